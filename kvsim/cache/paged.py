@@ -1,0 +1,306 @@
+"""The block pool of one engine, with hash-chained prefix caching by vLLM's rules, kept as runs.
+
+A prompt is a path of chains (see ``kvsim.workload.request``): the cached blocks of a chain are always its first
+``cached`` ones, because a block is released after all that follow it and the free queue evicts oldest first. So a chain
+is three numbers, and the free queue holds *segments* of chains instead of single blocks; every count equals the one of a
+pool that keeps each block on its own.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+OPEN_END = 1 << 60
+"""End of a path's last entry: generated tokens may continue it without limit."""
+
+Path = tuple[tuple[int, int, int], ...]
+"""Entries ``(chain, first_block, end_block)`` in block positions of the sequence; the last one is open."""
+
+
+class Chain:
+    """The cached blocks of one chain: ``[0, cached)`` are resident, ``[0, held)`` of them referenced."""
+
+    __slots__ = ("cached", "count", "free", "held", "key", "lower")
+
+    def __init__(self, key: int) -> None:
+        self.key = key
+        self.cached = 0
+        self.held = 0
+        self.count = 0
+        """Holders of exactly ``held`` blocks."""
+        self.lower: dict[int, int] | None = None
+        """Holders of fewer blocks: blocks -> holders."""
+        self.free: list[Segment] = []
+        """Parts of ``[held, cached)`` in the free queue, deepest and oldest first."""
+
+
+class Segment:
+    """Blocks ``[low, high)`` of a chain in the free queue, the deepest first; duplicates have no chain."""
+
+    __slots__ = ("chain", "high", "low")
+
+    def __init__(self, chain: Chain | None, low: int, high: int) -> None:
+        self.chain, self.low, self.high = chain, low, high
+
+
+class BlockTable:
+    """What one sequence holds: hashed blocks along its path, and loose ones that have no hash."""
+
+    __slots__ = ("entry", "hashed", "holds", "loose", "path")
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.entry = 0
+        """Path entry in which the next block to be hashed lies."""
+        self.hashed = 0
+        self.loose = 0
+        self.holds: list[tuple[Chain | None, int]] = []
+        """``(chain, blocks of it held)`` along the path; a chain of ``None`` counts duplicates."""
+
+
+class PagedPool:
+    """``num_blocks`` KV blocks of one engine. Counts are in blocks; nothing here knows of time."""
+
+    def __init__(
+        self,
+        num_blocks: int,
+        *,
+        enable_prefix_caching: bool = True,
+        on_evict: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """``on_evict(chain, cached)`` is told when a shared chain shrinks to ``cached`` blocks."""
+        self.num_blocks = num_blocks
+        self.num_free = num_blocks
+        self.num_blank = num_blocks
+        """Free blocks without a hash: always at the queue's head, so that they are used before any cached one."""
+        self.evicted_blocks = 0
+        self.enable_prefix_caching = enable_prefix_caching
+        self._chains: dict[int, Chain] = {}
+        self._queue: OrderedDict[Segment, None] = OrderedDict()
+        self._on_evict = on_evict
+
+    def cached_blocks(self, chain: int) -> int:
+        """How many of the chain's first blocks are resident."""
+        found = self._chains.get(chain)
+        return found.cached if found else 0
+
+    def match(self, path: Path, limit: int) -> tuple[int, int]:
+        """The longest cached head of ``path``, at most ``limit`` blocks: ``(hits, those of them in the free queue)``."""
+        hits = evictable = 0
+        chains = self._chains
+        for key, first, end in path:
+            chain = chains.get(key)
+            if chain is None or first >= limit:
+                break
+            size = min(end, limit) - first
+            found = min(chain.cached, size)
+            hits += found
+            if found > chain.held:
+                evictable += found - chain.held
+            if found < end - first:
+                break
+        return hits, evictable
+
+    def acquire(self, table: BlockTable, hits: int) -> None:
+        """Give a fresh table its first ``hits`` blocks, which ``match`` found."""
+        for index, (key, first, end) in enumerate(table.path):
+            if first >= hits:
+                break
+            chain = self._chains[key]
+            size = min(end, hits) - first
+            self._reference(chain, size)
+            table.holds.append((chain, size))
+            table.entry = index
+        table.hashed = hits
+
+    def take(self, count: int) -> None:
+        """Pop ``count`` blocks off the free queue, forgetting what they cached. There must be as many free."""
+        self.num_free -= count
+        blank = self.num_blank
+        if count <= blank:
+            self.num_blank = blank - count
+            return
+        self.num_blank = 0
+        self._evict(count - blank)
+
+    def extend(self, table: BlockTable, full_blocks: int) -> None:
+        """Hash the sequence's first ``full_blocks`` blocks, as vLLM does when they are scheduled.
+
+        A block whose content is cached already is the younger duplicate: it serves no lookup, but keeps its place in
+        the order of release.
+        """
+        if not self.enable_prefix_caching:
+            return
+        path = table.path
+        while table.hashed < full_blocks:
+            key, first, end = path[table.entry]
+            if table.hashed >= end:
+                table.entry += 1
+                continue
+            self._extend_entry(table, key, table.hashed - first, min(end, full_blocks) - first)
+
+    def release(self, table: BlockTable) -> None:
+        """Free all the table holds, tail first: hashed blocks to the queue's tail, others to its front."""
+        self.num_free += table.loose
+        self.num_blank += table.loose
+        for chain, size in reversed(table.holds):
+            if chain is None:
+                self._queue[Segment(None, 0, size)] = None
+                self.num_free += size
+            else:
+                self._drop(chain, size)
+        table.holds.clear()
+        table.entry = table.hashed = table.loose = 0
+
+    def insert(self, path: Path, entry: int, first: int, end: int) -> int:
+        """Cache blocks ``[first, end)`` of the path's ``entry`` that came from elsewhere, unreferenced.
+
+        They are taken only if they continue what is cached and fit in the free queue; returns how many were.
+        """
+        key, start, _ = path[entry]
+        chain = self._chains.get(key)
+        cached = chain.cached if chain else 0
+        count = end - start - cached
+        if first - start > cached or count <= 0 or not self._parents_cached(path, entry):
+            return 0
+        if chain is not None:
+            self._reference(chain, cached)
+        if self.num_free < count or not self.enable_prefix_caching:
+            inserted = 0
+        else:
+            self.take(inserted := count)
+            if chain is None:
+                chain = self._chains[key] = Chain(key)
+            chain.cached = cached + count
+            self._reference(chain, cached + count)
+            self._drop(chain, cached + count)
+        if cached and chain is not None:
+            self._drop(chain, cached)
+        return inserted
+
+    def check_integrity(self) -> None:
+        """Assert that free blocks, segments and chains agree; for tests and the end of a run."""
+        segments = sum(segment.high - segment.low for segment in self._queue)
+        assert self.num_free == self.num_blank + segments, (self.num_free, self.num_blank, segments)
+        assert 0 <= self.num_free <= self.num_blocks, (self.num_free, self.num_blocks)
+        for chain in self._chains.values():
+            parts = [(segment.low, segment.high) for segment in reversed(chain.free)]
+            bounds = [chain.held, *(high for _, high in parts)]
+            assert [low for low, _ in parts] == bounds[:-1], (chain.key, chain.held, parts)
+            assert bounds[-1] == chain.cached, (chain.key, chain.cached, parts)
+            assert all(segment in self._queue for segment in chain.free), chain.key
+
+    @property
+    def num_cached_free(self) -> int:
+        """Free blocks that still cache something."""
+        return self.num_free - self.num_blank
+
+    @property
+    def num_cached_held(self) -> int:
+        """Referenced blocks that serve lookups."""
+        return sum(chain.held for chain in self._chains.values())
+
+    def _parents_cached(self, path: Path, entry: int) -> bool:
+        return all(self.cached_blocks(key) >= end - first for key, first, end in path[:entry])
+
+    def _extend_entry(self, table: BlockTable, key: int, position: int, size: int) -> None:
+        chain = self._chains.get(key)
+        holds = table.holds
+        if chain is None:
+            chain = self._chains[key] = Chain(key)
+        elif chain.cached > position:
+            duplicates = min(size, chain.cached) - position
+            holds.append((None, duplicates))
+            table.loose -= duplicates
+            table.hashed += duplicates
+            return
+        chain.cached = size
+        self._reference(chain, size)
+        table.loose -= size - position
+        table.hashed += size - position
+        for index in range(len(holds) - 1, -1, -1):
+            held, held_size = holds[index]
+            if held is chain:
+                self._drop(chain, held_size)
+                holds[index] = (chain, size)
+                return
+            if held is not None:
+                break
+        holds.append((chain, size))
+
+    def _reference(self, chain: Chain, size: int) -> None:
+        """Add a holder of the chain's first ``size`` blocks, taking those it is first to hold out of the free queue."""
+        held = chain.held
+        if size == held:
+            chain.count += 1
+            return
+        if size < held:
+            if chain.lower is None:
+                chain.lower = {}
+            chain.lower[size] = chain.lower.get(size, 0) + 1
+            return
+        if chain.count:
+            if chain.lower is None:
+                chain.lower = {}
+            chain.lower[held] = chain.count
+        chain.held, chain.count = size, 1
+        free = chain.free
+        while free and free[-1].low < size:
+            segment = free[-1]
+            if segment.high > size:
+                self.num_free -= size - segment.low
+                segment.low = size
+                return
+            self.num_free -= segment.high - segment.low
+            del self._queue[segment]
+            free.pop()
+
+    def _drop(self, chain: Chain, size: int) -> None:
+        """Take a holder of ``size`` blocks away; blocks nobody else holds go to the free queue's tail."""
+        lower = chain.lower
+        if size != chain.held:
+            assert lower is not None
+            left = lower[size] - 1
+            if left:
+                lower[size] = left
+            else:
+                del lower[size]
+            return
+        chain.count -= 1
+        if chain.count:
+            return
+        if lower:
+            chain.held = max(lower)
+            chain.count = lower.pop(chain.held)
+        else:
+            chain.held = 0
+        segment = Segment(chain, chain.held, size)
+        chain.free.append(segment)
+        self._queue[segment] = None
+        self.num_free += size - chain.held
+
+    def _evict(self, count: int) -> None:
+        queue = self._queue
+        self.evicted_blocks += count
+        while count:
+            segment = next(iter(queue))
+            chain = segment.chain
+            size = segment.high - segment.low
+            if size > count:
+                segment.high -= count
+                left, count = segment.high, 0
+            else:
+                del queue[segment]
+                left, count = segment.low, count - size
+                if chain is not None:
+                    chain.free.pop(0)
+            if chain is not None:
+                self._shrink(chain, left)
+
+    def _shrink(self, chain: Chain, cached: int) -> None:
+        chain.cached = cached
+        if not cached:
+            del self._chains[chain.key]
+        if self._on_evict is not None and chain.key >= 0:
+            self._on_evict(chain.key, cached)

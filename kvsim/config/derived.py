@@ -1,0 +1,118 @@
+"""What follows from the configuration, asked in one place: which of two keys wins, in the units of the inside.
+
+A prefill/decode run takes the more specific key (``pd_separation``, then ``cluster``) where it is not null.
+"""
+
+from __future__ import annotations
+
+from kvsim.config.schema import Config
+from kvsim.errors import ConfigError
+from kvsim.units import GB, MICRO
+
+
+def params_billions(config: Config) -> float | None:
+    """Parameters in 1e9 that replace the known model's; None: as known."""
+    return _first(config.pd_separation.compute.model_params_b, config.model.params_billions)
+
+
+def block_size(config: Config) -> int:
+    """Tokens a KV block."""
+    tokens = config.pd_separation.compute.tokens_per_block
+    return config.engine.block_size if tokens is None else tokens
+
+
+def kv_bytes_per_token_override(config: Config) -> float | None:
+    """Bytes of KV a token over all layers that replace the derived ones, from ``cache.block_size_bytes`` if need be."""
+    explicit = explicit_kv_bytes_per_token(config)
+    if explicit is None and config.cache.block_size_bytes is not None:
+        return config.cache.block_size_bytes / block_size(config)
+    return explicit
+
+
+def explicit_kv_bytes_per_token(config: Config) -> int | None:
+    """Bytes of KV a token where a key says so itself."""
+    specific = config.pd_separation.compute.kv_bytes_per_token
+    return config.model.kv_bytes_per_token if specific is None else specific
+
+
+def kv_size_key(config: Config) -> str:
+    """The key that ``explicit_kv_bytes_per_token`` reads."""
+    specific = config.pd_separation.compute.kv_bytes_per_token is not None
+    return "pd_separation.compute.kv_bytes_per_token" if specific else "model.kv_bytes_per_token"
+
+
+def kv_capacity_bytes_per_gpu_override(config: Config) -> float | None:
+    """KV budget of one GPU that replaces what memory, weights and utilisation leave; None: derived."""
+    return _times(_first(config.cluster.gpu.kv_capacity_gb, config.hardware.hbm.kv_capacity_gb), GB)
+
+
+def hbm_read_bytes_per_s_override(config: Config) -> float | None:
+    """HBM read bandwidth of one GPU that replaces the known GPU's; None: as known."""
+    return _times(_first(config.cluster.gpu.hbm_read_gb_per_s, config.hardware.hbm.read_gb_per_s), GB)
+
+
+def nic_bytes_per_s_per_gpu(config: Config) -> float:
+    """What one GPU's NIC achieves, one direction."""
+    transfer = config.pd_separation.transfer
+    rated = transfer.rdma_gb_per_s
+    return (config.cluster.network.p2p_rdma_gb_per_s if rated is None else rated) * GB * transfer.rdma_efficiency
+
+
+def nic_latency_s(config: Config) -> float:
+    """Set-up time of one RDMA transfer between instances."""
+    latency_us = config.pd_separation.transfer.rdma_latency_us
+    return (config.cluster.network.p2p_rdma_latency_us if latency_us is None else latency_us) * MICRO
+
+
+def prefill_token_budget(config: Config) -> int:
+    """Tokens a step of a prefill instance may take. Without chunking it holds the longest prompt whole."""
+    if not config.pd_separation.chunked_prefill:
+        return max(config.model.max_model_len, config.engine.max_num_batched_tokens)
+    chunk_tokens = config.pd_separation.chunk_size_tokens
+    return config.engine.max_num_batched_tokens if chunk_tokens is None else chunk_tokens
+
+
+def num_requests(config: Config) -> int | None:
+    """Requests of synthetic prefill/decode traffic; None: as many as a steady state takes."""
+    specific = config.pd_trace.num_requests
+    return config.pd_experiments.num_requests if specific is None else specific
+
+
+def traffic_seed(config: Config) -> int:
+    """Seed of the synthetic prefill/decode traffic."""
+    return config.seed if config.pd_trace.seed is None else config.pd_trace.seed
+
+
+def simulated_gpus(config: Config) -> int:
+    return config.cluster.simulate_racks * config.cluster.simulate_gpus_per_rack
+
+
+def instances(config: Config) -> int:
+    """Model replicas on the simulated GPUs."""
+    return simulated_gpus(config) // config.engine.tensor_parallel_size
+
+
+def pd_counts(config: Config, ratio: tuple[int, int] | None = None) -> tuple[int, int]:
+    """``(num_prefill, num_decode)`` at ``ratio``, by default ``pd_separation.pd_ratio``.
+
+    Rounded to whole instances over the whole cluster, half up, at least one a side. Raises ``ConfigError`` where there
+    are fewer than two.
+    """
+    total = instances(config)
+    if total < 2:
+        raise ConfigError(
+            f"cluster: prefill/decode separation needs 2 instances or more; {simulated_gpus(config)} simulated GPUs at "
+            f"engine.tensor_parallel_size = {config.engine.tensor_parallel_size} make {total}"
+        )
+    prefill, decode = config.pd_separation.pd_ratio if ratio is None else ratio
+    parts = prefill + decode
+    num_prefill = min(max((2 * total * prefill + parts) // (2 * parts), 1), total - 1)
+    return num_prefill, total - num_prefill
+
+
+def _first(specific: float | None, general: float | None) -> float | None:
+    return general if specific is None else specific
+
+
+def _times(value: float | None, unit: float) -> float | None:
+    return None if value is None else value * unit

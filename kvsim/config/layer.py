@@ -1,0 +1,135 @@
+"""The layers that make a configuration, from ``config.yaml`` up to ``--set``: their keys, their order, who set what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from pydantic.fields import FieldInfo
+
+from kvsim.config.schema import Config
+from kvsim.config.section import Section
+from kvsim.config.spelling import own_spelling
+from kvsim.config.yaml_source import kind, shown
+from kvsim.errors import ConfigError, nearest
+
+Tree = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Part of a configuration: known keys in kvsim's own spelling, values as yet unchecked."""
+
+    where: str
+    """Begins the message of an error: a file, ``--preset NAME``, ``--set``."""
+    tree: Tree
+    respelled: tuple[str, ...] = ()
+
+
+def make_layer(where: str, tree: dict[Any, Any], sections: Iterable[str] | None = None) -> Layer:
+    """The layer that ``tree`` makes. Raises ``ConfigError`` for unknown keys, and for sections that are no mappings.
+
+    ``sections`` narrows what may stand at the top. An empty section (``engine:`` with every key commented out) changes
+    nothing.
+    """
+    own, respelled = own_spelling(tree, where)
+    fields = Config.model_fields
+    known = {name: fields[name] for name in sections} if sections is not None else fields
+    return Layer(where, _known_keys(own, known, where, ""), tuple(respelled))
+
+
+def _known_keys(tree: dict[Any, Any], fields: Mapping[str, FieldInfo], where: str, parent: str) -> Tree:
+    clean: Tree = {}
+    for key, value in tree.items():
+        if key not in fields:
+            raise ConfigError(f"{where}: unknown key {_unknown(parent, key, fields)}")
+        section, path = _section_in(fields[key]), f"{parent}.{key}" if parent else key
+        if section is None or (value is None and type(None) in get_args(fields[key].annotation)):
+            clean[key] = value
+        elif isinstance(value, dict):
+            clean[key] = _known_keys(value, section.model_fields, where, path)
+        elif value is not None:
+            raise ConfigError(f"{where}: {path} = {shown(value)}: must be a mapping, not {kind(value)}")
+    return clean
+
+
+def _section_in(field: FieldInfo) -> type[Section] | None:
+    """The schema of a field that is itself a section, nullable or not."""
+    for candidate in (field.annotation, *get_args(field.annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, Section):
+            return candidate
+    return None
+
+
+def _unknown(parent: str, key: object, known: Iterable[str]) -> str:
+    path = f"{parent}.{key}" if parent else f"{key}"
+    elsewhere = [full for full in all_keys(Config) if full.rpartition(".")[2] == str(key)]
+    hint = f"did you mean '{elsewhere[0]}'?" if elsewhere else nearest(str(key), known)
+    return f"{shown(path)}; {hint}"
+
+
+def all_keys(section: type[Section], parent: str = "") -> Iterator[str]:
+    """The dotted path of every key that holds a value, in the schema's order."""
+    for name, field in section.model_fields.items():
+        inner = _section_in(field)
+        path = f"{parent}.{name}" if parent else name
+        if inner is None:
+            yield path
+        else:
+            yield from all_keys(inner, path)
+
+
+def all_leaves(tree: Tree, parent: str = "") -> Iterator[str]:
+    """The dotted path of every value in ``tree``."""
+    for key, value in tree.items():
+        path = f"{parent}.{key}" if parent else key
+        if isinstance(value, dict):
+            yield from all_leaves(value, path)
+        else:
+            yield path
+
+
+def merged(below: Tree, above: Tree) -> Tree:
+    """``below`` overlaid by ``above``: mappings merge key by key, everything else (lists too) is replaced."""
+    result = dict(below)
+    for key, value in above.items():
+        old = result.get(key)
+        result[key] = merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return result
+
+
+def get(tree: Tree, path: str) -> Any:
+    """The value at a dotted path; ``KeyError`` where there is none."""
+    value: Any = tree
+    for key in path.split("."):
+        if not isinstance(value, dict):
+            raise KeyError(path)
+        value = value[key]
+    return value
+
+
+def has(tree: Tree, path: str) -> bool:
+    """Whether ``tree`` says anything at a dotted path."""
+    try:
+        get(tree, path)
+    except KeyError:
+        return False
+    return True
+
+
+def put(tree: Tree, path: str, value: Any) -> Tree:
+    """``tree`` with ``value`` at a dotted path."""
+    for key in reversed(path.split(".")):
+        value = {key: value}
+    return merged(tree, value)
+
+
+def origin(layers: Sequence[Layer], *paths: str) -> str:
+    """Who last set one of ``paths``, or else what holds them: begins an error's message."""
+    while paths:
+        for layer in reversed(layers):
+            if any(has(layer.tree, path) for path in paths):
+                return layer.where
+        paths = tuple(path.rpartition(".")[0] for path in paths if "." in path)
+    return layers[0].where

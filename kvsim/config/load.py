@@ -1,0 +1,158 @@
+"""Putting a configuration together: config.yaml < --config < --calibration-profile < --preset < --set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from kvsim.config.checks import check
+from kvsim.config.explain import explained
+from kvsim.config.layer import Layer, Tree, make_layer, merged, origin
+from kvsim.config.overlay import Overlay, mismatches, read_overlay
+from kvsim.config.preset import find_preset, preset_layers
+from kvsim.config.schema import Config
+from kvsim.config.twins import overlaid
+from kvsim.config.yaml_source import named, parse, read_mapping, shown
+from kvsim.content import content_path
+from kvsim.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a configuration comes from. The first seven are the calibration profile's; None without one."""
+
+    name: str | None
+    description: str | None
+    sources: Any
+    provenance: Any
+    validity: Any
+    fit_error: Any
+    path: Path | None
+    preset: str | None
+    notes: tuple[str, ...]
+    """Sentences for the reader: keys read in another spelling, older values that a twin of theirs replaced."""
+    warnings: tuple[str, ...]
+    """Sentences on where the run leaves the profile's validity."""
+
+
+@dataclass(frozen=True)
+class LoadedConfig:
+    """A configuration, resolved and checked, and where it comes from."""
+
+    config: Config
+    provenance: Provenance
+
+
+def load_config(
+    config: Path | None = None,
+    overlay: Path | None = None,
+    preset: str | None = None,
+    sets: Sequence[str] = (),
+) -> LoadedConfig:
+    """The configuration that these sources make, each merged over those before it.
+
+    ``overlay`` is a file or the name of a shipped profile; ``sets`` are ``a.b=value`` with the value in YAML. Raises
+    ``ConfigError``, one line that names the source, the key, its value, what is allowed or the nearest known name.
+    """
+    layers, presets = _file_layers(config)
+    profile = read_overlay(overlay) if overlay is not None else None
+    if profile is not None:
+        layers.append(profile.layer)
+    if preset is not None:
+        layers.append(find_preset(preset, presets))
+    if sets:
+        layers.append(_set_layer(sets))
+    tree, notes = _stacked(layers)
+    resolved = _validated(tree, layers)
+    return LoadedConfig(resolved, _provenance(profile, preset, notes, resolved))
+
+
+def _file_layers(config: Path | None) -> tuple[list[Layer], dict[str, Layer]]:
+    """The layers of ``config.yaml`` and ``--config``, and the presets in both; the latter's merge over the former's."""
+    defaults, presets = _shipped()
+    if config is None:
+        return [defaults], presets
+    layer, own_presets = _read_file(config, named(config))
+    presets = dict(presets)
+    for name, preset in own_presets.items():
+        below = presets[name].tree if name in presets else {}
+        presets[name] = Layer(preset.where, merged(below, preset.tree))
+    return [defaults, layer], presets
+
+
+@cache
+def _shipped() -> tuple[Layer, dict[str, Layer]]:
+    return _read_file(content_path("config.yaml"), "config.yaml")
+
+
+def _read_file(path: Path, where: str) -> tuple[Layer, dict[str, Layer]]:
+    """One file's layer, and its presets by name."""
+    tree = read_mapping(path)
+    presets = preset_layers(tree.pop("presets", None), where)
+    return make_layer(where, tree), presets
+
+
+def _set_layer(sets: Sequence[str]) -> Layer:
+    """All of ``--set`` as one layer; a later one wins."""
+    tree: Tree = {}
+    respelled: list[str] = []
+    for assignment in sets:
+        layer = make_layer("--set", _assignment(assignment))
+        tree = merged(tree, layer.tree)
+        respelled += layer.respelled
+    return Layer("--set", tree, tuple(respelled))
+
+
+def _assignment(text: str) -> dict[str, Any]:
+    path, equals, value = text.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise ConfigError(f"--set: {shown(text)} is not of the form section.key=value")
+    tree: Any = parse(value, f"--set {shown(text)}")
+    for key in reversed(keys):
+        tree = {key: tree}
+    return {**tree}
+
+
+def _stacked(layers: Sequence[Layer]) -> tuple[Tree, list[str]]:
+    tree: Tree = layers[0].tree
+    notes: list[str] = []
+    for layer in layers[1:]:
+        tree, replaced = overlaid(tree, layer)
+        if layer.respelled:
+            notes.append(f"{layer.where}: keys of kvcache-sim read as kvsim's own: {', '.join(layer.respelled)}")
+        notes += replaced
+    return tree, notes
+
+
+def _validated(tree: Tree, layers: Sequence[Layer]) -> Config:
+    def where(*paths: str) -> str:
+        return origin(layers, *paths)
+
+    try:
+        config = Config.model_validate(tree)
+    except ValidationError as invalid:
+        raise explained(invalid, where) from None
+    check(config, where)
+    return config
+
+
+def _provenance(profile: Overlay | None, preset: str | None, notes: Sequence[str], config: Config) -> Provenance:
+    metadata = profile.metadata if profile is not None else {}
+    return Provenance(
+        name=metadata.get("name"),
+        description=metadata.get("description"),
+        sources=metadata.get("sources"),
+        provenance=metadata.get("provenance"),
+        validity=metadata.get("validity"),
+        fit_error=metadata.get("fit_error"),
+        path=profile.path if profile is not None else None,
+        preset=preset,
+        notes=tuple(notes),
+        warnings=tuple(mismatches(metadata, config)),
+    )

@@ -1,0 +1,99 @@
+"""Calibration profiles: overlays with where their numbers come from and how far they hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kvsim.config.layer import Layer, make_layer
+from kvsim.config.schema import Config
+from kvsim.config.yaml_source import kind, named, read_mapping, shown
+from kvsim.content import content_path
+from kvsim.errors import ConfigError, nearest
+
+SECTIONS = ("hardware", "cache", "cluster", "pd_separation", "steptime")
+"""What an overlay may change, at its top or under ``overrides:``."""
+
+METADATA = ("name", "description", "sources", "provenance", "validity", "fit_error")
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """A profile as read: what it says of itself, and the layer it makes."""
+
+    path: Path
+    metadata: dict[str, Any]
+    """``METADATA`` keys that the file gives; ``name`` always, else the file's stem."""
+    layer: Layer
+
+
+def read_overlay(profile: Path) -> Overlay:
+    """The overlay in the file ``profile``, or the shipped profile of that name. Raises ``ConfigError``."""
+    path = _find(profile)
+    tree = read_mapping(path)
+    metadata = {"name": path.stem, **{key: tree[key] for key in METADATA if key in tree}}
+    for key in ("name", "description"):
+        if key in metadata and not isinstance(metadata[key], str):
+            raise ConfigError(f"{named(path)}: {key} = {shown(metadata[key])}: must be text, not {kind(metadata[key])}")
+    changes = {key: value for key, value in tree.items() if key not in METADATA}
+    return Overlay(path, metadata, make_layer(named(path), _overrides(changes, path), SECTIONS))
+
+
+def _overrides(changes: dict[Any, Any], path: Path) -> dict[Any, Any]:
+    """The sections, bare or under ``overrides:``."""
+    if "overrides" not in changes:
+        for key in changes:
+            if key not in SECTIONS:
+                known = nearest(str(key), (*SECTIONS, *METADATA, "overrides"))
+                raise ConfigError(f"{named(path)}: {shown(str(key))} is no section of a profile; {known}")
+        return changes
+    bare = [key for key in changes if key != "overrides"]
+    if bare:
+        raise ConfigError(f"{named(path)}: {shown(str(bare[0]))} stands beside 'overrides'; put every section under it")
+    overrides = changes["overrides"]
+    if overrides is None:
+        return {}
+    if not isinstance(overrides, dict):
+        raise ConfigError(f"{named(path)}: overrides holds {kind(overrides)}; a mapping of sections is wanted")
+    return overrides
+
+
+def shipped_profiles() -> list[str]:
+    """Names of the profiles that come with kvsim."""
+    return sorted(path.stem for path in content_path("profiles").glob("*.yaml"))
+
+
+def _find(profile: Path) -> Path:
+    if profile.exists() or len(profile.parts) != 1:
+        return profile
+    name = profile.stem if profile.suffix in (".yaml", ".yml") else profile.name
+    if name in shipped_profiles():
+        return content_path("profiles", f"{name}.yaml")
+    if profile.suffix:
+        return profile
+    raise ConfigError(f"unknown calibration profile {shown(name)}; {nearest(name, shipped_profiles())}")
+
+
+def mismatches(metadata: dict[str, Any], config: Config) -> list[str]:
+    """Where ``config`` lies outside what the profile's ``validity`` names, one sentence each."""
+    validity = metadata.get("validity")
+    if not isinstance(validity, dict):
+        return []
+    used = {
+        "model": config.model.name,
+        "gpu": config.hardware.gpu,
+        "tensor_parallel_size": config.engine.tensor_parallel_size,
+        "weight_dtype": config.model.weight_dtype,
+        "kv_dtype": config.model.kv_dtype,
+    }
+    sentences = []
+    for key, value in used.items():
+        valid = validity.get(key, value)
+        if value not in (valid if isinstance(valid, list) else [valid]):
+            sentences.append(f"profile {metadata['name']} holds for {key} {_words(valid)}; this run has {value}")
+    return sentences
+
+
+def _words(valid: object) -> str:
+    return " or ".join(map(str, valid)) if isinstance(valid, list) else str(valid)

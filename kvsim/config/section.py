@@ -1,0 +1,32 @@
+"""What every part of the schema shares: strictness, and the kinds of number a configuration holds."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, Strict
+
+
+class Section(BaseModel):
+    """A mapping of the configuration.
+
+    Holds types and ranges and no default: those stand in ``config.yaml``. Strict: a bool is no number, 8.0 no integer,
+    and NaN or infinity nothing at all.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
+
+
+Name = Annotated[str, Field(min_length=1)]
+Count = Annotated[int, Field(ge=1)]
+Whole = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Factor = Annotated[float, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+PositiveShare = Annotated[float, Field(gt=0, le=1)]
+
+# YAML has lists where a frozen model wants tuples, hence not strict; the items stay strict.
+Counts = Annotated[tuple[Count, ...], Field(min_length=1), Strict(False)]
+Ratio = Annotated[tuple[Count, Count], Strict(False)]
+Ratios = Annotated[tuple[Ratio, ...], Field(min_length=1), Strict(False)]

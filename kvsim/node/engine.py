@@ -1,0 +1,337 @@
+"""One vLLM-like engine in one of three roles: a scheduler, a block pool, and the steps it runs in time.
+
+While nothing but decoding can happen the engine *leaps*: the steps to the next change of membership, or to the
+exhaustion of its blocks, are one event, and their end is a closed form. Something that arrives meanwhile cuts the leap
+at the next step boundary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Literal, Protocol
+
+from simpy.events import Event
+
+from kvsim.cache.paged import PagedPool
+from kvsim.node.batch import DecodeBatch
+from kvsim.node.clock import DECODE_BOUNDARY, PREFILL_BOUNDARY, Alarm, Clock
+from kvsim.node.margin import AnswerMargin
+from kvsim.node.scheduler import Scheduler
+from kvsim.node.sequence import Sequence
+from kvsim.node.settings import EngineSettings
+from kvsim.record.steps import StepLog
+from kvsim.steptime.affine import AffineStepTime, span_s, steps_until
+
+Role = Literal["prefill", "decode", "colocated"]
+
+
+class Port(Protocol):
+    """What an engine tells the system around it."""
+
+    def prefilled(self, engine: Engine, sequence: Sequence) -> None:
+        """A step that computed a chunk of this sequence has ended; ``sequence.computed`` tokens have KV."""
+
+    def finished(self, engine: Engine, sequence: Sequence) -> None:
+        """The last token was generated and the blocks are free again."""
+
+    def evicted(self, engine: Engine, chain: int, cached: int) -> None:
+        """Of a shared chain only ``cached`` blocks are left."""
+
+
+class Engine:
+    """One instance. The roles differ only in where sequences come from and where they end."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        instance: int,
+        role: Role,
+        settings: EngineSettings,
+        step_time: AffineStepTime,
+        port: Port,
+        log: StepLog,
+    ) -> None:
+        self.clock, self.instance, self.role, self.settings = clock, instance, role, settings
+        self.step_time, self.port, self.log = step_time, port, log
+        self.pool = PagedPool(
+            settings.num_blocks,
+            enable_prefix_caching=settings.enable_prefix_caching,
+            on_evict=lambda chain, cached: port.evicted(self, chain, cached),
+        )
+        self.batch = DecodeBatch(settings.block_size, step_time.needs_longest)
+        self.scheduler = Scheduler(settings, self.pool, self.batch)
+        self.margin = AnswerMargin(settings.output_margin_tokens)
+        self.held_block_s = 0.0
+        """Blocks not free, integrated over time (trapezoids between step boundaries)."""
+        self._held_blocks = 0
+        self._held_at_s = 0.0
+        self._leap = 0
+        """Steps of the leap under way; 0 in a mixed step or when idle."""
+        self._settled = 1
+        """Steps of the stretch under way whose blocks are taken."""
+        self._start_s = 0.0
+        self._anchor_s = self._first_s = self._slope_s = 0.0
+        self._anchor_version = -1
+        self._anchor_steps = 0
+        """Steps from the anchor, the latest change of membership, to the start of the leap."""
+        self._idle = False
+        self._alarm = Alarm(clock, DECODE_BOUNDARY if role == "decode" else PREFILL_BOUNDARY)
+        clock.process(self._run())
+
+    def submit(self, sequence: Sequence) -> None:
+        """Queue a request whose prompt is to be computed here."""
+        waiting = self.scheduler.waiting
+        waiting.append(sequence)
+        if len(waiting) == 1:
+            self._nudge()
+
+    def release(self, sequence: Sequence) -> None:
+        """Prefill role: the KV of a computed prompt has left, its blocks are free."""
+        self.pool.release(sequence.table)
+        if self.scheduler.waiting:
+            self._nudge()
+
+    def reserve(self, sequence: Sequence, *, boundaries_passed: bool) -> int | None:
+        """Decode role: allocate the blocks of a sequence whose KV is to come, if there is room beside the margins.
+
+        Returns how many tokens of it are cached here already; None when there is no room. ``boundaries_passed``: steps
+        that begin at this very instant have begun.
+        """
+        self._settle_begun(boundaries_passed)
+        scheduler, block_size = self.scheduler, self.settings.block_size
+        hits, evictable = scheduler.match(sequence, self._settled)
+        blocks = -(-sequence.num_tokens // block_size)
+        room = self.pool.num_free - evictable
+        if scheduler.running or self.margin.pending:
+            outstanding_tokens = self.margin.outstanding_tokens(self.batch.steps + self._settled)
+            room -= -(-(outstanding_tokens + self.margin.tokens) // block_size)
+        if blocks - hits > room:
+            return None
+        scheduler.allocate(sequence, hits, blocks)
+        sequence.computed = sequence.num_tokens - 1
+        self.pool.extend(sequence.table, sequence.computed // block_size)
+        sequence.received = True
+        self.margin.reserve()
+        if self._leap > self._settled:
+            steps = self.batch.steps_within(self.pool.num_free, self._settled, self._leap - self._settled)
+            self._cut_leap(self._settled + steps)
+        return hits * block_size
+
+    def cancel(self, sequence: Sequence) -> None:
+        """Decode role: a reserved sequence will not come."""
+        self._settle_begun(False)
+        self.pool.release(sequence.table)
+        self.margin.pending -= 1
+        if self.scheduler.waiting:
+            self._nudge()
+
+    def join(self, sequence: Sequence) -> None:
+        """Decode role: the KV of a reserved sequence has arrived."""
+        arrived = self.scheduler.arrived
+        arrived.append(sequence)
+        if len(arrived) == 1:
+            self._nudge()
+
+    def _run(self) -> Generator[Event, None, None]:
+        """Serve for ever: run stretches of steps and book them, sleep when there is nothing to run."""
+        while True:
+            self.scheduler.schedule()
+            if self.scheduler.chunks or self.scheduler.stalled:
+                yield self._alarm.sleep_until(self._begin_mixed_step())
+                self._book_mixed_step()
+            elif self.batch.num:
+                yield self._alarm.sleep_until(self._begin_leap())
+                self._book_leap()
+            else:
+                self._idle = True
+                yield self._alarm.sleep()
+
+    def _nudge(self) -> None:
+        """Somebody may be admitted: wake up, or end the leap at the first step boundary from now on."""
+        if self._idle:
+            self._idle = False
+            self._alarm.set(self.clock.now)
+        elif self._leap > 1 and len(self.scheduler.running) < self.settings.max_num_seqs:
+            self._cut_leap(self._steps_begun())
+
+    # A step that computes prompts.
+
+    def _begin_mixed_step(self) -> float:
+        """Its end."""
+        scheduler, batch, step_time = self.scheduler, self.batch, self.step_time
+        tokens, work = batch.num, 0.0
+        for sequence, chunk in scheduler.chunks:
+            tokens += chunk
+            work += step_time.chunk_work(chunk, sequence.computed)
+        num_seqs = batch.num + len(scheduler.chunks)
+        kv_tokens, longest_tokens = (batch.kv_tokens, batch.longest_tokens) if batch.num else (0, 0)
+        self._leap, self._settled = 0, 1
+        self._start_s = start_s = self.clock.now
+        end_s = start_s + step_time.mixed_s(tokens, num_seqs, batch.num, kv_tokens, longest_tokens, work)
+        if scheduler.preempted:
+            self._book_preempted()
+        if scheduler.joined:
+            self._book_joined(end_s)
+        return end_s
+
+    def _book_mixed_step(self) -> None:
+        scheduler, batch, port = self.scheduler, self.batch, self.port
+        now, start_s = self.clock.now, self._start_s
+        decodes = batch.num
+        batch.steps += 1
+        self.log.stretch(start_s, now, now - start_s, 0.0, 1, decodes - len(scheduler.joined))
+        self._observe_blocks(now)
+        for sequence in scheduler.stalled:
+            batch.add(sequence)
+        if decodes:
+            self._end(batch.pop_finished())
+        chunks = scheduler.chunks
+        lonely = len(chunks) == 1 and not decodes
+        completed = []
+        for sequence, chunk in chunks:
+            self._book_chunk(sequence, chunk, now - start_s if lonely else -1.0)
+            if sequence.computed == sequence.num_tokens:
+                completed.append(sequence)
+        if completed:
+            scheduler.partial = [s for s in scheduler.partial if s.computed < s.num_tokens]
+        for sequence, _ in chunks:
+            port.prefilled(self, sequence)
+        for sequence in completed:
+            self._complete(sequence, now)
+
+    def _book_chunk(self, sequence: Sequence, chunk: int, alone_s: float) -> None:
+        journey, before = sequence.journey, sequence.computed
+        sequence.computed = after = before + chunk
+        high_water, prompt_tokens = sequence.high_water, journey.request.prompt_tokens
+        again = high_water > before
+        if again:
+            journey.recomputed_tokens += min(after, high_water) - before
+            before = min(after, high_water)
+        if prompt_tokens > before:
+            journey.computed_tokens += min(after, prompt_tokens) - before
+        if journey.first_token_s < 0:
+            if alone_s < 0 and not sequence.resumed:
+                alone_s = self.step_time.prefill_alone_s(chunk, after - chunk)
+            journey.prefilled(self._start_s, self.clock.now, alone_s, again or sequence.resumed)
+
+    def _complete(self, sequence: Sequence, now: float) -> None:
+        """All tokens so far have KV: a prefill instance is done with it, others have its next token."""
+        scheduler = self.scheduler
+        if self.role == "prefill":
+            del scheduler.running[sequence]
+            return
+        journey = sequence.journey
+        if journey.first_token_s < 0:
+            journey.first_token_s = now
+        elif sequence.last_token_s >= 0:
+            self.log.gap(now - sequence.last_token_s)
+        sequence.remaining -= 1
+        if sequence.remaining:
+            sequence.num_tokens += 1
+            scheduler.start_decoding(sequence)
+        else:
+            self._end([sequence])
+
+    # A leap: steps that only decode.
+
+    def _begin_leap(self) -> float:
+        """Its end, as planned."""
+        batch, scheduler = self.batch, self.scheduler
+        self._start_s = now = self.clock.now
+        if batch.version != self._anchor_version:
+            self._anchor_version, self._anchor_s, self._anchor_steps = batch.version, now, 0
+            self._first_s, self._slope_s = self.step_time.decode_span(
+                batch.num, batch.kv_tokens, batch.longest_tokens
+            )
+        self._settled = 1
+        if self.settings.stepwise or scheduler.head_may_grow_hits:
+            self._leap = 1
+        else:
+            limit = batch.steps_to_next_finish()
+            self._leap = 1 + (batch.steps_within(self.pool.num_free, 1, limit - 1) if limit > 1 else 0)
+        if scheduler.preempted:
+            self._book_preempted()
+        if scheduler.joined:
+            self._book_joined(self._boundary_s(1))
+        return self._boundary_s(self._leap)
+
+    def _book_leap(self) -> None:
+        batch, steps, joined = self.batch, self._leap, len(self.scheduler.joined)
+        self._settle_steps(steps)
+        self._leap, self._settled = 0, 1
+        first_s = self._first_s + self._anchor_steps * self._slope_s
+        now, start_s = self.clock.now, self._start_s
+        log = self.log.stretch
+        if joined:
+            first_end_s = self._boundary_s(1)
+            log(start_s, first_end_s, first_s, 0.0, 1, batch.num - joined)
+            if steps > 1:
+                log(first_end_s, now, first_s + self._slope_s, self._slope_s, steps - 1, batch.num)
+        else:
+            log(start_s, now, first_s, self._slope_s, steps, batch.num)
+        self._anchor_steps += steps
+        batch.steps += steps
+        self._observe_blocks(now)
+        self._end(batch.pop_finished())
+
+    def _boundary_s(self, steps: int) -> float:
+        """When the leap's first ``steps`` steps have run."""
+        return self._anchor_s + span_s(self._anchor_steps + steps, self._first_s, self._slope_s)
+
+    def _steps_begun(self) -> int:
+        """Steps of the leap that began before now."""
+        return steps_until(
+            self.clock.now, self._anchor_s, self._anchor_steps, self._leap, self._first_s, self._slope_s
+        )
+
+    def _cut_leap(self, steps: int) -> None:
+        if steps < self._leap:
+            self._leap = steps
+            self._alarm.set(self._boundary_s(steps))
+
+    def _settle_begun(self, boundaries_passed: bool) -> None:
+        """Take the blocks of the steps that have begun."""
+        if self._leap <= self._settled:
+            return
+        begun = self._steps_begun()
+        if boundaries_passed and begun < self._leap and self._boundary_s(begun) <= self.clock.now:
+            begun += 1
+        self._settle_steps(begun)
+
+    def _settle_steps(self, steps: int) -> None:
+        settled = self._settled
+        if steps > settled:
+            self.pool.take(self.batch.blocks_needed(settled, steps - settled))
+            self._settled = steps
+
+    # Both kinds of stretch.
+
+    def _book_joined(self, first_token_s: float) -> None:
+        """Sequences whose KV came from elsewhere run their first decode step here."""
+        now = self.clock.now
+        for sequence in self.scheduler.joined:
+            journey = sequence.journey
+            self.margin.start(sequence, self.batch.steps)
+            if journey.first_token_s < 0:
+                alone_s = self.step_time.decode_alone_s(sequence.num_tokens)
+                journey.first_decoded(now, first_token_s, alone_s)
+            else:
+                self.log.gap(first_token_s - journey.first_token_s)
+
+    def _book_preempted(self) -> None:
+        for sequence in self.scheduler.preempted:
+            self.margin.leave(sequence)
+            if sequence.journey.first_token_s >= 0:
+                sequence.last_token_s = self.clock.now
+
+    def _end(self, sequences: list[Sequence]) -> None:
+        for sequence in sequences:
+            self.scheduler.finish(sequence)
+            self.margin.leave(sequence)
+        for sequence in sequences:
+            self.port.finished(self, sequence)
+
+    def _observe_blocks(self, now: float) -> None:
+        held = self.settings.num_blocks - self.pool.num_free
+        self.held_block_s += 0.5 * (held + self._held_blocks) * (now - self._held_at_s)
+        self._held_blocks, self._held_at_s = held, now

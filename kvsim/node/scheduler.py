@@ -1,0 +1,252 @@
+"""vLLM's V1 scheduler over lazily kept state: who runs in the next step, with how many tokens and which blocks.
+
+Running requests come first, then waiting ones under the token budget; too few blocks preempt the last running request,
+which will be recomputed; admission needs room for the whole current sequence. Decoding sequences are kept as sums
+(``DecodeBatch``) and looked at one by one only when blocks or budget run short.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from kvsim.cache.paged import PagedPool
+from kvsim.node.batch import DecodeBatch
+from kvsim.node.sequence import Sequence
+from kvsim.node.settings import EngineSettings
+
+
+class Scheduler:
+    """Queues, running requests and blocks of one engine. It knows no time: a *step* is what it counts."""
+
+    def __init__(self, settings: EngineSettings, pool: PagedPool, batch: DecodeBatch) -> None:
+        self.settings, self.pool, self.batch = settings, pool, batch
+        self.waiting: deque[Sequence] = deque()
+        self.arrived: deque[Sequence] = deque()
+        """Sequences whose KV came from elsewhere, blocks and all: admitted before ``waiting``."""
+        self.running: dict[Sequence, None] = {}
+        """In the order of admission."""
+        self.partial: list[Sequence] = []
+        """Running sequences whose prompt is not computed yet, in the order of admission."""
+        self.chunks: list[tuple[Sequence, int]] = []
+        """Of the step scheduled last: prompts and how many of their tokens it computes."""
+        self.joined: list[Sequence] = []
+        """Of the step scheduled last: sequences from ``arrived`` that decode for the first time."""
+        self.stalled: list[Sequence] = []
+        """Of the step scheduled last: decoding sequences the budget did not reach."""
+        self.preempted: list[Sequence] = []
+        """Of the step scheduled last."""
+        self.growers: dict[int, Sequence] = {}
+        """Decoding sequences that extend a chain which others may hit."""
+        self.query_tokens = self.hit_tokens = self.preemptions = 0
+        self._admissions = 0
+
+    def schedule(self) -> None:
+        """Decide the next step, and take its blocks."""
+        self.chunks, self.joined, self.stalled, self.preempted = [], [], [], []
+        needed = self.batch.blocks_needed_next
+        budget = self.settings.max_num_batched_tokens - self.batch.num
+        if self.partial or needed > self.pool.num_free:
+            budget = self._schedule_running(budget, needed)
+        elif needed:
+            self.pool.take(needed)
+        if not self.preempted:
+            self._admit_arrived(budget)
+
+    @property
+    def head_may_grow_hits(self) -> bool:
+        """Whether a running sequence is extending what the waiting head could hit."""
+        return bool(self.growers and self.waiting) and any(
+            key in self.growers for key, _, _ in self.waiting[0].table.path
+        )
+
+    def match(self, sequence: Sequence, scheduled_steps: int) -> tuple[int, int]:
+        """Blocks of ``sequence`` that are cached, the last token's excepted, and those of them in the free queue.
+
+        ``scheduled_steps``: decode steps scheduled beyond those the batch has counted; their blocks are hashed already.
+        """
+        settings = self.settings
+        if not settings.enable_prefix_caching:
+            return 0, 0
+        if self.growers:
+            for key, _, _ in sequence.table.path:
+                grower = self.growers.get(key)
+                if grower is not None:
+                    self.settle(grower, grower.base + self.batch.steps + scheduled_steps)
+        return self.pool.match(sequence.table.path, (sequence.num_tokens - 1) // settings.block_size)
+
+    def allocate(self, sequence: Sequence, hits: int, blocks: int) -> None:
+        """Take ``hits`` cached blocks and as many new ones as make ``blocks``."""
+        if hits:
+            self.pool.acquire(sequence.table, hits)
+        self.pool.take(blocks - hits)
+        sequence.table.loose += blocks - hits
+
+    def settle(self, sequence: Sequence, computed: int) -> None:
+        """Bring the block table of a decoding sequence up to ``computed`` tokens, and hash its full blocks."""
+        block_size = self.settings.block_size
+        table = sequence.table
+        table.loose = -(-computed // block_size) - table.hashed
+        self.pool.extend(table, computed // block_size)
+
+    def start_decoding(self, sequence: Sequence) -> None:
+        self.batch.add(sequence)
+        chain = sequence.journey.request.output_chain
+        if chain >= 0:
+            self.growers[chain] = sequence
+
+    def finish(self, sequence: Sequence) -> None:
+        """The sequence is done, and no longer in the batch: free its blocks."""
+        del self.running[sequence]
+        self._leave(sequence)
+
+    def _leave(self, sequence: Sequence) -> None:
+        self.settle(sequence, sequence.computed)
+        chain = sequence.journey.request.output_chain
+        if self.growers.get(chain) is sequence:
+            del self.growers[chain]
+        self.pool.release(sequence.table)
+
+    def _schedule_running(self, budget: int, needed: int) -> int:
+        """Next tokens of running requests; returns the budget left.
+
+        Their order matters only where budget or blocks run short, or where decodes follow a prompt under way.
+        """
+        wants = [self._want(sequence) for sequence in self.partial]
+        if len(wants) == 1 and wants[0] > budget > 0 and next(reversed(self.running)) is self.partial[0]:
+            wants[0] = budget
+        if sum(wants) > budget or needed > self.pool.num_free:
+            return self._schedule_in_order()
+        blocks = [self._blocks_for(sequence, want) for sequence, want in zip(self.partial, wants, strict=True)]
+        if needed + sum(blocks) > self.pool.num_free:
+            return self._schedule_in_order()
+        self.pool.take(needed)
+        for sequence, want, count in zip(self.partial, wants, blocks, strict=True):
+            self._take_chunk(sequence, want, count)
+        return budget - sum(wants)
+
+    def _schedule_in_order(self) -> int:
+        """The running loop as vLLM runs it, one request after the other; returns the budget left."""
+        budget = self.settings.max_num_batched_tokens
+        block_size = self.settings.block_size
+        for sequence in list(self.running):
+            if sequence not in self.running:
+                break
+            decoding = sequence.decoding
+            tokens = min(1 if decoding else self._want(sequence), budget)
+            if not tokens:
+                if decoding:
+                    self.batch.remove(sequence)
+                    self.stalled.append(sequence)
+                continue
+            if decoding:
+                blocks = 0 if (sequence.base + self.batch.steps) % block_size else 1
+            else:
+                blocks = self._blocks_for(sequence, tokens)
+            while blocks > self.pool.num_free and sequence in self.running:
+                self._preempt(next(reversed(self.running)))
+            if sequence not in self.running:
+                break
+            budget -= tokens
+            if decoding:
+                self.pool.take(blocks)
+            else:
+                self._take_chunk(sequence, tokens, blocks)
+        return budget
+
+    def _preempt(self, victim: Sequence) -> None:
+        """Free all its blocks; it goes to the head of the queue and will be computed again."""
+        del self.running[victim]
+        if victim.decoding:
+            self.batch.remove(victim)
+            victim.num_tokens = victim.computed + 1
+            victim.high_water = victim.computed
+            self._leave(victim)
+        else:
+            self.partial.remove(victim)
+            victim.high_water = max(victim.high_water, victim.computed)
+            self.pool.release(victim.table)
+        victim.computed = 0
+        victim.received = False
+        victim.resumed = True
+        victim.journey.preemptions += 1
+        self.preemptions += 1
+        self.preempted.append(victim)
+        self.waiting.appendleft(victim)
+
+    def _admit_arrived(self, budget: int) -> None:
+        """Admit while there is budget, a free seat, and room for the head of the queue."""
+        seats = self.settings.max_num_seqs - len(self.running)
+        while self.arrived and budget > 0 and seats > 0:
+            sequence = self.arrived.popleft()
+            self._enter(sequence)
+            self.start_decoding(sequence)
+            self.joined.append(sequence)
+            budget -= 1
+            seats -= 1
+        while self.waiting and budget > 0 and seats > 0:
+            tokens = self._admit(self.waiting[0], budget)
+            if not tokens:
+                return
+            budget -= tokens
+            seats -= 1
+
+    def _admit(self, sequence: Sequence, budget: int) -> int:
+        """Start computing the head of the queue; returns the tokens of its first chunk, 0 if it does not fit."""
+        settings, pool = self.settings, self.pool
+        block_size = settings.block_size
+        hits, evictable = self.match(sequence, 1)
+        room = pool.num_free - evictable
+        if settings.watermark and self.running:
+            room -= int(settings.watermark * settings.num_blocks)
+        if -(-sequence.num_tokens // block_size) - hits > room:
+            return 0
+        cached = hits * block_size
+        tokens = sequence.num_tokens - cached
+        threshold = settings.long_prefill_token_threshold
+        if 0 < threshold < tokens and (self.running or len(self.waiting) > 1):
+            tokens = threshold
+        if tokens > budget:
+            if not settings.enable_chunked_prefill:
+                return 0
+            tokens = budget
+        self.waiting.popleft()
+        self._count_lookup(sequence, cached)
+        self._enter(sequence)
+        sequence.computed = cached
+        self.allocate(sequence, hits, -(-(cached + tokens) // block_size))
+        pool.extend(sequence.table, (cached + tokens) // block_size)
+        self.partial.append(sequence)
+        self.chunks.append((sequence, tokens))
+        return tokens
+
+    def _enter(self, sequence: Sequence) -> None:
+        self._admissions += 1
+        sequence.serial = self._admissions
+        self.running[sequence] = None
+
+    def _count_lookup(self, sequence: Sequence, cached: int) -> None:
+        journey = sequence.journey
+        if not sequence.resumed:
+            self.query_tokens += sequence.num_tokens
+            self.hit_tokens += cached
+            journey.hit_tokens = cached
+            return
+        prompt_cached = min(cached, journey.request.prompt_tokens)
+        if prompt_cached > sequence.high_water:
+            journey.hit_tokens += prompt_cached - sequence.high_water
+            sequence.high_water = prompt_cached
+
+    def _want(self, sequence: Sequence) -> int:
+        want = sequence.num_tokens - sequence.computed
+        threshold = self.settings.long_prefill_token_threshold
+        return threshold if 0 < threshold < want else want
+
+    def _blocks_for(self, sequence: Sequence, tokens: int) -> int:
+        block_size = self.settings.block_size
+        return -(-(sequence.computed + tokens) // block_size) - -(-sequence.computed // block_size)
+
+    def _take_chunk(self, sequence: Sequence, tokens: int, blocks: int) -> None:
+        self.pool.take(blocks)
+        sequence.table.loose += blocks
+        self.pool.extend(sequence.table, (sequence.computed + tokens) // self.settings.block_size)
+        self.chunks.append((sequence, tokens))

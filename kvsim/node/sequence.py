@@ -1,0 +1,127 @@
+"""A request on its way: its journey through the system, and the sequence it is on one engine."""
+
+from __future__ import annotations
+
+from kvsim.cache.paged import OPEN_END, BlockTable, Path
+from kvsim.workload.request import Request
+
+
+def block_path(request: Request, block_size: int) -> Path:
+    """The request's pieces as entries in block positions; a block belongs to the chain its last token lies in."""
+    entries = []
+    first = tokens = 0
+    for chain, count in request.pieces:
+        tokens += count
+        end = tokens // block_size
+        if end > first:
+            entries.append((chain, first, end))
+            first = end
+    if entries and entries[-1][0] == request.output_chain:
+        entries[-1] = (request.output_chain, entries[-1][1], OPEN_END)
+    else:
+        entries.append((request.output_chain, first, OPEN_END))
+    return tuple(entries)
+
+
+class Journey:
+    """What happened to one request, from arrival to its last token. Times in seconds, parts of TTFT as they fall."""
+
+    __slots__ = (
+        "computed_tokens",
+        "decode_instance",
+        "decode_wait_s",
+        "first_decode_s",
+        "first_token_s",
+        "hit_tokens",
+        "interference_s",
+        "mark_s",
+        "output_tokens",
+        "path",
+        "preemption_s",
+        "preemptions",
+        "prefill_instance",
+        "prefill_s",
+        "queue_s",
+        "recomputed_tokens",
+        "request",
+        "tier_load_s",
+        "transfer_s",
+        "transferred_bytes",
+    )
+
+    def __init__(self, request: Request, path: Path, output_tokens: int) -> None:
+        self.request = request
+        self.path = path
+        self.output_tokens = output_tokens
+        self.mark_s = request.arrival_s
+        """Up to here every second since arrival is accounted for."""
+        self.first_token_s = -1.0
+        self.queue_s = self.interference_s = self.preemption_s = self.tier_load_s = 0.0
+        self.prefill_s = self.transfer_s = self.decode_wait_s = self.first_decode_s = 0.0
+        self.hit_tokens = self.computed_tokens = self.recomputed_tokens = self.preemptions = 0
+        self.prefill_instance = self.decode_instance = -1
+        self.transferred_bytes = 0.0
+
+    def prefilled(self, start_s: float, end_s: float, alone_s: float, again: bool) -> None:
+        """A step from ``start_s`` to ``end_s`` computed a chunk that alone would have taken ``alone_s``.
+
+        ``again``: work lost to a preemption is being redone, and the wait before it is the preemption's too.
+        """
+        if again:
+            self.preemption_s += end_s - self.mark_s
+        else:
+            self.queue_s += start_s - self.mark_s
+            step_s = end_s - start_s
+            own_s = alone_s if alone_s < step_s else step_s
+            self.prefill_s += own_s
+            self.interference_s += step_s - own_s
+        self.mark_s = end_s
+
+    def first_decoded(self, start_s: float, end_s: float, alone_s: float) -> None:
+        """The first decode step ran, and gave the first token."""
+        self.decode_wait_s += start_s - self.mark_s
+        step_s = end_s - start_s
+        own_s = alone_s if alone_s < step_s else step_s
+        self.first_decode_s += own_s
+        self.interference_s += step_s - own_s
+        self.mark_s = self.first_token_s = end_s
+
+
+class Sequence:
+    """A request on one engine: how far it is, and what it holds there."""
+
+    __slots__ = (
+        "base",
+        "computed",
+        "decoding",
+        "finish_step",
+        "high_water",
+        "journey",
+        "last_token_s",
+        "margin_end",
+        "num_tokens",
+        "received",
+        "remaining",
+        "resumed",
+        "serial",
+        "table",
+    )
+
+    def __init__(self, journey: Journey, num_tokens: int, remaining: int) -> None:
+        self.journey = journey
+        self.table = BlockTable(journey.path)
+        self.num_tokens = num_tokens
+        """Prompt and generated tokens."""
+        self.remaining = remaining
+        """Tokens still to generate here."""
+        self.computed = 0
+        """Tokens with KV; while decoding it is ``base`` plus the engine's decode step count."""
+        self.high_water = 0
+        """Most tokens that had KV before a preemption."""
+        self.decoding = False
+        self.received = False
+        """Its KV came from elsewhere: it arrives computed but for the last token."""
+        self.resumed = False
+        self.base = self.finish_step = self.serial = 0
+        self.margin_end = -1
+        self.last_token_s = -1.0

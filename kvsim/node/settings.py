@@ -1,0 +1,24 @@
+"""What configures one engine, by vLLM's names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """vLLM's engine arguments, for one role."""
+
+    num_blocks: int
+    block_size: int
+    max_num_batched_tokens: int
+    max_num_seqs: int
+    max_model_len: int
+    enable_prefix_caching: bool
+    enable_chunked_prefill: bool
+    long_prefill_token_threshold: int
+    watermark: float
+    output_margin_tokens: int = 0
+    """Decode role: room for the answer that is kept for each request KV is reserved for."""
+    stepwise: bool = False
+    """One event per step instead of leaps."""

@@ -1,0 +1,1 @@
+"""Small rules behind small Protocols. Nothing here knows of SimPy."""

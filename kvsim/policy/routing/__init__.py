@@ -1,0 +1,54 @@
+"""Routing policies, by name. Policies know nothing of SimPy."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kvsim.errors import ConfigError, nearest
+from kvsim.policy.routing import decode, prefill
+from kvsim.policy.routing.index import PrefixIndex
+from kvsim.policy.routing.load import LoadHeap
+
+PREFILL_ROUTERS = ("affinity", "least_loaded", "two_choices", "round_robin")
+DECODE_ROUTERS = ("capacity", "least_loaded", "two_choices", "round_robin")
+
+
+def prefill_router(
+    name: str,
+    *,
+    loads: LoadHeap,
+    backlog_tokens: list[float],
+    index: PrefixIndex,
+    block_size: int,
+    guard: float,
+    slack: float,
+    num_candidates: int,
+    generator: np.random.Generator,
+) -> prefill.PrefillRouter:
+    """The router of that name. Raises ``ConfigError`` naming the nearest."""
+    match name:
+        case "affinity":
+            return prefill.Affinity(loads, backlog_tokens, index, block_size, guard, slack, num_candidates)
+        case "least_loaded":
+            return prefill.LeastLoaded(loads)
+        case "two_choices":
+            return prefill.TwoChoices(loads, generator)
+        case "round_robin":
+            return prefill.RoundRobin(loads)
+    raise ConfigError(f"routing.prefill: unknown router '{name}'; {nearest(name, PREFILL_ROUTERS)}")
+
+
+def decode_router(
+    name: str, *, loads: LoadHeap, racks: list[list[int]], generator: np.random.Generator
+) -> decode.DecodeRouter:
+    """The router of that name. Raises ``ConfigError`` naming the nearest."""
+    match name:
+        case "capacity":
+            return decode.Capacity(loads, racks)
+        case "least_loaded":
+            return decode.LeastLoaded(loads)
+        case "two_choices":
+            return decode.TwoChoices(loads, generator)
+        case "round_robin":
+            return decode.RoundRobin(loads)
+    raise ConfigError(f"routing.decode: unknown router '{name}'; {nearest(name, DECODE_ROUTERS)}")

@@ -1,0 +1,107 @@
+"""Where a prompt is computed: the routers of prefill and colocated instances."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from kvsim.policy.routing.index import PrefixIndex
+from kvsim.policy.routing.load import LoadHeap
+
+Path = tuple[tuple[int, int, int], ...]
+
+
+class PrefillRouter(Protocol):
+    """Chooses an instance; it sees loads and the prefix index, never the instances."""
+
+    def choose(self, path: Path, prompt_tokens: int, session_id: int) -> int:
+        """The instance that will compute this prompt."""
+
+
+class RoundRobin:
+    """One after the other."""
+
+    def __init__(self, loads: LoadHeap) -> None:
+        self._num = len(loads.loads)
+        self._next = -1
+
+    def choose(self, path: Path, prompt_tokens: int, session_id: int) -> int:
+        self._next = (self._next + 1) % self._num
+        return self._next
+
+
+class LeastLoaded:
+    """The least loaded of all."""
+
+    def __init__(self, loads: LoadHeap) -> None:
+        self._loads = loads
+
+    def choose(self, path: Path, prompt_tokens: int, session_id: int) -> int:
+        return self._loads.least()
+
+
+class TwoChoices:
+    """The less loaded of two at random (Mitzenmacher 2001)."""
+
+    def __init__(self, loads: LoadHeap, generator: np.random.Generator) -> None:
+        self._loads = loads.loads
+        self._generator = generator
+        self._drawn: list[int] = []
+
+    def choose(self, path: Path, prompt_tokens: int, session_id: int) -> int:
+        if not self._drawn:
+            self._drawn = self._generator.integers(0, len(self._loads), 4096).tolist()
+        first, second = self._drawn.pop(), self._drawn.pop()
+        return first if self._loads[first] <= self._loads[second] else second
+
+
+class Affinity:
+    """Follow the session and the longest cached prefix, unless that instance is overloaded.
+
+    Among the session's last instance, a few holders of the longest known prefix and the least loaded one, take the one
+    with the fewest tokens to compute before this prompt's end: its backlog and the uncached part of the prompt. An
+    instance with more than ``guard`` x the mean load, plus ``slack``, is left out.
+    """
+
+    def __init__(
+        self,
+        loads: LoadHeap,
+        backlog_tokens: list[float],
+        index: PrefixIndex,
+        block_size: int,
+        guard: float,
+        slack: float,
+        num_candidates: int,
+    ) -> None:
+        self._loads, self._backlog_tokens, self._index = loads, backlog_tokens, index
+        self._block_size, self._guard, self._slack = block_size, guard, slack
+        self._num_candidates = num_candidates
+        self._session_at: dict[int, int] = {}
+
+    def choose(self, path: Path, prompt_tokens: int, session_id: int) -> int:
+        index, loads, backlog_tokens = self._index, self._loads.loads, self._backlog_tokens
+        best = self._loads.least()
+        if path[0][0] >= 0:
+            candidates = index.candidates(path, self._num_candidates)
+            if session_id >= 0 and session_id in self._session_at:
+                candidates.append(self._session_at[session_id])
+            if candidates:
+                best = self._best(best, candidates, path, prompt_tokens)
+            if session_id >= 0:
+                self._session_at[session_id] = best
+        return best
+
+    def _best(self, best: int, candidates: list[int], path: Path, prompt_tokens: int) -> int:
+        index, loads, backlog_tokens = self._index, self._loads.loads, self._backlog_tokens
+        block_size = self._block_size
+        limit = (prompt_tokens - 1) // block_size
+        most = self._guard * self._loads.mean + self._slack
+        least_cost = backlog_tokens[best] - index.matched(best, path, limit) * block_size
+        for instance in candidates:
+            if instance == best or loads[instance] > most:
+                continue
+            cost = backlog_tokens[instance] - index.matched(instance, path, limit) * block_size
+            if cost < least_cost:
+                best, least_cost = instance, cost
+        return best

@@ -1,0 +1,72 @@
+"""Counting requests in and out, and the laws that a finished run must obey."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from kvsim.record.result import COMPONENTS, Check, Table
+
+_TOLERANCE_S = 1e-9
+
+
+class RequestCounts:
+    """Requests in, done and failed, and the number in the system integrated over time."""
+
+    def __init__(self) -> None:
+        self.arrived = self.completed = self.failed = 0
+        self.all_arrived = False
+        self.population_s = 0.0
+        """The integral of the number of requests in the system."""
+        self._since_s = 0.0
+
+    @property
+    def in_flight(self) -> int:
+        return self.arrived - self.completed - self.failed
+
+    @property
+    def drained(self) -> bool:
+        return self.all_arrived and self.completed + self.failed == self.arrived
+
+    def arrive(self, now_s: float) -> None:
+        self._integrate(now_s)
+        self.arrived += 1
+
+    def complete(self, now_s: float) -> None:
+        self._integrate(now_s)
+        self.completed += 1
+
+    def fail(self, now_s: float) -> None:
+        self._integrate(now_s)
+        self.failed += 1
+
+    def _integrate(self, now_s: float) -> None:
+        self.population_s += (self.arrived - self.completed - self.failed) * (now_s - self._since_s)
+        self._since_s = now_s
+
+
+def request_checks(table: Table, counts: RequestCounts) -> list[Check]:
+    """Requests, prompt tokens, the sum of TTFT's parts, and Little's law (where nobody is left in flight)."""
+    done = len(table["arrival_s"])
+    ttft_s = table["first_token_s"] - table["arrival_s"]
+    parts_s = sum((table[name] for name in COMPONENTS), np.zeros(done))
+    worst_gap_s = float(np.abs(parts_s - ttft_s).max()) if done else 0.0
+    least_part_s = float(min((table[name].min() for name in COMPONENTS), default=0.0)) if done else 0.0
+    covered = table["hit_tokens"] + table["loaded_tokens"] + table["computed_tokens"]
+    uncovered = float(np.abs(table["prompt_tokens"] - covered).sum())
+    checks = [
+        exact("requests in = done + failed + in flight", counts.arrived, done + counts.failed + counts.in_flight),
+        exact("prompt tokens = hit + loaded + computed, over all requests", 0, uncovered),
+        Check("largest |TTFT - sum of its parts|, s", 0.0, worst_gap_s, worst_gap_s <= _TOLERANCE_S),
+        Check("smallest part of a TTFT, s", 0.0, least_part_s, least_part_s >= 0.0),
+    ]
+    if not counts.in_flight:
+        sojourn_s = float((table["finish_s"] - table["arrival_s"]).sum())
+        ok = math.isclose(sojourn_s, counts.population_s, rel_tol=1e-9, abs_tol=1e-6)
+        checks.append(Check("Little's law: integral of N(t) = sum of sojourn times, s", sojourn_s, counts.population_s, ok))
+    return checks
+
+
+def exact(name: str, expected: float, found: float) -> Check:
+    return Check(name, float(expected), float(found), expected == found)

@@ -1,0 +1,28 @@
+"""The log of completed requests: one compact row each."""
+
+from __future__ import annotations
+
+from array import array
+
+import numpy as np
+
+from kvsim.record.result import COLUMNS, Table
+
+
+class RequestLog:
+    """Rows of ``COLUMNS``, 8 bytes a value."""
+
+    def __init__(self) -> None:
+        self._rows = array("d")
+
+    def add(self, row: tuple[float, ...]) -> None:
+        """``row`` holds one value per column."""
+        self._rows.extend(row)
+
+    def __len__(self) -> int:
+        return len(self._rows) // len(COLUMNS)
+
+    def table(self) -> Table:
+        """The columns as arrays; they share the log's memory."""
+        rows = np.frombuffer(self._rows, dtype=np.float64).reshape(-1, len(COLUMNS))
+        return {name: rows[:, index] for index, name in enumerate(COLUMNS)}

@@ -1,0 +1,148 @@
+"""What a finished run of one system hands to the reports: plain arrays and counts, no SimPy, no actors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+COMPONENTS = (
+    "queue_s",
+    "interference_s",
+    "preemption_s",
+    "tier_load_s",
+    "prefill_s",
+    "transfer_s",
+    "decode_wait_s",
+    "first_decode_s",
+)
+"""The parts of TTFT, in the order of a request's story. They are all >= 0 and sum to it; there is no "other"."""
+
+COLUMNS = (
+    "request_id",
+    "arrival_s",
+    "first_token_s",
+    "finish_s",
+    "prompt_tokens",
+    "output_tokens",
+    "hit_tokens",
+    "loaded_tokens",
+    "computed_tokens",
+    "recomputed_tokens",
+    "preemptions",
+    "prefill_instance",
+    "decode_instance",
+    "transferred_bytes",
+    *COMPONENTS,
+)
+"""One row per completed request. Times ``*_first_token_s`` and ``finish_s`` are absolute simulated times.
+
+``prompt_tokens == hit_tokens + loaded_tokens + computed_tokens``; ``recomputed_tokens`` counts work done again after a
+preemption. ``decode_instance`` equals ``prefill_instance`` in a colocated system.
+"""
+
+Table = dict[str, npt.NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """A weighted sample reduced to what the reports show; seconds. ``nan`` where ``count`` is 0."""
+
+    count: int
+    mean: float
+    p50: float
+    p90: float
+    p95: float
+    p99: float
+    max: float
+
+
+@dataclass(frozen=True)
+class RoleUse:
+    """How one side (``prefill``, ``decode``, ``colocated``) was used over the measured window."""
+
+    role: str
+    instances: int
+    gpus: int
+    busy: float
+    """Mean share of time a step was running, over instances."""
+    kv_usage: float
+    """Mean share of KV blocks held by requests, over time and instances."""
+    load: float
+    """Request rate over this side's analytic maximum rate; nan when not known."""
+    timeline_s: npt.NDArray[np.float64]
+    """Left edges of equal time bins."""
+    timeline_busy: npt.NDArray[np.float64]
+    """Busy share of the side's instances in each bin, 0..1."""
+
+
+@dataclass(frozen=True)
+class TransferUse:
+    """KV movement between instances."""
+
+    transfers: int
+    bytes_sent: float
+    bytes_received: float
+    hidden_share: float
+    """Share of transfer time that overlapped the prefill producing it; nan without transfers."""
+    mean_s: float
+    nic_out_utilisation: float
+    nic_in_utilisation: float
+    reservation_waits: int
+    """Requests that waited for decode capacity with their prefill blocks pinned."""
+    returned_bytes: float
+    """Generated KV sent back to prefill caches; not in ``bytes_sent``."""
+
+
+@dataclass(frozen=True)
+class CacheUse:
+    """Prefix cache counters over all instances whose prompts are looked up (prefill or colocated)."""
+
+    query_tokens: int
+    hit_tokens: int
+    evicted_blocks: int
+    blocks_per_instance: int
+    preemptions: int
+
+
+@dataclass(frozen=True)
+class Check:
+    """One conservation law at the end of a run."""
+
+    name: str
+    expected: float
+    found: float
+    ok: bool
+
+
+@dataclass(frozen=True)
+class SystemResult:
+    """One simulated system: ``unified`` or ``pd``."""
+
+    name: str
+    arrived: int
+    completed: int
+    failed: int
+    in_flight: int
+    table: Table
+    """``COLUMNS`` as float64 arrays over completed requests, in order of completion."""
+    measured: npt.NDArray[np.bool_]
+    """True for rows that count in latency statistics: not cut as warm-up."""
+    window_s: tuple[float, float]
+    """Start and end of the measured window: throughput counts completions inside it."""
+    itl: Distribution
+    roles: tuple[RoleUse, ...]
+    cache: CacheUse
+    transfer: TransferUse | None
+    checks: tuple[Check, ...]
+    end_s: float
+    """Simulated time at the end."""
+    sim_cpu_s: float
+    events: int
+    steady: bool
+    steady_why: str
+    incomplete: bool = False
+    """Interrupted before the workload ended."""
+    notes: tuple[str, ...] = field(default=())
+    """Plain sentences for the reader, e.g. that blocks were synthesised."""

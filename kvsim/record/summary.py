@@ -1,0 +1,190 @@
+"""One system's result as the object that stands under ``results`` in the JSON report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kvsim.record.percentiles import Floats, distribution, percentiles
+from kvsim.record.result import COMPONENTS, Distribution, RoleUse, SystemResult, Table
+
+P99_BAND = (98.5, 99.5)
+"""Percentiles of TTFT between which requests stand for "a request at p99" in the attribution."""
+
+
+def ttft_s(table: Table) -> Floats:
+    """Time to first token, from arrival."""
+    return table["first_token_s"] - table["arrival_s"]
+
+
+def e2e_s(table: Table) -> Floats:
+    """Time to last token, from arrival."""
+    return table["finish_s"] - table["arrival_s"]
+
+
+def tpot_s(table: Table) -> Floats:
+    """Mean time per output token after the first, ``(E2E - TTFT) / (n - 1)``; ``nan`` for answers of one token."""
+    later_tokens = table["output_tokens"] - 1
+    decoding_s = table["finish_s"] - table["first_token_s"]
+    per_token_s = np.full(decoding_s.shape, math.nan)
+    np.divide(decoding_s, later_tokens, out=per_token_s, where=later_tokens > 0)
+    return per_token_s
+
+
+def rows_of(result: SystemResult, rows: npt.NDArray[np.bool_]) -> Table:
+    """The columns that latencies are made of, for some ``rows``; the other columns are not copied."""
+    return {name: result.table[name][rows] for name in ("arrival_s", "first_token_s", "finish_s", "output_tokens")}
+
+
+def summarise(result: SystemResult, *, slo_ttft_s: float, slo_tpot_s: float, gpus: int) -> dict[str, Any]:
+    """What ``result`` shows, as plain JSON values; latencies in milliseconds over measured requests.
+
+    Throughput and goodput count the completions inside the measured window, divided by its length; ``gpus`` is what
+    the whole system uses. ``null`` stands where nothing was measured.
+    """
+    table = rows_of(result, result.measured)
+    tpots_s = tpot_s(table)
+    return plain_mapping(
+        {
+            "name": result.name,
+            "requests": {
+                "arrived": result.arrived,
+                "completed": result.completed,
+                "failed": result.failed,
+                "in_flight": result.in_flight,
+                "measured": int(result.measured.sum()),
+            },
+            "ttft_ms": _in_ms(distribution(ttft_s(table))),
+            "tpot_ms": _in_ms(distribution(tpots_s[~np.isnan(tpots_s)])),
+            "itl_ms": _in_ms(result.itl),
+            "e2e_ms": _in_ms(distribution(e2e_s(table))),
+            **_rates(result, slo_ttft_s, slo_tpot_s, gpus),
+            "cache": _cache(result),
+            "transfer": None if result.transfer is None else asdict(result.transfer),
+            "preemptions": result.cache.preemptions,
+            "attribution_ms": _attribution_ms(result, ttft_s(table)),
+            "utilisation": {role.role: _use(role) for role in result.roles},
+            "conservation": {
+                "ok": all(check.ok for check in result.checks),
+                "checks": [asdict(check) for check in result.checks],
+            },
+            "steady": {"ok": result.steady, "why": result.steady_why},
+            "incomplete": result.incomplete,
+            "window_s": {"start": result.window_s[0], "end": result.window_s[1]},
+            "simulated_s": result.end_s,
+            "notes": result.notes,
+        }
+    )
+
+
+def plain_mapping(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """``tree`` with nothing in it that JSON cannot say; see :func:`plain`."""
+    return {str(key): plain(value) for key, value in tree.items()}
+
+
+def plain(value: Any) -> Any:
+    """``value`` as JSON has it: numpy scalars and arrays unwrapped, ``nan`` and infinities ``None``, else ``str``."""
+    if isinstance(value, Mapping):
+        return plain_mapping(value)
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+def _in_ms(latency: Distribution) -> dict[str, float]:
+    return {name: value * 1e3 for name, value in asdict(latency).items() if name != "count"}
+
+
+def _rates(result: SystemResult, slo_ttft_s: float, slo_tpot_s: float, gpus: int) -> dict[str, Any]:
+    """``throughput`` and ``goodput``: completions in the window ``(start, end]``, and those of them within the SLO.
+
+    An answer of one token has no TPOT and is judged by its TTFT alone. The shares are of the completions in the window.
+    """
+    start_s, end_s = result.window_s
+    finish_s = result.table["finish_s"]
+    rows = (finish_s > start_s) & (finish_s <= end_s)
+    table = rows_of(result, rows)
+    in_ttft = ttft_s(table) <= slo_ttft_s
+    in_tpot = (tpot_s(table) <= slo_tpot_s) | (table["output_tokens"] <= 1)
+    length_s = end_s - start_s if end_s > start_s else math.nan
+    completed = int(rows.sum())
+    output_tokens_per_s = float(table["output_tokens"].sum()) / length_s
+    return {
+        "throughput": {
+            "requests_per_s": completed / length_s,
+            "output_tokens_per_s": output_tokens_per_s,
+            "tokens_per_s_per_gpu": output_tokens_per_s / gpus,
+        },
+        "goodput": {
+            "requests_per_s": int((in_ttft & in_tpot).sum()) / length_s,
+            "share": _mean(in_ttft & in_tpot),
+            "ttft_share": _mean(in_ttft),
+            "tpot_share": _mean(in_tpot),
+            "slo": {"ttft_ms": slo_ttft_s * 1e3, "tpot_ms": slo_tpot_s * 1e3},
+        },
+    }
+
+
+def _mean(values: npt.NDArray[np.float64] | npt.NDArray[np.bool_]) -> float:
+    return float(values.mean()) if values.size else math.nan
+
+
+def _cache(result: SystemResult) -> dict[str, Any]:
+    use = result.cache
+    hit_rate = use.hit_tokens / use.query_tokens if use.query_tokens else math.nan
+    return {
+        "prefix_hit_rate": hit_rate,
+        "by_tier": {"hbm": hit_rate},
+        "query_tokens": use.query_tokens,
+        "hit_tokens": use.hit_tokens,
+        "evictions": use.evicted_blocks,
+        "blocks_per_instance": use.blocks_per_instance,
+        "recomputed_tokens": int(result.table["recomputed_tokens"].sum()),
+    }
+
+
+def _use(role: RoleUse) -> dict[str, Any]:
+    return {
+        "instances": role.instances,
+        "gpus": role.gpus,
+        "busy": role.busy,
+        "kv_usage": role.kv_usage,
+        "load": role.load,
+    }
+
+
+def _attribution_ms(result: SystemResult, ttfts_s: Floats) -> dict[str, dict[str, float]]:
+    """The parts of TTFT, averaged over all measured requests and over those at p99."""
+    at_p99 = p99_rows(ttfts_s)
+    mean, p99 = {}, {}
+    for name in COMPONENTS:
+        part_s = result.table[name][result.measured]
+        mean[_bare(name)] = _mean(part_s) * 1e3
+        p99[_bare(name)] = _mean(part_s[at_p99]) * 1e3
+    return {"mean": mean, "p99": p99}
+
+
+def _bare(component: str) -> str:
+    return component.removesuffix("_s")
+
+
+def p99_rows(ttfts_s: Floats) -> npt.NDArray[np.bool_]:
+    """The requests whose TTFT lies between its p98.5 and p99.5, both included.
+
+    In a sample too small to have one there (fewer than about 200), the request or requests nearest to its p99.
+    """
+    low_s, p99_s, high_s = percentiles(ttfts_s, (P99_BAND[0], 99.0, P99_BAND[1]))
+    rows = (ttfts_s >= low_s) & (ttfts_s <= high_s)
+    if ttfts_s.size and not rows.any():
+        distance_s = np.abs(ttfts_s - p99_s)
+        rows = distance_s == distance_s.min()
+    return np.asarray(rows, dtype=np.bool_)

@@ -1,0 +1,66 @@
+"""Result files appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from kvsim.errors import KvsimError
+
+
+def ensure_writable(path: Path) -> None:
+    """Raise a ``KvsimError`` when ``path`` could not be written, so that a long run need not end with that news."""
+    try:
+        folder = path.parent
+        if _is_device(path):
+            return
+        if path.is_dir():
+            raise _refusal(path, "it is a folder, a file name is expected")
+        if not folder.is_dir():
+            raise _refusal(path, f"there is no folder {str(folder)!r}")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise _refusal(path, f"no permission to create files in {str(folder)!r}")
+        _temporary(path).exists()
+    except OSError as error:
+        raise _refusal(path, error.strerror or str(error)) from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A binary file that takes the place of ``path`` when the block ends well, and leaves nothing behind otherwise.
+
+    It is written in the same folder under a temporary name. Devices and pipes (``/dev/stdout``) are written directly.
+    A file that cannot be written raises a ``KvsimError``.
+    """
+    ensure_writable(path)
+    try:
+        if _is_device(path):
+            with open(path, "wb") as file:
+                yield file
+            return
+        target = Path(os.path.realpath(path))
+        temporary = _temporary(target)
+        try:
+            with open(temporary, "wb") as file:
+                yield file
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise _refusal(path, error.strerror or str(error)) from error
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def _is_device(path: Path) -> bool:
+    """Exists and is neither file nor folder: replacing it by a file would destroy it."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def _refusal(path: Path, why: str) -> KvsimError:
+    return KvsimError(f"cannot write {str(path)!r}: {why}")

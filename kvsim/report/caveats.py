@@ -1,0 +1,66 @@
+"""What a reader must know before believing a report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from kvsim.report.labels import percent, ratio, system_label
+
+UNBALANCED = 0.4
+"""A side used less than this share of the other is worth a warning."""
+
+
+def violations(report: Mapping[str, Any]) -> list[str]:
+    """Conservation laws that do not hold: the simulation itself is wrong."""
+    return [
+        f"{system_label(result['name'])}: {check['name']}: expected {check['expected']!r}, found {check['found']!r}"
+        for result in report["results"]
+        for check in result["conservation"]["checks"]
+        if not check["ok"]
+    ]
+
+
+def warnings(report: Mapping[str, Any]) -> list[str]:
+    """Sentences on what limits the figures: interruption, unsteadiness, imbalance, calibration, the trace."""
+    found: list[str] = []
+    for result in report["results"]:
+        label = system_label(result["name"])
+        if result["incomplete"]:
+            requests = result["requests"]
+            found.append(
+                f"{label}: incomplete, interrupted with {requests['completed']:,} of {requests['arrived']:,} arrived "
+                f"requests done"
+            )
+        if not result["steady"]["ok"]:
+            found.append(f"{label}: not steady: {result['steady']['why']}")
+        if result["requests"]["failed"]:
+            found.append(f"{label}: {result['requests']['failed']:,} requests failed")
+        found += _imbalance(result, report["cluster"])
+    found += [f"calibration: {text}" for text in report["calibration"]["warnings"] or ()]
+    return found + [f"trace: {text}" for text in report["workload"]["lint"] or ()]
+
+
+def notes(report: Mapping[str, Any]) -> list[str]:
+    """Plain sentences for the reader, each once."""
+    every = [*(report["workload"]["notes"] or ()), *(note for r in report["results"] for note in r["notes"])]
+    return list(dict.fromkeys(every))
+
+
+def _imbalance(result: Mapping[str, Any], cluster: Mapping[str, Any]) -> Iterator[str]:
+    sides = result["utilisation"]
+    if "prefill" not in sides or "decode" not in sides:
+        return
+    measure = "load" if all(sides[side]["load"] is not None for side in ("prefill", "decode")) else "busy"
+    shares = {side: sides[side][measure] for side in ("prefill", "decode")}
+    idle, used = sorted(shares, key=lambda side: shares[side] or 0.0)
+    if None in shares.values() or shares[idle] >= UNBALANCED * shares[used]:
+        return
+    word = "loaded to" if measure == "load" else "busy"
+    balanced = cluster["balanced_pd_ratio"]
+    advice = f"; P:D {ratio(balanced)} would balance them" if balanced else ""
+    yield (
+        f"{system_label(result['name'])}: unbalanced sides, {idle} {word} {percent(shares[idle])} and {used} "
+        f"{percent(shares[used])} (P:D {ratio([cluster['prefill_instances'], cluster['decode_instances']])})"
+        f"{advice}"
+    )

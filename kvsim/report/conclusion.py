@@ -1,0 +1,152 @@
+"""The one sentence that says which system is better, under which condition and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kvsim.report.labels import COMPONENT_LABELS, number, percent, ratio, relative_difference, system_label
+
+GOODPUT_TIE = 0.02
+LATENCY_TIE = 0.05
+BALANCE_TIE = 0.10
+"""Relative differences below which two figures are called equal."""
+
+Result = Mapping[str, Any]
+_LATENCIES = (("ttft_ms", "p99 TTFT"), ("tpot_ms", "p99 TPOT"))
+
+
+def conclude(report: Mapping[str, Any]) -> str:
+    """One sentence on ``report``: the better system by goodput, else by p99 TTFT, else by p99 TPOT, else a tie.
+
+    It names the load it holds for, what makes the difference, where the loser is the better one, the largest part of
+    each p99 TTFT, and the P:D ratio that would balance the sides. More than two systems: the two best by goodput.
+    """
+    results = sorted(report["results"], key=_goodput, reverse=True)
+    if not results:
+        return "Nothing was simulated."
+    if len(results) == 1:
+        clauses = [f"{_label(results[0])} gives {_goods(results[0])} {_condition(report)}; nothing to compare it with"]
+    else:
+        clauses = _compare(results[0], results[1], _condition(report))
+    clauses += _dominating(results[:2]) + _balance_advice(report)
+    sentence = "; ".join(clauses) + "."
+    return _reservation(results) + sentence[0].upper() + sentence[1:]
+
+
+def lower_latency(first: Result, second: Result, key: str) -> Result | None:
+    """The one with the lower p99 of ``key``, or ``None`` when they tie or one has none."""
+    a, b = first[key]["p99"], second[key]["p99"]
+    if a is None or b is None or relative_difference(a, b) < LATENCY_TIE:
+        return None
+    return first if a < b else second
+
+
+def _goodput(result: Result) -> float:
+    return result["goodput"]["requests_per_s"] or 0.0
+
+
+def _goods(result: Result) -> str:
+    return f"{number(_goodput(result))} requests/s within the SLO"
+
+
+def _label(result: Result) -> str:
+    return system_label(result["name"])
+
+
+def _compare(best: Result, other: Result, condition: str) -> list[str]:
+    """The verdict and, behind it, every p99 latency in which the loser is better."""
+    high, low = _goodput(best), _goodput(other)
+    if relative_difference(high, low) >= GOODPUT_TIE:
+        verdict = f"{_more(best, other)} {condition}, because {_reason(best, other)}"
+        return [verdict, *_lower(other, best)]
+    pair = f"{_label(best)} and {_label(other)}"
+    tie = (
+        f"neither {_label(best)} nor {_label(other)} serves a request within the SLO {condition}"
+        if high == 0
+        else f"{pair} tie in goodput ({number(high)} and {number(low)} requests/s within the SLO) {condition}"
+    )
+    lower = _lower(best, other) + _lower(other, best)
+    return [tie, *(lower or [f"their p99 TTFT and TPOT are within {LATENCY_TIE:.0%}"])]
+
+
+def _more(best: Result, other: Result) -> str:
+    high, low = _goodput(best), _goodput(other)
+    against = f"({number(high)} against {number(low)} requests/s within the SLO)"
+    if low == 0:
+        return f"{_label(best)} gives {_goods(best)} where {_label(other)} gives none"
+    if high >= 2 * low:
+        return f"{_label(best)} gives {number(high / low)} times the goodput of {_label(other)} {against}"
+    return f"{_label(best)} gives {percent(high / low - 1)} more goodput than {_label(other)} {against}"
+
+
+def _reason(best: Result, other: Result) -> str:
+    """Which limit the loser misses more often than the winner, else that it completes less."""
+    slo = other["goodput"]["slo"]
+    gaps = {
+        key: (best["goodput"][f"{key}_share"] or 0.0) - (other["goodput"][f"{key}_share"] or 0.0)
+        for key in ("ttft", "tpot")
+    }
+    key = max(gaps, key=lambda name: gaps[name])
+    if gaps[key] < 0.01:
+        rates = [number(result["throughput"]["requests_per_s"]) for result in (other, best)]
+        return f"{_label(other)} completes {rates[0]} requests/s and {_label(best)} {rates[1]}"
+    missed = [percent(1 - (result["goodput"][f"{key}_share"] or 0.0)) for result in (other, best)]
+    limit = f"{key.upper()} limit of {slo[f'{key}_ms']:,g} ms"
+    return f"{_label(other)} misses the {limit} in {missed[0]} of requests and {_label(best)} in {missed[1]}"
+
+
+def _lower(result: Result, than: Result) -> list[str]:
+    """The clause on the latencies in which ``result`` beats ``than``."""
+    won = [
+        f"the lower {label} ({number(result[key]['p99'])} against {number(than[key]['p99'])} ms)"
+        for key, label in _LATENCIES
+        if lower_latency(result, than, key) is result
+    ]
+    return [f"{_label(result)} has {' and '.join(won)}"] if won else []
+
+
+def _condition(report: Mapping[str, Any]) -> str:
+    """The load for which the sentence holds."""
+    load = report["workload"].get("load")
+    if load and load["rho"] is not None:
+        rate = number(load["requests_per_s"])
+        return f"at {load['rho']:g} of {system_label(load['of'])}'s maximum rate ({rate} requests/s)"
+    requests, span_s = report["workload"]["requests"], report["workload"]["span_s"]
+    if load:
+        return f"at {number(load['requests_per_s'])} requests/s"
+    return f"at the workload's own {number(requests / span_s)} requests/s" if span_s else "for this workload"
+
+
+def _dominating(results: Sequence[Result]) -> list[str]:
+    parts = []
+    for result in results:
+        p99 = {name: value for name, value in result["attribution_ms"]["p99"].items() if value}
+        if p99:
+            name = max(p99, key=lambda key: p99[key])
+            share = percent(p99[name] / sum(p99.values()))
+            parts.append(f"{COMPONENT_LABELS[name]} for {_label(result)} ({share} of {number(sum(p99.values()))} ms)")
+    return [f"the largest part of p99 TTFT is {' and '.join(parts)}"] if parts else []
+
+
+def _balance_advice(report: Mapping[str, Any]) -> list[str]:
+    cluster = report["cluster"]
+    balanced, actual = cluster["balanced_pd_ratio"], [cluster["prefill_instances"], cluster["decode_instances"]]
+    if not balanced or not all(balanced) or not all(actual):
+        return []
+    if relative_difference(balanced[0] / balanced[1], actual[0] / actual[1]) < BALANCE_TIE:
+        return [f"P:D {ratio(actual)} is balanced for this workload"]
+    return [f"P:D {ratio(balanced)} would balance the two sides, where {ratio(actual)} was simulated"]
+
+
+def _reservation(results: Sequence[Result]) -> str:
+    """What the sentence has to be read with, gravest first."""
+    grave = (
+        ("Not to be trusted, conservation violated in", [r for r in results if not r["conservation"]["ok"]]),
+        ("Partial, interrupted:", [r for r in results if r["incomplete"]]),
+        ("Indicative only, not steady:", [r for r in results if not r["steady"]["ok"]]),
+    )
+    for words, whom in grave:
+        if whom:
+            return f"[{words} {', '.join(map(_label, whom))}] "
+    return ""

@@ -1,0 +1,63 @@
+"""How numbers and names are written for people."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+COMPONENT_LABELS = {
+    "queue": "queue",
+    "interference": "batch interference",
+    "preemption": "preemption",
+    "tier_load": "tier load",
+    "prefill": "prefill compute",
+    "transfer": "exposed transfer",
+    "decode_wait": "decode wait",
+    "first_decode": "first decode step",
+}
+"""The parts of TTFT, in the order of a request's story."""
+
+NOTHING = "-"
+"""Stands where nothing was measured."""
+
+
+def system_label(name: str) -> str:
+    """The name of a compared system in a sentence."""
+    return "PD" if name == "pd" else name
+
+
+def number(value: float | None) -> str:
+    """``value`` with three significant digits, or all digits before the point when it has more; no unit."""
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    if value == 0:
+        return "0"
+    size = abs(value)
+    if size >= 99.95:
+        return f"{value:,.0f}"
+    if size < 1e-3:
+        return f"{value:.2e}"
+    return f"{value:.{2 - math.floor(math.log10(size))}f}"
+
+
+def percent(share: float | None) -> str:
+    """A share as a percentage; never rounded to 0% or 100% when it is neither."""
+    if share is None or not math.isfinite(share):
+        return NOTHING
+    if 0 < share < 0.0005:
+        return "<0.1%"
+    if 0.9995 <= share < 1:
+        return ">99.9%"
+    decimals = 0 if share in (0, 1) or 0.1 <= share < 0.99 or share > 1 else 1
+    return f"{share:.{decimals}%}"
+
+
+def ratio(parts: Sequence[float]) -> str:
+    """``[1, 3]`` as ``1:3``."""
+    return ":".join(f"{part:,}" if isinstance(part, int) else number(part) for part in parts)
+
+
+def relative_difference(a: float, b: float) -> float:
+    """How far apart two figures are, as a share of the larger."""
+    larger = max(abs(a), abs(b))
+    return abs(a - b) / larger if larger > 0 else 0.0

@@ -1,0 +1,145 @@
+"""The terminal report: what was simulated, side by side, where TTFT goes, the conclusion, the caveats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from kvsim.report import caveats
+from kvsim.report.comparison import groups
+from kvsim.report.conclusion import conclude
+from kvsim.report.labels import COMPONENT_LABELS, number, percent, ratio, system_label
+
+Report = Mapping[str, Any]
+_NARROW_BAR = 9
+_WIDE_BAR = 20
+"""Characters of a waterfall, on a terminal of up to 100 columns and on a wider one."""
+
+
+def print_report(console: Console, report: Report) -> None:
+    """Print ``report`` (:func:`kvsim.report.json_report.build_report`) for a person; 80 columns suffice."""
+    console.print(_header(report))
+    if report["results"]:
+        console.print(_side_by_side(report["results"]))
+    for result in report["results"]:
+        console.print(_waterfall(console, result))
+    console.print(Text(conclude(report), style="bold"))
+    _print_caveats(console, report)
+
+
+def _header(report: Report) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True, style="dim")
+    grid.add_column(overflow="fold")
+    for name, text in _facts(report):
+        grid.add_row(name, Text(text))
+    return grid
+
+
+def _facts(report: Report) -> Iterator[tuple[str, str]]:
+    run, config, workload = report["run"], report["config"], report["workload"]
+    preset = f", preset {run['preset']}" if run["preset"] else ""
+    yield "kvsim", f"{run['version']}, mode {run['mode']}{preset}, seed {run['seed']}"
+    yield "cluster", _cluster(report["cluster"])
+    model, engine = config["model"], config["engine"]
+    gpu = config["hardware"]["gpu"]
+    yield "model", f"{model['name']} {model['weight_dtype']}, {engine['tensor_parallel_size']} x {gpu} an instance"
+    method, profile = report["calibration"]["method"], report["calibration"]["profile"]
+    yield "step time", f"{method}, {profile}" if profile else f"{method}"
+    yield "workload", _workload(workload)
+    if workload.get("load"):
+        yield "load", _load(workload["load"])
+    for result in report["results"][:1]:
+        slo = result["goodput"]["slo"]
+        yield "SLO", f"TTFT <= {slo['ttft_ms']:,g} ms and mean TPOT <= {slo['tpot_ms']:,g} ms"
+
+
+def _cluster(cluster: Mapping[str, Any]) -> str:
+    size = f"{cluster['gpus']:,} GPUs, {cluster['instances']:,} instances, {cluster['racks']:,} racks"
+    if not cluster["prefill_instances"]:
+        return size
+    actual, balanced = [cluster["prefill_instances"], cluster["decode_instances"]], cluster["balanced_pd_ratio"]
+    advice = f", balanced {ratio(balanced)}" if balanced else ""
+    return f"{size}; PD {ratio(actual)} prefill:decode{advice}"
+
+
+def _workload(workload: Mapping[str, Any]) -> str:
+    requests, span_s = workload["requests"], workload["span_s"]
+    text = f"{workload['source']} ({workload['format']}): {requests:,} requests over {number(span_s)} s"
+    if not requests:
+        return text
+    means = [number(workload[key] / requests) for key in ("prompt_tokens", "output_tokens")]
+    return f"{text}, on average {means[0]} prompt and {means[1]} output tokens"
+
+
+def _load(load: Mapping[str, Any]) -> str:
+    rate = f"{number(load['requests_per_s'])} requests/s"
+    if load["rho"] is None:
+        return rate
+    of = f"{load['rho']:g} of {system_label(load['of'])}'s maximum"
+    return f"{of}: {rate} of {number(load['max_requests_per_s'])}"
+
+
+def _side_by_side(results: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("")
+    for result in results:
+        table.add_column(system_label(result["name"]), justify="right", no_wrap=True)
+    if len(results) == 2:
+        table.add_column("better", no_wrap=True, style="green")
+    for group in groups(results):
+        for row in group:
+            table.add_row(*row.cells(results), end_section=row is group[-1])
+    return table
+
+
+def _waterfall(console: Console, result: Mapping[str, Any]) -> Table:
+    """The parts of TTFT, each bar starting where the one before ends; parts that never occur are left out."""
+    parts = result["attribution_ms"]
+    width = _WIDE_BAR if console.width > 100 else _NARROW_BAR
+    bars = {which: _bars(parts[which], width, "#" if console.options.ascii_only else "\u2588") for which in parts}
+    title = f"Where TTFT goes: {system_label(result['name'])} (p99: mean over requests between p98.5 and p99.5)"
+    table = Table(title=title, title_justify="left", title_style="", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("")
+    for which in parts:
+        table.add_column(f"{which} ms", justify="right", no_wrap=True)
+        table.add_column("share", justify="right", no_wrap=True)
+        table.add_column("", no_wrap=True, style="cyan", min_width=width)
+    totals = {which: sum(value or 0.0 for value in parts[which].values()) for which in parts}
+    for name, label in COMPONENT_LABELS.items():
+        if any(parts[which][name] for which in parts):
+            cells = [_part(parts[which][name], totals[which], bars[which][name]) for which in parts]
+            table.add_row(label, *[text for cell in cells for text in cell])
+    table.add_section()
+    table.add_row("TTFT", *[text for which in parts for text in (number(totals[which]), "100%", "")])
+    return table
+
+
+def _part(value_ms: float | None, total_ms: float, bar: str) -> tuple[str, str, str]:
+    return number(value_ms), percent((value_ms or 0.0) / total_ms if total_ms else None), bar
+
+
+def _bars(parts_ms: Mapping[str, float | None], width: int, ink: str) -> dict[str, str]:
+    """A bar for each part, ``width`` characters together; a part too small for a character has none."""
+    total_ms = sum(value or 0.0 for value in parts_ms.values())
+    bars, before_ms = {}, 0.0
+    for name in COMPONENT_LABELS:
+        after_ms = before_ms + (parts_ms[name] or 0.0)
+        start, end = (round(width * edge_ms / total_ms) if total_ms else 0 for edge_ms in (before_ms, after_ms))
+        bars[name] = " " * start + ink * (end - start)
+        before_ms = after_ms
+    return bars
+
+
+def _print_caveats(console: Console, report: Report) -> None:
+    for law in caveats.violations(report):
+        console.print(Text(f"CONSERVATION VIOLATED, the figures above are wrong. {law}", style="bold white on red"))
+    for warning in caveats.warnings(report):
+        console.print(Text(f"warning: {warning}", style="yellow"))
+    for note in caveats.notes(report):
+        console.print(Text(f"note: {note}", style="dim"))

@@ -1,0 +1,180 @@
+"""From a system that has run to the result that the reports read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from kvsim.node.engine import Engine
+from kvsim.record.conservation import exact, request_checks
+from kvsim.record.percentiles import distribution
+from kvsim.record.result import CacheUse, Check, Distribution, RoleUse, SystemResult, Table, TransferUse
+from kvsim.record.steps import StepLog
+from kvsim.system.pd import PdSystem
+from kvsim.system.serving import ServingSystem
+from kvsim.system.unified import UnifiedSystem
+
+TIMELINE_BINS = 200
+
+
+def outcome(
+    system: UnifiedSystem | PdSystem,
+    *,
+    warmup_requests: int,
+    unsteady_factor: float,
+    loads: dict[str, float],
+    notes: tuple[str, ...] = (),
+) -> SystemResult:
+    """The result of a run. ``loads``: each role's request rate over its analytic maximum, where known."""
+    table = system.requests.table()
+    counts, end_s = system.counts, system.clock.now
+    measured = table["request_id"] >= warmup_requests
+    window_s = _window_s(system, table, warmup_requests, end_s)
+    steady, why = _steadiness(table, measured, window_s, unsteady_factor)
+    logs = _logs(system)
+    for log in logs.values():
+        log.flush()
+    return SystemResult(
+        name=system.name,
+        arrived=counts.arrived,
+        completed=counts.completed,
+        failed=counts.failed,
+        in_flight=counts.in_flight,
+        table=table,
+        measured=measured,
+        window_s=window_s,
+        itl=_merged_itl(logs),
+        roles=tuple(_role_use(role, engines, logs[role], system, window_s, end_s, loads) for role, engines in _roles(system).items()),
+        cache=_cache_use(system.front, _all_engines(system)),
+        transfer=_transfer_use(system, end_s) if isinstance(system, PdSystem) else None,
+        checks=tuple(request_checks(table, counts) + _block_checks(system) + _byte_checks(system)),
+        end_s=end_s,
+        sim_cpu_s=system.sim_cpu_s,
+        events=system.clock.events_scheduled,
+        steady=steady and not system.incomplete,
+        steady_why=why,
+        incomplete=system.incomplete,
+        notes=notes,
+    )
+
+
+def _roles(system: ServingSystem) -> dict[str, list[Engine]]:
+    if isinstance(system, PdSystem):
+        return {"prefill": system.front, "decode": system.decode}
+    return {"colocated": system.front}
+
+
+def _logs(system: ServingSystem) -> dict[str, StepLog]:
+    if isinstance(system, PdSystem):
+        return {"prefill": system.front_log, "decode": system.decode_log}
+    return {"colocated": system.front_log}
+
+
+def _all_engines(system: ServingSystem) -> list[Engine]:
+    return [engine for engines in _roles(system).values() for engine in engines]
+
+
+def _merged_itl(logs: dict[str, StepLog]) -> Distribution:
+    """Answers come from one side: prefill instances generate no second token."""
+    return logs["decode" if "decode" in logs else "colocated"].itl.distribution()
+
+
+def _window_s(system: ServingSystem, table: Table, warmup_requests: int, end_s: float) -> tuple[float, float]:
+    """From the first measured arrival to the last arrival; to the end where that leaves nothing."""
+    arrivals_s = system.workload.arrival_s
+    start_s = float(arrivals_s[min(warmup_requests, len(arrivals_s) - 1)]) if len(arrivals_s) else 0.0
+    stop_s = min(float(arrivals_s[-1]), end_s) if len(arrivals_s) else end_s
+    finished = table["finish_s"]
+    if stop_s <= start_s or not np.any((finished >= start_s) & (finished <= stop_s)):
+        return start_s if start_s < end_s else 0.0, end_s
+    return start_s, stop_s
+
+
+def _steadiness(table: Table, measured: np.ndarray, window_s: tuple[float, float], factor: float) -> tuple[bool, str]:
+    """Whether the run had at least ``factor`` x E2E x rate requests, so that decode could fill up."""
+    num = int(measured.sum())
+    span_s = window_s[1] - window_s[0]
+    if not num or span_s <= 0:
+        return False, "no measured requests"
+    e2e_s = float((table["finish_s"] - table["arrival_s"])[measured].mean())
+    needed = math.ceil(factor * e2e_s * num / span_s)
+    if num < needed:
+        return False, f"{num:,} measured requests; a steady state needs {needed:,} ({factor:g} x E2E x rate)"
+    return True, f"{num:,} measured requests, {needed:,} needed ({factor:g} x E2E x rate)"
+
+
+def _role_use(
+    role: str,
+    engines: Sequence[Engine],
+    log: StepLog,
+    system: ServingSystem,
+    window_s: tuple[float, float],
+    end_s: float,
+    loads: dict[str, float],
+) -> RoleUse:
+    num = len(engines)
+    span_s = window_s[1] - window_s[0]
+    timeline_s, busy = log.timeline(end_s)
+    held_block_s = sum(engine.held_block_s for engine in engines)
+    capacity_block_s = sum(engine.settings.num_blocks for engine in engines) * end_s
+    return RoleUse(
+        role=role,
+        instances=num,
+        gpus=num * system.plan.spec.tensor_parallel,
+        busy=min(1.0, log.busy_between(*window_s) / (num * span_s)) if span_s > 0 else math.nan,
+        kv_usage=held_block_s / capacity_block_s if capacity_block_s > 0 else math.nan,
+        load=loads.get(role, math.nan),
+        timeline_s=timeline_s,
+        timeline_busy=np.minimum(busy / num, 1.0),
+    )
+
+
+def _cache_use(front: Sequence[Engine], everyone: Sequence[Engine]) -> CacheUse:
+    return CacheUse(
+        query_tokens=sum(engine.scheduler.query_tokens for engine in front),
+        hit_tokens=sum(engine.scheduler.hit_tokens for engine in front),
+        evicted_blocks=sum(engine.pool.evicted_blocks for engine in front),
+        blocks_per_instance=front[0].settings.num_blocks,
+        preemptions=sum(engine.scheduler.preemptions for engine in everyone),
+    )
+
+
+def _transfer_use(system: PdSystem, end_s: float) -> TransferUse:
+    nics, num_prefill, transfers = system.nics, len(system.front), system.transfers
+    out_busy_s = sum(nics.out_busy_s[:num_prefill])
+    in_busy_s = sum(nics.in_busy_s[num_prefill:])
+    returned_bytes = system.returned_bytes
+    return TransferUse(
+        transfers=transfers,
+        bytes_sent=nics.bytes_sent - returned_bytes,
+        bytes_received=nics.bytes_received - returned_bytes,
+        hidden_share=system.hidden_s / system.transfer_s if system.transfer_s > 0 else math.nan,
+        mean_s=system.transfer_s / transfers if transfers else math.nan,
+        nic_out_utilisation=out_busy_s / (num_prefill * end_s) if end_s > 0 else math.nan,
+        nic_in_utilisation=in_busy_s / (len(system.decode) * end_s) if end_s > 0 else math.nan,
+        reservation_waits=system.reservation_waits,
+        returned_bytes=returned_bytes,
+    )
+
+
+def _block_checks(system: ServingSystem) -> list[Check]:
+    """Free + held = pool size, over all instances; once everyone is gone nothing is held."""
+    engines = _all_engines(system)
+    total = sum(engine.settings.num_blocks for engine in engines)
+    found = 0
+    for engine in engines:
+        engine.pool.check_integrity()
+        found += engine.pool.num_free + engine.held_blocks()
+    checks = [exact("blocks free + held = pool size, over all instances", total, found)]
+    if not system.counts.in_flight:
+        checks.append(exact("blocks free once all requests are gone", total, sum(e.pool.num_free for e in engines)))
+    return checks
+
+
+def _byte_checks(system: ServingSystem) -> list[Check]:
+    if not isinstance(system, PdSystem):
+        return []
+    sent, found = system.nics.bytes_sent, system.nics.bytes_received + system.bytes_in_air
+    return [Check("bytes sent = received + in the air", sent, found, math.isclose(sent, found, rel_tol=1e-9, abs_tol=1.0))]

@@ -1,0 +1,168 @@
+"""From the configuration to numbers an engine runs on: blocks, budgets, step times, racks and links."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from kvsim.config import Config
+from kvsim.config import derived
+from kvsim.errors import ConfigError
+from kvsim.node.settings import EngineSettings
+from kvsim.spec import InstanceSpec, find_gpu, find_model
+from kvsim.steptime import AffineStepTime, Coefficients, Efficiencies, roofline
+from kvsim.units import GB, GIB, MICRO, TERA
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One cluster, ready to be built as either system."""
+
+    config: Config
+    spec: InstanceSpec
+    step_time: AffineStepTime
+    num_instances: int
+    num_prefill: int
+    num_decode: int
+    prefill_settings: EngineSettings
+    decode_settings: EngineSettings
+    colocated_settings: EngineSettings
+    kv_bytes_per_token: float
+    """On the wire: after compression."""
+    nic_bytes_per_s: float
+    """Of one instance: the NICs of all its GPUs, as achieved."""
+
+    @property
+    def num_gpus(self) -> int:
+        return self.num_instances * self.spec.tensor_parallel
+
+    @property
+    def instances_per_rack(self) -> int:
+        return self.config.cluster.simulate_gpus_per_rack // self.spec.tensor_parallel
+
+    def rack_of(self, place: int) -> int:
+        """The rack of the instance at ``place``."""
+        return place // self.instances_per_rack
+
+    def interleaved_roles(self) -> list[bool]:
+        """For each place whether a prefill instance stands there: the roles spread evenly over the racks."""
+        total, prefill = self.num_instances, self.num_prefill
+        return [(place + 1) * prefill // total > place * prefill // total for place in range(total)]
+
+    def with_counts(self, num_prefill: int, num_decode: int) -> Plan:
+        return replace(self, num_prefill=num_prefill, num_decode=num_decode)
+
+    def with_colocated_budget(self, tokens: int) -> Plan:
+        """The same with another token budget for the unified baseline; never below its number of seats."""
+        seats = min(self.colocated_settings.max_num_seqs, tokens)
+        settings = replace(self.colocated_settings, max_num_batched_tokens=tokens, max_num_seqs=seats)
+        return replace(self, colocated_settings=settings)
+
+
+def make_plan(config: Config, *, stepwise: bool = False) -> Plan:
+    """Raises ``ConfigError`` or ``CapacityError`` where the configuration cannot be built."""
+    spec = instance_spec(config)
+    num_prefill, num_decode = derived.pd_counts(config)
+    engine = config.engine
+    common = EngineSettings(
+        num_blocks=spec.num_blocks,
+        block_size=spec.block_size_tokens,
+        max_num_batched_tokens=engine.max_num_batched_tokens,
+        max_num_seqs=engine.max_num_seqs,
+        max_model_len=config.model.max_model_len,
+        enable_prefix_caching=engine.enable_prefix_caching,
+        enable_chunked_prefill=True,
+        long_prefill_token_threshold=engine.long_prefill_token_threshold,
+        watermark=engine.watermark,
+        stepwise=stepwise,
+    )
+    prefill = replace(
+        common,
+        max_num_batched_tokens=derived.prefill_token_budget(config),
+        enable_chunked_prefill=config.pd_separation.chunked_prefill,
+    )
+    transfer = config.pd_separation.transfer
+    return Plan(
+        config=config,
+        spec=spec,
+        step_time=AffineStepTime(step_coefficients(config, spec)),
+        num_instances=num_prefill + num_decode,
+        num_prefill=num_prefill,
+        num_decode=num_decode,
+        prefill_settings=prefill,
+        decode_settings=replace(common, output_margin_tokens=config.pd_separation.output_margin_tokens),
+        colocated_settings=common,
+        kv_bytes_per_token=spec.kv_bytes_per_token / transfer.compression_ratio,
+        nic_bytes_per_s=derived.nic_bytes_per_s_per_gpu(config) * spec.tensor_parallel,
+    )
+
+
+def instance_spec(config: Config) -> InstanceSpec:
+    """The model on its GPUs, with what the configuration replaces of the known ones."""
+    model, gpu = find_model(config.model.name), find_gpu(config.hardware.gpu)
+    params_billions = derived.params_billions(config)
+    if params_billions is not None:
+        model = replace(model, params=params_billions * 1e9)
+    if config.hardware.memory_gib is not None:
+        gpu = replace(gpu, memory_bytes=config.hardware.memory_gib * GIB)
+    hbm_bytes_per_s = derived.hbm_read_bytes_per_s_override(config)
+    if hbm_bytes_per_s is not None:
+        gpu = replace(gpu, hbm_bytes_per_s=hbm_bytes_per_s)
+    if config.hardware.peak_tflops is not None:
+        peak_flops = config.hardware.peak_tflops * TERA
+        gpu = replace(gpu, bf16_flops=peak_flops, fp8_flops=peak_flops)
+    return InstanceSpec(
+        model=model,
+        gpu=gpu,
+        tensor_parallel=config.engine.tensor_parallel_size,
+        weight_dtype=config.model.weight_dtype,
+        kv_dtype=config.model.kv_dtype,
+        block_size_tokens=derived.block_size(config),
+        memory_utilisation=config.engine.gpu_memory_utilization,
+        non_kv_bytes_per_gpu=config.engine.non_kv_gb_per_gpu * GB,
+        kv_bytes_per_token_override=derived.kv_bytes_per_token_override(config),
+        kv_capacity_bytes_per_gpu=derived.kv_capacity_bytes_per_gpu_override(config),
+        num_blocks_override=config.engine.num_gpu_blocks_override,
+    )
+
+
+def step_coefficients(config: Config, spec: InstanceSpec) -> Coefficients:
+    """Fitted ones where ``steptime.method`` says so, else the roofline's; both times ``overhead_factor``."""
+    steptime, compute = config.steptime, config.pd_separation.compute
+    if steptime.method == "fitted":
+        if steptime.coefficients is None:
+            raise ConfigError("steptime.method: 'fitted' needs steptime.coefficients, e.g. from --calibration-profile")
+        coefficients = Coefficients(**steptime.coefficients.model_dump())
+    else:
+        coefficients = roofline(spec, _efficiencies(config, spec))
+    if compute.decode_kv_overhead_factor is not None:
+        factor = 1 + compute.decode_kv_overhead_factor
+        coefficients = replace(
+            coefficients,
+            a_s_per_kv_token=coefficients.a_s_per_kv_token * factor,
+            a_mixed_s_per_kv_token=coefficients.a_mixed_s_per_kv_token * factor,
+        )
+    return coefficients.scaled(compute.overhead_factor)
+
+
+def _efficiencies(config: Config, spec: InstanceSpec) -> Efficiencies:
+    """The configured shares; an achieved TFLOPS or GB/s of the seed's keys is turned into one."""
+    steptime, compute = config.steptime, config.pd_separation.compute
+    compute_share = steptime.compute_efficiency
+    if compute.prefill_tflops is not None:
+        compute_share = compute.prefill_tflops * TERA / spec.gpu.peak_flops(spec.weight_dtype)
+    if compute.prefill_batch_efficiency is not None:
+        compute_share *= compute.prefill_batch_efficiency
+    memory_share = steptime.memory_efficiency
+    if compute.decode_memory_gb_per_s is not None:
+        memory_share = compute.decode_memory_gb_per_s * GB / spec.gpu.hbm_bytes_per_s
+    return Efficiencies(
+        compute=compute_share,
+        weight_reading=memory_share,
+        kv_reading=steptime.attention_memory_efficiency,
+        attention_compute=steptime.attention_compute_efficiency,
+        mixed_attention_factor=steptime.mixed_attention_factor,
+        allreduce_latency_s=steptime.allreduce_latency_us * MICRO,
+        allreduce_bandwidth=steptime.allreduce_efficiency,
+        step_overhead_s=steptime.step_overhead_us * MICRO,
+        sequence_overhead_s=steptime.sequence_overhead_us * MICRO,
+    )

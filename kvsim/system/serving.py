@@ -1,0 +1,159 @@
+"""What both systems share: build, let the workload arrive, run, and hand over the result."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Generator
+
+import numpy as np
+from simpy.events import Event
+
+from kvsim.node.clock import Clock
+from kvsim.node.engine import Engine
+from kvsim.node.sequence import Journey, block_path
+from kvsim.node.settings import EngineSettings
+from kvsim.policy.routing import LoadHeap, PrefixIndex
+from kvsim.policy.routing.prefill import PrefillRouter
+from kvsim.record.conservation import RequestCounts
+from kvsim.record.requests import RequestLog
+from kvsim.record.steps import StepLog
+from kvsim.system.plan import Plan
+from kvsim.workload.request import Request
+from kvsim.workload.workload import Workload
+
+Progress = Callable[[int, float], None]
+"""Told now and then how many requests are done, and the simulated time in seconds."""
+
+_PROGRESS_EVERY = 1000
+
+
+class ServingSystem:
+    """The base of ``unified`` and ``pd``: arrivals, the population, completions.
+
+    A subclass sets ``front``, the engines that compute prompts, and ``router``, and is their port.
+    """
+
+    name: str
+    front: list[Engine]
+    front_log: StepLog
+    router: PrefillRouter
+
+    def __init__(self, plan: Plan, workload: Workload, seed: int, progress: Progress | None = None) -> None:
+        self.plan, self.workload = plan, workload
+        self.clock = Clock()
+        self.requests = RequestLog()
+        self.counts = RequestCounts()
+        self.generators = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(4)]
+        self.index = PrefixIndex()
+        self.incomplete = False
+        self.sim_cpu_s = 0.0
+        self._progress = progress
+        self._done = self.clock.event()
+        self._block_size = plan.spec.block_size_tokens
+
+    def run(self) -> None:
+        """Serve the whole workload; an interrupt ends the run early and marks it incomplete."""
+        self.clock.process(self._arrivals())
+        cpu_s = time.process_time()
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            self.clock.run(until=self._done)
+        except KeyboardInterrupt:
+            self.incomplete = True
+        finally:
+            if collecting:
+                gc.enable()
+            self.sim_cpu_s = time.process_time() - cpu_s
+
+    def _arrivals(self) -> Generator[Event, None, None]:
+        """The workload arrives, request after request."""
+        clock = self.clock
+        for request in self.workload:
+            if request.arrival_s > clock.now:
+                yield clock.ring_at(request.arrival_s)
+            self._arrive(request)
+        self.counts.all_arrived = True
+        self._finish_if_done()
+
+    def _arrive(self, request: Request) -> None:
+        self.counts.arrive(self.clock.now)
+        settings = self.front[0].settings
+        output_tokens = min(request.output_tokens, settings.max_model_len - request.prompt_tokens)
+        if output_tokens < 1 or not self._can_hold(request.prompt_tokens + output_tokens, settings):
+            self.counts.fail(self.clock.now)
+            return
+        journey = Journey(request, block_path(request, self._block_size), output_tokens)
+        journey.prefill_instance = self.router.choose(journey.path, request.prompt_tokens, request.session_id)
+        self._admit(journey)
+
+    def _can_hold(self, tokens: int, settings: EngineSettings) -> bool:
+        return -(-tokens // settings.block_size) <= settings.num_blocks
+
+    def _admit(self, journey: Journey) -> None:
+        """Send a routed request to its first engine."""
+        raise NotImplementedError
+
+    def complete(self, journey: Journey) -> None:
+        """The last token is out."""
+        now = self.clock.now
+        request = journey.request
+        self.requests.add(
+            (
+                request.request_id,
+                request.arrival_s,
+                journey.first_token_s,
+                now,
+                request.prompt_tokens,
+                journey.output_tokens,
+                journey.hit_tokens,
+                0,
+                journey.computed_tokens,
+                journey.recomputed_tokens,
+                journey.preemptions,
+                journey.prefill_instance,
+                journey.decode_instance,
+                journey.transferred_bytes,
+                journey.queue_s,
+                journey.interference_s,
+                journey.preemption_s,
+                journey.tier_load_s,
+                journey.prefill_s,
+                journey.transfer_s,
+                journey.decode_wait_s,
+                journey.first_decode_s,
+            )
+        )
+        counts = self.counts
+        counts.complete(now)
+        if self._progress is not None and counts.completed % _PROGRESS_EVERY == 0:
+            self._progress(counts.completed, now)
+        self._finish_if_done()
+
+    def _finish_if_done(self) -> None:
+        if self.counts.drained and not self._done.triggered:
+            self._done.succeed()
+
+    def evicted(self, engine: Engine, chain: int, cached: int) -> None:
+        """Port: only the engines that compute prompts are in the prefix index."""
+        if engine.role != "decode":
+            self.index.evicted(engine.instance, chain, cached)
+
+    def _make_router(self, num_instances: int, slack: float) -> PrefillRouter:
+        from kvsim.policy.routing import prefill_router
+
+        self.loads = LoadHeap(num_instances)
+        self.backlog_tokens = [0.0] * num_instances
+        routing = self.plan.config.routing
+        return prefill_router(
+            routing.prefill,
+            loads=self.loads,
+            backlog_tokens=self.backlog_tokens,
+            index=self.index,
+            block_size=self._block_size,
+            guard=routing.load_guard,
+            slack=slack,
+            num_candidates=routing.candidates,
+            generator=self.generators[0],
+        )

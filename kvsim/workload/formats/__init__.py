@@ -1,0 +1,52 @@
+"""The trace schemas kvsim reads: one file each, and one line in the registry below.
+
+A new schema is a class with the shape of :class:`kvsim.workload.formats.base.TraceFormat` in a file of its own; it is
+then known to ``--workload-format`` and to ``auto``, which asks the schemas in this order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from kvsim.errors import WorkloadError, nearest
+from kvsim.workload.formats.azure import Azure
+from kvsim.workload.formats.base import TraceFormat
+from kvsim.workload.formats.generic import Generic
+from kvsim.workload.formats.mooncake import Mooncake
+from kvsim.workload.formats.sharegpt import Sharegpt
+from kvsim.workload.tracefile import TraceFile
+
+FORMATS: Mapping[str, type[TraceFormat]] = {
+    "azure": Azure,
+    "mooncake": Mooncake,
+    "sharegpt": Sharegpt,
+    "generic": Generic,
+}
+
+KNOWN_BUT_NOT_READ = ("burstgpt", "splitwise", "bailian", "aiperf")
+"""Public schemas whose own meaning this version does not know."""
+
+
+def detect(file: TraceFile) -> str:
+    """The schema of a file, from the fields of its first row. Raises ``WorkloadError`` when none matches."""
+    first = file.first()
+    for name, schema in FORMATS.items():
+        if schema.matches(first.values.keys()):
+            return name
+    # The generic reader knows best which column it misses.
+    Generic(None).row(first)
+    raise first.error("format", ", ".join(first.values), f"the fields of {', '.join(FORMATS)}")
+
+
+def format_named(name: str, file: TraceFile) -> str:
+    """``name`` itself when it can be read, or the detected one for ``auto``. Raises ``WorkloadError`` for others."""
+    if name == "auto":
+        return detect(file)
+    if name in KNOWN_BUT_NOT_READ:
+        raise WorkloadError(
+            f"workload format '{name}' is known but this version does not read it; allowed: auto, "
+            f"{', '.join(FORMATS)} (generic reads tables with the usual column names)"
+        )
+    if name not in FORMATS:
+        raise WorkloadError(f"workload format '{name}' is unknown; {nearest(name, ('auto', *FORMATS))}")
+    return name

@@ -1,0 +1,76 @@
+"""Hit rates of a cache that forgets nothing: the most that any cache can reach on a workload."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from kvsim.workload.chains import HashPaths
+from kvsim.workload.workload import Ints
+
+
+class HitRates(NamedTuple):
+    """Shares in 0..1; ``None`` where nothing was counted."""
+
+    all_ids: float | None
+    """Ids seen before, over all ids."""
+    full_blocks: float | None
+    """Ids seen before as a full block, over ids of full blocks."""
+    tokens: float | None
+    """Tokens of an id up to the most seen of it before, over prompt tokens."""
+
+
+def hash_hit_rates(paths: HashPaths, prompt_tokens: Ints) -> HitRates:
+    """The three rates of a trace's own hash ids, in the order of its requests."""
+    tokens = paths.lengths(prompt_tokens)
+    full = paths.ids[tokens == paths.block_tokens]
+    seen = np.minimum(tokens, _most_before(paths.ids, tokens))
+    return HitRates(
+        _repeats(paths.ids),
+        _repeats(full),
+        float(seen.sum() / prompt_tokens.sum()) if len(paths.ids) else None,
+    )
+
+
+def token_hit_rate(
+    prompt_tokens: npt.NDArray[np.int32],
+    output_tokens: npt.NDArray[np.int32],
+    output_chain: Ints,
+    piece_offsets: Ints,
+    piece_chain: Ints,
+    piece_tokens: npt.NDArray[np.int32],
+) -> float:
+    """The share of prompt tokens that an earlier request's prompt or answer had; the columns of a workload.
+
+    A chain has one parent path, so whoever reached a place in it has passed everything before: chains can be looked at
+    one by one.
+    """
+    last = piece_offsets[1:] - 1
+    continues = piece_chain[last] == output_chain
+    answered = output_tokens + np.where(continues, piece_tokens[last], 0)
+    # An answer is seen right after its own prompt: it takes the place behind the last piece of its request.
+    at = piece_offsets[1:]
+    chain = np.insert(piece_chain, at, output_chain)
+    reached = np.insert(piece_tokens.astype(np.int64), at, answered)
+    asked = np.insert(piece_tokens.astype(np.int64), at, 0)
+    shared = chain >= 0
+    seen = np.minimum(asked[shared], _most_before(chain[shared], reached[shared]))
+    return float(seen.sum() / prompt_tokens.sum(dtype=np.int64))
+
+
+def _repeats(ids: Ints) -> float | None:
+    return 1 - int(np.count_nonzero(np.bincount(ids))) / len(ids) if len(ids) else None
+
+
+def _most_before(key: Ints, value: Ints) -> Ints:
+    """For each entry the largest value of an earlier entry with the same key, 0 for the first."""
+    order = np.argsort(key, kind="stable")
+    group = np.cumsum(np.diff(key[order], prepend=key[order][:1]) != 0)
+    # Values fit 32 bits: with the group above them, one running maximum starts anew at every group.
+    running = np.maximum.accumulate((group << 32) + value[order])
+    before = np.concatenate(([0], running[:-1])) - (group << 32)
+    most = np.empty_like(order)
+    most[order] = np.maximum(before, 0)
+    return most

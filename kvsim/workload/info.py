@@ -1,0 +1,60 @@
+"""What is known about a workload beside its requests: where it came from, how it was read, what was found in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+
+class Finding(NamedTuple):
+    """One thing a trace check found.
+
+    ``line`` is the first line of the file it was found on (1 is the file's first line), 0 when it is about the whole.
+    """
+
+    level: Literal["error", "warning"]
+    rule: str
+    line: int
+    message: str
+
+
+@dataclass(frozen=True)
+class WorkloadInfo:
+    """Provenance of a workload. Hit rates are those of an infinite cache, ``None`` where they have no meaning.
+
+    They describe the source as read: one copy of a replicated trace, before any cut to its first requests.
+    """
+
+    source: str
+    """The file's path, or the generator's name."""
+    format: str
+    """The trace schema it was read with, ``synthetic`` for generated traffic."""
+    sha256: str | None = None
+    """Of the whole file; ``None`` when there is none, or when only the head of a large one was read."""
+    hash_block_tokens: int | None = None
+    infinite_cache_hit_rate: float | None = None
+    """Share of all hash ids, the partial last one of a prompt included, seen before in trace order."""
+    infinite_cache_hit_rate_full_blocks: float | None = None
+    """The same over full blocks alone, as accesses and as earlier sightings."""
+    infinite_cache_hit_rate_tokens: float | None = None
+    """Share of prompt tokens seen before at the same place behind the same prefix."""
+    failed_rows: int = 0
+    """Rows without prompt or output tokens, whether left out or not."""
+    lint: tuple[Finding, ...] = ()
+    notes: tuple[str, ...] = ()
+    """Plain sentences for the reader."""
+    generated_known: bool = False
+    """Whether a generated token can ever be hit by a later prompt."""
+
+    def noted(self, note: str) -> WorkloadInfo:
+        """The same with one more note."""
+        return replace(self, notes=(*self.notes, note))
+
+    def lint_summary(self) -> dict[str, object]:
+        """``{errors, warnings, findings}`` for the JSON report."""
+        errors = sum(finding.level == "error" for finding in self.lint)
+        return {
+            "errors": errors,
+            "warnings": len(self.lint) - errors,
+            "findings": [finding._asdict() for finding in self.lint],
+        }

@@ -1,0 +1,125 @@
+"""Reading a JSON document of rows one row at a time, so that memory follows the rows taken and not the file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TextIO
+
+ROW_KEYS = ("data", "rows", "requests")
+"""The keys under which a JSON mapping may hold its rows; case does not matter."""
+
+_CHUNK_CHARACTERS = 1 << 16
+_DECODER = json.JSONDecoder()
+_SPACE = " \t\r\n"
+
+
+class JsonFault(ValueError):
+    """A document that is not what was expected, at a line."""
+
+    def __init__(self, line: int, message: str) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+def reason(fault: Exception) -> str:
+    """Why a JSON text could not be read, on one line; not every refusal of the decoder has a position."""
+    if isinstance(fault, json.JSONDecodeError):
+        return f"{fault.msg} at column {fault.colno}" if fault.lineno == 1 else fault.msg
+    return "nested too deeply" if isinstance(fault, RecursionError) else "a number has too many digits"
+
+
+class JsonScanner:
+    """A cursor over a JSON text that holds no more of it than the value being read."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._text = ""
+        self._at = 0
+        self._ended = False
+        self.line = 1
+
+    def peek(self) -> str:
+        """The next character that is no white space, ``""`` at the end."""
+        while True:
+            while self._at < len(self._text):
+                character = self._text[self._at]
+                if character not in _SPACE:
+                    return character
+                self.line += character == "\n"
+                self._at += 1
+            if not self._fill(_CHUNK_CHARACTERS):
+                return ""
+
+    def take(self, allowed: str) -> str:
+        """The next character, which must be one of ``allowed``."""
+        character = self.peek()
+        if not character or character not in allowed:
+            found = repr(character) if character else "the end of the file"
+            raise JsonFault(self.line, f"{found} where one of {' '.join(allowed)} should stand")
+        self._at += 1
+        return character
+
+    def value(self) -> object:
+        """The next whole JSON value."""
+        self.peek()
+        wanted = _CHUNK_CHARACTERS
+        while True:
+            try:
+                value, end = _DECODER.raw_decode(self._text, self._at)
+                # A number that touches the end of what was read may go on.
+                if end < len(self._text) or not self._fill(wanted):
+                    self.line += self._text.count("\n", self._at, end)
+                    self._at = end
+                    return value
+            except (ValueError, RecursionError) as fault:
+                if not self._fill(wanted):
+                    raise JsonFault(self.line, f"not JSON: {reason(fault)} in the value that begins here") from None
+            wanted *= 2
+
+    def _fill(self, characters: int) -> bool:
+        more = "" if self._ended else self._stream.read(characters)
+        self._ended = not more
+        self._text = self._text[self._at :] + more
+        self._at = 0
+        return bool(more)
+
+
+def holds_rows(stream: TextIO) -> bool:
+    """Whether the text is one document of rows (a list, or a mapping with a list of them), and not one row a line."""
+    scanner = JsonScanner(stream)
+    if scanner.peek() == "[":
+        return True
+    try:
+        return _enter_rows(scanner)
+    except JsonFault:
+        return False
+
+
+def rows(stream: TextIO) -> Iterator[tuple[int, object]]:
+    """The rows of a document with the line each begins on. Raises ``JsonFault``."""
+    scanner = JsonScanner(stream)
+    if scanner.peek() == "{" and not _enter_rows(scanner):
+        raise JsonFault(scanner.line, f"a mapping without a list of rows under {', '.join(ROW_KEYS)}")
+    scanner.take("[")
+    if scanner.peek() == "]":
+        return
+    while True:
+        scanner.peek()
+        yield scanner.line, scanner.value()
+        if scanner.take(",]") == "]":
+            return
+
+
+def _enter_rows(scanner: JsonScanner) -> bool:
+    """Moves to the list of rows of a top-level mapping; whether there is one."""
+    scanner.take("{")
+    while scanner.peek() == '"':
+        key = str(scanner.value()).strip().lower()
+        scanner.take(":")
+        if key in ROW_KEYS and scanner.peek() == "[":
+            return True
+        scanner.value()
+        if scanner.take(",}") == "}":
+            return False
+    return False

@@ -1,0 +1,106 @@
+"""A trace file becomes a workload."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from kvsim.errors import WorkloadError, nearest
+from kvsim.workload.formats import FORMATS, format_named
+from kvsim.workload.info import Finding, WorkloadInfo
+from kvsim.workload.lint import lint_raw
+from kvsim.workload.prompts import content_of
+from kvsim.workload.rawtrace import RawTrace, collect
+from kvsim.workload.times import PER_SECOND
+from kvsim.workload.tracefile import TraceFile
+from kvsim.workload.workload import Workload
+
+# A file up to this size is hashed whole even when only its head is wanted.
+HASHED_BYTES = 64 * 1024**2
+
+
+def read_trace(
+    path: str | Path,
+    fmt: str = "auto",
+    limit: int | None = None,
+    time_unit: str = "auto",
+    arrival_scale: float = 1.0,
+    include_failed: bool = False,
+    hash_tokens_per_block: int | None = None,
+    strict: bool = False,
+) -> Workload:
+    """The requests of a trace file, from the first arrival at 0 s, in time order (ties in file order).
+
+    ``limit`` takes the first usable rows of the file and reads no further. ``arrival_scale`` multiplies times. Rows
+    without prompt or output tokens are failures: left out, or with ``include_failed`` taken with one token. ``strict``
+    raises the first lint error. Raises ``WorkloadError`` with the file, the line, the field, the value and the limit.
+    """
+    _check_arguments(limit, time_unit, hash_tokens_per_block)
+    file = TraceFile(path)
+    name = format_named(fmt, file)
+    schema = FORMATS[name](hash_tokens_per_block)
+    raw = collect(file, name, schema, limit=limit, time_unit=time_unit, include_failed=include_failed)
+    lint = tuple(lint_raw(raw))
+    if strict:
+        _raise_first_error(file.path, lint)
+    return _workload(raw, _info(file, raw, lint, limit), include_failed).scaled(arrival_scale)
+
+
+def _check_arguments(limit: int | None, time_unit: str, hash_tokens_per_block: int | None) -> None:
+    if limit is not None and limit < 1:
+        raise WorkloadError(f"workload limit is {limit}; allowed: 1 or more requests")
+    if time_unit not in ("auto", *PER_SECOND):
+        raise WorkloadError(f"workload time unit '{time_unit}' is unknown; {nearest(time_unit, ('auto', *PER_SECOND))}")
+    if hash_tokens_per_block is not None and hash_tokens_per_block < 1:
+        raise WorkloadError(f"hash tokens per block is {hash_tokens_per_block}; allowed: 1 or more")
+
+
+def _raise_first_error(path: Path, lint: tuple[Finding, ...]) -> None:
+    for finding in lint:
+        if finding.level == "error":
+            raise WorkloadError(f"{path}:{finding.line}: {finding.rule}: {finding.message}")
+
+
+def _info(file: TraceFile, raw: RawTrace, lint: tuple[Finding, ...], limit: int | None) -> WorkloadInfo:
+    notes = raw.notes
+    if np.any(np.diff(raw.time_s) < 0):
+        notes += ("rows were not in time order: sorted",)
+    hashed = limit is None or file.path.stat().st_size <= HASHED_BYTES
+    if not hashed:
+        notes += (f"no sha256: only the head of the file was read, {len(raw.line):,} rows",)
+    return WorkloadInfo(
+        source=str(file.path),
+        format=raw.format,
+        sha256=file.sha256() if hashed else None,
+        hash_block_tokens=raw.paths.block_tokens if raw.paths else None,
+        failed_rows=len(raw.failed),
+        lint=lint,
+        notes=notes,
+    )
+
+
+def _workload(raw: RawTrace, info: WorkloadInfo, include_failed: bool) -> Workload:
+    kept = np.ones(len(raw.line), dtype=np.bool_)
+    if len(raw.failed):
+        kept[raw.failed] = include_failed
+        done = "taken with one token" if include_failed else "left out"
+        info = info.noted(f"{len(raw.failed):,} of {len(raw.line):,} rows have no prompt or no output tokens: {done}")
+    (rows,) = np.nonzero(kept)
+    if not len(rows):
+        raise WorkloadError(f"{raw.path}: all {len(raw.line):,} rows have no prompt or no output tokens; none is left")
+    rows = rows[np.argsort(raw.time_s[rows], kind="stable")]
+    prompt_tokens = np.maximum(raw.prompt_tokens[rows], 1)
+    content = content_of(raw, rows, prompt_tokens)
+    arrival_s = raw.time_s[rows]
+    return Workload(
+        arrival_s=arrival_s - arrival_s[0],
+        prompt_tokens=prompt_tokens.astype(np.int32),
+        output_tokens=np.maximum(raw.output_tokens[rows], 1).astype(np.int32),
+        session_id=raw.session[rows],
+        output_chain=content.output_chain,
+        piece_offsets=content.pieces.offsets,
+        piece_chain=content.pieces.chain,
+        piece_tokens=content.pieces.tokens,
+        info=content.described(info),
+    )

@@ -1,0 +1,121 @@
+"""Raising a trace's rate by running copies of it side by side.
+
+Squeezing an hour of arrivals into seconds would let a turn arrive before the answer it replies to. Copies keep every
+gap. Copy 0 is the trace as it stands; copy k > 0 is turned around the clock by a seeded offset, so that bursts of the
+copies do not coincide. What wraps from the end of the period to its start takes a namespace of its own, else a request
+could hit content from its own future.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kvsim.errors import WorkloadError
+from kvsim.workload.workload import Floats, Ints, Workload
+
+
+@dataclass(frozen=True)
+class _Selection:
+    """The arrivals that are kept: source row, namespace (two per copy) and time, in arrival order."""
+
+    row: Ints
+    namespace: Ints
+    arrival_s: Floats
+
+
+class _Clock:
+    """Where the copies of one trace stand: every copy is the trace turned around a period by its offset."""
+
+    def __init__(self, time_s: Floats, copies: int, seed: int) -> None:
+        # One mean gap more than the span, so that the last arrival and the wrapped first one do not fall together.
+        self.period_s = float(time_s[-1]) * len(time_s) / (len(time_s) - 1)
+        self.time_s = time_s
+        random = np.random.default_rng(seed)
+        self.offset_s = np.concatenate(([0.0], random.uniform(0.0, self.period_s, copies - 1)))
+        self.first_wrapped = np.searchsorted(time_s, self.period_s - self.offset_s, side="left")
+
+    def arrived(self, until_s: float) -> tuple[Ints, Ints]:
+        """Per copy, how many wrapped and how many unwrapped requests have arrived at ``until_s``."""
+        upper = np.searchsorted(self.time_s, until_s + self.period_s - self.offset_s, side="right")
+        direct = np.searchsorted(self.time_s, until_s - self.offset_s, side="right")
+        wrapped = np.maximum(upper - self.first_wrapped, 0)
+        return wrapped.astype(np.int64), np.minimum(direct, self.first_wrapped).astype(np.int64)
+
+    def time_of(self, requests: int) -> float:
+        """A time by which at least ``requests`` have arrived, and hardly more: bisection over the period."""
+        low, high = 0.0, self.period_s
+        for _ in range(60):
+            middle = (low + high) / 2
+            wrapped, direct = self.arrived(middle)
+            if int(wrapped.sum() + direct.sum()) < requests:
+                low = middle
+            else:
+                high = middle
+        # Rounding of shifted times must not lose an arrival at the boundary.
+        return high * (1 + 1e-9)
+
+
+def replicated(source: Workload, copies: int, seed: int, horizon_requests: int | None = None) -> Workload:
+    """``copies`` copies of ``source`` that share no content, with the ids of requests and sessions renumbered.
+
+    Only the earliest ``horizon_requests`` arrivals are made; ``None`` makes them all. Time starts at the first arrival
+    of copy 0. Raises ``WorkloadError`` for fewer than one copy, or for a trace without a span to turn it around.
+    """
+    if copies < 1:
+        raise WorkloadError(f"number of replicas is {copies}; allowed: 1 or more")
+    total = len(source) * copies
+    horizon = total if horizon_requests is None else min(horizon_requests, total)
+    if copies == 1:
+        return source.limited(horizon)
+    if source.span_s == 0:
+        raise WorkloadError(f"{source.info.source}: all requests arrive at once, so replicas cannot be shifted in time")
+    return _gathered(source, _selected(source, copies, seed, horizon), copies)
+
+
+def _selected(source: Workload, copies: int, seed: int, horizon: int) -> _Selection:
+    clock = _Clock(source.arrival_s - source.arrival_s[0], copies, seed)
+    wrapped, direct = clock.arrived(clock.time_of(horizon))
+    starts = np.stack((np.zeros(copies, dtype=np.int64), clock.first_wrapped), axis=1).ravel()
+    lengths = np.stack((direct, wrapped), axis=1).ravel()
+    shift_s = np.stack((clock.offset_s, clock.offset_s - clock.period_s), axis=1).ravel()
+    row = _ranges(starts, lengths)
+    namespace = np.repeat(np.arange(2 * copies), lengths)
+    arrival_s = clock.time_s[row] + shift_s[namespace]
+    order = np.argsort(arrival_s, kind="stable")[:horizon]
+    return _Selection(row[order], namespace[order], np.maximum(arrival_s[order], 0.0))
+
+
+def _gathered(source: Workload, kept: _Selection, copies: int) -> Workload:
+    pieces = np.diff(source.piece_offsets)[kept.row]
+    piece = _ranges(source.piece_offsets[kept.row], pieces)
+    chains = np.concatenate((source.piece_chain, source.output_chain))
+    shared, private = int(chains.max(initial=-1)) + 1, -int(chains.min(initial=0))
+    sessions = int(source.session_id.max()) + 1
+
+    def chain_in(namespace: Ints, chain: Ints) -> Ints:
+        return np.where(chain >= 0, chain + namespace * shared, chain - namespace * private)
+
+    session = source.session_id[kept.row]
+    return Workload(
+        arrival_s=kept.arrival_s,
+        prompt_tokens=source.prompt_tokens[kept.row],
+        output_tokens=source.output_tokens[kept.row],
+        session_id=np.where(session >= 0, session + kept.namespace * sessions, -1),
+        output_chain=chain_in(kept.namespace, source.output_chain[kept.row]),
+        piece_offsets=np.concatenate(([0], np.cumsum(pieces))),
+        piece_chain=chain_in(np.repeat(kept.namespace, pieces), source.piece_chain[piece]),
+        piece_tokens=source.piece_tokens[piece],
+        info=source.info.noted(
+            f"{copies} time-shifted replicas that share nothing, {len(kept.row):,} earliest requests of "
+            f"{copies * len(source):,}; hit rates are those of one copy"
+        ),
+    )
+
+
+def _ranges(starts: Ints, lengths: Ints) -> Ints:
+    """``[start, start + length)`` of each pair, one after another."""
+    ends = np.cumsum(lengths)
+    ranges: Ints = np.arange(int(ends[-1]), dtype=np.int64) + np.repeat(starts - (ends - lengths), lengths)
+    return ranges

@@ -1,0 +1,119 @@
+"""A trace file as records: CSV, one JSON object a line, or one JSON document of rows."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+from kvsim.errors import WorkloadError
+from kvsim.workload import jsonstream
+from kvsim.workload.records import Record
+
+_HEAD_CHARACTERS = 1 << 16
+
+
+class TraceFile:
+    """An existing file and how its records are laid out, found from its first characters.
+
+    Raises ``WorkloadError`` for what is not there, not readable, not text or empty; so does every method.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise WorkloadError(_missing(self.path))
+        with self._open() as stream:
+            try:
+                self.delimiter, self.layout = self._look(stream)
+            except UnicodeDecodeError:
+                raise self._not_text() from None
+
+    def _look(self, stream: TextIO) -> tuple[str, str]:
+        head = stream.read(_HEAD_CHARACTERS)
+        if not head.strip():
+            raise WorkloadError(f"{self.path}: the file is empty; a trace needs at least one request")
+        delimiter = max(",\t;", key=head.split("\n", 1)[0].count)
+        if head.lstrip()[0] not in "[{":
+            return delimiter, "csv"
+        stream.seek(0)
+        return delimiter, "json" if jsonstream.holds_rows(stream) else "jsonl"
+
+    def _open(self) -> TextIO:
+        try:
+            return self.path.open(encoding="utf-8-sig", newline="")
+        except OSError as fault:
+            raise WorkloadError(f"{self.path}: cannot be read: {fault.strerror}") from None
+
+    def _not_text(self) -> WorkloadError:
+        return WorkloadError(f"{self.path}: not text in UTF-8; a trace is CSV, JSON lines or JSON")
+
+    def records(self) -> Iterator[Record]:
+        """Every row in the order of the file, read as it is asked for."""
+        readers = {"csv": self._csv, "jsonl": self._json_lines, "json": self._json}
+        with self._open() as stream:
+            try:
+                yield from readers[self.layout](stream)
+            except UnicodeDecodeError:
+                raise self._not_text() from None
+
+    def first(self) -> Record:
+        """The first row, which tells the schema."""
+        for record in self.records():
+            return record
+        raise WorkloadError(f"{self.path}: no rows; a trace needs at least one request")
+
+    def sha256(self) -> str:
+        """Of the whole file."""
+        with self.path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+
+    def _csv(self, stream: TextIO) -> Iterator[Record]:
+        lines = csv.reader(stream, delimiter=self.delimiter)
+        try:
+            header = [name.strip() for name in next(lines)]
+            for row in lines:
+                if len(row) != len(header):
+                    if not row:
+                        continue
+                    raise self._at(lines.line_num, f"{len(row)} columns where the header has {len(header)}")
+                yield Record(self.path, lines.line_num, dict(zip(header, row, strict=True)))
+        except csv.Error as fault:
+            raise self._at(lines.line_num, f"not CSV: {fault}") from None
+
+    def _json_lines(self, stream: TextIO) -> Iterator[Record]:
+        for line, text in enumerate(stream, 1):
+            if not text.strip():
+                continue
+            try:
+                row = json.loads(text)
+            except (ValueError, RecursionError) as fault:
+                raise self._at(line, f"not JSON: {jsonstream.reason(fault)}") from None
+            yield self._object(line, row)
+
+    def _json(self, stream: TextIO) -> Iterator[Record]:
+        try:
+            for line, row in jsonstream.rows(stream):
+                yield self._object(line, row)
+        except jsonstream.JsonFault as fault:
+            raise self._at(fault.line, str(fault)) from None
+
+    def _object(self, line: int, row: object) -> Record:
+        if not isinstance(row, dict):
+            raise self._at(line, f"a row is a {type(row).__name__}; allowed: an object with one value per field")
+        return Record(self.path, line, row)
+
+    def _at(self, line: int, message: str) -> WorkloadError:
+        return WorkloadError(f"{self.path}:{line}: {message}")
+
+
+def _missing(path: Path) -> str:
+    if path.exists():
+        return f"{path}: not a file; allowed: a trace as CSV, JSON lines or JSON"
+    siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    close = difflib.get_close_matches(path.name, siblings, n=1)
+    return f"{path}: no such file{f'; did you mean {path.parent / close[0]}?' if close else ''}"

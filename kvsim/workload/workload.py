@@ -1,0 +1,150 @@
+"""A workload: every request of a run as columns, handed out one by one in arrival order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from kvsim.errors import WorkloadError
+from kvsim.workload.info import WorkloadInfo
+from kvsim.workload.request import Request
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Counts = npt.NDArray[np.int32]
+
+# Requests turned into Python objects at a time: enough to spread numpy's cost per call, few enough that the processor's
+# cache holds them; 4,096 takes twice as long.
+CHUNK_REQUESTS = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Workload:
+    """Requests in arrival order as columns; a request's id is its row.
+
+    Pieces stand in compressed rows: request ``i`` owns ``piece_chain[piece_offsets[i]:piece_offsets[i + 1]]``. What
+    chains mean is said by :class:`kvsim.workload.request.Request`. Raises ``ValueError`` when the columns disagree.
+    """
+
+    arrival_s: Floats
+    prompt_tokens: Counts
+    output_tokens: Counts
+    session_id: Ints
+    output_chain: Ints
+    piece_offsets: Ints
+    piece_chain: Ints
+    piece_tokens: Counts
+    info: WorkloadInfo
+
+    def __post_init__(self) -> None:
+        if len(self.piece_offsets) != len(self.arrival_s) + 1 or self.piece_offsets[-1] != len(self.piece_chain):
+            raise ValueError("piece_offsets must have one entry per request and one more, ending at the last piece")
+        if np.any(np.diff(self.arrival_s) < 0):
+            raise ValueError("arrivals must be in time order")
+        ends = np.concatenate(([0], np.cumsum(self.piece_tokens, dtype=np.int64)))[self.piece_offsets]
+        if np.any(np.diff(ends) != self.prompt_tokens):
+            raise ValueError("the pieces of a request must sum to its prompt tokens")
+
+    @classmethod
+    def private(
+        cls, arrival_s: Floats, prompt_tokens: Counts, output_tokens: Counts, info: WorkloadInfo
+    ) -> Workload:
+        """Requests that share nothing: each prompt is one piece of a chain of its own."""
+        count = len(arrival_s)
+        chain = -1 - np.arange(count, dtype=np.int64)
+        prompts = prompt_tokens.astype(np.int32)
+        return cls(
+            arrival_s=arrival_s.astype(np.float64),
+            prompt_tokens=prompts,
+            output_tokens=output_tokens.astype(np.int32),
+            session_id=np.full(count, -1, dtype=np.int64),
+            output_chain=chain,
+            piece_offsets=np.arange(count + 1, dtype=np.int64),
+            piece_chain=chain,
+            piece_tokens=prompts,
+            info=info,
+        )
+
+    def __len__(self) -> int:
+        return len(self.arrival_s)
+
+    def __iter__(self) -> Iterator[Request]:
+        """Requests in arrival order, ties in the order of the source; only one chunk of them exists at a time."""
+        for start in range(0, len(self), CHUNK_REQUESTS):
+            yield from self._chunk(start, min(start + CHUNK_REQUESTS, len(self)))
+
+    def _chunk(self, start: int, stop: int) -> Iterator[Request]:
+        rows = slice(start, stop)
+        offsets = self.piece_offsets[start : stop + 1]
+        pieces = slice(int(offsets[0]), int(offsets[-1]))
+        pairs = tuple(zip(self.piece_chain[pieces].tolist(), self.piece_tokens[pieces].tolist(), strict=True))
+        columns = (
+            range(start, stop),
+            self.arrival_s[rows].tolist(),
+            self.prompt_tokens[rows].tolist(),
+            self.output_tokens[rows].tolist(),
+            self.session_id[rows].tolist(),
+            [pairs[a:b] for a, b in pairwise((offsets - offsets[0]).tolist())],
+            self.output_chain[rows].tolist(),
+        )
+        return map(Request._make, zip(*columns, strict=True))
+
+    @property
+    def span_s(self) -> float:
+        """From the first arrival to the last."""
+        return float(self.arrival_s[-1] - self.arrival_s[0]) if len(self) else 0.0
+
+    @property
+    def mean_rate_per_s(self) -> float:
+        """Arrivals after the first over the span; infinite when all arrive at once."""
+        return (len(self) - 1) / self.span_s if self.span_s > 0 else math.inf
+
+    def scaled(self, arrival_scale: float) -> Workload:
+        """The same requests with every arrival time multiplied: 0.5 doubles the rate."""
+        if not (0 < arrival_scale < math.inf):
+            raise WorkloadError(f"arrival scale is {arrival_scale}; allowed: a finite number > 0")
+        if arrival_scale == 1:
+            return self
+        note = f"arrival times multiplied by {arrival_scale:g}"
+        return replace(self, arrival_s=self.arrival_s * arrival_scale, info=self.info.noted(note))
+
+    def stretched_to(self, rate_per_s: float) -> Workload:
+        """The same requests at another mean rate. Gaps change with it, so turns no longer wait for their answers."""
+        if not (0 < rate_per_s < math.inf):
+            raise WorkloadError(f"arrival rate is {rate_per_s} requests/s; allowed: a finite number > 0")
+        if self.span_s == 0:
+            raise WorkloadError(f"{self.info.source}: all requests arrive at once, so no rate can be set by stretching")
+        return self.scaled(self.mean_rate_per_s / rate_per_s)
+
+    def limited(self, num_requests: int) -> Workload:
+        """The first ``num_requests`` arrivals, or all of them when there are fewer."""
+        if num_requests < 1:
+            raise WorkloadError(f"number of requests is {num_requests}; allowed: 1 or more")
+        if num_requests >= len(self):
+            return self
+        pieces = int(self.piece_offsets[num_requests])
+        return Workload(
+            arrival_s=self.arrival_s[:num_requests].copy(),
+            prompt_tokens=self.prompt_tokens[:num_requests].copy(),
+            output_tokens=self.output_tokens[:num_requests].copy(),
+            session_id=self.session_id[:num_requests].copy(),
+            output_chain=self.output_chain[:num_requests].copy(),
+            piece_offsets=self.piece_offsets[: num_requests + 1].copy(),
+            piece_chain=self.piece_chain[:pieces].copy(),
+            piece_tokens=self.piece_tokens[:pieces].copy(),
+            info=self.info.noted(f"cut to the first {num_requests:,} of {len(self):,} requests"),
+        )
+
+    def replicated(self, copies: int, seed: int, horizon_requests: int | None = None) -> Workload:
+        """``copies`` time-shifted copies that share nothing, cut to the earliest ``horizon_requests`` arrivals.
+
+        See :func:`kvsim.workload.replicas.replicated`.
+        """
+        from kvsim.workload.replicas import replicated
+
+        return replicated(self, copies, seed, horizon_requests)

@@ -1,0 +1,64 @@
+import os
+
+import numpy as np
+import pytest
+
+from kvsim.errors import KvsimError
+from kvsim.record.result import COLUMNS
+from kvsim.report.plots import plot_report
+
+NAMES = ["ttft_cdf.png", "ttft_waterfall.png", "utilisation.png"]
+
+
+@pytest.fixture
+def systems(make_result):
+    spread = np.linspace(0.05, 3.0, 10)
+    return [make_result("unified", {"queue_s": spread}), make_result("pd", {"prefill_s": spread / 2})]
+
+
+def test_three_pictures(tmp_path, make_report, systems):
+    assert plot_report(tmp_path, make_report(*systems), systems) == [tmp_path / name for name in NAMES]
+    assert sorted(os.listdir(tmp_path)) == NAMES
+    for name in NAMES:
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_same_report_gives_the_same_pictures(tmp_path, make_report, systems):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        plot_report(tmp_path / folder, make_report(*systems), systems)
+    assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in NAMES)
+
+
+def test_curves_and_bars_show_the_figures(make_report, systems):
+    from kvsim.report.plots import _ttft_cdf, _ttft_waterfall, _utilisation
+
+    report = make_report(*systems)
+    (axis,) = _ttft_cdf(report, systems).axes
+    assert axis.get_xscale() == "log" and "(ms)" in axis.get_xlabel()
+    assert axis.lines[0].get_xdata()[[0, -1]] == pytest.approx([50, 3000])
+    assert axis.lines[2].get_xdata()[0] == 2000
+    mean, _ = _ttft_waterfall(report).axes
+    assert [bar.get_width() for bar in mean.containers[0]] == pytest.approx([1525, 0])
+    assert [bar.get_width() for bar in mean.containers[1]] == pytest.approx([0, 762.5])
+    (axis,) = _utilisation(report, systems).axes
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == [
+        "unified",
+        "PD prefill",
+        "PD decode",
+        "measured window",
+    ]
+    assert axis.lines[1].get_ydata() == pytest.approx([50] * 6)
+    assert axis.lines[1].get_xdata()[-1] == 10.0
+
+
+def test_nothing_to_show_is_no_picture(tmp_path, make_report, make_result):
+    empty = {name: np.zeros(0) for name in COLUMNS}
+    result = make_result("pd", {}, table=empty, measured=np.zeros(0, dtype=bool), roles=())
+    assert plot_report(tmp_path, make_report(result), [result]) == []
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_missing_folder_is_one_line(tmp_path, make_report, systems):
+    with pytest.raises(KvsimError, match="there is no folder"):
+        plot_report(tmp_path / "absent", make_report(*systems), systems)
