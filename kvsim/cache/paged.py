@@ -8,7 +8,7 @@ pool that keeps each block on its own.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Callable
 
 OPEN_END = 1 << 60
@@ -36,7 +36,10 @@ class Chain:
 
 
 class Segment:
-    """Blocks ``[low, high)`` of a chain in the free queue, the deepest first; duplicates have no chain."""
+    """Blocks ``[low, high)`` of a chain in the free queue, the deepest first; without a chain nobody can hit them.
+
+    One that was taken out of the queue stays in it with ``low == high`` until it surfaces.
+    """
 
     __slots__ = ("chain", "high", "low")
 
@@ -45,9 +48,13 @@ class Segment:
 
 
 class BlockTable:
-    """What one sequence holds: hashed blocks along its path, and loose ones that have no hash."""
+    """What one sequence holds: hashed blocks along its path, and loose ones that have no hash.
 
-    __slots__ = ("entry", "hashed", "holds", "loose", "path")
+    The tail of a path may be private: chains that only this request can ever have. Its blocks are hashed like all
+    others, but until a preemption leaves them to be found again nobody asks for them, so they are a mere number.
+    """
+
+    __slots__ = ("entry", "hashed", "holds", "loose", "path", "private_from")
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -56,7 +63,13 @@ class BlockTable:
         self.hashed = 0
         self.loose = 0
         self.holds: list[tuple[Chain | None, int]] = []
-        """``(chain, blocks of it held)`` along the path; a chain of ``None`` counts duplicates."""
+        """``(chain, blocks of it held)`` along the path; without a chain: blocks that serve no lookup."""
+        self.private_from = OPEN_END
+        """Blocks from here on are private."""
+        for key, first, _ in path:
+            if key < 0:
+                self.private_from = first
+                break
 
 
 class PagedPool:
@@ -77,7 +90,9 @@ class PagedPool:
         self.evicted_blocks = 0
         self.enable_prefix_caching = enable_prefix_caching
         self._chains: dict[int, Chain] = {}
-        self._queue: OrderedDict[Segment, None] = OrderedDict()
+        self._queue: deque[Segment] = deque()
+        self._num_segments = 0
+        """Segments in the queue that are not empty."""
         self._on_evict = on_evict
 
     def cached_blocks(self, chain: int) -> int:
@@ -93,12 +108,15 @@ class PagedPool:
             chain = chains.get(key)
             if chain is None or first >= limit:
                 break
-            size = min(end, limit) - first
-            found = min(chain.cached, size)
+            found = chain.cached
+            if found > limit - first:
+                found = limit - first
+            if found > end - first:
+                found = end - first
             hits += found
             if found > chain.held:
                 evictable += found - chain.held
-            if found < end - first:
+            if first + found < end:
                 break
         return hits, evictable
 
@@ -132,6 +150,15 @@ class PagedPool:
         """
         if not self.enable_prefix_caching:
             return
+        shared_blocks = table.private_from
+        if full_blocks > shared_blocks:
+            self._extend_shared(table, shared_blocks)
+            table.loose -= full_blocks - table.hashed
+            table.hashed = full_blocks
+        else:
+            self._extend_shared(table, full_blocks)
+
+    def _extend_shared(self, table: BlockTable, full_blocks: int) -> None:
         path = table.path
         while table.hashed < full_blocks:
             key, first, end = path[table.entry]
@@ -144,14 +171,26 @@ class PagedPool:
         """Free all the table holds, tail first: hashed blocks to the queue's tail, others to its front."""
         self.num_free += table.loose
         self.num_blank += table.loose
+        if table.hashed > table.private_from:
+            self._enqueue_anonymous(table.hashed - table.private_from)
         for chain, size in reversed(table.holds):
             if chain is None:
-                self._queue[Segment(None, 0, size)] = None
-                self.num_free += size
+                self._enqueue_anonymous(size)
             else:
                 self._drop(chain, size)
         table.holds.clear()
         table.entry = table.hashed = table.loose = 0
+
+    def release_to_resume(self, table: BlockTable) -> None:
+        """Free all the table holds; the sequence will come back and may find its private blocks again."""
+        hashed, private_from = table.hashed, table.private_from
+        if hashed > private_from:
+            table.loose += hashed - private_from
+            table.hashed = private_from
+            table.private_from = OPEN_END
+            self._extend_shared(table, hashed)
+        table.private_from = OPEN_END
+        self.release(table)
 
     def insert(self, path: Path, entry: int, first: int, end: int) -> int:
         """Cache blocks ``[first, end)`` of the path's ``entry`` that came from elsewhere, unreferenced.
@@ -182,6 +221,7 @@ class PagedPool:
     def check_integrity(self) -> None:
         """Assert that free blocks, segments and chains agree; for tests and the end of a run."""
         segments = sum(segment.high - segment.low for segment in self._queue)
+        assert self._num_segments == sum(segment.high > segment.low for segment in self._queue)
         assert self.num_free == self.num_blank + segments, (self.num_free, self.num_blank, segments)
         assert 0 <= self.num_free <= self.num_blocks, (self.num_free, self.num_blocks)
         for chain in self._chains.values():
@@ -189,7 +229,6 @@ class PagedPool:
             bounds = [chain.held, *(high for _, high in parts)]
             assert [low for low, _ in parts] == bounds[:-1], (chain.key, chain.held, parts)
             assert bounds[-1] == chain.cached, (chain.key, chain.cached, parts)
-            assert all(segment in self._queue for segment in chain.free), chain.key
 
     @property
     def num_cached_free(self) -> int:
@@ -253,7 +292,8 @@ class PagedPool:
                 segment.low = size
                 return
             self.num_free -= segment.high - segment.low
-            del self._queue[segment]
+            segment.low = segment.high
+            self._num_segments -= 1
             free.pop()
 
     def _drop(self, chain: Chain, size: int) -> None:
@@ -277,21 +317,34 @@ class PagedPool:
             chain.held = 0
         segment = Segment(chain, chain.held, size)
         chain.free.append(segment)
-        self._queue[segment] = None
-        self.num_free += size - chain.held
+        self._enqueue(segment)
+
+    def _enqueue(self, segment: Segment) -> None:
+        queue = self._queue
+        queue.append(segment)
+        self.num_free += segment.high - segment.low
+        self._num_segments += 1
+        if len(queue) > 4 * self._num_segments + 64:
+            self._queue = deque(s for s in queue if s.high > s.low)
+
+    def _enqueue_anonymous(self, count: int) -> None:
+        self._enqueue(Segment(None, 0, count))
 
     def _evict(self, count: int) -> None:
         queue = self._queue
         self.evicted_blocks += count
         while count:
-            segment = next(iter(queue))
+            segment = queue[0]
             chain = segment.chain
             size = segment.high - segment.low
             if size > count:
                 segment.high -= count
                 left, count = segment.high, 0
             else:
-                del queue[segment]
+                queue.popleft()
+                if not size:
+                    continue
+                self._num_segments -= 1
                 left, count = segment.low, count - size
                 if chain is not None:
                     chain.free.pop(0)

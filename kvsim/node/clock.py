@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from heapq import heappush
+from collections.abc import Callable
+from heapq import heappop, heappush
+from typing import Any
 
 import simpy
-from simpy.events import Event
 
 ARRIVAL = 1
 """Arrivals, transfers and releases: at one instant they come before the step boundaries they may take part in."""
@@ -16,15 +17,19 @@ AFTERMATH = 4
 """What follows once every step that ends at this instant has been booked."""
 
 
-class Bell(Event):
-    """An event that is sure to happen, at the time it is scheduled for."""
+class Bell:
+    """An event that is sure to happen, at the time it is scheduled for.
 
-    def __init__(self, clock: Clock) -> None:
-        self.env = clock
-        self.callbacks = []
-        self._value = None
-        self._ok = True
-        self._defused = False
+    To SimPy it is an event that has succeeded; it has just the attributes that SimPy looks at, and no dictionary.
+    """
+
+    __slots__ = ("callbacks",)
+    _ok = True
+    _value = None
+    _defused = False
+
+    def __init__(self, callbacks: list[Callable[[Any], None]] | None) -> None:
+        self.callbacks = callbacks
 
 
 class Clock(simpy.Environment):
@@ -33,16 +38,36 @@ class Clock(simpy.Environment):
     ``now + delay`` rounds; spans and single steps must end at the very same instant for ties to fall alike.
     """
 
-    def ring_at(self, time_s: float, priority: int = ARRIVAL) -> Bell:
-        """A bell that rings at ``time_s``, which must not lie in the past."""
-        bell = Bell(self)
-        heappush(self._queue, (time_s, priority, next(self._eid), bell))
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_events = 0
+        self._stopped = False
+
+    def ring_at(self, time_s: float, priority: int = ARRIVAL, callback: Callable[[Any], None] | None = None) -> Bell:
+        """A bell that rings at ``time_s``, which must not lie in the past, for ``callback`` and whoever waits."""
+        bell = Bell([] if callback is None else [callback])
+        heappush(self._queue, (time_s, priority, next(self._eid), bell))  # type: ignore[arg-type]
         return bell
 
-    @property
-    def events_scheduled(self) -> int:
-        """How many events have been scheduled so far. Reading it counts as one."""
-        return next(self._eid)
+    def stop(self) -> None:
+        """End ``run_to_stop`` after the event under way."""
+        self._stopped = True
+
+    def run_to_stop(self) -> None:
+        """Let events happen until ``stop`` is called, or none is left.
+
+        What ``Environment.run`` does, with the check for failed events and without other ways to stop.
+        """
+        queue = self._queue
+        self._stopped = False
+        while queue and not self._stopped:
+            self._now, _, _, event = heappop(queue)
+            callbacks, event.callbacks = event.callbacks, None  # type: ignore[assignment]
+            self.num_events += 1
+            for callback in callbacks:
+                callback(event)
+            if not event._ok:
+                raise event._value
 
 
 class Alarm:
@@ -53,14 +78,14 @@ class Alarm:
     def __init__(self, clock: Clock, priority: int) -> None:
         self._clock = clock
         self._priority = priority
-        self._bell: Event | None = None
+        self._bell: Bell | None = None
 
-    def sleep(self) -> Event:
+    def sleep(self) -> Bell:
         """Sleep until ``set``."""
-        self._bell = bell = Bell(self._clock)
+        self._bell = bell = Bell([])
         return bell
 
-    def sleep_until(self, time_s: float) -> Event:
+    def sleep_until(self, time_s: float) -> Bell:
         """Sleep until ``time_s``, unless ``set`` brings it forward."""
         self._bell = bell = self._clock.ring_at(time_s, self._priority)
         return bell

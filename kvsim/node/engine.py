@@ -7,10 +7,8 @@ at the next step boundary.
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import Literal, Protocol
-
-from simpy.events import Event
+from collections.abc import Callable, Generator
+from typing import Any, Literal, Protocol
 
 from kvsim.cache.paged import PagedPool
 from kvsim.node.batch import DecodeBatch
@@ -34,9 +32,6 @@ class Port(Protocol):
     def finished(self, engine: Engine, sequence: Sequence) -> None:
         """The last token was generated and the blocks are free again."""
 
-    def evicted(self, engine: Engine, chain: int, cached: int) -> None:
-        """Of a shared chain only ``cached`` blocks are left."""
-
 
 class Engine:
     """One instance. The roles differ only in where sequences come from and where they end."""
@@ -50,13 +45,13 @@ class Engine:
         step_time: AffineStepTime,
         port: Port,
         log: StepLog,
+        on_evict: Callable[[int, int], None] | None = None,
     ) -> None:
+        """``on_evict(chain, cached)`` is told when of a shared chain only ``cached`` blocks are left."""
         self.clock, self.instance, self.role, self.settings = clock, instance, role, settings
         self.step_time, self.port, self.log = step_time, port, log
         self.pool = PagedPool(
-            settings.num_blocks,
-            enable_prefix_caching=settings.enable_prefix_caching,
-            on_evict=lambda chain, cached: port.evicted(self, chain, cached),
+            settings.num_blocks, enable_prefix_caching=settings.enable_prefix_caching, on_evict=on_evict
         )
         self.batch = DecodeBatch(settings.block_size, step_time.needs_longest)
         self.scheduler = Scheduler(settings, self.pool, self.batch)
@@ -132,7 +127,7 @@ class Engine:
         if len(arrived) == 1:
             self._nudge()
 
-    def _run(self) -> Generator[Event, None, None]:
+    def _run(self) -> Generator[Any, None, None]:
         """Serve for ever: run stretches of steps and book them, sleep when there is nothing to run."""
         while True:
             self.scheduler.schedule()
@@ -330,6 +325,10 @@ class Engine:
             self.margin.leave(sequence)
         for sequence in sequences:
             self.port.finished(self, sequence)
+
+    def held_blocks(self) -> int:
+        """Blocks that requests hold, counted from what each of them holds."""
+        return self.settings.num_blocks - self.pool.num_free
 
     def _observe_blocks(self, now: float) -> None:
         held = self.settings.num_blocks - self.pool.num_free

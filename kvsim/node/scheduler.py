@@ -97,14 +97,15 @@ class Scheduler:
     def finish(self, sequence: Sequence) -> None:
         """The sequence is done, and no longer in the batch: free its blocks."""
         del self.running[sequence]
-        self._leave(sequence)
-
-    def _leave(self, sequence: Sequence) -> None:
-        self.settle(sequence, sequence.computed)
-        chain = sequence.journey.request.output_chain
-        if self.growers.get(chain) is sequence:
-            del self.growers[chain]
+        self._stop_growing(sequence)
         self.pool.release(sequence.table)
+
+    def _stop_growing(self, sequence: Sequence) -> None:
+        self.settle(sequence, sequence.computed)
+        if self.growers:
+            chain = sequence.journey.request.output_chain
+            if self.growers.get(chain) is sequence:
+                del self.growers[chain]
 
     def _schedule_running(self, budget: int, needed: int) -> int:
         """Next tokens of running requests; returns the budget left.
@@ -159,12 +160,11 @@ class Scheduler:
         if victim.decoding:
             self.batch.remove(victim)
             victim.num_tokens = victim.computed + 1
-            victim.high_water = victim.computed
-            self._leave(victim)
+            self._stop_growing(victim)
         else:
             self.partial.remove(victim)
-            victim.high_water = max(victim.high_water, victim.computed)
-            self.pool.release(victim.table)
+        victim.high_water = max(victim.high_water, victim.computed)
+        self.pool.release_to_resume(victim.table)
         victim.computed = 0
         victim.received = False
         victim.resumed = True

@@ -52,7 +52,7 @@ def outcome(
         checks=tuple(request_checks(table, counts) + _block_checks(system) + _byte_checks(system)),
         end_s=end_s,
         sim_cpu_s=system.sim_cpu_s,
-        events=system.clock.events_scheduled,
+        events=system.clock.num_events,
         steady=steady and not system.incomplete,
         steady_why=why,
         incomplete=system.incomplete,

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 
-from simpy.events import Event
-
 from kvsim.config.derived import nic_latency_s
 from kvsim.fabric.nics import Nics
-from kvsim.node.clock import AFTERMATH
+from kvsim.node.clock import AFTERMATH, Bell
 from kvsim.node.engine import Engine
 from kvsim.node.sequence import Journey, Sequence
 from kvsim.policy.routing import LoadHeap, decode_router
@@ -89,10 +87,7 @@ class PdSystem(ServingSystem):
         for place, is_prefill in enumerate(plan.interleaved_roles()):
             rack = plan.rack_of(place)
             if is_prefill:
-                engine = Engine(
-                    self.clock, len(self.front), "prefill", plan.prefill_settings, plan.step_time, self, self.front_log
-                )
-                self.front.append(engine)
+                self.front.append(self._front_engine(len(self.front), "prefill", plan.prefill_settings))
                 self._rack_of_prefill.append(rack)
             else:
                 self._decode_by_rack[rack].append(len(self.decode))
@@ -176,9 +171,10 @@ class PdSystem(ServingSystem):
             journey.transferred_bytes += num_bytes
             self.bytes_in_air += num_bytes
         if complete:
-            self._close(handover, engine, sequence, journey, now)
+            self._close(handover, engine, sequence, now)
 
-    def _close(self, handover: Handover, engine: Engine, sequence: Sequence, journey: Journey, now: float) -> None:
+    def _close(self, handover: Handover, engine: Engine, sequence: Sequence, now: float) -> None:
+        prefill, journey = handover.prefill, sequence.journey
         self._handovers.pop(journey, None)
         arrival_s = now
         if journey.transferred_bytes:
@@ -195,8 +191,9 @@ class PdSystem(ServingSystem):
         journey.decode_wait_s += now - journey.mark_s
         journey.transfer_s += arrival_s - now
         journey.mark_s = arrival_s
-        bell = self.clock.ring_at(arrival_s)
-        bell.callbacks.append(lambda _: self._arrived(handover.source, handover.prefill, engine, sequence))
+        self.clock.ring_at(
+            arrival_s, callback=lambda _: self._arrived(handover.source, prefill, engine, sequence)
+        )
 
     def _arrived(self, source: Engine, prefill: Sequence, engine: Engine, sequence: Sequence) -> None:
         """All KV is there: the prefill instance may forget it, the decode instance start."""
@@ -226,11 +223,10 @@ class PdSystem(ServingSystem):
         self.decode_loads.add(engine.instance, -committed_tokens)
         if self._waiting and not self._retry_set:
             self._retry_set = True
-            bell = self.clock.ring_at(self.clock.now, AFTERMATH)
-            bell.callbacks.append(self._retry)
+            self.clock.ring_at(self.clock.now, AFTERMATH, self._retry)
         self.complete(journey)
 
-    def _retry(self, _: Event) -> None:
+    def _retry(self, _: Bell) -> None:
         """Room has become free: those that wait for it try again, in their order."""
         self._retry_set = False
         while self._waiting and self._reserve(self._waiting[0], boundaries_passed=True):
@@ -249,8 +245,9 @@ class PdSystem(ServingSystem):
         _, end_s = self.nics.send(source, journey.prefill_instance, num_bytes, self.clock.now)
         self.returned_bytes += num_bytes
         self.bytes_in_air += num_bytes
-        bell = self.clock.ring_at(end_s + self.nics.latency_s)
-        bell.callbacks.append(lambda _: self._returned(journey, path, first, end, num_bytes))
+        self.clock.ring_at(
+            end_s + self.nics.latency_s, callback=lambda _: self._returned(journey, path, first, end, num_bytes)
+        )
 
     def _returned(
         self, journey: Journey, path: tuple[tuple[int, int, int], ...], first: int, end: int, num_bytes: float

@@ -5,15 +5,16 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Generator
+from functools import partial
+from typing import Any
 
 import numpy as np
-from simpy.events import Event
 
 from kvsim.node.clock import Clock
-from kvsim.node.engine import Engine
-from kvsim.node.sequence import Journey, block_path
+from kvsim.node.engine import Engine, Role
+from kvsim.node.sequence import Journey, Sequence, block_path
 from kvsim.node.settings import EngineSettings
-from kvsim.policy.routing import LoadHeap, PrefixIndex
+from kvsim.policy.routing import LoadHeap, PrefixIndex, prefill_router
 from kvsim.policy.routing.prefill import PrefillRouter
 from kvsim.record.conservation import RequestCounts
 from kvsim.record.requests import RequestLog
@@ -49,7 +50,6 @@ class ServingSystem:
         self.incomplete = False
         self.sim_cpu_s = 0.0
         self._progress = progress
-        self._done = self.clock.event()
         self._block_size = plan.spec.block_size_tokens
 
     def run(self) -> None:
@@ -59,7 +59,7 @@ class ServingSystem:
         collecting = gc.isenabled()
         gc.disable()
         try:
-            self.clock.run(until=self._done)
+            self.clock.run_to_stop()
         except KeyboardInterrupt:
             self.incomplete = True
         finally:
@@ -67,7 +67,7 @@ class ServingSystem:
                 gc.enable()
             self.sim_cpu_s = time.process_time() - cpu_s
 
-    def _arrivals(self) -> Generator[Event, None, None]:
+    def _arrivals(self) -> Generator[Any, None, None]:
         """The workload arrives, request after request."""
         clock = self.clock
         for request in self.workload:
@@ -131,18 +131,32 @@ class ServingSystem:
             self._progress(counts.completed, now)
         self._finish_if_done()
 
-    def _finish_if_done(self) -> None:
-        if self.counts.drained and not self._done.triggered:
-            self._done.succeed()
+    def prefilled(self, engine: Engine, sequence: Sequence) -> None:
+        """Port: see ``kvsim.node.engine.Port``."""
+        raise NotImplementedError
 
-    def evicted(self, engine: Engine, chain: int, cached: int) -> None:
-        """Port: only the engines that compute prompts are in the prefix index."""
-        if engine.role != "decode":
-            self.index.evicted(engine.instance, chain, cached)
+    def finished(self, engine: Engine, sequence: Sequence) -> None:
+        """Port: see ``kvsim.node.engine.Port``."""
+        raise NotImplementedError
+
+    def _finish_if_done(self) -> None:
+        if self.counts.drained:
+            self.clock.stop()
+
+    def _front_engine(self, instance: int, role: Role, settings: EngineSettings) -> Engine:
+        """An engine that computes prompts: the prefix index knows what it caches."""
+        return Engine(
+            self.clock,
+            instance,
+            role,
+            settings,
+            self.plan.step_time,
+            self,
+            self.front_log,
+            on_evict=partial(self.index.evicted, instance),
+        )
 
     def _make_router(self, num_instances: int, slack: float) -> PrefillRouter:
-        from kvsim.policy.routing import prefill_router
-
         self.loads = LoadHeap(num_instances)
         self.backlog_tokens = [0.0] * num_instances
         routing = self.plan.config.routing

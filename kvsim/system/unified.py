@@ -19,8 +19,8 @@ class UnifiedSystem(ServingSystem):
         super().__init__(plan, workload, seed, progress)
         self.front_log = StepLog()
         self.front = [
-            Engine(self.clock, i, "colocated", plan.colocated_settings, plan.step_time, self, self.front_log)
-            for i in range(plan.num_instances)
+            self._front_engine(instance, "colocated", plan.colocated_settings)
+            for instance in range(plan.num_instances)
         ]
         self.router = self._make_router(plan.num_instances, slack=1.0)
 

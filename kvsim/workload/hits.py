@@ -19,18 +19,16 @@ class HitRates(NamedTuple):
     full_blocks: float | None
     """Ids seen before as a full block, over ids of full blocks."""
     tokens: float | None
-    """Tokens of an id up to the most seen of it before, over prompt tokens."""
+    """Tokens of full blocks seen before, over all prompt tokens: partial blocks count as asked for, never as hit."""
 
 
 def hash_hit_rates(paths: HashPaths, prompt_tokens: Ints) -> HitRates:
     """The three rates of a trace's own hash ids, in the order of its requests."""
-    tokens = paths.lengths(prompt_tokens)
-    full = paths.ids[tokens == paths.block_tokens]
-    seen = np.minimum(tokens, _most_before(paths.ids, tokens))
+    full = paths.ids[paths.lengths(prompt_tokens) == paths.block_tokens]
     return HitRates(
-        _repeats(paths.ids),
-        _repeats(full),
-        float(seen.sum() / prompt_tokens.sum()) if len(paths.ids) else None,
+        _share(_repeats(paths.ids), len(paths.ids)),
+        _share(_repeats(full), len(full)),
+        _share(_repeats(full) * paths.block_tokens, int(prompt_tokens.sum())),
     )
 
 
@@ -60,8 +58,13 @@ def token_hit_rate(
     return float(seen.sum() / prompt_tokens.sum(dtype=np.int64))
 
 
-def _repeats(ids: Ints) -> float | None:
-    return 1 - int(np.count_nonzero(np.bincount(ids))) / len(ids) if len(ids) else None
+def _repeats(ids: Ints) -> int:
+    """How many of ``ids`` stood earlier in it."""
+    return len(ids) - int(np.count_nonzero(np.bincount(ids)))
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
 
 
 def _most_before(key: Ints, value: Ints) -> Ints:

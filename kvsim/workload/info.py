@@ -37,7 +37,8 @@ class WorkloadInfo:
     infinite_cache_hit_rate_full_blocks: float | None = None
     """The same over full blocks alone, as accesses and as earlier sightings."""
     infinite_cache_hit_rate_tokens: float | None = None
-    """Share of prompt tokens seen before at the same place behind the same prefix."""
+    """Share of prompt tokens that an infinite cache has: those of full blocks seen before, where a trace has hash ids;
+    all that an earlier prompt or answer began with, where the content of generated traffic is known token by token."""
     failed_rows: int = 0
     """Rows without prompt or output tokens, whether left out or not."""
     lint: tuple[Finding, ...] = ()

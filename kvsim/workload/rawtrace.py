@@ -124,6 +124,8 @@ def _rows(file: TraceFile, schema: TraceFormat, faults: list[Finding] | None) ->
             record = next(records, None)
             if record is None:
                 return
+            if isinstance(record, WorkloadError):
+                raise record
             yield schema.row(record)
         except WorkloadError as fault:
             if faults is None:

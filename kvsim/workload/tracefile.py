@@ -52,8 +52,11 @@ class TraceFile:
     def _not_text(self) -> WorkloadError:
         return WorkloadError(f"{self.path}: not text in UTF-8; a trace is CSV, JSON lines or JSON")
 
-    def records(self) -> Iterator[Record]:
-        """Every row in the order of the file, read as it is asked for."""
+    def records(self) -> Iterator[Record | WorkloadError]:
+        """Every row in the order of the file, read as it is asked for.
+
+        A row that is no record is yielded as the error it is, since the rows behind it can still be read.
+        """
         readers = {"csv": self._csv, "jsonl": self._json_lines, "json": self._json}
         with self._open() as stream:
             try:
@@ -64,6 +67,8 @@ class TraceFile:
     def first(self) -> Record:
         """The first row, which tells the schema."""
         for record in self.records():
+            if isinstance(record, WorkloadError):
+                raise record
             return record
         raise WorkloadError(f"{self.path}: no rows; a trace needs at least one request")
 
@@ -72,40 +77,38 @@ class TraceFile:
         with self.path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
 
-    def _csv(self, stream: TextIO) -> Iterator[Record]:
+    def _csv(self, stream: TextIO) -> Iterator[Record | WorkloadError]:
         lines = csv.reader(stream, delimiter=self.delimiter)
         try:
             header = [name.strip() for name in next(lines)]
             for row in lines:
-                if len(row) != len(header):
-                    if not row:
-                        continue
-                    raise self._at(lines.line_num, f"{len(row)} columns where the header has {len(header)}")
-                yield Record(self.path, lines.line_num, dict(zip(header, row, strict=True)))
+                if len(row) == len(header):
+                    yield Record(self.path, lines.line_num, dict(zip(header, row, strict=True)))
+                elif row:
+                    yield self._at(lines.line_num, f"{len(row)} columns where the header has {len(header)}")
         except csv.Error as fault:
             raise self._at(lines.line_num, f"not CSV: {fault}") from None
 
-    def _json_lines(self, stream: TextIO) -> Iterator[Record]:
+    def _json_lines(self, stream: TextIO) -> Iterator[Record | WorkloadError]:
         for line, text in enumerate(stream, 1):
             if not text.strip():
                 continue
             try:
-                row = json.loads(text)
+                yield self._object(line, json.loads(text))
             except (ValueError, RecursionError) as fault:
-                raise self._at(line, f"not JSON: {jsonstream.reason(fault)}") from None
-            yield self._object(line, row)
+                yield self._at(line, f"not JSON: {jsonstream.reason(fault)}")
 
-    def _json(self, stream: TextIO) -> Iterator[Record]:
+    def _json(self, stream: TextIO) -> Iterator[Record | WorkloadError]:
         try:
             for line, row in jsonstream.rows(stream):
                 yield self._object(line, row)
         except jsonstream.JsonFault as fault:
             raise self._at(fault.line, str(fault)) from None
 
-    def _object(self, line: int, row: object) -> Record:
-        if not isinstance(row, dict):
-            raise self._at(line, f"a row is a {type(row).__name__}; allowed: an object with one value per field")
-        return Record(self.path, line, row)
+    def _object(self, line: int, row: object) -> Record | WorkloadError:
+        if isinstance(row, dict):
+            return Record(self.path, line, row)
+        return self._at(line, f"a row is a {type(row).__name__}; allowed: an object with one value per field")
 
     def _at(self, line: int, message: str) -> WorkloadError:
         return WorkloadError(f"{self.path}:{line}: {message}")

@@ -5,7 +5,7 @@ A router proposes instances, best first; the caller reserves on the first one th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -16,7 +16,7 @@ from kvsim.policy.routing.load import LoadHeap
 class DecodeRouter(Protocol):
     """Proposes decode instances by the KV tokens committed to each; it never sees the instances."""
 
-    def propose(self, rack: int) -> Iterator[int]:
+    def propose(self, rack: int) -> Sequence[int]:
         """A few instances to try, best first, for KV that comes from ``rack``."""
 
 
@@ -26,11 +26,11 @@ class Capacity:
     def __init__(self, loads: LoadHeap, racks: list[list[int]]) -> None:
         self._loads, self._racks = loads, racks
 
-    def propose(self, rack: int) -> Iterator[int]:
+    def propose(self, rack: int) -> Sequence[int]:
         local = self._racks[rack]
-        if local:
-            yield min(local, key=self._loads.loads.__getitem__)
-        yield self._loads.least()
+        if not local:
+            return (self._loads.least(),)
+        return min(local, key=self._loads.loads.__getitem__), self._loads.least()
 
 
 class LeastLoaded:
@@ -39,8 +39,8 @@ class LeastLoaded:
     def __init__(self, loads: LoadHeap) -> None:
         self._loads = loads
 
-    def propose(self, rack: int) -> Iterator[int]:
-        yield self._loads.least()
+    def propose(self, rack: int) -> Sequence[int]:
+        return (self._loads.least(),)
 
 
 class TwoChoices:
@@ -51,16 +51,14 @@ class TwoChoices:
         self._generator = generator
         self._drawn: list[int] = []
 
-    def propose(self, rack: int) -> Iterator[int]:
+    def propose(self, rack: int) -> Sequence[int]:
         loads = self._loads.loads
         if not self._drawn:
             self._drawn = self._generator.integers(0, len(loads), 4096).tolist()
         first, second = self._drawn.pop(), self._drawn.pop()
         if loads[second] < loads[first]:
             first, second = second, first
-        yield first
-        yield second
-        yield self._loads.least()
+        return first, second, self._loads.least()
 
 
 class RoundRobin:
@@ -70,7 +68,6 @@ class RoundRobin:
         self._loads = loads
         self._next = -1
 
-    def propose(self, rack: int) -> Iterator[int]:
+    def propose(self, rack: int) -> Sequence[int]:
         self._next = (self._next + 1) % len(self._loads.loads)
-        yield self._next
-        yield self._loads.least()
+        return self._next, self._loads.least()

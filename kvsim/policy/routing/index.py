@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from itertools import islice
+
+Path = tuple[tuple[int, int, int], ...]
+"""Entries ``(chain, first_block, end_block)``, as in ``kvsim.cache.paged``."""
 
 
 class PrefixIndex:
@@ -11,14 +14,12 @@ class PrefixIndex:
     def __init__(self) -> None:
         self._holders: dict[int, dict[int, int]] = {}
 
-    def computed(self, instance: int, path: Iterable[tuple[int, int, int]], blocks: int) -> None:
+    def computed(self, instance: int, path: Path, blocks: int) -> None:
         """The first ``blocks`` blocks of a sequence with this path are computed on ``instance``."""
         for chain, first, end in path:
-            size = min(end, blocks) - first
-            if size <= 0:
+            if first >= blocks or chain < 0:
                 return
-            if chain < 0:
-                continue
+            size = (end if end < blocks else blocks) - first
             holders = self._holders.get(chain)
             if holders is None:
                 self._holders[chain] = {instance: size}
@@ -37,28 +38,27 @@ class PrefixIndex:
         if not holders:
             del self._holders[chain]
 
-    def matched(self, instance: int, path: Iterable[tuple[int, int, int]], limit: int) -> int:
+    def matched(self, instance: int, path: Path, limit: int) -> int:
         """Blocks of the path's head, at most ``limit``, that ``instance`` holds."""
         total = 0
         for chain, first, end in path:
             holders = self._holders.get(chain)
-            found = min(holders.get(instance, 0), min(end, limit) - first) if holders else 0
-            if found <= 0:
-                break
+            found = holders.get(instance, 0) if holders else 0
+            if found < end - first or end > limit:
+                return total + min(found, limit - first) if limit > first else total
             total += found
-            if found < end - first:
-                break
         return total
 
-    def candidates(self, path: tuple[tuple[int, int, int], ...], most: int) -> list[int]:
-        """Up to ``most`` holders of the deepest chain of the path that anyone holds, latest first."""
-        for chain, _, _ in reversed(path):
+    def holders(self, path: Path, limit: int, most: int) -> list[tuple[int, int]]:
+        """Up to ``most`` holders of the deepest chain of the path that anyone holds, latest first.
+
+        Each with the blocks of the path's head, at most ``limit``, that it holds: whoever has blocks of a chain has what
+        comes before it.
+        """
+        for chain, first, _ in reversed(path):
+            if first >= limit:
+                continue
             holders = self._holders.get(chain)
             if holders:
-                found = []
-                for instance in reversed(holders):
-                    found.append(instance)
-                    if len(found) == most:
-                        break
-                return found
+                return [(i, min(first + holders[i], limit)) for i in islice(reversed(holders), most)]
         return []

@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush, heapreplace
 
 
 class LoadHeap:
-    """Loads of ``n`` instances with the least one at hand. Old entries stay in the heap until they surface."""
+    """Loads of ``n`` instances with the least one at hand.
+
+    Each instance has one entry that counts, which is at most its load: loads may rise without a word, and the entry is
+    put right when it surfaces.
+    """
 
     def __init__(self, num_instances: int) -> None:
-        self.loads = [0.0] * num_instances
-        self.total = 0.0
-        self._heap = [(0.0, instance) for instance in range(num_instances)]
+        self.loads: list[float] = [0] * num_instances
+        self.total: float = 0
+        self._entered: list[float] = [0] * num_instances
+        self._heap: list[tuple[float, int]] = [(0, instance) for instance in range(num_instances)]
 
     def add(self, instance: int, amount: float) -> None:
         """Change the load of ``instance`` by ``amount``."""
         load = self.loads[instance] = self.loads[instance] + amount
         self.total += amount
-        heap = self._heap
-        heappush(heap, (load, instance))
-        if len(heap) > 8 * len(self.loads) + 64:
-            self._heap = [(load, i) for i, load in enumerate(self.loads)]
-            heapify(self._heap)
+        if load < self._entered[instance]:
+            self._entered[instance] = load
+            heappush(self._heap, (load, instance))
 
     def least(self) -> int:
         """The least loaded instance; of equals, the lowest number."""
-        heap, loads = self._heap, self.loads
+        heap, loads, entered = self._heap, self.loads, self._entered
         while True:
-            load, instance = heap[0]
-            if loads[instance] == load:
+            entry, instance = heap[0]
+            if entered[instance] != entry:
+                heappop(heap)
+                continue
+            load = loads[instance]
+            if load == entry:
                 return instance
-            heappop(heap)
+            entered[instance] = load
+            heapreplace(heap, (load, instance))
 
     @property
     def mean(self) -> float:

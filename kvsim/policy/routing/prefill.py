@@ -6,10 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
-from kvsim.policy.routing.index import PrefixIndex
+from kvsim.policy.routing.index import Path, PrefixIndex
 from kvsim.policy.routing.load import LoadHeap
-
-Path = tuple[tuple[int, int, int], ...]
 
 
 class PrefillRouter(Protocol):
@@ -80,28 +78,23 @@ class Affinity:
         self._session_at: dict[int, int] = {}
 
     def choose(self, path: Path, prompt_tokens: int, session_id: int) -> int:
-        index, loads, backlog_tokens = self._index, self._loads.loads, self._backlog_tokens
         best = self._loads.least()
-        if path[0][0] >= 0:
-            candidates = index.candidates(path, self._num_candidates)
-            if session_id >= 0 and session_id in self._session_at:
-                candidates.append(self._session_at[session_id])
-            if candidates:
-                best = self._best(best, candidates, path, prompt_tokens)
-            if session_id >= 0:
-                self._session_at[session_id] = best
-        return best
-
-    def _best(self, best: int, candidates: list[int], path: Path, prompt_tokens: int) -> int:
-        index, loads, backlog_tokens = self._index, self._loads.loads, self._backlog_tokens
-        block_size = self._block_size
+        if path[0][0] < 0:
+            return best
+        index, block_size = self._index, self._block_size
         limit = (prompt_tokens - 1) // block_size
-        most = self._guard * self._loads.mean + self._slack
-        least_cost = backlog_tokens[best] - index.matched(best, path, limit) * block_size
-        for instance in candidates:
-            if instance == best or loads[instance] > most:
-                continue
-            cost = backlog_tokens[instance] - index.matched(instance, path, limit) * block_size
-            if cost < least_cost:
-                best, least_cost = instance, cost
+        found = index.holders(path, limit, self._num_candidates)
+        last = self._session_at.get(session_id, best)
+        if last != best:
+            found.append((last, index.matched(last, path, limit)))
+        if found:
+            loads, backlog_tokens = self._loads.loads, self._backlog_tokens
+            most = self._guard * self._loads.mean + self._slack
+            least_cost = backlog_tokens[best] - index.matched(best, path, limit) * block_size
+            for instance, blocks in found:
+                cost = backlog_tokens[instance] - blocks * block_size
+                if cost < least_cost and loads[instance] <= most:
+                    best, least_cost = instance, cost
+        if session_id >= 0:
+            self._session_at[session_id] = best
         return best

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kvsim.workload.info import WorkloadInfo
+from kvsim.workload.read import read_trace
+from kvsim.workload.workload import Workload
+
+
+def session_trace(arrival_s: list[float]) -> Workload:
+    """One session whose prompts grow on chain 0, each with a private end."""
+    count = len(arrival_s)
+    grown = np.arange(1, count + 1, dtype=np.int32)
+    return Workload(
+        arrival_s=np.array(arrival_s),
+        prompt_tokens=grown + 2,
+        output_tokens=np.ones(count, dtype=np.int32),
+        session_id=np.zeros(count, dtype=np.int64),
+        output_chain=-1 - np.arange(count),
+        piece_offsets=2 * np.arange(count + 1),
+        piece_chain=np.stack((np.zeros(count, dtype=np.int64), -1 - np.arange(count)), axis=1).ravel(),
+        piece_tokens=np.stack((grown, np.full(count, 2)), axis=1).ravel().astype(np.int32),
+        info=WorkloadInfo("test", "synthetic"),
+    )
+
+
+def test_one_copy_is_the_trace_itself() -> None:
+    trace = session_trace([0.0, 1.0, 5.0])
+    assert list(trace.replicated(1, seed=3)) == list(trace)
+
+
+def test_copies_share_neither_chains_nor_sessions() -> None:
+    trace = session_trace([0.0, 1.0, 2.0, 3.0])
+    copies = trace.replicated(3, seed=1)
+    assert len(copies) == 12
+    owner: dict[int, int] = {}
+    for request in copies:
+        for chain, _ in (*request.pieces, (request.output_chain, 0)):
+            assert owner.setdefault(chain, request.session_id) == request.session_id
+    private = [request.output_chain for request in copies]
+    assert len(set(private)) == 12 and max(private) < 0
+    # Copy 0 is unshifted; a shifted copy is two namespaces unless its offset cuts nothing off.
+    assert 3 <= len({request.session_id for request in copies}) <= 5
+
+
+def test_nothing_can_hit_its_own_future() -> None:
+    """Within a namespace the trace's order holds: the session's prompts only grow."""
+    copies = session_trace([0.0, 1.0, 2.0, 3.0, 7.0]).replicated(20, seed=5)
+    longest: dict[int, int] = {}
+    for request in copies:
+        assert request.prompt_tokens > longest.get(request.session_id, 0)
+        longest[request.session_id] = request.prompt_tokens
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.floats(0, 1000), min_size=2, max_size=30).map(sorted).filter(lambda times: times[-1] - times[0] > 1e-3),
+    st.integers(2, 9),
+    st.integers(0, 99),
+    st.data(),
+)
+def test_a_horizon_is_the_earliest_of_all_arrivals(times: list[float], copies: int, seed: int, data) -> None:
+    trace = session_trace(times)
+    whole = trace.replicated(copies, seed)
+    horizon = data.draw(st.integers(1, len(whole)))
+    head = trace.replicated(copies, seed, horizon)
+    assert len(whole) == copies * len(trace) and len(head) == horizon
+    assert head.arrival_s.tolist() == whole.arrival_s[:horizon].tolist()
+    assert sorted(whole.prompt_tokens.tolist()) == sorted(trace.prompt_tokens.tolist() * copies)
+
+
+def test_the_rate_grows_with_the_copies_and_seeds_matter() -> None:
+    trace = session_trace(np.sort(np.random.default_rng(0).uniform(0, 100, 500)).tolist())
+    copies = trace.replicated(20, seed=1)
+    assert copies.mean_rate_per_s == pytest.approx(20 * trace.mean_rate_per_s, rel=0.02)
+    assert list(trace.replicated(20, seed=1)) == list(copies)
+    assert trace.replicated(20, seed=2).arrival_s.tolist() != copies.arrival_s.tolist()
+    # Copy 0 stands as it is.
+    assert set(trace.arrival_s - trace.arrival_s[0]) <= set(copies.arrival_s)
+
+
+def test_mooncake_four_hundred_times(shared_data) -> None:
+    trace = read_trace(shared_data / "traces/mooncake_conversation_trace.jsonl")
+    before = time.process_time()
+    copies = trace.replicated(400, seed=1, horizon_requests=500_000)
+    assert time.process_time() - before < 5
+    assert len(copies) == 500_000
+    # The trace's rate varies over its hour, not so the sum of its shifted copies.
+    assert copies.mean_rate_per_s == pytest.approx(400 * trace.mean_rate_per_s, rel=0.03)
+    assert "400 time-shifted replicas" in copies.info.notes[-1]
