@@ -64,16 +64,32 @@ class BlockTable:
         self.loose = 0
         self.holds: list[tuple[Chain | None, int]] = []
         """``(chain, blocks of it held)`` along the path; without a chain: blocks that serve no lookup."""
-        self.private_from = OPEN_END
+        self.private_from = private_from(path)
         """Blocks from here on are private."""
-        for key, first, _ in path:
-            if key < 0:
-                self.private_from = first
-                break
+
+
+def private_from(path: Path) -> int:
+    """The first block of the path that only this request can ever have."""
+    for key, first, _ in path:
+        if key < 0:
+            return first
+    return OPEN_END
 
 
 class PagedPool:
     """``num_blocks`` KV blocks of one engine. Counts are in blocks; nothing here knows of time."""
+
+    __slots__ = (
+        "_chains",
+        "_num_segments",
+        "_on_evict",
+        "_queue",
+        "enable_prefix_caching",
+        "evicted_blocks",
+        "num_blank",
+        "num_blocks",
+        "num_free",
+    )
 
     def __init__(
         self,
@@ -140,7 +156,24 @@ class PagedPool:
             self.num_blank = blank - count
             return
         self.num_blank = 0
-        self._evict(count - blank)
+        count -= blank
+        self.evicted_blocks += count
+        queue = self._queue
+        while count:
+            segment = queue[0]
+            size = segment.high - segment.low
+            if size > count:
+                segment.high -= count
+                if segment.chain is not None:
+                    self._shrink(segment.chain, segment.high)
+                return
+            queue.popleft()
+            if size:
+                count -= size
+                self._num_segments -= 1
+                if segment.chain is not None:
+                    del segment.chain.free[0]
+                    self._shrink(segment.chain, segment.low)
 
     def extend(self, table: BlockTable, full_blocks: int) -> None:
         """Hash the sequence's first ``full_blocks`` blocks, as vLLM does when they are scheduled.
@@ -148,15 +181,16 @@ class PagedPool:
         A block whose content is cached already is the younger duplicate: it serves no lookup, but keeps its place in
         the order of release.
         """
-        if not self.enable_prefix_caching:
+        if not self.enable_prefix_caching or full_blocks <= table.hashed:
             return
         shared_blocks = table.private_from
-        if full_blocks > shared_blocks:
-            self._extend_shared(table, shared_blocks)
-            table.loose -= full_blocks - table.hashed
-            table.hashed = full_blocks
-        else:
+        if full_blocks <= shared_blocks:
             self._extend_shared(table, full_blocks)
+            return
+        if table.hashed < shared_blocks:
+            self._extend_shared(table, shared_blocks)
+        table.loose -= full_blocks - table.hashed
+        table.hashed = full_blocks
 
     def _extend_shared(self, table: BlockTable, full_blocks: int) -> None:
         path = table.path
@@ -169,16 +203,20 @@ class PagedPool:
 
     def release(self, table: BlockTable) -> None:
         """Free all the table holds, tail first: hashed blocks to the queue's tail, others to its front."""
-        self.num_free += table.loose
-        self.num_blank += table.loose
+        loose = table.loose
+        if loose:
+            self.num_free += loose
+            self.num_blank += loose
         if table.hashed > table.private_from:
-            self._enqueue_anonymous(table.hashed - table.private_from)
-        for chain, size in reversed(table.holds):
-            if chain is None:
-                self._enqueue_anonymous(size)
-            else:
-                self._drop(chain, size)
-        table.holds.clear()
+            self._enqueue(Segment(None, 0, table.hashed - table.private_from))
+        holds = table.holds
+        if holds:
+            for chain, size in reversed(holds):
+                if chain is None:
+                    self._enqueue(Segment(None, 0, size))
+                else:
+                    self._drop(chain, size)
+            holds.clear()
         table.entry = table.hashed = table.loose = 0
 
     def release_to_resume(self, table: BlockTable) -> None:
@@ -244,29 +282,44 @@ class PagedPool:
         return all(self.cached_blocks(key) >= end - first for key, first, end in path[:entry])
 
     def _extend_entry(self, table: BlockTable, key: int, position: int, size: int) -> None:
-        chain = self._chains.get(key)
+        """Hash blocks ``[position, size)`` of a chain for a table that has those before."""
         holds = table.holds
+        duplicates = holds[-1][1] if position and holds[-1][0] is None else 0
+        chain = self._chains.get(key)
         if chain is None:
             chain = self._chains[key] = Chain(key)
         elif chain.cached > position:
-            duplicates = min(size, chain.cached) - position
-            holds.append((None, duplicates))
-            table.loose -= duplicates
-            table.hashed += duplicates
+            size = min(size, chain.cached)
+            if duplicates:
+                holds.pop()
+            holds.append((None, duplicates + size - position))
+            table.loose -= size - position
+            table.hashed += size - position
             return
+        if duplicates:
+            self._replace_older(table, chain, position - duplicates)
         chain.cached = size
         self._reference(chain, size)
+        if position > duplicates:
+            self._drop(chain, position - duplicates)
+            holds[-1] = (chain, size)
+        else:
+            holds.append((chain, size))
         table.loose -= size - position
         table.hashed += size - position
-        for index in range(len(holds) - 1, -1, -1):
-            held, held_size = holds[index]
-            if held is chain:
-                self._drop(chain, held_size)
-                holds[index] = (chain, size)
-                return
-            if held is not None:
-                break
-        holds.append((chain, size))
+
+    def _replace_older(self, table: BlockTable, chain: Chain, held: int) -> None:
+        """The table, which holds ``held`` blocks of the chain and duplicates from there on, is about to lengthen it.
+
+        Its duplicates become the chain's blocks; free older copies stay in the queue, but serve nobody any more. Where
+        another table holds the older copy, that one stays the chain's.
+        """
+        for segment in chain.free:
+            segment.chain = None
+        chain.free.clear()
+        table.holds.pop()
+        if chain.held > held:
+            table.holds.insert(len(table.holds) - (held > 0), (None, chain.held - held))
 
     def _reference(self, chain: Chain, size: int) -> None:
         """Add a holder of the chain's first ``size`` blocks, taking those it is first to hold out of the free queue."""
@@ -326,30 +379,6 @@ class PagedPool:
         self._num_segments += 1
         if len(queue) > 4 * self._num_segments + 64:
             self._queue = deque(s for s in queue if s.high > s.low)
-
-    def _enqueue_anonymous(self, count: int) -> None:
-        self._enqueue(Segment(None, 0, count))
-
-    def _evict(self, count: int) -> None:
-        queue = self._queue
-        self.evicted_blocks += count
-        while count:
-            segment = queue[0]
-            chain = segment.chain
-            size = segment.high - segment.low
-            if size > count:
-                segment.high -= count
-                left, count = segment.high, 0
-            else:
-                queue.popleft()
-                if not size:
-                    continue
-                self._num_segments -= 1
-                left, count = segment.low, count - size
-                if chain is not None:
-                    chain.free.pop(0)
-            if chain is not None:
-                self._shrink(chain, left)
 
     def _shrink(self, chain: Chain, cached: int) -> None:
         chain.cached = cached

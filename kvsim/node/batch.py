@@ -15,7 +15,7 @@ class DecodeBatch:
     block size. A heap keyed by finish step tells who ends next.
     """
 
-    __slots__ = ("_base_sum", "_block_size", "_ends", "_longest", "_needs_longest", "_residues", "num", "steps", "version")
+    __slots__ = ("_block_size", "_ends", "_longest", "base_sum", "needs_longest", "num", "residues", "steps", "version")
 
     def __init__(self, block_size: int, needs_longest: bool) -> None:
         self.num = 0
@@ -24,10 +24,12 @@ class DecodeBatch:
         self.version = 0
         """Changes whenever the membership does."""
         self._block_size = block_size
-        self._base_sum = 0
-        self._residues = [0] * block_size
+        self.base_sum = 0
+        """Sum of ``base``: the next step reads ``base_sum + num * (steps + 1)`` KV tokens."""
+        self.residues = [0] * block_size
+        """Sequences by ``base`` modulo the block size."""
         self._ends: list[tuple[int, int, Sequence]] = []
-        self._needs_longest = needs_longest
+        self.needs_longest = needs_longest
         self._longest: list[tuple[int, int, Sequence]] = []
 
     def add(self, sequence: Sequence) -> None:
@@ -37,10 +39,10 @@ class DecodeBatch:
         sequence.decoding = True
         self.num += 1
         self.version += 1
-        self._base_sum += base
-        self._residues[base % self._block_size] += 1
+        self.base_sum += base
+        self.residues[base % self._block_size] += 1
         heappush(self._ends, (sequence.finish_step, sequence.serial, sequence))
-        if self._needs_longest:
+        if self.needs_longest:
             heappush(self._longest, (-base, sequence.serial, sequence))
 
     def remove(self, sequence: Sequence) -> None:
@@ -50,16 +52,16 @@ class DecodeBatch:
         sequence.decoding = False
         self.num -= 1
         self.version += 1
-        self._base_sum -= sequence.base
-        self._residues[sequence.base % self._block_size] -= 1
+        self.base_sum -= sequence.base
+        self.residues[sequence.base % self._block_size] -= 1
 
     def pop_finished(self) -> list[Sequence]:
         """Take out the sequences whose last token the latest step gave, in the order they were admitted."""
-        finished = []
+        finished: list[Sequence] = []
         ends, steps = self._ends, self.steps
         while ends and ends[0][0] <= steps:
-            end, serial, sequence = heappop(ends)
-            if sequence.decoding and sequence.finish_step == end and sequence.serial == serial:
+            _, serial, sequence = heappop(ends)
+            if sequence.decoding and sequence.finish_step == steps and sequence.serial == serial:
                 self.remove(sequence)
                 finished.append(sequence)
         return finished
@@ -72,11 +74,6 @@ class DecodeBatch:
             if sequence.decoding and sequence.finish_step == end and sequence.serial == serial:
                 return end - self.steps
             heappop(ends)
-
-    @property
-    def kv_tokens(self) -> int:
-        """KV tokens that the next step reads: each sequence's computed ones and the one it adds."""
-        return self._base_sum + self.num * (self.steps + 1)
 
     @property
     def longest_tokens(self) -> int:
@@ -93,14 +90,15 @@ class DecodeBatch:
         """New blocks that steps ``[first, first + count)`` from here need."""
         cycles, rest = divmod(count, self._block_size)
         needed = self.num * cycles
-        at = -(self.steps + first)
-        for step in range(rest):
-            needed += self._residues[(at - step) % self._block_size]
+        if rest:
+            residues = self.residues
+            last = -(self.steps + first) % self._block_size
+            low = last - rest + 1
+            if low < 0:
+                needed += sum(residues[: last + 1]) + sum(residues[low:])
+            else:
+                needed += sum(residues[low : last + 1])
         return needed
-
-    @property
-    def blocks_needed_next(self) -> int:
-        return self._residues[-self.steps % self._block_size]
 
     def steps_within(self, free_blocks: int, first: int, limit: int) -> int:
         """How many steps from ``first`` on, at most ``limit``, ``free_blocks`` suffice for."""
@@ -109,7 +107,7 @@ class DecodeBatch:
         cycles = min(limit // self._block_size, free_blocks // self.num)
         steps, left = cycles * self._block_size, free_blocks - cycles * self.num
         while steps < limit:
-            left -= self._residues[-(self.steps + first + steps) % self._block_size]
+            left -= self.residues[-(self.steps + first + steps) % self._block_size]
             if left < 0:
                 return steps
             steps += 1

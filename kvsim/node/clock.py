@@ -41,6 +41,8 @@ class Clock(simpy.Environment):
     def __init__(self) -> None:
         super().__init__()
         self.num_events = 0
+        self.aftermath_s = -1.0
+        """The latest instant whose step boundaries have all been passed; steps that begin then have begun."""
         self._stopped = False
 
     def ring_at(self, time_s: float, priority: int = ARRIVAL, callback: Callable[[Any], None] | None = None) -> Bell:
@@ -73,10 +75,10 @@ class Clock(simpy.Environment):
 class Alarm:
     """What one process sleeps on: a time that may still be brought forward, or no time until somebody sets one."""
 
-    __slots__ = ("_bell", "_clock", "_priority")
+    __slots__ = ("_bell", "_priority", "_ring_at")
 
     def __init__(self, clock: Clock, priority: int) -> None:
-        self._clock = clock
+        self._ring_at = clock.ring_at
         self._priority = priority
         self._bell: Bell | None = None
 
@@ -87,13 +89,12 @@ class Alarm:
 
     def sleep_until(self, time_s: float) -> Bell:
         """Sleep until ``time_s``, unless ``set`` brings it forward."""
-        self._bell = bell = self._clock.ring_at(time_s, self._priority)
+        self._bell = bell = self._ring_at(time_s, self._priority)
         return bell
 
     def set(self, time_s: float) -> None:
         """Ring at ``time_s`` instead: the sleeper moves to a new bell, the old one rings for nobody."""
         old = self._bell
-        bell = self._clock.ring_at(time_s, self._priority)
+        self._bell = bell = self._ring_at(time_s, self._priority)
         if old is not None and old.callbacks is not None:
             bell.callbacks, old.callbacks = old.callbacks, []
-        self._bell = bell

@@ -29,12 +29,41 @@ class Port(Protocol):
     def prefilled(self, engine: Engine, sequence: Sequence) -> None:
         """A step that computed a chunk of this sequence has ended; ``sequence.computed`` tokens have KV."""
 
+    def preempted(self, engine: Engine, sequence: Sequence) -> None:
+        """The sequence has lost its blocks and waits to be computed again."""
+
     def finished(self, engine: Engine, sequence: Sequence) -> None:
         """The last token was generated and the blocks are free again."""
 
 
 class Engine:
     """One instance. The roles differ only in where sequences come from and where they end."""
+
+    __slots__ = (
+        "_alarm",
+        "_anchor_s",
+        "_anchor_steps",
+        "_anchor_version",
+        "_block_size",
+        "_first_s",
+        "_idle",
+        "_leap",
+        "_log",
+        "_settled",
+        "_slope_s",
+        "_start_s",
+        "batch",
+        "clock",
+        "instance",
+        "log",
+        "margin",
+        "pool",
+        "port",
+        "role",
+        "scheduler",
+        "settings",
+        "step_time",
+    )
 
     def __init__(
         self,
@@ -56,10 +85,8 @@ class Engine:
         self.batch = DecodeBatch(settings.block_size, step_time.needs_longest)
         self.scheduler = Scheduler(settings, self.pool, self.batch)
         self.margin = AnswerMargin(settings.output_margin_tokens)
-        self.held_block_s = 0.0
-        """Blocks not free, integrated over time (trapezoids between step boundaries)."""
-        self._held_blocks = 0
-        self._held_at_s = 0.0
+        self._log = log.stretch
+        self._block_size = settings.block_size
         self._leap = 0
         """Steps of the leap under way; 0 in a mixed step or when idle."""
         self._settled = 1
@@ -82,18 +109,17 @@ class Engine:
 
     def release(self, sequence: Sequence) -> None:
         """Prefill role: the KV of a computed prompt has left, its blocks are free."""
-        self.pool.release(sequence.table)
+        self.pool.release(sequence)
         if self.scheduler.waiting:
             self._nudge()
 
-    def reserve(self, sequence: Sequence, *, boundaries_passed: bool) -> int | None:
+    def reserve(self, sequence: Sequence) -> int | None:
         """Decode role: allocate the blocks of a sequence whose KV is to come, if there is room beside the margins.
 
-        Returns how many tokens of it are cached here already; None when there is no room. ``boundaries_passed``: steps
-        that begin at this very instant have begun.
+        Returns how many tokens of it are cached here already; None when there is no room.
         """
-        self._settle_begun(boundaries_passed)
-        scheduler, block_size = self.scheduler, self.settings.block_size
+        self._settle_begun()
+        scheduler, block_size = self.scheduler, self._block_size
         hits, evictable = scheduler.match(sequence, self._settled)
         blocks = -(-sequence.num_tokens // block_size)
         room = self.pool.num_free - evictable
@@ -104,8 +130,7 @@ class Engine:
             return None
         scheduler.allocate(sequence, hits, blocks)
         sequence.computed = sequence.num_tokens - 1
-        self.pool.extend(sequence.table, sequence.computed // block_size)
-        sequence.received = True
+        self.pool.extend(sequence, sequence.computed // block_size)
         self.margin.reserve()
         if self._leap > self._settled:
             steps = self.batch.steps_within(self.pool.num_free, self._settled, self._leap - self._settled)
@@ -114,8 +139,8 @@ class Engine:
 
     def cancel(self, sequence: Sequence) -> None:
         """Decode role: a reserved sequence will not come."""
-        self._settle_begun(False)
-        self.pool.release(sequence.table)
+        self._settle_begun()
+        self.pool.release(sequence)
         self.margin.pending -= 1
         if self.scheduler.waiting:
             self._nudge()
@@ -137,6 +162,8 @@ class Engine:
             elif self.batch.num:
                 yield self._alarm.sleep_until(self._begin_leap())
                 self._book_leap()
+            elif self.scheduler.preempted:
+                self._book_preempted()
             else:
                 self._idle = True
                 yield self._alarm.sleep()
@@ -159,8 +186,9 @@ class Engine:
             tokens += chunk
             work += step_time.chunk_work(chunk, sequence.computed)
         num_seqs = batch.num + len(scheduler.chunks)
-        kv_tokens, longest_tokens = (batch.kv_tokens, batch.longest_tokens) if batch.num else (0, 0)
-        self._leap, self._settled = 0, 1
+        kv_tokens = batch.base_sum + batch.num * (batch.steps + 1)
+        longest_tokens = batch.longest_tokens if batch.needs_longest else 0
+        self._leap, self._settled, self._anchor_version = 0, 1, -1
         self._start_s = start_s = self.clock.now
         end_s = start_s + step_time.mixed_s(tokens, num_seqs, batch.num, kv_tokens, longest_tokens, work)
         if scheduler.preempted:
@@ -173,9 +201,9 @@ class Engine:
         scheduler, batch, port = self.scheduler, self.batch, self.port
         now, start_s = self.clock.now, self._start_s
         decodes = batch.num
+        held_blocks = self.settings.num_blocks - self.pool.num_free
+        self._log(start_s, now, now - start_s, 0.0, 1, decodes - len(scheduler.joined), held_blocks)
         batch.steps += 1
-        self.log.stretch(start_s, now, now - start_s, 0.0, 1, decodes - len(scheduler.joined))
-        self._observe_blocks(now)
         for sequence in scheduler.stalled:
             batch.add(sequence)
         if decodes:
@@ -235,15 +263,18 @@ class Engine:
         self._start_s = now = self.clock.now
         if batch.version != self._anchor_version:
             self._anchor_version, self._anchor_s, self._anchor_steps = batch.version, now, 0
-            self._first_s, self._slope_s = self.step_time.decode_span(
-                batch.num, batch.kv_tokens, batch.longest_tokens
-            )
-        self._settled = 1
-        if self.settings.stepwise or scheduler.head_may_grow_hits:
+            longest_tokens = batch.longest_tokens if batch.needs_longest else 0
+            kv_tokens = batch.base_sum + batch.num * (batch.steps + 1)
+            self._first_s, self._slope_s = self.step_time.decode_span(batch.num, kv_tokens, longest_tokens)
+        settled = self._settled = 1 if scheduler.blocks_taken else 0
+        if self.settings.stepwise or scheduler.preempted or (scheduler.waiting and scheduler.head_may_grow_hits):
             self._leap = 1
         else:
             limit = batch.steps_to_next_finish()
-            self._leap = 1 + (batch.steps_within(self.pool.num_free, 1, limit - 1) if limit > 1 else 0)
+            free = self.pool.num_free
+            if batch.num * (limit // self._block_size + 1) > free:
+                limit = settled + batch.steps_within(free, settled, limit - settled)
+            self._leap = limit
         if scheduler.preempted:
             self._book_preempted()
         if scheduler.joined:
@@ -252,21 +283,21 @@ class Engine:
 
     def _book_leap(self) -> None:
         batch, steps, joined = self.batch, self._leap, len(self.scheduler.joined)
-        self._settle_steps(steps)
+        if steps > self._settled:
+            self.pool.take(batch.blocks_needed(self._settled, steps - self._settled))
         self._leap, self._settled = 0, 1
-        first_s = self._first_s + self._anchor_steps * self._slope_s
-        now, start_s = self.clock.now, self._start_s
-        log = self.log.stretch
+        now, start_s, slope_s = self.clock.now, self._start_s, self._slope_s
+        first_s = self._first_s + self._anchor_steps * slope_s
+        held_blocks = self.settings.num_blocks - self.pool.num_free
         if joined:
             first_end_s = self._boundary_s(1)
-            log(start_s, first_end_s, first_s, 0.0, 1, batch.num - joined)
+            self._log(start_s, first_end_s, first_s, 0.0, 1, batch.num - joined, held_blocks)
             if steps > 1:
-                log(first_end_s, now, first_s + self._slope_s, self._slope_s, steps - 1, batch.num)
+                self._log(first_end_s, now, first_s + slope_s, slope_s, steps - 1, batch.num, held_blocks)
         else:
-            log(start_s, now, first_s, self._slope_s, steps, batch.num)
+            self._log(start_s, now, first_s, slope_s, steps, batch.num, held_blocks)
         self._anchor_steps += steps
         batch.steps += steps
-        self._observe_blocks(now)
         self._end(batch.pop_finished())
 
     def _boundary_s(self, steps: int) -> float:
@@ -274,24 +305,22 @@ class Engine:
         return self._anchor_s + span_s(self._anchor_steps + steps, self._first_s, self._slope_s)
 
     def _steps_begun(self) -> int:
-        """Steps of the leap that began before now."""
-        return steps_until(
-            self.clock.now, self._anchor_s, self._anchor_steps, self._leap, self._first_s, self._slope_s
-        )
+        """Steps of the leap that have begun: before now, or now where this instant's boundaries are passed."""
+        now = self.clock.now
+        begun = steps_until(now, self._anchor_s, self._anchor_steps, self._leap, self._first_s, self._slope_s)
+        if self.clock.aftermath_s == now and begun < self._leap and self._boundary_s(begun) <= now:
+            begun += 1
+        return begun
 
     def _cut_leap(self, steps: int) -> None:
         if steps < self._leap:
             self._leap = steps
             self._alarm.set(self._boundary_s(steps))
 
-    def _settle_begun(self, boundaries_passed: bool) -> None:
+    def _settle_begun(self) -> None:
         """Take the blocks of the steps that have begun."""
-        if self._leap <= self._settled:
-            return
-        begun = self._steps_begun()
-        if boundaries_passed and begun < self._leap and self._boundary_s(begun) <= self.clock.now:
-            begun += 1
-        self._settle_steps(begun)
+        if self._leap > self._settled:
+            self._settle_steps(self._steps_begun())
 
     def _settle_steps(self, steps: int) -> None:
         settled = self._settled
@@ -318,19 +347,12 @@ class Engine:
             self.margin.leave(sequence)
             if sequence.journey.first_token_s >= 0:
                 sequence.last_token_s = self.clock.now
+            self.port.preempted(self, sequence)
 
     def _end(self, sequences: list[Sequence]) -> None:
         for sequence in sequences:
             self.scheduler.finish(sequence)
-            self.margin.leave(sequence)
+            if sequence.margin_end >= 0:
+                self.margin.leave(sequence)
         for sequence in sequences:
             self.port.finished(self, sequence)
-
-    def held_blocks(self) -> int:
-        """Blocks that requests hold, counted from what each of them holds."""
-        return self.settings.num_blocks - self.pool.num_free
-
-    def _observe_blocks(self, now: float) -> None:
-        held = self.settings.num_blocks - self.pool.num_free
-        self.held_block_s += 0.5 * (held + self._held_blocks) * (now - self._held_at_s)
-        self._held_blocks, self._held_at_s = held, now

@@ -13,6 +13,14 @@ class AnswerMargin:
     Kept as sums: a request that started at step s has ``s + tokens - steps`` left.
     """
 
+    __slots__ = (
+        "_count",
+        "_queue",
+        "_sum_ends",
+        "pending",
+        "tokens",
+    )
+
     def __init__(self, tokens: int) -> None:
         self.tokens = tokens
         self.pending = 0

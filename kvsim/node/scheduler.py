@@ -18,6 +18,27 @@ from kvsim.node.settings import EngineSettings
 class Scheduler:
     """Queues, running requests and blocks of one engine. It knows no time: a *step* is what it counts."""
 
+    __slots__ = (
+        "_admissions",
+        "_block_size",
+        "arrived",
+        "batch",
+        "blocks_taken",
+        "chunks",
+        "growers",
+        "hit_tokens",
+        "joined",
+        "partial",
+        "pool",
+        "preempted",
+        "preemptions",
+        "query_tokens",
+        "running",
+        "settings",
+        "stalled",
+        "waiting",
+    )
+
     def __init__(self, settings: EngineSettings, pool: PagedPool, batch: DecodeBatch) -> None:
         self.settings, self.pool, self.batch = settings, pool, batch
         self.waiting: deque[Sequence] = deque()
@@ -38,25 +59,38 @@ class Scheduler:
         self.growers: dict[int, Sequence] = {}
         """Decoding sequences that extend a chain which others may hit."""
         self.query_tokens = self.hit_tokens = self.preemptions = 0
+        self.blocks_taken = False
+        """Whether the decoding sequences' blocks for the step scheduled last are taken."""
         self._admissions = 0
+        self._block_size = settings.block_size
 
     def schedule(self) -> None:
-        """Decide the next step, and take its blocks."""
+        """Decide the next step, and take its blocks.
+
+        With nobody to admit the blocks of decoding sequences are left to be taken with those of the steps to come
+        (``blocks_taken`` is False): there are enough.
+        """
         self.chunks, self.joined, self.stalled, self.preempted = [], [], [], []
-        needed = self.batch.blocks_needed_next
-        budget = self.settings.max_num_batched_tokens - self.batch.num
-        if self.partial or needed > self.pool.num_free:
-            budget = self._schedule_running(budget, needed)
-        elif needed:
-            self.pool.take(needed)
-        if not self.preempted:
-            self._admit_arrived(budget)
+        batch = self.batch
+        budget = self.settings.max_num_batched_tokens - batch.num
+        admits = bool(self.waiting or self.arrived)
+        self.blocks_taken = admits
+        if self.partial:
+            budget = self._schedule_running(budget)
+        elif batch.num:
+            needed = batch.residues[-batch.steps % self._block_size]
+            if needed > self.pool.num_free:
+                budget = self._schedule_in_order()
+            elif admits and needed:
+                self.pool.take(needed)
+        if admits and not self.preempted:
+            self._admit_queued(budget)
 
     @property
     def head_may_grow_hits(self) -> bool:
         """Whether a running sequence is extending what the waiting head could hit."""
         return bool(self.growers and self.waiting) and any(
-            key in self.growers for key, _, _ in self.waiting[0].table.path
+            key in self.growers for key, _, _ in self.waiting[0].path
         )
 
     def match(self, sequence: Sequence, scheduled_steps: int) -> tuple[int, int]:
@@ -64,29 +98,27 @@ class Scheduler:
 
         ``scheduled_steps``: decode steps scheduled beyond those the batch has counted; their blocks are hashed already.
         """
-        settings = self.settings
-        if not settings.enable_prefix_caching:
+        if not self.settings.enable_prefix_caching:
             return 0, 0
         if self.growers:
-            for key, _, _ in sequence.table.path:
+            for key, _, _ in sequence.path:
                 grower = self.growers.get(key)
                 if grower is not None:
                     self.settle(grower, grower.base + self.batch.steps + scheduled_steps)
-        return self.pool.match(sequence.table.path, (sequence.num_tokens - 1) // settings.block_size)
+        return self.pool.match(sequence.path, (sequence.num_tokens - 1) // self._block_size)
 
     def allocate(self, sequence: Sequence, hits: int, blocks: int) -> None:
         """Take ``hits`` cached blocks and as many new ones as make ``blocks``."""
         if hits:
-            self.pool.acquire(sequence.table, hits)
+            self.pool.acquire(sequence, hits)
         self.pool.take(blocks - hits)
-        sequence.table.loose += blocks - hits
+        sequence.loose += blocks - hits
 
     def settle(self, sequence: Sequence, computed: int) -> None:
-        """Bring the block table of a decoding sequence up to ``computed`` tokens, and hash its full blocks."""
-        block_size = self.settings.block_size
-        table = sequence.table
-        table.loose = -(-computed // block_size) - table.hashed
-        self.pool.extend(table, computed // block_size)
+        """Bring the blocks of a decoding sequence up to ``computed`` tokens, and hash the full ones."""
+        block_size = self._block_size
+        sequence.loose = -(-computed // block_size) - sequence.hashed
+        self.pool.extend(sequence, computed // block_size)
 
     def start_decoding(self, sequence: Sequence) -> None:
         self.batch.add(sequence)
@@ -98,7 +130,7 @@ class Scheduler:
         """The sequence is done, and no longer in the batch: free its blocks."""
         del self.running[sequence]
         self._stop_growing(sequence)
-        self.pool.release(sequence.table)
+        self.pool.release(sequence)
 
     def _stop_growing(self, sequence: Sequence) -> None:
         self.settle(sequence, sequence.computed)
@@ -107,28 +139,32 @@ class Scheduler:
             if self.growers.get(chain) is sequence:
                 del self.growers[chain]
 
-    def _schedule_running(self, budget: int, needed: int) -> int:
-        """Next tokens of running requests; returns the budget left.
+    def _schedule_running(self, budget: int) -> int:
+        """Next tokens of running requests while prompts are under way; returns the budget left.
 
         Their order matters only where budget or blocks run short, or where decodes follow a prompt under way.
         """
-        wants = [self._want(sequence) for sequence in self.partial]
-        if len(wants) == 1 and wants[0] > budget > 0 and next(reversed(self.running)) is self.partial[0]:
+        batch, partial, free = self.batch, self.partial, self.pool.num_free
+        self.blocks_taken = True
+        wants = [self._want(sequence) for sequence in partial]
+        if len(wants) == 1 and wants[0] > budget > 0 and (not batch.num or next(reversed(self.running)) is partial[0]):
             wants[0] = budget
-        if sum(wants) > budget or needed > self.pool.num_free:
+        total = sum(wants)
+        needed = batch.residues[-batch.steps % self._block_size] if batch.num else 0
+        blocks = [self._blocks_for(sequence, want) for sequence, want in zip(partial, wants, strict=True)]
+        if total > budget or needed + sum(blocks) > free:
             return self._schedule_in_order()
-        blocks = [self._blocks_for(sequence, want) for sequence, want in zip(self.partial, wants, strict=True)]
-        if needed + sum(blocks) > self.pool.num_free:
-            return self._schedule_in_order()
-        self.pool.take(needed)
-        for sequence, want, count in zip(self.partial, wants, blocks, strict=True):
+        if needed:
+            self.pool.take(needed)
+        for sequence, want, count in zip(partial, wants, blocks, strict=True):
             self._take_chunk(sequence, want, count)
-        return budget - sum(wants)
+        return budget - total
 
     def _schedule_in_order(self) -> int:
         """The running loop as vLLM runs it, one request after the other; returns the budget left."""
         budget = self.settings.max_num_batched_tokens
-        block_size = self.settings.block_size
+        block_size = self._block_size
+        self.blocks_taken = True
         for sequence in list(self.running):
             if sequence not in self.running:
                 break
@@ -164,21 +200,21 @@ class Scheduler:
         else:
             self.partial.remove(victim)
         victim.high_water = max(victim.high_water, victim.computed)
-        self.pool.release_to_resume(victim.table)
+        self.pool.release_to_resume(victim)
         victim.computed = 0
-        victim.received = False
         victim.resumed = True
         victim.journey.preemptions += 1
         self.preemptions += 1
         self.preempted.append(victim)
         self.waiting.appendleft(victim)
 
-    def _admit_arrived(self, budget: int) -> None:
+    def _admit_queued(self, budget: int) -> None:
         """Admit while there is budget, a free seat, and room for the head of the queue."""
         seats = self.settings.max_num_seqs - len(self.running)
         while self.arrived and budget > 0 and seats > 0:
             sequence = self.arrived.popleft()
-            self._enter(sequence)
+            self._admissions = sequence.serial = self._admissions + 1
+            self.running[sequence] = None
             self.start_decoding(sequence)
             self.joined.append(sequence)
             budget -= 1
@@ -192,16 +228,16 @@ class Scheduler:
 
     def _admit(self, sequence: Sequence, budget: int) -> int:
         """Start computing the head of the queue; returns the tokens of its first chunk, 0 if it does not fit."""
-        settings, pool = self.settings, self.pool
-        block_size = settings.block_size
+        settings, pool, block_size = self.settings, self.pool, self._block_size
         hits, evictable = self.match(sequence, 1)
         room = pool.num_free - evictable
         if settings.watermark and self.running:
             room -= int(settings.watermark * settings.num_blocks)
-        if -(-sequence.num_tokens // block_size) - hits > room:
+        num_tokens = sequence.num_tokens
+        if -(-num_tokens // block_size) - hits > room:
             return 0
         cached = hits * block_size
-        tokens = sequence.num_tokens - cached
+        tokens = num_tokens - cached
         threshold = settings.long_prefill_token_threshold
         if 0 < threshold < tokens and (self.running or len(self.waiting) > 1):
             tokens = threshold
@@ -211,18 +247,14 @@ class Scheduler:
             tokens = budget
         self.waiting.popleft()
         self._count_lookup(sequence, cached)
-        self._enter(sequence)
+        self._admissions = sequence.serial = self._admissions + 1
+        self.running[sequence] = None
         sequence.computed = cached
         self.allocate(sequence, hits, -(-(cached + tokens) // block_size))
-        pool.extend(sequence.table, (cached + tokens) // block_size)
+        pool.extend(sequence, (cached + tokens) // block_size)
         self.partial.append(sequence)
         self.chunks.append((sequence, tokens))
         return tokens
-
-    def _enter(self, sequence: Sequence) -> None:
-        self._admissions += 1
-        sequence.serial = self._admissions
-        self.running[sequence] = None
 
     def _count_lookup(self, sequence: Sequence, cached: int) -> None:
         journey = sequence.journey
@@ -242,11 +274,11 @@ class Scheduler:
         return threshold if 0 < threshold < want else want
 
     def _blocks_for(self, sequence: Sequence, tokens: int) -> int:
-        block_size = self.settings.block_size
+        block_size = self._block_size
         return -(-(sequence.computed + tokens) // block_size) - -(-sequence.computed // block_size)
 
     def _take_chunk(self, sequence: Sequence, tokens: int, blocks: int) -> None:
         self.pool.take(blocks)
-        sequence.table.loose += blocks
-        self.pool.extend(sequence.table, (sequence.computed + tokens) // self.settings.block_size)
+        sequence.loose += blocks
+        self.pool.extend(sequence, (sequence.computed + tokens) // self._block_size)
         self.chunks.append((sequence, tokens))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kvsim.cache.paged import OPEN_END, BlockTable, Path
+from kvsim.cache.paged import OPEN_END, BlockTable, Path, private_from
 from kvsim.workload.request import Request
 
 
@@ -41,6 +41,7 @@ class Journey:
         "preemptions",
         "prefill_instance",
         "prefill_s",
+        "private_from",
         "queue_s",
         "recomputed_tokens",
         "request",
@@ -52,6 +53,7 @@ class Journey:
     def __init__(self, request: Request, path: Path, output_tokens: int) -> None:
         self.request = request
         self.path = path
+        self.private_from = private_from(path)
         self.output_tokens = output_tokens
         self.mark_s = request.arrival_s
         """Up to here every second since arrival is accounted for."""
@@ -87,7 +89,7 @@ class Journey:
         self.mark_s = self.first_token_s = end_s
 
 
-class Sequence:
+class Sequence(BlockTable):
     """A request on one engine: how far it is, and what it holds there."""
 
     __slots__ = (
@@ -100,16 +102,17 @@ class Sequence:
         "last_token_s",
         "margin_end",
         "num_tokens",
-        "received",
         "remaining",
         "resumed",
         "serial",
-        "table",
     )
 
     def __init__(self, journey: Journey, num_tokens: int, remaining: int) -> None:
+        self.path = journey.path
+        self.private_from = journey.private_from
+        self.entry = self.hashed = self.loose = 0
+        self.holds = []
         self.journey = journey
-        self.table = BlockTable(journey.path)
         self.num_tokens = num_tokens
         """Prompt and generated tokens."""
         self.remaining = remaining
@@ -119,8 +122,6 @@ class Sequence:
         self.high_water = 0
         """Most tokens that had KV before a preemption."""
         self.decoding = False
-        self.received = False
-        """Its KV came from elsewhere: it arrives computed but for the last token."""
         self.resumed = False
         self.base = self.finish_step = self.serial = 0
         self.margin_end = -1

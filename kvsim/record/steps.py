@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from kvsim.record.histogram import WeightedHistogram
 
-_FIELDS = 6
+_FIELDS = 7
 _FLUSH_ROWS = 20_000
 _BINS = 256
 
@@ -24,34 +24,45 @@ class StepLog:
     def __init__(self) -> None:
         self.itl = WeightedHistogram()
         self.busy_s = 0.0
+        self.held_block_s = 0.0
+        """Blocks held while steps ran, integrated over time."""
         self.steps = 0
         self._rows = array("d")
         self._busy_bins = np.zeros(_BINS)
         self._bin_s = 1.0
 
     def stretch(
-        self, start_s: float, end_s: float, first_s: float, slope_s: float, steps: int, sequences: int
+        self,
+        start_s: float,
+        end_s: float,
+        first_s: float,
+        slope_s: float,
+        steps: int,
+        sequences: int,
+        held_blocks: int,
     ) -> None:
+        """``held_blocks``: blocks of the instance that are not free at its end."""
         rows = self._rows
-        rows.extend((start_s, end_s, first_s, slope_s, steps, sequences))
+        rows.extend((start_s, end_s, first_s, slope_s, steps, sequences, held_blocks))
         if len(rows) >= _FLUSH_ROWS * _FIELDS:
             self.flush()
 
     def gap(self, interval_s: float) -> None:
         """One token came ``interval_s`` after its sequence's previous one, outside any stretch."""
-        self._rows.extend((0.0, 0.0, interval_s, 0.0, 0.0, 1.0))
+        self._rows.extend((0.0, 0.0, interval_s, 0.0, 0.0, 1.0, 0.0))
 
     def flush(self) -> None:
         """Fold the rows collected so far into the aggregates."""
         if not self._rows:
             return
         rows = np.frombuffer(self._rows, dtype=np.float64).reshape(-1, _FIELDS)
-        counted = rows[rows[:, 5] > 0][:, 2:]
+        counted = rows[rows[:, 5] > 0][:, 2:6]
         counted = np.column_stack((counted[:, :2], np.maximum(counted[:, 2], 1.0), counted[:, 3]))
         if len(counted):
             self.itl.add_segments(counted)
         starts, ends = rows[:, 0], rows[:, 1]
         self.busy_s += float((ends - starts).sum())
+        self.held_block_s += float(((ends - starts) * rows[:, 6]).sum())
         self.steps += int(rows[:, 4].sum())
         self._add_busy(starts, ends)
         self._rows = array("d")

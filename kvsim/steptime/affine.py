@@ -11,6 +11,7 @@ n each step, so a span of m steps takes an arithmetic series.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from math import sqrt
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,26 +77,27 @@ class AffineStepTime:
 
     def chunk_work(self, chunk_tokens: int, prefix_tokens: int) -> float:
         """Attention work of one prefill chunk, in tokens squared; the sum over a step's chunks goes to ``mixed_s``."""
-        return max(chunk_tokens, self._floor) * (prefix_tokens + 0.5 * chunk_tokens)
+        width = chunk_tokens if chunk_tokens > self._floor else self._floor
+        return width * (prefix_tokens + 0.5 * chunk_tokens)
 
     def mixed_s(
         self, tokens: int, seqs: int, decodes: int, kv_tokens: int, longest_tokens: int, chunk_work: float
     ) -> float:
         """Time of a step of ``tokens`` tokens over ``seqs`` sequences, ``decodes`` of them decoding on ``kv_tokens``."""
-        time_s = (
-            max(self._w0 + self._w1 * tokens, self._p0 + self._p1 * tokens) + self._b * chunk_work + self._s * seqs
-        )
+        memory_s, compute_s = self._w0 + self._w1 * tokens, self._p0 + self._p1 * tokens
+        dense_s = memory_s if memory_s > compute_s else compute_s
+        time_s = dense_s + self._b * chunk_work + self._s * seqs
         if decodes:
-            time_s += self._a_mixed * kv_tokens + self._straggle_s(decodes, kv_tokens, longest_tokens)
+            time_s += self._a_mixed * kv_tokens
+            if self._straggler:
+                time_s += self._straggle_s(decodes, kv_tokens, longest_tokens)
         return time_s
 
     def decode_span(self, decodes: int, kv_tokens: int, longest_tokens: int) -> tuple[float, float]:
         """First step's time and the growth per step, for a fixed batch whose first step reads ``kv_tokens``."""
-        first_s = (
-            max(self._w0 + self._w1 * decodes, self._p0 + self._p1 * decodes)
-            + self._a * kv_tokens
-            + self._s * decodes
-        )
+        memory_s, compute_s = self._w0 + self._w1 * decodes, self._p0 + self._p1 * decodes
+        dense_s = memory_s if memory_s > compute_s else compute_s
+        first_s = dense_s + self._a * kv_tokens + self._s * decodes
         if self._straggler:
             first_s += self._straggle_s(decodes, kv_tokens, longest_tokens)
         return first_s, self._a * decodes
@@ -109,7 +111,7 @@ class AffineStepTime:
         return self.decode_span(1, kv_tokens, kv_tokens)[0]
 
     def _straggle_s(self, decodes: int, kv_tokens: int, longest_tokens: int) -> float:
-        if not self._straggler or decodes < self._straggler_min:
+        if decodes < self._straggler_min:
             return 0.0
         return self._straggler * max(0.0, longest_tokens - kv_tokens / decodes)
 
@@ -128,12 +130,16 @@ def steps_until(until_s: float, anchor_s: float, done: int, limit: int, first_s:
     elapsed_s = until_s - anchor_s
     if slope_s > 0:
         half = first_s - 0.5 * slope_s
-        guess = (-half + (half * half + 2 * slope_s * elapsed_s) ** 0.5) / slope_s
+        guess = (sqrt(half * half + 2 * slope_s * elapsed_s) - half) / slope_s
     else:
         guess = elapsed_s / first_s if first_s > 0 else done + limit
-    steps = min(max(int(guess) - done, 1), limit)
-    while steps > 1 and anchor_s + span_s(done + steps - 1, first_s, slope_s) >= until_s:
-        steps -= 1
-    while steps < limit and anchor_s + span_s(done + steps, first_s, slope_s) < until_s:
-        steps += 1
-    return steps
+    total, least, most = int(guess), done + 1, done + limit
+    if total < least:
+        total = least
+    elif total > most:
+        total = most
+    while total > least and anchor_s + ((total - 1) * first_s + slope_s * ((total - 1) * (total - 2) * 0.5)) >= until_s:
+        total -= 1
+    while total < most and anchor_s + (total * first_s + slope_s * (total * (total - 1) * 0.5)) < until_s:
+        total += 1
+    return total - done

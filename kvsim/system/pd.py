@@ -20,7 +20,7 @@ from kvsim.workload.workload import Workload
 class Handover:
     """One request's KV on its way from a prefill to a decode instance."""
 
-    __slots__ = ("end_s", "moved_s", "prefill", "present_tokens", "prefilled_s", "sent_tokens", "source", "target")
+    __slots__ = ("bytes_before", "end_s", "moved_s", "prefill", "present_tokens", "prefilled_s", "sent_tokens", "source", "target")
 
     def __init__(self, source: Engine, prefill: Sequence) -> None:
         self.source, self.prefill = source, prefill
@@ -33,6 +33,8 @@ class Handover:
         self.end_s = 0.0
         """When the last chunk sent so far has left the links."""
         self.moved_s = 0.0
+        self.bytes_before = prefill.journey.transferred_bytes
+        """Sent in vain by an earlier attempt that was preempted."""
         self.prefilled_s = -1.0
         """When the whole prompt was computed; -1 while it is not."""
 
@@ -80,7 +82,8 @@ class PdSystem(ServingSystem):
     def _place(self, plan: Plan) -> None:
         """Build the instances, roles interleaved over the racks."""
         num_racks = plan.rack_of(plan.num_instances - 1) + 1
-        self.front, self.decode = [], []
+        self.front: list[Engine] = []
+        self.decode: list[Engine] = []
         self._rack_of_prefill: list[int] = []
         self._rack_of_decode: list[int] = []
         self._decode_by_rack: list[list[int]] = [[] for _ in range(num_racks)]
@@ -130,12 +133,28 @@ class PdSystem(ServingSystem):
         handover = Handover(engine, sequence)
         if not complete:
             self._handovers[sequence.journey] = handover
-        if self._waiting or not self._reserve(handover, boundaries_passed=False):
+        if self._waiting or not self._reserve(handover):
             self._waiting.append(handover)
             self.reservation_waits += 1
         return handover
 
-    def _reserve(self, handover: Handover, *, boundaries_passed: bool) -> bool:
+    def preempted(self, engine: Engine, sequence: Sequence) -> None:
+        """Port: a prompt that has to be computed again gives its place on the decode side back.
+
+        Kept, it could wait for blocks that a finished prompt pins while that one waits for this place.
+        """
+        handover = self._handovers.pop(sequence.journey, None) if engine.role == "prefill" else None
+        if handover is None:
+            return
+        if handover.target is None:
+            self._waiting.remove(handover)
+            return
+        target, reserved = handover.target
+        target.cancel(reserved)
+        self._landed(sequence.journey.transferred_bytes - handover.bytes_before)
+        self._free_place(target, reserved)
+
+    def _reserve(self, handover: Handover) -> bool:
         """Find room on a decode instance."""
         journey = handover.prefill.journey
         forwarded = 1 if self._forwards_first_token else 0
@@ -143,7 +162,7 @@ class PdSystem(ServingSystem):
         sequence = Sequence(journey, num_tokens, journey.output_tokens - forwarded)
         for instance in self._decode_router.propose(self._rack_of_prefill[journey.prefill_instance]):
             engine = self.decode[instance]
-            present_tokens = engine.reserve(sequence, boundaries_passed=boundaries_passed)
+            present_tokens = engine.reserve(sequence)
             if present_tokens is not None:
                 handover.target = engine, sequence
                 handover.present_tokens = handover.sent_tokens = present_tokens
@@ -177,7 +196,8 @@ class PdSystem(ServingSystem):
         prefill, journey = handover.prefill, sequence.journey
         self._handovers.pop(journey, None)
         arrival_s = now
-        if journey.transferred_bytes:
+        num_bytes = journey.transferred_bytes - handover.bytes_before
+        if num_bytes:
             same_rack = self._rack_of_prefill[journey.prefill_instance] == self._rack_of_decode[engine.instance]
             arrival_s = (
                 max(handover.end_s, now)
@@ -192,13 +212,15 @@ class PdSystem(ServingSystem):
         journey.transfer_s += arrival_s - now
         journey.mark_s = arrival_s
         self.clock.ring_at(
-            arrival_s, callback=lambda _: self._arrived(handover.source, prefill, engine, sequence)
+            arrival_s, callback=lambda _: self._arrived(handover.source, prefill, engine, sequence, num_bytes)
         )
 
-    def _arrived(self, source: Engine, prefill: Sequence, engine: Engine, sequence: Sequence) -> None:
+    def _arrived(
+        self, source: Engine, prefill: Sequence, engine: Engine, sequence: Sequence, num_bytes: float
+    ) -> None:
         """All KV is there: the prefill instance may forget it, the decode instance start."""
         journey = sequence.journey
-        self._landed(journey.transferred_bytes)
+        self._landed(num_bytes)
         source.release(prefill)
         if self._forwards_first_token:
             journey.first_token_s = self.clock.now
@@ -217,19 +239,22 @@ class PdSystem(ServingSystem):
         self._left(engine, sequence)
 
     def _left(self, engine: Engine, sequence: Sequence) -> None:
-        journey = sequence.journey
+        self._free_place(engine, sequence)
+        self.complete(sequence.journey)
+
+    def _free_place(self, engine: Engine, sequence: Sequence) -> None:
         forwarded = 1 if self._forwards_first_token else 0
-        committed_tokens = journey.request.prompt_tokens + forwarded + self._margin_tokens
+        committed_tokens = sequence.journey.request.prompt_tokens + forwarded + self._margin_tokens
         self.decode_loads.add(engine.instance, -committed_tokens)
         if self._waiting and not self._retry_set:
             self._retry_set = True
             self.clock.ring_at(self.clock.now, AFTERMATH, self._retry)
-        self.complete(journey)
 
     def _retry(self, _: Bell) -> None:
         """Room has become free: those that wait for it try again, in their order."""
         self._retry_set = False
-        while self._waiting and self._reserve(self._waiting[0], boundaries_passed=True):
+        self.clock.aftermath_s = self.clock.now
+        while self._waiting and self._reserve(self._waiting[0]):
             self._send(self._waiting.popleft())
 
     def _return_kv(self, engine: Engine, sequence: Sequence) -> None:

@@ -135,6 +135,9 @@ class ServingSystem:
         """Port: see ``kvsim.node.engine.Port``."""
         raise NotImplementedError
 
+    def preempted(self, engine: Engine, sequence: Sequence) -> None:
+        """Port: nothing to do unless something was promised elsewhere."""
+
     def finished(self, engine: Engine, sequence: Sequence) -> None:
         """Port: see ``kvsim.node.engine.Port``."""
         raise NotImplementedError

@@ -1,0 +1,42 @@
+# Everything from Python >= 3.11 and make alone: each target first brings .venv up to date with pyproject.toml.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: run test check bench wheel-test clean
+
+run: $(STAMP)
+	$(BIN)/python main.py --pd --preset dev
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -n 2
+
+check: $(STAMP)
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
+
+# The built wheel, alone in a fresh environment and away from the checkout.
+wheel-test: $(STAMP)
+	set -e; \
+	dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	$(BIN)/python -m build --wheel --outdir "$$dir/dist" . > "$$dir/build.log" 2>&1 || { cat "$$dir/build.log"; exit 1; }; \
+	$(PYTHON) -m venv "$$dir/venv"; \
+	"$$dir/venv/bin/python" -m pip install -q --disable-pip-version-check "$$dir"/dist/*.whl; \
+	mkdir "$$dir/elsewhere"; cd "$$dir/elsewhere"; \
+	"$$dir/venv/bin/kvsim" --help > help.txt; \
+	"$$dir/venv/bin/kvsim" --pd --preset smoke --quiet --report-json report.json; \
+	test -s report.json
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "kvsim needs Python >= 3.11: make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) build dist results

@@ -1,0 +1,72 @@
+"""Build hook: compile the inner loop with mypyc where a C compiler is at hand; without one the wheel is pure Python.
+
+The sources stay the only truth: both forms run the same code and give the same results, the compiled one in half the
+time. ``KVSIM_PURE=1`` at build time skips compilation, at run time it uses the sources (see ``kvsim/__init__.py``).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+COMPILED = (
+    "kvsim/cache/paged.py",
+    "kvsim/fabric/nics.py",
+    "kvsim/node/batch.py",
+    "kvsim/node/engine.py",
+    "kvsim/node/margin.py",
+    "kvsim/node/scheduler.py",
+    "kvsim/node/sequence.py",
+    "kvsim/node/settings.py",
+    "kvsim/policy/routing/decode.py",
+    "kvsim/policy/routing/index.py",
+    "kvsim/policy/routing/load.py",
+    "kvsim/policy/routing/prefill.py",
+    "kvsim/record/conservation.py",
+    "kvsim/steptime/affine.py",
+    "kvsim/system/pd.py",
+    "kvsim/system/serving.py",
+    "kvsim/system/unified.py",
+    "kvsim/workload/request.py",
+)
+
+
+class CompileHook(BuildHookInterface):  # type: ignore[type-arg]
+    """Adds the extension modules to the wheel, or puts them beside the sources of an editable install."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        if self.target_name != "wheel" or os.environ.get("KVSIM_PURE"):
+            return
+        root = Path(self.root)
+        with tempfile.TemporaryDirectory() as folder:
+            built = compile_modules(root, Path(folder))
+            if not built:
+                self.app.display_warning("kvsim: no compiled modules (see above); the pure Python ones are used")
+                return
+            for path in built:
+                target = root / path.relative_to(folder)
+                shutil.copyfile(path, target)
+                if version != "editable":
+                    build_data["force_include"][str(target)] = str(path.relative_to(folder))
+        build_data["pure_python"] = False
+        build_data["infer_tag"] = True
+
+
+def compile_modules(root: Path, scratch: Path) -> list[Path]:
+    """The extension modules built from ``COMPILED`` in ``scratch``; none when there is no working compiler."""
+    shutil.copytree(root / "kvsim", scratch / "kvsim", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    config = scratch / "mypy.ini"
+    config.write_text("[mypy]\nignore_missing_imports = True\n")
+    command = [sys.executable, "-m", "mypyc", "--config-file", str(config), *COMPILED]
+    done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, check=False)
+    if done.returncode:
+        print((done.stdout + done.stderr)[-2000:], file=sys.stderr)
+        return []
+    return [path for path in scratch.rglob("*") if path.suffix in {".so", ".pyd"} and "build" not in path.parts]

@@ -1,0 +1,179 @@
+"""The root command: the modes and all their flags."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import kvsim
+from kvsim.cli import options
+from kvsim.cli.options import HashTokens, WorkloadFormat
+from kvsim.cli.trace import trace_app
+from kvsim.cli.usage import FlagError, Verbs, flags_given
+
+WITHOUT_EFFECT = {
+    "policy": "its engines evict the least recently used block",
+    "skip_context_sweep": "it sweeps no context lengths",
+    "no_train": "it trains nothing",
+    "learned_train_mode": "it trains nothing",
+    "learned_train_fraction": "it trains nothing",
+}
+"""Flags of other modes, and why --pd has no use for them."""
+
+app = typer.Typer(
+    cls=Verbs,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+app.add_typer(trace_app, name="trace")
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    ctx: typer.Context,
+    pd: Annotated[bool, typer.Option("--pd", help="Prefill/decode separation next to unified serving.")] = False,
+    cluster: Annotated[bool, typer.Option("--cluster", help="Racks and shared memory pools; not built yet.")] = False,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="YAML merged over the defaults in config.yaml.")
+    ] = None,
+    calibration_profile: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Overlay with measured figures, or a shipped profile's name.")
+    ] = None,
+    preset: Annotated[str | None, typer.Option(metavar="NAME", help="Scale: smoke, dev, prod-eval.")] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", metavar="A.B=C", help="Set one key of the configuration; repeatable.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", parser=options.whole, help="Seed of every random draw.")
+    ] = None,
+    workload_trace: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Serve this trace instead of synthetic traffic.")
+    ] = None,
+    workload_format: WorkloadFormat = "auto",
+    workload_limit: Annotated[
+        int | None, typer.Option(metavar="N", parser=options.count, help="Take the first N requests.")
+    ] = None,
+    workload_time_unit: Annotated[
+        str, typer.Option(metavar="UNIT", help="Unit of the trace's times: auto, s, ms, us, ns.")
+    ] = "auto",
+    workload_arrival_scale: Annotated[
+        float, typer.Option(metavar="X", parser=options.positive, help="Multiply arrival times: 0.5 doubles the rate.")
+    ] = 1.0,
+    workload_include_failed: Annotated[
+        bool, typer.Option("--workload-include-failed", help="Take failed rows of the trace, with one token.")
+    ] = False,
+    workload_hash_tokens_per_block: HashTokens = None,
+    strict_workload_validation: Annotated[
+        bool, typer.Option("--strict-workload-validation", help="Refuse a trace in which lint finds an error.")
+    ] = False,
+    workload_replicas: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", parser=options.count, help="Serve N time-shifted copies of the trace; default: by --load."
+        ),
+    ] = None,
+    load: Annotated[
+        float | None,
+        typer.Option(metavar="RHO", parser=options.positive, help="Bring arrivals to this share of the maximum rate."),
+    ] = None,
+    load_of: Annotated[
+        str | None,
+        typer.Option(metavar="SYSTEM", parser=options.load_system, help="Whose maximum rate: pd (default) or unified."),
+    ] = None,
+    policy: Annotated[
+        str | None,
+        typer.Option(metavar="NAME,NAME", parser=options.policies, help="Policies to compare; without effect in --pd."),
+    ] = None,
+    stepwise: Annotated[
+        bool, typer.Option("--stepwise", help="One event per engine step: slow, the same results.")
+    ] = False,
+    report_json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report as JSON.")] = None,
+    report_csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write one row per request as CSV.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the pictures, created if missing.")] = None,
+    no_plot: Annotated[bool, typer.Option("--no-plot", help="Write no pictures.")] = False,
+    show_plot: Annotated[bool, typer.Option("--show-plot", help="Open the pictures.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Neither progress nor tables, the conclusion alone.")] = False,
+    skip_context_sweep: Annotated[
+        bool, typer.Option("--skip-context-sweep", help="No sweep over context lengths; without effect in --pd.")
+    ] = False,
+    no_train: Annotated[bool, typer.Option("--no-train", help="Train no policy; without effect in --pd.")] = False,
+    learned_train_mode: Annotated[
+        str | None,
+        typer.Option(metavar="MODE", parser=options.train_mode, help="warmup or split; without effect in --pd."),
+    ] = None,
+    learned_train_fraction: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X", parser=options.share, help="Share of the requests to train on; without effect in --pd."
+        ),
+    ] = None,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> int:
+    """Simulate an LLM-serving cluster: what TTFT, TPOT, throughput and cache hit rate it would give, and why.
+
+    Start with: kvsim --pd --preset dev
+    """
+    if version:
+        print(f"kvsim {kvsim.__version__}")
+        return 0
+    given = flags_given(ctx)
+    if ctx.invoked_subcommand is not None:
+        if given:
+            raise FlagError(f"{next(iter(given.values()))} does not go with the command '{ctx.invoked_subcommand}'")
+        return 0
+    _check_mode(pd, cluster)
+    if no_plot and show_plot:
+        raise FlagError("--no-plot and --show-plot exclude each other; give one")
+    if workload_trace is None:
+        _refuse_trace_flags(given)
+    from kvsim.cli.pd import PdCommand, run_command, trace_source
+    from kvsim.report.json_report import RunClock
+
+    clock = RunClock()
+    trace = trace_source(
+        workload_trace,
+        fmt=workload_format,
+        limit=workload_limit,
+        time_unit=workload_time_unit,
+        arrival_scale=workload_arrival_scale,
+        include_failed=workload_include_failed,
+        hash_tokens_per_block=workload_hash_tokens_per_block,
+        strict=strict_workload_validation,
+    )
+    command = PdCommand(
+        config=config,
+        profile=calibration_profile,
+        preset=preset,
+        sets=(*(assignments or ()), *(() if seed is None else (f"seed={seed}",))),
+        trace=trace,
+        load=load,
+        load_of=load_of,
+        replicas=workload_replicas,
+        stepwise=stepwise,
+        report_json=report_json,
+        report_csv=report_csv,
+        out=out,
+        plots=not no_plot,
+        show_plots=show_plot,
+        quiet=quiet,
+        warnings=tuple(f"{given[n]} has no effect with --pd: {why}" for n, why in WITHOUT_EFFECT.items() if n in given),
+    )
+    return run_command(command, clock)
+
+
+def _check_mode(pd: bool, cluster: bool) -> None:
+    if pd and cluster:
+        raise FlagError("--cluster and --pd exclude each other; give one")
+    if not pd:
+        mode = "--cluster" if cluster else "the single-node mode (neither --pd nor --cluster)"
+        raise FlagError(f"{mode} is not built yet; this version simulates --pd")
+
+
+def _refuse_trace_flags(given: dict[str, str]) -> None:
+    for name, flag in given.items():
+        if name.startswith(("workload_", "strict_workload_")):
+            raise FlagError(f"{flag} needs --workload-trace FILE: synthetic traffic is described in the configuration")

@@ -1,0 +1,68 @@
+"""The frame around every command: exit codes, and one line on stderr for whatever a person got wrong."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from kvsim.errors import KvsimError
+
+DONE, OTHER, BAD_INPUT = 0, 1, 2
+"""The exit codes."""
+
+_INTERRUPTED = 130
+"""What the command-line library returns after a Ctrl-C that no command handled."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line on ``argv``, the process's own arguments unless given; returns the exit code.
+
+    Bad input is answered by one line on stderr. What is left to raise is a defect, and its traceback is wanted.
+    """
+    try:
+        code = _run(argv)
+        sys.stdout.flush()
+        return code
+    except KvsimError as error:
+        return complain(str(error))
+    except KeyboardInterrupt:
+        print("kvsim: interrupted", file=sys.stderr)
+        return OTHER
+    except BrokenPipeError:
+        # Nobody reads stdout any more; what is left in its buffer must not fail again when Python shuts down.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OTHER
+
+
+def complain(message: str) -> int:
+    """Say on one line of stderr what is wrong; returns the exit code for it."""
+    print(f"kvsim: error: {one_line(message)}", file=sys.stderr)
+    return BAD_INPUT
+
+
+def one_line(message: str) -> str:
+    """``message`` with every character that could break its line, a path's newline say, written as an escape."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in message)
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    import typer
+
+    from kvsim.cli.app import app
+    from kvsim.cli.usage import UsageError, explained
+
+    command = typer.main.get_command(app)
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = command.main(args=arguments, prog_name="kvsim", standalone_mode=False)
+    except UsageError as error:
+        return complain(explained(error))
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    except SystemExit as leaving:
+        # The library leaves this way, past its own handling of exit codes, when stdout is closed.
+        return leaving.code if isinstance(leaving.code, int) else OTHER
+    if code == _INTERRUPTED:
+        raise KeyboardInterrupt
+    return int(code or DONE)

@@ -1,0 +1,99 @@
+"""Where a run's files go: refused before anything is simulated, written once it is done."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kvsim.cli.usage import FlagError
+from kvsim.report.atomic import ensure_writable
+
+if TYPE_CHECKING:
+    from kvsim.record.result import SystemResult
+
+
+def check_file(flag: str, path: Path, taken: Mapping[str, Path]) -> None:
+    """Raise a ``KvsimError`` when ``path`` cannot be written, or is one of the files ``taken`` for something else."""
+    _refuse_taken(flag, path, taken)
+    ensure_writable(path)
+
+
+def _refuse_taken(flag: str, path: Path, taken: Mapping[str, Path]) -> None:
+    for what, other in taken.items():
+        if _same(path, other) and not _is_device(path):
+            raise FlagError(f"{flag} is {str(path)!r}, which is {what}; another file is wanted")
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a run writes: two reports on request, and pictures into ``folder`` unless it has none."""
+
+    report_json: Path | None
+    report_csv: Path | None
+    folder: Path
+    plots: bool
+
+    def check(self, inputs: Mapping[str, Path]) -> None:
+        """Raise a ``KvsimError`` when something could not be written or would replace an input. Nothing is created."""
+        if self._needs_folder:
+            self._check_folder()
+        taken = dict(inputs)
+        for flag, path in self._reports():
+            if self._in_folder(path) and not self.folder.exists():
+                _refuse_taken(flag, path, taken)
+            else:
+                check_file(flag, path, taken)
+            taken[f"also that of {flag}"] = path
+
+    def write(self, report: Mapping[str, Any], results: Sequence[SystemResult]) -> list[Path]:
+        """Write everything; returns the pictures' paths. Raises a ``KvsimError`` for what cannot be written."""
+        if self._needs_folder:
+            self._create_folder()
+        if self.report_json is not None:
+            from kvsim.report.json_report import write_json
+
+            write_json(self.report_json, report)
+        if self.report_csv is not None:
+            from kvsim.report.csv_report import write_csv
+
+            write_csv(self.report_csv, results)
+        if not self.plots:
+            return []
+        from kvsim.report.plots import plot_report
+
+        return plot_report(self.folder, report, results)
+
+    @property
+    def _needs_folder(self) -> bool:
+        return self.plots or any(self._in_folder(path) for _, path in self._reports())
+
+    def _reports(self) -> list[tuple[str, Path]]:
+        given = (("--report-json", self.report_json), ("--report-csv", self.report_csv))
+        return [(flag, path) for flag, path in given if path is not None]
+
+    def _in_folder(self, path: Path) -> bool:
+        return _same(path.parent, self.folder)
+
+    def _check_folder(self) -> None:
+        existing = next(folder for folder in (self.folder, *self.folder.absolute().parents) if os.path.lexists(folder))
+        if not existing.is_dir():
+            raise FlagError(f"--out: cannot make {str(self.folder)!r} a folder of results: {str(existing)!r} is none")
+        if not os.access(existing, os.W_OK | os.X_OK):
+            raise FlagError(f"--out: no permission to create files in {str(existing)!r}")
+
+    def _create_folder(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FlagError(f"--out: cannot create {str(self.folder)!r}: {error.strerror}") from error
+
+
+def _same(path: Path, other: Path) -> bool:
+    return os.path.realpath(path) == os.path.realpath(other)
+
+
+def _is_device(path: Path) -> bool:
+    return path.exists() and not path.is_file() and not path.is_dir()

@@ -1,0 +1,226 @@
+"""``--pd``: prefill/decode separation next to unified serving, from the flags to the report and the exit code."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kvsim.cli.entry import DONE, OTHER, one_line
+from kvsim.cli.outputs import Outputs
+from kvsim.errors import KvsimError
+
+if TYPE_CHECKING:
+    from kvsim.config import Config, LoadedConfig
+    from kvsim.report.json_report import RunClock
+    from kvsim.system.experiment import PdExperiment
+    from kvsim.system.traffic import TraceSource
+
+
+@dataclass(frozen=True)
+class PdCommand:
+    """One ``--pd`` run as the flags describe it."""
+
+    config: Path | None
+    profile: Path | None
+    preset: str | None
+    sets: tuple[str, ...]
+    trace: TraceSource | None
+    load: float | None
+    load_of: str | None
+    replicas: int | None
+    stepwise: bool
+    report_json: Path | None
+    report_csv: Path | None
+    out: Path | None
+    plots: bool
+    show_plots: bool
+    quiet: bool
+    warnings: tuple[str, ...]
+    """On flags without an effect; said once the run has succeeded, so that bad input stays one line."""
+
+
+def trace_source(path: Path | None, **reading: Any) -> TraceSource | None:
+    """The trace to serve and how it is read, ``None`` for synthetic traffic."""
+    if path is None:
+        return None
+    from kvsim.system.traffic import TraceSource
+
+    return TraceSource(path=path, **reading)
+
+
+def run_command(command: PdCommand, clock: RunClock) -> int:
+    """Simulate, print, write; returns the exit code: 1 when interrupted or when a conservation law is violated."""
+    from kvsim.config import load_config
+
+    loaded = load_config(command.config, command.profile, command.preset, command.sets)
+    outputs = _outputs(command, loaded.config)
+    outputs.check(_inputs(command))
+    experiment = _simulate(command, loaded.config)
+    report = pd_report(clock, loaded, experiment)
+    try:
+        pictures = outputs.write(report, experiment.results)
+    except KvsimError:
+        _print(report, experiment, quiet=command.quiet)
+        raise
+    _print(report, experiment, quiet=command.quiet)
+    _say(command, loaded, pictures)
+    sound = all(result["conservation"]["ok"] for result in report["results"])
+    return OTHER if experiment.incomplete or not sound else DONE
+
+
+def _outputs(command: PdCommand, config: Config) -> Outputs:
+    folder = command.out or Path(config.pd_experiments.output_dir)
+    return Outputs(command.report_json, command.report_csv, folder, command.plots)
+
+
+def _inputs(command: PdCommand) -> dict[str, Path]:
+    inputs = {"the configuration": command.config, "the calibration profile": command.profile}
+    if command.trace is not None:
+        inputs["the trace"] = Path(command.trace.path)
+    return {what: path for what, path in inputs.items() if path is not None}
+
+
+def _simulate(command: PdCommand, config: Config) -> PdExperiment:
+    from kvsim.report.progress import progress_bar
+    from kvsim.system.experiment import run_pd
+
+    if threading.current_thread() is threading.main_thread():
+        # A shell script's background jobs start with SIGINT ignored; a run must end with a report there too.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    return run_pd(
+        config,
+        trace=command.trace,
+        load=command.load,
+        load_of=command.load_of,
+        replicas=command.replicas,
+        stepwise=command.stepwise,
+        progress=partial(progress_bar, quiet=command.quiet),
+    )
+
+
+def pd_report(clock: RunClock, loaded: LoadedConfig, experiment: PdExperiment) -> dict[str, Any]:
+    """The JSON report of a ``--pd`` run."""
+    from kvsim.config import dump
+    from kvsim.record.summary import summarise
+    from kvsim.report.json_report import build_report
+    from kvsim.units import MILLI
+
+    config = loaded.config
+    slo_ttft_s, slo_tpot_s = config.slo.ttft_ms * MILLI, config.slo.tpot_ms * MILLI
+    gpus = experiment.plan.num_gpus
+    results = [summarise(r, slo_ttft_s=slo_ttft_s, slo_tpot_s=slo_tpot_s, gpus=gpus) for r in experiment.results]
+    status = "incomplete" if experiment.incomplete else None
+    preset, seed = loaded.provenance.preset, config.seed
+    return build_report(
+        run=clock.section(mode="pd", preset=preset, seed=seed, results=experiment.results, status=status),
+        config=dump(config),
+        calibration=calibration_section(loaded),
+        workload=_workload_section(experiment),
+        cluster=experiment.cluster | {"warnings": list(experiment.warnings)},
+        results=results,
+    )
+
+
+def calibration_section(loaded: LoadedConfig) -> dict[str, Any]:
+    """How the step times are known, and how far they can be trusted."""
+    profile = loaded.provenance
+    warnings = list(profile.warnings)
+    readiness = _readiness(loaded)
+    if profile.name is None:
+        warnings.append(f"{readiness}; set times against measurements before trusting them")
+    return {
+        "profile": profile.name,
+        "method": loaded.config.steptime.method,
+        "sources": profile.sources,
+        "validity": profile.validity,
+        "readiness": readiness,
+        "warnings": warnings,
+        "description": profile.description,
+        "provenance": profile.provenance,
+        "fit_error": profile.fit_error,
+        "notes": list(profile.notes),
+    }
+
+
+def _readiness(loaded: LoadedConfig) -> str:
+    profile, config = loaded.provenance, loaded.config
+    if profile.name is not None:
+        fit = "fitted to measurements" if profile.fit_error is not None else "fitted to no run, its error is not known"
+        return f"profile {profile.name}: {fit}"
+    if config.steptime.method == "fitted":
+        return "uncalibrated: fitted coefficients of unknown origin"
+    from kvsim.config import load_config
+
+    shipped = load_config().config
+    same = (config.steptime, config.pd_separation.compute) == (shipped.steptime, shipped.pd_separation.compute)
+    return f"uncalibrated: roofline with {'default' if same else 'configured'} efficiencies"
+
+
+def _workload_section(experiment: PdExperiment) -> dict[str, Any]:
+    import numpy as np
+
+    workload = experiment.workload
+    info = workload.info
+    lint = [f"line {found.line}: {found.message}" if found.line else found.message for found in info.lint]
+    return {
+        "source": info.source,
+        "format": info.format,
+        "sha256": info.sha256,
+        "requests": len(workload),
+        "span_s": workload.span_s,
+        "prompt_tokens": int(workload.prompt_tokens.sum(dtype=np.int64)),
+        "output_tokens": int(workload.output_tokens.sum(dtype=np.int64)),
+        "infinite_cache_hit_rate": info.infinite_cache_hit_rate,
+        "lint": lint,
+        "notes": [*info.notes, *experiment.notes],
+        "infinite_cache_hit_rate_full_blocks": info.infinite_cache_hit_rate_full_blocks,
+        "infinite_cache_hit_rate_tokens": info.infinite_cache_hit_rate_tokens,
+        "hash_block_tokens": info.hash_block_tokens,
+        "load": experiment.load,
+    }
+
+
+def _print(report: Mapping[str, Any], experiment: PdExperiment, *, quiet: bool) -> None:
+    """The tables, or under ``--quiet`` the conclusion alone: it carries its own reservations."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    if quiet:
+        from kvsim.report.conclusion import conclude
+
+        print(conclude(report))
+        return
+    from kvsim.report.tables import print_report
+
+    print_report(console, report)
+    for warning in experiment.warnings:
+        console.print(Text(f"warning: {warning}", style="yellow"))
+
+
+def _say(command: PdCommand, loaded: LoadedConfig, pictures: list[Path]) -> None:
+    """What concerns the flags and the files rather than the cluster."""
+    for warning in command.warnings:
+        _stderr(f"warning: {warning}")
+    if not command.quiet:
+        for note in loaded.provenance.notes:
+            _stderr(f"note: {note}")
+        for path in (command.report_json, command.report_csv, *pictures):
+            if path is not None:
+                _stderr(f"wrote {path}")
+    if command.show_plots:
+        from kvsim.cli.pictures import show
+
+        why = show(pictures)
+        if why is not None:
+            _stderr(f"warning: pictures are not shown: {why}")
+
+
+def _stderr(message: str) -> None:
+    print(f"kvsim: {one_line(message)}", file=sys.stderr)

@@ -1,0 +1,293 @@
+"""The most requests a second that each side of a cluster can serve, by arithmetic: no engine runs here.
+
+All rates are of a side that never lacks work. Step times are those of ``kvsim.steptime``; what caches save is measured
+elsewhere and comes in a ``Demand``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kvsim.steptime import Coefficients
+from kvsim.system.answers import Answers, DecodeLoad, Room, largest
+from kvsim.system.demand import Demand
+from kvsim.system.fullpool import Churn, Occupancy, occupancy
+from kvsim.system.packing import packed, packed_whole
+from kvsim.system.plan import Plan
+from kvsim.workload.workload import Floats
+
+_SEED = 7
+"""Of the averages over admissions: arithmetic gives one answer whatever the run's seed is."""
+_ROUNDS = 3
+"""Concurrency and the room that stays empty depend on each other, weakly: each round gains two digits."""
+
+
+@dataclass(frozen=True)
+class MaximumRates:
+    """Requests/s that whole sides can serve; ``math.inf`` for a side that has nothing to do."""
+
+    prefill: float
+    decode: float
+    unified: float
+
+    @property
+    def pd(self) -> float:
+        return min(self.prefill, self.decode)
+
+    def of(self, system: str) -> float:
+        """Of ``pd`` or ``unified``."""
+        return self.pd if system == "pd" else self.unified
+
+
+def maximum_rates(plan: Plan, pd: Demand, unified: Demand | None = None) -> MaximumRates:
+    """Of the plan's sides; the two systems may hit their caches differently, so each may have its own demand."""
+    return MaximumRates(
+        prefill=plan.num_prefill * prefill_requests_per_s(plan, pd),
+        decode=plan.num_decode * decode_requests_per_s(plan, pd),
+        unified=plan.num_instances * colocated_requests_per_s(plan, unified or pd),
+    )
+
+
+def balanced_pd_ratio(plan: Plan, demand: Demand) -> tuple[int, int]:
+    """``(num_prefill, num_decode)`` of the plan's instances whose slower side is fastest."""
+    total = plan.num_instances
+    prefill, decode = prefill_requests_per_s(plan, demand), decode_requests_per_s(plan, demand)
+    exact = total * decode / (prefill + decode) if np.isfinite(prefill) and np.isfinite(decode) else float(
+        total if np.isfinite(prefill) else 1
+    )
+    counts = {min(max(int(exact) + more, 1), total - 1) for more in (0, 1)}
+    best = max(sorted(counts), key=lambda count: min(count * prefill, (total - count) * decode))
+    return best, total - best
+
+
+# Prefill
+
+
+def prefill_requests_per_s(plan: Plan, demand: Demand) -> float:
+    """Of one prefill instance: what its steps can compute, and what its NICs can send and take back."""
+    return min(
+        1 / prefill_s_per_request(plan, demand),
+        _nic_requests_per_s(plan, float(demand.sent_tokens.mean())),
+        _nic_requests_per_s(plan, demand.returned_tokens),
+    )
+
+
+def prefill_s_per_request(plan: Plan, demand: Demand) -> float:
+    """Instance-seconds a request takes of prefill steps that are full: sum of step times / requests.
+
+    With chunks every step computes T tokens, T the token budget B, or seats x mean prompt where seats are the fewer:
+    prompts are laid end to end and cut every T tokens. Without, prompts are packed whole, in order, as long as the next
+    one fits.
+    """
+    settings, c = plan.prefill_settings, plan.step_time.coefficients
+    computed = np.maximum(demand.computed_tokens, 1.0)
+    if not settings.enable_chunked_prefill:
+        room_tokens = min(settings.max_num_batched_tokens, settings.num_blocks * settings.block_size)
+        steps = packed_whole(computed, room_tokens, settings.max_num_seqs)
+        work = float(_work(c, computed, demand.hit_tokens).sum())
+        tokens, num_steps, chunks = steps, float(len(steps)), len(computed)
+    else:
+        step_tokens = min(settings.max_num_batched_tokens, settings.max_num_seqs * float(computed.mean()))
+        pieces = packed(computed, demand.hit_tokens, step_tokens)
+        work = float(_work(c, pieces.tokens, pieces.prefix_tokens).sum())
+        tokens, num_steps, chunks = np.full(1, step_tokens), float(computed.sum()) / step_tokens, len(pieces.tokens)
+    dense_s = float(_dense_s(c, tokens).mean()) * num_steps
+    return float(dense_s + c.b_s_per_token2 * work + c.s_s_per_seq * chunks) / len(computed)
+
+
+def _dense_s(c: Coefficients, tokens: Floats) -> Floats:
+    """The part of a step's time that its number of tokens decides."""
+    memory_s = c.w0_s + c.w1_s_per_token * tokens
+    compute_s = c.p0_s + c.p1_s_per_token * tokens
+    dense_s: Floats = np.maximum(memory_s, compute_s) + c.comm0_s + c.comm1_s_per_token * tokens + c.const_s
+    return dense_s
+
+
+def _work(c: Coefficients, tokens: Floats, prefix_tokens: Floats) -> Floats:
+    """Attention work of chunks: max(c, floor) (p + c / 2), which telescopes over the chunks of one prompt."""
+    work: Floats = np.maximum(tokens, c.prefill_chunk_floor_tokens) * (prefix_tokens + tokens / 2)
+    return work
+
+
+def _nic_requests_per_s(plan: Plan, tokens_per_request: float) -> float:
+    """What the NICs of one instance carry in one direction; unlimited where transfers do not see each other."""
+    num_bytes = tokens_per_request * plan.kv_bytes_per_token
+    if plan.config.pd_separation.transfer.contention == "none" or num_bytes == 0:
+        return np.inf
+    return plan.nic_bytes_per_s / num_bytes
+
+
+# Decode
+
+
+def decode_requests_per_s(plan: Plan, demand: Demand) -> float:
+    """Of one decode instance: n / (steps per request x step time at n), and what its NICs can take and send back.
+
+    n is bounded by the seats, and by room: every request holds its prompt, what it has generated, and what is left of
+    its margin, from the moment room is reserved for it. By Little's law, with h(n) the tokens that n decoding requests
+    hold and tau the time between reservation and first step,
+
+        h(n) + rate x tau x (prompt + margin) + empty = room,
+
+    ``empty`` being what the request at the head of the queue leaves unused because it does not fit.
+    """
+    answers = Answers.of_decode(plan, demand)
+    if not answers.mean_steps:
+        return np.inf
+    load = full_decode_load(plan, demand)
+    return min(
+        load.num_seqs / (answers.mean_steps * decode_step_s(plan, load)),
+        _nic_requests_per_s(plan, float(demand.sent_tokens.mean())),
+        _nic_requests_per_s(plan, demand.returned_tokens),
+    )
+
+
+def full_decode_load(plan: Plan, demand: Demand) -> DecodeLoad:
+    """The decodes of an instance that admits whenever there is a seat and room."""
+    settings = plan.decode_settings
+    answers = Answers.of_decode(plan, demand)
+    room = Room(demand, answers, settings.block_size)
+    seats = float(min(settings.max_num_seqs, settings.max_num_batched_tokens))
+    pool_tokens = settings.num_blocks * settings.block_size
+
+    def committed_tokens(num_seqs: float) -> float:
+        step_s = decode_step_s(plan, answers.load(num_seqs))
+        pending = num_seqs / (answers.mean_steps * step_s) * _pending_s(plan, demand, step_s)
+        return room.held_tokens(num_seqs) + room.pending_tokens(pending, num_seqs)
+
+    num_seqs, empty_tokens = seats, 0.0
+    for _ in range(_ROUNDS):
+        num_seqs = largest(committed_tokens, pool_tokens - empty_tokens, seats)
+        if num_seqs == seats:
+            break
+        found = occupancy(_decode_churn(plan, answers, room, num_seqs), _SEED)
+        empty_tokens = found.empty_tokens / found.steps
+    return answers.load(num_seqs)
+
+
+def _decode_churn(plan: Plan, answers: Answers, room: Room, num_seqs: float) -> Churn:
+    settings = plan.decode_settings
+    prompts = room.prompt_tokens(num_seqs)
+    return Churn(
+        needs=prompts + answers.margin,
+        releases=prompts + np.maximum(answers.steps, answers.margin),
+        computed=np.zeros(len(prompts)),
+        completions_per_step=num_seqs / answers.mean_steps,
+        growth_per_step=num_seqs * answers.share_beyond_margin,
+        step_tokens=float(settings.max_num_batched_tokens),
+        preempts=False,
+    )
+
+
+def decode_step_s(plan: Plan, load: DecodeLoad) -> float:
+    """Mean time of a step that only decodes."""
+    c = plan.step_time.coefficients
+    return float(_dense_s(c, np.array(load.num_seqs))) + _decoding_s(c, load, c.a_s_per_kv_token)
+
+
+def decode_load_at(plan: Plan, demand: Demand, requests_per_s: float) -> DecodeLoad:
+    """The decodes of one instance that gets ``requests_per_s``, up to its full load: n = rate x steps x t(n)."""
+    answers, full = Answers.of_decode(plan, demand), full_decode_load(plan, demand)
+
+    def served_per_s(num_seqs: float) -> float:
+        return num_seqs / (answers.mean_steps * decode_step_s(plan, answers.load(num_seqs)))
+
+    return answers.load(largest(served_per_s, requests_per_s, full.num_seqs))
+
+
+def _decoding_s(c: Coefficients, load: DecodeLoad, a_s_per_kv_token: float) -> float:
+    straggle_tokens = load.longest_tokens - load.kv_tokens_per_seq if load.num_seqs >= c.straggler_min_seqs else 0.0
+    return (
+        a_s_per_kv_token * load.num_seqs * load.kv_tokens_per_seq
+        + c.straggler_s_per_token * max(straggle_tokens, 0.0)
+        + c.s_s_per_seq * load.num_seqs
+    )
+
+
+def _pending_s(plan: Plan, demand: Demand, step_s: float) -> float:
+    """From the reservation of a computed prompt to its first step: the transfer, and half a step until the boundary."""
+    return float(demand.sent_tokens.mean()) * plan.kv_bytes_per_token / plan.nic_bytes_per_s + 0.5 * step_s
+
+
+# Unified
+
+
+def colocated_requests_per_s(plan: Plan, demand: Demand) -> float:
+    """Of one colocated instance: completions per step / mean step time.
+
+    Each request takes d = output - 1 decode steps, the first token being its prefill's, so that n decoding requests
+    complete n / d a step, and as many are admitted. n is bounded by
+
+    - the seats;
+    - the token budget B, decodes going first: n + (n / d) x computed <= B; where this binds, every step is full;
+    - the pool: h(n) + what prefilling requests hold + empty = room, as for decode, but without margins.
+
+    A step with prompts in it takes ``a_mixed`` and its prompts' tokens; how admissions fall into steps is averaged over
+    the admission rule played on a full pool (:mod:`kvsim.system.fullpool`), recomputation after preemption included.
+    """
+    c, answers = plan.step_time.coefficients, Answers.of_colocated(demand)
+    computed = np.maximum(demand.computed_tokens, 1.0)
+    work_s = c.b_s_per_token2 * float(_work(c, computed, demand.hit_tokens).mean())
+    settings = plan.colocated_settings
+    if not answers.mean_steps:
+        return 1 / _prompts_only_s(c, settings.max_num_batched_tokens, settings.max_num_seqs, computed, work_s)
+    num_seqs, found = _full_colocated(plan, demand, answers, computed)
+    load = answers.load(num_seqs)
+    if found is None:
+        full = np.array(float(settings.max_num_batched_tokens))
+        step_s = float(_dense_s(c, full)) + _decoding_s(c, load, c.a_mixed_s_per_kv_token)
+        chunks = num_seqs / answers.mean_steps + 1
+    else:
+        step_s, chunks = _mixture_s(c, load, found)
+    completions = num_seqs / answers.mean_steps
+    return completions / (step_s + completions * work_s + c.s_s_per_seq * chunks)
+
+
+def _prompts_only_s(c: Coefficients, budget_tokens: int, seats: int, computed: Floats, work_s: float) -> float:
+    """Instance-seconds a request takes where every answer is the one token that its prefill gives."""
+    mean_tokens = float(computed.mean())
+    step_tokens = min(budget_tokens, seats * mean_tokens)
+    steps = mean_tokens / step_tokens
+    return steps * float(_dense_s(c, np.array(step_tokens))) + work_s + c.s_s_per_seq * (1 + steps)
+
+
+def _full_colocated(
+    plan: Plan, demand: Demand, answers: Answers, computed: Floats
+) -> tuple[float, Occupancy | None]:
+    """Decoding requests of a saturated instance, and its admissions; ``None`` where the token budget is the limit."""
+    settings = plan.colocated_settings
+    budget = settings.max_num_batched_tokens
+    most = budget / (1 + float(computed.mean()) / answers.mean_steps)
+    seats = float(min(settings.max_num_seqs, budget))
+    room = Room(demand, answers, settings.block_size)
+    outside_tokens, found = 0.0, None
+    for _ in range(_ROUNDS):
+        room_tokens = settings.num_blocks * settings.block_size - outside_tokens
+        num_seqs = largest(room.held_tokens, max(room_tokens, 0.0), min(most, seats))
+        if num_seqs == most:
+            return num_seqs, None
+        limited = num_seqs < seats
+        prompts = room.prompt_tokens(num_seqs) if limited else np.zeros(len(computed))
+        churn = Churn(
+            needs=prompts,
+            releases=prompts + answers.steps if limited else prompts,
+            computed=computed,
+            completions_per_step=num_seqs / answers.mean_steps,
+            growth_per_step=num_seqs if limited else 0.0,
+            step_tokens=budget - num_seqs,
+            preempts=limited,
+        )
+        found = occupancy(churn, _SEED)
+        outside_tokens = (found.empty_tokens + found.prefilling_tokens) / found.steps
+    return num_seqs, found
+
+
+def _mixture_s(c: Coefficients, load: DecodeLoad, found: Occupancy) -> tuple[float, float]:
+    """Mean time of the steps of a saturated instance, less what its chunks cost, and its chunks a step."""
+    mixed = np.array(found.mixed).reshape(-1, 2)
+    pure = found.steps - len(mixed)
+    mixed_s = _dense_s(c, load.num_seqs + mixed[:, 0]) + _decoding_s(c, load, c.a_mixed_s_per_kv_token)
+    pure_s = float(_dense_s(c, np.array(load.num_seqs))) + _decoding_s(c, load, c.a_s_per_kv_token)
+    return (float(mixed_s.sum()) + pure * pure_s) / found.steps, float(mixed[:, 1].sum()) / found.steps

@@ -1,0 +1,137 @@
+"""What requests ask of a cluster, as the arithmetic of maximum rates needs it: their lengths, and what caches save."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kvsim.record.result import Table
+from kvsim.system.plan import Plan
+from kvsim.workload.workload import Floats, Workload
+
+SAMPLE_REQUESTS = 50_000
+"""Requests of a workload that the arithmetic looks at, evenly spread: enough to know their means within 1%."""
+
+
+@dataclass(frozen=True, eq=False)
+class CacheFacts:
+    """What a run measured of its caches, per request; tokens."""
+
+    prompt_tokens: Floats
+    hit_tokens: Floats
+    """Found in the cache of the instance that computed the prompt."""
+    sent_tokens: Floats
+    """KV that a decode instance lacked."""
+
+
+def cache_facts(table: Table, rows: np.ndarray, plan: Plan) -> CacheFacts:
+    """What the completed requests ``rows`` of a run found in caches."""
+    return CacheFacts(
+        table["prompt_tokens"][rows],
+        table["hit_tokens"][rows],
+        table["transferred_bytes"][rows] / plan.kv_bytes_per_token,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class SharedPrompts:
+    """Which parts of prompts several requests can hold at once, each part kept only once by an instance.
+
+    Weighted by the time a request decodes: of the requests in an instance at some moment, a share ``use[c]`` holds on
+    average ``tokens[c]`` tokens of chain ``c``, and ``private_tokens`` is what a request holds alone.
+    """
+
+    use: Floats
+    tokens: Floats
+    private_tokens: float
+
+    def held_tokens(self, num_seqs: float) -> float:
+        """Prompt tokens that ``num_seqs`` requests, drawn independently, hold together.
+
+        ``n private + sum over chains of L (1 - (1 - q)^n)``: a chain is there unless none of the n requests uses it.
+        """
+        return num_seqs * self.private_tokens + float((self.tokens * (1 - (1 - self.use) ** num_seqs)).sum())
+
+
+@dataclass(frozen=True, eq=False)
+class Demand:
+    """The requests of a workload that can be served; one entry a request, in the order of arrival."""
+
+    prompt_tokens: Floats
+    output_tokens: Floats
+    hit_tokens: Floats
+    sent_tokens: Floats
+    returned_tokens: float
+    """Mean generated tokens a request that go back to a prefill instance's cache."""
+    shared: SharedPrompts
+
+    @property
+    def computed_tokens(self) -> Floats:
+        """Prompt tokens that a prefill computes; at least the last one."""
+        return self.prompt_tokens - self.hit_tokens
+
+
+def demand_of(workload: Workload, plan: Plan, facts: CacheFacts | None = None) -> Demand:
+    """The demand of ``workload``; without ``facts`` as if caches never hit.
+
+    Facts come from other requests of the same kind: a request takes the hit and sent shares of the one that stands at
+    the same quantile of prompt lengths, so that long prompts get what long prompts were found to get.
+    """
+    rows = _served_rows(workload, plan)
+    prompts = workload.prompt_tokens[rows].astype(np.float64)
+    limit = plan.colocated_settings.max_model_len
+    outputs = np.minimum(workload.output_tokens[rows], limit - prompts)
+    hit_share, sent_share = _shares(prompts, facts)
+    separation = plan.config.pd_separation
+    returns = separation.return_generated_kv and workload.info.generated_known
+    kept = workload.output_chain[rows] >= 0
+    return Demand(
+        prompt_tokens=prompts,
+        output_tokens=outputs,
+        hit_tokens=np.minimum(prompts * hit_share, prompts - 1),
+        sent_tokens=prompts * sent_share,
+        returned_tokens=float((outputs * kept).mean()) if returns else 0.0,
+        shared=_shared_prompts(workload, rows, outputs, plan.colocated_settings.enable_prefix_caching),
+    )
+
+
+def _served_rows(workload: Workload, plan: Plan) -> np.ndarray:
+    """A sample of the requests that fit; all of them when none does, so that there is something to speak of."""
+    stride = -(-len(workload) // SAMPLE_REQUESTS)
+    rows = np.arange(0, len(workload), stride)
+    settings = plan.colocated_settings
+    room_tokens = settings.num_blocks * settings.block_size
+    prompts = workload.prompt_tokens[rows].astype(np.int64)
+    total = np.minimum(prompts + workload.output_tokens[rows], settings.max_model_len)
+    fits = (prompts < settings.max_model_len) & (total <= room_tokens)
+    return rows[fits] if fits.any() else rows
+
+
+def _shares(prompts: Floats, facts: CacheFacts | None) -> tuple[Floats, Floats]:
+    if facts is None or not len(facts.prompt_tokens):
+        return np.zeros(len(prompts)), np.ones(len(prompts))
+    order = np.argsort(facts.prompt_tokens, kind="stable")
+    rank = np.empty(len(prompts), dtype=np.int64)
+    rank[np.argsort(prompts, kind="stable")] = np.arange(len(prompts)) * len(order) // len(prompts)
+    like = order[rank]
+    return facts.hit_tokens[like] / facts.prompt_tokens[like], facts.sent_tokens[like] / facts.prompt_tokens[like]
+
+
+def _shared_prompts(workload: Workload, rows: np.ndarray, outputs: Floats, caching: bool) -> SharedPrompts:
+    prompts = workload.prompt_tokens[rows].astype(np.float64)
+    weight = outputs / outputs.sum()
+    mean_tokens = float((prompts * weight).sum())
+    counts = np.diff(workload.piece_offsets)[rows]
+    request = np.repeat(np.arange(len(rows)), counts)
+    starts = workload.piece_offsets[rows]
+    piece = np.arange(len(request)) + np.repeat(starts - (np.cumsum(counts) - counts), counts)
+    chain = workload.piece_chain[piece]
+    shareable = chain >= 0
+    if not caching or not shareable.any():
+        return SharedPrompts(np.zeros(0), np.zeros(0), mean_tokens)
+    _, index = np.unique(chain[shareable], return_inverse=True)
+    piece_weight = weight[request[shareable]]
+    use = np.bincount(index, weights=piece_weight)
+    held = np.bincount(index, weights=piece_weight * workload.piece_tokens[piece[shareable]])
+    return SharedPrompts(np.minimum(use, 1.0), held / use, mean_tokens - float(held.sum()))

@@ -1,0 +1,271 @@
+"""The naive reference: a block pool and a scheduler as vLLM has them, one object a block and one list entry a request.
+
+Nothing here is shared with kvsim: tokens are explicit, a block's hash is its parent's hash and its tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, field
+
+
+class Block:
+    """One KV block: how many hold it and what it is the hash of."""
+
+    __slots__ = ("holders", "key", "serves")
+
+    def __init__(self) -> None:
+        self.holders = 0
+        self.key: Hashable = None
+        self.serves = False
+        """Whether lookups can find it."""
+
+
+class BlockPool:
+    """The free queue as a list, head first; ``younger_take_over`` as in vLLM, where all duplicates are kept in order."""
+
+    def __init__(self, num_blocks: int, *, caching: bool = True, younger_take_over: bool = True) -> None:
+        self.free = [Block() for _ in range(num_blocks)]
+        self.by_key: dict[Hashable, list[Block]] = {}
+        self.evicted = 0
+        self.duplicates = self.take_overs = 0
+        self._caching = caching
+        self._younger_take_over = younger_take_over
+
+    def match(self, keys: Iterable[Hashable]) -> list[Block]:
+        found = []
+        for key in keys:
+            if not self._caching or key not in self.by_key:
+                break
+            found.append(self.by_key[key][0])
+        return found
+
+    def acquire(self, blocks: list[Block]) -> None:
+        for block in blocks:
+            if not block.holders:
+                self.free.remove(block)
+            block.holders += 1
+
+    def take(self, count: int) -> list[Block]:
+        taken = [self.free.pop(0) for _ in range(count)]
+        for block in taken:
+            self._forget(block)
+            block.holders = 1
+        return taken
+
+    def cache(self, block: Block, key: Hashable) -> None:
+        if not self._caching:
+            return
+        block.key = key
+        self.duplicates += key in self.by_key
+        block.serves = self._younger_take_over or key not in self.by_key
+        if block.serves:
+            self.by_key.setdefault(key, []).append(block)
+
+    def release(self, blocks: list[Block]) -> None:
+        for block in reversed(blocks):
+            block.holders -= 1
+            if block.holders:
+                continue
+            if block.key is None:
+                self.free.insert(0, block)
+            else:
+                self.free.append(block)
+
+    @property
+    def num_cached_free(self) -> int:
+        return sum(block.key is not None for block in self.free)
+
+    def _forget(self, block: Block) -> None:
+        if block.key is None:
+            return
+        self.evicted += 1
+        if block.serves:
+            same = self.by_key[block.key]
+            self.take_overs += len(same) > 1 and same[0] is block
+            same.remove(block)
+            if not same:
+                del self.by_key[block.key]
+        block.key = None
+
+
+@dataclass(eq=False)
+class NaiveRequest:
+    """All tokens it will ever have, prompt first; ``num_tokens`` of them are known so far."""
+
+    request_id: int
+    arrival: float
+    tokens: list[Hashable]
+    prompt_tokens: int
+    keys: list[Hashable] = field(default_factory=list)
+    num_tokens: int = 0
+    computed: int = 0
+    blocks: list[Block] = field(default_factory=list)
+    num_hashed: int = 0
+    admissions: int = 0
+
+    def __post_init__(self) -> None:
+        self.num_tokens = self.prompt_tokens
+
+
+@dataclass
+class Step:
+    """What a scheduler decided for one step."""
+
+    scheduled: list[tuple[int, int]]
+    preempted: list[int]
+    cached_at_admission: dict[int, int]
+    free_before: int
+    free_blocks: int
+
+
+class NaiveScheduler:
+    """vLLM's V1 scheduler, first come first served, request by request."""
+
+    def __init__(
+        self,
+        num_blocks: int,
+        block_size: int,
+        max_num_batched_tokens: int,
+        max_num_seqs: int,
+        *,
+        caching: bool = True,
+        chunked: bool = True,
+        threshold: int = 0,
+        watermark_blocks: int = 0,
+        younger_take_over: bool = True,
+        reserve_whole: bool = True,
+    ) -> None:
+        self.pool = BlockPool(num_blocks, caching=caching, younger_take_over=younger_take_over)
+        self.block_size, self.budget, self.max_num_seqs = block_size, max_num_batched_tokens, max_num_seqs
+        self.chunked, self.threshold, self.watermark_blocks = chunked, threshold, watermark_blocks
+        self.reserve_whole = reserve_whole
+        self.waiting: list[NaiveRequest] = []
+        self.running: list[NaiveRequest] = []
+        self.finished: list[NaiveRequest] = []
+        self.hit_tokens = self.preemptions = 0
+        self._known: dict[Hashable, int] = {}
+        self._scheduled: list[tuple[NaiveRequest, int]] = []
+
+    def submit(self, request: NaiveRequest) -> None:
+        parent = -1
+        size = self.block_size
+        for start in range(0, len(request.tokens) // size * size, size):
+            content = (parent, *request.tokens[start : start + size])
+            parent = self._known.setdefault(content, len(self._known))
+            request.keys.append(parent)
+        self.waiting.append(request)
+
+    def step(self) -> Step:
+        """Schedule one step, compute it, and give tokens."""
+        free_before = len(self.pool.free)
+        preempted: list[NaiveRequest] = []
+        self._scheduled = []
+        left = self._schedule_running(preempted)
+        cached: dict[int, int] = {}
+        if not preempted:
+            self._admit(left, cached)
+        step = Step(
+            [(request.request_id, tokens) for request, tokens in self._scheduled],
+            [request.request_id for request in preempted],
+            cached,
+            free_before,
+            len(self.pool.free),
+        )
+        self._update()
+        return step
+
+    def _schedule_running(self, preempted: list[NaiveRequest]) -> int:
+        left = self.budget
+        index = 0
+        while index < len(self.running):
+            request = self.running[index]
+            tokens = request.num_tokens - request.computed
+            if 0 < self.threshold < tokens:
+                tokens = self.threshold
+            tokens = min(tokens, left)
+            if not tokens:
+                index += 1
+                continue
+            while self._new_blocks(request, tokens) > len(self.pool.free):
+                victim = self.running.pop()
+                self._preempt(victim)
+                preempted.append(victim)
+                if victim is request:
+                    return left
+            self._allocate(request, tokens)
+            left -= tokens
+            index += 1
+        return left
+
+    def _preempt(self, victim: NaiveRequest) -> None:
+        self.pool.release(victim.blocks)
+        victim.blocks, victim.num_hashed, victim.computed = [], 0, 0
+        self.preemptions += 1
+        self.waiting.insert(0, victim)
+
+    def _admit(self, left: int, cached: dict[int, int]) -> None:
+        size = self.block_size
+        while self.waiting and left and len(self.running) < self.max_num_seqs:
+            request = self.waiting[0]
+            hits = self.pool.match(request.keys[: (request.num_tokens - 1) // size])
+            evictable = sum(not block.holders for block in hits)
+            reserve = self.watermark_blocks if self.running else 0
+            tokens = request.num_tokens - len(hits) * size
+            if 0 < self.threshold < tokens and (self.running or len(self.waiting) > 1):
+                tokens = self.threshold
+            if tokens > left:
+                if not self.chunked:
+                    return
+                tokens = left
+            whole = request.num_tokens if self.reserve_whole else len(hits) * size + tokens
+            if -(-whole // size) - len(hits) + evictable + reserve > len(self.pool.free):
+                return
+            self.waiting.pop(0)
+            self.running.append(request)
+            self.pool.acquire(hits)
+            request.blocks, request.num_hashed = hits, len(hits)
+            request.computed = len(hits) * size
+            if not request.admissions:
+                cached[request.request_id] = request.computed
+                self.hit_tokens += request.computed
+            request.admissions += 1
+            self._allocate(request, tokens)
+            left -= tokens
+
+    def _new_blocks(self, request: NaiveRequest, tokens: int) -> int:
+        return -(-(request.computed + tokens) // self.block_size) - len(request.blocks)
+
+    def _allocate(self, request: NaiveRequest, tokens: int) -> None:
+        request.blocks = request.blocks + self.pool.take(self._new_blocks(request, tokens))
+        full = min(request.computed + tokens, request.num_tokens) // self.block_size
+        for index in range(request.num_hashed, full):
+            self.pool.cache(request.blocks[index], request.keys[index])
+        request.num_hashed = max(request.num_hashed, full)
+        self._scheduled.append((request, tokens))
+
+    def _update(self) -> None:
+        for request, tokens in self._scheduled:
+            request.computed += tokens
+            if request.computed < request.num_tokens:
+                continue
+            request.num_tokens += 1
+            if request.num_tokens == len(request.tokens):
+                self.pool.release(request.blocks)
+                self.running.remove(request)
+                self.finished.append(request)
+
+
+def run_in_unit_steps(scheduler: NaiveScheduler, requests: list[NaiveRequest]) -> list[Step]:
+    """Serve ``requests``, in order of arrival, with steps of one time unit; an idle engine starts with an arrival."""
+    steps = []
+    now, index = 0.0, 0
+    while index < len(requests) or scheduler.waiting or scheduler.running:
+        if not (scheduler.waiting or scheduler.running):
+            now = max(now, requests[index].arrival)
+        while index < len(requests) and requests[index].arrival <= now:
+            scheduler.submit(requests[index])
+            index += 1
+        steps.append(scheduler.step())
+        now += 1.0
+    return steps

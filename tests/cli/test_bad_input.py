@@ -1,0 +1,197 @@
+"""Bad input: exit code 2, one clear line on stderr, nothing on stdout, nothing left behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
+AZURE_ROW = "2023-11-16 18:15:46.6805900,374,44\n"
+MOONCAKE = '{"timestamp": 0, "input_length": 1100, "output_length": 5, "hash_ids": [1, 2]}\n'
+
+FILES = {
+    "good.csv": AZURE + AZURE_ROW * 3,
+    "empty.csv": "",
+    "header.csv": AZURE,
+    "columns.csv": "hour,words\n1,2\n",
+    "date.csv": AZURE + "yesterday,1,1\n",
+    "negative.csv": AZURE + AZURE_ROW + "2023-11-16 18:15:47,-3,1\n",
+    "short.csv": AZURE + "2023-11-16 18:15:47,3\n",
+    "failed.csv": AZURE + "2023-11-16 18:15:47,0,0\n",
+    "broken.jsonl": MOONCAKE + "{broken\n",
+    "few_ids.jsonl": MOONCAKE,
+    "binary.csv": b"\xff\xfe\x00binary",
+    "good.yaml": "seed: 7\n",
+    "syntax.yaml": "engine:\n  block_size: [1\n",
+    "key.yaml": "engine: {blok_size: 16}\n",
+    "type.yaml": "engine: {block_size: sixteen}\n",
+    "list.yaml": "- engine\n",
+    "ratio.yaml": "pd_separation: {pd_ratio: [0, 1]}\n",
+    "both.yaml": "hardware: {hbm: {read_bw_gbps: 3350, read_gb_per_s: 3350}}\n",
+    "preset.yaml": "presets: {mine: {engine: {block_size: 8}}}\n",
+    "section.yaml": "name: x\noverrides: {engine: {block_size: 8}}\n",
+    "stray.yaml": "nmae: x\n",
+    "binary.yaml": b"\xff\xfe\x00",
+}
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> Path:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, content in FILES.items():
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return folder
+
+
+USAGE = {
+    "": "--pd",
+    "--cluster": "--cluster is not built yet",
+    "--pd --cluster": "exclude each other",
+    "--pdd": "unknown option '--pdd'; did you mean '--pd'?",
+    "--pd --report-jsn r.json": "did you mean '--report-json'?",
+    "--pd --xyzzy": "unknown option '--xyzzy'; see kvsim --help",
+    "-x": "unknown option '-x'",
+    "--pd=1": "'--pd'",
+    "hits trace.csv": "unknown command 'hits'",
+    "trase stats in/good.csv": "unknown command 'trase'; did you mean 'trace'?",
+    "trace": "a command is missing; known: lint, stats",
+    "trace lnt in/good.csv": "unknown command 'lnt'; did you mean 'lint'?",
+    "trace lint": "missing argument 'FILE'",
+    "trace stats in/good.csv in/good.csv": "unexpected extra argument",
+    "--pd trace lint in/good.csv": "--pd does not go with the command 'trace'",
+    "--pd --seed": "'--seed' requires an argument",
+    "--pd --no-plot --show-plot": "exclude each other",
+}
+
+FLAGS = {
+    "--seed x": "'--seed': 'x'; allowed: a whole number >= 0",
+    "--seed -1": "'--seed': '-1'",
+    "--seed 1.5": "'--seed': '1.5'",
+    "--load 0": "'--load': '0'; allowed: a finite number > 0",
+    "--load nan": "'--load': 'nan'",
+    "--load inf": "'--load': 'inf'",
+    "--load high": "'--load': 'high'",
+    "--load-of both": "known: pd, unified",
+    "--policy lru,arc": "'--policy': 'arc'; known: lru",
+    "--learned-train-mode wramup": "did you mean 'warmup'?",
+    "--learned-train-fraction 1": "'--learned-train-fraction': '1'; allowed: a number > 0 and < 1",
+    "--preset smoek": "unknown preset 'smoek'; did you mean 'smoke'?",
+    "--workload-limit 5": "--workload-limit needs --workload-trace",
+    "--strict-workload-validation": "--strict-workload-validation needs --workload-trace",
+    "--workload-trace in/good.csv --workload-limit 0": "'--workload-limit': '0'; allowed: a whole number >= 1",
+    "--workload-trace in/good.csv --workload-replicas 0": "'--workload-replicas': '0'",
+    "--workload-trace in/good.csv --workload-arrival-scale 0": "'--workload-arrival-scale': '0'",
+    "--workload-trace in/good.csv --workload-hash-tokens-per-block 1.5": "'1.5'; allowed: a whole number >= 1",
+    "--workload-trace in/good.csv --workload-format azuer": "did you mean 'azure'?",
+    "--workload-trace in/good.csv --workload-format burstgpt": "'burstgpt' is known but",
+    "--workload-trace in/good.csv --workload-format mooncake": "in/good.csv",
+    "--workload-trace in/good.csv --workload-time-unit hours": "time unit 'hours' is unknown",
+}
+
+SETTINGS = {
+    "--config in/nosuch.yaml": "no such file",
+    "--config in": "is a folder",
+    "--config in/binary.yaml": "is not UTF-8 text",
+    "--config in/syntax.yaml": "in/syntax.yaml, line",
+    "--config in/key.yaml": "did you mean 'block_size'?",
+    "--config in/type.yaml": "engine.block_size = 'sixteen': must be an integer",
+    "--config in/list.yaml": "holds a list; a mapping of sections is wanted",
+    "--config in/ratio.yaml": "pd_ratio[0] = 0: must be greater than or equal to 1",
+    "--config in/both.yaml": "hardware.hbm",
+    "--config in/preset.yaml": "'engine.block_size' is no scale",
+    "--set engine.block_size": "is not of the form section.key=value",
+    "--set engine.blok_size=16": "did you mean 'block_size'?",
+    "--set engine.block_size=0": "must be greater than or equal to 1",
+    "--set engine.block_size=[1": "invalid YAML",
+    "--set slo.ttft_ms=.nan": "must be a finite number",
+    "--set engine.tensor_parallel_size=3": "engine.tensor_parallel_size = 3",
+    "--set model.name=llama-3.1-71b": "llama-3.1-70b",
+    "--set hardware.gpu=h101": "h10",
+    "--set engine.tensor_parallel_size=1": "tensor_parallel",
+    "--set routing.prefill=afinity": "did you mean 'affinity'?",
+    "--set routing.decode=capacities": "did you mean 'capacity'?",
+    "--set steptime.method=fitted": "steptime.coefficients",
+    "--calibration-profile h100_70b_referense": "did you mean 'h100_70b_reference'?",
+    "--calibration-profile in/nosuch.yaml": "no such file",
+    "--calibration-profile in/section.yaml": "engine",
+    "--calibration-profile in/stray.yaml": "did you mean 'name'?",
+}
+
+TRACES = {
+    "in/nosuch.csv": "no such file",
+    "in": "not a file",
+    "in/empty.csv": "the file is empty",
+    "in/header.csv": "no rows",
+    "in/columns.csv": "no column for the arrival time",
+    "in/date.csv": ":2: TIMESTAMP is 'yesterday'",
+    "in/negative.csv": ":3: ContextTokens is '-3'",
+    "in/short.csv": ":2: 2 columns where the header has 3",
+    "in/failed.csv": "no prompt or no output tokens",
+    "in/broken.jsonl": ":2: not JSON",
+    "in/binary.csv": "not text in UTF-8",
+    "in/few_ids.jsonl --strict-workload-validation": "few-hash-ids",
+    "in/goood.csv": "did you mean",
+}
+
+PATHS = {
+    "--report-json nowhere/r.json": "there is no folder 'nowhere'",
+    "--report-csv nowhere/r.csv": "there is no folder 'nowhere'",
+    "--report-json in": "it is a folder",
+    "--report-json r --report-csv r": "which is also that of --report-json",
+    "--config in/good.yaml --report-json in/good.yaml": "which is the configuration",
+    "--workload-trace in/good.csv --report-csv in/good.csv": "which is the trace",
+    "--out in/good.csv": "--out",
+    "--out in/good.csv/results": "--out",
+    "--out new --report-json new/r --report-csv new/r": "which is also that of --report-json",
+    f"--report-json {'x' * 300}": "cannot write",
+}
+
+VERBS = {
+    "trace stats in/nosuch.csv": "no such file",
+    "trace stats in/header.csv": "no rows",
+    "trace stats in/good.csv --workload-format azuer": "did you mean 'azure'?",
+    "trace stats in/good.csv --json nowhere/s.json": "there is no folder",
+    "trace stats in/good.csv --json in/good.csv": "which is the trace",
+    "trace lint in/binary.csv": "not text in UTF-8",
+    "trace lint in/empty.csv": "the file is empty",
+    "trace lint in/good.csv --workload-hash-tokens-per-block 0": "allowed: a whole number >= 1",
+    "trace lint in/good.csv --pd": "unknown option '--pd'",
+}
+
+CASES = {
+    **USAGE,
+    **{f"--pd {flags}": words for flags, words in (FLAGS | SETTINGS | PATHS).items()},
+    **{f"--pd --workload-trace {trace}": words for trace, words in TRACES.items()},
+    **VERBS,
+}
+
+
+@pytest.mark.parametrize(("line", "words"), CASES.items(), ids=range(len(CASES)))
+def test_one_line_and_nothing_left(kvsim, empty: Path, inputs: Path, line: str, words: str) -> None:
+    before = {path: path.read_bytes() for path in inputs.iterdir()}
+    code, out, err = kvsim(*(word.replace("in/", f"{inputs}/", 1) if word != "in" else inputs for word in line.split()))
+    assert (code, out) == (2, "")
+    assert err.startswith("kvsim: error: ") and err.endswith("\n") and err.count("\n") == 1, err
+    assert words.replace("in/", f"{inputs}/") in err
+    assert not any(sign in err for sign in ("Traceback", "pydantic", "│"))
+    assert len(err) < 600
+    assert list(empty.iterdir()) == []
+    assert {path: path.read_bytes() for path in inputs.iterdir()} == before
+
+
+def test_a_name_with_a_newline_stays_on_the_line(kvsim) -> None:
+    code, _, err = kvsim("trace", "stats", "a\nb.csv")
+    assert code == 2
+    assert err == "kvsim: error: a\\nb.csv: no such file\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--pd", "--load", "-1"], ["--pd", "--config", "nosuch.yaml"], ["trace", "lint", "nosuch.csv"]]
+)
+def test_as_a_process(python_main, empty: Path, arguments: list[str]) -> None:
+    code, out, err = python_main(*arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("kvsim: error: ") and err.count("\n") == 1
+    assert list(empty.iterdir()) == []

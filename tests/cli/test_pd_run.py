@@ -1,0 +1,173 @@
+"""``--pd`` from the command line to the files: a small run, looked at from all sides."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from kvsim.cli import main
+from kvsim.content import content_path
+from kvsim.record.result import COLUMNS, COMPONENTS
+
+MAIN = Path(__file__).resolve().parents[2] / "main.py"
+SMOKE = ("--pd", "--preset", "smoke")
+PICTURES = ["ttft_cdf.png", "ttft_waterfall.png", "utilisation.png"]
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """One smoke run with everything it can write, in a process of its own."""
+    folder = tmp_path_factory.mktemp("smoke")
+    files = ("--report-json", "out/report.json", "--report-csv", "requests.csv", "--out", "out")
+    done = subprocess.run([sys.executable, MAIN, *SMOKE, *files], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((folder / "out/report.json").read_text())
+    return SimpleNamespace(folder=folder, out=done.stdout, err=done.stderr, report=report)
+
+
+def test_files(smoke) -> None:
+    found = sorted(str(path.relative_to(smoke.folder)) for path in smoke.folder.rglob("*") if path.is_file())
+    assert found == sorted(["requests.csv", "out/report.json", *(f"out/{name}" for name in PICTURES)])
+    for name in PICTURES:
+        picture = (smoke.folder / "out" / name).read_bytes()
+        assert picture.startswith(b"\x89PNG") and len(picture) > 10_000
+
+
+def test_report(smoke) -> None:
+    report = smoke.report
+    assert list(report) == ["run", "config", "calibration", "workload", "cluster", "results"]
+    assert (report["run"]["mode"], report["run"]["preset"], report["run"]["seed"]) == ("pd", "smoke", 42)
+    assert report["run"]["status"] == "complete"
+    assert report["calibration"]["profile"] is None
+    assert report["calibration"]["readiness"] == "uncalibrated: roofline with default efficiencies"
+    assert [result["name"] for result in report["results"]] == ["unified", "pd"]
+    assert report["cluster"]["gpus"] == 16
+    for result in report["results"]:
+        assert result["requests"]["completed"] == report["workload"]["requests"] == 200
+        assert result["conservation"]["ok"]
+
+
+def test_terminal(smoke) -> None:
+    assert "unified" in smoke.out and "TTFT" in smoke.out and "Where TTFT goes: PD" in smoke.out
+    assert max(map(len, smoke.out.splitlines())) <= 80 or "\n" in smoke.out
+    wrote = [line for line in smoke.err.splitlines() if line.startswith("kvsim: wrote ")]
+    assert len(wrote) == 5 and "\r" not in smoke.err and "\x1b" not in smoke.out + smoke.err
+
+
+def test_csv(smoke) -> None:
+    with open(smoke.folder / "requests.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["system", *COLUMNS, "ttft_s", "tpot_s", "e2e_s", "measured"]
+    assert [row["system"] for row in rows] == ["unified"] * 200 + ["pd"] * 200
+    for row in rows:
+        assert abs(sum(float(row[name]) for name in COMPONENTS) - float(row["ttft_s"])) < 1e-9
+
+
+def test_the_same_seed_gives_the_same_files(python_main, empty: Path) -> None:
+    written = []
+    for seed in ("1", "2"):
+        files = ("--report-json", f"{seed}.json", "--report-csv", f"{seed}.csv", "--no-plot", "--quiet", "--seed", "5")
+        outcome = python_main(*SMOKE, *files, PYTHONHASHSEED=seed)
+        assert outcome.code == 0, outcome.err
+        report = json.loads((empty / f"{seed}.json").read_text())
+        assert report.pop("run")["seed"] == 5
+        written.append((outcome.out, json.dumps(report), (empty / f"{seed}.csv").read_bytes()))
+    assert written[0] == written[1]
+    assert sorted(os.listdir(empty)) == ["1.csv", "1.json", "2.csv", "2.json"]
+
+
+def test_quiet_prints_the_conclusion_alone(kvsim, empty: Path) -> None:
+    code, out, err = kvsim(*SMOKE, "--quiet", "--no-plot")
+    assert (code, err) == (0, "")
+    assert out.count("\n") == 1 and out.endswith(".\n")
+    assert list(empty.iterdir()) == []
+
+
+def test_a_trace(kvsim, empty: Path) -> None:
+    trace = content_path("trace", "mooncake_sample.jsonl")
+    code, _, err = kvsim(
+        *SMOKE, "--workload-trace", trace, "--workload-limit", 30, "--no-plot", "--report-json", "r.json"
+    )
+    assert code == 0, err
+    report = json.loads((empty / "r.json").read_text())
+    assert (report["workload"]["format"], report["workload"]["requests"]) == ("mooncake", 30)
+    assert [result["requests"]["completed"] for result in report["results"]] == [30, 30]
+
+
+def test_a_profile_is_told(kvsim, empty: Path) -> None:
+    flags = ("--calibration-profile", "h100_70b_reference", "--no-plot", "--quiet", "--report-json", "r.json")
+    assert kvsim(*SMOKE, *flags).code == 0
+    calibration = json.loads((empty / "r.json").read_text())["calibration"]
+    assert (calibration["profile"], calibration["method"]) == ("h100_70b_reference", "fitted")
+    assert calibration["readiness"] == "profile h100_70b_reference: fitted to no run, its error is not known"
+    assert calibration["sources"]["gpu_compute"] and calibration["validity"]["model"] == "llama-3.1-70b"
+    assert calibration["warnings"] == []
+
+
+def test_flags_without_effect_are_told(kvsim) -> None:
+    flags = ("--no-train", "--learned-train-mode", "split", "--learned-train-fraction", "0.5", "--policy", "lru")
+    code, _, err = kvsim(*SMOKE, "--quiet", "--no-plot", "--skip-context-sweep", *flags)
+    assert code == 0
+    told = [line.removeprefix("kvsim: warning: ").split(" has no effect with --pd: ")[0] for line in err.splitlines()]
+    training = ["--no-train", "--learned-train-mode", "--learned-train-fraction"]
+    assert told == ["--policy", "--skip-context-sweep", *training]
+
+
+def test_without_a_display_pictures_are_not_shown(kvsim, empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    code, _, err = kvsim(*SMOKE, "--quiet", "--show-plot")
+    assert (code, err) == (0, "kvsim: warning: pictures are not shown: there is no display\n")
+    assert sorted(os.listdir(empty / "results")) == PICTURES
+
+
+def test_a_full_disk_still_gives_the_tables(kvsim) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full on this system")
+    code, out, err = kvsim(*SMOKE, "--no-plot", "--report-json", "/dev/full")
+    assert code == 2 and "Where TTFT goes: PD" in out
+    assert err == "kvsim: error: cannot write '/dev/full': No space left on device\n"
+
+
+@pytest.mark.parametrize("ignored", [False, True], ids=["terminal", "background job"])
+def test_an_interrupt_gives_a_partial_report(empty: Path, ignored: bool) -> None:
+    """Also where SIGINT is ignored at first, as it is in the background jobs of a shell script."""
+    long = ("--set", "pd_experiments.num_requests=2000000", "--set", "engine.tune_colocated_budget=false")
+    command = [sys.executable, MAIN, *SMOKE, *long, "--no-plot", "--report-json", "r.json", "--report-csv", "r.csv"]
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.default_int_handler)
+    try:
+        process = subprocess.Popen(command, cwd=empty, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    time.sleep(8)
+    assert process.poll() is None, process.communicate()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1 and "Traceback" not in err
+    assert "incomplete" in out
+    report = json.loads((empty / "r.json").read_text())
+    assert report["run"]["status"] == "incomplete"
+    assert any(result["incomplete"] for result in report["results"])
+    assert sorted(os.listdir(empty)) == ["r.csv", "r.json"]
+
+
+def test_an_interrupt_before_there_is_anything_to_tell(
+    kvsim, empty: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kvsim.config.load_config", interrupted)
+    code = main(list(SMOKE))
+    assert (code, capsys.readouterr()) == (1, ("", "kvsim: interrupted\n"))
+    assert list(empty.iterdir()) == []

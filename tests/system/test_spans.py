@@ -1,0 +1,142 @@
+"""Leaping over steps changes nothing: every time and every count equals those of one event per step."""
+
+from __future__ import annotations
+
+from random import Random
+
+import numpy as np
+from builders import by_request, check, coefficients, colocated, plan, stepwise, workload
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from traffic import most_blocks, random_rows
+
+from kvsim.steptime import Coefficients
+from kvsim.system.pd import PdSystem
+from kvsim.system.plan import Plan
+from kvsim.system.unified import UnifiedSystem
+from kvsim.workload.workload import Workload
+
+EQUAL_COUNTS = (
+    "hit_tokens",
+    "computed_tokens",
+    "recomputed_tokens",
+    "preemptions",
+    "prefill_instance",
+    "decode_instance",
+    "transferred_bytes",
+)
+
+
+def random_times(rng: Random) -> Coefficients:
+    """Constant steps, so that ties abound; round ones; or all terms with awkward values."""
+    kind = rng.randint(0, 2)
+    if kind == 0:
+        return coefficients(const_s=rng.choice([0.5, 1.0]))
+    if kind == 1:
+        return coefficients(w0_s=0.5, a_s_per_kv_token=0.125, a_mixed_s_per_kv_token=0.25, p1_s_per_token=0.125)
+    return coefficients(
+        w0_s=rng.uniform(0.01, 0.5),
+        w1_s_per_token=rng.uniform(0, 0.01),
+        p1_s_per_token=rng.uniform(0, 0.1),
+        a_s_per_kv_token=rng.choice([0.0, rng.uniform(0, 1e-2)]),
+        a_mixed_s_per_kv_token=rng.uniform(0, 1e-2),
+        straggler_s_per_token=rng.choice([0.0, rng.uniform(0, 1e-2)]),
+        straggler_min_seqs=2,
+        b_s_per_token2=rng.uniform(0, 1e-4),
+        s_s_per_seq=rng.uniform(0, 1e-2),
+        const_s=rng.uniform(0.01, 0.1),
+    )
+
+
+def random_case(rng: Random) -> tuple[Plan, Workload]:
+    """A few tiny instances short of blocks, seats or budget, and their traffic."""
+    block_size = rng.choice([1, 2, 4])
+    rows = random_rows(rng, block_size, most=12)
+    need = most_blocks(rows, block_size) + 1
+    chunked = rng.random() < 0.8
+    margin = rng.choice([0, 0, 2, 8])
+    found = plan(
+        rng.choice([1, 1, 2]),
+        rng.choice([1, 1, 2]),
+        sets=(
+            f"pd_separation.first_token={rng.choice(['decode', 'prefill'])}",
+            f"pd_separation.output_margin_tokens={margin}",
+            f"pd_separation.transfer.pipelining={rng.choice(['true', 'false'])}",
+            f"pd_separation.transfer.contention={rng.choice(['fifo', 'none'])}",
+        ),
+        times=random_times(rng),
+        nic_bytes_per_s=rng.choice([2e3, 1e4, 1e6]),
+        block_size=block_size,
+        num_blocks=need + rng.randint(0, need),
+        max_num_batched_tokens=rng.choice([2, 8, 64]) if chunked else 1000,
+        max_num_seqs=rng.choice([1, 2, 8]),
+        enable_prefix_caching=rng.random() < 0.85,
+        enable_chunked_prefill=chunked,
+        long_prefill_token_threshold=rng.choice([0, 0, 3]),
+        watermark=rng.choice([0.0, 0.0, 0.1]),
+    )
+    return found, workload(rows)
+
+
+def same_both_ways(system: type[UnifiedSystem] | type[PdSystem], found: Plan, requests: Workload) -> dict[str, bool]:
+    """Run both ways and compare; what the example contained."""
+    leaping, stepping = system(found, requests, 1), system(stepwise(found), requests, 1)
+    for run in (leaping, stepping):
+        run.run()
+        check(run)
+    table, expected = by_request(leaping), by_request(stepping)
+    for name in EQUAL_COUNTS:
+        assert table[name].tolist() == expected[name].tolist(), name
+    for name in ("first_token_s", "finish_s"):
+        np.testing.assert_allclose(table[name], expected[name], rtol=1e-9, atol=0.0, err_msg=name)
+    for name in (name for name in table if name.endswith("_s")):
+        np.testing.assert_allclose(table[name], expected[name], rtol=1e-9, atol=1e-9, err_msg=name)
+    pairs = list(zip(_engines(leaping), _engines(stepping), strict=True))
+    for one, other in pairs:
+        assert one.pool.evicted_blocks == other.pool.evicted_blocks
+        assert one.scheduler.preemptions == other.scheduler.preemptions
+        assert (one.scheduler.hit_tokens, one.scheduler.query_tokens) == (
+            other.scheduler.hit_tokens,
+            other.scheduler.query_tokens,
+        )
+    finish_s = table["finish_s"].tolist()
+    return {
+        "preemption": bool(table["preemptions"].any()),
+        "eviction": any(one.pool.evicted_blocks for one, _ in pairs),
+        "hit": bool(table["hit_tokens"].any()),
+        "tie": len(set(finish_s)) < len(finish_s),
+        "backpressure": bool(getattr(leaping, "reservation_waits", 0)),
+        "fewer events": leaping.clock.num_events < stepping.clock.num_events,
+    }
+
+
+def _engines(system: UnifiedSystem | PdSystem) -> list:
+    return [*system.front, *getattr(system, "decode", [])]
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_unified_leaps_like_single_steps(rng: Random) -> None:
+    found, requests = random_case(rng)
+    same_both_ways(UnifiedSystem, colocated(found), requests)
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_pd_leaps_like_single_steps(rng: Random) -> None:
+    found, requests = random_case(rng)
+    same_both_ways(PdSystem, found, requests)
+
+
+def test_fixed_examples_contain_what_matters() -> None:
+    """Counted, so that the property is known to have been tried on preemptions, exhaustion, ties and backpressure."""
+    seen: dict[tuple[str, str], int] = {}
+    for seed in range(250):
+        found, requests = random_case(Random(seed))
+        for system, where in ((UnifiedSystem, colocated(found)), (PdSystem, found)):
+            for what, there in same_both_ways(system, where, requests).items():
+                seen[system.name, what] = seen.get((system.name, what), 0) + there
+    for system in ("unified", "pd"):
+        for what in ("preemption", "eviction", "hit", "tie", "fewer events"):
+            assert seen[system, what] >= 20, (system, what, seen)
+    assert seen["pd", "backpressure"] >= 20, seen
