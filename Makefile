@@ -32,7 +32,7 @@ wheel-test: $(STAMP)
 	"$$dir/venv/bin/kvsim" --pd --preset smoke --quiet --report-json report.json; \
 	test -s report.json
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml hatch_build.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "kvsim needs Python >= 3.11: make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'

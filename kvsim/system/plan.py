@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from kvsim.config import Config
-from kvsim.config import derived
+from kvsim.config import Config, derived
 from kvsim.errors import ConfigError
 from kvsim.node.settings import EngineSettings
 from kvsim.spec import InstanceSpec, find_gpu, find_model
@@ -50,6 +49,14 @@ class Plan:
 
     def with_counts(self, num_prefill: int, num_decode: int) -> Plan:
         return replace(self, num_prefill=num_prefill, num_decode=num_decode)
+
+    def scaled_to(self, num_instances: int) -> Plan:
+        """A cluster of fewer instances with the same ratio of roles, as near as whole instances come."""
+        num_prefill = round(num_instances * self.num_prefill / self.num_instances)
+        num_prefill = min(max(num_prefill, 1), num_instances - 1)
+        return replace(
+            self, num_instances=num_instances, num_prefill=num_prefill, num_decode=num_instances - num_prefill
+        )
 
     def with_colocated_budget(self, tokens: int) -> Plan:
         """The same with another token budget for the unified baseline; never below its number of seats."""

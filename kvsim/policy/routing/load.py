@@ -13,10 +13,10 @@ class LoadHeap:
     """
 
     def __init__(self, num_instances: int) -> None:
-        self.loads: list[float] = [0] * num_instances
-        self.total: float = 0
-        self._entered: list[float] = [0] * num_instances
-        self._heap: list[tuple[float, int]] = [(0, instance) for instance in range(num_instances)]
+        self.loads = [0.0] * num_instances
+        self.total = 0.0
+        self._entered = [0.0] * num_instances
+        self._heap = [(0.0, instance) for instance in range(num_instances)]
 
     def add(self, instance: int, amount: float) -> None:
         """Change the load of ``instance`` by ``amount``."""

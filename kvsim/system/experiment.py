@@ -1,0 +1,153 @@
+"""Prefill/decode separation next to unified serving: same GPUs, same requests, same seed."""
+
+from __future__ import annotations
+
+import gc
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from kvsim.config import Config
+from kvsim.errors import ConfigError
+from kvsim.record.result import SystemResult
+from kvsim.system.capacity import MaximumRates, balanced_pd_ratio, maximum_rates
+from kvsim.system.demand import Demand, cache_facts, demand_of
+from kvsim.system.offering import Asked, ChatRun, Offered, Offering, Source, TraceRun
+from kvsim.system.outcome import outcome
+from kvsim.system.pilot import SYSTEMS, WARMUP_SHARE, ProgressMaker, measured_rows
+from kvsim.system.plan import Plan, make_plan
+from kvsim.system.traffic import TraceSource, TraceTraffic
+from kvsim.workload.workload import Workload
+
+
+@dataclass(frozen=True)
+class PdExperiment:
+    """What a ``--pd`` run gives to the reports."""
+
+    plan: Plan
+    workload: Workload
+    results: tuple[SystemResult, ...]
+    """``unified``, then ``pd``; a run interrupted before PD started has only the first."""
+    cluster: dict[str, Any]
+    """The report's ``cluster`` section."""
+    load: dict[str, Any] | None
+    """``{rho, of, requests_per_s, max_requests_per_s}`` where a load was asked for."""
+    warnings: tuple[str, ...]
+    notes: tuple[str, ...]
+    incomplete: bool
+
+
+def run_pd(
+    config: Config,
+    *,
+    trace: TraceSource | None,
+    load: float | None,
+    load_of: str | None,
+    replicas: int | None,
+    stepwise: bool,
+    progress: ProgressMaker,
+) -> PdExperiment:
+    """Build, load and run both systems, unified first; one of them is in memory at a time.
+
+    ``load`` and ``load_of`` stand in for the configuration's ``load.rho`` and ``load.of``. A trace without ``load`` runs
+    at its own rate, times ``replicas``; synthetic traffic without either at ``pd_trace.qps`` where that is set. Raises
+    a ``KvsimError`` for what cannot be built or read, and ``KeyboardInterrupt`` if interrupted before the first system
+    starts.
+    """
+    plan = make_plan(config, stepwise=stepwise)
+    seeds = [int(child.generate_state(1)[0]) for child in np.random.SeedSequence(config.seed).spawn(4)]
+    source = _source(plan, trace, replicas, seeds[0])
+    offering = Offering(plan, source, (seeds[1], seeds[2]), progress)
+    own = source.own() if load is None and (trace is not None or load_of is None) else None
+    asked = Asked(config.load.rho if load is None else load, _system_name(load_of or config.load.of))
+    offered = offering.at_load(asked) if own is None else offering.at_own_rate(own)
+    return _compared(offered, seeds[3], progress)
+
+
+def _source(plan: Plan, trace: TraceSource | None, replicas: int | None, seed: int) -> Source:
+    return ChatRun(plan) if trace is None else TraceRun(TraceTraffic(trace, replicas, seed))
+
+
+def _system_name(name: str) -> Any:
+    if name not in SYSTEMS:
+        raise ConfigError(f"load is of system '{name}'; known: {', '.join(sorted(SYSTEMS))}")
+    return name
+
+
+def _compared(offered: Offered, seed: int, progress: ProgressMaker) -> PdExperiment:
+    workload = offered.workload
+    warmup = _warmup(offered.plan.config, len(workload))
+    results: dict[str, SystemResult] = {}
+    demands: dict[str, Demand] = {}
+    for name in SYSTEMS:
+        result = _simulated(name, offered.plan, workload, warmup, seed, progress)
+        facts = cache_facts(result.table, measured_rows(result), offered.plan)
+        demands[name] = demand_of(workload, offered.plan, facts)
+        results[name] = result
+        if result.incomplete:
+            break
+    rates = maximum_rates(offered.plan, demands.get("pd", demands["unified"]), demands["unified"])
+    unstarted = [name for name in SYSTEMS if name not in results]
+    return PdExperiment(
+        plan=offered.plan,
+        workload=workload,
+        results=tuple(_with_loads(result, workload.mean_rate_per_s, rates) for result in results.values()),
+        cluster=_cluster(offered, demands.get("pd", demands["unified"]), rates),
+        load=offered.load,
+        warnings=tuple(f"{name} was not started: the run was interrupted before" for name in unstarted),
+        notes=offered.notes,
+        incomplete=any(result.incomplete for result in results.values()),
+    )
+
+
+def _warmup(config: Config, num_requests: int) -> int:
+    given = config.pd_experiments.warmup_requests
+    if given is None:
+        return int(num_requests * WARMUP_SHARE)
+    if given >= num_requests:
+        raise ConfigError(
+            f"pd_experiments.warmup_requests is {given}; allowed: below the {num_requests} requests of the run"
+        )
+    return given
+
+
+def _simulated(
+    name: str, plan: Plan, workload: Workload, warmup: int, seed: int, progress: ProgressMaker
+) -> SystemResult:
+    """One system, run and reduced to its result; an interrupt leaves what was done until then."""
+    with progress(name, len(workload)) as bar:
+        system = SYSTEMS[name](plan, workload, seed, bar.update)
+        system.run()
+    result = outcome(system, warmup_requests=warmup, unsteady_factor=plan.config.load.unsteady_factor, loads={})
+    del system
+    gc.collect()
+    return result
+
+
+def _with_loads(result: SystemResult, requests_per_s: float, rates: MaximumRates) -> SystemResult:
+    """The roles with their loads: arrivals over the maximum rate that this very run's cache hits allow."""
+    maxima = {"prefill": rates.prefill, "decode": rates.decode, "colocated": rates.unified}
+    if not math.isfinite(requests_per_s):
+        return result
+    return replace(
+        result, roles=tuple(replace(role, load=requests_per_s / maxima[role.role]) for role in result.roles)
+    )
+
+
+def _cluster(offered: Offered, demand: Demand, rates: MaximumRates) -> dict[str, Any]:
+    plan, described = offered.plan, offered.plan.config.cluster
+    return {
+        "gpus": plan.num_gpus,
+        "instances": plan.num_instances,
+        "racks": plan.rack_of(plan.num_instances - 1) + 1,
+        "prefill_instances": plan.num_prefill,
+        "decode_instances": plan.num_decode,
+        "balanced_pd_ratio": list(balanced_pd_ratio(plan, demand)),
+        "described_gpus": described.total_gpus,
+        "kv_blocks_per_instance": plan.spec.num_blocks,
+        "unified_token_budget": plan.colocated_settings.max_num_batched_tokens,
+        "unified_tuning": offered.tuning,
+        "max_requests_per_s": {"prefill": rates.prefill, "decode": rates.decode, "unified": rates.unified},
+    }

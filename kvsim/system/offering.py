@@ -1,0 +1,171 @@
+"""What both systems of a prefill/decode run are offered: the workload at its rate, and a baseline tuned for it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from kvsim.config import derived
+from kvsim.errors import ConfigError
+from kvsim.system.capacity import colocated_requests_per_s
+from kvsim.system.demand import Demand, demand_of
+from kvsim.system.pilot import Measured, ProgressMaker, SystemName, Trial, measured_maximum, tuned_budget
+from kvsim.system.plan import Plan
+from kvsim.system.steady import steady_requests
+from kvsim.system.traffic import ChatTraffic, TraceTraffic, Traffic
+from kvsim.workload.workload import Workload
+
+
+@dataclass(frozen=True)
+class Offered:
+    """What is run, and what was found out on the way to it."""
+
+    plan: Plan
+    """With the token budget of the unified baseline."""
+    workload: Workload
+    load: dict[str, Any] | None
+    """``{rho, of, requests_per_s, max_requests_per_s}`` where a load was asked for."""
+    tuning: dict[str, Any] | None
+    """``{budget_tokens, goodput_requests_per_s}`` where the baseline was tuned; goodput per budget, of the sample."""
+    notes: tuple[str, ...]
+
+
+class Source(Protocol):
+    """One kind of traffic as this run wants it."""
+
+    @property
+    def traffic(self) -> Traffic:
+        """Where requests come from, at any scale."""
+
+    def own(self) -> Workload | None:
+        """The workload at its own rate; ``None`` where only a load gives it one."""
+
+    def at_rate(self, requests_per_s: float, demand: Demand) -> Workload:
+        """The whole workload at a rate."""
+
+    def requests_at(self, requests_per_s: float) -> int:
+        """About how many requests that has."""
+
+
+class TraceRun:
+    """A trace, whole."""
+
+    def __init__(self, traffic: TraceTraffic) -> None:
+        self.traffic = traffic
+
+    def own(self) -> Workload:
+        return self.traffic.own()
+
+    def at_rate(self, requests_per_s: float, demand: Demand) -> Workload:
+        return self.traffic.at_rate(requests_per_s)
+
+    def requests_at(self, requests_per_s: float) -> int:
+        return self.traffic.requests_at(requests_per_s)
+
+
+class ChatRun:
+    """Synthetic chat: as many requests as are configured, else as a steady state takes."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.traffic = ChatTraffic(plan.config)
+        self._plan = plan
+        self._population = self.traffic.population()
+        self._unhelped = demand_of(self._population, plan)
+
+    def own(self) -> Workload | None:
+        qps = self._plan.config.pd_trace.qps
+        return None if qps is None else self.at_rate(qps, self._unhelped)
+
+    def at_rate(self, requests_per_s: float, demand: Demand) -> Workload:
+        return self.traffic.at_rate(requests_per_s, self._requests(requests_per_s, demand))
+
+    def requests_at(self, requests_per_s: float) -> int:
+        return self._requests(requests_per_s, self._unhelped)
+
+    def _requests(self, requests_per_s: float, demand: Demand) -> int:
+        config = self._plan.config
+        given = derived.num_requests(config)
+        if given is not None:
+            return given
+        warmup, factor = config.pd_experiments.warmup_requests, config.load.unsteady_factor
+        needed = steady_requests(self._plan, demand, requests_per_s, factor, warmup)
+        return min(needed, self.traffic.most_requests or needed)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How hard the run is to be driven; ``None``: at the workload's own rate."""
+
+    rho: float
+    of: SystemName
+
+
+class Offering:
+    """Finds the rate, the baseline's token budget and the workload, in that order."""
+
+    def __init__(self, plan: Plan, source: Source, seeds: tuple[int, int], progress: ProgressMaker) -> None:
+        """``seeds`` of the pilots and of the tuning."""
+        self._plan, self._source, self._progress = plan, source, progress
+        self._pilot_seed, self._tuning_seed = seeds
+
+    def at_own_rate(self, workload: Workload) -> Offered:
+        """``workload`` as it stands."""
+        rate_per_s = workload.mean_rate_per_s
+        if not math.isfinite(rate_per_s):
+            note = "token budget of the unified baseline not tuned: all requests arrive at once"
+            return Offered(self._plan, workload, None, None, (note,))
+        plan, tuning, notes = self._tuned(rate_per_s)
+        return Offered(plan, workload, None, tuning, notes)
+
+    def at_load(self, asked: Asked) -> Offered:
+        """Arrivals at ``rho`` x the maximum rate of system ``of``.
+
+        The baseline is tuned at that rate. Where the baseline's own maximum is asked for, that depends on the budget: it
+        is tuned at the load of its best budget's maximum, and then loaded to the maximum of the budget chosen.
+        """
+        if not 0 < asked.rho < math.inf:
+            raise ConfigError(f"load is {asked.rho:g}; allowed: a finite number > 0")
+        maximum = self._maximum(self._plan, asked.of)
+        tuned_at = maximum.rates.of(asked.of)
+        if asked.of == "unified" and self._tunes:
+            tuned_at = max(self._unified_maximum(budget, maximum.demand) for budget in self._budgets)
+        plan, tuning, notes = self._tuned(asked.rho * tuned_at)
+        if asked.of == "unified" and plan is not self._plan:
+            maximum = self._maximum(plan, asked.of)
+        max_per_s = maximum.rates.of(asked.of)
+        rate_per_s = asked.rho * max_per_s
+        workload = self._source.at_rate(rate_per_s, maximum.demand)
+        load = {"rho": asked.rho, "of": asked.of, "requests_per_s": rate_per_s, "max_requests_per_s": max_per_s}
+        return Offered(plan, workload, load, tuning, notes)
+
+    @property
+    def _tunes(self) -> bool:
+        return self._plan.config.engine.tune_colocated_budget
+
+    @property
+    def _budgets(self) -> tuple[int, ...]:
+        return tuple(self._plan.config.engine.colocated_budgets)
+
+    def _unified_maximum(self, budget: int, demand: Demand) -> float:
+        plan = self._plan.with_colocated_budget(budget)
+        return plan.num_instances * colocated_requests_per_s(plan, demand)
+
+    def _maximum(self, plan: Plan, of: SystemName) -> Measured:
+        trial = self._trial(plan, self._pilot_seed)
+        return measured_maximum(trial, of, plan.config.load.pilot_requests)
+
+    def _trial(self, plan: Plan, seed: int) -> Trial:
+        return Trial(plan, self._source.traffic, seed, self._progress, self._source.requests_at)
+
+    def _tuned(self, requests_per_s: float) -> tuple[Plan, dict[str, Any] | None, tuple[str, ...]]:
+        if not self._tunes:
+            return self._plan, None, ()
+        tuned = tuned_budget(self._trial(self._plan, self._tuning_seed), requests_per_s)
+        goodput = {str(budget): rate_per_s for budget, rate_per_s in tuned.goodput.items()}
+        listed = ", ".join(f"{budget}: {rate_per_s:.4g}" for budget, rate_per_s in goodput.items())
+        note = (
+            f"the unified baseline takes {tuned.budget_tokens:,} tokens a step, the best by goodput on a sample of "
+            f"{tuned.sample_gpus:,} GPUs (requests/s: {listed})"
+        )
+        return tuned.plan, {"budget_tokens": tuned.budget_tokens, "goodput_requests_per_s": goodput}, (note,)

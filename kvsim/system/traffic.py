@@ -1,0 +1,154 @@
+"""Which requests arrive: a trace or synthetic chat, brought to a rate.
+
+A trace is never squeezed: an hour in seconds would let turns arrive before the answers they reply to. A higher rate takes
+more copies of it side by side, and the copies are stretched together where they are too fast.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+from kvsim.config import Config, derived
+from kvsim.errors import WorkloadError
+from kvsim.workload.workload import Workload
+
+_POPULATION_REQUESTS = 20_000
+"""Synthetic requests drawn to know what they ask for."""
+_ROUNDING = 1e-3
+"""Copies this much too slow, relatively, are squeezed: the ends of a trace make its rate no better known."""
+
+
+@dataclass(frozen=True)
+class TraceSource:
+    """A trace file and how to read it, as in :func:`kvsim.workload.read.read_trace`."""
+
+    path: str | Path
+    fmt: str
+    limit: int | None
+    """Most requests that are run: the first of the file, or of the merged copies."""
+    time_unit: str
+    arrival_scale: float
+    include_failed: bool
+    hash_tokens_per_block: int | None
+    strict: bool
+
+    def read(self, limit: int | None) -> Workload:
+        """The first ``limit`` requests of the file."""
+        from kvsim.workload.read import read_trace
+
+        return read_trace(
+            self.path,
+            self.fmt,
+            limit,
+            self.time_unit,
+            self.arrival_scale,
+            self.include_failed,
+            self.hash_tokens_per_block,
+            self.strict,
+        )
+
+
+class Traffic(Protocol):
+    """Requests of one kind, at any rate."""
+
+    def population(self) -> Workload:
+        """Requests enough to know what they ask for; their arrivals mean nothing."""
+
+    def copies_at(self, requests_per_s: float) -> int | None:
+        """How many copies of a trace make that rate; ``None`` where requests are drawn at any rate."""
+
+    def sample(self, requests_per_s: float, num_requests: int, copies: int | None, seed: int) -> Workload:
+        """The first requests of such traffic at another scale, for a smaller cluster."""
+
+
+class TraceTraffic:
+    """A recorded trace, or several copies of it."""
+
+    def __init__(self, source: TraceSource, replicas: int | None, seed: int) -> None:
+        """``replicas``: as many copies and no other number. Raises ``WorkloadError`` where it is below one."""
+        if replicas is not None and replicas < 1:
+            raise WorkloadError(f"workload replicas is {replicas}; allowed: 1 or more")
+        self._source, self._replicas, self._seed = source, replicas, seed
+
+    @cached_property
+    def _one(self) -> Workload:
+        return self._source.read(None)
+
+    def population(self) -> Workload:
+        return self._one
+
+    def own(self) -> Workload:
+        """At its own rate, times the replicas asked for."""
+        limit = self._source.limit
+        if self._replicas is None or self._replicas == 1:
+            return self._source.read(limit)
+        return self._one.replicated(self._replicas, self._seed, limit)
+
+    def at_rate(self, requests_per_s: float) -> Workload:
+        """As few copies as reach the rate, stretched to hit it; all their requests, or the limit's.
+
+        Raises ``WorkloadError`` where the replicas asked for do not reach it.
+        """
+        copies = self._replicas or self.copies_at(requests_per_s)
+        while True:
+            merged = self._one.replicated(copies, self._seed, self._source.limit)
+            if merged.mean_rate_per_s >= requests_per_s * (1 - _ROUNDING):
+                return merged.stretched_to(requests_per_s)
+            if self._replicas is not None:
+                raise WorkloadError(
+                    f"workload replicas is {copies}: {merged.mean_rate_per_s:.4g} requests/s, where the load asks for "
+                    f"{requests_per_s:.4g}; allowed: {self.copies_at(requests_per_s)} or more"
+                )
+            copies += 1
+
+    def copies_at(self, requests_per_s: float) -> int:
+        rate_per_s = self._one.mean_rate_per_s
+        return max(1, math.ceil(requests_per_s / rate_per_s * (1 - _ROUNDING))) if math.isfinite(rate_per_s) else 1
+
+    def requests_at(self, requests_per_s: float) -> int:
+        """How many requests ``at_rate`` gives, at least about."""
+        whole = len(self._one) * (self._replicas or self.copies_at(requests_per_s))
+        return whole if self._source.limit is None else min(self._source.limit, whole)
+
+    def sample(self, requests_per_s: float, num_requests: int, copies: int | None, seed: int) -> Workload:
+        count = copies or self.copies_at(requests_per_s)
+        return self._one.replicated(count, seed, num_requests).stretched_to(requests_per_s)
+
+
+class ChatTraffic:
+    """Synthetic multi-turn chat of the configuration's ``pd_trace``."""
+
+    def __init__(self, config: Config) -> None:
+        self._traffic, self._seed = config.pd_trace, derived.traffic_seed(config)
+        self._max_output_tokens = config.pd_separation.max_output_tokens
+
+    @property
+    def most_requests(self) -> int | None:
+        """As many as the configured sessions make; ``None``: no bound."""
+        sessions = self._traffic.num_sessions
+        return None if sessions is None else sessions * self._traffic.turns_per_session
+
+    def population(self) -> Workload:
+        return self._drawn(1.0, _POPULATION_REQUESTS, self._seed)
+
+    def at_rate(self, requests_per_s: float, num_requests: int) -> Workload:
+        """``num_requests`` requests; raises ``WorkloadError`` where the configured sessions make fewer."""
+        return self._chat(requests_per_s, num_requests, self._seed)
+
+    def copies_at(self, requests_per_s: float) -> int | None:
+        return None
+
+    def sample(self, requests_per_s: float, num_requests: int, copies: int | None, seed: int) -> Workload:
+        return self._drawn(requests_per_s, num_requests, seed)
+
+    def _drawn(self, requests_per_s: float, num_requests: int, seed: int) -> Workload:
+        return self._chat(requests_per_s, min(num_requests, self.most_requests or num_requests), seed)
+
+    def _chat(self, requests_per_s: float, num_requests: int, seed: int) -> Workload:
+        from kvsim.workload.synthetic.chat import chat
+
+        return chat(self._traffic, num_requests, requests_per_s, seed, self._max_output_tokens)
