@@ -1,0 +1,201 @@
+"""How each row of the benchmark is measured. A row gives its figure and a sentence of detail, or None and why not."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+Found = tuple[float | None, str]
+SEED = 7
+SMALL_8B = ("model.name=llama-3.1-8b", "engine.tensor_parallel_size=1")
+
+
+def run(name: str) -> Found:
+    """Measure the row of that name."""
+    return globals()[name]()
+
+
+def data(*parts: str) -> Path | None:
+    """A file of the shared data, or None."""
+    folder = os.environ.get("KVSIM_DATA")
+    path = (Path(folder) if folder else ROOT.parent / "shared" / "data").joinpath(*parts)
+    return path if path.exists() else None
+
+
+MISSING = "the trace is not here: set KVSIM_DATA to the folder that holds traces/ and measured/"
+MOONCAKE = ("traces", "mooncake_conversation_trace.jsonl")
+AZURE = ("traces", "AzureLLMInferenceTrace_conv.csv")
+
+
+class Case:
+    """A plan, a trace, and the rate that loads one system to ``rho`` of its analytic maximum."""
+
+    def __init__(self, system: str, trace: Path, sets: tuple[str, ...], rho: float, num_requests: int) -> None:
+        from kvsim.config import load_config
+        from kvsim.system.capacity import balanced_pd_ratio
+        from kvsim.system.pilot import Trial, measured_maximum
+        from kvsim.system.plan import make_plan
+        from kvsim.system.traffic import TraceSource, TraceTraffic
+
+        config = load_config(sets=sets).config
+        self.system, self.plan = system, make_plan(config)
+        source = TraceSource(trace, "auto", num_requests, "auto", 1.0, False, None, False)
+        self.traffic = TraceTraffic(source, None, SEED)
+        found = None
+        for _ in range(2 if system == "pd" else 1):
+            trial = Trial(self.plan, self.traffic, SEED, _quiet, lambda _: num_requests)
+            found = measured_maximum(trial, system, config.load.pilot_requests)
+            if system == "pd" and self.plan.num_prefill + self.plan.num_decode > 2:
+                self.plan = self.plan.with_counts(*balanced_pd_ratio(self.plan, found.demand))
+        trial = Trial(self.plan, self.traffic, SEED, _quiet, lambda _: num_requests)
+        found = measured_maximum(trial, system, config.load.pilot_requests)
+        self.rate_per_s = rho * found.rates.of(system)
+        self.workload = self.traffic.at_rate(self.rate_per_s)
+
+    def cpu_s_per_request(self) -> tuple[float, str]:
+        """Simulate once; raises if a conservation law is broken."""
+        from kvsim.system.outcome import outcome
+        from kvsim.system.pilot import SYSTEMS
+
+        system = SYSTEMS[self.system](self.plan, self.workload, SEED)
+        system.run()
+        result = outcome(system, warmup_requests=0, unsteady_factor=2.0, loads={})
+        broken = [check.name for check in result.checks if not check.ok]
+        if broken or result.completed != len(self.workload):
+            raise AssertionError(f"{result.completed} of {len(self.workload)} done, broken laws: {broken}")
+        detail = (
+            f"{result.completed:,} requests in {result.sim_cpu_s:.1f} CPU-s, {self.rate_per_s:,.1f} requests/s, "
+            f"{result.events / result.completed:.1f} events a request, {result.cache.evicted_blocks:,} blocks evicted, "
+            f"{result.cache.preemptions:,} preemptions, {'compiled' if _compiled() else 'pure Python'}"
+        )
+        if self.system == "pd":
+            detail += f", P:D {self.plan.num_prefill}:{self.plan.num_decode}"
+        return result.sim_cpu_s / result.completed, detail
+
+
+def _quiet(label: str, total: int) -> Any:
+    return nullcontext(SimpleNamespace(update=lambda completed, now_s: None))
+
+
+def _compiled() -> bool:
+    from kvsim._compiled import is_compiled
+
+    return is_compiled()
+
+
+def _rate(system: str, trace: tuple[str, ...], sets: tuple[str, ...], rho: float, num_requests: int) -> Found:
+    path = data(*trace)
+    if path is None:
+        return None, MISSING
+    cpu_s, detail = Case(system, path, sets, rho, num_requests).cpu_s_per_request()
+    return 1 / cpu_s, detail
+
+
+def pd_10240_gpus() -> Found:
+    return _rate("pd", MOONCAKE, (), 0.7, 200_000)
+
+
+def pd_10240_instances() -> Found:
+    return _rate("pd", MOONCAKE, SMALL_8B, 0.7, 500_000)
+
+
+def _eight(gpus: int = 8) -> tuple[str, ...]:
+    return (*SMALL_8B, "cluster.simulate_racks=1", f"cluster.simulate_gpus_per_rack={gpus}")
+
+
+def colocated_8() -> Found:
+    return _rate("unified", AZURE, _eight(), 0.7, 60_000)
+
+
+def saturated_8() -> Found:
+    return _rate("unified", AZURE, _eight(), 1.3, 60_000)
+
+
+def colocated_1024() -> Found:
+    return _rate("unified", AZURE, ("cluster.simulate_racks=64",), 0.7, 210_000)
+
+
+def scale_ratio() -> Found:
+    path = data(*MOONCAKE)
+    if path is None:
+        return None, MISSING
+    small, small_detail = Case("pd", path, ("cluster.simulate_racks=1",), 0.7, 12_000).cpu_s_per_request()
+    large, large_detail = Case("pd", path, (), 0.7, 200_000).cpu_s_per_request()
+    return large / small, f"64 GPUs: {small_detail}; 10,240 GPUs: {large_detail}"
+
+
+def output_ratio() -> Found:
+    """The same requests, all answers ten times as long, at a tenth of the rate: the same batches, ten times the steps."""
+    path = data(*AZURE)
+    if path is None:
+        return None, MISSING
+    case = Case("pd", path, ("cluster.simulate_racks=1", "model.max_model_len=32768"), 0.7, 20_000)
+    short, short_detail = case.cpu_s_per_request()
+    case.workload = replace(
+        case.workload, output_tokens=case.workload.output_tokens * 10, arrival_s=case.workload.arrival_s * 10
+    )
+    long, long_detail = case.cpu_s_per_request()
+    return long / short, f"x 1: {short_detail}; x 10: {long_detail}"
+
+
+def rss_1m_gib() -> Found:
+    with tempfile.TemporaryDirectory() as folder:
+        csv = Path(folder) / "requests.csv"
+        _command(
+            "--pd", "--quiet", "--no-plot", "--report-csv", str(csv), "--out", folder,
+            "--set", "pd_trace.num_requests=1000000",
+        )  # fmt: skip
+        lines = sum(chunk.count(b"\n") for chunk in iter(lambda f=csv.open("rb"): f.read(1 << 20), b""))
+    peak_gib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024**2
+    cpu_s = _children_cpu_s()
+    return peak_gib, f"{lines - 1:,} rows of CSV, {cpu_s:.0f} CPU-s for both systems and the reports"
+
+
+def sharegpt_300() -> Found:
+    path = data("measured", "sharegpt-llama-3.1-8b-300-sps10.jsonl")
+    if path is None:
+        return None, MISSING
+    from kvsim.config import load_config
+    from kvsim.system.plan import make_plan
+    from kvsim.system.unified import UnifiedSystem
+    from kvsim.workload.read import read_trace
+
+    plan = make_plan(load_config(sets=_eight(2)).config)
+    plan = replace(plan, num_instances=1)
+    system = UnifiedSystem(plan, read_trace(path), SEED)
+    system.run()
+    system.front_log.flush()
+    return system.sim_cpu_s, f"{len(system.requests)} requests, {system.front_log.steps:,} engine steps"
+
+
+def sharegpt_300_tables() -> Found:
+    return None, "step times from operator tables are not built yet"
+
+
+def help_s() -> Found:
+    _command("--help")
+    return _children_cpu_s(), "python main.py --help"
+
+
+def smoke_s() -> Found:
+    with tempfile.TemporaryDirectory() as folder:
+        _command("--pd", "--preset", "smoke", "--out", folder)
+    return _children_cpu_s(), "python main.py --pd --preset smoke; the other modes are not built yet"
+
+
+def _command(*arguments: str) -> None:
+    subprocess.run([sys.executable, str(ROOT / "main.py"), *arguments], check=True, stdout=subprocess.DEVNULL)
+
+
+def _children_cpu_s() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
