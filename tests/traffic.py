@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from random import Random
 
-from builders import Row
+from builders import Row, coefficients, plan, served, workload
+
+from kvsim.record.result import Table
+from kvsim.system.pd import PdSystem
 
 
 def random_rows(rng: Random, block_size: int, *, most: int = 9, grow_shared: float = 0.4) -> list[Row]:
@@ -39,3 +42,13 @@ def random_rows(rng: Random, block_size: int, *, most: int = 9, grow_shared: flo
 def most_blocks(rows: list[Row], block_size: int) -> int:
     """Blocks of the longest request, answer included."""
     return max(-(-(sum(n for _, n in row.pieces) + row.output_tokens) // block_size) for row in rows)
+
+
+def routed_table(prefill: str, decode: str) -> Table:
+    """What 60 fixed requests on three prefill and three decode instances give under two routers."""
+    times = coefficients(p1_s_per_token=0.125, w0_s=0.5, a_s_per_kv_token=0.015625)
+    sets = (f"routing.prefill={prefill}", f"routing.decode={decode}")
+    found = plan(3, 3, sets=sets, times=times, block_size=4, num_blocks=40, nic_bytes_per_s=2e4)
+    rng = Random(3)
+    rows = [Row(i * 0.3, 0, rng.randint(1, 9), ((rng.randrange(3), 12), (-1 - i, 5)), -1 - i) for i in range(60)]
+    return served(PdSystem, found, workload(rows), 5).requests.table()

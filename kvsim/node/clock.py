@@ -1,19 +1,19 @@
-"""Simulated time: SimPy's environment with absolute times, an order for simultaneous events, and a movable alarm."""
+"""Simulated time: a SimPy environment driven with absolute times, an order for simultaneous events, a movable alarm."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from heapq import heappop, heappush
-from typing import Any
+from typing import Any, ClassVar, Final
 
 import simpy
 
-ARRIVAL = 1
+ARRIVAL: Final = 1
 """Arrivals, transfers and releases: at one instant they come before the step boundaries they may take part in."""
-PREFILL_BOUNDARY = 2
+PREFILL_BOUNDARY: Final = 2
 """Steps of prefill and colocated instances end: their KV may arrive elsewhere at the same instant."""
-DECODE_BOUNDARY = 3
-AFTERMATH = 4
+DECODE_BOUNDARY: Final = 3
+AFTERMATH: Final = 4
 """What follows once every step that ends at this instant has been booked."""
 
 
@@ -24,31 +24,41 @@ class Bell:
     """
 
     __slots__ = ("callbacks",)
-    _ok = True
-    _value = None
-    _defused = False
+    _ok: ClassVar[bool] = True
+    _value: ClassVar[Any] = None
+    _defused: ClassVar[bool] = False
 
-    def __init__(self, callbacks: list[Callable[[Any], None]] | None) -> None:
+    def __init__(self, callbacks: list[Callable[[Any], Any]] | None) -> None:
         self.callbacks = callbacks
 
 
-class Clock(simpy.Environment):
-    """An environment that schedules at absolute times.
+class Clock:
+    """Drives a SimPy environment: its processes, its queue of events, but absolute times.
 
     ``now + delay`` rounds; spans and single steps must end at the very same instant for ties to fall alike.
     """
 
+    __slots__ = ("_eid", "_environment", "_queue", "_stopped", "aftermath_s", "now", "num_events")
+
     def __init__(self) -> None:
-        super().__init__()
+        environment: Any = simpy.Environment()
+        self._environment = environment
+        self._queue: list[Any] = environment._queue
+        self._eid: Any = environment._eid
+        self._stopped = False
+        self.now = 0.0
         self.num_events = 0
         self.aftermath_s = -1.0
         """The latest instant whose step boundaries have all been passed; steps that begin then have begun."""
-        self._stopped = False
 
-    def ring_at(self, time_s: float, priority: int = ARRIVAL, callback: Callable[[Any], None] | None = None) -> Bell:
+    def process(self, story: Generator[Any, Any, Any]) -> None:
+        """Let ``story`` happen, from now on."""
+        self._environment.process(story)
+
+    def ring_at(self, time_s: float, priority: int = ARRIVAL, callback: Callable[[Any], Any] | None = None) -> Bell:
         """A bell that rings at ``time_s``, which must not lie in the past, for ``callback`` and whoever waits."""
         bell = Bell([] if callback is None else [callback])
-        heappush(self._queue, (time_s, priority, next(self._eid), bell))  # type: ignore[arg-type]
+        heappush(self._queue, (time_s, priority, next(self._eid), bell))
         return bell
 
     def stop(self) -> None:
@@ -61,10 +71,14 @@ class Clock(simpy.Environment):
         What ``Environment.run`` does, with the check for failed events and without other ways to stop.
         """
         queue = self._queue
+        environment = self._environment
         self._stopped = False
         while queue and not self._stopped:
-            self._now, _, _, event = heappop(queue)
-            callbacks, event.callbacks = event.callbacks, None  # type: ignore[assignment]
+            entry = heappop(queue)
+            environment._now = self.now = entry[0]
+            event = entry[3]
+            callbacks = event.callbacks
+            event.callbacks = None
             self.num_events += 1
             for callback in callbacks:
                 callback(event)
@@ -75,10 +89,10 @@ class Clock(simpy.Environment):
 class Alarm:
     """What one process sleeps on: a time that may still be brought forward, or no time until somebody sets one."""
 
-    __slots__ = ("_bell", "_priority", "_ring_at")
+    __slots__ = ("_bell", "_clock", "_priority")
 
     def __init__(self, clock: Clock, priority: int) -> None:
-        self._ring_at = clock.ring_at
+        self._clock = clock
         self._priority = priority
         self._bell: Bell | None = None
 
@@ -89,12 +103,12 @@ class Alarm:
 
     def sleep_until(self, time_s: float) -> Bell:
         """Sleep until ``time_s``, unless ``set`` brings it forward."""
-        self._bell = bell = self._ring_at(time_s, self._priority)
+        self._bell = bell = self._clock.ring_at(time_s, self._priority)
         return bell
 
     def set(self, time_s: float) -> None:
         """Ring at ``time_s`` instead: the sleeper moves to a new bell, the old one rings for nobody."""
         old = self._bell
-        self._bell = bell = self._ring_at(time_s, self._priority)
+        self._bell = bell = self._clock.ring_at(time_s, self._priority)
         if old is not None and old.callbacks is not None:
             bell.callbacks, old.callbacks = old.callbacks, []

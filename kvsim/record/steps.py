@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from array import array
-
 import numpy as np
 import numpy.typing as npt
 
 from kvsim.record.histogram import WeightedHistogram
 
 _FIELDS = 7
-_FLUSH_ROWS = 20_000
+_FLUSH_ROWS = 8_000
 _BINS = 256
 
 
@@ -27,7 +25,7 @@ class StepLog:
         self.held_block_s = 0.0
         """Blocks held while steps ran, integrated over time."""
         self.steps = 0
-        self._rows = array("d")
+        self._rows: list[float] = []
         self._busy_bins = np.zeros(_BINS)
         self._bin_s = 1.0
 
@@ -55,7 +53,7 @@ class StepLog:
         """Fold the rows collected so far into the aggregates."""
         if not self._rows:
             return
-        rows = np.frombuffer(self._rows, dtype=np.float64).reshape(-1, _FIELDS)
+        rows = np.array(self._rows, dtype=np.float64).reshape(-1, _FIELDS)
         counted = rows[rows[:, 5] > 0][:, 2:6]
         counted = np.column_stack((counted[:, :2], np.maximum(counted[:, 2], 1.0), counted[:, 3]))
         if len(counted):
@@ -65,7 +63,7 @@ class StepLog:
         self.held_block_s += float(((ends - starts) * rows[:, 6]).sum())
         self.steps += int(rows[:, 4].sum())
         self._add_busy(starts, ends)
-        self._rows = array("d")
+        self._rows = []
 
     def busy_between(self, start_s: float, end_s: float) -> float:
         """Busy instance-seconds in the window, to the resolution of the bins."""

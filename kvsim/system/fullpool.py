@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from kvsim.workload.workload import Floats
 
@@ -56,12 +57,19 @@ def occupancy(churn: Churn, seed: int) -> Occupancy:
     from it before its return must be computed again.
     """
     random = np.random.default_rng(seed)
-    drawn = random.integers(0, len(churn.needs), ADMISSIONS)
-    leaving = random.integers(0, len(churn.needs), ADMISSIONS)
-    at_step = np.floor(np.cumsum(random.exponential(1 / churn.completions_per_step, ADMISSIONS))).astype(np.int64)
-    return _Pool(
-        churn, churn.needs[drawn].tolist(), churn.computed[drawn].tolist()
-    ).played(at_step.tolist(), churn.releases[leaving].tolist())
+    entering, leaving = _evenly(churn.computed + churn.needs, random), _evenly(churn.releases, random)
+    gaps = random.exponential(1.0, ADMISSIONS)
+    at_step = np.floor(np.cumsum(gaps) * (ADMISSIONS / gaps.sum() / churn.completions_per_step)).astype(np.int64)
+    pool = _Pool(churn, churn.needs[entering].tolist(), churn.computed[entering].tolist())
+    return pool.played(at_step.tolist(), churn.releases[leaving].tolist())
+
+
+def _evenly(values: Floats, random: np.random.Generator) -> npt.NDArray[np.int64]:
+    """``ADMISSIONS`` rows in random order, as many from every quantile: lengths have heavy tails, and the mean of a
+    plain sample would be percents off."""
+    order = np.argsort(values, kind="stable")
+    place = (np.arange(ADMISSIONS) + random.random(ADMISSIONS)) * (len(values) / ADMISSIONS)
+    return random.permutation(order[place.astype(np.int64)])
 
 
 class _Pool:

@@ -31,8 +31,8 @@ def outcome(
     table = system.requests.table()
     counts, end_s = system.counts, system.clock.now
     measured = table["request_id"] >= warmup_requests
-    window_s = _window_s(system, table, warmup_requests, end_s)
-    steady, why = _steadiness(table, measured, window_s, unsteady_factor)
+    window_s = _window_s(system, table, measured, warmup_requests, end_s)
+    steady, why = _steadiness(table, measured, unsteady_factor)
     logs = _logs(system)
     for log in logs.values():
         log.flush()
@@ -81,23 +81,34 @@ def _merged_itl(logs: dict[str, StepLog]) -> Distribution:
     return logs["decode" if "decode" in logs else "colocated"].itl.distribution()
 
 
-def _window_s(system: ServingSystem, table: Table, warmup_requests: int, end_s: float) -> tuple[float, float]:
-    """From the first measured arrival to the last arrival; to the end where that leaves nothing."""
+def _window_s(
+    system: ServingSystem, table: Table, measured: np.ndarray, warmup_requests: int, end_s: float
+) -> tuple[float, float]:
+    """From the first measured arrival, and a mean E2E later, to the last arrival.
+
+    Completions lag arrivals by E2E: before, they are still on the rise. Where that leaves less than a quarter of the
+    arrivals' span, or nothing completed, the window is the whole run.
+    """
     arrivals_s = system.workload.arrival_s
-    start_s = float(arrivals_s[min(warmup_requests, len(arrivals_s) - 1)]) if len(arrivals_s) else 0.0
-    stop_s = min(float(arrivals_s[-1]), end_s) if len(arrivals_s) else end_s
-    finished = table["finish_s"]
-    if stop_s <= start_s or not np.any((finished >= start_s) & (finished <= stop_s)):
-        return start_s if start_s < end_s else 0.0, end_s
+    if not len(arrivals_s) or not measured.any():
+        return 0.0, end_s
+    first_s = float(arrivals_s[min(warmup_requests, len(arrivals_s) - 1)])
+    stop_s = min(float(arrivals_s[-1]), end_s)
+    finished_s = table["finish_s"]
+    start_s = first_s + float((finished_s - table["arrival_s"])[measured].mean())
+    completed = np.any((finished_s > start_s) & (finished_s <= stop_s))
+    if stop_s - start_s < 0.25 * (stop_s - float(arrivals_s[0])) or not completed:
+        return (first_s if first_s < end_s else 0.0), end_s
     return start_s, stop_s
 
 
-def _steadiness(table: Table, measured: np.ndarray, window_s: tuple[float, float], factor: float) -> tuple[bool, str]:
+def _steadiness(table: Table, measured: np.ndarray, factor: float) -> tuple[bool, str]:
     """Whether the run had at least ``factor`` x E2E x rate requests, so that decode could fill up."""
     num = int(measured.sum())
-    span_s = window_s[1] - window_s[0]
-    if not num or span_s <= 0:
-        return False, "no measured requests"
+    arrivals_s = table["arrival_s"][measured]
+    span_s = float(arrivals_s.max() - arrivals_s.min()) if num else 0.0
+    if span_s <= 0:
+        return False, "too few measured requests to tell"
     e2e_s = float((table["finish_s"] - table["arrival_s"])[measured].mean())
     needed = math.ceil(factor * e2e_s * num / span_s)
     if num < needed:

@@ -19,6 +19,7 @@ from kvsim.policy.routing.prefill import PrefillRouter
 from kvsim.record.conservation import RequestCounts
 from kvsim.record.requests import RequestLog
 from kvsim.record.steps import StepLog
+from kvsim.system.interrupt import on_interrupt
 from kvsim.system.plan import Plan
 from kvsim.workload.request import Request
 from kvsim.workload.workload import Workload
@@ -59,13 +60,16 @@ class ServingSystem:
         collecting = gc.isenabled()
         gc.disable()
         try:
-            self.clock.run_to_stop()
-        except KeyboardInterrupt:
-            self.incomplete = True
+            with on_interrupt(self._interrupt):
+                self.clock.run_to_stop()
         finally:
             if collecting:
                 gc.enable()
             self.sim_cpu_s = time.process_time() - cpu_s
+
+    def _interrupt(self) -> None:
+        self.incomplete = True
+        self.clock.stop()
 
     def _arrivals(self) -> Generator[Any, None, None]:
         """The workload arrives, request after request."""

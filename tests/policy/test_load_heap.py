@@ -1,0 +1,24 @@
+"""The load heap against looking at everyone."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvsim.policy.routing.load import LoadHeap
+
+
+@given(st.integers(1, 7), st.lists(st.tuples(st.integers(0, 6), st.integers(-5, 9), st.booleans()), max_size=80))
+def test_least_is_the_minimum_and_of_equals_the_lowest(num: int, changes: list[tuple[int, int, bool]]) -> None:
+    heap = LoadHeap(num)
+    expected = [0] * num
+    for instance, amount, asks in changes:
+        instance %= num
+        amount = max(amount, -expected[instance])
+        expected[instance] += amount
+        heap.add(instance, amount)
+        if asks:
+            assert heap.least() == expected.index(min(expected))
+    assert heap.least() == expected.index(min(expected))
+    assert list(heap.loads) == expected
+    assert heap.mean == sum(expected) / num

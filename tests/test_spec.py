@@ -1,0 +1,87 @@
+"""Models and GPUs: bytes by hand, and what is said when something does not fit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from kvsim.errors import CapacityError, ConfigError
+from kvsim.spec import GPUS, MODELS, InstanceSpec, find_gpu, find_model
+from kvsim.units import GB, GIB
+
+
+def instance(model: str = "llama-3.1-70b", gpu: str = "h100-sxm", tensor_parallel: int = 4) -> InstanceSpec:
+    return InstanceSpec(
+        model=MODELS[model],
+        gpu=GPUS[gpu],
+        tensor_parallel=tensor_parallel,
+        weight_dtype="bf16",
+        kv_dtype="bf16",
+        block_size_tokens=16,
+        memory_utilisation=0.9,
+        non_kv_bytes_per_gpu=4.5e9,
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "kib_per_token"),
+    [("llama-3.1-8b", 128), ("llama-3.1-70b", 320), ("llama-3.1-405b", 504), ("qwen3-32b", 256), ("mistral-7b", 128)],
+)
+def test_kv_bytes_per_token(model: str, kib_per_token: int) -> None:
+    assert MODELS[model].kv_bytes_per_token("bf16") == kib_per_token * 1024
+    assert MODELS[model].kv_bytes_per_token("fp8") == kib_per_token * 512
+
+
+def test_weights_of_70b_per_gpu() -> None:
+    assert instance().weight_bytes_per_gpu == pytest.approx(35.3e9, rel=0.001)
+
+
+def test_blocks_of_the_default_instance() -> None:
+    spare = 80 * GIB * 0.9 - 70.55e9 * 2 / 4 - 4.5e9
+    assert instance().num_blocks == int(4 * spare // (327_680 * 16))
+    assert instance().num_blocks == pytest.approx(28_600, rel=0.01)
+
+
+def test_kv_heads_are_replicated_beyond_their_number() -> None:
+    assert instance(tensor_parallel=8).kv_bytes_per_token == 327_680
+    assert instance(tensor_parallel=16).kv_bytes_per_token == 2 * 327_680
+
+
+def test_what_is_given_replaces_what_is_derived() -> None:
+    assert replace(instance(), num_blocks_override=7).num_blocks == 7
+    assert replace(instance(), kv_capacity_bytes_per_gpu=5 * GB).num_blocks == int(20e9 // (327_680 * 16))
+    assert replace(instance(), kv_bytes_per_token_override=100.0).kv_bytes_per_token == 100.0
+
+
+def test_a_model_that_does_not_fit_says_what_would() -> None:
+    with pytest.raises(CapacityError) as raised:
+        _ = instance(tensor_parallel=1).num_blocks
+    message = str(raised.value)
+    assert "\n" not in message
+    assert message.startswith("llama-3.1-70b (bf16) does not fit 1 x h100-sxm: 141.1 GB of weights")
+    assert message.endswith("engine.tensor_parallel_size 2 would fit")
+
+
+def test_the_degree_that_would_fit_does_fit() -> None:
+    assert instance(tensor_parallel=2).derived_kv_bytes_per_gpu > GB
+    assert instance(tensor_parallel=2).num_blocks > 0
+
+
+def test_a_model_too_large_for_any_degree_says_so() -> None:
+    huge = replace(instance(), model=replace(MODELS["llama-3.1-70b"], params=1e13))
+    with pytest.raises(CapacityError, match="no tensor_parallel_size up to 32 would fit: use a smaller weight_dtype"):
+        _ = huge.num_blocks
+
+
+def test_fp8_gemms_run_at_the_fp8_peak() -> None:
+    gpu = GPUS["h100-sxm"]
+    assert (gpu.peak_flops("bf16"), gpu.peak_flops("fp8"), gpu.peak_flops("int4")) == (989e12, 1979e12, 989e12)
+    assert GPUS["a100-80gb-sxm"].peak_flops("fp8") == 312e12
+
+
+def test_unknown_names_are_told_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"model.name: unknown model 'llama-3.1-70'; did you mean 'llama-3.1-70b'\?"):
+        find_model("llama-3.1-70")
+    with pytest.raises(ConfigError, match=r"hardware.gpu: unknown GPU 'h100'; .*h100-sxm"):
+        find_gpu("h100")
