@@ -22,7 +22,7 @@ class Block:
 
 
 class BlockPool:
-    """The free queue as a list, head first; ``younger_take_over`` as in vLLM, where all duplicates are kept in order."""
+    """The free queue as a list, head first. ``younger_take_over``: as in vLLM, where all duplicates serve in order."""
 
     def __init__(self, num_blocks: int, *, caching: bool = True, younger_take_over: bool = True) -> None:
         self.free = [Block() for _ in range(num_blocks)]

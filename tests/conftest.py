@@ -1,5 +1,7 @@
-"""Hypothesis without time limits per example: the machine's speed is no property. This file also puts the folder on the
-import path, where ``builders``, ``traffic`` and ``block_by_block`` serve the tests of all folders; they run on the sources."""
+"""Hypothesis without time limits per example, as the machine's speed is no property; and the tests run on the sources.
+
+This file also puts its folder on the import path: ``builders``, ``traffic`` and ``block_by_block`` serve all folders.
+"""
 
 import os
 

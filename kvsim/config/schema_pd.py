@@ -69,5 +69,6 @@ class Load(Section):
 
     rho: Positive
     of: Literal["pd", "unified"]
+    warm_caches: bool
     pilot_requests: Count
     unsteady_factor: NonNegative

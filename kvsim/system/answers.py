@@ -83,8 +83,9 @@ class Answers:
     def load(self, num_seqs: float) -> DecodeLoad:
         """``num_seqs`` requests drawn independently; the longest of n is at most x with probability F(x)^n."""
         lengths, at_most = self._by_length
-        longest = float((lengths * np.diff(at_most ** max(num_seqs, 1.0), prepend=0.0)).sum()) + self.mean_generated_tokens
-        return DecodeLoad(num_seqs, self._kv_tokens_per_seq, longest)
+        longest_share = np.diff(at_most ** max(num_seqs, 1.0), prepend=0.0)
+        longest_tokens = float((lengths * longest_share).sum()) + self.mean_generated_tokens
+        return DecodeLoad(num_seqs, self._kv_tokens_per_seq, longest_tokens)
 
 
 @dataclass(frozen=True, eq=False)

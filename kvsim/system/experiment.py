@@ -51,10 +51,10 @@ def run_pd(
 ) -> PdExperiment:
     """Build, load and run both systems, unified first; one of them is in memory at a time.
 
-    ``load`` and ``load_of`` stand in for the configuration's ``load.rho`` and ``load.of``. A trace without ``load`` runs
-    at its own rate, times ``replicas``; synthetic traffic without either at ``pd_trace.qps`` where that is set. Raises
-    a ``KvsimError`` for what cannot be built or read, and ``KeyboardInterrupt`` if interrupted before the first system
-    starts.
+    ``load`` and ``load_of`` stand in for the configuration's ``load.rho`` and ``load.of``. A trace without ``load``
+    runs at its own rate, times ``replicas``; synthetic traffic without either at ``pd_trace.qps`` where that is set.
+    Raises a ``KvsimError`` for what cannot be built or read, and ``KeyboardInterrupt`` if interrupted before the first
+    system starts.
     """
     plan = make_plan(config, stepwise=stepwise)
     seeds = [int(child.generate_state(1)[0]) for child in np.random.SeedSequence(config.seed).spawn(4)]
@@ -81,13 +81,16 @@ def _compared(offered: Offered, seed: int, progress: ProgressMaker) -> PdExperim
     warmup = _warmup(offered.plan.config, len(workload))
     results: dict[str, SystemResult] = {}
     demands: dict[str, Demand] = {}
-    for name in SYSTEMS:
-        result = _simulated(name, offered.plan, workload, warmup, seed, progress)
-        facts = cache_facts(result.table, measured_rows(result), offered.plan)
-        demands[name] = demand_of(workload, offered.plan, facts)
-        results[name] = result
-        if result.incomplete:
-            break
+    try:
+        for name in SYSTEMS:
+            result = _simulated(name, offered.plan, workload, warmup, seed, progress)
+            facts = cache_facts(result.table, measured_rows(result), offered.plan)
+            demands[name], results[name] = demand_of(workload, offered.plan, facts), result
+            if result.incomplete:
+                break
+    except KeyboardInterrupt:
+        if not results:
+            raise
     rates = maximum_rates(offered.plan, demands.get("pd", demands["unified"]), demands["unified"])
     unstarted = [name for name in SYSTEMS if name not in results]
     return PdExperiment(
@@ -98,7 +101,7 @@ def _compared(offered: Offered, seed: int, progress: ProgressMaker) -> PdExperim
         load=offered.load,
         warnings=tuple(f"{name} was not started: the run was interrupted before" for name in unstarted),
         notes=offered.notes,
-        incomplete=any(result.incomplete for result in results.values()),
+        incomplete=bool(unstarted) or any(result.incomplete for result in results.values()),
     )
 
 

@@ -90,20 +90,24 @@ class _Pool:
             quiet = 0 if self._unfinished else at_step[event] - step
             if quiet > 0:
                 self._grow(quiet)
+                self._observe(quiet, self._empty + self._growth * quiet / 2)
                 step += quiet
             while event < len(at_step) and at_step[event] <= step:
                 self._empty += releases[event]
                 event += 1
             if not self._grow(1):
                 self._admit()
+            self._observe(1, self._empty)
             step += 1
         return self.result
+
+    def _observe(self, steps: int, empty_tokens: float) -> None:
+        self.result.steps += steps
+        self.result.empty_tokens += max(empty_tokens, 0.0) * steps
 
     def _grow(self, steps: int) -> bool:
         """Those inside take their room; whether somebody had to give his back for it."""
         need = self._growth * steps
-        self.result.steps += steps
-        self.result.empty_tokens += max(self._empty - need / 2, 0.0) * steps
         self._empty -= need
         if self._preempted:
             self._evicted += need

@@ -121,8 +121,8 @@ class Offering:
     def at_load(self, asked: Asked) -> Offered:
         """Arrivals at ``rho`` x the maximum rate of system ``of``.
 
-        The baseline is tuned at that rate. Where the baseline's own maximum is asked for, that depends on the budget: it
-        is tuned at the load of its best budget's maximum, and then loaded to the maximum of the budget chosen.
+        The baseline is tuned at that rate. Where the baseline's own maximum is asked for, that depends on the budget:
+        it is tuned at the load of its best budget's maximum, and then loaded to the maximum of the budget chosen.
         """
         if not 0 < asked.rho < math.inf:
             raise ConfigError(f"load is {asked.rho:g}; allowed: a finite number > 0")

@@ -9,7 +9,6 @@ import numpy as np
 
 from kvsim.node.engine import Engine
 from kvsim.record.conservation import exact, request_checks
-from kvsim.record.percentiles import distribution
 from kvsim.record.result import CacheUse, Check, Distribution, RoleUse, SystemResult, Table, TransferUse
 from kvsim.record.steps import StepLog
 from kvsim.system.pd import PdSystem
@@ -46,7 +45,10 @@ def outcome(
         measured=measured,
         window_s=window_s,
         itl=_merged_itl(logs),
-        roles=tuple(_role_use(role, engines, logs[role], system, window_s, end_s, loads) for role, engines in _roles(system).items()),
+        roles=tuple(
+            _role_use(role, engines, logs[role], system, window_s, end_s, loads)
+            for role, engines in _roles(system).items()
+        ),
         cache=_cache_use(system.front, _all_engines(system)),
         transfer=_transfer_use(system, end_s) if isinstance(system, PdSystem) else None,
         checks=tuple(request_checks(table, counts) + _block_checks(system) + _byte_checks(system)),
@@ -56,7 +58,7 @@ def outcome(
         steady=steady and not system.incomplete,
         steady_why=why,
         incomplete=system.incomplete,
-        notes=notes,
+        notes=(*notes, *system.notes),
     )
 
 
@@ -84,10 +86,11 @@ def _merged_itl(logs: dict[str, StepLog]) -> Distribution:
 def _window_s(
     system: ServingSystem, table: Table, measured: np.ndarray, warmup_requests: int, end_s: float
 ) -> tuple[float, float]:
-    """From the first measured arrival, and a mean E2E later, to the last arrival.
+    """From where completions keep up with arrivals to the last arrival.
 
-    Completions lag arrivals by E2E: before, they are still on the rise. Where that leaves less than a quarter of the
-    arrivals' span, or nothing completed, the window is the whole run.
+    Completions lag arrivals by E2E, so it begins when the run is as old as the 95th percentile of E2E, rounded up to a
+    tenth of the arrivals' span so that systems of nearly the same E2E have the same window, and not before the first
+    measured arrival. Where that leaves less than a quarter of the span, or nothing completed, it is the whole run.
     """
     arrivals_s = system.workload.arrival_s
     if not len(arrivals_s) or not measured.any():
@@ -95,9 +98,11 @@ def _window_s(
     first_s = float(arrivals_s[min(warmup_requests, len(arrivals_s) - 1)])
     stop_s = min(float(arrivals_s[-1]), end_s)
     finished_s = table["finish_s"]
-    start_s = first_s + float((finished_s - table["arrival_s"])[measured].mean())
+    e2e_s = float(np.percentile((finished_s - table["arrival_s"])[measured], 95))
+    tenth_s = (stop_s - float(arrivals_s[0])) / 10
+    start_s = max(first_s, float(arrivals_s[0]) + math.ceil(e2e_s / tenth_s) * tenth_s) if tenth_s > 0 else stop_s
     completed = np.any((finished_s > start_s) & (finished_s <= stop_s))
-    if stop_s - start_s < 0.25 * (stop_s - float(arrivals_s[0])) or not completed:
+    if stop_s - start_s < 2.5 * tenth_s or not completed:
         return (first_s if first_s < end_s else 0.0), end_s
     return start_s, stop_s
 

@@ -100,6 +100,9 @@ class PdSystem(ServingSystem):
                 self.decode.append(engine)
                 self._rack_of_decode.append(rack)
 
+    def _engines(self) -> list[Engine]:
+        return [*self.front, *self.decode]
+
     def _admit(self, journey: Journey) -> None:
         prompt_tokens = journey.request.prompt_tokens
         self.loads.add(journey.prefill_instance, prompt_tokens)

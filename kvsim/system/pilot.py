@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ WARMUP_SHARE = 0.1
 _ROUNDS = 4
 _CLOSE = 0.02
 """Pilots stop when the maximum rate they give is this near, relatively, to the one they ran at."""
+
+_EQUAL_GOODPUT = 0.01
+"""Goodputs of token budgets that are this near, relatively, are equal."""
 
 SystemName = Literal["pd", "unified"]
 SYSTEMS: dict[str, type[UnifiedSystem] | type[PdSystem]] = {"unified": UnifiedSystem, "pd": PdSystem}
@@ -62,21 +66,30 @@ class Trial:
         What hits a cache is decided by load per instance and by the time between a prefix and its reuse, and both stay:
         a trace takes proportionally fewer copies, at the same stretch, which is why the cluster may be somewhat larger.
         A trace whose single copy already is spread over more GPUs is stretched instead, so that reuse comes later than
-        in the run: the maximum rate errs on the low side there. Chat's system prompts get as many requests an instance.
+        in the run: the maximum rate errs on the low side there.
         """
-        total = self.plan.num_instances
-        most = max(2, SAMPLE_GPUS // self.plan.spec.tensor_parallel)
-        if total <= most:
-            return self.plan
+        total, most = self.plan.num_instances, self._most_instances
         copies = self.traffic.copies_at(requests_per_s)
-        num = most
-        if copies is not None:
-            fair = round(total * self._kept(copies, most) / copies)
-            num = fair if fair <= 2 * most else most
-        return self.plan.scaled_to(num)
+        if total <= most or copies is None:
+            return self.plan.scaled_to(min(total, most))
+        fair = round(total * max(1, copies * most // total) / copies)
+        return self.plan.scaled_to(fair if fair <= 2 * most else most)
 
-    def _kept(self, copies: int, num_instances: int) -> int:
-        return max(1, copies * num_instances // self.plan.num_instances)
+    def long_plan(self, requests_per_s: float, num_requests: int, fewest_instances: int) -> Plan:
+        """As ``small_plan``, and so few instances that ``num_requests`` of drawn traffic last as long as the run does.
+
+        Else no session would get as far as its later turns, which hit what the earlier ones left. Not below
+        ``fewest_instances``, since a router without a choice hits more than others do.
+        """
+        small = self.small_plan(requests_per_s)
+        if self.traffic.copies_at(requests_per_s) is not None:
+            return small
+        lasting = self.plan.num_instances * num_requests // self.run_requests(requests_per_s)
+        return self.plan.scaled_to(min(small.num_instances, max(lasting, fewest_instances)))
+
+    @property
+    def _most_instances(self) -> int:
+        return max(2, SAMPLE_GPUS // self.plan.spec.tensor_parallel)
 
     def workload(self, plan: Plan, requests_per_s: float, most: int) -> Workload:
         """The share that ``plan`` gets of traffic which brings ``requests_per_s`` to the whole cluster."""
@@ -86,18 +99,17 @@ class Trial:
         num_requests = max(1, min(most, round(self.run_requests(requests_per_s) * share)))
         return self.traffic.sample(requests_per_s * share, num_requests, kept, self.seed)
 
-    def run(self, label: str, system: str, plan: Plan, workload: Workload) -> tuple[SystemResult, CacheFacts]:
-        """Serve ``workload``; a warm-up is left out. An interrupt goes on as ``KeyboardInterrupt``."""
+    def run(self, label: str, system: str, plan: Plan, workload: Workload, warmup: int) -> SystemResult:
+        """Serve ``workload``. An interrupt goes on as ``KeyboardInterrupt``."""
         with self.progress(label, len(workload)) as bar:
             built = SYSTEMS[system](plan, workload, self.seed, bar.update)
             built.run()
         if built.incomplete:
             raise KeyboardInterrupt
-        warmup = int(len(workload) * WARMUP_SHARE)
         result = outcome(built, warmup_requests=warmup, unsteady_factor=0.0, loads={})
         del built
         gc.collect()
-        return result, cache_facts(result.table, measured_rows(result), plan)
+        return result
 
 
 def measured_rows(result: SystemResult) -> npt.NDArray[np.bool_]:
@@ -117,19 +129,25 @@ def measured_maximum(trial: Trial, system: SystemName, pilot_requests: int) -> M
     """The maximum rates of ``trial.plan``, with what ``system``'s caches save at its own maximum.
 
     Found by pilots: the first at the maximum that caches without hits would give, which is too low, each next one at
-    what the one before makes of it, until two agree. Near saturation is where the maximum is, and hits depend on load:
-    the faster prompts come, the sooner a cached prefix is evicted.
+    what the one before makes of it, until two agree; the first half of each only warms caches. Near saturation is where
+    the maximum is, and hits depend on load: the faster prompts come, the sooner a cached prefix is evicted.
     """
     population = trial.traffic.population()
     measured = _with(trial.plan, population, None)
     for _ in range(_ROUNDS):
         rate = measured.rates.of(system)
-        plan = trial.small_plan(rate)
-        _, facts = trial.run(f"pilot {system}", system, plan, trial.workload(plan, rate, pilot_requests))
-        measured = _with(trial.plan, population, facts)
+        plan = trial.long_plan(rate, pilot_requests, _fewest_instances(trial.plan, system))
+        workload = trial.workload(plan, rate, pilot_requests)
+        result = trial.run(f"pilot {system}", system, plan, workload, len(workload) // 2)
+        measured = _with(trial.plan, population, cache_facts(result.table, measured_rows(result), plan))
         if abs(measured.rates.of(system) - rate) <= _CLOSE * rate:
             break
     return measured
+
+
+def _fewest_instances(plan: Plan, system: SystemName) -> int:
+    """Four of each role that a router chooses from."""
+    return 4 if system == "unified" else -(-4 * plan.num_instances // min(plan.num_prefill, plan.num_decode))
 
 
 def _with(plan: Plan, population: Workload, facts: CacheFacts | None) -> Measured:
@@ -150,19 +168,22 @@ class Tuned:
 def tuned_budget(trial: Trial, requests_per_s: float) -> Tuned:
     """The budget of ``engine.colocated_budgets`` with the highest goodput under the SLO, on the sample cluster.
 
-    All of them serve the same requests at the load per GPU of the run. Of equals, the one with the lower mean TTFT.
+    All of them serve the same requests at the load per GPU of the run. Of those within 1% of the best, which is what a
+    sample tells apart, the one with the lowest mean TTFT.
     """
     config = trial.plan.config
     small = trial.small_plan(requests_per_s)
     workload = trial.workload(small, requests_per_s, TUNING_REQUESTS)
-    scores: dict[int, tuple[float, float]] = {}
+    goodput: dict[int, float] = {}
+    mean_ttft_ms: dict[int, float] = {}
     for budget in dict.fromkeys(config.engine.colocated_budgets):
         plan = small.with_colocated_budget(budget)
-        result, _ = trial.run(f"tuning {budget}", "unified", plan, workload)
+        result = trial.run(f"tuning {budget}", "unified", plan, workload, int(len(workload) * WARMUP_SHARE))
         report = summarise(
             result, slo_ttft_s=config.slo.ttft_ms * MILLI, slo_tpot_s=config.slo.tpot_ms * MILLI, gpus=plan.num_gpus
         )
-        scores[budget] = (report["goodput"]["requests_per_s"] or 0.0, -(report["ttft_ms"]["mean"] or np.inf))
-    best = max(scores, key=lambda budget: scores[budget])
-    goodput = {budget: score[0] for budget, score in scores.items()}
+        goodput[budget] = report["goodput"]["requests_per_s"] or 0.0
+        mean_ttft_ms[budget] = report["ttft_ms"]["mean"] or math.inf
+    enough = max(goodput.values()) * (1 - _EQUAL_GOODPUT)
+    best = min((budget for budget in goodput if goodput[budget] >= enough), key=mean_ttft_ms.__getitem__)
     return Tuned(trial.plan.with_colocated_budget(best), best, small.num_gpus, goodput)

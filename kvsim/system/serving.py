@@ -21,6 +21,7 @@ from kvsim.record.requests import RequestLog
 from kvsim.record.steps import StepLog
 from kvsim.system.interrupt import on_interrupt
 from kvsim.system.plan import Plan
+from kvsim.system.warm import COMMON_SHARE, common_heads, warm
 from kvsim.workload.request import Request
 from kvsim.workload.workload import Workload
 
@@ -50,11 +51,13 @@ class ServingSystem:
         self.index = PrefixIndex()
         self.incomplete = False
         self.sim_cpu_s = 0.0
+        self.notes: list[str] = []
         self._progress = progress
         self._block_size = plan.spec.block_size_tokens
 
     def run(self) -> None:
         """Serve the whole workload; an interrupt ends the run early and marks it incomplete."""
+        self._warm_caches()
         self.clock.process(self._arrivals())
         cpu_s = time.process_time()
         collecting = gc.isenabled()
@@ -66,6 +69,24 @@ class ServingSystem:
             if collecting:
                 gc.enable()
             self.sim_cpu_s = time.process_time() - cpu_s
+
+    def _engines(self) -> list[Engine]:
+        """All of them."""
+        return self.front
+
+    def _warm_caches(self) -> None:
+        """Synthetic traffic begins in the midst of things: every instance has met its common prompts before."""
+        if not self.plan.config.load.warm_caches or self.workload.info.format != "synthetic":
+            return
+        heads = common_heads(self.workload, self._block_size)
+        for engine in self._engines():
+            cached = warm(engine.pool, heads)
+            if engine.role != "decode":
+                for head in cached:
+                    self.index.computed(engine.instance, head, head[0][2])
+        if heads:
+            share = f"{COMMON_SHARE:.1%}"
+            self.notes.append(f"caches start warm: {len(heads)} prompt heads that at least {share} of requests share")
 
     def _interrupt(self) -> None:
         self.incomplete = True

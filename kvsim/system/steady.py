@@ -9,17 +9,13 @@ from kvsim.system.capacity import colocated_requests_per_s, decode_load_at, deco
 from kvsim.system.demand import Demand
 from kvsim.system.plan import Plan
 
-_SPARE = 1.1
-"""Times what arithmetic asks for: queues make E2E longer than it says."""
-
-
 def steady_requests(plan: Plan, demand: Demand, requests_per_s: float, factor: float, warmup: int | None) -> int:
     """Requests so that after the warm-up (the first tenth, if none is given) ``factor`` x E2E x rate are left.
 
     The slower of the two systems decides, at its full load where the rate is above that.
     """
     e2e_s = max(pd_e2e_s(plan, demand, requests_per_s), unified_e2e_s(plan, demand, requests_per_s))
-    measured = factor * e2e_s * requests_per_s * _SPARE
+    measured = factor * e2e_s * requests_per_s
     total = measured / 0.9 if warmup is None else measured + warmup
     return max(1, math.ceil(total))
 
@@ -35,8 +31,8 @@ def pd_e2e_s(plan: Plan, demand: Demand, requests_per_s: float) -> float:
 def unified_e2e_s(plan: Plan, demand: Demand, requests_per_s: float) -> float:
     """Mean time in the unified system without queues.
 
-    Prompts take ``u = rate x prefill time`` of an instance, so that its n = rate x E2E decodes advance 1 / (1 - u) times
-    slower than alone.
+    Prompts take ``u = rate x prefill time`` of an instance, so that its n = rate x E2E decodes advance 1 / (1 - u)
+    times slower than alone.
     """
     rate_per_s = min(requests_per_s / plan.num_instances, 0.95 * colocated_requests_per_s(plan, demand))
     answers = Answers.of_colocated(demand)

@@ -1,7 +1,7 @@
 """Which requests arrive: a trace or synthetic chat, brought to a rate.
 
-A trace is never squeezed: an hour in seconds would let turns arrive before the answers they reply to. A higher rate takes
-more copies of it side by side, and the copies are stretched together where they are too fast.
+A trace is never squeezed: an hour in seconds would let turns arrive before the answers they reply to. A higher rate
+takes more copies of it side by side, and the copies are stretched together where they are too fast.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,6 +43,6 @@ def test_no_link_carries_two_at_once_and_bytes_are_counted(transfers: list[tuple
         for link in (("out", source), ("in", target)):
             busy.setdefault(link, []).append((start_s, end_s))
     for spans in busy.values():
-        assert all(before[1] <= after[0] for before, after in zip(spans, spans[1:], strict=False))
+        assert all(before[1] <= after[0] for before, after in pairwise(spans))
     assert nics.bytes_sent == sum(t[2] for t in transfers)
     assert abs(sum(nics.out_busy_s) - sum(nics.in_busy_s)) < 1e-6

@@ -43,10 +43,10 @@ def test_every_recorded_step_is_reproduced(name: str) -> None:
         watermark_blocks=int(config["watermark"] * config["num_blocks"]),
         reserve_whole=config["scheduler_reserve_full_isl"],
     )
-    arriving = [
-        NaiveRequest(r["id"], r["arrival_step"], r["prompt_token_ids"] + r["output_token_ids"], len(r["prompt_token_ids"]))
-        for r in recording["requests"]
-    ]
+    arriving = []
+    for recorded in recording["requests"]:
+        prompt, answer = recorded["prompt_token_ids"], recorded["output_token_ids"]
+        arriving.append(NaiveRequest(recorded["id"], recorded["arrival_step"], prompt + answer, len(prompt)))
     for expected in recording["steps"]:
         while arriving and arriving[0].arrival <= expected["step"]:
             scheduler.submit(arriving.pop(0))

@@ -141,6 +141,22 @@ def test_a_decode_engine_turns_down_what_does_not_fit_beside_the_margins() -> No
         assert (bench.engine.reserve(second) is not None) == fits
 
 
+def test_a_step_that_preempts_admits_nobody_not_even_whose_kv_has_come() -> None:
+    """At 1 s a needs a third block and takes it from b; c, which came at 0.5 s, starts at 2 s."""
+    bench = Bench("decode", [(0.0, 8, 3), (0.0, 5, 3), (0.5, 8, 1)], num_blocks=6)
+    sequences = [Sequence(j, j.request.prompt_tokens, j.output_tokens) for j in bench.journeys]
+    for sequence in sequences:
+        assert bench.engine.reserve(sequence) == 0
+        bench.clock.ring_at(sequence.journey.request.arrival_s, callback=lambda _, s=sequence: bench.engine.join(s))
+    assert bench.log() == [
+        (1.0, "b preempted"),
+        (3.0, "a done"),
+        (3.0, "c done"),
+        (4.0, "b has 6"),
+        (5.0, "b done"),
+    ]
+
+
 def test_a_cancelled_reservation_gives_its_blocks_back() -> None:
     bench = Bench("decode", [(0.0, 9, 3)])
     sequence = Sequence(bench.journeys[0], 9, 3)

@@ -102,7 +102,7 @@ def test_affinity_looks_no_further_than_a_prompt_can_hit() -> None:
 
 
 def test_an_unknown_name_is_told_the_nearest() -> None:
-    with pytest.raises(ConfigError, match="routing.prefill: unknown router 'afinity'; did you mean 'affinity'"):
+    with pytest.raises(ConfigError, match=r"routing.prefill: unknown router 'afinity'; did you mean 'affinity'"):
         router("afinity", loaded(0))
 
 

@@ -81,13 +81,15 @@ def test_unified() -> None:
     assert table["computed_tokens"][0] == PROMPT
 
 
+@pytest.mark.parametrize("contention", ["fifo", "none"])
 @pytest.mark.parametrize("overlapped", [True, False])
 @pytest.mark.parametrize("first_token", ["decode", "prefill"])
-def test_pd(first_token: str, overlapped: bool) -> None:
+def test_pd(first_token: str, overlapped: bool, contention: str) -> None:
     found = plan(
         sets=(
             f"pd_separation.first_token={first_token}",
             f"pd_separation.transfer.pipelining={str(overlapped).lower()}",
+            f"pd_separation.transfer.contention={contention}",
             "cluster.network.p2p_rdma_latency_us=700",
             "cluster.network.intra_rack_latency_us=300",
         ),
@@ -145,7 +147,7 @@ def test_one_token_answers() -> None:
 
 
 def test_a_second_turn_hits_what_the_first_left() -> None:
-    """Prompt 1,000 = 62 blocks of 16 and a rest; the next turn starts with prompt and answer, 65 blocks of 1,040 tokens."""
+    """1,000 prompt tokens are 62 blocks of 16 and a rest; the next turn starts with prompt and answer, 1,040 tokens."""
     turns = workload(
         [Row(0.0, 0, ANSWER, ((0, PROMPT),), 0), Row(50.0, 0, 1, ((0, PROMPT + ANSWER), (-2, 60)), -2)]
     )

@@ -73,8 +73,9 @@ def test_decode_wait_is_the_wait_for_room_with_the_prefill_blocks_pinned() -> No
     fast = {"nic_bytes_per_s": float("inf"), "max_num_batched_tokens": 32}
     system = PdSystem(plan(num_blocks=3, **fast), two, 1)
     pinned: list[tuple[float, int]] = []
+    pool = system.front[0].pool
     for time_s in (1.5, 2.5, 3.5, 5.5):
-        system.clock.ring_at(time_s, callback=lambda _: pinned.append((system.clock.now, system.front[0].pool.num_free)))
+        system.clock.ring_at(time_s, callback=lambda _: pinned.append((system.clock.now, pool.num_free)))
     system.run()
     check(system)
     table = by_request(system)
@@ -142,8 +143,8 @@ def test_nothing_depends_on_the_hash_seed() -> None:
     found = set()
     for seed in ("1", "2"):
         environment = {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": seed}
-        run = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
-        found.add(run.stdout.strip())
+        command = [sys.executable, "-c", script]
+        found.add(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip())
     table = routed_table("two_choices", "two_choices")
     here = hashlib.sha256(b"".join(table[name].tobytes() for name in sorted(table))).hexdigest()
     assert found == {here}

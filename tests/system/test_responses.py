@@ -107,7 +107,7 @@ def decode_rate_per_s(times: Coefficients, prompt_tokens: int, output_tokens: in
 
 
 def test_the_better_ratio_depends_on_what_the_traffic_is_heavy_in() -> None:
-    output_heavy = [saturated(p, d, 500, 400, 1500) for p, d in ((8, 8), (2, 14))]
+    output_heavy = [saturated(p, d, 500, 800, 3000) for p, d in ((8, 8), (2, 14))]
     prompt_heavy = [saturated(p, d, 4000, 40, 1500) for p, d in ((8, 8), (2, 14))]
     assert output_heavy[1] > 1.3 * output_heavy[0]
     assert prompt_heavy[0] > 1.3 * prompt_heavy[1]
