@@ -134,7 +134,7 @@ def scale_ratio() -> Found:
 
 
 def output_ratio() -> Found:
-    """The same requests, all answers ten times as long, at a tenth of the rate: the same batches, ten times the steps."""
+    """The same requests with answers ten times as long, at a tenth of the rate: the same batches, ten times longer."""
     path = data(*AZURE)
     if path is None:
         return None, MISSING
@@ -154,7 +154,8 @@ def rss_1m_gib() -> Found:
             "--pd", "--quiet", "--no-plot", "--report-csv", str(csv), "--out", folder,
             "--set", "pd_trace.num_requests=1000000",
         )  # fmt: skip
-        lines = sum(chunk.count(b"\n") for chunk in iter(lambda f=csv.open("rb"): f.read(1 << 20), b""))
+        with csv.open("rb") as rows:
+            lines = sum(chunk.count(b"\n") for chunk in iter(lambda: rows.read(1 << 20), b""))
     peak_gib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024**2
     cpu_s = _children_cpu_s()
     return peak_gib, f"{lines - 1:,} rows of CSV, {cpu_s:.0f} CPU-s for both systems and the reports"

@@ -141,8 +141,8 @@ class InstanceSpec:
         usable_gb = self.gpu.memory_bytes * self.memory_utilisation / GB
         return (
             f"{self.model.name} ({self.weight_dtype}) does not fit {self.tensor_parallel} x {self.gpu.name}: "
-            f"{self.weight_bytes_per_gpu / GB:.1f} GB of weights + {self.non_kv_bytes_per_gpu / GB:.1f} GB of activations "
-            f"leave no KV block in {usable_gb:.1f} GB a GPU; {self._what_would_fit()}"
+            f"{self.weight_bytes_per_gpu / GB:.1f} GB of weights + {self.non_kv_bytes_per_gpu / GB:.1f} GB of "
+            f"activations leave no KV block in {usable_gb:.1f} GB a GPU; {self._what_would_fit()}"
         )
 
     def _what_would_fit(self) -> str:

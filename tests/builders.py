@@ -61,6 +61,7 @@ def _plan(num_prefill: int, num_decode: int, sets: tuple[str, ...]) -> Plan:
         "pd_separation.output_margin_tokens=0",
         "cluster.network.p2p_rdma_latency_us=0",
         "cluster.network.intra_rack_latency_us=0",
+        "load.warm_caches=false",
     )
     return make_plan(load_config(sets=base + sets).config)
 
@@ -74,7 +75,7 @@ def plan(
     nic_bytes_per_s: float = NIC_BYTES_PER_S,
     **settings: object,
 ) -> Plan:
-    """A cluster of single-GPU instances in one rack without latencies or margins, 1,000 bytes of KV a token.
+    """A cluster of single-GPU instances in one rack without latencies, margins or warm caches.
 
     ``times``: by default every step takes a second. ``settings`` are those of every engine.
     """

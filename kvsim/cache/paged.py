@@ -2,8 +2,8 @@
 
 A prompt is a path of chains (see ``kvsim.workload.request``): the cached blocks of a chain are always its first
 ``cached`` ones, because a block is released after all that follow it and the free queue evicts oldest first. So a chain
-is three numbers, and the free queue holds *segments* of chains instead of single blocks; every count equals the one of a
-pool that keeps each block on its own.
+is three numbers, and the free queue holds *segments* of chains instead of single blocks; every count equals the one of
+a pool that keeps each block on its own.
 """
 
 from __future__ import annotations
@@ -11,69 +11,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-OPEN_END = 1 << 60
-"""End of a path's last entry: generated tokens may continue it without limit."""
+from kvsim.cache.chain import Chain, Segment
+from kvsim.cache.table import OPEN_END, BlockTable, Path, private_from
 
-Path = tuple[tuple[int, int, int], ...]
-"""Entries ``(chain, first_block, end_block)`` in block positions of the sequence; the last one is open."""
-
-
-class Chain:
-    """The cached blocks of one chain: ``[0, cached)`` are resident, ``[0, held)`` of them referenced."""
-
-    __slots__ = ("cached", "count", "free", "held", "key", "lower")
-
-    def __init__(self, key: int) -> None:
-        self.key = key
-        self.cached = 0
-        self.held = 0
-        self.count = 0
-        """Holders of exactly ``held`` blocks."""
-        self.lower: dict[int, int] | None = None
-        """Holders of fewer blocks: blocks -> holders."""
-        self.free: list[Segment] = []
-        """Parts of ``[held, cached)`` in the free queue, deepest and oldest first."""
-
-
-class Segment:
-    """Blocks ``[low, high)`` of a chain in the free queue, the deepest first; without a chain nobody can hit them.
-
-    One that was taken out of the queue stays in it with ``low == high`` until it surfaces.
-    """
-
-    __slots__ = ("chain", "high", "low")
-
-    def __init__(self, chain: Chain | None, low: int, high: int) -> None:
-        self.chain, self.low, self.high = chain, low, high
-
-
-class BlockTable:
-    """What one sequence holds: hashed blocks along its path, and loose ones that have no hash.
-
-    The tail of a path may be private: chains that only this request can ever have. Its blocks are hashed like all
-    others, but until a preemption leaves them to be found again nobody asks for them, so they are a mere number.
-    """
-
-    __slots__ = ("entry", "hashed", "holds", "loose", "path", "private_from")
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.entry = 0
-        """Path entry in which the next block to be hashed lies."""
-        self.hashed = 0
-        self.loose = 0
-        self.holds: list[tuple[Chain | None, int]] = []
-        """``(chain, blocks of it held)`` along the path; without a chain: blocks that serve no lookup."""
-        self.private_from = private_from(path)
-        """Blocks from here on are private."""
-
-
-def private_from(path: Path) -> int:
-    """The first block of the path that only this request can ever have."""
-    for key, first, _ in path:
-        if key < 0:
-            return first
-    return OPEN_END
+__all__ = ["OPEN_END", "BlockTable", "Chain", "PagedPool", "Path", "Segment", "private_from"]
 
 
 class PagedPool:
@@ -117,7 +58,7 @@ class PagedPool:
         return found.cached if found else 0
 
     def match(self, path: Path, limit: int) -> tuple[int, int]:
-        """The longest cached head of ``path``, at most ``limit`` blocks: ``(hits, those of them in the free queue)``."""
+        """The longest cached head of ``path``, at most ``limit`` blocks: ``(hits, of them in the free queue)``."""
         hits = evictable = 0
         chains = self._chains
         for key, first, end in path:

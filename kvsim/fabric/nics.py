@@ -6,8 +6,9 @@ from __future__ import annotations
 class Nics:
     """Every instance's NICs as one link out and one link in.
 
-    A transfer occupies the sender's link out and the receiver's link in for ``bytes / bandwidth`` at once; transfers on a
-    link go one after the other, in the order of ``send`` (``contention`` ``fifo``), or do not see each other (``none``).
+    A transfer occupies the sender's link out and the receiver's link in for ``bytes / bandwidth`` at once; transfers on
+    a link go one after the other, in the order of ``send`` (``contention`` ``fifo``), or do not see each other
+    (``none``).
     """
 
     def __init__(self, num_instances: int, bytes_per_s: float, latency_s: float, contention: str) -> None:

@@ -64,7 +64,8 @@ def request_checks(table: Table, counts: RequestCounts) -> list[Check]:
     if not counts.in_flight:
         sojourn_s = float((table["finish_s"] - table["arrival_s"]).sum())
         ok = math.isclose(sojourn_s, counts.population_s, rel_tol=1e-9, abs_tol=1e-6)
-        checks.append(Check("Little's law: integral of N(t) = sum of sojourn times, s", sojourn_s, counts.population_s, ok))
+        law = "Little's law: integral of N(t) = sum of sojourn times, s"
+        checks.append(Check(law, sojourn_s, counts.population_s, ok))
     return checks
 
 

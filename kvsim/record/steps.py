@@ -7,13 +7,15 @@ import numpy.typing as npt
 
 from kvsim.record.histogram import WeightedHistogram
 
+Floats = npt.NDArray[np.float64]
+
 _FIELDS = 7
 _FLUSH_ROWS = 8_000
 _BINS = 256
 
 
 class StepLog:
-    """Collects stretches of steps. Only ``stretch`` and ``gap`` run while the simulation does, so they are bare appends.
+    """Collects stretches of steps. ``stretch`` and ``gap`` run while the simulation does, so they are bare appends.
 
     A stretch is ``steps`` steps that took first, first + slope, ... seconds, in each of which ``sequences`` sequences
     got a token at that interval after their previous one.
@@ -26,8 +28,8 @@ class StepLog:
         """Blocks held while steps ran, integrated over time."""
         self.steps = 0
         self._rows: list[float] = []
-        self._busy_bins = np.zeros(_BINS)
-        self._bin_s = 1.0
+        self._busy_bins: Floats = np.zeros(_BINS)
+        self._bin_s = 1e-3
 
     def stretch(
         self,
@@ -73,28 +75,29 @@ class StepLog:
         low, high = np.interp((start_s, end_s), edges, cumulative)
         return float(high - low)
 
-    def timeline(self, end_s: float) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    def timeline(self, end_s: float) -> tuple[Floats, Floats]:
         """Left edges of equal bins up to ``end_s``, and busy instance-seconds per second in each."""
         self.flush()
         bins = max(1, min(_BINS, int(np.ceil(end_s / self._bin_s)))) if end_s > 0 else 1
         widths = np.full(bins, self._bin_s)
         if end_s > 0:
             widths[-1] = min(self._bin_s, end_s - (bins - 1) * self._bin_s)
-        return np.arange(bins) * self._bin_s, self._busy_bins[:bins] / widths
+        return np.arange(bins, dtype=np.float64) * self._bin_s, self._busy_bins[:bins] / widths
 
-    def _add_busy(self, starts: npt.NDArray[np.float64], ends: npt.NDArray[np.float64]) -> None:
+    def _add_busy(self, starts: Floats, ends: Floats) -> None:
         while ends.max() > self._bin_s * _BINS:
             self._busy_bins = np.concatenate((self._busy_bins.reshape(-1, 2).sum(axis=1), np.zeros(_BINS // 2)))
             self._bin_s *= 2
         self._busy_bins += np.diff(_busy_before(ends, self._bin_s) - _busy_before(starts, self._bin_s))
 
 
-def _busy_before(times_s: npt.NDArray[np.float64], bin_s: float) -> npt.NDArray[np.float64]:
+def _busy_before(times_s: Floats, bin_s: float) -> Floats:
     """For each bin edge e the sum of min(t, e) over ``times_s``."""
     index = np.minimum((times_s / bin_s).astype(np.int64), _BINS - 1)
     count = np.bincount(index, minlength=_BINS)
     total = np.bincount(index, weights=times_s, minlength=_BINS)
     before_count = np.concatenate(([0], np.cumsum(count)))
     before_total = np.concatenate(([0.0], np.cumsum(total)))
-    edges = np.arange(_BINS + 1) * bin_s
-    return before_total + edges * (len(times_s) - before_count)
+    edges = np.arange(_BINS + 1, dtype=np.float64) * bin_s
+    found: Floats = before_total + edges * (len(times_s) - before_count)
+    return found

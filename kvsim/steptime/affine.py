@@ -4,8 +4,8 @@
         + s n_seq + comm0 + comm1 T + const
 
 T tokens in the step, n decoding sequences with K KV tokens in all, prefill chunks of c tokens on a prefix of p tokens.
-A step that also prefills has its own, larger ``a``. For a fixed batch of decodes the time is affine in K, and K grows by
-n each step, so a span of m steps takes an arithmetic series.
+A step that also prefills has its own, larger ``a``. For a fixed batch of decodes the time is affine in K, and K grows
+by n each step, so a span of m steps takes an arithmetic series.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class AffineStepTime:
     def mixed_s(
         self, tokens: int, seqs: int, decodes: int, kv_tokens: int, longest_tokens: int, chunk_work: float
     ) -> float:
-        """Time of a step of ``tokens`` tokens over ``seqs`` sequences, ``decodes`` of them decoding on ``kv_tokens``."""
+        """Time of a step: ``tokens`` over ``seqs`` sequences, of which ``decodes`` decode on ``kv_tokens`` in all."""
         memory_s, compute_s = self._w0 + self._w1 * tokens, self._p0 + self._p1 * tokens
         dense_s = memory_s if memory_s > compute_s else compute_s
         time_s = dense_s + self._b * chunk_work + self._s * seqs

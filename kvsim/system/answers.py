@@ -20,6 +20,7 @@ class DecodeLoad:
     num_seqs: float
     kv_tokens_per_seq: float
     longest_tokens: float
+    """The mean, where step times do not ask for it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,18 +32,21 @@ class Answers:
     """KV tokens that a request's first step reads; one more each step."""
     margin: float
     """Room kept for an answer when its request is let in; tokens."""
+    needs_longest: bool
+    """Whether step times ask for the longest of a batch."""
 
     @classmethod
     def of_decode(cls, plan: Plan, demand: Demand) -> Answers:
         """On a decode instance; a first token that prefill has forwarded is no step there."""
         forwarded = float(plan.config.pd_separation.first_token == "prefill")
         margin = float(plan.decode_settings.output_margin_tokens)
-        return cls(demand.output_tokens - forwarded, demand.prompt_tokens + forwarded, margin)
+        contexts = demand.prompt_tokens + forwarded
+        return cls(demand.output_tokens - forwarded, contexts, margin, plan.step_time.needs_longest)
 
     @classmethod
-    def of_colocated(cls, demand: Demand) -> Answers:
+    def of_colocated(cls, plan: Plan, demand: Demand) -> Answers:
         """On a colocated instance, where the prefill's last step gives the first token."""
-        return cls(demand.output_tokens - 1, demand.prompt_tokens + 1, 0.0)
+        return cls(demand.output_tokens - 1, demand.prompt_tokens + 1, 0.0, plan.step_time.needs_longest)
 
     @cached_property
     def mean_steps(self) -> float:
@@ -82,6 +86,8 @@ class Answers:
 
     def load(self, num_seqs: float) -> DecodeLoad:
         """``num_seqs`` requests drawn independently; the longest of n is at most x with probability F(x)^n."""
+        if not self.needs_longest:
+            return DecodeLoad(num_seqs, self._kv_tokens_per_seq, self._kv_tokens_per_seq)
         lengths, at_most = self._by_length
         longest_share = np.diff(at_most ** max(num_seqs, 1.0), prepend=0.0)
         longest_tokens = float((lengths * longest_share).sum()) + self.mean_generated_tokens

@@ -34,11 +34,8 @@ class MaximumRates:
 
     @property
     def pd(self) -> float:
+        """The slower side's."""
         return min(self.prefill, self.decode)
-
-    def of(self, system: str) -> float:
-        """Of ``pd`` or ``unified``."""
-        return self.pd if system == "pd" else self.unified
 
 
 def maximum_rates(plan: Plan, pd: Demand, unified: Demand | None = None) -> MaximumRates:
@@ -47,6 +44,15 @@ def maximum_rates(plan: Plan, pd: Demand, unified: Demand | None = None) -> Maxi
         prefill=plan.num_prefill * prefill_requests_per_s(plan, pd),
         decode=plan.num_decode * decode_requests_per_s(plan, pd),
         unified=plan.num_instances * colocated_requests_per_s(plan, unified or pd),
+    )
+
+
+def maximum_rate(plan: Plan, demand: Demand, system: str) -> float:
+    """Of ``pd`` or ``unified``; requests/s."""
+    if system == "unified":
+        return plan.num_instances * colocated_requests_per_s(plan, demand)
+    return min(
+        plan.num_prefill * prefill_requests_per_s(plan, demand), plan.num_decode * decode_requests_per_s(plan, demand)
     )
 
 
@@ -227,7 +233,7 @@ def colocated_requests_per_s(plan: Plan, demand: Demand) -> float:
     A step with prompts in it takes ``a_mixed`` and its prompts' tokens; how admissions fall into steps is averaged over
     the admission rule played on a full pool (:mod:`kvsim.system.fullpool`), recomputation after preemption included.
     """
-    c, answers = plan.step_time.coefficients, Answers.of_colocated(demand)
+    c, answers = plan.step_time.coefficients, Answers.of_colocated(plan, demand)
     computed = np.maximum(demand.computed_tokens, 1.0)
     work_s = c.b_s_per_token2 * float(_work(c, computed, demand.hit_tokens).mean())
     settings = plan.colocated_settings

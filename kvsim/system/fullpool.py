@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from kvsim.workload.workload import Floats
 
-ADMISSIONS = 6000
+ADMISSIONS = 3000
 """Admissions averaged over: the mean room is known within a few percent, and it is a few percent of the pool."""
 
 

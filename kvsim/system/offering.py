@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from kvsim.config import derived
 from kvsim.errors import ConfigError
-from kvsim.system.capacity import colocated_requests_per_s
+from kvsim.system.capacity import maximum_rate
 from kvsim.system.demand import Demand, demand_of
 from kvsim.system.pilot import Measured, ProgressMaker, SystemName, Trial, measured_maximum, tuned_budget
 from kvsim.system.plan import Plan
@@ -127,13 +127,13 @@ class Offering:
         if not 0 < asked.rho < math.inf:
             raise ConfigError(f"load is {asked.rho:g}; allowed: a finite number > 0")
         maximum = self._maximum(self._plan, asked.of)
-        tuned_at = maximum.rates.of(asked.of)
+        tuned_at = maximum.requests_per_s
         if asked.of == "unified" and self._tunes:
             tuned_at = max(self._unified_maximum(budget, maximum.demand) for budget in self._budgets)
         plan, tuning, notes = self._tuned(asked.rho * tuned_at)
         if asked.of == "unified" and plan is not self._plan:
             maximum = self._maximum(plan, asked.of)
-        max_per_s = maximum.rates.of(asked.of)
+        max_per_s = maximum.requests_per_s
         rate_per_s = asked.rho * max_per_s
         workload = self._source.at_rate(rate_per_s, maximum.demand)
         load = {"rho": asked.rho, "of": asked.of, "requests_per_s": rate_per_s, "max_requests_per_s": max_per_s}
@@ -148,8 +148,7 @@ class Offering:
         return tuple(self._plan.config.engine.colocated_budgets)
 
     def _unified_maximum(self, budget: int, demand: Demand) -> float:
-        plan = self._plan.with_colocated_budget(budget)
-        return plan.num_instances * colocated_requests_per_s(plan, demand)
+        return maximum_rate(self._plan.with_colocated_budget(budget), demand, "unified")
 
     def _maximum(self, plan: Plan, of: SystemName) -> Measured:
         trial = self._trial(plan, self._pilot_seed)

@@ -190,4 +190,5 @@ def _byte_checks(system: ServingSystem) -> list[Check]:
     if not isinstance(system, PdSystem):
         return []
     sent, found = system.nics.bytes_sent, system.nics.bytes_received + system.bytes_in_air
-    return [Check("bytes sent = received + in the air", sent, found, math.isclose(sent, found, rel_tol=1e-9, abs_tol=1.0))]
+    ok = math.isclose(sent, found, rel_tol=1e-9, abs_tol=1.0)
+    return [Check("bytes sent = received + in the air", sent, found, ok)]

@@ -20,14 +20,21 @@ from kvsim.workload.workload import Workload
 class Handover:
     """One request's KV on its way from a prefill to a decode instance."""
 
-    __slots__ = ("bytes_before", "end_s", "moved_s", "prefill", "present_tokens", "prefilled_s", "sent_tokens", "source", "target")
+    __slots__ = (
+        "bytes_before",
+        "end_s",
+        "moved_s",
+        "prefill",
+        "prefilled_s",
+        "sent_tokens",
+        "source",
+        "target",
+    )
 
     def __init__(self, source: Engine, prefill: Sequence) -> None:
         self.source, self.prefill = source, prefill
         self.target: tuple[Engine, Sequence] | None = None
         """The decode instance, and the request as a sequence there."""
-        self.present_tokens = 0
-        """Tokens of the prompt that the decode instance had already."""
         self.sent_tokens = 0
         """Tokens of the prompt that are sent or present."""
         self.end_s = 0.0
@@ -168,7 +175,7 @@ class PdSystem(ServingSystem):
             present_tokens = engine.reserve(sequence)
             if present_tokens is not None:
                 handover.target = engine, sequence
-                handover.present_tokens = handover.sent_tokens = present_tokens
+                handover.sent_tokens = present_tokens
                 journey.decode_instance = instance
                 self.decode_loads.add(instance, num_tokens + self._margin_tokens)
                 return True

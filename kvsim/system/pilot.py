@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from kvsim.record.result import SystemResult
 from kvsim.record.summary import summarise
-from kvsim.system.capacity import MaximumRates, maximum_rates
+from kvsim.system.capacity import maximum_rate
 from kvsim.system.demand import CacheFacts, Demand, cache_facts, demand_of
 from kvsim.system.outcome import outcome
 from kvsim.system.pd import PdSystem
@@ -121,26 +121,27 @@ def measured_rows(result: SystemResult) -> npt.NDArray[np.bool_]:
 class Measured:
     """A maximum rate, and the demand it was computed from."""
 
-    rates: MaximumRates
+    requests_per_s: float
     demand: Demand
 
 
 def measured_maximum(trial: Trial, system: SystemName, pilot_requests: int) -> Measured:
-    """The maximum rates of ``trial.plan``, with what ``system``'s caches save at its own maximum.
+    """The maximum rate of ``system`` on ``trial.plan``, with what its caches save at that very rate.
 
     Found by pilots: the first at the maximum that caches without hits would give, which is too low, each next one at
     what the one before makes of it, until two agree; the first half of each only warms caches. Near saturation is where
     the maximum is, and hits depend on load: the faster prompts come, the sooner a cached prefix is evicted.
     """
     population = trial.traffic.population()
-    measured = _with(trial.plan, population, None)
+    measured = _with(trial.plan, population, None, system)
     for _ in range(_ROUNDS):
-        rate = measured.rates.of(system)
+        rate = measured.requests_per_s
         plan = trial.long_plan(rate, pilot_requests, _fewest_instances(trial.plan, system))
         workload = trial.workload(plan, rate, pilot_requests)
         result = trial.run(f"pilot {system}", system, plan, workload, len(workload) // 2)
-        measured = _with(trial.plan, population, cache_facts(result.table, measured_rows(result), plan))
-        if abs(measured.rates.of(system) - rate) <= _CLOSE * rate:
+        facts = cache_facts(result.table, measured_rows(result), plan)
+        measured = _with(trial.plan, population, facts, system)
+        if abs(measured.requests_per_s - rate) <= _CLOSE * rate:
             break
     return measured
 
@@ -150,9 +151,9 @@ def _fewest_instances(plan: Plan, system: SystemName) -> int:
     return 4 if system == "unified" else -(-4 * plan.num_instances // min(plan.num_prefill, plan.num_decode))
 
 
-def _with(plan: Plan, population: Workload, facts: CacheFacts | None) -> Measured:
+def _with(plan: Plan, population: Workload, facts: CacheFacts | None, system: SystemName) -> Measured:
     demand = demand_of(population, plan, facts)
-    return Measured(maximum_rates(plan, demand), demand)
+    return Measured(maximum_rate(plan, demand, system), demand)
 
 
 @dataclass(frozen=True)

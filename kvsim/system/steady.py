@@ -9,6 +9,7 @@ from kvsim.system.capacity import colocated_requests_per_s, decode_load_at, deco
 from kvsim.system.demand import Demand
 from kvsim.system.plan import Plan
 
+
 def steady_requests(plan: Plan, demand: Demand, requests_per_s: float, factor: float, warmup: int | None) -> int:
     """Requests so that after the warm-up (the first tenth, if none is given) ``factor`` x E2E x rate are left.
 
@@ -35,7 +36,7 @@ def unified_e2e_s(plan: Plan, demand: Demand, requests_per_s: float) -> float:
     times slower than alone.
     """
     rate_per_s = min(requests_per_s / plan.num_instances, 0.95 * colocated_requests_per_s(plan, demand))
-    answers = Answers.of_colocated(demand)
+    answers = Answers.of_colocated(plan, demand)
     prefill_s = prefill_s_per_request(plan, demand)
     free_share = max(1 - rate_per_s * prefill_s, 0.05)
 

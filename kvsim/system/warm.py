@@ -1,4 +1,4 @@
-"""Caches that are warm from the start: what a service that has run for hours would hold of the prompts it sees daily."""
+"""Caches that are warm from the start, with what a service that has run for hours holds of its common prompts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOST_OF_POOL = 0.25
 
 
 def common_heads(workload: Workload, block_size: int) -> list[Path]:
-    """Paths of the shared chains that many requests begin with, the most frequent first, as long as any of them uses."""
+    """Paths of the shared chains that many requests begin with, the most frequent first, as long as any uses them."""
     if not len(workload):
         return []
     firsts = workload.piece_offsets[:-1][np.diff(workload.piece_offsets) > 0]

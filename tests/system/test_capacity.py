@@ -17,6 +17,7 @@ from kvsim.system.capacity import (
     decode_load_at,
     decode_requests_per_s,
     full_decode_load,
+    maximum_rate,
     maximum_rates,
     prefill_requests_per_s,
 )
@@ -94,10 +95,16 @@ def test_packing():
 
 def test_links_bound_both_sides():
     demand = equal(100, 10)
-    found = plan(1, 1, times=coefficients(p1_s_per_token=1e-9), nic_bytes_per_s=5 * 100 * KV_BYTES_PER_TOKEN)
+    found = plan(1, 1, times=coefficients(const_s=1e-6), nic_bytes_per_s=5 * 100 * KV_BYTES_PER_TOKEN)
     assert prefill_requests_per_s(found, demand) == pytest.approx(5.0)
     assert decode_requests_per_s(found, demand) == pytest.approx(5.0)
-    free = plan(1, 1, sets=("pd_separation.transfer.contention=none",), times=coefficients(p1_s_per_token=1e-3))
+    free = plan(
+        1,
+        1,
+        sets=("pd_separation.transfer.contention=none",),
+        times=coefficients(p1_s_per_token=1e-3),
+        nic_bytes_per_s=KV_BYTES_PER_TOKEN,
+    )
     assert prefill_requests_per_s(free, demand) == pytest.approx(10.0)
 
 
@@ -124,14 +131,14 @@ def test_stragglers_wait_for_the_longest():
     times = coefficients(straggler_s_per_token=1e-3, straggler_min_seqs=2)
     found = free_flowing(times=times, max_num_seqs=50)
     mixed = np.where(np.arange(100) < 50, 100.0, 300.0)
-    demand = equal(200, 10, prompt_tokens=mixed)
+    demand = replace(equal(200, 10), prompt_tokens=mixed)
     assert decode_requests_per_s(found, demand) == pytest.approx(50 / (10 * 1e-3 * 100), rel=1e-6)
 
 
 def test_room_bounds_decodes():
     found = free_flowing(times=coefficients(const_s=1.0), num_blocks=10_000, **UNBLOCKED)
-    load = full_decode_load(found, equal(90, 21))
-    assert load.num_seqs == pytest.approx(10_000 / 100, rel=0.03)
+    # Pending requests, half a step each of 21, hold another 90 / 42 tokens per decoding one.
+    assert full_decode_load(found, equal(90, 21)).num_seqs == pytest.approx(10_000 / 102, rel=0.03)
     margins = replace(found, decode_settings=replace(found.decode_settings, output_margin_tokens=111))
     assert full_decode_load(margins, equal(90, 21)).num_seqs == pytest.approx(10_000 / 200, rel=0.03)
 
@@ -223,7 +230,7 @@ def test_saturated_throughput(name: str, system: str, pd_ratio: str, budget: int
     found = make_plan(load_config(sets=[*sets, f"pd_separation.pd_ratio={pd_ratio}"]).config)
     found = found.with_colocated_budget(budget)
     traffic = trace(name)
-    rate_per_s = 1.15 * maximum_rates(found, demand_of(traffic.population(), found)).of(system)
+    rate_per_s = 1.15 * maximum_rate(found, demand_of(traffic.population(), found), system)
     requests = traffic.sample(rate_per_s, num_requests, 20, 1)
     run = PdSystem(found, requests, 1) if system == "pd" else UnifiedSystem(found, requests, 1)
     run.run()
@@ -232,7 +239,7 @@ def test_saturated_throughput(name: str, system: str, pd_ratio: str, budget: int
     rows = (finish_s > start_s) & (finish_s <= end_s)
     served = requests_of(result.table, rows)
     demand = demand_of(served, found, cache_facts(result.table, rows, found))
-    assert rows.sum() / (end_s - start_s) == pytest.approx(maximum_rates(found, demand).of(system), rel=0.03)
+    assert rows.sum() / (end_s - start_s) == pytest.approx(maximum_rate(found, demand, system), rel=0.03)
 
 
 def requests_of(table: dict, rows: np.ndarray):

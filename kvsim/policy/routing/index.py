@@ -46,19 +46,19 @@ class PrefixIndex:
             found = holders.get(instance, 0) if holders else 0
             if found < end - first or end > limit:
                 return total + min(found, limit - first) if limit > first else total
-            total += found
+            total += end - first
         return total
 
     def holders(self, path: Path, limit: int, most: int) -> list[tuple[int, int]]:
         """Up to ``most`` holders of the deepest chain of the path that anyone holds, latest first.
 
-        Each with the blocks of the path's head, at most ``limit``, that it holds: whoever has blocks of a chain has what
-        comes before it.
+        Each with the blocks of the path's head, at most ``limit``, that it holds: whoever has blocks of a chain has
+        what comes before it.
         """
-        for chain, first, _ in reversed(path):
+        for chain, first, end in reversed(path):
             if first >= limit:
                 continue
             holders = self._holders.get(chain)
             if holders:
-                return [(i, min(first + holders[i], limit)) for i in islice(reversed(holders), most)]
+                return [(i, min(first + holders[i], end, limit)) for i in islice(reversed(holders), most)]
         return []
