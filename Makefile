@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test check bench wheel-test clean
+.PHONY: run test check bench compile wheel-test clean
 
 run: $(STAMP)
 	$(BIN)/python main.py --pd --preset dev
@@ -19,6 +19,11 @@ check: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
+
+# The extension modules again, after their sources have changed; until then the sources run.
+compile:
+	rm -f $(STAMP)
+	$(MAKE) $(STAMP)
 
 # The built wheel, alone in a fresh environment and away from the checkout.
 wheel-test: $(STAMP)
@@ -40,3 +45,4 @@ $(STAMP): pyproject.toml hatch_build.py
 
 clean:
 	rm -rf $(VENV) build dist results
+	find . -name '*.so' -not -path './$(VENV)/*' -delete

@@ -58,7 +58,7 @@ class Case:
                 self.plan = self.plan.with_counts(*balanced_pd_ratio(self.plan, found.demand))
         trial = Trial(self.plan, self.traffic, SEED, _quiet, lambda _: num_requests)
         found = measured_maximum(trial, system, config.load.pilot_requests)
-        self.rate_per_s = rho * found.rates.of(system)
+        self.rate_per_s = rho * found.requests_per_s
         self.workload = self.traffic.at_rate(self.rate_per_s)
 
     def cpu_s_per_request(self) -> tuple[float, str]:

@@ -57,7 +57,10 @@ def measure(row: Row) -> dict[str, Any]:
     """Run one row in a fresh process."""
     found: dict[str, Any] = {"value": None, "target": row.target, "unit": row.unit, "ok": False}
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        value, detail = pool.apply(rows.run, (row.name,))
+        try:
+            value, detail = pool.apply(rows.run, (row.name,))
+        except Exception as error:  # a row that fails must not hide the others
+            value, detail = None, f"{type(error).__name__}: {error}"
     if value is None:
         found["why"] = detail
     else:

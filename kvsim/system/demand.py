@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from kvsim.record.result import Table
 from kvsim.system.plan import Plan
-from kvsim.workload.workload import Floats, Workload
+from kvsim.workload.workload import Floats, Ints, Workload
 
 SAMPLE_REQUESTS = 50_000
 """Requests of a workload that the arithmetic looks at, evenly spread: enough to know their means within 1%."""
@@ -25,7 +26,7 @@ class CacheFacts:
     """KV that a decode instance lacked."""
 
 
-def cache_facts(table: Table, rows: np.ndarray, plan: Plan) -> CacheFacts:
+def cache_facts(table: Table, rows: npt.NDArray[np.bool_], plan: Plan) -> CacheFacts:
     """What the completed requests ``rows`` of a run found in caches."""
     return CacheFacts(
         table["prompt_tokens"][rows],
@@ -72,13 +73,15 @@ class Demand:
         return self.prompt_tokens - self.hit_tokens
 
 
-def demand_of(workload: Workload, plan: Plan, facts: CacheFacts | None = None) -> Demand:
-    """The demand of ``workload``; without ``facts`` as if caches never hit.
+def demand_of(
+    workload: Workload, plan: Plan, facts: CacheFacts | None = None, requests: Ints | None = None
+) -> Demand:
+    """The demand of ``workload``, or of its ``requests`` alone; without ``facts`` as if caches never hit.
 
     Facts come from other requests of the same kind: a request takes the hit and sent shares of the one that stands at
     the same quantile of prompt lengths, so that long prompts get what long prompts were found to get.
     """
-    rows = _served_rows(workload, plan)
+    rows = _served_rows(workload, plan, np.arange(len(workload)) if requests is None else np.sort(requests))
     prompts = workload.prompt_tokens[rows].astype(np.float64)
     limit = plan.colocated_settings.max_model_len
     outputs = np.minimum(workload.output_tokens[rows], limit - prompts)
@@ -96,10 +99,9 @@ def demand_of(workload: Workload, plan: Plan, facts: CacheFacts | None = None) -
     )
 
 
-def _served_rows(workload: Workload, plan: Plan) -> np.ndarray:
+def _served_rows(workload: Workload, plan: Plan, requests: Ints) -> Ints:
     """A sample of the requests that fit; all of them when none does, so that there is something to speak of."""
-    stride = -(-len(workload) // SAMPLE_REQUESTS)
-    rows = np.arange(0, len(workload), stride)
+    rows = requests[:: -(-len(requests) // SAMPLE_REQUESTS)]
     settings = plan.colocated_settings
     room_tokens = settings.num_blocks * settings.block_size
     prompts = workload.prompt_tokens[rows].astype(np.int64)
@@ -118,7 +120,7 @@ def _shares(prompts: Floats, facts: CacheFacts | None) -> tuple[Floats, Floats]:
     return facts.hit_tokens[like] / facts.prompt_tokens[like], facts.sent_tokens[like] / facts.prompt_tokens[like]
 
 
-def _shared_prompts(workload: Workload, rows: np.ndarray, outputs: Floats, caching: bool) -> SharedPrompts:
+def _shared_prompts(workload: Workload, rows: Ints, outputs: Floats, caching: bool) -> SharedPrompts:
     prompts = workload.prompt_tokens[rows].astype(np.float64)
     weight = outputs / outputs.sum()
     mean_tokens = float((prompts * weight).sum())

@@ -12,7 +12,7 @@ import numpy as np
 from kvsim.config import Config
 from kvsim.errors import ConfigError
 from kvsim.record.result import SystemResult
-from kvsim.system.capacity import MaximumRates, balanced_pd_ratio, maximum_rates
+from kvsim.system.capacity import MaximumRates, balanced_pd_ratio, maximum_rate, maximum_rates
 from kvsim.system.demand import Demand, cache_facts, demand_of
 from kvsim.system.offering import Asked, ChatRun, Offered, Offering, Source, TraceRun
 from kvsim.system.outcome import outcome
@@ -81,11 +81,13 @@ def _compared(offered: Offered, seed: int, progress: ProgressMaker) -> PdExperim
     warmup = _warmup(offered.plan.config, len(workload))
     results: dict[str, SystemResult] = {}
     demands: dict[str, Demand] = {}
+    served: dict[str, float | None] = {}
     try:
         for name in SYSTEMS:
             result = _simulated(name, offered.plan, workload, warmup, seed, progress)
             facts = cache_facts(result.table, measured_rows(result), offered.plan)
-            demands[name], results[name] = demand_of(workload, offered.plan, facts), result
+            demands[name], served[name] = demand_of(workload, offered.plan, facts), _served_maximum(offered, result)
+            results[name] = result
             if result.incomplete:
                 break
     except KeyboardInterrupt:
@@ -97,12 +99,27 @@ def _compared(offered: Offered, seed: int, progress: ProgressMaker) -> PdExperim
         plan=offered.plan,
         workload=workload,
         results=tuple(_with_loads(result, workload.mean_rate_per_s, rates) for result in results.values()),
-        cluster=_cluster(offered, demands.get("pd", demands["unified"]), rates),
+        cluster=_cluster(offered, demands.get("pd", demands["unified"]), rates) | {"served_max_requests_per_s": served},
         load=offered.load,
         warnings=tuple(f"{name} was not started: the run was interrupted before" for name in unstarted),
         notes=offered.notes,
         incomplete=bool(unstarted) or any(result.incomplete for result in results.values()),
     )
+
+
+def _served_maximum(offered: Offered, result: SystemResult) -> float | None:
+    """The system's maximum rate for the requests that completed inside the measured window, and what they hit.
+
+    What a saturated run's throughput is to be held against: it serves the first to arrive, and the lengths of a trace
+    change over its hour. ``None`` where nothing completed.
+    """
+    (start_s, end_s), finish_s = result.window_s, result.table["finish_s"]
+    rows = (finish_s > start_s) & (finish_s <= end_s)
+    if not rows.any():
+        return None
+    requests = result.table["request_id"][rows].astype(np.int64)
+    facts = cache_facts(result.table, rows, offered.plan)
+    return maximum_rate(offered.plan, demand_of(offered.workload, offered.plan, facts, requests), result.name)
 
 
 def _warmup(config: Config, num_requests: int) -> int:
