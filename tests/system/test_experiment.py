@@ -18,7 +18,7 @@ from kvsim.system.demand import demand_of
 from kvsim.system.experiment import PdExperiment, run_pd
 from kvsim.system.pilot import Trial, tuned_budget
 from kvsim.system.plan import make_plan
-from kvsim.system.steady import pd_e2e_s, steady_requests
+from kvsim.system.steady import pd_stay, steady_requests
 from kvsim.system.traffic import ChatTraffic, TraceSource
 
 
@@ -176,18 +176,24 @@ def test_steady_state_takes_e2e_times_rate():
     config = load_config(sets=["cluster.simulate_racks=1"]).config
     plan = make_plan(config)
     demand = demand_of(ChatTraffic(config).population(), plan)
-    few, many = (steady_requests(plan, demand, 20.0, factor, 0) for factor in (2.0, 4.0))
+    few, many = (steady_requests(plan, demand, 20.0, factor, 0) for factor in (4.0, 8.0))
+    stay = pd_stay(plan, demand, 20.0)
     assert many == pytest.approx(2 * few, abs=2)
-    assert few >= 2 * 20.0 * pd_e2e_s(plan, demand, 20.0)
-    assert steady_requests(plan, demand, 20.0, 2.0, None) == pytest.approx(few / 0.9, abs=2)
-    assert steady_requests(plan, demand, 20.0, 2.0, 500) == pytest.approx(few + 500, abs=2)
+    assert few >= 4 * 20.0 * stay.mean_s
+    assert steady_requests(plan, demand, 20.0, 4.0, None) == pytest.approx(few / 0.9, abs=2)
+    assert steady_requests(plan, demand, 20.0, 4.0, 500) == pytest.approx(few + 500, abs=2)
+    # However little is asked for, completions catch up with arrivals long before the last one.
+    assert 20.0 * stay.late_s < 0.71 * steady_requests(plan, demand, 20.0, 0.0, None)
 
 
 def test_synthetic_traffic_is_enough_for_a_steady_state():
     sets = ("cluster.simulate_racks=1", "cluster.simulate_gpus_per_rack=16", "load.pilot_requests=300")
     found = run(*sets, preset="prod-eval", load=0.5)
     for result in found.results:
+        start_s, end_s = result.window_s
         assert result.steady, result.steady_why
+        assert start_s > 0
+        assert end_s == pytest.approx(found.workload.arrival_s[-1])
 
 
 def test_warmup_as_configured(tmp_path: Path):
