@@ -98,13 +98,23 @@ def _compared(offered: Offered, seed: int, progress: ProgressMaker) -> PdExperim
     return PdExperiment(
         plan=offered.plan,
         workload=workload,
-        results=tuple(_with_loads(result, workload.mean_rate_per_s, rates) for result in results.values()),
+        results=tuple(
+            _with_loads(result, workload.mean_rate_per_s, rates) for result in _same_window(list(results.values()))
+        ),
         cluster=_cluster(offered, demands.get("pd", demands["unified"]), rates) | {"served_max_requests_per_s": served},
         load=offered.load,
         warnings=tuple(f"{name} was not started: the run was interrupted before" for name in unstarted),
         notes=offered.notes,
         incomplete=bool(unstarted) or any(result.incomplete for result in results.values()),
     )
+
+
+def _same_window(results: list[SystemResult]) -> list[SystemResult]:
+    """The results with one window for throughput, the later one, where all reach to the last arrival."""
+    if len({result.window_s[1] for result in results}) > 1:
+        return results
+    start_s = max(result.window_s[0] for result in results)
+    return [replace(result, window_s=(start_s, result.window_s[1])) for result in results]
 
 
 def _served_maximum(offered: Offered, result: SystemResult) -> float | None:

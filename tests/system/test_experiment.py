@@ -78,6 +78,7 @@ def test_what_is_reported(smoke: PdExperiment):
     assert smoke.load is not None
     assert smoke.load["requests_per_s"] == pytest.approx(0.7 * smoke.load["max_requests_per_s"])
     assert smoke.load["of"] == "pd"
+    assert set(smoke.cluster["served_max_requests_per_s"]) == {"unified", "pd"}
 
 
 def test_loads_are_rate_over_maximum(smoke: PdExperiment):
