@@ -148,6 +148,8 @@ def step_coefficients(config: Config, spec: InstanceSpec) -> Coefficients:
             a_s_per_kv_token=coefficients.a_s_per_kv_token * factor,
             a_mixed_s_per_kv_token=coefficients.a_mixed_s_per_kv_token * factor,
         )
+    if AffineStepTime(coefficients).decode_alone_s(1) <= 0:
+        raise ConfigError("steptime.coefficients: a step of one token takes no time; allowed: e.g. const_s above 0")
     return coefficients.scaled(compute.overhead_factor)
 
 

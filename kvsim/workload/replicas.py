@@ -33,7 +33,10 @@ class _Clock:
         self.period_s = float(time_s[-1]) * len(time_s) / (len(time_s) - 1)
         self.time_s = time_s
         random = np.random.default_rng(seed)
-        self.offset_s = np.concatenate(([0.0], random.uniform(0.0, self.period_s, copies - 1)))
+        # Stratified: each copy has its share of the period, so that a few copies even out its ups and downs as well.
+        share_s = self.period_s / copies
+        jitter = random.uniform(-0.5, 0.5, copies - 1)
+        self.offset_s = np.concatenate(([0.0], (np.arange(1, copies) + jitter) * share_s))
         self.first_wrapped = np.searchsorted(time_s, self.period_s - self.offset_s, side="left")
 
     def arrived(self, until_s: float) -> tuple[Ints, Ints]:
