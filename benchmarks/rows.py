@@ -42,7 +42,6 @@ class Case:
     def __init__(self, system: str, trace: Path, sets: tuple[str, ...], rho: float, num_requests: int) -> None:
         from kvsim.config import load_config
         from kvsim.system.capacity import balanced_pd_ratio
-        from kvsim.system.pilot import Trial, measured_maximum
         from kvsim.system.plan import make_plan
         from kvsim.system.traffic import TraceSource, TraceTraffic
 
@@ -50,16 +49,20 @@ class Case:
         self.system, self.plan = system, make_plan(config)
         source = TraceSource(trace, "auto", num_requests, "auto", 1.0, False, None, False)
         self.traffic = TraceTraffic(source, None, SEED)
-        found = None
-        for _ in range(2 if system == "pd" else 1):
-            trial = Trial(self.plan, self.traffic, SEED, _quiet, lambda _: num_requests)
-            found = measured_maximum(trial, system, config.load.pilot_requests)
-            if system == "pd" and self.plan.num_prefill + self.plan.num_decode > 2:
+        found = self._maximum(config.load.pilot_requests, num_requests)
+        if system == "pd":
+            # What caches save depends on the ratio, and the balanced ratio on what caches save: once more each.
+            for _ in range(2):
                 self.plan = self.plan.with_counts(*balanced_pd_ratio(self.plan, found.demand))
-        trial = Trial(self.plan, self.traffic, SEED, _quiet, lambda _: num_requests)
-        found = measured_maximum(trial, system, config.load.pilot_requests)
+                found = self._maximum(config.load.pilot_requests, num_requests)
         self.rate_per_s = rho * found.requests_per_s
         self.workload = self.traffic.at_rate(self.rate_per_s)
+
+    def _maximum(self, pilot_requests: int, num_requests: int) -> Any:
+        from kvsim.system.pilot import Trial, measured_maximum
+
+        trial = Trial(self.plan, self.traffic, SEED, _quiet, lambda _: num_requests)
+        return measured_maximum(trial, self.system, pilot_requests)
 
     def cpu_s_per_request(self) -> tuple[float, str]:
         """Simulate once; raises if a conservation law is broken."""

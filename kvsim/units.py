@@ -4,7 +4,6 @@ from __future__ import annotations
 
 GB = 1_000_000_000
 GIB = 1024**3
-TB = 1_000_000_000_000
 TERA = 1_000_000_000_000
 MILLI = 1e-3
 MICRO = 1e-6

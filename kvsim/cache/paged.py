@@ -214,11 +214,6 @@ class PagedPool:
         """Free blocks that still cache something."""
         return self.num_free - self.num_blank
 
-    @property
-    def num_cached_held(self) -> int:
-        """Referenced blocks that serve lookups."""
-        return sum(chain.held for chain in self._chains.values())
-
     def _parents_cached(self, path: Path, entry: int) -> bool:
         return all(self.cached_blocks(key) >= end - first for key, first, end in path[:entry])
 

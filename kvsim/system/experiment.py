@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from kvsim.config import Config
+from kvsim.config.effect import without_effect
 from kvsim.errors import ConfigError
 from kvsim.record.result import SystemResult
 from kvsim.system.capacity import MaximumRates, balanced_pd_ratio, maximum_rate, maximum_rates
@@ -63,7 +64,12 @@ def run_pd(
     own = source.own() if load is None and (trace is not None or load_of is None) else None
     asked = Asked(config.load.rho if load is None else load, _system_name(load_of or config.load.of))
     offered = offering.at_load(asked) if own is None else offering.at_own_rate(own)
-    return _compared(offered, seeds[3], progress)
+    experiment = _compared(offered, seeds[3], progress)
+    unused = without_effect(config)
+    if not unused:
+        return experiment
+    warning = f"set, but without effect on this run: {', '.join(unused)}"
+    return replace(experiment, warnings=(*experiment.warnings, warning))
 
 
 def _source(plan: Plan, trace: TraceSource | None, replicas: int | None, seed: int) -> Source:

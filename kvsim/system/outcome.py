@@ -15,8 +15,6 @@ from kvsim.system.pd import PdSystem
 from kvsim.system.serving import ServingSystem
 from kvsim.system.unified import UnifiedSystem
 
-TIMELINE_BINS = 200
-
 
 def outcome(
     system: UnifiedSystem | PdSystem,

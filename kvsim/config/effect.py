@@ -1,0 +1,47 @@
+"""Settings that a configuration may give, and that a prefill/decode run does not look at yet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kvsim.config.load import load_config
+from kvsim.config.schema import Config, dump
+
+WITHOUT_EFFECT = (
+    "hardware.hbm.write_gb_per_s",
+    "hardware.hbm.read_latency_ms",
+    "hardware.dram",
+    "hardware.ssd",
+    "cache.num_workers",
+    "cache.promote_on_hit",
+    "cache.async_backup",
+    "cluster.gpu.hbm_write_gb_per_s",
+    "cluster.gpu.hbm_latency_ms",
+    "cluster.eic",
+    "cluster.network.remote_ssd_latency_us",
+    "cluster.network.nvlink_gb_per_s",
+    "cluster.network.nvlink_latency_us",
+    "cluster.network.jitter_cv",
+    "cluster.network.tail_jitter_prob",
+    "cluster.network.tail_jitter_multiplier",
+    "cluster.network.contention_enabled",
+    "cluster.network.seed",
+    "pd_separation.transfer.pipeline_chunk_blocks",
+    "pd_trace.num_shared_docs",
+    "pd_trace.num_rag_chunks",
+    "pd_trace.doc_zipf_alpha",
+    "pd_experiments.pd_ratios",
+    "policies",
+)
+
+
+def without_effect(config: Config) -> list[str]:
+    """Of those settings the ones that differ from ``config.yaml``: somebody may count on them."""
+    given, shipped = dump(config), dump(load_config().config)
+    return [path for path in WITHOUT_EFFECT if _at(given, path) != _at(shipped, path)]
+
+
+def _at(tree: dict[str, Any], path: str) -> Any:
+    for key in path.split("."):
+        tree = tree[key]
+    return tree
