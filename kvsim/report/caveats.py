@@ -35,7 +35,8 @@ def warnings(report: Mapping[str, Any]) -> list[str]:
         if not result["steady"]["ok"]:
             found.append(f"{label}: not steady: {result['steady']['why']}")
         if result["requests"]["failed"]:
-            found.append(f"{label}: {result['requests']['failed']:,} requests failed")
+            failed = f"{result['requests']['failed']:,} requests failed"
+            found.append(f"{label}: {failed}: longer than model.max_model_len or the KV blocks of an instance allow")
         found += _imbalance(result, report["cluster"])
     found += [f"calibration: {text}" for text in report["calibration"]["warnings"] or ()]
     return found + [f"trace: {text}" for text in report["workload"]["lint"] or ()]

@@ -60,7 +60,10 @@ class PdSystem(ServingSystem):
         separation = plan.config.pd_separation
         self.front_log, self.decode_log = StepLog(), StepLog()
         self._place(plan)
-        self.router = self._make_router(plan.num_prefill, slack=float(plan.prefill_settings.max_num_batched_tokens))
+        self.loads = LoadHeap(plan.num_prefill)
+        """Prompt tokens queued or under way: the backlog itself."""
+        slack = float(plan.prefill_settings.max_num_batched_tokens)
+        self.router = self._make_router(self.loads, self.loads.loads, slack)
         self.decode_loads = LoadHeap(plan.num_decode)
         self._decode_router = decode_router(
             plan.config.routing.decode,
@@ -113,7 +116,6 @@ class PdSystem(ServingSystem):
     def _admit(self, journey: Journey) -> None:
         prompt_tokens = journey.request.prompt_tokens
         self.loads.add(journey.prefill_instance, prompt_tokens)
-        self.backlog_tokens[journey.prefill_instance] += prompt_tokens
         self.front[journey.prefill_instance].submit(Sequence(journey, prompt_tokens, 0))
 
     # A prompt is computed, chunk after chunk, and sent as it is.
@@ -133,9 +135,7 @@ class PdSystem(ServingSystem):
             handover = self._open(engine, sequence, complete)
         if complete:
             handover.prefilled_s = self.clock.now
-            prompt_tokens = journey.request.prompt_tokens
-            self.loads.add(engine.instance, -prompt_tokens)
-            self.backlog_tokens[engine.instance] -= prompt_tokens
+            self.loads.add(engine.instance, -journey.request.prompt_tokens)
         if handover.target is not None:
             self._send(handover)
 

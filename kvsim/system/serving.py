@@ -184,14 +184,12 @@ class ServingSystem:
             on_evict=partial(self.index.evicted, instance),
         )
 
-    def _make_router(self, num_instances: int, slack: float) -> PrefillRouter:
-        self.loads = LoadHeap(num_instances)
-        self.backlog_tokens = [0.0] * num_instances
+    def _make_router(self, loads: LoadHeap, backlog_tokens: list[float], slack: float) -> PrefillRouter:
         routing = self.plan.config.routing
         return prefill_router(
             routing.prefill,
-            loads=self.loads,
-            backlog_tokens=self.backlog_tokens,
+            loads=loads,
+            backlog_tokens=backlog_tokens,
             index=self.index,
             block_size=self._block_size,
             guard=routing.load_guard,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kvsim.node.engine import Engine
 from kvsim.node.sequence import Journey, Sequence
+from kvsim.policy.routing import LoadHeap
 from kvsim.record.steps import StepLog
 from kvsim.system.plan import Plan
 from kvsim.system.serving import Progress, ServingSystem
@@ -22,7 +23,9 @@ class UnifiedSystem(ServingSystem):
             self._front_engine(instance, "colocated", plan.colocated_settings)
             for instance in range(plan.num_instances)
         ]
-        self.router = self._make_router(plan.num_instances, slack=1.0)
+        self.loads = LoadHeap(plan.num_instances)
+        self.backlog_tokens = [0.0] * plan.num_instances
+        self.router = self._make_router(self.loads, self.backlog_tokens, slack=1.0)
 
     def _admit(self, journey: Journey) -> None:
         instance = journey.decode_instance = journey.prefill_instance
