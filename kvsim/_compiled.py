@@ -30,7 +30,7 @@ def is_compiled() -> bool:
 
 def _extensions() -> list[Path]:
     suffix = EXTENSION_SUFFIXES[0]
-    return list(_PACKAGE.glob(f"*/**/*{suffix}"))
+    return list(_PACKAGE.glob(f"**/*{suffix}"))
 
 
 def _is_stale(extension: Path) -> bool:

@@ -61,6 +61,7 @@ def _plan(num_prefill: int, num_decode: int, sets: tuple[str, ...]) -> Plan:
         "pd_separation.output_margin_tokens=0",
         "cluster.network.p2p_rdma_latency_us=0",
         "cluster.network.intra_rack_latency_us=0",
+        "cluster.network.gpus_per_host=1",
         "load.warm_caches=false",
     )
     return make_plan(load_config(sets=base + sets).config)

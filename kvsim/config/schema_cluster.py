@@ -35,6 +35,7 @@ class Network(Section):
     nvlink_latency_us: NonNegative
     p2p_rdma_gb_per_s: Positive
     p2p_rdma_latency_us: NonNegative
+    rack_oversubscription: Factor
     jitter_cv: NonNegative
     tail_jitter_prob: Share
     tail_jitter_multiplier: Factor

@@ -33,6 +33,7 @@ class Engine(Section):
     enable_prefix_caching: bool
     long_prefill_token_threshold: Whole
     watermark: Annotated[float, Field(ge=0, lt=1)]
+    scheduling_policy: Literal["fcfs", "lpm", "dfs_weight"]
     tune_colocated_budget: bool
     colocated_budgets: Counts
 
@@ -67,8 +68,9 @@ class Hardware(Section):
 
 
 class Cache(Section):
-    """``cache``: the single node's."""
+    """``cache``: how prefixes are kept, and the single node's."""
 
+    prefix_cache: Literal["paged", "radix"]
     block_size_bytes: Count | None
     num_workers: Count
     promote_on_hit: bool

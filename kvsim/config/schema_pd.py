@@ -27,9 +27,13 @@ class Transfer(Section):
     rdma_gb_per_s: Positive | None
     rdma_efficiency: PositiveShare
     rdma_latency_us: NonNegative | None
-    contention: Literal["fifo", "none"]
+    contention: Literal["max_min", "fifo", "none"]
     pipelining: bool
+    layerwise: bool
+    decode_start: Literal["last_chunk", "first_chunk"]
     pipeline_chunk_blocks: Count
+    descriptor_us: NonNegative
+    delta: bool
     compression_ratio: Positive
 
 
@@ -55,6 +59,7 @@ class Routing(Section):
     decode: Name
     load_guard: NonNegative
     candidates: Count
+    index_staleness_ms: NonNegative
 
 
 class Slo(Section):

@@ -11,8 +11,8 @@ from collections.abc import Callable, Generator
 from typing import Any, Literal, Protocol
 
 from kvsim.cache.paged import PagedPool
+from kvsim.clock import DECODE_BOUNDARY, PREFILL_BOUNDARY, Alarm, Clock
 from kvsim.node.batch import DecodeBatch
-from kvsim.node.clock import DECODE_BOUNDARY, PREFILL_BOUNDARY, Alarm, Clock
 from kvsim.node.margin import AnswerMargin
 from kvsim.node.scheduler import Scheduler
 from kvsim.node.sequence import Sequence
@@ -28,6 +28,9 @@ class Port(Protocol):
 
     def prefilled(self, engine: Engine, sequence: Sequence) -> None:
         """A step that computed a chunk of this sequence has ended; ``sequence.computed`` tokens have KV."""
+
+    def computing(self, engine: Engine, sequence: Sequence, chunk: int, end_s: float) -> None:
+        """A step that will compute a chunk has begun, and ends at ``end_s``; told where ``announces_chunks`` is set."""
 
     def preempted(self, engine: Engine, sequence: Sequence) -> None:
         """The sequence has lost its blocks and waits to be computed again."""
@@ -52,6 +55,7 @@ class Engine:
         "_settled",
         "_slope_s",
         "_start_s",
+        "announces_chunks",
         "batch",
         "clock",
         "instance",
@@ -97,6 +101,7 @@ class Engine:
         self._anchor_steps = 0
         """Steps from the anchor, the latest change of membership, to the start of the leap."""
         self._idle = False
+        self.announces_chunks = False
         self._alarm = Alarm(clock, DECODE_BOUNDARY if role == "decode" else PREFILL_BOUNDARY)
         clock.process(self._run())
 
@@ -195,6 +200,9 @@ class Engine:
             self._book_preempted()
         if scheduler.joined:
             self._book_joined(end_s)
+        if self.announces_chunks:
+            for sequence, chunk in scheduler.chunks:
+                self.port.computing(self, sequence, chunk, end_s)
         return end_s
 
     def _book_mixed_step(self) -> None:

@@ -16,7 +16,6 @@ class RequestCounts:
 
     def __init__(self) -> None:
         self.arrived = self.completed = self.failed = 0
-        self.all_arrived = False
         self.population_s = 0.0
         """The integral of the number of requests in the system."""
         self._since_s = 0.0
@@ -24,10 +23,6 @@ class RequestCounts:
     @property
     def in_flight(self) -> int:
         return self.arrived - self.completed - self.failed
-
-    @property
-    def drained(self) -> bool:
-        return self.all_arrived and self.completed + self.failed == self.arrived
 
     def arrive(self, now_s: float) -> None:
         self._integrate(now_s)

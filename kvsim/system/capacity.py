@@ -268,17 +268,19 @@ def _full_colocated(
     most = budget / (1 + float(computed.mean()) / answers.mean_steps)
     seats = float(min(settings.max_num_seqs, budget))
     room = Room(demand, answers, settings.block_size)
-    outside_tokens, found = 0.0, None
+    outside_tokens, outside_seats, found = 0.0, 0.0, None
     for _ in range(_ROUNDS):
         room_tokens = settings.num_blocks * settings.block_size - outside_tokens
-        num_seqs = largest(room.held_tokens, max(room_tokens, 0.0), min(most, seats))
+        most_seated = max(seats - outside_seats, 1.0)
+        num_seqs = largest(room.held_tokens, max(room_tokens, 0.0), min(most, most_seated))
         if num_seqs == most:
             return num_seqs, None
-        limited = num_seqs < seats
-        prompts = room.prompt_tokens(num_seqs) if limited else np.zeros(len(computed))
+        limited = num_seqs < most_seated
+        # Where seats are the limit they are the room: each request needs one, and leaves one behind.
+        needs = room.prompt_tokens(num_seqs) if limited else np.ones(len(computed))
         churn = Churn(
-            needs=prompts,
-            releases=prompts + answers.steps if limited else prompts,
+            needs=needs,
+            releases=needs + answers.steps if limited else needs,
             computed=computed,
             completions_per_step=num_seqs / answers.mean_steps,
             growth_per_step=num_seqs if limited else 0.0,
@@ -286,7 +288,11 @@ def _full_colocated(
             preempts=limited,
         )
         found = occupancy(churn, _SEED)
-        outside_tokens = (found.empty_tokens + found.prefilling_tokens) / found.steps
+        outside = (found.empty_tokens + found.prefilling_tokens) / found.steps
+        if limited:
+            outside_tokens = outside
+        else:
+            outside_seats = outside
     return num_seqs, found
 
 

@@ -105,7 +105,8 @@ def _compared(offered: Offered, seed: int, progress: ProgressMaker) -> PdExperim
         plan=offered.plan,
         workload=workload,
         results=tuple(
-            _with_loads(result, workload.mean_rate_per_s, rates) for result in _same_window(list(results.values()))
+            _with_loads(result, _arrival_rate(workload, result), rates)
+            for result in _same_window(list(results.values()))
         ),
         cluster=_cluster(offered, demands.get("pd", demands["unified"]), rates) | {"served_max_requests_per_s": served},
         load=offered.load,
@@ -160,6 +161,15 @@ def _simulated(
     del system
     gc.collect()
     return result
+
+
+def _arrival_rate(workload: Workload, result: SystemResult) -> float:
+    """Requests/s as they came; in a closed loop that depends on the system."""
+    if not workload.is_closed:
+        return workload.mean_rate_per_s
+    arrival_s = result.table["arrival_s"]
+    span_s = float(np.ptp(arrival_s)) if len(arrival_s) else 0.0
+    return (len(arrival_s) - 1) / span_s if span_s > 0 else math.inf
 
 
 def _with_loads(result: SystemResult, requests_per_s: float, rates: MaximumRates) -> SystemResult:

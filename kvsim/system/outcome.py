@@ -90,7 +90,8 @@ def _window_s(
     tenth of the arrivals' span so that systems of nearly the same E2E have the same window, and not before the first
     measured arrival. Where that leaves less than a quarter of the span, or nothing completed, it is the whole run.
     """
-    arrivals_s = system.workload.arrival_s
+    closed = system.workload.is_closed
+    arrivals_s = np.sort(table["arrival_s"]) if closed else system.workload.arrival_s
     if not len(arrivals_s) or not measured.any():
         return 0.0, end_s
     first_s = float(arrivals_s[min(warmup_requests, len(arrivals_s) - 1)])
@@ -155,18 +156,20 @@ def _cache_use(front: Sequence[Engine], everyone: Sequence[Engine]) -> CacheUse:
 
 
 def _transfer_use(system: PdSystem, end_s: float) -> TransferUse:
-    nics, num_prefill, transfers = system.nics, len(system.front), system.transfers
-    out_busy_s = sum(nics.out_busy_s[:num_prefill])
-    in_busy_s = sum(nics.in_busy_s[num_prefill:])
-    returned_bytes = system.returned_bytes
+    network, transfers = system.network, system.transfers
+    topology, returned_bytes = network.topology, system.returned_bytes
+    outs, ins = topology.links("nic_out"), topology.links("nic_in")
+    capacity_bytes = system.plan.nic_bytes_per_s * end_s
+    out_bytes = sum(network.carried[outs[place]] for place in system.prefill_places)
+    in_bytes = sum(network.carried[ins[place]] for place in system.decode_places)
     return TransferUse(
         transfers=transfers,
-        bytes_sent=nics.bytes_sent - returned_bytes,
-        bytes_received=nics.bytes_received - returned_bytes,
+        bytes_sent=network.bytes_sent - returned_bytes,
+        bytes_received=network.bytes_received - returned_bytes,
         hidden_share=system.hidden_s / system.transfer_s if system.transfer_s > 0 else math.nan,
         mean_s=system.transfer_s / transfers if transfers else math.nan,
-        nic_out_utilisation=out_busy_s / (num_prefill * end_s) if end_s > 0 else math.nan,
-        nic_in_utilisation=in_busy_s / (len(system.decode) * end_s) if end_s > 0 else math.nan,
+        nic_out_utilisation=out_bytes / (len(system.front) * capacity_bytes) if capacity_bytes > 0 else math.nan,
+        nic_in_utilisation=in_bytes / (len(system.decode) * capacity_bytes) if capacity_bytes > 0 else math.nan,
         reservation_waits=system.reservation_waits,
         returned_bytes=returned_bytes,
     )
@@ -187,6 +190,16 @@ def _block_checks(system: ServingSystem) -> list[Check]:
 def _byte_checks(system: ServingSystem) -> list[Check]:
     if not isinstance(system, PdSystem):
         return []
-    sent, found = system.nics.bytes_sent, system.nics.bytes_received + system.bytes_in_air
-    ok = math.isclose(sent, found, rel_tol=1e-9, abs_tol=1.0)
-    return [Check("bytes sent = received + in the air", sent, found, ok)]
+    network = system.network
+    if system.counts.in_flight:
+        return []
+    sent_bytes = float(system.requests.table()["transferred_bytes"].sum()) + system.returned_bytes
+    arrived_bytes = network.bytes_received + network.bytes_in_air
+    checks = [_close("bytes sent, by request = received + in the air, over the links", sent_bytes, arrived_bytes)]
+    if network.bytes_in_air < 0.5:
+        checks.append(_close("bytes asked of the links = carried by them", network.work_asked, network.work_done))
+    return checks
+
+
+def _close(name: str, expected: float, found: float) -> Check:
+    return Check(name, expected, found, math.isclose(expected, found, rel_tol=1e-9, abs_tol=1.0))

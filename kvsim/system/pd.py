@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
+from kvsim.clock import AFTERMATH, Bell
 from kvsim.config.derived import nic_latency_s
-from kvsim.fabric.nics import Nics
-from kvsim.node.clock import AFTERMATH, Bell
+from kvsim.fabric.network import Stream
 from kvsim.node.engine import Engine
 from kvsim.node.sequence import Journey, Sequence
 from kvsim.policy.routing import LoadHeap, decode_router
 from kvsim.record.steps import StepLog
+from kvsim.system.links import network_of
 from kvsim.system.plan import Plan
 from kvsim.system.serving import Progress, ServingSystem
-from kvsim.units import MICRO
 from kvsim.workload.workload import Workload
 
 
@@ -22,12 +23,14 @@ class Handover:
 
     __slots__ = (
         "bytes_before",
-        "end_s",
-        "moved_s",
+        "first_is_there",
+        "hidden_s",
+        "joined",
         "prefill",
         "prefilled_s",
         "sent_tokens",
         "source",
+        "stream",
         "target",
     )
 
@@ -35,15 +38,18 @@ class Handover:
         self.source, self.prefill = source, prefill
         self.target: tuple[Engine, Sequence] | None = None
         """The decode instance, and the request as a sequence there."""
-        self.sent_tokens = 0
-        """Tokens of the prompt that are sent or present."""
-        self.end_s = 0.0
-        """When the last chunk sent so far has left the links."""
-        self.moved_s = 0.0
+        self.stream: Stream | None = None
+        self.sent_tokens = 0.0
+        """Tokens of the prompt that are sent or present; a share of its layers counts as that share of a token."""
         self.bytes_before = prefill.journey.transferred_bytes
         """Sent in vain by an earlier attempt that was preempted."""
         self.prefilled_s = -1.0
         """When the whole prompt was computed; -1 while it is not."""
+        self.hidden_s = 0.0
+        """Time on the links before that."""
+        self.first_is_there = False
+        self.joined = False
+        """Whether decode has been told to start."""
 
 
 class PdSystem(ServingSystem):
@@ -72,12 +78,18 @@ class PdSystem(ServingSystem):
             generator=self.generators[1],
         )
         transfer = separation.transfer
-        self.nics = Nics(plan.num_instances, plan.nic_bytes_per_s, nic_latency_s(plan.config), transfer.contention)
-        network = plan.config.cluster.network
-        self._rack_latency_s = (network.cross_rack_latency_us * MICRO, network.intra_rack_latency_us * MICRO)
-        self._request_latency_s = 0.0 if transfer.strategy == "push" else 2 * self.nics.latency_s
+        self.network = network_of(plan, self.clock, self.generators[2])
+        self._request_latency_s = 0.0 if transfer.strategy == "push" else 2 * nic_latency_s(plan.config)
         """A pull asks first: a round trip more."""
         self._overlaps = transfer.pipelining and transfer.strategy != "pull_on_demand"
+        self._num_layers = plan.spec.model.num_layers
+        self._layerwise = self._overlaps and transfer.layerwise and self._num_layers > 1
+        for engine in self.front:
+            engine.announces_chunks = self._layerwise
+        self._is_optimistic = transfer.decode_start == "first_chunk"
+        self._sends_all = not transfer.delta
+        self._piece_tokens = transfer.pipeline_chunk_blocks * self._block_size
+        """Tokens that one descriptor moves, of all layers, or of one where they leave one by one."""
         self._forwards_first_token = separation.first_token == "prefill"
         self._returns_kv = separation.return_generated_kv and workload.info.generated_known
         self._margin_tokens = plan.decode_settings.output_margin_tokens
@@ -85,7 +97,6 @@ class PdSystem(ServingSystem):
         self._waiting: deque[Handover] = deque()
         """Handovers without a decode instance."""
         self._retry_set = False
-        self.bytes_in_air = 0.0
         self.transfers = self.reservation_waits = 0
         self.transfer_s = self.hidden_s = self.returned_bytes = 0.0
 
@@ -95,20 +106,22 @@ class PdSystem(ServingSystem):
         self.front: list[Engine] = []
         self.decode: list[Engine] = []
         self._rack_of_prefill: list[int] = []
-        self._rack_of_decode: list[int] = []
+        self.prefill_places: list[int] = []
+        self.decode_places: list[int] = []
         self._decode_by_rack: list[list[int]] = [[] for _ in range(num_racks)]
         for place, is_prefill in enumerate(plan.interleaved_roles()):
             rack = plan.rack_of(place)
             if is_prefill:
                 self.front.append(self._front_engine(len(self.front), "prefill", plan.prefill_settings))
                 self._rack_of_prefill.append(rack)
+                self.prefill_places.append(place)
             else:
                 self._decode_by_rack[rack].append(len(self.decode))
                 engine = Engine(
                     self.clock, len(self.decode), "decode", plan.decode_settings, plan.step_time, self, self.decode_log
                 )
                 self.decode.append(engine)
-                self._rack_of_decode.append(rack)
+                self.decode_places.append(place)
 
     def _engines(self) -> list[Engine]:
         return [*self.front, *self.decode]
@@ -137,7 +150,26 @@ class PdSystem(ServingSystem):
             handover.prefilled_s = self.clock.now
             self.loads.add(engine.instance, -journey.request.prompt_tokens)
         if handover.target is not None:
-            self._send(handover)
+            self._send(handover, sequence.computed)
+
+    def computing(self, engine: Engine, sequence: Sequence, chunk: int, end_s: float) -> None:
+        """Port: a step that will compute a chunk has begun; its KV may leave layer by layer.
+
+        All layers but the last may leave from the end of the first on, the last one at the end of the step. At a
+        constant rate that is when the last layer leaves if each leaves as it is computed.
+        """
+        if engine.role == "decode":
+            return
+        ready_tokens = sequence.computed + chunk * (1 - 1 / self._num_layers)
+        first_s = self.clock.now + (end_s - self.clock.now) / self._num_layers
+        self.clock.ring_at(first_s, callback=lambda _: self._layer_computed(engine, sequence, ready_tokens))
+
+    def _layer_computed(self, engine: Engine, sequence: Sequence, ready_tokens: float) -> None:
+        handover = self._handovers.get(sequence.journey)
+        if handover is None:
+            handover = self._open(engine, sequence, False)
+        if handover.target is not None:
+            self._send(handover, ready_tokens)
 
     def _open(self, engine: Engine, sequence: Sequence, complete: bool) -> Handover:
         handover = Handover(engine, sequence)
@@ -161,7 +193,8 @@ class PdSystem(ServingSystem):
             return
         target, reserved = handover.target
         target.cancel(reserved)
-        self._landed(sequence.journey.transferred_bytes - handover.bytes_before)
+        if handover.stream is not None:
+            sequence.journey.transferred_bytes = handover.bytes_before + self.network.cancel(handover.stream)
         self._free_place(target, reserved)
 
     def _reserve(self, handover: Handover) -> bool:
@@ -175,65 +208,89 @@ class PdSystem(ServingSystem):
             present_tokens = engine.reserve(sequence)
             if present_tokens is not None:
                 handover.target = engine, sequence
-                handover.sent_tokens = present_tokens
+                handover.sent_tokens = 0.0 if self._sends_all else float(present_tokens)
                 journey.decode_instance = instance
                 self.decode_loads.add(instance, num_tokens + self._margin_tokens)
                 return True
         return False
 
-    def _send(self, handover: Handover) -> None:
-        """Send what is computed and not yet sent; after the last chunk the decode instance may start."""
-        assert handover.target is not None
-        engine, sequence = handover.target
-        prefill, journey = handover.prefill, handover.prefill.journey
-        now = self.clock.now
+    def _send(self, handover: Handover, ready_tokens: float) -> None:
+        """Send what is computed and not yet sent; after the last chunk nothing more will follow."""
         complete = handover.prefilled_s >= 0
-        ready_tokens = prefill.num_tokens if complete else prefill.computed
-        if ready_tokens > handover.sent_tokens and (complete or self._overlaps):
-            num_bytes = (ready_tokens - handover.sent_tokens) * self.plan.kv_bytes_per_token
-            handover.sent_tokens = ready_tokens
-            source = handover.source.instance
-            start_s, handover.end_s = self.nics.send(
-                source, len(self.front) + engine.instance, num_bytes, max(now, handover.end_s)
-            )
-            handover.moved_s += handover.end_s - start_s
-            journey.transferred_bytes += num_bytes
-            self.bytes_in_air += num_bytes
+        if not (complete or self._overlaps):
+            return
+        journey, stream = handover.prefill.journey, handover.stream
+        if stream is None:
+            stream = handover.stream = self._open_stream(handover)
         if complete:
-            self._close(handover, engine, sequence, now)
+            ready_tokens = float(handover.prefill.num_tokens)
+            self._handovers.pop(journey, None)
+            self.pinning += 1
+            now = self.clock.now
+            journey.decode_wait_s += now - journey.mark_s
+            journey.mark_s = now
+            handover.hidden_s = self.network.busy_so_far_s(stream)
+        tokens = max(ready_tokens - handover.sent_tokens, 0.0)
+        handover.sent_tokens += tokens
+        num_bytes = tokens * self.plan.kv_bytes_per_token
+        journey.transferred_bytes += num_bytes
+        self.network.push(stream, num_bytes, complete, self._descriptors(tokens))
+        if complete and handover.first_is_there:
+            self._start_decoding(handover)
 
-    def _close(self, handover: Handover, engine: Engine, sequence: Sequence, now: float) -> None:
-        prefill, journey = handover.prefill, sequence.journey
-        self._handovers.pop(journey, None)
-        arrival_s = now
-        num_bytes = journey.transferred_bytes - handover.bytes_before
-        if num_bytes:
-            same_rack = self._rack_of_prefill[journey.prefill_instance] == self._rack_of_decode[engine.instance]
-            arrival_s = (
-                max(handover.end_s, now)
-                + self.nics.latency_s
-                + self._rack_latency_s[same_rack]
-                + self._request_latency_s
-            )
-            self.transfers += 1
-            self.transfer_s += handover.moved_s
-            self.hidden_s += handover.moved_s - min(handover.moved_s, max(0.0, handover.end_s - now))
-        journey.decode_wait_s += now - journey.mark_s
-        journey.transfer_s += arrival_s - now
-        journey.mark_s = arrival_s
-        self.clock.ring_at(
-            arrival_s, callback=lambda _: self._arrived(handover.source, prefill, engine, sequence, num_bytes)
+    def _open_stream(self, handover: Handover) -> Stream:
+        assert handover.target is not None
+        stream = self.network.open(
+            self.prefill_places[handover.source.instance],
+            self.decode_places[handover.target[0].instance],
+            lambda _: self._landed(handover),
+            self._request_latency_s,
         )
+        if self._is_optimistic:
+            left = handover.prefill.num_tokens - handover.sent_tokens
+            tokens = min(float(self._piece_tokens), left)
+            self.network.when_first(
+                stream,
+                tokens * self.plan.kv_bytes_per_token,
+                self._descriptors(tokens),
+                lambda _: self._first_landed(handover),
+            )
+        return stream
 
-    def _arrived(
-        self, source: Engine, prefill: Sequence, engine: Engine, sequence: Sequence, num_bytes: float
-    ) -> None:
+    def _descriptors(self, tokens: float) -> int:
+        pieces = math.ceil(tokens / self._piece_tokens)
+        return pieces * self._num_layers if self._layerwise else pieces
+
+    def _first_landed(self, handover: Handover) -> None:
+        """Optimistic: the first piece is there."""
+        handover.first_is_there = True
+        if handover.prefilled_s >= 0:
+            self._start_decoding(handover)
+
+    def _landed(self, handover: Handover) -> None:
         """All KV is there: the prefill instance may forget it, the decode instance start."""
-        journey = sequence.journey
-        self._landed(num_bytes)
-        source.release(prefill)
+        stream = handover.stream
+        if stream is not None and stream.sent_bytes:
+            self.transfers += 1
+            self.transfer_s += stream.busy_s
+            self.hidden_s += handover.hidden_s
+        handover.source.release(handover.prefill)
+        self.pinning -= 1
+        self._start_decoding(handover)
+        if self._is_optimistic:
+            self._stop_if_over()
+
+    def _start_decoding(self, handover: Handover) -> None:
+        if handover.joined:
+            return
+        assert handover.target is not None
+        handover.joined = True
+        engine, sequence = handover.target
+        journey, now = sequence.journey, self.clock.now
+        journey.transfer_s += now - journey.mark_s
+        journey.mark_s = now
         if self._forwards_first_token:
-            journey.first_token_s = self.clock.now
+            journey.first_token_s = now
             if not sequence.remaining:
                 engine.cancel(sequence)
                 self._left(engine, sequence)
@@ -265,7 +322,8 @@ class PdSystem(ServingSystem):
         self._retry_set = False
         self.clock.aftermath_s = self.clock.now
         while self._waiting and self._reserve(self._waiting[0]):
-            self._send(self._waiting.popleft())
+            handover = self._waiting.popleft()
+            self._send(handover, handover.prefill.computed)
 
     def _return_kv(self, engine: Engine, sequence: Sequence) -> None:
         """Send the full blocks that hold generated tokens back to the prefill instance."""
@@ -276,22 +334,15 @@ class PdSystem(ServingSystem):
         if end <= first:
             return
         num_bytes = (end - first) * self._block_size * self.plan.kv_bytes_per_token
-        source = len(self.front) + engine.instance
-        _, end_s = self.nics.send(source, journey.prefill_instance, num_bytes, self.clock.now)
-        self.returned_bytes += num_bytes
-        self.bytes_in_air += num_bytes
-        self.clock.ring_at(
-            end_s + self.nics.latency_s, callback=lambda _: self._returned(journey, path, first, end, num_bytes)
+        stream = self.network.open(
+            self.decode_places[engine.instance],
+            self.prefill_places[journey.prefill_instance],
+            lambda _: self._returned(journey, path, first, end),
         )
+        self.returned_bytes += num_bytes
+        self.network.push(stream, num_bytes, True, self._descriptors((end - first) * self._block_size))
 
-    def _returned(
-        self, journey: Journey, path: tuple[tuple[int, int, int], ...], first: int, end: int, num_bytes: float
-    ) -> None:
-        self._landed(num_bytes)
+    def _returned(self, journey: Journey, path: tuple[tuple[int, int, int], ...], first: int, end: int) -> None:
         prefill = self.front[journey.prefill_instance]
         if prefill.pool.insert(path, len(path) - 1, first, end):
             self.index.computed(prefill.instance, path, end)
-
-    def _landed(self, num_bytes: float) -> None:
-        self.nics.bytes_received += num_bytes
-        self.bytes_in_air -= num_bytes

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import numpy as np
 
-from kvsim.node.clock import Clock
+from kvsim.clock import Clock
 from kvsim.node.engine import Engine, Role
 from kvsim.node.sequence import Journey, Sequence, block_path
 from kvsim.node.settings import EngineSettings
@@ -19,6 +18,7 @@ from kvsim.policy.routing.prefill import PrefillRouter
 from kvsim.record.conservation import RequestCounts
 from kvsim.record.requests import RequestLog
 from kvsim.record.steps import StepLog
+from kvsim.system.arrivals import Arrivals
 from kvsim.system.interrupt import on_interrupt
 from kvsim.system.plan import Plan
 from kvsim.system.warm import COMMON_SHARE, common_heads, warm
@@ -49,6 +49,10 @@ class ServingSystem:
         self.counts = RequestCounts()
         self.generators = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(4)]
         self.index = PrefixIndex()
+        self._arrivals = Arrivals(self.clock, workload, self._arrive)
+        self._is_closed = workload.is_closed
+        self.pinning = 0
+        """Requests whose KV still leaves the instance that computed it."""
         self.incomplete = False
         self.sim_cpu_s = 0.0
         self.notes: list[str] = []
@@ -58,7 +62,7 @@ class ServingSystem:
     def run(self) -> None:
         """Serve the whole workload; an interrupt ends the run early and marks it incomplete."""
         self._warm_caches()
-        self.clock.process(self._arrivals())
+        self.clock.process(self._arrivals.story())
         cpu_s = time.process_time()
         collecting = gc.isenabled()
         gc.disable()
@@ -92,22 +96,13 @@ class ServingSystem:
         self.incomplete = True
         self.clock.stop()
 
-    def _arrivals(self) -> Generator[Any, None, None]:
-        """The workload arrives, request after request."""
-        clock = self.clock
-        for request in self.workload:
-            if request.arrival_s > clock.now:
-                yield clock.ring_at(request.arrival_s)
-            self._arrive(request)
-        self.counts.all_arrived = True
-        self._finish_if_done()
-
     def _arrive(self, request: Request) -> None:
         self.counts.arrive(self.clock.now)
         settings = self.front[0].settings
         output_tokens = min(request.output_tokens, settings.max_model_len - request.prompt_tokens)
         if output_tokens < 1 or not self._can_hold(request.prompt_tokens + output_tokens, settings):
             self.counts.fail(self.clock.now)
+            self._gone(request)
             return
         journey = Journey(request, block_path(request, self._block_size), output_tokens)
         journey.prefill_instance = self.router.choose(journey.path, request.prompt_tokens, request.session_id)
@@ -154,11 +149,25 @@ class ServingSystem:
         counts.complete(now)
         if self._progress is not None and counts.completed % _PROGRESS_EVERY == 0:
             self._progress(counts.completed, now)
-        self._finish_if_done()
+        self._gone(request)
+
+    def _gone(self, request: Request) -> None:
+        """A request is over; the run too, when it was the last."""
+        if self._is_closed:
+            self._arrivals.ended(request)
+        self._stop_if_over()
+
+    def _stop_if_over(self) -> None:
+        counts = self.counts
+        if self._arrivals.all_sent and counts.completed + counts.failed == counts.arrived and not self.pinning:
+            self.clock.stop()
 
     def prefilled(self, engine: Engine, sequence: Sequence) -> None:
         """Port: see ``kvsim.node.engine.Port``."""
         raise NotImplementedError
+
+    def computing(self, engine: Engine, sequence: Sequence, chunk: int, end_s: float) -> None:
+        """Port: nothing to do unless something leaves while it is computed."""
 
     def preempted(self, engine: Engine, sequence: Sequence) -> None:
         """Port: nothing to do unless something was promised elsewhere."""
@@ -166,10 +175,6 @@ class ServingSystem:
     def finished(self, engine: Engine, sequence: Sequence) -> None:
         """Port: see ``kvsim.node.engine.Port``."""
         raise NotImplementedError
-
-    def _finish_if_done(self) -> None:
-        if self.counts.drained:
-            self.clock.stop()
 
     def _front_engine(self, instance: int, role: Role, settings: EngineSettings) -> Engine:
         """An engine that computes prompts: the prefix index knows what it caches."""

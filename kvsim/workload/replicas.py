@@ -72,6 +72,8 @@ def replicated(source: Workload, copies: int, seed: int, horizon_requests: int |
     horizon = total if horizon_requests is None else min(horizon_requests, total)
     if copies == 1:
         return source.limited(horizon)
+    if source.max_concurrency is not None:
+        raise WorkloadError(f"{source.info.source}: a fixed number of requests in flight cannot be replicated in time")
     if source.span_s == 0:
         raise WorkloadError(f"{source.info.source}: all requests arrive at once, so replicas cannot be shifted in time")
     return _gathered(source, _selected(source, copies, seed, horizon), copies)
@@ -114,7 +116,20 @@ def _gathered(source: Workload, kept: _Selection, copies: int) -> Workload:
             f"{copies} time-shifted replicas that share nothing, {len(kept.row):,} earliest requests of "
             f"{copies * len(source):,}; hit rates are those of one copy"
         ),
+        after=None if source.after is None else _after(source.after, kept, len(source)),
+        think_s=None if source.think_s is None else source.think_s[kept.row],
     )
+
+
+def _after(after: Ints, kept: _Selection, rows: int) -> Ints:
+    """Whom each kept request waits for: nobody, where the other came at the end of the period and it at its start."""
+    key = kept.namespace * rows + kept.row
+    order = np.argsort(key)
+    wanted = after[kept.row]
+    place = np.searchsorted(key, kept.namespace * rows + wanted, sorter=order)
+    found = order[np.minimum(place, len(order) - 1)]
+    there = (wanted >= 0) & (key[found] == kept.namespace * rows + wanted) & (found < np.arange(len(found)))
+    return np.where(there, found, -1)
 
 
 def _ranges(starts: Ints, lengths: Ints) -> Ints:

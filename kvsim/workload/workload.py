@@ -29,6 +29,11 @@ class Workload:
 
     Pieces stand in compressed rows: request ``i`` owns ``piece_chain[piece_offsets[i]:piece_offsets[i + 1]]``. What
     chains mean is said by :class:`kvsim.workload.request.Request`. Raises ``ValueError`` when the columns disagree.
+
+    An open loop sends every request at its ``arrival_s``. In a closed loop a request may wait for others: where
+    ``after[i]`` is a request, ``i`` is sent ``think_s[i]`` after that one's last token, and its ``arrival_s`` is only
+    what an open loop would take; and while ``max_concurrency`` requests are in flight, further ones that are due wait
+    for one of them to end, first come first served, and arrive then.
     """
 
     arrival_s: Floats
@@ -40,6 +45,12 @@ class Workload:
     piece_chain: Ints
     piece_tokens: Counts
     info: WorkloadInfo
+    after: Ints | None = None
+    """The earlier request that each waits for; -1: none. ``None``: nobody waits."""
+    think_s: Floats | None = None
+    """From the last token of that one to this; of no meaning where ``after`` is -1."""
+    max_concurrency: int | None = None
+    """Most requests in flight; ``None``: no limit."""
 
     def __post_init__(self) -> None:
         if len(self.piece_offsets) != len(self.arrival_s) + 1 or self.piece_offsets[-1] != len(self.piece_chain):
@@ -49,6 +60,10 @@ class Workload:
         ends = np.concatenate(([0], np.cumsum(self.piece_tokens, dtype=np.int64)))[self.piece_offsets]
         if np.any(np.diff(ends) != self.prompt_tokens):
             raise ValueError("the pieces of a request must sum to its prompt tokens")
+        if (self.after is None) != (self.think_s is None):
+            raise ValueError("after and think_s go together")
+        if self.after is not None and np.any(self.after >= np.arange(len(self.after))):
+            raise ValueError("a request can only wait for an earlier one")
 
     @classmethod
     def private(
@@ -95,6 +110,31 @@ class Workload:
         return map(Request._make, zip(*columns, strict=True))
 
     @property
+    def is_closed(self) -> bool:
+        """Whether arrivals depend on how fast answers come."""
+        return self.after is not None or self.max_concurrency is not None
+
+    def sent_first(self) -> Iterator[Request]:
+        """The requests that wait for no other, in arrival order."""
+        if self.after is None:
+            return iter(self)
+        roots = (self.after < 0).tolist()
+        return (request for request in self if roots[request.request_id])
+
+    def successors(self) -> tuple[Ints, Ints] | None:
+        """``(rows, offsets)``: those that wait for request ``i`` are ``rows[offsets[i]:offsets[i + 1]]``."""
+        if self.after is None:
+            return None
+        (waiting,) = np.nonzero(self.after >= 0)
+        rows = waiting[np.argsort(self.after[waiting], kind="stable")]
+        counts = np.bincount(self.after[waiting], minlength=len(self))
+        return rows, np.concatenate(([0], np.cumsum(counts)))
+
+    def request(self, row: int) -> Request:
+        """One of them."""
+        return next(self._chunk(row, row + 1))
+
+    @property
     def span_s(self) -> float:
         """From the first arrival to the last."""
         return float(self.arrival_s[-1] - self.arrival_s[0]) if len(self) else 0.0
@@ -138,6 +178,9 @@ class Workload:
             piece_chain=self.piece_chain[:pieces].copy(),
             piece_tokens=self.piece_tokens[:pieces].copy(),
             info=self.info.noted(f"cut to the first {num_requests:,} of {len(self):,} requests"),
+            after=None if self.after is None else self.after[:num_requests].copy(),
+            think_s=None if self.think_s is None else self.think_s[:num_requests].copy(),
+            max_concurrency=self.max_concurrency,
         )
 
     def replicated(self, copies: int, seed: int, horizon_requests: int | None = None) -> Workload:

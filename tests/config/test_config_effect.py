@@ -16,8 +16,7 @@ def test_the_defaults_promise_nothing() -> None:
     ("given", "named"),
     [
         ("policies.eviction=arc", "policies"),
-        ("cluster.network.jitter_cv=0.25", "cluster.network.jitter_cv"),
-        ("cluster.network.contention_enabled=false", "cluster.network.contention_enabled"),
+        ("cluster.network.remote_ssd_latency_us=9", "cluster.network.remote_ssd_latency_us"),
         ("cluster.eic.nodes_per_rack=8", "cluster.eic"),
     ],
 )

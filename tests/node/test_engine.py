@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from builders import Row, coefficients, plan, workload
 
-from kvsim.node.clock import Clock
+from kvsim.clock import Clock
 from kvsim.node.engine import Engine, Role
 from kvsim.node.sequence import Journey, Sequence, block_path
 from kvsim.record.steps import StepLog

@@ -94,8 +94,7 @@ def test_failures_leave_at_once() -> None:
     found = RequestCounts()
     found.arrive(1.0)
     found.fail(1.0)
-    found.all_arrived = True
-    assert (found.drained, found.population_s) == (True, 0.0)
+    assert (found.in_flight, found.population_s) == (0, 0.0)
 
 
 def test_exact_is_exact() -> None:

@@ -9,7 +9,7 @@ or summarised history everywhere would give the same mean, but a cut moves every
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -169,7 +169,7 @@ def _assembled(traffic: PdTrace, turns: _Turns, num_requests: int) -> Workload:
     tokens = np.stack((system_tokens, own_tokens), axis=1).ravel().astype(np.int32)
     kept = tokens > 0
     offsets = np.concatenate(([0], np.cumsum(kept)))[::2]
-    columns = {
+    columns: dict[str, Any] = {
         "prompt_tokens": (system_tokens + own_tokens).astype(np.int32),
         "output_tokens": turns.output_tokens[row].astype(np.int32),
         "output_chain": own_chain,

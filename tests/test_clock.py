@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
-from kvsim.node.clock import AFTERMATH, ARRIVAL, DECODE_BOUNDARY, PREFILL_BOUNDARY, Alarm, Clock
+from kvsim.clock import AFTERMATH, ARRIVAL, DECODE_BOUNDARY, PREFILL_BOUNDARY, Alarm, Clock
 
 Log = list[tuple[float, str]]
 

@@ -1,0 +1,41 @@
+"""The network of a plan's instances, as the configuration describes it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kvsim.clock import Clock
+from kvsim.config.derived import nic_latency_s
+from kvsim.fabric.jitter import Jitter
+from kvsim.fabric.network import Network
+from kvsim.fabric.topology import Topology
+from kvsim.system.plan import Plan
+from kvsim.units import GB, MICRO
+
+
+def network_of(plan: Plan, clock: Clock, generator: np.random.Generator) -> Network:
+    """NICs, NVLink and racks under the instances in the order of their places; ``generator`` draws the jitter."""
+    config, num = plan.config.cluster.network, plan.num_instances
+    degree = plan.spec.tensor_parallel
+    nvlink_bytes_per_s = config.nvlink_gb_per_s * GB / 2 * degree
+    topology = Topology(
+        [plan.nic_bytes_per_s] * num,
+        [nvlink_bytes_per_s] * num,
+        [place * degree // config.gpus_per_host for place in range(num)],
+        [plan.rack_of(place) for place in range(num)],
+        oversubscription=config.rack_oversubscription,
+        nic_latency_s=nic_latency_s(plan.config),
+        nvlink_latency_s=config.nvlink_latency_us * MICRO,
+        intra_rack_latency_s=config.intra_rack_latency_us * MICRO,
+        cross_rack_latency_s=config.cross_rack_latency_us * MICRO,
+    )
+    if config.seed is not None:
+        generator = np.random.default_rng(config.seed)
+    transfer = plan.config.pd_separation.transfer
+    return Network(
+        clock,
+        topology,
+        transfer.contention if config.contention_enabled else "none",
+        jitter=Jitter(config.jitter_cv, config.tail_jitter_prob, config.tail_jitter_multiplier, generator),
+        descriptor_s=transfer.descriptor_us * MICRO,
+    )
