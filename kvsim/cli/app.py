@@ -67,6 +67,9 @@ def root(
         bool, typer.Option("--workload-include-failed", help="Take failed rows of the trace, with one token.")
     ] = False,
     workload_hash_tokens_per_block: HashTokens = None,
+    workload_dequantise: Annotated[
+        bool, typer.Option("--workload-dequantise", help="Spread arrivals that share a coarse time.")
+    ] = False,
     strict_workload_validation: Annotated[
         bool, typer.Option("--strict-workload-validation", help="Refuse a trace in which lint finds an error.")
     ] = False,
@@ -143,6 +146,7 @@ def root(
         include_failed=workload_include_failed,
         hash_tokens_per_block=workload_hash_tokens_per_block,
         strict=strict_workload_validation,
+        dequantise=workload_dequantise,
     )
     command = PdCommand(
         config=config,

@@ -70,14 +70,13 @@ def _known(name: str, known: Sequence[str]) -> str:
     return name
 
 
-TraceFile = Annotated[Path, typer.Argument(metavar="FILE", help="The trace: CSV, JSON lines or JSON.")]
+TraceFile = Annotated[Path, typer.Argument(metavar="FILE", help="The trace: CSV, JSON lines or JSON; plain or gzip.")]
 WorkloadFormat = Annotated[
     str,
     typer.Option(
         "--workload-format",
         metavar="FORMAT",
-        help="Trace schema: auto, azure, mooncake, sharegpt, generic; burstgpt, splitwise, bailian and aiperf are "
-        "known but not read yet.",
+        help="Trace schema: auto, azure, burstgpt, mooncake, splitwise, bailian, aiperf, sharegpt, generic.",
     ),
 ]
 HashTokens = Annotated[

@@ -35,6 +35,7 @@ class TraceSource:
     include_failed: bool
     hash_tokens_per_block: int | None
     strict: bool
+    dequantise: bool = False
 
     def read(self, limit: int | None) -> Workload:
         """The first ``limit`` requests of the file."""
@@ -49,6 +50,7 @@ class TraceSource:
             self.include_failed,
             self.hash_tokens_per_block,
             self.strict,
+            self.dequantise,
         )
 
 

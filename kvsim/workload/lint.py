@@ -41,7 +41,7 @@ def lint_raw(raw: RawTrace) -> list[Finding]:
     """The findings of a trace already read, errors first, else in the order of the rules."""
     findings = [*raw.faults]
     if len(raw.line):
-        findings += [*_failed_rows(raw), *_times(raw), *_hash_ids(raw)]
+        findings += [*_failed_rows(raw), *_contradictions(raw), *_times(raw), *_hash_ids(raw)]
     return sorted(findings, key=lambda finding: finding.level)
 
 
@@ -54,20 +54,34 @@ def _failed_rows(raw: RawTrace) -> Iterator[Finding]:
         yield _at(raw, "warning", "failed-row", no_output, "without output tokens: failed requests")
 
 
+def _contradictions(raw: RawTrace) -> Iterator[Finding]:
+    if raw.contradictions:
+        line, reason = raw.contradictions[0]
+        message = f"{len(raw.contradictions):,} of {len(raw.line):,} rows contradict themselves; the first: {reason}"
+        yield Finding("error", "contradiction", line, message)
+
+
 def _times(raw: RawTrace) -> Iterator[Finding]:
     (back,) = np.nonzero(np.diff(raw.time_s) < 0)
     if len(back):
         yield _at(raw, "warning", "unsorted", back + 1, "earlier than the row before")
     rows = len(raw.time_s)
     distinct = np.unique(raw.time_s)
-    if rows >= MIN_ROWS and len(distinct) <= COARSE_SHARE * rows:
+    whole = len(distinct) < rows and not np.any(distinct % 1)
+    if rows >= MIN_ROWS and (len(distinct) <= COARSE_SHARE * rows or whole):
         gap_s = float(np.median(np.diff(distinct))) if len(distinct) > 1 else 0.0
-        message = f"{len(distinct):,} distinct times among {rows:,} rows, about {gap_s:.3g} s apart: bursts"
-        yield Finding("warning", "coarse-times", 0, message)
-    yield from _unit(float(distinct[-1]), rows)
+        seen = np.unique(raw.time_s, return_index=True)[1]
+        first = int(np.setdiff1d(np.arange(rows), seen)[0])
+        message = (
+            f"{len(distinct):,} distinct times among {rows:,} rows, about {gap_s:.3g} s apart"
+            f"{', all whole seconds' if whole else ''}: bursts that the service did not see; --workload-dequantise "
+            "spreads them"
+        )
+        yield Finding("warning", "coarse-times", int(raw.line[first]), message)
+    yield from _unit(raw, float(distinct[-1]), rows)
 
 
-def _unit(span_s: float, rows: int) -> Iterator[Finding]:
+def _unit(raw: RawTrace, span_s: float, rows: int) -> Iterator[Finding]:
     gap_s = span_s / max(rows - 1, 1)
     if span_s > MAX_SPAN_S or gap_s > MAX_MEAN_GAP_S:
         message = f"{rows:,} requests in {span_s:,.0f} s, {gap_s:,.1f} s apart: is the time unit too coarse?"
@@ -75,7 +89,7 @@ def _unit(span_s: float, rows: int) -> Iterator[Finding]:
         message = f"{rows:,} requests in {span_s:.3g} s: is the time unit too fine?"
     else:
         return
-    yield Finding("warning", "time-unit", 0, message)
+    yield Finding("warning", "time-unit", int(raw.line[0]), message)
 
 
 def _hash_ids(raw: RawTrace) -> Iterator[Finding]:
@@ -123,13 +137,14 @@ def _reuse(raw: RawTrace) -> Iterator[Finding]:
     rows = int(np.count_nonzero(np.diff(raw.paths.offsets)))
     if rows < MIN_ROWS:
         return
+    first = int(raw.line[np.flatnonzero(np.diff(raw.paths.offsets))[0]])
     if everywhere := _ids_in_every_row(raw.paths, rows):
         message = f"{everywhere} hash id(s) in every row with ids: a common system prompt, or a padding block"
-        yield Finding("warning", "block-everywhere", 0, message)
+        yield Finding("warning", "block-everywhere", first, message)
     rate = hash_hit_rates(raw.paths.within(raw.prompt_tokens), raw.prompt_tokens).all_ids or 0.0
     if rate < MIN_HIT_RATE:
         message = f"{rate:.2%} of hash ids were seen before, under {MIN_HIT_RATE:.0%}: caching will show nothing"
-        yield Finding("warning", "little-reuse", 0, message)
+        yield Finding("warning", "little-reuse", first, message)
 
 
 def _ids_in_every_row(paths: HashPaths, rows: int) -> int:

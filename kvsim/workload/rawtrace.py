@@ -21,6 +21,8 @@ from kvsim.workload.workload import Floats, Ints
 # Sizes that engines and public traces use for a block; what ids are tried against when the schema has no block.
 USUAL_BLOCKS_TOKENS = (512, 16, 32, 64, 128, 256, 1024, 2048)
 FITTING_SHARE = 0.5
+# Of an open loop: how long the answer is taken to last that a later turn follows; 50 tokens/s.
+ANSWER_MS_PER_TOKEN = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +44,12 @@ class RawTrace:
     """1 where the row gives ids, even an empty list."""
     ids_cover_prompt: bool
     notes: tuple[str, ...]
+    contradictions: tuple[tuple[int, str], ...]
+    """Line and reason of rows that cannot be true as they stand."""
+    after: Ints | None
+    """The row whose answer each waits for, -1: none; ``None``: the times are all given."""
+    think_s: Floats | None
+    """From that answer to this row."""
     faults: tuple[Finding, ...]
     """Rows that could not be read, when they were to be collected and not raised."""
 
@@ -64,19 +72,37 @@ class _Columns:
         self.has_ids = array("q")
         self.ids = array("q")
         self.id_offsets = array("q", [0])
+        self.contradictions: list[tuple[int, str]] = []
+        self.after: dict[int, int] = {}
+        self.delay: dict[int, int | float] = {}
+        self._latest: dict[int, int] = {}
         self._sessions: dict[str, int] = {}
         self._hashes: dict[int | str | bytes, int] = {}
 
     def append(self, row: Row) -> None:
         self.line.append(row.line)
-        self.time.append(row.time)
+        known = self._sessions
+        session = -1 if row.session is None else known.setdefault(row.session, len(known))
+        self.session.append(session)
+        self.time.append(self._following(row, session) if row.follows else row.time)
+        if session >= 0:
+            self._latest[session] = len(self.time) - 1
         self.prompt.append(row.prompt_tokens)
         self.output.append(row.output_tokens)
-        known = self._sessions
-        self.session.append(-1 if row.session is None else known.setdefault(row.session, len(known)))
+        if row.contradiction:
+            self.contradictions.append((row.line, row.contradiction))
         self.has_ids.append(row.hash_ids is not None)
         self._append_ids(row.hash_ids or ())
         self.id_offsets.append(len(self.ids))
+
+    def _following(self, row: Row, session: int) -> int | float:
+        """The time of a row that follows an answer, in milliseconds, as if that took an ordinary time."""
+        before = self._latest.get(session)
+        if before is None:
+            return row.time
+        place = len(self.time)
+        self.after[place], self.delay[place] = before, row.time
+        return self.time[before] + self.output[before] * ANSWER_MS_PER_TOKEN + row.time
 
     def _append_ids(self, hash_ids: Sequence[int | str | bytes]) -> None:
         known = self._hashes
@@ -163,6 +189,12 @@ def _raw(
     prompt = np.array(columns.prompt, dtype=np.int64)
     offsets = np.array(columns.id_offsets, dtype=np.int64)
     notes = unit[1]
+    after, think_s = _followers(columns)
+    if after is not None:
+        notes += (
+            f"{int((after >= 0).sum()):,} rows follow an answer after a delay: a closed loop (taken as an open one, to "
+            f"find rates, answers last {ANSWER_MS_PER_TOKEN} ms a token)",
+        )
     paths = None
     if columns.ids:
         block, inferred = _block_tokens(path, schema, prompt, np.diff(offsets))
@@ -179,9 +211,22 @@ def _raw(
         paths=paths,
         has_ids=np.array(columns.has_ids, dtype=np.int64),
         ids_cover_prompt=schema.ids_cover_prompt,
+        contradictions=tuple(columns.contradictions),
+        after=after,
+        think_s=think_s,
         notes=notes,
         faults=tuple(faults),
     )
+
+
+def _followers(columns: _Columns) -> tuple[Ints | None, Floats | None]:
+    if not columns.after:
+        return None, None
+    after, think_s = np.full(len(columns.line), -1, dtype=np.int64), np.zeros(len(columns.line))
+    places = np.fromiter(columns.after, dtype=np.int64)
+    after[places] = np.fromiter(columns.after.values(), dtype=np.int64)
+    think_s[places] = np.fromiter(columns.delay.values(), dtype=np.float64) / PER_SECOND["ms"]
+    return after, think_s
 
 
 def _seconds_since_first(times: Sequence[int | float], unit: str) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from kvsim.workload.prompts import content_of
 from kvsim.workload.rawtrace import RawTrace, collect
 from kvsim.workload.times import PER_SECOND
 from kvsim.workload.tracefile import TraceFile
-from kvsim.workload.workload import Workload
+from kvsim.workload.workload import Ints, Workload
 
 # A file up to this size is hashed whole even when only its head is wanted.
 HASHED_BYTES = 64 * 1024**2
@@ -29,12 +30,14 @@ def read_trace(
     include_failed: bool = False,
     hash_tokens_per_block: int | None = None,
     strict: bool = False,
+    dequantise: bool = False,
 ) -> Workload:
     """The requests of a trace file, from the first arrival at 0 s, in time order (ties in file order).
 
     ``limit`` takes the first usable rows of the file and reads no further. ``arrival_scale`` multiplies times. Rows
     without prompt or output tokens are failures: left out, or with ``include_failed`` taken with one token. ``strict``
-    raises the first lint error. Raises ``WorkloadError`` with the file, the line, the field, the value and the limit.
+    raises the first lint error. ``dequantise`` spreads rows that share a time evenly up to the next one. Raises
+    ``WorkloadError`` with the file, the line, the field, the value and the limit.
     """
     _check_arguments(limit, time_unit, hash_tokens_per_block)
     file = TraceFile(path)
@@ -44,7 +47,22 @@ def read_trace(
     lint = tuple(lint_raw(raw))
     if strict:
         _raise_first_error(file.path, lint)
-    return _workload(raw, _info(file, raw, lint, limit), include_failed).scaled(arrival_scale)
+    workload = _workload(raw, _info(file, raw, lint, limit), include_failed)
+    return (_spread(workload) if dequantise else workload).scaled(arrival_scale)
+
+
+def _spread(workload: Workload) -> Workload:
+    """Arrivals that share a time, spread evenly over the gap to the next; the last ones over the median gap."""
+    times, first, counts = np.unique(workload.arrival_s, return_index=True, return_counts=True)
+    if len(times) < 2 or counts.max() == 1:
+        return workload
+    gaps = np.diff(times)
+    gap_s = np.append(gaps, np.median(gaps))
+    place = np.arange(len(workload)) - np.repeat(first, counts)
+    arrival_s = workload.arrival_s + place * np.repeat(gap_s / counts, counts)
+    apart_s = float(np.median(gaps))
+    note = f"arrival times spread: {len(workload):,} requests shared {len(times):,} times, about {apart_s:.3g} s apart"
+    return replace(workload, arrival_s=arrival_s, info=workload.info.noted(note))
 
 
 def _check_arguments(limit: int | None, time_unit: str, hash_tokens_per_block: int | None) -> None:
@@ -103,4 +121,14 @@ def _workload(raw: RawTrace, info: WorkloadInfo, include_failed: bool) -> Worklo
         piece_chain=content.pieces.chain,
         piece_tokens=content.pieces.tokens,
         info=content.described(info),
+        after=None if raw.after is None else _renumbered(raw.after, rows),
+        think_s=None if raw.think_s is None else raw.think_s[rows],
     )
+
+
+def _renumbered(after: Ints, rows: Ints) -> Ints:
+    """Whom each of ``rows`` waits for, by their new numbers; nobody, where that one was left out."""
+    number = np.full(len(after), -1, dtype=np.int64)
+    number[rows] = np.arange(len(rows))
+    waits = after[rows]
+    return np.where(waits >= 0, number[waits], -1)

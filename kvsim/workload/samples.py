@@ -21,16 +21,22 @@ class Sample:
     system_prompt_tokens: int
     new_tokens_mean: float
     seed: int
+    rate_per_s: float = 0.4
 
 
 SAMPLES = (
     Sample("azure_sample.csv", "azure", 40, 600, 400, 1),
+    # Slow enough for whole seconds to tell all requests apart.
+    Sample("burstgpt_v1_sample.csv", "burstgpt_v1", 40, 600, 400, 5, rate_per_s=0.04),
+    Sample("burstgpt_sample.csv", "burstgpt", 40, 600, 400, 6),
     Sample("mooncake_sample.jsonl", "mooncake", 40, 2600, 900, 2),
+    Sample("splitwise_sample.csv", "splitwise", 40, 600, 400, 7),
+    Sample("bailian_sample.jsonl", "bailian", 40, 200, 90, 8),
+    Sample("aiperf_sample.jsonl", "aiperf", 40, 2600, 900, 9),
     # Token ids are written out, so this one is short.
     Sample("sharegpt_sample.jsonl", "sharegpt", 20, 64, 48, 3),
     Sample("generic_sample.csv", "generic", 40, 600, 400, 4),
 )
-RATE_PER_S = 0.4
 
 
 def write_samples(folder: str | Path) -> list[Path]:
@@ -38,7 +44,7 @@ def write_samples(folder: str | Path) -> list[Path]:
     paths = []
     for sample in SAMPLES:
         paths.append(Path(folder) / sample.file)
-        workload = chat(_traffic(sample), sample.num_requests, RATE_PER_S, sample.seed)
+        workload = chat(_traffic(sample), sample.num_requests, sample.rate_per_s, sample.seed)
         write_trace(workload, paths[-1], sample.format)
     return paths
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import difflib
+import gzip
 import hashlib
+import io
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
@@ -15,6 +18,8 @@ from kvsim.workload import jsonstream
 from kvsim.workload.records import Record
 
 _HEAD_CHARACTERS = 1 << 16
+_GZIP = b"\x1f\x8b"
+GZIP_FAULTS = (EOFError, zlib.error, gzip.BadGzipFile)
 
 
 class TraceFile:
@@ -32,6 +37,8 @@ class TraceFile:
                 self.delimiter, self.layout = self._look(stream)
             except UnicodeDecodeError:
                 raise self._not_text() from None
+            except GZIP_FAULTS as fault:
+                raise self._broken(fault) from None
 
     def _look(self, stream: TextIO) -> tuple[str, str]:
         head = stream.read(_HEAD_CHARACTERS)
@@ -45,9 +52,18 @@ class TraceFile:
 
     def _open(self) -> TextIO:
         try:
+            if self._is_gzip():
+                return io.TextIOWrapper(gzip.open(self.path), encoding="utf-8-sig", newline="")
             return self.path.open(encoding="utf-8-sig", newline="")
         except OSError as fault:
             raise WorkloadError(f"{self.path}: cannot be read: {fault.strerror}") from None
+
+    def _is_gzip(self) -> bool:
+        with self.path.open("rb") as stream:
+            return stream.read(2) == _GZIP
+
+    def _broken(self, fault: Exception) -> WorkloadError:
+        return WorkloadError(f"{self.path}: not a whole gzip file: {fault}")
 
     def _not_text(self) -> WorkloadError:
         return WorkloadError(f"{self.path}: not text in UTF-8; a trace is CSV, JSON lines or JSON")
@@ -63,6 +79,8 @@ class TraceFile:
                 yield from readers[self.layout](stream)
             except UnicodeDecodeError:
                 raise self._not_text() from None
+            except GZIP_FAULTS as fault:
+                raise self._broken(fault) from None
 
     def first(self) -> Record:
         """The first row, which tells the schema."""

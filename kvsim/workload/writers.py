@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import IO, cast
+
+import numpy as np
 
 from kvsim.errors import WorkloadError, nearest
-from kvsim.workload.formats import mooncake
+from kvsim.workload.formats import aiperf, bailian, mooncake
 from kvsim.workload.request import Request
 from kvsim.workload.workload import Workload
 
@@ -19,11 +24,11 @@ AZURE_START = datetime(2024, 1, 1, tzinfo=UTC)
 VOCABULARY_TOKENS = 32_000
 
 
-def write_trace(workload: Workload, path: str | Path, fmt: str) -> None:
-    """Writes ``path`` in schema ``fmt``; the file appears whole or not at all.
+def write_trace(workload: Workload, path: str | Path, fmt: str) -> tuple[str, ...]:
+    """Writes ``path`` in schema ``fmt``, compressed where it ends in ``.gz``; the file appears whole or not at all.
 
-    Times are rounded to what the schema holds. Raises ``WorkloadError`` for an unknown schema or a folder that is not
-    there.
+    Times are rounded to what the schema holds. Returns what else of the workload the schema cannot hold, as sentences.
+    Raises ``WorkloadError`` for an unknown schema or a folder that is not there.
     """
     if fmt not in WRITERS:
         raise WorkloadError(f"workload format '{fmt}' cannot be written; {nearest(fmt, WRITERS)}")
@@ -31,18 +36,38 @@ def write_trace(workload: Workload, path: str | Path, fmt: str) -> None:
     if not path.parent.is_dir():
         raise WorkloadError(f"{path}: the folder {path.parent} does not exist")
     _write_whole(path, WRITERS[fmt](workload))
+    return _lost(workload, fmt)
+
+
+def _lost(workload: Workload, fmt: str) -> tuple[str, ...]:
+    lost = []
+    if workload.after is not None and fmt != "aiperf":
+        lost.append(f"{fmt} cannot say that turns wait for answers: their times are those of an open loop")
+    if workload.max_concurrency is not None:
+        lost.append(f"{fmt} cannot say that at most {workload.max_concurrency} requests are in flight")
+    if np.any(workload.piece_chain >= 0) and fmt not in HOLD_CONTENT:
+        lost.append(f"{fmt} cannot say what prompts share; it can: {', '.join(HOLD_CONTENT)}")
+    return tuple(lost)
 
 
 def _write_whole(path: Path, lines: Iterable[str]) -> None:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
-            stream.writelines(lines)
+        with os.fdopen(handle, "wb") as raw, _compressed(raw, path) as stream:
+            for line in lines:
+                stream.write(line.encode())
         Path(name).chmod(0o644)
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def _compressed(raw: IO[bytes], path: Path) -> AbstractContextManager[IO[bytes]]:
+    """Without a name or a time inside: the same requests give the same bytes."""
+    if path.suffix != ".gz":
+        return nullcontext(raw)
+    return cast(AbstractContextManager[IO[bytes]], gzip.GzipFile("", "wb", fileobj=raw, mtime=0))
 
 
 def _azure(requests: Iterable[Request]) -> Iterator[str]:
@@ -104,9 +129,78 @@ def _generic(requests: Iterable[Request]) -> Iterator[str]:
         yield f"{request.arrival_s:.6f},{session},{request.prompt_tokens},{request.output_tokens}\n"
 
 
-WRITERS: Mapping[str, Callable[[Iterable[Request]], Iterator[str]]] = {
+def _burstgpt_v1(requests: Iterable[Request]) -> Iterator[str]:
+    """Release 1: whole seconds, no sessions."""
+    yield "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
+    for request in requests:
+        prompt, output = request.prompt_tokens, request.output_tokens
+        yield f"{round(request.arrival_s)},ChatGPT,{prompt},{output},{prompt + output},Conversation log\n"
+
+
+def _burstgpt(requests: Iterable[Request]) -> Iterator[str]:
+    """Releases 2 and 3. The elapsed time is empty: nobody served these."""
+    yield "Timestamp,Session ID,Elapsed time,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
+    for request in requests:
+        prompt, output = request.prompt_tokens, request.output_tokens
+        session = f"s{request.session_id}" if request.session_id >= 0 else ""
+        kind = "Conversation log" if session else "API log"
+        yield f"{request.arrival_s:.3f},{session},,GPT-4,{prompt},{output},{prompt + output},{kind}\n"
+
+
+def _splitwise(requests: Iterable[Request]) -> Iterator[str]:
+    yield "request_id,request_type,application_id,arrival_timestamp,batch_size,prompt_size,token_size\n"
+    for request in requests:
+        yield f"{request.request_id},2,0,{request.arrival_s:.6f},1,{request.prompt_tokens},{request.output_tokens}\n"
+
+
+def _bailian(requests: Iterable[Request]) -> Iterator[str]:
+    """A turn's parent is the request before it of its session."""
+    known: dict[tuple[int, int], int] = {}
+    latest: dict[int, tuple[int, int]] = {}
+    for request in requests:
+        parent, turn = latest.get(request.session_id, (-1, 0))
+        if request.session_id >= 0:
+            latest[request.session_id] = request.request_id, turn + 1
+        row = {
+            "chat_id": request.request_id,
+            "parent_chat_id": parent,
+            "timestamp": round(request.arrival_s, 3),
+            "input_length": request.prompt_tokens,
+            "output_length": request.output_tokens,
+            "type": "text",
+            "turn": turn + 1,
+            "hash_ids": [known.setdefault(end, len(known)) for end in _block_ends(request, bailian.BLOCK_TOKENS)],
+        }
+        yield json.dumps(row) + "\n"
+
+
+def _aiperf(workload: Workload) -> Iterator[str]:
+    """Turns that wait for an answer carry a delay, others their time."""
+    known: dict[tuple[int, int], int] = {}
+    for request in workload:
+        row: dict[str, object] = {}
+        if request.session_id >= 0:
+            row["session_id"] = f"s{request.session_id}"
+        if workload.after is not None and workload.think_s is not None and workload.after[request.request_id] >= 0:
+            row["delay"] = round(float(workload.think_s[request.request_id]) * 1000, 3)
+        else:
+            row["timestamp"] = round(request.arrival_s * 1000, 3)
+        row["input_length"] = request.prompt_tokens
+        row["output_length"] = request.output_tokens
+        row["hash_ids"] = [known.setdefault(e, len(known)) for e in _block_ends(request, aiperf.BLOCK_TOKENS)]
+        yield json.dumps(row) + "\n"
+
+
+WRITERS: Mapping[str, Callable[[Workload], Iterator[str]]] = {
     "azure": _azure,
+    "burstgpt": _burstgpt,
+    "burstgpt_v1": _burstgpt_v1,
     "mooncake": _mooncake,
+    "splitwise": _splitwise,
+    "bailian": _bailian,
+    "aiperf": _aiperf,
     "sharegpt": _sharegpt,
     "generic": _generic,
 }
+HOLD_CONTENT = ("mooncake", "bailian", "aiperf", "sharegpt")
+"""Schemas that say what prompts share, by hash ids or token ids."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from kvsim.errors import WorkloadError
-from kvsim.workload.formats import KNOWN_BUT_NOT_READ
 from kvsim.workload.read import read_trace
 
 AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
@@ -91,7 +90,8 @@ def test_bad_content(text_file, content, words: list[str]) -> None:
         ({"time_unit": "sec"}, "workload time unit 'sec' is unknown; "),
         ({"arrival_scale": -1.0}, "arrival scale is -1.0"),
         ({"hash_tokens_per_block": 0}, "hash tokens per block is 0"),
-        *(({"fmt": name}, "is known but this version does not read it") for name in KNOWN_BUT_NOT_READ),
+        ({"fmt": "burstgpt"}, "no field 'Request tokens'"),
+        ({"fmt": "bailian"}, "no field 'chat_id'"),
     ],
 )
 def test_bad_options(text_file, options: dict[str, object], words: str) -> None:

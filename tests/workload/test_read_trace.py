@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from kvsim.workload.formats import detect
+from kvsim.workload.formats import FORMATS, detect
 from kvsim.workload.read import read_trace
 from kvsim.workload.tracefile import TraceFile
 from kvsim.workload.workload import Workload
@@ -199,7 +199,7 @@ def test_a_broken_tail_is_not_read_under_a_limit(json_lines, text_file) -> None:
     assert len(read_trace(text_file("m.jsonl", rows + '{"timestamp": broken'), limit=10)) == 10
 
 
-@pytest.mark.parametrize("schema", ["azure", "mooncake", "sharegpt", "generic"])
+@pytest.mark.parametrize("schema", list(FORMATS))
 def test_detection_knows_each_sample(schema: str) -> None:
     from kvsim.content import content_path
 
@@ -209,7 +209,7 @@ def test_detection_knows_each_sample(schema: str) -> None:
 
 def test_rows_of_a_schema_with_mooncakes_names_but_other_units_are_not_mooncake(json_lines) -> None:
     row = {"chat_id": 1, "parent_chat_id": -1, **mooncake_row(3, 30, [1, 2])}
-    assert detect(TraceFile(json_lines([row]))) == "generic"
+    assert detect(TraceFile(json_lines([row]))) == "bailian"
 
 
 def test_the_azure_conversation_trace(shared_data) -> None:

@@ -4,6 +4,7 @@ import pytest
 
 from kvsim.content import content_path
 from kvsim.errors import WorkloadError
+from kvsim.workload.formats import FORMATS
 from kvsim.workload.lint import lint_trace
 
 
@@ -24,7 +25,7 @@ def test_a_clean_trace_has_no_findings(json_lines) -> None:
     assert found(json_lines(mooncake(growing(24)))) == []
 
 
-@pytest.mark.parametrize("schema", ["azure", "mooncake", "sharegpt", "generic"])
+@pytest.mark.parametrize("schema", [*FORMATS, "burstgpt_v1"])
 def test_the_samples_are_clean(schema: str) -> None:
     (path,) = content_path("trace").glob(f"{schema}_sample.*")
     assert found(path) == []
@@ -78,9 +79,9 @@ def test_an_id_behind_two_prefixes(json_lines) -> None:
 
 def test_a_block_everywhere_and_no_reuse(json_lines) -> None:
     common = json_lines(mooncake([(i * 100, 1024, [0, i % 5 + 1]) for i in range(30)]))
-    assert found(common) == [("warning", "block-everywhere", 0)]
+    assert found(common) == [("warning", "block-everywhere", 1)]
     fresh = json_lines(mooncake([(i * 100, 1024, [2 * i, 2 * i + 1]) for i in range(30)]))
-    assert found(fresh) == [("warning", "little-reuse", 0)]
+    assert found(fresh) == [("warning", "little-reuse", 1)]
 
 
 def test_what_cannot_be_read_at_all_is_an_error(tmp_path, text_file) -> None:

@@ -9,22 +9,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kvsim.errors import WorkloadError, nearest
+from kvsim.workload.formats.aiperf import Aiperf
 from kvsim.workload.formats.azure import Azure
+from kvsim.workload.formats.bailian import Bailian
 from kvsim.workload.formats.base import TraceFormat
+from kvsim.workload.formats.burstgpt import BurstGpt
 from kvsim.workload.formats.generic import Generic
 from kvsim.workload.formats.mooncake import Mooncake
 from kvsim.workload.formats.sharegpt import Sharegpt
+from kvsim.workload.formats.splitwise import Splitwise
 from kvsim.workload.tracefile import TraceFile
 
 FORMATS: Mapping[str, type[TraceFormat]] = {
     "azure": Azure,
+    "burstgpt": BurstGpt,
     "mooncake": Mooncake,
+    "splitwise": Splitwise,
+    "bailian": Bailian,
+    "aiperf": Aiperf,
     "sharegpt": Sharegpt,
     "generic": Generic,
 }
-
-KNOWN_BUT_NOT_READ = ("burstgpt", "splitwise", "bailian", "aiperf")
-"""Public schemas whose own meaning this version does not know."""
 
 
 def detect(file: TraceFile) -> str:
@@ -42,11 +47,6 @@ def format_named(name: str, file: TraceFile) -> str:
     """``name`` itself when it can be read, or the detected one for ``auto``. Raises ``WorkloadError`` for others."""
     if name == "auto":
         return detect(file)
-    if name in KNOWN_BUT_NOT_READ:
-        raise WorkloadError(
-            f"workload format '{name}' is known but this version does not read it; allowed: auto, "
-            f"{', '.join(FORMATS)} (generic reads tables with the usual column names)"
-        )
     if name not in FORMATS:
         raise WorkloadError(f"workload format '{name}' is unknown; {nearest(name, ('auto', *FORMATS))}")
     return name

@@ -20,6 +20,10 @@ class Row(NamedTuple):
     session: str | None = None
     hash_ids: Sequence[int | str | bytes] | None = None
     """``None``: this row has none."""
+    contradiction: str = ""
+    """What of the row cannot be true together; empty where nothing is wrong."""
+    follows: bool = False
+    """``time`` counts from the answer to the row before it of the same session."""
 
 
 class TraceFormat(Protocol):

@@ -1,0 +1,44 @@
+"""Alibaba's Qwen-Bailian traces: chats whose turns name their parent, with ids of 16-token blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from kvsim.workload.formats.base import Row
+from kvsim.workload.formats.hashlist import hash_list
+from kvsim.workload.records import Record
+
+FIELDS = ("chat_id", "parent_chat_id", "timestamp", "input_length", "output_length", "hash_ids")
+BLOCK_TOKENS = 16
+ROOT = "-1"
+
+
+class Bailian:
+    """``chat_id, parent_chat_id`` (-1: a root), ``timestamp`` (s), ``input_length, output_length, hash_ids``.
+
+    Each row already holds its whole context. A session is a root with all that descends from it.
+    """
+
+    ids_cover_prompt = True
+
+    def __init__(self, hash_block_tokens: int | None) -> None:
+        self.hash_block_tokens: int | None = hash_block_tokens or BLOCK_TOKENS
+        self._root: dict[str, str] = {}
+
+    @staticmethod
+    def matches(fields: Collection[str]) -> bool:
+        return set(FIELDS) <= set(fields)
+
+    def row(self, record: Record) -> Row:
+        chat, parent = str(record.value("chat_id")), str(record.value("parent_chat_id"))
+        root = self._root.get(parent, parent) if parent != ROOT else chat
+        self._root[chat] = root
+        return Row(
+            record.line,
+            record.time("timestamp"),
+            "s",
+            record.tokens("input_length"),
+            record.tokens("output_length"),
+            session=root,
+            hash_ids=hash_list(record, "hash_ids"),
+        )
