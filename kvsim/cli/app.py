@@ -15,7 +15,6 @@ from kvsim.cli.usage import FlagError, Verbs, flags_given
 
 WITHOUT_EFFECT = {
     "policy": "its engines evict the least recently used block",
-    "skip_context_sweep": "it sweeps no context lengths",
     "no_train": "it trains nothing",
     "learned_train_mode": "it trains nothing",
     "learned_train_fraction": "it trains nothing",
@@ -100,8 +99,17 @@ def root(
     no_plot: Annotated[bool, typer.Option("--no-plot", help="Write no pictures.")] = False,
     show_plot: Annotated[bool, typer.Option("--show-plot", help="Open the pictures.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Neither progress nor tables, the conclusion alone.")] = False,
+    studies: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,NAME",
+            parser=options.studies,
+            help="Studies to run: pd_ratio, transfer, context; default: all.",
+        ),
+    ] = None,
+    no_studies: Annotated[bool, typer.Option("--no-studies", help="Run no studies.")] = False,
     skip_context_sweep: Annotated[
-        bool, typer.Option("--skip-context-sweep", help="No sweep over context lengths; without effect in --pd.")
+        bool, typer.Option("--skip-context-sweep", help="No study of context lengths.")
     ] = False,
     no_train: Annotated[bool, typer.Option("--no-train", help="Train no policy; without effect in --pd.")] = False,
     learned_train_mode: Annotated[
@@ -131,6 +139,8 @@ def root(
     _check_mode(pd, cluster)
     if no_plot and show_plot:
         raise FlagError("--no-plot and --show-plot exclude each other; give one")
+    if no_studies and studies is not None:
+        raise FlagError("--no-studies and --studies exclude each other; give one")
     if workload_trace is None:
         _refuse_trace_flags(given)
     from kvsim.cli.pd import PdCommand, run_command, trace_source
@@ -158,6 +168,9 @@ def root(
         load_of=load_of,
         replicas=workload_replicas,
         stepwise=stepwise,
+        studies=None if studies is None else tuple(studies.split(",")),
+        no_studies=no_studies,
+        skip_context_sweep=skip_context_sweep,
         report_json=report_json,
         report_csv=report_csv,
         out=out,

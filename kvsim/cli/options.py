@@ -14,6 +14,7 @@ from kvsim.errors import nearest
 Number = TypeVar("Number", int, float)
 
 TRAIN_MODES = ("warmup", "split")
+STUDIES = ("pd_ratio", "transfer", "context")
 LOAD_SYSTEMS = ("pd", "unified")
 POLICIES = ("lru",)
 """Eviction policies that exist: the engines' block pool evicts the least recently used."""
@@ -62,6 +63,11 @@ def load_system(text: str) -> str:
 def policies(text: str) -> str:
     """Names of policies, separated by commas."""
     return ",".join(_known(name.strip(), POLICIES) for name in text.split(","))
+
+
+def studies(text: str) -> str:
+    """Names of studies, separated by commas."""
+    return ",".join(_known(name.strip(), STUDIES) for name in text.split(","))
 
 
 def _known(name: str, known: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kvsim.cli.entry import DONE, OTHER, one_line
+from kvsim.cli.options import STUDIES
 from kvsim.cli.outputs import Outputs
 from kvsim.errors import KvsimError
 
@@ -35,6 +36,10 @@ class PdCommand:
     load_of: str | None
     replicas: int | None
     stepwise: bool
+    studies: tuple[str, ...] | None
+    """``None``: all of them."""
+    no_studies: bool
+    skip_context_sweep: bool
     report_json: Path | None
     report_csv: Path | None
     out: Path | None
@@ -61,7 +66,7 @@ def run_command(command: PdCommand, clock: RunClock) -> int:
     loaded = load_config(command.config, command.profile, command.preset, command.sets)
     outputs = _outputs(command, loaded.config)
     outputs.check(_inputs(command))
-    experiment = _simulate(command, loaded.config)
+    experiment = _simulate(command, loaded.config, _studies(command))
     report = pd_report(clock, loaded, experiment)
     try:
         pictures = outputs.write(report, experiment.results)
@@ -86,7 +91,15 @@ def _inputs(command: PdCommand) -> dict[str, Path]:
     return {what: path for what, path in inputs.items() if path is not None}
 
 
-def _simulate(command: PdCommand, config: Config) -> PdExperiment:
+def _studies(command: PdCommand) -> tuple[str, ...]:
+    """The names of those to run."""
+    if command.no_studies:
+        return ()
+    wanted = STUDIES if command.studies is None else command.studies
+    return tuple(name for name in wanted if not (command.skip_context_sweep and name == "context"))
+
+
+def _simulate(command: PdCommand, config: Config, studies: tuple[str, ...]) -> PdExperiment:
     from kvsim.report.progress import progress_bar
     from kvsim.system.experiment import run_pd
 
@@ -101,6 +114,7 @@ def _simulate(command: PdCommand, config: Config) -> PdExperiment:
         replicas=command.replicas,
         stepwise=command.stepwise,
         progress=partial(progress_bar, quiet=command.quiet),
+        studies=studies,
     )
 
 
@@ -124,6 +138,7 @@ def pd_report(clock: RunClock, loaded: LoadedConfig, experiment: PdExperiment) -
         workload=_workload_section(experiment),
         cluster=experiment.cluster | {"warnings": list(experiment.warnings)},
         results=results,
+        studies=experiment.studies,
     )
 
 

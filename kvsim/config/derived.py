@@ -104,10 +104,14 @@ def pd_counts(config: Config, ratio: tuple[int, int] | None = None) -> tuple[int
             f"cluster: prefill/decode separation needs 2 instances or more; {simulated_gpus(config)} simulated GPUs at "
             f"engine.tensor_parallel_size = {config.engine.tensor_parallel_size} make {total}"
         )
-    prefill, decode = config.pd_separation.pd_ratio if ratio is None else ratio
-    parts = prefill + decode
-    num_prefill = min(max((2 * total * prefill + parts) // (2 * parts), 1), total - 1)
+    num_prefill = rounded_prefill(total, *(config.pd_separation.pd_ratio if ratio is None else ratio))
     return num_prefill, total - num_prefill
+
+
+def rounded_prefill(total: int, prefill: int, decode: int) -> int:
+    """Prefill instances of ``total`` at a ratio: rounded half up, at least one a side."""
+    parts = prefill + decode
+    return min(max((2 * total * prefill + parts) // (2 * parts), 1), total - 1)
 
 
 def _first(specific: float | None, general: float | None) -> float | None:

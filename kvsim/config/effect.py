@@ -22,7 +22,6 @@ WITHOUT_EFFECT = (
     "pd_trace.num_shared_docs",
     "pd_trace.num_rag_chunks",
     "pd_trace.doc_zipf_alpha",
-    "pd_experiments.pd_ratios",
     "policies",
 )
 

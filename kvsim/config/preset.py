@@ -24,6 +24,9 @@ SCALE_KEYS = frozenset(
         "pd_experiments.num_requests",
         "pd_experiments.warmup_requests",
         "load.pilot_requests",
+        "studies.instances",
+        "studies.replications",
+        "studies.max_requests",
     }
 )
 """What a preset may set."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kvsim.report.atomic import replacing
 from kvsim.report.labels import COMPONENT_LABELS, number, ratio, system_label
+from kvsim.report.study_plots import study_figures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +24,8 @@ _CDF_POINTS = 2_000
 
 
 def plot_report(out_dir: Path, report: Mapping[str, Any], results: Sequence[SystemResult]) -> list[Path]:
-    """Write ``ttft_cdf.png``, ``ttft_waterfall.png`` and ``utilisation.png`` into the existing folder ``out_dir``.
+    """Write ``ttft_cdf.png``, ``ttft_waterfall.png`` and ``utilisation.png`` into the existing folder ``out_dir``,
+    and ``study_*.png`` of each study.
 
     ``results`` are the systems that ``report`` tells of. Returns the paths written: a picture that would be empty
     (nothing completed, no timeline) is left out. A path that cannot be written raises a ``KvsimError``.
@@ -34,7 +36,7 @@ def plot_report(out_dir: Path, report: Mapping[str, Any], results: Sequence[Syst
         ("ttft_waterfall.png", _ttft_waterfall(report)),
         ("utilisation.png", _utilisation(report, results)),
     )
-    for name, figure in figures:
+    for name, figure in (*figures, *study_figures(report.get("studies") or {}).items()):
         if figure is not None:
             path = out_dir / name
             with replacing(path) as file:

@@ -14,6 +14,7 @@ from kvsim.report import caveats
 from kvsim.report.comparison import groups
 from kvsim.report.conclusion import conclude
 from kvsim.report.labels import COMPONENT_LABELS, number, percent, ratio, system_label
+from kvsim.report.studies import print_studies
 
 Report = Mapping[str, Any]
 _NARROW_BAR = 9
@@ -29,6 +30,9 @@ def print_report(console: Console, report: Report) -> None:
     for result in report["results"]:
         console.print(_waterfall(console, result))
     console.print(Text(conclude(report), style="bold"))
+    if report.get("studies"):
+        console.print()
+        print_studies(console, report["studies"])
     _print_caveats(console, report)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +20,8 @@ from kvsim.system.offering import Asked, ChatRun, Offered, Offering, Source, Tra
 from kvsim.system.outcome import outcome
 from kvsim.system.pilot import SYSTEMS, WARMUP_SHARE, ProgressMaker, measured_rows
 from kvsim.system.plan import Plan, make_plan
+from kvsim.system.studies.all import run_studies
+from kvsim.system.studies.bed import Bed
 from kvsim.system.traffic import TraceSource, TraceTraffic
 from kvsim.workload.workload import Workload
 
@@ -38,6 +41,8 @@ class PdExperiment:
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
     incomplete: bool
+    studies: dict[str, Any] | None = None
+    """The report's ``studies``."""
 
 
 def run_pd(
@@ -49,6 +54,7 @@ def run_pd(
     replicas: int | None,
     stepwise: bool,
     progress: ProgressMaker,
+    studies: Sequence[str] = (),
 ) -> PdExperiment:
     """Build, load and run both systems, unified first; one of them is in memory at a time.
 
@@ -58,13 +64,18 @@ def run_pd(
     system starts.
     """
     plan = make_plan(config, stepwise=stepwise)
-    seeds = [int(child.generate_state(1)[0]) for child in np.random.SeedSequence(config.seed).spawn(4)]
+    seeds = [int(child.generate_state(1)[0]) for child in np.random.SeedSequence(config.seed).spawn(5)]
     source = _source(plan, trace, replicas, seeds[0])
     offering = Offering(plan, source, (seeds[1], seeds[2]), progress)
     own = source.own() if load is None and (trace is not None or load_of is None) else None
     asked = Asked(config.load.rho if load is None else load, _system_name(load_of or config.load.of))
     offered = offering.at_load(asked) if own is None else offering.at_own_rate(own)
-    experiment = _compared(offered, seeds[3], progress)
+    experiment, demand = _compared(offered, seeds[3], progress)
+    if studies and not experiment.incomplete and math.isfinite(offered.workload.mean_rate_per_s):
+        rate_per_s = offered.workload.mean_rate_per_s
+        bed = Bed(offered.plan, source.traffic, demand, rate_per_s, seeds[4], progress)
+        found, cut_short = run_studies(bed, studies)
+        experiment = replace(experiment, studies=found, incomplete=cut_short)
     unused = without_effect(config)
     if not unused:
         return experiment
@@ -82,7 +93,8 @@ def _system_name(name: str) -> Any:
     return name
 
 
-def _compared(offered: Offered, seed: int, progress: ProgressMaker) -> PdExperiment:
+def _compared(offered: Offered, seed: int, progress: ProgressMaker) -> tuple[PdExperiment, Demand]:
+    """The comparison, and what requests ask of the PD system after its cache hits."""
     workload = offered.workload
     warmup = _warmup(offered.plan.config, len(workload))
     results: dict[str, SystemResult] = {}
@@ -99,21 +111,23 @@ def _compared(offered: Offered, seed: int, progress: ProgressMaker) -> PdExperim
     except KeyboardInterrupt:
         if not results:
             raise
-    rates = maximum_rates(offered.plan, demands.get("pd", demands["unified"]), demands["unified"])
+    demand = demands.get("pd", demands["unified"])
+    rates = maximum_rates(offered.plan, demand, demands["unified"])
     unstarted = [name for name in SYSTEMS if name not in results]
-    return PdExperiment(
+    experiment = PdExperiment(
         plan=offered.plan,
         workload=workload,
         results=tuple(
             _with_loads(result, _arrival_rate(workload, result), rates)
             for result in _same_window(list(results.values()))
         ),
-        cluster=_cluster(offered, demands.get("pd", demands["unified"]), rates) | {"served_max_requests_per_s": served},
+        cluster=_cluster(offered, demand, rates) | {"served_max_requests_per_s": served},
         load=offered.load,
         warnings=tuple(f"{name} was not started: the run was interrupted before" for name in unstarted),
         notes=offered.notes,
         incomplete=bool(unstarted) or any(result.incomplete for result in results.values()),
     )
+    return experiment, demand
 
 
 def _same_window(results: list[SystemResult]) -> list[SystemResult]:

@@ -50,13 +50,17 @@ class Plan:
     def with_counts(self, num_prefill: int, num_decode: int) -> Plan:
         return replace(self, num_prefill=num_prefill, num_decode=num_decode)
 
+    def sized(self, num_instances: int, num_prefill: int) -> Plan:
+        """A cluster of that many instances, so many of them for prefill."""
+        return replace(
+            self, num_instances=num_instances, num_prefill=num_prefill, num_decode=num_instances - num_prefill
+        )
+
     def scaled_to(self, num_instances: int) -> Plan:
         """A cluster of fewer instances with the same ratio of roles, as near as whole instances come."""
         num_prefill = round(num_instances * self.num_prefill / self.num_instances)
         num_prefill = min(max(num_prefill, 1), num_instances - 1)
-        return replace(
-            self, num_instances=num_instances, num_prefill=num_prefill, num_decode=num_instances - num_prefill
-        )
+        return self.sized(num_instances, num_prefill)
 
     def with_colocated_budget(self, tokens: int) -> Plan:
         """The same with another token budget for the unified baseline; never below its number of seats."""

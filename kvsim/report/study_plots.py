@@ -1,0 +1,95 @@
+"""A picture of each study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from kvsim.report.labels import ratio
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#404040"
+_CONTEXT_PANELS = (("ttft_mean_ms", "mean TTFT (ms)"), ("tpot_mean_ms", "mean TPOT (ms)"))
+
+
+def study_figures(studies: Mapping[str, Any]) -> dict[str, Figure]:
+    """File name -> figure, of the studies that have something to show."""
+    painters = {"pd_ratio": _pd_ratio, "transfer": _transfer, "context": _context}
+    return {
+        f"study_{name}.png": painters[name](study)
+        for name, study in studies.items()
+        if study.get("points") or study.get("rows")
+    }
+
+
+def _figure(title: str, study: Mapping[str, Any], panels: int = 1) -> tuple[Figure, list[Axes]]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.2), layout="constrained")
+    figure.suptitle(title, fontsize=12, fontweight="bold")
+    axes = list(figure.subplots(1, panels, squeeze=False)[0])
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(True, color="0.9", linewidth=0.8)
+        axis.set_axisbelow(True)
+    runs = f"{study['instances']} instances, {study['replications']} runs, {study['confidence']:.0%} intervals"
+    axes[0].set_title(runs, fontsize=8.5, color="0.35", loc="left")
+    return figure, axes
+
+
+def _bars(values: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[float]]:
+    return [value["mean"] for value in values], [value["half_width"] or 0.0 for value in values]
+
+
+def _pd_ratio(study: Mapping[str, Any]) -> Figure:
+    figure, (axis,) = _figure("Throughput at saturation by prefill:decode ratio", study)
+    points = study["points"]
+    shares = [point["ratio"][0] / sum(point["ratio"]) for point in points]
+    means, errors = _bars([point["throughput_requests_per_s"] for point in points])
+    axis.plot(shares, [p["analytic_requests_per_s"] for p in points], "--", color=GREY, label="analytic maximum")
+    axis.errorbar(shares, means, yerr=errors, fmt="o-", color=BLUE, capsize=3, label="simulated")
+    for point, share, mean in zip(points, shares, means, strict=True):
+        if point["best"] or point["balanced"] or point["configured"]:
+            words = [word for word in ("best", "balanced", "configured") if point[word]]
+            axis.annotate(
+                f"{ratio(point['ratio'])}\n{', '.join(words)}", (share, mean), xytext=(0, -32),
+                textcoords="offset points", ha="center", fontsize=8, color=ORANGE,
+            )  # fmt: skip
+    axis.set_xlabel("prefill share of the instances")
+    axis.set_ylabel("throughput (requests/s)")
+    axis.set_ylim(bottom=0)
+    axis.legend(frameon=False, loc="lower right")
+    return figure
+
+
+def _transfer(study: Mapping[str, Any]) -> Figure:
+    figure, (axis,) = _figure("Mean TTFT by the way KV moves", study)
+    rows = study["rows"][::-1]
+    means, errors = _bars([row["ttft_mean_ms"] for row in rows])
+    moved = [row["transfer_mean_ms"]["mean"] for row in rows]
+    names = [row["name"] for row in rows]
+    axis.barh(names, means, xerr=errors, color=BLUE, capsize=2, label="the rest of TTFT")
+    axis.barh(names, moved, color=ORANGE, label="exposed transfer")
+    axis.set_xlabel("mean TTFT (ms)")
+    axis.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _context(study: Mapping[str, Any]) -> Figure:
+    figure, axes = _figure("Unified and PD by context length", study, len(_CONTEXT_PANELS))
+    lengths = [row["context_tokens"] for row in study["rows"]]
+    for axis, (metric, label) in zip(axes, _CONTEXT_PANELS, strict=True):
+        for name, colour, marker in (("unified", BLUE, "o"), ("pd", GREEN, "s")):
+            means, errors = _bars([row[name][metric] for row in study["rows"]])
+            shown = "PD" if name == "pd" else name
+            axis.errorbar(lengths, means, yerr=errors, fmt=f"{marker}-", color=colour, capsize=3, label=shown)
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(lengths, [f"{length // 1024}K" for length in lengths])
+        axis.set_xlabel("prompt tokens")
+        axis.set_ylabel(label)
+        axis.set_yscale("log")
+    axes[0].legend(frameon=False)
+    return figure

@@ -1,0 +1,90 @@
+"""Where studies run: a sample of the cluster, traffic at any rate, replications that all variants share."""
+
+from __future__ import annotations
+
+import gc
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from kvsim.record.result import SystemResult
+from kvsim.system.demand import Demand
+from kvsim.system.outcome import outcome
+from kvsim.system.pilot import SYSTEMS, WARMUP_SHARE, ProgressMaker
+from kvsim.system.plan import Plan
+from kvsim.system.steady import steady_requests
+from kvsim.system.traffic import Traffic
+from kvsim.workload.workload import Workload
+
+
+@dataclass(frozen=True)
+class Bed:
+    """What every study of a run starts from."""
+
+    plan: Plan
+    """The whole cluster's."""
+    traffic: Traffic
+    demand: Demand
+    """Of the PD system, with the cache hits that the run measured."""
+    requests_per_s: float
+    """At which the run was driven."""
+    seed: int
+    progress: ProgressMaker
+
+    @property
+    def confidence(self) -> float:
+        return self.plan.config.studies.confidence
+
+    @cached_property
+    def sample(self) -> Plan:
+        """At most ``studies.instances`` instances, at the same ratio of roles."""
+        return self.plan.scaled_to(min(self.plan.num_instances, self.plan.config.studies.instances))
+
+    @cached_property
+    def seeds(self) -> list[int]:
+        """One a replication."""
+        children = np.random.SeedSequence(self.seed).spawn(self.plan.config.studies.replications)
+        return [int(child.generate_state(1)[0]) for child in children]
+
+    @property
+    def sample_requests_per_s(self) -> float:
+        """The run's load, on the sample."""
+        return self.requests_per_s * self.sample.num_instances / self.plan.num_instances
+
+    def requests_at(self, plan: Plan, requests_per_s: float, factor: float) -> int:
+        """As many as a steady state takes, at most ``studies.max_requests``."""
+        needed = steady_requests(plan, self.demand, requests_per_s, factor, None)
+        return min(needed, self.plan.config.studies.max_requests)
+
+    def workload(self, requests_per_s: float, num_requests: int, seed: int) -> Workload:
+        copies = self.traffic.copies_at(requests_per_s)
+        return self.traffic.sample(requests_per_s, num_requests, copies, seed)
+
+    def run(self, label: str, system: str, plan: Plan, workload: Workload, seed: int) -> SystemResult:
+        """Serve ``workload``, the first tenth of it as warm-up. An interrupt goes on as ``KeyboardInterrupt``."""
+        with self.progress(label, len(workload)) as bar:
+            built = SYSTEMS[system](plan, workload, seed, bar.update)
+            built.run()
+        if built.incomplete:
+            raise KeyboardInterrupt
+        result = outcome(built, warmup_requests=int(len(workload) * WARMUP_SHARE), unsteady_factor=0.0, loads={})
+        broken = [check.name for check in result.checks if not check.ok]
+        if broken:
+            raise AssertionError(f"{label}: broken conservation laws: {broken}")
+        del built
+        gc.collect()
+        return result
+
+
+def throughput_per_s(result: SystemResult) -> float:
+    """Completions inside the measured window, requests/s."""
+    (start_s, end_s), finish_s = result.window_s, result.table["finish_s"]
+    return float(((finish_s > start_s) & (finish_s <= end_s)).sum()) / (end_s - start_s)
+
+
+def ttft_ms(result: SystemResult) -> np.ndarray:
+    """Of the requests that count."""
+    rows = result.measured
+    values: np.ndarray = (result.table["first_token_s"] - result.table["arrival_s"])[rows] * 1000
+    return values
