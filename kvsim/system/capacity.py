@@ -20,6 +20,8 @@ from kvsim.workload.workload import Floats
 
 _SEED = 7
 """Of the averages over admissions: arithmetic gives one answer whatever the run's seed is."""
+_LONELY = 0.5
+"""Decoding requests of an instance, at the least."""
 _ROUNDS = 3
 """Concurrency and the room that stays empty depend on each other, weakly: each round gains two digits."""
 
@@ -272,7 +274,8 @@ def _full_colocated(
     for _ in range(_ROUNDS):
         room_tokens = settings.num_blocks * settings.block_size - outside_tokens
         most_seated = max(seats - outside_seats, 1.0)
-        num_seqs = largest(room.held_tokens, max(room_tokens, 0.0), min(most, most_seated))
+        # Prompts that fill an instance leave room for none beside them in the mean, and yet one runs after the other.
+        num_seqs = largest(room.held_tokens, max(room_tokens, room.held_tokens(_LONELY)), min(most, most_seated))
         if num_seqs == most:
             return num_seqs, None
         limited = num_seqs < most_seated

@@ -13,7 +13,7 @@ from kvsim.clock import Clock
 from kvsim.node.engine import Engine, Role
 from kvsim.node.sequence import Journey, Sequence, block_path
 from kvsim.node.settings import EngineSettings
-from kvsim.policy.routing import LoadHeap, PrefixIndex, prefill_router
+from kvsim.policy.routing import LoadHeap, PrefixIndex, StaleIndex, prefill_router
 from kvsim.policy.routing.prefill import PrefillRouter
 from kvsim.record.conservation import RequestCounts
 from kvsim.record.requests import RequestLog
@@ -22,6 +22,7 @@ from kvsim.system.arrivals import Arrivals
 from kvsim.system.interrupt import on_interrupt
 from kvsim.system.plan import Plan
 from kvsim.system.warm import COMMON_SHARE, common_heads, warm
+from kvsim.units import MILLI
 from kvsim.workload.request import Request
 from kvsim.workload.workload import Workload
 
@@ -48,7 +49,8 @@ class ServingSystem:
         self.requests = RequestLog()
         self.counts = RequestCounts()
         self.generators = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(4)]
-        self.index = PrefixIndex()
+        staleness_s = plan.config.routing.index_staleness_ms * MILLI
+        self.index = StaleIndex(staleness_s, lambda: self.clock.now) if staleness_s else PrefixIndex()
         self._arrivals = Arrivals(self.clock, workload, self._arrive)
         self._is_closed = workload.is_closed
         self.pinning = 0

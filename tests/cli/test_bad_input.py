@@ -63,6 +63,13 @@ USAGE = {
     "--pd trace lint in/good.csv": "--pd does not go with the command 'trace'",
     "--pd --seed": "'--seed' requires an argument",
     "--pd --no-plot --show-plot": "exclude each other",
+    "--pd --no-studies --studies transfer": "exclude each other",
+    "--pd --studies transfr": "did you mean 'transfer'?",
+    "--pd --set studies.replications=1": "studies.replications = 1",
+    "--pd --set pd_separation.transfer.contention=maxmin": "pd_separation.transfer.contention = 'maxmin'",
+    "--pd --set cluster.network.rack_oversubscription=0.5": "cluster.network.rack_oversubscription = 0.5",
+    "--pd --set routing.index_staleness_ms=-1": "routing.index_staleness_ms = -1",
+    "--pd --set engine.scheduling_policy=sjf": "engine.scheduling_policy = 'sjf'",
 }
 
 FLAGS = {

@@ -22,9 +22,10 @@ from kvsim.record.result import COLUMNS, COMPONENTS
 MAIN = Path(__file__).resolve().parents[2] / "main.py"
 SMOKE = ("--pd", "--preset", "smoke")
 SETS = ("pd_experiments.num_requests=60", "pd_trace.qps=10", "engine.tune_colocated_budget=false")
-FAST = (*SMOKE, *(word for assignment in SETS for word in ("--set", assignment)))
-"""Without pilot runs."""
+FAST = (*SMOKE, "--no-studies", *(word for assignment in SETS for word in ("--set", assignment)))
+"""Without pilot runs and studies."""
 PICTURES = ["ttft_cdf.png", "ttft_waterfall.png", "utilisation.png"]
+STUDIES = ["pd_ratio", "transfer", "context"]
 
 
 @pytest.fixture(scope="module")
@@ -39,16 +40,18 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 
 
 def test_files(smoke) -> None:
+    pictures = [*PICTURES, *(f"study_{name}.png" for name in STUDIES)]
     found = sorted(str(path.relative_to(smoke.folder)) for path in smoke.folder.rglob("*") if path.is_file())
-    assert found == sorted(["requests.csv", "out/report.json", *(f"out/{name}" for name in PICTURES)])
-    for name in PICTURES:
+    assert found == sorted(["requests.csv", "out/report.json", *(f"out/{name}" for name in pictures)])
+    for name in pictures:
         picture = (smoke.folder / "out" / name).read_bytes()
         assert picture.startswith(b"\x89PNG") and len(picture) > 10_000
 
 
 def test_report(smoke) -> None:
     report = smoke.report
-    assert list(report) == ["run", "config", "calibration", "workload", "cluster", "results"]
+    assert list(report) == ["run", "config", "calibration", "workload", "cluster", "results", "studies"]
+    assert list(report["studies"]) == STUDIES
     assert (report["run"]["mode"], report["run"]["preset"], report["run"]["seed"]) == ("pd", "smoke", 42)
     assert report["run"]["status"] == "complete"
     assert report["calibration"]["profile"] is None
@@ -64,7 +67,7 @@ def test_terminal(smoke) -> None:
     assert "unified" in smoke.out and "TTFT" in smoke.out and "Where TTFT goes: PD" in smoke.out
     assert max(map(len, smoke.out.splitlines())) <= 80
     wrote = [line for line in smoke.err.splitlines() if line.startswith("kvsim: wrote ")]
-    assert len(wrote) == 5 and "\r" not in smoke.err and "\x1b" not in smoke.out + smoke.err
+    assert len(wrote) == 5 + len(STUDIES) and "\r" not in smoke.err and "\x1b" not in smoke.out + smoke.err
 
 
 def test_csv(smoke) -> None:
@@ -119,11 +122,21 @@ def test_a_profile_is_told(kvsim, empty: Path) -> None:
 
 def test_flags_without_effect_are_told(kvsim) -> None:
     flags = ("--no-train", "--learned-train-mode", "split", "--learned-train-fraction", "0.5", "--policy", "lru")
-    code, _, err = kvsim(*FAST, "--quiet", "--no-plot", "--skip-context-sweep", *flags)
+    code, _, err = kvsim(*FAST, "--quiet", "--no-plot", *flags)
     assert code == 0
     told = [line.removeprefix("kvsim: warning: ").split(" has no effect with --pd: ")[0] for line in err.splitlines()]
     training = ["--no-train", "--learned-train-mode", "--learned-train-fraction"]
-    assert told == ["--policy", "--skip-context-sweep", *training]
+    assert told == ["--policy", *training]
+
+
+def test_studies_are_chosen_by_name(kvsim, empty: Path) -> None:
+    sets = tuple(word for word in FAST if word != "--no-studies")
+    for flags, names in (
+        (("--studies", "transfer"), ["transfer"]),
+        (("--studies", "context,pd_ratio", "--skip-context-sweep"), ["pd_ratio"]),
+    ):
+        assert kvsim(*sets, *flags, "--no-plot", "--quiet", "--report-json", "r.json").code == 0
+        assert list(json.loads((empty / "r.json").read_text())["studies"]) == names
 
 
 def test_without_a_display_pictures_are_not_shown(kvsim, empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:

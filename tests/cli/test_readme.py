@@ -17,7 +17,7 @@ def test_the_sample_output_is_what_the_command_prints(tmp_path: Path) -> None:
     assert found is not None
     environment = {key: value for key, value in os.environ.items() if key not in {"KVSIM_PURE", "COLUMNS"}}
     done = subprocess.run(
-        [sys.executable, str(ROOT / "main.py"), "--pd", "--preset", "dev", "--no-plot"],
+        [sys.executable, str(ROOT / "main.py"), "--pd", "--preset", "dev", "--no-plot", "--no-studies"],
         cwd=tmp_path, env=environment, check=True, capture_output=True, text=True,
     )  # fmt: skip
     printed = [line.rstrip() for line in done.stdout.strip().splitlines()]

@@ -7,7 +7,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvsim.policy.routing.index import Path, PrefixIndex
+from kvsim.policy.routing.index import Path, PrefixIndex, StaleIndex
 
 END = 1 << 60
 PATHS: list[Path] = [
@@ -88,3 +88,34 @@ def test_chains_of_one_request_are_not_kept() -> None:
     index.computed(0, PATHS[4], 9)
     assert index.holders(PATHS[5], 9, 4) == []
     assert index.matched(0, PATHS[4], 9) == 2
+
+
+def test_a_stale_index_knows_what_was_true_then() -> None:
+    now_s = [0.0]
+    index = StaleIndex(5.0, lambda: now_s[0])
+    path = ((7, 0, 4),)
+    index.computed(3, path, 4)
+    assert index.holders(path, 4, 2) == [] and index.matched(3, path, 4) == 0
+    now_s[0] = 4.0
+    index.evicted(3, 7, 1)
+    now_s[0] = 5.0
+    assert index.holders(path, 4, 2) == [(3, 4)]
+    now_s[0] = 9.0
+    assert index.matched(3, path, 4) == 1
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 2), st.integers(0, 3), st.integers(0, 5)), max_size=30))
+def test_late_news_add_up_to_the_same(events: list[tuple[bool, int, int, int]]) -> None:
+    now_s = [0.0]
+    fresh, stale = PrefixIndex(), StaleIndex(1.0, lambda: now_s[0])
+    for is_new, instance, chain, blocks in events:
+        for index in (fresh, stale):
+            if is_new:
+                index.computed(instance, ((chain, 0, 5),), blocks)
+            else:
+                index.evicted(instance, chain, blocks)
+        now_s[0] += 0.3
+    now_s[0] += 1.0
+    for chain in range(4):
+        path = ((chain, 0, 5),)
+        assert stale.holders(path, 5, 9) == fresh.holders(path, 5, 9)

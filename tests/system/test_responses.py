@@ -125,3 +125,14 @@ def test_the_sides_saturate_together_at_the_analytic_ratio(instances: int) -> No
     assert best == pytest.approx(crossing, rel=0.1)
     for p, rate in rates.items():
         assert rate == pytest.approx(min(p * prefill, (instances - p) * decode), rel=0.05), (p, rates)
+
+
+def test_a_router_with_an_old_view_of_the_caches_hits_less() -> None:
+    """Sessions whose turns follow one another quickly: news that are older than the pause come too late."""
+    rows = [Row(0.5 * turn + 0.01 * s, 0, 2, ((s, 64 * (turn + 1)),), -1) for turn in range(6) for s in range(12)]
+    requests = workload(sorted(rows, key=lambda row: row.arrival_s))
+    hits = []
+    for staleness_ms in (0, 100, 10_000):
+        found = plan(5, 3, sets=(f"routing.index_staleness_ms={staleness_ms}",), times=coefficients(const_s=0.001))
+        hits.append(float(served(PdSystem, found, requests).requests.table()["hit_tokens"].sum()))
+    assert hits[0] == hits[1] > 1.2 * hits[2]

@@ -6,10 +6,18 @@ import numpy as np
 
 from kvsim.errors import ConfigError, nearest
 from kvsim.policy.routing import decode, prefill
-from kvsim.policy.routing.index import PrefixIndex
+from kvsim.policy.routing.index import PrefixIndex, StaleIndex
 from kvsim.policy.routing.load import LoadHeap
 
-__all__ = ["DECODE_ROUTERS", "PREFILL_ROUTERS", "LoadHeap", "PrefixIndex", "decode_router", "prefill_router"]
+__all__ = [
+    "DECODE_ROUTERS",
+    "PREFILL_ROUTERS",
+    "LoadHeap",
+    "PrefixIndex",
+    "StaleIndex",
+    "decode_router",
+    "prefill_router",
+]
 
 PREFILL_ROUTERS = ("affinity", "least_loaded", "two_choices", "round_robin")
 DECODE_ROUTERS = ("capacity", "least_loaded", "two_choices", "round_robin")

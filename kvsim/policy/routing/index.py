@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
 from itertools import islice
 
 Path = tuple[tuple[int, int, int], ...]
@@ -62,3 +64,37 @@ class PrefixIndex:
             if holders:
                 return [(i, min(first + holders[i], end, limit)) for i in islice(reversed(holders), most)]
         return []
+
+
+class StaleIndex(PrefixIndex):
+    """What ``PrefixIndex`` knew some time ago: news of the caches arrive late, in their order."""
+
+    def __init__(self, staleness_s: float, now: Callable[[], float]) -> None:
+        """``now()`` is the simulated time in seconds."""
+        super().__init__()
+        self._staleness_s, self._now = staleness_s, now
+        self._news: deque[tuple[float, int, Path, int, int]] = deque()
+        """When it is known, the instance, and either a path computed up to so many blocks or a chain cut to them."""
+
+    def computed(self, instance: int, path: Path, blocks: int) -> None:
+        self._news.append((self._now() + self._staleness_s, instance, path, -1, blocks))
+
+    def evicted(self, instance: int, chain: int, blocks: int) -> None:
+        self._news.append((self._now() + self._staleness_s, instance, (), chain, blocks))
+
+    def matched(self, instance: int, path: Path, limit: int) -> int:
+        self._catch_up()
+        return super().matched(instance, path, limit)
+
+    def holders(self, path: Path, limit: int, most: int) -> list[tuple[int, int]]:
+        self._catch_up()
+        return super().holders(path, limit, most)
+
+    def _catch_up(self) -> None:
+        news, now = self._news, self._now()
+        while news and news[0][0] <= now:
+            _, instance, path, chain, blocks = news.popleft()
+            if chain < 0:
+                super().computed(instance, path, blocks)
+            else:
+                super().evicted(instance, chain, blocks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -47,6 +48,12 @@ class Bed:
         children = np.random.SeedSequence(self.seed).spawn(self.plan.config.studies.replications)
         return [int(child.generate_state(1)[0]) for child in children]
 
+    def replications(self) -> Iterator[int]:
+        """The seed of each; what its runs leave behind is collected at its end, as systems refer to themselves."""
+        for seed in self.seeds:
+            yield seed
+            gc.collect()
+
     @property
     def sample_requests_per_s(self) -> float:
         """The run's load, on the sample."""
@@ -61,10 +68,18 @@ class Bed:
         copies = self.traffic.copies_at(requests_per_s)
         return self.traffic.sample(requests_per_s, num_requests, copies, seed)
 
-    def run(self, label: str, system: str, plan: Plan, workload: Workload, seed: int) -> SystemResult:
-        """Serve ``workload``, the first tenth of it as warm-up. An interrupt goes on as ``KeyboardInterrupt``."""
+    def run(
+        self, label: str, system: str, plan: Plan, workload: Workload, seed: int, *, drains: bool = True
+    ) -> SystemResult:
+        """Serve ``workload``, the first tenth of it as warm-up; without ``drains`` only until the last arrival.
+
+        An interrupt goes on as ``KeyboardInterrupt``.
+        """
         with self.progress(label, len(workload)) as bar:
             built = SYSTEMS[system](plan, workload, seed, bar.update)
+            clock = built.clock
+            if not drains:
+                clock.ring_at(float(workload.arrival_s[-1]), callback=lambda _: clock.stop())
             built.run()
         if built.incomplete:
             raise KeyboardInterrupt
@@ -72,8 +87,6 @@ class Bed:
         broken = [check.name for check in result.checks if not check.ok]
         if broken:
             raise AssertionError(f"{label}: broken conservation laws: {broken}")
-        del built
-        gc.collect()
         return result
 
 

@@ -55,7 +55,7 @@ def _row(bed: Bed, plan: Plan, prompt_tokens: int, output_tokens: int) -> dict[s
     num = max(FEWEST_REQUESTS, steady_requests(plan, demand, rate_per_s, 2.0, None))
     num = min(num, plan.config.studies.max_requests)
     found: dict[str, list[dict[str, float]]] = {name: [] for name in SYSTEMS}
-    for seed in bed.seeds:
+    for seed in bed.replications():
         workload = requests(num, rate_per_s, seed)
         for name in SYSTEMS:
             label = f"{name} {prompt_tokens:,} tokens"

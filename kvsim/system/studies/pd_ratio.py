@@ -8,6 +8,7 @@ from typing import Any
 from kvsim.config import derived
 from kvsim.system.capacity import balanced_pd_ratio, maximum_rate
 from kvsim.system.plan import Plan
+from kvsim.system.steady import pd_stay
 from kvsim.system.studies.bed import Bed, throughput_per_s
 from kvsim.system.studies.intervals import difference, interval
 
@@ -15,8 +16,10 @@ OVERLOAD = 1.15
 """Offered load over the largest analytic maximum rate of the grid."""
 NEIGHBOURS = (-0.125, -0.0625, 0.0625, 0.125)
 """Points beside the balanced ratio, as shares of the instances that change sides."""
-_FILLED = 4.0
-"""Requests of a run, in units of E2E x rate: decode fills up in the first, the window is in the rest."""
+WITHIN = 0.8
+"""Of the first run's best throughput: points below it are not run again."""
+_FILLED, _OUTLASTING = 3.0, 1.6
+"""Length of a run in units of mean and of late E2E: decode fills up first, the window is in the rest."""
 
 
 def pd_ratio_study(bed: Bed) -> dict[str, Any]:
@@ -26,18 +29,14 @@ def pd_ratio_study(bed: Bed) -> dict[str, Any]:
     grid = ratio_grid(plan, balanced)
     analytic = {counts: maximum_rate(plan.with_counts(*counts), bed.demand, "pd") for counts in grid}
     offered_per_s = OVERLOAD * max(analytic.values())
-    num_requests = bed.requests_at(plan.with_counts(*balanced), offered_per_s, _FILLED)
-    served: dict[tuple[int, int], list[float]] = {counts: [] for counts in grid}
-    for seed in bed.seeds:
-        workload = bed.workload(offered_per_s, num_requests, seed)
-        for counts in grid:
-            label = f"P:D {counts[0]}:{counts[1]}"
-            result = bed.run(label, "pd", plan.with_counts(*counts), workload, seed)
-            served[counts].append(throughput_per_s(result))
-    best = max(grid, key=lambda counts: sum(served[counts]))
+    stay = pd_stay(plan.with_counts(*balanced), bed.demand, offered_per_s)
+    num_requests = math.ceil(max(_FILLED * stay.mean_s, _OUTLASTING * stay.late_s) * offered_per_s)
+    num_requests = min(num_requests, plan.config.studies.max_requests)
+    served = _served(bed, grid, offered_per_s, num_requests)
+    best = max(grid, key=lambda counts: sum(served[counts]) / len(served[counts]))
     points = []
     for counts in grid:
-        behind = difference(served[counts], served[best], confidence)
+        behind = difference(served[counts], served[best][: len(served[counts])], confidence)
         points.append(
             {
                 "ratio": list(counts),
@@ -47,7 +46,8 @@ def pd_ratio_study(bed: Bed) -> dict[str, Any]:
                 "throughput_requests_per_s": interval(served[counts], confidence).report(),
                 "difference_to_best": behind.report(),
                 "best": counts == best,
-                "tie": counts != best and behind.holds_zero,
+                "runs": len(served[counts]),
+                "tie": counts != best and len(served[counts]) > 1 and behind.holds_zero,
             }
         )
     return {
@@ -76,3 +76,20 @@ def ratio_grid(plan: Plan, balanced: tuple[int, int]) -> list[tuple[int, int]]:
         step = math.copysign(max(1, round(abs(share) * total)), share)
         prefills.add(balanced[0] + int(step))
     return [(prefill, total - prefill) for prefill in sorted(prefills) if 1 <= prefill < total]
+
+
+def _served(
+    bed: Bed, grid: list[tuple[int, int]], offered_per_s: float, num_requests: int
+) -> dict[tuple[int, int], list[float]]:
+    """Throughput of each ratio, one entry a replication. Who is far behind in the first is in no other."""
+    served: dict[tuple[int, int], list[float]] = {counts: [] for counts in grid}
+    running = grid
+    for seed in bed.replications():
+        workload = bed.workload(offered_per_s, num_requests, seed)
+        for counts in running:
+            plan = bed.sample.with_counts(*counts)
+            result = bed.run(f"P:D {counts[0]}:{counts[1]}", "pd", plan, workload, seed, drains=False)
+            served[counts].append(throughput_per_s(result))
+        enough = WITHIN * max(values[0] for values in served.values())
+        running = [counts for counts in grid if served[counts][0] >= enough]
+    return served

@@ -50,7 +50,7 @@ def transfer_study(bed: Bed) -> dict[str, Any]:
     rate_per_s = bed.sample_requests_per_s
     num_requests = bed.requests_at(plan, rate_per_s, FACTOR)
     found: dict[str, list[dict[str, float]]] = {name: [] for name in plans}
-    for seed in bed.seeds:
+    for seed in bed.replications():
         workload = bed.workload(rate_per_s, num_requests, seed)
         for name, variant in plans.items():
             found[name].append(_figures(bed.run(name, "pd", variant, workload, seed)))
