@@ -20,6 +20,9 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 COMPILED = (
     "kvsim/cache/chain.py",
     "kvsim/cache/paged.py",
+    "kvsim/cache/pool.py",
+    "kvsim/cache/radix.py",
+    "kvsim/cache/radixnode.py",
     "kvsim/cache/table.py",
     "kvsim/clock.py",
     "kvsim/fabric/jitter.py",

@@ -12,25 +12,16 @@ from collections import deque
 from collections.abc import Callable
 
 from kvsim.cache.chain import Chain, Segment
+from kvsim.cache.pool import BlockPool
 from kvsim.cache.table import OPEN_END, BlockTable, Path, private_from
 
 __all__ = ["OPEN_END", "BlockTable", "Chain", "PagedPool", "Path", "Segment", "private_from"]
 
 
-class PagedPool:
-    """``num_blocks`` KV blocks of one engine. Counts are in blocks; nothing here knows of time."""
+class PagedPool(BlockPool):
+    """``num_blocks`` KV blocks of one engine, in vLLM's free queue; blank ones are always at its head."""
 
-    __slots__ = (
-        "_chains",
-        "_num_segments",
-        "_on_evict",
-        "_queue",
-        "enable_prefix_caching",
-        "evicted_blocks",
-        "num_blank",
-        "num_blocks",
-        "num_free",
-    )
+    __slots__ = ("_chains", "_num_segments", "_queue")
 
     def __init__(
         self,
@@ -40,17 +31,11 @@ class PagedPool:
         on_evict: Callable[[int, int], None] | None = None,
     ) -> None:
         """``on_evict(chain, cached)`` is told when a shared chain shrinks to ``cached`` blocks."""
-        self.num_blocks = num_blocks
-        self.num_free = num_blocks
-        self.num_blank = num_blocks
-        """Free blocks without a hash: always at the queue's head, so that they are used before any cached one."""
-        self.evicted_blocks = 0
-        self.enable_prefix_caching = enable_prefix_caching
+        super().__init__(num_blocks, enable_prefix_caching, on_evict)
         self._chains: dict[int, Chain] = {}
         self._queue: deque[Segment] = deque()
         self._num_segments = 0
         """Segments in the queue that are not empty."""
-        self._on_evict = on_evict
 
     def cached_blocks(self, chain: int) -> int:
         """How many of the chain's first blocks are resident."""
@@ -208,11 +193,6 @@ class PagedPool:
             bounds = [chain.held, *(high for _, high in parts)]
             assert [low for low, _ in parts] == bounds[:-1], (chain.key, chain.held, parts)
             assert bounds[-1] == chain.cached, (chain.key, chain.cached, parts)
-
-    @property
-    def num_cached_free(self) -> int:
-        """Free blocks that still cache something."""
-        return self.num_free - self.num_blank
 
     def _parents_cached(self, path: Path, entry: int) -> bool:
         return all(self.cached_blocks(key) >= end - first for key, first, end in path[:entry])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kvsim.cache.chain import Chain
+from kvsim.cache.radixnode import RadixNode
 
 OPEN_END = 1 << 60
 """End of a path's last entry: generated tokens may continue it without limit."""
@@ -18,7 +19,7 @@ class BlockTable:
     others, but until a preemption leaves them to be found again nobody asks for them, so they are a mere number.
     """
 
-    __slots__ = ("entry", "hashed", "holds", "loose", "path", "private_from")
+    __slots__ = ("entry", "hashed", "holds", "loose", "node", "path", "private_from")
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -28,6 +29,8 @@ class BlockTable:
         self.loose = 0
         self.holds: list[tuple[Chain | None, int]] = []
         """``(chain, blocks of it held)`` along the path; without a chain: blocks that serve no lookup."""
+        self.node: RadixNode | None = None
+        """In a radix tree: where the hashed blocks end."""
         self.private_from = private_from(path)
         """Blocks from here on are private."""
 

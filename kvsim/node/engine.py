@@ -11,6 +11,8 @@ from collections.abc import Callable, Generator
 from typing import Any, Literal, Protocol
 
 from kvsim.cache.paged import PagedPool
+from kvsim.cache.pool import BlockPool
+from kvsim.cache.radix import RadixPool
 from kvsim.clock import DECODE_BOUNDARY, PREFILL_BOUNDARY, Alarm, Clock
 from kvsim.node.batch import DecodeBatch
 from kvsim.node.margin import AnswerMargin
@@ -37,6 +39,12 @@ class Port(Protocol):
 
     def finished(self, engine: Engine, sequence: Sequence) -> None:
         """The last token was generated and the blocks are free again."""
+
+
+def pool_of(settings: EngineSettings, on_evict: Callable[[int, int], None] | None) -> BlockPool:
+    """The KV blocks of an engine, with the prefix cache that is asked for."""
+    kind = RadixPool if settings.prefix_cache == "radix" else PagedPool
+    return kind(settings.num_blocks, enable_prefix_caching=settings.enable_prefix_caching, on_evict=on_evict)
 
 
 class Engine:
@@ -83,9 +91,7 @@ class Engine:
         """``on_evict(chain, cached)`` is told when of a shared chain only ``cached`` blocks are left."""
         self.clock, self.instance, self.role, self.settings = clock, instance, role, settings
         self.step_time, self.port, self.log = step_time, port, log
-        self.pool = PagedPool(
-            settings.num_blocks, enable_prefix_caching=settings.enable_prefix_caching, on_evict=on_evict
-        )
+        self.pool = pool_of(settings, on_evict)
         self.batch = DecodeBatch(settings.block_size, step_time.needs_longest)
         self.scheduler = Scheduler(settings, self.pool, self.batch)
         self.margin = AnswerMargin(settings.output_margin_tokens)
@@ -109,7 +115,7 @@ class Engine:
         """Queue a request whose prompt is to be computed here."""
         waiting = self.scheduler.waiting
         waiting.append(sequence)
-        if len(waiting) == 1:
+        if len(waiting) == 1 or self.scheduler.reorders:
             self._nudge()
 
     def release(self, sequence: Sequence) -> None:
@@ -135,7 +141,8 @@ class Engine:
             return None
         scheduler.allocate(sequence, hits, blocks)
         sequence.computed = sequence.num_tokens - 1
-        self.pool.extend(sequence, sequence.computed // block_size)
+        if self.pool.hashes_when_scheduled:
+            self.pool.extend(sequence, sequence.computed // block_size)
         self.margin.reserve()
         if self._leap > self._settled:
             steps = self.batch.steps_within(self.pool.num_free, self._settled, self._leap - self._settled)
@@ -152,6 +159,10 @@ class Engine:
 
     def join(self, sequence: Sequence) -> None:
         """Decode role: the KV of a reserved sequence has arrived."""
+        if not self.pool.hashes_when_scheduled:
+            self._settle_begun()
+            self.pool.extend(sequence, sequence.computed // self._block_size)
+            self.pool.begin_step()
         arrived = self.scheduler.arrived
         arrived.append(sequence)
         if len(arrived) == 1:
@@ -275,7 +286,7 @@ class Engine:
             kv_tokens = batch.base_sum + batch.num * (batch.steps + 1)
             self._first_s, self._slope_s = self.step_time.decode_span(batch.num, kv_tokens, longest_tokens)
         settled = self._settled = 1 if scheduler.blocks_taken else 0
-        if self.settings.stepwise or scheduler.preempted or (scheduler.waiting and scheduler.head_may_grow_hits):
+        if self.settings.stepwise or scheduler.preempted or (scheduler.waiting and scheduler.may_change_head):
             self._leap = 1
         else:
             limit = batch.steps_to_next_finish()

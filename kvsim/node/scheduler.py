@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections import deque
 
-from kvsim.cache.paged import PagedPool
+from kvsim.cache.pool import BlockPool
 from kvsim.node.batch import DecodeBatch
 from kvsim.node.sequence import Sequence
 from kvsim.node.settings import EngineSettings
+from kvsim.policy.scheduling import ORDERS
 
 
 class Scheduler:
@@ -21,6 +22,7 @@ class Scheduler:
     __slots__ = (
         "_admissions",
         "_block_size",
+        "_order",
         "arrived",
         "batch",
         "blocks_taken",
@@ -33,13 +35,14 @@ class Scheduler:
         "preempted",
         "preemptions",
         "query_tokens",
+        "reorders",
         "running",
         "settings",
         "stalled",
         "waiting",
     )
 
-    def __init__(self, settings: EngineSettings, pool: PagedPool, batch: DecodeBatch) -> None:
+    def __init__(self, settings: EngineSettings, pool: BlockPool, batch: DecodeBatch) -> None:
         self.settings, self.pool, self.batch = settings, pool, batch
         self.waiting: deque[Sequence] = deque()
         self.arrived: deque[Sequence] = deque()
@@ -61,6 +64,9 @@ class Scheduler:
         self.query_tokens = self.hit_tokens = self.preemptions = 0
         self.blocks_taken = False
         """Whether the decoding sequences' blocks for the step scheduled last are taken."""
+        self._order = ORDERS[settings.scheduling_policy] if settings.enable_prefix_caching else None
+        self.reorders = self._order is not None
+        """Whether somebody may be admitted before who came earlier."""
         self._admissions = 0
         self._block_size = settings.block_size
 
@@ -71,6 +77,7 @@ class Scheduler:
         (``blocks_taken`` is False): there are enough.
         """
         self.chunks, self.joined, self.stalled, self.preempted = [], [], [], []
+        self.pool.begin_step()
         batch = self.batch
         budget = self.settings.max_num_batched_tokens - batch.num
         admits = bool(self.waiting or self.arrived)
@@ -85,6 +92,11 @@ class Scheduler:
                 self.pool.take(needed)
         if admits and not self.preempted:
             self._admit_queued(budget)
+
+    @property
+    def may_change_head(self) -> bool:
+        """Whether the step after the next may admit whom this one could not."""
+        return (self.reorders and len(self.running) < self.settings.max_num_seqs) or self.head_may_grow_hits
 
     @property
     def head_may_grow_hits(self) -> bool:
@@ -123,7 +135,7 @@ class Scheduler:
     def start_decoding(self, sequence: Sequence) -> None:
         self.batch.add(sequence)
         chain = sequence.journey.request.output_chain
-        if chain >= 0:
+        if chain >= 0 and self.pool.hashes_when_scheduled:
             self.growers[chain] = sequence
 
     def finish(self, sequence: Sequence) -> None:
@@ -219,12 +231,24 @@ class Scheduler:
             self.joined.append(sequence)
             budget -= 1
             seats -= 1
+        if self.reorders and len(self.waiting) > 1 and budget > 0 and seats > 0:
+            self._reorder()
         while self.waiting and budget > 0 and seats > 0:
             tokens = self._admit(self.waiting[0], budget)
             if not tokens:
                 return
             budget -= tokens
             seats -= 1
+
+    def _reorder(self) -> None:
+        """Put the queue in the policy's order; who was preempted stays in front."""
+        assert self._order is not None
+        preempted = [sequence for sequence in self.waiting if sequence.resumed]
+        others = [sequence for sequence in self.waiting if not sequence.resumed]
+        others.sort(key=_came)
+        paths = [sequence.path for sequence in others]
+        order = self._order(paths, [self.match(sequence, 1)[0] for sequence in others], self._block_size)
+        self.waiting = deque([*preempted, *(others[place] for place in order)])
 
     def _admit(self, sequence: Sequence, budget: int) -> int:
         """Start computing the head of the queue; returns the tokens of its first chunk, 0 if it does not fit."""
@@ -282,3 +306,8 @@ class Scheduler:
         sequence.loose += blocks
         self.pool.extend(sequence, (sequence.computed + tokens) // self._block_size)
         self.chunks.append((sequence, tokens))
+
+
+def _came(sequence: Sequence) -> tuple[float, int]:
+    request = sequence.journey.request
+    return request.arrival_s, request.request_id

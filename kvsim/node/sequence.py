@@ -112,6 +112,7 @@ class Sequence(BlockTable):
         self.private_from = journey.private_from
         self.entry = self.hashed = self.loose = 0
         self.holds = []
+        self.node = None
         self.journey = journey
         self.num_tokens = num_tokens
         """Prompt and generated tokens."""

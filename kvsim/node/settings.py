@@ -18,6 +18,10 @@ class EngineSettings:
     enable_chunked_prefill: bool
     long_prefill_token_threshold: int
     watermark: float
+    scheduling_policy: str = "fcfs"
+    """Order of the waiting queue, one of ``kvsim.policy.scheduling.ORDERS``."""
+    prefix_cache: str = "paged"
+    """``paged`` or ``radix``."""
     output_margin_tokens: int = 0
     """Decode role: room for the answer that is kept for each request KV is reserved for."""
     stepwise: bool = False

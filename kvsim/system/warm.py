@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from kvsim.cache.paged import OPEN_END, PagedPool, Path
+from kvsim.cache.pool import BlockPool
+from kvsim.cache.table import OPEN_END, Path
 from kvsim.workload.workload import Workload
 
 COMMON_SHARE = 0.005
@@ -29,7 +30,7 @@ def common_heads(workload: Workload, block_size: int) -> list[Path]:
     return [((chain, 0, blocks), (-1, blocks, OPEN_END)) for chain, blocks in heads if blocks]
 
 
-def warm(pool: PagedPool, heads: list[Path]) -> list[Path]:
+def warm(pool: BlockPool, heads: list[Path]) -> list[Path]:
     """Cache ``heads`` in a pool nobody has used yet; returns those that were."""
     room = int(MOST_OF_POOL * pool.num_blocks)
     cached = []

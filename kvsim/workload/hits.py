@@ -22,14 +22,21 @@ class HitRates(NamedTuple):
     """Tokens of full blocks seen before, over all prompt tokens: partial blocks count as asked for, never as hit."""
 
 
-def hash_hit_rates(paths: HashPaths, prompt_tokens: Ints) -> HitRates:
-    """The three rates of a trace's own hash ids, in the order of its requests."""
-    full = paths.ids[paths.lengths(prompt_tokens) == paths.block_tokens]
-    return HitRates(
-        _share(_repeats(paths.ids), len(paths.ids)),
-        _share(_repeats(full), len(full)),
-        _share(_repeats(full) * paths.block_tokens, int(prompt_tokens.sum())),
-    )
+def hash_hit_rates(paths: HashPaths, prompt_tokens: Ints, hashed_tokens: Ints | None = None) -> HitRates:
+    """The three rates of a trace's own hash ids, in the order of its requests.
+
+    Where ids go on over answers, ``hashed_tokens`` is what they cover: only full blocks of the prompt are asked for,
+    and what an earlier prompt or answer had counts as seen.
+    """
+    full = paths.lengths(prompt_tokens if hashed_tokens is None else hashed_tokens) == paths.block_tokens
+    seen_full, asked_full = _seen(paths.ids[full]), np.ones(int(full.sum()), dtype=np.bool_)
+    if hashed_tokens is not None:
+        ends = (paths.index_in_request() + 1) * paths.block_tokens
+        asked_full = (ends <= prompt_tokens[paths.requests()])[full]
+    hits = int(np.count_nonzero(seen_full & asked_full))
+    of_full = _share(hits, int(asked_full.sum()))
+    of_all = _share(int(np.count_nonzero(_seen(paths.ids))), len(paths.ids)) if hashed_tokens is None else of_full
+    return HitRates(of_all, of_full, _share(hits * paths.block_tokens, int(prompt_tokens.sum())))
 
 
 def token_hit_rate(
@@ -58,9 +65,11 @@ def token_hit_rate(
     return float(seen.sum() / prompt_tokens.sum(dtype=np.int64))
 
 
-def _repeats(ids: Ints) -> int:
-    """How many of ``ids`` stood earlier in it."""
-    return len(ids) - int(np.count_nonzero(np.bincount(ids)))
+def _seen(ids: Ints) -> npt.NDArray[np.bool_]:
+    """Which of ``ids`` stood earlier in it."""
+    seen = np.ones(len(ids), dtype=np.bool_)
+    seen[np.unique(ids, return_index=True)[1]] = False
+    return seen
 
 
 def _share(part: int, whole: int) -> float | None:

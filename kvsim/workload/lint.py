@@ -1,7 +1,7 @@
 """Checks of a trace: what cannot be right, and what a user should know before trusting a result.
 
 Errors are contradictions inside the file; warnings are properties that surprise. One finding per rule, at the first
-line it holds for, with how often it does.
+line it can be seen on, with how often it holds.
 """
 
 from __future__ import annotations
@@ -10,22 +10,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
-from kvsim.workload.chains import HashPaths
 from kvsim.workload.formats import FORMATS, format_named
-from kvsim.workload.hits import hash_hit_rates
 from kvsim.workload.info import Finding
-from kvsim.workload.rawtrace import RawTrace, collect
+from kvsim.workload.lint_hashes import hash_findings
+from kvsim.workload.lint_times import time_findings
+from kvsim.workload.rawtrace import RawTrace, collect, in_sessions
 from kvsim.workload.tracefile import TraceFile
 from kvsim.workload.workload import Ints
 
-# Thresholds of suspicion: wide enough that published traces of real services pass.
-MIN_ROWS = 20
-COARSE_SHARE = 0.5
-MAX_MEAN_RATE_PER_S = 10_000
-MAX_MEAN_GAP_S = 3600
-MAX_SPAN_S = 366 * 86_400
-MIN_HIT_RATE = 0.01
+MIN_TURNS = 20
+# Further than any published context reaches.
+MAX_PROMPT_TOKENS = 2**22
+# A log that was written twice has half of its rows twice; a retry now and then is part of the traffic.
+DUPLICATE_SHARE = 0.01
+# Chats that carry only a part of their history stay under this.
+SHORT_SHARE = 0.75
 
 
 def lint_trace(path: str | Path, fmt: str = "auto", hash_tokens_per_block: int | None = None) -> list[Finding]:
@@ -41,122 +42,97 @@ def lint_raw(raw: RawTrace) -> list[Finding]:
     """The findings of a trace already read, errors first, else in the order of the rules."""
     findings = [*raw.faults]
     if len(raw.line):
-        findings += [*_failed_rows(raw), *_contradictions(raw), *_times(raw), *_hash_ids(raw)]
+        findings += [*_rows(raw), *_remarks(raw), *_duplicates(raw), *time_findings(raw)]
+        findings += [*_sessions(raw), *hash_findings(raw)]
     return sorted(findings, key=lambda finding: finding.level)
 
 
-def _failed_rows(raw: RawTrace) -> Iterator[Finding]:
+def _rows(raw: RawTrace) -> Iterator[Finding]:
     (no_prompt,) = np.nonzero(raw.prompt_tokens == 0)
     if len(no_prompt):
-        yield _at(raw, "error", "zero-prompt", no_prompt, "without prompt tokens")
+        yield raw.finding("error", "zero-prompt", no_prompt, "without prompt tokens")
     (no_output,) = np.nonzero(raw.output_tokens == 0)
     if len(no_output):
-        yield _at(raw, "warning", "failed-row", no_output, "without output tokens: failed requests")
+        yield raw.finding("warning", "failed-row", no_output, "without output tokens: failed requests")
+    (long,) = np.nonzero(np.maximum(raw.prompt_tokens, raw.output_tokens) > MAX_PROMPT_TOKENS)
+    if len(long):
+        what = f"with over {MAX_PROMPT_TOKENS:,} tokens, more than any context holds: are they characters?"
+        yield raw.finding("warning", "long-row", long, what)
 
 
-def _contradictions(raw: RawTrace) -> Iterator[Finding]:
+def _remarks(raw: RawTrace) -> Iterator[Finding]:
+    """What the schema itself knows to be odd."""
+    rows = f"of {len(raw.line):,} rows"
     if raw.contradictions:
         line, reason = raw.contradictions[0]
-        message = f"{len(raw.contradictions):,} of {len(raw.line):,} rows contradict themselves; the first: {reason}"
+        message = f"{len(raw.contradictions):,} {rows} contradict themselves; the first: {reason}"
         yield Finding("error", "contradiction", line, message)
+    if raw.doubts:
+        line, reason = raw.doubts[0]
+        yield Finding("warning", "doubtful-row", line, f"{len(raw.doubts):,} {rows} are doubtful; the first: {reason}")
 
 
-def _times(raw: RawTrace) -> Iterator[Finding]:
-    (back,) = np.nonzero(np.diff(raw.time_s) < 0)
-    if len(back):
-        yield _at(raw, "warning", "unsorted", back + 1, "earlier than the row before")
-    rows = len(raw.time_s)
-    distinct = np.unique(raw.time_s)
-    whole = len(distinct) < rows and not np.any(distinct % 1)
-    if rows >= MIN_ROWS and (len(distinct) <= COARSE_SHARE * rows or whole):
-        gap_s = float(np.median(np.diff(distinct))) if len(distinct) > 1 else 0.0
-        seen = np.unique(raw.time_s, return_index=True)[1]
-        first = int(np.setdiff1d(np.arange(rows), seen)[0])
-        message = (
-            f"{len(distinct):,} distinct times among {rows:,} rows, about {gap_s:.3g} s apart"
-            f"{', all whole seconds' if whole else ''}: bursts that the service did not see; --workload-dequantise "
-            "spreads them"
-        )
-        yield Finding("warning", "coarse-times", int(raw.line[first]), message)
-    yield from _unit(raw, float(distinct[-1]), rows)
-
-
-def _unit(raw: RawTrace, span_s: float, rows: int) -> Iterator[Finding]:
-    gap_s = span_s / max(rows - 1, 1)
-    if span_s > MAX_SPAN_S or gap_s > MAX_MEAN_GAP_S:
-        message = f"{rows:,} requests in {span_s:,.0f} s, {gap_s:,.1f} s apart: is the time unit too coarse?"
-    elif rows >= MIN_ROWS and 0 <= gap_s < 1 / MAX_MEAN_RATE_PER_S:
-        message = f"{rows:,} requests in {span_s:.3g} s: is the time unit too fine?"
-    else:
+def _duplicates(raw: RawTrace) -> Iterator[Finding]:
+    """Only among rows that say whose they are: others with one time and one length may well be two requests."""
+    (known,) = np.nonzero((raw.session >= 0) | (raw.has_ids == 1))
+    if not len(known):
         return
-    yield Finding("warning", "time-unit", int(raw.line[0]), message)
+    values = _fingerprints(raw)[known]
+    again = np.delete(known, np.unique(values, return_index=True)[1])
+    if len(again) > DUPLICATE_SHARE * len(known):
+        yield raw.finding("warning", "duplicate-row", again, "that an earlier row equals in everything")
 
 
-def _hash_ids(raw: RawTrace) -> Iterator[Finding]:
-    if raw.paths is None:
+def _fingerprints(raw: RawTrace) -> npt.NDArray[np.uint64]:
+    """A number for each row by which rows that are equal in everything are told."""
+    mixed = _mixed(raw.time_s.view(np.uint64))
+    for column in (raw.prompt_tokens, raw.output_tokens, raw.session):
+        mixed = _mixed(mixed + column.astype(np.uint64))
+    if raw.paths is not None and len(raw.paths.ids):
+        entries = _mixed(raw.paths.ids.astype(np.uint64)) * (2 * raw.paths.index_in_request().astype(np.uint64) + 1)
+        sums = np.concatenate((np.zeros(1, dtype=np.uint64), np.cumsum(entries, dtype=np.uint64)))[raw.paths.offsets]
+        mixed = _mixed(mixed + np.diff(sums))
+    return mixed
+
+
+def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Whole numbers scrambled (splitmix64's last step)."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed: npt.NDArray[np.uint64] = values ^ (values >> np.uint64(31))
+    return mixed
+
+
+def _sessions(raw: RawTrace) -> Iterator[Finding]:
+    if not np.any(raw.session >= 0):
         return
-    needed = -(-raw.prompt_tokens // raw.paths.block_tokens)
-    given = np.diff(raw.paths.offsets)
-    if raw.ids_cover_prompt:
-        yield from _id_counts(raw, needed, given)
-    yield from _prefixes(raw)
-    yield from _reuse(raw)
-
-
-def _id_counts(raw: RawTrace, needed: Ints, given: Ints) -> Iterator[Finding]:
-    for rule, wrong in (("few-hash-ids", given < needed), ("many-hash-ids", given > needed)):
-        (rows,) = np.nonzero(wrong)
-        if len(rows):
-            row = int(rows[0])
-            yield _at(
-                raw,
-                "error",
-                rule,
-                rows,
-                f"whose number of hash ids is not ceil(prompt tokens / hash block); the first has {given[row]} ids for "
-                f"{raw.prompt_tokens[row]:,} tokens, {needed[row]} of {_block(raw)} tokens are allowed",
-            )
-
-
-def _prefixes(raw: RawTrace) -> Iterator[Finding]:
-    assert raw.paths is not None
-    ids = raw.paths.ids
-    parent = np.concatenate(([-1], ids[:-1]))
-    parent[raw.paths.index_in_request() == 0] = -1
-    # Written backwards, so that each id keeps the parent it had first.
-    first_parent = np.empty(int(ids.max()) + 1, dtype=np.int64)
-    first_parent[ids[::-1]] = parent[::-1]
-    (entries,) = np.nonzero(parent != first_parent[ids])
-    if len(entries):
-        rows = np.unique(raw.paths.requests()[entries])
-        yield _at(raw, "error", "hash-prefix", rows, "with a hash id that has another prefix in an earlier row")
-
-
-def _reuse(raw: RawTrace) -> Iterator[Finding]:
-    assert raw.paths is not None
-    rows = int(np.count_nonzero(np.diff(raw.paths.offsets)))
-    if rows < MIN_ROWS:
-        return
-    first = int(raw.line[np.flatnonzero(np.diff(raw.paths.offsets))[0]])
-    if everywhere := _ids_in_every_row(raw.paths, rows):
-        message = f"{everywhere} hash id(s) in every row with ids: a common system prompt, or a padding block"
-        yield Finding("warning", "block-everywhere", first, message)
-    rate = hash_hit_rates(raw.paths.within(raw.prompt_tokens), raw.prompt_tokens).all_ids or 0.0
-    if rate < MIN_HIT_RATE:
-        message = f"{rate:.2%} of hash ids were seen before, under {MIN_HIT_RATE:.0%}: caching will show nothing"
+    earlier, later = in_sessions(raw)
+    if len(later):
+        yield from _short_turns(raw, earlier, later)
+    elif raw.paths is None and np.count_nonzero(raw.session >= 0) >= MIN_TURNS:
+        first = int(raw.line[np.argmax(raw.session >= 0)])
+        message = "every session is one request, and there are no hash ids: caching will show nothing"
         yield Finding("warning", "little-reuse", first, message)
 
 
-def _ids_in_every_row(paths: HashPaths, rows: int) -> int:
-    (frequent,) = np.nonzero(np.bincount(paths.ids) >= rows)
-    requests = paths.requests()
-    return sum(len(np.unique(requests[paths.ids == hash_id])) == rows for hash_id in frequent)
+def _short_turns(raw: RawTrace, earlier: Ints, later: Ints) -> Iterator[Finding]:
+    """Turns shorter than what was said before and, where ids can tell, begun with other tokens."""
+    short = raw.prompt_tokens[later] < raw.prompt_tokens[earlier] + raw.output_tokens[earlier]
+    if raw.paths is not None:
+        first = _first_ids(raw)
+        short &= first[later] != first[earlier]
+    if len(later) >= MIN_TURNS and np.mean(short) > SHORT_SHARE:
+        what = (
+            "are turns shorter than what their session has said before: rows may hold the new tokens alone, where "
+            "kvsim takes each for the whole context"
+        )
+        yield raw.finding("warning", "short-turn", np.sort(later[short]), what)
 
 
-def _block(raw: RawTrace) -> int:
-    return raw.paths.block_tokens if raw.paths else 0
-
-
-def _at(raw: RawTrace, level: str, rule: str, rows: Ints, what: str) -> Finding:
-    message = f"{len(rows):,} of {len(raw.line):,} rows {what}"
-    return Finding("error" if level == "error" else "warning", rule, int(raw.line[rows[0]]), message)
+def _first_ids(raw: RawTrace) -> Ints:
+    """Of each row, -1 where it has none."""
+    assert raw.paths is not None
+    first = np.full(len(raw.line), -1, dtype=np.int64)
+    (given,) = np.nonzero(np.diff(raw.paths.offsets))
+    first[given] = raw.paths.ids[raw.paths.offsets[given]]
+    return first

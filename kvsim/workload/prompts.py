@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from kvsim.workload.answers import answer_chains, heads
 from kvsim.workload.chains import HashPaths, Pieces, pieces_of
 from kvsim.workload.hits import HitRates, hash_hit_rates
 from kvsim.workload.info import WorkloadInfo
@@ -37,6 +38,8 @@ class Content:
 
 def content_of(raw: RawTrace, rows: Ints, prompt_tokens: Ints) -> Content:
     """The content of some rows of a trace, in the order given, whose prompts have ``prompt_tokens``."""
+    if raw.paths is not None and raw.hashed_tokens is not None:
+        return _from_conversations(raw.paths.taken(rows), prompt_tokens, raw.hashed_tokens[rows])
     if raw.paths is not None:
         return _from_hashes(raw.paths.taken(rows), prompt_tokens)
     return _from_sessions(raw.session[rows], prompt_tokens)
@@ -60,6 +63,20 @@ def _from_hashes(given: HashPaths, prompt_tokens: Ints) -> Content:
         rates=hash_hit_rates(paths, prompt_tokens),
         notes=(*notes, "answers have no hash ids: generated tokens are never hit"),
         generated_known=False,
+    )
+
+
+def _from_conversations(given: HashPaths, prompt_tokens: Ints, hashed_tokens: Ints) -> Content:
+    """Ids that go on over the answers: prompt and answer are one path, of which the prompt is the head."""
+    paths = given.within(hashed_tokens)
+    whole = pieces_of(paths, hashed_tokens)
+    output_chain = answer_chains(whole, prompt_tokens)
+    return Content(
+        pieces=heads(whole, prompt_tokens),
+        output_chain=output_chain,
+        rates=hash_hit_rates(paths, prompt_tokens, hashed_tokens),
+        notes=("answers are known by their token ids: a later prompt that repeats one can hit it",),
+        generated_known=bool(np.any(output_chain >= 0)),
     )
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from kvsim.errors import WorkloadError
+from kvsim.workload import columnar
 from kvsim.workload.chains import HashPaths
 from kvsim.workload.formats.base import Row, TraceFormat
 from kvsim.workload.info import Finding
+from kvsim.workload.table import ANSWER_S_PER_TOKEN, Remarks, Table, TableBuilder
 from kvsim.workload.times import DATE, PER_SECOND, likely_unit
 from kvsim.workload.tracefile import TraceFile
 from kvsim.workload.workload import Floats, Ints
@@ -21,8 +24,6 @@ from kvsim.workload.workload import Floats, Ints
 # Sizes that engines and public traces use for a block; what ids are tried against when the schema has no block.
 USUAL_BLOCKS_TOKENS = (512, 16, 32, 64, 128, 256, 1024, 2048)
 FITTING_SHARE = 0.5
-# Of an open loop: how long the answer is taken to last that a later turn follows; 50 tokens/s.
-ANSWER_MS_PER_TOKEN = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,12 +41,16 @@ class RawTrace:
     """Numbered in order of appearance; -1: none."""
     paths: HashPaths | None
     """``None`` when no row has ids."""
+    hashed_tokens: Ints | None
+    """Tokens of prompt and answer that ids go over; ``None``: those of the prompt."""
     has_ids: Ints
     """1 where the row gives ids, even an empty list."""
     ids_cover_prompt: bool
     notes: tuple[str, ...]
-    contradictions: tuple[tuple[int, str], ...]
-    """Line and reason of rows that cannot be true as they stand."""
+    contradictions: Remarks
+    """Rows that cannot be true as they stand."""
+    doubts: Remarks
+    """Rows that a user should know about."""
     after: Ints | None
     """The row whose answer each waits for, -1: none; ``None``: the times are all given."""
     think_s: Floats | None
@@ -59,58 +64,23 @@ class RawTrace:
         (rows,) = np.nonzero((self.prompt_tokens == 0) | (self.output_tokens == 0))
         return rows
 
+    @property
+    def hashed(self) -> Ints:
+        """The tokens of each row that ids go over."""
+        return self.prompt_tokens if self.hashed_tokens is None else self.hashed_tokens
 
-class _Columns:
-    """Columns that grow row by row. Sessions and hash ids become small numbers in order of appearance."""
+    def finding(self, level: Literal["error", "warning"], rule: str, rows: Ints, what: str) -> Finding:
+        """A finding about some rows, at the line of the first."""
+        return Finding(level, rule, int(self.line[rows[0]]), f"{len(rows):,} of {len(self.line):,} rows {what}")
 
-    def __init__(self) -> None:
-        self.line = array("q")
-        self.time: list[int | float] = []
-        self.prompt = array("q")
-        self.output = array("q")
-        self.session = array("q")
-        self.has_ids = array("q")
-        self.ids = array("q")
-        self.id_offsets = array("q", [0])
-        self.contradictions: list[tuple[int, str]] = []
-        self.after: dict[int, int] = {}
-        self.delay: dict[int, int | float] = {}
-        self._latest: dict[int, int] = {}
-        self._sessions: dict[str, int] = {}
-        self._hashes: dict[int | str | bytes, int] = {}
 
-    def append(self, row: Row) -> None:
-        self.line.append(row.line)
-        known = self._sessions
-        session = -1 if row.session is None else known.setdefault(row.session, len(known))
-        self.session.append(session)
-        self.time.append(self._following(row, session) if row.follows else row.time)
-        if session >= 0:
-            self._latest[session] = len(self.time) - 1
-        self.prompt.append(row.prompt_tokens)
-        self.output.append(row.output_tokens)
-        if row.contradiction:
-            self.contradictions.append((row.line, row.contradiction))
-        self.has_ids.append(row.hash_ids is not None)
-        self._append_ids(row.hash_ids or ())
-        self.id_offsets.append(len(self.ids))
-
-    def _following(self, row: Row, session: int) -> int | float:
-        """The time of a row that follows an answer, in milliseconds, as if that took an ordinary time."""
-        before = self._latest.get(session)
-        if before is None:
-            return row.time
-        place = len(self.time)
-        self.after[place], self.delay[place] = before, row.time
-        return self.time[before] + self.output[before] * ANSWER_MS_PER_TOKEN + row.time
-
-    def _append_ids(self, hash_ids: Sequence[int | str | bytes]) -> None:
-        known = self._hashes
-        for hash_id in hash_ids:
-            number = known.get(hash_id)
-            if number is None:
-                number = known[hash_id] = len(known)
-            self.ids.append(number)
+def in_sessions(raw: RawTrace) -> tuple[Ints, Ints]:
+    """Rows and those that come next in the same session, in time order."""
+    (rows,) = np.nonzero(raw.session >= 0)
+    order = rows[np.lexsort((raw.time_s[rows], raw.session[rows]))]
+    earlier, later = order[:-1], order[1:]
+    same = raw.session[earlier] == raw.session[later]
+    return earlier[same], later[same]
 
 
 def collect(
@@ -127,20 +97,35 @@ def collect(
 
     ``tolerant`` collects rows that cannot be read as findings instead of raising ``WorkloadError`` for the first.
     """
-    columns = _Columns()
     faults: list[Finding] = []
+    table = columnar.read(file, schema) if limit is None else None
+    if table is None:
+        table = _by_rows(file, schema, limit, time_unit, include_failed, faults if tolerant else None)
+    if not len(table.line) and not faults:
+        raise WorkloadError(f"{file.path}: no rows; a trace needs at least one request")
+    return _raw(file.path, name, schema, table, _unit(table, time_unit), faults)
+
+
+def _by_rows(
+    file: TraceFile,
+    schema: TraceFormat,
+    limit: int | None,
+    time_unit: str,
+    include_failed: bool,
+    faults: list[Finding] | None,
+) -> Table:
+    """Row by row; the faulty ones are added to ``faults``, or raised where there is none."""
+    builder = TableBuilder(time_unit)
     unit: str | None = None
     usable = count(1)
-    for row in _rows(file, schema, faults if tolerant else None):
-        if columns.line and row.unit != unit:
+    for row in _rows(file, schema, faults):
+        if builder.line and row.unit != unit:
             raise WorkloadError(f"{file.path}:{row.line}: times are dates in some rows and numbers in others")
         unit = row.unit
-        columns.append(row)
+        builder.append(row)
         if (include_failed or (row.prompt_tokens and row.output_tokens)) and next(usable) == limit:
             break
-    if not columns.line and not faults:
-        raise WorkloadError(f"{file.path}: no rows; a trace needs at least one request")
-    return _raw(file.path, name, schema, columns, _unit(unit, time_unit, columns.time), faults)
+    return builder.table(unit)
 
 
 def _rows(file: TraceFile, schema: TraceFormat, faults: list[Finding] | None) -> Iterator[Row]:
@@ -165,16 +150,16 @@ def _finding(path: Path, message: str) -> Finding:
     return Finding("error", "row", int(line), rest.strip()) if line.isdigit() else Finding("error", "file", 0, message)
 
 
-def _unit(given: str | None, asked: str, times: Sequence[int | float]) -> tuple[str, tuple[str, ...]]:
+def _unit(table: Table, asked: str) -> tuple[str, tuple[str, ...]]:
     """The unit of the times and what to tell about it. What the user asks for wins, dates excepted."""
-    if given == DATE:
+    if table.unit == DATE:
         ignored = (f"the time unit '{asked}' is ignored: times are dates",) if asked != "auto" else ()
         return DATE, ignored
     if asked != "auto":
         return asked, ()
-    if given is not None:
-        return given, ()
-    unit = likely_unit(times) if times else "s"
+    if table.unit is not None:
+        return table.unit, ()
+    unit = likely_unit(table.time) if len(table.time) else "s"
     return unit, (f"times taken for '{unit}' by their spacing; --workload-time-unit says otherwise",)
 
 
@@ -182,59 +167,48 @@ def _raw(
     path: Path,
     name: str,
     schema: TraceFormat,
-    columns: _Columns,
+    table: Table,
     unit: tuple[str, tuple[str, ...]],
     faults: list[Finding],
 ) -> RawTrace:
-    prompt = np.array(columns.prompt, dtype=np.int64)
-    offsets = np.array(columns.id_offsets, dtype=np.int64)
     notes = unit[1]
-    after, think_s = _followers(columns)
-    if after is not None:
+    per_second = PER_SECOND["ns" if unit[0] == DATE else unit[0]]
+    if table.after is not None:
         notes += (
-            f"{int((after >= 0).sum()):,} rows follow an answer after a delay: a closed loop (taken as an open one, to "
-            f"find rates, answers last {ANSWER_MS_PER_TOKEN} ms a token)",
+            f"{int((table.after >= 0).sum()):,} rows follow an answer after a delay: a closed loop (taken as an open "
+            f"one, to find rates, answers last {ANSWER_S_PER_TOKEN * 1000:g} ms a token)",
         )
     paths = None
-    if columns.ids:
-        block, inferred = _block_tokens(path, schema, prompt, np.diff(offsets))
-        paths = HashPaths(offsets, np.array(columns.ids, dtype=np.int64), block)
+    if len(table.ids):
+        block, inferred = _block_tokens(path, schema, table.prompt_tokens, np.diff(table.id_offsets))
+        paths = HashPaths(table.id_offsets, table.ids, block)
         notes += inferred
     return RawTrace(
         path=path,
         format=name,
-        line=np.array(columns.line, dtype=np.int64),
-        time_s=_seconds_since_first(columns.time, unit[0]),
-        prompt_tokens=prompt,
-        output_tokens=np.array(columns.output, dtype=np.int64),
-        session=np.array(columns.session, dtype=np.int64),
+        line=table.line,
+        time_s=_seconds_since_first(table.time, per_second),
+        prompt_tokens=table.prompt_tokens,
+        output_tokens=table.output_tokens,
+        session=table.session,
         paths=paths,
-        has_ids=np.array(columns.has_ids, dtype=np.int64),
+        hashed_tokens=table.hashed_tokens,
+        has_ids=table.has_ids,
         ids_cover_prompt=schema.ids_cover_prompt,
-        contradictions=tuple(columns.contradictions),
-        after=after,
-        think_s=think_s,
+        contradictions=table.contradictions,
+        doubts=table.doubts,
+        after=table.after,
+        think_s=None if table.delay is None else table.delay / per_second,
         notes=notes,
         faults=tuple(faults),
     )
 
 
-def _followers(columns: _Columns) -> tuple[Ints | None, Floats | None]:
-    if not columns.after:
-        return None, None
-    after, think_s = np.full(len(columns.line), -1, dtype=np.int64), np.zeros(len(columns.line))
-    places = np.fromiter(columns.after, dtype=np.int64)
-    after[places] = np.fromiter(columns.after.values(), dtype=np.int64)
-    think_s[places] = np.fromiter(columns.delay.values(), dtype=np.float64) / PER_SECOND["ms"]
-    return after, think_s
-
-
-def _seconds_since_first(times: Sequence[int | float], unit: str) -> Floats:
+def _seconds_since_first(times: npt.NDArray[Any], per_second: int) -> Floats:
     """Whole numbers are subtracted before they lose digits as floats."""
-    if not times:
+    if not len(times):
         return np.zeros(0)
-    numbers = np.array(times)
-    return np.asarray((numbers - numbers.min()) / PER_SECOND["ns" if unit == DATE else unit], dtype=np.float64)
+    return np.asarray((times - times.min()) / per_second, dtype=np.float64)
 
 
 def _block_tokens(path: Path, schema: TraceFormat, prompt: Ints, ids: Ints) -> tuple[int, tuple[str, ...]]:

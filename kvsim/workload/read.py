@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from kvsim.errors import WorkloadError, nearest
+from kvsim.workload.dequantise import dequantised
 from kvsim.workload.formats import FORMATS, format_named
 from kvsim.workload.info import Finding, WorkloadInfo
 from kvsim.workload.lint import lint_raw
@@ -15,7 +15,7 @@ from kvsim.workload.prompts import content_of
 from kvsim.workload.rawtrace import RawTrace, collect
 from kvsim.workload.times import PER_SECOND
 from kvsim.workload.tracefile import TraceFile
-from kvsim.workload.workload import Ints, Workload
+from kvsim.workload.workload import Floats, Ints, Workload
 
 # A file up to this size is hashed whole even when only its head is wanted.
 HASHED_BYTES = 64 * 1024**2
@@ -36,8 +36,9 @@ def read_trace(
 
     ``limit`` takes the first usable rows of the file and reads no further. ``arrival_scale`` multiplies times. Rows
     without prompt or output tokens are failures: left out, or with ``include_failed`` taken with one token. ``strict``
-    raises the first lint error. ``dequantise`` spreads rows that share a time evenly up to the next one. Raises
-    ``WorkloadError`` with the file, the line, the field, the value and the limit.
+    raises the first lint error. ``dequantise`` spreads requests that share a time
+    (:func:`kvsim.workload.dequantise.dequantised`). Raises ``WorkloadError`` with the file, the line, the field, the
+    value and the limit.
     """
     _check_arguments(limit, time_unit, hash_tokens_per_block)
     file = TraceFile(path)
@@ -48,21 +49,7 @@ def read_trace(
     if strict:
         _raise_first_error(file.path, lint)
     workload = _workload(raw, _info(file, raw, lint, limit), include_failed)
-    return (_spread(workload) if dequantise else workload).scaled(arrival_scale)
-
-
-def _spread(workload: Workload) -> Workload:
-    """Arrivals that share a time, spread evenly over the gap to the next; the last ones over the median gap."""
-    times, first, counts = np.unique(workload.arrival_s, return_index=True, return_counts=True)
-    if len(times) < 2 or counts.max() == 1:
-        return workload
-    gaps = np.diff(times)
-    gap_s = np.append(gaps, np.median(gaps))
-    place = np.arange(len(workload)) - np.repeat(first, counts)
-    arrival_s = workload.arrival_s + place * np.repeat(gap_s / counts, counts)
-    apart_s = float(np.median(gaps))
-    note = f"arrival times spread: {len(workload):,} requests shared {len(times):,} times, about {apart_s:.3g} s apart"
-    return replace(workload, arrival_s=arrival_s, info=workload.info.noted(note))
+    return (dequantised(workload) if dequantise else workload).scaled(arrival_scale)
 
 
 def _check_arguments(limit: int | None, time_unit: str, hash_tokens_per_block: int | None) -> None:
@@ -110,6 +97,7 @@ def _workload(raw: RawTrace, info: WorkloadInfo, include_failed: bool) -> Worklo
     rows = rows[np.argsort(raw.time_s[rows], kind="stable")]
     prompt_tokens = np.maximum(raw.prompt_tokens[rows], 1)
     content = content_of(raw, rows, prompt_tokens)
+    after, think_s = _turns(raw, rows)
     arrival_s = raw.time_s[rows]
     return Workload(
         arrival_s=arrival_s - arrival_s[0],
@@ -121,14 +109,22 @@ def _workload(raw: RawTrace, info: WorkloadInfo, include_failed: bool) -> Worklo
         piece_chain=content.pieces.chain,
         piece_tokens=content.pieces.tokens,
         info=content.described(info),
-        after=None if raw.after is None else _renumbered(raw.after, rows),
-        think_s=None if raw.think_s is None else raw.think_s[rows],
+        after=after,
+        think_s=think_s,
     )
 
 
-def _renumbered(after: Ints, rows: Ints) -> Ints:
-    """Whom each of ``rows`` waits for, by their new numbers; nobody, where that one was left out."""
-    number = np.full(len(after), -1, dtype=np.int64)
+def _turns(raw: RawTrace, rows: Ints) -> tuple[Ints | None, Floats | None]:
+    """Whom each of ``rows`` waits for, by their new numbers, and how long after that one's answer it is sent.
+
+    Where that one was left out it waits for the one before it, and the delays add up.
+    """
+    if raw.after is None or raw.think_s is None:
+        return None, None
+    number = np.full(len(raw.after), -1, dtype=np.int64)
     number[rows] = np.arange(len(rows))
-    waits = after[rows]
-    return np.where(waits >= 0, number[waits], -1)
+    waits, think_s = raw.after[rows], raw.think_s[rows]
+    while len(lost := np.flatnonzero((waits >= 0) & (number[waits] < 0))):
+        think_s[lost] += raw.think_s[waits[lost]]
+        waits[lost] = raw.after[waits[lost]]
+    return np.where(waits >= 0, number[waits], -1), think_s

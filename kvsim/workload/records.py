@@ -12,6 +12,9 @@ from kvsim.errors import WorkloadError, nearest
 # What a column of 32-bit token counts holds; far beyond any context length.
 MAX_TOKENS = 2**31 - 1
 MAX_TIME = 2**62
+# ASCII digits alone: Python and what reads whole columns must agree on what a number is.
+WHOLE_NUMBER = r"[+-]?[0-9]+"
+NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
 
 
 class Record:
@@ -43,7 +46,7 @@ class Record:
         value = self.value(field)
         if type(value) is int:
             count = value
-        elif type(value) is str and value.isdecimal() and len(value) < 11:
+        elif type(value) is str and value.isascii() and value.isdecimal() and len(value) < 11:
             count = int(value)
         else:
             number = _number(value)
@@ -76,8 +79,8 @@ def _number(value: object) -> int | float | None:
 
 def _parsed(text: str) -> int | float:
     """Digits alone stay whole; underscores and words that Python would accept are no numbers in a trace."""
-    if re.fullmatch(r"[+-]?\d+", text):
+    if re.fullmatch(WHOLE_NUMBER, text):
         return int(text)
-    if not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text):
+    if not re.fullmatch(NUMBER, text):
         raise ValueError(text)
     return float(text)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from kvsim.config.schema_traffic import PdTrace
 from kvsim.workload.synthetic.chat import chat
+from kvsim.workload.table import ANSWER_S_PER_TOKEN
+from kvsim.workload.workload import Workload
 from kvsim.workload.writers import write_trace
 
 
@@ -34,7 +38,7 @@ SAMPLES = (
     Sample("bailian_sample.jsonl", "bailian", 40, 200, 90, 8),
     Sample("aiperf_sample.jsonl", "aiperf", 40, 2600, 900, 9),
     # Token ids are written out, so this one is short.
-    Sample("sharegpt_sample.jsonl", "sharegpt", 20, 64, 48, 3),
+    Sample("sharegpt_sample.jsonl", "sharegpt", 20, 64, 48, 4),
     Sample("generic_sample.csv", "generic", 40, 600, 400, 4),
 )
 
@@ -45,8 +49,23 @@ def write_samples(folder: str | Path) -> list[Path]:
     for sample in SAMPLES:
         paths.append(Path(folder) / sample.file)
         workload = chat(_traffic(sample), sample.num_requests, sample.rate_per_s, sample.seed)
+        if sample.format == "aiperf":
+            workload = _waiting(workload)
         write_trace(workload, paths[-1], sample.format)
     return paths
+
+
+def _waiting(workload: Workload) -> Workload:
+    """The same chats as a closed loop: a turn waits for the answer before it, which is taken to last as it would."""
+    after, think_s = np.full(len(workload), -1, dtype=np.int64), np.zeros(len(workload))
+    latest: dict[int, int] = {}
+    for request in workload:
+        row, before = request.request_id, latest.get(request.session_id)
+        if before is not None:
+            answered_s = workload.arrival_s[before] + workload.output_tokens[before] * ANSWER_S_PER_TOKEN
+            after[row], think_s[row] = before, max(request.arrival_s - answered_s, 0.0)
+        latest[request.session_id] = row
+    return replace(workload, after=after, think_s=think_s)
 
 
 def _traffic(sample: Sample) -> PdTrace:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
+
+import numpy.typing as npt
 
 PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 """How many of each unit make a second, from coarse to fine."""
@@ -34,15 +36,15 @@ def date_ns(text: str) -> int:
     return (since.days * 86_400 + since.seconds) * 1_000_000_000 + int((fraction or "0").ljust(9, "0"))
 
 
-def likely_unit(times: Sequence[int | float]) -> str:
+def likely_unit(times: npt.NDArray[Any]) -> str:
     """The unit that bare numbers are likely to be.
 
     A first time that, read in some unit, falls between 2001 and 2100 has that unit. Other times count from the start of
     the trace: then it is the coarsest unit in which the mean gap between arrivals is at most ten seconds.
     """
-    first, gaps = min(times), max(len(times) - 1, 1)
+    first, last, gaps = times.min().item(), times.max().item(), max(len(times) - 1, 1)
     for unit, per_second in PER_SECOND.items():
         if EPOCH_S[0] <= first / per_second <= EPOCH_S[1]:
             return unit
-    span = max(times) - first
+    span = last - first
     return next((unit for unit, per in PER_SECOND.items() if span / gaps / per <= LONGEST_MEAN_GAP_S), "ns")

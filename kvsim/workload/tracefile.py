@@ -10,15 +10,19 @@ import io
 import json
 import zlib
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
-from typing import TextIO
+from typing import IO, TextIO, cast
 
 from kvsim.errors import WorkloadError
 from kvsim.workload import jsonstream
 from kvsim.workload.records import Record
 
+HEAD_ROWS = 16
 _HEAD_CHARACTERS = 1 << 16
 _GZIP = b"\x1f\x8b"
+# A prompt of a million tokens has 62,500 ids of 16-token blocks, in one field of a CSV file.
+csv.field_size_limit(1 << 27)
 GZIP_FAULTS = (EOFError, zlib.error, gzip.BadGzipFile)
 
 
@@ -58,6 +62,10 @@ class TraceFile:
         except OSError as fault:
             raise WorkloadError(f"{self.path}: cannot be read: {fault.strerror}") from None
 
+    def binary(self) -> IO[bytes]:
+        """The content as bytes, decompressed."""
+        return cast(IO[bytes], gzip.open(self.path)) if self._is_gzip() else self.path.open("rb")
+
     def _is_gzip(self) -> bool:
         with self.path.open("rb") as stream:
             return stream.read(2) == _GZIP
@@ -89,6 +97,16 @@ class TraceFile:
                 raise record
             return record
         raise WorkloadError(f"{self.path}: no rows; a trace needs at least one request")
+
+    def fields(self) -> list[str]:
+        """The fields of the first rows together: JSON leaves out what a row does not have. Raises as ``first``."""
+        known = dict.fromkeys(self.first().values)
+        if self.layout != "csv":
+            for record in islice(self.records(), HEAD_ROWS):
+                if isinstance(record, WorkloadError):
+                    break
+                known.update(dict.fromkeys(record.values))
+        return list(known)
 
     def sha256(self) -> str:
         """Of the whole file."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, cast
 
 import numpy as np
+import numpy.typing as npt
 
 from kvsim.errors import WorkloadError, nearest
 from kvsim.workload.formats import aiperf, bailian, mooncake
@@ -41,8 +42,13 @@ def write_trace(workload: Workload, path: str | Path, fmt: str) -> tuple[str, ..
 
 def _lost(workload: Workload, fmt: str) -> tuple[str, ...]:
     lost = []
-    if workload.after is not None and fmt != "aiperf":
-        lost.append(f"{fmt} cannot say that turns wait for answers: their times are those of an open loop")
+    if workload.after is not None:
+        waiting = int(np.count_nonzero(workload.after >= 0))
+        if fmt == "aiperf":
+            waiting -= int(np.count_nonzero(_waits_in_session(workload)))
+        if waiting:
+            turns = f"that {waiting:,} requests wait for answers" + (" outside their session" * (fmt == "aiperf"))
+            lost.append(f"{fmt} cannot say {turns}: their times are those of an open loop")
     if workload.max_concurrency is not None:
         lost.append(f"{fmt} cannot say that at most {workload.max_concurrency} requests are in flight")
     if np.any(workload.piece_chain >= 0) and fmt not in HOLD_CONTENT:
@@ -106,11 +112,15 @@ def _block_ends(request: Request, block_tokens: int) -> Iterator[tuple[int, int]
 def _sharegpt(requests: Iterable[Request]) -> Iterator[str]:
     for request in requests:
         tokens = [_token(chain, place) for chain, count in request.pieces for place in range(count)]
+        chain, count = request.pieces[-1]
+        begin = count if chain == request.output_chain else 0
+        answer = [_token(request.output_chain, begin + place) for place in range(request.output_tokens)]
         row = {
             "input_toks": request.prompt_tokens,
             "output_toks": request.output_tokens,
             "arrival_time_ns": round(request.arrival_s * 1_000_000_000),
             "input_tok_ids": tokens,
+            "output_tok_ids": answer,
         }
         yield json.dumps(row) + "\n"
 
@@ -175,13 +185,14 @@ def _bailian(requests: Iterable[Request]) -> Iterator[str]:
 
 
 def _aiperf(workload: Workload) -> Iterator[str]:
-    """Turns that wait for an answer carry a delay, others their time."""
+    """Turns that wait for the one before them in their session carry a delay, others their time."""
     known: dict[tuple[int, int], int] = {}
+    waits = _waits_in_session(workload)
     for request in workload:
         row: dict[str, object] = {}
         if request.session_id >= 0:
             row["session_id"] = f"s{request.session_id}"
-        if workload.after is not None and workload.think_s is not None and workload.after[request.request_id] >= 0:
+        if workload.think_s is not None and waits[request.request_id]:
             row["delay"] = round(float(workload.think_s[request.request_id]) * 1000, 3)
         else:
             row["timestamp"] = round(request.arrival_s * 1000, 3)
@@ -189,6 +200,16 @@ def _aiperf(workload: Workload) -> Iterator[str]:
         row["output_length"] = request.output_tokens
         row["hash_ids"] = [known.setdefault(e, len(known)) for e in _block_ends(request, aiperf.BLOCK_TOKENS)]
         yield json.dumps(row) + "\n"
+
+
+def _waits_in_session(workload: Workload) -> npt.NDArray[np.bool_]:
+    """Which requests wait for the one before them in their own session."""
+    before = np.full(len(workload), -1, dtype=np.int64)
+    order = np.argsort(workload.session_id, kind="stable")
+    same = np.diff(workload.session_id[order]) == 0
+    before[order[1:][same]] = order[:-1][same]
+    in_session = (workload.session_id >= 0) & (before >= 0)
+    return in_session & (workload.after == before) if workload.after is not None else np.zeros_like(in_session)
 
 
 WRITERS: Mapping[str, Callable[[Workload], Iterator[str]]] = {

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 import numpy as np
+import pytest
 from builders import by_request, check, coefficients, colocated, plan, stepwise, workload
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -62,7 +64,8 @@ def random_case(rng: Random) -> tuple[Plan, Workload]:
             f"pd_separation.first_token={rng.choice(['decode', 'prefill'])}",
             f"pd_separation.output_margin_tokens={margin}",
             f"pd_separation.transfer.pipelining={rng.choice(['true', 'false'])}",
-            f"pd_separation.transfer.contention={rng.choice(['fifo', 'none'])}",
+            f"pd_separation.transfer.contention={rng.choice(['max_min', 'max_min', 'fifo', 'none'])}",
+            f"pd_separation.transfer.layerwise={rng.choice(['true', 'false', 'false'])}",
         ),
         times=random_times(rng),
         nic_bytes_per_s=rng.choice([2e3, 1e4, 1e6]),
@@ -125,6 +128,24 @@ def test_unified_leaps_like_single_steps(rng: Random) -> None:
 @given(st.randoms(use_true_random=False))
 def test_pd_leaps_like_single_steps(rng: Random) -> None:
     found, requests = random_case(rng)
+    same_both_ways(PdSystem, found, requests)
+
+
+@pytest.mark.parametrize(
+    ("prefix_cache", "policy"), [("radix", "fcfs"), ("radix", "lpm"), ("radix", "dfs_weight"), ("paged", "lpm")]
+)
+@settings(max_examples=60, deadline=None)
+@given(rng=st.randoms(use_true_random=False))
+def test_other_caches_and_orders_leap_like_single_steps(prefix_cache: str, policy: str, rng: Random) -> None:
+    found, requests = random_case(rng)
+    changes = {"prefix_cache": prefix_cache, "scheduling_policy": policy}
+    found = replace(
+        found,
+        prefill_settings=replace(found.prefill_settings, **changes),
+        decode_settings=replace(found.decode_settings, **changes),
+        colocated_settings=replace(found.colocated_settings, **changes),
+    )
+    same_both_ways(UnifiedSystem, colocated(found), requests)
     same_both_ways(PdSystem, found, requests)
 
 

@@ -1,4 +1,4 @@
-"""Studies: intervals, the grid of ratios, which ratio wins on which traffic, and strategies against hand calculations."""
+"""Studies: intervals, the grid of ratios, which ratio wins on which traffic, strategies against hand calculations."""
 
 from __future__ import annotations
 

@@ -71,6 +71,10 @@ def failure(path, **options) -> str:
             '{"input_toks": 2, "output_toks": 1, "arrival_time_ns": 0, "input_tok_ids": [1, "b"]}',
             ["input_tok_ids is [1, 'b']", "whole token ids"],
         ),
+        (
+            '{"input_toks": 1, "output_toks": 3, "arrival_time_ns": 0, "input_tok_ids": [1], "output_tok_ids": [1, 2]}',
+            ["output_toks is 3", "the number of output_tok_ids, 2"],
+        ),
     ],
 )
 def test_bad_content(text_file, content, words: list[str]) -> None:

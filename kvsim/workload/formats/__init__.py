@@ -33,12 +33,13 @@ FORMATS: Mapping[str, type[TraceFormat]] = {
 
 
 def detect(file: TraceFile) -> str:
-    """The schema of a file, from the fields of its first row. Raises ``WorkloadError`` when none matches."""
-    first = file.first()
+    """The schema of a file, from the fields of its first rows. Raises ``WorkloadError`` when none matches."""
+    fields = file.fields()
     for name, schema in FORMATS.items():
-        if schema.matches(first.values.keys()):
+        if schema.matches(fields):
             return name
     # The generic reader knows best which column it misses.
+    first = file.first()
     Generic(None).row(first)
     raise first.error("format", ", ".join(first.values), f"the fields of {', '.join(FORMATS)}")
 

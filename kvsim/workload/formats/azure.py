@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
-from kvsim.workload.formats.base import Row
+from kvsim.workload.formats.base import Row, TableColumns
 from kvsim.workload.records import Record
 from kvsim.workload.times import DATE, DATE_FORM, date_ns
 
@@ -22,6 +22,10 @@ class Azure:
     @staticmethod
     def matches(fields: Collection[str]) -> bool:
         return set(FIELDS) <= set(fields)
+
+    def columns(self, header: Sequence[str]) -> TableColumns | None:
+        time, prompt, output = FIELDS
+        return TableColumns(time, DATE, prompt, output) if self.matches(header) else None
 
     def row(self, record: Record) -> Row:
         value = record.value("TIMESTAMP")

@@ -16,7 +16,8 @@ ROOT = "-1"
 class Bailian:
     """``chat_id, parent_chat_id`` (-1: a root), ``timestamp`` (s), ``input_length, output_length, hash_ids``.
 
-    Each row already holds its whole context. A session is a root with all that descends from it.
+    Each row already holds its whole context. A session is a root with all that descends from it; where a parent is not
+    in the file before its child, as in a cut file, those of one such parent are a session.
     """
 
     ids_cover_prompt = True
@@ -31,6 +32,7 @@ class Bailian:
 
     def row(self, record: Record) -> Row:
         chat, parent = str(record.value("chat_id")), str(record.value("parent_chat_id"))
+        lost = parent != ROOT and parent not in self._root
         root = self._root.get(parent, parent) if parent != ROOT else chat
         self._root[chat] = root
         return Row(
@@ -41,4 +43,5 @@ class Bailian:
             record.tokens("output_length"),
             session=root,
             hash_ids=hash_list(record, "hash_ids"),
+            doubt=f"parent_chat_id is {parent}, which no earlier row has" if lost else "",
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from kvsim.workload.records import Record
 
@@ -22,8 +22,31 @@ class Row(NamedTuple):
     """``None``: this row has none."""
     contradiction: str = ""
     """What of the row cannot be true together; empty where nothing is wrong."""
+    doubt: str = ""
+    """What a user should know about the row; empty where there is nothing."""
     follows: bool = False
     """``time`` counts from the answer to the row before it of the same session."""
+    hashed_output_tokens: int = 0
+    """How many tokens of the answer ``hash_ids`` goes on over, behind those of the prompt."""
+
+
+class TableColumns(NamedTuple):
+    """Where a CSV table without hash ids keeps what its rows are made of: names of its header."""
+
+    time: str
+    unit: str | None
+    """As in ``Row``; ``None`` allows dates and numbers."""
+    prompt_tokens: str
+    output_tokens: str
+    session: str | None = None
+    no_session: Collection[str] = ("",)
+    """What stands in ``session`` where a row has none."""
+    total_tokens: str | None = None
+    """Must be the sum of the two."""
+    not_negative: str | None = None
+    """Of no use but a check: a number, or nothing."""
+    one: str | None = None
+    """Must be 1."""
 
 
 class TraceFormat(Protocol):
@@ -41,7 +64,18 @@ class TraceFormat(Protocol):
 
     @staticmethod
     def matches(fields: Collection[str]) -> bool:
-        """Whether a file whose first row has these fields is of this schema."""
+        """Whether a file whose first rows have these fields is of this schema."""
 
     def row(self, record: Record) -> Row:
         """The row of a record. Raises ``WorkloadError`` with the place, the value and what is allowed."""
+
+
+@runtime_checkable
+class TabularFormat(Protocol):
+    """A schema whose large CSV files may be read a column at a time (:mod:`kvsim.workload.columnar`).
+
+    What ``row`` would refuse or remark on is left to it: such files are read row by row.
+    """
+
+    def columns(self, header: Sequence[str]) -> TableColumns | None:
+        """Where things are; ``None`` where this file must be read row by row."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
-from kvsim.workload.formats.base import Row
+from kvsim.workload.formats.base import Row, TableColumns
 from kvsim.workload.records import Record
 
 FIELDS = ("Timestamp", "Request tokens", "Response tokens", "Total tokens")
 SESSION = "Session ID"
+ELAPSED = "Elapsed time"
 
 
 class BurstGpt:
@@ -26,9 +27,15 @@ class BurstGpt:
     def matches(fields: Collection[str]) -> bool:
         return set(FIELDS) <= set(fields)
 
+    def columns(self, header: Sequence[str]) -> TableColumns | None:
+        if not self.matches(header):
+            return None
+        time, prompt, output, total = FIELDS
+        session, elapsed = (name if name in header else None for name in (SESSION, ELAPSED))
+        return TableColumns(time, "s", prompt, output, session, total_tokens=total, not_negative=elapsed)
+
     def row(self, record: Record) -> Row:
         prompt, output = record.tokens("Request tokens"), record.tokens("Response tokens")
-        total, parts = record.tokens("Total tokens"), prompt + output
         session = record.values.get(SESSION)
         return Row(
             record.line,
@@ -37,5 +44,13 @@ class BurstGpt:
             prompt,
             output,
             str(session).strip() or None if session is not None else None,
-            contradiction="" if parts == total else f"Total tokens is {total}, its parts make {parts}",
+            contradiction=_contradiction(record, prompt + output),
         )
+
+
+def _contradiction(record: Record, parts: int) -> str:
+    total = record.tokens("Total tokens")
+    if total != parts:
+        return f"Total tokens is {total}, its parts make {parts}"
+    elapsed = str(record.values.get(ELAPSED) or "").strip()
+    return f"{ELAPSED} is {elapsed}, less than none" if elapsed.startswith("-") else ""

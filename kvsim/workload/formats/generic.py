@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from kvsim.errors import WorkloadError
-from kvsim.workload.formats.base import Row
+from kvsim.workload.formats.base import Row, TableColumns
 from kvsim.workload.formats.hashlist import hash_list
 from kvsim.workload.records import Record
 from kvsim.workload.times import DATE, DATE_FORM, date_ns
@@ -14,20 +14,31 @@ from kvsim.workload.times import DATE, DATE_FORM, date_ns
 SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "arrival time": (
         *("arrivaltime", "arrivaltimestamp", "arrival", "arrivedat", "timestamp", "time", "requesttime", "starttime"),
-        *("ts", "created", "createdat", "date", "datetime"),
+        *("requesttimestamp", "submittime", "submittedat", "sendtime", "sentat", "enqueuetime", "requestarrivaltime"),
+        *("ts", "t", "created", "createdat", "createdtime", "date", "datetime", "when"),
     ),
     "prompt tokens": (
         *("prompttokens", "promptlength", "promptlen", "promptsize", "numprompttokens", "prompttoks"),
+        *("promptntokens", "nprompttokens", "prompttokencount", "prompttokenslen", "inputtokencount", "ninputtokens"),
+        *("inputseqlen", "inputsequencelength", "totalinputtokens", "querytokens", "querylength", "prefilllength"),
         *("inputtokens", "inputlength", "inputlen", "inputsize", "numinputtokens", "inputtoks", "isl"),
         *("contexttokens", "contextlength", "requesttokens", "prefilltokens", "numprefilltokens", "prompt", "input"),
     ),
     "output tokens": (
+        *("noutputtokens", "outputtokencount", "completiontokencount", "outputseqlen", "outputsequencelength"),
+        *("completionlength", "completionlen", "numcompletiontokens", "numgeneratedtokens", "numresponsetokens"),
+        *("answertokens", "replytokens", "decodelength", "decodelen", "generatedlength", "maxtokens"),
         *("outputtokens", "outputlength", "outputlen", "outputsize", "numoutputtokens", "outputtoks", "osl"),
         *("responsetokens", "responselength", "generatedtokens", "completiontokens", "decodetokens"),
         *("numdecodetokens", "tokensize", "generationlength", "output", "response", "generated", "completion"),
     ),
-    "session id": ("sessionid", "session", "conversationid", "conversation", "chatid", "dialogid", "userid", "user"),
-    "hash ids": ("hashids", "hashes", "blockhashes", "blockids", "blocks", "prefixhashes"),
+    "session id": (
+        *("sessionid", "session", "conversationid", "conversation", "chatid", "dialogid", "dialogueid", "threadid"),
+        *("userid", "user"),
+    ),
+    "hash ids": (
+        *("hashids", "hashes", "blockhashes", "blockhashids", "blockids", "blocks", "prefixhashes", "prefixids"),
+    ),
 }
 REQUIRED = ("arrival time", "prompt tokens", "output tokens")
 UNIT_SUFFIXES = {
@@ -59,6 +70,13 @@ class Generic:
         columns = _columns(fields)
         return all(meaning in columns for meaning in REQUIRED)
 
+    def columns(self, header: Sequence[str]) -> TableColumns | None:
+        found = _columns(header)
+        if "hash ids" in found or not all(meaning in found for meaning in REQUIRED):
+            return None
+        (time, unit), (prompt, _), (output, _) = (found[meaning] for meaning in REQUIRED)
+        return TableColumns(time, unit, prompt, output, found.get("session id", (None,))[0], NO_SESSION)
+
     def row(self, record: Record) -> Row:
         fields = tuple(record.values)
         columns = self._known.get(fields)
@@ -74,6 +92,11 @@ class Generic:
             _session(record, columns),
             _hash_ids(record, columns),
         )
+
+
+def has_time(fields: Collection[str]) -> bool:
+    """Whether one of the fields would be taken for the arrival time."""
+    return "arrival time" in _columns(fields)
 
 
 def _plain(name: str) -> str:

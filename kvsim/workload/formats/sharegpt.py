@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Collection
-from hashlib import blake2b
 
 from kvsim.workload.formats.base import Row
+from kvsim.workload.formats.tokenblocks import TokenBlocks
 from kvsim.workload.records import Record
 
 FIELDS = ("input_toks", "output_toks", "arrival_time_ns", "input_tok_ids")
@@ -14,53 +14,49 @@ BLOCK_TOKENS = 16
 
 
 class Sharegpt:
-    """``input_toks, output_toks, arrival_time_ns, input_tok_ids``; JSON lines.
+    """``input_toks, output_toks, arrival_time_ns, input_tok_ids``, perhaps ``output_tok_ids``; JSON lines.
 
-    A block's hash chains its parent's hash and its token ids, as engines do; the partial last block has none, so
-    its tokens belong to the request alone.
+    A block is its token ids behind all that stands before, as engines hash it; the partial last block has none, so its
+    tokens belong to the request alone. With ids of its own, the answer goes on where the prompt ends, and the blocks
+    are those of both together, so that a later prompt can hit what was generated.
     """
 
     ids_cover_prompt = False
 
     def __init__(self, hash_block_tokens: int | None) -> None:
-        self.block_tokens = hash_block_tokens or BLOCK_TOKENS
-        self.hash_block_tokens: int | None = self.block_tokens
+        block_tokens = hash_block_tokens or BLOCK_TOKENS
+        self.hash_block_tokens: int | None = block_tokens
+        self._blocks = TokenBlocks(block_tokens)
 
     @staticmethod
     def matches(fields: Collection[str]) -> bool:
         return set(FIELDS) <= set(fields)
 
     def row(self, record: Record) -> Row:
-        prompt = record.tokens("input_toks")
-        tokens = self._tokens(record)
-        if len(tokens) != prompt:
-            raise record.error("input_toks", prompt, f"the number of input_tok_ids, {len(tokens)}")
+        prompt, output = record.tokens("input_toks"), record.tokens("output_toks")
+        tokens = _tokens(record, "input_tok_ids", "input_toks", prompt)
+        answered = record.values.get("output_tok_ids") is not None
+        if answered:
+            tokens += _tokens(record, "output_tok_ids", "output_toks", output)
         return Row(
             record.line,
             record.time("arrival_time_ns"),
             "ns",
             prompt,
-            record.tokens("output_toks"),
-            hash_ids=self._hashes(tokens),
+            output,
+            hash_ids=self._blocks.path(tokens, with_rest=answered),
+            hashed_output_tokens=output if answered else 0,
         )
 
-    @staticmethod
-    def _tokens(record: Record) -> array[int]:
-        ids = record.value("input_tok_ids")
-        try:
-            if isinstance(ids, list):
-                return array("q", ids)
-        except (TypeError, OverflowError):
-            pass
-        raise record.error("input_tok_ids", ids, "a list of whole token ids")
 
-    def _hashes(self, tokens: array[int]) -> list[bytes]:
-        size = self.block_tokens
-        content = memoryview(tokens).cast("B")
-        width = tokens.itemsize * size
-        hashes: list[bytes] = []
-        parent = b""
-        for start in range(0, len(tokens) // size * width, width):
-            parent = blake2b(parent + content[start : start + width], digest_size=16).digest()
-            hashes.append(parent)
-        return hashes
+def _tokens(record: Record, field: str, count_field: str, count: int) -> array[int]:
+    ids = record.value(field)
+    try:
+        tokens = array("q", ids) if isinstance(ids, list) else None
+    except (TypeError, OverflowError):
+        tokens = None
+    if tokens is None:
+        raise record.error(field, ids, "a list of whole token ids")
+    if len(tokens) != count:
+        raise record.error(count_field, count, f"the number of {field}, {len(tokens)}")
+    return tokens

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
-from kvsim.workload.formats.base import Row
+from kvsim.workload.formats.base import Row, TableColumns
 from kvsim.workload.records import Record
 
 FIELDS = ("arrival_timestamp", "prompt_size", "token_size")
@@ -21,6 +21,11 @@ class Splitwise:
     @staticmethod
     def matches(fields: Collection[str]) -> bool:
         return set(FIELDS) <= set(fields)
+
+    def columns(self, header: Sequence[str]) -> TableColumns | None:
+        time, prompt, output = FIELDS
+        one = "batch_size" if "batch_size" in header else None
+        return TableColumns(time, "s", prompt, output, one=one) if self.matches(header) else None
 
     def row(self, record: Record) -> Row:
         batch = record.tokens("batch_size") if "batch_size" in record.values else 1

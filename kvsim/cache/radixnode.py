@@ -1,0 +1,58 @@
+"""A node of a radix tree of prefixes: a run of blocks with one past and one future."""
+
+from __future__ import annotations
+
+
+class RadixNode:
+    """Blocks that follow those of ``parent``, as segments ``(chain, low, high)`` of chains, one after the other."""
+
+    __slots__ = ("children", "edge", "parent", "refs", "size", "stamp")
+
+    def __init__(self, parent: RadixNode | None, edge: list[tuple[int, int, int]], stamp: int) -> None:
+        self.parent = parent
+        self.edge = edge
+        self.size = sum(high - low for _, low, high in edge)
+        self.children: dict[tuple[int, int], RadixNode] = {}
+        """By the chain and the place in it of their first block."""
+        self.refs = 0
+        """Tables that hold this node, or one below it."""
+        self.stamp = stamp
+        """The operation that touched it last."""
+
+    def key(self) -> tuple[int, int]:
+        chain, low, _ = self.edge[0]
+        return chain, low
+
+    def split(self, size: int) -> RadixNode:
+        """Cut the first ``size`` blocks off into a node above; this one stays the deeper part. Returns the upper."""
+        left, upper_edge, lower_edge = size, [], []
+        for chain, low, high in self.edge:
+            cut = min(max(low + left, low), high)
+            if cut > low:
+                upper_edge.append((chain, low, cut))
+            if cut < high:
+                lower_edge.append((chain, cut, high))
+            left -= cut - low
+        upper = RadixNode(self.parent, upper_edge, self.stamp)
+        upper.refs = self.refs
+        assert self.parent is not None
+        self.parent.children[upper.key()] = upper
+        self.parent, self.edge = upper, lower_edge
+        self.size -= size
+        upper.children[self.key()] = self
+        return upper
+
+    def swallow_parent(self) -> None:
+        """Become one with the parent, of which this is the only child and which was touched and is held alike."""
+        parent = self.parent
+        assert parent is not None and parent.parent is not None
+        edge = list(parent.edge)
+        for chain, low, high in self.edge:
+            if edge[-1][0] == chain and edge[-1][2] == low:
+                edge[-1] = (chain, edge[-1][1], high)
+            else:
+                edge.append((chain, low, high))
+        self.edge = edge
+        self.size += parent.size
+        self.parent = parent.parent
+        self.parent.children[self.key()] = self

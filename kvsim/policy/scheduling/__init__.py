@@ -1,0 +1,19 @@
+"""In which order those that wait are admitted, by SGLang's names. Policies know nothing of SimPy.
+
+An order is a permutation of the places in the queue, oldest first. It sees what each prompt is made of and how many of
+its first blocks are cached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from kvsim.policy.scheduling.dfs_weight import dfs_weight
+from kvsim.policy.scheduling.lpm import longest_prefix
+
+Path = tuple[tuple[int, int, int], ...]
+Order = Callable[[Sequence[Path], Sequence[int], int], list[int]]
+"""``order(paths, hits, block_size)``: the places of the queue, whoever is to be admitted first in front."""
+
+ORDERS: dict[str, Order | None] = {"fcfs": None, "lpm": longest_prefix, "dfs_weight": dfs_weight}
+"""``None``: first come, first served."""
