@@ -35,6 +35,11 @@ def positive(text: str) -> float:
     return _number(text, float, "a finite number > 0", lambda value: 0 < value < math.inf)
 
 
+def rate(text: str) -> float:
+    """A number above 0, ``inf`` included."""
+    return _number(text, float, "a number > 0, or inf", lambda value: value > 0)
+
+
 def share(text: str) -> float:
     """A number strictly between 0 and 1."""
     return _number(text, float, "a number > 0 and < 1", lambda value: 0 < value < 1)

@@ -1,4 +1,4 @@
-"""``trace``: describe a trace, check a trace. No simulation."""
+"""``trace``: describe a trace, check a trace, make one. No simulation."""
 
 from __future__ import annotations
 
@@ -10,19 +10,23 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from kvsim.cli.options import HashTokens, JsonOut, TraceFile, WorkloadFormat
+from kvsim.cli.synth import synth
 from kvsim.cli.usage import FlagError, Verbs
 
 if TYPE_CHECKING:
     from kvsim.workload.info import Finding
 
-trace_app = typer.Typer(cls=Verbs, help="Describe or check a trace.", rich_markup_mode=None, add_completion=False)
+trace_app = typer.Typer(cls=Verbs, help="Describe, check or make a trace.", rich_markup_mode=None, add_completion=False)
 
 
 @trace_app.callback(invoke_without_command=True)
 def trace(ctx: typer.Context) -> None:
-    """Describe or check a trace."""
+    """Describe, check or make a trace."""
     if ctx.invoked_subcommand is None:
-        raise FlagError("trace: a command is missing; known: lint, stats")
+        raise FlagError("trace: a command is missing; known: lint, stats, synth")
+
+
+trace_app.command()(synth)
 
 
 @trace_app.command()

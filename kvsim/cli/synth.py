@@ -1,0 +1,93 @@
+"""``trace synth``: write synthetic traffic as a trace file."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kvsim.cli import options
+from kvsim.cli.usage import FlagError
+from kvsim.errors import nearest
+
+if TYPE_CHECKING:
+    from kvsim.workload.workload import Workload
+
+KINDS = ("chat", "rag", "agent", "bench")
+BY_SUFFIX = {".csv": "generic", ".jsonl": "mooncake"}
+REQUESTS, RATE_PER_S = 1000, 10.0
+
+
+def synth(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="chat, rag, agent or bench.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="Where to; .gz compresses.")],
+    fmt: Annotated[
+        str | None,
+        typer.Option("--format", metavar="FORMAT", help="Trace schema; default: generic (.csv), mooncake (.jsonl)."),
+    ] = None,
+    requests: Annotated[
+        int, typer.Option(metavar="N", parser=options.count, help="Requests; of agents, sessions.")
+    ] = REQUESTS,
+    rate: Annotated[
+        float, typer.Option(metavar="R", parser=options.rate, help="Requests/s (agents: sessions/s), or inf.")
+    ] = RATE_PER_S,
+    seed: Annotated[int, typer.Option(metavar="N", parser=options.whole, help="Seed of every draw.")] = 42,
+    arrivals: Annotated[
+        str, typer.Option(metavar="KIND", help="rag, agent: poisson, constant, gamma or on_off.")
+    ] = "poisson",
+    closed: Annotated[
+        bool, typer.Option("--closed", help="agent: a turn waits for its answer; aiperf files can say so.")
+    ] = False,
+    input_tokens: Annotated[int, typer.Option(metavar="N", parser=options.count, help="bench: prompt.")] = 1024,
+    output_tokens: Annotated[int, typer.Option(metavar="N", parser=options.count, help="bench: answer.")] = 128,
+    range_ratio: Annotated[float, typer.Option(metavar="X", help="bench: lengths spread by this share.")] = 0.0,
+    prefix_tokens: Annotated[int, typer.Option(metavar="N", parser=options.whole, help="bench: shared head.")] = 0,
+    burstiness: Annotated[
+        float, typer.Option(metavar="X", parser=options.rate, help="bench: shape of gaps; 1: Poisson, inf: constant.")
+    ] = 1.0,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", metavar="A.B=C", help="Set one key of pd_trace or agent_trace.")
+    ] = None,
+) -> int:
+    """Write synthetic traffic as a trace: chat, RAG over documents, agents with tools, or vllm bench serve's load."""
+    if kind not in KINDS:
+        raise FlagError(f"trace synth: unknown kind {kind!r}; {nearest(kind, KINDS)}")
+    schema = fmt or BY_SUFFIX.get(Path(out.name.removesuffix(".gz")).suffix)
+    if schema is None:
+        raise FlagError(f"trace synth: no schema for {str(out)!r}; give --format, or a name in .csv or .jsonl")
+    from kvsim.cli.outputs import check_file
+    from kvsim.config import load_config
+    from kvsim.workload.writers import write_trace
+
+    check_file("--out", out, {})
+    config = load_config(sets=assignments or ()).config
+
+    def made() -> Workload:
+        if kind == "chat":
+            from kvsim.workload.synthetic.chat import chat
+
+            return chat(config.pd_trace, requests, rate, seed, config.pd_separation.max_output_tokens)
+        if kind == "rag":
+            from kvsim.workload.synthetic.rag import rag
+
+            return rag(config.pd_trace, requests, rate, seed, arrivals)
+        if kind == "agent":
+            from kvsim.workload.synthetic.agent import agent
+
+            return agent(config.agent_trace, requests, rate, seed, arrivals, closed=closed)
+        from kvsim.workload.synthetic.bench import bench
+
+        return bench(
+            requests, rate, input_tokens, output_tokens, seed,
+            range_ratio=range_ratio, shared_prefix_tokens=prefix_tokens, burstiness=burstiness,
+        )  # fmt: skip
+
+    workload = made()
+    for lost in write_trace(workload, out, schema):
+        sys.stderr.write(f"kvsim: note: {lost}\n")
+    span_s = workload.span_s if math.isfinite(workload.span_s) else 0.0
+    sys.stdout.write(f"{out}: {len(workload):,} requests over {span_s:,.1f} s in schema {schema}\n")
+    return 0

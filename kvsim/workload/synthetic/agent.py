@@ -1,0 +1,71 @@
+"""Agents: sessions of tool calls, whose results and thoughts grow the context turn by turn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kvsim.workload.synthetic.arrivals import arrival_times
+from kvsim.workload.synthetic.assembled import Assembly, Part
+from kvsim.workload.workload import Workload
+
+if TYPE_CHECKING:
+    from kvsim.config.schema_traffic import AgentTrace
+
+MOST_CONTEXT_TOKENS = 128 * 1024
+"""A session whose next turn would be longer ends there, as an agent that runs out of context does."""
+SYSTEM_PROMPT_TOKENS = 1024
+TOOL_S = 2.0
+"""Mean time a tool takes to answer: exponential."""
+ANSWER_S_PER_TOKEN = 0.02
+"""Of an open loop: how long the model's own turn is taken to last, 50 tokens/s."""
+
+
+def agent(
+    traffic: AgentTrace,
+    num_sessions: int,
+    sessions_per_s: float,
+    seed: int,
+    arrivals: str = "poisson",
+    *,
+    closed: bool = False,
+) -> Workload:
+    """``num_sessions`` agents, each with ``turns_min`` to ``turns_max`` turns over one tool set and system prompt.
+
+    A prompt is the system prompt, the tool definitions, and every earlier thought and tool result. A turn follows the
+    answer before it and the time its tool takes; ``closed`` waits for that answer, else it is taken to last an
+    ordinary time. All but the last tool result of a prompt was in the prompt before, so most of it can be hit.
+    """
+    random = np.random.default_rng(seed)
+    starts_s = arrival_times(arrivals, num_sessions, sessions_per_s, random)
+    found = Assembly()
+    for session in range(num_sessions):
+        _session(found, traffic, session, float(starts_s[session]), random)
+    notes = (f"agents of {traffic.turns_min} to {traffic.turns_max} turns, up to {MOST_CONTEXT_TOKENS:,} tokens",)
+    return found.workload("synthetic agents", notes, closed=closed)
+
+
+def _session(
+    found: Assembly, traffic: AgentTrace, session: int, start_s: float, random: np.random.Generator
+) -> None:
+    parts: list[Part] = [
+        (("system", int(random.integers(traffic.num_system_prompts))), SYSTEM_PROMPT_TOKENS),
+        (("tools", int(random.integers(traffic.num_tool_sets))), traffic.tool_def_tokens),
+    ]
+    turns = int(random.integers(traffic.turns_min, traffic.turns_max, endpoint=True))
+    results = random.integers(traffic.tool_result_min_tokens, traffic.tool_result_max_tokens, turns, endpoint=True)
+    waits_s = random.exponential(TOOL_S, turns)
+    thought = max(traffic.reasoning_tokens, 1)
+    before, time_s, context = -1, start_s, SYSTEM_PROMPT_TOKENS + traffic.tool_def_tokens
+    for turn in range(turns):
+        context += int(results[turn])
+        if context + thought > MOST_CONTEXT_TOKENS:
+            return
+        parts.append(((session, "result", turn), int(results[turn])))
+        answer = (session, "thought", turn)
+        wait_s = float(waits_s[turn])
+        before = found.add(time_s, parts, thought, session=session, after=before, think_s=wait_s, answer=answer)
+        parts.append((answer, thought))
+        context += thought
+        time_s += thought * ANSWER_S_PER_TOKEN + float(waits_s[min(turn + 1, turns - 1)])

@@ -1,0 +1,107 @@
+"""From paths of content to a workload: what prompts share gets a chain, wherever it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from kvsim.errors import WorkloadError
+from kvsim.workload.hits import token_hit_rate
+from kvsim.workload.info import WorkloadInfo
+from kvsim.workload.records import MAX_TOKENS
+from kvsim.workload.workload import Workload
+
+Part = tuple[Hashable, int]
+"""What a stretch of a prompt is, and its tokens. ``None`` is content that only this request has."""
+
+
+@dataclass
+class Assembly:
+    """Requests in any order, each a path of parts; the same parts behind the same parts are the same chain."""
+
+    arrival_s: list[float] = field(default_factory=list)
+    output_tokens: list[int] = field(default_factory=list)
+    session: list[int] = field(default_factory=list)
+    after: list[int] = field(default_factory=list)
+    """Row that each waits for; -1: none."""
+    think_s: list[float] = field(default_factory=list)
+    paths: list[list[tuple[int, int]]] = field(default_factory=list)
+    answers: list[int] = field(default_factory=list)
+    """The chain of each answer; -1: nobody repeats it."""
+    _chains: dict[tuple[int, Hashable], int] = field(default_factory=dict)
+
+    def add(
+        self,
+        arrival_s: float,
+        parts: Sequence[Part],
+        output_tokens: int,
+        *,
+        session: int = -1,
+        after: int = -1,
+        think_s: float = 0.0,
+        answer: Hashable = None,
+    ) -> int:
+        """One request; returns its row. ``answer``: what a later prompt calls its answer, directly behind ``parts``."""
+        row, past, path = len(self.paths), -1, []
+        for what, tokens in parts:
+            if tokens <= 0:
+                continue
+            if what is None:
+                chain = -1 - row
+            else:
+                chain = past = self._chains.setdefault((past, what), len(self._chains))
+            path.append((chain, tokens))
+        known = -1 if answer is None else self._chains.setdefault((past, answer), len(self._chains))
+        self.answers.append(known)
+        self.paths.append(path)
+        self.arrival_s.append(arrival_s)
+        self.output_tokens.append(output_tokens)
+        self.session.append(session)
+        self.after.append(after)
+        self.think_s.append(think_s)
+        return row
+
+    def workload(self, source: str, notes: tuple[str, ...], *, closed: bool) -> Workload:
+        """In order of arrival. ``closed``: those that wait for another do so, else all come at their times."""
+        arrival_s = np.array(self.arrival_s)
+        order = np.argsort(arrival_s, kind="stable")
+        flat = [piece for row in order.tolist() for piece in self.paths[row]]
+        counts = np.array([len(self.paths[row]) for row in order.tolist()], dtype=np.int64)
+        chain = np.array([piece[0] for piece in flat], dtype=np.int64)
+        tokens = np.array([piece[1] for piece in flat], dtype=np.int64)
+        offsets = np.concatenate(([0], np.cumsum(counts)))
+        prompts = np.add.reduceat(tokens, offsets[:-1])
+        if prompts.max() > MAX_TOKENS:
+            longest = int(prompts.max())
+            raise WorkloadError(f"{source}: a prompt would have {longest:,} tokens; allowed: up to {MAX_TOKENS:,}")
+        rank = np.empty(len(order), dtype=np.int64)
+        rank[order] = np.arange(len(order))
+        private = np.where(chain < 0, -1 - rank[-1 - np.minimum(chain, -1)], chain)
+        answers = np.array(self.answers, dtype=np.int64)[order]
+        columns: dict[str, Any] = {
+            "prompt_tokens": prompts.astype(np.int32),
+            "output_tokens": np.array(self.output_tokens, dtype=np.int32)[order],
+            "output_chain": np.where(answers >= 0, answers, -1 - np.arange(len(order), dtype=np.int64)),
+            "piece_offsets": offsets,
+            "piece_chain": private,
+            "piece_tokens": tokens.astype(np.int32),
+        }
+        after = np.array(self.after, dtype=np.int64)[order]
+        info = WorkloadInfo(
+            source,
+            "synthetic",
+            infinite_cache_hit_rate_tokens=token_hit_rate(**columns),
+            notes=notes,
+            generated_known=bool(np.any(answers >= 0)),
+        )
+        return Workload(
+            arrival_s=arrival_s[order],
+            session_id=np.array(self.session, dtype=np.int64)[order],
+            info=info,
+            after=np.where(after >= 0, rank[after], -1) if closed else None,
+            think_s=np.array(self.think_s)[order] if closed else None,
+            **columns,
+        )
