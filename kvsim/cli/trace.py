@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from kvsim.cli.fetch import fetch_trace, list_traces
 from kvsim.cli.options import HashTokens, JsonOut, TraceFile, WorkloadFormat
 from kvsim.cli.synth import synth
 from kvsim.cli.usage import FlagError, Verbs
@@ -23,10 +24,12 @@ trace_app = typer.Typer(cls=Verbs, help="Describe, check or make a trace.", rich
 def trace(ctx: typer.Context) -> None:
     """Describe, check or make a trace."""
     if ctx.invoked_subcommand is None:
-        raise FlagError("trace: a command is missing; known: lint, stats, synth")
+        raise FlagError("trace: a command is missing; known: fetch, lint, list, stats, synth")
 
 
 trace_app.command()(synth)
+trace_app.command("fetch")(fetch_trace)
+trace_app.command("list")(list_traces)
 
 
 @trace_app.command()
