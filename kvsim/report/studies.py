@@ -36,9 +36,12 @@ def pd_ratio_sentence(study: Study) -> str:
     best = next(point for point in points if point["best"])
     tied = [ratio(point["ratio"]) for point in points if point["tie"]]
     ties = f", tied with {', '.join(tied)}" if tied else ""
+    needed = study["requests_needed"]
+    cut = f"; runs of {study['requests']:,} requests are not steady" if study["requests"] < needed else ""
     return (
         f"P:D {ratio(best['ratio'])} serves most at saturation, {plus_minus(best['throughput_requests_per_s'])} "
         f"requests/s on {study['instances']} instances{ties}; by arithmetic {ratio(study['balanced'])} balances the two"
+        f"{cut}"
     )
 
 

@@ -56,7 +56,7 @@ USAGE = {
     "--pd=1": "'--pd'",
     "hits trace.csv": "unknown command 'hits'",
     "trase stats in/good.csv": "unknown command 'trase'; did you mean 'trace'?",
-    "trace": "a command is missing; known: lint, stats",
+    "trace": "a command is missing; known: fetch, lint, list, stats, synth",
     "trace lnt in/good.csv": "unknown command 'lnt'; did you mean 'lint'?",
     "trace lint": "missing argument 'FILE'",
     "trace stats in/good.csv in/good.csv": "unexpected extra argument",

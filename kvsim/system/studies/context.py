@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,15 @@ from kvsim.system.capacity import maximum_rate
 from kvsim.system.demand import demand_of
 from kvsim.system.pilot import SYSTEMS
 from kvsim.system.plan import Plan
-from kvsim.system.steady import steady_requests
+from kvsim.system.steady import pd_stay
 from kvsim.system.studies.bed import Bed, throughput_per_s, ttft_ms
 from kvsim.system.studies.intervals import difference, interval
 from kvsim.workload.synthetic.fixed import fixed
 from kvsim.workload.workload import Workload
 
 FEWEST_REQUESTS = 300
+_FILLED = 2.5
+"""Length of a run in units of E2E."""
 _METRICS = ("ttft_mean_ms", "ttft_p99_ms", "tpot_mean_ms", "throughput_requests_per_s")
 
 
@@ -52,7 +55,7 @@ def _row(bed: Bed, plan: Plan, prompt_tokens: int, output_tokens: int) -> dict[s
 
     demand = demand_of(requests(64, 1.0, bed.seed), plan)
     rate_per_s = plan.config.load.rho * maximum_rate(plan, demand, "pd")
-    num = max(FEWEST_REQUESTS, steady_requests(plan, demand, rate_per_s, 2.0, None))
+    num = max(FEWEST_REQUESTS, math.ceil(_FILLED * pd_stay(plan, demand, rate_per_s).mean_s * rate_per_s))
     num = min(num, plan.config.studies.max_requests)
     found: dict[str, list[dict[str, float]]] = {name: [] for name in SYSTEMS}
     for seed in bed.replications():

@@ -23,15 +23,18 @@ _FILLED, _OUTLASTING = 3.0, 1.6
 
 
 def pd_ratio_study(bed: Bed) -> dict[str, Any]:
-    """The report's ``studies.pd_ratio``: throughput at saturation of every ratio, the best one, and its ties."""
+    """The report's ``studies.pd_ratio``: throughput at saturation of every ratio, the best one, and its ties.
+
+    Where ``requests`` is below ``requests_needed``, ``studies.max_requests`` ended the runs before a steady state.
+    """
     plan, confidence = bed.sample, bed.confidence
     balanced = balanced_pd_ratio(plan, bed.demand)
     grid = ratio_grid(plan, balanced)
     analytic = {counts: maximum_rate(plan.with_counts(*counts), bed.demand, "pd") for counts in grid}
     offered_per_s = OVERLOAD * max(analytic.values())
     stay = pd_stay(plan.with_counts(*balanced), bed.demand, offered_per_s)
-    num_requests = math.ceil(max(_FILLED * stay.mean_s, _OUTLASTING * stay.late_s) * offered_per_s)
-    num_requests = min(num_requests, plan.config.studies.max_requests)
+    needed = math.ceil(max(_FILLED * stay.mean_s, _OUTLASTING * stay.late_s) * offered_per_s)
+    num_requests = min(needed, plan.config.studies.max_requests)
     served = _served(bed, grid, offered_per_s, num_requests)
     best = max(grid, key=lambda counts: sum(served[counts]) / len(served[counts]))
     points = []
@@ -55,6 +58,7 @@ def pd_ratio_study(bed: Bed) -> dict[str, Any]:
         "replications": len(bed.seeds),
         "confidence": confidence,
         "requests": num_requests,
+        "requests_needed": needed,
         "offered_requests_per_s": offered_per_s,
         "balanced": list(balanced),
         "best": list(best),
