@@ -66,15 +66,15 @@ def _pd_ratio(study: Mapping[str, Any]) -> Figure:
 
 
 def _transfer(study: Mapping[str, Any]) -> Figure:
-    figure, (axis,) = _figure("Mean TTFT by the way KV moves", study)
-    rows = study["rows"][::-1]
-    means, errors = _bars([row["ttft_mean_ms"] for row in rows])
-    moved = [row["transfer_mean_ms"]["mean"] for row in rows]
-    names = [row["name"] for row in rows]
-    axis.barh(names, means, xerr=errors, color=BLUE, capsize=2, label="the rest of TTFT")
-    axis.barh(names, moved, color=ORANGE, label="exposed transfer")
-    axis.set_xlabel("mean TTFT (ms)")
-    axis.legend(frameon=False, fontsize=8)
+    figure, (axis,) = _figure("Mean TTFT by the way KV moves, against the configured one", study)
+    rows = study["rows"][:0:-1]
+    apart, errors = _bars([row["ttft_mean_difference_ms"] for row in rows])
+    colours = [GREY if row["tie"] else BLUE for row in rows]
+    names = [f"{row['name']} (tie)" if row["tie"] else row["name"] for row in rows]
+    axis.barh(names, apart, xerr=errors, color=colours, capsize=2, ecolor=ORANGE)
+    axis.axvline(0, color="0.3", linewidth=0.8)
+    configured = study["rows"][0]["ttft_mean_ms"]["mean"]
+    axis.set_xlabel(f"difference in mean TTFT (ms); configured: {configured:,.0f} ms")
     return figure
 
 
@@ -90,6 +90,9 @@ def _context(study: Mapping[str, Any]) -> Figure:
         axis.set_xticks(lengths, [f"{length // 1024}K" for length in lengths])
         axis.set_xlabel("prompt tokens")
         axis.set_ylabel(label)
-        axis.set_yscale("log")
+        if metric == "ttft_mean_ms":
+            axis.set_yscale("log")
+        else:
+            axis.set_ylim(bottom=0)
     axes[0].legend(frameon=False)
     return figure

@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 
+_ROUNDING = 1e-9
+"""Figures that are this near, relatively, differ by rounding alone."""
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -34,10 +37,16 @@ def interval(values: Sequence[float], confidence: float) -> Interval:
     found = np.asarray(values, dtype=np.float64)
     if len(found) < 2:
         return Interval(float(found.mean()), math.inf)
+    if float(np.ptp(found)) <= _ROUNDING * float(np.abs(found).max()):
+        return Interval(float(found.mean()), 0.0)
     quantile = float(stdtrit(len(found) - 1, (1 + confidence) / 2))
     return Interval(float(found.mean()), quantile * float(found.std(ddof=1)) / math.sqrt(len(found)))
 
 
 def difference(values: Sequence[float], base: Sequence[float], confidence: float) -> Interval:
     """Of ``values`` over ``base``, pair by pair: both met the same requests, so that much of the noise goes."""
-    return interval([one - other for one, other in zip(values, base, strict=True)], confidence)
+    apart = [
+        0.0 if math.isclose(one, other, rel_tol=_ROUNDING) else one - other
+        for one, other in zip(values, base, strict=True)
+    ]
+    return interval(apart, confidence)
