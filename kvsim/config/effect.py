@@ -19,17 +19,19 @@ WITHOUT_EFFECT = (
     "cluster.gpu.hbm_latency_ms",
     "cluster.eic",
     "cluster.network.remote_ssd_latency_us",
-    "pd_trace.num_shared_docs",
-    "pd_trace.num_rag_chunks",
-    "pd_trace.doc_zipf_alpha",
     "policies",
 )
+
+
+WITHOUT_RAG = ("pd_trace.arrivals", "pd_trace.num_shared_docs", "pd_trace.num_rag_chunks", "pd_trace.doc_zipf_alpha")
+"""What only RAG traffic looks at."""
 
 
 def without_effect(config: Config) -> list[str]:
     """Of those settings the ones that differ from ``config.yaml``: somebody may count on them."""
     given, shipped = dump(config), dump(load_config().config)
-    return [path for path in WITHOUT_EFFECT if _at(given, path) != _at(shipped, path)]
+    unseen = WITHOUT_EFFECT if config.pd_trace.kind == "rag" else (*WITHOUT_EFFECT, *WITHOUT_RAG)
+    return [path for path in unseen if _at(given, path) != _at(shipped, path)]
 
 
 def _at(tree: dict[str, Any], path: str) -> Any:

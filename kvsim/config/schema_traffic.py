@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from kvsim.config.section import Count, Name, NonNegative, Positive, Ratios, Section, Whole
 
 
@@ -24,6 +26,8 @@ class ChatTrace(Section):
 class PdTrace(Section):
     """``pd_trace``: the default traffic of prefill/decode runs."""
 
+    kind: Literal["chat", "rag"]
+    arrivals: Literal["poisson", "constant", "gamma", "on_off"]
     num_requests: Count | None
     num_sessions: Count | None
     turns_per_session: Count

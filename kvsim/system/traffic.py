@@ -122,7 +122,7 @@ class TraceTraffic:
 
 
 class ChatTraffic:
-    """Synthetic multi-turn chat of the configuration's ``pd_trace``."""
+    """Synthetic chat or RAG of the configuration's ``pd_trace``."""
 
     def __init__(self, config: Config) -> None:
         self._traffic, self._seed = config.pd_trace, derived.traffic_seed(config)
@@ -131,7 +131,7 @@ class ChatTraffic:
     @property
     def most_requests(self) -> int | None:
         """As many as the configured sessions make; ``None``: no bound."""
-        sessions = self._traffic.num_sessions
+        sessions = self._traffic.num_sessions if self._traffic.kind == "chat" else None
         return None if sessions is None else sessions * self._traffic.turns_per_session
 
     def population(self) -> Workload:
@@ -151,6 +151,10 @@ class ChatTraffic:
         return self._chat(requests_per_s, min(num_requests, self.most_requests or num_requests), seed)
 
     def _chat(self, requests_per_s: float, num_requests: int, seed: int) -> Workload:
+        if self._traffic.kind == "rag":
+            from kvsim.workload.synthetic.rag import rag
+
+            return rag(self._traffic, num_requests, requests_per_s, seed, self._traffic.arrivals)
         from kvsim.workload.synthetic.chat import chat
 
         return chat(self._traffic, num_requests, requests_per_s, seed, self._max_output_tokens)

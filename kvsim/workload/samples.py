@@ -71,6 +71,8 @@ def _waiting(workload: Workload) -> Workload:
 def _traffic(sample: Sample) -> PdTrace:
     """A few conversations over three system prompts, most of them carrying their history."""
     return PdTrace(
+        kind="chat",
+        arrivals="poisson",
         num_requests=None,
         num_sessions=None,
         turns_per_session=4,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from kvsim.config import load_config
+from kvsim.config.effect import without_effect
 from kvsim.errors import WorkloadError
 from kvsim.system.traffic import ChatTraffic, TraceSource, TraceTraffic
 
@@ -106,3 +107,14 @@ def test_chat_samples_stay_within_the_sessions():
     assert len(traffic.sample(2.0, 500, None, 3)) == 40
     with pytest.raises(WorkloadError, match="num_sessions x turns_per_session = 40"):
         traffic.at_rate(2.0, 41)
+
+
+def test_rag_traffic_is_driven_at_a_load() -> None:
+    sets = ["pd_trace.kind=rag", "pd_trace.num_shared_docs=20", "pd_trace.arrivals=on_off"]
+    traffic = ChatTraffic(load_config(sets=sets).config)
+    found = traffic.at_rate(20.0, 3000)
+    assert found.info.source == "synthetic RAG" and len(found) == 3000
+    assert found.mean_rate_per_s == pytest.approx(20.0, rel=0.3)
+    assert 0.2 < found.info.infinite_cache_hit_rate_tokens < 1
+    assert without_effect(load_config(sets=sets).config) == []
+    assert without_effect(load_config(sets=sets[1:]).config) == ["pd_trace.arrivals", "pd_trace.num_shared_docs"]
