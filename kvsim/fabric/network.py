@@ -167,7 +167,7 @@ class Network:
             self._settle(stream, min(now, stream.end_s))
             self._leave(stream)
         self._silence(stream)
-        stream.first_arrived = None
+        _forget(stream)
         moved_bytes = stream.sent_bytes
         if stream.work_left > 0:
             moved_bytes *= 1 - stream.work_left / stream.work
@@ -196,7 +196,9 @@ class Network:
             self._settle(stream, stream.end_s)
             self._remove(stream)
         self.bytes_received += stream.sent_bytes
-        stream.landed(stream)
+        landed = stream.landed
+        _forget(stream)
+        landed(stream)
 
     def _first(self, stream: Stream, _: Bell) -> None:
         if stream.first_arrived is not None:
@@ -372,3 +374,14 @@ class Network:
         if bell is not None and bell.callbacks:
             bell.callbacks.clear()
         stream.bell = None
+
+
+def _forget(stream: Stream) -> None:
+    """Nobody waits for the stream any more: what was to be told holds it, and it would hold that, for ever."""
+    stream.landed = _nobody
+    stream.first_arrived = None
+    stream.bell = stream.first_bell = None
+
+
+def _nobody(_: Stream) -> None:
+    """Told of what nobody waits for."""

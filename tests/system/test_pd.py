@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import subprocess
@@ -19,9 +20,10 @@ from test_spans import random_case
 from test_unified import components
 from traffic import routed_table
 
+from kvsim.fabric.network import Stream
 from kvsim.record.result import COMPONENTS, Table
 from kvsim.steptime import AffineStepTime
-from kvsim.system.pd import PdSystem
+from kvsim.system.pd import Handover, PdSystem
 
 TIMES = coefficients(p1_s_per_token=0.125, w0_s=0.5, a_s_per_kv_token=0.015625)
 ONE = workload([Row(1.0, 16, 4)])
@@ -150,3 +152,16 @@ def test_nothing_depends_on_the_hash_seed() -> None:
     table = routed_table("two_choices", "two_choices")
     here = hashlib.sha256(b"".join(table[name].tobytes() for name in sorted(table))).hexdigest()
     assert found == {here}
+
+
+def test_a_request_leaves_nothing_behind_that_only_a_collector_finds() -> None:
+    """Runs switch the collector off: a cycle per request would be a leak."""
+    rows = [Row(0.1 * i, 16, 3) for i in range(60)]
+    gc.collect()
+    gc.disable()
+    try:
+        served(PdSystem, plan(2, 2), workload(rows))
+        left = [found for found in gc.get_objects() if isinstance(found, Handover | Stream)]
+    finally:
+        gc.enable()
+    assert not left
