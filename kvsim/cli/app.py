@@ -104,7 +104,7 @@ def root(
         typer.Option(
             metavar="NAME,NAME",
             parser=options.studies,
-            help="Studies to run: pd_ratio, transfer, context; default: all.",
+            help="Studies to run: pd_ratio, transfer, unified_budget, context; default: all.",
         ),
     ] = None,
     no_studies: Annotated[bool, typer.Option("--no-studies", help="Run no studies.")] = False,

@@ -14,7 +14,7 @@ from kvsim.errors import nearest
 Number = TypeVar("Number", int, float)
 
 TRAIN_MODES = ("warmup", "split")
-STUDIES = ("pd_ratio", "transfer", "context")
+STUDIES = ("pd_ratio", "transfer", "unified_budget", "context")
 LOAD_SYSTEMS = ("pd", "unified")
 POLICIES = ("lru",)
 """Eviction policies that exist: the engines' block pool evicts the least recently used."""

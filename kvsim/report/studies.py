@@ -17,7 +17,7 @@ Study = Mapping[str, Any]
 
 def print_studies(console: Console, studies: Mapping[str, Study]) -> None:
     """Print every study of ``report["studies"]``."""
-    printers = {"pd_ratio": _pd_ratio, "transfer": _transfer, "context": _context}
+    printers = {"pd_ratio": _pd_ratio, "transfer": _transfer, "unified_budget": _unified_budget, "context": _context}
     for name, study in studies.items():
         table, sentence = printers[name](study)
         console.print(table)
@@ -53,6 +53,23 @@ def transfer_sentence(study: Study) -> str:
         return "mean TTFT: every way to move KV ties with the configured one"
     said = ", ".join(f"{row['name']} {number(row['ttft_mean_difference_ms']['mean'])} ms" for row in real)
     return f"mean TTFT against the configured transfer: {said}; the others tie"
+
+
+def unified_budget_sentence(study: Study) -> str:
+    """Which token budgets keep more or less within the SLO than the one that unified ran with."""
+    used = next(row for row in study["rows"] if row["used"])
+    said = []
+    for row in study["rows"]:
+        apart = row["good_share_difference"]["mean"] * 100
+        if not row["used"] and not row["tie"]:
+            said.append(f"{row['max_num_batched_tokens']:,} has {number(abs(apart))} points {_side(apart)}")
+    others = "; ".join(said) if said else "the others tie"
+    share = percent(used["good_share"]["mean"])
+    return f"unified with {used['max_num_batched_tokens']:,} tokens a step: {share} within the SLO; {others}"
+
+
+def _side(apart: float) -> str:
+    return "more" if apart > 0 else "less"
 
 
 def context_sentence(study: Study) -> str:
@@ -110,6 +127,22 @@ def _transfer(study: Study) -> tuple[Table, str]:
     return table, transfer_sentence(study)
 
 
+def _unified_budget(study: Study) -> tuple[Table, str]:
+    columns = ("tokens a step; ms", "TTFT mean", "p99", "TPOT mean", "p99", "within SLO", "")
+    table = _table(f"Unified's token budget at the run's load ({_sample(study)})", columns)
+    for row in study["rows"]:
+        table.add_row(
+            f"{row['max_num_batched_tokens']:,}",
+            number(row["ttft_mean_ms"]["mean"]),
+            number(row["ttft_p99_ms"]["mean"]),
+            number(row["tpot_mean_ms"]["mean"]),
+            number(row["tpot_p99_ms"]["mean"]),
+            percent(row["good_share"]["mean"]),
+            "used" if row["used"] else ("tie" if row["tie"] else ""),
+        )
+    return table, unified_budget_sentence(study)
+
+
 def _context(study: Study) -> tuple[Table, str]:
     title = f"Context length at {number(study['load'])} of PD's maximum ({_sample(study)})"
     table = _table(title, ("prompt tokens", "", "unified", "PD", "better"))
@@ -142,6 +175,11 @@ def _better(apart: Mapping[str, Any], lower: bool) -> str:
 
 def sentences(studies: Mapping[str, Study]) -> Iterator[str]:
     """The conclusion of every study."""
-    said = {"pd_ratio": pd_ratio_sentence, "transfer": transfer_sentence, "context": context_sentence}
+    said = {
+        "pd_ratio": pd_ratio_sentence,
+        "transfer": transfer_sentence,
+        "unified_budget": unified_budget_sentence,
+        "context": context_sentence,
+    }
     for name, study in studies.items():
         yield said[name](study)

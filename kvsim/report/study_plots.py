@@ -14,10 +14,12 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#404040"
 _CONTEXT_PANELS = (("ttft_mean_ms", "mean TTFT (ms)"), ("tpot_mean_ms", "mean TPOT (ms)"))
 
+_BUDGET_PANELS = (("ttft", "TTFT (ms)"), ("tpot", "TPOT (ms)"))
+
 
 def study_figures(studies: Mapping[str, Any]) -> dict[str, Figure]:
     """File name -> figure, of the studies that have something to show."""
-    painters = {"pd_ratio": _pd_ratio, "transfer": _transfer, "context": _context}
+    painters = {"pd_ratio": _pd_ratio, "transfer": _transfer, "unified_budget": _unified_budget, "context": _context}
     return {
         f"study_{name}.png": painters[name](study)
         for name, study in studies.items()
@@ -75,6 +77,26 @@ def _transfer(study: Mapping[str, Any]) -> Figure:
     axis.axvline(0, color="0.3", linewidth=0.8)
     configured = study["rows"][0]["ttft_mean_ms"]["mean"]
     axis.set_xlabel(f"difference in mean TTFT (ms); configured: {configured:,.0f} ms")
+    return figure
+
+
+def _unified_budget(study: Mapping[str, Any]) -> Figure:
+    figure, axes = _figure("Unified by its token budget", study, 2)
+    rows = study["rows"]
+    budgets = [row["max_num_batched_tokens"] for row in rows]
+    used = next(row["max_num_batched_tokens"] for row in rows if row["used"])
+    for axis, (metric, label) in zip(axes, _BUDGET_PANELS, strict=True):
+        for figure_of, colour, marker in (("mean", BLUE, "o"), ("p99", ORANGE, "s")):
+            means, errors = _bars([row[f"{metric}_{figure_of}_ms"] for row in rows])
+            axis.errorbar(budgets, means, yerr=errors, fmt=f"{marker}-", color=colour, capsize=3, label=figure_of)
+        axis.axvline(used, color="0.3", linewidth=0.8, linestyle=":", label="used")
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(budgets, [f"{tokens:,}" for tokens in budgets], rotation=45)
+        axis.minorticks_off()
+        axis.set_xlabel("tokens a step")
+        axis.set_ylabel(label)
+        axis.set_ylim(bottom=0)
+    axes[1].legend(frameon=False, loc="lower left")
     return figure
 
 

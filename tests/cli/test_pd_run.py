@@ -25,7 +25,7 @@ SETS = ("pd_experiments.num_requests=60", "pd_trace.qps=10", "engine.tune_coloca
 FAST = (*SMOKE, "--no-studies", *(word for assignment in SETS for word in ("--set", assignment)))
 """Without pilot runs and studies."""
 PICTURES = ["ttft_cdf.png", "ttft_waterfall.png", "utilisation.png"]
-STUDIES = ["pd_ratio", "transfer", "context"]
+STUDIES = ["pd_ratio", "transfer", "unified_budget", "context"]
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,13 @@ from typing import Any
 
 from rich.console import Console
 
-from kvsim.report.studies import context_sentence, pd_ratio_sentence, print_studies, transfer_sentence
+from kvsim.report.studies import (
+    context_sentence,
+    pd_ratio_sentence,
+    print_studies,
+    transfer_sentence,
+    unified_budget_sentence,
+)
 from kvsim.report.study_plots import study_figures
 
 
@@ -52,6 +58,23 @@ def transfer() -> dict[str, Any]:
     return {**SAMPLE, "rows": [row("as configured", 0.0, False), row("pull", 0.2, True), row("NIC x 1/4", 9.0, False)]}
 
 
+def unified_budget() -> dict[str, Any]:
+    def row(tokens: int, good_share: float, apart: float, **marks: bool) -> dict[str, Any]:
+        figures = ("ttft_mean_ms", "ttft_p99_ms", "tpot_mean_ms", "tpot_p99_ms")
+        return {
+            "max_num_batched_tokens": tokens,
+            "used": False,
+            "tie": False,
+            "good_share": around(good_share, 0.01),
+            "good_share_difference": around(apart, 0.01),
+            **{figure: around(float(tokens)) for figure in figures},
+            **marks,
+        }
+
+    rows = [row(2048, 0.5, -0.4), row(4096, 0.895, -0.005, tie=True), row(8192, 0.9, 0.0, used=True)]
+    return {**SAMPLE, "rows": rows}
+
+
 def context() -> dict[str, Any]:
     metrics = ("ttft_mean_ms", "ttft_p99_ms", "tpot_mean_ms", "throughput_requests_per_s")
     systems = {name: {metric: around(20.0) for metric in metrics} for name in ("unified", "pd")}
@@ -65,12 +88,23 @@ def test_sentences_name_winners_and_call_ties_ties() -> None:
     assert pd_ratio_sentence(ratios(500)).endswith("runs of 500 requests are not steady")
     assert transfer_sentence(transfer()).endswith("NIC x 1/4 9.00 ms; the others tie")
     assert context_sentence(context()).endswith("4,096 tokens: PD")
+    said = unified_budget_sentence(unified_budget())
+    assert said == "unified with 8,192 tokens a step: 90% within the SLO; 2,048 has 40.0 points less"
+
+
+def every_study() -> dict[str, Any]:
+    return {
+        "pd_ratio": ratios(),
+        "transfer": transfer(),
+        "unified_budget": unified_budget(),
+        "context": context(),
+    }
 
 
 def test_tables_fit_a_terminal() -> None:
     console = Console(width=80, record=True, file=None, highlight=False)
     with console.capture() as captured:
-        print_studies(console, {"pd_ratio": ratios(), "transfer": transfer(), "context": context()})
+        print_studies(console, every_study())
     lines = captured.get().splitlines()
     assert max(map(len, lines)) <= 80
     row = next(line for line in lines if line.strip().startswith("3:5"))
@@ -79,7 +113,7 @@ def test_tables_fit_a_terminal() -> None:
 
 
 def test_every_study_has_a_picture() -> None:
-    figures = study_figures({"pd_ratio": ratios(), "transfer": transfer(), "context": context()})
-    assert sorted(figures) == ["study_context.png", "study_pd_ratio.png", "study_transfer.png"]
+    figures = study_figures(every_study())
+    assert sorted(figures) == sorted(f"study_{name}.png" for name in every_study())
     labels = [text.get_text() for text in figures["study_pd_ratio.png"].axes[0].texts]
     assert any("3:5" in label and "best" in label for label in labels)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kvsim.system.studies.bed import Bed
+from kvsim.system.studies.budget import unified_budget_study
 from kvsim.system.studies.context import context_study
 from kvsim.system.studies.pd_ratio import pd_ratio_study
 from kvsim.system.studies.transfer import transfer_study
@@ -13,6 +14,7 @@ from kvsim.system.studies.transfer import transfer_study
 STUDIES: Mapping[str, Callable[[Bed], dict[str, Any]]] = {
     "pd_ratio": pd_ratio_study,
     "transfer": transfer_study,
+    "unified_budget": unified_budget_study,
     "context": context_study,
 }
 

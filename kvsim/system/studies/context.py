@@ -65,9 +65,7 @@ def _row(bed: Bed, plan: Plan, prompt_tokens: int, output_tokens: int) -> dict[s
             found[name].append(_figures(bed.run(label, name, plan, workload, seed)))
     row: dict[str, Any] = {"requests": num, "requests_per_s": rate_per_s}
     for name, figures in found.items():
-        row[name] = {
-            metric: interval([one[metric] for one in figures], bed.confidence).report() for metric in _METRICS
-        }
+        row[name] = {metric: interval([one[metric] for one in figures], bed.confidence).report() for metric in _METRICS}
     apart = {
         metric: difference(
             [one[metric] for one in found["pd"]], [one[metric] for one in found["unified"]], bed.confidence
