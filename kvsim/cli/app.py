@@ -111,6 +111,14 @@ def root(
     skip_context_sweep: Annotated[
         bool, typer.Option("--skip-context-sweep", help="No study of context lengths.")
     ] = False,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--compare",
+            metavar="KEY=V1,V2",
+            help="Serve the same requests with other values of a setting (or stepwise=true); repeatable.",
+        ),
+    ] = None,
     no_train: Annotated[bool, typer.Option("--no-train", help="Train no policy; without effect in --pd.")] = False,
     learned_train_mode: Annotated[
         str | None,
@@ -171,6 +179,7 @@ def root(
         studies=None if studies is None else tuple(studies.split(",")),
         no_studies=no_studies,
         skip_context_sweep=skip_context_sweep,
+        comparisons=tuple(compare or ()),
         report_json=report_json,
         report_csv=report_csv,
         out=out,

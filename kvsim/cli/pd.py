@@ -40,6 +40,8 @@ class PdCommand:
     """``None``: all of them."""
     no_studies: bool
     skip_context_sweep: bool
+    comparisons: tuple[str, ...]
+    """``KEY=V1,V2`` each."""
     report_json: Path | None
     report_csv: Path | None
     out: Path | None
@@ -100,6 +102,7 @@ def _studies(command: PdCommand) -> tuple[str, ...]:
 
 
 def _simulate(command: PdCommand, config: Config, studies: tuple[str, ...]) -> PdExperiment:
+    from kvsim.config.comparison import read_comparison
     from kvsim.report.progress import progress_bar
     from kvsim.system.experiment import run_pd
 
@@ -115,6 +118,7 @@ def _simulate(command: PdCommand, config: Config, studies: tuple[str, ...]) -> P
         stepwise=command.stepwise,
         progress=partial(progress_bar, quiet=command.quiet),
         studies=studies,
+        comparisons=[read_comparison(text) for text in command.comparisons],
     )
 
 

@@ -17,7 +17,13 @@ Study = Mapping[str, Any]
 
 def print_studies(console: Console, studies: Mapping[str, Study]) -> None:
     """Print every study of ``report["studies"]``."""
-    printers = {"pd_ratio": _pd_ratio, "transfer": _transfer, "unified_budget": _unified_budget, "context": _context}
+    printers = {
+        "compare": _compare,
+        "pd_ratio": _pd_ratio,
+        "transfer": _transfer,
+        "unified_budget": _unified_budget,
+        "context": _context,
+    }
     for name, study in studies.items():
         table, sentence = printers[name](study)
         console.print(table)
@@ -28,6 +34,31 @@ def plus_minus(found: Mapping[str, Any]) -> str:
     """Mean and half width, in one unit."""
     half_width = found["half_width"]
     return number(found["mean"]) if half_width is None else f"{number(found['mean'])} ± {number(half_width)}"
+
+
+def compare_sentence(study: Study) -> str:
+    """Which values change mean TTFT, of which system, by how much."""
+    said = []
+    for key in study["keys"]:
+        for row in key["rows"]:
+            changes = [
+                f"{label} {signed(row[f'{name}_difference']['ttft_mean_ms']['mean'])} ms"
+                for name, label in _SYSTEMS
+                if not row[f"{name}_difference"]["ttft_mean_ms"]["tie"]
+            ]
+            said.append(f"{setting(key['key'], row['value'])}: {', '.join(changes) or 'a tie'}")
+    return f"mean TTFT against the run as configured: {'; '.join(said)}"
+
+
+def setting(key: str, value: Any) -> str:
+    """A compared value with the last part of its key."""
+    words = str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
+    return f"{key.rpartition('.')[2]}={words}"
+
+
+def signed(value: float) -> str:
+    """With its sign, plus included."""
+    return f"{'+' if value > 0 else ''}{number(value)}"
 
 
 def pd_ratio_sentence(study: Study) -> str:
@@ -63,7 +94,7 @@ def unified_budget_sentence(study: Study) -> str:
         apart = row["good_share_difference"]["mean"] * 100
         if not row["used"] and not row["tie"]:
             said.append(f"{row['max_num_batched_tokens']:,} has {number(abs(apart))} points {_side(apart)}")
-    others = "; ".join(said) if said else "the others tie"
+    others = "; ".join(said) if said else "the others tie in that"
     share = percent(used["good_share"]["mean"])
     return f"unified with {used['max_num_batched_tokens']:,} tokens a step: {share} within the SLO; {others}"
 
@@ -92,6 +123,35 @@ def _table(title: str, columns: tuple[str, ...]) -> Table:
 def _sample(study: Study) -> str:
     runs, sure = study["replications"], percent(study["confidence"])
     return f"{study['instances']} instances, {runs} runs each, {sure} intervals"
+
+
+def _compare(study: Study) -> tuple[Table, str]:
+    columns = ("ms", "TTFT mean", "change", "p99", "TPOT mean", "change", "hits")
+    table = _table(f"Other settings at the run's load ({_sample(study)})", columns)
+    table.add_row("as configured")
+    for name, label in _SYSTEMS:
+        table.add_row(f"  {label}", *_compared(study["configured"][name], None))
+    for key in study["keys"]:
+        for row in key["rows"]:
+            table.add_row(Text(setting(key["key"], row["value"])))
+            for name, label in _SYSTEMS:
+                table.add_row(f"  {label}", *_compared(row[name], row[f"{name}_difference"]))
+    return table, compare_sentence(study)
+
+
+_SYSTEMS = (("unified", "unified"), ("pd", "PD"))
+
+
+def _compared(found: Mapping[str, Any], apart: Mapping[str, Any] | None) -> Iterator[str]:
+    for metric, also in (("ttft_mean_ms", "ttft_p99_ms"), ("tpot_mean_ms", None)):
+        yield number(found[metric]["mean"])
+        if apart is None:
+            yield ""
+        else:
+            yield "tie" if apart[metric]["tie"] else signed(apart[metric]["mean"])
+        if also is not None:
+            yield number(found[also]["mean"])
+    yield percent(found["prefix_hit_rate"]["mean"])
 
 
 def _pd_ratio(study: Study) -> tuple[Table, str]:
@@ -176,6 +236,7 @@ def _better(apart: Mapping[str, Any], lower: bool) -> str:
 def sentences(studies: Mapping[str, Study]) -> Iterator[str]:
     """The conclusion of every study."""
     said = {
+        "compare": compare_sentence,
         "pd_ratio": pd_ratio_sentence,
         "transfer": transfer_sentence,
         "unified_budget": unified_budget_sentence,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kvsim.report.labels import ratio
+from kvsim.report.studies import setting
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -14,16 +15,23 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#404040"
 _CONTEXT_PANELS = (("ttft_mean_ms", "mean TTFT (ms)"), ("tpot_mean_ms", "mean TPOT (ms)"))
 
+_COMPARE_PANELS = (("ttft_mean_ms", "mean TTFT (ms)"), ("tpot_mean_ms", "mean TPOT (ms)"))
 _BUDGET_PANELS = (("ttft", "TTFT (ms)"), ("tpot", "TPOT (ms)"))
 
 
 def study_figures(studies: Mapping[str, Any]) -> dict[str, Figure]:
     """File name -> figure, of the studies that have something to show."""
-    painters = {"pd_ratio": _pd_ratio, "transfer": _transfer, "unified_budget": _unified_budget, "context": _context}
+    painters = {
+        "compare": _compare,
+        "pd_ratio": _pd_ratio,
+        "transfer": _transfer,
+        "unified_budget": _unified_budget,
+        "context": _context,
+    }
     return {
         f"study_{name}.png": painters[name](study)
         for name, study in studies.items()
-        if study.get("points") or study.get("rows")
+        if study.get("points") or study.get("rows") or study.get("keys")
     }
 
 
@@ -44,6 +52,21 @@ def _figure(title: str, study: Mapping[str, Any], panels: int = 1) -> tuple[Figu
 
 def _bars(values: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[float]]:
     return [value["mean"] for value in values], [value["half_width"] or 0.0 for value in values]
+
+
+def _compare(study: Mapping[str, Any]) -> Figure:
+    figure, axes = _figure("Other settings, against the run as configured", study, len(_COMPARE_PANELS))
+    rows = [(setting(key["key"], row["value"]), row) for key in study["keys"] for row in key["rows"]][::-1]
+    for axis, (metric, label) in zip(axes, _COMPARE_PANELS, strict=True):
+        for name, shown, colour, above in (("pd", "PD", GREEN, -0.2), ("unified", "unified", BLUE, 0.2)):
+            apart, errors = _bars([row[f"{name}_difference"][metric] for _, row in rows])
+            places = [at + above for at in range(len(rows))]
+            axis.barh(places, apart, 0.4, xerr=errors, color=colour, capsize=2, ecolor=ORANGE, label=shown)
+        axis.axvline(0, color="0.3", linewidth=0.8)
+        axis.set_yticks(range(len(rows)), [label for label, _ in rows] if axis is axes[0] else [])
+        axis.set_xlabel(f"difference in {label}")
+    axes[-1].legend(frameon=False)
+    return figure
 
 
 def _pd_ratio(study: Mapping[str, Any]) -> Figure:

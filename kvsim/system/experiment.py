@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from kvsim.config import Config
+from kvsim.config.comparison import Comparison
 from kvsim.config.effect import without_effect
 from kvsim.errors import ConfigError
 from kvsim.record.result import SystemResult
@@ -22,6 +23,7 @@ from kvsim.system.pilot import SYSTEMS, WARMUP_SHARE, ProgressMaker, measured_ro
 from kvsim.system.plan import Plan, make_plan
 from kvsim.system.studies.all import run_studies
 from kvsim.system.studies.bed import Bed
+from kvsim.system.studies.compare import check_comparisons
 from kvsim.system.traffic import TraceSource, TraceTraffic
 from kvsim.workload.workload import Workload
 
@@ -55,6 +57,7 @@ def run_pd(
     stepwise: bool,
     progress: ProgressMaker,
     studies: Sequence[str] = (),
+    comparisons: Sequence[Comparison] = (),
 ) -> PdExperiment:
     """Build, load and run both systems, unified first; one of them is in memory at a time.
 
@@ -64,6 +67,7 @@ def run_pd(
     system starts.
     """
     plan = make_plan(config, stepwise=stepwise)
+    check_comparisons(plan, comparisons)
     seeds = [int(child.generate_state(1)[0]) for child in np.random.SeedSequence(config.seed).spawn(5)]
     source = _source(plan, trace, replicas, seeds[0])
     offering = Offering(plan, source, (seeds[1], seeds[2]), progress)
@@ -71,10 +75,10 @@ def run_pd(
     asked = Asked(config.load.rho if load is None else load, _system_name(load_of or config.load.of))
     offered = offering.at_load(asked) if own is None else offering.at_own_rate(own)
     experiment, demand = _compared(offered, seeds[3], progress)
-    if studies and not experiment.incomplete and math.isfinite(offered.workload.mean_rate_per_s):
+    if (studies or comparisons) and not experiment.incomplete and math.isfinite(offered.workload.mean_rate_per_s):
         rate_per_s = offered.workload.mean_rate_per_s
         bed = Bed(offered.plan, source.traffic, demand, rate_per_s, seeds[4], progress)
-        found, cut_short = run_studies(bed, studies)
+        found, cut_short = run_studies(bed, studies, comparisons)
         experiment = replace(experiment, studies=found, incomplete=cut_short)
     unused = without_effect(config)
     if not unused:

@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from kvsim.report.studies import (
+    compare_sentence,
     context_sentence,
     pd_ratio_sentence,
     print_studies,
@@ -86,14 +87,33 @@ def test_sentences_name_winners_and_call_ties_ties() -> None:
     said = pd_ratio_sentence(ratios())
     assert "P:D 3:5 serves most" in said and "tied with 4:4" in said and said.endswith("balances the two")
     assert pd_ratio_sentence(ratios(500)).endswith("runs of 500 requests are not steady")
+    assert compare_sentence(compare()).endswith(": prefill=two_choices: PD +20.0 ms; stepwise=true: a tie")
     assert transfer_sentence(transfer()).endswith("NIC x 1/4 9.00 ms; the others tie")
     assert context_sentence(context()).endswith("4,096 tokens: PD")
     said = unified_budget_sentence(unified_budget())
     assert said == "unified with 8,192 tokens a step: 90% within the SLO; 2,048 has 40.0 points less"
 
 
+def compare() -> dict[str, Any]:
+    metrics = ("ttft_mean_ms", "ttft_p99_ms", "tpot_mean_ms", "prefix_hit_rate")
+    found = {metric: around(0.5) for metric in metrics}
+    apart = {metric: {**around(20.0), "tie": metric == "tpot_mean_ms"} for metric in metrics}
+    none = {metric: {**around(0.0), "tie": True} for metric in metrics}
+
+    def row(value: Any, pd_difference: dict[str, Any]) -> dict[str, Any]:
+        both = {"unified": found, "pd": found}
+        return {"value": value, **both, "unified_difference": none, "pd_difference": pd_difference}
+
+    keys = [
+        {"key": "routing.prefill", "configured": "affinity", "rows": [row("two_choices", apart)]},
+        {"key": "stepwise", "configured": False, "rows": [row(True, none)]},
+    ]
+    return {**SAMPLE, "configured": {"unified": found, "pd": found}, "keys": keys}
+
+
 def every_study() -> dict[str, Any]:
     return {
+        "compare": compare(),
         "pd_ratio": ratios(),
         "transfer": transfer(),
         "unified_budget": unified_budget(),
@@ -109,6 +129,8 @@ def test_tables_fit_a_terminal() -> None:
     assert max(map(len, lines)) <= 80
     row = next(line for line in lines if line.strip().startswith("3:5"))
     assert "40.0 ± 1.00" in row and "best, balanced" in row
+    settings = next(at for at, line in enumerate(lines) if "prefill=two_choices" in line)
+    assert "unified" in lines[settings + 1] and "PD" in lines[settings + 2] and "+20.0" in lines[settings + 2]
     assert "tie" in next(line for line in lines if "pull" in line)
 
 

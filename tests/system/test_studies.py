@@ -11,9 +11,11 @@ import pytest
 
 from kvsim.config import load_config
 from kvsim.config.changed import changed
+from kvsim.config.comparison import read_comparison
 from kvsim.errors import ConfigError
 from kvsim.system.experiment import run_pd
 from kvsim.system.plan import make_plan
+from kvsim.system.studies.compare import check_comparisons
 from kvsim.system.studies.intervals import Interval, difference, interval
 from kvsim.system.studies.pd_ratio import ratio_grid
 
@@ -32,7 +34,7 @@ SMALL = (
 )
 
 
-def studied(*sets: str, names: tuple[str, ...]) -> dict:
+def studied(*sets: str, names: tuple[str, ...] = (), compare: tuple[str, ...] = ()) -> dict:
     experiment = run_pd(
         load_config(sets=[*SMALL, *sets]).config,
         trace=None,
@@ -42,6 +44,7 @@ def studied(*sets: str, names: tuple[str, ...]) -> dict:
         stepwise=False,
         progress=lambda label, total: nullcontext(SimpleNamespace(update=lambda done, now_s: None)),
         studies=names,
+        comparisons=[read_comparison(text) for text in compare],
     )
     assert experiment.studies is not None and not experiment.incomplete
     return experiment.studies
@@ -127,3 +130,49 @@ def test_contexts_that_no_instance_holds_are_left_out() -> None:
     study = studied("studies.instances=4", "studies.context_tokens=[1024,131072]", names=("context",))["context"]
     assert [row["context_tokens"] for row in study["rows"]] == [1024]
     assert study["rows"][0]["pd"]["ttft_mean_ms"]["mean"] > 0
+
+
+def test_small_budgets_of_unified_spare_tpot_and_cost_ttft() -> None:
+    study = studied("studies.instances=4", "engine.colocated_budgets=[512,8192]", names=("unified_budget",))
+    rows = {row["max_num_batched_tokens"]: row for row in study["unified_budget"]["rows"]}
+    assert sorted(rows) == [512, 8192] and [row["used"] for row in rows.values()].count(True) == 1
+    assert rows[512]["ttft_mean_ms"]["mean"] > rows[8192]["ttft_mean_ms"]["mean"]
+    assert rows[512]["tpot_p99_ms"]["mean"] < rows[8192]["tpot_p99_ms"]["mean"]
+    used = next(row for row in rows.values() if row["used"])
+    assert used["good_share_difference"] == {"mean": 0.0, "half_width": 0.0} and not used["tie"]
+
+
+def test_any_setting_can_be_compared() -> None:
+    study = studied(
+        "studies.instances=8", "studies.max_requests=600", "studies.replications=3", "cluster.network.gpus_per_host=1",
+        compare=("routing.prefill=affinity,round_robin", "stepwise=true", "pd_separation.transfer.rdma_gb_per_s=0.5"),
+    )["compare"]  # fmt: skip
+    routers, stepwise, slow = study["keys"]
+    assert routers["configured"] == "affinity" and stepwise["configured"] is False
+    same, other = routers["rows"]
+    for row in (same, *stepwise["rows"]):
+        for name in ("unified", "pd"):
+            assert row[name]["ttft_mean_ms"]["mean"] == pytest.approx(study["configured"][name]["ttft_mean_ms"]["mean"])
+            assert all(apart["tie"] for apart in row[f"{name}_difference"].values())
+    assert other["unified"]["prefix_hit_rate"]["mean"] < same["unified"]["prefix_hit_rate"]["mean"]
+    assert not other["unified_difference"]["prefix_hit_rate"]["tie"]
+    assert slow["rows"][0]["pd_difference"]["ttft_mean_ms"]["mean"] > 0
+    assert slow["rows"][0]["unified_difference"]["ttft_mean_ms"]["tie"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("routing.prefill", "is not of the form"),
+        ("routing.prefil=round_robin", "did you mean 'routing.prefill'"),
+        ("pd_trace.qps=3", "changes what is served"),
+        ("engine.block_size=", "one value or several"),
+        ("stepwise=3", "must be a boolean"),
+        ("engine.block_size=x", "engine.block_size = 'x': must be an integer"),
+        ("routing.prefill=round_robbin", "unknown router 'round_robbin'; did you mean 'round_robin'"),
+    ],
+)
+def test_comparisons_of_nothing_are_refused_before_anything_runs(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as refused:
+        check_comparisons(make_plan(load_config(sets=SMALL).config), [read_comparison(text)])
+    assert "\n" not in str(refused.value)

@@ -23,6 +23,18 @@ PREFILL_ROUTERS = ("affinity", "least_loaded", "two_choices", "round_robin")
 DECODE_ROUTERS = ("capacity", "least_loaded", "two_choices", "round_robin")
 
 
+def check_names(prefill_name: str, decode_name: str) -> None:
+    """Raises ``ConfigError`` for a router that does not exist, naming the nearest."""
+    if prefill_name not in PREFILL_ROUTERS:
+        raise _unknown("prefill", prefill_name, PREFILL_ROUTERS)
+    if decode_name not in DECODE_ROUTERS:
+        raise _unknown("decode", decode_name, DECODE_ROUTERS)
+
+
+def _unknown(side: str, name: str, known: tuple[str, ...]) -> ConfigError:
+    return ConfigError(f"routing.{side}: unknown router '{name}'; {nearest(name, known)}")
+
+
 def prefill_router(
     name: str,
     *,
@@ -45,7 +57,7 @@ def prefill_router(
             return prefill.TwoChoices(loads, generator)
         case "round_robin":
             return prefill.RoundRobin(loads)
-    raise ConfigError(f"routing.prefill: unknown router '{name}'; {nearest(name, PREFILL_ROUTERS)}")
+    raise _unknown("prefill", name, PREFILL_ROUTERS)
 
 
 def decode_router(
@@ -61,4 +73,4 @@ def decode_router(
             return decode.TwoChoices(loads, generator)
         case "round_robin":
             return decode.RoundRobin(loads)
-    raise ConfigError(f"routing.decode: unknown router '{name}'; {nearest(name, DECODE_ROUTERS)}")
+    raise _unknown("decode", name, DECODE_ROUTERS)

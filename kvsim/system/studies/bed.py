@@ -96,6 +96,25 @@ def throughput_per_s(result: SystemResult) -> float:
     return float(((finish_s > start_s) & (finish_s <= end_s)).sum()) / (end_s - start_s)
 
 
+def latencies(result: SystemResult) -> dict[str, float]:
+    """Mean and p99 of TTFT and of the requests' mean TPOT, of the requests that count, in ms."""
+    ttft, tpot = ttft_ms(result), tpot_ms(result)
+    return {
+        "ttft_mean_ms": float(ttft.mean()),
+        "ttft_p99_ms": float(np.percentile(ttft, 99)),
+        "tpot_mean_ms": float(tpot.mean()),
+        "tpot_p99_ms": float(np.percentile(tpot, 99)),
+    }
+
+
+def tpot_ms(result: SystemResult) -> np.ndarray:
+    """Of the requests that count; 0 for those of one token."""
+    table, rows = result.table, result.measured
+    gaps = np.maximum(table["output_tokens"][rows] - 1, 1)
+    values: np.ndarray = (table["finish_s"] - table["first_token_s"])[rows] / gaps * 1000
+    return values
+
+
 def ttft_ms(result: SystemResult) -> np.ndarray:
     """Of the requests that count."""
     rows = result.measured

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from kvsim.record.result import SystemResult
-from kvsim.system.studies.bed import Bed, ttft_ms
+from kvsim.system.studies.bed import Bed, latencies, tpot_ms, ttft_ms
 from kvsim.system.studies.intervals import difference, interval
 
 FACTOR = 2.0
@@ -56,14 +54,6 @@ def _budgets(bed: Bed, used: int) -> list[int]:
 
 
 def _figures(bed: Bed, result: SystemResult) -> dict[str, float]:
-    slo, rows, table = bed.plan.config.slo, result.measured, result.table
-    ttft = ttft_ms(result)
-    gaps = np.maximum(table["output_tokens"][rows] - 1, 1)
-    tpot = (table["finish_s"] - table["first_token_s"])[rows] / gaps * 1000
-    return {
-        "ttft_mean_ms": float(ttft.mean()),
-        "ttft_p99_ms": float(np.percentile(ttft, 99)),
-        "tpot_mean_ms": float(tpot.mean()),
-        "tpot_p99_ms": float(np.percentile(tpot, 99)),
-        "good_share": float(((ttft <= slo.ttft_ms) & (tpot <= slo.tpot_ms)).mean()),
-    }
+    slo = bed.plan.config.slo
+    good = (ttft_ms(result) <= slo.ttft_ms) & (tpot_ms(result) <= slo.tpot_ms)
+    return {**latencies(result), "good_share": float(good.mean())}

@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from kvsim.record.result import SystemResult
 from kvsim.system.capacity import maximum_rate
 from kvsim.system.demand import demand_of
 from kvsim.system.pilot import SYSTEMS
 from kvsim.system.plan import Plan
 from kvsim.system.steady import pd_stay
-from kvsim.system.studies.bed import Bed, throughput_per_s, ttft_ms
+from kvsim.system.studies.bed import Bed, latencies, throughput_per_s
 from kvsim.system.studies.intervals import difference, interval
 from kvsim.workload.synthetic.fixed import fixed
 from kvsim.workload.workload import Workload
@@ -77,12 +75,4 @@ def _row(bed: Bed, plan: Plan, prompt_tokens: int, output_tokens: int) -> dict[s
 
 
 def _figures(result: SystemResult) -> dict[str, float]:
-    ttft, table, rows = ttft_ms(result), result.table, result.measured
-    gaps = np.maximum(table["output_tokens"][rows] - 1, 1)
-    tpot_s = (table["finish_s"] - table["first_token_s"])[rows] / gaps
-    return {
-        "ttft_mean_ms": float(ttft.mean()),
-        "ttft_p99_ms": float(np.percentile(ttft, 99)),
-        "tpot_mean_ms": float(tpot_s.mean()) * 1000,
-        "throughput_requests_per_s": throughput_per_s(result),
-    }
+    return {**latencies(result), "throughput_requests_per_s": throughput_per_s(result)}
