@@ -12,25 +12,22 @@ from dataclasses import dataclass, field
 class Block:
     """One KV block: how many hold it and what it is the hash of."""
 
-    __slots__ = ("holders", "key", "serves")
+    __slots__ = ("holders", "key")
 
     def __init__(self) -> None:
         self.holders = 0
         self.key: Hashable = None
-        self.serves = False
-        """Whether lookups can find it."""
 
 
 class BlockPool:
-    """The free queue as a list, head first. ``younger_take_over``: as in vLLM, where all duplicates serve in order."""
+    """The free queue as a list, head first. Blocks of equal content serve one after the other, the oldest first."""
 
-    def __init__(self, num_blocks: int, *, caching: bool = True, younger_take_over: bool = True) -> None:
+    def __init__(self, num_blocks: int, *, caching: bool = True) -> None:
         self.free = [Block() for _ in range(num_blocks)]
         self.by_key: dict[Hashable, list[Block]] = {}
         self.evicted = 0
         self.duplicates = self.take_overs = 0
         self._caching = caching
-        self._younger_take_over = younger_take_over
 
     def match(self, keys: Iterable[Hashable]) -> list[Block]:
         found = []
@@ -58,9 +55,7 @@ class BlockPool:
             return
         block.key = key
         self.duplicates += key in self.by_key
-        block.serves = self._younger_take_over or key not in self.by_key
-        if block.serves:
-            self.by_key.setdefault(key, []).append(block)
+        self.by_key.setdefault(key, []).append(block)
 
     def release(self, blocks: list[Block]) -> None:
         for block in reversed(blocks):
@@ -80,12 +75,11 @@ class BlockPool:
         if block.key is None:
             return
         self.evicted += 1
-        if block.serves:
-            same = self.by_key[block.key]
-            self.take_overs += len(same) > 1 and same[0] is block
-            same.remove(block)
-            if not same:
-                del self.by_key[block.key]
+        same = self.by_key[block.key]
+        self.take_overs += len(same) > 1 and same[0] is block
+        same.remove(block)
+        if not same:
+            del self.by_key[block.key]
         block.key = None
 
 
@@ -133,10 +127,9 @@ class NaiveScheduler:
         chunked: bool = True,
         threshold: int = 0,
         watermark_blocks: int = 0,
-        younger_take_over: bool = True,
         reserve_whole: bool = True,
     ) -> None:
-        self.pool = BlockPool(num_blocks, caching=caching, younger_take_over=younger_take_over)
+        self.pool = BlockPool(num_blocks, caching=caching)
         self.block_size, self.budget, self.max_num_seqs = block_size, max_num_batched_tokens, max_num_seqs
         self.chunked, self.threshold, self.watermark_blocks = chunked, threshold, watermark_blocks
         self.reserve_whole = reserve_whole

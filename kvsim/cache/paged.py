@@ -3,7 +3,8 @@
 A prompt is a path of chains (see ``kvsim.workload.request``): the cached blocks of a chain are always its first
 ``cached`` ones, because a block is released after all that follow it and the free queue evicts oldest first. So a chain
 is three numbers, and the free queue holds *segments* of chains instead of single blocks; every count equals the one of
-a pool that keeps each block on its own.
+a pool that keeps each block on its own. Where two requests computed the same block, the chain's blocks from there on
+are indeed kept on their own, as the oldest copy serves and the next one takes over when it is evicted.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from kvsim.cache.chain import Chain, Segment
+from kvsim.cache.chain import Chain, Copy, Hold, Segment
 from kvsim.cache.pool import BlockPool
 from kvsim.cache.table import OPEN_END, BlockTable, Path, private_from
 
-__all__ = ["OPEN_END", "BlockTable", "Chain", "PagedPool", "Path", "Segment", "private_from"]
+__all__ = ["OPEN_END", "BlockTable", "PagedPool", "Path", "private_from"]
 
 
 class PagedPool(BlockPool):
@@ -40,7 +41,7 @@ class PagedPool(BlockPool):
     def cached_blocks(self, chain: int) -> int:
         """How many of the chain's first blocks are resident."""
         found = self._chains.get(chain)
-        return found.cached if found else 0
+        return found.resident if found else 0
 
     def match(self, path: Path, limit: int) -> tuple[int, int]:
         """The longest cached head of ``path``, at most ``limit`` blocks: ``(hits, of them in the free queue)``."""
@@ -50,14 +51,18 @@ class PagedPool(BlockPool):
             chain = chains.get(key)
             if chain is None or first >= limit:
                 break
+            wanted = (end if end < limit else limit) - first
             found = chain.cached
-            if found > limit - first:
-                found = limit - first
-            if found > end - first:
-                found = end - first
-            hits += found
+            if found > wanted:
+                found = wanted
             if found > chain.held:
                 evictable += found - chain.held
+            tail = chain.tail
+            if tail is not None and found == tail.base:
+                leading = tail.leading(wanted - found)
+                evictable += sum(not copies[0].holders for copies in tail.copies[:leading])
+                found += leading
+            hits += found
             if first + found < end:
                 break
         return hits, evictable
@@ -67,10 +72,7 @@ class PagedPool(BlockPool):
         for index, (key, first, end) in enumerate(table.path):
             if first >= hits:
                 break
-            chain = self._chains[key]
-            size = min(end, hits) - first
-            self._reference(chain, size)
-            table.holds.append((chain, size))
+            table.holds.append(self._hold(self._chains[key], min(end, hits) - first))
             table.entry = index
         table.hashed = hits
 
@@ -87,6 +89,9 @@ class PagedPool(BlockPool):
         queue = self._queue
         while count:
             segment = queue[0]
+            if segment.live:
+                count -= self._evict_copies(segment, count)
+                continue
             size = segment.high - segment.low
             if size > count:
                 segment.high -= count
@@ -104,8 +109,7 @@ class PagedPool(BlockPool):
     def extend(self, table: BlockTable, full_blocks: int) -> None:
         """Hash the sequence's first ``full_blocks`` blocks, as vLLM does when they are scheduled.
 
-        A block whose content is cached already is the younger duplicate: it serves no lookup, but keeps its place in
-        the order of release.
+        A block whose content is cached already is the younger copy, which serves once the older ones are evicted.
         """
         if not self.enable_prefix_caching or full_blocks <= table.hashed:
             return
@@ -137,11 +141,8 @@ class PagedPool(BlockPool):
             self._enqueue(Segment(None, 0, table.hashed - table.private_from))
         holds = table.holds
         if holds:
-            for chain, size in reversed(holds):
-                if chain is None:
-                    self._enqueue(Segment(None, 0, size))
-                else:
-                    self._drop(chain, size)
+            for hold in reversed(holds):
+                self._let_go(hold)
             holds.clear()
         table.entry = table.hashed = table.loose = 0
 
@@ -163,29 +164,25 @@ class PagedPool(BlockPool):
         """
         key, start, _ = path[entry]
         chain = self._chains.get(key)
-        cached = chain.cached if chain else 0
+        cached = chain.resident if chain else 0
         count = end - start - cached
         if first - start > cached or count <= 0 or not self._parents_cached(path, entry):
             return 0
-        if chain is not None:
-            self._reference(chain, cached)
-        if self.num_free < count or not self.enable_prefix_caching:
-            inserted = 0
-        else:
-            self.take(inserted := count)
-            if chain is None:
-                chain = self._chains[key] = Chain(key)
-            chain.cached = cached + count
-            self._reference(chain, cached + count)
-            self._drop(chain, cached + count)
-        if cached and chain is not None:
-            self._drop(chain, cached)
+        hold = None if chain is None else self._hold(chain, cached)
+        inserted = count if self.enable_prefix_caching and self.num_free >= count else 0
+        if inserted:
+            self.take(inserted)
+            if hold is None:
+                hold = Hold(self._chain(key), 0)
+            self._lengthen(hold, cached, cached + inserted)
+        if hold is not None:
+            self._let_go(hold)
         return inserted
 
     def check_integrity(self) -> None:
         """Assert that free blocks, segments and chains agree; for tests and the end of a run."""
-        segments = sum(segment.high - segment.low for segment in self._queue)
-        assert self._num_segments == sum(segment.high > segment.low for segment in self._queue)
+        segments = sum(segment.size for segment in self._queue)
+        assert self._num_segments == sum(segment.size > 0 for segment in self._queue)
         assert self.num_free == self.num_blank + segments, (self.num_free, self.num_blank, segments)
         assert 0 <= self.num_free <= self.num_blocks, (self.num_free, self.num_blocks)
         for chain in self._chains.values():
@@ -193,49 +190,112 @@ class PagedPool(BlockPool):
             bounds = [chain.held, *(high for _, high in parts)]
             assert [low for low, _ in parts] == bounds[:-1], (chain.key, chain.held, parts)
             assert bounds[-1] == chain.cached, (chain.key, chain.cached, parts)
+            if chain.tail is not None:
+                assert chain.cached <= chain.tail.base and chain.tail.copies, chain.key
+                for copy in (copy for copies in chain.tail.copies for copy in copies):
+                    assert (copy.segment is None) == (copy.holders > 0), (chain.key, copy.position)
 
     def _parents_cached(self, path: Path, entry: int) -> bool:
         return all(self.cached_blocks(key) >= end - first for key, first, end in path[:entry])
 
-    def _extend_entry(self, table: BlockTable, key: int, position: int, size: int) -> None:
-        """Hash blocks ``[position, size)`` of a chain for a table that has those before."""
-        holds = table.holds
-        duplicates = holds[-1][1] if position and holds[-1][0] is None else 0
+    def _chain(self, key: int) -> Chain:
         chain = self._chains.get(key)
         if chain is None:
             chain = self._chains[key] = Chain(key)
-        elif chain.cached > position:
-            size = min(size, chain.cached)
-            if duplicates:
-                holds.pop()
-            holds.append((None, duplicates + size - position))
-            table.loose -= size - position
-            table.hashed += size - position
-            return
-        if duplicates:
-            self._replace_older(table, chain, position - duplicates)
-        chain.cached = size
-        self._reference(chain, size)
-        if position > duplicates:
-            self._drop(chain, position - duplicates)
-            holds[-1] = (chain, size)
-        else:
-            holds.append((chain, size))
+        return chain
+
+    def _extend_entry(self, table: BlockTable, key: int, position: int, size: int) -> None:
+        """Hash blocks ``[position, size)`` of a chain for a table that has those before."""
+        if not position:
+            table.holds.append(Hold(self._chain(key), 0))
+        self._lengthen(table.holds[-1], position, size)
         table.loose -= size - position
         table.hashed += size - position
 
-    def _replace_older(self, table: BlockTable, chain: Chain, held: int) -> None:
-        """The table, which holds ``held`` blocks of the chain and duplicates from there on, is about to lengthen it.
+    def _lengthen(self, hold: Hold, position: int, size: int) -> None:
+        """New blocks ``[position, size)`` of its chain, in use by a holder of those before."""
+        chain = hold.chain
+        if hold.copies is None and chain.tail is None and chain.cached == position:
+            chain.cached = hold.size = size
+            self._reference(chain, size)
+            if position:
+                self._drop(chain, position)
+            return
+        tail = chain.split(position)
+        if hold.copies is None:
+            hold.copies = []
+        for block in range(position, size):
+            hold.copies.append(tail.add(block))
 
-        Its duplicates become the chain's blocks; free older copies stay in the queue, but serve nobody any more. Where
-        another table holds the older copy, that one stays the chain's.
-        """
-        for segment in chain.free:
-            segment.chain = None
-        chain.free.clear()
-        table.holds.pop()
-        if chain.held > held:
-            table.holds.insert(len(table.holds) - (held > 0), (None, chain.held - held))
+    def _hold(self, chain: Chain, size: int) -> Hold:
+        """Hold the chain's first ``size`` blocks, the oldest copy of each; they are all resident."""
+        tail = chain.tail
+        if tail is None or size <= tail.base:
+            self._reference(chain, size)
+            return Hold(chain, size)
+        if tail.base:
+            self._reference(chain, tail.base)
+        hold = Hold(chain, tail.base)
+        hold.copies = []
+        for copies in tail.copies[: size - tail.base]:
+            copy = copies[0]
+            copy.holders += 1
+            hold.copies.append(copy)
+            segment = copy.segment
+            if segment is not None:
+                copy.segment = None
+                self.num_free -= 1
+                segment.live -= 1
+                if not segment.size:
+                    self._num_segments -= 1
+        return hold
+
+    def _let_go(self, hold: Hold) -> None:
+        """Blocks that nobody else holds go to the free queue's tail, the deepest first."""
+        size, tail, freed = hold.size, hold.chain.tail, []
+        copies = hold.copies or []
+        if tail is not None and size > tail.base:
+            copies = tail.originals[: size - tail.base] + copies
+            size = tail.base
+        for copy in copies:
+            copy.holders -= 1
+            if not copy.holders:
+                freed.append(copy)
+        if freed:
+            segment = Segment(None, 0, 0)
+            segment.copies, segment.live = freed, len(freed)
+            for copy in freed:
+                copy.segment = segment
+            self._enqueue(segment)
+        if size:
+            self._drop(hold.chain, size)
+
+    def _evict_copies(self, segment: Segment, count: int) -> int:
+        """Forget the deepest of a segment's copies, at most ``count``; returns how many."""
+        evicted, copies = 0, segment.copies
+        assert copies is not None
+        while segment.live and evicted < count:
+            copy = copies.pop()
+            if copy.segment is segment:
+                copy.segment = None
+                segment.live -= 1
+                evicted += 1
+                self._forget(copy)
+        if not segment.size:
+            self._num_segments -= 1
+        return evicted
+
+    def _forget(self, copy: Copy) -> None:
+        tail = copy.tail
+        chain, left = tail.chain, tail.copies[copy.position - tail.base]
+        left.remove(copy)
+        if left:
+            return
+        while tail.copies and not tail.copies[-1]:
+            tail.copies.pop()
+        if not tail.copies:
+            chain.tail = None
+        self._shrunk(chain, copy.position)
 
     def _reference(self, chain: Chain, size: int) -> None:
         """Add a holder of the chain's first ``size`` blocks, taking those it is first to hold out of the free queue."""
@@ -262,7 +322,8 @@ class PagedPool(BlockPool):
                 return
             self.num_free -= segment.high - segment.low
             segment.low = segment.high
-            self._num_segments -= 1
+            if not segment.live:
+                self._num_segments -= 1
             free.pop()
 
     def _drop(self, chain: Chain, size: int) -> None:
@@ -291,14 +352,18 @@ class PagedPool(BlockPool):
     def _enqueue(self, segment: Segment) -> None:
         queue = self._queue
         queue.append(segment)
-        self.num_free += segment.high - segment.low
+        self.num_free += segment.size
         self._num_segments += 1
         if len(queue) > 4 * self._num_segments + 64:
-            self._queue = deque(s for s in queue if s.high > s.low)
+            self._queue = deque(s for s in queue if s.size)
 
     def _shrink(self, chain: Chain, cached: int) -> None:
         chain.cached = cached
-        if not cached:
+        self._shrunk(chain, cached)
+
+    def _shrunk(self, chain: Chain, resident: int) -> None:
+        """Only ``resident`` blocks of the chain can be found any more."""
+        if not chain.cached and chain.tail is None:
             del self._chains[chain.key]
         if self._on_evict is not None and chain.key >= 0:
-            self._on_evict(chain.key, cached)
+            self._on_evict(chain.key, resident)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kvsim.cache.chain import Chain
+from kvsim.cache.chain import Hold
 from kvsim.cache.radixnode import RadixNode
 
 OPEN_END = 1 << 60
@@ -27,8 +27,8 @@ class BlockTable:
         """Path entry in which the next block to be hashed lies."""
         self.hashed = 0
         self.loose = 0
-        self.holds: list[tuple[Chain | None, int]] = []
-        """``(chain, blocks of it held)`` along the path; without a chain: blocks that serve no lookup."""
+        self.holds: list[Hold] = []
+        """Of the shared chains along the path."""
         self.node: RadixNode | None = None
         """In a radix tree: where the hashed blocks end."""
         self.private_from = private_from(path)
