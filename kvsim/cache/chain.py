@@ -25,7 +25,7 @@ class Tail:
         self.copies: list[list[Copy]] = []
         """By position from ``base``: the resident copies, oldest first; the first serves lookups."""
         self.originals: list[Copy] = []
-        """By position from ``base``: what was of the run before; who holds more of the run than ``base`` holds these."""
+        """By position from ``base``: blocks of the run before; holders of more of it than ``base`` hold these."""
 
     def leading(self, limit: int) -> int:
         """How many positions from ``base`` on, at most ``limit``, have a copy each."""

@@ -251,7 +251,7 @@ def test_preempted_blocks_are_found_again() -> None:
 
 def test_the_younger_copy_serves_once_the_older_is_evicted() -> None:
     pool = PagedPool(6)
-    older, younger = sequence(pool, ALONG, 3, 0), sequence(pool, ALONG, 3, 1)
+    older, _younger = sequence(pool, ALONG, 3, 0), sequence(pool, ALONG, 3, 1)
     assert (pool.num_free, pool.match(ALONG, 9)) == (1, (3, 0))
     pool.release(older)
     assert (pool.num_free, pool.match(ALONG, 9)) == (3, (3, 2))
