@@ -31,6 +31,7 @@ COMPILED = (
     "kvsim/fabric/topology.py",
     "kvsim/node/batch.py",
     "kvsim/node/engine.py",
+    "kvsim/node/growers.py",
     "kvsim/node/margin.py",
     "kvsim/node/scheduler.py",
     "kvsim/node/sequence.py",

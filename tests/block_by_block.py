@@ -91,6 +91,7 @@ class NaiveRequest:
     arrival: float
     tokens: list[Hashable]
     prompt_tokens: int
+    priority: int = 0
     keys: list[Hashable] = field(default_factory=list)
     num_tokens: int = 0
     computed: int = 0
@@ -114,7 +115,7 @@ class Step:
 
 
 class NaiveScheduler:
-    """vLLM's V1 scheduler, first come first served, request by request."""
+    """vLLM's V1 scheduler, first come first served or by priority, request by request."""
 
     def __init__(
         self,
@@ -128,11 +129,12 @@ class NaiveScheduler:
         threshold: int = 0,
         watermark_blocks: int = 0,
         reserve_whole: bool = True,
+        by_priority: bool = False,
     ) -> None:
         self.pool = BlockPool(num_blocks, caching=caching)
         self.block_size, self.budget, self.max_num_seqs = block_size, max_num_batched_tokens, max_num_seqs
         self.chunked, self.threshold, self.watermark_blocks = chunked, threshold, watermark_blocks
-        self.reserve_whole = reserve_whole
+        self.reserve_whole, self.by_priority = reserve_whole, by_priority
         self.waiting: list[NaiveRequest] = []
         self.running: list[NaiveRequest] = []
         self.finished: list[NaiveRequest] = []
@@ -147,7 +149,12 @@ class NaiveScheduler:
             content = (parent, *request.tokens[start : start + size])
             parent = self._known.setdefault(content, len(self._known))
             request.keys.append(parent)
-        self.waiting.append(request)
+        self._queue(request, len(self.waiting))
+
+    def _queue(self, request: NaiveRequest, place: int) -> None:
+        self.waiting.insert(place, request)
+        if self.by_priority:
+            self.waiting.sort(key=lambda waiting: (waiting.priority, waiting.arrival, waiting.request_id))
 
     def step(self) -> Step:
         """Schedule one step, compute it, and give tokens."""
@@ -181,9 +188,15 @@ class NaiveScheduler:
                 index += 1
                 continue
             while self._new_blocks(request, tokens) > len(self.pool.free):
-                victim = self.running.pop()
+                victim = self.running[-1]
+                if self.by_priority:
+                    victim = max(self.running, key=lambda running: (running.priority, running.arrival))
+                index -= self.running.index(victim) < index
+                self.running.remove(victim)
                 self._preempt(victim)
                 preempted.append(victim)
+                left += sum(given for scheduled, given in self._scheduled if scheduled is victim)
+                self._scheduled = [entry for entry in self._scheduled if entry[0] is not victim]
                 if victim is request:
                     return left
             self._allocate(request, tokens)
@@ -195,7 +208,7 @@ class NaiveScheduler:
         self.pool.release(victim.blocks)
         victim.blocks, victim.num_hashed, victim.computed = [], 0, 0
         self.preemptions += 1
-        self.waiting.insert(0, victim)
+        self._queue(victim, 0)
 
     def _admit(self, left: int, cached: dict[int, int]) -> None:
         size = self.block_size

@@ -116,6 +116,7 @@ class Row:
     pieces: tuple[tuple[int, int], ...] = ()
     output_chain: int | None = None
     session_id: int = -1
+    priority: int = 0
 
 
 def workload(rows: Rows[Row]) -> Workload:
@@ -132,6 +133,7 @@ def workload(rows: Rows[Row]) -> Workload:
         piece_offsets=np.cumsum([0, *map(len, pieces)]).astype(np.int64),
         piece_chain=np.array([chain for chain, _ in flat], dtype=np.int64),
         piece_tokens=np.array([tokens for _, tokens in flat], dtype=np.int32),
+        priority=np.array([row.priority for row in rows], dtype=np.int32),
         info=WorkloadInfo(source="test", format="synthetic", generated_known=any(chain >= 0 for chain in chains)),
     )
 

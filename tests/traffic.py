@@ -35,7 +35,7 @@ def random_rows(rng: Random, block_size: int, *, most: int = 9, grow_shared: flo
                 pieces = (*pieces, (own, rng.randint(1, 2 * block_size)))
             elif rng.random() < grow_shared:
                 output_chain = chain
-        rows.append(Row(now, 0, rng.randint(1, 3 * block_size), pieces, output_chain))
+        rows.append(Row(now, 0, rng.randint(1, 3 * block_size), pieces, output_chain, priority=rng.randrange(3)))
     return rows
 
 

@@ -33,7 +33,8 @@ class Engine(Section):
     enable_prefix_caching: bool
     long_prefill_token_threshold: Whole
     watermark: Annotated[float, Field(ge=0, lt=1)]
-    scheduling_policy: Literal["fcfs", "lpm", "dfs_weight"]
+    scheduling_policy: Literal["fcfs", "priority", "lpm", "dfs_weight"]
+    scheduler_reserve_full_isl: bool
     tune_colocated_budget: bool
     colocated_budgets: Counts
 

@@ -113,9 +113,7 @@ class Engine:
 
     def submit(self, sequence: Sequence) -> None:
         """Queue a request whose prompt is to be computed here."""
-        waiting = self.scheduler.waiting
-        waiting.append(sequence)
-        if len(waiting) == 1 or self.scheduler.reorders:
+        if self.scheduler.submit(sequence):
             self._nudge()
 
     def release(self, sequence: Sequence) -> None:
@@ -222,28 +220,23 @@ class Engine:
         decodes = batch.num
         held_blocks = self.settings.num_blocks - self.pool.num_free
         self._log(start_s, now, now - start_s, 0.0, 1, decodes - len(scheduler.joined), held_blocks)
-        batch.steps += 1
-        for sequence in scheduler.stalled:
-            batch.add(sequence)
-        if decodes:
-            self._end(batch.pop_finished())
+        ended = scheduler.step_decodes()
         chunks = scheduler.chunks
         lonely = len(chunks) == 1 and not decodes
-        completed = []
+        completed = scheduler.step_chunks()
         for sequence, chunk in chunks:
             self._book_chunk(sequence, chunk, now - start_s if lonely else -1.0)
-            if sequence.computed == sequence.num_tokens:
-                completed.append(sequence)
-        if completed:
-            scheduler.partial = [s for s in scheduler.partial if s.computed < s.num_tokens]
         for sequence, _ in chunks:
             port.prefilled(self, sequence)
         for sequence in completed:
-            self._complete(sequence, now)
+            if self._complete(sequence, now):
+                ended.append(sequence)
+        ended.sort(key=_serial)
+        self._end(ended)
 
     def _book_chunk(self, sequence: Sequence, chunk: int, alone_s: float) -> None:
-        journey, before = sequence.journey, sequence.computed
-        sequence.computed = after = before + chunk
+        journey, after = sequence.journey, sequence.computed
+        before = after - chunk
         high_water, prompt_tokens = sequence.high_water, journey.request.prompt_tokens
         again = high_water > before
         if again:
@@ -256,23 +249,21 @@ class Engine:
                 alone_s = self.step_time.prefill_alone_s(chunk, after - chunk)
             journey.prefilled(self._start_s, self.clock.now, alone_s, again or sequence.resumed)
 
-    def _complete(self, sequence: Sequence, now: float) -> None:
-        """All tokens so far have KV: a prefill instance is done with it, others have its next token."""
+    def _complete(self, sequence: Sequence, now: float) -> bool:
+        """All tokens so far have KV: a prefill instance is done with it, others have its next token.
+
+        Returns whether that was its last.
+        """
         scheduler = self.scheduler
         if self.role == "prefill":
             del scheduler.running[sequence]
-            return
+            return False
         journey = sequence.journey
         if journey.first_token_s < 0:
             journey.first_token_s = now
         elif sequence.last_token_s >= 0:
             self.log.gap(now - sequence.last_token_s)
-        sequence.remaining -= 1
-        if sequence.remaining:
-            sequence.num_tokens += 1
-            scheduler.start_decoding(sequence)
-        else:
-            self._end([sequence])
+        return not scheduler.first_token(sequence)
 
     # A leap: steps that only decode.
 
@@ -375,3 +366,7 @@ class Engine:
                 self.margin.leave(sequence)
         for sequence in sequences:
             self.port.finished(self, sequence)
+
+
+def _serial(sequence: Sequence) -> int:
+    return sequence.serial

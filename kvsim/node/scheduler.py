@@ -1,8 +1,9 @@
 """vLLM's V1 scheduler over lazily kept state: who runs in the next step, with how many tokens and which blocks.
 
 Running requests come first, then waiting ones under the token budget; too few blocks preempt the last running request,
-which will be recomputed; admission needs room for the whole current sequence. Decoding sequences are kept as sums
-(``DecodeBatch``) and looked at one by one only when blocks or budget run short.
+which will be recomputed; admission needs room for the whole current sequence. With priorities those that wait stand in
+the order of (priority, arrival), and the last running one of that order is preempted. Decoding sequences are kept as
+sums (``DecodeBatch``) and looked at one by one only when blocks or budget run short.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from collections import deque
 
 from kvsim.cache.pool import BlockPool
 from kvsim.node.batch import DecodeBatch
+from kvsim.node.growers import Growers
 from kvsim.node.sequence import Sequence
 from kvsim.node.settings import EngineSettings
-from kvsim.policy.scheduling import ORDERS
+from kvsim.policy.scheduling import ORDERS, PRIORITY
 
 
 class Scheduler:
@@ -28,6 +30,7 @@ class Scheduler:
         "blocks_taken",
         "chunks",
         "growers",
+        "has_priorities",
         "hit_tokens",
         "joined",
         "partial",
@@ -59,16 +62,26 @@ class Scheduler:
         """Of the step scheduled last: decoding sequences the budget did not reach."""
         self.preempted: list[Sequence] = []
         """Of the step scheduled last."""
-        self.growers: dict[int, Sequence] = {}
-        """Decoding sequences that extend a chain which others may hit."""
+        self.growers = Growers(pool, batch, settings.block_size)
         self.query_tokens = self.hit_tokens = self.preemptions = 0
         self.blocks_taken = False
         """Whether the decoding sequences' blocks for the step scheduled last are taken."""
-        self._order = ORDERS[settings.scheduling_policy] if settings.enable_prefix_caching else None
+        self.has_priorities = settings.scheduling_policy == PRIORITY
+        self._order = None
+        if settings.enable_prefix_caching and not self.has_priorities:
+            self._order = ORDERS[settings.scheduling_policy]
         self.reorders = self._order is not None
         """Whether somebody may be admitted before who came earlier."""
         self._admissions = 0
         self._block_size = settings.block_size
+
+    def submit(self, sequence: Sequence) -> bool:
+        """Queue a request whose prompt is to be computed; returns whether it may be admitted in the next step."""
+        if self.has_priorities:
+            self._insert_by_priority(sequence)
+        else:
+            self.waiting.append(sequence)
+        return self.waiting[0] is sequence or self.reorders
 
     def schedule(self) -> None:
         """Decide the next step, and take its blocks.
@@ -101,9 +114,7 @@ class Scheduler:
     @property
     def head_may_grow_hits(self) -> bool:
         """Whether a running sequence is extending what the waiting head could hit."""
-        return bool(self.growers and self.waiting) and any(
-            key in self.growers for key, _, _ in self.waiting[0].path
-        )
+        return bool(self.waiting) and self.growers.on(self.waiting[0].path)
 
     def match(self, sequence: Sequence, scheduled_steps: int) -> tuple[int, int]:
         """Blocks of ``sequence`` that are cached, the last token's excepted, and those of them in the free queue.
@@ -112,11 +123,7 @@ class Scheduler:
         """
         if not self.settings.enable_prefix_caching:
             return 0, 0
-        if self.growers:
-            for key, _, _ in sequence.path:
-                grower = self.growers.get(key)
-                if grower is not None:
-                    self.settle(grower, grower.base + self.batch.steps + scheduled_steps)
+        self.growers.settle_chains(sequence.path, scheduled_steps, self._admissions)
         return self.pool.match(sequence.path, (sequence.num_tokens - 1) // self._block_size)
 
     def allocate(self, sequence: Sequence, hits: int, blocks: int) -> None:
@@ -126,30 +133,56 @@ class Scheduler:
         self.pool.take(blocks - hits)
         sequence.loose += blocks - hits
 
-    def settle(self, sequence: Sequence, computed: int) -> None:
-        """Bring the blocks of a decoding sequence up to ``computed`` tokens, and hash the full ones."""
-        block_size = self._block_size
-        sequence.loose = -(-computed // block_size) - sequence.hashed
-        self.pool.extend(sequence, computed // block_size)
-
     def start_decoding(self, sequence: Sequence) -> None:
         self.batch.add(sequence)
-        chain = sequence.journey.request.output_chain
-        if chain >= 0 and self.pool.hashes_when_scheduled:
-            self.growers[chain] = sequence
+        if self.pool.hashes_when_scheduled:
+            self.growers.add(sequence)
 
     def finish(self, sequence: Sequence) -> None:
         """The sequence is done, and no longer in the batch: free its blocks."""
         del self.running[sequence]
-        self._stop_growing(sequence)
+        self.growers.settle_chains(sequence.path, 0, 0)
+        self._stop_growing(sequence, sequence.computed)
         self.pool.release(sequence)
 
-    def _stop_growing(self, sequence: Sequence) -> None:
-        self.settle(sequence, sequence.computed)
-        if self.growers:
-            chain = sequence.journey.request.output_chain
-            if self.growers.get(chain) is sequence:
-                del self.growers[chain]
+    def step_chunks(self) -> list[Sequence]:
+        """The step's prompts are computed; returns the sequences whose tokens so far all have KV now."""
+        completed = []
+        for sequence, chunk in self.chunks:
+            sequence.computed += chunk
+            if sequence.computed == sequence.num_tokens:
+                completed.append(sequence)
+        if completed:
+            self.partial = [sequence for sequence in self.partial if sequence.computed < sequence.num_tokens]
+        return completed
+
+    def step_decodes(self) -> list[Sequence]:
+        """Decoding sequences have one token more, but for the stalled ones; returns those that are done."""
+        batch = self.batch
+        decoded = batch.num
+        batch.steps += 1
+        for sequence in self.stalled:
+            batch.add(sequence)
+        return batch.pop_finished() if decoded else []
+
+    def first_token(self, sequence: Sequence) -> bool:
+        """A completed sequence has a further token; returns whether it goes on decoding."""
+        sequence.remaining -= 1
+        if not sequence.remaining:
+            return False
+        sequence.num_tokens += 1
+        self.start_decoding(sequence)
+        return True
+
+    def take_step_blocks(self) -> None:
+        """Take the blocks of the step scheduled last where they were left for later."""
+        if not self.blocks_taken:
+            self.blocks_taken = True
+            self.pool.take(self.batch.blocks_needed(0, 1))
+
+    def _stop_growing(self, sequence: Sequence, computed: int) -> None:
+        self.growers.settle(sequence, computed)
+        self.growers.discard(sequence)
 
     def _schedule_running(self, budget: int) -> int:
         """Next tokens of running requests while prompts are under way; returns the budget left.
@@ -175,42 +208,61 @@ class Scheduler:
     def _schedule_in_order(self) -> int:
         """The running loop as vLLM runs it, one request after the other; returns the budget left."""
         budget = self.settings.max_num_batched_tokens
-        block_size = self._block_size
         self.blocks_taken = True
+        spent: dict[Sequence, int] = {}
+        ended = False
         for sequence in list(self.running):
             if sequence not in self.running:
-                break
-            decoding = sequence.decoding
-            tokens = min(1 if decoding else self._want(sequence), budget)
-            if not tokens:
-                if decoding:
-                    self.batch.remove(sequence)
-                    self.stalled.append(sequence)
                 continue
-            if decoding:
-                blocks = 0 if (sequence.base + self.batch.steps) % block_size else 1
-            else:
-                blocks = self._blocks_for(sequence, tokens)
+            tokens = 0 if ended else min(1 if sequence.decoding else self._want(sequence), budget)
+            if not tokens:
+                self._stall(sequence)
+                continue
+            blocks = self._blocks_for(sequence, tokens)
             while blocks > self.pool.num_free and sequence in self.running:
-                self._preempt(next(reversed(self.running)))
+                victim = self._victim()
+                budget += spent.get(victim, 0)
+                self._preempt(victim, victim in spent, sequence.serial - 1)
             if sequence not in self.running:
-                break
+                ended = True
+                continue
             budget -= tokens
-            if decoding:
+            spent[sequence] = tokens
+            if sequence.decoding:
                 self.pool.take(blocks)
             else:
                 self._take_chunk(sequence, tokens, blocks)
         return budget
 
-    def _preempt(self, victim: Sequence) -> None:
-        """Free all its blocks; it goes to the head of the queue and will be computed again."""
+    def _stall(self, sequence: Sequence) -> None:
+        """It is not reached in this step."""
+        if sequence.decoding:
+            self.batch.remove(sequence)
+            self.stalled.append(sequence)
+
+    def _victim(self) -> Sequence:
+        if self.has_priorities:
+            return max(self.running, key=lambda sequence: _by_priority(sequence)[:2])
+        return next(reversed(self.running))
+
+    def _preempt(self, victim: Sequence, had_its_turn: bool, serial: int) -> None:
+        """Free all its blocks; it goes back to the queue and will be computed again.
+
+        ``had_its_turn``: blocks of this step, which it will not run, are taken and hashed already. Those up to
+        ``serial`` had theirs.
+        """
         del self.running[victim]
-        if victim.decoding:
-            self.batch.remove(victim)
+        if victim.decoding or victim in self.stalled:
+            self.growers.settle_chains(victim.path, 1, serial)
+            if victim.decoding:
+                self.batch.remove(victim)
+            else:
+                self.stalled.remove(victim)
             victim.num_tokens = victim.computed + 1
-            self._stop_growing(victim)
+            self._stop_growing(victim, victim.num_tokens if had_its_turn else victim.computed)
         else:
             self.partial.remove(victim)
+            self.chunks = [(sequence, tokens) for sequence, tokens in self.chunks if sequence is not victim]
         victim.high_water = max(victim.high_water, victim.computed)
         self.pool.release_to_resume(victim)
         victim.computed = 0
@@ -218,7 +270,17 @@ class Scheduler:
         victim.journey.preemptions += 1
         self.preemptions += 1
         self.preempted.append(victim)
-        self.waiting.appendleft(victim)
+        if self.has_priorities:
+            self._insert_by_priority(victim)
+        else:
+            self.waiting.appendleft(victim)
+
+    def _insert_by_priority(self, sequence: Sequence) -> None:
+        waiting, key = self.waiting, _by_priority(sequence)
+        place = len(waiting)
+        while place and _by_priority(waiting[place - 1]) > key:
+            place -= 1
+        waiting.insert(place, sequence)
 
     def _admit_queued(self, budget: int) -> None:
         """Admit while there is budget, a free seat, and room for the head of the queue."""
@@ -258,7 +320,7 @@ class Scheduler:
         if settings.watermark and self.running:
             room -= int(settings.watermark * settings.num_blocks)
         num_tokens = sequence.num_tokens
-        if -(-num_tokens // block_size) - hits > room:
+        if settings.scheduler_reserve_full_isl and -(-num_tokens // block_size) - hits > room:
             return 0
         cached = hits * block_size
         tokens = num_tokens - cached
@@ -269,6 +331,8 @@ class Scheduler:
             if not settings.enable_chunked_prefill:
                 return 0
             tokens = budget
+        if -(-(cached + tokens) // block_size) - hits > room:
+            return 0
         self.waiting.popleft()
         self._count_lookup(sequence, cached)
         self._admissions = sequence.serial = self._admissions + 1
@@ -299,13 +363,20 @@ class Scheduler:
 
     def _blocks_for(self, sequence: Sequence, tokens: int) -> int:
         block_size = self._block_size
-        return -(-(sequence.computed + tokens) // block_size) - -(-sequence.computed // block_size)
+        computed = sequence.base + self.batch.steps if sequence.decoding else sequence.computed
+        return -(-(computed + tokens) // block_size) - -(-computed // block_size)
 
     def _take_chunk(self, sequence: Sequence, tokens: int, blocks: int) -> None:
         self.pool.take(blocks)
         sequence.loose += blocks
+        self.growers.settle_chains(sequence.path, 1, sequence.serial)
         self.pool.extend(sequence, (sequence.computed + tokens) // self._block_size)
         self.chunks.append((sequence, tokens))
+
+
+def _by_priority(sequence: Sequence) -> tuple[int, float, int]:
+    request = sequence.journey.request
+    return request.priority, request.arrival_s, request.request_id
 
 
 def _came(sequence: Sequence) -> tuple[float, int]:

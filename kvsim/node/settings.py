@@ -18,6 +18,8 @@ class EngineSettings:
     enable_chunked_prefill: bool
     long_prefill_token_threshold: int
     watermark: float
+    scheduler_reserve_full_isl: bool = True
+    """Admission needs room for the whole sequence rather than for its first chunk."""
     scheduling_policy: str = "fcfs"
     """Order of the waiting queue, one of ``kvsim.policy.scheduling.ORDERS``."""
     prefix_cache: str = "paged"

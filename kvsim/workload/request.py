@@ -26,3 +26,5 @@ class Request(NamedTuple):
     pieces: tuple[tuple[int, int], ...]
     """``(chain, tokens)``; the tokens sum to ``prompt_tokens``."""
     output_chain: int
+    priority: int = 0
+    """Lower goes first where the engines' scheduling policy is ``priority``."""

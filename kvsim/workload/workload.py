@@ -45,6 +45,8 @@ class Workload:
     piece_chain: Ints
     piece_tokens: Counts
     info: WorkloadInfo
+    priority: Counts | None = None
+    """Lower goes first where the engines schedule by priority. ``None``: all alike."""
     after: Ints | None = None
     """The earlier request that each waits for; -1: none. ``None``: nobody waits."""
     think_s: Floats | None = None
@@ -106,6 +108,7 @@ class Workload:
             self.session_id[rows].tolist(),
             [pairs[a:b] for a, b in pairwise((offsets - offsets[0]).tolist())],
             self.output_chain[rows].tolist(),
+            [0] * (stop - start) if self.priority is None else self.priority[rows].tolist(),
         )
         return map(Request._make, zip(*columns, strict=True))
 
@@ -177,6 +180,7 @@ class Workload:
             piece_offsets=self.piece_offsets[: num_requests + 1].copy(),
             piece_chain=self.piece_chain[:pieces].copy(),
             piece_tokens=self.piece_tokens[:pieces].copy(),
+            priority=None if self.priority is None else self.priority[:num_requests].copy(),
             info=self.info.noted(f"cut to the first {num_requests:,} of {len(self):,} requests"),
             after=None if self.after is None else self.after[:num_requests].copy(),
             think_s=None if self.think_s is None else self.think_s[:num_requests].copy(),

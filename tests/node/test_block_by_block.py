@@ -20,6 +20,7 @@ NAMES = (
     "long_prefill_threshold",
     "no_prefix_cache",
     "no_reserve_full_isl",
+    "priority",
     "roomy_1000_blocks",
     "tight_48_blocks",
     "watermark",
@@ -42,11 +43,14 @@ def test_every_recorded_step_is_reproduced(name: str) -> None:
         threshold=config["long_prefill_token_threshold"],
         watermark_blocks=int(config["watermark"] * config["num_blocks"]),
         reserve_whole=config["scheduler_reserve_full_isl"],
+        by_priority=config["policy"] == "priority",
     )
     arriving = []
     for recorded in recording["requests"]:
         prompt, answer = recorded["prompt_token_ids"], recorded["output_token_ids"]
-        arriving.append(NaiveRequest(recorded["id"], recorded["arrival_step"], prompt + answer, len(prompt)))
+        request = NaiveRequest(recorded["id"], recorded["arrival_step"], prompt + answer, len(prompt))
+        request.priority = recorded["priority"]
+        arriving.append(request)
     for expected in recording["steps"]:
         while arriving and arriving[0].arrival <= expected["step"]:
             scheduler.submit(arriving.pop(0))

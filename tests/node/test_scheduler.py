@@ -49,7 +49,7 @@ def naive_request(request_id: int, row: Row) -> NaiveRequest:
     last_chain, last_tokens = row.pieces[-1]
     start = last_tokens if last_chain == row.output_chain else 0
     answer = [(row.output_chain, start + place) for place in range(row.output_tokens)]
-    return NaiveRequest(request_id, row.arrival_s, tokens + answer, len(tokens))
+    return NaiveRequest(request_id, row.arrival_s, tokens + answer, len(tokens), row.priority)
 
 
 def compared(rows: list[Row], **engine_settings: Any) -> tuple[list[Step], list[Step], UnifiedSystem, NaiveScheduler]:
@@ -63,6 +63,8 @@ def compared(rows: list[Row], **engine_settings: Any) -> tuple[list[Step], list[
         "enable_chunked_prefill": True,
         "long_prefill_token_threshold": 0,
         "watermark": 0.0,
+        "scheduler_reserve_full_isl": True,
+        "scheduling_policy": "fcfs",
         **engine_settings,
     }
     with pytest.MonkeyPatch.context() as patch:
@@ -79,6 +81,8 @@ def compared(rows: list[Row], **engine_settings: Any) -> tuple[list[Step], list[
         chunked=chosen["enable_chunked_prefill"],
         threshold=chosen["long_prefill_token_threshold"],
         watermark_blocks=int(chosen["watermark"] * chosen["num_blocks"]),
+        reserve_whole=chosen["scheduler_reserve_full_isl"],
+        by_priority=chosen["scheduling_policy"] == "priority",
     )
     expected = run_in_unit_steps(naive, [naive_request(i, row) for i, row in enumerate(rows)])
     scheduler = system.front[0].scheduler
@@ -104,6 +108,8 @@ def random_example(rng: Random) -> tuple[list[Row], dict[str, Any]]:
         "enable_chunked_prefill": chunked,
         "long_prefill_token_threshold": rng.choice([0, 0, 0, 2, 5]),
         "watermark": rng.choice([0.0, 0.0, 0.1, 0.25]),
+        "scheduler_reserve_full_isl": rng.random() < 0.8,
+        "scheduling_policy": rng.choice(["fcfs", "fcfs", "priority"]),
     }
 
 

@@ -15,5 +15,8 @@ Path = tuple[tuple[int, int, int], ...]
 Order = Callable[[Sequence[Path], Sequence[int], int], list[int]]
 """``order(paths, hits, block_size)``: the places of the queue, whoever is to be admitted first in front."""
 
-ORDERS: dict[str, Order | None] = {"fcfs": None, "lpm": longest_prefix, "dfs_weight": dfs_weight}
-"""``None``: first come, first served."""
+PRIORITY = "priority"
+"""Lower ``Request.priority`` first, then who came first, as in vLLM; who is preempted goes by it too."""
+
+ORDERS: dict[str, Order | None] = {"fcfs": None, "lpm": longest_prefix, "dfs_weight": dfs_weight, PRIORITY: None}
+"""``None``: the order in which the scheduler's own queue stands."""

@@ -1,0 +1,64 @@
+"""Decoding sequences that extend chains which others may hit: their blocks are hashed when somebody looks."""
+
+from __future__ import annotations
+
+from kvsim.cache.pool import BlockPool
+from kvsim.cache.table import Path
+from kvsim.node.batch import DecodeBatch
+from kvsim.node.sequence import Sequence
+
+
+class Growers:
+    """By chain. What a sequence's blocks hold follows from the step count, so nothing is kept step by step."""
+
+    __slots__ = ("_batch", "_block_size", "_by_chain", "_pool")
+
+    def __init__(self, pool: BlockPool, batch: DecodeBatch, block_size: int) -> None:
+        self._pool, self._batch, self._block_size = pool, batch, block_size
+        self._by_chain: dict[int, list[Sequence]] = {}
+
+    def add(self, sequence: Sequence) -> None:
+        """It decodes from the next step on."""
+        begun = sequence.computed // self._block_size
+        for key, _, end in sequence.path:
+            if key >= 0 and end > begun:
+                self._by_chain.setdefault(key, []).append(sequence)
+
+    def discard(self, sequence: Sequence) -> None:
+        """It decodes no more."""
+        if not self._by_chain:
+            return
+        for key, _, _ in sequence.path:
+            growers = self._by_chain.get(key)
+            if growers is not None and sequence in growers:
+                growers.remove(sequence)
+                if not growers:
+                    del self._by_chain[key]
+
+    def on(self, path: Path) -> bool:
+        """Whether somebody extends a chain of ``path``."""
+        return bool(self._by_chain) and any(key in self._by_chain for key, _, _ in path)
+
+    def settle_chains(self, path: Path, scheduled_steps: int, serial: int) -> None:
+        """Hash what those on the chains of ``path`` have filled, in the order in which they filled it.
+
+        ``scheduled_steps``: decode steps scheduled beyond those that have run; in the last of them only sequences up to
+        ``serial`` have had their turn.
+        """
+        if not self._by_chain:
+            return
+        found: dict[Sequence, int] = {}
+        steps = self._batch.steps + scheduled_steps
+        for key, _, _ in path:
+            for sequence in self._by_chain.get(key, ()):
+                found[sequence] = sequence.base + steps if sequence.decoding else sequence.computed
+        order = found if len(found) < 2 else sorted(found, key=lambda grower: (-found[grower], grower.serial))
+        for sequence in order:
+            turn_to_come = scheduled_steps and sequence.decoding and sequence.serial > serial
+            self.settle(sequence, found[sequence] - 1 if turn_to_come else found[sequence])
+
+    def settle(self, sequence: Sequence, computed: int) -> None:
+        """Bring the blocks of a decoding sequence up to ``computed`` tokens, and hash the full ones."""
+        block_size = self._block_size
+        sequence.loose = -(-computed // block_size) - sequence.hashed
+        self._pool.extend(sequence, computed // block_size)
