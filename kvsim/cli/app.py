@@ -12,6 +12,7 @@ from kvsim.cli import options
 from kvsim.cli.options import HashTokens, WorkloadFormat
 from kvsim.cli.trace import trace_app
 from kvsim.cli.usage import FlagError, Verbs, flags_given
+from kvsim.cli.validate import validate_app
 
 WITHOUT_EFFECT = {
     "policy": "its engines evict the least recently used block",
@@ -29,6 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["--help", "-h"]},
 )
 app.add_typer(trace_app, name="trace")
+app.add_typer(validate_app, name="validate")
 
 
 @app.callback(invoke_without_command=True)

@@ -25,6 +25,7 @@ class Scheduler:
         "_admissions",
         "_block_size",
         "_order",
+        "admitted",
         "arrived",
         "batch",
         "blocks_taken",
@@ -56,6 +57,8 @@ class Scheduler:
         """Running sequences whose prompt is not computed yet, in the order of admission."""
         self.chunks: list[tuple[Sequence, int]] = []
         """Of the step scheduled last: prompts and how many of their tokens it computes."""
+        self.admitted: list[Sequence] = []
+        """Of the step scheduled last: from ``waiting``."""
         self.joined: list[Sequence] = []
         """Of the step scheduled last: sequences from ``arrived`` that decode for the first time."""
         self.stalled: list[Sequence] = []
@@ -89,7 +92,7 @@ class Scheduler:
         With nobody to admit the blocks of decoding sequences are left to be taken with those of the steps to come
         (``blocks_taken`` is False): there are enough.
         """
-        self.chunks, self.joined, self.stalled, self.preempted = [], [], [], []
+        self.chunks, self.admitted, self.joined, self.stalled, self.preempted = [], [], [], [], []
         self.pool.begin_step()
         batch = self.batch
         budget = self.settings.max_num_batched_tokens - batch.num
@@ -318,7 +321,7 @@ class Scheduler:
         hits, evictable = self.match(sequence, 1)
         room = pool.num_free - evictable
         if settings.watermark and self.running:
-            room -= int(settings.watermark * settings.num_blocks)
+            room -= int(settings.watermark * (settings.num_blocks + 1))
         num_tokens = sequence.num_tokens
         if settings.scheduler_reserve_full_isl and -(-num_tokens // block_size) - hits > room:
             return 0
@@ -341,6 +344,7 @@ class Scheduler:
         self.allocate(sequence, hits, -(-(cached + tokens) // block_size))
         pool.extend(sequence, (cached + tokens) // block_size)
         self.partial.append(sequence)
+        self.admitted.append(sequence)
         self.chunks.append((sequence, tokens))
         return tokens
 

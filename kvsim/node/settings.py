@@ -10,6 +10,7 @@ class EngineSettings:
     """vLLM's engine arguments, for one role."""
 
     num_blocks: int
+    """That hold KV: vLLM's ``num_gpu_blocks`` less the null block."""
     block_size: int
     max_num_batched_tokens: int
     max_num_seqs: int

@@ -80,7 +80,7 @@ def compared(rows: list[Row], **engine_settings: Any) -> tuple[list[Step], list[
         caching=chosen["enable_prefix_caching"],
         chunked=chosen["enable_chunked_prefill"],
         threshold=chosen["long_prefill_token_threshold"],
-        watermark_blocks=int(chosen["watermark"] * chosen["num_blocks"]),
+        watermark_blocks=int(chosen["watermark"] * (chosen["num_blocks"] + 1)),
         reserve_whole=chosen["scheduler_reserve_full_isl"],
         by_priority=chosen["scheduling_policy"] == "priority",
     )

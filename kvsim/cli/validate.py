@@ -1,0 +1,106 @@
+"""``validate``: kvsim's decisions and figures against what real engines did."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kvsim.cli.options import JsonOut
+from kvsim.cli.usage import FlagError, Verbs
+
+if TYPE_CHECKING:
+    from kvsim.measured.recording import Recording
+    from kvsim.measured.replay import Difference
+
+validate_app = typer.Typer(
+    cls=Verbs, help="Compare with what real engines did.", rich_markup_mode=None, add_completion=False
+)
+SHOWN = 70
+"""Characters of a value that a line on a difference shows."""
+
+
+@validate_app.callback(invoke_without_command=True)
+def validate(ctx: typer.Context) -> None:
+    """Compare with what real engines did."""
+    if ctx.invoked_subcommand is None:
+        raise FlagError("validate: a command is missing; known: oracle")
+
+
+@validate_app.command()
+def oracle(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Recordings of a scheduler: JSON or gzip.")],
+    json_out: JsonOut = None,
+) -> int:
+    """Replay recordings of vLLM's scheduler. Exit code 0: every step is identical, 1: some are not, 2: unreadable."""
+    if json_out is not None:
+        from kvsim.cli.outputs import check_file
+
+        check_file("--json", json_out, {f"recording {place + 1}": file for place, file in enumerate(files)})
+    from kvsim.measured.recording import read_recording
+    from kvsim.measured.replay import first_difference
+
+    recordings = [(file, read_recording(file)) for file in files]
+    results = []
+    for file, recording in recordings:
+        difference = first_difference(recording)
+        results.append(_result(file, recording, difference))
+        sys.stdout.write(f"{file}: {_sentence(recording, difference)}\n")
+    identical = sum(result["identical"] for result in results)
+    steps = sum(result["steps_compared"] for result in results)
+    sys.stdout.write(f"{identical} of {len(results)} recordings identical, {steps:,} steps compared\n")
+    if json_out is not None:
+        from kvsim.report.json_report import write_json
+
+        whole = {"identical": identical == len(results), "steps_compared": steps, "recordings": results}
+        write_json(json_out, whole)
+    return 0 if identical == len(results) else 1
+
+
+def _result(file: Path, recording: Recording, difference: Difference | None) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "file": str(file),
+        "engine": recording.engine,
+        "requests": len(recording.requests),
+        "steps": len(recording.steps),
+        "steps_compared": len(recording.steps) if difference is None else difference.step + 1,
+        "identical": difference is None,
+        "first_difference": None,
+    }
+    if difference is not None:
+        found["first_difference"] = {
+            "step": difference.step,
+            "field": difference.field,
+            "recorded": difference.recorded,
+            "found": difference.found,
+        }
+    return found
+
+
+def _sentence(recording: Recording, difference: Difference | None) -> str:
+    steps = len(recording.steps)
+    if difference is None:
+        return f"{steps:,} steps identical"
+    recorded, found = _apart(difference.recorded, difference.found)
+    return f"step {difference.step:,} of {steps:,}: {difference.field}: recorded {recorded}, kvsim {found}"
+
+
+def _apart(recorded: object, found: object) -> tuple[str, str]:
+    """Both values from where they part, each at most ``SHOWN`` characters."""
+    if isinstance(recorded, list) and isinstance(found, list):
+        common = 0
+        while common < min(len(recorded), len(found)) and recorded[common] == found[common]:
+            common += 1
+        head = "... " if common else ""
+        return head + _short(recorded[common:]), head + _short(found[common:])
+    if isinstance(recorded, dict) and isinstance(found, dict):
+        keys = [key for key in {**recorded, **found} if recorded.get(key) != found.get(key)]
+        return tuple(_short({key: side[key] for key in keys if key in side}) for side in (recorded, found))  # type: ignore[return-value]
+    return str(recorded), str(found)
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."

@@ -1,0 +1,1 @@
+"""What real engines did, read from files, and comparison with it."""

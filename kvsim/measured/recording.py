@@ -1,0 +1,121 @@
+"""Recordings of a real scheduler: its settings, the requests it was given, and what it decided in every step."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from kvsim.errors import WorkloadError
+
+Count = Annotated[int, Field(ge=1)]
+Whole = Annotated[int, Field(ge=0)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+
+
+class RecordedSettings(_Part):
+    """The scheduler's settings, by vLLM's names. ``num_blocks`` counts the null block, which holds nothing."""
+
+    num_blocks: Annotated[int, Field(ge=2)]
+    block_size: Count
+    max_num_batched_tokens: Count
+    max_num_seqs: Count
+    max_model_len: Count
+    enable_prefix_caching: bool = True
+    enable_chunked_prefill: bool = True
+    policy: Literal["fcfs", "priority"] = "fcfs"
+    watermark: Annotated[float, Field(ge=0, lt=1, strict=False)] = 0.0
+    long_prefill_token_threshold: Whole = 0
+    scheduler_reserve_full_isl: bool = True
+    async_scheduling: Literal[False] = False
+
+
+class RecordedRequest(_Part):
+    """One request; it arrives before the step ``arrival_step`` is scheduled, in the order of the list."""
+
+    arrival_step: Whole
+    id: str
+    prompt_token_ids: Annotated[list[int], Field(min_length=1)]
+    output_token_ids: Annotated[list[int], Field(min_length=1)]
+    priority: int = 0
+
+
+class RecordedStep(_Part):
+    """What was decided in one step, and how things stood after it had been decided."""
+
+    step: Whole
+    scheduled: list[Annotated[tuple[str, Count], Field(strict=False)]]
+    """Who computes how many tokens, in order."""
+    preempted: list[str]
+    cached_tokens_at_admission: dict[str, Whole]
+    """Of requests that were admitted for the first time."""
+    running: list[str]
+    waiting: list[str]
+    free_blocks: Whole
+
+
+class Recording(_Part):
+    """A whole recording."""
+
+    engine: str = ""
+    config: RecordedSettings
+    requests: list[RecordedRequest]
+    steps: list[RecordedStep]
+
+
+def read_recording(path: Path) -> Recording:
+    """Read a recording, plain JSON or gzip. Raises ``WorkloadError`` with the file, the field and what is wrong."""
+    try:
+        content = path.read_bytes()
+        if content[:2] == b"\x1f\x8b":
+            content = gzip.decompress(content)
+        found = Recording.model_validate(json.loads(content))
+    except OSError as error:
+        raise WorkloadError(f"{path}: cannot be read: {error.strerror or 'no gzip file'}") from None
+    except (EOFError, zlib.error):
+        raise WorkloadError(f"{path}: cannot be read: the gzip data is cut short or damaged") from None
+    except ValidationError as invalid:
+        raise WorkloadError(f"{path}: {_finding(invalid)}") from None
+    except ValueError as error:
+        raise WorkloadError(f"{path}: is not JSON: {error}") from None
+    _check(path, found)
+    return found
+
+
+def _finding(invalid: ValidationError) -> str:
+    first = invalid.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "missing":
+        return f"{place} is missing: this is no recording of a scheduler"
+    return f"{place or 'the file'}: {first['msg']}"
+
+
+def _check(path: Path, found: Recording) -> None:
+    """What the types cannot say."""
+    last = -1
+    known: set[str] = set()
+    capacity = (found.config.num_blocks - 1) * found.config.block_size
+    for place, request in enumerate(found.requests):
+        where = f"{path}: requests.{place}"
+        if request.id in known:
+            raise WorkloadError(f"{where}.id: {request.id!r} stands twice")
+        if request.arrival_step < last:
+            raise WorkloadError(f"{where}.arrival_step: {request.arrival_step} after {last}; allowed: in order")
+        length = len(request.prompt_token_ids) + len(request.output_token_ids)
+        if length > min(found.config.max_model_len, capacity):
+            raise WorkloadError(
+                f"{where}: {length} tokens; allowed: at most max_model_len = {found.config.max_model_len} and the "
+                f"{capacity} that the blocks hold"
+            )
+        known.add(request.id)
+        last = request.arrival_step
+    for place, step in enumerate(found.steps):
+        if step.step != place:
+            raise WorkloadError(f"{path}: steps.{place}.step: {step.step}; allowed: {place}, one entry a step")
