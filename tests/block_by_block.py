@@ -112,6 +112,8 @@ class Step:
     cached_at_admission: dict[int, int]
     free_before: int
     free_blocks: int
+    running: list[int] = field(default_factory=list)
+    waiting: list[int] = field(default_factory=list)
 
 
 class NaiveScheduler:
@@ -171,6 +173,8 @@ class NaiveScheduler:
             cached,
             free_before,
             len(self.pool.free),
+            [request.request_id for request in self.running],
+            [request.request_id for request in self.waiting],
         )
         self._update()
         return step

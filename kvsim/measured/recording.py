@@ -36,6 +36,10 @@ class RecordedSettings(_Part):
     scheduler_reserve_full_isl: bool = True
     async_scheduling: Literal[False] = False
 
+    def output_tokens(self, request: RecordedRequest) -> int:
+        """How many tokens it generates before it is done or reaches ``max_model_len``."""
+        return min(len(request.output_token_ids), self.max_model_len - len(request.prompt_token_ids))
+
 
 class RecordedRequest(_Part):
     """One request; it arrives before the step ``arrival_step`` is scheduled, in the order of the list."""
@@ -101,19 +105,22 @@ def _check(path: Path, found: Recording) -> None:
     """What the types cannot say."""
     last = -1
     known: set[str] = set()
-    capacity = (found.config.num_blocks - 1) * found.config.block_size
+    config = found.config
+    capacity_tokens = (config.num_blocks - 1) * config.block_size
     for place, request in enumerate(found.requests):
         where = f"{path}: requests.{place}"
         if request.id in known:
             raise WorkloadError(f"{where}.id: {request.id!r} stands twice")
         if request.arrival_step < last:
             raise WorkloadError(f"{where}.arrival_step: {request.arrival_step} after {last}; allowed: in order")
-        length = len(request.prompt_token_ids) + len(request.output_token_ids)
-        if length > min(found.config.max_model_len, capacity):
+        prompt_tokens = len(request.prompt_token_ids)
+        if prompt_tokens >= config.max_model_len:
             raise WorkloadError(
-                f"{where}: {length} tokens; allowed: at most max_model_len = {found.config.max_model_len} and the "
-                f"{capacity} that the blocks hold"
+                f"{where}: {prompt_tokens} prompt tokens; allowed: fewer than max_model_len = {config.max_model_len}"
             )
+        whole_tokens = prompt_tokens + config.output_tokens(request)
+        if whole_tokens > capacity_tokens:
+            raise WorkloadError(f"{where}: {whole_tokens} tokens; allowed: the {capacity_tokens} that the blocks hold")
         known.add(request.id)
         last = request.arrival_step
     for place, step in enumerate(found.steps):

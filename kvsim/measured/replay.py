@@ -126,7 +126,7 @@ def _sequences(recording: Recording) -> list[Sequence]:
             request_id=rank[place],
             arrival_s=float(recorded.arrival_step),
             prompt_tokens=len(recorded.prompt_token_ids),
-            output_tokens=len(recorded.output_token_ids),
+            output_tokens=recording.config.output_tokens(recorded),
             session_id=place,
             pieces=tuple(zip(chain[pieces].tolist(), tokens[pieces].tolist(), strict=True)),
             output_chain=-1 - place,

@@ -60,10 +60,14 @@ def test_every_recorded_step_is_reproduced(name: str) -> None:
             sorted(step.preempted),
             step.cached_at_admission,
             step.free_blocks,
+            step.running,
+            step.waiting,
         )
         assert found == (
             expected["scheduled"],
             sorted(expected["preempted"]),
             expected["cached_tokens_at_admission"],
             expected["free_blocks"],
+            expected["running"],
+            expected["waiting"],
         ), expected["step"]

@@ -25,14 +25,14 @@ class RecordingScheduler(Scheduler):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.steps: list[Step] = []
-        self.admitted: set[int] = set()
+        self.known: set[int] = set()
 
     def schedule(self) -> None:
         free_before = self.pool.num_free
         super().schedule()
         chunks = {_id(sequence): tokens for sequence, tokens in self.chunks}
-        cached = {_id(s): s.computed for s, _ in self.chunks if _id(s) not in self.admitted}
-        self.admitted.update(cached)
+        cached = {_id(s): s.computed for s, _ in self.chunks if _id(s) not in self.known}
+        self.known.update(cached)
         scheduled = [(_id(s), chunks.get(_id(s), 1)) for s in self.running if s.decoding or _id(s) in chunks]
         if scheduled or self.preempted:
             preempted = [_id(sequence) for sequence in self.preempted]
@@ -203,3 +203,22 @@ def test_a_long_prompt_alone_ignores_the_threshold_in_its_first_chunk() -> None:
     rows = [Row(0.0, 0, 1, ((-1, 10),), -1), Row(0.0, 0, 1, ((-2, 1),), -2)]
     both, _, _, _ = compared(rows, long_prefill_token_threshold=4)
     assert [step.scheduled for step in both] == [[(0, 4), (1, 1)], [(0, 4)], [(0, 2)]]
+
+
+def test_the_budget_of_a_victim_that_had_its_turn_goes_to_those_after_it() -> None:
+    rows = [
+        Row(0.0, 0, 4, ((-1, 17),), -1, priority=3),
+        Row(1.0, 0, 2, ((-2, 10),), -2, priority=2),
+        Row(2.0, 0, 7, ((-3, 5),), -3, priority=1),
+    ]
+    steps, expected, _, _ = compared(
+        rows,
+        num_blocks=8,
+        max_num_batched_tokens=8,
+        max_num_seqs=4,
+        long_prefill_token_threshold=3,
+        scheduler_reserve_full_isl=False,
+        scheduling_policy="priority",
+    )
+    assert decisions(steps) == decisions(expected)
+    assert (steps[3].scheduled, steps[3].preempted) == ([(1, 3), (2, 3)], [0])
