@@ -127,7 +127,7 @@ class Engine:
 
         Returns how many tokens of it are cached here already; None when there is no room.
         """
-        self._settle_begun()
+        self.settle_begun()
         scheduler, block_size = self.scheduler, self._block_size
         hits, evictable = scheduler.match(sequence, self._settled)
         blocks = -(-sequence.num_tokens // block_size)
@@ -149,7 +149,7 @@ class Engine:
 
     def cancel(self, sequence: Sequence) -> None:
         """Decode role: a reserved sequence will not come."""
-        self._settle_begun()
+        self.settle_begun()
         self.pool.release(sequence)
         self.margin.pending -= 1
         if self.scheduler.waiting:
@@ -158,13 +158,18 @@ class Engine:
     def join(self, sequence: Sequence) -> None:
         """Decode role: the KV of a reserved sequence has arrived."""
         if not self.pool.hashes_when_scheduled:
-            self._settle_begun()
+            self.settle_begun()
             self.pool.extend(sequence, sequence.computed // self._block_size)
             self.pool.begin_step()
         arrived = self.scheduler.arrived
         arrived.append(sequence)
         if len(arrived) == 1:
             self._nudge()
+
+    def settle_begun(self) -> None:
+        """Take the blocks of the steps that have begun, so that nothing they evict counts as cached any more."""
+        if self._leap > self._settled:
+            self._settle_steps(self._steps_begun())
 
     def _run(self) -> Generator[Any, None, None]:
         """Serve for ever: run stretches of steps and book them, sleep when there is nothing to run."""
@@ -326,11 +331,6 @@ class Engine:
         if steps < self._leap:
             self._leap = steps
             self._alarm.set(self._boundary_s(steps))
-
-    def _settle_begun(self) -> None:
-        """Take the blocks of the steps that have begun."""
-        if self._leap > self._settled:
-            self._settle_steps(self._steps_begun())
 
     def _settle_steps(self, steps: int) -> None:
         settled = self._settled

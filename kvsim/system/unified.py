@@ -26,6 +26,10 @@ class UnifiedSystem(ServingSystem):
         self.loads = LoadHeap(plan.num_instances)
         self.backlog_tokens = [0.0] * plan.num_instances
         self.router = self._make_router(self.loads, self.backlog_tokens, slack=1.0)
+        self.index.refresh = self._settle
+
+    def _settle(self, instance: int) -> None:
+        self.front[instance].settle_begun()
 
     def _admit(self, journey: Journey) -> None:
         instance = journey.decode_instance = journey.prefill_instance

@@ -133,7 +133,8 @@ def test_contexts_that_no_instance_holds_are_left_out() -> None:
 
 
 def test_small_budgets_of_unified_spare_tpot_and_cost_ttft() -> None:
-    study = studied("studies.instances=4", "engine.colocated_budgets=[512,8192]", names=("unified_budget",))
+    sets = ("studies.instances=4", "engine.colocated_budgets=[512,8192]", "pd_trace.new_tokens_mean=4000")
+    study = studied(*sets, names=("unified_budget",))
     rows = {row["max_num_batched_tokens"]: row for row in study["unified_budget"]["rows"]}
     assert sorted(rows) == [512, 8192] and [row["used"] for row in rows.values()].count(True) == 1
     assert rows[512]["ttft_mean_ms"]["mean"] > rows[8192]["ttft_mean_ms"]["mean"]

@@ -15,6 +15,8 @@ class PrefixIndex:
 
     def __init__(self) -> None:
         self._holders: dict[int, dict[int, int]] = {}
+        self.refresh: Callable[[int], None] | None = None
+        """Called for an instance before what it holds is told: it may not have said yet what it has evicted."""
 
     def computed(self, instance: int, path: Path, blocks: int) -> None:
         """The first ``blocks`` blocks of a sequence with this path are computed on ``instance``."""
@@ -42,6 +44,8 @@ class PrefixIndex:
 
     def matched(self, instance: int, path: Path, limit: int) -> int:
         """Blocks of the path's head, at most ``limit``, that ``instance`` holds."""
+        if self.refresh is not None:
+            self.refresh(instance)
         total = 0
         for chain, first, end in path:
             holders = self._holders.get(chain)
@@ -60,10 +64,26 @@ class PrefixIndex:
         for chain, first, end in reversed(path):
             if first >= limit:
                 continue
-            holders = self._holders.get(chain)
+            holders = self._refreshed(chain, most)
             if holders:
                 return [(i, min(first + holders[i], end, limit)) for i in islice(reversed(holders), most)]
         return []
+
+    def _refreshed(self, chain: int, most: int) -> dict[int, int] | None:
+        """The holders of a chain, of which the latest ``most`` have said what they have evicted."""
+        holders = self._holders.get(chain)
+        if self.refresh is None:
+            return holders
+        fresh: set[int] = set()
+        while holders:
+            stale = [instance for instance in islice(reversed(holders), most) if instance not in fresh]
+            if not stale:
+                break
+            for instance in stale:
+                self.refresh(instance)
+            fresh.update(stale)
+            holders = self._holders.get(chain)
+        return holders
 
 
 class StaleIndex(PrefixIndex):
