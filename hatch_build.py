@@ -36,6 +36,7 @@ COMPILED = (
     "kvsim/node/scheduler.py",
     "kvsim/node/sequence.py",
     "kvsim/node/settings.py",
+    "kvsim/node/step.py",
     "kvsim/policy/routing/decode.py",
     "kvsim/policy/routing/index.py",
     "kvsim/policy/routing/load.py",

@@ -140,7 +140,7 @@ class NaiveScheduler:
         self.waiting: list[NaiveRequest] = []
         self.running: list[NaiveRequest] = []
         self.finished: list[NaiveRequest] = []
-        self.hit_tokens = self.preemptions = 0
+        self.hit_tokens = self.preemptions = self.limit = 0
         self._known: dict[Hashable, int] = {}
         self._scheduled: list[tuple[NaiveRequest, int]] = []
 
@@ -163,6 +163,7 @@ class NaiveScheduler:
         free_before = len(self.pool.free)
         preempted: list[NaiveRequest] = []
         self._scheduled = []
+        self.limit = self.threshold if len(self.running) + len(self.waiting) > 1 else 0
         left = self._schedule_running(preempted)
         cached: dict[int, int] = {}
         if not preempted:
@@ -185,8 +186,8 @@ class NaiveScheduler:
         while index < len(self.running):
             request = self.running[index]
             tokens = request.num_tokens - request.computed
-            if 0 < self.threshold < tokens:
-                tokens = self.threshold
+            if 0 < self.limit < tokens:
+                tokens = self.limit
             tokens = min(tokens, left)
             if not tokens:
                 index += 1
@@ -222,8 +223,8 @@ class NaiveScheduler:
             evictable = sum(not block.holders for block in hits)
             reserve = self.watermark_blocks if self.running else 0
             tokens = request.num_tokens - len(hits) * size
-            if 0 < self.threshold < tokens and (self.running or len(self.waiting) > 1):
-                tokens = self.threshold
+            if 0 < self.limit < tokens:
+                tokens = self.limit
             if tokens > left:
                 if not self.chunked:
                     return
@@ -267,7 +268,7 @@ class NaiveScheduler:
 
 
 def run_in_unit_steps(scheduler: NaiveScheduler, requests: list[NaiveRequest]) -> list[Step]:
-    """Serve ``requests``, in order of arrival, with steps of one time unit; an idle engine starts with an arrival."""
+    """Serve ``requests``, in order of arrival, with steps of one time unit, empty ones of none."""
     steps = []
     now, index = 0.0, 0
     while index < len(requests) or scheduler.waiting or scheduler.running:
@@ -277,5 +278,5 @@ def run_in_unit_steps(scheduler: NaiveScheduler, requests: list[NaiveRequest]) -
             scheduler.submit(requests[index])
             index += 1
         steps.append(scheduler.step())
-        now += 1.0
+        now += 1.0 if steps[-1].scheduled else 0.0
     return steps

@@ -35,6 +35,7 @@ class Engine(Section):
     watermark: Annotated[float, Field(ge=0, lt=1)]
     scheduling_policy: Literal["fcfs", "priority", "lpm", "dfs_weight"]
     scheduler_reserve_full_isl: bool
+    async_scheduling: bool
     tune_colocated_budget: bool
     colocated_budgets: Counts
 

@@ -34,7 +34,7 @@ class RecordedSettings(_Part):
     watermark: Annotated[float, Field(ge=0, lt=1, strict=False)] = 0.0
     long_prefill_token_threshold: Whole = 0
     scheduler_reserve_full_isl: bool = True
-    async_scheduling: Literal[False] = False
+    async_scheduling: bool = False
 
     def output_tokens(self, request: RecordedRequest) -> int:
         """How many tokens it generates before it is done or reaches ``max_model_len``."""
@@ -49,6 +49,8 @@ class RecordedRequest(_Part):
     prompt_token_ids: Annotated[list[int], Field(min_length=1)]
     output_token_ids: Annotated[list[int], Field(min_length=1)]
     priority: int = 0
+    max_tokens: Count | None = None
+    """``None``: as many as ``output_token_ids``."""
 
 
 class RecordedStep(_Part):
@@ -113,6 +115,11 @@ def _check(path: Path, found: Recording) -> None:
             raise WorkloadError(f"{where}.id: {request.id!r} stands twice")
         if request.arrival_step < last:
             raise WorkloadError(f"{where}.arrival_step: {request.arrival_step} after {last}; allowed: in order")
+        if config.async_scheduling and (request.max_tokens or 0) > len(request.output_token_ids):
+            raise WorkloadError(
+                f"{where}: stops before max_tokens = {request.max_tokens}: with asynchronous scheduling the step too "
+                "many that its end-of-sequence token costs is not replayed"
+            )
         prompt_tokens = len(request.prompt_token_ids)
         if prompt_tokens >= config.max_model_len:
             raise WorkloadError(

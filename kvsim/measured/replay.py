@@ -13,6 +13,7 @@ from kvsim.node.batch import DecodeBatch
 from kvsim.node.scheduler import Scheduler
 from kvsim.node.sequence import Journey, Sequence, block_path
 from kvsim.node.settings import EngineSettings
+from kvsim.node.step import Step
 from kvsim.workload.chains import HashPaths, pieces_of
 from kvsim.workload.request import Request
 
@@ -58,18 +59,20 @@ class _Replay:
         settings = engine_settings(config)
         pool = PagedPool(settings.num_blocks, enable_prefix_caching=settings.enable_prefix_caching)
         self.scheduler = Scheduler(settings, pool, DecodeBatch(settings.block_size, False))
+        self._is_async = settings.async_scheduling
+        self._in_flight: Step | None = None
 
     def step(self, number: int, names: list[str]) -> RecordedStep:
         """Decide a step, say what was decided, and run it."""
         scheduler = self.scheduler
         scheduler.schedule()
-        scheduler.take_step_blocks()
         found = self._observed(number, names)
-        ended = scheduler.step_decodes()
-        for sequence in scheduler.step_chunks():
-            if not scheduler.first_token(sequence):
-                ended.append(sequence)
-        for sequence in sorted(ended, key=lambda done: done.serial):
+        step = Step()
+        step.num_decodes = scheduler.batch.num
+        scheduler.advance(step, stops_at_first_token=False)
+        due = self._in_flight if self._is_async else step
+        self._in_flight = step
+        for sequence in due.ended if due is not None else ():
             scheduler.finish(sequence)
         return found
 
@@ -105,6 +108,7 @@ def engine_settings(config: RecordedSettings) -> EngineSettings:
         watermark=config.watermark,
         scheduler_reserve_full_isl=config.scheduler_reserve_full_isl,
         scheduling_policy=config.policy,
+        async_scheduling=config.async_scheduling,
     )
 
 

@@ -20,7 +20,7 @@ class DecodeBatch:
     def __init__(self, block_size: int, needs_longest: bool) -> None:
         self.num = 0
         self.steps = 0
-        """Decode steps the engine has completed."""
+        """Decode steps that are scheduled."""
         self.version = 0
         """Changes whenever the membership does."""
         self._block_size = block_size

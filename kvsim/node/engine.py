@@ -19,6 +19,7 @@ from kvsim.node.margin import AnswerMargin
 from kvsim.node.scheduler import Scheduler
 from kvsim.node.sequence import Sequence
 from kvsim.node.settings import EngineSettings
+from kvsim.node.step import Chunk, Step
 from kvsim.record.steps import StepLog
 from kvsim.steptime.affine import AffineStepTime, span_s, steps_until
 
@@ -58,8 +59,10 @@ class Engine:
         "_block_size",
         "_first_s",
         "_idle",
+        "_is_async",
         "_leap",
         "_log",
+        "_next",
         "_settled",
         "_slope_s",
         "_start_s",
@@ -97,10 +100,13 @@ class Engine:
         self.margin = AnswerMargin(settings.output_margin_tokens)
         self._log = log.stretch
         self._block_size = settings.block_size
+        self._is_async = settings.async_scheduling
+        self._next: Step | None = None
+        """Asynchronous: scheduled while another one runs."""
         self._leap = 0
-        """Steps of the leap under way; 0 in a mixed step or when idle."""
-        self._settled = 1
-        """Steps of the stretch under way whose blocks are taken."""
+        """Steps of the stretch under way; 0 when idle."""
+        self._settled = 0
+        """Of the steps that a leap has added to the scheduled ones: those whose blocks are taken."""
         self._start_s = 0.0
         self._anchor_s = self._first_s = self._slope_s = 0.0
         self._anchor_version = -1
@@ -142,9 +148,10 @@ class Engine:
         if self.pool.hashes_when_scheduled:
             self.pool.extend(sequence, sequence.computed // block_size)
         self.margin.reserve()
-        if self._leap > self._settled:
-            steps = self.batch.steps_within(self.pool.num_free, self._settled, self._leap - self._settled)
-            self._cut_leap(self._settled + steps)
+        added = self._leap - 1
+        if added > self._settled:
+            steps = self.batch.steps_within(self.pool.num_free, self._settled, added - self._settled)
+            self._cut_leap(1 + self._settled + steps)
         return hits * block_size
 
     def cancel(self, sequence: Sequence) -> None:
@@ -168,24 +175,22 @@ class Engine:
 
     def settle_begun(self) -> None:
         """Take the blocks of the steps that have begun, so that nothing they evict counts as cached any more."""
-        if self._leap > self._settled:
+        if self._leap - 1 > self._settled:
             self._settle_steps(self._steps_begun())
 
     def _run(self) -> Generator[Any, None, None]:
         """Serve for ever: run stretches of steps and book them, sleep when there is nothing to run."""
         while True:
-            self.scheduler.schedule()
-            if self.scheduler.chunks or self.scheduler.stalled:
-                yield self._alarm.sleep_until(self._begin_mixed_step())
-                self._book_mixed_step()
-            elif self.batch.num:
-                yield self._alarm.sleep_until(self._begin_leap())
-                self._book_leap()
-            elif self.scheduler.preempted:
-                self._book_preempted()
-            else:
+            step = self._next
+            if step is None:
+                step = self._plan()
+            self._next = None
+            if step is None:
                 self._idle = True
                 yield self._alarm.sleep()
+                continue
+            yield self._alarm.sleep_until(self._begin(step))
+            self._end_stretch(step)
 
     def _nudge(self) -> None:
         """Somebody may be admitted: wake up, or end the leap at the first step boundary from now on."""
@@ -195,54 +200,137 @@ class Engine:
         elif self._leap > 1 and len(self.scheduler.running) < self.settings.max_num_seqs:
             self._cut_leap(self._steps_begun())
 
-    # A step that computes prompts.
+    def _plan(self) -> Step | None:
+        """The next step, with its blocks taken; ``None`` when there is nothing to run."""
+        scheduler = self.scheduler
+        while True:
+            scheduler.schedule()
+            if scheduler.chunks or self.batch.num:
+                return self._planned()
+            if not (scheduler.preempted or scheduler.stalled):
+                return None
+            step = Step()
+            step.preempted = scheduler.preempted
+            scheduler.advance(step, stops_at_first_token=False)
+            self._book_preempted(step)
 
-    def _begin_mixed_step(self) -> float:
-        """Its end."""
-        scheduler, batch, step_time = self.scheduler, self.batch, self.step_time
-        tokens, work = batch.num, 0.0
-        for sequence, chunk in scheduler.chunks:
-            tokens += chunk
-            work += step_time.chunk_work(chunk, sequence.computed)
-        num_seqs = batch.num + len(scheduler.chunks)
+    def _planned(self) -> Step:
+        """What was scheduled, and how long it takes; to the scheduler it has run."""
+        scheduler, batch, step_time, step = self.scheduler, self.batch, self.step_time, Step()
+        step.joined, step.preempted = scheduler.joined, scheduler.preempted
+        step.num_decodes, step.steps_before, step.version = batch.num, batch.steps, batch.version
         kv_tokens = batch.base_sum + batch.num * (batch.steps + 1)
         longest_tokens = batch.longest_tokens if batch.needs_longest else 0
-        self._leap, self._settled, self._anchor_version = 0, 1, -1
-        self._start_s = start_s = self.clock.now
-        end_s = start_s + step_time.mixed_s(tokens, num_seqs, batch.num, kv_tokens, longest_tokens, work)
-        if scheduler.preempted:
-            self._book_preempted()
-        if scheduler.joined:
-            self._book_joined(end_s)
+        step.is_pure = not (scheduler.chunks or scheduler.stalled)
+        if step.is_pure:
+            if batch.version != self._anchor_version:
+                step.first_s, step.slope_s = step_time.decode_span(batch.num, kv_tokens, longest_tokens)
+        else:
+            tokens, work = batch.num, 0.0
+            for sequence, count in scheduler.chunks:
+                step.chunks.append(Chunk(sequence, count))
+                tokens += count
+                work += step_time.chunk_work(count, sequence.computed)
+            num_seqs = batch.num + len(step.chunks)
+            step.first_s = step_time.mixed_s(tokens, num_seqs, batch.num, kv_tokens, longest_tokens, work)
+        scheduler.advance(step, stops_at_first_token=self.role == "prefill")
+        return step
+
+    def _begin(self, step: Step) -> float:
+        """Start a stretch with it, as long as nothing else can happen; returns the end as planned."""
+        self._start_s = now = self.clock.now
+        self._leap, self._settled = 1, 0
+        if not step.is_pure:
+            self._anchor_version, self._anchor_s, self._anchor_steps = -1, now, 0
+            self._first_s, self._slope_s = step.first_s, 0.0
+        elif step.version != self._anchor_version:
+            self._anchor_version, self._anchor_s, self._anchor_steps = step.version, now, 0
+            self._first_s, self._slope_s = step.first_s, step.slope_s
+        if step.preempted:
+            self._book_preempted(step)
+        end_s = self._boundary_s(1)
+        if step.joined:
+            self._book_joined(step, end_s)
         if self.announces_chunks:
-            for sequence, chunk in scheduler.chunks:
-                self.port.computing(self, sequence, chunk, end_s)
-        return end_s
+            for chunk in step.chunks:
+                self.port.computing(self, chunk.sequence, chunk.tokens, end_s)
+        if self._is_async:
+            self._next = self._plan()
+        latest = self._next if self._is_async else step
+        if latest is None or not self._may_leap(step, latest):
+            return end_s
+        self._leap = 1 + self._steps_alike()
+        return self._boundary_s(self._leap)
 
-    def _book_mixed_step(self) -> None:
-        scheduler, batch, port = self.scheduler, self.batch, self.port
-        now, start_s = self.clock.now, self._start_s
-        decodes = batch.num
+    def _may_leap(self, step: Step, latest: Step) -> bool:
+        """Whether steps like it may follow the latest scheduled one."""
+        scheduler = self.scheduler
+        if self.settings.stepwise or not latest.is_pure or latest.ended or latest.preempted:
+            return False
+        if latest is not step and (not step.is_pure or step.version != latest.version or latest.joined):
+            return False
+        return not (scheduler.waiting and scheduler.may_change_head)
+
+    def _steps_alike(self) -> int:
+        """How many further steps nobody ends before, and there are blocks for."""
+        batch, free = self.batch, self.pool.num_free
+        limit = batch.steps_to_next_finish()
+        if batch.num * (limit // self._block_size + 1) > free:
+            return batch.steps_within(free, 0, limit)
+        return limit
+
+    def _end_stretch(self, step: Step) -> None:
+        """Its steps have run."""
+        steps, batch = self._leap, self.batch
+        if steps > 1:
+            self._settle_steps(steps)
+            batch.steps += steps - 1
+            latest = self._next if self._next is not None else step
+            latest.ended = batch.pop_finished()
+            for sequence in latest.ended:
+                sequence.ending = True
+        self._leap, self._settled = 0, 0
+        self._log_stretch(step, steps)
+        self._anchor_steps += steps
+        if step.chunks:
+            self._book_chunks(step)
+        self._end(step.ended)
+
+    def _log_stretch(self, step: Step, steps: int) -> None:
+        now, start_s, slope_s = self.clock.now, self._start_s, self._slope_s
+        first_s = self._first_s + self._anchor_steps * slope_s if step.is_pure else now - start_s
         held_blocks = self.settings.num_blocks - self.pool.num_free
-        self._log(start_s, now, now - start_s, 0.0, 1, decodes - len(scheduler.joined), held_blocks)
-        ended = scheduler.step_decodes()
-        chunks = scheduler.chunks
-        lonely = len(chunks) == 1 and not decodes
-        completed = scheduler.step_chunks()
-        for sequence, chunk in chunks:
-            self._book_chunk(sequence, chunk, now - start_s if lonely else -1.0)
-        for sequence, _ in chunks:
-            port.prefilled(self, sequence)
-        for sequence in completed:
-            if self._complete(sequence, now):
-                ended.append(sequence)
-        ended.sort(key=_serial)
-        self._end(ended)
+        decodes, joined = step.num_decodes, len(step.joined)
+        if joined and steps > 1:
+            first_end_s = self._boundary_s(1)
+            self._log(start_s, first_end_s, first_s, 0.0, 1, decodes - joined, held_blocks)
+            self._log(first_end_s, now, first_s + slope_s, slope_s, steps - 1, decodes, held_blocks)
+        elif steps > 1:
+            self._log(start_s, now, first_s, slope_s, steps, decodes, held_blocks)
+        else:
+            self._log(start_s, now, first_s, 0.0, 1, decodes - joined, held_blocks)
 
-    def _book_chunk(self, sequence: Sequence, chunk: int, alone_s: float) -> None:
-        journey, after = sequence.journey, sequence.computed
-        before = after - chunk
-        high_water, prompt_tokens = sequence.high_water, journey.request.prompt_tokens
+    def _book_chunks(self, step: Step) -> None:
+        port, now, chunks = self.port, self.clock.now, step.chunks
+        lonely = len(chunks) == 1 and not step.num_decodes
+        for chunk in chunks:
+            self._book_chunk(chunk, now - self._start_s if lonely else -1.0)
+        for chunk in chunks:
+            if not self._is_lost(chunk):
+                port.prefilled(self, chunk.sequence)
+        for sequence in step.completed:
+            if self.role != "prefill":
+                self._book_token(sequence, now)
+
+    def _is_lost(self, chunk: Chunk) -> bool:
+        """Whether a prefill instance has forgotten it while it was computed."""
+        return self.role == "prefill" and chunk.sequence.computed < chunk.sequence.ready
+
+    def _book_chunk(self, chunk: Chunk, alone_s: float) -> None:
+        sequence, before = chunk.sequence, chunk.before
+        journey, after = sequence.journey, before + chunk.tokens
+        sequence.ready = after
+        high_water, prompt_tokens = chunk.high_water, journey.request.prompt_tokens
         again = high_water > before
         if again:
             journey.recomputed_tokens += min(after, high_water) - before
@@ -250,70 +338,17 @@ class Engine:
         if prompt_tokens > before:
             journey.computed_tokens += min(after, prompt_tokens) - before
         if journey.first_token_s < 0:
-            if alone_s < 0 and not sequence.resumed:
-                alone_s = self.step_time.prefill_alone_s(chunk, after - chunk)
-            journey.prefilled(self._start_s, self.clock.now, alone_s, again or sequence.resumed)
+            if alone_s < 0 and not chunk.again:
+                alone_s = self.step_time.prefill_alone_s(chunk.tokens, chunk.before)
+            journey.prefilled(self._start_s, self.clock.now, alone_s, again or chunk.again)
 
-    def _complete(self, sequence: Sequence, now: float) -> bool:
-        """All tokens so far have KV: a prefill instance is done with it, others have its next token.
-
-        Returns whether that was its last.
-        """
-        scheduler = self.scheduler
-        if self.role == "prefill":
-            del scheduler.running[sequence]
-            return False
+    def _book_token(self, sequence: Sequence, now: float) -> None:
+        """All tokens so far have KV, and there is the next one."""
         journey = sequence.journey
         if journey.first_token_s < 0:
             journey.first_token_s = now
         elif sequence.last_token_s >= 0:
             self.log.gap(now - sequence.last_token_s)
-        return not scheduler.first_token(sequence)
-
-    # A leap: steps that only decode.
-
-    def _begin_leap(self) -> float:
-        """Its end, as planned."""
-        batch, scheduler = self.batch, self.scheduler
-        self._start_s = now = self.clock.now
-        if batch.version != self._anchor_version:
-            self._anchor_version, self._anchor_s, self._anchor_steps = batch.version, now, 0
-            longest_tokens = batch.longest_tokens if batch.needs_longest else 0
-            kv_tokens = batch.base_sum + batch.num * (batch.steps + 1)
-            self._first_s, self._slope_s = self.step_time.decode_span(batch.num, kv_tokens, longest_tokens)
-        settled = self._settled = 1 if scheduler.blocks_taken else 0
-        if self.settings.stepwise or scheduler.preempted or (scheduler.waiting and scheduler.may_change_head):
-            self._leap = 1
-        else:
-            limit = batch.steps_to_next_finish()
-            free = self.pool.num_free
-            if batch.num * (limit // self._block_size + 1) > free:
-                limit = settled + batch.steps_within(free, settled, limit - settled)
-            self._leap = limit
-        if scheduler.preempted:
-            self._book_preempted()
-        if scheduler.joined:
-            self._book_joined(self._boundary_s(1))
-        return self._boundary_s(self._leap)
-
-    def _book_leap(self) -> None:
-        batch, steps, joined = self.batch, self._leap, len(self.scheduler.joined)
-        if steps > self._settled:
-            self.pool.take(batch.blocks_needed(self._settled, steps - self._settled))
-        self._leap, self._settled = 0, 1
-        now, start_s, slope_s = self.clock.now, self._start_s, self._slope_s
-        first_s = self._first_s + self._anchor_steps * slope_s
-        held_blocks = self.settings.num_blocks - self.pool.num_free
-        if joined:
-            first_end_s = self._boundary_s(1)
-            self._log(start_s, first_end_s, first_s, 0.0, 1, batch.num - joined, held_blocks)
-            if steps > 1:
-                self._log(first_end_s, now, first_s + slope_s, slope_s, steps - 1, batch.num, held_blocks)
-        else:
-            self._log(start_s, now, first_s, slope_s, steps, batch.num, held_blocks)
-        self._anchor_steps += steps
-        batch.steps += steps
-        self._end(batch.pop_finished())
 
     def _boundary_s(self, steps: int) -> float:
         """When the leap's first ``steps`` steps have run."""
@@ -333,27 +368,26 @@ class Engine:
             self._alarm.set(self._boundary_s(steps))
 
     def _settle_steps(self, steps: int) -> None:
-        settled = self._settled
-        if steps > settled:
-            self.pool.take(self.batch.blocks_needed(settled, steps - settled))
-            self._settled = steps
+        """Take the blocks of the first ``steps`` steps of the leap, the first of them had its own."""
+        settled, added = self._settled, steps - 1
+        if added > settled:
+            self.pool.take(self.batch.blocks_needed(settled, added - settled))
+            self._settled = added
 
-    # Both kinds of stretch.
-
-    def _book_joined(self, first_token_s: float) -> None:
+    def _book_joined(self, step: Step, first_token_s: float) -> None:
         """Sequences whose KV came from elsewhere run their first decode step here."""
         now = self.clock.now
-        for sequence in self.scheduler.joined:
+        for sequence in step.joined:
             journey = sequence.journey
-            self.margin.start(sequence, self.batch.steps)
+            self.margin.start(sequence, step.steps_before)
             if journey.first_token_s < 0:
                 alone_s = self.step_time.decode_alone_s(sequence.num_tokens)
                 journey.first_decoded(now, first_token_s, alone_s)
             else:
                 self.log.gap(first_token_s - journey.first_token_s)
 
-    def _book_preempted(self) -> None:
-        for sequence in self.scheduler.preempted:
+    def _book_preempted(self, step: Step) -> None:
+        for sequence in step.preempted:
             self.margin.leave(sequence)
             if sequence.journey.first_token_s >= 0:
                 sequence.last_token_s = self.clock.now
@@ -367,6 +401,3 @@ class Engine:
         for sequence in sequences:
             self.port.finished(self, sequence)
 
-
-def _serial(sequence: Sequence) -> int:
-    return sequence.serial

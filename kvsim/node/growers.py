@@ -11,10 +11,12 @@ from kvsim.node.sequence import Sequence
 class Growers:
     """By chain. What a sequence's blocks hold follows from the step count, so nothing is kept step by step."""
 
-    __slots__ = ("_batch", "_block_size", "_by_chain", "_pool")
+    __slots__ = ("_batch", "_block_size", "_by_chain", "_pool", "lag")
 
-    def __init__(self, pool: BlockPool, batch: DecodeBatch, block_size: int) -> None:
+    def __init__(self, pool: BlockPool, batch: DecodeBatch, block_size: int, lag: int) -> None:
         self._pool, self._batch, self._block_size = pool, batch, block_size
+        self.lag = lag
+        """Tokens of a decoding sequence that are scheduled and not known, so that no block with them has a hash."""
         self._by_chain: dict[int, list[Sequence]] = {}
 
     def add(self, sequence: Sequence) -> None:
@@ -42,8 +44,8 @@ class Growers:
     def settle_chains(self, path: Path, scheduled_steps: int, serial: int) -> None:
         """Hash what those on the chains of ``path`` have filled, in the order in which they filled it.
 
-        ``scheduled_steps``: decode steps scheduled beyond those that have run; in the last of them only sequences up to
-        ``serial`` have had their turn.
+        ``scheduled_steps``: decode steps scheduled beyond those that the batch has counted; in the last of them only
+        sequences up to ``serial`` have had their turn.
         """
         if not self._by_chain:
             return
@@ -55,10 +57,11 @@ class Growers:
         order = found if len(found) < 2 else sorted(found, key=lambda grower: (-found[grower], grower.serial))
         for sequence in order:
             turn_to_come = scheduled_steps and sequence.decoding and sequence.serial > serial
-            self.settle(sequence, found[sequence] - 1 if turn_to_come else found[sequence])
+            held_tokens = found[sequence] - 1 if turn_to_come else found[sequence]
+            self.settle(sequence, held_tokens, held_tokens - self.lag)
 
-    def settle(self, sequence: Sequence, computed: int) -> None:
-        """Bring the blocks of a decoding sequence up to ``computed`` tokens, and hash the full ones."""
+    def settle(self, sequence: Sequence, held_tokens: int, known_tokens: int) -> None:
+        """Bring a decoding sequence's blocks up to ``held_tokens``; hash those that ``known_tokens`` fill."""
         block_size = self._block_size
-        sequence.loose = -(-computed // block_size) - sequence.hashed
-        self._pool.extend(sequence, computed // block_size)
+        sequence.loose = -(-held_tokens // block_size) - sequence.hashed
+        self._pool.extend(sequence, known_tokens // block_size)

@@ -15,6 +15,7 @@ from kvsim.node.batch import DecodeBatch
 from kvsim.node.growers import Growers
 from kvsim.node.sequence import Sequence
 from kvsim.node.settings import EngineSettings
+from kvsim.node.step import Step
 from kvsim.policy.scheduling import ORDERS, PRIORITY
 
 
@@ -24,11 +25,11 @@ class Scheduler:
     __slots__ = (
         "_admissions",
         "_block_size",
+        "_most_of_prompt",
         "_order",
         "admitted",
         "arrived",
         "batch",
-        "blocks_taken",
         "chunks",
         "growers",
         "has_priorities",
@@ -65,10 +66,8 @@ class Scheduler:
         """Of the step scheduled last: decoding sequences the budget did not reach."""
         self.preempted: list[Sequence] = []
         """Of the step scheduled last."""
-        self.growers = Growers(pool, batch, settings.block_size)
+        self.growers = Growers(pool, batch, settings.block_size, 1 if settings.async_scheduling else 0)
         self.query_tokens = self.hit_tokens = self.preemptions = 0
-        self.blocks_taken = False
-        """Whether the decoding sequences' blocks for the step scheduled last are taken."""
         self.has_priorities = settings.scheduling_policy == PRIORITY
         self._order = None
         if settings.enable_prefix_caching and not self.has_priorities:
@@ -76,6 +75,8 @@ class Scheduler:
         self.reorders = self._order is not None
         """Whether somebody may be admitted before who came earlier."""
         self._admissions = 0
+        self._most_of_prompt = 0
+        """Tokens of one prompt that the step under way may compute; 0: no limit."""
         self._block_size = settings.block_size
 
     def submit(self, sequence: Sequence) -> bool:
@@ -87,26 +88,22 @@ class Scheduler:
         return self.waiting[0] is sequence or self.reorders
 
     def schedule(self) -> None:
-        """Decide the next step, and take its blocks.
-
-        With nobody to admit the blocks of decoding sequences are left to be taken with those of the steps to come
-        (``blocks_taken`` is False): there are enough.
-        """
+        """Decide the next step, and take its blocks; ``advance`` is to follow."""
         self.chunks, self.admitted, self.joined, self.stalled, self.preempted = [], [], [], [], []
         self.pool.begin_step()
+        is_alone = len(self.running) + len(self.waiting) + len(self.arrived) < 2
+        self._most_of_prompt = 0 if is_alone else self.settings.long_prefill_token_threshold
         batch = self.batch
         budget = self.settings.max_num_batched_tokens - batch.num
-        admits = bool(self.waiting or self.arrived)
-        self.blocks_taken = admits
         if self.partial:
             budget = self._schedule_running(budget)
         elif batch.num:
             needed = batch.residues[-batch.steps % self._block_size]
             if needed > self.pool.num_free:
                 budget = self._schedule_in_order()
-            elif admits and needed:
+            elif needed:
                 self.pool.take(needed)
-        if admits and not self.preempted:
+        if (self.waiting or self.arrived) and not self.preempted:
             self._admit_queued(budget)
 
     @property
@@ -142,49 +139,51 @@ class Scheduler:
             self.growers.add(sequence)
 
     def finish(self, sequence: Sequence) -> None:
-        """The sequence is done, and no longer in the batch: free its blocks."""
+        """The sequence has its last token: free its blocks, or forget it if it was preempted meanwhile."""
+        if sequence not in self.running:
+            self.waiting.remove(sequence)
+            return
         del self.running[sequence]
         self.growers.settle_chains(sequence.path, 0, 0)
-        self._stop_growing(sequence, sequence.computed)
+        self._stop_growing(sequence, sequence.computed, sequence.computed)
         self.pool.release(sequence)
 
-    def step_chunks(self) -> list[Sequence]:
-        """The step's prompts are computed; returns the sequences whose tokens so far all have KV now."""
-        completed = []
-        for sequence, chunk in self.chunks:
-            sequence.computed += chunk
-            if sequence.computed == sequence.num_tokens:
-                completed.append(sequence)
-        if completed:
-            self.partial = [sequence for sequence in self.partial if sequence.computed < sequence.num_tokens]
-        return completed
-
-    def step_decodes(self) -> list[Sequence]:
-        """Decoding sequences have one token more, but for the stalled ones; returns those that are done."""
-        batch = self.batch
-        decoded = batch.num
+    def advance(self, step: Step, *, stops_at_first_token: bool) -> None:
+        """Count the step scheduled last as run; ``step`` gets what will have come of it."""
+        batch, ended = self.batch, step.ended
         batch.steps += 1
         for sequence in self.stalled:
             batch.add(sequence)
-        return batch.pop_finished() if decoded else []
+        if step.num_decodes:
+            ended += batch.pop_finished()
+            for sequence in ended:
+                sequence.ending = True
+        for sequence, tokens in self.chunks:
+            sequence.computed += tokens
+            if sequence.computed == sequence.num_tokens:
+                step.completed.append(sequence)
+        if not step.completed:
+            return
+        self.partial = [sequence for sequence in self.partial if sequence.computed < sequence.num_tokens]
+        for sequence in step.completed:
+            if stops_at_first_token:
+                del self.running[sequence]
+            elif not self._goes_on(sequence):
+                ended.append(sequence)
+        ended.sort(key=_serial)
 
-    def first_token(self, sequence: Sequence) -> bool:
-        """A completed sequence has a further token; returns whether it goes on decoding."""
+    def _goes_on(self, sequence: Sequence) -> bool:
+        """A completed sequence gets a further token; whether it decodes after that."""
         sequence.remaining -= 1
         if not sequence.remaining:
+            sequence.ending = True
             return False
         sequence.num_tokens += 1
         self.start_decoding(sequence)
         return True
 
-    def take_step_blocks(self) -> None:
-        """Take the blocks of the step scheduled last where they were left for later."""
-        if not self.blocks_taken:
-            self.blocks_taken = True
-            self.pool.take(self.batch.blocks_needed(0, 1))
-
-    def _stop_growing(self, sequence: Sequence, computed: int) -> None:
-        self.growers.settle(sequence, computed)
+    def _stop_growing(self, sequence: Sequence, held_tokens: int, known_tokens: int) -> None:
+        self.growers.settle(sequence, held_tokens, known_tokens)
         self.growers.discard(sequence)
 
     def _schedule_running(self, budget: int) -> int:
@@ -193,7 +192,6 @@ class Scheduler:
         Their order matters only where budget or blocks run short, or where decodes follow a prompt under way.
         """
         batch, partial, free = self.batch, self.partial, self.pool.num_free
-        self.blocks_taken = True
         wants = [self._want(sequence) for sequence in partial]
         if len(wants) == 1 and wants[0] > budget > 0 and (not batch.num or next(reversed(self.running)) is partial[0]):
             wants[0] = budget
@@ -211,11 +209,10 @@ class Scheduler:
     def _schedule_in_order(self) -> int:
         """The running loop as vLLM runs it, one request after the other; returns the budget left."""
         budget = self.settings.max_num_batched_tokens
-        self.blocks_taken = True
         spent: dict[Sequence, int] = {}
         ended = False
         for sequence in list(self.running):
-            if sequence not in self.running:
+            if sequence.ending or sequence not in self.running:
                 continue
             tokens = 0 if ended else min(1 if sequence.decoding else self._want(sequence), budget)
             if not tokens:
@@ -262,13 +259,17 @@ class Scheduler:
             else:
                 self.stalled.remove(victim)
             victim.num_tokens = victim.computed + 1
-            self._stop_growing(victim, victim.num_tokens if had_its_turn else victim.computed)
+            held = victim.num_tokens if had_its_turn else victim.computed
+            self._stop_growing(victim, held, held - self.growers.lag)
+        elif victim.ending:
+            self.growers.settle_chains(victim.path, 1, serial)
+            self._stop_growing(victim, victim.computed, victim.computed - self.growers.lag)
         else:
             self.partial.remove(victim)
             self.chunks = [(sequence, tokens) for sequence, tokens in self.chunks if sequence is not victim]
         victim.high_water = max(victim.high_water, victim.computed)
         self.pool.release_to_resume(victim)
-        victim.computed = 0
+        victim.computed = victim.ready = 0
         victim.resumed = True
         victim.journey.preemptions += 1
         self.preemptions += 1
@@ -327,9 +328,8 @@ class Scheduler:
             return 0
         cached = hits * block_size
         tokens = num_tokens - cached
-        threshold = settings.long_prefill_token_threshold
-        if 0 < threshold < tokens and (self.running or len(self.waiting) > 1):
-            tokens = threshold
+        if 0 < self._most_of_prompt < tokens:
+            tokens = self._most_of_prompt
         if tokens > budget:
             if not settings.enable_chunked_prefill:
                 return 0
@@ -340,7 +340,7 @@ class Scheduler:
         self._count_lookup(sequence, cached)
         self._admissions = sequence.serial = self._admissions + 1
         self.running[sequence] = None
-        sequence.computed = cached
+        sequence.computed = sequence.ready = cached
         self.allocate(sequence, hits, -(-(cached + tokens) // block_size))
         pool.extend(sequence, (cached + tokens) // block_size)
         self.partial.append(sequence)
@@ -362,8 +362,7 @@ class Scheduler:
 
     def _want(self, sequence: Sequence) -> int:
         want = sequence.num_tokens - sequence.computed
-        threshold = self.settings.long_prefill_token_threshold
-        return threshold if 0 < threshold < want else want
+        return self._most_of_prompt if 0 < self._most_of_prompt < want else want
 
     def _blocks_for(self, sequence: Sequence, tokens: int) -> int:
         block_size = self._block_size
@@ -376,6 +375,10 @@ class Scheduler:
         self.growers.settle_chains(sequence.path, 1, sequence.serial)
         self.pool.extend(sequence, (sequence.computed + tokens) // self._block_size)
         self.chunks.append((sequence, tokens))
+
+
+def _serial(sequence: Sequence) -> int:
+    return sequence.serial
 
 
 def _by_priority(sequence: Sequence) -> tuple[int, float, int]:

@@ -96,12 +96,14 @@ class Sequence(BlockTable):
         "base",
         "computed",
         "decoding",
+        "ending",
         "finish_step",
         "high_water",
         "journey",
         "last_token_s",
         "margin_end",
         "num_tokens",
+        "ready",
         "remaining",
         "resumed",
         "serial",
@@ -119,10 +121,14 @@ class Sequence(BlockTable):
         self.remaining = remaining
         """Tokens still to generate here."""
         self.computed = 0
-        """Tokens with KV; while decoding it is ``base`` plus the engine's decode step count."""
+        """Tokens with KV once the steps scheduled so far have run; while decoding it is ``base`` plus their count."""
+        self.ready = 0
+        """Tokens of the prompt with KV."""
         self.high_water = 0
         """Most tokens that had KV before a preemption."""
         self.decoding = False
+        self.ending = False
+        """Its last token is scheduled."""
         self.resumed = False
         self.base = self.finish_step = self.serial = 0
         self.margin_end = -1

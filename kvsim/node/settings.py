@@ -25,6 +25,8 @@ class EngineSettings:
     """Order of the waiting queue, one of ``kvsim.policy.scheduling.ORDERS``."""
     prefix_cache: str = "paged"
     """``paged`` or ``radix``."""
+    async_scheduling: bool = False
+    """A step is scheduled while the one before it runs, without its outcome."""
     output_margin_tokens: int = 0
     """Decode role: room for the answer that is kept for each request KV is reserved for."""
     stepwise: bool = False

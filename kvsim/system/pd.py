@@ -139,8 +139,8 @@ class PdSystem(ServingSystem):
             return
         journey = sequence.journey
         if journey.path[0][0] >= 0:
-            self.index.computed(engine.instance, journey.path, sequence.computed // self._block_size)
-        complete = sequence.computed == sequence.num_tokens
+            self.index.computed(engine.instance, journey.path, sequence.ready // self._block_size)
+        complete = sequence.ready == sequence.num_tokens
         handover = self._handovers.get(journey)
         if handover is None:
             if not (complete or self._overlaps):
@@ -150,7 +150,7 @@ class PdSystem(ServingSystem):
             handover.prefilled_s = self.clock.now
             self.loads.add(engine.instance, -journey.request.prompt_tokens)
         if handover.target is not None:
-            self._send(handover, sequence.computed)
+            self._send(handover, sequence.ready)
 
     def computing(self, engine: Engine, sequence: Sequence, chunk: int, end_s: float) -> None:
         """Port: a step that will compute a chunk has begun; its KV may leave layer by layer.
@@ -160,7 +160,7 @@ class PdSystem(ServingSystem):
         """
         if engine.role == "decode":
             return
-        ready_tokens = sequence.computed + chunk * (1 - 1 / self._num_layers)
+        ready_tokens = sequence.ready + chunk * (1 - 1 / self._num_layers)
         first_s = self.clock.now + (end_s - self.clock.now) / self._num_layers
         self.clock.ring_at(first_s, callback=lambda _: self._layer_computed(engine, sequence, ready_tokens))
 
@@ -323,7 +323,7 @@ class PdSystem(ServingSystem):
         self.clock.aftermath_s = self.clock.now
         while self._waiting and self._reserve(self._waiting[0]):
             handover = self._waiting.popleft()
-            self._send(handover, handover.prefill.computed)
+            self._send(handover, handover.prefill.ready)
 
     def _return_kv(self, engine: Engine, sequence: Sequence) -> None:
         """Send the full blocks that hold generated tokens back to the prefill instance."""

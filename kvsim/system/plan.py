@@ -85,6 +85,7 @@ def make_plan(config: Config, *, stepwise: bool = False) -> Plan:
         long_prefill_token_threshold=engine.long_prefill_token_threshold,
         watermark=engine.watermark,
         scheduler_reserve_full_isl=engine.scheduler_reserve_full_isl,
+        async_scheduling=engine.async_scheduling,
         scheduling_policy=engine.scheduling_policy,
         prefix_cache=config.cache.prefix_cache,
         stepwise=stepwise,

@@ -44,8 +44,8 @@ class UnifiedSystem(ServingSystem):
         if journey.first_token_s >= 0:
             return
         if journey.path[0][0] >= 0:
-            self.index.computed(engine.instance, journey.path, sequence.computed // self._block_size)
-        if sequence.computed == sequence.num_tokens:
+            self.index.computed(engine.instance, journey.path, sequence.ready // self._block_size)
+        if sequence.ready == journey.request.prompt_tokens:
             self.backlog_tokens[engine.instance] -= journey.request.prompt_tokens
 
     def finished(self, engine: Engine, sequence: Sequence) -> None:

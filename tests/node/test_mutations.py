@@ -44,7 +44,7 @@ MUTATIONS = {
         "pool.extend(sequence, (cached + tokens) // block_size)",
         "pool.extend(sequence, cached // block_size)",
     ),
-    "a step that preempts admits": Mutation("node/scheduler.py", "if admits and not self.preempted:", "if admits:"),
+    "a step that preempts admits": Mutation("node/scheduler.py", " and not self.preempted:\n", ":\n"),
     "re-admissions count": Mutation(
         "node/scheduler.py",
         "if not sequence.resumed:\n            self.query",
@@ -57,7 +57,7 @@ MUTATIONS = {
         "node/scheduler.py", "if settings.watermark and self.running:", "if settings.watermark:"
     ),
     "the threshold holds for one alone": Mutation(
-        "node/scheduler.py", " and (self.running or len(self.waiting) > 1)", ""
+        "node/scheduler.py", "0 if is_alone else self.settings.long", "self.settings.long"
     ),
     "the first running request is preempted": Mutation(
         "node/scheduler.py", "return next(reversed(self.running))", "return next(iter(self.running))"

@@ -197,12 +197,15 @@ def test_without_chunks_a_prompt_waits_for_a_budget_that_holds_it_whole() -> Non
     assert [step.scheduled for step in steps] == [[(0, 6)], [(0, 1), (1, 6)]]
 
 
-def test_a_long_prompt_alone_ignores_the_threshold_in_its_first_chunk() -> None:
+def test_a_long_prompt_ignores_the_threshold_as_long_as_it_is_alone() -> None:
     alone, _, _, _ = compared([Row(0.0, 0, 1, ((-1, 10),), -1)], long_prefill_token_threshold=4)
     assert [step.scheduled for step in alone] == [[(0, 10)]]
     rows = [Row(0.0, 0, 1, ((-1, 10),), -1), Row(0.0, 0, 1, ((-2, 1),), -2)]
     both, _, _, _ = compared(rows, long_prefill_token_threshold=4)
-    assert [step.scheduled for step in both] == [[(0, 4), (1, 1)], [(0, 4)], [(0, 2)]]
+    assert [step.scheduled for step in both] == [[(0, 4), (1, 1)], [(0, 6)]]
+    rows = [Row(0.0, 0, 1, ((-1, 10),), -1), Row(0.0, 0, 2, ((-2, 1),), -2)]
+    longer, _, _, _ = compared(rows, long_prefill_token_threshold=4)
+    assert [step.scheduled for step in longer] == [[(0, 4), (1, 1)], [(0, 4), (1, 1)], [(0, 2)]]
 
 
 def test_the_budget_of_a_victim_that_had_its_turn_goes_to_those_after_it() -> None:

@@ -77,6 +77,7 @@ def random_case(rng: Random) -> tuple[Plan, Workload]:
         enable_chunked_prefill=chunked,
         long_prefill_token_threshold=rng.choice([0, 0, 3]),
         watermark=rng.choice([0.0, 0.0, 0.1]),
+        async_scheduling=rng.random() < 0.4,
         scheduler_reserve_full_isl=rng.random() < 0.7,
         scheduling_policy=rng.choice(["fcfs", "fcfs", "priority"]),
     )

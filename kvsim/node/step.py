@@ -1,0 +1,57 @@
+"""One step as it was scheduled: who computes what, and what will have come of it when it has run."""
+
+from __future__ import annotations
+
+from kvsim.node.sequence import Sequence
+
+
+class Chunk:
+    """A prompt in one step: ``tokens`` of it are computed behind ``before`` others."""
+
+    __slots__ = ("again", "before", "high_water", "sequence", "tokens")
+
+    def __init__(self, sequence: Sequence, tokens: int) -> None:
+        self.sequence, self.tokens, self.before = sequence, tokens, sequence.computed
+        self.high_water = sequence.high_water
+        self.again = sequence.resumed
+        """The sequence has been preempted before."""
+
+
+class Step:
+    """What outlives the scheduling of the next one."""
+
+    __slots__ = (
+        "chunks",
+        "completed",
+        "ended",
+        "first_s",
+        "held_blocks",
+        "is_pure",
+        "joined",
+        "num_decodes",
+        "preempted",
+        "slope_s",
+        "steps_before",
+        "version",
+    )
+
+    def __init__(self) -> None:
+        self.chunks: list[Chunk] = []
+        self.joined: list[Sequence] = []
+        """Sequences whose KV came from elsewhere, which decode for the first time."""
+        self.preempted: list[Sequence] = []
+        """To make room for it."""
+        self.completed: list[Sequence] = []
+        """Those whose tokens so far all have KV when it has run, and did not before."""
+        self.ended: list[Sequence] = []
+        """Those that have their last token then, in the order of admission."""
+        self.num_decodes = 0
+        self.steps_before = 0
+        """Decode steps scheduled before it."""
+        self.version = 0
+        """Of the decoding batch."""
+        self.is_pure = False
+        """Whether it only decodes, and all of the batch."""
+        self.first_s = self.slope_s = 0.0
+        """How long it takes, and how much longer each further step of the same batch."""
+        self.held_blocks = 0
