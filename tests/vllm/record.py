@@ -47,6 +47,7 @@ from random_traffic import Record, Traffic
 from recorder import EOS, Config, Recorder, model_folder
 
 MIN_COUNT = 24
+USUAL_COUNT = 48
 
 # What older recordings leave out.
 DEFAULTS: Config = {"enable_chunked_prefill": True, "async_scheduling": False}
@@ -54,7 +55,7 @@ DEFAULTS: Config = {"enable_chunked_prefill": True, "async_scheduling": False}
 # The values of each setting; a repeated one is drawn more often.
 SETTINGS: dict[str, list[Any]] = {
     "traffic": ["shared", "sessions", "bursts", "aligned", "random"],
-    "memory": ["tight", "tight", "roomy"],
+    "memory": ["tight", "starved", "roomy"],
     "block_size": [16, 32],
     "max_num_batched_tokens": [64, 96, 128, 256, 512, 2048],
     "max_num_seqs": [2, 8, 16, 32, 64],
@@ -80,13 +81,22 @@ def draw_configs(rng: random.Random, count: int) -> list[Config]:
 
 def fitted(rng: random.Random, config: Config) -> Config:
     """The same settings, made consistent as vLLM demands: a sequence fits the pool and, unchunked, the budget."""
-    block = config["block_size"]
-    blocks = rng.randrange(24, 64) if config["memory"] == "tight" else rng.randrange(200, 900)
-    length = min(config["max_model_len"], (blocks - 1) * block)
+    blocks = {"starved": rng.randrange(12, 26), "tight": rng.randrange(24, 64), "roomy": rng.randrange(200, 900)}
+    config = config | {"num_blocks": blocks[config["memory"]]}
+    if config["memory"] == "starved":
+        config = starved(rng, config)
+    length = min(config["max_model_len"], (config["num_blocks"] - 1) * config["block_size"])
     budget = config["max_num_batched_tokens"]
     if not config["enable_chunked_prefill"]:
         budget = max(budget, length)
-    return config | {"num_blocks": blocks, "max_model_len": length, "max_num_batched_tokens": budget}
+    return config | {"max_model_len": length, "max_num_batched_tokens": budget}
+
+
+def starved(rng: random.Random, config: Config) -> Config:
+    """Many sequences compete for few blocks and a small budget: prompts are preempted half-way."""
+    budget = min(config["max_num_batched_tokens"], rng.choice([64, 96, 128, 256]))
+    chances = {"scheduler_reserve_full_isl": rng.random() < 0.2, "enable_chunked_prefill": rng.random() < 0.8}
+    return config | chances | {"max_num_batched_tokens": budget, "max_num_seqs": max(config["max_num_seqs"], 8)}
 
 
 def with_early_stops(rng: random.Random, requests: list[Record]) -> list[Record]:
@@ -173,7 +183,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Record the decisions of vLLM's scheduler.")
     parser.add_argument("out", nargs="?", type=Path, help="folder for the recordings")
     parser.add_argument("--seed", type=int, help="seed of settings and traffic")
-    parser.add_argument("--count", type=int, default=MIN_COUNT, help=f"number of traces, at least {MIN_COUNT}")
+    parser.add_argument("--count", type=int, default=USUAL_COUNT, help=f"traces, at least {MIN_COUNT}")
     parser.add_argument("--eos", action="store_true", help="let some requests stop before max_tokens")
     parser.add_argument("--check", nargs="+", type=Path, metavar="FILE", help="record FILEs again and compare")
     args = parser.parse_args()
