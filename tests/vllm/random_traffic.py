@@ -59,7 +59,7 @@ class Traffic:
         """At least one token; only random traffic asks for more than `max_model_len` leaves room for."""
         block, rng = self.block, self.rng
         length = rng.choice([1, 1, 2, block - 1, block, block + 1, rng.randrange(1, 30), rng.randrange(1, 120)])
-        past = rng.randrange(1, 9) if self.kind == "random" and rng.random() < 0.1 else 0
+        past = rng.randrange(1, 9) if self.kind == "random" and rng.random() < 0.5 else 0
         return self.tokens(max(1, min(length, self.max_len - len(prompt) + past)))
 
     def requests(self, count: int, mean_gap: float) -> list[Record]:

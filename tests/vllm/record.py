@@ -44,7 +44,7 @@ from pathlib import Path
 from typing import Any
 
 from random_traffic import Record, Traffic
-from recorder import EOS, Config, Recorder, model_folder
+from recorder import EOS, Config, LivelockError, Recorder, model_folder
 
 MIN_COUNT = 24
 USUAL_COUNT = 48
@@ -114,13 +114,17 @@ def engine_name(config: Config) -> str:
 
 
 def record(model: Path, config: Config, rng: random.Random, early_stops: bool) -> Record:
-    """One trace of the drawn settings' traffic, run through the scheduler."""
+    """One trace of the drawn settings' traffic, run through the scheduler; another one where it never ends."""
     traffic = Traffic(rng, config["traffic"], config["block_size"], config["max_model_len"])
     requests = traffic.requests(rng.randrange(60, 120), rng.choice([0.5, 1, 2, 4, 8]))
     if early_stops:
         requests = with_early_stops(rng, requests)
     recorder = Recorder(model, config, requests)
-    steps = recorder.run()
+    try:
+        steps = recorder.run()
+    except LivelockError as endless:
+        print(f"{endless}: drawn again")
+        return record(model, config, rng, early_stops)
     kept = {name: value for name, value in config.items() if name not in ("traffic", "memory")}
     return {"engine": engine_name(config), "config": kept, "requests": recorder.requests, "steps": steps}
 

@@ -29,6 +29,7 @@ Config = dict[str, Any]
 
 EOS = 2
 BATCH_QUEUE_SIZE = 2
+STEP_LIMIT = 5000
 
 MODEL: Config = {
     "architectures": ["LlamaForCausalLM"],
@@ -82,6 +83,10 @@ def build_scheduler(model: Path, config: Config) -> Scheduler:
     outputs = StructuredOutputManager(built)
     kind = built.scheduler_config.get_scheduler_cls()
     return kind(vllm_config=built, kv_cache_config=cache, structured_output_manager=outputs, block_size=block)
+
+
+class LivelockError(Exception):
+    """Requests of equal priority and arrival time can preempt each other for ever: of equals, vLLM takes the first."""
 
 
 class Recorder:
@@ -144,6 +149,8 @@ class Recorder:
 
     def step(self) -> tuple[SchedulerOutput, ModelRunnerOutput]:
         """Schedules and records one step; returns it with the output it will have."""
+        if len(self.steps) == STEP_LIMIT:
+            raise LivelockError(f"{STEP_LIMIT} steps and no end")
         scheduled = self.scheduler.schedule()
         self.steps.append(self.observed(scheduled))
         ids = list(scheduled.num_scheduled_tokens)
