@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 
 class Block:
@@ -98,9 +99,24 @@ class NaiveRequest:
     blocks: list[Block] = field(default_factory=list)
     num_hashed: int = 0
     admissions: int = 0
+    preemptions: int = 0
+    unknown: int = 0
+    """Asynchronous: tokens that scheduled steps will give."""
 
     def __post_init__(self) -> None:
         self.num_tokens = self.prompt_tokens
+
+    @property
+    def is_ending(self) -> bool:
+        """Asynchronous: its last token is on its way."""
+        return self.num_tokens + self.unknown == len(self.tokens)
+
+
+class Output(NamedTuple):
+    """A token on its way to a request, as of so many preemptions of it."""
+
+    request: NaiveRequest
+    preemptions: int
 
 
 @dataclass
@@ -132,6 +148,7 @@ class NaiveScheduler:
         watermark_blocks: int = 0,
         reserve_whole: bool = True,
         by_priority: bool = False,
+        asynchronous: bool = False,
     ) -> None:
         self.pool = BlockPool(num_blocks, caching=caching)
         self.block_size, self.budget, self.max_num_seqs = block_size, max_num_batched_tokens, max_num_seqs
@@ -143,6 +160,8 @@ class NaiveScheduler:
         self.hit_tokens = self.preemptions = self.limit = 0
         self._known: dict[Hashable, int] = {}
         self._scheduled: list[tuple[NaiveRequest, int]] = []
+        self._asynchronous = asynchronous
+        self.in_flight: list[Output] = []
 
     def submit(self, request: NaiveRequest) -> None:
         parent = -1
@@ -177,7 +196,10 @@ class NaiveScheduler:
             [request.request_id for request in self.running],
             [request.request_id for request in self.waiting],
         )
-        self._update()
+        outputs = self._advance()
+        if self._asynchronous:
+            outputs, self.in_flight = self.in_flight, outputs
+        self._apply(outputs)
         return step
 
     def _schedule_running(self, preempted: list[NaiveRequest]) -> int:
@@ -185,7 +207,7 @@ class NaiveScheduler:
         index = 0
         while index < len(self.running):
             request = self.running[index]
-            tokens = request.num_tokens - request.computed
+            tokens = 0 if request.is_ending else request.num_tokens + request.unknown - request.computed
             if 0 < self.limit < tokens:
                 tokens = self.limit
             tokens = min(tokens, left)
@@ -211,7 +233,8 @@ class NaiveScheduler:
 
     def _preempt(self, victim: NaiveRequest) -> None:
         self.pool.release(victim.blocks)
-        victim.blocks, victim.num_hashed, victim.computed = [], 0, 0
+        victim.blocks, victim.num_hashed, victim.computed, victim.unknown = [], 0, 0, 0
+        victim.preemptions += 1
         self.preemptions += 1
         self._queue(victim, 0)
 
@@ -249,21 +272,36 @@ class NaiveScheduler:
 
     def _allocate(self, request: NaiveRequest, tokens: int) -> None:
         request.blocks = request.blocks + self.pool.take(self._new_blocks(request, tokens))
-        full = min(request.computed + tokens, request.num_tokens) // self.block_size
+        self._hash(request, min(request.computed + tokens, request.num_tokens))
+        self._scheduled.append((request, tokens))
+
+    def _hash(self, request: NaiveRequest, tokens: int) -> None:
+        full = tokens // self.block_size
         for index in range(request.num_hashed, full):
             self.pool.cache(request.blocks[index], request.keys[index])
         request.num_hashed = max(request.num_hashed, full)
-        self._scheduled.append((request, tokens))
 
-    def _update(self) -> None:
+    def _advance(self) -> list[Output]:
+        """The tokens that the step will give."""
+        outputs = []
         for request, tokens in self._scheduled:
             request.computed += tokens
-            if request.computed < request.num_tokens:
-                continue
+            if request.computed == request.num_tokens + request.unknown:
+                request.unknown += 1
+                outputs.append(Output(request, request.preemptions))
+        return outputs
+
+    def _apply(self, outputs: list[Output]) -> None:
+        """A token for each; one of before a preemption counts as well, but what it stood on is gone."""
+        for request, preemptions in outputs:
             request.num_tokens += 1
+            if preemptions == request.preemptions:
+                request.unknown -= 1
+                if self._asynchronous:
+                    self._hash(request, request.computed - request.unknown)
             if request.num_tokens == len(request.tokens):
                 self.pool.release(request.blocks)
-                self.running.remove(request)
+                (self.running if request in self.running else self.waiting).remove(request)
                 self.finished.append(request)
 
 

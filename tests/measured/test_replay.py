@@ -47,6 +47,7 @@ def random_config(rng: Random) -> dict[str, Any]:
         "watermark": rng.choice([0.0, 0.0, 0.1, 0.25]),
         "long_prefill_token_threshold": rng.choice([0, 0, 2, 5]),
         "scheduler_reserve_full_isl": rng.random() < 0.8,
+        "async_scheduling": rng.random() < 0.5,
     }
 
 
@@ -84,10 +85,12 @@ def recorded(rng: Random) -> dict[str, Any]:
         threshold=config["long_prefill_token_threshold"],
         watermark_blocks=int(config["watermark"] * config["num_blocks"]),
         reserve_whole=config["scheduler_reserve_full_isl"], by_priority=config["policy"] == "priority",
+        asynchronous=config["async_scheduling"],
     )  # fmt: skip
     arriving = [_naive(request, config["max_model_len"]) for request in requests]
     steps: list[dict[str, Any]] = []
-    while arriving or scheduler.waiting or scheduler.running:
+    # As in vLLM, two requests of equal priority and arrival may preempt each other for ever.
+    while (arriving or scheduler.waiting or scheduler.running) and len(steps) < 1000:
         while arriving and arriving[0].arrival <= len(steps):
             scheduler.submit(arriving.pop(0))
         steps.append(_step(len(steps), scheduler.step()))

@@ -24,7 +24,7 @@ class Recorder:
         self.log: Log = []
 
     def prefilled(self, engine: Engine, sequence: Sequence) -> None:
-        self.log.append((self.clock.now, f"{_name(sequence)} has {sequence.computed}"))
+        self.log.append((self.clock.now, f"{_name(sequence)} has {sequence.ready}"))
 
     def preempted(self, engine: Engine, sequence: Sequence) -> None:
         self.log.append((self.clock.now, f"{_name(sequence)} preempted"))
@@ -100,6 +100,50 @@ def test_the_younger_is_preempted_and_comes_back_when_there_is_room() -> None:
         (11.0, "b done"),
     ]
     assert (bench.journeys[1].preemptions, bench.journeys[1].recomputed_tokens) == (1, 4)
+
+
+def test_asynchronous_an_arrival_in_a_step_joins_the_one_after_the_next() -> None:
+    bench = Bench("colocated", [(0.0, 4, 6), (2.3, 4, 2)], async_scheduling=True)
+    bench.submit_all()
+    assert bench.log() == [(1.0, "a has 4"), (5.0, "b has 4"), (6.0, "a done"), (6.0, "b done")]
+
+
+@pytest.mark.parametrize(("asynchronous", "done_s"), [(False, 3.0), (True, 4.0)])
+def test_asynchronous_a_seat_is_free_a_step_later(asynchronous: bool, done_s: float) -> None:
+    requests = [(0.0, 4, 2), (0.0, 4, 8), (0.0, 4, 1)]
+    bench = Bench("colocated", requests, max_num_seqs=2, async_scheduling=asynchronous)
+    bench.submit_all()
+    assert (2.0, "a done") in bench.log() and (done_s, "c done") in bench.log()
+
+
+@pytest.mark.parametrize(("asynchronous", "done_s"), [(False, 4.0), (True, 5.0)])
+def test_asynchronous_freed_blocks_serve_a_step_later(asynchronous: bool, done_s: float) -> None:
+    requests = [(0.0, 4, 3), (0.0, 4, 8), (1.5, 9, 1)]
+    bench = Bench("colocated", requests, num_blocks=6, max_num_batched_tokens=16, async_scheduling=asynchronous)
+    bench.submit_all()
+    assert (3.0, "a done") in bench.log() and (done_s, "c done") in bench.log()
+
+
+def test_asynchronous_an_idle_engine_starts_at_once() -> None:
+    bench = Bench("colocated", [(0.5, 10, 3), (9.25, 4, 1)], async_scheduling=True)
+    bench.submit_all()
+    assert bench.log() == [
+        (1.5, "a has 8"),
+        (2.5, "a has 10"),
+        (4.5, "a done"),
+        (10.25, "b has 4"),
+        (10.25, "b done"),
+    ]
+
+
+def test_asynchronous_a_token_on_its_way_survives_a_preemption() -> None:
+    """b's fifth token comes from a step under way when its blocks go; it need not be generated again."""
+    bench = Bench("colocated", [(0.0, 4, 8), (0.0, 4, 8)], num_blocks=4, async_scheduling=True)
+    bench.submit_all()
+    log = bench.log()
+    assert [event for _, event in log].count("b preempted") == 1
+    bench.steps.flush()
+    assert (8.0, "a done") in log and bench.steps.itl.distribution().count + 2 == 16
 
 
 def test_seats_are_limited() -> None:

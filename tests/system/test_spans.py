@@ -164,3 +164,20 @@ def test_fixed_examples_contain_what_matters() -> None:
         for what in ("preemption", "eviction", "hit", "tie", "fewer events"):
             assert seen[system, what] >= 20, (system, what, seen)
     assert seen["pd", "backpressure"] >= 20, seen
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_asynchronous_scheduling_gives_every_request_the_same_tokens(rng: Random) -> None:
+    """Nobody gets a token too many or too few; only when they come differs."""
+    found, requests = random_case(rng)
+    expected_gaps = int(requests.output_tokens.sum()) - len(requests)
+    for chosen in (False, True):
+        settings_of = replace(found.colocated_settings, async_scheduling=chosen)
+        system = UnifiedSystem(colocated(replace(found, colocated_settings=settings_of)), requests, 1)
+        system.run()
+        check(system)
+        table = by_request(system)
+        assert table["output_tokens"].tolist() == requests.output_tokens.tolist()
+        system.front_log.flush()
+        assert system.front_log.itl.distribution().count == expected_gaps
