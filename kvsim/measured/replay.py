@@ -65,9 +65,10 @@ class _Replay:
     def step(self, number: int, names: list[str]) -> RecordedStep:
         """Decide a step, say what was decided, and run it."""
         scheduler = self.scheduler
+        running = set(scheduler.running)
         scheduler.schedule()
-        found = self._observed(number, names)
-        step = Step()
+        found = self._observed(number, names, running)
+        step = Step(scheduler.joined, scheduler.preempted)
         step.num_decodes = scheduler.batch.num
         scheduler.advance(step, stops_at_first_token=False)
         due = self._in_flight if self._is_async else step
@@ -76,7 +77,8 @@ class _Replay:
             scheduler.finish(sequence)
         return found
 
-    def _observed(self, number: int, names: list[str]) -> RecordedStep:
+    def _observed(self, number: int, names: list[str], running: set[Sequence]) -> RecordedStep:
+        """``running``: before the step was scheduled."""
         scheduler = self.scheduler
         chunks = dict(scheduler.chunks)
 
@@ -87,7 +89,9 @@ class _Replay:
             step=number,
             scheduled=[(name(s), chunks.get(s, 1)) for s in scheduler.running if s.decoding or s in chunks],
             preempted=[name(sequence) for sequence in scheduler.preempted],
-            cached_tokens_at_admission={name(s): s.computed for s in scheduler.admitted if not s.resumed},
+            cached_tokens_at_admission={
+                name(s): s.computed for s in scheduler.running if s not in running and not s.resumed
+            },
             running=[name(sequence) for sequence in scheduler.running],
             waiting=[name(sequence) for sequence in scheduler.waiting],
             free_blocks=scheduler.pool.num_free,

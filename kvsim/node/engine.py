@@ -209,32 +209,35 @@ class Engine:
                 return self._planned()
             if not (scheduler.preempted or scheduler.stalled):
                 return None
-            step = Step()
-            step.preempted = scheduler.preempted
+            step = Step([], scheduler.preempted)
             scheduler.advance(step, stops_at_first_token=False)
             self._book_preempted(step)
 
     def _planned(self) -> Step:
         """What was scheduled, and how long it takes; to the scheduler it has run."""
-        scheduler, batch, step_time, step = self.scheduler, self.batch, self.step_time, Step()
-        step.joined, step.preempted = scheduler.joined, scheduler.preempted
+        scheduler, batch, step_time = self.scheduler, self.batch, self.step_time
+        step = Step(scheduler.joined, scheduler.preempted)
         step.num_decodes, step.steps_before, step.version = batch.num, batch.steps, batch.version
-        kv_tokens = batch.base_sum + batch.num * (batch.steps + 1)
-        longest_tokens = batch.longest_tokens if batch.needs_longest else 0
         step.is_pure = not (scheduler.chunks or scheduler.stalled)
-        if step.is_pure:
-            if batch.version != self._anchor_version:
+        if not step.is_pure or batch.version != self._anchor_version:
+            kv_tokens = batch.base_sum + batch.num * (batch.steps + 1)
+            longest_tokens = batch.longest_tokens if batch.needs_longest else 0
+            if step.is_pure:
                 step.first_s, step.slope_s = step_time.decode_span(batch.num, kv_tokens, longest_tokens)
-        else:
-            tokens, work = batch.num, 0.0
-            for sequence, count in scheduler.chunks:
-                step.chunks.append(Chunk(sequence, count))
-                tokens += count
-                work += step_time.chunk_work(count, sequence.computed)
-            num_seqs = batch.num + len(step.chunks)
-            step.first_s = step_time.mixed_s(tokens, num_seqs, batch.num, kv_tokens, longest_tokens, work)
+            else:
+                step.first_s = self._mixed_s(step, kv_tokens, longest_tokens)
         scheduler.advance(step, stops_at_first_token=self.role == "prefill")
         return step
+
+    def _mixed_s(self, step: Step, kv_tokens: int, longest_tokens: int) -> float:
+        """How long a step takes that computes the scheduled prompts, which it is told."""
+        tokens, work, decodes = step.num_decodes, 0.0, step.num_decodes
+        for sequence, count in self.scheduler.chunks:
+            step.chunks.append(Chunk(sequence, count))
+            tokens += count
+            work += self.step_time.chunk_work(count, sequence.computed)
+        num_seqs = decodes + len(step.chunks)
+        return self.step_time.mixed_s(tokens, num_seqs, decodes, kv_tokens, longest_tokens, work)
 
     def _begin(self, step: Step) -> float:
         """Start a stretch with it, as long as nothing else can happen; returns the end as planned."""

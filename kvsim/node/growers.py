@@ -22,8 +22,10 @@ class Growers:
     def add(self, sequence: Sequence) -> None:
         """It decodes from the next step on."""
         begun = sequence.computed // self._block_size
-        for key, _, end in sequence.path:
-            if key >= 0 and end > begun:
+        for key, _, end in reversed(sequence.path):
+            if end <= begun:
+                return
+            if key >= 0:
                 self._by_chain.setdefault(key, []).append(sequence)
 
     def discard(self, sequence: Sequence) -> None:

@@ -27,7 +27,6 @@ class Scheduler:
         "_block_size",
         "_most_of_prompt",
         "_order",
-        "admitted",
         "arrived",
         "batch",
         "chunks",
@@ -58,8 +57,6 @@ class Scheduler:
         """Running sequences whose prompt is not computed yet, in the order of admission."""
         self.chunks: list[tuple[Sequence, int]] = []
         """Of the step scheduled last: prompts and how many of their tokens it computes."""
-        self.admitted: list[Sequence] = []
-        """Of the step scheduled last: from ``waiting``."""
         self.joined: list[Sequence] = []
         """Of the step scheduled last: sequences from ``arrived`` that decode for the first time."""
         self.stalled: list[Sequence] = []
@@ -89,7 +86,7 @@ class Scheduler:
 
     def schedule(self) -> None:
         """Decide the next step, and take its blocks; ``advance`` is to follow."""
-        self.chunks, self.admitted, self.joined, self.stalled, self.preempted = [], [], [], [], []
+        self.chunks, self.joined, self.stalled, self.preempted = [], [], [], []
         self.pool.begin_step()
         is_alone = len(self.running) + len(self.waiting) + len(self.arrived) < 2
         self._most_of_prompt = 0 if is_alone else self.settings.long_prefill_token_threshold
@@ -170,7 +167,8 @@ class Scheduler:
                 del self.running[sequence]
             elif not self._goes_on(sequence):
                 ended.append(sequence)
-        ended.sort(key=_serial)
+        if len(ended) > 1:
+            ended.sort(key=_serial)
 
     def _goes_on(self, sequence: Sequence) -> bool:
         """A completed sequence gets a further token; whether it decodes after that."""
@@ -344,7 +342,6 @@ class Scheduler:
         self.allocate(sequence, hits, -(-(cached + tokens) // block_size))
         pool.extend(sequence, (cached + tokens) // block_size)
         self.partial.append(sequence)
-        self.admitted.append(sequence)
         self.chunks.append((sequence, tokens))
         return tokens
 

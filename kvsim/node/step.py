@@ -35,11 +35,11 @@ class Step:
         "version",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, joined: list[Sequence], preempted: list[Sequence]) -> None:
         self.chunks: list[Chunk] = []
-        self.joined: list[Sequence] = []
+        self.joined = joined
         """Sequences whose KV came from elsewhere, which decode for the first time."""
-        self.preempted: list[Sequence] = []
+        self.preempted = preempted
         """To make room for it."""
         self.completed: list[Sequence] = []
         """Those whose tokens so far all have KV when it has run, and did not before."""
