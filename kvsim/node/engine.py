@@ -66,6 +66,7 @@ class Engine:
         "_settled",
         "_slope_s",
         "_start_s",
+        "_stops_at_first_token",
         "announces_chunks",
         "batch",
         "clock",
@@ -101,6 +102,7 @@ class Engine:
         self._log = log.stretch
         self._block_size = settings.block_size
         self._is_async = settings.async_scheduling
+        self._stops_at_first_token = role == "prefill"
         self._next: Step | None = None
         """Asynchronous: scheduled while another one runs."""
         self._leap = 0
@@ -226,7 +228,7 @@ class Engine:
                 step.first_s, step.slope_s = step_time.decode_span(batch.num, kv_tokens, longest_tokens)
             else:
                 step.first_s = self._mixed_s(step, kv_tokens, longest_tokens)
-        scheduler.advance(step, stops_at_first_token=self.role == "prefill")
+        scheduler.advance(step, stops_at_first_token=self._stops_at_first_token)
         return step
 
     def _mixed_s(self, step: Step, kv_tokens: int, longest_tokens: int) -> float:
@@ -321,13 +323,13 @@ class Engine:
         for chunk in chunks:
             if not self._is_lost(chunk):
                 port.prefilled(self, chunk.sequence)
-        for sequence in step.completed:
-            if self.role != "prefill":
+        if not self._stops_at_first_token:
+            for sequence in step.completed:
                 self._book_token(sequence, now)
 
     def _is_lost(self, chunk: Chunk) -> bool:
         """Whether a prefill instance has forgotten it while it was computed."""
-        return self.role == "prefill" and chunk.sequence.computed < chunk.sequence.ready
+        return self._stops_at_first_token and chunk.sequence.computed < chunk.sequence.ready
 
     def _book_chunk(self, chunk: Chunk, alone_s: float) -> None:
         sequence, before = chunk.sequence, chunk.before

@@ -88,8 +88,9 @@ class Scheduler:
         """Decide the next step, and take its blocks; ``advance`` is to follow."""
         self.chunks, self.joined, self.stalled, self.preempted = [], [], [], []
         self.pool.begin_step()
-        is_alone = len(self.running) + len(self.waiting) + len(self.arrived) < 2
-        self._most_of_prompt = 0 if is_alone else self.settings.long_prefill_token_threshold
+        if self.settings.long_prefill_token_threshold:
+            is_alone = len(self.running) + len(self.waiting) + len(self.arrived) < 2
+            self._most_of_prompt = 0 if is_alone else self.settings.long_prefill_token_threshold
         batch = self.batch
         budget = self.settings.max_num_batched_tokens - batch.num
         if self.partial:
@@ -147,14 +148,13 @@ class Scheduler:
 
     def advance(self, step: Step, *, stops_at_first_token: bool) -> None:
         """Count the step scheduled last as run; ``step`` gets what will have come of it."""
-        batch, ended = self.batch, step.ended
+        batch = self.batch
         batch.steps += 1
         for sequence in self.stalled:
             batch.add(sequence)
-        if step.num_decodes:
-            ended += batch.pop_finished()
-            for sequence in ended:
-                sequence.ending = True
+        step.ended = ended = batch.pop_finished()
+        for sequence in ended:
+            sequence.ending = True
         for sequence, tokens in self.chunks:
             sequence.computed += tokens
             if sequence.computed == sequence.num_tokens:

@@ -35,6 +35,9 @@ class Step:
         "version",
     )
 
+    ended: list[Sequence]
+    """Those that have their last token then, in the order of admission; known once the scheduler has advanced."""
+
     def __init__(self, joined: list[Sequence], preempted: list[Sequence]) -> None:
         self.chunks: list[Chunk] = []
         self.joined = joined
@@ -43,8 +46,6 @@ class Step:
         """To make room for it."""
         self.completed: list[Sequence] = []
         """Those whose tokens so far all have KV when it has run, and did not before."""
-        self.ended: list[Sequence] = []
-        """Those that have their last token then, in the order of admission."""
         self.num_decodes = 0
         self.steps_before = 0
         """Decode steps scheduled before it."""
