@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, Strict
 
 from kvsim.config.section import Count, Counts, Name, NonNegative, Positive, PositiveShare, Section, Whole
 
@@ -36,6 +36,8 @@ class Engine(Section):
     scheduling_policy: Literal["fcfs", "priority", "lpm", "dfs_weight"]
     scheduler_reserve_full_isl: bool
     async_scheduling: bool
+    batching: Literal["continuous", "static"]
+    cudagraph_capture_sizes: Annotated[tuple[Count, ...], Strict(False)]
     tune_colocated_budget: bool
     colocated_budgets: Counts
 

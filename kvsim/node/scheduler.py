@@ -25,6 +25,7 @@ class Scheduler:
     __slots__ = (
         "_admissions",
         "_block_size",
+        "_is_static",
         "_most_of_prompt",
         "_order",
         "arrived",
@@ -71,6 +72,7 @@ class Scheduler:
             self._order = ORDERS[settings.scheduling_policy]
         self.reorders = self._order is not None
         """Whether somebody may be admitted before who came earlier."""
+        self._is_static = settings.batching == "static"
         self._admissions = 0
         self._most_of_prompt = 0
         """Tokens of one prompt that the step under way may compute; 0: no limit."""
@@ -102,6 +104,8 @@ class Scheduler:
             elif needed:
                 self.pool.take(needed)
         if (self.waiting or self.arrived) and not self.preempted:
+            if self._is_static and batch.num:
+                return
             self._admit_queued(budget)
 
     @property

@@ -27,6 +27,8 @@ class EngineSettings:
     """``paged`` or ``radix``."""
     async_scheduling: bool = False
     """A step is scheduled while the one before it runs, without its outcome."""
+    batching: str = "continuous"
+    """``continuous``, or ``static``: nobody is admitted while somebody decodes."""
     output_margin_tokens: int = 0
     """Decode role: room for the answer that is kept for each request KV is reserved for."""
     stepwise: bool = False

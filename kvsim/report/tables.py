@@ -53,6 +53,7 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     model, engine = config["model"], config["engine"]
     gpu = config["hardware"]["gpu"]
     yield "model", f"{model['name']} {model['weight_dtype']}, {engine['tensor_parallel_size']} x {gpu} an instance"
+    yield "KV cache", _kv_cache(report["cluster"]["kv_cache_tokens_per_instance"], model["max_model_len"])
     method, profile = report["calibration"]["method"], report["calibration"]["profile"]
     yield "step time", f"{method}, {profile}" if profile else f"{method}"
     yield "workload", _workload(workload)
@@ -70,6 +71,12 @@ def _cluster(cluster: Mapping[str, Any]) -> str:
     actual, balanced = [cluster["prefill_instances"], cluster["decode_instances"]], cluster["balanced_pd_ratio"]
     advice = f", balanced {ratio(balanced)}" if balanced else ""
     return f"{size}; PD {ratio(actual)} prefill:decode{advice}"
+
+
+def _kv_cache(tokens: int, max_model_len: int) -> str:
+    """In vLLM's words."""
+    concurrency = f"{tokens / max_model_len:.2f}x"
+    return f"{tokens:,} tokens an instance, maximum concurrency for {max_model_len:,} tokens per request: {concurrency}"
 
 
 def _workload(workload: Mapping[str, Any]) -> str:

@@ -5,11 +5,13 @@
 
 T tokens in the step, n decoding sequences with K KV tokens in all, prefill chunks of c tokens on a prefix of p tokens.
 A step that also prefills has its own, larger ``a``. For a fixed batch of decodes the time is affine in K, and K grows
-by n each step, so a span of m steps takes an arithmetic series.
+by n each step, so a span of m steps takes an arithmetic series. Where CUDA graphs are captured for some sizes, T is
+the smallest of them that holds the step's tokens.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass, fields, replace
 from math import sqrt
 
@@ -53,6 +55,7 @@ class AffineStepTime:
         "_floor",
         "_p0",
         "_p1",
+        "_padded",
         "_s",
         "_straggler",
         "_straggler_min",
@@ -61,7 +64,9 @@ class AffineStepTime:
         "coefficients",
     )
 
-    def __init__(self, coefficients: Coefficients) -> None:
+    def __init__(self, coefficients: Coefficients, capture_sizes: tuple[int, ...] = ()) -> None:
+        """``capture_sizes``: tokens of the steps that CUDA graphs are captured for, ascending."""
+        self._padded = capture_sizes
         c = self.coefficients = coefficients
         self._fixed = c.comm0_s + c.const_s
         self._w0, self._w1 = c.w0_s + self._fixed, c.w1_s_per_token + c.comm1_s_per_token
@@ -84,6 +89,8 @@ class AffineStepTime:
         self, tokens: int, seqs: int, decodes: int, kv_tokens: int, longest_tokens: int, chunk_work: float
     ) -> float:
         """Time of a step: ``tokens`` over ``seqs`` sequences, of which ``decodes`` decode on ``kv_tokens`` in all."""
+        if self._padded:
+            tokens = self._pad(tokens)
         memory_s, compute_s = self._w0 + self._w1 * tokens, self._p0 + self._p1 * tokens
         dense_s = memory_s if memory_s > compute_s else compute_s
         time_s = dense_s + self._b * chunk_work + self._s * seqs
@@ -95,7 +102,8 @@ class AffineStepTime:
 
     def decode_span(self, decodes: int, kv_tokens: int, longest_tokens: int) -> tuple[float, float]:
         """First step's time and the growth per step, for a fixed batch whose first step reads ``kv_tokens``."""
-        memory_s, compute_s = self._w0 + self._w1 * decodes, self._p0 + self._p1 * decodes
+        tokens = self._pad(decodes) if self._padded else decodes
+        memory_s, compute_s = self._w0 + self._w1 * tokens, self._p0 + self._p1 * tokens
         dense_s = memory_s if memory_s > compute_s else compute_s
         first_s = dense_s + self._a * kv_tokens + self._s * decodes
         if self._straggler:
@@ -109,6 +117,10 @@ class AffineStepTime:
     def decode_alone_s(self, kv_tokens: int) -> float:
         """Time of a step that holds nothing but one decoding sequence of ``kv_tokens``."""
         return self.decode_span(1, kv_tokens, kv_tokens)[0]
+
+    def _pad(self, tokens: int) -> int:
+        place = bisect_left(self._padded, tokens)
+        return self._padded[place] if place < len(self._padded) else tokens
 
     def _straggle_s(self, decodes: int, kv_tokens: int, longest_tokens: int) -> float:
         if decodes < self._straggler_min:

@@ -85,6 +85,7 @@ def make_plan(config: Config, *, stepwise: bool = False) -> Plan:
         long_prefill_token_threshold=engine.long_prefill_token_threshold,
         watermark=engine.watermark,
         scheduler_reserve_full_isl=engine.scheduler_reserve_full_isl,
+        batching=engine.batching,
         async_scheduling=engine.async_scheduling,
         scheduling_policy=engine.scheduling_policy,
         prefix_cache=config.cache.prefix_cache,
@@ -99,12 +100,14 @@ def make_plan(config: Config, *, stepwise: bool = False) -> Plan:
     return Plan(
         config=config,
         spec=spec,
-        step_time=AffineStepTime(step_coefficients(config, spec)),
+        step_time=AffineStepTime(step_coefficients(config, spec), tuple(sorted(engine.cudagraph_capture_sizes))),
         num_instances=num_prefill + num_decode,
         num_prefill=num_prefill,
         num_decode=num_decode,
         prefill_settings=prefill,
-        decode_settings=replace(common, output_margin_tokens=config.pd_separation.output_margin_tokens),
+        decode_settings=replace(
+            common, output_margin_tokens=config.pd_separation.output_margin_tokens, batching="continuous"
+        ),
         colocated_settings=common,
         kv_bytes_per_token=spec.kv_bytes_per_token / transfer.compression_ratio,
         nic_bytes_per_s=derived.nic_bytes_per_s_per_gpu(config) * spec.tensor_parallel,

@@ -146,6 +146,19 @@ def test_asynchronous_a_token_on_its_way_survives_a_preemption() -> None:
     assert (8.0, "a done") in log and bench.steps.itl.distribution().count + 2 == 16
 
 
+def test_a_static_batch_lets_nobody_join_once_it_decodes() -> None:
+    bench = Bench("colocated", [(0.0, 4, 3), (0.0, 4, 2), (1.5, 4, 1)], batching="static")
+    bench.submit_all()
+    assert bench.log() == [
+        (1.0, "a has 4"),
+        (1.0, "b has 4"),
+        (2.0, "b done"),
+        (3.0, "a done"),
+        (4.0, "c has 4"),
+        (4.0, "c done"),
+    ]
+
+
 def test_seats_are_limited() -> None:
     bench = Bench("colocated", [(0.0, 4, 2), (0.0, 4, 1)], max_num_seqs=1)
     bench.submit_all()

@@ -34,6 +34,7 @@ CLUSTER = {
     "prefill_instances": 4,
     "decode_instances": 12,
     "balanced_pd_ratio": [4, 12],
+    "kv_cache_tokens_per_instance": 458_176,
 }
 CALIBRATION = {
     "profile": None,
@@ -44,7 +45,7 @@ CALIBRATION = {
     "warnings": [],
 }
 CONFIG = {
-    "model": {"name": "llama-3.1-70b", "weight_dtype": "bf16"},
+    "model": {"max_model_len": 131_072, "name": "llama-3.1-70b", "weight_dtype": "bf16"},
     "engine": {"tensor_parallel_size": 4},
     "hardware": {"gpu": "h100-sxm"},
 }

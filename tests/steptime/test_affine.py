@@ -98,3 +98,14 @@ def test_steps_until_is_the_first_boundary_at_or_after(
     until_s = data.draw(st.sampled_from(boundaries) | st.floats(boundaries[0], boundaries[-1]))
     expected = next((k for k in range(1, limit + 1) if boundaries[k] >= until_s), limit)
     assert steps_until(until_s, anchor_s, done, limit, first_s, slope_s) == expected
+
+
+def test_captured_sizes_pad_the_tokens_of_a_step_and_nothing_else() -> None:
+    exact, padded = AffineStepTime(FULL), AffineStepTime(FULL, (1, 2, 4, 8, 16))
+    per_token_s = 2e-5 + 1e-7
+    assert padded.decode_span(8, 9_000, 2_000) == exact.decode_span(8, 9_000, 2_000)
+    first_s, slope_s = padded.decode_span(9, 9_000, 2_000)
+    assert first_s - exact.decode_span(9, 9_000, 2_000)[0] == pytest.approx(7 * per_token_s)
+    assert slope_s == exact.decode_span(9, 9_000, 2_000)[1]
+    assert padded.decode_span(17, 9_000, 2_000) == exact.decode_span(17, 9_000, 2_000)
+    assert padded.mixed_s(5, 2, 0, 0, 0, 0.0) - exact.mixed_s(5, 2, 0, 0, 0, 0.0) == pytest.approx(3 * per_token_s)

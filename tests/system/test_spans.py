@@ -78,6 +78,7 @@ def random_case(rng: Random) -> tuple[Plan, Workload]:
         long_prefill_token_threshold=rng.choice([0, 0, 3]),
         watermark=rng.choice([0.0, 0.0, 0.1]),
         async_scheduling=rng.random() < 0.4,
+        batching=rng.choice(["continuous"] * 5 + ["static"]),
         scheduler_reserve_full_isl=rng.random() < 0.7,
         scheduling_policy=rng.choice(["fcfs", "fcfs", "priority"]),
     )
