@@ -24,6 +24,7 @@ class Engine(Section):
     """``engine``: the arguments of one instance, named as vLLM names them."""
 
     tensor_parallel_size: Count
+    data_parallel_size: Count
     block_size: Count
     max_num_batched_tokens: Count
     max_num_seqs: Count

@@ -30,6 +30,8 @@ Progress = Callable[[int, float], None]
 """Told now and then how many requests are done, and the simulated time in seconds."""
 
 _PROGRESS_EVERY = 1000
+_WAITING_WEIGHT = 4
+"""Of a waiting request against a running one, in vLLM's data-parallel balancer."""
 
 
 class ServingSystem:
@@ -60,6 +62,7 @@ class ServingSystem:
         self.notes: list[str] = []
         self._progress = progress
         self._block_size = plan.spec.block_size_tokens
+        self._group_size = plan.config.engine.data_parallel_size
 
     def run(self) -> None:
         """Serve the whole workload; an interrupt ends the run early and marks it incomplete."""
@@ -107,8 +110,20 @@ class ServingSystem:
             self._gone(request)
             return
         journey = Journey(request, block_path(request, self._block_size), output_tokens)
-        journey.prefill_instance = self.router.choose(journey.path, request.prompt_tokens, request.session_id)
+        instance = self.router.choose(journey.path, request.prompt_tokens, request.session_id)
+        journey.prefill_instance = instance if self._group_size == 1 else self._balanced(instance)
         self._admit(journey)
+
+    def _balanced(self, instance: int) -> int:
+        """Of the data-parallel engines that ``instance`` is one of, the one vLLM's front end sends a request to."""
+        first = instance - instance % self._group_size
+        best, least = first, -1
+        for place in range(first, min(first + self._group_size, len(self.front))):
+            scheduler = self.front[place].scheduler
+            score = _WAITING_WEIGHT * len(scheduler.waiting) + len(scheduler.running)
+            if least < 0 or score < least:
+                best, least = place, score
+        return best
 
     def _can_hold(self, tokens: int, settings: EngineSettings) -> bool:
         return -(-tokens // settings.block_size) <= settings.num_blocks

@@ -96,3 +96,17 @@ def test_another_seed_draws_other_choices() -> None:
 
 def test_no_request_at_all_is_a_run() -> None:
     assert served(UnifiedSystem, colocated(plan()), workload([])).counts.arrived == 0
+
+
+def test_data_parallel_engines_get_requests_by_what_waits_and_runs() -> None:
+    """Round robin would send the third to the first engine, which still runs."""
+    rows = [Row(0.0, 16, 9), Row(0.0, 16, 1), Row(4.5, 16, 9)]
+    sets = ("routing.prefill=round_robin",)
+    alternating = by_request(served(UnifiedSystem, plan(sets=sets), workload(rows)))
+    assert alternating["prefill_instance"].tolist() == [0, 1, 0]
+    balanced = by_request(served(UnifiedSystem, plan(sets=(*sets, "engine.data_parallel_size=2")), workload(rows)))
+    assert balanced["prefill_instance"].tolist() == [0, 1, 1]
+    rows = [*(Row(0.0, 16, 9) for _ in range(2)), *(Row(0.5, 16, 9) for _ in range(4)), Row(0.5, 16, 1)]
+    full = plan(sets=("routing.prefill=round_robin", "engine.data_parallel_size=2"), max_num_seqs=1)
+    table = by_request(served(UnifiedSystem, full, workload(rows)))
+    assert table["prefill_instance"].tolist() == [0, 1, 0, 1, 0, 1, 0]
