@@ -63,6 +63,7 @@ class Engine:
         "_leap",
         "_log",
         "_next",
+        "_preempted",
         "_settled",
         "_slope_s",
         "_start_s",
@@ -105,6 +106,8 @@ class Engine:
         self._stops_at_first_token = role == "prefill"
         self._next: Step | None = None
         """Asynchronous: scheduled while another one runs."""
+        self._preempted: list[Sequence] = []
+        """By steps that are planned and have not begun."""
         self._leap = 0
         """Steps of the stretch under way; 0 when idle."""
         self._settled = 0
@@ -188,6 +191,7 @@ class Engine:
                 step = self._plan()
             self._next = None
             if step is None:
+                self._book_preempted()
                 self._idle = True
                 yield self._alarm.sleep()
                 continue
@@ -211,14 +215,14 @@ class Engine:
                 return self._planned()
             if not (scheduler.preempted or scheduler.stalled):
                 return None
-            step = Step([], scheduler.preempted)
-            scheduler.advance(step, stops_at_first_token=False)
-            self._book_preempted(step)
+            self._preempted += scheduler.preempted
+            scheduler.advance(Step([], []), stops_at_first_token=False)
 
     def _planned(self) -> Step:
         """What was scheduled, and how long it takes; to the scheduler it has run."""
         scheduler, batch, step_time = self.scheduler, self.batch, self.step_time
         step = Step(scheduler.joined, scheduler.preempted)
+        self._preempted += scheduler.preempted
         step.num_decodes, step.steps_before, step.version = batch.num, batch.steps, batch.version
         step.is_pure = not (scheduler.chunks or scheduler.stalled)
         if not step.is_pure or batch.version != self._anchor_version:
@@ -251,8 +255,8 @@ class Engine:
         elif step.version != self._anchor_version:
             self._anchor_version, self._anchor_s, self._anchor_steps = step.version, now, 0
             self._first_s, self._slope_s = step.first_s, step.slope_s
-        if step.preempted:
-            self._book_preempted(step)
+        if self._preempted:
+            self._book_preempted()
         end_s = self._boundary_s(1)
         if step.joined:
             self._book_joined(step, end_s)
@@ -391,8 +395,10 @@ class Engine:
             else:
                 self.log.gap(first_token_s - journey.first_token_s)
 
-    def _book_preempted(self, step: Step) -> None:
-        for sequence in step.preempted:
+    def _book_preempted(self) -> None:
+        """Not before the tokens that were on their way have come."""
+        preempted, self._preempted = self._preempted, []
+        for sequence in preempted:
             self.margin.leave(sequence)
             if sequence.journey.first_token_s >= 0:
                 sequence.last_token_s = self.clock.now
