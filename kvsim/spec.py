@@ -104,6 +104,8 @@ class InstanceSpec:
     kv_capacity_bytes_per_gpu: float | None = None
     """KV budget of one GPU; replaces what memory, weights and utilisation leave."""
     num_blocks_override: int | None = None
+    tensor_parallel_key: str = "engine.tensor_parallel_size"
+    """Where ``tensor_parallel`` is configured, for messages."""
 
     @property
     def kv_bytes_per_token(self) -> float:
@@ -148,5 +150,5 @@ class InstanceSpec:
     def _what_would_fit(self) -> str:
         for degree in (1, 2, 4, 8, 16, 32):
             if replace(self, tensor_parallel=degree, kv_capacity_bytes_per_gpu=None).derived_kv_bytes_per_gpu > GB:
-                return f"engine.tensor_parallel_size {degree} would fit"
+                return f"{self.tensor_parallel_key} {degree} would fit"
         return "no tensor_parallel_size up to 32 would fit: use a smaller weight_dtype or a GPU with more memory"

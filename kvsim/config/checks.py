@@ -31,19 +31,30 @@ def _engine(config: Config) -> Iterator[Finding]:
 
 
 def _placement(config: Config) -> Iterator[Finding]:
-    degree = config.engine.tensor_parallel_size
+    separation = config.pd_separation
+    degrees = {
+        "engine.tensor_parallel_size": config.engine.tensor_parallel_size,
+        "pd_separation.prefill_tensor_parallel_size": separation.prefill_tensor_parallel_size,
+        "pd_separation.decode_tensor_parallel_size": separation.decode_tensor_parallel_size,
+    }
+    for key, degree in degrees.items():
+        if degree is not None:
+            yield from _placed(config, key, degree)
+
+
+def _placed(config: Config, key: str, degree: int) -> Iterator[Finding]:
     host, rack = config.cluster.network.gpus_per_host, config.cluster.simulate_gpus_per_rack
     if rack % degree:
         yield (
-            f"cluster.simulate_gpus_per_rack = {rack} is no multiple of engine.tensor_parallel_size = {degree}: "
+            f"cluster.simulate_gpus_per_rack = {rack} is no multiple of {key} = {degree}: "
             "an instance stays within its rack",
-            ("cluster.simulate_gpus_per_rack", "engine.tensor_parallel_size"),
+            ("cluster.simulate_gpus_per_rack", key),
         )
     if host % degree and degree % host:
         yield (
-            f"engine.tensor_parallel_size = {degree} and cluster.network.gpus_per_host = {host} do not divide: "
+            f"{key} = {degree} and cluster.network.gpus_per_host = {host} do not divide: "
             "one must be a multiple of the other",
-            ("engine.tensor_parallel_size", "cluster.network.gpus_per_host"),
+            (key, "cluster.network.gpus_per_host"),
         )
 
 

@@ -92,26 +92,33 @@ def instances(config: Config) -> int:
     return simulated_gpus(config) // config.engine.tensor_parallel_size
 
 
+def pd_degrees(config: Config) -> tuple[int, int]:
+    """GPUs of a prefill and of a decode instance."""
+    separation, own = config.pd_separation, config.engine.tensor_parallel_size
+    return separation.prefill_tensor_parallel_size or own, separation.decode_tensor_parallel_size or own
+
+
 def pd_counts(config: Config, ratio: tuple[int, int] | None = None) -> tuple[int, int]:
     """``(num_prefill, num_decode)`` at ``ratio``, by default ``pd_separation.pd_ratio``.
 
-    Rounded to whole instances over the whole cluster, half up, at least one a side. Raises ``ConfigError`` where there
-    are fewer than two.
+    Rounded to whole instances over the whole cluster, half up, at least one a side.
+
+    Raises ``ConfigError`` where there is no room for one a side.
     """
-    total = instances(config)
-    if total < 2:
+    gpus, degrees = simulated_gpus(config), pd_degrees(config)
+    if gpus < sum(degrees):
         raise ConfigError(
-            f"cluster: prefill/decode separation needs 2 instances or more; {simulated_gpus(config)} simulated GPUs at "
-            f"engine.tensor_parallel_size = {config.engine.tensor_parallel_size} make {total}"
+            f"cluster: prefill/decode separation needs 2 instances or more; {gpus} simulated GPUs are fewer than "
+            f"{degrees[0]} + {degrees[1]} for a prefill and a decode instance"
         )
-    num_prefill = rounded_prefill(total, *(config.pd_separation.pd_ratio if ratio is None else ratio))
-    return num_prefill, total - num_prefill
+    num_prefill = rounded_prefill(gpus, degrees, config.pd_separation.pd_ratio if ratio is None else ratio)
+    return num_prefill, (gpus - num_prefill * degrees[0]) // degrees[1]
 
 
-def rounded_prefill(total: int, prefill: int, decode: int) -> int:
-    """Prefill instances of ``total`` at a ratio: rounded half up, at least one a side."""
-    parts = prefill + decode
-    return min(max((2 * total * prefill + parts) // (2 * parts), 1), total - 1)
+def rounded_prefill(gpus: int, degrees: tuple[int, int], ratio: tuple[int, int]) -> int:
+    """Prefill instances at a ratio of instances of these degrees: rounded half up, at least one a side."""
+    unit = ratio[0] * degrees[0] + ratio[1] * degrees[1]
+    return min(max((2 * gpus * ratio[0] + unit) // (2 * unit), 1), (gpus - degrees[1]) // degrees[0])
 
 
 def _first(specific: float | None, general: float | None) -> float | None:

@@ -30,7 +30,7 @@ class Engine(Section):
     max_num_seqs: Count
     gpu_memory_utilization: PositiveShare
     non_kv_gb_per_gpu: NonNegative
-    num_gpu_blocks_override: Count | None
+    num_gpu_blocks_override: Annotated[int, Field(ge=2)] | None
     enable_prefix_caching: bool
     long_prefill_token_threshold: Whole
     watermark: Annotated[float, Field(ge=0, lt=1)]

@@ -42,6 +42,8 @@ class PdSeparation(Section):
 
     enabled: bool
     pd_ratio: Ratio
+    prefill_tensor_parallel_size: Count | None
+    decode_tensor_parallel_size: Count | None
     first_token: Literal["decode", "prefill"]
     chunked_prefill: bool
     chunk_size_tokens: Count | None

@@ -69,6 +69,9 @@ def _cluster(cluster: Mapping[str, Any]) -> str:
     if not cluster["prefill_instances"]:
         return size
     actual, balanced = [cluster["prefill_instances"], cluster["decode_instances"]], cluster["balanced_pd_ratio"]
+    degrees = cluster["prefill_gpus_per_instance"], cluster["decode_gpus_per_instance"]
+    if degrees[0] != degrees[1]:
+        size += f"; of {degrees[0]} GPUs for prefill, of {degrees[1]} for decode"
     advice = f", balanced {ratio(balanced)}" if balanced else ""
     return f"{size}; PD {ratio(actual)} prefill:decode{advice}"
 

@@ -41,7 +41,7 @@ class Answers:
         forwarded = float(plan.config.pd_separation.first_token == "prefill")
         margin = float(plan.decode_settings.output_margin_tokens)
         contexts = demand.prompt_tokens + forwarded
-        return cls(demand.output_tokens - forwarded, contexts, margin, plan.step_time.needs_longest)
+        return cls(demand.output_tokens - forwarded, contexts, margin, plan.decode.step_time.needs_longest)
 
     @classmethod
     def of_colocated(cls, plan: Plan, demand: Demand) -> Answers:

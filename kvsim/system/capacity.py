@@ -15,7 +15,7 @@ from kvsim.system.answers import Answers, DecodeLoad, Room, largest
 from kvsim.system.demand import Demand
 from kvsim.system.fullpool import Churn, Occupancy, occupancy
 from kvsim.system.packing import packed, packed_whole
-from kvsim.system.plan import Plan
+from kvsim.system.plan import Plan, Side
 from kvsim.workload.workload import Floats
 
 _SEED = 7
@@ -60,14 +60,15 @@ def maximum_rate(plan: Plan, demand: Demand, system: str) -> float:
 
 def balanced_pd_ratio(plan: Plan, demand: Demand) -> tuple[int, int]:
     """``(num_prefill, num_decode)`` of the plan's instances whose slower side is fastest."""
-    total = plan.num_instances
     prefill, decode = prefill_requests_per_s(plan, demand), decode_requests_per_s(plan, demand)
-    exact = total * decode / (prefill + decode) if np.isfinite(prefill) and np.isfinite(decode) else float(
-        total if np.isfinite(prefill) else 1
-    )
-    counts = {min(max(int(exact) + more, 1), total - 1) for more in (0, 1)}
-    best = max(sorted(counts), key=lambda count: min(count * prefill, (total - count) * decode))
-    return best, total - best
+    prefill_gpus, decode_gpus = plan.degrees
+    most = plan.num_gpus / prefill_gpus
+    exact = most if np.isfinite(prefill) else 1.0
+    if np.isfinite(prefill) and np.isfinite(decode):
+        exact = most * decode / (prefill * (decode_gpus / prefill_gpus) + decode)
+    counts = {min(max(int(exact) + more, 1), plan.most_prefill) for more in (0, 1)}
+    best = max(sorted(counts), key=lambda count: min(count * prefill, plan.decode_beside(count) * decode))
+    return best, plan.decode_beside(best)
 
 
 # Prefill
@@ -77,8 +78,8 @@ def prefill_requests_per_s(plan: Plan, demand: Demand) -> float:
     """Of one prefill instance: what its steps can compute, and what its NICs can send and take back."""
     return min(
         1 / prefill_s_per_request(plan, demand),
-        _nic_requests_per_s(plan, float(demand.sent_tokens.mean())),
-        _nic_requests_per_s(plan, demand.returned_tokens),
+        _nic_requests_per_s(plan, plan.prefill, float(demand.sent_tokens.mean())),
+        _nic_requests_per_s(plan, plan.prefill, demand.returned_tokens),
     )
 
 
@@ -89,7 +90,7 @@ def prefill_s_per_request(plan: Plan, demand: Demand) -> float:
     prompts are laid end to end and cut every T tokens. Without, prompts are packed whole, in order, as long as the next
     one fits.
     """
-    settings, c = plan.prefill_settings, plan.step_time.coefficients
+    settings, c = plan.prefill_settings, plan.prefill.step_time.coefficients
     computed = np.maximum(demand.computed_tokens, 1.0)
     if not settings.enable_chunked_prefill:
         room_tokens = min(settings.max_num_batched_tokens, settings.num_blocks * settings.block_size)
@@ -119,12 +120,12 @@ def _work(c: Coefficients, tokens: Floats, prefix_tokens: Floats) -> Floats:
     return work
 
 
-def _nic_requests_per_s(plan: Plan, tokens_per_request: float) -> float:
-    """What the NICs of one instance carry in one direction; unlimited where transfers do not see each other."""
+def _nic_requests_per_s(plan: Plan, side: Side, tokens_per_request: float) -> float:
+    """What the NICs of a side's instance carry in one direction; unlimited where transfers do not see each other."""
     num_bytes = tokens_per_request * plan.kv_bytes_per_token
     if plan.config.pd_separation.transfer.contention == "none" or num_bytes == 0:
         return np.inf
-    return plan.nic_bytes_per_s / num_bytes
+    return side.nic_bytes_per_s / num_bytes
 
 
 # Decode
@@ -147,8 +148,8 @@ def decode_requests_per_s(plan: Plan, demand: Demand) -> float:
     load = full_decode_load(plan, demand)
     return min(
         load.num_seqs / (answers.mean_steps * decode_step_s(plan, load)),
-        _nic_requests_per_s(plan, float(demand.sent_tokens.mean())),
-        _nic_requests_per_s(plan, demand.returned_tokens),
+        _nic_requests_per_s(plan, plan.decode, float(demand.sent_tokens.mean())),
+        _nic_requests_per_s(plan, plan.decode, demand.returned_tokens),
     )
 
 
@@ -190,8 +191,8 @@ def _decode_churn(plan: Plan, answers: Answers, room: Room, num_seqs: float) -> 
 
 
 def decode_step_s(plan: Plan, load: DecodeLoad) -> float:
-    """Mean time of a step that only decodes."""
-    c = plan.step_time.coefficients
+    """Mean time of a decode instance's step that only decodes."""
+    c = plan.decode.step_time.coefficients
     return float(_dense_s(c, np.array(load.num_seqs))) + _decoding_s(c, load, c.a_s_per_kv_token)
 
 
@@ -216,7 +217,7 @@ def _decoding_s(c: Coefficients, load: DecodeLoad, a_s_per_kv_token: float) -> f
 
 def _pending_s(plan: Plan, demand: Demand, step_s: float) -> float:
     """From the reservation of a computed prompt to its first step: the transfer, and half a step until the boundary."""
-    return float(demand.sent_tokens.mean()) * plan.kv_bytes_per_token / plan.nic_bytes_per_s + 0.5 * step_s
+    return float(demand.sent_tokens.mean()) * plan.kv_bytes_per_token / plan.pair_bytes_per_s + 0.5 * step_s
 
 
 # Unified

@@ -15,14 +15,14 @@ from kvsim.units import GB, MICRO
 
 def network_of(plan: Plan, clock: Clock, generator: np.random.Generator) -> Network:
     """NICs, NVLink and racks under the instances in the order of their places; ``generator`` draws the jitter."""
-    config, num = plan.config.cluster.network, plan.num_instances
-    degree = plan.spec.tensor_parallel
-    nvlink_bytes_per_s = config.nvlink_gb_per_s * GB / 2 * degree
+    config, places = plan.config.cluster.network, plan.places()
+    nvlink_bytes_per_s = config.nvlink_gb_per_s * GB / 2
+    sides = {True: plan.prefill, False: plan.decode}
     topology = Topology(
-        [plan.nic_bytes_per_s] * num,
-        [nvlink_bytes_per_s] * num,
-        [place * degree // config.gpus_per_host for place in range(num)],
-        [plan.rack_of(place) for place in range(num)],
+        [sides[place.is_prefill].nic_bytes_per_s for place in places],
+        [nvlink_bytes_per_s * sides[place.is_prefill].degree for place in places],
+        [place.host for place in places],
+        [place.rack for place in places],
         oversubscription=config.rack_oversubscription,
         nic_latency_s=nic_latency_s(plan.config),
         nvlink_latency_s=config.nvlink_latency_us * MICRO,

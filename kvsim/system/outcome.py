@@ -12,6 +12,7 @@ from kvsim.record.conservation import exact, request_checks
 from kvsim.record.result import CacheUse, Check, Distribution, RoleUse, SystemResult, Table, TransferUse
 from kvsim.record.steps import StepLog
 from kvsim.system.pd import PdSystem
+from kvsim.system.plan import Plan
 from kvsim.system.serving import ServingSystem
 from kvsim.system.unified import UnifiedSystem
 
@@ -136,13 +137,18 @@ def _role_use(
     return RoleUse(
         role=role,
         instances=num,
-        gpus=num * system.plan.spec.tensor_parallel,
+        gpus=num * _degree(system.plan, role),
         busy=min(1.0, log.busy_between(*window_s) / (num * span_s)) if span_s > 0 else math.nan,
         kv_usage=log.held_block_s / capacity_block_s if capacity_block_s > 0 else math.nan,
         load=loads.get(role, math.nan),
         timeline_s=timeline_s,
         timeline_busy=np.minimum(busy / num, 1.0),
     )
+
+
+def _degree(plan: Plan, role: str) -> int:
+    prefill, decode = plan.degrees
+    return {"prefill": prefill, "decode": decode}.get(role, plan.spec.tensor_parallel)
 
 
 def _cache_use(front: Sequence[Engine], everyone: Sequence[Engine]) -> CacheUse:
@@ -159,7 +165,8 @@ def _transfer_use(system: PdSystem, end_s: float) -> TransferUse:
     network, transfers = system.network, system.transfers
     topology, returned_bytes = network.topology, system.returned_bytes
     outs, ins = topology.links("nic_out"), topology.links("nic_in")
-    capacity_bytes = system.plan.nic_bytes_per_s * end_s
+    out_capacity_bytes = len(system.front) * system.plan.prefill.nic_bytes_per_s * end_s
+    in_capacity_bytes = len(system.decode) * system.plan.decode.nic_bytes_per_s * end_s
     out_bytes = sum(network.carried[outs[place]] for place in system.prefill_places)
     in_bytes = sum(network.carried[ins[place]] for place in system.decode_places)
     return TransferUse(
@@ -168,8 +175,8 @@ def _transfer_use(system: PdSystem, end_s: float) -> TransferUse:
         bytes_received=network.bytes_received - returned_bytes,
         hidden_share=system.hidden_s / system.transfer_s if system.transfer_s > 0 else math.nan,
         mean_s=system.transfer_s / transfers if transfers else math.nan,
-        nic_out_utilisation=out_bytes / (len(system.front) * capacity_bytes) if capacity_bytes > 0 else math.nan,
-        nic_in_utilisation=in_bytes / (len(system.decode) * capacity_bytes) if capacity_bytes > 0 else math.nan,
+        nic_out_utilisation=out_bytes / out_capacity_bytes if out_capacity_bytes > 0 else math.nan,
+        nic_in_utilisation=in_bytes / in_capacity_bytes if in_capacity_bytes > 0 else math.nan,
         reservation_waits=system.reservation_waits,
         returned_bytes=returned_bytes,
     )

@@ -102,24 +102,26 @@ class PdSystem(ServingSystem):
 
     def _place(self, plan: Plan) -> None:
         """Build the instances, roles interleaved over the racks."""
-        num_racks = plan.rack_of(plan.num_instances - 1) + 1
+        places = plan.places()
+        num_racks = max(place.rack for place in places) + 1
         self.front: list[Engine] = []
         self.decode: list[Engine] = []
         self._rack_of_prefill: list[int] = []
         self.prefill_places: list[int] = []
         self.decode_places: list[int] = []
+        prefill_step_time, decode_step_time = plan.prefill.step_time, plan.decode.step_time
         self._decode_by_rack: list[list[int]] = [[] for _ in range(num_racks)]
-        for place, is_prefill in enumerate(plan.interleaved_roles()):
-            rack = plan.rack_of(place)
-            if is_prefill:
-                self.front.append(self._front_engine(len(self.front), "prefill", plan.prefill_settings))
+        for place, stands in enumerate(places):
+            rack = stands.rack
+            if stands.is_prefill:
+                number = len(self.front)
+                self.front.append(self._front_engine(number, "prefill", plan.prefill_settings, prefill_step_time))
                 self._rack_of_prefill.append(rack)
                 self.prefill_places.append(place)
             else:
                 self._decode_by_rack[rack].append(len(self.decode))
-                engine = Engine(
-                    self.clock, len(self.decode), "decode", plan.decode_settings, plan.step_time, self, self.decode_log
-                )
+                number, settings = len(self.decode), plan.decode_settings
+                engine = Engine(self.clock, number, "decode", settings, decode_step_time, self, self.decode_log)
                 self.decode.append(engine)
                 self.decode_places.append(place)
 

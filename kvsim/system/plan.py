@@ -11,13 +11,39 @@ from kvsim.spec import InstanceSpec, find_gpu, find_model
 from kvsim.steptime import AffineStepTime, Coefficients, Efficiencies, roofline
 from kvsim.units import GB, GIB, MICRO, TERA
 
+ROLES = ("prefill", "decode")
+
+
+@dataclass(frozen=True)
+class Side:
+    """What the instances of one role run on."""
+
+    spec: InstanceSpec
+    step_time: AffineStepTime
+    nic_bytes_per_s: float
+    """Of one instance: the NICs of all its GPUs, as achieved."""
+
+    @property
+    def degree(self) -> int:
+        return self.spec.tensor_parallel
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one instance stands."""
+
+    is_prefill: bool
+    host: int
+    rack: int
+
 
 @dataclass(frozen=True)
 class Plan:
-    """One cluster, ready to be built as either system."""
+    """One cluster, ready to be built as either system: the same GPUs, cut into instances by either's degrees."""
 
     config: Config
     spec: InstanceSpec
+    """Of the unified system's instances; so are ``step_time`` and ``nic_bytes_per_s``."""
     step_time: AffineStepTime
     num_instances: int
     num_prefill: int
@@ -26,41 +52,80 @@ class Plan:
     decode_settings: EngineSettings
     colocated_settings: EngineSettings
     kv_bytes_per_token: float
-    """On the wire: after compression."""
+    """On the wire to a decode instance: after compression, each copy of a KV head once."""
     nic_bytes_per_s: float
-    """Of one instance: the NICs of all its GPUs, as achieved."""
+    own_prefill: Side | None = None
+    """``None``: as the unified system's."""
+    own_decode: Side | None = None
+
+    @property
+    def prefill(self) -> Side:
+        return self.own_prefill or Side(self.spec, self.step_time, self.nic_bytes_per_s)
+
+    @property
+    def decode(self) -> Side:
+        return self.own_decode or Side(self.spec, self.step_time, self.nic_bytes_per_s)
+
+    @property
+    def degrees(self) -> tuple[int, int]:
+        """GPUs of a prefill and of a decode instance."""
+        return self.prefill.degree, self.decode.degree
+
+    @property
+    def pair_bytes_per_s(self) -> float:
+        """Between a prefill and a decode instance that have their NICs to themselves."""
+        return min(self.prefill.nic_bytes_per_s, self.decode.nic_bytes_per_s)
 
     @property
     def num_gpus(self) -> int:
         return self.num_instances * self.spec.tensor_parallel
 
     @property
-    def instances_per_rack(self) -> int:
-        return self.config.cluster.simulate_gpus_per_rack // self.spec.tensor_parallel
+    def num_racks(self) -> int:
+        return -(-self.num_gpus // self.config.cluster.simulate_gpus_per_rack)
 
-    def rack_of(self, place: int) -> int:
-        """The rack of the instance at ``place``."""
-        return place // self.instances_per_rack
+    @property
+    def most_prefill(self) -> int:
+        """Prefill instances that leave room for a decode instance."""
+        prefill, decode = self.degrees
+        return (self.num_gpus - decode) // prefill
+
+    def decode_beside(self, num_prefill: int) -> int:
+        """Decode instances on the GPUs that so many prefill instances leave."""
+        prefill, decode = self.degrees
+        return (self.num_gpus - num_prefill * prefill) // decode
+
+    def places(self) -> list[Place]:
+        """Of the PD system's instances: the roles spread evenly over the racks, nobody across the edge of a host."""
+        prefill, decode = self.degrees
+        config, roles = self.config.cluster, self.interleaved_roles()
+        per_host, per_rack = config.network.gpus_per_host, config.simulate_gpus_per_rack
+        if prefill == decode:
+            first_gpus = [place * prefill for place in range(len(roles))]
+        else:
+            first_gpus = first_fit([prefill if role else decode for role in roles], per_host)
+        return [
+            Place(role, gpu // per_host, gpu // per_rack) for role, gpu in zip(roles, first_gpus, strict=True)
+        ]
 
     def interleaved_roles(self) -> list[bool]:
-        """For each place whether a prefill instance stands there: the roles spread evenly over the racks."""
-        total, prefill = self.num_instances, self.num_prefill
+        """For each place whether a prefill instance stands there: the roles spread evenly."""
+        total, prefill = self.num_prefill + self.num_decode, self.num_prefill
         return [(place + 1) * prefill // total > place * prefill // total for place in range(total)]
 
     def with_counts(self, num_prefill: int, num_decode: int) -> Plan:
         return replace(self, num_prefill=num_prefill, num_decode=num_decode)
 
     def sized(self, num_instances: int, num_prefill: int) -> Plan:
-        """A cluster of that many instances, so many of them for prefill."""
-        return replace(
-            self, num_instances=num_instances, num_prefill=num_prefill, num_decode=num_instances - num_prefill
-        )
+        """A cluster of the GPUs of that many unified instances, with so many prefill instances."""
+        sized = replace(self, num_instances=num_instances, num_prefill=num_prefill)
+        return replace(sized, num_decode=sized.decode_beside(num_prefill))
 
     def scaled_to(self, num_instances: int) -> Plan:
         """A cluster of fewer instances with the same ratio of roles, as near as whole instances come."""
-        num_prefill = round(num_instances * self.num_prefill / self.num_instances)
-        num_prefill = min(max(num_prefill, 1), num_instances - 1)
-        return self.sized(num_instances, num_prefill)
+        scaled = replace(self, num_instances=max(num_instances, -(-sum(self.degrees) // self.spec.tensor_parallel)))
+        num_prefill = round(scaled.num_instances * self.num_prefill / self.num_instances)
+        return scaled.sized(scaled.num_instances, min(max(num_prefill, 1), scaled.most_prefill))
 
     def with_colocated_budget(self, tokens: int) -> Plan:
         """The same with another token budget for the unified baseline; never below its number of seats."""
@@ -73,6 +138,9 @@ def make_plan(config: Config, *, stepwise: bool = False) -> Plan:
     """Raises ``ConfigError`` or ``CapacityError`` where the configuration cannot be built."""
     spec = instance_spec(config)
     num_prefill, num_decode = derived.pd_counts(config)
+    degrees = zip(ROLES, derived.pd_degrees(config), strict=True)
+    own = [_own_side(config, spec, role, degree) for role, degree in degrees]
+    prefill_spec, decode_spec = (spec if side is None else side.spec for side in own)
     engine = config.engine
     common = EngineSettings(
         num_blocks=spec.num_blocks - 1,
@@ -93,6 +161,7 @@ def make_plan(config: Config, *, stepwise: bool = False) -> Plan:
     )
     prefill = replace(
         common,
+        num_blocks=prefill_spec.num_blocks - 1,
         max_num_batched_tokens=derived.prefill_token_budget(config),
         enable_chunked_prefill=config.pd_separation.chunked_prefill,
     )
@@ -100,18 +169,60 @@ def make_plan(config: Config, *, stepwise: bool = False) -> Plan:
     return Plan(
         config=config,
         spec=spec,
-        step_time=AffineStepTime(step_coefficients(config, spec), tuple(sorted(engine.cudagraph_capture_sizes))),
-        num_instances=num_prefill + num_decode,
+        step_time=_step_time(config, spec),
+        num_instances=derived.instances(config),
         num_prefill=num_prefill,
         num_decode=num_decode,
         prefill_settings=prefill,
         decode_settings=replace(
-            common, output_margin_tokens=config.pd_separation.output_margin_tokens, batching="continuous"
+            common,
+            num_blocks=decode_spec.num_blocks - 1,
+            output_margin_tokens=config.pd_separation.output_margin_tokens,
+            batching="continuous",
         ),
         colocated_settings=common,
-        kv_bytes_per_token=spec.kv_bytes_per_token / transfer.compression_ratio,
+        kv_bytes_per_token=decode_spec.kv_bytes_per_token / transfer.compression_ratio,
         nic_bytes_per_s=derived.nic_bytes_per_s_per_gpu(config) * spec.tensor_parallel,
+        own_prefill=own[0],
+        own_decode=own[1],
     )
+
+
+def _own_side(config: Config, colocated: InstanceSpec, role: str, degree: int) -> Side | None:
+    if degree == colocated.tensor_parallel:
+        return None
+    if config.steptime.method == "fitted":
+        raise ConfigError(
+            f"pd_separation.{role}_tensor_parallel_size = {degree} beside engine.tensor_parallel_size = "
+            f"{colocated.tensor_parallel}: fitted coefficients are of one degree; give steptime.method 'roofline'"
+        )
+    key = f"pd_separation.{role}_tensor_parallel_size"
+    spec = replace(colocated, tensor_parallel=degree, tensor_parallel_key=key)
+    return Side(spec, _step_time(config, spec), derived.nic_bytes_per_s_per_gpu(config) * degree)
+
+
+def _step_time(config: Config, spec: InstanceSpec) -> AffineStepTime:
+    return AffineStepTime(step_coefficients(config, spec), tuple(sorted(config.engine.cudagraph_capture_sizes)))
+
+
+def first_fit(degrees: list[int], gpus_per_host: int) -> list[int]:
+    """The first GPU of each instance: the first host with room, or as many whole new hosts as it takes."""
+    found: list[int] = []
+    begun: list[list[int]] = []
+    """Hosts with room: their next GPU and how many are left."""
+    end = 0
+    for degree in degrees:
+        host = next((host for host in begun if host[1] >= degree), None)
+        if host is None:
+            host = [end, -(-degree // gpus_per_host) * gpus_per_host]
+            end += host[1]
+            begun.append(host)
+        found.append(host[0])
+        host[0] += degree
+        host[1] -= degree
+        if not host[1]:
+            begun.remove(host)
+    return found
 
 
 def instance_spec(config: Config) -> InstanceSpec:

@@ -20,7 +20,7 @@ class UnifiedSystem(ServingSystem):
         super().__init__(plan, workload, seed, progress)
         self.front_log = StepLog()
         self.front = [
-            self._front_engine(instance, "colocated", plan.colocated_settings)
+            self._front_engine(instance, "colocated", plan.colocated_settings, plan.step_time)
             for instance in range(plan.num_instances)
         ]
         self.loads = LoadHeap(plan.num_instances)

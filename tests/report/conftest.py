@@ -33,6 +33,8 @@ CLUSTER = {
     "racks": 1,
     "prefill_instances": 4,
     "decode_instances": 12,
+    "prefill_gpus_per_instance": 4,
+    "decode_gpus_per_instance": 4,
     "balanced_pd_ratio": [4, 12],
     "kv_cache_tokens_per_instance": 458_176,
 }

@@ -72,14 +72,14 @@ def ratio_grid(plan: Plan, balanced: tuple[int, int]) -> list[tuple[int, int]]:
 
     In the order of their share of prefill instances.
     """
-    total = plan.num_instances
+    total, gpus = plan.num_prefill + plan.num_decode, plan.num_gpus
     prefills = {balanced[0], plan.num_prefill}
-    for prefill, decode in plan.config.pd_experiments.pd_ratios:
-        prefills.add(derived.rounded_prefill(total, prefill, decode))
+    for ratio in plan.config.pd_experiments.pd_ratios:
+        prefills.add(derived.rounded_prefill(gpus, plan.degrees, ratio))
     for share in NEIGHBOURS:
         step = math.copysign(max(1, round(abs(share) * total)), share)
         prefills.add(balanced[0] + int(step))
-    return [(prefill, total - prefill) for prefill in sorted(prefills) if 1 <= prefill < total]
+    return [(prefill, plan.decode_beside(prefill)) for prefill in sorted(prefills) if 1 <= prefill <= plan.most_prefill]
 
 
 def _served(
