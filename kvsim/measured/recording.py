@@ -12,8 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kvsim.errors import WorkloadError
 
-Count = Annotated[int, Field(ge=1)]
-Whole = Annotated[int, Field(ge=0)]
+MOST = 1_000_000_000
+"""No count of a scheduler is larger."""
+
+Count = Annotated[int, Field(ge=1, le=MOST)]
+Whole = Annotated[int, Field(ge=0, le=MOST)]
 
 
 class _Part(BaseModel):
@@ -23,8 +26,8 @@ class _Part(BaseModel):
 class RecordedSettings(_Part):
     """The scheduler's settings, by vLLM's names. ``num_blocks`` counts the null block, which holds nothing."""
 
-    num_blocks: Annotated[int, Field(ge=2)]
-    block_size: Count
+    num_blocks: Annotated[int, Field(ge=2, le=MOST)]
+    block_size: Annotated[int, Field(ge=1, le=1_000_000)]
     max_num_batched_tokens: Count
     max_num_seqs: Count
     max_model_len: Count
@@ -48,7 +51,7 @@ class RecordedRequest(_Part):
     id: str
     prompt_token_ids: Annotated[list[int], Field(min_length=1)]
     output_token_ids: Annotated[list[int], Field(min_length=1)]
-    priority: int = 0
+    priority: Annotated[int, Field(ge=-MOST, le=MOST)] = 0
     max_tokens: Count | None = None
     """``None``: as many as ``output_token_ids``."""
 

@@ -145,6 +145,8 @@ def broken(change: str) -> bytes:
             document["requests"][0]["prompt_token_ids"] = [0] * document["config"]["max_model_len"]
         case "steps":
             document["steps"][3]["step"] = 7
+        case "huge":
+            document["config"]["block_size"] = 10**30
         case "empty":
             document["requests"][2]["output_token_ids"] = []
     return json.dumps(document).encode()
@@ -159,6 +161,7 @@ def broken(change: str) -> bytes:
         (broken("order"), "allowed: in order"),
         (broken("long"), "allowed: fewer than max_model_len"),
         (broken("steps"), "steps.3.step: 7; allowed: 3"),
+        (broken("huge"), "config.block_size: Input should be less than"),
         (broken("empty"), "requests.2.output_token_ids"),
         (b"[1, 2]", "valid dictionary"),
         (b"nonsense", "is not JSON"),

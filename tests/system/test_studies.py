@@ -12,7 +12,7 @@ import pytest
 from kvsim.config import load_config
 from kvsim.config.changed import changed
 from kvsim.config.comparison import read_comparison
-from kvsim.errors import ConfigError
+from kvsim.errors import CapacityError, ConfigError
 from kvsim.system.experiment import run_pd
 from kvsim.system.plan import make_plan
 from kvsim.system.studies.compare import check_comparisons
@@ -177,3 +177,8 @@ def test_comparisons_of_nothing_are_refused_before_anything_runs(text: str, mess
     with pytest.raises(ConfigError, match=message) as refused:
         check_comparisons(make_plan(load_config(sets=SMALL).config), [read_comparison(text)])
     assert "\n" not in str(refused.value)
+
+
+def test_a_value_with_which_nothing_is_served_is_named() -> None:
+    with pytest.raises(CapacityError, match=r"^engine.num_gpu_blocks_override = 10: unified completes no request"):
+        studied("studies.instances=4", "studies.max_requests=100", compare=("engine.num_gpu_blocks_override=10",))

@@ -9,6 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
+from kvsim.errors import CapacityError
 from kvsim.record.result import SystemResult
 from kvsim.system.demand import Demand
 from kvsim.system.outcome import outcome
@@ -84,6 +85,8 @@ class Bed:
         if built.incomplete:
             raise KeyboardInterrupt
         result = outcome(built, warmup_requests=int(len(workload) * WARMUP_SHARE), unsteady_factor=0.0, loads={})
+        if not result.measured.any():
+            raise CapacityError(f"{label}: {system} completes no request that counts; {result.failed:,} do not fit")
         broken = [check.name for check in result.checks if not check.ok]
         if broken:
             raise AssertionError(f"{label}: broken conservation laws: {broken}")
