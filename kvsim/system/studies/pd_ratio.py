@@ -36,7 +36,8 @@ def pd_ratio_study(bed: Bed) -> dict[str, Any]:
     needed = math.ceil(max(_FILLED * stay.mean_s, _OUTLASTING * stay.late_s) * offered_per_s)
     num_requests = min(needed, plan.config.studies.max_requests)
     served = _served(bed, grid, offered_per_s, num_requests)
-    best = max(grid, key=lambda counts: sum(served[counts]) / len(served[counts]))
+    repeated = [counts for counts in grid if len(served[counts]) == len(bed.seeds)]
+    best = max(repeated, key=lambda counts: sum(served[counts]))
     points = []
     for counts in grid:
         behind = difference(served[counts], served[best][: len(served[counts])], confidence)
