@@ -290,14 +290,11 @@ class Engine:
 
     def _end_stretch(self, step: Step) -> None:
         """Its steps have run."""
-        steps, batch = self._leap, self.batch
+        steps = self._leap
         if steps > 1:
             self._settle_steps(steps)
-            batch.steps += steps - 1
             latest = self._next if self._next is not None else step
-            latest.ended = batch.pop_finished()
-            for sequence in latest.ended:
-                sequence.ending = True
+            latest.ended = self.scheduler.leap(steps - 1)
         self._leap, self._settled = 0, 0
         self._log_stretch(step, steps)
         self._anchor_steps += steps

@@ -156,9 +156,7 @@ class Scheduler:
         batch.steps += 1
         for sequence in self.stalled:
             batch.add(sequence)
-        step.ended = ended = batch.pop_finished()
-        for sequence in ended:
-            sequence.ending = True
+        step.ended = ended = self._pop_ended()
         for sequence, tokens in self.chunks:
             sequence.computed += tokens
             if sequence.computed == sequence.num_tokens:
@@ -173,6 +171,19 @@ class Scheduler:
                 ended.append(sequence)
         if len(ended) > 1:
             ended.sort(key=_serial)
+
+    def leap(self, steps: int) -> list[Sequence]:
+        """Count further steps of the same batch as run; returns those that have their last token then."""
+        self.batch.steps += steps
+        return self._pop_ended()
+
+    def _pop_ended(self) -> list[Sequence]:
+        """What they filled is hashed here: from now on they keep no step with the others of their chains."""
+        ended = self.batch.pop_finished()
+        for sequence in ended:
+            sequence.ending = True
+            self.growers.settle_chains(sequence.path, 0, 0)
+        return ended
 
     def _goes_on(self, sequence: Sequence) -> bool:
         """A completed sequence gets a further token; whether it decodes after that."""
@@ -239,6 +250,7 @@ class Scheduler:
     def _stall(self, sequence: Sequence) -> None:
         """It is not reached in this step."""
         if sequence.decoding:
+            self.growers.settle_chains(sequence.path, 1, sequence.serial - 1)
             self.batch.remove(sequence)
             self.stalled.append(sequence)
 
