@@ -111,6 +111,11 @@ def pd_counts(config: Config, ratio: tuple[int, int] | None = None) -> tuple[int
             f"cluster: prefill/decode separation needs 2 instances or more; {gpus} simulated GPUs are fewer than "
             f"{degrees[0]} + {degrees[1]} for a prefill and a decode instance"
         )
+    if max(degrees) % min(degrees):
+        raise ConfigError(
+            f"pd_separation.prefill_tensor_parallel_size = {degrees[0]}, decode_tensor_parallel_size = {degrees[1]}: "
+            "neither is a multiple of the other, so that GPUs would stand idle"
+        )
     num_prefill = rounded_prefill(gpus, degrees, config.pd_separation.pd_ratio if ratio is None else ratio)
     return num_prefill, (gpus - num_prefill * degrees[0]) // degrees[1]
 

@@ -60,7 +60,11 @@ class Growers:
         for sequence in order:
             turn_to_come = scheduled_steps and sequence.decoding and sequence.serial > serial
             held_tokens = found[sequence] - 1 if turn_to_come else found[sequence]
-            self.settle(sequence, held_tokens, held_tokens - self.lag)
+            self.settle(sequence, held_tokens, held_tokens - self.lag_of(sequence))
+
+    def lag_of(self, sequence: Sequence) -> int:
+        """Tokens that it holds blocks for, and that are not known."""
+        return 0 if sequence.rested else self.lag
 
     def settle(self, sequence: Sequence, held_tokens: int, known_tokens: int) -> None:
         """Bring a decoding sequence's blocks up to ``held_tokens``; hash those that ``known_tokens`` fill."""

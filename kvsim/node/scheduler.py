@@ -28,6 +28,7 @@ class Scheduler:
         "_is_static",
         "_most_of_prompt",
         "_order",
+        "_resting",
         "arrived",
         "batch",
         "chunks",
@@ -72,6 +73,8 @@ class Scheduler:
             self._order = ORDERS[settings.scheduling_policy]
         self.reorders = self._order is not None
         """Whether somebody may be admitted before who came earlier."""
+        self._resting: list[Sequence] = []
+        """Those that the step before did not reach."""
         self._is_static = settings.batching == "static"
         self._admissions = 0
         self._most_of_prompt = 0
@@ -154,7 +157,15 @@ class Scheduler:
         """Count the step scheduled last as run; ``step`` gets what will have come of it."""
         batch = self.batch
         batch.steps += 1
+        for sequence in self._resting:
+            if sequence.decoding:
+                held_tokens = sequence.base + batch.steps
+                self.growers.settle_chains(sequence.path, 0, 0)
+                self.growers.settle(sequence, held_tokens, held_tokens)
+            sequence.rested = False
+        self._resting = self.stalled
         for sequence in self.stalled:
+            sequence.rested = True
             batch.add(sequence)
         step.ended = ended = self._pop_ended()
         for sequence, tokens in self.chunks:
@@ -274,10 +285,10 @@ class Scheduler:
                 self.stalled.remove(victim)
             victim.num_tokens = victim.computed + 1
             held = victim.num_tokens if had_its_turn else victim.computed
-            self._stop_growing(victim, held, held - self.growers.lag)
+            self._stop_growing(victim, held, held - self.growers.lag_of(victim))
         elif victim.ending:
             self.growers.settle_chains(victim.path, 1, serial)
-            self._stop_growing(victim, victim.computed, victim.computed - self.growers.lag)
+            self._stop_growing(victim, victim.computed, victim.computed - self.growers.lag_of(victim))
         else:
             self.partial.remove(victim)
             self.chunks = [(sequence, tokens) for sequence, tokens in self.chunks if sequence is not victim]

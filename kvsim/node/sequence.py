@@ -105,6 +105,7 @@ class Sequence(BlockTable):
         "num_tokens",
         "ready",
         "remaining",
+        "rested",
         "resumed",
         "serial",
     )
@@ -130,6 +131,8 @@ class Sequence(BlockTable):
         self.ending = False
         """Its last token is scheduled."""
         self.resumed = False
+        self.rested = False
+        """It sat out the step before the one that was scheduled last: it has no token on its way."""
         self.base = self.finish_step = self.serial = 0
         self.margin_end = -1
         self.last_token_s = -1.0

@@ -33,3 +33,8 @@ class EngineSettings:
     """Decode role: room for the answer that is kept for each request KV is reserved for."""
     stepwise: bool = False
     """One event per step instead of leaps."""
+
+    @property
+    def room_tokens(self) -> int:
+        """That the pool holds."""
+        return self.num_blocks * self.block_size

@@ -93,7 +93,7 @@ def prefill_s_per_request(plan: Plan, demand: Demand) -> float:
     settings, c = plan.prefill_settings, plan.prefill.step_time.coefficients
     computed = np.maximum(demand.computed_tokens, 1.0)
     if not settings.enable_chunked_prefill:
-        room_tokens = min(settings.max_num_batched_tokens, settings.num_blocks * settings.block_size)
+        room_tokens = min(settings.max_num_batched_tokens, settings.room_tokens)
         steps = packed_whole(computed, room_tokens, settings.max_num_seqs)
         work = float(_work(c, computed, demand.hit_tokens).sum())
         tokens, num_steps, chunks = steps, float(len(steps)), len(computed)
@@ -159,7 +159,7 @@ def full_decode_load(plan: Plan, demand: Demand) -> DecodeLoad:
     answers = Answers.of_decode(plan, demand)
     room = Room(demand, answers, settings.block_size)
     seats = float(min(settings.max_num_seqs, settings.max_num_batched_tokens))
-    pool_tokens = settings.num_blocks * settings.block_size
+    pool_tokens = settings.room_tokens
 
     def committed_tokens(num_seqs: float) -> float:
         step_s = decode_step_s(plan, answers.load(num_seqs))
@@ -273,7 +273,7 @@ def _full_colocated(
     room = Room(demand, answers, settings.block_size)
     outside_tokens, outside_seats, found = 0.0, 0.0, None
     for _ in range(_ROUNDS):
-        room_tokens = settings.num_blocks * settings.block_size - outside_tokens
+        room_tokens = settings.room_tokens - outside_tokens
         most_seated = max(seats - outside_seats, 1.0)
         # Prompts that fill an instance leave room for none beside them in the mean, and yet one runs after the other.
         num_seqs = largest(room.held_tokens, max(room_tokens, room.held_tokens(_LONELY)), min(most, most_seated))

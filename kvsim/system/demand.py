@@ -100,13 +100,13 @@ def demand_of(
 
 
 def _served_rows(workload: Workload, plan: Plan, requests: Ints) -> Ints:
-    """A sample of the requests that fit; all of them when none does, so that there is something to speak of."""
+    """A sample of the requests that fit both systems; all of them when none does, so that there is something left."""
     rows = requests[:: -(-len(requests) // SAMPLE_REQUESTS)]
-    settings = plan.colocated_settings
-    room_tokens = settings.num_blocks * settings.block_size
+    max_model_len = plan.colocated_settings.max_model_len
     prompts = workload.prompt_tokens[rows].astype(np.int64)
-    total = np.minimum(prompts + workload.output_tokens[rows], settings.max_model_len)
-    fits = (prompts < settings.max_model_len) & (total <= room_tokens)
+    total = np.minimum(prompts + workload.output_tokens[rows], max_model_len)
+    room_tokens = min(plan.colocated_settings.room_tokens, plan.decode_settings.room_tokens)
+    fits = (prompts < max_model_len) & (total <= room_tokens) & (prompts <= plan.prefill_settings.room_tokens)
     return rows[fits] if fits.any() else rows
 
 

@@ -14,7 +14,7 @@ from kvsim.policy.routing import LoadHeap, decode_router
 from kvsim.record.steps import StepLog
 from kvsim.system.links import network_of
 from kvsim.system.plan import Plan
-from kvsim.system.serving import Progress, ServingSystem
+from kvsim.system.serving import Progress, ServingSystem, fits
 from kvsim.workload.workload import Workload
 
 
@@ -127,6 +127,10 @@ class PdSystem(ServingSystem):
 
     def _engines(self) -> list[Engine]:
         return [*self.front, *self.decode]
+
+    def _can_hold(self, prompt_tokens: int, output_tokens: int) -> bool:
+        fits_prefill = fits(prompt_tokens, self.plan.prefill_settings)
+        return fits_prefill and fits(prompt_tokens + output_tokens, self.plan.decode_settings)
 
     def _admit(self, journey: Journey) -> None:
         prompt_tokens = journey.request.prompt_tokens

@@ -106,7 +106,7 @@ class ServingSystem:
         self.counts.arrive(self.clock.now)
         settings = self.front[0].settings
         output_tokens = min(request.output_tokens, settings.max_model_len - request.prompt_tokens)
-        if output_tokens < 1 or not self._can_hold(request.prompt_tokens + output_tokens, settings):
+        if output_tokens < 1 or not self._can_hold(request.prompt_tokens, output_tokens):
             self.counts.fail(self.clock.now)
             self._gone(request)
             return
@@ -126,8 +126,9 @@ class ServingSystem:
                 best, least = place, score
         return best
 
-    def _can_hold(self, tokens: int, settings: EngineSettings) -> bool:
-        return -(-tokens // settings.block_size) <= settings.num_blocks
+    def _can_hold(self, prompt_tokens: int, output_tokens: int) -> bool:
+        """Whether a request fits the blocks of the instances it visits."""
+        return fits(prompt_tokens + output_tokens, self.front[0].settings)
 
     def _admit(self, journey: Journey) -> None:
         """Send a routed request to its first engine."""
@@ -220,3 +221,8 @@ class ServingSystem:
             num_candidates=routing.candidates,
             generator=self.generators[0],
         )
+
+
+def fits(tokens: int, settings: EngineSettings) -> bool:
+    """Whether an instance's blocks hold a sequence of so many tokens."""
+    return -(-tokens // settings.block_size) <= settings.num_blocks

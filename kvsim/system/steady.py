@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -59,6 +59,7 @@ def unified_stay(plan: Plan, demand: Demand, requests_per_s: float) -> Stay:
     Prompts take ``u = rate x prefill time`` of an instance, so that its n = rate x E2E decodes advance 1 / (1 - u)
     times slower than alone.
     """
+    plan = replace(plan, own_prefill=None, own_decode=None)
     rate_per_s = min(requests_per_s / plan.num_instances, 0.95 * colocated_requests_per_s(plan, demand))
     answers = Answers.of_colocated(plan, demand)
     prefill_s = prefill_s_per_request(plan, demand)

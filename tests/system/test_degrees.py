@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from builders import Row, by_request, check, workload
 from hypothesis import given
@@ -115,3 +117,14 @@ def test_degrees_that_do_not_fit_are_refused_in_one_line(sets: tuple[str, ...], 
     with pytest.raises(ConfigError, match=message) as refused:
         made(4, 4, *sets)
     assert "\n" not in str(refused.value)
+
+
+def test_a_request_that_only_one_side_holds_fails_rather_than_waits_for_ever() -> None:
+    plan = made(8, 2, racks=4)
+    held_tokens = plan.decode_settings.num_blocks * plan.decode_settings.block_size
+    assert held_tokens < plan.prefill_settings.num_blocks * plan.prefill_settings.block_size
+    rows = [Row(0.0, min(held_tokens, 130_000), 200), *(Row(0.1 * i, 300, 5) for i in range(1, 21))]
+    small = replace(plan, decode_settings=replace(plan.decode_settings, num_blocks=2000))
+    system = PdSystem(small, workload(rows), 1)
+    system.run()
+    assert (system.counts.completed, system.counts.failed) == (20, 1)
