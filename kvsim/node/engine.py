@@ -21,7 +21,7 @@ from kvsim.node.sequence import Sequence
 from kvsim.node.settings import EngineSettings
 from kvsim.node.step import Chunk, Step
 from kvsim.record.steps import StepLog
-from kvsim.steptime.affine import AffineStepTime, span_s, steps_until
+from kvsim.steptime.base import ENDLESS, StepTime, span_s, steps_until
 
 Role = Literal["prefill", "decode", "colocated"]
 
@@ -61,6 +61,7 @@ class Engine:
         "_idle",
         "_is_async",
         "_leap",
+        "_limit",
         "_log",
         "_next",
         "_preempted",
@@ -88,7 +89,7 @@ class Engine:
         instance: int,
         role: Role,
         settings: EngineSettings,
-        step_time: AffineStepTime,
+        step_time: StepTime,
         port: Port,
         log: StepLog,
         on_evict: Callable[[int, int], None] | None = None,
@@ -115,6 +116,8 @@ class Engine:
         self._start_s = 0.0
         self._anchor_s = self._first_s = self._slope_s = 0.0
         self._anchor_version = -1
+        self._limit = ENDLESS
+        """Steps from the anchor on that its times hold for."""
         self._anchor_steps = 0
         """Steps from the anchor, the latest change of membership, to the start of the leap."""
         self._idle = False
@@ -225,15 +228,19 @@ class Engine:
         self._preempted += scheduler.preempted
         step.num_decodes, step.steps_before, step.version = batch.num, batch.steps, batch.version
         step.is_pure = not (scheduler.chunks or scheduler.stalled)
-        if not step.is_pure or batch.version != self._anchor_version:
+        if not step.is_pure or not self._is_anchored(batch.version, 1 if self._leap else 0):
             kv_tokens = batch.base_sum + batch.num * (batch.steps + 1)
             longest_tokens = batch.longest_tokens if batch.needs_longest else 0
             if step.is_pure:
-                step.first_s, step.slope_s = step_time.decode_span(batch.num, kv_tokens, longest_tokens)
+                step.first_s, step.slope_s, step.limit = step_time.decode_span(batch.num, kv_tokens, longest_tokens)
             else:
                 step.first_s = self._mixed_s(step, kv_tokens, longest_tokens)
         scheduler.advance(step, stops_at_first_token=self._stops_at_first_token)
         return step
+
+    def _is_anchored(self, version: int, further_steps: int) -> bool:
+        """Whether the anchor's times hold for a batch of that version, so many steps after the start of the stretch."""
+        return version == self._anchor_version and self._anchor_steps + further_steps < self._limit
 
     def _mixed_s(self, step: Step, kv_tokens: int, longest_tokens: int) -> float:
         """How long a step takes that computes the scheduled prompts, which it is told."""
@@ -252,9 +259,9 @@ class Engine:
         if not step.is_pure:
             self._anchor_version, self._anchor_s, self._anchor_steps = -1, now, 0
             self._first_s, self._slope_s = step.first_s, 0.0
-        elif step.version != self._anchor_version:
+        elif not self._is_anchored(step.version, 0):
             self._anchor_version, self._anchor_s, self._anchor_steps = step.version, now, 0
-            self._first_s, self._slope_s = step.first_s, step.slope_s
+            self._first_s, self._slope_s, self._limit = step.first_s, step.slope_s, step.limit
         if self._preempted:
             self._book_preempted()
         end_s = self._boundary_s(1)
@@ -283,7 +290,9 @@ class Engine:
     def _steps_alike(self) -> int:
         """How many further steps nobody ends before, and there are blocks for."""
         batch, free = self.batch, self.pool.num_free
-        limit = batch.steps_to_next_finish()
+        limit = min(batch.steps_to_next_finish(), self._limit - self._anchor_steps - (2 if self._is_async else 1))
+        if limit <= 0:
+            return 0
         if batch.num * (limit // self._block_size + 1) > free:
             return batch.steps_within(free, 0, limit)
         return limit

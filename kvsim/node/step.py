@@ -28,6 +28,7 @@ class Step:
         "held_blocks",
         "is_pure",
         "joined",
+        "limit",
         "num_decodes",
         "preempted",
         "slope_s",
@@ -55,4 +56,6 @@ class Step:
         """Whether it only decodes, and all of the batch."""
         self.first_s = self.slope_s = 0.0
         """How long it takes, and how much longer each further step of the same batch."""
+        self.limit = 0
+        """Steps that both hold for."""
         self.held_blocks = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kvsim.spec import InstanceSpec
-from kvsim.steptime.affine import Coefficients
+from kvsim.steptime.coefficients import Coefficients
 
 PREFILL_CHUNK_FLOOR_TOKENS = 256
 """Below this a prefill attention kernel gets no cheaper: its tiles are not filled."""

@@ -102,16 +102,8 @@ def prefill_s_per_request(plan: Plan, demand: Demand) -> float:
         pieces = packed(computed, demand.hit_tokens, step_tokens)
         work = float(_work(c, pieces.tokens, pieces.prefix_tokens).sum())
         tokens, num_steps, chunks = np.full(1, step_tokens), float(computed.sum()) / step_tokens, len(pieces.tokens)
-    dense_s = float(_dense_s(c, tokens).mean()) * num_steps
+    dense_s = float(c.dense_s(tokens).mean()) * num_steps
     return float(dense_s + c.b_s_per_token2 * work + c.s_s_per_seq * chunks) / len(computed)
-
-
-def _dense_s(c: Coefficients, tokens: Floats) -> Floats:
-    """The part of a step's time that its number of tokens decides."""
-    memory_s = c.w0_s + c.w1_s_per_token * tokens
-    compute_s = c.p0_s + c.p1_s_per_token * tokens
-    dense_s: Floats = np.maximum(memory_s, compute_s) + c.comm0_s + c.comm1_s_per_token * tokens + c.const_s
-    return dense_s
 
 
 def _work(c: Coefficients, tokens: Floats, prefix_tokens: Floats) -> Floats:
@@ -193,7 +185,7 @@ def _decode_churn(plan: Plan, answers: Answers, room: Room, num_seqs: float) -> 
 def decode_step_s(plan: Plan, load: DecodeLoad) -> float:
     """Mean time of a decode instance's step that only decodes."""
     c = plan.decode.step_time.coefficients
-    return float(_dense_s(c, np.array(load.num_seqs))) + _decoding_s(c, load, c.a_s_per_kv_token)
+    return float(c.dense_s(np.array(load.num_seqs))) + _decoding_s(c, load)
 
 
 def decode_load_at(plan: Plan, demand: Demand, requests_per_s: float) -> DecodeLoad:
@@ -206,13 +198,26 @@ def decode_load_at(plan: Plan, demand: Demand, requests_per_s: float) -> DecodeL
     return answers.load(largest(served_per_s, requests_per_s, full.num_seqs))
 
 
-def _decoding_s(c: Coefficients, load: DecodeLoad, a_s_per_kv_token: float) -> float:
+def _decoding_s(c: Coefficients, load: DecodeLoad) -> float:
+    """What a batch adds to the dense time of a step that only decodes."""
     straggle_tokens = load.longest_tokens - load.kv_tokens_per_seq if load.num_seqs >= c.straggler_min_seqs else 0.0
     return (
-        a_s_per_kv_token * load.num_seqs * load.kv_tokens_per_seq
+        c.a_s_per_kv_token * load.num_seqs * load.kv_tokens_per_seq
         + c.straggler_s_per_token * max(straggle_tokens, 0.0)
-        + c.s_s_per_seq * load.num_seqs
+        + (c.s_s_per_seq + c.decode_s_per_seq) * load.num_seqs
     )
+
+
+def _decoding_beside_s(c: Coefficients, load: DecodeLoad, prefilled_tokens: Floats) -> Floats:
+    """What a batch adds to the dense time of steps that also compute so many tokens of prompts."""
+    straggle_tokens = max(load.longest_tokens - load.kv_tokens_per_seq, 0.0)
+    straggle_s = c.straggler_mixed_s_per_token * straggle_tokens
+    if not c.straggler_mixed_s_per_token and load.num_seqs >= c.straggler_min_seqs:
+        straggle_s = c.straggler_s_per_token * straggle_tokens
+    per_seq_s = c.s_s_per_seq + c.decode_mixed_s_per_seq + c.decode_mixed_s_per_seq_token * prefilled_tokens
+    attention_s = c.a_mixed_s_per_kv_token * load.num_seqs * load.kv_tokens_per_seq
+    found: Floats = attention_s + straggle_s + load.num_seqs * per_seq_s
+    return found
 
 
 def _pending_s(plan: Plan, demand: Demand, step_s: float) -> float:
@@ -246,7 +251,7 @@ def colocated_requests_per_s(plan: Plan, demand: Demand) -> float:
     load = answers.load(num_seqs)
     if found is None:
         full = np.array(float(settings.max_num_batched_tokens))
-        step_s = float(_dense_s(c, full)) + _decoding_s(c, load, c.a_mixed_s_per_kv_token)
+        step_s = float(c.dense_s(full) + _decoding_beside_s(c, load, full - num_seqs))
         chunks = num_seqs / answers.mean_steps + 1
     else:
         step_s, chunks = _mixture_s(c, load, found)
@@ -259,7 +264,7 @@ def _prompts_only_s(c: Coefficients, budget_tokens: int, seats: int, computed: F
     mean_tokens = float(computed.mean())
     step_tokens = min(budget_tokens, seats * mean_tokens)
     steps = mean_tokens / step_tokens
-    return steps * float(_dense_s(c, np.array(step_tokens))) + work_s + c.s_s_per_seq * (1 + steps)
+    return steps * float(c.dense_s(np.array(step_tokens))) + work_s + c.s_s_per_seq * (1 + steps)
 
 
 def _full_colocated(
@@ -304,6 +309,6 @@ def _mixture_s(c: Coefficients, load: DecodeLoad, found: Occupancy) -> tuple[flo
     """Mean time of the steps of a saturated instance, less what its chunks cost, and its chunks a step."""
     mixed = np.array(found.mixed).reshape(-1, 2)
     pure = found.steps - len(mixed)
-    mixed_s = _dense_s(c, load.num_seqs + mixed[:, 0]) + _decoding_s(c, load, c.a_mixed_s_per_kv_token)
-    pure_s = float(_dense_s(c, np.array(load.num_seqs))) + _decoding_s(c, load, c.a_s_per_kv_token)
+    mixed_s = c.dense_s(load.num_seqs + mixed[:, 0]) + _decoding_beside_s(c, load, mixed[:, 0])
+    pure_s = float(c.dense_s(np.array(load.num_seqs))) + _decoding_s(c, load)
     return (float(mixed_s.sum()) + pure * pure_s) / found.steps, float(mixed[:, 1].sum()) / found.steps

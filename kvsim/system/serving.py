@@ -18,7 +18,7 @@ from kvsim.policy.routing.prefill import PrefillRouter
 from kvsim.record.conservation import RequestCounts
 from kvsim.record.requests import RequestLog
 from kvsim.record.steps import StepLog
-from kvsim.steptime.affine import AffineStepTime
+from kvsim.steptime.base import StepTime
 from kvsim.system.arrivals import Arrivals
 from kvsim.system.interrupt import on_interrupt
 from kvsim.system.plan import Plan
@@ -195,7 +195,7 @@ class ServingSystem:
         """Port: see ``kvsim.node.engine.Port``."""
         raise NotImplementedError
 
-    def _front_engine(self, instance: int, role: Role, settings: EngineSettings, step_time: AffineStepTime) -> Engine:
+    def _front_engine(self, instance: int, role: Role, settings: EngineSettings, step_time: StepTime) -> Engine:
         """An engine that computes prompts: the prefix index knows what it caches."""
         return Engine(
             self.clock,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvsim.steptime import AffineStepTime, span_s
-from kvsim.steptime.affine import steps_until
+from kvsim.steptime.base import steps_until
 
 FULL = coefficients(
     w0_s=0.010,
@@ -33,7 +33,7 @@ seconds = st.floats(1e-6, 10.0)
 
 
 def test_a_decode_step_is_the_formula() -> None:
-    first_s, slope_s = AffineStepTime(FULL).decode_span(4, 10_000, 4_000)
+    first_s, slope_s, _ = AffineStepTime(FULL).decode_span(4, 10_000, 4_000)
     dense_s = max(0.010 + 4 * 2e-5, 0.001 + 4 * 6e-5)
     straggle_s = 1e-6 * (4_000 - 2_500)
     expected_s = dense_s + 3e-8 * 10_000 + straggle_s + 4 * 2e-6 + 0.0005 + 4 * 1e-7 + 0.0007
@@ -54,7 +54,7 @@ def test_a_mixed_step_is_the_formula() -> None:
 def test_stragglers_count_from_a_batch_size_on() -> None:
     steps = AffineStepTime(FULL)
     assert steps.needs_longest
-    alone_s, _ = steps.decode_span(1, 100, 100_000)
+    alone_s, _, _ = steps.decode_span(1, 100, 100_000)
     assert alone_s < 0.02 < steps.decode_span(2, 100, 100_000)[0]
     assert not AffineStepTime(coefficients(const_s=1.0)).needs_longest
 
@@ -69,8 +69,8 @@ def test_a_step_alone_is_a_mixed_step_of_one() -> None:
 def test_the_slope_is_what_a_step_adds(decodes: int, kv_tokens: int, later: int) -> None:
     steps = AffineStepTime(FULL)
     longest = kv_tokens
-    first_s, slope_s = steps.decode_span(decodes, kv_tokens, longest)
-    after_s, _ = steps.decode_span(decodes, kv_tokens + later * decodes, longest + later)
+    first_s, slope_s, _ = steps.decode_span(decodes, kv_tokens, longest)
+    after_s, _, _ = steps.decode_span(decodes, kv_tokens + later * decodes, longest + later)
     assert after_s == pytest.approx(first_s + later * slope_s, rel=1e-9)
 
 
@@ -104,7 +104,7 @@ def test_captured_sizes_pad_the_tokens_of_a_step_and_nothing_else() -> None:
     exact, padded = AffineStepTime(FULL), AffineStepTime(FULL, (1, 2, 4, 8, 16))
     per_token_s = 2e-5 + 1e-7
     assert padded.decode_span(8, 9_000, 2_000) == exact.decode_span(8, 9_000, 2_000)
-    first_s, slope_s = padded.decode_span(9, 9_000, 2_000)
+    first_s, slope_s, _ = padded.decode_span(9, 9_000, 2_000)
     assert first_s - exact.decode_span(9, 9_000, 2_000)[0] == pytest.approx(7 * per_token_s)
     assert slope_s == exact.decode_span(9, 9_000, 2_000)[1]
     assert padded.decode_span(17, 9_000, 2_000) == exact.decode_span(17, 9_000, 2_000)

@@ -1,0 +1,190 @@
+"""From operators of one layer to the time of a whole step on one instance.
+
+One rule set for all hardware:
+
+- every operator of a layer runs once a layer, the layer norm twice, what stands in ``ONCE`` once a step;
+- a tensor-parallel instance adds two all-reduces a layer and one behind the embedding;
+- a batch of decodes waits for its longest sequence once its KV heads fill the GPU's multiprocessors: from
+  n* = 0.8 x 2 x SMs / KV heads a GPU on, and in a step that also prefills always;
+- what decodes add to a step that also prefills is taken from measured mixed steps, else ``MIXED_FACTOR`` x what they
+  cost alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from kvsim.steptime.coefficients import Knots, extended
+from kvsim.steptime.operators import Floats, Operators
+from kvsim.steptime.tables import Tables
+
+ONCE = frozenset({"embedding", "final_layernorm"})
+TWICE_A_LAYER = frozenset({"layernorm"})
+MLP = frozenset({"gate_up_proj", "act_fn", "down_proj"})
+MIXED_FACTOR = 1.5
+"""Between the 1.3 and 2.0 that measured mixed steps take."""
+STRAGGLER_SHARE = 0.25
+"""Of what profiled batches of two context lengths lose to the longer one: in real batches contexts spread smoothly, and
+the longest is rarely the last to start. Chosen on two measured runs (docs/validation.md)."""
+ONSET_OF_STRAGGLERS = 0.8 * 2
+"""KV heads a multiprocessor: two work on one at a time, and the last round is not full."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What of a model, an instance and its GPUs decides how operators add up."""
+
+    num_layers: int
+    kv_heads_per_gpu: float
+    num_sms: int
+    allreduce_s: Callable[[Floats], Floats] | None
+    """Of the hidden states of so many tokens; ``None``: one GPU."""
+    straggler_s_per_token: float
+    """Of one layer, where it was not measured."""
+    host_s: float
+    """Host time a step that the GPU does not hide."""
+    host_s_per_seq: float
+    num_dense_layers: int = 0
+    """Of a mixture of experts: layers without."""
+    experts_on_rank: float = 0.0
+    expert_share: float = 0.0
+    """Of all the experts, those that one token goes to."""
+    data_parallel: int = 1
+    expert_parallel: int = 1
+
+
+def assemble(operators: Operators, shape: Shape) -> Tables:
+    """The tables of a whole step. The operators are sound: :mod:`kvsim.calibrate` has checked them."""
+    attention, layers = operators.attention, shape.num_layers
+    prefill = attention[(attention[:, 0] > 0) & (attention[:, 2] == 0)]
+    decode = attention[(attention[:, 0] == 0) & (attention[:, 2] > 0)]
+    chunks, prefixes = np.unique(prefill[:, 0]), np.unique(prefill[:, 1])
+    seqs, contexts = np.unique(decode[:, 2]), np.unique(decode[:, 3])
+    prefill_s = gridded(prefill[:, [0, 1, 4]], chunks, prefixes)
+    decode_s = gridded(decode[:, [2, 3, 4]], seqs, contexts)
+    mixed_chunks, mixed_s = _mixed(attention, (chunks, prefixes, prefill_s), (seqs, contexts, decode_s))
+    min_seqs, alone_s, beside_s = _stragglers(operators.straggler, shape)
+    return Tables(
+        dense=_dense(operators, shape),
+        head=_head(operators, shape),
+        prefill_chunks=chunks.tolist(),
+        prefill_prefixes=prefixes.tolist(),
+        prefill_s=(prefill_s * layers).tolist(),
+        decode_seqs=seqs.tolist(),
+        decode_contexts=contexts.tolist(),
+        decode_s=(decode_s * layers).tolist(),
+        mixed_chunks=mixed_chunks.tolist(),
+        mixed_s=[(grid * layers).tolist() for grid in mixed_s],
+        launch_s=float(prefill_s.min()) * layers,
+        straggler_s_per_token=alone_s * layers,
+        straggler_min_seqs=min_seqs,
+        straggler_mixed_s_per_token=beside_s * layers,
+    )
+
+
+def gridded(rows: Floats, first: Floats, second: Floats) -> Floats:
+    """``rows`` of (x, y, value) on the grid ``first`` x ``second``; holes are read along the rows, which are linear
+    between the measured places and go on beyond them."""
+    grid = np.full((len(first), len(second)), np.nan)
+    for place, x in enumerate(first):
+        own = rows[rows[:, 0] == x]
+        own = own[np.argsort(own[:, 1])]
+        if len(own) > 1:
+            grid[place] = extended(second, tuple(map(tuple, own[:, 1:])))
+        elif len(own):
+            grid[place] = own[0, 2]
+    found: Floats = np.maximum(grid, 0.0)
+    return found
+
+
+def _mixed(
+    attention: Floats, prefill: tuple[Floats, Floats, Floats], decode: tuple[Floats, Floats, Floats]
+) -> tuple[Floats, list[Floats]]:
+    """What decodes add: measured mixed steps on the shortest prefix less the prompt's own attention.
+
+    ``prefill`` and ``decode``: two axes and the grid on them.
+    """
+    chunks, prefixes, prefill_s = prefill
+    seqs, contexts, alone_s = decode
+    mixed = attention[(attention[:, 0] > 0) & (attention[:, 2] > 0)]
+    mixed = mixed[mixed[:, 1] == mixed[:, 1].min()] if len(mixed) else mixed
+    mixed_chunks = np.unique(mixed[:, 0])
+    if len(mixed_chunks) < 2:
+        return np.array([1.0, 2.0]), [alone_s * MIXED_FACTOR] * 2
+    grids = []
+    for chunk in mixed_chunks:
+        rows = mixed[mixed[:, 0] == chunk]
+        own_s = _at(chunks, prefixes, prefill_s, chunk, rows[0, 1])
+        added = np.column_stack((rows[:, 2:4], np.maximum(rows[:, 4] - own_s, 0.0)))
+        grids.append(_filled(gridded(added, seqs, contexts), alone_s))
+    return mixed_chunks, grids
+
+
+def _filled(grid: Floats, alone_s: Floats) -> Floats:
+    """Batch sizes that were not measured: in the proportion to their time alone that the next smaller has."""
+    for place in range(len(grid)):
+        if np.isnan(grid[place]).any():
+            known = grid[place - 1] / np.maximum(alone_s[place - 1], 1e-12) if place else MIXED_FACTOR
+            grid[place] = alone_s[place] * known
+    return grid
+
+
+def _at(chunks: Floats, prefixes: Floats, prefill_s: Floats, chunk: float, prefix: float) -> float:
+    by_chunk = [float(np.interp(prefix, prefixes, row)) for row in prefill_s]
+    return float(np.interp(chunk, chunks, by_chunk))
+
+
+def _dense(operators: Operators, shape: Shape) -> Knots:
+    places = np.unique(np.concatenate([rows[:, 0] for rows in operators.dense.values()]))
+    total = np.full(len(places), float(shape.host_s))
+    for name, rows in operators.dense.items():
+        total += _calls(name, shape, mixture=len(operators.moe) > 0) * extended(places, tuple(map(tuple, rows)))
+    if len(operators.moe):
+        total += (shape.num_layers - shape.num_dense_layers) * _experts_s(operators.moe, shape, places)
+    if shape.allreduce_s is not None:
+        total += (2 * shape.num_layers + 1) * shape.allreduce_s(places)
+    return tuple((float(place), float(time_s)) for place, time_s in zip(places, total, strict=True))
+
+
+def _calls(name: str, shape: Shape, *, mixture: bool) -> int:
+    if name in ONCE:
+        return 1
+    if mixture and name in MLP:
+        return shape.num_dense_layers
+    return shape.num_layers * (2 if name in TWICE_A_LAYER else 1)
+
+
+def _experts_s(moe: Floats, shape: Shape, tokens: Floats) -> Floats:
+    """A layer's experts on one rank, for ``tokens`` on each data-parallel engine, routed evenly.
+
+    Of T tokens on all engines a rank computes T / expert_parallel token's worth, and E (1 - (1 - k/E)^T) of its E
+    experts are touched. Several engines run their steps together.
+    """
+    everybody = tokens * shape.data_parallel
+    touched = shape.experts_on_rank * (1 - (1 - shape.expert_share) ** everybody)
+    own = everybody / shape.expert_parallel
+    token_axis, expert_axis = np.unique(moe[:, 0]), np.unique(moe[:, 1])
+    grid = gridded(moe, token_axis, expert_axis)
+    return np.array([_at(token_axis, expert_axis, grid, t, e) for t, e in zip(own, touched, strict=True)])
+
+
+def _head(operators: Operators, shape: Shape) -> Knots:
+    places = np.unique(np.concatenate([rows[:, 0] for rows in operators.per_sequence.values()]))
+    total = shape.host_s_per_seq * places
+    for rows in operators.per_sequence.values():
+        total = total + extended(places, tuple(map(tuple, rows)))
+    return tuple((float(place), float(time_s)) for place, time_s in zip(places, total, strict=True))
+
+
+def _stragglers(rows: Floats, shape: Shape) -> tuple[float, float, float]:
+    """Batch size at the onset, and seconds a token of one layer: alone, and beside prefills."""
+    min_seqs = float(np.ceil(ONSET_OF_STRAGGLERS * shape.num_sms / shape.kv_heads_per_gpu))
+    alone = rows[(rows[:, 1] == 0) & (rows[:, 0] >= min_seqs)]
+    beside = rows[rows[:, 1] > 0]
+    alone_s = float(np.median(alone[:, 2])) if len(alone) else shape.straggler_s_per_token
+    beside_s = float(np.median(beside[:, 2])) if len(beside) else shape.straggler_s_per_token
+    return min_seqs, STRAGGLER_SHARE * max(alone_s, 0.0), STRAGGLER_SHARE * max(beside_s, 0.0)
+
