@@ -83,5 +83,5 @@ def test_fp8_gemms_run_at_the_fp8_peak() -> None:
 def test_unknown_names_are_told_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"model.name: unknown model 'llama-3.1-70'; did you mean 'llama-3.1-70b'\?"):
         find_model("llama-3.1-70")
-    with pytest.raises(ConfigError, match=r"hardware.gpu: unknown GPU 'h100'; .*h100-sxm"):
-        find_gpu("h100")
+    with pytest.raises(ConfigError, match=r"hardware.gpu: unknown GPU 'h100-sx'; .*h100-sxm"):
+        find_gpu("h100-sx")

@@ -9,6 +9,7 @@ import typer
 
 import kvsim
 from kvsim.cli import options
+from kvsim.cli.calibrate import calibrate_app
 from kvsim.cli.options import HashTokens, WorkloadFormat
 from kvsim.cli.trace import trace_app
 from kvsim.cli.usage import FlagError, Verbs, flags_given
@@ -30,6 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["--help", "-h"]},
 )
 app.add_typer(trace_app, name="trace")
+app.add_typer(calibrate_app, name="calibrate")
 app.add_typer(validate_app, name="validate")
 
 

@@ -64,6 +64,11 @@ def _coefficients(config: Config) -> Iterator[Finding]:
             "steptime.method = 'fitted' needs steptime.coefficients: give --calibration-profile, or method 'roofline'",
             ("steptime.method", "steptime.coefficients"),
         )
+    if config.steptime.method == "tables" and config.steptime.operators is None:
+        yield (
+            "steptime.method = 'tables' needs steptime.operators: give --calibration-profile, or method 'roofline'",
+            ("steptime.method", "steptime.operators"),
+        )
 
 
 def _ranges(config: Config) -> Iterator[Finding]:

@@ -92,6 +92,12 @@ def instances(config: Config) -> int:
     return simulated_gpus(config) // config.engine.tensor_parallel_size
 
 
+def expert_parallel(config: Config) -> int:
+    """GPUs that share the routed experts; 1 where each instance holds them all."""
+    engine = config.engine
+    return engine.tensor_parallel_size * engine.data_parallel_size if engine.enable_expert_parallel else 1
+
+
 def pd_degrees(config: Config) -> tuple[int, int]:
     """GPUs of a prefill and of a decode instance."""
     separation, own = config.pd_separation, config.engine.tensor_parallel_size

@@ -11,6 +11,7 @@ from kvsim.config.schema import Config
 from kvsim.config.yaml_source import kind, named, read_mapping, shown
 from kvsim.content import content_path
 from kvsim.errors import ConfigError, nearest
+from kvsim.spec import known_gpu
 
 SECTIONS = ("hardware", "cache", "cluster", "pd_separation", "steptime")
 """What an overlay may change, at its top or under ``overrides:``."""
@@ -37,7 +38,17 @@ def read_overlay(profile: Path) -> Overlay:
         if key in metadata and not isinstance(metadata[key], str):
             raise ConfigError(f"{named(path)}: {key} = {shown(metadata[key])}: must be text, not {kind(metadata[key])}")
     changes = {key: value for key, value in tree.items() if key not in METADATA}
-    return Overlay(path, metadata, make_layer(named(path), _overrides(changes, path), SECTIONS))
+    layer = make_layer(named(path), _overrides(changes, path), SECTIONS)
+    _find_operators(layer, path)
+    return Overlay(path, metadata, layer)
+
+
+def _find_operators(layer: Layer, path: Path) -> None:
+    """A profile names its file of operator times as it stands beside it."""
+    steptime = layer.tree.get("steptime")
+    operators = steptime.get("operators") if isinstance(steptime, dict) else None
+    if isinstance(steptime, dict) and isinstance(operators, str) and not Path(operators).is_absolute():
+        steptime["operators"] = str(path.resolve().parent / operators)
 
 
 def _overrides(changes: dict[Any, Any], path: Path) -> dict[Any, Any]:
@@ -82,7 +93,7 @@ def mismatches(metadata: dict[str, Any], config: Config) -> list[str]:
         return []
     used = {
         "model": config.model.name,
-        "gpu": config.hardware.gpu,
+        "gpu": known_gpu(config.hardware.gpu) or config.hardware.gpu,
         "tensor_parallel_size": config.engine.tensor_parallel_size,
         "weight_dtype": config.model.weight_dtype,
         "kv_dtype": config.model.kv_dtype,
@@ -90,8 +101,25 @@ def mismatches(metadata: dict[str, Any], config: Config) -> list[str]:
     sentences = []
     for key, value in used.items():
         valid = validity.get(key, value)
+        if key == "model" and str(value).endswith(".json"):
+            continue  # a file of its own; its shapes are taken from there
         if value not in (valid if isinstance(valid, list) else [valid]):
             sentences.append(f"profile {metadata['name']} holds for {key} {_words(valid)}; this run has {value}")
+    return sentences + _outside(metadata["name"], validity, config)
+
+
+def _outside(name: str, validity: dict[str, Any], config: Config) -> list[str]:
+    """Steps that the engine may run and that were not measured."""
+    most = {
+        "tokens_per_step": ("engine.max_num_batched_tokens", config.engine.max_num_batched_tokens),
+        "decodes_per_step": ("engine.max_num_seqs", config.engine.max_num_seqs),
+    }
+    sentences = []
+    for key, (setting, value) in most.items():
+        valid = validity.get(key)
+        if isinstance(valid, list) and len(valid) == 2 and isinstance(valid[1], int | float) and value > valid[1] > 0:
+            times = f"{value / valid[1]:.1f} times"
+            sentences.append(f"profile {name} was measured up to {valid[1]:,} {key}; {setting} is {times} that")
     return sentences
 
 

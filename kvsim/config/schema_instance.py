@@ -25,6 +25,7 @@ class Engine(Section):
 
     tensor_parallel_size: Count
     data_parallel_size: Count
+    enable_expert_parallel: bool
     block_size: Count
     max_num_batched_tokens: Count
     max_num_seqs: Count

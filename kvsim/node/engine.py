@@ -125,6 +125,10 @@ class Engine:
         self._alarm = Alarm(clock, DECODE_BOUNDARY if role == "decode" else PREFILL_BOUNDARY)
         clock.process(self._run())
 
+    def log_to(self, log: StepLog) -> None:
+        """Let ``log`` collect the steps from now on."""
+        self.log, self._log = log, log.stretch
+
     def submit(self, sequence: Sequence) -> None:
         """Queue a request whose prompt is to be computed here."""
         if self.scheduler.submit(sequence):

@@ -3,7 +3,7 @@
 One rule set for all hardware:
 
 - every operator of a layer runs once a layer, the layer norm twice, what stands in ``ONCE`` once a step;
-- a tensor-parallel instance adds two all-reduces a layer and one behind the embedding;
+- a tensor-parallel instance adds two all-reduces a layer and one behind the embedding, as measured or by arithmetic;
 - a batch of decodes waits for its longest sequence once its KV heads fill the GPU's multiprocessors: from
   n* = 0.8 x 2 x SMs / KV heads a GPU on, and in a step that also prefills always;
 - what decodes add to a step that also prefills is taken from measured mixed steps, else ``MIXED_FACTOR`` x what they
@@ -23,6 +23,7 @@ from kvsim.steptime.tables import Tables
 
 ONCE = frozenset({"embedding", "final_layernorm"})
 TWICE_A_LAYER = frozenset({"layernorm"})
+ALLREDUCE = "allreduce"
 MLP = frozenset({"gate_up_proj", "act_fn", "down_proj"})
 MIXED_FACTOR = 1.5
 """Between the 1.3 and 2.0 that measured mixed steps take."""
@@ -144,7 +145,7 @@ def _dense(operators: Operators, shape: Shape) -> Knots:
         total += _calls(name, shape, mixture=len(operators.moe) > 0) * extended(places, tuple(map(tuple, rows)))
     if len(operators.moe):
         total += (shape.num_layers - shape.num_dense_layers) * _experts_s(operators.moe, shape, places)
-    if shape.allreduce_s is not None:
+    if shape.allreduce_s is not None and ALLREDUCE not in operators.dense:
         total += (2 * shape.num_layers + 1) * shape.allreduce_s(places)
     return tuple((float(place), float(time_s)) for place, time_s in zip(places, total, strict=True))
 
@@ -152,6 +153,8 @@ def _dense(operators: Operators, shape: Shape) -> Knots:
 def _calls(name: str, shape: Shape, *, mixture: bool) -> int:
     if name in ONCE:
         return 1
+    if name == ALLREDUCE:
+        return 2 * shape.num_layers + 1
     if mixture and name in MLP:
         return shape.num_dense_layers
     return shape.num_layers * (2 if name in TWICE_A_LAYER else 1)

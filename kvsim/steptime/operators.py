@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +36,7 @@ class Operators:
     straggler: Floats = field(default_factory=lambda: np.zeros((0, 3)))
 
 
-def write_operators(operators: Operators, path: Path) -> None:
+def write_operators(operators: Operators, file: IO[bytes]) -> None:
     """One Parquet file of long rows; the names of its columns are ``COLUMNS``, times in microseconds."""
     import polars as pl
 
@@ -45,7 +45,7 @@ def write_operators(operators: Operators, path: Path) -> None:
     ]
     frames += [_frame(table, table, getattr(operators, table)) for table in ("attention", "moe", "straggler")]
     whole: pl.DataFrame = pl.concat(frames)
-    whole.write_parquet(path)
+    whole.write_parquet(file)
 
 
 def _frame(table: str, name: str, rows: Floats) -> pl.DataFrame:

@@ -45,7 +45,7 @@ def roofline(instance: InstanceSpec, efficiencies: Efficiencies) -> Coefficients
         w0_s=weight_s,
         w1_s_per_token=0.0,
         p0_s=0.0,
-        p1_s_per_token=2 * model.params / (flops * efficiencies.compute),
+        p1_s_per_token=2 * model.active_params / (flops * efficiencies.compute),
         a_s_per_kv_token=kv_s,
         a_mixed_s_per_kv_token=kv_s * efficiencies.mixed_attention_factor,
         straggler_s_per_token=0.0,

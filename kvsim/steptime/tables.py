@@ -8,7 +8,7 @@ is taken. In a step that also prefills, decodes add to the prompts' attention wh
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import floor
 
 from kvsim.steptime.affine import Line
@@ -42,6 +42,28 @@ class Tables:
     straggler_s_per_token: float
     straggler_min_seqs: float
     straggler_mixed_s_per_token: float
+
+
+    def scaled(self, factor: float, decode_factor: float = 1.0) -> Tables:
+        """Every time multiplied by ``factor``, the attention of decodes by ``decode_factor`` besides."""
+        if factor == decode_factor == 1:
+            return self
+        decoding = factor * decode_factor
+        return replace(
+            self,
+            dense=tuple((tokens, time_s * factor) for tokens, time_s in self.dense),
+            head=tuple((seqs, time_s * factor) for seqs, time_s in self.head),
+            prefill_s=_times(self.prefill_s, factor),
+            decode_s=_times(self.decode_s, decoding),
+            mixed_s=[_times(grid, decoding) for grid in self.mixed_s],
+            launch_s=self.launch_s * factor,
+            straggler_s_per_token=self.straggler_s_per_token * decoding,
+            straggler_mixed_s_per_token=self.straggler_mixed_s_per_token * decoding,
+        )
+
+
+def _times(grid: Grid, factor: float) -> Grid:
+    return [[value * factor for value in row] for row in grid]
 
 
 class TableStepTime(StepTime):

@@ -8,8 +8,9 @@ from kvsim.config import Config, derived
 from kvsim.errors import ConfigError
 from kvsim.node.settings import EngineSettings
 from kvsim.spec import InstanceSpec, find_gpu, find_model
-from kvsim.steptime import AffineStepTime, Coefficients, Efficiencies, roofline
-from kvsim.units import GB, GIB, MICRO, TERA
+from kvsim.steptime import StepTime
+from kvsim.system.times import step_time_of
+from kvsim.units import GB, GIB, TERA
 
 ROLES = ("prefill", "decode")
 
@@ -19,7 +20,7 @@ class Side:
     """What the instances of one role run on."""
 
     spec: InstanceSpec
-    step_time: AffineStepTime
+    step_time: StepTime
     nic_bytes_per_s: float
     """Of one instance: the NICs of all its GPUs, as achieved."""
 
@@ -44,7 +45,7 @@ class Plan:
     config: Config
     spec: InstanceSpec
     """Of the unified system's instances; so are ``step_time`` and ``nic_bytes_per_s``."""
-    step_time: AffineStepTime
+    step_time: StepTime
     num_instances: int
     num_prefill: int
     num_decode: int
@@ -169,7 +170,7 @@ def make_plan(config: Config, *, stepwise: bool = False) -> Plan:
     return Plan(
         config=config,
         spec=spec,
-        step_time=_step_time(config, spec),
+        step_time=step_time_of(config, spec),
         num_instances=derived.instances(config),
         num_prefill=num_prefill,
         num_decode=num_decode,
@@ -191,18 +192,14 @@ def make_plan(config: Config, *, stepwise: bool = False) -> Plan:
 def _own_side(config: Config, colocated: InstanceSpec, role: str, degree: int) -> Side | None:
     if degree == colocated.tensor_parallel:
         return None
-    if config.steptime.method == "fitted":
+    if config.steptime.method != "roofline":
         raise ConfigError(
             f"pd_separation.{role}_tensor_parallel_size = {degree} beside engine.tensor_parallel_size = "
-            f"{colocated.tensor_parallel}: fitted coefficients are of one degree; give steptime.method 'roofline'"
+            f"{colocated.tensor_parallel}: a profile's times are of one degree; give steptime.method 'roofline'"
         )
     key = f"pd_separation.{role}_tensor_parallel_size"
     spec = replace(colocated, tensor_parallel=degree, tensor_parallel_key=key)
-    return Side(spec, _step_time(config, spec), derived.nic_bytes_per_s_per_gpu(config) * degree)
-
-
-def _step_time(config: Config, spec: InstanceSpec) -> AffineStepTime:
-    return AffineStepTime(step_coefficients(config, spec), tuple(sorted(config.engine.cudagraph_capture_sizes)))
+    return Side(spec, step_time_of(config, spec), derived.nic_bytes_per_s_per_gpu(config) * degree)
 
 
 def first_fit(degrees: list[int], gpus_per_host: int) -> list[int]:
@@ -251,49 +248,5 @@ def instance_spec(config: Config) -> InstanceSpec:
         kv_bytes_per_token_override=derived.kv_bytes_per_token_override(config),
         kv_capacity_bytes_per_gpu=derived.kv_capacity_bytes_per_gpu_override(config),
         num_blocks_override=config.engine.num_gpu_blocks_override,
-    )
-
-
-def step_coefficients(config: Config, spec: InstanceSpec) -> Coefficients:
-    """Fitted ones where ``steptime.method`` says so, else the roofline's; both times ``overhead_factor``."""
-    steptime, compute = config.steptime, config.pd_separation.compute
-    if steptime.method == "fitted":
-        if steptime.coefficients is None:
-            raise ConfigError("steptime.method: 'fitted' needs steptime.coefficients, e.g. from --calibration-profile")
-        coefficients = Coefficients(**steptime.coefficients.model_dump())
-    else:
-        coefficients = roofline(spec, _efficiencies(config, spec))
-    if compute.decode_kv_overhead_factor is not None:
-        factor = 1 + compute.decode_kv_overhead_factor
-        coefficients = replace(
-            coefficients,
-            a_s_per_kv_token=coefficients.a_s_per_kv_token * factor,
-            a_mixed_s_per_kv_token=coefficients.a_mixed_s_per_kv_token * factor,
-        )
-    if AffineStepTime(coefficients).decode_alone_s(1) <= 0:
-        raise ConfigError("steptime.coefficients: a step of one token takes no time; allowed: e.g. const_s above 0")
-    return coefficients.scaled(compute.overhead_factor)
-
-
-def _efficiencies(config: Config, spec: InstanceSpec) -> Efficiencies:
-    """The configured shares; an achieved TFLOPS or GB/s of the seed's keys is turned into one."""
-    steptime, compute = config.steptime, config.pd_separation.compute
-    compute_share = steptime.compute_efficiency
-    if compute.prefill_tflops is not None:
-        compute_share = compute.prefill_tflops * TERA / spec.gpu.peak_flops(spec.weight_dtype)
-    if compute.prefill_batch_efficiency is not None:
-        compute_share *= compute.prefill_batch_efficiency
-    memory_share = steptime.memory_efficiency
-    if compute.decode_memory_gb_per_s is not None:
-        memory_share = compute.decode_memory_gb_per_s * GB / spec.gpu.hbm_bytes_per_s
-    return Efficiencies(
-        compute=compute_share,
-        weight_reading=memory_share,
-        kv_reading=steptime.attention_memory_efficiency,
-        attention_compute=steptime.attention_compute_efficiency,
-        mixed_attention_factor=steptime.mixed_attention_factor,
-        allreduce_latency_s=steptime.allreduce_latency_us * MICRO,
-        allreduce_bandwidth=steptime.allreduce_efficiency,
-        step_overhead_s=steptime.step_overhead_us * MICRO,
-        sequence_overhead_s=steptime.sequence_overhead_us * MICRO,
+        expert_parallel=derived.expert_parallel(config),
     )

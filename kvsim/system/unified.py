@@ -28,6 +28,12 @@ class UnifiedSystem(ServingSystem):
         self.router = self._make_router(self.loads, self.backlog_tokens, slack=1.0)
         self.index.refresh = self._settle
 
+    def log_steps(self, log: StepLog) -> None:
+        """Let ``log`` collect the steps of all instances from now on."""
+        self.front_log = log
+        for engine in self.front:
+            engine.log_to(log)
+
     def _settle(self, instance: int) -> None:
         self.front[instance].settle_begun()
 

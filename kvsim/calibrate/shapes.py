@@ -1,0 +1,52 @@
+"""The matrix products of one layer of a model on one GPU of a tensor-parallel instance, and the passes between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kvsim.spec import ModelSpec
+
+
+@dataclass(frozen=True)
+class Product:
+    """``tokens x inner`` times ``inner x outer``."""
+
+    name: str
+    outer: int
+    inner: int
+
+
+def layer_products(model: ModelSpec, degree: int) -> list[Product]:
+    """Of one dense layer: columns of the first product of a pair and rows of the second are split over the GPUs."""
+    heads, kv_heads = model.num_heads // degree, max(1, model.num_kv_heads // degree)
+    inner = model.intermediate_size // degree
+    attention_width = heads * model.head_dim
+    return [
+        Product("qkv_proj", attention_width + 2 * kv_heads * model.head_dim, model.hidden_size),
+        Product("o_proj", model.hidden_size, attention_width),
+        Product("gate_up_proj", 2 * inner, model.hidden_size),
+        Product("down_proj", model.hidden_size, inner),
+    ]
+
+
+def head_product(model: ModelSpec, degree: int) -> Product:
+    """The output projection; its weights are not quantised."""
+    return Product("lm_head", -(-model.vocab_size // degree), model.hidden_size)
+
+
+def pass_values(model: ModelSpec, degree: int) -> dict[str, float]:
+    """16-bit values that each memory-bound pass of one layer moves for a token, read and written."""
+    heads, kv_heads = model.num_heads / degree, max(1.0, model.num_kv_heads / degree)
+    inner = model.intermediate_size / degree
+    rotated = (heads + kv_heads) * model.head_dim
+    passes = {
+        "layernorm": 4.0 * model.hidden_size,
+        "rotary_emb": 2 * rotated,
+        "kv_write": 4 * kv_heads * model.head_dim,
+        "act_fn": 3 * inner,
+        "embedding": 2.0 * model.hidden_size,
+        "final_layernorm": 4.0 * model.hidden_size,
+    }
+    if model.qk_norm:
+        passes["qk_norm"] = 2 * rotated
+    return passes

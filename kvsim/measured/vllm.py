@@ -1,0 +1,76 @@
+"""vLLM's arguments, as recorded with a run, in kvsim's keys; and its defaults where they were left out.
+
+Source of the defaults: vLLM's ``EngineArgs``, ``VllmConfig`` and ``CompilationConfig`` of the versions named here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kvsim.errors import ConfigError
+
+ASYNC_SINCE = (0, 14)
+"""From this version on a step is scheduled while the one before it runs."""
+MOST_CAPTURED = 512
+SERVER_BATCHED_TOKENS = 8192
+SERVER_SEQS = 1024
+"""The last two on GPUs of 70 GiB and more."""
+DTYPES = {"bfloat16": "bf16", "float16": "fp16", "half": "fp16", "fp8": "fp8", "fp8_e4m3": "fp8", "auto": None}
+
+
+def capture_sizes(max_num_seqs: int) -> list[int]:
+    """Batch sizes that CUDA graphs are captured for: 1, 2, 4, then every 8th up to 256, every 16th up to 512."""
+    most = min(2 * max_num_seqs, MOST_CAPTURED)
+    return [size for size in (1, 2, 4, *range(8, 256, 8), *range(256, MOST_CAPTURED + 1, 16)) if size <= most]
+
+
+def version_of(text: str) -> tuple[int, ...]:
+    """``0.19.0`` as numbers; what follows the numbers is left out."""
+    numbers = []
+    for part in text.split(".")[:3]:
+        digits = "".join(character for character in part if character.isdigit())
+        if not digits:
+            break
+        numbers.append(int(digits))
+    return tuple(numbers)
+
+
+def engine_sets(engine: dict[str, Any], vllm_version: str, max_model_len: int | None) -> dict[str, Any]:
+    """kvsim's keys and values. Raises ``ConfigError`` on values of the wrong kind."""
+    max_num_seqs = _count(engine, "max_num_seqs", SERVER_SEQS)
+    batched_tokens = _count(engine, "max_num_batched_tokens", SERVER_BATCHED_TOKENS)
+    degree = _count(engine, "tensor_parallel_size", 1)
+    version = version_of(vllm_version)
+    is_async = engine.get("async_scheduling")
+    if is_async is None:
+        is_async = not version or version >= ASYNC_SINCE
+    eager = bool(engine.get("enforce_eager", False))
+    found: dict[str, Any] = {
+        "engine.tensor_parallel_size": degree,
+        "engine.data_parallel_size": _count(engine, "data_parallel_size", 1),
+        "engine.enable_expert_parallel": bool(engine.get("enable_expert_parallel", False)),
+        "engine.max_num_seqs": min(max_num_seqs, batched_tokens),
+        "engine.max_num_batched_tokens": batched_tokens,
+        "engine.gpu_memory_utilization": float(engine.get("gpu_memory_utilization") or 0.9),
+        "engine.enable_prefix_caching": engine.get("enable_prefix_caching") is not False,
+        "engine.async_scheduling": bool(is_async),
+        "engine.block_size": _count(engine, "block_size", 16),
+        "engine.cudagraph_capture_sizes": [] if eager else capture_sizes(max_num_seqs),
+    }
+    for key, own in (("dtype", "model.weight_dtype"), ("kv_cache_dtype", "model.kv_dtype")):
+        dtype = DTYPES.get(str(engine.get(key, "auto")))
+        if dtype is not None:
+            found[own] = dtype
+    length = engine.get("max_model_len") or max_model_len
+    if length:
+        found["model.max_model_len"] = length
+    return found
+
+
+def _count(engine: dict[str, Any], key: str, default: int) -> int:
+    value = engine.get(key)
+    if value is None:
+        return default
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigError(f"meta.json: engine_kwargs.{key} = {value!r}: must be a whole number from 1")
+    return value

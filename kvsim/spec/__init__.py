@@ -1,0 +1,17 @@
+"""Models, GPUs and their arithmetic: bytes and FLOPs, nothing measured."""
+
+from kvsim.spec.gpu import GPUS, GpuSpec, find_gpu, known_gpu
+from kvsim.spec.instance import InstanceSpec
+from kvsim.spec.model import BYTES_PER_VALUE, MODELS, ModelSpec, find_model
+
+__all__ = [
+    "BYTES_PER_VALUE",
+    "GPUS",
+    "MODELS",
+    "GpuSpec",
+    "InstanceSpec",
+    "ModelSpec",
+    "find_gpu",
+    "find_model",
+    "known_gpu",
+]
