@@ -17,9 +17,9 @@ from kvsim.steptime import AffineStepTime, Coefficients
 from kvsim.steptime.operators import Operators
 from kvsim.steptime.tables import Tables, TableStepTime
 
-HOST_US = 600
-"""Host time a step that the GPU does not hide: gaps between kernels, copies of inputs. Chosen on two measured runs of
-vLLM 0.19 (docs/validation.md)."""
+HOST_US, HOST_US_PER_SEQ = 300, 2
+"""Host time a step, and a sequence of it, that the GPU does not hide: gaps between kernels, copies of inputs. Of an
+engine that schedules asynchronously; chosen on two measured runs of vLLM 0.19 (docs/validation.md)."""
 Tree = dict[str, Any]
 
 
@@ -45,7 +45,7 @@ def tables_profile(measured: Measured, profile: Path) -> Tree:
         "method": "tables",
         "operators": operators_file(profile).name,
         "step_overhead_us": HOST_US,
-        "sequence_overhead_us": 0,
+        "sequence_overhead_us": HOST_US_PER_SEQ,
     }
     return tree | {"overrides": overrides}
 

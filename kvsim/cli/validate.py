@@ -10,6 +10,7 @@ import typer
 
 from kvsim.cli.options import JsonOut
 from kvsim.cli.usage import FlagError, Verbs
+from kvsim.cli.validate_points import validate_points
 from kvsim.cli.validate_run import validate_run
 
 if TYPE_CHECKING:
@@ -27,10 +28,11 @@ SHOWN = 70
 def validate(ctx: typer.Context) -> None:
     """Compare with what real engines did."""
     if ctx.invoked_subcommand is None:
-        raise FlagError("validate: a command is missing; known: oracle, run")
+        raise FlagError("validate: a command is missing; known: oracle, points, run")
 
 
 validate_app.command("run")(validate_run)
+validate_app.command("points")(validate_points)
 
 
 @validate_app.command()

@@ -35,15 +35,19 @@ def version_of(text: str) -> tuple[int, ...]:
     return tuple(numbers)
 
 
+def is_async(vllm_version: str) -> bool:
+    """Whether that version schedules ahead by default; one that is not known counts as an older one."""
+    return version_of(vllm_version) >= ASYNC_SINCE
+
+
 def engine_sets(engine: dict[str, Any], vllm_version: str, max_model_len: int | None) -> dict[str, Any]:
     """kvsim's keys and values. Raises ``ConfigError`` on values of the wrong kind."""
     max_num_seqs = _count(engine, "max_num_seqs", SERVER_SEQS)
     batched_tokens = _count(engine, "max_num_batched_tokens", SERVER_BATCHED_TOKENS)
     degree = _count(engine, "tensor_parallel_size", 1)
-    version = version_of(vllm_version)
-    is_async = engine.get("async_scheduling")
-    if is_async is None:
-        is_async = not version or version >= ASYNC_SINCE
+    scheduled_ahead = engine.get("async_scheduling")
+    if scheduled_ahead is None:
+        scheduled_ahead = is_async(vllm_version)
     eager = bool(engine.get("enforce_eager", False))
     found: dict[str, Any] = {
         "engine.tensor_parallel_size": degree,
@@ -53,7 +57,7 @@ def engine_sets(engine: dict[str, Any], vllm_version: str, max_model_len: int | 
         "engine.max_num_batched_tokens": batched_tokens,
         "engine.gpu_memory_utilization": float(engine.get("gpu_memory_utilization") or 0.9),
         "engine.enable_prefix_caching": engine.get("enable_prefix_caching") is not False,
-        "engine.async_scheduling": bool(is_async),
+        "engine.async_scheduling": bool(scheduled_ahead),
         "engine.block_size": _count(engine, "block_size", 16),
         "engine.cudagraph_capture_sizes": [] if eager else capture_sizes(max_num_seqs),
     }

@@ -102,7 +102,7 @@ def step_coefficients(config: Config, spec: InstanceSpec) -> Coefficients:
             raise ConfigError("steptime.method: 'fitted' needs steptime.coefficients, e.g. from --calibration-profile")
         coefficients = Coefficients(**steptime.coefficients.model_dump())
     else:
-        coefficients = roofline(spec, _efficiencies(config, spec))
+        coefficients = roofline(spec, efficiencies_of(config, spec))
     if compute.decode_kv_overhead_factor is not None:
         factor = 1 + compute.decode_kv_overhead_factor
         coefficients = replace(
@@ -115,7 +115,7 @@ def step_coefficients(config: Config, spec: InstanceSpec) -> Coefficients:
     return coefficients.scaled(compute.overhead_factor)
 
 
-def _efficiencies(config: Config, spec: InstanceSpec) -> Efficiencies:
+def efficiencies_of(config: Config, spec: InstanceSpec) -> Efficiencies:
     """The configured shares; an achieved TFLOPS or GB/s of the seed's keys is turned into one."""
     steptime, compute = config.steptime, config.pd_separation.compute
     compute_share = steptime.compute_efficiency
