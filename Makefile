@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 VLLM_VENV := .venv-vllm
 VLLM_STAMP := $(VLLM_VENV)/.installed
 
-.PHONY: run test check bench compile wheel-test test-vllm clean
+.PHONY: run test check bench profiles validation compile wheel-test test-vllm clean
 
 run: $(STAMP)
 	$(BIN)/python main.py --pd --preset dev
@@ -21,6 +21,13 @@ check: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
+
+# The shipped profiles, and the tables of docs/validation.md, from the measurements in ../shared/data or $KVSIM_DATA.
+profiles: $(STAMP)
+	$(BIN)/python benchmarks/profiles.py
+
+validation: $(STAMP)
+	$(BIN)/python benchmarks/validation.py
 
 # The extension modules again, after their sources have changed; until then the sources run.
 compile:

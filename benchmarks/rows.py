@@ -11,7 +11,11 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kvsim.system.plan import Plan
+    from kvsim.workload.workload import Workload
 
 ROOT = Path(__file__).resolve().parent.parent
 Found = tuple[float | None, str]
@@ -170,19 +174,37 @@ def sharegpt_300() -> Found:
         return None, MISSING
     from kvsim.config import load_config
     from kvsim.system.plan import make_plan
-    from kvsim.system.unified import UnifiedSystem
     from kvsim.workload.read import read_trace
 
     plan = make_plan(load_config(sets=_eight(2)).config)
-    plan = replace(plan, num_instances=1)
-    system = UnifiedSystem(plan, read_trace(path), SEED)
+    return _one_instance(plan, read_trace(path))
+
+
+def _one_instance(plan: Plan, workload: Workload) -> Found:
+    from kvsim.system.unified import UnifiedSystem
+
+    system = UnifiedSystem(replace(plan, num_instances=1), workload, SEED)
     system.run()
     system.front_log.flush()
     return system.sim_cpu_s, f"{len(system.requests)} requests, {system.front_log.steps:,} engine steps"
 
 
 def sharegpt_300_tables() -> Found:
-    return None, "step times from operator tables are not built yet"
+    path = data("measured", "sharegpt-llama-3.1-8b-300-sps10.jsonl")
+    folder = data("measured", "RTXPRO6000_Llama-3.1-8B")
+    if path is None or folder is None:
+        return None, MISSING
+    with tempfile.TemporaryDirectory() as scratch:
+        profile = Path(scratch) / "profile.yaml"
+        _command("calibrate", "operators", str(folder), "-o", str(profile))
+        from kvsim.measured.predict import configured
+        from kvsim.measured.run import read_run
+        from kvsim.system.plan import make_plan
+        from kvsim.workload.read import read_trace
+
+        run = read_run(folder)
+        plan = make_plan(configured(run, profile, folder / "model_config.json", []).config)
+        return _one_instance(plan, read_trace(path))
 
 
 def help_s() -> Found:

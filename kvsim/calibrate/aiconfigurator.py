@@ -51,7 +51,7 @@ def read_tables(folder: Path, deployment: Deployment) -> Operators:
         raise ConfigError(f"weight_dtype = '{deployment.weight_dtype}': the tables hold {' and '.join(DTYPES)}")
     if deployment.model.is_moe or deployment.model.is_mla:
         raise ConfigError(f"model {deployment.model.name}: only dense models with ordinary KV heads are supported here")
-    frames = {name: _frame(folder, name) for name in FILES[: 4 if deployment.tensor_parallel > 1 else 3]}
+    frames = {path.stem: _frame(path) for path in table_files(folder, deployment)}
     gemm = _Gemm(frames["gemm_perf"], deployment.gpu)
     dense = _dense(gemm, deployment)
     if deployment.tensor_parallel > 1:
@@ -66,12 +66,16 @@ def read_tables(folder: Path, deployment: Deployment) -> Operators:
     return Operators(dense=dense, per_sequence={"lm_head": head, "sampler": _sampler(deployment)}, attention=attention)
 
 
-def _frame(folder: Path, name: str) -> pl.DataFrame:
+def table_files(folder: Path, deployment: Deployment) -> tuple[Path, ...]:
+    """Those that the deployment needs."""
+    return tuple(folder / f"{name}.parquet" for name in FILES[: 4 if deployment.tensor_parallel > 1 else 3])
+
+
+def _frame(path: Path) -> pl.DataFrame:
     import polars as pl
 
-    path = folder / f"{name}.parquet"
     if not path.is_file():
-        raise ConfigError(f"{folder}: no {path.name}; a folder of AIConfigurator's Parquet files of one GPU is wanted")
+        raise ConfigError(f"{path}: no such file; a folder of AIConfigurator's Parquet files of one GPU is wanted")
     try:
         return pl.read_parquet(path)
     except (OSError, pl.exceptions.PolarsError) as error:

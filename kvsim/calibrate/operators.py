@@ -64,6 +64,8 @@ def read_folder(folder: Path) -> Measured:
         moe=_array(moe, 3),
         straggler=_straggler(np.array(skew, dtype=np.float64).reshape(-1, 6)),
     )
+    _check_places(operators.dense, files[0], "tokens")
+    _check_places(operators.per_sequence, files[1], "sequences")
     _check_attention(operators.attention, files[2])
     path = _only(folder, "*meta.yaml", needed=False)
     return Measured(operators, _meta(path) if path is not None else {}, tuple(files))
@@ -147,6 +149,12 @@ def _straggler(skew: Floats) -> Floats:
     return np.array(
         [(*kind, float(np.median(slope_s[keep & (n == kind[0]) & (prefilled == kind[1])]))) for kind in kinds]
     ).reshape(-1, 3)
+
+
+def _check_places(operators: dict[str, Floats], path: Path, what: str) -> None:
+    for name, rows in operators.items():
+        if len(rows) < 2:
+            raise ConfigError(f"{path.name}: {name}: one number of {what} was measured; two or more are needed")
 
 
 def _check_attention(attention: Floats, path: Path) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from kvsim.calibrate.operators import Measured
-from kvsim.spec import MODELS, InstanceSpec, find_gpu, known_gpu
-from kvsim.spec.model import find_model
+from kvsim.spec import InstanceSpec, find_gpu, known_gpu, known_model
 from kvsim.steptime import AffineStepTime, Coefficients
+from kvsim.steptime.assemble import ALLREDUCE
 from kvsim.steptime.operators import Operators
 from kvsim.steptime.tables import Tables, TableStepTime
 
@@ -67,7 +67,7 @@ def validity_of(operators: Operators) -> Tree:
     """The ranges that were measured."""
     attention = operators.attention
     decode = attention[attention[:, 2] > 0]
-    tokens = np.concatenate([rows[:, 0] for rows in operators.dense.values()])
+    tokens = np.concatenate([rows[:, 0] for name, rows in operators.dense.items() if name != ALLREDUCE])
     return {
         "tokens_per_step": [int(tokens.min()), int(tokens.max())],
         "decodes_per_step": [1, int(decode[:, 2].max())],
@@ -133,7 +133,7 @@ def _known(meta: Tree) -> Tree:
     gpu = known_gpu(str(meta.get("gpu", "")))
     if gpu is not None:
         found["gpu"] = find_gpu(gpu).name
-    model = str(meta.get("model", ""))
-    if any(name in model.lower() for name in MODELS):
-        found["model"] = find_model(model).name
+    model = known_model(str(meta.get("model", "")))
+    if model is not None:
+        found["model"] = model
     return found

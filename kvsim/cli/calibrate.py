@@ -80,14 +80,14 @@ def aiconfigurator(
 ) -> int:
     """A profile from AIConfigurator's Parquet files of one GPU and engine version."""
     _check(output, method)
-    from kvsim.calibrate.aiconfigurator import Deployment, read_tables
+    from kvsim.calibrate.aiconfigurator import Deployment, read_tables, table_files
     from kvsim.calibrate.operators import Measured
     from kvsim.calibrate.profile import tables_profile
     from kvsim.spec import find_gpu, find_model
 
     deployment = Deployment(find_model(model), find_gpu(gpu), degree, weight_dtype, kv_dtype)
     found = read_tables(folder, deployment)
-    measured = Measured(found, {"gpu": gpu, "model": model}, tuple(sorted(folder.glob("*.parquet"))))
+    measured = Measured(found, {"gpu": gpu, "model": model}, table_files(folder, deployment))
     tree = tables_profile(measured, output)
     tree["sources"]["licence"] = "AIConfigurator, Apache-2.0"
     tree["provenance"]["method"] = "kernels measured one by one; memory-bound passes by arithmetic"
@@ -134,6 +134,7 @@ def _write_fitted(output: Path, tree: dict[str, Any], found: Operators, model: d
     tables = assemble(found, shape_of(config, spec))
     coefficients = fitted(tables)
     tree["validity"] |= identity(spec)
+    tree["description"] = f"Whole steps of {spec.model.name} on {spec.tensor_parallel} x {spec.gpu.name}: a formula."
     tree["fit_error"] = fit_error_of(tables, coefficients)
     del tree["overrides"]["engine"]
     tree["overrides"]["steptime"] = fitted_steptime(coefficients)

@@ -11,7 +11,7 @@ from kvsim.config.schema import Config
 from kvsim.config.yaml_source import kind, named, read_mapping, shown
 from kvsim.content import content_path
 from kvsim.errors import ConfigError, nearest
-from kvsim.spec import known_gpu
+from kvsim.spec import known_gpu, known_model
 
 SECTIONS = ("hardware", "cache", "cluster", "pd_separation", "steptime")
 """What an overlay may change, at its top or under ``overrides:``."""
@@ -92,7 +92,7 @@ def mismatches(metadata: dict[str, Any], config: Config) -> list[str]:
     if not isinstance(validity, dict):
         return []
     used = {
-        "model": config.model.name,
+        "model": known_model(config.model.name) or config.model.name,
         "gpu": known_gpu(config.hardware.gpu) or config.hardware.gpu,
         "tensor_parallel_size": config.engine.tensor_parallel_size,
         "weight_dtype": config.model.weight_dtype,

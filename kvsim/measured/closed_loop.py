@@ -22,7 +22,7 @@ from kvsim.workload.workload import Workload
 
 ROUNDS = 10
 """Requests of a user."""
-LENGTH_JITTER = 0.1
+LENGTH_JITTER = 0.05
 """Answers of random text are not all as long as asked for; without that users would stay in step for ever."""
 TURNAROUND_S = 0.01
 """From an answer's end to the user's next request, the mean."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from kvsim.measured.errors import Floats, error_summary
 from kvsim.measured.run import MeasuredRun, check_against, tpot_of
 from kvsim.measured.vllm import engine_sets
 from kvsim.record.steps import StepLog
-from kvsim.system.plan import make_plan
+from kvsim.system.plan import Plan, make_plan
 from kvsim.system.unified import UnifiedSystem
 from kvsim.units import MILLI
 from kvsim.workload.workload import Workload
@@ -72,12 +73,12 @@ class _Boundaries(StepLog):
         super().stretch(start_s, end_s, first_s, slope_s, steps, sequences, held_blocks)
 
     def next_boundaries_s(self, times_s: Floats) -> Floats:
-        """For each time the end of the step that runs then; the time itself where none does."""
+        """For each time the end of the step that has begun before and still runs; else the time itself."""
         if not self.stretches:
             return times_s
         rows = np.array(self.stretches)
         starts = rows[:, 0]
-        place = np.searchsorted(starts, times_s, side="right") - 1
+        place = np.searchsorted(starts, times_s, side="left") - 1
         found = times_s.copy()
         for at, (row, now) in enumerate(zip(place, times_s, strict=True)):
             if row < 0 or now >= rows[row, 1]:
@@ -122,11 +123,15 @@ def _max_positions(model_config: Path | None) -> int | None:
     return found if isinstance(found, int) and found > 0 else None
 
 
-def predict(run: MeasuredRun, workload: Workload, loaded: LoadedConfig) -> Prediction:
-    """Serve ``workload`` at the times at which the run's requests arrived."""
+def predict(
+    run: MeasuredRun, workload: Workload, loaded: LoadedConfig, change: Callable[[Plan], Plan] | None = None
+) -> Prediction:
+    """Serve ``workload`` at the times at which the run's requests arrived; ``change`` has the last word."""
     check_against(run, workload.prompt_tokens, workload.output_tokens)
     config = loaded.config
     plan = replace(make_plan(config), num_instances=config.engine.data_parallel_size)
+    if change is not None:
+        plan = change(plan)
     arrival_s = np.maximum.accumulate(run.requests.arrival_s)
     system = UnifiedSystem(plan, replace(workload, arrival_s=arrival_s), config.seed)
     log = _Boundaries()

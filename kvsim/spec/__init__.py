@@ -2,7 +2,7 @@
 
 from kvsim.spec.gpu import GPUS, GpuSpec, find_gpu, known_gpu
 from kvsim.spec.instance import InstanceSpec
-from kvsim.spec.model import BYTES_PER_VALUE, MODELS, ModelSpec, find_model
+from kvsim.spec.model import BYTES_PER_VALUE, MODELS, ModelSpec, find_model, known_model
 
 __all__ = [
     "BYTES_PER_VALUE",
@@ -14,4 +14,5 @@ __all__ = [
     "find_gpu",
     "find_model",
     "known_gpu",
+    "known_model",
 ]

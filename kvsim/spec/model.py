@@ -170,7 +170,16 @@ def find_model(name: str) -> ModelSpec:
         from kvsim.spec.huggingface import read_model_config
 
         return read_model_config(Path(name))
-    short = _SUFFIXES.sub("", name.lower().rpartition("/")[2].removeprefix("meta-"))
-    if short not in MODELS:
-        raise ConfigError(f"model.name: unknown model '{name}'; {nearest(short, MODELS)}")
-    return MODELS[short]
+    found = known_model(name)
+    if found is None:
+        raise ConfigError(f"model.name: unknown model '{name}'; {nearest(_short(name), MODELS)}")
+    return MODELS[found]
+
+
+def known_model(name: str) -> str | None:
+    """kvsim's name of it, if there is one; also by its Hugging Face id."""
+    return _short(name) if _short(name) in MODELS else None
+
+
+def _short(name: str) -> str:
+    return _SUFFIXES.sub("", name.lower().rpartition("/")[2].removeprefix("meta-"))

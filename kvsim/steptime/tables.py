@@ -69,12 +69,12 @@ def _times(grid: Grid, factor: float) -> Grid:
 class TableStepTime(StepTime):
     """How long one engine step takes, and spans of decode steps, from ``Tables``."""
 
-    __slots__ = ("_batches", "_beside", "_contexts", "_dense", "_head", "_padded", "_tables")
+    __slots__ = ("_batches", "_beside", "_contexts", "_dense", "_head", "_padded", "tables")
 
     def __init__(self, tables: Tables, coefficients: Coefficients, capture_sizes: tuple[int, ...] = ()) -> None:
         """``coefficients``: a formula fitted to the same tables. ``capture_sizes``: as for ``AffineStepTime``."""
         super().__init__(coefficients)
-        self._tables, self._padded = tables, capture_sizes
+        self.tables, self._padded = tables, capture_sizes
         self._dense, self._head = Line(tables.dense), Line(tables.head)
         self._contexts = tables.decode_contexts
         self._batches: dict[int, list[float]] = {}
@@ -85,11 +85,11 @@ class TableStepTime(StepTime):
     @property
     def needs_longest(self) -> bool:
         """Whether the longest sequence of a decode batch matters to its step time."""
-        return self._tables.straggler_s_per_token > 0 or self._tables.straggler_mixed_s_per_token > 0
+        return self.tables.straggler_s_per_token > 0 or self.tables.straggler_mixed_s_per_token > 0
 
     def chunk_work(self, chunk_tokens: int, prefix_tokens: int) -> float:
         """Seconds of one chunk's attention, less the launch; beyond the measured chunks, of its parts in turn."""
-        tables, most = self._tables, int(self._tables.prefill_chunks[-1])
+        tables, most = self.tables, int(self.tables.prefill_chunks[-1])
         work_s = 0.0
         while chunk_tokens > most:
             work_s += self._prefill_s(most, prefix_tokens) - tables.launch_s
@@ -100,16 +100,16 @@ class TableStepTime(StepTime):
         self, tokens: int, seqs: int, decodes: int, kv_tokens: int, longest_tokens: int, chunk_work: float
     ) -> float:
         """Time of a step: ``tokens`` over ``seqs`` sequences, of which ``decodes`` decode on ``kv_tokens`` in all."""
-        time_s = self._dense_s(tokens) + self._head.at(seqs) + self._tables.launch_s + chunk_work
+        time_s = self._dense_s(tokens) + self._head.at(seqs) + self.tables.launch_s + chunk_work
         if not decodes:
             return time_s
         mean_tokens = kv_tokens / decodes
-        straggle_s = self._tables.straggler_mixed_s_per_token * max(0.0, longest_tokens - mean_tokens)
+        straggle_s = self.tables.straggler_mixed_s_per_token * max(0.0, longest_tokens - mean_tokens)
         return time_s + self._beside_s(tokens - decodes, decodes, mean_tokens) + straggle_s
 
     def decode_span(self, decodes: int, kv_tokens: int, longest_tokens: int) -> tuple[float, float, int]:
         """First step's time, the growth per step, and the steps to the next measured context, for a fixed batch."""
-        row, contexts, tables = self._batch(decodes), self._contexts, self._tables
+        row, contexts, tables = self._batch(decodes), self._contexts, self.tables
         mean_tokens = kv_tokens / decodes
         segment = segment_of(contexts, mean_tokens)
         start = contexts[segment]
@@ -128,7 +128,7 @@ class TableStepTime(StepTime):
         return self._dense.at(tokens)
 
     def _prefill_s(self, chunk_tokens: int, prefix_tokens: int) -> float:
-        tables = self._tables
+        tables = self.tables
         row = segment_of(tables.prefill_chunks, chunk_tokens)
         weight = share_of(tables.prefill_chunks, row, chunk_tokens)
         low_s = read(tables.prefill_prefixes, tables.prefill_s[row], prefix_tokens)
@@ -138,11 +138,11 @@ class TableStepTime(StepTime):
     def _batch(self, decodes: int) -> list[float]:
         row = self._batches.get(decodes)
         if row is None:
-            row = self._batches[decodes] = blended(self._tables.decode_seqs, self._tables.decode_s, decodes)
+            row = self._batches[decodes] = blended(self.tables.decode_seqs, self.tables.decode_s, decodes)
         return row
 
     def _beside_s(self, prefilled_tokens: int, decodes: int, mean_tokens: float) -> float:
-        tables = self._tables
+        tables = self.tables
         rows = self._beside.get(decodes)
         if rows is None:
             rows = [blended(tables.decode_seqs, grid, decodes) for grid in tables.mixed_s]

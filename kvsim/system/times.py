@@ -29,13 +29,14 @@ def step_time_of(config: Config, spec: InstanceSpec) -> StepTime:
     sizes = tuple(sorted(config.engine.cudagraph_capture_sizes))
     if config.steptime.method != "tables":
         return AffineStepTime(step_coefficients(config, spec), sizes)
-    tables = assemble(_operators(config), shape_of(config, spec))
+    tables = assemble(operators_of(config), shape_of(config, spec))
     compute = config.pd_separation.compute
     tables = tables.scaled(compute.overhead_factor, 1 + (compute.decode_kv_overhead_factor or 0.0))
     return TableStepTime(tables, fitted(tables), sizes)
 
 
-def _operators(config: Config) -> Operators:
+def operators_of(config: Config) -> Operators:
+    """The operator times that the configuration names. Raises ``ConfigError`` where there are none."""
     if config.steptime.operators is None:
         raise ConfigError("steptime.method: 'tables' needs steptime.operators, e.g. from --calibration-profile")
     path = Path(config.steptime.operators)

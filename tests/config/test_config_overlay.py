@@ -51,8 +51,17 @@ def test_shipped_profiles_are_found_by_name(name, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", shipped_profiles())
 def test_every_shipped_profile_loads_without_complaint(name):
-    loaded = load_config(overlay=Path(name))
+    """Where it says it holds: another model, degree or data type than its own is warned about."""
+    validity = load_config(overlay=Path(name)).provenance.validity
+    keys = {"model": "model.name", "weight_dtype": "model.weight_dtype", "kv_dtype": "model.kv_dtype"}
+    keys |= {"tensor_parallel_size": "engine.tensor_parallel_size"}
+    sets = [f"{key}={validity[name]}" for name, key in keys.items()] + ["engine.max_num_seqs=256"]
+    sets.append("engine.max_num_batched_tokens=2048")
+    loaded = load_config(overlay=Path(name), sets=sets)
     assert loaded.provenance.warnings == () and loaded.provenance.notes == ()
+    if "reference" not in name:
+        other = load_config(overlay=Path(name), sets=[*sets, "engine.tensor_parallel_size=16"])
+        assert any("tensor_parallel_size" in warning for warning in other.provenance.warnings)
     assert loaded.provenance.sources and loaded.provenance.provenance and loaded.provenance.validity
 
 

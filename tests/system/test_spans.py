@@ -10,6 +10,7 @@ import pytest
 from builders import by_request, check, coefficients, colocated, plan, stepwise, workload
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from step_tables import random_tables, table_times
 from traffic import most_blocks, random_rows
 
 from kvsim.steptime import Coefficients
@@ -132,6 +133,15 @@ def test_unified_leaps_like_single_steps(rng: Random) -> None:
 @given(st.randoms(use_true_random=False))
 def test_pd_leaps_like_single_steps(rng: Random) -> None:
     found, requests = random_case(rng)
+    same_both_ways(PdSystem, found, requests)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_spans_that_end_at_the_knots_of_tables_are_single_steps_too(rng: Random) -> None:
+    found, requests = random_case(rng)
+    found = replace(found, step_time=table_times(random_tables(rng), rng.choice([(), (1, 2, 4)])))
+    same_both_ways(UnifiedSystem, colocated(found), requests)
     same_both_ways(PdSystem, found, requests)
 
 

@@ -1,0 +1,167 @@
+"""Predicted against measured, all of it: rewrites the tables of ``docs/validation.md``.
+
+    python benchmarks/validation.py [--print]
+
+The measurements are those of ``../shared/data`` beside the checkout, or ``$KVSIM_DATA``. With ``--print`` the tables go
+to stdout and the page stays.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+
+from kvsim.cli import main as kvsim
+from kvsim.measured.closed_loop import predict_point
+from kvsim.measured.errors import percent
+from kvsim.measured.points import read_points
+from kvsim.measured.predict import METRICS, compared, configured, predict
+from kvsim.measured.run import MeasuredRun, read_run
+from kvsim.steptime.tables import Tables, TableStepTime
+from kvsim.system.plan import Plan
+from kvsim.workload.read import read_trace
+from kvsim.workload.workload import Workload
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = Path(os.environ.get("KVSIM_DATA", ROOT.parent / "shared" / "data")) / "measured"
+PAGE = ROOT / "docs" / "validation.md"
+BEGIN, END = "<!-- tables: begin -->\n", "<!-- tables: end -->\n"
+RUNS = (
+    ("RTXPRO6000_Llama-3.1-8B", "sharegpt-llama-3.1-8b-300-sps10.jsonl", "rtx-pro-6000_llama-3.1-8b_tp1_bf16"),
+    ("RTXPRO6000_Qwen3-32B", "sharegpt-qwen3-32b-300-sps10.jsonl", "rtx-pro-6000_qwen3-32b_tp2_bf16"),
+)
+Change = Callable[[Plan], Plan]
+
+
+def main() -> int:
+    if not DATA.is_dir():
+        sys.stderr.write("no measurements: set KVSIM_DATA\n")
+        return 1
+    text = "\n".join([*_runs(), *_points()]) + "\n"
+    if "--print" in sys.argv[1:]:
+        sys.stdout.write(text)
+        return 0
+    page = PAGE.read_text(encoding="utf-8")
+    before, after = page.split(BEGIN)[0], page.split(END)[1]
+    PAGE.write_text(before + BEGIN + text + END + after, encoding="utf-8")
+    return 0
+
+
+def _runs() -> Iterator[str]:
+    with tempfile.TemporaryDirectory() as scratch:
+        found = []
+        for folder, trace, fitted in RUNS:
+            profile = Path(scratch) / f"{folder}.yaml"
+            with redirect_stdout(StringIO()):
+                kvsim(["calibrate", "operators", str(DATA / folder), "-o", str(profile)])
+            found.append((read_run(DATA / folder), read_trace(DATA / trace, "sharegpt"), profile, Path(fitted)))
+        yield "### Runs, request by request\n"
+        yield "Errors of the prediction in percent; the last column is the mean over requests of the absolute error.\n"
+        yield "| run | step times | metric | mean | p50 | p90 | p95 | p99 | per request |"
+        yield "|---|---|---|---|---|---|---|---|---|"
+        for run, workload, profile, fitted in found:
+            yield from _errors(run, workload, profile, "tables")
+            yield from _errors(run, workload, fitted, "fitted")
+        yield "\n### What each part is worth\n"
+        yield "Mean errors in percent of TTFT / TPOT / E2E, tables, with one part taken out.\n"
+        yield f"| without | {' | '.join(run.name for run, *_ in found)} |"
+        yield "|---|" + "---|" * len(found)
+        for name, sets, change in ABLATIONS:
+            cells = [_mean_errors(run, workload, profile, sets, change) for run, workload, profile, _ in found]
+            yield f"| {name} | {' | '.join(cells)} |"
+
+
+def _errors(run: MeasuredRun, workload: Workload, profile: Path, kind: str) -> Iterator[str]:
+    errors = compared(run, predict(run, workload, _config(run, profile, [])))
+    for metric in METRICS:
+        row = errors[metric]
+        figures = " | ".join(f"{row[f'{key}_pct']:+.1f}" for key in ("mean", "p50", "p90", "p95", "p99"))
+        yield f"| {run.name} | {kind} | {metric} | {figures} | {row['mape_pct']:.1f} |"
+
+
+def _config(run: MeasuredRun, profile: Path, sets: list[str]):
+    return configured(run, profile, DATA / run.name / "model_config.json", sets)
+
+
+def _mean_errors(run: MeasuredRun, workload: Workload, profile: Path, sets: list[str], change: Change | None) -> str:
+    errors = compared(run, predict(run, workload, _config(run, profile, sets), change))
+    return " / ".join(f"{errors[metric]['mean_pct']:+.1f}" for metric in ("ttft", "tpot", "e2e"))
+
+
+def _tables(change: Callable[[Tables], Tables]) -> Change:
+    def changed(plan: Plan) -> Plan:
+        steps = plan.step_time
+        assert isinstance(steps, TableStepTime)
+        sizes = tuple(plan.config.engine.cudagraph_capture_sizes)
+        return replace(plan, step_time=TableStepTime(change(steps.tables), steps.coefficients, sizes))
+
+    return changed
+
+
+def _without_allreduce(plan: Plan) -> Plan:
+    from kvsim.steptime.assemble import assemble
+    from kvsim.system.times import operators_of, shape_of
+
+    shape = replace(shape_of(plan.config, plan.spec), allreduce_s=None)
+    return _tables(lambda _: assemble(operators_of(plan.config), shape))(plan)
+
+
+def _mixed_as_alone(tables: Tables) -> Tables:
+    return replace(tables, mixed_s=[tables.decode_s] * len(tables.mixed_chunks))
+
+
+def _no_stragglers(tables: Tables) -> Tables:
+    return replace(tables, straggler_s_per_token=0.0, straggler_mixed_s_per_token=0.0)
+
+
+ABLATIONS: tuple[tuple[str, list[str], Change | None], ...] = (
+    ("nothing", [], None),
+    ("a limit of KV blocks", ["engine.num_gpu_blocks_override=10000000"], None),
+    ("all-reduces", [], _without_allreduce),
+    ("the price of decodes beside prefills", [], _tables(_mixed_as_alone)),
+    ("stragglers", [], _tables(_no_stragglers)),
+    ("prefix caching", ["engine.enable_prefix_caching=false"], None),
+    ("a token budget (chunks)", ["engine.max_num_batched_tokens=131072"], None),
+    ("asynchronous scheduling", ["engine.async_scheduling=false"], None),
+    ("CUDA-graph padding", ["engine.cudagraph_capture_sizes=[]"], None),
+    ("host overhead", ["steptime.step_overhead_us=0", "steptime.sequence_overhead_us=0"], None),
+)
+
+
+def _points() -> Iterator[str]:
+    yield "\n### H100 operating points, closed loop\n"
+    yield "| model | in | out | users | TTFT (ms) | predicted | error % | TPOT (ms) | predicted | error % |"
+    yield "|---|---|---|---|---|---|---|---|---|---|"
+    errors: dict[tuple[str, bool], list[float]] = {}
+    recognised = []
+    for point in read_points(DATA / "h100_closed_loop_means.csv"):
+        found = predict_point(point)
+        saturated = bool(point.saturated)
+        recognised.append(found.saturated == saturated)
+        cells = []
+        for name, ours_s, theirs_s in (("TTFT", found.ttft_s, point.ttft_s), ("TPOT", found.tpot_s, point.tpot_s)):
+            assert theirs_s is not None
+            error = percent(ours_s, theirs_s)
+            errors.setdefault((name, saturated), []).append(abs(error))
+            cells.append(f"{theirs_s * 1e3:,.1f} | {ours_s * 1e3:,.1f} | {error:+.1f}")
+        model = f"{point.model.split('/')[-1]} {point.weight_dtype} TP{point.tensor_parallel}"
+        lengths = f"{point.prompt_tokens} | {point.output_tokens} | {point.concurrency}"
+        yield f"| {model}{' (saturated)' if saturated else ''} | {lengths} | {' | '.join(cells)} |"
+    medians = {key: float(np.median(values)) for key, values in errors.items()}
+    yield (
+        f"\nMedian absolute error of unsaturated points: TTFT {medians['TTFT', False]:.1f}%, TPOT "
+        f"{medians['TPOT', False]:.1f}%; of saturated ones TPOT {medians['TPOT', True]:.1f}%. Saturation recognised in "
+        f"{sum(recognised)} of {len(recognised)} points."
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
