@@ -24,6 +24,7 @@ from kvsim.measured.closed_loop import predict_point
 from kvsim.measured.errors import percent
 from kvsim.measured.points import read_points
 from kvsim.measured.predict import METRICS, compared, configured, predict
+from kvsim.measured.residual import fit_residual
 from kvsim.measured.run import MeasuredRun, read_run
 from kvsim.steptime.tables import Tables, TableStepTime
 from kvsim.system.plan import Plan
@@ -70,6 +71,13 @@ def _runs() -> Iterator[str]:
         for run, workload, profile, fitted in found:
             yield from _errors(run, workload, profile, "tables")
             yield from _errors(run, workload, fitted, "fitted")
+        yield "\n### After a residual fit on the first half of a run\n"
+        yield "Mean errors in percent on the second half; steps take factor x (profile + host time).\n"
+        yield "| run | step times | factor | host ms | TTFT | TPOT | E2E |"
+        yield "|---|---|---|---|---|---|---|"
+        for run, workload, profile, fitted in found:
+            yield _residuals(run, workload, profile, "tables")
+            yield _residuals(run, workload, fitted, "fitted")
         yield "\n### What each part is worth\n"
         yield "Mean errors in percent of TTFT / TPOT / E2E, tables, with one part taken out.\n"
         yield f"| without | {' | '.join(run.name for run, *_ in found)} |"
@@ -77,6 +85,13 @@ def _runs() -> Iterator[str]:
         for name, sets, change in ABLATIONS:
             cells = [_mean_errors(run, workload, profile, sets, change) for run, workload, profile, _ in found]
             yield f"| {name} | {' | '.join(cells)} |"
+
+
+def _residuals(run: MeasuredRun, workload: Workload, profile: Path, kind: str) -> str:
+    half = len(run.requests.arrival_s) // 2
+    found = fit_residual(run, workload, profile, DATA / run.name / "model_config.json", half)
+    errors = " | ".join(f"{found.held_out_pct[metric]:+.1f}" for metric in ("ttft", "tpot", "e2e"))
+    return f"| {run.name} | {kind} | {found.factor:.3f} | {found.host_s * 1e3:.2f} | {errors} |"
 
 
 def _errors(run: MeasuredRun, workload: Workload, profile: Path, kind: str) -> Iterator[str]:

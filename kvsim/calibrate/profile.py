@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Iterable
 from dataclasses import fields
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from kvsim.calibrate.operators import Measured
+from kvsim.config.overlay import Overlay
 from kvsim.spec import InstanceSpec, find_gpu, known_gpu, known_model
 from kvsim.steptime import AffineStepTime, Coefficients
 from kvsim.steptime.assemble import ALLREDUCE
@@ -48,6 +50,27 @@ def tables_profile(measured: Measured, profile: Path) -> Tree:
         "sequence_overhead_us": HOST_US_PER_SEQ,
     }
     return tree | {"overrides": overrides}
+
+
+def residual_profile(base: Overlay, profile: Path, sets: list[str], run: str, errors: Tree) -> Tree:
+    """``base`` with the assignments ``sets`` merged in, which a fit on ``run`` found."""
+    overrides: Tree = copy.deepcopy(base.layer.tree)
+    for assignment in sets:
+        path, _, value = assignment.partition("=")
+        *sections, key = path.split(".")
+        section = overrides
+        for name in sections:
+            section = section.setdefault(name, {})
+        section[key] = rounded(float(value))
+    return {
+        "name": profile.stem,
+        "description": f"{base.metadata['name']}, brought to the measured run {run}.",
+        "sources": {"profile": base.metadata.get("sources"), "run": run},
+        "provenance": {"method": "residual fit of two numbers", "profile": base.metadata.get("provenance")},
+        "validity": base.metadata.get("validity"),
+        "fit_error": errors,
+        "overrides": overrides,
+    }
 
 
 def fitted_steptime(coefficients: Coefficients) -> Tree:

@@ -97,6 +97,41 @@ def aiconfigurator(
     return _write_fitted(output, tree, found, {"name": model, "weight_dtype": weight_dtype, "kv_dtype": kv_dtype})
 
 
+@calibrate_app.command()
+def requests(
+    output: ProfileOut,
+    measured: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the run: meta.json, requests.jsonl.")],
+    workload: Annotated[Path, typer.Option(metavar="FILE", help="The requests that were sent, with token ids.")],
+    profile: Annotated[Path, typer.Option(metavar="PROFILE", help="What to start from: a file, or a shipped one.")],
+    model_config: Annotated[Path | None, typer.Option(metavar="FILE", help="The model's config.json.")] = None,
+    first: Annotated[
+        int | None, typer.Option(parser=count, metavar="N", help="Fit on so many requests; the others judge.")
+    ] = None,
+) -> int:
+    """A profile brought to a measured run: one factor on every step, and the host's time of it."""
+    from kvsim.calibrate.profile import residual_profile
+    from kvsim.config.overlay import read_overlay
+    from kvsim.measured.residual import fit_residual, residual_sets
+    from kvsim.measured.run import read_run
+    from kvsim.report.atomic import ensure_writable
+    from kvsim.workload.read import read_trace
+
+    ensure_writable(output)
+    run = read_run(measured)
+    found = fit_residual(run, read_trace(workload, "sharegpt"), profile, model_config, first)
+    sets = residual_sets(profile, found.factor, found.host_s)
+    errors = {"fitted_on_first": found.fitted_on, "mean_error_pct": found.errors_pct}
+    errors |= {"held_out_mean_error_pct": found.held_out_pct} if found.held_out_pct else {}
+    _write(output, residual_profile(read_overlay(profile), output, sets, run.name, errors))
+    words = ", ".join(f"{name.upper()} {value:+.1f}%" for name, value in found.errors_pct.items())
+    sys.stdout.write(f"{output}: steps take {found.factor:.3f} x (profile + {found.host_s * 1e3:.2f} ms); mean errors ")
+    sys.stdout.write(f"on the {found.fitted_on} requests of the fit: {words}\n")
+    if found.held_out_pct:
+        words = ", ".join(f"{name.upper()} {value:+.1f}%" for name, value in found.held_out_pct.items())
+        sys.stdout.write(f"on the others: {words}\n")
+    return 0
+
+
 def _check(output: Path, method: str) -> None:
     from kvsim.calibrate.profile import operators_file
     from kvsim.report.atomic import ensure_writable

@@ -13,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvsim.cli import main
+from kvsim.config import load_config
 from kvsim.errors import ConfigError
 from kvsim.measured.errors import error_summary
 from kvsim.measured.predict import configured, predict
+from kvsim.measured.residual import residual_sets
 from kvsim.measured.run import read_run
 from kvsim.measured.vllm import capture_sizes, engine_sets, is_async
 from kvsim.workload.read import read_trace
@@ -27,7 +29,11 @@ COUNT = 40
 
 @pytest.fixture
 def measured(tmp_path: Path) -> tuple[Path, Path]:
-    """Folder and workload of a run whose times are those that kvsim predicts."""
+    return made(tmp_path, [])
+
+
+def made(tmp_path: Path, sets: list[str]) -> tuple[Path, Path]:
+    """Folder and workload of a run whose times are those that kvsim predicts with these settings."""
     folder, workload = tmp_path / "run", tmp_path / "workload.jsonl"
     folder.mkdir()
     generator = np.random.default_rng(3)
@@ -40,7 +46,7 @@ def measured(tmp_path: Path) -> tuple[Path, Path]:
             rows.append((i * 0.02, prompt, output))
     _write(folder, [_request(i, *row, 0.0, 0.1, 0.2) for i, row in enumerate(rows)])
     run = read_run(folder)
-    found = predict(run, read_trace(workload), configured(run, PROFILE, None, []))
+    found = predict(run, read_trace(workload), configured(run, PROFILE, None, sets))
     times = zip(found.queued_s, found.first_token_s, found.last_token_s, strict=True)
     _write(folder, [_request(i, *row, *map(float, at)) for i, (row, at) in enumerate(zip(rows, times, strict=True))])
     return folder, workload
@@ -88,6 +94,22 @@ def test_slower_steps_are_seen(measured: tuple[Path, Path], tmp_path: Path, caps
     errors = json.loads(out.read_text(encoding="utf-8"))["errors"]
     assert 5 < errors["e2e"]["mean_pct"] < 30
     capsys.readouterr()
+
+
+def test_a_residual_fit_finds_what_the_profile_misses(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folder, workload = made(tmp_path, residual_sets(PROFILE, 1.12, 0.002))
+    profile = tmp_path / "mended.yaml"
+    flags = ["--measured", str(folder), "--workload", str(workload), "--profile", str(PROFILE), "-o", str(profile)]
+    assert main(["calibrate", "requests", *flags, "--first", "25"]) == 0
+    mended = load_config(overlay=profile)
+    assert mended.config.pd_separation.compute.overhead_factor == pytest.approx(1.12, rel=0.02)
+    assert abs(mended.provenance.fit_error["held_out_mean_error_pct"]["e2e"]) < 0.5
+    run = read_run(folder)
+    found = predict(run, read_trace(workload), configured(run, profile, None, []))
+    assert abs(error_summary(found.metrics()["e2e"], run.requests.e2e_s)["mean_pct"]) < 0.5
+    capsys.readouterr()
+    assert main(["calibrate", "requests", *flags, "--first", "5"]) == 2
+    assert "takes 10 requests or more" in capsys.readouterr().err
 
 
 def _spoilt(place: int, key: str, value: object) -> Callable[[list[dict[str, Any]]], None]:
