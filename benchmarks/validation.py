@@ -20,8 +20,10 @@ from pathlib import Path
 import numpy as np
 
 from kvsim.cli import main as kvsim
+from kvsim.measured.client import read_client_results
 from kvsim.measured.closed_loop import predict_point
 from kvsim.measured.errors import percent
+from kvsim.measured.open_loop import load_errors, predict_load, server
 from kvsim.measured.points import read_points
 from kvsim.measured.predict import METRICS, compared, configured, predict
 from kvsim.measured.residual import fit_residual
@@ -39,6 +41,11 @@ RUNS = (
     ("RTXPRO6000_Llama-3.1-8B", "sharegpt-llama-3.1-8b-300-sps10.jsonl", "rtx-pro-6000_llama-3.1-8b_tp1_bf16"),
     ("RTXPRO6000_Qwen3-32B", "sharegpt-qwen3-32b-300-sps10.jsonl", "rtx-pro-6000_qwen3-32b_tp2_bf16"),
 )
+LOAD_SETS = [
+    "engine.max_num_seqs=128",
+    "engine.enable_prefix_caching=false",
+    "model.max_model_len=512",
+]
 Change = Callable[[Plan], Plan]
 
 
@@ -46,7 +53,7 @@ def main() -> int:
     if not DATA.is_dir():
         sys.stderr.write("no measurements: set KVSIM_DATA\n")
         return 1
-    text = "\n".join([*_runs(), *_points()]) + "\n"
+    text = "\n".join([*_runs(), *_loads(), *_points()]) + "\n"
     if "--print" in sys.argv[1:]:
         sys.stdout.write(text)
         return 0
@@ -149,6 +156,21 @@ ABLATIONS: tuple[tuple[str, list[str], Change | None], ...] = (
     ("CUDA-graph padding", ["engine.cudagraph_capture_sizes=[]"], None),
     ("host overhead", ["steptime.step_overhead_us=0", "steptime.sequence_overhead_us=0"], None),
 )
+
+
+def _loads() -> Iterator[str]:
+    plan = server(Path("h100_llama-3.1-8b_tp1_bf16"), "llama-3.1-8b", 1, "0.11.0", LOAD_SETS)
+    yield "\n### Llama-3.1-8B on one H100, open loop\n"
+    yield "| requests/s sent | served | error % | TTFT (ms) | error % | TPOT (ms) | error % | E2E (s) | error % |"
+    yield "|---|---|---|---|---|---|---|---|---|"
+    for load in read_client_results(DATA / "H100_Llama-3.1-8B_open_loop"):
+        errors = load_errors(load, predict_load(load, plan))
+        assert load.tpot_mean_s is not None
+        yield (
+            f"| {load.requested_rate_per_s:.1f} | {load.requests_per_s:.1f} | {errors['requests_per_s']:+.1f} | "
+            f"{load.ttft_s['mean'] * 1e3:,.1f} | {errors['ttft_mean']:+.1f} | {load.tpot_mean_s * 1e3:.2f} | "
+            f"{errors['tpot_mean']:+.1f} | {load.e2e_s['mean']:.3f} | {errors['e2e_mean']:+.1f} |"
+        )
 
 
 def _points() -> Iterator[str]:

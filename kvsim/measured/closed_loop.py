@@ -12,7 +12,7 @@ from kvsim.calibrate.choose import Chosen, choose
 from kvsim.config import Config, load_config
 from kvsim.errors import CapacityError
 from kvsim.measured.points import SATURATED_TTFT_S, OperatingPoint
-from kvsim.measured.vllm import SERVER_BATCHED_TOKENS, SERVER_SEQS, engine_sets, is_async
+from kvsim.measured.vllm import SERVER_BATCHED_TOKENS, SERVER_SEQS, engine_sets, is_async, synchronous
 from kvsim.spec import find_gpu, find_model
 from kvsim.steptime import AffineStepTime
 from kvsim.system.plan import make_plan
@@ -28,9 +28,6 @@ TURNAROUND_S = 0.01
 """From an answer's end to the user's next request, the mean."""
 SENDING_S = 0.001
 """Between the first requests of two users."""
-SYNCHRONOUS_S_PER_SEQ = 38e-6
-"""Host time a sequence of a step, of engines that schedule a step after the one before it has ended. Chosen on measured
-points of vLLM 0.12 (docs/validation.md)."""
 ASSUMPTIONS = (
     f"max_num_batched_tokens {SERVER_BATCHED_TOKENS}, max_num_seqs {SERVER_SEQS}, gpu_memory_utilization 0.9, random "
     f"prompts; all users start at once and send {ROUNDS} requests each, answers of the length +-{LENGTH_JITTER:.0%}"
@@ -56,8 +53,7 @@ def predict_point(point: OperatingPoint, sets: tuple[str, ...] = ()) -> PointPre
     chosen = choose(config, plan.spec)
     coefficients = chosen.coefficients
     if not is_async(point.engine_version):
-        per_seq_s = coefficients.s_s_per_seq + SYNCHRONOUS_S_PER_SEQ
-        coefficients = replace(coefficients, s_s_per_seq=per_seq_s)
+        coefficients = synchronous(coefficients)
     plan = replace(plan, step_time=AffineStepTime(coefficients, tuple(config.engine.cudagraph_capture_sizes)))
     system = UnifiedSystem(plan, users(point, config.seed), config.seed)
     system.run()

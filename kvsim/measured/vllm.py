@@ -5,12 +5,17 @@ Source of the defaults: vLLM's ``EngineArgs``, ``VllmConfig`` and ``CompilationC
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from kvsim.errors import ConfigError
+from kvsim.steptime import Coefficients
 
 ASYNC_SINCE = (0, 14)
 """From this version on a step is scheduled while the one before it runs."""
+SYNCHRONOUS_S, SYNCHRONOUS_S_PER_SEQ = 0.4e-3, 26e-6
+"""Host time a step, and a sequence of it, that older engines add: they schedule once the step before has ended. Chosen
+on measured loads of vLLM 0.11 and 0.12 (docs/validation.md)."""
 MOST_CAPTURED = 512
 SERVER_BATCHED_TOKENS = 8192
 SERVER_SEQS = 1024
@@ -38,6 +43,15 @@ def version_of(text: str) -> tuple[int, ...]:
 def is_async(vllm_version: str) -> bool:
     """Whether that version schedules ahead by default; one that is not known counts as an older one."""
     return version_of(vllm_version) >= ASYNC_SINCE
+
+
+def synchronous(coefficients: Coefficients) -> Coefficients:
+    """Of an engine that does not schedule ahead, from those of one that does."""
+    return replace(
+        coefficients,
+        const_s=coefficients.const_s + SYNCHRONOUS_S,
+        s_s_per_seq=coefficients.s_s_per_seq + SYNCHRONOUS_S_PER_SEQ,
+    )
 
 
 def engine_sets(engine: dict[str, Any], vllm_version: str, max_model_len: int | None) -> dict[str, Any]:
