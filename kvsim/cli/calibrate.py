@@ -159,15 +159,20 @@ def _write_tables(output: Path, tree: dict[str, Any], found: Operators) -> int:
 def _write_fitted(output: Path, tree: dict[str, Any], found: Operators, model: dict[str, str]) -> int:
     """A profile of whole steps: of the model that is named, at the degree that ``tree`` has."""
     from kvsim.calibrate.profile import fit_error_of, fitted_steptime, identity
+    from kvsim.steptime import AffineStepTime
     from kvsim.steptime.assemble import assemble
     from kvsim.steptime.fit import fitted
     from kvsim.system.plan import instance_spec
+    from kvsim.system.plausible import implausible
     from kvsim.system.times import shape_of
 
     config = _config(tree, model)
     spec = instance_spec(config)
     tables = assemble(found, shape_of(config, spec))
     coefficients = fitted(tables)
+    wrong = implausible(AffineStepTime(coefficients), spec)
+    if wrong is not None:
+        raise FlagError(f"{output.name} is not written: {wrong}")
     tree["validity"] |= identity(spec)
     tree["description"] = f"Whole steps of {spec.model.name} on {spec.tensor_parallel} x {spec.gpu.name}: a formula."
     tree["fit_error"] = fit_error_of(tables, coefficients)

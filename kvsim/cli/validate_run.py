@@ -87,9 +87,20 @@ def _report(run: MeasuredRun, loaded: LoadedConfig, prediction: Prediction) -> d
         "engine_steps": prediction.steps,
         "cpu_s": prediction.sim_cpu_s,
         "profile": loaded.provenance.name,
-        "warnings": list(loaded.provenance.warnings),
+        "warnings": _warnings(loaded, prediction),
         "config": dump(loaded.config),
     }
+
+
+def _warnings(loaded: LoadedConfig, prediction: Prediction) -> list[str]:
+    found = list(loaded.provenance.warnings)
+    validity = loaded.provenance.validity
+    if not isinstance(validity, dict) or "gpu" not in validity:
+        used = loaded.config.hardware.gpu
+        found.append(f"the profile names no known GPU: memory and multiprocessors are {used}'s; see --set hardware.gpu")
+    if prediction.implausible is not None:
+        found.append(prediction.implausible)
+    return found
 
 
 def _print(report: dict[str, Any]) -> None:

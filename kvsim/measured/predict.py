@@ -17,6 +17,7 @@ from kvsim.measured.run import MeasuredRun, check_against, tpot_of
 from kvsim.measured.vllm import engine_sets
 from kvsim.record.steps import StepLog
 from kvsim.system.plan import Plan, make_plan
+from kvsim.system.plausible import implausible
 from kvsim.system.unified import UnifiedSystem
 from kvsim.units import MILLI
 from kvsim.workload.workload import Workload
@@ -40,6 +41,8 @@ class Prediction:
     kv_blocks: int
     hit_tokens: int
     steps: int
+    implausible: str | None
+    """What cannot be right about the step times."""
     sim_cpu_s: float
 
     def metrics(self) -> dict[str, Floats]:
@@ -163,6 +166,7 @@ def _prediction(system: UnifiedSystem, log: _Boundaries, cpu_s: float, *, alone:
         kv_blocks=system.plan.spec.num_blocks,
         hit_tokens=int(table["hit_tokens"].sum()),
         steps=log.steps,
+        implausible=implausible(system.plan.step_time, system.plan.spec),
         sim_cpu_s=cpu_s,
     )
 

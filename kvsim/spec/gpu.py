@@ -38,6 +38,14 @@ GPUS = {
         GpuSpec("h100-sxm", 80 * GIB, 3350 * GB, 989 * TERA, 1979 * TERA, 450 * GB, 132, True),
         GpuSpec("h200-sxm", 141 * GB, 4800 * GB, 989 * TERA, 1979 * TERA, 450 * GB, 132, True),
         GpuSpec("b200-sxm", 180 * GB, 8000 * GB, 2250 * TERA, 4500 * TERA, 900 * GB, 148, True),
+        GpuSpec("h100-pcie", 80 * GIB, 2000 * GB, 756 * TERA, 1513 * TERA, 64 * GB, 114, False),
+        GpuSpec("h20", 96 * GB, 4000 * GB, 148 * TERA, 296 * TERA, 450 * GB, 78, True),
+        GpuSpec("gh200", 96 * GB, 4000 * GB, 989 * TERA, 1979 * TERA, 450 * GB, 132, True),
+        GpuSpec("l4", 24 * GB, 300 * GB, 121 * TERA, 242 * TERA, 32 * GB, 58, False),
+        GpuSpec("a10", 24 * GB, 600 * GB, 125 * TERA, 125 * TERA, 32 * GB, 72, False),
+        GpuSpec("a40", 48 * GB, 696 * GB, 150 * TERA, 150 * TERA, 32 * GB, 84, False),
+        GpuSpec("rtx-a6000", 48 * GB, 768 * GB, 155 * TERA, 155 * TERA, 32 * GB, 84, False),
+        GpuSpec("rtx-5090", 32 * GB, 1792 * GB, 209 * TERA, 419 * TERA, 64 * GB, 170, False),
         GpuSpec("l40s", 48 * GB, 864 * GB, 362 * TERA, 733 * TERA, 32 * GB, 142, False),
         GpuSpec("rtx-4090", 24 * GB, 1008 * GB, 165 * TERA, 330 * TERA, 32 * GB, 128, False),
         GpuSpec("rtx-pro-6000", 96 * GB, 1792 * GB, 503 * TERA, 1007 * TERA, 64 * GB, 188, False),
@@ -51,8 +59,9 @@ _SPELLINGS = (
     (re.compile("h200(sxm)?$"), "h200-sxm"),
     (re.compile("b200(sxm)?$"), "b200-sxm"),
     (re.compile("(rtxpro6000|rtx6000pro)(blackwell)?(serveredition|server)?$"), "rtx-pro-6000"),
-    (re.compile("(geforce)?rtx4090$"), "rtx-4090"),
-    (re.compile("l40s$"), "l40s"),
+    (re.compile("geforcertx4090$"), "rtx-4090"),
+    (re.compile("geforcertx5090$"), "rtx-5090"),
+    (re.compile("a100sxm4?40gb$"), "a100-40gb-sxm"),
 )
 
 

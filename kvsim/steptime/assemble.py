@@ -4,6 +4,8 @@ One rule set for all hardware:
 
 - every operator of a layer runs once a layer, the layer norm twice, what stands in ``ONCE`` once a step;
 - a tensor-parallel instance adds two all-reduces a layer and one behind the embedding, as measured or by arithmetic;
+- data-parallel engines that share experts gather the tokens of all before a layer's experts and scatter the sums
+  behind, which moves what an all-reduce over all their GPUs would; each is taken to run as many tokens as the others;
 - a batch of decodes waits for its longest sequence once its KV heads fill the GPU's multiprocessors: from
   n* = 0.8 x 2 x SMs / KV heads a GPU on, and in a step that also prefills always;
 - what decodes add to a step that also prefills is taken from measured mixed steps, else ``MIXED_FACTOR`` x what they
@@ -54,7 +56,10 @@ class Shape:
     expert_share: float = 0.0
     """Of all the experts, those that one token goes to."""
     data_parallel: int = 1
+    """Engines that run their experts' steps together."""
     expert_parallel: int = 1
+    exchange_s: Callable[[Floats], Floats] | None = None
+    """Of a layer's experts, where engines share them: so many tokens of all engines go there and come back."""
 
 
 def assemble(operators: Operators, shape: Shape) -> Tables:
@@ -144,9 +149,12 @@ def _dense(operators: Operators, shape: Shape) -> Knots:
     for name, rows in operators.dense.items():
         total += _calls(name, shape, mixture=len(operators.moe) > 0) * extended(places, tuple(map(tuple, rows)))
     if len(operators.moe):
-        total += (shape.num_layers - shape.num_dense_layers) * _experts_s(operators.moe, shape, places)
+        experts_s = _experts_s(operators.moe, shape, places)
+        if shape.exchange_s is not None:
+            experts_s += shape.exchange_s(places * shape.data_parallel)
+        total += (shape.num_layers - shape.num_dense_layers) * experts_s
     if shape.allreduce_s is not None and ALLREDUCE not in operators.dense:
-        total += (2 * shape.num_layers + 1) * shape.allreduce_s(places)
+        total += _allreduces(shape) * shape.allreduce_s(places)
     return tuple((float(place), float(time_s)) for place, time_s in zip(places, total, strict=True))
 
 
@@ -154,10 +162,16 @@ def _calls(name: str, shape: Shape, *, mixture: bool) -> int:
     if name in ONCE:
         return 1
     if name == ALLREDUCE:
-        return 2 * shape.num_layers + 1
+        return _allreduces(shape)
     if mixture and name in MLP:
         return shape.num_dense_layers
     return shape.num_layers * (2 if name in TWICE_A_LAYER else 1)
+
+
+def _allreduces(shape: Shape) -> int:
+    """Behind attention and MLP of each layer, and the embedding; shared experts exchange tokens instead."""
+    exchanging = shape.num_layers - shape.num_dense_layers if shape.exchange_s is not None else 0
+    return 2 * shape.num_layers + 1 - exchanging
 
 
 def _experts_s(moe: Floats, shape: Shape, tokens: Floats) -> Floats:

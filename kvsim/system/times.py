@@ -56,6 +56,7 @@ def shape_of(config: Config, spec: InstanceSpec) -> Shape:
     kv_heads = 1.0 if model.is_mla else max(1.0, model.num_kv_heads / degree)
     data_parallel = config.engine.data_parallel_size
     expert_parallel = max(spec.expert_parallel, 1)
+    sharing = expert_parallel > degree
     return Shape(
         num_layers=model.num_layers,
         kv_heads_per_gpu=kv_heads,
@@ -67,8 +68,9 @@ def shape_of(config: Config, spec: InstanceSpec) -> Shape:
         num_dense_layers=model.num_dense_layers,
         experts_on_rank=model.num_experts / expert_parallel,
         expert_share=model.experts_per_token / model.num_experts if model.is_moe else 0.0,
-        data_parallel=data_parallel if expert_parallel > 1 else 1,
+        data_parallel=data_parallel if sharing else 1,
         expert_parallel=expert_parallel,
+        exchange_s=_allreduce(config, spec, expert_parallel) if sharing else None,
     )
 
 
@@ -79,13 +81,13 @@ def _straggler_s(head_dim: int, gpu: GpuSpec, value_bytes: float) -> float:
 
 
 def allreduce_of(config: Config, spec: InstanceSpec) -> Callable[[Floats], Floats] | None:
-    """Seconds of one all-reduce of the hidden states of so many tokens; ``None`` on one GPU.
+    """Seconds of one all-reduce of the hidden states of so many tokens; ``None`` on one GPU."""
+    return _allreduce(config, spec, spec.tensor_parallel) if spec.tensor_parallel > 1 else None
 
-    A ring moves 2 (n - 1) / n of the bytes over each GPU's link, in 2 (n - 1) hops; over PCIe each hop is waited for.
-    """
-    degree, steptime = spec.tensor_parallel, config.steptime
-    if degree == 1:
-        return None
+
+def _allreduce(config: Config, spec: InstanceSpec, degree: int) -> Callable[[Floats], Floats]:
+    """A ring moves 2 (n - 1) / n of the bytes over each GPU's link, in 2 (n - 1) hops; over PCIe each is waited for."""
+    steptime = config.steptime
     moved_bytes = spec.model.hidden_size * ACTIVATION_BYTES * 2 * (degree - 1) / degree
     if spec.gpu.has_nvlink:
         latency_s = steptime.allreduce_latency_us * MICRO

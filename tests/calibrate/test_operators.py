@@ -92,6 +92,8 @@ def test_experts_are_shared_by_the_engines(folder: Path) -> None:
     touched = 32 * (1 - (1 - 1 / 16) ** 128)
     layer_us = (10 + 6.4) + 2 * (2 + 6.4) + 64 + 10 * touched
     assert dense[64.0] == pytest.approx(1e-4 + (10 * layer_us + 3 + 6.4) * 1e-6)
+    exchanging = Shape(**{**SHAPE.__dict__, **shape, "exchange_s": lambda tokens: 1e-6 * tokens})
+    assert dict(assemble(operators, exchanging).dense)[64.0] - dense[64.0] == pytest.approx(10 * 128e-6)
 
 
 def test_the_file_beside_a_profile_holds_the_same(folder: Path, tmp_path: Path) -> None:
@@ -123,11 +125,11 @@ def test_a_tables_profile_is_what_was_measured(
 
 def test_a_fitted_profile_states_its_error(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     profile = tmp_path / "p.yaml"
-    flags = ["--method", "fitted", "--model", "llama-3.1-8b", "--gpu", "h100-sxm"]
+    flags = ["--method", "fitted", "--model", "llama-3.2-1b", "--gpu", "b200-sxm"]
     assert main(["calibrate", "operators", str(folder), "-o", str(profile), *flags]) == 0
     tree = yaml.safe_load(profile.read_text(encoding="utf-8"))
     assert tree["fit_error"]["decode_steps_mape_pct"] < 10
-    assert tree["validity"]["model"] == "llama-3.1-8b"
+    assert tree["validity"]["model"] == "llama-3.2-1b"
     assert load_config(overlay=profile).config.steptime.method == "fitted"
     capsys.readouterr()
 
@@ -166,3 +168,13 @@ def test_bad_folders_are_refused_in_one_line(
     assert main(["calibrate", "operators", str(folder), "-o", str(tmp_path / "p.yaml")]) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
     assert not list(tmp_path.glob("p.*"))
+
+
+def test_times_that_no_gpu_reaches_are_refused(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    profile = tmp_path / "p.yaml"
+    flags = ["--method", "fitted", "--model", "llama-3.1-405b", "--gpu", "l40s"]
+    assert main(["calibrate", "operators", str(folder), "-o", str(profile), *flags]) == 2
+    error = capsys.readouterr().err.strip()
+    assert "GB of weights at" in error
+    assert "above the 864 GB/s of a l40s" in error
+    assert not profile.exists()

@@ -96,6 +96,11 @@ def test_models_by_their_hub_names(spelt: str, name: str) -> None:
         ("RTXPRO6000", "rtx-pro-6000"),
         ("NVIDIA L40S", "l40s"),
         ("A100", "a100-80gb-sxm"),
+        ("NVIDIA RTX A6000", "rtx-a6000"),
+        ("NVIDIA A40", "a40"),
+        ("NVIDIA GeForce RTX 5090", "rtx-5090"),
+        ("NVIDIA A100-SXM4-40GB", "a100-40gb-sxm"),
+        ("NVIDIA H100 PCIe", "h100-pcie"),
     ],
 )
 def test_gpus_however_they_are_spelt(spelt: str, name: str) -> None:
