@@ -12,25 +12,18 @@ from kvsim.calibrate.choose import Chosen, choose
 from kvsim.config import Config, load_config
 from kvsim.errors import CapacityError
 from kvsim.measured.points import SATURATED_TTFT_S, OperatingPoint
+from kvsim.measured.users import CLIENTS, ROUNDS, users
 from kvsim.measured.vllm import SERVER_BATCHED_TOKENS, SERVER_SEQS, engine_sets, is_async, synchronous
 from kvsim.spec import find_gpu, find_model
 from kvsim.steptime import AffineStepTime
 from kvsim.system.plan import make_plan
 from kvsim.system.unified import UnifiedSystem
-from kvsim.workload.info import WorkloadInfo
 from kvsim.workload.workload import Workload
 
-ROUNDS = 10
-"""Requests of a user."""
-LENGTH_JITTER = 0.05
-"""Answers of random text are not all as long as asked for; without that users would stay in step for ever."""
-TURNAROUND_S = 0.01
-"""From an answer's end to the user's next request, the mean."""
-SENDING_S = 0.001
-"""Between the first requests of two users."""
 ASSUMPTIONS = (
     f"max_num_batched_tokens {SERVER_BATCHED_TOKENS}, max_num_seqs {SERVER_SEQS}, gpu_memory_utilization 0.9, random "
-    f"prompts; all users start at once and send {ROUNDS} requests each, answers of the length +-{LENGTH_JITTER:.0%}"
+    f"prompts; {ROUNDS} requests a user; rows that state their precision: {CLIENTS['random_lengths'].words}; others: "
+    f"{CLIENTS['exact_lengths'].words}; a column 'client' ({' or '.join(CLIENTS)}) decides otherwise"
 )
 
 
@@ -55,7 +48,7 @@ def predict_point(point: OperatingPoint, sets: tuple[str, ...] = ()) -> PointPre
     if not is_async(point.engine_version):
         coefficients = synchronous(coefficients)
     plan = replace(plan, step_time=AffineStepTime(coefficients, tuple(config.engine.cudagraph_capture_sizes)))
-    system = UnifiedSystem(plan, users(point, config.seed), config.seed)
+    system = UnifiedSystem(plan, _users(point, config.seed), config.seed)
     system.run()
     table = system.requests.table()
     if not len(table["arrival_s"]):
@@ -73,24 +66,14 @@ def predict_point(point: OperatingPoint, sets: tuple[str, ...] = ()) -> PointPre
     )
 
 
-def users(point: OperatingPoint, seed: int) -> Workload:
-    """Each user's next request follows its last answer."""
-    generator = np.random.default_rng(seed)
-    num_users, total = point.concurrency, ROUNDS * point.concurrency
-    spread = 1 + generator.uniform(-LENGTH_JITTER, LENGTH_JITTER, total)
-    outputs = np.maximum(1, np.round(point.output_tokens * spread)).astype(np.int32)
-    after = np.arange(total) - num_users
-    after[:num_users] = -1
-    info = WorkloadInfo(source=f"{num_users} users", format="synthetic", infinite_cache_hit_rate_tokens=0.0)
-    prompts = np.full(total, point.prompt_tokens, dtype=np.int32)
-    sent_s = np.arange(total, dtype=np.float64) * SENDING_S
-    alone = Workload.private(sent_s, prompts, outputs, info)
-    return replace(alone, after=after, think_s=generator.exponential(TURNAROUND_S, total))
+def _users(point: OperatingPoint, seed: int) -> Workload:
+    client = CLIENTS[point.client]
+    return users(client, point.concurrency, point.prompt_tokens, point.output_tokens, seed)
 
 
 def _config(point: OperatingPoint, sets: tuple[str, ...]) -> Config:
     degree, gpu = point.tensor_parallel, find_gpu(point.gpu)
-    longest = point.prompt_tokens + int(point.output_tokens * (1 + LENGTH_JITTER)) + 1
+    longest = point.prompt_tokens + point.output_tokens + 1
     own: dict[str, Any] = {
         "model.name": find_model(point.model).name,
         "model.weight_dtype": point.weight_dtype,

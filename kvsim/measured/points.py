@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kvsim.errors import ConfigError
+from kvsim.measured.users import CLIENTS
 from kvsim.units import MILLI
 
 REQUIRED = ("model", "gpu", "precision", "tp_size", "isl", "osl", "concurrency", "ttft_mean_ms", "tpot_mean_ms")
@@ -33,6 +34,8 @@ class OperatingPoint:
     concurrency: int
     ttft_s: float | None
     tpot_s: float | None
+    client: str = "exact_lengths"
+    """One of ``kvsim.measured.users.CLIENTS``."""
 
     @property
     def saturated(self) -> bool | None:
@@ -94,17 +97,23 @@ def _point(row: _Row) -> OperatingPoint:
     dtype = DTYPES.get(precision.rstrip("?").split("_")[0])
     if dtype is None:
         raise row.error("precision", f"one of {', '.join(DTYPES)}")
+    assumed = precision.endswith("?")
+    # InferenceX's database always states the precision; tables that do not come from elsewhere.
+    client = row.text("client") or ("exact_lengths" if assumed else "random_lengths")
+    if client not in CLIENTS:
+        raise row.error("client", f"one of {', '.join(CLIENTS)}")
     return OperatingPoint(
         line=row.line,
         model=row.text("model"),
         gpu=row.text("gpu"),
         engine_version=row.text("backend_version"),
         weight_dtype=dtype,
-        dtype_assumed=precision.endswith("?"),
+        dtype_assumed=assumed,
         tensor_parallel=row.count("tp_size"),
         prompt_tokens=row.count("isl"),
         output_tokens=row.count("osl"),
         concurrency=row.count("concurrency"),
         ttft_s=row.seconds("ttft_mean_ms"),
         tpot_s=row.seconds("tpot_mean_ms"),
+        client=client,
     )

@@ -41,8 +41,9 @@ def version_of(text: str) -> tuple[int, ...]:
 
 
 def is_async(vllm_version: str) -> bool:
-    """Whether that version schedules ahead by default; one that is not known counts as an older one."""
-    return version_of(vllm_version) >= ASYNC_SINCE
+    """Whether that version schedules ahead by default; one that is not known counts as a present one."""
+    version = version_of(vllm_version)
+    return not version or version >= ASYNC_SINCE
 
 
 def synchronous(coefficients: Coefficients) -> Coefficients:

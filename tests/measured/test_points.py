@@ -13,6 +13,7 @@ from kvsim.config import load_config
 from kvsim.errors import ConfigError
 from kvsim.measured.closed_loop import predict_point
 from kvsim.measured.points import OperatingPoint, read_points
+from kvsim.measured.users import CLIENTS, users
 from kvsim.system.plan import instance_spec
 
 HEAD = "model,gpu,backend_version,precision,tp_size,isl,osl,concurrency,ttft_mean_ms,tpot_mean_ms\n"
@@ -51,7 +52,23 @@ def test_one_user_waits_for_nobody() -> None:
     assert found.tpot_s < found.ttft_s
 
 
+def test_lengths_are_exact_or_spread_as_the_benchmark_does(tmp_path: Path) -> None:
+    rows = [ROW, ROW.replace("bf16?", "bf16"), ROW.replace("bf16?", "bf16").replace("\n", ",exact_lengths\n")]
+    head = HEAD.replace("\n", ",client\n")
+    points = read_points(written(tmp_path, head + "".join(row.format(users=4) for row in rows)))
+    assert [point.client for point in points] == ["exact_lengths", "random_lengths", "exact_lengths"]
+    exact = users(CLIENTS["exact_lengths"], 4, 1000, 500, 1)
+    spread = users(CLIENTS["random_lengths"], 4, 1000, 500, 1)
+    assert set(exact.prompt_tokens) == {1000}
+    assert set(exact.output_tokens) == {500}
+    assert 800 <= spread.prompt_tokens.min() < 850 < 950 < spread.prompt_tokens.max() <= 1000
+    assert 400 <= spread.output_tokens.min() < 425 < 475 < spread.output_tokens.max() <= 500
+    assert list(exact.after[:6]) == [-1, -1, -1, -1, 0, 1]
+
+
 BAD = {
+    r"points.csv: line 2: client = 'x': must be one of random_lengths, exact_lengths": HEAD.replace("\n", ",client\n")
+    + ROW.format(users=1).replace("\n", ",x\n"),
     r"points.csv: no column 'isl'": HEAD.replace("isl,", "") + "a\n",
     r"points.csv: holds no operating point": HEAD,
     r"points.csv: line 2: concurrency = '0': must be a whole number": HEAD + ROW.format(users=0),

@@ -147,7 +147,7 @@ def test_runs_that_cannot_be_are_refused_in_one_line(
 def test_vllm_defaults() -> None:
     assert capture_sizes(4) == [1, 2, 4, 8]
     assert capture_sizes(1024)[-3:] == [480, 496, 512]
-    assert (is_async("0.13.1"), is_async("0.14.0"), is_async("0.19.0rc1"), is_async("")) == (False, True, True, False)
+    assert (is_async("0.13.1"), is_async("0.14.0"), is_async("0.19.0rc1"), is_async("")) == (False, True, True, True)
     found = engine_sets({"max_num_seqs": 4096, "async_scheduling": False, "enforce_eager": True}, "0.19.0", 8000)
     assert found["engine.max_num_seqs"] == 4096
     assert found["engine.max_num_batched_tokens"] == 8192
