@@ -47,14 +47,18 @@ class Case:
         from kvsim.config import load_config
         from kvsim.system.capacity import balanced_pd_ratio
         from kvsim.system.plan import make_plan
+        from kvsim.system.tiered.modes import CLUSTER
         from kvsim.system.traffic import TraceSource, TraceTraffic
 
         config = load_config(sets=sets).config
-        self.system, self.plan = system, make_plan(config)
+        if system == "cluster":
+            self.system, self.plan = "unified", CLUSTER.plan(config)
+        else:
+            self.system, self.plan = system, make_plan(config)
         source = TraceSource(trace, "auto", num_requests, "auto", 1.0, False, None, False)
         self.traffic = TraceTraffic(source, None, SEED)
         found = self._maximum(config.load.pilot_requests, num_requests)
-        if system == "pd":
+        if self.system == "pd":
             # What caches save depends on the ratio, and the balanced ratio on what caches save: once more each.
             for _ in range(2):
                 self.plan = self.plan.with_counts(*balanced_pd_ratio(self.plan, found.demand))
@@ -84,6 +88,8 @@ class Case:
             f"{result.events / result.completed:.1f} events a request, {result.cache.evicted_blocks:,} blocks evicted, "
             f"{result.cache.preemptions:,} preemptions, {'compiled' if _compiled() else 'pure Python'}"
         )
+        for tier in result.cache.tiers:
+            detail += f", {tier.name}: {tier.loaded_tokens:,} tokens, {tier.evicted_chunks:,} chunks evicted"
         if self.system == "pd":
             detail += f", P:D {self.plan.num_prefill}:{self.plan.num_decode}"
         return result.sim_cpu_s / result.completed, detail
@@ -113,6 +119,12 @@ def pd_10240_gpus() -> Found:
 
 def pd_10240_instances() -> Found:
     return _rate("pd", MOONCAKE, SMALL_8B, 0.7, 500_000)
+
+
+def cluster_10240_gpus() -> Found:
+    """The memory of each host cut to what makes every tier but the drives evict."""
+    sizes = ("hardware.dram.capacity_gb=100", "cluster.eic.capacity_per_node_gb=100", "cache.chunk_tokens=512")
+    return _rate("cluster", MOONCAKE, sizes, 0.7, 200_000)
 
 
 def _eight(gpus: int = 8) -> tuple[str, ...]:
@@ -213,9 +225,13 @@ def help_s() -> Found:
 
 
 def smoke_s() -> Found:
+    found: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
-        _command("--pd", "--preset", "smoke", "--out", folder)
-    return _children_cpu_s(), "python main.py --pd --preset smoke; the other modes are not built yet"
+        for mode in ("", "--cluster", "--pd"):
+            before_s = _children_cpu_s()
+            _command(*filter(None, [mode]), "--preset", "smoke", "--out", folder)
+            found[mode or "single node"] = _children_cpu_s() - before_s
+    return max(found.values()), ", ".join(f"{mode}: {cpu_s:.1f}" for mode, cpu_s in found.items())
 
 
 def _command(*arguments: str) -> None:

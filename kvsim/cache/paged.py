@@ -31,7 +31,8 @@ class PagedPool(BlockPool):
         enable_prefix_caching: bool = True,
         on_evict: Callable[[int, int], None] | None = None,
     ) -> None:
-        """``on_evict(chain, cached)`` is told when a shared chain shrinks to ``cached`` blocks."""
+        """``on_evict(chain, cached)`` is told when a shared chain shrinks to ``cached`` blocks; with a negative chain,
+        that so many blocks went which nobody else can ask for."""
         super().__init__(num_blocks, enable_prefix_caching, on_evict)
         self._chains: dict[int, Chain] = {}
         self._queue: deque[Segment] = deque()
@@ -97,6 +98,8 @@ class PagedPool(BlockPool):
                 segment.high -= count
                 if segment.chain is not None:
                     self._shrink(segment.chain, segment.high)
+                elif self._on_evict is not None:
+                    self._on_evict(-1, count)
                 return
             queue.popleft()
             if size:
@@ -105,6 +108,8 @@ class PagedPool(BlockPool):
                 if segment.chain is not None:
                     del segment.chain.free[0]
                     self._shrink(segment.chain, segment.low)
+                elif self._on_evict is not None:
+                    self._on_evict(-1, size)
 
     def extend(self, table: BlockTable, full_blocks: int) -> None:
         """Hash the sequence's first ``full_blocks`` blocks, as vLLM does when they are scheduled.

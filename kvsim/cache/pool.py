@@ -63,6 +63,13 @@ class BlockPool:
         """Cache blocks ``[first, end)`` of the path's ``entry`` that came from elsewhere, unreferenced."""
         raise NotImplementedError
 
+    def forget(self) -> None:
+        """Free blocks cache nothing any more."""
+        free, evicted = self.num_free, self.evicted_blocks
+        self.take(free)
+        self.num_free = self.num_blank = free
+        self.evicted_blocks = evicted
+
     def check_integrity(self) -> None:
         """Assert that the pool's books agree; for tests and the end of a run."""
         raise NotImplementedError

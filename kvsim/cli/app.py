@@ -10,13 +10,14 @@ import typer
 import kvsim
 from kvsim.cli import options
 from kvsim.cli.calibrate import calibrate_app
+from kvsim.cli.hits import hits
 from kvsim.cli.options import HashTokens, WorkloadFormat
 from kvsim.cli.trace import trace_app
 from kvsim.cli.usage import FlagError, Verbs, flags_given
 from kvsim.cli.validate import validate_app
 
 WITHOUT_EFFECT = {
-    "policy": "its engines evict the least recently used block",
+    "policy": "give policies.eviction with --set, or --compare policies.eviction=A,B, beside pd_separation.tiers",
     "no_train": "it trains nothing",
     "learned_train_mode": "it trains nothing",
     "learned_train_fraction": "it trains nothing",
@@ -33,13 +34,14 @@ app = typer.Typer(
 app.add_typer(trace_app, name="trace")
 app.add_typer(calibrate_app, name="calibrate")
 app.add_typer(validate_app, name="validate")
+app.command()(hits)
 
 
 @app.callback(invoke_without_command=True)
 def root(
     ctx: typer.Context,
     pd: Annotated[bool, typer.Option("--pd", help="Prefill/decode separation next to unified serving.")] = False,
-    cluster: Annotated[bool, typer.Option("--cluster", help="Racks and shared memory pools; not built yet.")] = False,
+    cluster: Annotated[bool, typer.Option("--cluster", help="Racks, their memory pools, tiers side by side.")] = False,
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="YAML merged over the defaults in config.yaml.")
     ] = None,
@@ -92,7 +94,7 @@ def root(
     ] = None,
     policy: Annotated[
         str | None,
-        typer.Option(metavar="NAME,NAME", parser=options.policies, help="Policies to compare; without effect in --pd."),
+        typer.Option(metavar="NAME,NAME", help="Policy bundles, eviction policies or package.module:Class to compare."),
     ] = None,
     stepwise: Annotated[
         bool, typer.Option("--stepwise", help="One event per engine step: slow, the same results.")
@@ -108,7 +110,8 @@ def root(
         typer.Option(
             metavar="NAME,NAME",
             parser=options.studies,
-            help="Studies to run: pd_ratio, transfer, unified_budget, context; default: all.",
+            help="Studies to run; --pd: pd_ratio, transfer, unified_budget, context; --cluster: tiers, eic, capacity, "
+            "context; else capacity, tiers. Default: all.",
         ),
     ] = None,
     no_studies: Annotated[bool, typer.Option("--no-studies", help="Run no studies.")] = False,
@@ -148,7 +151,8 @@ def root(
         if given:
             raise FlagError(f"{next(iter(given.values()))} does not go with the command '{ctx.invoked_subcommand}'")
         return 0
-    _check_mode(pd, cluster)
+    if pd and cluster:
+        raise FlagError("--cluster and --pd exclude each other; give one")
     if no_plot and show_plot:
         raise FlagError("--no-plot and --show-plot exclude each other; give one")
     if no_studies and studies is not None:
@@ -190,17 +194,17 @@ def root(
         plots=not no_plot,
         show_plots=show_plot,
         quiet=quiet,
-        warnings=tuple(f"{given[n]} has no effect with --pd: {why}" for n, why in WITHOUT_EFFECT.items() if n in given),
+        warnings=_without_effect(given) if pd else (),
     )
-    return run_command(command, clock)
+    if pd:
+        return run_command(command, clock)
+    from kvsim.cli.tiered import run_tiered_command
+
+    return run_tiered_command(command, clock, "cluster" if cluster else "single", policy)
 
 
-def _check_mode(pd: bool, cluster: bool) -> None:
-    if pd and cluster:
-        raise FlagError("--cluster and --pd exclude each other; give one")
-    if not pd:
-        mode = "--cluster" if cluster else "the single-node mode (neither --pd nor --cluster)"
-        raise FlagError(f"{mode} is not built yet; this version simulates --pd")
+def _without_effect(given: dict[str, str]) -> tuple[str, ...]:
+    return tuple(f"{given[n]} has no effect with --pd: {why}" for n, why in WITHOUT_EFFECT.items() if n in given)
 
 
 def _refuse_trace_flags(given: dict[str, str]) -> None:

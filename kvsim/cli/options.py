@@ -16,8 +16,8 @@ Number = TypeVar("Number", int, float)
 TRAIN_MODES = ("warmup", "split")
 STUDIES = ("pd_ratio", "transfer", "unified_budget", "context")
 LOAD_SYSTEMS = ("pd", "unified")
-POLICIES = ("lru",)
-"""Eviction policies that exist: the engines' block pool evicts the least recently used."""
+TIER_STUDIES = {"single": ("capacity", "tiers"), "cluster": ("tiers", "eic", "capacity", "context")}
+"""Studies of the modes with tiers."""
 
 
 def whole(text: str) -> int:
@@ -65,14 +65,10 @@ def load_system(text: str) -> str:
     return _known(text, LOAD_SYSTEMS)
 
 
-def policies(text: str) -> str:
-    """Names of policies, separated by commas."""
-    return ",".join(_known(name.strip(), POLICIES) for name in text.split(","))
-
-
 def studies(text: str) -> str:
     """Names of studies, separated by commas."""
-    return ",".join(_known(name.strip(), STUDIES) for name in text.split(","))
+    known = list(dict.fromkeys([*STUDIES, *(name for names in TIER_STUDIES.values() for name in names)]))
+    return ",".join(_known(name.strip(), known) for name in text.split(","))
 
 
 def _known(name: str, known: Sequence[str]) -> str:

@@ -19,7 +19,7 @@ from kvsim.errors import KvsimError
 if TYPE_CHECKING:
     from kvsim.config import Config, LoadedConfig
     from kvsim.report.json_report import RunClock
-    from kvsim.system.experiment import PdExperiment
+    from kvsim.system.experiment import Experiment
     from kvsim.system.traffic import TraceSource
 
 
@@ -67,16 +67,16 @@ def run_command(command: PdCommand, clock: RunClock) -> int:
 
     loaded = load_config(command.config, command.profile, command.preset, command.sets)
     outputs = _outputs(command, loaded.config)
-    outputs.check(_inputs(command))
+    outputs.check(inputs_of(command))
     experiment = _simulate(command, loaded.config, _studies(command))
-    report = pd_report(clock, loaded, experiment)
+    report = build(clock, loaded, experiment)
     try:
         pictures = outputs.write(report, experiment.results)
     except KvsimError:
         _print(report, experiment, quiet=command.quiet)
         raise
     _print(report, experiment, quiet=command.quiet)
-    _say(command, loaded, pictures)
+    say(command, loaded, pictures)
     sound = all(result["conservation"]["ok"] for result in report["results"])
     return OTHER if experiment.incomplete or not sound else DONE
 
@@ -86,7 +86,8 @@ def _outputs(command: PdCommand, config: Config) -> Outputs:
     return Outputs(command.report_json, command.report_csv, folder, command.plots)
 
 
-def _inputs(command: PdCommand) -> dict[str, Path]:
+def inputs_of(command: PdCommand) -> dict[str, Path]:
+    """What a run reads, by what it is."""
     inputs = {"the configuration": command.config, "the calibration profile": command.profile}
     if command.trace is not None:
         inputs["the trace"] = Path(command.trace.path)
@@ -101,7 +102,7 @@ def _studies(command: PdCommand) -> tuple[str, ...]:
     return tuple(name for name in wanted if not (command.skip_context_sweep and name == "context"))
 
 
-def _simulate(command: PdCommand, config: Config, studies: tuple[str, ...]) -> PdExperiment:
+def _simulate(command: PdCommand, config: Config, studies: tuple[str, ...]) -> Experiment:
     from kvsim.config.comparison import read_comparison
     from kvsim.report.progress import progress_bar
     from kvsim.system.experiment import run_pd
@@ -122,8 +123,8 @@ def _simulate(command: PdCommand, config: Config, studies: tuple[str, ...]) -> P
     )
 
 
-def pd_report(clock: RunClock, loaded: LoadedConfig, experiment: PdExperiment) -> dict[str, Any]:
-    """The JSON report of a ``--pd`` run."""
+def build(clock: RunClock, loaded: LoadedConfig, experiment: Experiment, mode: str = "pd") -> dict[str, Any]:
+    """The JSON report of a run."""
     from kvsim.config import dump
     from kvsim.record.summary import summarise
     from kvsim.report.json_report import build_report
@@ -136,7 +137,7 @@ def pd_report(clock: RunClock, loaded: LoadedConfig, experiment: PdExperiment) -
     status = "incomplete" if experiment.incomplete else None
     preset, seed = loaded.provenance.preset, config.seed
     return build_report(
-        run=clock.section(mode="pd", preset=preset, seed=seed, results=experiment.results, status=status),
+        run=clock.section(mode=mode, preset=preset, seed=seed, results=experiment.results, status=status),
         config=dump(config),
         calibration=calibration_section(loaded),
         workload=_workload_section(experiment),
@@ -181,7 +182,7 @@ def _readiness(loaded: LoadedConfig) -> str:
     return f"uncalibrated: roofline with {'default' if same else 'configured'} efficiencies"
 
 
-def _workload_section(experiment: PdExperiment) -> dict[str, Any]:
+def _workload_section(experiment: Experiment) -> dict[str, Any]:
     import numpy as np
 
     workload = experiment.workload
@@ -205,7 +206,7 @@ def _workload_section(experiment: PdExperiment) -> dict[str, Any]:
     }
 
 
-def _print(report: Mapping[str, Any], experiment: PdExperiment, *, quiet: bool) -> None:
+def _print(report: Mapping[str, Any], experiment: Experiment, *, quiet: bool) -> None:
     """The tables, or under ``--quiet`` the conclusion alone: it carries its own reservations."""
     from rich.console import Console
     from rich.text import Text
@@ -223,7 +224,7 @@ def _print(report: Mapping[str, Any], experiment: PdExperiment, *, quiet: bool) 
         console.print(Text(f"warning: {warning}", style="yellow"))
 
 
-def _say(command: PdCommand, loaded: LoadedConfig, pictures: list[Path]) -> None:
+def say(command: PdCommand, loaded: LoadedConfig, pictures: list[Path]) -> None:
     """What concerns the flags and the files rather than the cluster."""
     for warning in command.warnings:
         _stderr(f"warning: {warning}")

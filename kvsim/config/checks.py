@@ -15,7 +15,7 @@ Finding = tuple[str, tuple[str, ...]]
 
 def check(config: Config, where: Callable[..., str]) -> None:
     """Raises ``ConfigError`` for the first contradiction; ``where(*keys)`` names who last set one of the keys."""
-    for rule in (_engine, _placement, _coefficients, _ranges, _warmup, _block_bytes):
+    for rule in (_engine, _placement, _coefficients, _ranges, _warmup, _block_bytes, _tiers):
         for sentence, keys in rule(config):
             raise ConfigError(f"{where(*keys)}: {sentence}")
 
@@ -108,6 +108,40 @@ def _warmup(config: Config) -> Iterator[Finding]:
                 f"{name}.warmup_requests = {warmup} leaves nothing of {name}.num_requests = {requests} to measure",
                 (f"{name}.warmup_requests", f"{name}.num_requests"),
             )
+
+
+TIERS = ("dram", "eic", "ssd")
+"""From the nearest to the farthest."""
+
+
+def _tiers(config: Config) -> Iterator[Finding]:
+    cache, eic = config.cache, config.cluster.eic
+    capacity = {
+        "dram": ("hardware.dram.capacity_gb", config.hardware.dram.capacity_gb),
+        "eic": ("cluster.eic.capacity_per_node_gb", eic.nodes_per_rack * eic.capacity_per_node_gb),
+        "ssd": ("hardware.ssd.capacity_gb", config.hardware.ssd.capacity_gb),
+    }
+    lists = {
+        "cache.tiers": cache.tiers,
+        "cluster.tiers": config.cluster.tiers,
+        "pd_separation.tiers": config.pd_separation.tiers,
+    }
+    for key, tiers in lists.items():
+        if list(tiers) != [tier for tier in TIERS if tier in tiers]:
+            yield f"{key} = [{', '.join(tiers)}]: the nearest stands first, each once: {', '.join(TIERS)}", (key,)
+        for tier in tiers:
+            if not capacity[tier][1]:
+                yield f"{capacity[tier][0]}: {tier} holds nothing; take it out of {key} instead", (capacity[tier][0],)
+    if cache.chunk_tokens % block_size(config):
+        yield (
+            f"cache.chunk_tokens = {cache.chunk_tokens} is no multiple of the {block_size(config)} tokens of a block",
+            ("cache.chunk_tokens",),
+        )
+    if not cache.inclusive and cache.write_policy == "write_through":
+        yield (
+            "cache.inclusive = false needs cache.write_policy = 'write_back': writing through fills every tier",
+            ("cache.inclusive", "cache.write_policy"),
+        )
 
 
 def _block_bytes(config: Config) -> Iterator[Finding]:

@@ -27,6 +27,7 @@ SCALE_KEYS = frozenset(
         "studies.instances",
         "studies.replications",
         "studies.max_requests",
+        "studies.capacity_shares",
     }
 )
 """What a preset may set."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+from kvsim.config.schema_instance import TierNames
 from kvsim.config.section import Count, Factor, NonNegative, Positive, Section, Share, Whole
 
 
@@ -50,6 +53,8 @@ class Cluster(Section):
     gpus_per_rack: Count
     simulate_racks: Count
     simulate_gpus_per_rack: Count
+    tiers: TierNames
+    ssd_scope: Literal["host", "rack", "cluster"]
     gpu: ClusterGpu
     eic: Eic
     network: Network

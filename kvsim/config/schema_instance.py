@@ -62,6 +62,12 @@ class Tier(Section):
     read_latency_ms: NonNegative
 
 
+class Dram(Tier):
+    """``hardware.dram``: rates of one GPU's way there, beside that of the whole host's memory."""
+
+    host_gb_per_s: Positive
+
+
 class Hardware(Section):
     """``hardware``: the GPU and the tiers beside it."""
 
@@ -69,15 +75,25 @@ class Hardware(Section):
     memory_gib: Positive | None
     peak_tflops: Positive | None
     hbm: Hbm
-    dram: Tier
+    dram: Dram
     ssd: Tier
 
 
+TierNames = Annotated[tuple[Literal["dram", "eic", "ssd"], ...], Strict(False)]
+
+
 class Cache(Section):
-    """``cache``: how prefixes are kept, and the single node's."""
+    """``cache``: how prefixes are kept, and what moves between the tiers."""
 
     prefix_cache: Literal["paged", "radix"]
     block_size_bytes: Count | None
     num_workers: Count
+    tiers: TierNames
+    chunk_tokens: Count
+    write_policy: Literal["write_through", "write_back"]
+    inclusive: bool
     promote_on_hit: bool
     async_backup: bool
+    load_or_recompute: bool
+    max_write_wait_s: NonNegative
+    restart_after_requests: Count | None

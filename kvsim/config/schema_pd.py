@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from kvsim.config.schema_instance import TierNames
 from kvsim.config.section import Count, Name, NonNegative, Positive, PositiveShare, Ratio, Section, Whole
 
 
@@ -50,6 +51,7 @@ class PdSeparation(Section):
     max_output_tokens: Count | None
     output_margin_tokens: Whole
     return_generated_kv: bool
+    tiers: TierNames
     compute: Compute
     transfer: Transfer
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, Strict
 
-from kvsim.config.section import Count, Counts, PositiveShare, Section
+from kvsim.config.section import Count, Counts, Name, NonNegative, PositiveShare, Section
 
 
 class Studies(Section):
@@ -18,3 +18,6 @@ class Studies(Section):
     confidence: PositiveShare
     context_tokens: Counts
     context_output_tokens: Count
+    capacity_shares: Annotated[tuple[PositiveShare, ...], Field(min_length=1), Strict(False)]
+    evictions: Annotated[tuple[Name, ...], Strict(False)]
+    eic_gb_per_rack: Annotated[tuple[NonNegative, ...], Field(min_length=1), Strict(False)]

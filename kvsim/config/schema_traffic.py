@@ -19,7 +19,9 @@ class ChatTrace(Section):
     num_shared_docs: Whole
     num_rag_chunks: Whole
     doc_zipf_alpha: NonNegative
-    qps: Positive
+    output_tokens_mean: Positive
+    think_time_s: NonNegative
+    qps: Positive | None
     seed: Whole | None
 
 
@@ -84,5 +86,8 @@ class Policies(Section):
 
     eviction: Name
     prefetch: Name
+    admission: Name
     selective_write: bool
     selective_write_depth_threshold: Whole
+    ttl_s: Positive
+    learned_model: Name | None

@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 from kvsim.cache.paged import PagedPool
 from kvsim.cache.pool import BlockPool
 from kvsim.cache.radix import RadixPool
+from kvsim.cache.table import Path
 from kvsim.clock import DECODE_BOUNDARY, PREFILL_BOUNDARY, Alarm, Clock
 from kvsim.node.batch import DecodeBatch
 from kvsim.node.margin import AnswerMargin
@@ -70,6 +71,7 @@ class Engine:
         "_start_s",
         "_stops_at_first_token",
         "announces_chunks",
+        "backup_s",
         "batch",
         "clock",
         "instance",
@@ -122,6 +124,8 @@ class Engine:
         """Steps from the anchor, the latest change of membership, to the start of the leap."""
         self._idle = False
         self.announces_chunks = False
+        self.backup_s = 0.0
+        """Seconds a computed token that a step is not over before its KV is copied away; 0: nobody waits for that."""
         self._alarm = Alarm(clock, DECODE_BOUNDARY if role == "decode" else PREFILL_BOUNDARY)
         clock.process(self._run())
 
@@ -139,6 +143,24 @@ class Engine:
         self.pool.release(sequence)
         if self.scheduler.waiting:
             self._nudge()
+
+    def cached_tokens(self, sequence: Sequence) -> int:
+        """Tokens at the head of a sequence that is not queued yet which a lookup would find now, the last excepted."""
+        self.settle_begun()
+        return self.scheduler.match(sequence, self._settled)[0] * self._block_size
+
+    def insert(self, path: Path, blocks: int) -> None:
+        """Cache the first ``blocks`` blocks of a path, whose KV came from elsewhere, as far as there is room."""
+        self.settle_begun()
+        for entry, (_, first, end) in enumerate(path):
+            if first >= blocks:
+                return
+            self.pool.insert(path, entry, first, min(end, blocks))
+
+    def forget(self) -> None:
+        """Lose what is cached and not in use."""
+        self.settle_begun()
+        self.pool.forget()
 
     def reserve(self, sequence: Sequence) -> int | None:
         """Decode role: allocate the blocks of a sequence whose KV is to come, if there is room beside the margins.
@@ -254,7 +276,8 @@ class Engine:
             tokens += count
             work += self.step_time.chunk_work(count, sequence.computed)
         num_seqs = decodes + len(step.chunks)
-        return self.step_time.mixed_s(tokens, num_seqs, decodes, kv_tokens, longest_tokens, work)
+        copied_s = self.backup_s * (tokens - decodes)
+        return self.step_time.mixed_s(tokens, num_seqs, decodes, kv_tokens, longest_tokens, work) + copied_s
 
     def _begin(self, step: Step) -> float:
         """Start a stretch with it, as long as nothing else can happen; returns the end as planned."""

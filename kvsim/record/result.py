@@ -96,14 +96,50 @@ class TransferUse:
 
 
 @dataclass(frozen=True)
+class TierUse:
+    """One kind of tier below the instances' own caches, summed over all there are."""
+
+    name: str
+    tiers: int
+    capacity_bytes: float
+    """Of all of them."""
+    held_bytes: float
+    """At the end."""
+    loaded_tokens: int
+    """What prompts were served with."""
+    stored_chunks: int
+    evicted_chunks: int
+    refused_chunks: int
+    """By the admission policy."""
+    dropped_chunks: int
+    """Not written because the way there was busy for too long."""
+    read_bytes: float
+    written_bytes: float
+    busiest_share: float
+    """Of the time: how long the busiest of its ports was moving bytes."""
+    mean_wait_s: float
+    """A transfer's, for its ports."""
+
+
+@dataclass(frozen=True)
 class CacheUse:
     """Prefix cache counters over all instances whose prompts are looked up (prefill or colocated)."""
 
     query_tokens: int
     hit_tokens: int
+    """Loaded ones included."""
     evicted_blocks: int
     blocks_per_instance: int
     preemptions: int
+    tiers: tuple[TierUse, ...] = ()
+    misses: dict[str, int] = field(default_factory=dict)
+    """Tokens computed, by the reason, as prompts came: ``kvsim.system.misses.Misses``."""
+    movements: dict[str, int] = field(default_factory=dict)
+    """Chunks and tokens that moved between tiers, or did not: ``kvsim.node.backing.Movements``."""
+    loads: int = 0
+    active_instances: int = 0
+    """Those that served a request."""
+    active_racks: int = 0
 
 
 @dataclass(frozen=True)

@@ -140,16 +140,26 @@ def _mean(values: npt.NDArray[np.float64] | npt.NDArray[np.bool_]) -> float:
 
 def _cache(result: SystemResult) -> dict[str, Any]:
     use = result.cache
-    hit_rate = use.hit_tokens / use.query_tokens if use.query_tokens else math.nan
+    own_tokens = use.hit_tokens - sum(tier.loaded_tokens for tier in use.tiers)
     return {
-        "prefix_hit_rate": hit_rate,
-        "by_tier": {"hbm": hit_rate},
+        "prefix_hit_rate": _share(use.hit_tokens, use.query_tokens),
+        "by_tier": {"hbm": _share(own_tokens, use.query_tokens)}
+        | {tier.name: _share(tier.loaded_tokens, use.query_tokens) for tier in use.tiers},
         "query_tokens": use.query_tokens,
         "hit_tokens": use.hit_tokens,
         "evictions": use.evicted_blocks,
         "blocks_per_instance": use.blocks_per_instance,
         "recomputed_tokens": int(result.table["recomputed_tokens"].sum()),
+        "active": {"instances": use.active_instances, "racks": use.active_racks},
+        "loads": use.loads,
+        "tiers": {tier.name: asdict(tier) for tier in use.tiers},
+        "misses": {reason: _share(tokens, use.query_tokens) for reason, tokens in use.misses.items()},
+        "movements": use.movements,
     }
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else math.nan
 
 
 def _use(role: RoleUse) -> dict[str, Any]:

@@ -26,12 +26,12 @@ def conclude(report: Mapping[str, Any]) -> str:
     if not results:
         return "Nothing was simulated."
     if len(results) == 1:
-        clauses = [f"{_label(results[0])} gives {_goods(results[0])} {_condition(report)}; nothing to compare it with"]
+        clauses = [f"{_label(results[0])} gives {_goods(results[0])} {condition(report)}; nothing to compare it with"]
     else:
-        clauses = _compare(results[0], results[1], _condition(report))
+        clauses = _compare(results[0], results[1], condition(report))
     clauses += _dominating(results[:2]) + _balance_advice(report)
     sentence = "; ".join(clauses) + "."
-    return _reservation(results) + sentence[0].upper() + sentence[1:]
+    return reservation(results) + sentence[0].upper() + sentence[1:]
 
 
 def lower_latency(first: Result, second: Result, key: str) -> Result | None:
@@ -106,7 +106,7 @@ def _lower(result: Result, than: Result) -> list[str]:
     return [f"{_label(result)} has {' and '.join(won)}"] if won else []
 
 
-def _condition(report: Mapping[str, Any]) -> str:
+def condition(report: Mapping[str, Any]) -> str:
     """The load for which the sentence holds."""
     load = report["workload"].get("load")
     if load and load["rho"] is not None:
@@ -139,7 +139,7 @@ def _balance_advice(report: Mapping[str, Any]) -> list[str]:
     return [f"P:D {ratio(balanced)} would balance the two sides, where {ratio(actual)} was simulated"]
 
 
-def _reservation(results: Sequence[Result]) -> str:
+def reservation(results: Sequence[Result]) -> str:
     """What the sentence has to be read with, gravest first."""
     grave = (
         ("Not to be trusted, conservation violated in", [r for r in results if not r["conservation"]["ok"]]),

@@ -82,7 +82,7 @@ def _ttft_cdf(report: Mapping[str, Any], results: Sequence[SystemResult]) -> Fig
     if not curves:
         return None
     figure, (axis,) = _figure(report, "Time to first token", 4.5)
-    for (name, ttfts_s), colour, style in zip(curves, _PALETTE, _STYLES, strict=False):
+    for (name, ttfts_s), colour, style in zip(curves, _PALETTE, _STYLES * 2, strict=False):
         axis.plot(ttfts_s * 1e3, percents, color=colour, linestyle=style, linewidth=2, label=system_label(name))
     _slo_line(axis, report["results"][0]["goodput"]["slo"]["ttft_ms"])
     axis.set_xscale("log")
@@ -158,7 +158,7 @@ def _utilisation(report: Mapping[str, Any], results: Sequence[SystemResult]) -> 
     if not curves:
         return None
     figure, (axis,) = _figure(report, "Instances busy over simulated time", 4.5)
-    for (label, edges_s, busy), colour, style in zip(curves, _PALETTE, _STYLES, strict=False):
+    for (label, edges_s, busy), colour, style in zip(curves, _PALETTE, _STYLES * 2, strict=False):
         axis.step(edges_s, busy * 100, where="post", color=colour, linestyle=style, linewidth=1.8, label=label)
     for window_s in dict.fromkeys(result.window_s for result in results):
         whose = [system_label(result.name) for result in results if result.window_s == window_s]

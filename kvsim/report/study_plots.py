@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from kvsim.report.labels import ratio
 from kvsim.report.studies import setting
+from kvsim.report.tier_plots import tier_study_figures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,11 +29,12 @@ def study_figures(studies: Mapping[str, Any]) -> dict[str, Figure]:
         "unified_budget": _unified_budget,
         "context": _context,
     }
-    return {
+    own = {
         f"study_{name}.png": painters[name](study)
         for name, study in studies.items()
-        if study.get("points") or study.get("rows") or study.get("keys")
+        if name in painters and (study.get("points") or study.get("rows") or study.get("keys"))
     }
+    return own | tier_study_figures(studies)
 
 
 def _figure(title: str, study: Mapping[str, Any], panels: int = 1) -> tuple[Figure, list[Axes]]:

@@ -24,19 +24,20 @@ _WIDE_BAR = 20
 
 def print_report(console: Console, report: Report) -> None:
     """Print ``report`` (:func:`kvsim.report.json_report.build_report`) for a person; 80 columns suffice."""
-    console.print(_header(report))
+    console.print(header(report))
     if report["results"]:
         console.print(_side_by_side(report["results"]))
     for result in report["results"]:
-        console.print(_waterfall(console, result))
+        console.print(waterfall(console, result))
     console.print(Text(conclude(report), style="bold"))
     if report.get("studies"):
         console.print()
         print_studies(console, report["studies"])
-    _print_caveats(console, report)
+    print_caveats(console, report)
 
 
-def _header(report: Report) -> Table:
+def header(report: Report) -> Table:
+    """What was simulated."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True, style="dim")
     grid.add_column(overflow="fold")
@@ -112,7 +113,7 @@ def _side_by_side(results: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def _waterfall(console: Console, result: Mapping[str, Any]) -> Table:
+def waterfall(console: Console, result: Mapping[str, Any]) -> Table:
     """The parts of TTFT, each bar starting where the one before ends; parts that never occur are left out."""
     parts = result["attribution_ms"]
     width = _WIDE_BAR if console.width > 100 else _NARROW_BAR
@@ -150,7 +151,8 @@ def _bars(parts_ms: Mapping[str, float | None], width: int, ink: str) -> dict[st
     return bars
 
 
-def _print_caveats(console: Console, report: Report) -> None:
+def print_caveats(console: Console, report: Report) -> None:
+    """Laws that were broken, warnings, notes."""
     for law in caveats.violations(report):
         console.print(Text(f"CONSERVATION VIOLATED, the figures above are wrong. {law}", style="bold white on red"))
     for warning in caveats.warnings(report):

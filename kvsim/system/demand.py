@@ -21,7 +21,7 @@ class CacheFacts:
 
     prompt_tokens: Floats
     hit_tokens: Floats
-    """Found in the cache of the instance that computed the prompt."""
+    """Found in the cache of the instance that computed the prompt, or loaded into it."""
     sent_tokens: Floats
     """KV that a decode instance lacked."""
 
@@ -30,7 +30,7 @@ def cache_facts(table: Table, rows: npt.NDArray[np.bool_], plan: Plan) -> CacheF
     """What the completed requests ``rows`` of a run found in caches."""
     return CacheFacts(
         table["prompt_tokens"][rows],
-        table["hit_tokens"][rows],
+        table["hit_tokens"][rows] + table["loaded_tokens"][rows],
         table["transferred_bytes"][rows] / plan.kv_bytes_per_token,
     )
 

@@ -29,7 +29,7 @@ from kvsim.workload.workload import Workload
 
 
 @dataclass(frozen=True)
-class PdExperiment:
+class Experiment:
     """What a ``--pd`` run gives to the reports."""
 
     plan: Plan
@@ -58,7 +58,7 @@ def run_pd(
     progress: ProgressMaker,
     studies: Sequence[str] = (),
     comparisons: Sequence[Comparison] = (),
-) -> PdExperiment:
+) -> Experiment:
     """Build, load and run both systems, unified first; one of them is in memory at a time.
 
     ``load`` and ``load_of`` stand in for the configuration's ``load.rho`` and ``load.of``. A trace without ``load``
@@ -97,7 +97,7 @@ def _system_name(name: str) -> Any:
     return name
 
 
-def _compared(offered: Offered, seed: int, progress: ProgressMaker) -> tuple[PdExperiment, Demand]:
+def _compared(offered: Offered, seed: int, progress: ProgressMaker) -> tuple[Experiment, Demand]:
     """The comparison, and what requests ask of the PD system after its cache hits."""
     workload = offered.workload
     warmup = _warmup(offered.plan.config, len(workload))
@@ -118,7 +118,7 @@ def _compared(offered: Offered, seed: int, progress: ProgressMaker) -> tuple[PdE
     demand = demands.get("pd", demands["unified"])
     rates = maximum_rates(offered.plan, demand, demands["unified"])
     unstarted = [name for name in SYSTEMS if name not in results]
-    experiment = PdExperiment(
+    experiment = Experiment(
         plan=offered.plan,
         workload=workload,
         results=tuple(

@@ -14,6 +14,7 @@ from kvsim.record.steps import StepLog
 from kvsim.system.pd import PdSystem
 from kvsim.system.plan import Plan
 from kvsim.system.serving import ServingSystem
+from kvsim.system.tieruse import tier_checks, with_tiers
 from kvsim.system.unified import UnifiedSystem
 
 
@@ -48,9 +49,14 @@ def outcome(
             _role_use(role, engines, logs[role], system, window_s, end_s, loads)
             for role, engines in _roles(system).items()
         ),
-        cache=_cache_use(system.front, _all_engines(system)),
+        cache=_cache_use(system, table),
         transfer=_transfer_use(system, end_s) if isinstance(system, PdSystem) else None,
-        checks=tuple(request_checks(table, counts) + _block_checks(system) + _byte_checks(system)),
+        checks=(
+            *request_checks(table, counts),
+            *_block_checks(system),
+            *_byte_checks(system),
+            *_tier_checks(system, table),
+        ),
         end_s=end_s,
         sim_cpu_s=system.sim_cpu_s,
         events=system.clock.num_events,
@@ -151,14 +157,19 @@ def _degree(plan: Plan, role: str) -> int:
     return {"prefill": prefill, "decode": decode}.get(role, plan.spec.tensor_parallel)
 
 
-def _cache_use(front: Sequence[Engine], everyone: Sequence[Engine]) -> CacheUse:
-    return CacheUse(
+def _cache_use(system: ServingSystem, table: Table) -> CacheUse:
+    front = system.front
+    instances = np.unique(table["prefill_instance"]).astype(int).tolist()
+    use = CacheUse(
         query_tokens=sum(engine.scheduler.query_tokens for engine in front),
         hit_tokens=sum(engine.scheduler.hit_tokens for engine in front),
         evicted_blocks=sum(engine.pool.evicted_blocks for engine in front),
         blocks_per_instance=front[0].settings.num_blocks,
-        preemptions=sum(engine.scheduler.preemptions for engine in everyone),
+        preemptions=sum(engine.scheduler.preemptions for engine in _all_engines(system)),
+        active_instances=len(instances),
+        active_racks=len({system.places[instance].rack for instance in instances}),
     )
+    return use if system.tiers is None else with_tiers(use, system.tiers, system.clock.now)
 
 
 def _transfer_use(system: PdSystem, end_s: float) -> TransferUse:
@@ -206,6 +217,10 @@ def _byte_checks(system: ServingSystem) -> list[Check]:
     if network.bytes_in_air < 0.5:
         checks.append(_close("bytes asked of the links = carried by them", network.work_asked, network.work_done))
     return checks
+
+
+def _tier_checks(system: ServingSystem, table: Table) -> list[Check]:
+    return [] if system.tiers is None or system.counts.in_flight else tier_checks(system.tiers, table)
 
 
 def _close(name: str, expected: float, found: float) -> Check:

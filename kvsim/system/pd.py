@@ -97,6 +97,8 @@ class PdSystem(ServingSystem):
         self._waiting: deque[Handover] = deque()
         """Handovers without a decode instance."""
         self._retry_set = False
+        places = plan.places()
+        self._build_tiers([places[place] for place in self.prefill_places])
         self.transfers = self.reservation_waits = 0
         self.transfer_s = self.hidden_s = self.returned_bytes = 0.0
 
@@ -135,7 +137,7 @@ class PdSystem(ServingSystem):
     def _admit(self, journey: Journey) -> None:
         prompt_tokens = journey.request.prompt_tokens
         self.loads.add(journey.prefill_instance, prompt_tokens)
-        self.front[journey.prefill_instance].submit(Sequence(journey, prompt_tokens, 0))
+        self._submit(self.front[journey.prefill_instance], Sequence(journey, prompt_tokens, 0))
 
     # A prompt is computed, chunk after chunk, and sent as it is.
 
@@ -154,6 +156,8 @@ class PdSystem(ServingSystem):
             handover = self._open(engine, sequence, complete)
         if complete:
             handover.prefilled_s = self.clock.now
+            if self.tiers is not None:
+                self.tiers.computed(engine, sequence, sequence.ready)
             self.loads.add(engine.instance, -journey.request.prompt_tokens)
         if handover.target is not None:
             self._send(handover, sequence.ready)

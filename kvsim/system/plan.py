@@ -55,6 +55,8 @@ class Plan:
     kv_bytes_per_token: float
     """On the wire to a decode instance: after compression, each copy of a KV head once."""
     nic_bytes_per_s: float
+    tiers: tuple[str, ...] = ()
+    """Below the caches of the instances that compute prompts, the nearest first."""
     own_prefill: Side | None = None
     """``None``: as the unified system's."""
     own_decode: Side | None = None
@@ -108,6 +110,13 @@ class Plan:
         return [
             Place(role, gpu // per_host, gpu // per_rack) for role, gpu in zip(roles, first_gpus, strict=True)
         ]
+
+    def unified_places(self) -> list[Place]:
+        """Of the unified system's instances, one after the other."""
+        config, degree = self.config.cluster, self.spec.tensor_parallel
+        per_host, per_rack = config.network.gpus_per_host, config.simulate_gpus_per_rack
+        firsts = [instance * degree for instance in range(self.num_instances)]
+        return [Place(False, gpu // per_host, gpu // per_rack) for gpu in firsts]
 
     def interleaved_roles(self) -> list[bool]:
         """For each place whether a prefill instance stands there: the roles spread evenly."""
@@ -184,6 +193,7 @@ def make_plan(config: Config, *, stepwise: bool = False) -> Plan:
         colocated_settings=common,
         kv_bytes_per_token=decode_spec.kv_bytes_per_token / transfer.compression_ratio,
         nic_bytes_per_s=derived.nic_bytes_per_s_per_gpu(config) * spec.tensor_parallel,
+        tiers=config.pd_separation.tiers,
         own_prefill=own[0],
         own_decode=own[1],
     )

@@ -21,8 +21,10 @@ from kvsim.record.steps import StepLog
 from kvsim.steptime.base import StepTime
 from kvsim.system.arrivals import Arrivals
 from kvsim.system.interrupt import on_interrupt
-from kvsim.system.plan import Plan
+from kvsim.system.plan import Place, Plan
+from kvsim.system.tiers import Tiers, tiers_of
 from kvsim.system.warm import COMMON_SHARE, common_heads, warm
+from kvsim.system.writeback import WriteBack
 from kvsim.units import MILLI
 from kvsim.workload.request import Request
 from kvsim.workload.workload import Workload
@@ -45,6 +47,8 @@ class ServingSystem:
     front: list[Engine]
     front_log: StepLog
     router: PrefillRouter
+    places: list[Place]
+    """Of ``front``."""
 
     def __init__(self, plan: Plan, workload: Workload, seed: int, progress: Progress | None = None) -> None:
         self.plan, self.workload = plan, workload
@@ -64,6 +68,10 @@ class ServingSystem:
         self._progress = progress
         self._block_size = plan.spec.block_size_tokens
         self._group_size = plan.config.engine.data_parallel_size
+        self.tiers: Tiers | None = None
+        """Below the caches of ``front``."""
+        self._writes_back: WriteBack | None = None
+        self._restart_after = plan.config.cache.restart_after_requests or 0
 
     def run(self) -> None:
         """Serve the whole workload; an interrupt ends the run early and marks it incomplete."""
@@ -102,8 +110,42 @@ class ServingSystem:
         self.incomplete = True
         self.clock.stop()
 
+    def _build_tiers(self, places: list[Place]) -> None:
+        """Put the plan's tiers below the caches of ``front``, whose instances stand at ``places``."""
+        self.places = places
+        names = self.plan.tiers
+        if not names:
+            return
+        self.tiers = tiers_of(self.clock, self.plan, self.workload, places, self.generators[3], self._now_cached)
+        self._writes_back = self.tiers.writes_back
+        if not self.plan.config.cache.async_backup:
+            for engine in self.front:
+                engine.backup_s = self.tiers.memories.backup_s_per_token(engine.instance)
+
+    def _now_cached(self, instance: int, sequence: Sequence, blocks: int) -> None:
+        """An engine's cache has so many blocks of a sequence."""
+        if sequence.path[0][0] >= 0:
+            self.index.computed(instance, sequence.path, blocks)
+
+    def _submit(self, engine: Engine, sequence: Sequence) -> None:
+        """Queue a request on its first engine, what tiers have of its prompt first loaded there."""
+        if self.tiers is None:
+            engine.submit(sequence)
+        else:
+            self.tiers.arrive(engine, sequence)
+
+    def _restart(self) -> None:
+        """Caches and memories are lost; requests go on."""
+        for engine in self._engines():
+            engine.forget()
+        if self.tiers is not None:
+            self.tiers.memories.restart()
+        self.notes.append(f"memory was lost after {self.counts.arrived:,} requests, what stood on drives was not")
+
     def _arrive(self, request: Request) -> None:
         self.counts.arrive(self.clock.now)
+        if self.counts.arrived == self._restart_after:
+            self._restart()
         settings = self.front[0].settings
         output_tokens = min(request.output_tokens, settings.max_model_len - request.prompt_tokens)
         if output_tokens < 1 or not self._can_hold(request.prompt_tokens, output_tokens):
@@ -138,6 +180,9 @@ class ServingSystem:
         """The last token is out."""
         now = self.clock.now
         request = journey.request
+        hit_tokens, loaded_tokens = journey.hit_tokens, 0
+        if self.tiers is not None:
+            hit_tokens, loaded_tokens = self.tiers.served(journey)
         self.requests.add(
             (
                 request.request_id,
@@ -146,8 +191,8 @@ class ServingSystem:
                 now,
                 request.prompt_tokens,
                 journey.output_tokens,
-                journey.hit_tokens,
-                0,
+                hit_tokens,
+                loaded_tokens,
                 journey.computed_tokens,
                 journey.recomputed_tokens,
                 journey.preemptions,
@@ -205,8 +250,15 @@ class ServingSystem:
             step_time,
             self,
             self.front_log,
-            on_evict=partial(self.index.evicted, instance),
+            on_evict=partial(self._evicted, instance),
         )
+
+    def _evicted(self, instance: int, chain: int, cached: int) -> None:
+        """Only ``cached`` blocks of a chain are left in an engine's cache, or so many went that were one request's."""
+        if chain >= 0:
+            self.index.evicted(instance, chain, cached)
+        if self._writes_back is not None:
+            self._writes_back.evicted(instance, chain, cached)
 
     def _make_router(self, loads: LoadHeap, backlog_tokens: list[float], slack: float) -> PrefillRouter:
         routing = self.plan.config.routing

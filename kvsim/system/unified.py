@@ -27,6 +27,7 @@ class UnifiedSystem(ServingSystem):
         self.backlog_tokens = [0.0] * plan.num_instances
         self.router = self._make_router(self.loads, self.backlog_tokens, slack=1.0)
         self.index.refresh = self._settle
+        self._build_tiers(plan.unified_places())
 
     def log_steps(self, log: StepLog) -> None:
         """Let ``log`` collect the steps of all instances from now on."""
@@ -42,7 +43,7 @@ class UnifiedSystem(ServingSystem):
         prompt_tokens = journey.request.prompt_tokens
         self.loads.add(instance, 1)
         self.backlog_tokens[instance] += prompt_tokens
-        self.front[instance].submit(Sequence(journey, prompt_tokens, journey.output_tokens))
+        self._submit(self.front[instance], Sequence(journey, prompt_tokens, journey.output_tokens))
 
     def prefilled(self, engine: Engine, sequence: Sequence) -> None:
         """Port: publish what is computed; once all is, the prompt is no backlog any more."""
@@ -53,10 +54,14 @@ class UnifiedSystem(ServingSystem):
             self.index.computed(engine.instance, journey.path, sequence.ready // self._block_size)
         if sequence.ready == journey.request.prompt_tokens:
             self.backlog_tokens[engine.instance] -= journey.request.prompt_tokens
+            if self.tiers is not None:
+                self.tiers.computed(engine, sequence, sequence.ready)
 
     def finished(self, engine: Engine, sequence: Sequence) -> None:
         """Port: the answer is complete."""
         journey = sequence.journey
+        if self.tiers is not None:
+            self.tiers.computed(engine, sequence, sequence.computed)
         if journey.request.output_chain >= 0:
             self.index.computed(engine.instance, journey.path, sequence.computed // self._block_size)
         self.loads.add(engine.instance, -1)

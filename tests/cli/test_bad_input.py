@@ -46,15 +46,13 @@ def inputs(tmp_path: Path) -> Path:
 
 
 USAGE = {
-    "": "--pd",
-    "--cluster": "--cluster is not built yet",
     "--pd --cluster": "exclude each other",
     "--pdd": "unknown option '--pdd'; did you mean '--pd'?",
     "--pd --report-jsn r.json": "did you mean '--report-json'?",
     "--pd --xyzzy": "unknown option '--xyzzy'; see kvsim --help",
     "-x": "unknown option '-x'",
     "--pd=1": "'--pd'",
-    "hits trace.csv": "unknown command 'hits'",
+    "hits trace.csv": "trace.csv",
     "trase stats in/good.csv": "unknown command 'trase'; did you mean 'trace'?",
     "trace": "a command is missing; known: fetch, lint, list, stats, synth",
     "trace lnt in/good.csv": "unknown command 'lnt'; did you mean 'lint'?",
@@ -81,7 +79,6 @@ FLAGS = {
     "--load inf": "'--load': 'inf'",
     "--load high": "'--load': 'high'",
     "--load-of both": "known: pd, unified",
-    "--policy lru,arc": "'--policy': 'arc'; known: lru",
     "--learned-train-mode wramup": "did you mean 'warmup'?",
     "--learned-train-fraction 1": "'--learned-train-fraction': '1'; allowed: a number > 0 and < 1",
     "--preset smoek": "unknown preset 'smoek'; did you mean 'smoke'?",

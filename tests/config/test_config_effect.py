@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kvsim.config import load_config
-from kvsim.config.effect import WITHOUT_EFFECT, without_effect
+from kvsim.config.effect import WITHOUT_TIERS, without_effect
 
 
 def test_the_defaults_promise_nothing() -> None:
@@ -22,7 +22,8 @@ def test_the_defaults_promise_nothing() -> None:
 )
 def test_a_setting_nobody_looks_at_is_named(given: str, named: str) -> None:
     assert without_effect(load_config(sets=[given]).config) == [named]
-    assert named in WITHOUT_EFFECT
+    assert named in WITHOUT_TIERS
+    assert without_effect(load_config(sets=[given, "pd_separation.tiers=[dram]"]).config) == []
 
 
 def test_a_setting_with_effect_is_not() -> None:

@@ -1,0 +1,124 @@
+"""The single node and ``--cluster``: policies and memories side by side, from the flags to the report."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kvsim.cli.entry import DONE, OTHER
+from kvsim.cli.options import TIER_STUDIES
+from kvsim.cli.outputs import Outputs
+from kvsim.cli.pd import PdCommand, build, inputs_of, say
+from kvsim.cli.usage import FlagError
+from kvsim.errors import KvsimError, nearest
+
+if TYPE_CHECKING:
+    from kvsim.config import LoadedConfig
+    from kvsim.report.json_report import RunClock
+    from kvsim.system.experiment import Experiment
+    from kvsim.system.tiered.experiment import Variant
+    from kvsim.system.tiered.modes import Mode
+
+SINGLE_POLICIES = ("baseline", "arc", "session_prefetch", "selective_write", "learned", "hybrid", "belady")
+"""Bundles that the single node compares unless others are named."""
+
+
+def run_tiered_command(command: PdCommand, clock: RunClock, mode_name: str, policy: str | None) -> int:
+    """Simulate, print, write; returns the exit code: 1 when interrupted or when a conservation law is violated."""
+    from kvsim.config import load_config
+    from kvsim.system.tiered.modes import CLUSTER, SINGLE
+
+    mode = CLUSTER if mode_name == "cluster" else SINGLE
+    loaded = load_config(command.config, command.profile, command.preset, command.sets)
+    studies = _studies(command, mode)
+    variants = _variants(command, mode, loaded, policy)
+    folder = command.out or Path(mode.experiment(loaded.config).output_dir)
+    outputs = Outputs(command.report_json, command.report_csv, folder, command.plots)
+    outputs.check(inputs_of(command))
+    experiment = _simulate(command, mode, variants, studies)
+    report = build(clock, loaded, experiment, mode.name)
+    try:
+        pictures = outputs.write(report, experiment.results)
+    except KvsimError:
+        _print(report, quiet=command.quiet)
+        raise
+    _print(report, quiet=command.quiet)
+    say(command, loaded, pictures)
+    sound = all(result["conservation"]["ok"] for result in report["results"])
+    return OTHER if experiment.incomplete or not sound else DONE
+
+
+def _studies(command: PdCommand, mode: Mode) -> tuple[str, ...]:
+    known = TIER_STUDIES[mode.name]
+    if command.no_studies:
+        return ()
+    for name in command.studies or ():
+        if name not in known:
+            raise FlagError(f"--studies: '{name}' is no study of this mode; {nearest(name, known)}")
+    wanted = known if command.studies is None else command.studies
+    return tuple(name for name in wanted if not (command.skip_context_sweep and name == "context"))
+
+
+def _variants(command: PdCommand, mode: Mode, loaded: LoadedConfig, policy: str | None) -> list[Variant]:
+    """What is compared: policies, or in a cluster without any named the rack's pool on and off."""
+    from kvsim.config import load_config
+    from kvsim.config.bundles import find_bundles
+    from kvsim.policy.eviction import EVICTIONS
+    from kvsim.system.tiered.experiment import Variant
+
+    if policy is None and mode.name == "cluster":
+        return _pool_on_and_off(loaded)
+    names = SINGLE_POLICIES if policy is None else tuple(name.strip() for name in policy.split(","))
+    variants = []
+    if policy is None and loaded.config.policies != load_config().config.policies:
+        variants.append(Variant("configured", loaded.config))
+    for bundle in find_bundles(names, list(EVICTIONS)):
+        own = load_config(command.config, command.profile, command.preset, (*command.sets, *bundle.sets))
+        variants.append(Variant(bundle.name, own.config))
+    return variants
+
+
+def _pool_on_and_off(loaded: LoadedConfig) -> list[Variant]:
+    from kvsim.system.tiered.experiment import Variant
+
+    config = loaded.config
+    cluster, tiers = config.cluster, config.cluster.tiers
+    if "eic" not in tiers:
+        return [Variant("configured", config)]
+    without = cluster.model_copy(update={"tiers": tuple(name for name in tiers if name != "eic")})
+    return [Variant("eic on", config), Variant("eic off", config.model_copy(update={"cluster": without}))]
+
+
+def _simulate(command: PdCommand, mode: Mode, variants: Sequence[Variant], studies: tuple[str, ...]) -> Experiment:
+    from kvsim.report.progress import progress_bar
+    from kvsim.system.tiered.experiment import run_tiered
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    return run_tiered(
+        mode,
+        variants,
+        trace=command.trace,
+        load=command.load,
+        replicas=command.replicas,
+        stepwise=command.stepwise,
+        progress=partial(progress_bar, quiet=command.quiet),
+        studies=studies,
+    )
+
+
+def _print(report: dict[str, Any], *, quiet: bool) -> None:
+    if quiet:
+        from kvsim.report.tier_conclusion import conclude_tiers
+
+        print(conclude_tiers(report))
+        return
+    from rich.console import Console
+
+    from kvsim.report.tier_tables import print_tier_report
+
+    print_tier_report(Console(highlight=False), report)

@@ -1,0 +1,50 @@
+"""Eviction policies, by name: one file and one line of the registry each. Policies know nothing of SimPy."""
+
+from __future__ import annotations
+
+from kvsim.policy.eviction.arc import Arc
+from kvsim.policy.eviction.base import NEVER, NOBODY, Access, Eviction, next_uses
+from kvsim.policy.eviction.belady import Belady
+from kvsim.policy.eviction.fifo import Fifo
+from kvsim.policy.eviction.gdsf import Gdsf
+from kvsim.policy.eviction.hybrid import Hybrid
+from kvsim.policy.eviction.lfu import Lfu
+from kvsim.policy.eviction.lirs import Lirs
+from kvsim.policy.eviction.lru import Lru
+from kvsim.policy.eviction.named import find_class
+from kvsim.policy.eviction.random_choice import RandomChoice
+from kvsim.policy.eviction.s3fifo import S3Fifo
+from kvsim.policy.eviction.session import Session
+from kvsim.policy.eviction.sieve import Sieve
+from kvsim.policy.eviction.twoq import TwoQ
+
+__all__ = ["EVICTIONS", "NEVER", "NOBODY", "Access", "Eviction", "eviction_class", "make_eviction", "next_uses"]
+
+EVICTIONS: dict[str, type[Eviction]] = {
+    "fifo": Fifo,
+    "lru": Lru,
+    "lfu": Lfu,
+    "arc": Arc,
+    "twoq": TwoQ,
+    "sieve": Sieve,
+    "s3fifo": S3Fifo,
+    "lirs": Lirs,
+    "gdsf": Gdsf,
+    "random": RandomChoice,
+    "session": Session,
+    "hybrid": Hybrid,
+    "belady": Belady,
+}
+
+
+def eviction_class(name: str) -> type[Eviction]:
+    """The policy of that name, or the class that ``package.module:Class`` names. Raises ``ConfigError``."""
+    return find_class("eviction", name, EVICTIONS, Eviction)
+
+
+def make_eviction(name: str, capacity_blocks: int, seed: int = 0) -> Eviction:
+    """An empty cache of ``capacity_blocks`` under the policy of that name.
+
+    Raises ``ConfigError`` for an unknown name, with the nearest, and for less than one block.
+    """
+    return eviction_class(name)(capacity_blocks, seed)

@@ -1,0 +1,66 @@
+"""A cache alone with a trace: nothing is computed and no time passes, only hits are counted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kvsim.policy.admission.base import Admission
+from kvsim.policy.eviction.base import Access, Eviction, next_uses
+from kvsim.workload.accesses import Accesses
+
+
+def replay(policy: Eviction, accesses: Accesses, admission: Admission | None = None) -> int:
+    """How many of ``accesses`` hit a cache that starts empty; what ``admission`` (default: all) refuses stays outside.
+
+    ``policy`` and ``admission`` must be new. Only what they ask for is filled into :class:`Access`.
+    """
+    if admission is None and not policy.needs_access:
+        return policy.replay(accesses.keys)
+    access = Access()
+    uses = next_uses(accesses.keys) if policy.is_offline else None
+    hits = 0
+    for start, stop, access.time_s, access.session_id, access.turn in accesses.prompts():
+        access.index, access.blocks = start, stop - start
+        keys, future = accesses.keys[start:stop], uses[start:stop] if uses is not None else None
+        if admission is None:
+            hits += _all_admitted(policy, access, keys, future)
+        else:
+            hits += _asked(policy, admission, access, keys, future)
+    return hits
+
+
+def _all_admitted(policy: Eviction, access: Access, keys: Sequence[int], future: Sequence[int] | None) -> int:
+    """The hits of one prompt; ``access.index`` is that of its first block."""
+    hits, first = 0, access.index
+    for depth, key in enumerate(keys):
+        access.depth = depth
+        access.index = first + depth
+        if future is not None:
+            access.next_use = future[depth]
+        if key in policy:
+            hits += 1
+            policy.hit(key, access)
+        else:
+            policy.admit(key, access)
+    return hits
+
+
+def _asked(
+    policy: Eviction, admission: Admission, access: Access, keys: Sequence[int], future: Sequence[int] | None
+) -> int:
+    """As ``_all_admitted``, with a say for ``admission`` in what comes in and how long it counts."""
+    hits, first = 0, access.index
+    for depth, key in enumerate(keys):
+        access.depth = depth
+        access.index = first + depth
+        if future is not None:
+            access.next_use = future[depth]
+        if key in policy:
+            if not admission.expired(key, access):
+                hits += 1
+                policy.hit(key, access)
+                continue
+            policy.discard(key)
+        if admission.admits(key, access):
+            policy.admit(key, access)
+    return hits

@@ -1,0 +1,95 @@
+"""The sentence on policies or memories compared: which hits most, what that is worth in TTFT, and what is left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kvsim.report.conclusion import LATENCY_TIE, condition, reservation
+from kvsim.report.labels import number, percent, relative_difference
+
+Result = Mapping[str, Any]
+ORACLE = "belady"
+HIT_TIE_POINTS = 0.2
+"""Hit rates that are this near are called equal."""
+MISS_LABELS = {
+    "cold_tokens": "never seen before",
+    "partial_tokens": "shorter than a chunk",
+    "pending_tokens": "still being computed or written",
+    "evicted_tokens": "evicted before reuse",
+    "elsewhere_tokens": "in memory out of reach",
+    "declined_tokens": "faster computed than loaded",
+}
+
+
+def conclude_tiers(report: Mapping[str, Any]) -> str:
+    """The best of those that could be had, against the first, and the gap to the oracle where that was run."""
+    results = report["results"]
+    if not results:
+        return "Nothing was simulated."
+    real = [result for result in results if result["name"] != ORACLE]
+    clauses = [_best(real, condition(report))] if real else []
+    clauses += _oracle_gap(real, results) + _misses(real or results) + _limit(report, real or results)
+    sentence = "; ".join(clauses) + "."
+    return reservation(results) + sentence[0].upper() + sentence[1:]
+
+
+def hit_rate(result: Result) -> float:
+    """Of prompt tokens, from whichever tier."""
+    return result["cache"]["prefix_hit_rate"] or 0.0
+
+
+def _ttft(result: Result) -> float:
+    return result["ttft_ms"]["mean"] or 0.0
+
+
+def _best(results: Sequence[Result], where: str) -> str:
+    first = results[0]
+    best = min(results, key=_ttft)
+    facts = f"hits {percent(hit_rate(best))} of prompt tokens at a mean TTFT of {number(_ttft(best))} ms"
+    if len(results) == 1:
+        return f"{best['name']} {facts} {where}"
+    if best is first or relative_difference(_ttft(best), _ttft(first)) < LATENCY_TIE:
+        others = ", ".join(result["name"] for result in results[1:])
+        tie = all(relative_difference(_ttft(result), _ttft(first)) < LATENCY_TIE for result in results)
+        verdict = f"ties with {others} in mean TTFT" if tie else f"has the lowest mean TTFT beside {others}, or ties"
+        return f"{first['name']} {verdict}, within {LATENCY_TIE:.0%}: it {_facts(first)} {where}"
+    return (
+        f"{best['name']} has the lowest mean TTFT {where}: it {facts}, where {first['name']} {_facts(first)}"
+    )
+
+
+def _facts(result: Result) -> str:
+    return f"hits {percent(hit_rate(result))} of prompt tokens at a mean TTFT of {number(_ttft(result))} ms"
+
+
+def _oracle_gap(real: Sequence[Result], results: Sequence[Result]) -> list[str]:
+    oracle = next((result for result in results if result["name"] == ORACLE), None)
+    if oracle is None or not real:
+        return []
+    best = max(real, key=hit_rate)
+    points = 100 * (hit_rate(oracle) - hit_rate(best))
+    if points < HIT_TIE_POINTS:
+        return [f"no policy can gain here: the oracle hits as much as {best['name']}"]
+    gap_ms = _ttft(best) - _ttft(oracle)
+    more = f"the oracle hits {number(points)} points more than {best['name']}"
+    return [f"{more}, which is worth {number(gap_ms)} ms of mean TTFT"]
+
+
+def _misses(results: Sequence[Result]) -> list[str]:
+    misses = results[0]["cache"].get("misses") or {}
+    known = {key: value for key, value in misses.items() if value}
+    if not known:
+        return []
+    worst = max(known, key=lambda key: known[key])
+    reason = f"{MISS_LABELS[worst]} ({percent(known[worst])} of prompt tokens)"
+    return [f"most of what {results[0]['name']} computes is {reason}"]
+
+
+def _limit(report: Mapping[str, Any], results: Sequence[Result]) -> list[str]:
+    """How far the first is from a cache without end."""
+    infinite = report["workload"].get("infinite_cache_hit_rate_tokens")
+    share = hit_rate(results[0]) / infinite if infinite else 2.0
+    if share > 1:
+        return []
+    return [f"a cache without end would hit {percent(infinite)}, of which {results[0]['name']} has {percent(share)}"]

@@ -1,0 +1,131 @@
+"""A picture of each study of memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#404040")
+_TIER_COLOURS = {"hbm": "#404040", "dram": "#0072B2", "eic": "#009E73", "ssd": "#E69F00"}
+
+
+def tier_study_figures(studies: Mapping[str, Any]) -> dict[str, Figure]:
+    """File name -> figure, of those among ``studies`` that this module knows."""
+    painters = {"capacity": _capacity, "tiers": _tiers, "eic": _eic, "contexts": _contexts}
+    return {
+        f"study_{name}.png": painter(studies[name])
+        for name, painter in painters.items()
+        if name in studies and studies[name]["rows"]
+    }
+
+
+def _figure(title: str, subtitle: str, panels: int) -> tuple[Figure, list[Axes]]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.2), layout="constrained")
+    figure.suptitle(title, fontsize=12, fontweight="bold")
+    axes = list(figure.subplots(1, panels, squeeze=False)[0])
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(True, color="0.9", linewidth=0.8)
+        axis.set_axisbelow(True)
+    axes[0].set_title(subtitle, fontsize=8.5, color="0.35", loc="left")
+    return figure, axes
+
+
+def _scale(study: Mapping[str, Any]) -> str:
+    return f"{study['instances']} instances, {study['requests']:,} requests"
+
+
+def _capacity(study: Mapping[str, Any]) -> Figure:
+    figure, (hits, ttfts) = _figure("Host memory, nothing below it", _scale(study), 2)
+    rows = study["rows"]
+    sizes_gb = [row["capacity_gb_per_host"] for row in rows]
+    for policy, colour in zip(rows[0]["policies"], _PALETTE, strict=False):
+        found = [row["policies"][policy] for row in rows]
+        style = "--" if policy == "belady" else "-"
+        hits.plot(sizes_gb, [100 * f["hit_rate"] for f in found], style, marker="o", color=colour, label=policy)
+        ttfts.plot(sizes_gb, [f["ttft_mean_ms"] for f in found], style, marker="o", color=colour)
+    hits.axhline(100 * study["without"]["hit_rate"], color="0.5", linestyle=":", label="without")
+    ttfts.axhline(study["without"]["ttft_mean_ms"], color="0.5", linestyle=":")
+    if study["knee_gb_per_host"] is not None:
+        for axis in (hits, ttfts):
+            axis.axvline(study["knee_gb_per_host"], color="0.7", linewidth=1)
+        hits.annotate("knee", (study["knee_gb_per_host"], hits.get_ylim()[0]), fontsize=9, color="0.3")
+    for axis, label in ((hits, "prompt tokens hit (%)"), (ttfts, "mean TTFT (ms)")):
+        axis.set_xscale("log", base=2)
+        axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axis.set_xlabel("GB a host")
+        axis.set_ylabel(label)
+    hits.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _tiers(study: Mapping[str, Any]) -> Figure:
+    figure, (hits, ttfts) = _figure("What each tier adds", _scale(study), 2)
+    rows = study["rows"]
+    labels = ["\n+ ".join(row["tiers"]) for row in rows]
+    _stacked_hits(hits, rows)
+    ttfts.bar(range(len(rows)), [row["ttft_mean_ms"] for row in rows], color=_PALETTE[0], label="mean")
+    ttfts.plot(range(len(rows)), [row["ttft_p99_ms"] for row in rows], "o", color=_PALETTE[1], label="p99")
+    for axis in (hits, ttfts):
+        axis.set_xticks(range(len(rows)), labels, fontsize=8)
+    ttfts.set_ylabel("TTFT (ms)")
+    ttfts.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _stacked_hits(axis: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
+    below = [0.0] * len(rows)
+    for tier, colour in _TIER_COLOURS.items():
+        shares = [100 * _share(row, tier) for row in rows]
+        if any(shares):
+            axis.bar(range(len(rows)), shares, bottom=below, color=colour, label=tier)
+        below = [low + share for low, share in zip(below, shares, strict=True)]
+    axis.set_ylabel("prompt tokens hit (%)")
+    axis.legend(frameon=False, fontsize=8)
+
+
+def _share(row: Mapping[str, Any], tier: str) -> float:
+    lower = row["by_tier"]
+    share: float = row["hit_rate"] - sum(lower.values()) if tier == "hbm" else lower.get(tier, 0.0)
+    return share
+
+
+def _eic(study: Mapping[str, Any]) -> Figure:
+    figure, (hits, ttfts) = _figure("The rack's pool", _scale(study), 2)
+    beside = list(dict.fromkeys(tuple(row["beside"]) for row in study["rows"]))
+    for names, colour in zip(beside, _PALETTE, strict=False):
+        rows = [row for row in study["rows"] if tuple(row["beside"]) == names]
+        sizes = [row["pool_gb_per_rack"] for row in rows]
+        label = f"beside {' + '.join(names)}"
+        hits.plot(sizes, [100 * row["hit_rate"] for row in rows], marker="o", color=colour, label=label)
+        ttfts.plot(sizes, [row["ttft_mean_ms"] for row in rows], marker="o", color=colour)
+    for axis, label in ((hits, "prompt tokens hit (%)"), (ttfts, "mean TTFT (ms)")):
+        axis.set_xscale("symlog", linthresh=100)
+        axis.set_xlabel("GB a rack")
+        axis.set_ylabel(label)
+        axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    hits.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _contexts(study: Mapping[str, Any]) -> Figure:
+    figure, (hits, ttfts) = _figure("Contexts", f"{study['instances']} instances", 2)
+    rows = study["rows"]
+    places = range(len(rows))
+    for shift, (which, label) in enumerate((("with_tiers", "with tiers"), ("without", "without"))):
+        at = [place + 0.4 * shift - 0.2 for place in places]
+        colour = _PALETTE[shift]
+        hits.bar(at, [100 * row[which]["hit_rate"] for row in rows], width=0.38, color=colour, label=label)
+        ttfts.bar(at, [row[which]["ttft_mean_ms"] for row in rows], width=0.38, color=colour, label=label)
+    for axis, label in ((hits, "prompt tokens hit (%)"), (ttfts, "mean TTFT (ms)")):
+        axis.set_xticks(list(places), [f"{row['context_tokens']:,}" for row in rows])
+        axis.set_xlabel("context (tokens)")
+        axis.set_ylabel(label)
+    hits.legend(frameon=False, fontsize=8)
+    return figure

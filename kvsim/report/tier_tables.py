@@ -1,0 +1,105 @@
+"""The terminal report of the modes with tiers: a line a variant, where hits and misses come from, what memory buys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from kvsim.report.labels import number, percent
+from kvsim.report.tables import header, print_caveats, waterfall
+from kvsim.report.tier_conclusion import MISS_LABELS, ORACLE, conclude_tiers, hit_rate
+from kvsim.report.tier_studies import print_tier_studies
+
+Result = Mapping[str, Any]
+
+
+def print_tier_report(console: Console, report: Mapping[str, Any]) -> None:
+    """Print ``report`` for a person; 80 columns suffice."""
+    results = report["results"]
+    console.print(header(report))
+    if results:
+        console.print(_variants(results))
+        console.print(_sources(results))
+        if results[0]["cache"].get("tiers"):
+            console.print(_tiers(results[0]))
+        console.print(waterfall(console, results[0]))
+    console.print(Text(conclude_tiers(report), style="bold"))
+    if report.get("studies"):
+        console.print()
+        print_tier_studies(console, report["studies"])
+    print_caveats(console, report)
+
+
+def _grid(title: str, columns: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("")
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table
+
+
+def _variants(results: Sequence[Result]) -> Table:
+    oracle = next((result for result in results if result["name"] == ORACLE), None)
+    columns = ["hit rate", "TTFT mean ms", "p50", "p99", "TPOT ms", "goodput/s"]
+    table = _grid("", [*columns, "to oracle"] if oracle else columns)
+    for result in results:
+        ttft, tpot = result["ttft_ms"], result["tpot_ms"]
+        cells = [
+            percent(hit_rate(result)),
+            number(ttft["mean"]),
+            number(ttft["p50"]),
+            number(ttft["p99"]),
+            number(tpot["mean"]),
+            number(result["goodput"]["requests_per_s"]),
+        ]
+        if oracle is not None:
+            cells.append(_gap(result, oracle))
+        table.add_row(result["name"], *cells)
+    return table
+
+
+def _gap(result: Result, oracle: Result) -> str:
+    points = 100 * (hit_rate(oracle) - hit_rate(result))
+    lost_ms = (result["ttft_ms"]["mean"] or 0.0) - (oracle["ttft_ms"]["mean"] or 0.0)
+    return f"{points:+.1f} pt {lost_ms:+.1f} ms"
+
+
+def _sources(results: Sequence[Result]) -> Table:
+    """Where the tokens of prompts came from; the misses are counted when a prompt comes, the hits when it is served."""
+    tiers = list(results[0]["cache"]["by_tier"])
+    shown = [key for key in MISS_LABELS if any((r["cache"].get("misses") or {}).get(key) for r in results)]
+    shown_results = list(results[:6])
+    table = _grid("Where prompt tokens come from", [result["name"] for result in shown_results])
+    for name in dict.fromkeys([*tiers, *(tier for result in shown_results for tier in result["cache"]["by_tier"])]):
+        table.add_row(f"hit in {name}", *(percent(r["cache"]["by_tier"].get(name, 0.0)) for r in shown_results))
+    for key in shown:
+        cells = [percent((r["cache"].get("misses") or {}).get(key, 0.0)) for r in shown_results]
+        table.add_row(MISS_LABELS[key], *cells)
+    return table
+
+
+def _tiers(result: Result) -> Table:
+    columns = ["number", "size TB", "used", "read GB", "written GB", "evicted", "busiest", "wait ms"]
+    table = _grid(f"Tiers: {result['name']}", columns)
+    for name, tier in result["cache"]["tiers"].items():
+        used = tier["held_bytes"] / tier["capacity_bytes"] if tier["capacity_bytes"] else None
+        table.add_row(
+            name,
+            f"{tier['tiers']:,}",
+            number(tier["capacity_bytes"] / 1e12),
+            percent(used),
+            number(tier["read_bytes"] / 1e9),
+            number(tier["written_bytes"] / 1e9),
+            f"{tier['evicted_chunks']:,}",
+            percent(tier["busiest_share"]),
+            number(tier["mean_wait_s"] * 1e3),
+        )
+    active = result["cache"]["active"]
+    table.caption = f"{active['instances']:,} instances in {active['racks']:,} racks served requests"
+    table.caption_justify = "left"
+    return table

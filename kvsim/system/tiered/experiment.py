@@ -1,0 +1,156 @@
+"""The single node, and the cluster with memory pools: the same requests under several policies or memories."""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from kvsim.config import Config
+from kvsim.errors import ConfigError
+from kvsim.record.result import SystemResult
+from kvsim.system.capacity import maximum_rate
+from kvsim.system.demand import cache_facts, demand_of
+from kvsim.system.experiment import Experiment
+from kvsim.system.offering import Asked, Offered, Offering, Source, TraceRun
+from kvsim.system.outcome import outcome
+from kvsim.system.pilot import ProgressMaker, measured_rows
+from kvsim.system.plan import Plan
+from kvsim.system.tiered.modes import Mode
+from kvsim.system.tiered.studies import Ground, run_studies
+from kvsim.system.tiered.traffic import SessionsRun
+from kvsim.system.traffic import TraceSource, TraceTraffic
+from kvsim.system.unified import UnifiedSystem
+from kvsim.workload.workload import Workload
+
+WARMUP_SHARE = 0.3
+"""Of a run that is cut from latency statistics when nothing is configured: tiers take longer to fill than engines."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One of the compared: a name and the whole configuration."""
+
+    name: str
+    config: Config
+
+
+def run_tiered(
+    mode: Mode,
+    variants: Sequence[Variant],
+    *,
+    trace: TraceSource | None,
+    load: float | None,
+    replicas: int | None,
+    stepwise: bool,
+    progress: ProgressMaker,
+    studies: Sequence[str] = (),
+) -> Experiment:
+    """Serve the same requests with each variant, the first of which decides rate and requests.
+
+    ``load``: a share of the maximum rate with what that variant's caches and tiers save; without, a trace runs at its
+    own rate and synthetic traffic at ``qps``, else at ``load.rho``. Raises a ``KvsimError`` for what cannot be built or
+    read, and ``KeyboardInterrupt`` if interrupted before the first variant starts.
+    """
+    plans = [mode.plan(variant.config, stepwise=stepwise) for variant in variants]
+    config, plan = variants[0].config, plans[0]
+    seeds = [int(child.generate_state(1)[0]) for child in np.random.SeedSequence(config.seed).spawn(5)]
+    source: Source = (
+        SessionsRun(plan, mode) if trace is None else TraceRun(TraceTraffic(trace, replicas, seeds[0]))
+    )
+    offered = _offered(plan, source, load, seeds, progress)
+    warmup = _warmup(mode, config, len(offered.workload))
+    results: list[SystemResult] = []
+    try:
+        for variant, own in zip(variants, plans, strict=True):
+            results.append(_simulated(variant.name, own, offered.workload, warmup, seeds[3], progress))
+            if results[-1].incomplete:
+                break
+    except KeyboardInterrupt:
+        if not results:
+            raise
+    experiment = _experiment(offered, results, len(variants))
+    if not studies or experiment.incomplete:
+        return experiment
+    ground = Ground(mode, config, source.traffic, offered, seeds[4], progress)
+    found, cut_short = run_studies(ground, studies)
+    return replace(experiment, studies=found, incomplete=cut_short)
+
+
+def _offered(
+    plan: Plan, source: Source, load: float | None, seeds: Sequence[int], progress: ProgressMaker
+) -> Offered:
+    offering = Offering(plan, source, (seeds[1], seeds[2]), progress)
+    own = source.own() if load is None else None
+    if own is not None:
+        return offering.at_own_rate(own)
+    return offering.at_load(Asked(plan.config.load.rho if load is None else load, "unified"))
+
+
+def _warmup(mode: Mode, config: Config, num_requests: int) -> int:
+    given = mode.experiment(config).warmup_requests
+    if given is None:
+        return int(num_requests * WARMUP_SHARE)
+    if given >= num_requests:
+        section = "experiments" if mode.name == "single" else "cluster_experiments"
+        raise ConfigError(f"{section}.warmup_requests is {given}; allowed: below the run's {num_requests} requests")
+    return given
+
+
+def _simulated(
+    name: str, plan: Plan, workload: Workload, warmup: int, seed: int, progress: ProgressMaker
+) -> SystemResult:
+    with progress(name, len(workload)) as bar:
+        system = UnifiedSystem(plan, workload, seed, bar.update)
+        system.name = name
+        system.run()
+    result = outcome(system, warmup_requests=warmup, unsteady_factor=plan.config.load.unsteady_factor, loads={})
+    del system
+    gc.collect()
+    return result
+
+
+def _experiment(offered: Offered, results: list[SystemResult], wanted: int) -> Experiment:
+    plan, workload = offered.plan, offered.workload
+    rate_per_s, maxima = workload.mean_rate_per_s, {}
+    for result in results:
+        facts = cache_facts(result.table, measured_rows(result), plan)
+        maxima[result.name] = maximum_rate(plan, demand_of(workload, plan, facts), "unified")
+    loaded = [
+        replace(result, roles=tuple(replace(role, load=rate_per_s / maxima[result.name]) for role in result.roles))
+        if math.isfinite(rate_per_s)
+        else result
+        for result in results
+    ]
+    return Experiment(
+        plan=plan,
+        workload=workload,
+        results=tuple(loaded),
+        cluster=_cluster(plan, maxima),
+        load=offered.load,
+        warnings=(),
+        notes=offered.notes,
+        incomplete=len(results) < wanted or any(result.incomplete for result in results),
+    )
+
+
+def _cluster(plan: Plan, maxima: dict[str, float]) -> dict[str, Any]:
+    kv_tokens = plan.spec.num_blocks * plan.spec.block_size_tokens
+    return {
+        "gpus": plan.num_gpus,
+        "instances": plan.num_instances,
+        "racks": plan.num_racks,
+        "prefill_instances": 0,
+        "decode_instances": 0,
+        "balanced_pd_ratio": None,
+        "described_gpus": plan.config.cluster.total_gpus,
+        "kv_blocks_per_instance": plan.spec.num_blocks,
+        "kv_cache_tokens_per_instance": kv_tokens,
+        "kv_cache_bytes_per_instance": kv_tokens * plan.spec.kv_bytes_per_token,
+        "tiers": list(plan.tiers),
+        "max_requests_per_s": maxima,
+    }

@@ -1,0 +1,283 @@
+"""Questions about memory: how much, of which kind, under which policy. Variants of a study meet the same requests."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from kvsim.config import Config
+from kvsim.record.result import SystemResult
+from kvsim.system.offering import Offered
+from kvsim.system.outcome import outcome
+from kvsim.system.pilot import ProgressMaker
+from kvsim.system.plan import Plan
+from kvsim.system.studies.bed import latencies
+from kvsim.system.tiered.modes import Mode
+from kvsim.system.tiered.traffic import SessionsTraffic
+from kvsim.system.traffic import Traffic
+from kvsim.system.unified import UnifiedSystem
+from kvsim.units import GB
+from kvsim.workload.workload import Workload
+
+MOST_REQUESTS = 4_000
+"""Of one run of a study."""
+WARMUP_SHARE = 0.3
+BEST, BASE = "belady", "lru"
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What every study of a run starts from."""
+
+    mode: Mode
+    config: Config
+    traffic: Traffic
+    offered: Offered
+    seed: int
+    progress: ProgressMaker
+
+    @cached_property
+    def sample(self) -> Plan:
+        """At most ``studies.instances`` instances."""
+        plan = self.offered.plan
+        return plan.scaled_to(min(plan.num_instances, self.config.studies.instances)) if self._scales else plan
+
+    @property
+    def _scales(self) -> bool:
+        return self.mode.name == "cluster"
+
+    @cached_property
+    def requests_per_s(self) -> float:
+        """The run's load, on the sample."""
+        plan, rate_per_s = self.offered.plan, self.offered.workload.mean_rate_per_s
+        return min(rate_per_s, 1e6) * self.sample.num_instances / plan.num_instances
+
+    @cached_property
+    def workload(self) -> Workload:
+        """What all studies but that of context lengths serve."""
+        if self.sample.num_instances == self.offered.plan.num_instances:
+            return self.offered.workload.limited(self.most_requests)
+        share = self.sample.num_instances / self.offered.plan.num_instances
+        copies = self.traffic.copies_at(self.offered.workload.mean_rate_per_s)
+        kept = None if copies is None else max(1, round(copies * share))
+        return self.traffic.sample(self.requests_per_s, self.most_requests, kept, self.seed)
+
+    @property
+    def most_requests(self) -> int:
+        return min(self.config.studies.max_requests, MOST_REQUESTS)
+
+    def run(self, label: str, plan: Plan, workload: Workload | None = None) -> SystemResult:
+        """Serve the workload; an interrupt goes on as ``KeyboardInterrupt``."""
+        workload = self.workload if workload is None else workload
+        with self.progress(label, len(workload)) as bar:
+            system = UnifiedSystem(plan, workload, self.seed, bar.update)
+            system.run()
+        if system.incomplete:
+            raise KeyboardInterrupt
+        result = outcome(system, warmup_requests=int(len(workload) * WARMUP_SHARE), unsteady_factor=0.0, loads={})
+        del system
+        gc.collect()
+        broken = [check.name for check in result.checks if not check.ok]
+        if broken:
+            raise AssertionError(f"{label}: broken conservation laws: {broken}")
+        return result
+
+
+def changed(plan: Plan, tiers: Sequence[str] | None = None, **settings: float | str) -> Plan:
+    """The plan with other tiers, or other values of settings: section and key joined by two underscores."""
+    config = plan.config
+    for path, value in settings.items():
+        config = _with(config, path.split("__"), value)
+    return replace(plan, config=config, tiers=plan.tiers if tiers is None else tuple(tiers))
+
+
+def _with(section: Any, path: Sequence[str], value: Any) -> Any:
+    if len(path) > 1:
+        value = _with(getattr(section, path[0]), path[1:], value)
+    return section.model_copy(update={path[0]: value})
+
+
+def figures(result: SystemResult) -> dict[str, Any]:
+    """What the tables of these studies show of a run."""
+    use = result.cache
+    queried = max(use.query_tokens, 1)
+    return {
+        "hit_rate": use.hit_tokens / queried,
+        "by_tier": {tier.name: tier.loaded_tokens / queried for tier in use.tiers},
+        "busiest_share": {tier.name: tier.busiest_share for tier in use.tiers},
+        "mean_wait_ms": {tier.name: tier.mean_wait_s * 1e3 for tier in use.tiers},
+        "held_gb": {tier.name: tier.held_bytes / GB for tier in use.tiers},
+        "capacity_gb": {tier.name: tier.capacity_bytes / GB for tier in use.tiers},
+        "misses": {reason: tokens / queried for reason, tokens in use.misses.items()},
+        **latencies(result),
+    }
+
+
+def capacity_study(ground: Ground) -> dict[str, Any]:
+    """Hit rate and TTFT over the size of one tier of host memory, with nothing below it, per policy."""
+    plan = ground.sample
+    without = figures(ground.run("no tier", changed(plan, ())))
+    whole = figures(ground.run("memory without end", changed(plan, ("dram",), hardware__dram__capacity_gb=1e9)))
+    hosts = len({place.host for place in plan.unified_places()})
+    footprint_gb = whole["held_gb"]["dram"]
+    own = plan.config.policies.eviction
+    policies = list(dict.fromkeys([BASE, own, *ground.config.studies.evictions, BEST]))
+    rows = []
+    for share in ground.config.studies.capacity_shares:
+        capacity_gb = max(share * footprint_gb / hosts, 2 * _chunk_gb(plan))
+        row: dict[str, Any] = {"share": share, "capacity_gb_per_host": capacity_gb, "policies": {}}
+        for policy in policies:
+            sized = changed(
+                plan, ("dram",), hardware__dram__capacity_gb=capacity_gb, policies__eviction=policy
+            )
+            row["policies"][policy] = figures(ground.run(f"{policy} {capacity_gb:,.0f} GB", sized))
+        rows.append(row)
+    return {
+        "instances": plan.num_instances,
+        "hosts": hosts,
+        "requests": len(ground.workload),
+        "requests_per_s": ground.requests_per_s,
+        "footprint_gb": footprint_gb,
+        "without": without,
+        "whole": whole,
+        "rows": rows,
+        "knee_gb_per_host": _knee(rows, BASE),
+        "gap_to_belady": [_gaps(row) for row in rows],
+        "gain_per_gb": _gains(rows, without, BASE),
+    }
+
+
+def _chunk_gb(plan: Plan) -> float:
+    return plan.config.cache.chunk_tokens * plan.spec.kv_bytes_per_token / GB
+
+
+def _knee(rows: Sequence[Mapping[str, Any]], policy: str) -> float | None:
+    """Where the curve of hit rate over capacity is farthest above its chord (Satopää et al. 2011); linear capacity."""
+    x = np.array([row["capacity_gb_per_host"] for row in rows])
+    y = np.array([row["policies"][policy]["hit_rate"] for row in rows])
+    if np.ptp(x) == 0 or np.ptp(y) < 1e-3:
+        return None
+    above = (y - y[0]) / (y[-1] - y[0]) - (x - x[0]) / (x[-1] - x[0])
+    return float(x[int(np.argmax(above))])
+
+
+def _gaps(row: Mapping[str, Any]) -> dict[str, Any]:
+    """How far each policy is from the oracle, in points of hit rate and in milliseconds of mean TTFT."""
+    best = row["policies"][BEST]
+    return {
+        policy: {
+            "hit_points": 100 * (best["hit_rate"] - found["hit_rate"]),
+            "ttft_mean_ms": found["ttft_mean_ms"] - best["ttft_mean_ms"],
+        }
+        for policy, found in row["policies"].items()
+    }
+
+
+def _gains(rows: Sequence[Mapping[str, Any]], without: Mapping[str, Any], policy: str) -> list[dict[str, float]]:
+    """What each further GB a host buys, from one capacity to the next."""
+    found, before_gb, before = [], 0.0, without
+    for row in rows:
+        here, capacity_gb = row["policies"][policy], row["capacity_gb_per_host"]
+        more_gb = capacity_gb - before_gb
+        found.append(
+            {
+                "to_gb_per_host": capacity_gb,
+                "hit_points_per_gb": 100 * (here["hit_rate"] - before["hit_rate"]) / more_gb,
+                "ttft_mean_ms_per_gb": (before["ttft_mean_ms"] - here["ttft_mean_ms"]) / more_gb,
+            }
+        )
+        before_gb, before = capacity_gb, here
+    return found
+
+
+def tiers_study(ground: Ground) -> dict[str, Any]:
+    """What each tier adds to those above it, and what a GB of it buys."""
+    plan, rows = ground.sample, list[dict[str, Any]]()
+    before: dict[str, Any] | None = None
+    for count in range(len(plan.tiers) + 1):
+        names = plan.tiers[:count]
+        found = figures(ground.run(" + ".join(("hbm", *names)), changed(plan, names)))
+        row = {"tiers": ["hbm", *names], **found}
+        if before is not None:
+            gigabytes = found["held_gb"][names[-1]]
+            row["added"] = {
+                "used_gb": gigabytes,
+                "hit_points": 100 * (found["hit_rate"] - before["hit_rate"]),
+                "ttft_mean_ms": before["ttft_mean_ms"] - found["ttft_mean_ms"],
+                "ttft_mean_ms_per_tb": 1e3 * (before["ttft_mean_ms"] - found["ttft_mean_ms"]) / max(gigabytes, 1e-9),
+            }
+        rows.append(row)
+        before = found
+    return {"instances": plan.num_instances, "requests": len(ground.workload), "rows": rows}
+
+
+def eic_study(ground: Ground) -> dict[str, Any]:
+    """The rack's pool off, and of several sizes, beside the instances' own caches alone and beside host memory."""
+    plan, rows = ground.sample, list[dict[str, Any]]()
+    own_gb = plan.spec.num_blocks * plan.spec.block_size_tokens * plan.spec.kv_bytes_per_token / GB
+    above = tuple(name for name in plan.tiers if name == "dram")
+    besides: list[tuple[str, ...]] = list(dict.fromkeys([(), above]))
+    for beside in besides:
+        for pool_gb in ground.config.studies.eic_gb_per_rack:
+            names = (*beside, "eic") if pool_gb else beside
+            nodes = plan.config.cluster.eic.nodes_per_rack
+            sized = changed(plan, names, cluster__eic__capacity_per_node_gb=max(pool_gb, 1.0) / nodes)
+            found = figures(ground.run(f"pool of {pool_gb:,.0f} GB", sized))
+            rows.append({"beside": ["hbm", *beside], "pool_gb_per_rack": pool_gb, **found})
+    return {
+        "instances": plan.num_instances,
+        "racks": plan.num_racks,
+        "requests": len(ground.workload),
+        "hbm_kv_gb_per_instance": own_gb,
+        "smaller_than_an_instance": [gb for gb in ground.config.studies.eic_gb_per_rack if 0 < gb < own_gb],
+        "rows": rows,
+    }
+
+
+def context_study(ground: Ground) -> dict[str, Any]:
+    """Sessions that begin with long contexts, with the tiers and without; the load per token of the run."""
+    plan = ground.sample
+    rows: list[dict[str, Any]] = []
+    section, traffic = ground.mode.traffic(ground.config)
+    mean_tokens = float(ground.workload.prompt_tokens.mean())
+    for context_tokens in ground.config.studies.context_tokens:
+        longest = ground.config.model.max_model_len - traffic.turns_per_session * (
+            traffic.prompt_tokens_max + 8 * int(traffic.output_tokens_mean)
+        )
+        context = min(context_tokens, longest)
+        if context < 1 or any(row["context_tokens"] == context for row in rows):
+            continue
+        long = traffic.model_copy(update={"initial_context_tokens": context, "num_rag_chunks": 0})
+        config = ground.config.model_copy(update={section: long})
+        rate_per_s = ground.requests_per_s * min(1.0, mean_tokens / context)
+        source = SessionsTraffic(config, ground.mode)
+        workload = source.sample(rate_per_s, max(ground.most_requests // 4, 50), None, ground.seed)
+        row: dict[str, Any] = {"context_tokens": context, "requests": len(workload), "requests_per_s": rate_per_s}
+        row["with_tiers"] = figures(ground.run(f"{context:,} tokens", plan, workload))
+        row["without"] = figures(ground.run(f"{context:,} tokens, no tiers", changed(plan, ()), workload))
+        rows.append(row)
+    return {"instances": plan.num_instances, "rows": rows}
+
+
+STUDIES: Mapping[str, Callable[[Ground], dict[str, Any]]] = {
+    "capacity": capacity_study,
+    "tiers": tiers_study,
+    "eic": eic_study,
+    "context": context_study,
+}
+
+
+def run_studies(ground: Ground, names: Sequence[str]) -> tuple[dict[str, Any], bool]:
+    """The report's ``studies``, and whether an interrupt cut them short."""
+    found: dict[str, Any] = {}
+    try:
+        for name in names:
+            found["contexts" if name == "context" else name] = STUDIES[name](ground)
+    except KeyboardInterrupt:
+        return found, True
+    return found, False

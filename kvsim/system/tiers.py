@@ -1,0 +1,221 @@
+"""The tiers behind all instances of a system: asked when prompts come, told what was computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+
+from kvsim.cache.chunks import chunk_keys
+from kvsim.clock import Bell, Clock
+from kvsim.node.backing import Segment
+from kvsim.node.engine import Engine
+from kvsim.node.sequence import Journey
+from kvsim.node.sequence import Sequence as Queued
+from kvsim.policy.eviction import EVICTIONS, Access
+from kvsim.policy.prefetch import Prefetch, PrefetchSettings, make_prefetch
+from kvsim.system.memory import Memories, next_uses
+from kvsim.system.misses import MissLog, covered
+from kvsim.system.plan import Place, Plan
+from kvsim.system.writeback import WriteBack
+from kvsim.workload.workload import Workload
+
+REMEMBERED_CHUNKS = 1 << 20
+"""Chunks whose past a prefetch policy keeps."""
+AHEAD_CHUNKS = 8
+"""Most chunks that come up because of what followed last time."""
+PAUSE_SHARE = 0.5
+"""Of the mean pause between a session's turns: when what its next one will ask for is brought up."""
+
+
+@dataclass
+class Visit:
+    """One request's dealings with the tiers of its instance."""
+
+    keys: list[int]
+    """Of the chunks of its prompt."""
+    access: Access
+    cached_tokens: int
+    """Of the prompt, in the engine's own cache when it came."""
+    segments: list[Segment] = field(default_factory=list)
+    """What is loaded."""
+    arrived_tokens: int = 0
+    """Of that: what entered the engine's cache."""
+    stored_chunks: int = 0
+    """Of its chunks: those that were computed and backed up."""
+
+
+class Tiers:
+    """Between the router and the engines: a prompt whose head lies in a tier is loaded first."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        memories: Memories,
+        block_size: int,
+        prefetch: Prefetch | None,
+        cached: Callable[[int, Queued, int], None],
+    ) -> None:
+        """``cached(instance, sequence, blocks)``: so many of its first blocks are in that engine's cache now."""
+        self._clock, self.memories, self._prefetch, self._told = clock, memories, prefetch, cached
+        self._block_size = block_size
+        self._chunk_tokens = memories.rules.chunk_tokens
+        self._chunk_blocks = self._chunk_tokens // block_size
+        through = memories.rules.writes_through
+        self.writes_back = None if through else WriteBack(memories, self._chunk_blocks)
+        self._visits: dict[Journey, Visit] = {}
+        self._sessions = Sessions(clock)
+        self.log = MissLog(memories)
+        self.loads = 0
+        self.loaded_tokens = [0] * len(memories.names)
+        """Of each tier: what requests were served with."""
+
+    def arrive(self, engine: Engine, sequence: Queued) -> None:
+        """A routed request: load what is worth it, then queue it."""
+        journey, backing = sequence.journey, self.memories.backings[engine.instance]
+        prompt_tokens = journey.request.prompt_tokens
+        keys = chunk_keys(journey.path, (prompt_tokens - 1) // self._block_size, self._chunk_blocks)
+        visit = Visit(keys, self._sessions.access(journey, len(keys)), engine.cached_tokens(sequence))
+        self._visits[journey] = visit
+        found = backing.found(keys, visit.cached_tokens, visit.access)
+        if found:
+            saves_s = partial(_saved_s, engine, prompt_tokens, visit.cached_tokens)
+            visit.segments = backing.worth_loading(found, keys, saves_s)
+        found_tokens, known_tokens = covered(found, visit.cached_tokens), covered(visit.segments, visit.cached_tokens)
+        self.log.count(engine.instance, keys, prompt_tokens, found_tokens, known_tokens)
+        if not visit.segments:
+            engine.submit(sequence)
+            return
+        self.loads += 1
+        done_s = backing.load(visit.segments, keys, visit.access)
+        self._clock.ring_at(done_s, callback=lambda _: self._loaded(engine, sequence, visit))
+        if self._prefetch is not None:
+            known = keys[: known_tokens // self._chunk_tokens]
+            backing.prefetch(self._prefetch.after(known, visit.access), visit.access)
+
+    def _loaded(self, engine: Engine, sequence: Queued, visit: Visit) -> None:
+        """Its KV has arrived: the engine's own cache has it from now on, as long as there is room."""
+        journey, now = sequence.journey, self._clock.now
+        journey.tier_load_s += now - journey.mark_s
+        journey.mark_s = now
+        end_tokens = visit.segments[-1].end
+        engine.insert(sequence.path, end_tokens // self._block_size)
+        known_tokens = engine.cached_tokens(sequence)
+        visit.arrived_tokens = max(0, min(known_tokens, end_tokens) - visit.cached_tokens)
+        self._entered(engine.instance, sequence, known_tokens // self._block_size)
+        engine.submit(sequence)
+
+    def computed(self, engine: Engine, sequence: Queued, tokens: int) -> None:
+        """So many tokens of the request have KV on this engine: back up what is new in whole chunks."""
+        visit = self._visits.get(sequence.journey)
+        if visit is None:
+            return
+        blocks = tokens // self._block_size
+        if self.writes_back is not None:
+            self.writes_back.entered(engine.instance, sequence.path, blocks)
+        first = visit.stored_chunks
+        if blocks // self._chunk_blocks <= first:
+            return
+        keys = chunk_keys(sequence.path, blocks, self._chunk_blocks)[first:]
+        visit.stored_chunks = first + len(keys)
+        self.log.computed(keys)
+        if self.writes_back is None:
+            self.memories.backings[engine.instance].store(keys, visit.access, first)
+
+    def served(self, journey: Journey) -> tuple[int, int]:
+        """The request is complete: its hit tokens from the engine's own cache, and those that tiers gave."""
+        visit = self._visits.pop(journey, None)
+        if visit is None:
+            return journey.hit_tokens, 0
+        loaded = max(0, min(journey.hit_tokens - visit.cached_tokens, visit.arrived_tokens))
+        left = loaded
+        for segment in visit.segments:
+            tokens = min(left, segment.end - segment.first)
+            self.loaded_tokens[segment.level] += tokens
+            left -= tokens
+        self.memories.movements.lost_tokens += sum(s.end - s.first for s in visit.segments) - loaded
+        if self._prefetch is not None:
+            self._foresee(journey, visit, self._prefetch)
+        return journey.hit_tokens - loaded, loaded
+
+    def _entered(self, instance: int, sequence: Queued, blocks: int) -> None:
+        if not blocks:
+            return
+        if self.writes_back is not None:
+            self.writes_back.entered(instance, sequence.path, blocks)
+        self._told(instance, sequence, blocks)
+
+    def _foresee(self, journey: Journey, visit: Visit, prefetch: Prefetch) -> None:
+        """A session's turn has ended: before its next one is due, what it will ask for may come up."""
+        pause_s = self._sessions.ended(journey)
+        wanted = prefetch.after(visit.keys, visit.access) if pause_s > 0 else ()
+        if not wanted:
+            return
+        backing, access = self.memories.backings[journey.prefill_instance], visit.access
+
+        def bring_up(_: Bell) -> None:
+            backing.prefetch(wanted, access)
+
+        self._clock.ring_at(self._clock.now + PAUSE_SHARE * pause_s, callback=bring_up)
+
+
+class Sessions:
+    """What a server knows of sessions: how many turns they have had, and how long they pause."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._turns: dict[int, int] = {}
+        self._ended_s: dict[int, float] = {}
+        self._pauses_s, self._num_pauses = 0.0, 0
+
+    def access(self, journey: Journey, blocks: int) -> Access:
+        """Of a prompt that has come, with so many chunks."""
+        request, access = journey.request, Access()
+        session = request.session_id
+        access.index, access.blocks, access.session_id = request.request_id, blocks, session
+        access.time_s = self._clock.now
+        if session >= 0:
+            access.turn = self._turns.get(session, 0)
+            self._turns[session] = access.turn + 1
+            ended_s = self._ended_s.pop(session, -1.0)
+            if ended_s >= 0:
+                self._pauses_s += self._clock.now - ended_s
+                self._num_pauses += 1
+        return access
+
+    def ended(self, journey: Journey) -> float:
+        """A turn has its answer; returns the mean pause so far, in seconds, 0 where none is known."""
+        session = journey.request.session_id
+        if session < 0:
+            return 0.0
+        self._ended_s[session] = self._clock.now
+        return self._pauses_s / self._num_pauses if self._num_pauses else 0.0
+
+
+def tiers_of(
+    clock: Clock,
+    plan: Plan,
+    workload: Workload,
+    places: Sequence[Place],
+    generator: np.random.Generator,
+    cached: Callable[[int, Queued, int], None],
+) -> Tiers:
+    """The plan's tiers behind instances at ``places``. Raises ``ConfigError`` for policies nobody knows."""
+    policies, block_size = plan.config.policies, plan.spec.block_size_tokens
+    known = EVICTIONS.get(policies.eviction)
+    next_use = None
+    if known is not None and known.is_offline:
+        next_use = next_uses(workload, block_size, plan.config.cache.chunk_tokens // block_size)
+    seed = int(generator.integers(1 << 31))
+    memories = Memories(clock, plan, plan.tiers, places, next_use, seed)
+    settings = PrefetchSettings(REMEMBERED_CHUNKS, AHEAD_CHUNKS)
+    prefetch = None if policies.prefetch == "none" else make_prefetch(policies.prefetch, settings)
+    return Tiers(clock, memories, block_size, prefetch, cached)
+
+
+def _saved_s(engine: Engine, prompt_tokens: int, cached_tokens: int, known_tokens: int) -> float:
+    """Seconds of computing that it saves when the prompt is known up to there instead of where it is cached."""
+    alone_s = engine.step_time.prefill_alone_s
+    return alone_s(prompt_tokens - cached_tokens, cached_tokens) - alone_s(prompt_tokens - known_tokens, known_tokens)

@@ -1,0 +1,61 @@
+"""What the tiers of a run did, as the result reports it, and the laws they must have kept."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+
+from kvsim.record.conservation import exact
+from kvsim.record.result import CacheUse, Check, Table, TierUse
+from kvsim.system.tiers import Tiers
+
+
+def with_tiers(use: CacheUse, tiers: Tiers, end_s: float) -> CacheUse:
+    """``use`` and what stands below the engines' own caches."""
+    return replace(
+        use,
+        tiers=tuple(_tier_use(tiers, number, end_s) for number in range(len(tiers.memories.names))),
+        misses=asdict(tiers.log.misses),
+        movements=asdict(tiers.memories.movements),
+        loads=tiers.loads,
+    )
+
+
+def _tier_use(tiers: Tiers, number: int, end_s: float) -> TierUse:
+    memories = tiers.memories
+    name, chunk_bytes = memories.names[number], memories.rules.chunk_bytes
+    own = memories.tiers[name]
+    levels = [backing.levels[number] for backing in memories.backings]
+    ports = [port for kind, found in memories.ports.items() if kind.split()[0] == name for port in found]
+    transfers = sum(port.transfers for port in ports)
+    return TierUse(
+        name=name,
+        tiers=len(own),
+        capacity_bytes=sum(tier.capacity_chunks for tier in own) * chunk_bytes,
+        held_bytes=sum(len(tier) for tier in own) * chunk_bytes,
+        loaded_tokens=tiers.loaded_tokens[number],
+        stored_chunks=sum(tier.stored for tier in own),
+        evicted_chunks=sum(tier.evicted for tier in own),
+        refused_chunks=sum(tier.refused for tier in own),
+        dropped_chunks=sum(level.dropped_chunks for level in levels),
+        read_bytes=sum(level.read_bytes for level in levels),
+        written_bytes=sum(level.written_bytes for level in levels),
+        busiest_share=max((port.busy_s for port in ports), default=0.0) / end_s if end_s > 0 else 0.0,
+        mean_wait_s=sum(port.waited_s for port in ports) / transfers if transfers else 0.0,
+    )
+
+
+def tier_checks(tiers: Tiers, table: Table) -> list[Check]:
+    """Chunks of each tier, tokens and bytes; for a run in which nobody is left in flight."""
+    memories = tiers.memories
+    memories.check_integrity()
+    checks = []
+    for name in memories.names:
+        own = memories.tiers[name]
+        left = sum(tier.evicted + tier.discarded + len(tier) for tier in own)
+        checks.append(exact(f"chunks stored in {name} = evicted + taken out + there", sum(t.stored for t in own), left))
+    served = sum(tiers.loaded_tokens)
+    checks.append(exact("tokens loaded, by request = by tier", float(table["loaded_tokens"].sum()), served))
+    loaded = sum(level.loaded_tokens for backing in memories.backings for level in backing.levels)
+    spent = served + memories.movements.lost_tokens
+    checks.append(exact("tokens that tiers sent up = served + lost on the way", loaded, spent))
+    return checks

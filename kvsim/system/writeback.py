@@ -1,0 +1,51 @@
+"""Chunks that leave an engine's cache go down to the first tier; what was never evicted is never written."""
+
+from __future__ import annotations
+
+from itertools import count
+
+from kvsim.cache.chunks import chunk_key
+from kvsim.cache.table import Path
+from kvsim.system.memory import Memories
+
+_STRANGERS = 1 << 40
+"""Chains from here on stand for content of one request, which nobody will ask for by name."""
+
+
+class WriteBack:
+    """Knows which blocks of each chain an engine has had, to name the chunks that it evicts."""
+
+    def __init__(self, memories: Memories, chunk_blocks: int) -> None:
+        self._memories, self._chunk_blocks = memories, chunk_blocks
+        self._extents: dict[tuple[int, int], tuple[int, int]] = {}
+        """By engine and chain: the block of the sequence that it begins with, and how many of its blocks are there."""
+        self._strange_blocks: dict[int, int] = {}
+        """By engine: evicted blocks of one request that make no whole chunk yet."""
+        self._strangers = count(_STRANGERS)
+
+    def entered(self, instance: int, path: Path, blocks: int) -> None:
+        """The first ``blocks`` blocks of a path are in an engine's cache."""
+        for chain, first, end in path:
+            if first >= blocks or chain < 0:
+                return
+            size = min(end, blocks) - first
+            if self._extents.get((instance, chain), (first, 0))[1] < size:
+                self._extents[instance, chain] = (first, size)
+
+    def evicted(self, instance: int, chain: int, cached: int) -> None:
+        """Only ``cached`` blocks of a chain are left; with a negative chain: so many blocks of single requests went."""
+        size = self._chunk_blocks
+        if chain < 0:
+            blocks = self._strange_blocks.get(instance, 0) + cached
+            self._strange_blocks[instance] = blocks % size
+            self._store(instance, [chunk_key(-next(self._strangers), 0) for _ in range(blocks // size)], 0)
+            return
+        first, known = self._extents.get((instance, chain), (0, 0))
+        if known > cached:
+            self._extents[instance, chain] = (first, cached)
+            places = range((first + cached) // size, (first + known) // size)
+            self._store(instance, [chunk_key(chain, place) for place in places], places.start)
+
+    def _store(self, instance: int, keys: list[int], first_place: int) -> None:
+        if keys:
+            self._memories.backings[instance].store(keys, self._memories.stray, first_place)

@@ -1,0 +1,71 @@
+"""A trace as questions for blocks: one access per hash id, in the order of the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from kvsim.errors import WorkloadError
+from kvsim.workload.formats import FORMATS, format_named
+from kvsim.workload.rawtrace import collect
+from kvsim.workload.tracefile import TraceFile
+from kvsim.workload.workload import Ints
+
+
+@dataclass(frozen=True, eq=False)
+class Accesses:
+    """The blocks that prompts ask for: prompt ``i`` asks for ``keys[offsets[i]:offsets[i + 1]]``, in that order."""
+
+    keys: list[int]
+    """Small whole numbers >= 0, one per different hash id."""
+    offsets: list[int]
+    time_s: list[float]
+    """Of each prompt, since the first."""
+    session_id: list[int]
+    """Of each prompt; -1: unknown."""
+    turn: list[int]
+    """How many earlier prompts of the file are of the same session; 0 where that is unknown."""
+
+    def prompts(self) -> Iterator[tuple[int, int, float, int, int]]:
+        """``start, stop, time_s, session_id, turn`` of each prompt."""
+        prompts = zip(pairwise(self.offsets), self.time_s, self.session_id, self.turn, strict=True)
+        for (start, stop), time_s, session_id, turn in prompts:
+            yield start, stop, time_s, session_id, turn
+
+    @property
+    def num_different(self) -> int:
+        """Blocks that a cache which forgets nothing ends with."""
+        return len(set(self.keys))
+
+
+def read_accesses(path: str | Path, fmt: str = "auto") -> Accesses:
+    """Every hash id of every row, partial blocks, failed rows and ids behind the prompt included.
+
+    Raises ``WorkloadError`` for what cannot be read and for a trace without hash ids.
+    """
+    file = TraceFile(path)
+    name = format_named(fmt, file)
+    raw = collect(file, name, FORMATS[name](None), limit=None, time_unit="auto", include_failed=True)
+    if raw.paths is None:
+        raise WorkloadError(f"{file.path}: no hash ids in any row ({name}); nothing says which blocks prompts share")
+    return Accesses(
+        keys=raw.paths.ids.tolist(),
+        offsets=raw.paths.offsets.tolist(),
+        time_s=raw.time_s.tolist(),
+        session_id=raw.session.tolist(),
+        turn=_turns(raw.session).tolist(),
+    )
+
+
+def _turns(session: Ints) -> Ints:
+    """How often each session stood earlier in the column."""
+    order = np.argsort(session, kind="stable")
+    ordered = session[order]
+    first = np.searchsorted(ordered, ordered, side="left")
+    turns = np.empty_like(session)
+    turns[order] = np.arange(len(session)) - first
+    return np.where(session >= 0, turns, 0)

@@ -1,0 +1,96 @@
+"""Sessions over shared prompts and documents: the traffic of the single node and of clusters with memory pools."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kvsim.errors import WorkloadError
+from kvsim.workload.synthetic.assembled import Assembly, Part
+from kvsim.workload.synthetic.rag import DOCUMENT_TOKENS, lognormal, zipf_ranks
+from kvsim.workload.workload import Workload
+
+if TYPE_CHECKING:
+    from kvsim.config.schema_traffic import ChatTrace
+
+OUTPUT_TOKENS_CV = 0.6
+ANSWER_S_PER_TOKEN = 0.02
+"""How long a user waits for an answer before thinking of the next turn; 50 tokens/s, the order of a loaded service."""
+_LIVES_BEFORE = 4
+"""Mean lives of a session before time 0 from when on they start: hardly any of an earlier one would be left."""
+
+
+def sessions(traffic: ChatTrace, section: str, num_requests: int, rate_per_s: float, seed: int) -> Workload:
+    """The first ``num_requests`` turns of stationary sessions at ``rate_per_s`` from time 0 on.
+
+    Every prompt of a session begins with its system prompt and its documents, and carries all earlier questions and
+    answers. Sessions start as a Poisson process, also before time 0: of those that are under way then, only the turns
+    still to come are sent. A turn follows the one before after its answer and an exponential pause, whatever the
+    system does. ``section`` names ``traffic`` in errors. Raises ``WorkloadError`` for numbers that cannot go together.
+    """
+    _check(traffic, section, num_requests)
+    random = np.random.default_rng(seed)
+    turns = traffic.turns_per_session
+    before_s = _LIVES_BEFORE * (turns - 1) * (traffic.think_time_s + traffic.output_tokens_mean * ANSWER_S_PER_TOKEN)
+    wanted = num_requests / turns + before_s * rate_per_s / turns
+    drawn = int(wanted + 4 * wanted**0.5) + 16
+    starts_s = np.cumsum(random.exponential(turns / rate_per_s, drawn)) - before_s
+    documents = random.integers(
+        DOCUMENT_TOKENS // 2, 3 * DOCUMENT_TOKENS // 2, max(traffic.num_shared_docs, 1), endpoint=True
+    )
+    retrieved = zipf_ranks(len(documents), traffic.doc_zipf_alpha, traffic.num_rag_chunks, drawn, random)
+    system = random.integers(traffic.num_system_prompts, size=drawn)
+    new = random.integers(traffic.prompt_tokens_min, traffic.prompt_tokens_max, (drawn, turns), endpoint=True)
+    answers = lognormal(traffic.output_tokens_mean, OUTPUT_TOKENS_CV, drawn * turns, random).reshape(drawn, turns)
+    pauses_s = random.exponential(traffic.think_time_s, (drawn, turns)) if traffic.think_time_s else np.zeros_like(new)
+    arrival_s = starts_s[:, None] + np.cumsum(answers * ANSWER_S_PER_TOKEN + pauses_s, axis=1)
+    arrival_s -= (answers * ANSWER_S_PER_TOKEN + pauses_s)[:, :1]
+    last_s = np.sort(arrival_s[arrival_s >= 0])[num_requests - 1]
+    found = Assembly()
+    for session in range(drawn):
+        head: list[Part] = [(("system", int(system[session])), traffic.initial_context_tokens)]
+        head += [(("document", doc), int(documents[doc])) for doc in retrieved[session].tolist()]
+        _session(found, session, head, new[session], answers[session], arrival_s[session], last_s)
+    documents_note = f"{traffic.num_rag_chunks} of {traffic.num_shared_docs} documents"
+    note = f"sessions of {turns} turns behind {traffic.num_system_prompts} system prompts and {documents_note}"
+    workload = found.workload("synthetic sessions", (note,), closed=False)
+    return workload.limited(num_requests)
+
+
+def _session(
+    found: Assembly,
+    session: int,
+    head: list[Part],
+    new: np.ndarray,
+    answers: np.ndarray,
+    arrival_s: np.ndarray,
+    last_s: float,
+) -> None:
+    parts = list(head)
+    for turn, time_s in enumerate(arrival_s.tolist()):
+        if time_s > last_s:
+            return
+        parts.append(((session, "question", turn), int(new[turn])))
+        answer = (session, "answer", turn)
+        if time_s >= 0:
+            found.add(time_s, parts, int(answers[turn]), session=session, answer=answer)
+        parts.append((answer, int(answers[turn])))
+
+
+def most_requests(traffic: ChatTrace) -> int:
+    """As many as the configured sessions make."""
+    return traffic.num_sessions * traffic.turns_per_session
+
+
+def _check(traffic: ChatTrace, section: str, num_requests: int) -> None:
+    if num_requests > most_requests(traffic):
+        raise WorkloadError(
+            f"{section}: {num_requests:,} requests are more than num_sessions x turns_per_session = "
+            f"{most_requests(traffic):,}"
+        )
+    if traffic.num_rag_chunks > traffic.num_shared_docs:
+        raise WorkloadError(
+            f"{section}.num_rag_chunks is {traffic.num_rag_chunks}; allowed: up to num_shared_docs = "
+            f"{traffic.num_shared_docs}"
+        )

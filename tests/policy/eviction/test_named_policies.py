@@ -1,0 +1,67 @@
+"""Policies by name, and a user's own by where they are written."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from kvsim.errors import ConfigError
+from kvsim.policy.eviction import EVICTIONS, eviction_class, make_eviction
+
+OWN = """
+from kvsim.policy.eviction.lru import Lru
+
+class Mine(Lru):
+    name = "mine"
+
+NOT_A_CLASS = 3
+class Stranger: ...
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with modules in it."""
+    (tmp_path / "own_cache_rules.py").write_text(OWN)
+    (tmp_path / "own_broken_rules.py").write_text("1 / 0\n")
+    (tmp_path / "own_needy_rules.py").write_text("import no_such_thing_anywhere\n")
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    for name in ("own_cache_rules", "own_broken_rules", "own_needy_rules"):
+        sys.modules.pop(name, None)
+
+
+def test_names_are_those_of_the_classes() -> None:
+    assert {name: policy.name for name, policy in EVICTIONS.items()} == {name: name for name in EVICTIONS}
+
+
+def test_a_class_of_the_users_own(here: Path) -> None:
+    before = list(sys.path)
+    policy = make_eviction("own_cache_rules:Mine", 2)
+    assert (type(policy).__name__, policy.replay([1, 2, 1, 3, 1])) == ("Mine", 2)
+    assert sys.path == before
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    {
+        "lur": "eviction: unknown policy 'lur'; did you mean 'lru'?",
+        "": "known: arc, belady",
+        "own_cache_rulse:Mine": "no module 'own_cache_rulse' installed or in",
+        "no.such.place:Mine": "no module 'no.such.place'",
+        ":Mine": "allowed: package.module:Class",
+        "own_cache_rules:": "allowed: package.module:Class",
+        "own_cache_rules:Mien": "no 'Mien' in own_cache_rules; did you mean 'Mine'?",
+        "own_cache_rules:NOT_A_CLASS": "not a subclass of kvsim.policy.eviction.base.Eviction",
+        "own_cache_rules:Stranger": "not a subclass of",
+        "own_broken_rules:Mine": "cannot import own_broken_rules: ZeroDivisionError: division by zero",
+        "own_needy_rules:Mine": "cannot import own_needy_rules: No module named 'no_such_thing_anywhere'",
+    }.items(),
+)
+def test_what_is_not_there(here: Path, name: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(words)) as raised:
+        eviction_class(name)
+    assert "\n" not in str(raised.value)

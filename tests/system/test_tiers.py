@@ -1,0 +1,268 @@
+"""Tiers below the engines' caches: every time equals a calculation by hand, and what moves is where it should be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from builders import Row, by_request, coefficients, plan, served, workload
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kvsim.errors import ConfigError
+from kvsim.record.result import Check
+from kvsim.system.outcome import outcome
+from kvsim.system.pd import PdSystem
+from kvsim.system.tieruse import tier_checks
+from kvsim.system.unified import UnifiedSystem
+
+TOKEN_S = 1e-3
+TIMES = coefficients(p1_s_per_token=TOKEN_S)
+TOKEN_BYTES = 131_072
+"""Of Llama-3.1-8B: 2 x 32 layers x 8 KV heads x 128 x 2 bytes."""
+HEAD = 1024
+"""Four chunks of 256 tokens, which two prompts share."""
+GB = 1e9
+
+
+def tiered(tiers: tuple[str, ...], *sets: str, instances: int = 2, per_host: int = 2, **engine: object):
+    """Instances on hosts of ``per_host``, requests in turn: the second of two meets an engine without its prefix."""
+    base = (f"cluster.network.gpus_per_host={per_host}", "routing.prefill=round_robin", "cache.load_or_recompute=false")
+    found = plan(1, instances - 1, sets=(*base, *sets), times=TIMES, nic_bytes_per_s=50 * GB, **engine)
+    return replace(found, num_instances=instances, tiers=tiers)
+
+
+def two(gap_s: float = 10.0, num: int = 2) -> list[Row]:
+    return [Row(i * gap_s, pieces=((0, HEAD), (-1 - i, 100)), output_tokens=1) for i in range(num)]
+
+
+def ttft_s(system: UnifiedSystem | PdSystem) -> np.ndarray:
+    table = by_request(system)
+    return table["first_token_s"] - table["arrival_s"]
+
+
+def laws(system: UnifiedSystem | PdSystem) -> list[Check]:
+    assert system.tiers is not None
+    return [law for law in tier_checks(system.tiers, system.requests.table()) if not law.ok]
+
+
+def run(tiers: tuple[str, ...], *sets: str, rows: list[Row] | None = None, **how: object) -> UnifiedSystem:
+    system = served(UnifiedSystem, tiered(tiers, *sets, **how), workload(rows or two()))
+    if tiers:
+        assert not laws(system)
+    return system
+
+
+COMPUTED_S = (HEAD + 100) * TOKEN_S
+LOADS = {
+    "dram": (("dram",), 1e-4 + HEAD * TOKEN_BYTES / (55 * GB)),
+    "eic": (("eic",), 5e-6 + HEAD * TOKEN_BYTES / (50 * GB)),
+    "ssd": (("ssd",), 1e-4 + HEAD * TOKEN_BYTES / (50 * GB)),
+}
+
+
+@pytest.mark.parametrize(("tiers", "load_s"), LOADS.values(), ids=LOADS)
+def test_one_load_takes_what_a_hand_calculation_gives(tiers: tuple[str, ...], load_s: float) -> None:
+    system = run(tiers)
+    assert ttft_s(system) == pytest.approx([COMPUTED_S, load_s + 100 * TOKEN_S], rel=1e-9)
+    table = by_request(system)
+    assert list(table["loaded_tokens"]) == [0, HEAD]
+    assert table["tier_load_s"][1] == pytest.approx(load_s, rel=1e-9)
+
+
+def test_half_the_bandwidth_costs_what_the_bytes_take() -> None:
+    halves = {
+        "dram": ("hardware.dram.read_gb_per_s=27.5", 55),
+        "eic": ("cluster.eic.read_gb_per_s=25", 50),
+        "ssd": ("hardware.ssd.read_gb_per_s=25", 50),
+    }
+    for tier, (half, gb_per_s) in halves.items():
+        slower = ttft_s(run((tier,), half))[1] - ttft_s(run((tier,)))[1]
+        rate = 25 if tier != "dram" else 27.5
+        assert slower == pytest.approx(HEAD * TOKEN_BYTES * (1 / (rate * GB) - 1 / (gb_per_s * GB)), rel=1e-6), tier
+
+
+def test_without_a_tier_or_with_too_small_a_one_the_prompt_is_computed() -> None:
+    assert ttft_s(run(()))[1] == pytest.approx(COMPUTED_S, rel=1e-9)
+    two_chunks_gb = 2 * 256 * TOKEN_BYTES / GB
+    small = run(("dram",), f"hardware.dram.capacity_gb={two_chunks_gb + 0.001}")
+    assert ttft_s(small)[1] == pytest.approx(COMPUTED_S, rel=1e-9)  # LRU keeps the last two chunks, behind a gap
+    assert small.tiers is not None
+    assert small.tiers.log.misses.evicted_tokens == HEAD
+
+
+def test_loads_take_a_port_in_turn() -> None:
+    rows = [*two(num=1), *(Row(10.0, pieces=((0, HEAD), (-2 - i, 100)), output_tokens=1) for i in range(3))]
+    system = run(("dram",), "hardware.dram.host_gb_per_s=10", rows=rows, instances=4, per_host=4)
+    each_s = HEAD * TOKEN_BYTES / (10 * GB)
+    loads_s = by_request(system)["tier_load_s"][1:]
+    assert sorted(loads_s) == pytest.approx([1e-4 + each_s, 1e-4 + 2 * each_s, 1e-4 + 3 * each_s], rel=1e-9)
+
+
+def test_a_write_delays_what_shares_the_drives() -> None:
+    rows = [*two(num=1), Row(10.0, pieces=((-2, 4096),)), Row(14.0962, pieces=((0, HEAD), (-3, 100)))]
+    # The second prompt is computed at 14.096 s and written for a while; the third comes into that, to the same host.
+    system = run(("ssd",), "cluster.ssd_scope=host", rows=rows, instances=3, per_host=3)
+    written_s = 4096 * TOKEN_BYTES / (25 * GB)
+    waits_s = 14.096 + written_s - 14.0962
+    assert by_request(system)["tier_load_s"][2] == pytest.approx(
+        waits_s + 1e-4 + HEAD * TOKEN_BYTES / (50 * GB), abs=1e-9
+    )
+
+
+def test_another_rack_cannot_read_the_pool_but_can_read_remote_drives() -> None:
+    racks = ("cluster.simulate_gpus_per_rack=1", "cluster.simulate_racks=2", "cluster.network.gpus_per_host=1")
+    pool = run(("eic",), *racks, per_host=1)
+    assert ttft_s(pool)[1] == pytest.approx(COMPUTED_S, rel=1e-9)
+    assert pool.tiers is not None
+    assert pool.tiers.log.misses.elsewhere_tokens == HEAD
+    drives = run(("ssd",), *racks, per_host=1)
+    assert by_request(drives)["loaded_tokens"][1] == HEAD
+    own = run(("ssd",), *racks, "cluster.ssd_scope=host", per_host=1)
+    assert by_request(own)["loaded_tokens"][1] == 0
+
+
+def test_what_is_computed_sooner_is_computed() -> None:
+    slow = run(("ssd",), "cache.load_or_recompute=true", "hardware.ssd.read_gb_per_s=0.1")
+    assert ttft_s(slow)[1] == pytest.approx(COMPUTED_S, rel=1e-9)
+    assert slow.tiers is not None
+    assert slow.tiers.log.misses.declined_tokens == HEAD
+    fast = run(("ssd",), "cache.load_or_recompute=true")
+    assert by_request(fast)["loaded_tokens"][1] == HEAD
+
+
+def test_promotion_brings_a_chunk_to_the_first_tier() -> None:
+    sets = ("cluster.ssd_scope=cluster", "cluster.network.remote_ssd_latency_us=0")
+    for promotes in (True, False):
+        own = run(("dram", "ssd"), f"cache.promote_on_hit={str(promotes).lower()}", *sets, per_host=1)
+        assert own.tiers is not None
+        assert own.tiers.memories.movements.promoted_chunks == (4 if promotes else 0)
+        second = own.tiers.memories.tiers["dram"][1]
+        assert len(second) == second.stored == (4 if promotes else 0)  # its own backup is still under way at the end
+
+
+def test_written_back_only_once_evicted_and_then_found() -> None:
+    one = {"instances": 2, "per_host": 2}
+    back = ("cache.write_policy=write_back", "engine.num_gpu_blocks_override=101")
+    rows = [
+        Row(0.0, pieces=((0, HEAD), (-1, 100))),
+        Row(5.0, pieces=((-2, 100),)),
+        Row(10.0, pieces=((-3, 1500),)),
+        Row(20.0, pieces=((-4, 100),)),
+        Row(30.0, pieces=((0, HEAD), (-5, 100))),
+    ]
+    system = run(("dram",), *back, rows=rows, **one)
+    table = by_request(system)
+    assert system.tiers is not None
+    # 100 blocks: the third prompt takes 94, so 60 or so of the first one's 64 shared blocks are evicted from their end.
+    dram = system.tiers.memories.tiers["dram"][0]
+    assert dram.stored > 0
+    assert table["loaded_tokens"][4] > 0
+    assert table["hit_tokens"][4] + table["loaded_tokens"][4] == HEAD
+    never = run(("dram",), "cache.write_policy=write_back", rows=two(), **one)
+    assert never.tiers is not None
+    assert never.tiers.memories.tiers["dram"][0].stored == 0
+
+
+def test_an_exclusive_tier_lets_go_of_what_is_loaded() -> None:
+    back = ("cache.write_policy=write_back", "engine.num_gpu_blocks_override=101", "cache.promote_on_hit=false")
+    rows = [
+        Row(0.0, pieces=((0, HEAD), (-1, 100))),
+        Row(5.0, pieces=((-2, 100),)),
+        Row(10.0, pieces=((-3, 1500),)),
+        Row(20.0, pieces=((-4, 100),)),
+        Row(30.0, pieces=((0, HEAD), (-5, 100))),
+    ]
+    kept = run(("dram",), *back, rows=rows)
+    gone = run(("dram",), *back, "cache.inclusive=false", rows=rows)
+    assert kept.tiers is not None and gone.tiers is not None
+    assert gone.tiers.memories.tiers["dram"][0].discarded > 0
+    assert kept.tiers.memories.tiers["dram"][0].discarded == 0
+
+
+def test_drives_survive_a_restart() -> None:
+    restart = ("cache.restart_after_requests=2", "cluster.ssd_scope=cluster")
+    for tier, found in (("ssd", HEAD), ("dram", 0), ("eic", 0)):
+        system = run((tier,), *restart, rows=two(), instances=2)
+        assert by_request(system)["loaded_tokens"][1] == found, tier
+        assert any("memory was lost" in note for note in system.notes)
+
+
+def test_the_engines_caches_are_lost_in_a_restart_too() -> None:
+    alone = {"instances": 2, "rows": [Row(t, pieces=((0, HEAD), (-1 - i, 100))) for i, t in enumerate((0.0, 5.0, 10.0))]}
+    table = by_request(run((), "cache.restart_after_requests=3", **alone))
+    assert table["hit_tokens"][2] == 0
+    assert by_request(run((), **alone))["hit_tokens"][2] == HEAD
+
+
+def test_a_step_waits_for_its_backup_where_that_is_not_asynchronous() -> None:
+    waits = ttft_s(run(("dram",), "cache.async_backup=false"))[0] - ttft_s(run(("dram",)))[0]
+    assert waits == pytest.approx((HEAD + 100) * TOKEN_BYTES / (55 * GB), rel=1e-9)
+
+
+def test_prefill_instances_load_from_tiers_too() -> None:
+    base = ("routing.prefill=round_robin", "cache.load_or_recompute=false", "cluster.network.gpus_per_host=3")
+    own = replace(plan(2, 1, sets=base, times=TIMES, nic_bytes_per_s=50 * GB), tiers=("dram",))
+    system = served(PdSystem, own, workload(two()))
+    assert not laws(system)
+    table = by_request(system)
+    assert list(table["loaded_tokens"]) == [0, HEAD]
+    assert table["tier_load_s"][1] == pytest.approx(LOADS["dram"][1], rel=1e-9)
+
+
+def test_a_tier_that_holds_no_chunk_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"hardware\.dram\.capacity_gb: 0\.01 GB hold no chunk of 256 tokens"):
+        run(("dram",), "hardware.dram.capacity_gb=0.01")
+
+
+rows_of = st.lists(
+    st.tuples(st.floats(0, 3), st.integers(0, 3), st.integers(0, 40), st.integers(1, 400), st.integers(1, 60)),
+    min_size=1,
+    max_size=14,
+)
+moves = st.sampled_from(
+    (
+        (),
+        ("cache.write_policy=write_back",),
+        ("cache.write_policy=write_back", "cache.inclusive=false"),
+        ("cache.promote_on_hit=false", "policies.eviction=fifo"),
+        ("policies.eviction=s3fifo", "policies.prefetch=next_block"),
+        ("policies.admission=second_hit",),
+        ("policies.eviction=belady",),
+        ("cache.restart_after_requests=5", "policies.eviction=arc"),
+    )
+)
+
+
+@settings(max_examples=60)
+@given(rows=rows_of, moves=moves, tiers=st.sampled_from((("dram",), ("dram", "eic", "ssd"), ("eic",))))
+def test_laws_hold_and_leaps_equal_single_steps(rows: list, moves: tuple[str, ...], tiers: tuple[str, ...]) -> None:
+    gaps = np.cumsum([gap for gap, *_ in rows])
+    made = [
+        Row(float(at), pieces=((chain, 16 * blocks + 16), (-1 - i, own)), output_tokens=out, session_id=chain)
+        for i, (at, (_, chain, blocks, own, out)) in enumerate(zip(gaps, rows, strict=True))
+    ]
+    sets = ("cache.chunk_tokens=32", "hardware.dram.capacity_gb=0.05", "cluster.eic.capacity_per_node_gb=0.02", *moves)
+    own = tiered(tiers, *sets, "engine.num_gpu_blocks_override=90")
+    leaping = served(UnifiedSystem, own, workload(made))
+    assert not laws(leaping)
+    single = replace(own, colocated_settings=replace(own.colocated_settings, stepwise=True))
+    stepping = served(UnifiedSystem, single, workload(made))
+    assert by_request(leaping)["finish_s"] == pytest.approx(by_request(stepping)["finish_s"], rel=1e-9)
+    assert leaping.tiers is not None and stepping.tiers is not None
+    assert leaping.tiers.log.misses == stepping.tiers.log.misses
+
+
+def test_the_result_tells_of_tiers() -> None:
+    system = run(("dram", "eic", "ssd"))
+    result = outcome(system, warmup_requests=0, unsteady_factor=0.0, loads={})
+    assert [tier.name for tier in result.cache.tiers] == ["dram", "eic", "ssd"]
+    dram = result.cache.tiers[0]
+    assert dram.loaded_tokens == HEAD
+    assert dram.read_bytes == HEAD * TOKEN_BYTES
+    assert dram.stored_chunks == 4
+    assert result.cache.active_instances == 2
+    assert all(check.ok for check in result.checks)
+    asked = sum(by_request(system)["prompt_tokens"])
+    assert sum(result.cache.misses.values()) + HEAD == asked
