@@ -46,7 +46,8 @@ class Tier:
         """``eviction``: of that capacity; ``None``: LRU. ``admission``: ``None`` lets everything in.
 
         ``census``: copies of each shared chunk, kept by many tiers. ``next_use(key, index)``: the next request after
-        ``index`` that asks, for policies that know the future. ``is_volatile``: it may lose all it has, and keeps a list.
+        ``index`` that asks, for policies that know the future. ``is_volatile``: it may lose all it has, so it keeps
+        a list.
         """
         self.name, self.capacity_chunks = name, capacity_chunks
         self._lru = RunLru(capacity_chunks) if eviction is None else None

@@ -78,8 +78,9 @@ def test_pictures_and_words(smoke: SimpleNamespace) -> None:
 def test_the_same_seed_gives_the_same_report(python_main, empty: Path) -> None:
     written = []
     for seed in ("1", "2"):
-        files = ("--report-json", f"{seed}.json", "--no-plot", "--quiet", "--no-studies", "--policy", "lru,s3fifo,random")
-        outcome = python_main("--preset", "smoke", *files, PYTHONHASHSEED=seed)
+        files = ("--report-json", f"{seed}.json", "--no-plot", "--quiet", "--no-studies")
+        policies = ("--policy", "lru,s3fifo,random")
+        outcome = python_main("--preset", "smoke", *files, *policies, PYTHONHASHSEED=seed)
         assert outcome.code == 0, outcome.err
         report = json.loads((empty / f"{seed}.json").read_text())
         del report["run"]
@@ -90,9 +91,8 @@ def test_the_same_seed_gives_the_same_report(python_main, empty: Path) -> None:
 @pytest.mark.parametrize("mode", [(), ("--cluster",), ("--pd",)], ids=["single", "cluster", "pd"])
 def test_the_other_project_s_keys_load_in_every_mode(kvsim, empty: Path, mode: tuple[str, ...]) -> None:
     (empty / "seed.yaml").write_text(SEED_CONFIG)
-    outcome = kvsim(
-        *mode, "--config", "seed.yaml", "--preset", "smoke", "--no-studies", "--no-plot", "--quiet", "--report-json", "r.json"
-    )
+    quick = ("--preset", "smoke", "--no-studies", "--no-plot", "--quiet", "--report-json", "r.json")
+    outcome = kvsim(*mode, "--config", "seed.yaml", *quick)
     assert outcome.code == 0, outcome.err
     config = json.loads((empty / "r.json").read_text())["config"]
     assert config["hardware"]["ssd"]["read_gb_per_s"] == 7

@@ -190,7 +190,8 @@ def test_drives_survive_a_restart() -> None:
 
 
 def test_the_engines_caches_are_lost_in_a_restart_too() -> None:
-    alone = {"instances": 2, "rows": [Row(t, pieces=((0, HEAD), (-1 - i, 100))) for i, t in enumerate((0.0, 5.0, 10.0))]}
+    rows = [Row(5.0 * i, pieces=((0, HEAD), (-1 - i, 100))) for i in range(3)]
+    alone = {"instances": 2, "rows": rows}
     table = by_request(run((), "cache.restart_after_requests=3", **alone))
     assert table["hit_tokens"][2] == 0
     assert by_request(run((), **alone))["hit_tokens"][2] == HEAD

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -31,7 +33,7 @@ def test_a_turn_carries_all_that_was_said() -> None:
         by_session.setdefault(request.session_id, []).append(request.request_id)
     seen = 0
     for rows in by_session.values():
-        for before, after in zip(rows, rows[1:], strict=False):
+        for before, after in pairwise(rows):
             first, second = found.request(before), found.request(after)
             assert second.pieces[: len(first.pieces)] == first.pieces
             assert second.pieces[len(first.pieces)] == (first.output_chain, first.output_tokens)
