@@ -32,6 +32,11 @@ def chunk_key(chain: int, place: int) -> int:
     return abs(chain) << _PLACE_BITS + 1 | place << 1 | (chain < 0)
 
 
+def chunk_place(key: int) -> int:
+    """The number of the chunk in its prompt."""
+    return key >> 1 & (1 << _PLACE_BITS) - 1
+
+
 def is_shared(key: int) -> bool:
     """Whether another request can ever ask for this chunk."""
     return not key & 1

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 
 from kvsim.cache.chunks import is_shared
 
-Chunk = tuple[int, int]
-"""A chunk's name and its place in the prompt that it is part of."""
 STEP = 2
 """Between the names of neighbouring chunks of one prompt."""
 
@@ -36,16 +34,15 @@ class RunLru:
     def __len__(self) -> int:
         return len(self._order) + self._beside
 
-    def touch_all(self, keys: Sequence[int], first_place: int, missing: list[Chunk]) -> int:
+    def touch_all(self, keys: Sequence[int], missing: list[int]) -> int:
         """Use the chunks that are here, in order; the others go to ``missing``. Returns how many were."""
-        order, place, touched = self._order, first_place, 0
+        order, touched = self._order, 0
         for key in keys:
             if not key & 1 and key in order:
                 order.move_to_end(key)
                 touched += 1
             else:
-                missing.append((key, place))
-            place += 1
+                missing.append(key)
         return touched
 
     def admit(self, key: int, victims: list[int]) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from kvsim.cache.chunks import is_shared
-from kvsim.cache.runlru import STEP, Chunk, RunLru
+from kvsim.cache.chunks import chunk_place, is_shared
+from kvsim.cache.runlru import STEP, RunLru
 from kvsim.policy.admission import Admission
 from kvsim.policy.eviction import NOBODY, Access, Eviction
 
@@ -77,37 +77,37 @@ class Tier:
             return False
         return True
 
-    def use(self, keys: Sequence[int], first_place: int, access: Access) -> list[Chunk]:
-        """Chunks ``keys`` of a prompt, from ``first_place`` on, are in use: touch those here, return the others."""
-        missing: list[Chunk] = []
+    def use(self, keys: Sequence[int], access: Access) -> list[int]:
+        """Chunks of a prompt are in use: touch those that are here, return the others."""
+        missing: list[int] = []
         if self._lru is not None and self._admission is None:
-            self.touched += self._lru.touch_all(keys, first_place, missing)
+            self.touched += self._lru.touch_all(keys, missing)
             return missing
-        for place, key in enumerate(keys, first_place):
+        for key in keys:
             if not self.has(key, access):
-                missing.append((key, place))
+                missing.append(key)
                 continue
             self.touched += 1
             if self._lru is not None:
-                self._lru.touch_all((key,), place, missing)
+                self._lru.touch_all((key,), missing)
             else:
-                self._aim(access, key, place)
+                self._aim(access, key)
                 self._policy.hit(key, access)
         return missing
 
-    def store_all(self, chunks: Sequence[Chunk], access: Access) -> list[int]:
+    def store_all(self, chunks: Sequence[int], access: Access) -> list[int]:
         """Take chunks of one prompt in, in order, those that are here already left out; returns those displaced."""
         victims: list[int] = []
         private: list[int] = []
         gathers = self._lru is not None and self._admission is None and self._here is None
-        for key, place in chunks:
+        for key in chunks:
             if gathers and not is_shared(key):
                 if private and key != private[-1] + STEP:
                     self._store_run(private, victims)
                     private = []
                 private.append(key)
             elif key not in self:
-                self._store(key, place, access, victims)
+                self._store(key, access, victims)
         if private:
             self._store_run(private, victims)
         self.evicted += len(victims)
@@ -135,9 +135,9 @@ class Tier:
         assert here == len(self), (self.name, here, len(self))
         assert here <= self.capacity_chunks, (self.name, here, self.capacity_chunks)
 
-    def _store(self, key: int, place: int, access: Access, victims: list[int]) -> None:
+    def _store(self, key: int, access: Access, victims: list[int]) -> None:
         if self._eviction is not None or self._admission is not None:
-            self._aim(access, key, place)
+            self._aim(access, key)
         if self._admission is not None and not self._admission.admits(key, access):
             self.refused += 1
             return
@@ -155,8 +155,8 @@ class Tier:
         self.stored += len(keys)
         self._lru.admit_run(keys, victims)
 
-    def _aim(self, access: Access, key: int, place: int) -> None:
-        access.depth = place
+    def _aim(self, access: Access, key: int) -> None:
+        access.depth = chunk_place(key)
         if self._next_use is not None:
             access.next_use = self._next_use(key, access.index)
 

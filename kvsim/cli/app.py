@@ -23,6 +23,7 @@ WITHOUT_EFFECT = {
     "learned_train_fraction": "it trains nothing",
 }
 """Flags of other modes, and why --pd has no use for them."""
+TRAIN_FRACTION = 0.3
 
 app = typer.Typer(
     cls=Verbs,
@@ -126,15 +127,21 @@ def root(
             help="Serve the same requests with other values of a setting (or stepwise=true); repeatable.",
         ),
     ] = None,
-    no_train: Annotated[bool, typer.Option("--no-train", help="Train no policy; without effect in --pd.")] = False,
+    no_train: Annotated[
+        bool, typer.Option("--no-train", help="The learned policy as shipped, which is the default.")
+    ] = False,
     learned_train_mode: Annotated[
         str | None,
-        typer.Option(metavar="MODE", parser=options.train_mode, help="warmup or split; without effect in --pd."),
+        typer.Option(
+            metavar="MODE",
+            parser=options.train_mode,
+            help="Train the learned policy on the first requests, which do not count (warmup) or are left out (split).",
+        ),
     ] = None,
     learned_train_fraction: Annotated[
         float | None,
         typer.Option(
-            metavar="X", parser=options.share, help="Share of the requests to train on; without effect in --pd."
+            metavar="X", parser=options.share, help="Share of the requests to train on; default 0.3."
         ),
     ] = None,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
@@ -194,6 +201,8 @@ def root(
         plots=not no_plot,
         show_plots=show_plot,
         quiet=quiet,
+        train_mode=None if pd else _train_mode(learned_train_mode, learned_train_fraction, no_train),
+        train_fraction=TRAIN_FRACTION if learned_train_fraction is None else learned_train_fraction,
         warnings=_without_effect(given) if pd else (),
     )
     if pd:
@@ -201,6 +210,12 @@ def root(
     from kvsim.cli.tiered import run_tiered_command
 
     return run_tiered_command(command, clock, "cluster" if cluster else "single", policy)
+
+
+def _train_mode(mode: str | None, fraction: float | None, no_train: bool) -> str | None:
+    if no_train and (mode is not None or fraction is not None):
+        raise FlagError("--no-train excludes --learned-train-mode and --learned-train-fraction; give one")
+    return mode if fraction is None or mode is not None else "warmup"
 
 
 def _without_effect(given: dict[str, str]) -> tuple[str, ...]:

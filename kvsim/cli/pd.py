@@ -48,6 +48,9 @@ class PdCommand:
     plots: bool
     show_plots: bool
     quiet: bool
+    train_mode: str | None
+    """How the learned policy is trained on this run's requests; ``None``: not at all."""
+    train_fraction: float
     warnings: tuple[str, ...]
     """On flags without an effect; said once the run has succeeded, so that bad input stays one line."""
 

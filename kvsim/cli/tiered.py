@@ -96,6 +96,7 @@ def _pool_on_and_off(loaded: LoadedConfig) -> list[Variant]:
 def _simulate(command: PdCommand, mode: Mode, variants: Sequence[Variant], studies: tuple[str, ...]) -> Experiment:
     from kvsim.report.progress import progress_bar
     from kvsim.system.tiered.experiment import run_tiered
+    from kvsim.system.tiered.training import Train
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -108,6 +109,7 @@ def _simulate(command: PdCommand, mode: Mode, variants: Sequence[Variant], studi
         stepwise=command.stepwise,
         progress=partial(progress_bar, quiet=command.quiet),
         studies=studies,
+        train=None if command.train_mode is None else Train(command.train_mode, command.train_fraction),
     )
 
 

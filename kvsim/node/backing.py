@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from kvsim.cache.chunks import is_shared
-from kvsim.cache.runlru import Chunk
 from kvsim.cache.tier import Tier
 from kvsim.clock import Clock
 from kvsim.fabric.port import Way, book, ends_s, starts_s
@@ -129,17 +128,17 @@ class Backing:
             level.loaded_tokens += segment.end - segment.first
             level.read_bytes += self._bytes(segment)
             for place in range(segment.first // rules.chunk_tokens, segment.end // rules.chunk_tokens):
-                self._moved_up(segment.level, keys[place], place, access)
+                self._moved_up(segment.level, keys[place], access)
         return done_s
 
-    def store(self, keys: Sequence[int], access: Access, first_place: int = 0) -> None:
-        """Chunks that the engine has computed, or has evicted: back them up, from the place of the first on.
+    def store(self, keys: Sequence[int], access: Access) -> None:
+        """Chunks that the engine has computed, or has evicted: back them up.
 
         What a tier has already counts as used there.
         """
         access.time_s = self._clock.now
         for number, level in enumerate(self.levels):
-            missing = level.tier.use(keys, first_place, access)
+            missing = level.tier.use(keys, access)
             if missing:
                 self._write(number, missing, access)
             if not self._rules.writes_through:
@@ -147,14 +146,14 @@ class Backing:
 
     def prefetch(self, keys: Sequence[int], access: Access) -> None:
         """Bring chunks of lower levels up to the first, of those that others can ask for too."""
-        by_level: dict[int, list[Chunk]] = {}
-        for place, key in enumerate(keys):
+        by_level: dict[int, list[int]] = {}
+        for key in keys:
             number = self._level_of(key, access) if is_shared(key) else -1
             if number > 0:
-                by_level.setdefault(number, []).append((key, place))
+                by_level.setdefault(number, []).append(key)
         for number, found in by_level.items():
             level, num_bytes = self.levels[number], len(found) * self._rules.chunk_bytes
-            book(level.read_way(found[0][0]), self._clock.now, num_bytes)
+            book(level.read_way(found[0]), self._clock.now, num_bytes)
             level.read_bytes += num_bytes
             self.movements.prefetched_chunks += len(found)
             self._write(0, found, access)
@@ -176,7 +175,7 @@ class Backing:
     def _bytes(self, segment: Segment) -> float:
         return (segment.end - segment.first) * self._rules.chunk_bytes / self._rules.chunk_tokens
 
-    def _moved_up(self, number: int, key: int, place: int, access: Access) -> None:
+    def _moved_up(self, number: int, key: int, access: Access) -> None:
         """A chunk of that level has been loaded."""
         level, rules = self.levels[number], self._rules
         if key not in level.tier:
@@ -184,15 +183,15 @@ class Backing:
         if not rules.inclusive:
             level.tier.discard(key)
         elif not rules.writes_through:
-            level.tier.use((key,), place, access)
+            level.tier.use((key,), access)
         if rules.promotes and number:
             self.movements.promoted_chunks += 1
-            self._write(0, [(key, place)], access)
+            self._write(0, [key], access)
 
-    def _write(self, number: int, chunks: list[Chunk], access: Access) -> None:
+    def _write(self, number: int, chunks: list[int], access: Access) -> None:
         """Send chunks to a level; they are there once they have been written."""
         level, rules, now = self.levels[number], self._rules, self._clock.now
-        way = level.write_way(chunks[0][0])
+        way = level.write_way(chunks[0])
         if starts_s(way, now) - now > rules.most_write_wait_s:
             level.dropped_chunks += len(chunks)
             return
@@ -201,12 +200,12 @@ class Backing:
         self.movements.backed_up_chunks += len(chunks)
         self._clock.ring_at(done_s, callback=lambda _: self._written(number, chunks, access))
 
-    def _written(self, number: int, chunks: list[Chunk], access: Access) -> None:
+    def _written(self, number: int, chunks: list[int], access: Access) -> None:
         access.time_s = self._clock.now
         victims = self.levels[number].tier.store_all(chunks, access)
         if victims and number + 1 < len(self.levels) and not self._rules.writes_through:
             below = self.levels[number + 1].tier
-            fresh = [(key, 0) for key in victims if key not in below]
+            fresh = [key for key in victims if key not in below]
             if fresh:
                 self.movements.demoted_chunks += len(fresh)
                 self._write(number + 1, fresh, access)

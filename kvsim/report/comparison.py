@@ -64,7 +64,7 @@ def groups(results: Sequence[Result]) -> list[list[Row]]:
             ("E2E", "e2e_ms", "s", 1e-3),
         )
     ]
-    blocks += [_rates(), _caches(), _utilisation(results)]
+    blocks += [_rates(), _caches(results), _utilisation(results)]
     if any(result["transfer"] for result in results):
         blocks.append(_transfers())
     return [*blocks, _requests(results)]
@@ -80,9 +80,12 @@ def _rates() -> list[Row]:
     ]
 
 
-def _caches() -> list[Row]:
+def _caches(results: Sequence[Result]) -> list[Row]:
+    """Tiers have a line each where there are any."""
+    tiers = dict.fromkeys(tier for result in results for tier in result["cache"].get("tiers") or ())
     return [
         Row("prefix hit rate", _at("cache", "prefix_hit_rate"), percent, better="higher", tie=GOODPUT_TIE),
+        *(Row(f"of it from {tier}", _from_tier(tier), percent) for tier in tiers),
         Row("evictions (blocks)", _at("cache", "evictions"), _count),
         Row("preemptions", lambda result: result["preemptions"], _count, better="lower"),
     ]
@@ -121,6 +124,10 @@ def _at(section: str, key: str) -> Callable[[Result], float | None]:
         return found
 
     return read
+
+
+def _from_tier(tier: str) -> Callable[[Result], float | None]:
+    return lambda result: result["cache"]["by_tier"].get(tier)
 
 
 def _latency(key: str, which: str, scale: float) -> Callable[[Result], float | None]:

@@ -186,6 +186,10 @@ def eviction_of(config: Config, capacity_chunks: int, seed: int) -> Eviction | N
     """``None``: the tier's own LRU. Raises ``ConfigError`` for a policy nobody knows."""
     if config.policies.eviction == "lru":
         return None
+    if config.policies.eviction == "learned":
+        from kvsim.policy.eviction.learned import Learned
+
+        return Learned.from_file(capacity_chunks, config.policies.learned_model, seed)
     return make_eviction(config.policies.eviction, capacity_chunks, seed)
 
 

@@ -36,11 +36,13 @@ class MissLog:
         self._asked: set[int] = set()
         """Shared chunks that some prompt had."""
         self._computed: set[int] = set()
+        """Where chunks are not written when they are computed."""
         self.misses = Misses()
 
     def computed(self, keys: Sequence[int]) -> None:
         """These chunks have been computed somewhere."""
-        self._computed.update(shared(keys))
+        if not self._memories.rules.writes_through:
+            self._computed.update(shared(keys))
 
     def count(
         self, instance: int, keys: Sequence[int], prompt_tokens: int, found_tokens: int, known_tokens: int

@@ -118,11 +118,13 @@ class Tiers:
         first = visit.stored_chunks
         if blocks // self._chunk_blocks <= first:
             return
-        keys = chunk_keys(sequence.path, blocks, self._chunk_blocks)[first:]
-        visit.stored_chunks = first + len(keys)
-        self.log.computed(keys)
+        keys, count = visit.keys, blocks // self._chunk_blocks
+        if count > len(keys):
+            keys = chunk_keys(sequence.path, blocks, self._chunk_blocks)
+        visit.stored_chunks = count
+        self.log.computed(keys[first:count])
         if self.writes_back is None:
-            self.memories.backings[engine.instance].store(keys, visit.access, first)
+            self.memories.backings[engine.instance].store(keys[first:count], visit.access)
 
     def served(self, journey: Journey) -> tuple[int, int]:
         """The request is complete: its hit tokens from the engine's own cache, and those that tiers gave."""

@@ -38,14 +38,14 @@ class WriteBack:
         if chain < 0:
             blocks = self._strange_blocks.get(instance, 0) + cached
             self._strange_blocks[instance] = blocks % size
-            self._store(instance, [chunk_key(-next(self._strangers), 0) for _ in range(blocks // size)], 0)
+            self._store(instance, [chunk_key(-next(self._strangers), 0) for _ in range(blocks // size)])
             return
         first, known = self._extents.get((instance, chain), (0, 0))
         if known > cached:
             self._extents[instance, chain] = (first, cached)
             places = range((first + cached) // size, (first + known) // size)
-            self._store(instance, [chunk_key(chain, place) for place in places], places.start)
+            self._store(instance, [chunk_key(chain, place) for place in places])
 
-    def _store(self, instance: int, keys: list[int], first_place: int) -> None:
+    def _store(self, instance: int, keys: list[int]) -> None:
         if keys:
-            self._memories.backings[instance].store(keys, self._memories.stray, first_place)
+            self._memories.backings[instance].store(keys, self._memories.stray)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from kvsim.cache.chunks import chunk_key, chunk_keys, is_shared
+from kvsim.cache.chunks import chunk_key, chunk_keys, chunk_place, is_shared
 from kvsim.cache.runlru import RunLru
 from kvsim.cache.table import OPEN_END
 from kvsim.cache.tier import Tier
@@ -28,8 +28,8 @@ class TierAgainstList(RuleBasedStateMachine):
 
     @rule(keys=st.lists(KEYS, max_size=4, unique=True))
     def use(self, keys: list[int]) -> None:
-        missing = self.tier.use(keys, 3, self.access)
-        assert missing == [(key, place) for place, key in enumerate(keys, 3) if key not in self.reference]
+        missing = self.tier.use(keys, self.access)
+        assert missing == [key for key in keys if key not in self.reference]
         for key in keys:
             if key in self.reference:
                 self.reference.remove(key)
@@ -39,7 +39,7 @@ class TierAgainstList(RuleBasedStateMachine):
     def store(self, key: int) -> None:
         if key in self.reference:
             return
-        victims = self.tier.store_all([(key, 0)], self.access)
+        victims = self.tier.store_all([key], self.access)
         assert victims == ([self.reference.pop(0)] if len(self.reference) == 5 else [])
         self.reference.append(key)
 
@@ -74,6 +74,10 @@ def test_a_chunk_is_named_after_the_chain_of_its_last_block() -> None:
     assert chunk_keys(path, 3, 4) == []
 
 
+def test_a_name_tells_its_place() -> None:
+    assert [chunk_place(chunk_key(chain, 5)) for chain in (0, 7, -1, 1 << 40)] == [5] * 4
+
+
 def test_equal_prefixes_have_equal_names_and_others_do_not() -> None:
     one, other = ((7, 0, 6), (-1, 6, OPEN_END)), ((7, 0, 9), (-2, 9, OPEN_END))
     first, second = chunk_keys(one, 12, 2), chunk_keys(other, 12, 2)
@@ -97,7 +101,7 @@ def test_runs_are_evicted_as_their_chunks_would_be(capacity: int, moves: list[tu
             whole.admit_run(keys, displaced)
             assert sorted(displaced) == sorted(one for one in victims if one != NOBODY)
         elif 2 * key in single:
-            assert whole.touch_all((2 * key,), 0, []) == 1
+            assert whole.touch_all((2 * key,), []) == 1
             single.hit(2 * key, access)
         else:
             displaced = []

@@ -34,7 +34,8 @@ def test_the_best_is_named_with_what_it_gains() -> None:
 
 
 def test_a_tie_is_called_one_and_the_oracle_is_no_contender() -> None:
-    said = conclude_tiers(report(result("baseline", 0.4, 200.0), result("arc", 0.41, 199.0), result("belady", 0.6, 100.0)))
+    results = result("baseline", 0.4, 200.0), result("arc", 0.41, 199.0), result("belady", 0.6, 100.0)
+    said = conclude_tiers(report(*results))
     assert said.startswith("Baseline ties with arc in mean TTFT, within 5%")
     assert "the oracle hits 19.0 points more than arc, which is worth 99.0 ms of mean TTFT" in said
 
@@ -73,7 +74,9 @@ def test_tiers_that_save_nothing_are_said_to() -> None:
     assert tiers_sentence({"rows": rows}).startswith("dram saves most: 40.0 ms of mean TTFT and 12.0 points")
 
 
-@pytest.mark.parametrize(("whole", "words"), [(0.302, "adds next to nothing"), (0.6, "the curve bends at 20.0 GB a host")])
+@pytest.mark.parametrize(
+    ("whole", "words"), [(0.302, "adds next to nothing"), (0.6, "the curve bends at 20.0 GB a host")]
+)
 def test_the_knee_is_told_where_memory_matters(whole: float, words: str) -> None:
     rows = [
         {"capacity_gb_per_host": size, "policies": {"lru": {"hit_rate": rate}}}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import math
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from kvsim.system.plan import Plan
 from kvsim.system.tiered.modes import Mode
 from kvsim.system.tiered.studies import Ground, run_studies
 from kvsim.system.tiered.traffic import SessionsRun
+from kvsim.system.tiered.training import Train, is_learned, trained, with_model, without_first
 from kvsim.system.traffic import TraceSource, TraceTraffic
 from kvsim.system.unified import UnifiedSystem
 from kvsim.workload.workload import Workload
@@ -49,6 +52,7 @@ def run_tiered(
     stepwise: bool,
     progress: ProgressMaker,
     studies: Sequence[str] = (),
+    train: Train | None = None,
 ) -> Experiment:
     """Serve the same requests with each variant, the first of which decides rate and requests.
 
@@ -63,16 +67,13 @@ def run_tiered(
         SessionsRun(plan, mode) if trace is None else TraceRun(TraceTraffic(trace, replicas, seeds[0]))
     )
     offered = _offered(plan, source, load, seeds, progress)
-    warmup = _warmup(mode, config, len(offered.workload))
-    results: list[SystemResult] = []
-    try:
-        for variant, own in zip(variants, plans, strict=True):
-            results.append(_simulated(variant.name, own, offered.workload, warmup, seeds[3], progress))
-            if results[-1].incomplete:
-                break
-    except KeyboardInterrupt:
-        if not results:
-            raise
+    with tempfile.TemporaryDirectory() as scratch:
+        runs = [(variant.name, own) for variant, own in zip(variants, plans, strict=True)]
+        least_warmup = 0
+        if train is not None and any(is_learned(own.config) for _, own in runs):
+            offered, runs, least_warmup = _trained(offered, runs, train, Path(scratch) / "model.txt")
+        warmup = max(least_warmup, _warmup(mode, config, len(offered.workload)))
+        results = _simulated_all(runs, offered.workload, warmup, seeds[3], progress)
     experiment = _experiment(offered, results, len(variants))
     if not studies or experiment.incomplete:
         return experiment
@@ -89,6 +90,38 @@ def _offered(
     if own is not None:
         return offering.at_own_rate(own)
     return offering.at_load(Asked(plan.config.load.rho if load is None else load, "unified"))
+
+
+def _trained(
+    offered: Offered, runs: list[tuple[str, Plan]], train: Train, path: Path
+) -> tuple[Offered, list[tuple[str, Plan]], int]:
+    """A model from the run's first requests, the runs with it, and how many requests do not count for that."""
+    count = train.num_requests(offered.workload)
+    trained(offered.workload, offered.plan, train, path)
+    own = [
+        (name, replace(plan, config=with_model(plan.config, path)) if is_learned(plan.config) else plan)
+        for name, plan in runs
+    ]
+    if train.mode == "split" and not offered.workload.is_closed:
+        return replace(offered, workload=without_first(offered.workload, count)), own, 0
+    note = f"the learned policy was trained on the first {count:,} requests, which do not count"
+    return replace(offered, notes=(*offered.notes, note)), own, count
+
+
+def _simulated_all(
+    runs: Sequence[tuple[str, Plan]], workload: Workload, warmup: int, seed: int, progress: ProgressMaker
+) -> list[SystemResult]:
+    """One after the other; an interrupt leaves what was done until then."""
+    results: list[SystemResult] = []
+    try:
+        for name, plan in runs:
+            results.append(_simulated(name, plan, workload, warmup, seed, progress))
+            if results[-1].incomplete:
+                break
+    except KeyboardInterrupt:
+        if not results:
+            raise
+    return results
 
 
 def _warmup(mode: Mode, config: Config, num_requests: int) -> int:
