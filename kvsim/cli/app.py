@@ -11,6 +11,7 @@ import kvsim
 from kvsim.cli import options
 from kvsim.cli.calibrate import calibrate_app
 from kvsim.cli.hits import hits
+from kvsim.cli.learn import learn_app
 from kvsim.cli.options import HashTokens, WorkloadFormat
 from kvsim.cli.trace import trace_app
 from kvsim.cli.usage import FlagError, Verbs, flags_given
@@ -35,6 +36,7 @@ app = typer.Typer(
 app.add_typer(trace_app, name="trace")
 app.add_typer(calibrate_app, name="calibrate")
 app.add_typer(validate_app, name="validate")
+app.add_typer(learn_app, name="learn")
 app.command()(hits)
 
 

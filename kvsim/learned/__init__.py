@@ -1,0 +1,22 @@
+"""Learning when blocks are asked for again: features, training and inference of the LightGBM model."""
+
+from __future__ import annotations
+
+from kvsim.learned.features import FEATURES, History, Prompt
+from kvsim.learned.model import COLUMNS, Model, read_model
+from kvsim.learned.train import Training, train_on, train_online
+from kvsim.learned.worth import AGES_S, STEPS
+
+__all__ = [
+    "AGES_S",
+    "COLUMNS",
+    "FEATURES",
+    "STEPS",
+    "History",
+    "Model",
+    "Prompt",
+    "Training",
+    "read_model",
+    "train_on",
+    "train_online",
+]

@@ -1,0 +1,127 @@
+"""A trained model: read and checked, written, and asked what blocks are worth."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightgbm
+import numpy as np
+import numpy.typing as npt
+
+from kvsim.content import content_path
+from kvsim.errors import ConfigError
+from kvsim.learned.features import FEATURES, Matrix
+from kvsim.learned.worth import STEPS, Floats, worth
+
+SHIPPED = ("learned", "mooncake_conversation.txt")
+VERSION = 1
+"""Goes up when a feature changes its meaning or the steps of age their bounds."""
+AGE_FEATURE = f"age_step_v{VERSION}"
+"""The last column: which step of its age is asked about."""
+COLUMNS = (*FEATURES, AGE_FEATURE)
+
+
+class Model:
+    """The chance that a block is asked for within each step of its age, by LightGBM."""
+
+    def __init__(self, booster: lightgbm.Booster, source: str) -> None:
+        """``source``: the file, or how it was made; for messages. Raises ``ConfigError`` for other features."""
+        self.source = source
+        self._booster = booster
+        names = tuple(booster.feature_name())
+        if names != COLUMNS:
+            raise ConfigError(f"learned model {source}: {_difference(names)}; train it again with: learn train")
+
+    @classmethod
+    def read(cls, path: str | Path) -> Model:
+        """A model file. Raises ``ConfigError`` where there is none, or none that can be used."""
+        text = _text(Path(path))
+        _check_text(text, path)
+        try:
+            return cls(lightgbm.Booster(model_str=text), str(path))
+        except lightgbm.basic.LightGBMError as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError(f"learned model {path}: LightGBM cannot read it: {reason}") from None
+
+    def text(self) -> str:
+        """What a model file holds."""
+        return str(self._booster.model_to_string())
+
+    def chances(self, features: Matrix) -> Floats:
+        """For each row of features and each step of age: that the block is asked for then, if not before."""
+        rows = len(features)
+        table = np.empty((rows * STEPS, len(COLUMNS)), dtype=np.float32)
+        table[:, :-1] = np.repeat(features, STEPS, axis=0)
+        table[:, -1] = np.tile(np.arange(STEPS, dtype=np.float32), rows)
+        predicted = np.asarray(self._booster.predict(table, num_threads=1), dtype=np.float64)
+        return predicted.reshape(rows, STEPS)
+
+    def worth(self, features: Matrix) -> npt.NDArray[np.float32]:
+        """For each row and each step: hits per second of room, see :func:`kvsim.learned.worth.worth`."""
+        if not len(features):
+            return np.zeros((0, STEPS), dtype=np.float32)
+        return worth(self.chances(features)).astype(np.float32)
+
+    def importances(self) -> list[tuple[str, float, int]]:
+        """Feature, total gain, splits; the most useful first."""
+        gains = self._booster.feature_importance("gain")
+        splits = self._booster.feature_importance("split")
+        rows = zip(COLUMNS, gains.tolist(), splits.tolist(), strict=True)
+        return sorted(((name, float(gain), int(count)) for name, gain, count in rows), key=lambda row: -row[1])
+
+    @property
+    def num_trees(self) -> int:
+        return int(self._booster.num_trees())
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """What it was trained with, as far as the file says."""
+        return dict(self._booster.params)
+
+
+_read: dict[Path, tuple[tuple[int, int], Model]] = {}
+
+
+def read_model(path: str | Path | None = None) -> Model:
+    """A model file, by default the one that kvsim ships; read once as long as the file stays the same."""
+    place = Path(os.path.realpath(content_path(*SHIPPED) if path is None else path))
+    try:
+        status = place.stat()
+    except OSError as error:
+        raise ConfigError(f"learned model {path or place}: {error.strerror or error}") from None
+    stamp = status.st_mtime_ns, status.st_size
+    if place not in _read or _read[place][0] != stamp:
+        _read[place] = stamp, Model.read(place if path is None else path)
+    return _read[place][1]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"learned model {path}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"learned model {path}: not a LightGBM model in text format") from None
+
+
+def _check_text(text: str, path: str | Path) -> None:
+    """LightGBM itself may crash on half a file. The head says how many bytes each tree takes."""
+    if not text.startswith("tree\n"):
+        raise ConfigError(f"learned model {path}: not a LightGBM model in text format")
+    head, found, trees = text.partition("\nTree=0\n")
+    fields = dict(line.partition("=")[::2] for line in head.splitlines())
+    sizes = fields.get("tree_sizes", "").split()
+    whole = found and all(size.isdigit() for size in sizes) and "\nend of parameters\n" in trees
+    if not whole or not trees[sum(map(int, sizes)) - len("Tree=0\n") :].startswith("end of trees\n"):
+        raise ConfigError(f"learned model {path}: the file is cut short or damaged")
+
+
+def _difference(names: tuple[str, ...]) -> str:
+    if missing := [name for name in COLUMNS if name not in names]:
+        return f"it lacks the feature '{missing[0]}' of this version"
+    if unknown := [name for name in names if name not in COLUMNS]:
+        return f"it wants the feature '{unknown[0]}', which this version does not have"
+    return "its features are in another order"

@@ -1,0 +1,137 @@
+"""Blocks by what they are worth now: who is to go first, though every block's worth changes as it waits."""
+
+from __future__ import annotations
+
+from heapq import heappop
+from itertools import islice
+
+import numpy as np
+import numpy.typing as npt
+
+from kvsim.learned.model import Model
+from kvsim.learned.stream import Part
+from kvsim.learned.worth import AGES_S, STEPS, Floats
+
+CANDIDATES_SHARE = 64
+"""One of so many blocks, the worth least, are picked at a time, to go one after the other."""
+LEAST_CANDIDATES = 32
+MOST_WAITING = 4096
+"""Runs of blocks that the model is asked about at once, at the latest."""
+FIRST_SLOTS = 1024
+
+
+class Ranking:
+    """Blocks, each with its worth at every step of its age. Without a model the longest idle is worth least."""
+
+    def __init__(self, model: Model | None, capacity_blocks: int) -> None:
+        self.model = model
+        self._capacity = capacity_blocks
+        slots = min(capacity_blocks, FIRST_SLOTS)
+        self._slot: dict[int, int] = {}
+        self._key = [-1] * slots
+        self._uses = [0] * slots
+        """Goes up whenever a slot's block is asked for or leaves: what was said of it before is void."""
+        self._free = list(range(slots - 1, -1, -1))
+        self._asked_s = np.full(slots, np.inf)
+        """When a slot's block was asked for last; infinite in empty slots and where it is not judged yet."""
+        self._worth = np.zeros((slots, STEPS), dtype=np.float32)
+        self._rows: list[npt.NDArray[np.float32]] = []
+        """Features of runs that the model has not been asked about."""
+        self._waiting: dict[int, int] = {}
+        """Of which of them a slot's block is part."""
+        self._victims: list[tuple[float, int, int]] = []
+        """Worth, slot and its uses then: the least first."""
+
+    def __contains__(self, key: int) -> bool:
+        return key in self._slot
+
+    def __len__(self) -> int:
+        return len(self._slot)
+
+    def add(self, key: int) -> None:
+        """A block that is not there; it stays until it is judged, unless it is removed."""
+        if not self._free:
+            self._grow()
+        slot = self._free.pop()
+        self._slot[key] = slot
+        self._key[slot] = key
+
+    def ask(self, key: int) -> None:
+        """A block that is there has been asked for: it stays until it is judged anew."""
+        self._void(self._slot[key])
+
+    def remove(self, key: int) -> None:
+        """A block that is there leaves."""
+        slot = self._slot.pop(key)
+        self._void(slot)
+        self._free.append(slot)
+
+    def judge(self, part: Part) -> None:
+        """Blocks have been asked for, with these features; those that are not there do not count."""
+        keys = iter(part.keys)
+        for features, blocks in zip(*part.runs, strict=True):
+            for key in islice(keys, blocks):
+                slot = self._slot.get(key)
+                if slot is not None:
+                    self._asked_s[slot] = part.time_s
+                    self._waiting[slot] = len(self._rows)
+            self._rows.append(features)
+        if len(self._rows) > MOST_WAITING:
+            self._ask_model()
+
+    def pop(self, now_s: float) -> int:
+        """Remove the block that is worth least; one must have been judged."""
+        while True:
+            while self._victims:
+                _, slot, uses = heappop(self._victims)
+                if self._uses[slot] == uses:
+                    key = self._key[slot]
+                    self.remove(key)
+                    return key
+            self._pick(now_s)
+
+    def _void(self, slot: int) -> None:
+        self._uses[slot] += 1
+        self._asked_s[slot] = np.inf
+        self._waiting.pop(slot, None)
+
+    def _pick(self, now_s: float) -> None:
+        """Fill ``_victims`` with those that are worth least now."""
+        self._ask_model()
+        judged = np.flatnonzero(np.isfinite(self._asked_s))
+        assert len(judged), "nobody can go: no block has been judged"
+        now = self._worth_now(judged, now_s)
+        count = max(LEAST_CANDIDATES, len(judged) // CANDIDATES_SHARE)
+        if count < len(judged):
+            least = np.argpartition(now, count)[:count]
+            judged, now = judged[least], now[least]
+        uses = self._uses
+        ranked = zip(now.tolist(), judged.tolist(), strict=True)
+        self._victims = sorted((worth, slot, uses[slot]) for worth, slot in ranked)
+
+    def _worth_now(self, slots: npt.NDArray[np.int64], now_s: float) -> Floats:
+        """Beyond the model's last age, and without a model, the longest idle is worth least, and less than others."""
+        ages_s = now_s - self._asked_s[slots]
+        if self.model is None:
+            return -ages_s
+        steps = np.searchsorted(AGES_S, ages_s, side="right") - 1
+        worth = self._worth[slots, np.clip(steps, 0, STEPS - 1)].astype(np.float64)
+        return np.where(steps < STEPS, worth, -ages_s)
+
+    def _ask_model(self) -> None:
+        if self._waiting and self.model is not None:
+            rows, run = np.unique(list(self._waiting.values()), return_inverse=True)
+            features = np.stack([self._rows[row] for row in rows.tolist()])
+            self._worth[list(self._waiting)] = self.model.worth(features)[run]
+        self._waiting.clear()
+        self._rows.clear()
+
+    def _grow(self) -> None:
+        """Twice the slots, up to the capacity."""
+        old = len(self._key)
+        more = min(2 * old, self._capacity) - old
+        self._key += [-1] * more
+        self._uses += [0] * more
+        self._free = list(range(old + more - 1, old - 1, -1))
+        self._asked_s = np.concatenate((self._asked_s, np.full(more, np.inf)))
+        self._worth = np.concatenate((self._worth, np.zeros((more, STEPS), dtype=np.float32)))
