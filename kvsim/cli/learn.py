@@ -108,11 +108,13 @@ def train(
     sys.stdout.write(_trained(training))
     scores = _online(accesses, training, sizes, seed) if mode == "warmup" else _scores(accesses, training, sizes)
     elsewhere = [(path, _scores(other, training, sizes, first_prompt=0)["warm"]) for path, other in others]
-    with replacing(output) as stream:
-        stream.write(training.model.text().encode())
-    with replacing(card_path(output)) as stream:
-        recipe = f"--mode {mode} --fractions {first:g},{second:g} --seed {seed}"
-        stream.write(card(output, file, accesses, training, scores, elsewhere, recipe).encode())
+    recipe = f"--mode {mode} {_flags(first, second)} --seed {seed}"
+    for path, text in (
+        (output, training.model.text()),
+        (card_path(output), card(output, file, accesses, training, scores, elsewhere, recipe)),
+    ):
+        with replacing(path) as stream:
+            stream.write(text.encode())
     sys.stdout.write(f"wrote {output} and {card_path(output)}\n")
     return 0
 
@@ -164,6 +166,11 @@ def explain(model: ModelFile = None) -> int:
     for name, gain, splits in rows:
         sys.stdout.write(f"{name:<24}{gain:>14,.0f}{gain / total:>8.1%}{splits:>8,}\n")
     return 0
+
+
+def _flags(first: float, second: float) -> str:
+    """Those that give these fractions again."""
+    return f"--fractions {first:g},{second:g}" if second else f"--fraction {first:g}"
 
 
 def _fractions(mode: str, parts: str | None, fraction: float | None) -> tuple[float, float]:

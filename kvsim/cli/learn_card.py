@@ -71,15 +71,19 @@ def _data(trace: Path, accesses: Accesses, training: Training) -> str:
             if parts.score > parts.tune
             else ""
         )
-        + f"- prompts {parts.score:,} to {prompts - 1:,} were not looked at.\n"
+        + f"- prompts {parts.score:,} to {prompts - 1:,} had no part in the training.\n"
     )
 
 
 def _training(training: Training) -> str:
     from kvsim.learned.examples import WEIGHT_POWER
-    from kvsim.learned.train import PARAMETERS
+    from kvsim.learned.train import PARAMETERS, least_leaf
 
-    text = f"{training.examples:,} examples, weight blocks ^ {WEIGHT_POWER:g}; {training.trees} trees"
+    leaf = least_leaf(training.examples)
+    text = (
+        f"{training.examples:,} examples, weight blocks ^ {WEIGHT_POWER:g}; {training.trees} trees with "
+        f"{leaf:,} examples or more in a leaf"
+    )
     if training.tuning_loss is not None and training.baseline_loss is not None:
         text += (
             ", grown anew on both parts. A model grown on the first part alone had on the tuning part a loss of "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from kvsim.policy.eviction import EVICTIONS, Access, Eviction, make_eviction, next_uses
@@ -65,11 +66,8 @@ def scored(
     start empty at ``first_prompt``. Belady knows the trace to its end.
     """
     if cold:
-        accesses, first_prompt = _from(accesses, first_prompt), 0
-    uses = next_uses(accesses.keys)
-
-    def hits(policy: Eviction) -> int:
-        return hits_from(policy, accesses, first_prompt, uses)
+        accesses, first_prompt = prompts_from(accesses, first_prompt), 0
+    hits = partial(hits_from, accesses=accesses, first_prompt=first_prompt, uses=next_uses(accesses.keys))
 
     classics = {name: hits(make_eviction(name, capacity_blocks)) for name in EVICTIONS if name not in NOT_CLASSIC}
     best = max(classics, key=lambda name: classics[name])
@@ -101,7 +99,7 @@ def hits_from(policy: Eviction, accesses: Accesses, first_prompt: int, uses: lis
     return hits
 
 
-def _from(accesses: Accesses, first_prompt: int) -> Accesses:
+def prompts_from(accesses: Accesses, first_prompt: int) -> Accesses:
     """The prompts from that number on."""
     start = accesses.offsets[first_prompt]
     return Accesses(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kvsim.system.tiered.experiment import Variant
     from kvsim.system.tiered.modes import Mode
 
-SINGLE_POLICIES = ("baseline", "arc", "session_prefetch", "selective_write", "hybrid", "belady")
+SINGLE_POLICIES = ("baseline", "arc", "session_prefetch", "selective_write", "learned", "hybrid", "belady")
 """Bundles that the single node compares unless others are named."""
 
 

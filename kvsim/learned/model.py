@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import lightgbm
 import numpy as np
 import numpy.typing as npt
 
@@ -15,6 +13,9 @@ from kvsim.content import content_path
 from kvsim.errors import ConfigError
 from kvsim.learned.features import FEATURES, Matrix
 from kvsim.learned.worth import STEPS, Floats, worth
+
+if TYPE_CHECKING:
+    import lightgbm
 
 SHIPPED = ("learned", "mooncake_conversation.txt")
 VERSION = 1
@@ -38,6 +39,8 @@ class Model:
     @classmethod
     def read(cls, path: str | Path) -> Model:
         """A model file. Raises ``ConfigError`` where there is none, or none that can be used."""
+        import lightgbm
+
         text = _text(Path(path))
         _check_text(text, path)
         try:
@@ -75,11 +78,6 @@ class Model:
     @property
     def num_trees(self) -> int:
         return int(self._booster.num_trees())
-
-    @property
-    def parameters(self) -> Mapping[str, Any]:
-        """What it was trained with, as far as the file says."""
-        return dict(self._booster.params)
 
 
 _read: dict[Path, tuple[tuple[int, int], Model]] = {}

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import lightgbm
 import numpy as np
 
 from kvsim.errors import WorkloadError
@@ -14,6 +13,9 @@ from kvsim.learned.features import Runs
 from kvsim.learned.model import COLUMNS, Model
 from kvsim.learned.worth import Floats
 from kvsim.workload.accesses import Accesses
+
+if TYPE_CHECKING:
+    import lightgbm
 
 TRAIN_FRACTION, TUNE_FRACTION = 0.5, 0.2
 TREES = 150
@@ -117,6 +119,8 @@ def first_prompts(accesses: Accesses, count: int) -> Accesses:
 def _grown_on_all(
     asked: Asked, parts: Parts, trees: int, seed: int, loss: float | None = None, baseline: float | None = None
 ) -> Training:
+    import lightgbm
+
     examples = examples_of(asked)
     _check(examples, parts.score)
     booster = lightgbm.train(_parameters(seed, len(examples)), _dataset(examples), trees)
@@ -125,6 +129,8 @@ def _grown_on_all(
 
 def _settled(early: Examples, late: Examples, seed: int) -> tuple[int, float, float]:
     """The number of trees that fits ``late`` best, its loss, and that of the mean chance of ``early``."""
+    import lightgbm
+
     grown_on = _dataset(early)
     booster = lightgbm.train(
         _parameters(seed, len(early)),
@@ -140,6 +146,8 @@ def _settled(early: Examples, late: Examples, seed: int) -> tuple[int, float, fl
 
 
 def _dataset(examples: Examples, reference: lightgbm.Dataset | None = None) -> lightgbm.Dataset:
+    import lightgbm
+
     return lightgbm.Dataset(
         examples.table,
         examples.asked.astype(np.float32),
@@ -150,9 +158,13 @@ def _dataset(examples: Examples, reference: lightgbm.Dataset | None = None) -> l
     )
 
 
+def least_leaf(examples: int) -> int:
+    """The fewest examples in a leaf of trees that are grown on so many."""
+    return max(LEAST_LEAF, min(int(LEAF_SHARE * examples), MOST_LEAF))
+
+
 def _parameters(seed: int, examples: int) -> dict[str, Any]:
-    leaf = max(LEAST_LEAF, min(int(LEAF_SHARE * examples), MOST_LEAF))
-    return {**PARAMETERS, "min_data_in_leaf": leaf, "seed": seed}
+    return {**PARAMETERS, "min_data_in_leaf": least_leaf(examples), "seed": seed}
 
 
 def _check(examples: Examples, prompts: int) -> None:

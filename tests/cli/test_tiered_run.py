@@ -55,7 +55,7 @@ def test_the_report_and_its_laws(smoke: SimpleNamespace) -> None:
     names = [result["name"] for result in report["results"]]
     assert names == (["eic on", "eic off"] if smoke.mode == "cluster" else names)
     if smoke.mode == "single":
-        assert {"baseline", "arc", "session_prefetch", "selective_write", "belady"} <= set(names)
+        assert {"baseline", "arc", "session_prefetch", "selective_write", "learned", "belady"} <= set(names)
 
 
 def test_the_csv_has_a_row_a_request_and_a_variant(smoke: SimpleNamespace) -> None:

@@ -37,10 +37,10 @@ def test_it_runs_alone_and_in_a_full_simulation(mine: Path, capsys: pytest.Captu
         {"timestamp": i, "input_length": 1024, "output_length": 8, "hash_ids": [i % 3, 10 + i % 5]} for i in range(40)
     ]
     (mine / "trace.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    hits = ["hits", "trace.jsonl", "--eviction", "lru,mine_clock:Clock", "--capacity-blocks", "4", "--json", "out.json"]
+    hits = ["hits", "trace.jsonl", "--eviction", "lru,mine_clock:Clock", "--capacity-blocks", "7", "--json", "out.json"]
     assert main(hits) == 0
     ratios = json.loads((mine / "out.json").read_text(encoding="utf-8"))
-    assert 0 < ratios["mine_clock:Clock"]["4"] < 1
+    assert 0 < ratios["mine_clock:Clock"]["7"] < 1
     quick = ["--preset", "smoke", "--no-studies", "--no-plot", "--quiet", "--report-json", "report.json"]
     assert main([*quick, "--policy", "baseline,mine_clock:Clock"]) == 0
     report = json.loads((mine / "report.json").read_text(encoding="utf-8"))

@@ -8,6 +8,7 @@ from kvsim.policy.eviction.belady import Belady
 from kvsim.policy.eviction.fifo import Fifo
 from kvsim.policy.eviction.gdsf import Gdsf
 from kvsim.policy.eviction.hybrid import Hybrid
+from kvsim.policy.eviction.learned import Learned
 from kvsim.policy.eviction.lfu import Lfu
 from kvsim.policy.eviction.lirs import Lirs
 from kvsim.policy.eviction.lru import Lru
@@ -33,6 +34,7 @@ EVICTIONS: dict[str, type[Eviction]] = {
     "random": RandomChoice,
     "session": Session,
     "hybrid": Hybrid,
+    "learned": Learned,
     "belady": Belady,
 }
 
