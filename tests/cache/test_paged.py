@@ -50,7 +50,8 @@ class Pools(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.shrunk: dict[int, int] = {}
-        self.pool = PagedPool(NUM_BLOCKS, on_evict=self.shrunk.__setitem__)
+        self.gone_alone = 0
+        self.pool = PagedPool(NUM_BLOCKS, on_evict=self._told)
         self.naive = BlockPool(NUM_BLOCKS)
         self.held: list[Held] = []
         self.preempted: list[Held] = []
@@ -116,13 +117,21 @@ class Pools(RuleBasedStateMachine):
     @invariant()
     def evictions_are_told(self) -> None:
         for chain, left in self.shrunk.items():
-            assert chain >= 0
             assert self.pool.cached_blocks(chain) >= left
+        assert 0 <= self.gone_alone <= self.pool.evicted_blocks
 
     def teardown(self) -> None:
         for held in self.held:
             self.pool.release(held.table)
         assert self.pool.num_free == NUM_BLOCKS
+
+    def _told(self, chain: int, blocks: int) -> None:
+        """A shared chain has so many blocks left, or so many went that one request had to itself."""
+        if chain < 0:
+            assert chain == -1 and blocks > 0
+            self.gone_alone += blocks
+        else:
+            self.shrunk[chain] = blocks
 
     def _lookup(self, path: Path, limit: int) -> list[Block]:
         return self.naive.match(key_of(path, block) for block in range(limit))

@@ -15,7 +15,7 @@ from kvsim.errors import ConfigError, WorkloadError
 from kvsim.record.result import SystemResult
 from kvsim.report.json_report import SECTION_KEYS
 from kvsim.system.demand import demand_of
-from kvsim.system.experiment import PdExperiment, run_pd
+from kvsim.system.experiment import Experiment, run_pd
 from kvsim.system.pilot import Trial, tuned_budget
 from kvsim.system.plan import make_plan
 from kvsim.system.steady import pd_stay, steady_requests
@@ -44,13 +44,13 @@ class Bar:
 UNTUNED = "engine.tune_colocated_budget=false"
 
 
-def run(*sets: str, preset: str = "smoke", bar: type[Bar] = Bar, **given: object) -> PdExperiment:
+def run(*sets: str, preset: str = "smoke", bar: type[Bar] = Bar, **given: object) -> Experiment:
     asked = {"trace": None, "load": None, "load_of": None, "replicas": None, "stepwise": False} | given
     return run_pd(load_config(preset=preset, sets=[UNTUNED, *sets]).config, progress=bar, **asked)
 
 
 @pytest.fixture(scope="module")
-def smoke() -> PdExperiment:
+def smoke() -> Experiment:
     return run("engine.tune_colocated_budget=true")
 
 
@@ -61,7 +61,7 @@ def trace_source(tmp_path: Path, num_requests: int = 300, gap_ms: int = 100) -> 
     return TraceSource(path, "generic", None, "ms", 1.0, False, None, False)
 
 
-def test_both_systems_serve_everything(smoke: PdExperiment):
+def test_both_systems_serve_everything(smoke: Experiment):
     assert [result.name for result in smoke.results] == ["unified", "pd"]
     for result in smoke.results:
         assert result.completed == len(smoke.workload) == 200
@@ -70,7 +70,7 @@ def test_both_systems_serve_everything(smoke: PdExperiment):
     assert not smoke.incomplete
 
 
-def test_what_is_reported(smoke: PdExperiment):
+def test_what_is_reported(smoke: Experiment):
     assert set(SECTION_KEYS["cluster"]) <= set(smoke.cluster)
     assert smoke.cluster["gpus"] == 16
     assert smoke.cluster["racks"] == 2
@@ -81,7 +81,7 @@ def test_what_is_reported(smoke: PdExperiment):
     assert set(smoke.cluster["served_max_requests_per_s"]) == {"unified", "pd"}
 
 
-def test_loads_are_rate_over_maximum(smoke: PdExperiment):
+def test_loads_are_rate_over_maximum(smoke: Experiment):
     maxima = smoke.cluster["max_requests_per_s"]
     rate_per_s = smoke.workload.mean_rate_per_s
     loads = {role.role: role.load for result in smoke.results for role in result.roles}
@@ -90,7 +90,7 @@ def test_loads_are_rate_over_maximum(smoke: PdExperiment):
     assert loads["colocated"] == pytest.approx(rate_per_s / maxima["unified"])
 
 
-def test_same_seed_same_results(smoke: PdExperiment):
+def test_same_seed_same_results(smoke: Experiment):
     again = run("engine.tune_colocated_budget=true")
     assert again.load == smoke.load
     assert again.cluster == smoke.cluster
@@ -143,7 +143,7 @@ def test_no_tuning_when_off():
     assert found.cluster["unified_token_budget"] == 8192
 
 
-def test_tuning_takes_the_best_goodput(smoke: PdExperiment):
+def test_tuning_takes_the_best_goodput(smoke: Experiment):
     tuning = smoke.cluster["unified_tuning"]
     assert set(tuning["goodput_requests_per_s"]) == {"512", "2048", "8192"}
     goodput = tuning["goodput_requests_per_s"]
@@ -232,7 +232,7 @@ def test_interrupt_before_the_first_system():
         )
 
 
-def test_stepwise_gives_the_same(smoke: PdExperiment):
+def test_stepwise_gives_the_same(smoke: Experiment):
     found = run("engine.tune_colocated_budget=true", stepwise=True)
     assert found.plan.decode_settings.stepwise
     for first, second in zip(smoke.results, found.results, strict=True):
