@@ -18,13 +18,15 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 COMPILED = (
+    "kvsim/cache/census.py",
     "kvsim/cache/chain.py",
     "kvsim/cache/chunks.py",
+    "kvsim/cache/lrutier.py",
     "kvsim/cache/paged.py",
+    "kvsim/cache/policytier.py",
     "kvsim/cache/pool.py",
     "kvsim/cache/radix.py",
     "kvsim/cache/radixnode.py",
-    "kvsim/cache/runlru.py",
     "kvsim/cache/table.py",
     "kvsim/cache/tier.py",
     "kvsim/clock.py",
@@ -42,6 +44,7 @@ COMPILED = (
     "kvsim/node/sequence.py",
     "kvsim/node/settings.py",
     "kvsim/node/step.py",
+    "kvsim/node/writes.py",
     "kvsim/policy/routing/decode.py",
     "kvsim/policy/routing/index.py",
     "kvsim/policy/routing/load.py",

@@ -32,6 +32,65 @@ Way = Sequence[Lane]
 """The lanes that a transfer occupies together."""
 
 
+_KNUTH = 2654435761
+
+
+class Ways:
+    """How one instance reaches a device, in either direction."""
+
+    __slots__ = ("_read", "_write")
+
+    def __init__(self, read: Way, write: Way) -> None:
+        self._read, self._write = read, write
+
+    def read(self, chain: int) -> Way:
+        """The way of a transfer. ``chain``: what it carries, by which one of many devices is chosen."""
+        return self._read
+
+    def write(self, chain: int) -> Way:
+        return self._write
+
+
+class Spread:
+    """One direction of devices over which what is stored is spread, as one instance reaches them."""
+
+    __slots__ = ("_devices", "_far", "_near", "_near_end", "_near_first", "_own", "_own_way")
+
+    def __init__(
+        self, devices: Sequence[Lane], own: int, own_lane: Lane, near: range, lanes: tuple[Lane, Lane]
+    ) -> None:
+        """``own``: the device that is reached directly, over ``own_lane``. ``lanes``: what is occupied on the way to
+        the others in ``near``, and to those beyond.
+        """
+        self._devices, self._own, self._own_way = devices, own, (own_lane,)
+        self._near_first, self._near_end = near.start, near.stop
+        self._near, self._far = lanes
+
+    def way(self, chain: int) -> Way:
+        """Neighbouring chunks on one device, prompts on all of them (Knuth's multiplicative hash of the chain)."""
+        device = (abs(chain) * _KNUTH >> 7) % len(self._devices)
+        if device == self._own:
+            return self._own_way
+        near = self._near_first <= device < self._near_end
+        return (self._near if near else self._far, self._devices[device])
+
+
+class SpreadWays(Ways):
+    """How one instance reaches devices over which what is stored is spread."""
+
+    __slots__ = ("_reads", "_writes")
+
+    def __init__(self, reads: Spread, writes: Spread) -> None:
+        super().__init__((), ())
+        self._reads, self._writes = reads, writes
+
+    def read(self, chain: int) -> Way:
+        return self._reads.way(chain)
+
+    def write(self, chain: int) -> Way:
+        return self._writes.way(chain)
+
+
 def starts_s(way: Way, now_s: float) -> float:
     """When a transfer booked now would begin: once all ports of its way are free."""
     start_s = now_s
@@ -54,12 +113,20 @@ def ends_s(way: Way, now_s: float, num_bytes: float) -> float:
 
 def book(way: Way, now_s: float, num_bytes: float) -> float:
     """Let it happen; returns when it will have arrived. A port is free again once its own rate has moved the bytes."""
-    start_s, end_s = starts_s(way, now_s), ends_s(way, now_s, num_bytes)
+    return book_from(way, starts_s(way, now_s), now_s, num_bytes)
+
+
+def book_from(way: Way, start_s: float, now_s: float, num_bytes: float) -> float:
+    """The same where ``starts_s`` has been asked already."""
+    seconds = latency_s = 0.0
     for lane in way:
         port, lane_s = lane.port, num_bytes / lane.bytes_per_s
+        latency_s += lane.latency_s
+        if lane_s > seconds:
+            seconds = lane_s
         port.free_s = start_s + lane_s
         port.busy_s += lane_s
         port.waited_s += start_s - now_s
         port.bytes_moved += num_bytes
         port.transfers += 1
-    return end_s
+    return start_s + seconds + latency_s

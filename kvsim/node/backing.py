@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from kvsim.cache.chunks import is_shared
+from kvsim.cache.chunks import Run, num_chunks, runs_of, sliced
 from kvsim.cache.tier import Tier
 from kvsim.clock import Clock
-from kvsim.fabric.port import Way, book, ends_s, starts_s
+from kvsim.fabric.port import Way, Ways, book, book_from, ends_s, starts_s
+from kvsim.node.writes import Writes
 from kvsim.policy.eviction import Access
 
 
@@ -38,19 +39,12 @@ class Rules:
 class Level:
     """A tier as one instance sees it."""
 
-    __slots__ = ("_read", "_write", "dropped_chunks", "loaded_tokens", "read_bytes", "tier", "written_bytes")
+    __slots__ = ("dropped_chunks", "loaded_tokens", "read_bytes", "tier", "ways", "written_bytes")
 
-    def __init__(self, tier: Tier, read: Callable[[int], Way], write: Callable[[int], Way]) -> None:
-        """``read(key)``, ``write(key)``: the way of a transfer that begins with that chunk."""
-        self.tier, self._read, self._write = tier, read, write
+    def __init__(self, tier: Tier, ways: Ways) -> None:
+        self.tier, self.ways = tier, ways
         self.loaded_tokens = self.dropped_chunks = 0
         self.read_bytes = self.written_bytes = 0.0
-
-    def read_way(self, key: int) -> Way:
-        return self._read(key)
-
-    def write_way(self, key: int) -> Way:
-        return self._write(key)
 
 
 class Segment(NamedTuple):
@@ -78,29 +72,50 @@ class Movements:
 class Backing:
     """The levels behind one instance, the nearest first."""
 
-    __slots__ = ("_clock", "_rules", "levels", "movements")
+    __slots__ = ("_clock", "_rules", "_writes", "levels", "movements")
 
-    def __init__(self, clock: Clock, levels: Sequence[Level], rules: Rules, movements: Movements) -> None:
-        self._clock, self.levels, self._rules, self.movements = clock, levels, rules, movements
+    def __init__(
+        self, clock: Clock, levels: Sequence[Level], rules: Rules, movements: Movements, writes: Writes
+    ) -> None:
+        self._clock, self.levels, self._rules = clock, levels, rules
+        self.movements, self._writes = movements, writes
 
-    def found(self, keys: Sequence[int], cached_tokens: int, access: Access) -> list[Segment]:
-        """The levels that have what follows the ``cached_tokens``, each run of chunks as one segment."""
+    def found(self, runs: Sequence[Run], cached_tokens: int, access: Access) -> list[Segment]:
+        """The levels that have what follows the ``cached_tokens`` of a prompt, each stretch as one segment."""
+        self._writes.settle(self._clock.now)
         chunk_tokens = self._rules.chunk_tokens
         segments: list[Segment] = []
-        first, place = cached_tokens, cached_tokens // chunk_tokens
-        while place < len(keys):
-            level = self._level_of(keys[place], access)
-            if level < 0:
-                break
-            place += 1
-            while place < len(keys) and self._level_of(keys[place], access) == level:
-                place += 1
-            segments.append(Segment(level, first, place * chunk_tokens))
-            first = place * chunk_tokens
+        start, place, last = cached_tokens, cached_tokens // chunk_tokens, -1
+        for chain, _, end in runs:
+            while place < end:
+                level, to = self.nearest(chain, place, end, access)
+                if level < 0:
+                    return segments
+                if level == last:
+                    start = segments.pop().first
+                place, last = to, level
+                segments.append(Segment(level, start, place * chunk_tokens))
+                start = place * chunk_tokens
         return segments
 
+    def nearest(self, chain: int, place: int, end: int, access: Access | None = None) -> tuple[int, int]:
+        """The nearest level that has that chunk, -1 where none does, and up to where that is so, at most to ``end``.
+
+        ``access``: of who wants to use it.
+        """
+        if chain < 0:
+            return -1, end
+        to = end
+        for number, level in enumerate(self.levels):
+            tier = level.tier
+            held_to = tier.held_to(chain, place, to) if access is None else tier.usable_to(chain, place, to, access)
+            if held_to > place:
+                return number, held_to
+            to = tier.absent_to(chain, place, to)
+        return -1, to
+
     def worth_loading(
-        self, segments: list[Segment], keys: Sequence[int], saves_s: Callable[[int], float]
+        self, segments: list[Segment], runs: Sequence[Run], saves_s: Callable[[int], float]
     ) -> list[Segment]:
         """The head of ``segments`` whose loading, at present queues, gains most on computing it.
 
@@ -111,101 +126,112 @@ class Backing:
         now, best_gain_s, best = self._clock.now, 0.0, 0
         loaded_s = now
         for count, segment in enumerate(segments, 1):
-            loaded_s = max(loaded_s, ends_s(self._way(segment, keys), now, self._bytes(segment)))
+            loaded_s = max(loaded_s, ends_s(self._way(segment, runs), now, self._bytes(segment)))
             gain_s = saves_s(segment.end) - (loaded_s - now)
             if gain_s > best_gain_s:
                 best_gain_s, best = gain_s, count
         self.movements.declined_tokens += sum(segment.end - segment.first for segment in segments[best:])
         return segments[:best]
 
-    def load(self, segments: list[Segment], keys: Sequence[int], access: Access) -> float:
+    def load(self, segments: list[Segment], runs: Sequence[Run], access: Access) -> float:
         """Book the loading; returns when the last byte will have arrived."""
-        rules, done_s = self._rules, self._clock.now
+        chunk_tokens, done_s = self._rules.chunk_tokens, self._clock.now
         access.time_s = done_s
         for segment in segments:
             level = self.levels[segment.level]
-            done_s = max(done_s, book(self._way(segment, keys), self._clock.now, self._bytes(segment)))
+            done_s = max(done_s, book(self._way(segment, runs), self._clock.now, self._bytes(segment)))
             level.loaded_tokens += segment.end - segment.first
             level.read_bytes += self._bytes(segment)
-            for place in range(segment.first // rules.chunk_tokens, segment.end // rules.chunk_tokens):
-                self._moved_up(segment.level, keys[place], access)
+            self._moved_up(
+                segment.level, sliced(runs, segment.first // chunk_tokens, segment.end // chunk_tokens), access
+            )
         return done_s
 
-    def store(self, keys: Sequence[int], access: Access) -> None:
+    def store(self, runs: Sequence[Run], access: Access) -> None:
         """Chunks that the engine has computed, or has evicted: back them up.
 
         What a tier has already counts as used there.
         """
-        access.time_s = self._clock.now
+        now = self._clock.now
+        self._writes.settle(now)
+        access.time_s = now
         for number, level in enumerate(self.levels):
-            missing = level.tier.use(keys, access)
+            missing = level.tier.use(runs, access)
             if missing:
-                self._write(number, missing, access)
+                self._write(now, number, missing, access)
             if not self._rules.writes_through:
                 return
 
     def prefetch(self, keys: Sequence[int], access: Access) -> None:
-        """Bring chunks of lower levels up to the first, of those that others can ask for too."""
-        by_level: dict[int, list[int]] = {}
-        for key in keys:
-            number = self._level_of(key, access) if is_shared(key) else -1
-            if number > 0:
-                by_level.setdefault(number, []).append(key)
+        """Bring chunks, given by name, of lower levels up to the first, of those that others can ask for too."""
+        now = self._clock.now
+        self._writes.settle(now)
+        by_level: dict[int, list[Run]] = {}
+        for chain, place, end in runs_of(keys):
+            while place < end:
+                number, to = self.nearest(chain, place, end, access)
+                if number > 0:
+                    by_level.setdefault(number, []).append((chain, place, to))
+                place = to
         for number, found in by_level.items():
-            level, num_bytes = self.levels[number], len(found) * self._rules.chunk_bytes
-            book(level.read_way(found[0]), self._clock.now, num_bytes)
+            level, chunks = self.levels[number], num_chunks(found)
+            num_bytes = chunks * self._rules.chunk_bytes
+            book(level.ways.read(found[0][0]), now, num_bytes)
             level.read_bytes += num_bytes
-            self.movements.prefetched_chunks += len(found)
-            self._write(0, found, access)
+            self.movements.prefetched_chunks += chunks
+            self._write(now, 0, found, access)
 
-    def has(self, key: int) -> bool:
-        """Whether a level has the chunk."""
-        return any(key in level.tier for level in self.levels)
+    def written(self, now_s: float, number: int, runs: list[Run], access: Access) -> None:
+        """Chunks have arrived at a level."""
+        access.time_s = now_s
+        victims = self.levels[number].tier.store(runs, access)
+        if victims and number + 1 < len(self.levels) and not self._rules.writes_through:
+            below = self.levels[number + 1].tier
+            fresh = _absent(below, victims)
+            if fresh:
+                self.movements.demoted_chunks += num_chunks(fresh)
+                self._write(now_s, number + 1, fresh, access)
 
-    def _level_of(self, key: int, access: Access) -> int:
-        """The nearest level that has it, -1 where none does."""
-        for number, level in enumerate(self.levels):
-            if level.tier.has(key, access):
-                return number
-        return -1
-
-    def _way(self, segment: Segment, keys: Sequence[int]) -> Way:
-        return self.levels[segment.level].read_way(keys[segment.first // self._rules.chunk_tokens])
+    def _way(self, segment: Segment, runs: Sequence[Run]) -> Way:
+        place = segment.first // self._rules.chunk_tokens
+        return self.levels[segment.level].ways.read(sliced(runs, place, place + 1)[0][0])
 
     def _bytes(self, segment: Segment) -> float:
         return (segment.end - segment.first) * self._rules.chunk_bytes / self._rules.chunk_tokens
 
-    def _moved_up(self, number: int, key: int, access: Access) -> None:
-        """A chunk of that level has been loaded."""
+    def _moved_up(self, number: int, runs: list[Run], access: Access) -> None:
+        """Chunks of that level have been loaded."""
         level, rules = self.levels[number], self._rules
-        if key not in level.tier:
-            return
         if not rules.inclusive:
-            level.tier.discard(key)
+            level.tier.discard(runs)
         elif not rules.writes_through:
-            level.tier.use((key,), access)
+            level.tier.use(runs, access)
         if rules.promotes and number:
-            self.movements.promoted_chunks += 1
-            self._write(0, [key], access)
+            self.movements.promoted_chunks += num_chunks(runs)
+            self._write(self._clock.now, 0, runs, access)
 
-    def _write(self, number: int, chunks: list[int], access: Access) -> None:
+    def _write(self, now_s: float, number: int, runs: list[Run], access: Access) -> None:
         """Send chunks to a level; they are there once they have been written."""
-        level, rules, now = self.levels[number], self._rules, self._clock.now
-        way = level.write_way(chunks[0])
-        if starts_s(way, now) - now > rules.most_write_wait_s:
-            level.dropped_chunks += len(chunks)
+        level, rules, chunks = self.levels[number], self._rules, num_chunks(runs)
+        way = level.ways.write(runs[0][0])
+        start_s = starts_s(way, now_s)
+        if start_s - now_s > rules.most_write_wait_s:
+            level.dropped_chunks += chunks
             return
-        done_s = book(way, now, len(chunks) * rules.chunk_bytes)
-        level.written_bytes += len(chunks) * rules.chunk_bytes
-        self.movements.backed_up_chunks += len(chunks)
-        self._clock.ring_at(done_s, callback=lambda _: self._written(number, chunks, access))
+        num_bytes = chunks * rules.chunk_bytes
+        done_s = book_from(way, start_s, now_s, num_bytes)
+        level.written_bytes += num_bytes
+        self.movements.backed_up_chunks += chunks
+        self._writes.add(done_s, self, number, runs, access)
 
-    def _written(self, number: int, chunks: list[int], access: Access) -> None:
-        access.time_s = self._clock.now
-        victims = self.levels[number].tier.store_all(chunks, access)
-        if victims and number + 1 < len(self.levels) and not self._rules.writes_through:
-            below = self.levels[number + 1].tier
-            fresh = [key for key in victims if key not in below]
-            if fresh:
-                self.movements.demoted_chunks += len(fresh)
-                self._write(number + 1, fresh, access)
+
+def _absent(tier: Tier, runs: Sequence[Run]) -> list[Run]:
+    """Of these chunks those that the tier has not."""
+    found: list[Run] = []
+    for chain, place, end in runs:
+        while place < end:
+            stop = tier.absent_to(chain, place, end)
+            if stop > place:
+                found.append((chain, place, stop))
+            place = tier.held_to(chain, stop, end)
+    return found

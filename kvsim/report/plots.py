@@ -20,6 +20,8 @@ _PALETTE = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#
 """Okabe and Ito's colours, told apart by colour-blind readers; dark grey for their black."""
 _STYLES = ("-", "--", "-.", ":")
 _DPI = 150
+_PNG = {"compress_level": 2}
+"""A third less time than by default, for files a quarter larger."""
 _CDF_POINTS = 2_000
 
 
@@ -40,7 +42,7 @@ def plot_report(out_dir: Path, report: Mapping[str, Any], results: Sequence[Syst
         if figure is not None:
             path = out_dir / name
             with replacing(path) as file:
-                figure.savefig(file, format="png", dpi=_DPI)
+                figure.savefig(file, format="png", dpi=_DPI, pil_kwargs=_PNG)
             written.append(path)
     return written
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from kvsim.cache.census import Census
+from kvsim.cache.lrutier import LruTier
+from kvsim.cache.policytier import PolicyTier
 from kvsim.cache.tier import Tier
 from kvsim.clock import Clock
 from kvsim.config import Config
 from kvsim.errors import ConfigError
-from kvsim.fabric.port import Lane, Port, Way
+from kvsim.fabric.port import Lane, Port, Spread, SpreadWays, Ways
 from kvsim.node.backing import Backing, Level, Movements, Rules
+from kvsim.node.writes import Writes
 from kvsim.policy.admission import Admission, AdmissionSettings, make_admission
 from kvsim.policy.eviction import Access, Eviction, make_eviction
 from kvsim.system.plan import Place, Plan
@@ -37,32 +41,45 @@ class Memories:
         self.names = tuple(names)
         self.rules = rules_of(plan)
         self.movements = Movements()
-        self.census: dict[int, int] = {}
-        """Copies of each shared chunk over all tiers; 0: all evicted."""
+        self.census = Census()
+        self._writes, self._clock = Writes(), clock
         self.stray = Access()
         """What is known of chunks that an engine evicts."""
         self.tiers: dict[str, list[Tier]] = {name: [] for name in names}
         self.ports: dict[str, list[Port]] = {}
         self._built: dict[tuple[str, int], Tier] = {}
+        self._numbered: list[Tier] = []
+        """As the census numbers them."""
         self._port: dict[tuple[str, int], Port] = {}
+        self._drives: dict[tuple[str, int], list[Lane]] = {}
         self._hosts = 1 + max(place.host for place in places)
         self.backings = [
-            Backing(clock, [self._level(name, place, i) for name in names], self.rules, self.movements)
+            Backing(clock, [self._level(name, place, i) for name in names], self.rules, self.movements, self._writes)
             for i, place in enumerate(places)
         ]
 
+    def holders(self, chain: int) -> list[Tier]:
+        """The tiers that have any chunk of a chain."""
+        return [self._numbered[number] for number in self.census.holders(chain)]
+
+    def settle(self) -> None:
+        """Let everything be where it is by now."""
+        self._writes.settle(self._clock.now)
+
     def restart(self) -> None:
         """All memory is lost; what stands on drives is not."""
+        self.settle()
         for name in VOLATILE:
             for tier in self.tiers.get(name, ()):
                 tier.lose_all()
 
     def backup_s_per_token(self, instance: int) -> float:
         """What a step that waits for it spends on copying a token's KV to the first tier, nobody else on the way."""
-        rules, way = self.rules, self.backings[instance].levels[0].write_way(0)
+        rules, way = self.rules, self.backings[instance].levels[0].ways.write(0)
         return rules.chunk_bytes / rules.chunk_tokens / min(lane.bytes_per_s for lane in way)
 
     def check_integrity(self) -> None:
+        """Assert that every tier's books balance."""
         for tiers in self.tiers.values():
             for tier in tiers:
                 tier.check_integrity()
@@ -83,7 +100,7 @@ class Memories:
             Lane(self._at("dram instance write", instance), dram.write_gb_per_s * gpus * GB, latency_s),
             Lane(self._at("dram write", place.host), dram.host_gb_per_s * GB),
         )
-        return Level(tier, lambda _: read, lambda _: write)
+        return Level(tier, Ways(read, write))
 
     def _eic(self, place: Place, instance: int) -> Level:
         """The rack's pool, over each instance's NICs."""
@@ -101,35 +118,36 @@ class Memories:
             Lane(self._at("eic instance write", instance), nics_bytes_per_s, latency_s),
             Lane(self._at("eic write", place.rack), eic.write_gb_per_s * GB),
         )
-        return Level(tier, lambda _: read, lambda _: write)
+        return Level(tier, Ways(read, write))
 
     def _ssd(self, place: Place, instance: int) -> Level:
         """Drives: the host's own, or those of all hosts of the rack or the cluster, over which chunks are spread."""
-        config, ssd = self._plan.config, self._plan.config.hardware.ssd
-        scope = config.cluster.ssd_scope
+        scope, ssd = self._plan.config.cluster.ssd_scope, self._plan.config.hardware.ssd
         own_hosts = {"host": range(place.host, place.host + 1), "cluster": range(self._hosts)}
         hosts = own_hosts.get(scope) or self._hosts_of(place.rack)
         group = {"host": place.host, "rack": place.rack, "cluster": 0}[scope]
         tier = self._tier("ssd", group, ssd.capacity_gb * GB * len(hosts), "hardware.ssd.capacity_gb")
-        network = config.cluster.network
-        own_s = ssd.read_latency_ms * MILLI
+        read = self._spread("read", ssd.read_gb_per_s * GB, hosts, place, instance)
+        write = self._spread("write", ssd.write_gb_per_s * GB, hosts, place, instance)
+        return Level(tier, SpreadWays(read, write))
+
+    def _spread(self, direction: str, bytes_per_s: float, hosts: range, place: Place, instance: int) -> Spread:
+        """From one instance to the drives of each host; other hosts' are reached over its NICs."""
+        network, own_s = self._plan.config.cluster.network, self._plan.config.hardware.ssd.read_latency_ms * MILLI
         near_s = own_s + network.remote_ssd_latency_us * MICRO
         far_s = near_s + network.cross_rack_latency_us * MICRO
-        nics_bytes_per_s, rack_hosts = self._plan.nic_bytes_per_s, self._hosts_of(place.rack)
-
-        def way(direction: str, gb_per_s: float, key: int) -> Way:
-            host = hosts[_spread(key) % len(hosts)]
-            drives = self._at("ssd", host)
-            if host == place.host:
-                return (Lane(drives, gb_per_s * GB, own_s),)
-            latency_s = near_s if host in rack_hosts else far_s
-            nics = Lane(self._at(f"ssd instance {direction}", instance), nics_bytes_per_s, latency_s)
-            return (nics, Lane(drives, gb_per_s * GB))
-
-        return Level(
-            tier,
-            lambda key: way("read", ssd.read_gb_per_s, key),
-            lambda key: way("write", ssd.write_gb_per_s, key),
+        nics, nics_bytes_per_s = self._at(f"ssd instance {direction}", instance), self._plan.nic_bytes_per_s
+        drives = self._drives.get((direction, hosts.start))
+        if drives is None:
+            drives = [Lane(self._at("ssd", host), bytes_per_s) for host in hosts]
+            self._drives[direction, hosts.start] = drives
+        own, rack = place.host - hosts.start, self._hosts_of(place.rack)
+        return Spread(
+            drives,
+            own,
+            Lane(drives[own].port, bytes_per_s, own_s),
+            range(rack.start - hosts.start, rack.stop - hosts.start),
+            (Lane(nics, nics_bytes_per_s, near_s), Lane(nics, nics_bytes_per_s, far_s)),
         )
 
     def _hosts_of(self, rack: int) -> range:
@@ -147,14 +165,25 @@ class Memories:
                 f"{key}: {capacity_bytes / GB:g} GB hold no chunk of {self.rules.chunk_tokens} tokens, which takes "
                 f"{self.rules.chunk_bytes / GB:.3g} GB"
             )
-        seed = self._seed + len(self._built)
-        config = self._plan.config
-        loses = name in VOLATILE and config.cache.restart_after_requests is not None
-        eviction, admission = eviction_of(config, chunks, seed), admission_of(config, chunks)
-        tier = Tier(name, chunks, eviction, admission, self.census, self._next_use, is_volatile=loses)
-        self._built[name, group] = tier
+        tier = self._built[name, group] = self._made(name, chunks)
         self.tiers[name].append(tier)
+        self._numbered.append(tier)
         return tier
+
+    def _made(self, name: str, chunks: int) -> Tier:
+        config, number = self._plan.config, len(self._numbered)
+        admission = admission_of(config, chunks)
+        if admission is None and config.policies.eviction == "lru":
+            return LruTier(name, chunks, number, self.census)
+        return PolicyTier(
+            name,
+            eviction_of(config, chunks, self._seed + number),
+            number,
+            self.census,
+            admission=admission,
+            next_use=self._next_use,
+            is_volatile=name in VOLATILE and config.cache.restart_after_requests is not None,
+        )
 
     def _at(self, name: str, number: int) -> Port:
         port = self._port.get((name, number))
@@ -162,11 +191,6 @@ class Memories:
             port = self._port[name, number] = Port(f"{name} {number}")
             self.ports.setdefault(name, []).append(port)
         return port
-
-
-def _spread(key: int) -> int:
-    """Neighbouring chunks on one host, prompts on all of them (Knuth's multiplicative hash of the chain)."""
-    return (key >> 21) * 2654435761 >> 7
 
 
 def rules_of(plan: Plan) -> Rules:
@@ -182,10 +206,8 @@ def rules_of(plan: Plan) -> Rules:
     )
 
 
-def eviction_of(config: Config, capacity_chunks: int, seed: int) -> Eviction | None:
-    """``None``: the tier's own LRU. Raises ``ConfigError`` for a policy nobody knows."""
-    if config.policies.eviction == "lru":
-        return None
+def eviction_of(config: Config, capacity_chunks: int, seed: int) -> Eviction:
+    """Raises ``ConfigError`` for a policy nobody knows, ``LearnedError`` for a model that cannot be used."""
     if config.policies.eviction == "learned":
         from kvsim.policy.eviction.learned import Learned
 
@@ -207,16 +229,16 @@ def next_uses(workload: Workload, block_size: int, chunk_blocks: int) -> Callabl
     """For policies that know the future: the next request after a given one that asks for a chunk."""
     from bisect import bisect_right
 
-    from kvsim.cache.chunks import chunk_keys, is_shared
+    from kvsim.cache.chunks import chunk_keys, chunk_runs
     from kvsim.node.sequence import block_path
     from kvsim.policy.eviction import NEVER
 
     uses: dict[int, list[int]] = {}
     for request in workload:
         limit = (request.prompt_tokens - 1) // block_size
-        for key in chunk_keys(block_path(request, block_size), limit, chunk_blocks):
-            if is_shared(key):
-                uses.setdefault(key, []).append(request.request_id)
+        runs = chunk_runs(block_path(request, block_size), limit, chunk_blocks)
+        for key in chunk_keys(run for run in runs if run[0] >= 0):
+            uses.setdefault(key, []).append(request.request_id)
 
     def next_use(key: int, index: int) -> int:
         found = uses.get(key)

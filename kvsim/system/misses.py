@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kvsim.cache.chunks import is_shared
+from kvsim.cache.chunks import Run
 from kvsim.node.backing import Segment
 from kvsim.system.memory import Memories
 
@@ -33,51 +33,79 @@ class MissLog:
 
     def __init__(self, memories: Memories) -> None:
         self._memories = memories
-        self._asked: set[int] = set()
-        """Shared chunks that some prompt had."""
-        self._computed: set[int] = set()
-        """Where chunks are not written when they are computed."""
+        self._asked: dict[int, int] = {}
+        """By shared chain: the place behind the last chunk that some prompt had; all prompts have it from its start."""
+        self._computed: dict[int, int] = {}
+        """The same of those computed, where chunks are not written when they are."""
         self.misses = Misses()
 
-    def computed(self, keys: Sequence[int]) -> None:
+    def computed(self, runs: Sequence[Run]) -> None:
         """These chunks have been computed somewhere."""
         if not self._memories.rules.writes_through:
-            self._computed.update(shared(keys))
+            _reach(self._computed, runs)
 
     def count(
-        self, instance: int, keys: Sequence[int], prompt_tokens: int, found_tokens: int, known_tokens: int
+        self, instance: int, runs: Sequence[Run], prompt_tokens: int, found_tokens: int, known_tokens: int
     ) -> None:
         """A prompt of which ``found_tokens`` are within reach and ``known_tokens`` will not be computed."""
-        chunk_tokens = self._memories.rules.chunk_tokens
-        self.misses.declined_tokens += found_tokens - known_tokens
-        reached = found_tokens
-        for place in range(found_tokens // chunk_tokens, len(keys)):
-            if not is_shared(keys[place]):  # what one request has to itself is the tail of its prompt
-                self.misses.cold_tokens += len(keys) * chunk_tokens - reached
-                reached = len(keys) * chunk_tokens
-                break
-            end = (place + 1) * chunk_tokens
-            self._count(keys[place], instance, end - reached)
-            reached = end
-        self.misses.partial_tokens += prompt_tokens - max(reached, found_tokens)
-        self._asked.update(shared(keys))
+        chunk_tokens, misses = self._memories.rules.chunk_tokens, self.misses
+        misses.declined_tokens += found_tokens - known_tokens
+        reached, place = found_tokens, found_tokens // chunk_tokens
+        for chain, _, end in runs:
+            while place < end:
+                reason, place = self._reason(instance, chain, place, end)
+                tokens = place * chunk_tokens - reached
+                reached += tokens
+                if reason == COLD:
+                    misses.cold_tokens += tokens
+                elif reason == PENDING:
+                    misses.pending_tokens += tokens
+                elif reason == ELSEWHERE:
+                    misses.elsewhere_tokens += tokens
+                else:
+                    misses.evicted_tokens += tokens
+        misses.partial_tokens += prompt_tokens - reached
+        _reach(self._asked, runs)
 
-    def _count(self, key: int, instance: int, tokens: int) -> None:
-        misses, memories = self.misses, self._memories
-        copies = memories.census.get(key)
-        if key not in self._asked:
-            misses.cold_tokens += tokens
-        elif copies is None and (memories.rules.writes_through or key not in self._computed):
-            misses.pending_tokens += tokens
-        elif copies != 0 and not memories.backings[instance].has(key):
-            misses.elsewhere_tokens += tokens
-        else:
-            misses.evicted_tokens += tokens
+    def _reason(self, instance: int, chain: int, place: int, end: int) -> tuple[int, int]:
+        """Why that chunk is missing, and up to where the reason is the same."""
+        asked = self._asked.get(chain, 0) if chain >= 0 else 0
+        if place >= asked:
+            return COLD, end
+        end = min(end, asked)
+        memories = self._memories
+        written = memories.census.written_end(chain)
+        if not memories.rules.writes_through:
+            written = max(written, self._computed.get(chain, 0))
+        if place >= written:
+            return PENDING, end
+        level, end = memories.backings[instance].nearest(chain, place, min(end, written))
+        if level >= 0:
+            return EVICTED, end
+        return self._elsewhere(chain, place, end)
+
+    def _elsewhere(self, chain: int, place: int, end: int) -> tuple[int, int]:
+        """Of chunks that are not within reach: whether other tiers have them, or, where nobody has, engines may."""
+        memories = self._memories
+        written = memories.census.written_end(chain)
+        if place >= written:
+            return ELSEWHERE, end
+        gap_end = end = min(end, written)
+        for tier in memories.holders(chain):
+            held_to = tier.held_to(chain, place, end)
+            if held_to > place:
+                return ELSEWHERE, held_to
+            gap_end = min(gap_end, tier.absent_to(chain, place, end))
+        return EVICTED, gap_end
 
 
-def shared(keys: Sequence[int]) -> list[int]:
-    """Of a prompt's chunks those that another prompt can have."""
-    return [key for key in keys if not key & 1]
+COLD, PENDING, EVICTED, ELSEWHERE = range(4)
+
+
+def _reach(ends: dict[int, int], runs: Sequence[Run]) -> None:
+    for chain, _, end in runs:
+        if chain >= 0 and ends.get(chain, 0) < end:
+            ends[chain] = end
 
 
 def covered(segments: Sequence[Segment], cached_tokens: int) -> int:

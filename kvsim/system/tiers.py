@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from kvsim.cache.chunks import chunk_keys
+from kvsim.cache.chunks import Run, chunk_keys, chunk_runs, sliced
 from kvsim.clock import Bell, Clock
 from kvsim.node.backing import Segment
 from kvsim.node.engine import Engine
@@ -34,8 +34,8 @@ PAUSE_SHARE = 0.5
 class Visit:
     """One request's dealings with the tiers of its instance."""
 
-    keys: list[int]
-    """Of the chunks of its prompt."""
+    runs: list[Run]
+    """The chunks of its prompt."""
     access: Access
     cached_tokens: int
     """Of the prompt, in the engine's own cache when it came."""
@@ -76,23 +76,23 @@ class Tiers:
         """A routed request: load what is worth it, then queue it."""
         journey, backing = sequence.journey, self.memories.backings[engine.instance]
         prompt_tokens = journey.request.prompt_tokens
-        keys = chunk_keys(journey.path, (prompt_tokens - 1) // self._block_size, self._chunk_blocks)
-        visit = Visit(keys, self._sessions.access(journey, len(keys)), engine.cached_tokens(sequence))
+        runs = chunk_runs(journey.path, (prompt_tokens - 1) // self._block_size, self._chunk_blocks)
+        visit = Visit(runs, self._sessions.access(journey, _end_of(runs)), engine.cached_tokens(sequence))
         self._visits[journey] = visit
-        found = backing.found(keys, visit.cached_tokens, visit.access)
+        found = backing.found(runs, visit.cached_tokens, visit.access)
         if found:
             saves_s = partial(_saved_s, engine, prompt_tokens, visit.cached_tokens)
-            visit.segments = backing.worth_loading(found, keys, saves_s)
+            visit.segments = backing.worth_loading(found, runs, saves_s)
         found_tokens, known_tokens = covered(found, visit.cached_tokens), covered(visit.segments, visit.cached_tokens)
-        self.log.count(engine.instance, keys, prompt_tokens, found_tokens, known_tokens)
+        self.log.count(engine.instance, runs, prompt_tokens, found_tokens, known_tokens)
         if not visit.segments:
             engine.submit(sequence)
             return
         self.loads += 1
-        done_s = backing.load(visit.segments, keys, visit.access)
+        done_s = backing.load(visit.segments, runs, visit.access)
         self._clock.ring_at(done_s, callback=lambda _: self._loaded(engine, sequence, visit))
         if self._prefetch is not None:
-            known = keys[: known_tokens // self._chunk_tokens]
+            known = chunk_keys(sliced(runs, 0, known_tokens // self._chunk_tokens))
             backing.prefetch(self._prefetch.after(known, visit.access), visit.access)
 
     def _loaded(self, engine: Engine, sequence: Queued, visit: Visit) -> None:
@@ -115,16 +115,17 @@ class Tiers:
         blocks = tokens // self._block_size
         if self.writes_back is not None:
             self.writes_back.entered(engine.instance, sequence.path, blocks)
-        first = visit.stored_chunks
-        if blocks // self._chunk_blocks <= first:
+        first, count, runs = visit.stored_chunks, blocks // self._chunk_blocks, visit.runs
+        if count <= first:
             return
-        keys, count = visit.keys, blocks // self._chunk_blocks
-        if count > len(keys):
-            keys = chunk_keys(sequence.path, blocks, self._chunk_blocks)
+        if count > _end_of(runs):
+            runs = chunk_runs(sequence.path, blocks, self._chunk_blocks)
+        if first or count < _end_of(runs):
+            runs = sliced(runs, first, count)
         visit.stored_chunks = count
-        self.log.computed(keys[first:count])
+        self.log.computed(runs)
         if self.writes_back is None:
-            self.memories.backings[engine.instance].store(keys[first:count], visit.access)
+            self.memories.backings[engine.instance].store(runs, visit.access)
 
     def served(self, journey: Journey) -> tuple[int, int]:
         """The request is complete: its hit tokens from the engine's own cache, and those that tiers gave."""
@@ -152,7 +153,7 @@ class Tiers:
     def _foresee(self, journey: Journey, visit: Visit, prefetch: Prefetch) -> None:
         """A session's turn has ended: before its next one is due, what it will ask for may come up."""
         pause_s = self._sessions.ended(journey)
-        wanted = prefetch.after(visit.keys, visit.access) if pause_s > 0 else ()
+        wanted = prefetch.after(chunk_keys(visit.runs), visit.access) if pause_s > 0 else ()
         if not wanted:
             return
         backing, access = self.memories.backings[journey.prefill_instance], visit.access
@@ -215,6 +216,11 @@ def tiers_of(
     settings = PrefetchSettings(REMEMBERED_CHUNKS, AHEAD_CHUNKS)
     prefetch = None if policies.prefetch == "none" else make_prefetch(policies.prefetch, settings)
     return Tiers(clock, memories, block_size, prefetch, cached)
+
+
+def _end_of(runs: Sequence[Run]) -> int:
+    """How many chunks a prompt of these has."""
+    return runs[-1][2] if runs else 0
 
 
 def _saved_s(engine: Engine, prompt_tokens: int, cached_tokens: int, known_tokens: int) -> float:

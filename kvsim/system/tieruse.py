@@ -11,6 +11,7 @@ from kvsim.system.tiers import Tiers
 
 def with_tiers(use: CacheUse, tiers: Tiers, end_s: float) -> CacheUse:
     """``use`` and what stands below the engines' own caches."""
+    tiers.memories.settle()
     return replace(
         use,
         tiers=tuple(_tier_use(tiers, number, end_s) for number in range(len(tiers.memories.names))),
@@ -47,6 +48,7 @@ def _tier_use(tiers: Tiers, number: int, end_s: float) -> TierUse:
 def tier_checks(tiers: Tiers, table: Table) -> list[Check]:
     """Chunks of each tier, tokens and bytes; for a run in which nobody is left in flight."""
     memories = tiers.memories
+    memories.settle()
     memories.check_integrity()
     checks = []
     for name in memories.names:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import count
 
-from kvsim.cache.chunks import chunk_key
+from kvsim.cache.chunks import Run
 from kvsim.cache.table import Path
 from kvsim.system.memory import Memories
 
@@ -38,14 +38,14 @@ class WriteBack:
         if chain < 0:
             blocks = self._strange_blocks.get(instance, 0) + cached
             self._strange_blocks[instance] = blocks % size
-            self._store(instance, [chunk_key(-next(self._strangers), 0) for _ in range(blocks // size)])
+            self._store(instance, [(-next(self._strangers), 0, 1) for _ in range(blocks // size)])
             return
         first, known = self._extents.get((instance, chain), (0, 0))
         if known > cached:
             self._extents[instance, chain] = (first, cached)
-            places = range((first + cached) // size, (first + known) // size)
-            self._store(instance, [chunk_key(chain, place) for place in places])
+            place, end = (first + cached) // size, (first + known) // size
+            self._store(instance, [(chain, place, end)] if place < end else [])
 
-    def _store(self, instance: int, keys: list[int]) -> None:
-        if keys:
-            self._memories.backings[instance].store(keys, self._memories.stray)
+    def _store(self, instance: int, runs: list[Run]) -> None:
+        if runs:
+            self._memories.backings[instance].store(runs, self._memories.stray)

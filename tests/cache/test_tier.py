@@ -1,53 +1,83 @@
-"""A tier against a plain reference, and the names of chunks."""
+"""Tiers against a plain reference, the names of chunks, and which tiers have what."""
 
 from __future__ import annotations
 
+from collections import Counter
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from kvsim.cache.chunks import chunk_key, chunk_keys, chunk_place, is_shared
-from kvsim.cache.runlru import RunLru
+from kvsim.cache.census import Census
+from kvsim.cache.chunks import (
+    Run,
+    chunk_chain,
+    chunk_key,
+    chunk_keys,
+    chunk_place,
+    chunk_runs,
+    is_shared,
+    num_chunks,
+    runs_of,
+    sliced,
+)
+from kvsim.cache.lrutier import LruTier
+from kvsim.cache.policytier import PolicyTier
 from kvsim.cache.table import OPEN_END
 from kvsim.cache.tier import Tier
-from kvsim.policy.eviction import NOBODY, Access, make_eviction
-from kvsim.policy.eviction.lru import Lru
+from kvsim.policy.admission import AdmissionSettings, make_admission
+from kvsim.policy.eviction import Access, make_eviction
 
-KEYS = st.integers(0, 30)
+PLACES = 6
+RUNS = st.builds(
+    lambda chain, first, count: (chain, first, min(first + count, PLACES)),
+    st.integers(0, 3),
+    st.integers(0, PLACES - 1),
+    st.integers(1, PLACES),
+)
+"""Of four chains that share places, as if they were four prompts."""
 
 
 class TierAgainstList(RuleBasedStateMachine):
-    """An LRU tier of five chunks and a list, oldest first."""
+    """An LRU tier and a list of chunks, oldest first."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.census: dict[int, int] = {}
-        self.tier = Tier("dram", 5, make_eviction("lru", 5), census=self.census, is_volatile=True)
-        self.reference: list[int] = []
         self.access = Access()
+        self.private = 0
+        self.reference: list[int] = []
+        self.census = Census()
 
-    @rule(keys=st.lists(KEYS, max_size=4, unique=True))
-    def use(self, keys: list[int]) -> None:
-        missing = self.tier.use(keys, self.access)
-        assert missing == [key for key in keys if key not in self.reference]
+    @initialize(capacity=st.integers(1, 14), in_runs=st.booleans())
+    def build(self, capacity: int, in_runs: bool) -> None:
+        self.capacity = capacity
+        self.tier: Tier = LruTier("dram", capacity, 7, self.census)
+        if not in_runs:
+            self.tier = PolicyTier("dram", make_eviction("lru", capacity), 7, self.census, is_volatile=True)
+
+    @rule(run=RUNS)
+    def use(self, run: Run) -> None:
+        keys = chunk_keys((run,))
+        missing = self.tier.use([run], self.access)
+        assert chunk_keys(missing) == [key for key in keys if key not in self.reference]
         for key in keys:
             if key in self.reference:
                 self.reference.remove(key)
                 self.reference.append(key)
 
-    @rule(key=KEYS)
-    def store(self, key: int) -> None:
-        if key in self.reference:
-            return
-        victims = self.tier.store_all([key], self.access)
-        assert victims == ([self.reference.pop(0)] if len(self.reference) == 5 else [])
-        self.reference.append(key)
+    @rule(run=RUNS)
+    def store(self, run: Run) -> None:
+        self._store(run)
 
-    @rule(key=KEYS)
-    def discard(self, key: int) -> None:
-        if key in self.reference:
-            self.tier.discard(key)
-            self.reference.remove(key)
+    @rule(count=st.integers(1, 20))
+    def store_private(self, count: int) -> None:
+        self.private += 1
+        self._store((-self.private, 3, 3 + count))
+
+    @rule(runs=st.lists(RUNS, max_size=3))
+    def discard(self, runs: list[Run]) -> None:
+        self.tier.discard(runs)
+        self.reference = [key for key in self.reference if key not in chunk_keys(runs)]
 
     @rule()
     def lose_all(self) -> None:
@@ -56,56 +86,103 @@ class TierAgainstList(RuleBasedStateMachine):
 
     @invariant()
     def agrees(self) -> None:
-        assert len(self.tier) == len(self.reference)
-        assert all(key in self.tier for key in self.reference)
-        counted = {key for key, copies in self.census.items() if copies}
-        assert counted == {key for key in self.reference if is_shared(key)}
+        if not hasattr(self, "tier"):
+            return
         self.tier.check_integrity()
+        assert len(self.tier) == len(self.reference)
+        for chain in range(4):
+            here = [chunk_key(chain, place) in self.reference for place in range(PLACES)]
+            for place in range(PLACES):
+                held, absent = here[place:].index(False) if False in here[place:] else None, None
+                absent = here[place:].index(True) if True in here[place:] else None
+                held_to = PLACES if held is None else place + held
+                absent_to = PLACES if absent is None else place + absent
+                assert self.tier.held_to(chain, place, PLACES) == held_to
+                assert self.tier.absent_to(chain, place, PLACES) == absent_to
+        shared = Counter(chunk_chain(key) for key in self.reference if is_shared(key))
+        assert self.census.chunks() == {(chain, 7): count for chain, count in shared.items()}
+
+    def _store(self, run: Run) -> None:
+        displaced: list[int] = []
+        for key in chunk_keys((run,)):
+            if key not in self.reference:
+                if len(self.reference) == self.capacity:
+                    displaced.append(self.reference.pop(0))
+                self.reference.append(key)
+        assert chunk_keys(self.tier.store([run], self.access)) == displaced
 
 
-TierAgainstList.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
+TierAgainstList.TestCase.settings = settings(max_examples=150, stateful_step_count=40)
 TestTierAgainstList = TierAgainstList.TestCase
+
+
+@settings(max_examples=100)
+@given(
+    capacity=st.integers(1, 12),
+    moves=st.lists(st.tuples(st.booleans(), st.lists(RUNS, min_size=1, max_size=3)), max_size=30),
+)
+def test_runs_are_evicted_as_their_chunks_would_be(capacity: int, moves: list[tuple[bool, list[Run]]]) -> None:
+    whole, single, access = LruTier("a", capacity), PolicyTier("b", make_eviction("lru", capacity)), Access()
+    for turn, (is_private, runs) in enumerate(moves):
+        tail = [(-1 - turn, PLACES, PLACES + 4)] if is_private else []
+        missing = whole.use([*runs, *tail], access)
+        assert chunk_keys(missing) == chunk_keys(single.use([*runs, *tail], access))
+        assert chunk_keys(whole.store(missing, access)) == chunk_keys(single.store(missing, access))
+        assert (len(whole), whole.stored, whole.touched) == (len(single), single.stored, single.touched)
+
+
+def test_a_chunk_too_old_for_its_admission_policy_is_not_there() -> None:
+    ttl = make_admission("ttl", AdmissionSettings(8, 0, 10.0))
+    tier, access = PolicyTier("dram", make_eviction("lru", 8), admission=ttl), Access()
+    tier.store([(1, 0, 3)], access)
+    access.time_s = 9.0
+    assert tier.usable_to(1, 0, 3, access) == 3
+    access.time_s = 19.5
+    assert tier.held_to(1, 0, 3) == 3
+    assert tier.usable_to(1, 0, 3, access) == 0
+    assert (len(tier), tier.discarded) == (2, 1)
+
+
+def test_the_census_remembers_how_far_a_chain_was_ever_written() -> None:
+    census = Census()
+    tier = LruTier("dram", 4, 3, census)
+    assert (census.written_end(5), list(census.holders(5))) == (0, [])
+    tier.store([(5, 0, 3)], Access())
+    assert (census.written_end(5), list(census.holders(5))) == (3, [3])
+    tier.store([(6, 0, 4)], Access())
+    assert (census.written_end(5), list(census.holders(5))) == (3, [])
 
 
 def test_a_chunk_is_named_after_the_chain_of_its_last_block() -> None:
     path = ((7, 0, 6), (9, 6, 10), (-3, 10, OPEN_END))
-    assert chunk_keys(path, 17, 4) == [chunk_key(7, 0), chunk_key(9, 1), chunk_key(-3, 2), chunk_key(-3, 3)]
-    assert chunk_keys(path, 8, 4) == [chunk_key(7, 0), chunk_key(9, 1)]
-    assert chunk_keys(path, 3, 4) == []
+    assert chunk_runs(path, 17, 4) == [(7, 0, 1), (9, 1, 2), (-3, 2, 4)]
+    assert chunk_runs(path, 8, 4) == [(7, 0, 1), (9, 1, 2)]
+    assert chunk_runs(path, 3, 4) == []
 
 
-def test_a_name_tells_its_place() -> None:
-    assert [chunk_place(chunk_key(chain, 5)) for chain in (0, 7, -1, 1 << 40)] == [5] * 4
+def test_a_name_tells_its_chain_and_place() -> None:
+    for chain in (0, 7, -1, 1 << 40, -(1 << 40)):
+        key = chunk_key(chain, 5)
+        assert (chunk_chain(key), chunk_place(key), is_shared(key)) == (chain, 5, chain >= 0)
 
 
 def test_equal_prefixes_have_equal_names_and_others_do_not() -> None:
     one, other = ((7, 0, 6), (-1, 6, OPEN_END)), ((7, 0, 9), (-2, 9, OPEN_END))
-    first, second = chunk_keys(one, 12, 2), chunk_keys(other, 12, 2)
+    first, second = chunk_keys(chunk_runs(one, 12, 2)), chunk_keys(chunk_runs(other, 12, 2))
     assert first[:3] == second[:3]
     assert not set(first[3:]) & set(second[3:])
     assert [is_shared(key) for key in first] == [True] * 3 + [False] * 3
 
 
-@settings(max_examples=200)
-@given(
-    capacity=st.integers(1, 12),
-    moves=st.lists(st.tuples(st.booleans(), st.integers(0, 8), st.integers(1, 9)), max_size=40),
-)
-def test_runs_are_evicted_as_their_chunks_would_be(capacity: int, moves: list[tuple[bool, int, int]]) -> None:
-    whole, single, access = RunLru(capacity), Lru(capacity), Access()
-    for turn, (is_run, key, count) in enumerate(moves):
-        if is_run:
-            keys = [chunk_key(-1 - turn, place) for place in range(count)]
-            victims = [single.admit(one, access) for one in keys]
-            displaced: list[int] = []
-            whole.admit_run(keys, displaced)
-            assert sorted(displaced) == sorted(one for one in victims if one != NOBODY)
-        elif 2 * key in single:
-            assert whole.touch_all((2 * key,), []) == 1
-            single.hit(2 * key, access)
-        else:
-            displaced = []
-            whole.admit(2 * key, displaced)
-            assert displaced == [one for one in (single.admit(2 * key, access),) if one != NOBODY]
-        assert len(whole) == len(single)
-        assert [2 * each in whole for each in range(9)] == [2 * each in single for each in range(9)]
+@given(runs=st.lists(RUNS, max_size=5))
+def test_names_give_back_their_runs(runs: list[Run]) -> None:
+    keys = chunk_keys(runs)
+    assert chunk_keys(runs_of(keys)) == keys
+    assert num_chunks(runs_of(keys)) == len(keys)
+
+
+def test_a_slice_of_a_prompt_ends_where_it_should() -> None:
+    runs = [(7, 0, 3), (9, 3, 8)]
+    assert sliced(runs, 1, 5) == [(7, 1, 3), (9, 3, 5)]
+    assert sliced(runs, 3, 4) == [(9, 3, 4)]
+    assert sliced(runs, 8, 9) == []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kvsim.cache.chunks import chunk_keys
+from kvsim.cache.chunks import chunk_keys, chunk_runs
 from kvsim.config import Config
 from kvsim.learned import train_on
 from kvsim.node.sequence import block_path
@@ -39,7 +39,7 @@ def accesses_of(workload: Workload, plan: Plan) -> Accesses:
     seen: dict[int, int] = {}
     for request in workload:
         blocks = (request.prompt_tokens - 1) // block_size
-        own = chunk_keys(block_path(request, block_size), blocks, chunk_blocks)
+        own = chunk_keys(chunk_runs(block_path(request, block_size), blocks, chunk_blocks))
         keys.extend(names.setdefault(key, len(names)) for key in own)
         offsets.append(len(keys))
         turn = seen.get(request.session_id, 0) if request.session_id >= 0 else 0

@@ -1,0 +1,58 @@
+"""Which tiers have chunks of a chain, over all tiers of a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class _Copies:
+    """Of one chain."""
+
+    __slots__ = ("chunks", "written_end")
+
+    def __init__(self) -> None:
+        self.chunks: dict[int, int] = {}
+        """By tier that has any: how many chunks of the chain."""
+        self.written_end = 0
+        """The place behind the last chunk that any tier ever had."""
+
+
+class Census:
+    """Told by every tier what it takes in and lets go; of chains that requests share alone."""
+
+    __slots__ = ("_chains",)
+
+    def __init__(self) -> None:
+        self._chains: dict[int, _Copies] = {}
+
+    def came(self, chain: int, tier: int, first: int, end: int) -> None:
+        """The chunks ``[first, end)`` of a chain are in that tier now."""
+        copies = self._chains.get(chain)
+        if copies is None:
+            copies = self._chains[chain] = _Copies()
+        if end > copies.written_end:
+            copies.written_end = end
+        copies.chunks[tier] = copies.chunks.get(tier, 0) + end - first
+
+    def left(self, chain: int, tier: int, count: int) -> None:
+        """So many of them are not there any more."""
+        chunks = self._chains[chain].chunks
+        left = chunks[tier] - count
+        if left:
+            chunks[tier] = left
+        else:
+            del chunks[tier]
+
+    def written_end(self, chain: int) -> int:
+        """The place behind the last chunk of the chain that any tier ever had; 0 where none did."""
+        copies = self._chains.get(chain)
+        return 0 if copies is None else copies.written_end
+
+    def holders(self, chain: int) -> Iterable[int]:
+        """The tiers that have any of its chunks."""
+        copies = self._chains.get(chain)
+        return () if copies is None else copies.chunks
+
+    def chunks(self) -> dict[tuple[int, int], int]:
+        """By chain and tier: how many are there."""
+        return {(chain, tier): n for chain, copies in self._chains.items() for tier, n in copies.chunks.items()}

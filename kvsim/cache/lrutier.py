@@ -1,0 +1,194 @@
+"""A tier that lets the least recently used chunks go, kept as runs: what one prompt touched together stays together."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+
+from kvsim.cache.census import Census
+from kvsim.cache.chunks import Run
+from kvsim.cache.tier import Tier
+from kvsim.policy.eviction import Access
+
+
+class Piece:
+    """Chunks ``[first, end)`` of one chain that were used one after the other."""
+
+    __slots__ = ("chain", "end", "first", "newer", "older")
+
+    def __init__(self, chain: int, first: int, end: int) -> None:
+        self.chain, self.first, self.end = chain, first, end
+        self.older = self.newer = self
+        """Its neighbours in the order of use."""
+
+
+class LruTier(Tier):
+    """Evicts chunk for chunk as ``kvsim.policy.eviction.lru`` does, in the time that runs take."""
+
+    __slots__ = ("_chains", "_ends", "_held")
+
+    def __init__(self, name: str, capacity_chunks: int, number: int = 0, census: Census | None = None) -> None:
+        super().__init__(name, capacity_chunks, number, census)
+        self._ends = Piece(-1, 0, 0)
+        """Before the oldest and after the newest piece."""
+        self._chains: dict[int, list[Piece]] = {}
+        """The pieces of each chain that can be asked for again, by place."""
+        self._held = 0
+
+    def __len__(self) -> int:
+        return self._held
+
+    def held_to(self, chain: int, place: int, end: int) -> int:
+        for piece in self._chains.get(chain, ()):
+            if piece.first > place:
+                break
+            if piece.end > place:
+                place = piece.end
+            if place >= end:
+                return end
+        return place
+
+    def absent_to(self, chain: int, place: int, end: int) -> int:
+        for piece in self._chains.get(chain, ()):
+            if piece.end > place:
+                return max(place, min(piece.first, end))
+        return end
+
+    def use(self, runs: Sequence[Run], access: Access) -> list[Run]:
+        missing: list[Run] = []
+        for run in runs:
+            pieces = self._chains.get(run[0])
+            if pieces is None:
+                missing.append(run)
+            else:
+                self._use(run, pieces, missing)
+        return missing
+
+    def discard(self, runs: Sequence[Run]) -> None:
+        for chain, first, end in runs:
+            for piece in self._touched(self._chains.get(chain, []), first, end):
+                self._went(chain, piece.end - piece.first)
+                self._held -= piece.end - piece.first
+                self._drop(piece)
+
+    def lose_all(self) -> None:
+        while self._ends.newer is not self._ends:
+            piece = self._ends.newer
+            self._went(piece.chain, piece.end - piece.first)
+            self._held -= piece.end - piece.first
+            self._drop(piece)
+
+    def _use(self, run: Run, pieces: list[Piece], missing: list[Run]) -> None:
+        chain, place, end = run
+        for piece in self._touched(pieces, place, end):
+            if piece.first > place:
+                missing.append((chain, place, piece.first))
+            place = piece.end
+            self.touched += piece.end - piece.first
+            _unlink(piece)
+            self._append(piece)
+        if place < end:
+            missing.append((chain, place, end))
+
+    def _touched(self, pieces: list[Piece], first: int, end: int) -> list[Piece]:
+        """The pieces of a chain between two places, by place; one that reaches beyond is cut."""
+        if len(pieces) == 1 and first <= pieces[0].first and pieces[0].end <= end:
+            return pieces[:]
+        found: list[Piece] = []
+        for piece in pieces[:]:
+            if piece.end <= first or piece.first >= end:
+                continue
+            if piece.first < first:
+                piece = self._cut(piece, first)
+            if piece.end > end:
+                self._cut(piece, end)
+            found.append(piece)
+        return found
+
+    def _cut(self, piece: Piece, place: int) -> Piece:
+        """Two of one, the second, which is returned, used right after the first."""
+        rest = Piece(piece.chain, place, piece.end)
+        piece.end = place
+        rest.older, rest.newer = piece, piece.newer
+        piece.newer.older = rest
+        piece.newer = rest
+        self._enter(rest)
+        return rest
+
+    def _enter(self, piece: Piece) -> None:
+        pieces = self._chains.get(piece.chain)
+        if pieces is None:
+            self._chains[piece.chain] = [piece]
+        else:
+            pieces.insert(bisect_right(pieces, piece.first, key=_first), piece)
+
+    def _append(self, piece: Piece) -> None:
+        """Used last; where it goes on from what was used before it, the two become one."""
+        ends = self._ends
+        last = ends.older
+        if last.chain == piece.chain and last.end == piece.first and last is not ends:
+            last.end = piece.end
+            self._leave_chain(piece)
+            return
+        piece.older, piece.newer = last, ends
+        last.newer = ends.older = piece
+
+    def _leave_chain(self, piece: Piece) -> None:
+        pieces = self._chains.get(piece.chain)
+        if pieces is not None:
+            pieces.remove(piece)
+            if not pieces:
+                del self._chains[piece.chain]
+
+    def _drop(self, piece: Piece) -> None:
+        _unlink(piece)
+        self._leave_chain(piece)
+
+    def _store(self, run: Run, access: Access, victims: list[Run]) -> None:
+        chain, place, end = run
+        while place < end:
+            stop = end
+            if chain >= 0:
+                place = self.held_to(chain, place, end)
+                stop = self.absent_to(chain, place, end)
+            if place < stop:
+                self._admit(chain, place, stop, victims)
+            place = stop
+
+    def _admit(self, chain: int, first: int, end: int, victims: list[Run]) -> None:
+        """Chunks that are not here; of more than there is room for the first go at once."""
+        self._came(chain, first, end)
+        gone = max(end - first - self.capacity_chunks, 0)
+        self._make_room(end - first - gone, victims)
+        if gone:
+            victims.append((chain, first, first + gone))
+        self._held += end - first - gone
+        last = self._ends.older
+        if last.chain == chain and last.end == first + gone and last is not self._ends:
+            last.end = end
+            return
+        piece = Piece(chain, first + gone, end)
+        if chain >= 0:
+            self._enter(piece)
+        self._append(piece)
+
+    def _make_room(self, count: int, victims: list[Run]) -> None:
+        missing = self._held + count - self.capacity_chunks
+        while missing > 0:
+            oldest = self._ends.newer
+            taken = min(missing, oldest.end - oldest.first)
+            victims.append((oldest.chain, oldest.first, oldest.first + taken))
+            missing -= taken
+            self._held -= taken
+            if oldest.first + taken == oldest.end:
+                self._drop(oldest)
+            else:
+                oldest.first += taken
+
+
+def _first(piece: Piece) -> int:
+    return piece.first
+
+
+def _unlink(piece: Piece) -> None:
+    piece.older.newer, piece.newer.older = piece.newer, piece.older

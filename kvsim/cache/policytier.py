@@ -1,0 +1,114 @@
+"""A tier under any eviction and admission policy, chunk by chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from kvsim.cache.census import Census
+from kvsim.cache.chunks import Run, chunk_chain, chunk_key, chunk_keys, chunk_place, runs_of
+from kvsim.cache.tier import Tier
+from kvsim.policy.admission import Admission
+from kvsim.policy.eviction import NOBODY, Access, Eviction
+
+
+class PolicyTier(Tier):
+    """As many chunks as its eviction policy has room for."""
+
+    __slots__ = ("_admission", "_eviction", "_here", "_next_use")
+
+    def __init__(
+        self,
+        name: str,
+        eviction: Eviction,
+        number: int = 0,
+        census: Census | None = None,
+        *,
+        admission: Admission | None = None,
+        next_use: Callable[[int, int], int] | None = None,
+        is_volatile: bool = False,
+    ) -> None:
+        """``admission``: ``None`` lets everything in. ``next_use(key, index)``: the next request after ``index`` that
+        asks, for policies that know the future. ``is_volatile``: it may lose all it has, so it keeps a list.
+        """
+        super().__init__(name, eviction.capacity_blocks, number, census)
+        self._eviction, self._admission, self._next_use = eviction, admission, next_use
+        self._here: set[int] | None = set() if is_volatile else None
+
+    def __len__(self) -> int:
+        return len(self._eviction)
+
+    def held_to(self, chain: int, place: int, end: int) -> int:
+        while place < end and chunk_key(chain, place) in self._eviction:
+            place += 1
+        return place
+
+    def usable_to(self, chain: int, place: int, end: int, access: Access) -> int:
+        while place < end and self._has(chunk_key(chain, place), access):
+            place += 1
+        return place
+
+    def absent_to(self, chain: int, place: int, end: int) -> int:
+        while place < end and chunk_key(chain, place) not in self._eviction:
+            place += 1
+        return place
+
+    def use(self, runs: Sequence[Run], access: Access) -> list[Run]:
+        missing: list[int] = []
+        for key in chunk_keys(runs):
+            if not self._has(key, access):
+                missing.append(key)
+                continue
+            self.touched += 1
+            self._aim(access, key)
+            self._eviction.hit(key, access)
+        return runs_of(missing)
+
+    def discard(self, runs: Sequence[Run]) -> None:
+        for key in chunk_keys(runs):
+            if key in self._eviction:
+                self._discard(key)
+
+    def lose_all(self) -> None:
+        for key in sorted(self._here or ()):
+            self._discard(key)
+
+    def _has(self, key: int, access: Access) -> bool:
+        """Whether the chunk is here for who asks; one that the admission policy takes for too old leaves."""
+        if key not in self._eviction:
+            return False
+        if self._admission is not None and self._admission.expired(key, access):
+            self._discard(key)
+            return False
+        return True
+
+    def _discard(self, key: int) -> None:
+        self._went(chunk_chain(key), 1)
+        self._eviction.discard(key)
+        if self._here is not None:
+            self._here.remove(key)
+
+    def _store(self, run: Run, access: Access, victims: list[Run]) -> None:
+        displaced: list[int] = []
+        for key in chunk_keys((run,)):
+            if key not in self._eviction:
+                self._admit(key, access, displaced)
+        victims.extend(runs_of(displaced))
+
+    def _admit(self, key: int, access: Access, displaced: list[int]) -> None:
+        self._aim(access, key)
+        if self._admission is not None and not self._admission.admits(key, access):
+            self.refused += 1
+            return
+        place = access.depth
+        self._came(chunk_chain(key), place, place + 1)
+        victim = self._eviction.admit(key, access)
+        if victim != NOBODY:
+            displaced.append(victim)
+        if self._here is not None:
+            self._here.add(key)
+            self._here.discard(victim)
+
+    def _aim(self, access: Access, key: int) -> None:
+        access.depth = chunk_place(key)
+        if self._next_use is not None:
+            access.next_use = self._next_use(key, access.index)
