@@ -45,6 +45,7 @@ COMPILED = (
     "kvsim/node/settings.py",
     "kvsim/node/step.py",
     "kvsim/node/writes.py",
+    "kvsim/policy/eviction/access.py",
     "kvsim/policy/routing/decode.py",
     "kvsim/policy/routing/index.py",
     "kvsim/policy/routing/load.py",

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from kvsim.cache.chunks import Run, num_chunks, runs_of, sliced
 from kvsim.cache.tier import Tier
 from kvsim.clock import Clock
 from kvsim.fabric.port import Way, Ways, book, book_from, ends_s, starts_s
-from kvsim.node.writes import Writes
+from kvsim.node.writes import Write, Writes
 from kvsim.policy.eviction import Access
 
 
@@ -47,12 +46,13 @@ class Level:
         self.read_bytes = self.written_bytes = 0.0
 
 
-class Segment(NamedTuple):
+class Segment:
     """Tokens ``[first, end)`` of a prompt that one level has."""
 
-    level: int
-    first: int
-    end: int
+    __slots__ = ("end", "first", "level")
+
+    def __init__(self, level: int, first: int, end: int) -> None:
+        self.level, self.first, self.end = level, first, end
 
 
 @dataclass
@@ -91,11 +91,12 @@ class Backing:
                 level, to = self.nearest(chain, place, end, access)
                 if level < 0:
                     return segments
+                place = to
                 if level == last:
-                    start = segments.pop().first
-                place, last = to, level
-                segments.append(Segment(level, start, place * chunk_tokens))
-                start = place * chunk_tokens
+                    segments[-1].end = place * chunk_tokens
+                else:
+                    segments.append(Segment(level, start, place * chunk_tokens))
+                start, last = place * chunk_tokens, level
         return segments
 
     def nearest(self, chain: int, place: int, end: int, access: Access | None = None) -> tuple[int, int]:
@@ -222,7 +223,7 @@ class Backing:
         done_s = book_from(way, start_s, now_s, num_bytes)
         level.written_bytes += num_bytes
         self.movements.backed_up_chunks += chunks
-        self._writes.add(done_s, self, number, runs, access)
+        self._writes.add(done_s, Write(self, number, runs, access))
 
 
 def _absent(tier: Tier, runs: Sequence[Run]) -> list[Run]:

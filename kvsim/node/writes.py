@@ -6,7 +6,18 @@ from heapq import heappop, heappush
 from typing import Any
 
 from kvsim.cache.chunks import Run
-from kvsim.policy.eviction import Access
+from kvsim.policy.eviction.access import Access
+
+
+class Write:
+    """Chunks that go to one level of a backing."""
+
+    __slots__ = ("access", "backing", "level", "next", "runs")
+
+    def __init__(self, backing: Any, level: int, runs: list[Run], access: Access) -> None:
+        self.backing, self.level, self.runs, self.access = backing, level, runs, access
+        self.next: Write | None = None
+        """Done at the same instant, and booked later."""
 
 
 class Writes:
@@ -16,20 +27,30 @@ class Writes:
     occupy a port, lets happen first what lies in the past.
     """
 
-    __slots__ = ("_count", "_queue")
+    __slots__ = ("_at", "_times_s")
 
     def __init__(self) -> None:
-        self._queue: list[Any] = []
-        self._count = 0
+        self._times_s: list[float] = []
+        """A heap of bare numbers, which compare fast."""
+        self._at: dict[float, Write] = {}
 
-    def add(self, done_s: float, backing: Any, level: int, runs: list[Run], access: Access) -> None:
-        """``backing.written(done_s, level, runs, access)`` at that time."""
-        self._count += 1
-        heappush(self._queue, (done_s, self._count, backing, level, runs, access))
+    def add(self, done_s: float, write: Write) -> None:
+        """Let ``write.backing.written`` be called for that time."""
+        earlier = self._at.get(done_s)
+        if earlier is None:
+            self._at[done_s] = write
+            heappush(self._times_s, done_s)
+            return
+        while earlier.next is not None:
+            earlier = earlier.next
+        earlier.next = write
 
     def settle(self, now_s: float) -> None:
         """All that is done by now, in the order of time; one may cause another."""
-        queue = self._queue
-        while queue and queue[0][0] <= now_s:
-            done_s, _, backing, level, runs, access = heappop(queue)
-            backing.written(done_s, level, runs, access)
+        times_s = self._times_s
+        while times_s and times_s[0] <= now_s:
+            done_s = heappop(times_s)
+            write: Write | None = self._at.pop(done_s)
+            while write is not None:
+                write.backing.written(done_s, write.level, write.runs, write.access)
+                write = write.next

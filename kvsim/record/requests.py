@@ -23,7 +23,7 @@ class RequestLog:
     def add(self, row: tuple[float, ...]) -> None:
         """``row`` holds one value per column."""
         if self._end == len(self._rows):
-            self._rows += bytes(len(self._rows) // 2)
+            self._rows += bytes(max(len(self), _FIRST_ROWS) // 2 * _ROW.size)
         _ROW.pack_into(self._rows, self._end, *row)
         self._end += _ROW.size
 

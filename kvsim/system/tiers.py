@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -30,21 +29,22 @@ PAUSE_SHARE = 0.5
 """Of the mean pause between a session's turns: when what its next one will ask for is brought up."""
 
 
-@dataclass
 class Visit:
     """One request's dealings with the tiers of its instance."""
 
-    runs: list[Run]
-    """The chunks of its prompt."""
-    access: Access
-    cached_tokens: int
-    """Of the prompt, in the engine's own cache when it came."""
-    segments: list[Segment] = field(default_factory=list)
-    """What is loaded."""
-    arrived_tokens: int = 0
-    """Of that: what entered the engine's cache."""
-    stored_chunks: int = 0
-    """Of its chunks: those that were computed and backed up."""
+    __slots__ = ("access", "arrived_tokens", "cached_tokens", "runs", "segments", "stored_chunks")
+
+    def __init__(self, runs: list[Run], access: Access, cached_tokens: int) -> None:
+        self.runs, self.access = runs, access
+        """The chunks of its prompt, and what policies are told."""
+        self.cached_tokens = cached_tokens
+        """Of the prompt, in the engine's own cache when it came."""
+        self.segments: list[Segment] = []
+        """What is loaded."""
+        self.arrived_tokens = 0
+        """Of that: what entered the engine's cache."""
+        self.stored_chunks = 0
+        """Of its chunks: those that were computed and backed up."""
 
 
 class Tiers:

@@ -9,37 +9,12 @@ from typing import ClassVar
 import numpy as np
 
 from kvsim.errors import ConfigError
+from kvsim.policy.eviction.access import NEVER, Access
+
+__all__ = ["NEVER", "NOBODY", "Access", "Eviction", "next_uses"]
 
 NOBODY = -1
 """No key: what ``admit`` returns when nothing had to leave."""
-
-NEVER = 1 << 62
-"""The next use of a key that is not asked for again."""
-
-
-class Access:
-    """One question for one block of a prompt.
-
-    One object is changed and handed out again for every access: a policy must not keep a reference to it.
-    """
-
-    __slots__ = ("blocks", "depth", "index", "next_use", "session_id", "time_s", "turn")
-
-    def __init__(self) -> None:
-        self.index = 0
-        """Running number of the access."""
-        self.depth = 0
-        """Position of the block in its prompt, from 0."""
-        self.blocks = 1
-        """Blocks in the whole prompt."""
-        self.time_s = 0.0
-        self.session_id = -1
-        """-1: unknown."""
-        self.turn = 0
-        """How many earlier prompts of that session were seen; 0 for the first and where that is unknown."""
-        self.next_use = NEVER
-        """Index of the next access to the same key; filled for policies with ``is_offline`` alone."""
-
 
 class Eviction(ABC):
     """The keys of a cache of ``capacity_blocks`` equal blocks, and which of them goes when room is needed.
