@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from kvsim.errors import ConfigError
 from kvsim.record.result import SystemResult
 from kvsim.system.capacity import MaximumRates, balanced_pd_ratio, maximum_rate, maximum_rates
 from kvsim.system.demand import Demand, cache_facts, demand_of
+from kvsim.system.garbage import collected_once
 from kvsim.system.offering import Asked, ChatRun, Offered, Offering, Source, TraceRun
 from kvsim.system.outcome import outcome
 from kvsim.system.pilot import SYSTEMS, WARMUP_SHARE, ProgressMaker, measured_rows
@@ -172,12 +172,12 @@ def _simulated(
     name: str, plan: Plan, workload: Workload, warmup: int, seed: int, progress: ProgressMaker
 ) -> SystemResult:
     """One system, run and reduced to its result; an interrupt leaves what was done until then."""
-    with progress(name, len(workload)) as bar:
-        system = SYSTEMS[name](plan, workload, seed, bar.update)
-        system.run()
-    result = outcome(system, warmup_requests=warmup, unsteady_factor=plan.config.load.unsteady_factor, loads={})
-    del system
-    gc.collect()
+    with collected_once():
+        with progress(name, len(workload)) as bar:
+            system = SYSTEMS[name](plan, workload, seed, bar.update)
+            system.run()
+        result = outcome(system, warmup_requests=warmup, unsteady_factor=plan.config.load.unsteady_factor, loads={})
+        del system
     return result
 
 

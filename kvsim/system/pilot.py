@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -16,6 +15,7 @@ from kvsim.record.result import SystemResult
 from kvsim.record.summary import summarise
 from kvsim.system.capacity import maximum_rate
 from kvsim.system.demand import CacheFacts, Demand, cache_facts, demand_of
+from kvsim.system.garbage import collected_once
 from kvsim.system.outcome import outcome
 from kvsim.system.pd import PdSystem
 from kvsim.system.plan import Plan
@@ -101,14 +101,14 @@ class Trial:
 
     def run(self, label: str, system: str, plan: Plan, workload: Workload, warmup: int) -> SystemResult:
         """Serve ``workload``. An interrupt goes on as ``KeyboardInterrupt``."""
-        with self.progress(label, len(workload)) as bar:
-            built = SYSTEMS[system](plan, workload, self.seed, bar.update)
-            built.run()
-        if built.incomplete:
-            raise KeyboardInterrupt
-        result = outcome(built, warmup_requests=warmup, unsteady_factor=0.0, loads={})
-        del built
-        gc.collect()
+        with collected_once():
+            with self.progress(label, len(workload)) as bar:
+                built = SYSTEMS[system](plan, workload, self.seed, bar.update)
+                built.run()
+            if built.incomplete:
+                raise KeyboardInterrupt
+            result = outcome(built, warmup_requests=warmup, unsteady_factor=0.0, loads={})
+            del built
         return result
 
 

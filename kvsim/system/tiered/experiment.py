@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import tempfile
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from kvsim.record.result import SystemResult
 from kvsim.system.capacity import maximum_rate
 from kvsim.system.demand import cache_facts, demand_of
 from kvsim.system.experiment import Experiment
+from kvsim.system.garbage import collected_once
 from kvsim.system.offering import Asked, Offered, Offering, Source, TraceRun
 from kvsim.system.outcome import outcome
 from kvsim.system.pilot import ProgressMaker, measured_rows
@@ -137,13 +137,13 @@ def _warmup(mode: Mode, config: Config, num_requests: int) -> int:
 def _simulated(
     name: str, plan: Plan, workload: Workload, warmup: int, seed: int, progress: ProgressMaker
 ) -> SystemResult:
-    with progress(name, len(workload)) as bar:
-        system = UnifiedSystem(plan, workload, seed, bar.update)
-        system.name = name
-        system.run()
-    result = outcome(system, warmup_requests=warmup, unsteady_factor=plan.config.load.unsteady_factor, loads={})
-    del system
-    gc.collect()
+    with collected_once():
+        with progress(name, len(workload)) as bar:
+            system = UnifiedSystem(plan, workload, seed, bar.update)
+            system.name = name
+            system.run()
+        result = outcome(system, warmup_requests=warmup, unsteady_factor=plan.config.load.unsteady_factor, loads={})
+        del system
     return result
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,6 +11,7 @@ import numpy as np
 
 from kvsim.config import Config
 from kvsim.record.result import SystemResult
+from kvsim.system.garbage import collected_once
 from kvsim.system.offering import Offered
 from kvsim.system.outcome import outcome
 from kvsim.system.pilot import ProgressMaker
@@ -24,7 +24,7 @@ from kvsim.system.unified import UnifiedSystem
 from kvsim.units import GB
 from kvsim.workload.workload import Workload
 
-MOST_REQUESTS = 4_000
+MOST_REQUESTS = 2_500
 """Of one run of a study."""
 WARMUP_SHARE = 0.3
 BEST, BASE = "belady", "lru"
@@ -74,14 +74,14 @@ class Ground:
     def run(self, label: str, plan: Plan, workload: Workload | None = None) -> SystemResult:
         """Serve the workload; an interrupt goes on as ``KeyboardInterrupt``."""
         workload = self.workload if workload is None else workload
-        with self.progress(label, len(workload)) as bar:
-            system = UnifiedSystem(plan, workload, self.seed, bar.update)
-            system.run()
-        if system.incomplete:
-            raise KeyboardInterrupt
-        result = outcome(system, warmup_requests=int(len(workload) * WARMUP_SHARE), unsteady_factor=0.0, loads={})
-        del system
-        gc.collect()
+        with collected_once():
+            with self.progress(label, len(workload)) as bar:
+                system = UnifiedSystem(plan, workload, self.seed, bar.update)
+                system.run()
+            if system.incomplete:
+                raise KeyboardInterrupt
+            result = outcome(system, warmup_requests=int(len(workload) * WARMUP_SHARE), unsteady_factor=0.0, loads={})
+            del system
         broken = [check.name for check in result.checks if not check.ok]
         if broken:
             raise AssertionError(f"{label}: broken conservation laws: {broken}")

@@ -37,6 +37,10 @@ class SessionsTraffic:
         return (traffic.turns_per_session - 1) * (traffic.think_time_s + 0.02 * traffic.output_tokens_mean)
 
     def population(self) -> Workload:
+        return self._population
+
+    @cached_property
+    def _population(self) -> Workload:
         return self.at_rate(1.0, min(_POPULATION_REQUESTS, self.most_requests))
 
     def at_rate(self, requests_per_s: float, num_requests: int) -> Workload:

@@ -53,10 +53,19 @@ def zipf_ranks(num: int, alpha: float, draws: int, rows: int, random: np.random.
     """
     weights = -alpha * np.log(np.arange(1, num + 1))
     chosen = [
-        np.argsort(-(weights + random.gumbel(size=(min(4096, rows - start), num))), axis=1, kind="stable")[:, :draws]
-        for start in range(0, rows, 4096)
+        _largest(weights + random.gumbel(size=(min(4096, rows - start), num)), draws) for start in range(0, rows, 4096)
     ]
     return np.concatenate(chosen) if chosen else np.zeros((0, draws), dtype=np.int64)
+
+
+def _largest(values: np.ndarray, count: int) -> np.ndarray:
+    """Of each row the columns of the ``count`` largest values, the largest first."""
+    if count < values.shape[1]:
+        columns = np.argpartition(values, -count, axis=1)[:, -count:] if count else np.zeros((len(values), 0), int)
+    else:
+        columns = np.broadcast_to(np.arange(values.shape[1]), values.shape)
+    order = np.argsort(-np.take_along_axis(values, columns, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(columns, order, axis=1)
 
 
 def lognormal(mean: float, cv: float, size: int, random: np.random.Generator) -> np.ndarray:

@@ -36,17 +36,19 @@ def sessions(traffic: ChatTrace, section: str, num_requests: int, rate_per_s: fl
     wanted = num_requests / turns + before_s * rate_per_s / turns
     drawn = int(wanted + 4 * wanted**0.5) + 16
     starts_s = np.cumsum(random.exponential(turns / rate_per_s, drawn)) - before_s
+    answers = lognormal(traffic.output_tokens_mean, OUTPUT_TOKENS_CV, drawn * turns, random).reshape(drawn, turns)
+    pauses_s = random.exponential(traffic.think_time_s, (drawn, turns))
+    arrival_s = starts_s[:, None] + np.cumsum(answers * ANSWER_S_PER_TOKEN + pauses_s, axis=1)
+    arrival_s -= (answers * ANSWER_S_PER_TOKEN + pauses_s)[:, :1]
+    last_s = np.partition(arrival_s[arrival_s >= 0], num_requests - 1)[num_requests - 1]
+    heard = ((arrival_s >= 0) & (arrival_s <= last_s)).any(axis=1)
+    answers, arrival_s, drawn = answers[heard], arrival_s[heard], int(heard.sum())
     documents = random.integers(
         DOCUMENT_TOKENS // 2, 3 * DOCUMENT_TOKENS // 2, max(traffic.num_shared_docs, 1), endpoint=True
     )
     retrieved = zipf_ranks(len(documents), traffic.doc_zipf_alpha, traffic.num_rag_chunks, drawn, random)
     system = random.integers(traffic.num_system_prompts, size=drawn)
     new = random.integers(traffic.prompt_tokens_min, traffic.prompt_tokens_max, (drawn, turns), endpoint=True)
-    answers = lognormal(traffic.output_tokens_mean, OUTPUT_TOKENS_CV, drawn * turns, random).reshape(drawn, turns)
-    pauses_s = random.exponential(traffic.think_time_s, (drawn, turns)) if traffic.think_time_s else np.zeros_like(new)
-    arrival_s = starts_s[:, None] + np.cumsum(answers * ANSWER_S_PER_TOKEN + pauses_s, axis=1)
-    arrival_s -= (answers * ANSWER_S_PER_TOKEN + pauses_s)[:, :1]
-    last_s = np.sort(arrival_s[arrival_s >= 0])[num_requests - 1]
     found = Assembly()
     for session in range(drawn):
         head: list[Part] = [(("system", int(system[session])), traffic.initial_context_tokens)]
