@@ -126,3 +126,29 @@ def test_bad_input_is_one_line(kvsim, empty: Path, flags: tuple[str, ...], messa
     assert len(outcome.err.strip().splitlines()) == 1
     assert message in outcome.err
     assert not (empty / "r.json").exists()
+
+
+def _other_features(text: str) -> str:
+    return text.replace("feature_names=depth ", "feature_names=width ")
+
+
+MODELS = {
+    "missing": (None, "No such file or directory"),
+    "cut short": (lambda text: text[: len(text) // 2], "cut short or damaged"),
+    "no model": (lambda text: "a page of prose", "not a LightGBM model"),
+    "other features": (_other_features, "feature 'depth'"),
+}
+
+
+@pytest.mark.parametrize(("spoilt", "message"), MODELS.values(), ids=MODELS)
+def test_a_model_that_cannot_be_used_is_one_line(kvsim, empty: Path, spoilt, message: str) -> None:
+    model = empty / "model.txt"
+    if spoilt is not None:
+        shipped = Path(__file__).parents[2] / "learned" / "mooncake_conversation.txt"
+        model.write_text(spoilt(shipped.read_text(encoding="utf-8")), encoding="utf-8")
+    policy = ("--policy", "learned", "--set", f"policies.learned_model={model}")
+    outcome = kvsim("--preset", "smoke", "--no-plot", "--no-studies", "--report-json", "r.json", *policy)
+    assert outcome.code == 2, outcome.out
+    assert len(outcome.err.strip().splitlines()) == 1
+    assert str(model) in outcome.err and message in outcome.err
+    assert not (empty / "r.json").exists()
