@@ -87,7 +87,8 @@ def _stacked_hits(axis: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
             axis.bar(range(len(rows)), shares, bottom=below, color=colour, label=tier)
         below = [low + share for low, share in zip(below, shares, strict=True)]
     axis.set_ylabel("prompt tokens hit (%)")
-    axis.legend(frameon=False, fontsize=8)
+    axis.set_ylim(0, 1.15 * max(*below, 1.0))
+    axis.legend(frameon=False, fontsize=8, loc="upper left", ncols=len(_TIER_COLOURS))
 
 
 def _share(row: Mapping[str, Any], tier: str) -> float:

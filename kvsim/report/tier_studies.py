@@ -61,9 +61,17 @@ def capacity_sentence(study: Study) -> str:
     bend = "there is no knee" if knee is None else f"the curve bends at {number(knee)} GB a host"
     gaps = [(found["lru"], row) for row, found in zip(rows, study["gap_to_belady"], strict=True)]
     gap, row = max(gaps, key=lambda pair: pair[0]["hit_points"])
-    return (
+    head = (
         f"under LRU {bend}, and {full} gives all that memory without end would ({percent(whole)} against "
-        f"{percent(base)} without); LRU is farthest from the oracle at {number(row['capacity_gb_per_host'])} GB: "
+        f"{percent(base)} without); "
+    )
+    if gap["hit_points"] <= study["noise_hit_points"]:
+        return head + (
+            f"policies are not told apart: hit rates fall by up to {study['noise_hit_points']:.1f} points where more "
+            "memory can only raise them, and LRU is nowhere farther from the oracle"
+        )
+    return head + (
+        f"LRU is farthest from the oracle at {number(row['capacity_gb_per_host'])} GB: "
         f"{gap['hit_points']:.1f} points of hit rate, {number(gap['ttft_mean_ms'])} ms of mean TTFT"
     )
 

@@ -75,9 +75,15 @@ def test_tiers_that_save_nothing_are_said_to() -> None:
 
 
 @pytest.mark.parametrize(
-    ("whole", "words"), [(0.302, "adds next to nothing"), (0.6, "the curve bends at 20.0 GB a host")]
+    ("whole", "noise_points", "words"),
+    [
+        (0.302, 0.0, "adds next to nothing"),
+        (0.6, 0.1, "the curve bends at 20.0 GB a host"),
+        (0.6, 4.9, "LRU is farthest from the oracle at 10.0 GB: 5.0 points"),
+        (0.6, 5.1, "policies are not told apart: hit rates fall by up to 5.1 points"),
+    ],
 )
-def test_the_knee_is_told_where_memory_matters(whole: float, words: str) -> None:
+def test_the_knee_is_told_where_memory_matters(whole: float, noise_points: float, words: str) -> None:
     rows = [
         {"capacity_gb_per_host": size, "policies": {"lru": {"hit_rate": rate}}}
         for size, rate in ((10.0, 0.4), (20.0, 0.58), (40.0, 0.6))
@@ -85,6 +91,6 @@ def test_the_knee_is_told_where_memory_matters(whole: float, words: str) -> None
     gaps = [{"lru": {"hit_points": points, "ttft_mean_ms": points}} for points in (5.0, 2.0, 0.0)]
     study = {
         "rows": rows, "without": {"hit_rate": 0.3}, "whole": {"hit_rate": whole}, "gap_to_belady": gaps,
-        "knee_gb_per_host": 20.0,
+        "knee_gb_per_host": 20.0, "noise_hit_points": noise_points,
     }  # fmt: skip
     assert words in capacity_sentence(study)

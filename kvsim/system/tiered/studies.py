@@ -148,6 +148,7 @@ def capacity_study(ground: Ground) -> dict[str, Any]:
         "rows": rows,
         "knee_gb_per_host": _knee(rows, BASE),
         "gap_to_belady": [_gaps(row) for row in rows],
+        "noise_hit_points": _noise(rows),
         "gain_per_gb": _gains(rows, without, BASE),
     }
 
@@ -176,6 +177,15 @@ def _gaps(row: Mapping[str, Any]) -> dict[str, Any]:
         }
         for policy, found in row["policies"].items()
     }
+
+
+def _noise(rows: Sequence[Mapping[str, Any]]) -> float:
+    """The most that a hit rate falls, in points, where more memory can only raise it: what one run does not tell.
+
+    Requests are routed by what caches hold: two runs that differ a little do not send an instance the same prompts.
+    """
+    rates = np.array([[found["hit_rate"] for found in row["policies"].values()] for row in rows])
+    return float(100 * np.max(np.maximum.accumulate(rates, axis=0) - rates))
 
 
 def _gains(rows: Sequence[Mapping[str, Any]], without: Mapping[str, Any], policy: str) -> list[dict[str, float]]:
