@@ -52,7 +52,3 @@ class Census:
         """The tiers that have any of its chunks."""
         copies = self._chains.get(chain)
         return () if copies is None else copies.chunks
-
-    def chunks(self) -> dict[tuple[int, int], int]:
-        """By chain and tier: how many are there."""
-        return {(chain, tier): n for chain, copies in self._chains.items() for tier, n in copies.chunks.items()}

@@ -79,8 +79,3 @@ def chunk_chain(key: int) -> int:
 def chunk_place(key: int) -> int:
     """The number of the chunk in its prompt."""
     return key >> 1 & (1 << _PLACE_BITS) - 1
-
-
-def is_shared(key: int) -> bool:
-    """Whether another request can ever ask for this chunk."""
-    return not key & 1

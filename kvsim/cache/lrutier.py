@@ -67,16 +67,16 @@ class LruTier(Tier):
     def discard(self, runs: Sequence[Run]) -> None:
         for chain, first, end in runs:
             for piece in self._touched(self._chains.get(chain, []), first, end):
-                self._went(chain, piece.end - piece.first)
-                self._held -= piece.end - piece.first
-                self._drop(piece)
+                self._lose(piece)
 
     def lose_all(self) -> None:
         while self._ends.newer is not self._ends:
-            piece = self._ends.newer
-            self._went(piece.chain, piece.end - piece.first)
-            self._held -= piece.end - piece.first
-            self._drop(piece)
+            self._lose(self._ends.newer)
+
+    def _lose(self, piece: Piece) -> None:
+        self._went(piece.chain, piece.end - piece.first)
+        self._held -= piece.end - piece.first
+        self._drop(piece)
 
     def _use(self, run: Run, pieces: list[Piece], missing: list[Run]) -> None:
         chain, place, end = run
@@ -84,7 +84,6 @@ class LruTier(Tier):
             if piece.first > place:
                 missing.append((chain, place, piece.first))
             place = piece.end
-            self.touched += piece.end - piece.first
             _unlink(piece)
             self._append(piece)
         if place < end:
@@ -163,10 +162,6 @@ class LruTier(Tier):
         if gone:
             victims.append((chain, first, first + gone))
         self._held += end - first - gone
-        last = self._ends.older
-        if last.chain == chain and last.end == first + gone and last is not self._ends:
-            last.end = end
-            return
         piece = Piece(chain, first + gone, end)
         if chain >= 0:
             self._enter(piece)

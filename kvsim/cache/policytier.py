@@ -58,7 +58,6 @@ class PolicyTier(Tier):
             if not self._has(key, access):
                 missing.append(key)
                 continue
-            self.touched += 1
             self._aim(access, key)
             self._eviction.hit(key, access)
         return runs_of(missing)

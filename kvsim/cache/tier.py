@@ -24,13 +24,12 @@ class Tier:
         "number",
         "refused",
         "stored",
-        "touched",
     )
 
     def __init__(self, name: str, capacity_chunks: int, number: int, census: Census | None) -> None:
         """``number``: what ``census``, which many tiers share, knows this one by."""
         self.name, self.capacity_chunks, self.number, self._census = name, capacity_chunks, number, census
-        self.stored = self.touched = self.refused = self.evicted = self.discarded = 0
+        self.stored = self.refused = self.evicted = self.discarded = 0
 
     def __len__(self) -> int:
         raise NotImplementedError

@@ -167,6 +167,7 @@ class Backing:
         """Bring chunks, given by name, of lower levels up to the first, of those that others can ask for too."""
         now = self._clock.now
         self._writes.settle(now)
+        access.time_s = now
         by_level: dict[int, list[Run]] = {}
         for chain, place, end in runs_of(keys):
             while place < end:

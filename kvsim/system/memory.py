@@ -207,7 +207,7 @@ def rules_of(plan: Plan) -> Rules:
 
 
 def eviction_of(config: Config, capacity_chunks: int, seed: int) -> Eviction:
-    """Raises ``ConfigError`` for a policy nobody knows, ``LearnedError`` for a model that cannot be used."""
+    """Raises ``ConfigError`` for a policy nobody knows, and for a model that cannot be used."""
     if config.policies.eviction == "learned":
         from kvsim.policy.eviction.learned import Learned
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -16,7 +14,6 @@ from kvsim.cache.chunks import (
     chunk_keys,
     chunk_place,
     chunk_runs,
-    is_shared,
     num_chunks,
     runs_of,
     sliced,
@@ -93,14 +90,12 @@ class TierAgainstList(RuleBasedStateMachine):
         for chain in range(4):
             here = [chunk_key(chain, place) in self.reference for place in range(PLACES)]
             for place in range(PLACES):
-                held, absent = here[place:].index(False) if False in here[place:] else None, None
-                absent = here[place:].index(True) if True in here[place:] else None
-                held_to = PLACES if held is None else place + held
-                absent_to = PLACES if absent is None else place + absent
+                held_to = next((at for at in range(place, PLACES) if not here[at]), PLACES)
+                absent_to = next((at for at in range(place, PLACES) if here[at]), PLACES)
                 assert self.tier.held_to(chain, place, PLACES) == held_to
                 assert self.tier.absent_to(chain, place, PLACES) == absent_to
-        shared = Counter(chunk_chain(key) for key in self.reference if is_shared(key))
-        assert self.census.chunks() == {(chain, 7): count for chain, count in shared.items()}
+        held = {chunk_chain(key) for key in self.reference}
+        assert [list(self.census.holders(chain)) for chain in range(4)] == [[7] * (chain in held) for chain in range(4)]
 
     def _store(self, run: Run) -> None:
         displaced: list[int] = []
@@ -128,7 +123,7 @@ def test_runs_are_evicted_as_their_chunks_would_be(capacity: int, moves: list[tu
         missing = whole.use([*runs, *tail], access)
         assert chunk_keys(missing) == chunk_keys(single.use([*runs, *tail], access))
         assert chunk_keys(whole.store(missing, access)) == chunk_keys(single.store(missing, access))
-        assert (len(whole), whole.stored, whole.touched) == (len(single), single.stored, single.touched)
+        assert (len(whole), whole.stored, whole.evicted) == (len(single), single.stored, single.evicted)
 
 
 def test_a_chunk_too_old_for_its_admission_policy_is_not_there() -> None:
@@ -163,7 +158,7 @@ def test_a_chunk_is_named_after_the_chain_of_its_last_block() -> None:
 def test_a_name_tells_its_chain_and_place() -> None:
     for chain in (0, 7, -1, 1 << 40, -(1 << 40)):
         key = chunk_key(chain, 5)
-        assert (chunk_chain(key), chunk_place(key), is_shared(key)) == (chain, 5, chain >= 0)
+        assert (chunk_chain(key), chunk_place(key), key & 1) == (chain, 5, chain < 0)
 
 
 def test_equal_prefixes_have_equal_names_and_others_do_not() -> None:
@@ -171,7 +166,7 @@ def test_equal_prefixes_have_equal_names_and_others_do_not() -> None:
     first, second = chunk_keys(chunk_runs(one, 12, 2)), chunk_keys(chunk_runs(other, 12, 2))
     assert first[:3] == second[:3]
     assert not set(first[3:]) & set(second[3:])
-    assert [is_shared(key) for key in first] == [True] * 3 + [False] * 3
+    assert [chunk_chain(key) for key in first] == [7] * 3 + [-1] * 3
 
 
 @given(runs=st.lists(RUNS, max_size=5))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +11,7 @@ import numpy as np
 from kvsim.errors import CapacityError
 from kvsim.record.result import SystemResult
 from kvsim.system.demand import Demand
+from kvsim.system.garbage import collected_once
 from kvsim.system.outcome import outcome
 from kvsim.system.pilot import SYSTEMS, WARMUP_SHARE, ProgressMaker
 from kvsim.system.plan import Plan
@@ -52,8 +52,8 @@ class Bed:
     def replications(self) -> Iterator[int]:
         """The seed of each; what its runs leave behind is collected at its end, as systems refer to themselves."""
         for seed in self.seeds:
-            yield seed
-            gc.collect()
+            with collected_once():
+                yield seed
 
     @property
     def sample_requests_per_s(self) -> float:

@@ -60,10 +60,8 @@ def zipf_ranks(num: int, alpha: float, draws: int, rows: int, random: np.random.
 
 def _largest(values: np.ndarray, count: int) -> np.ndarray:
     """Of each row the columns of the ``count`` largest values, the largest first."""
-    if count < values.shape[1]:
-        columns = np.argpartition(values, -count, axis=1)[:, -count:] if count else np.zeros((len(values), 0), int)
-    else:
-        columns = np.broadcast_to(np.arange(values.shape[1]), values.shape)
+    num = values.shape[1]
+    columns = np.argpartition(values, min(num - count, num - 1), axis=1)[:, num - count :]
     order = np.argsort(-np.take_along_axis(values, columns, axis=1), axis=1, kind="stable")
     return np.take_along_axis(columns, order, axis=1)
 
