@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -241,7 +242,12 @@ class ServingSystem:
         raise NotImplementedError
 
     def _front_engine(self, instance: int, role: Role, settings: EngineSettings, step_time: StepTime) -> Engine:
-        """An engine that computes prompts: the prefix index knows what it caches."""
+        """An engine that computes prompts: the prefix index knows what it caches.
+
+        What it evicts inside a leap is told when the leap ends: too late where tiers are fed with it.
+        """
+        if self.plan.tiers and self.plan.config.cache.write_policy == "write_back":
+            settings = replace(settings, stepwise=True)
         return Engine(
             self.clock,
             instance,

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from builders import Row, by_request, coefficients, plan, served, workload
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kvsim.errors import ConfigError
@@ -236,7 +236,16 @@ moves = st.sampled_from(
 )
 
 
+LATE = [
+    (0.0, 0, 9, 1, 1), (0.0, 0, 0, 1, 1), (0.0, 1, 27, 256, 1), (1.0, 0, 0, 1, 1), (0.0, 2, 10, 117, 60),
+    (0.0, 0, 0, 1, 1), (0.0, 0, 0, 117, 60), (0.0, 0, 0, 1, 1), (0.0, 0, 0, 53, 60), (1.0, 0, 0, 1, 1),
+    (0.0, 0, 10, 141, 31), (0.1875, 0, 0, 1, 1), (0.0, 1, 27, 1, 1),
+]  # fmt: skip
+"""One engine evicts while answers grow what another one asks for soon."""
+
+
 @settings(max_examples=60)
+@example(rows=LATE, moves=("cache.write_policy=write_back",), tiers=("dram",))
 @given(rows=rows_of, moves=moves, tiers=st.sampled_from((("dram",), ("dram", "eic", "ssd"), ("eic",))))
 def test_laws_hold_and_leaps_equal_single_steps(rows: list, moves: tuple[str, ...], tiers: tuple[str, ...]) -> None:
     gaps = np.cumsum([gap for gap, *_ in rows])
