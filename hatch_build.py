@@ -18,6 +18,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 COMPILED = (
+    "kvsim/agenda.py",
     "kvsim/cache/census.py",
     "kvsim/cache/chain.py",
     "kvsim/cache/chunks.py",
@@ -52,6 +53,7 @@ COMPILED = (
     "kvsim/policy/routing/prefill.py",
     "kvsim/record/conservation.py",
     "kvsim/record/requests.py",
+    "kvsim/record/stretches.py",
     "kvsim/steptime/affine.py",
     "kvsim/steptime/base.py",
     "kvsim/steptime/coefficients.py",

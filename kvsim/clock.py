@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from heapq import heappop, heappush
 from typing import Any, ClassVar, Final
 
 import simpy
+
+from kvsim.agenda import Agenda
 
 ARRIVAL: Final = 1
 """Arrivals, transfers and releases: at one instant they come before the step boundaries they may take part in."""
@@ -31,20 +32,38 @@ class Bell:
     def __init__(self, callbacks: list[Callable[[Any], Any]] | None) -> None:
         self.callbacks = callbacks
 
+    def ring(self) -> None:
+        """It happens now."""
+        callbacks, self.callbacks = self.callbacks, None
+        if callbacks is not None:
+            for callback in callbacks:
+                callback(self)
+
 
 class Clock:
-    """Drives a SimPy environment: its processes, its queue of events, but absolute times.
+    """Drives a SimPy environment: its processes and events, but absolute times, and a queue that is fast when long.
 
     ``now + delay`` rounds; spans and single steps must end at the very same instant for ties to fall alike.
     """
 
-    __slots__ = ("_eid", "_environment", "_queue", "_stopped", "aftermath_s", "now", "num_events")
+    __slots__ = (
+        "_agenda",
+        "_environment",
+        "_next_number",
+        "_scheduled",
+        "_stopped",
+        "aftermath_s",
+        "now",
+        "num_events",
+    )
 
     def __init__(self) -> None:
         environment: Any = simpy.Environment()
         self._environment = environment
-        self._queue: list[Any] = environment._queue
-        self._eid: Any = environment._eid
+        self._agenda = Agenda()
+        self._scheduled: list[Any] = environment._queue
+        """What SimPy itself has scheduled, as processes that begin or end are."""
+        self._next_number: Callable[[], int] = environment._eid.__next__
         self._stopped = False
         self.now = 0.0
         self.num_events = 0
@@ -58,7 +77,7 @@ class Clock:
     def ring_at(self, time_s: float, priority: int = ARRIVAL, callback: Callable[[Any], Any] | None = None) -> Bell:
         """A bell that rings at ``time_s``, which must not lie in the past, for ``callback`` and whoever waits."""
         bell = Bell([] if callback is None else [callback])
-        heappush(self._queue, (time_s, priority, next(self._eid), bell))
+        self._agenda.add(time_s, (time_s, priority, self._next_number(), bell))
         return bell
 
     def stop(self) -> None:
@@ -70,20 +89,32 @@ class Clock:
 
         What ``Environment.run`` does, with the check for failed events and without other ways to stop.
         """
-        queue = self._queue
-        environment = self._environment
+        agenda, scheduled, environment = self._agenda, self._scheduled, self._environment
         self._stopped = False
-        while queue and not self._stopped:
-            entry = heappop(queue)
+        while not self._stopped:
+            if scheduled:
+                for entry in scheduled:
+                    agenda.add(entry[0], entry)
+                scheduled.clear()
+            entry = agenda.pop()
+            if entry is None:
+                return
             environment._now = self.now = entry[0]
-            event = entry[3]
-            callbacks = event.callbacks
-            event.callbacks = None
             self.num_events += 1
-            for callback in callbacks:
-                callback(event)
-            if not event._ok:
-                raise event._value
+            event = entry[3]
+            if isinstance(event, Bell):
+                event.ring()
+            else:
+                _happen(event)
+
+
+def _happen(event: Any) -> None:
+    """An event of SimPy's own, as ``Environment.step`` lets it happen."""
+    callbacks, event.callbacks = event.callbacks, None
+    for callback in callbacks:
+        callback(event)
+    if not event._ok:
+        raise event._value
 
 
 class Alarm:

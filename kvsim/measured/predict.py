@@ -55,43 +55,24 @@ class Prediction:
         }
 
 
-class _Boundaries(StepLog):
-    """Keeps the stretches of steps, to find the boundaries between steps."""
+def next_boundaries_s(stretches: Floats, times_s: Floats) -> Floats:
+    """For each time the end of the step that has begun before and still runs; else the time itself.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.stretches: list[tuple[float, float, float, float, int]] = []
-
-    def stretch(
-        self,
-        start_s: float,
-        end_s: float,
-        first_s: float,
-        slope_s: float,
-        steps: int,
-        sequences: int,
-        held_blocks: int,
-    ) -> None:
-        self.stretches.append((start_s, end_s, first_s, slope_s, steps))
-        super().stretch(start_s, end_s, first_s, slope_s, steps, sequences, held_blocks)
-
-    def next_boundaries_s(self, times_s: Floats) -> Floats:
-        """For each time the end of the step that has begun before and still runs; else the time itself."""
-        if not self.stretches:
-            return times_s
-        rows = np.array(self.stretches)
-        starts = rows[:, 0]
-        place = np.searchsorted(starts, times_s, side="left") - 1
-        found = times_s.copy()
-        for at, (row, now) in enumerate(zip(place, times_s, strict=True)):
-            if row < 0 or now >= rows[row, 1]:
-                continue
-            start_s, end_s, first_s, slope_s, steps = rows[row]
-            count = np.arange(1, int(steps) + 1)
-            ends_s = start_s + count * first_s + slope_s * (count * (count - 1) / 2)
-            ends_s[-1] = end_s
-            found[at] = ends_s[np.searchsorted(ends_s, now)]
-        return found
+    ``stretches`` as ``StepLog.stretches`` gives them, of one engine.
+    """
+    if not len(stretches):
+        return times_s
+    place = np.searchsorted(stretches[:, 0], times_s, side="left") - 1
+    found = times_s.copy()
+    for at, (row, now) in enumerate(zip(place, times_s, strict=True)):
+        if row < 0 or now >= stretches[row, 1]:
+            continue
+        start_s, end_s, first_s, slope_s, steps = stretches[row]
+        count = np.arange(1, int(steps) + 1)
+        ends_s = start_s + count * first_s + slope_s * (count * (count - 1) / 2)
+        ends_s[-1] = end_s
+        found[at] = ends_s[np.searchsorted(ends_s, now)]
+    return found
 
 
 def configured(run: MeasuredRun, profile: Path, model_config: Path | None, sets: list[str]) -> LoadedConfig:
@@ -137,16 +118,15 @@ def predict(
         plan = change(plan)
     arrival_s = np.maximum.accumulate(run.requests.arrival_s)
     system = UnifiedSystem(plan, replace(workload, arrival_s=arrival_s), config.seed)
-    log = _Boundaries()
+    log = StepLog(keeps_stretches=True)
     system.log_steps(log)
     cpu_s = time.process_time()
     system.run()
     cpu_s = time.process_time() - cpu_s
-    log.flush()
     return _prediction(system, log, cpu_s, alone=plan.num_instances == 1)
 
 
-def _prediction(system: UnifiedSystem, log: _Boundaries, cpu_s: float, *, alone: bool) -> Prediction:
+def _prediction(system: UnifiedSystem, log: StepLog, cpu_s: float, *, alone: bool) -> Prediction:
     table, arrival_s = system.requests.table(), np.asarray(system.workload.arrival_s, dtype=np.float64)
     rows = table["request_id"].astype(np.int64)
 
@@ -157,7 +137,7 @@ def _prediction(system: UnifiedSystem, log: _Boundaries, cpu_s: float, *, alone:
 
     return Prediction(
         arrival_s=arrival_s,
-        queued_s=log.next_boundaries_s(arrival_s) if alone else arrival_s,
+        queued_s=next_boundaries_s(log.stretches(), arrival_s) if alone else arrival_s,
         scheduled_s=arrival_s + column("queue_s"),
         first_token_s=column("first_token_s"),
         last_token_s=column("finish_s"),

@@ -13,7 +13,7 @@ from kvsim.cache.chunks import Run, num_chunks, runs_of, sliced
 from kvsim.cache.tier import Tier
 from kvsim.clock import Clock
 from kvsim.fabric.port import Way, Ways, book, book_from, ends_s, starts_s
-from kvsim.node.writes import Write, Writes
+from kvsim.node.writes import Receiver, Write, Writes
 from kvsim.policy.eviction import Access
 
 
@@ -69,7 +69,7 @@ class Movements:
     """Loaded, and evicted again before they were used."""
 
 
-class Backing:
+class Backing(Receiver):
     """The levels behind one instance, the nearest first."""
 
     __slots__ = ("_clock", "_rules", "_writes", "levels", "movements")
@@ -80,7 +80,7 @@ class Backing:
         self._clock, self.levels, self._rules = clock, levels, rules
         self.movements, self._writes = movements, writes
 
-    def found(self, runs: Sequence[Run], cached_tokens: int, access: Access) -> list[Segment]:
+    def found(self, runs: list[Run], cached_tokens: int, access: Access) -> list[Segment]:
         """The levels that have what follows the ``cached_tokens`` of a prompt, each stretch as one segment."""
         self._writes.settle(self._clock.now)
         chunk_tokens = self._rules.chunk_tokens
@@ -116,7 +116,7 @@ class Backing:
         return -1, to
 
     def worth_loading(
-        self, segments: list[Segment], runs: Sequence[Run], saves_s: Callable[[int], float]
+        self, segments: list[Segment], runs: list[Run], saves_s: Callable[[int], float]
     ) -> list[Segment]:
         """The head of ``segments`` whose loading, at present queues, gains most on computing it.
 
@@ -134,7 +134,7 @@ class Backing:
         self.movements.declined_tokens += sum(segment.end - segment.first for segment in segments[best:])
         return segments[:best]
 
-    def load(self, segments: list[Segment], runs: Sequence[Run], access: Access) -> float:
+    def load(self, segments: list[Segment], runs: list[Run], access: Access) -> float:
         """Book the loading; returns when the last byte will have arrived."""
         chunk_tokens, done_s = self._rules.chunk_tokens, self._clock.now
         access.time_s = done_s
@@ -148,7 +148,7 @@ class Backing:
             )
         return done_s
 
-    def store(self, runs: Sequence[Run], access: Access) -> None:
+    def store(self, runs: list[Run], access: Access) -> None:
         """Chunks that the engine has computed, or has evicted: back them up.
 
         What a tier has already counts as used there.
@@ -194,7 +194,7 @@ class Backing:
                 self.movements.demoted_chunks += num_chunks(fresh)
                 self._write(now_s, number + 1, fresh, access)
 
-    def _way(self, segment: Segment, runs: Sequence[Run]) -> Way:
+    def _way(self, segment: Segment, runs: list[Run]) -> Way:
         place = segment.first // self._rules.chunk_tokens
         return self.levels[segment.level].ways.read(sliced(runs, place, place + 1)[0][0])
 
@@ -224,10 +224,10 @@ class Backing:
         done_s = book_from(way, start_s, now_s, num_bytes)
         level.written_bytes += num_bytes
         self.movements.backed_up_chunks += chunks
-        self._writes.add(done_s, Write(self, number, runs, access))
+        self._writes.add(Write(done_s, self, number, runs, access))
 
 
-def _absent(tier: Tier, runs: Sequence[Run]) -> list[Run]:
+def _absent(tier: Tier, runs: list[Run]) -> list[Run]:
     """Of these chunks those that the tier has not."""
     found: list[Run] = []
     for chain, place, end in runs:

@@ -63,9 +63,9 @@ class Engine:
         "_is_async",
         "_leap",
         "_limit",
-        "_log",
         "_next",
         "_preempted",
+        "_rows",
         "_settled",
         "_slope_s",
         "_start_s",
@@ -98,12 +98,11 @@ class Engine:
     ) -> None:
         """``on_evict(chain, cached)`` is told when of a shared chain only ``cached`` blocks are left."""
         self.clock, self.instance, self.role, self.settings = clock, instance, role, settings
-        self.step_time, self.port, self.log = step_time, port, log
+        self.step_time, self.port, self.log, self._rows = step_time, port, log, log.rows
         self.pool = pool_of(settings, on_evict)
         self.batch = DecodeBatch(settings.block_size, step_time.needs_longest)
         self.scheduler = Scheduler(settings, self.pool, self.batch)
         self.margin = AnswerMargin(settings.output_margin_tokens)
-        self._log = log.stretch
         self._block_size = settings.block_size
         self._is_async = settings.async_scheduling
         self._stops_at_first_token = role == "prefill"
@@ -131,7 +130,7 @@ class Engine:
 
     def log_to(self, log: StepLog) -> None:
         """Let ``log`` collect the steps from now on."""
-        self.log, self._log = log, log.stretch
+        self.log, self._rows = log, log.rows
 
     def submit(self, sequence: Sequence) -> None:
         """Queue a request whose prompt is to be computed here."""
@@ -339,18 +338,18 @@ class Engine:
         self._end(step.ended)
 
     def _log_stretch(self, step: Step, steps: int) -> None:
-        now, start_s, slope_s = self.clock.now, self._start_s, self._slope_s
+        rows, now, start_s, slope_s = self._rows, self.clock.now, self._start_s, self._slope_s
         first_s = self._first_s + self._anchor_steps * slope_s if step.is_pure else now - start_s
         held_blocks = self.settings.num_blocks - self.pool.num_free
         decodes, joined = step.num_decodes, len(step.joined)
         if joined and steps > 1:
             first_end_s = self._boundary_s(1)
-            self._log(start_s, first_end_s, first_s, 0.0, 1, decodes - joined, held_blocks)
-            self._log(first_end_s, now, first_s + slope_s, slope_s, steps - 1, decodes, held_blocks)
+            rows.add(start_s, first_end_s, first_s, 0.0, 1, decodes - joined, held_blocks)
+            rows.add(first_end_s, now, first_s + slope_s, slope_s, steps - 1, decodes, held_blocks)
         elif steps > 1:
-            self._log(start_s, now, first_s, slope_s, steps, decodes, held_blocks)
+            rows.add(start_s, now, first_s, slope_s, steps, decodes, held_blocks)
         else:
-            self._log(start_s, now, first_s, 0.0, 1, decodes - joined, held_blocks)
+            rows.add(start_s, now, first_s, 0.0, 1, decodes - joined, held_blocks)
 
     def _book_chunks(self, step: Step) -> None:
         port, now, chunks = self.port, self.clock.now, step.chunks

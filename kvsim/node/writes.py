@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
-from typing import Any
-
+from kvsim.agenda import Agenda
 from kvsim.cache.chunks import Run
 from kvsim.policy.eviction.access import Access
 
 
+class Receiver:
+    """Where chunks are written to."""
+
+    def written(self, now_s: float, level: int, runs: list[Run], access: Access) -> None:
+        """Chunks have arrived at one of its levels."""
+        raise NotImplementedError
+
+
 class Write:
-    """Chunks that go to one level of a backing."""
+    """Chunks that go to one level of a receiver."""
 
-    __slots__ = ("access", "backing", "level", "next", "runs")
+    __slots__ = ("access", "done_s", "level", "receiver", "runs")
 
-    def __init__(self, backing: Any, level: int, runs: list[Run], access: Access) -> None:
-        self.backing, self.level, self.runs, self.access = backing, level, runs, access
-        self.next: Write | None = None
-        """Done at the same instant, and booked later."""
+    def __init__(self, done_s: float, receiver: Receiver, level: int, runs: list[Run], access: Access) -> None:
+        self.done_s, self.receiver, self.level, self.runs, self.access = done_s, receiver, level, runs, access
 
 
 class Writes:
@@ -27,30 +31,23 @@ class Writes:
     occupy a port, lets happen first what lies in the past.
     """
 
-    __slots__ = ("_at", "_times_s")
+    __slots__ = ("_added", "_agenda")
 
     def __init__(self) -> None:
-        self._times_s: list[float] = []
-        """A heap of bare numbers, which compare fast."""
-        self._at: dict[float, Write] = {}
+        self._agenda = Agenda()
+        self._added = 0
 
-    def add(self, done_s: float, write: Write) -> None:
-        """Let ``write.backing.written`` be called for that time."""
-        earlier = self._at.get(done_s)
-        if earlier is None:
-            self._at[done_s] = write
-            heappush(self._times_s, done_s)
-            return
-        while earlier.next is not None:
-            earlier = earlier.next
-        earlier.next = write
+    def add(self, write: Write) -> None:
+        """Let it happen in its time, and after those of the same time that were added before."""
+        self._added += 1
+        self._agenda.add(write.done_s, (write.done_s, self._added, write))
 
     def settle(self, now_s: float) -> None:
         """All that is done by now, in the order of time; one may cause another."""
-        times_s = self._times_s
-        while times_s and times_s[0] <= now_s:
-            done_s = heappop(times_s)
-            write: Write | None = self._at.pop(done_s)
-            while write is not None:
-                write.backing.written(done_s, write.level, write.runs, write.access)
-                write = write.next
+        agenda = self._agenda
+        while True:
+            entry = agenda.pop_until(now_s)
+            if entry is None:
+                return
+            write: Write = entry[2]
+            write.receiver.written(write.done_s, write.level, write.runs, write.access)

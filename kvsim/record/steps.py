@@ -6,56 +6,39 @@ import numpy as np
 import numpy.typing as npt
 
 from kvsim.record.histogram import WeightedHistogram
+from kvsim.record.stretches import FIELDS, Stretches
 
 Floats = npt.NDArray[np.float64]
 
-_FIELDS = 7
-_FLUSH_ROWS = 8_000
 _BINS = 256
 
 
 class StepLog:
-    """Collects stretches of steps. ``stretch`` and ``gap`` run while the simulation does, so they are bare appends.
+    """Collects stretches of steps: engines add them to ``rows``."""
 
-    A stretch is ``steps`` steps that took first, first + slope, ... seconds, in each of which ``sequences`` sequences
-    got a token at that interval after their previous one.
-    """
-
-    def __init__(self) -> None:
+    def __init__(self, keeps_stretches: bool = False) -> None:
+        """``keeps_stretches``: for ``stretches``; else memory is bounded."""
         self.itl = WeightedHistogram()
         self.busy_s = 0.0
         self.held_block_s = 0.0
         """Blocks held while steps ran, integrated over time."""
         self.steps = 0
-        self._rows: list[float] = []
+        self.rows = Stretches(self.flush)
+        self._kept: list[Floats] | None = [] if keeps_stretches else None
         self._busy_bins: Floats = np.zeros(_BINS)
         self._bin_s = 1e-3
 
-    def stretch(
-        self,
-        start_s: float,
-        end_s: float,
-        first_s: float,
-        slope_s: float,
-        steps: int,
-        sequences: int,
-        held_blocks: int,
-    ) -> None:
-        """``held_blocks``: blocks of the instance that are not free at its end."""
-        rows = self._rows
-        rows.extend((start_s, end_s, first_s, slope_s, steps, sequences, held_blocks))
-        if len(rows) >= _FLUSH_ROWS * _FIELDS:
-            self.flush()
-
     def gap(self, interval_s: float) -> None:
         """One token came ``interval_s`` after its sequence's previous one, outside any stretch."""
-        self._rows.extend((0.0, 0.0, interval_s, 0.0, 0.0, 1.0, 0.0))
+        self.rows.add(0.0, 0.0, interval_s, 0.0, 0, 1, 0)
 
     def flush(self) -> None:
         """Fold the rows collected so far into the aggregates."""
-        if not self._rows:
+        rows = np.frombuffer(self.rows.take(), dtype=np.float64).reshape(-1, FIELDS)
+        if not len(rows):
             return
-        rows = np.array(self._rows, dtype=np.float64).reshape(-1, _FIELDS)
+        if self._kept is not None:
+            self._kept.append(rows[rows[:, 4] > 0, :5])
         counted = rows[rows[:, 5] > 0][:, 2:6]
         counted = np.column_stack((counted[:, :2], np.maximum(counted[:, 2], 1.0), counted[:, 3]))
         if len(counted):
@@ -65,7 +48,11 @@ class StepLog:
         self.held_block_s += float(((ends - starts) * rows[:, 6]).sum())
         self.steps += int(rows[:, 4].sum())
         self._add_busy(starts, ends)
-        self._rows = []
+
+    def stretches(self) -> Floats:
+        """What was kept: a row each of start, end, first step and slope in seconds, and the number of steps."""
+        self.flush()
+        return np.concatenate([np.zeros((0, 5)), *(self._kept or ())])
 
     def busy_between(self, start_s: float, end_s: float) -> float:
         """Busy instance-seconds in the window, to the resolution of the bins."""

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from kvsim.node.writes import Write, Writes
+from heapq import heappop, heappush
+from itertools import count
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvsim.node.writes import Receiver, Write, Writes
 from kvsim.policy.eviction import Access
 
 
-class Log:
-    """Stands for a backing: notes what has arrived, and may send on what comes to level 0."""
+class Log(Receiver):
+    """Notes what has arrived, and may send on what comes to level 0."""
 
     def __init__(self, writes: Writes, sends_on_s: float = 0.0) -> None:
         self.writes, self.sends_on_s = writes, sends_on_s
         self.arrived: list[tuple[float, int, int]] = []
 
     def send(self, done_s: float, level: int, chain: int) -> None:
-        self.writes.add(done_s, Write(self, level, [(chain, 0, 1)], Access()))
+        self.writes.add(Write(done_s, self, level, [(chain, 0, 1)], Access()))
 
     def written(self, now_s: float, level: int, runs: list[tuple[int, int, int]], access: Access) -> None:
         self.arrived.append((now_s, level, runs[0][0]))
@@ -44,3 +50,32 @@ def test_what_a_write_causes_happens_in_its_turn() -> None:
     assert log.arrived == [(1.0, 0, 7), (2.0, 0, 8), (2.5, 1, 7)]
     writes.settle(3.5)
     assert log.arrived[3:] == [(3.5, 1, 8)]
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 0.1), st.floats(0, 0.1)), max_size=60),
+    st.sampled_from([0.0, 1e-4, 0.003, 0.02]),
+)
+def test_writes_happen_as_from_one_heap(booked: list[tuple[float, float]], sends_on_s: float) -> None:
+    writes = Writes()
+    log = Log(writes, sends_on_s)
+    heap: list[tuple[float, int, int, int]] = []
+    expected: list[tuple[float, int, int]] = []
+    now_s, number = 0.0, count()
+
+    def settle() -> None:
+        writes.settle(now_s)
+        while heap and heap[0][0] <= now_s:
+            done_s, _, level, chain = heappop(heap)
+            expected.append((done_s, level, chain))
+            if sends_on_s and level == 0:
+                heappush(heap, (done_s + sends_on_s, next(number), 1, chain))
+        assert log.arrived == expected
+
+    for chain, (pause_s, takes_s) in enumerate(booked):
+        now_s += pause_s / 10
+        settle()
+        log.send(now_s + takes_s, 0, chain)
+        heappush(heap, (now_s + takes_s, next(number), 0, chain))
+    now_s += 1.0
+    settle()
