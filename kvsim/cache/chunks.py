@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from kvsim.cache.table import Path
 
@@ -30,7 +30,7 @@ def chunk_runs(path: Path, blocks: int, chunk_blocks: int) -> list[Run]:
     return runs
 
 
-def num_chunks(runs: Iterable[Run]) -> int:
+def num_chunks(runs: list[Run]) -> int:
     """How many chunks there are in all."""
     count = 0
     for _, first, end in runs:
@@ -38,7 +38,7 @@ def num_chunks(runs: Iterable[Run]) -> int:
     return count
 
 
-def sliced(runs: Sequence[Run], first: int, end: int) -> list[Run]:
+def sliced(runs: list[Run], first: int, end: int) -> list[Run]:
     """Of a prompt's runs the part between two places."""
     found: list[Run] = []
     for chain, start, stop in runs:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
 
 from kvsim.cache.census import Census
 from kvsim.cache.chunks import Run
@@ -54,7 +53,7 @@ class LruTier(Tier):
                 return max(place, min(piece.first, end))
         return end
 
-    def use(self, runs: Sequence[Run], access: Access) -> list[Run]:
+    def use(self, runs: list[Run], access: Access) -> list[Run]:
         missing: list[Run] = []
         for run in runs:
             pieces = self._chains.get(run[0])
@@ -64,7 +63,7 @@ class LruTier(Tier):
                 self._use(run, pieces, missing)
         return missing
 
-    def discard(self, runs: Sequence[Run]) -> None:
+    def discard(self, runs: list[Run]) -> None:
         for chain, first, end in runs:
             for piece in self._touched(self._chains.get(chain, []), first, end):
                 self._lose(piece)
@@ -145,11 +144,12 @@ class LruTier(Tier):
 
     def _store(self, run: Run, access: Access, victims: list[Run]) -> None:
         chain, place, end = run
+        if chain not in self._chains:
+            self._admit(chain, place, end, victims)
+            return
         while place < end:
-            stop = end
-            if chain >= 0:
-                place = self.held_to(chain, place, end)
-                stop = self.absent_to(chain, place, end)
+            place = self.held_to(chain, place, end)
+            stop = self.absent_to(chain, place, end)
             if place < stop:
                 self._admit(chain, place, stop, victims)
             place = stop
@@ -161,8 +161,13 @@ class LruTier(Tier):
         self._make_room(end - first - gone, victims)
         if gone:
             victims.append((chain, first, first + gone))
-        self._held += end - first - gone
-        piece = Piece(chain, first + gone, end)
+            first += gone
+        self._held += end - first
+        last = self._ends.older
+        if last.chain == chain and last.end == first and last is not self._ends:
+            last.end = end
+            return
+        piece = Piece(chain, first, end)
         if chain >= 0:
             self._enter(piece)
         self._append(piece)

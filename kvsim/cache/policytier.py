@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from kvsim.cache.census import Census
 from kvsim.cache.chunks import Run, chunk_chain, chunk_key, chunk_keys, chunk_place, runs_of
@@ -52,7 +52,7 @@ class PolicyTier(Tier):
             place += 1
         return place
 
-    def use(self, runs: Sequence[Run], access: Access) -> list[Run]:
+    def use(self, runs: list[Run], access: Access) -> list[Run]:
         missing: list[int] = []
         for key in chunk_keys(runs):
             if not self._has(key, access):
@@ -62,7 +62,7 @@ class PolicyTier(Tier):
             self._eviction.hit(key, access)
         return runs_of(missing)
 
-    def discard(self, runs: Sequence[Run]) -> None:
+    def discard(self, runs: list[Run]) -> None:
         for key in chunk_keys(runs):
             if key in self._eviction:
                 self._discard(key)

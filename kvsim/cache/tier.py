@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from kvsim.cache.census import Census
-from kvsim.cache.chunks import Run, num_chunks
+from kvsim.cache.chunks import Run
 from kvsim.policy.eviction import Access
 
 
@@ -46,24 +44,23 @@ class Tier:
         """How far from ``place`` on, at most to ``end``, none is here."""
         raise NotImplementedError
 
-    def use(self, runs: Sequence[Run], access: Access) -> list[Run]:
+    def use(self, runs: list[Run], access: Access) -> list[Run]:
         """Chunks of a prompt are in use: touch those that are here, return the others."""
         raise NotImplementedError
 
-    def store(self, runs: Sequence[Run], access: Access) -> list[Run]:
+    def store(self, runs: list[Run], access: Access) -> list[Run]:
         """Take chunks of one prompt in, in order, those that are here already left out; returns those displaced."""
         victims: list[Run] = []
         for run in runs:
             self._store(run, access, victims)
-        if victims:
-            self.evicted += num_chunks(victims)
-            if self._census is not None:
-                for chain, first, end in victims:
-                    if chain >= 0:
-                        self._census.left(chain, self.number, end - first)
+        census, number = self._census, self.number
+        for chain, first, end in victims:
+            self.evicted += end - first
+            if chain >= 0 and census is not None:
+                census.left(chain, number, end - first)
         return victims
 
-    def discard(self, runs: Sequence[Run]) -> None:
+    def discard(self, runs: list[Run]) -> None:
         """Those of these chunks that are here leave for another tier, or are lost."""
         raise NotImplementedError
 

@@ -321,11 +321,13 @@ class Network:
                         flows[other] = None
                         found.append(other)
         self.rerated += len(found)
-        paths = [[link for link in stream.path if link in capacity] for stream in found]
-        rates = fair_rates(paths, [stream.line_bytes_per_s for stream in found], capacity)
-        for stream, rate in zip(found, rates, strict=True):
-            if rate != stream.rate:
-                self._set_rate(stream, rate)
+        rates = [stream.line_bytes_per_s for stream in found]
+        if capacity:
+            paths = [[link for link in stream.path if link in capacity] for stream in found]
+            rates = fair_rates(paths, rates, capacity)
+        for place, stream in enumerate(found):
+            if rates[place] != stream.rate:
+                self._set_rate(stream, rates[place])
 
     def _set_rate(self, stream: Stream, rate: float) -> None:
         now = self._clock.now

@@ -28,7 +28,7 @@ class Lane:
         self.port, self.bytes_per_s, self.latency_s = port, bytes_per_s, latency_s
 
 
-Way = Sequence[Lane]
+Way = tuple[Lane, ...]
 """The lanes that a transfer occupies together."""
 
 

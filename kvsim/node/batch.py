@@ -88,8 +88,8 @@ class DecodeBatch:
 
     def blocks_needed(self, first: int, count: int) -> int:
         """New blocks that steps ``[first, first + count)`` from here need."""
-        cycles, rest = divmod(count, self._block_size)
-        needed = self.num * cycles
+        needed = self.num * (count // self._block_size)
+        rest = count % self._block_size
         if rest:
             residues = self.residues
             last = -(self.steps + first) % self._block_size

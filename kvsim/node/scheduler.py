@@ -219,16 +219,21 @@ class Scheduler:
         wants = [self._want(sequence) for sequence in partial]
         if len(wants) == 1 and wants[0] > budget > 0 and (not batch.num or next(reversed(self.running)) is partial[0]):
             wants[0] = budget
-        total = sum(wants)
         needed = batch.residues[-batch.steps % self._block_size] if batch.num else 0
-        blocks = [self._blocks_for(sequence, want) for sequence, want in zip(partial, wants, strict=True)]
-        if total > budget or needed + sum(blocks) > free:
+        left, room = budget, free - needed
+        blocks: list[int] = []
+        for place, sequence in enumerate(partial):
+            count = self._blocks_for(sequence, wants[place])
+            blocks.append(count)
+            left -= wants[place]
+            room -= count
+        if left < 0 or room < 0:
             return self._schedule_in_order()
         if needed:
             self.pool.take(needed)
-        for sequence, want, count in zip(partial, wants, blocks, strict=True):
-            self._take_chunk(sequence, want, count)
-        return budget - total
+        for place, sequence in enumerate(partial):
+            self._take_chunk(sequence, wants[place], blocks[place])
+        return left
 
     def _schedule_in_order(self) -> int:
         """The running loop as vLLM runs it, one request after the other; returns the budget left."""

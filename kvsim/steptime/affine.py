@@ -87,7 +87,7 @@ class AffineStepTime(StepTime):
 
     def chunk_work(self, chunk_tokens: int, prefix_tokens: int) -> float:
         """Attention work of one prefill chunk, in tokens squared; the sum over a step's chunks goes to ``mixed_s``."""
-        width = chunk_tokens if chunk_tokens > self._floor else self._floor
+        width: float = max(float(chunk_tokens), self._floor)
         return width * (prefix_tokens + 0.5 * chunk_tokens)
 
     def mixed_s(

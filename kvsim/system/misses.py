@@ -39,13 +39,13 @@ class MissLog:
         """The same of those computed, where chunks are not written when they are."""
         self.misses = Misses()
 
-    def computed(self, runs: Sequence[Run]) -> None:
+    def computed(self, runs: list[Run]) -> None:
         """These chunks have been computed somewhere."""
         if not self._memories.rules.writes_through:
             _reach(self._computed, runs)
 
     def count(
-        self, instance: int, runs: Sequence[Run], prompt_tokens: int, found_tokens: int, known_tokens: int
+        self, instance: int, runs: list[Run], prompt_tokens: int, found_tokens: int, known_tokens: int
     ) -> None:
         """A prompt of which ``found_tokens`` are within reach and ``known_tokens`` will not be computed."""
         chunk_tokens, misses = self._memories.rules.chunk_tokens, self.misses
@@ -102,7 +102,7 @@ class MissLog:
 COLD, PENDING, EVICTED, ELSEWHERE = range(4)
 
 
-def _reach(ends: dict[int, int], runs: Sequence[Run]) -> None:
+def _reach(ends: dict[int, int], runs: list[Run]) -> None:
     for chain, _, end in runs:
         if chain >= 0 and ends.get(chain, 0) < end:
             ends[chain] = end

@@ -133,12 +133,14 @@ class Tiers:
         if visit is None:
             return journey.hit_tokens, 0
         loaded = max(0, min(journey.hit_tokens - visit.cached_tokens, visit.arrived_tokens))
-        left = loaded
+        left, lost = loaded, -loaded
         for segment in visit.segments:
-            tokens = min(left, segment.end - segment.first)
+            size = segment.end - segment.first
+            tokens = min(left, size)
             self.loaded_tokens[segment.level] += tokens
             left -= tokens
-        self.memories.movements.lost_tokens += sum(s.end - s.first for s in visit.segments) - loaded
+            lost += size
+        self.memories.movements.lost_tokens += lost
         if self._prefetch is not None:
             self._foresee(journey, visit, self._prefetch)
         return journey.hit_tokens - loaded, loaded
@@ -218,7 +220,7 @@ def tiers_of(
     return Tiers(clock, memories, block_size, prefetch, cached)
 
 
-def _end_of(runs: Sequence[Run]) -> int:
+def _end_of(runs: list[Run]) -> int:
     """How many chunks a prompt of these has."""
     return runs[-1][2] if runs else 0
 

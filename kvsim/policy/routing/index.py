@@ -15,6 +15,7 @@ class PrefixIndex:
 
     def __init__(self) -> None:
         self._holders: dict[int, dict[int, int]] = {}
+        self._evictions = 0
         self.refresh: Callable[[int], None] | None = None
         """Called for an instance before what it holds is told: it may not have said yet what it has evicted."""
 
@@ -35,6 +36,7 @@ class PrefixIndex:
         holders = self._holders.get(chain)
         if holders is None or holders.get(instance, 0) <= blocks:
             return
+        self._evictions += 1
         if blocks:
             holders[instance] = blocks
             return
@@ -64,26 +66,29 @@ class PrefixIndex:
         for chain, first, end in reversed(path):
             if first >= limit:
                 continue
-            holders = self._refreshed(chain, most)
-            if holders:
-                return [(i, min(first + holders[i], end, limit)) for i in islice(reversed(holders), most)]
+            latest = self._latest(chain, most)
+            if latest:
+                blocks, end = self._holders[chain], min(end, limit)
+                return [(instance, min(first + blocks[instance], end)) for instance in latest]
         return []
 
-    def _refreshed(self, chain: int, most: int) -> dict[int, int] | None:
-        """The holders of a chain, of which the latest ``most`` have said what they have evicted."""
-        holders = self._holders.get(chain)
+    def _latest(self, chain: int, most: int) -> list[int]:
+        """The latest ``most`` holders of a chain, which have said what they have evicted."""
+        latest = _last_of(self._holders.get(chain), most)
         if self.refresh is None:
-            return holders
-        fresh: set[int] = set()
-        while holders:
-            stale = [instance for instance in islice(reversed(holders), most) if instance not in fresh]
-            if not stale:
-                break
-            for instance in stale:
+            return latest
+        evictions = -1
+        while evictions != self._evictions:
+            evictions = self._evictions
+            for instance in latest:
                 self.refresh(instance)
-            fresh.update(stale)
-            holders = self._holders.get(chain)
-        return holders
+            if evictions != self._evictions:
+                latest = _last_of(self._holders.get(chain), most)
+        return latest
+
+
+def _last_of(holders: dict[int, int] | None, most: int) -> list[int]:
+    return list(islice(reversed(holders), most)) if holders else []
 
 
 class StaleIndex(PrefixIndex):
