@@ -19,8 +19,9 @@ STATES = {
     "run": "The whole run from an empty cache, the warm-up under LRU included",
 }
 LIMITS = """\
-- Times of age are seconds of the traffic it was trained on: users who pause otherwise, or another request rate, need a
-  model of their own.
+- Times of age are seconds of the traffic it was trained on. The policy corrects the chances while it runs
+  (`kvsim/learned/recalibration.py`), which makes up for part of it where users pause otherwise or the request rate is
+  another; a model of their own may serve them better.
 - It predicts nothing beyond {last_age_s:g} s without a use; such blocks go first, the longest idle before all others.
 - It was trained on prompts whose last block is often partly filled and then never asked for again. Where only full
   blocks are cached, a prompt's last one is judged too low.
@@ -95,7 +96,8 @@ def _training(training: Training) -> str:
 def _scores(scores: Mapping[str, Sequence[Score]]) -> str:
     text = (
         "Hit ratios, one access per block of each prompt. Gap closed: (learned - LRU) / (Belady - LRU); in brackets, "
-        "that of the best classic policy at that size.\n"
+        "that of the best classic policy at that size. All are of the policy `learned`, which corrects the model's "
+        "chances while it runs, by what has become of blocks so far.\n"
     )
     for state, rows in scores.items():
         text += f"\n{STATES[state]}; {rows[0].accesses:,} accesses:\n\n{_table(rows)}"

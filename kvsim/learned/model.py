@@ -1,4 +1,4 @@
-"""A trained model: read and checked, written, and asked what blocks are worth."""
+"""A trained model: read and checked, written, and asked when blocks are used again."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from kvsim.content import content_path
 from kvsim.errors import ConfigError
 from kvsim.learned.features import FEATURES, Matrix
-from kvsim.learned.worth import STEPS, Floats, worth
+from kvsim.learned.worth import STEPS, Floats
 
 if TYPE_CHECKING:
     import lightgbm
@@ -61,12 +60,6 @@ class Model:
         table[:, -1] = np.tile(np.arange(STEPS, dtype=np.float32), rows)
         predicted = np.asarray(self._booster.predict(table, num_threads=1), dtype=np.float64)
         return predicted.reshape(rows, STEPS)
-
-    def worth(self, features: Matrix) -> npt.NDArray[np.float32]:
-        """For each row and each step: hits per second of room, see :func:`kvsim.learned.worth.worth`."""
-        if not len(features):
-            return np.zeros((0, STEPS), dtype=np.float32)
-        return worth(self.chances(features)).astype(np.float32)
 
     def importances(self) -> list[tuple[str, float, int]]:
         """Feature, total gain, splits; the most useful first."""

@@ -6,11 +6,12 @@ from heapq import heappop
 from itertools import islice
 
 import numpy as np
-import numpy.typing as npt
 
+from kvsim.learned.examples import Ints
 from kvsim.learned.model import Model
+from kvsim.learned.recalibration import Recalibration, kinds_of
 from kvsim.learned.stream import Part
-from kvsim.learned.worth import AGES_S, STEPS, Floats
+from kvsim.learned.worth import AGES_S, STEPS, Floats, worth
 
 CANDIDATES_SHARE = 64
 """One of so many blocks, the worth least, are picked at a time, to go one after the other."""
@@ -21,10 +22,14 @@ FIRST_SLOTS = 1024
 
 
 class Ranking:
-    """Blocks, each with its worth at every step of its age. Without a model the longest idle is worth least."""
+    """Blocks, each with its worth at every step of its age. Without a model the longest idle is worth least.
+
+    What the model says of blocks is corrected by what became of those before.
+    """
 
     def __init__(self, model: Model | None, capacity_blocks: int) -> None:
         self.model = model
+        self._recalibration = Recalibration()
         self._capacity = capacity_blocks
         slots = min(capacity_blocks, FIRST_SLOTS)
         self._slot: dict[int, int] = {}
@@ -34,11 +39,16 @@ class Ranking:
         self._free = list(range(slots - 1, -1, -1))
         self._asked_s = np.full(slots, np.inf)
         """When a slot's block was asked for last; infinite in empty slots and where it is not judged yet."""
-        self._worth = np.zeros((slots, STEPS), dtype=np.float32)
-        self._rows: list[npt.NDArray[np.float32]] = []
-        """Features of runs that the model has not been asked about."""
+        self._chances, self._worth = np.zeros((2, slots, STEPS), dtype=np.float32)
+        """As the model gave them, and what follows from them as they are corrected now."""
+        self._run, self._kind = np.zeros((2, slots), dtype=np.int64)
+        """The number of the run of blocks that a slot's block is part of, and its kind."""
+        self._parts: list[Part] = []
+        """What the model has not been asked about."""
+        self._first_run = self._next_run = 0
+        """Numbers of its first run, and of the next to come."""
         self._waiting: dict[int, int] = {}
-        """Of which of them a slot's block is part."""
+        """Of which of these runs a slot's block is part."""
         self._victims: list[tuple[float, int, int]] = []
         """Worth, slot and its uses then: the least first."""
 
@@ -69,15 +79,16 @@ class Ranking:
     def judge(self, part: Part) -> None:
         """Blocks have been asked for, with these features; those that are not there do not count."""
         keys = iter(part.keys)
-        for features, blocks in zip(*part.runs, strict=True):
+        for blocks in part.runs.blocks:
             for key in islice(keys, blocks):
                 slot = self._slot.get(key)
                 if slot is not None:
                     self._asked_s[slot] = part.time_s
-                    self._waiting[slot] = len(self._rows)
-            self._rows.append(features)
-        if len(self._rows) > MOST_WAITING:
-            self._ask_model()
+                    self._waiting[slot] = self._next_run
+            self._next_run += 1
+        self._parts.append(part)
+        if self._next_run - self._first_run > MOST_WAITING:
+            self._bring_up_to_date(part.time_s)
 
     def pop(self, now_s: float) -> int:
         """Remove the block that is worth least; one must have been judged."""
@@ -97,7 +108,7 @@ class Ranking:
 
     def _pick(self, now_s: float) -> None:
         """Fill ``_victims`` with those that are worth least now."""
-        self._ask_model()
+        self._bring_up_to_date(now_s)
         judged = np.flatnonzero(np.isfinite(self._asked_s))
         assert len(judged), "nobody can go: no block has been judged"
         now = self._worth_now(judged, now_s)
@@ -109,7 +120,7 @@ class Ranking:
         ranked = zip(now.tolist(), judged.tolist(), strict=True)
         self._victims = sorted((worth, slot, uses[slot]) for worth, slot in ranked)
 
-    def _worth_now(self, slots: npt.NDArray[np.int64], now_s: float) -> Floats:
+    def _worth_now(self, slots: Ints, now_s: float) -> Floats:
         """Beyond the model's last age, and without a model, the longest idle is worth least, and less than others."""
         ages_s = now_s - self._asked_s[slots]
         if self.model is None:
@@ -118,13 +129,43 @@ class Ranking:
         worth = self._worth[slots, np.clip(steps, 0, STEPS - 1)].astype(np.float64)
         return np.where(steps < STEPS, worth, -ages_s)
 
-    def _ask_model(self) -> None:
-        if self._waiting and self.model is not None:
-            rows, run = np.unique(list(self._waiting.values()), return_inverse=True)
-            features = np.stack([self._rows[row] for row in rows.tolist()])
-            self._worth[list(self._waiting)] = self.model.worth(features)[run]
+    def _bring_up_to_date(self, now_s: float) -> None:
+        if self.model is None:
+            self._parts.clear()
+            self._waiting.clear()
+            self._first_run = self._next_run
+            return
+        if self._parts:
+            self._ask_model(self.model)
+        if self._recalibration.is_due(now_s):
+            self._recalibration.update(now_s)
+            self._value(np.flatnonzero(np.isfinite(self._asked_s)))
+
+    def _ask_model(self, model: Model) -> None:
+        """About every run, also of blocks that have gone: corrections are learned from all."""
+        features = np.concatenate([part.runs.features for part in self._parts])
+        chances = model.chances(features)
+        begin = 0
+        for part in self._parts:
+            end = begin + len(part.runs.blocks)
+            self._recalibration.see(part, chances[begin:end])
+            begin = end
+        slots = np.fromiter(self._waiting, np.int64, len(self._waiting))
+        run = np.fromiter(self._waiting.values(), np.int64, len(slots))
+        self._run[slots] = run
+        self._chances[slots] = chances[run - self._first_run]
+        self._kind[slots] = kinds_of(features)[run - self._first_run]
+        self._value(slots)
+        self._parts.clear()
         self._waiting.clear()
-        self._rows.clear()
+        self._first_run = self._next_run
+
+    def _value(self, slots: Ints) -> None:
+        """Slots' worth by the corrections of now; that of neighbours is worked out once."""
+        _, first, neighbours = np.unique(self._run[slots], return_index=True, return_inverse=True)
+        one_each = slots[first]
+        chances = self._recalibration.corrected(self._chances[one_each].astype(np.float64), self._kind[one_each])
+        self._worth[slots] = worth(chances)[neighbours]
 
     def _grow(self) -> None:
         """Twice the slots, up to the capacity."""
@@ -134,4 +175,6 @@ class Ranking:
         self._uses += [0] * more
         self._free = list(range(old + more - 1, old - 1, -1))
         self._asked_s = np.concatenate((self._asked_s, np.full(more, np.inf)))
-        self._worth = np.concatenate((self._worth, np.zeros((more, STEPS), dtype=np.float32)))
+        steps, numbers = np.zeros((more, STEPS), dtype=np.float32), np.zeros(more, dtype=np.int64)
+        self._chances, self._worth = (np.concatenate((array, steps)) for array in (self._chances, self._worth))
+        self._run, self._kind = (np.concatenate((array, numbers)) for array in (self._run, self._kind))

@@ -11,7 +11,9 @@ TURNS = 5
 PAUSE_S = 60.0
 
 
-def chats(prompts: int = 1500, seed: int = 1, *, sessions_known: bool = False) -> Accesses:
+def chats(
+    prompts: int = 1500, seed: int = 1, *, sessions_known: bool = False, pause_s: float = PAUSE_S
+) -> Accesses:
     """One prompt a second or so: half are of chats, which come back after about a minute, four times."""
     draw = np.random.default_rng(seed)
     due: list[tuple[float, int, int]] = []
@@ -35,7 +37,7 @@ def chats(prompts: int = 1500, seed: int = 1, *, sessions_known: bool = False) -
         next_key += CHAT_BLOCKS
         rows.append((now_s, list(blocks_of[chat_now]), chat_now, turn))
         if turn + 1 < TURNS:
-            due.append((now_s + float(draw.normal(PAUSE_S, 5)), chat_now, turn + 1))
+            due.append((now_s + float(draw.normal(pause_s, 5)), chat_now, turn + 1))
     return accesses_of(rows, sessions_known=sessions_known)
 
 

@@ -80,12 +80,12 @@ def test_what_is_discarded_while_its_prompt_is_open_stays_away(model: Model) -> 
 
 def test_blocks_beyond_the_last_age_go_first_longest_idle_before_all() -> None:
     class Dear:
-        def worth(self, features: object) -> object:
+        def chances(self, features: object) -> object:
             import numpy as np
 
             from kvsim.learned import STEPS
 
-            return np.ones((len(features), STEPS), dtype=np.float32)  # type: ignore[arg-type]
+            return np.full((len(features), STEPS), 0.5)  # type: ignore[arg-type]
 
     ranking, stream, access = Ranking(Dear(), 9), PromptStream(), Access()  # type: ignore[arg-type]
     for key, time_s in ((1, 100.0), (2, 0.0), (3, 1900.0)):

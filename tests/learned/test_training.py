@@ -81,7 +81,7 @@ def test_a_file_is_the_model(text: str, tmp_path: Path) -> None:
     path.write_text(text)
     features = asked_by(chats(100)).features
     trained, read = train_on(chats(), 0.6, 0.2).model, Model.read(path)
-    assert np.array_equal(trained.worth(features), read.worth(features))
+    assert np.array_equal(trained.chances(features), read.chances(features))
     assert read.text() == text
     assert read_model(path) is read_model(path)
 
