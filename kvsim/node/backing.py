@@ -140,12 +140,12 @@ class Backing(Receiver):
         access.time_s = done_s
         for segment in segments:
             level = self.levels[segment.level]
-            done_s = max(done_s, book(self._way(segment, runs), self._clock.now, self._bytes(segment)))
+            arrives_s = book(self._way(segment, runs), self._clock.now, self._bytes(segment))
+            done_s = max(done_s, arrives_s)
             level.loaded_tokens += segment.end - segment.first
             level.read_bytes += self._bytes(segment)
-            self._moved_up(
-                segment.level, sliced(runs, segment.first // chunk_tokens, segment.end // chunk_tokens), access
-            )
+            moved = sliced(runs, segment.first // chunk_tokens, segment.end // chunk_tokens)
+            self._moved_up(segment.level, moved, access, arrives_s)
         return done_s
 
     def store(self, runs: list[Run], access: Access) -> None:
@@ -178,10 +178,10 @@ class Backing(Receiver):
         for number, found in by_level.items():
             level, chunks = self.levels[number], num_chunks(found)
             num_bytes = chunks * self._rules.chunk_bytes
-            book(level.ways.read(found[0][0]), now, num_bytes)
+            read_s = book(level.ways.read(found[0][0]), now, num_bytes)
             level.read_bytes += num_bytes
             self.movements.prefetched_chunks += chunks
-            self._write(now, 0, found, access)
+            self._write(now, 0, found, access, read_s)
 
     def written(self, now_s: float, number: int, runs: list[Run], access: Access) -> None:
         """Chunks have arrived at a level."""
@@ -201,8 +201,8 @@ class Backing(Receiver):
     def _bytes(self, segment: Segment) -> float:
         return (segment.end - segment.first) * self._rules.chunk_bytes / self._rules.chunk_tokens
 
-    def _moved_up(self, number: int, runs: list[Run], access: Access) -> None:
-        """Chunks of that level have been loaded."""
+    def _moved_up(self, number: int, runs: list[Run], access: Access, arrives_s: float) -> None:
+        """Chunks of that level are loaded, and will have arrived then."""
         level, rules = self.levels[number], self._rules
         if not rules.inclusive:
             level.tier.discard(runs)
@@ -210,10 +210,13 @@ class Backing(Receiver):
             level.tier.use(runs, access)
         if rules.promotes and number:
             self.movements.promoted_chunks += num_chunks(runs)
-            self._write(self._clock.now, 0, runs, access)
+            self._write(self._clock.now, 0, runs, access, arrives_s)
 
-    def _write(self, now_s: float, number: int, runs: list[Run], access: Access) -> None:
-        """Send chunks to a level; they are there once they have been written."""
+    def _write(self, now_s: float, number: int, runs: list[Run], access: Access, read_s: float = 0.0) -> None:
+        """Send chunks to a level; they are there once they have been written.
+
+        ``read_s``: when the last of them will have been read where they come from. They are passed on as they come.
+        """
         level, rules, chunks = self.levels[number], self._rules, num_chunks(runs)
         way = level.ways.write(runs[0][0])
         start_s = starts_s(way, now_s)
@@ -221,7 +224,7 @@ class Backing(Receiver):
             level.dropped_chunks += chunks
             return
         num_bytes = chunks * rules.chunk_bytes
-        done_s = book_from(way, start_s, now_s, num_bytes)
+        done_s = max(book_from(way, start_s, now_s, num_bytes), read_s)
         level.written_bytes += num_bytes
         self.movements.backed_up_chunks += chunks
         self._writes.add(Write(done_s, self, number, runs, access))

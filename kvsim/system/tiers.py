@@ -93,7 +93,9 @@ class Tiers:
         self._clock.ring_at(done_s, callback=lambda _: self._loaded(engine, sequence, visit))
         if self._prefetch is not None:
             known = chunk_keys(sliced(runs, 0, known_tokens // self._chunk_tokens))
-            backing.prefetch(self._prefetch.after(known, visit.access), visit.access)
+            coming = set(known)
+            wanted = [key for key in self._prefetch.after(known, visit.access) if key not in coming]
+            backing.prefetch(wanted, visit.access)
 
     def _loaded(self, engine: Engine, sequence: Queued, visit: Visit) -> None:
         """Its KV has arrived: the engine's own cache has it from now on, as long as there is room."""

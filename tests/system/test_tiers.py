@@ -142,6 +142,51 @@ def test_promotion_brings_a_chunk_to_the_first_tier() -> None:
         assert len(second) == second.stored == (4 if promotes else 0)  # its own backup is still under way at the end
 
 
+LOADED_S = 1e-4 + HEAD * TOKEN_BYTES / (55 * GB)
+"""From host memory."""
+DRIVE_S = HEAD * TOKEN_BYTES / (0.1 * GB)
+"""What slow drives take to read the head."""
+SLOW = (
+    f"hardware.dram.capacity_gb={8 * 256 * TOKEN_BYTES / GB + 0.001}",
+    "hardware.ssd.read_gb_per_s=0.1",
+    "cluster.ssd_scope=host",
+)
+"""Room for eight chunks in host memory."""
+
+
+@pytest.mark.parametrize("late_s", [-0.01, 0.01])
+def test_a_prefetch_takes_the_time_of_its_reading(late_s: float) -> None:
+    # When the second turn has ended, half of the first pause later its head is brought up, which the filler displaced.
+    begins_s = 10 + LOADED_S + 0.1 + 0.5 * (10 - COMPUTED_S)
+    arrives_s = begins_s + 1e-4 + DRIVE_S
+    rows = [
+        Row(0.0, pieces=((0, HEAD), (-1, 100)), session_id=7),
+        Row(10.0, pieces=((0, HEAD), (-2, 100)), session_id=7),
+        Row(11.0, pieces=((-3, 2048),)),
+        Row(arrives_s + late_s, pieces=((0, HEAD), (-4, 100)), session_id=7),
+    ]
+    system = run(("dram", "ssd"), "policies.prefetch=session", *SLOW, rows=rows, instances=8, per_host=8)
+    expected_s = LOADED_S if late_s > 0 else DRIVE_S - late_s  # from the drives, behind the prefetch
+    assert by_request(system)["tier_load_s"][3] == pytest.approx(expected_s, rel=1e-9)
+    assert system.tiers is not None
+    assert system.tiers.memories.movements.prefetched_chunks == 4
+
+
+def test_what_is_promoted_is_there_once_it_has_been_read() -> None:
+    def third_load_s(late_s: float) -> float:
+        rows = [
+            Row(0.0, pieces=((0, HEAD), (-1, 100))),
+            Row(11.0, pieces=((-2, 2048),)),
+            Row(20.0, pieces=((0, HEAD), (-3, 100))),
+            Row(20.0 + 1e-4 + DRIVE_S + late_s, pieces=((0, HEAD), (-4, 100))),
+        ]
+        system = run(("dram", "ssd"), *SLOW, rows=rows, instances=8, per_host=8)
+        return float(by_request(system)["tier_load_s"][3])
+
+    assert third_load_s(0.01) == pytest.approx(LOADED_S, rel=1e-9)
+    assert third_load_s(-0.01) == pytest.approx(DRIVE_S + 0.01, rel=1e-9)
+
+
 def test_written_back_only_once_evicted_and_then_found() -> None:
     one = {"instances": 2, "per_host": 2}
     back = ("cache.write_policy=write_back", "engine.num_gpu_blocks_override=101")
