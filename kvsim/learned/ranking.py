@@ -27,8 +27,9 @@ class Ranking:
     What the model says of blocks is corrected by what became of those before.
     """
 
-    def __init__(self, model: Model | None, capacity_blocks: int) -> None:
-        self.model = model
+    def __init__(self, model: Model | None, capacity_blocks: int, recalibrates: bool = True) -> None:
+        """``recalibrates``: not where what is asked for here is not what prompts ask for."""
+        self.model, self._recalibrates = model, recalibrates
         self._recalibration = Recalibration()
         self._capacity = capacity_blocks
         slots = min(capacity_blocks, FIRST_SLOTS)
@@ -78,17 +79,18 @@ class Ranking:
 
     def judge(self, part: Part) -> None:
         """Blocks have been asked for, with these features; those that are not there do not count."""
-        keys = iter(part.keys)
-        for blocks in part.runs.blocks:
-            for key in islice(keys, blocks):
-                slot = self._slot.get(key)
-                if slot is not None:
-                    self._asked_s[slot] = part.time_s
-                    self._waiting[slot] = self._next_run
-            self._next_run += 1
-        self._parts.append(part)
-        if self._next_run - self._first_run > MOST_WAITING:
-            self._bring_up_to_date(part.time_s)
+        self._note(part)
+        if self.model is not None and self._next_run - self._first_run > MOST_WAITING:
+            self._bring_up_to_date(self.model, part.time_s)
+
+    def learned(self, model: Model, parts: list[Part]) -> None:
+        """Judge by ``model`` from now on, and by it anew what was learned from: no corrections come from that."""
+        self.model = model
+        for part in parts:
+            self._note(part)
+            if self._next_run - self._first_run > MOST_WAITING:
+                self._ask_model(model, watches=False)
+        self._ask_model(model, watches=False)
 
     def pop(self, now_s: float) -> int:
         """Remove the block that is worth least; one must have been judged."""
@@ -108,7 +110,8 @@ class Ranking:
 
     def _pick(self, now_s: float) -> None:
         """Fill ``_victims`` with those that are worth least now."""
-        self._bring_up_to_date(now_s)
+        if self.model is not None:
+            self._bring_up_to_date(self.model, now_s)
         judged = np.flatnonzero(np.isfinite(self._asked_s))
         assert len(judged), "nobody can go: no block has been judged"
         now = self._worth_now(judged, now_s)
@@ -129,24 +132,37 @@ class Ranking:
         worth = self._worth[slots, np.clip(steps, 0, STEPS - 1)].astype(np.float64)
         return np.where(steps < STEPS, worth, -ages_s)
 
-    def _bring_up_to_date(self, now_s: float) -> None:
+    def _note(self, part: Part) -> None:
+        """When its blocks were asked for, and, where there is a model, that they wait to be judged by it."""
+        keys = iter(part.keys)
+        for blocks in part.runs.blocks:
+            for key in islice(keys, blocks):
+                slot = self._slot.get(key)
+                if slot is not None:
+                    self._asked_s[slot] = part.time_s
+                    if self.model is not None:
+                        self._waiting[slot] = self._next_run
+            self._next_run += 1
         if self.model is None:
-            self._parts.clear()
-            self._waiting.clear()
             self._first_run = self._next_run
-            return
+        else:
+            self._parts.append(part)
+
+    def _bring_up_to_date(self, model: Model, now_s: float) -> None:
         if self._parts:
-            self._ask_model(self.model)
-        if self._recalibration.is_due(now_s):
+            self._ask_model(model, self._recalibrates)
+        if self._recalibrates and self._recalibration.is_due(now_s):
             self._recalibration.update(now_s)
             self._value(np.flatnonzero(np.isfinite(self._asked_s)))
 
-    def _ask_model(self, model: Model) -> None:
+    def _ask_model(self, model: Model, watches: bool) -> None:
         """About every run, also of blocks that have gone: corrections are learned from all."""
+        if not self._parts:
+            return
         features = np.concatenate([part.runs.features for part in self._parts])
         chances = model.chances(features)
         begin = 0
-        for part in self._parts:
+        for part in self._parts if watches else ():
             end = begin + len(part.runs.blocks)
             self._recalibration.see(part, chances[begin:end])
             begin = end

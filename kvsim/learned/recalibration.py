@@ -1,7 +1,8 @@
 """Chances corrected while a run goes on, by what became of the blocks that they were given to.
 
 Traffic changes: users pause longer than those the model learned from, or go on with other prompts. Of every run of
-blocks the middle one is watched, whether the cache keeps it or not: prompts name what they ask for either way.
+blocks the middle one is watched, whether the cache keeps it or not: prompts name what they ask for either way. A prompt
+that asks for a block twice, as one does whose block is moved up before it is used, has not asked for it again.
 """
 
 from __future__ import annotations
@@ -30,8 +31,15 @@ LEAST_LOGIT, BIN_LOGIT, BINS = -8.0, 0.9, 10
 DOUBT_ALL, DOUBT_STEP, DOUBT_KIND, DOUBT_LATE = 5.0, 20.0, 10.0, 20.0
 """1 / variance of a normal prior around no correction: of one for all, for a step, a kind, and a kind from then on."""
 MOST_ROUNDS, LONGEST_MOVE, SETTLED = 8, 1.0, 1e-3
-"""Of Newton's method."""
+"""Of Newton's method, in one update."""
+LEAST_WEIGHT = 1e-9
+"""What was seen so long ago that less is left of it says nothing any more."""
+MOST_WATCHED = 100_000
+"""Runs; of more the oldest are let go."""
+RESTART_S = 60.0
+"""A time that lies so far back is of a trace that begins anew, not of a prompt that comes out of order."""
 
+_NOBODY = (-1, -1)
 _USES, _TURN, _PROMPT_BLOCKS = (FEATURES.index(name) for name in ("uses", "turn", "prompt_blocks"))
 
 
@@ -66,43 +74,54 @@ class Recalibration:
         """Numbers of runs whose middle block was asked for again, and when; not yet in ``_runs``."""
         self._first = self._next = 0
         """Numbers of the oldest run that is watched, and of the next to come."""
-        self._number: dict[int, int] = {}
-        """Of the run that a block was last the middle of."""
+        self._watched: dict[int, tuple[int, int]] = {}
+        """The number of the run that a block was last the middle of, and the index of its prompt."""
         self._counted = [0] * STEPS
         """The number of the first run whose outcome at a step is still open."""
         self._asked, self._weight, self._logits = np.zeros((3, STEPS * KINDS * BINS))
         """By step, kind and bin: weight of those asked for, and of all; weighted sum of logits."""
-        self._updated_s = -np.inf
+        self._updated_s = self._last_s = -np.inf
+        self._ahead_s = 0.0
+        """What is added to the times that come in, so that they never go back."""
         self._corrections = np.zeros(_DESIGN.shape[1])
 
     def see(self, part: Part, chances: Floats) -> None:
-        """Blocks were asked for, not before those seen earlier; ``chances`` by the model, a row for each run."""
+        """Blocks were asked for; ``chances`` by the model, a row for each run."""
+        time_s = self._in_order(part.time_s)
         for key in part.keys:
-            number = self._number.pop(key, -1)
-            if number >= self._first:
-                self._uses.append((number, part.time_s))
+            number, index = self._watched.get(key, _NOBODY)
+            if number >= 0 and index != part.asker:
+                del self._watched[key]
+                self._uses.append((number, time_s))
         features, blocks = part.runs
-        ends = accumulate(blocks)
-        keys = [part.keys[end - count + count // 2] for count, end in zip(blocks, ends, strict=True)]
-        self._number.update(zip(keys, range(self._next, self._next + len(keys)), strict=True))
+        middles = [part.keys[end - count + count // 2] for count, end in zip(blocks, accumulate(blocks), strict=True)]
+        rows = [row for row, key in enumerate(middles) if key not in self._watched]
+        if not rows:
+            return
+        keys = [middles[row] for row in rows]
+        self._watched.update((key, (number, part.asker)) for number, key in enumerate(keys, self._next))
         self._next += len(keys)
         self._fresh.append(
             _Runs(
                 np.array(keys, dtype=np.int64),
-                np.full(len(keys), part.time_s),
+                np.full(len(keys), time_s),
                 np.full(len(keys), np.inf),
-                np.array(blocks, dtype=np.float64) ** WEIGHT_POWER,
-                kinds_of(features),
-                _logits(chances),
+                np.array(blocks, dtype=np.float64)[rows] ** WEIGHT_POWER,
+                kinds_of(features)[rows],
+                _logits(chances[rows]),
             )
         )
+        if self._next - self._first >= 2 * MOST_WATCHED:
+            self._take_fresh()
+            self._let_go(self._next - self._first - MOST_WATCHED)
 
     def is_due(self, now_s: float) -> bool:
         """Whether ``update`` should be called."""
-        return now_s - self._updated_s >= EVERY_S
+        return now_s + self._ahead_s - self._updated_s >= EVERY_S
 
     def update(self, now_s: float) -> None:
         """Count what has become of blocks by ``now_s``, and correct by it from then on."""
+        now_s = max(self._last_s, now_s + self._ahead_s)
         kept = np.exp((self._updated_s - now_s) / MEMORY_S)
         for tally in (self._asked, self._weight, self._logits):
             tally *= kept
@@ -110,23 +129,31 @@ class Recalibration:
         self._take_fresh()
         for step in range(STEPS):
             self._count(step, now_s)
-        self._forget(now_s)
+        self._let_go(int(np.searchsorted(self._runs.time_s, now_s - AGES_S[-1], side="right")))
         self._fit()
 
     def corrected(self, chances: Floats, kinds: Ints) -> Floats:
         """Chances as they are now thought to be; a row for each of ``kinds``, a column for each step."""
         return _chances(_logits(chances) + self.shift[kinds])
 
+    def _in_order(self, time_s: float) -> float:
+        late_s = self._last_s - (time_s + self._ahead_s)
+        if late_s > RESTART_S:
+            self._ahead_s += late_s
+        self._last_s = max(self._last_s, time_s + self._ahead_s)
+        return self._last_s
+
     def _take_fresh(self) -> None:
         self._runs = _Runs._make(map(np.concatenate, zip(self._runs, *self._fresh, strict=True)))
         self._fresh.clear()
         for number, time_s in self._uses:
-            self._runs.again_s[number - self._first] = time_s
+            if number >= self._first:
+                self._runs.again_s[number - self._first] = time_s
         self._uses.clear()
 
     def _count(self, step: int, now_s: float) -> None:
         """Those for whom the step is over since the last time, if they reached it."""
-        runs, begin = self._runs, self._counted[step] - self._first
+        runs, begin = self._runs, max(self._counted[step] - self._first, 0)
         end = int(np.searchsorted(runs.time_s, now_s - AGES_S[step + 1], side="right"))
         if end <= begin:
             return
@@ -142,18 +169,17 @@ class Recalibration:
         self._weight += np.bincount(cells, weight, len(self._weight))
         self._logits += np.bincount(cells, weight * logits, len(self._logits))
 
-    def _forget(self, now_s: float) -> None:
-        """Runs of which every step is over."""
-        gone = int(np.searchsorted(self._runs.time_s, now_s - AGES_S[-1], side="right"))
-        for number, key in enumerate(self._runs.key[:gone].tolist(), self._first):
-            if self._number.get(key) == number:
-                del self._number[key]
-        self._runs = _Runs._make(array[gone:] for array in self._runs)
-        self._first += gone
+    def _let_go(self, count: int) -> None:
+        """The oldest runs."""
+        for number, key in enumerate(self._runs.key[:count].tolist(), self._first):
+            if self._watched.get(key, _NOBODY)[0] == number:
+                del self._watched[key]
+        self._runs = _Runs._make(array[count:] for array in self._runs)
+        self._first += count
 
     def _fit(self) -> None:
-        """The likeliest corrections, by Newton's method from the last ones on."""
-        seen = np.flatnonzero(self._weight > 0)
+        """Towards the likeliest corrections, by a few rounds of Newton's method from the last ones on."""
+        seen = np.flatnonzero(self._weight > LEAST_WEIGHT)
         design, asked, weight = _DESIGN[seen], self._asked[seen], self._weight[seen]
         logits, found = self._logits[seen] / weight, self._corrections
         for _ in range(MOST_ROUNDS):

@@ -28,6 +28,8 @@ class Part(NamedTuple):
     keys: list[int]
     runs: Runs
     time_s: float
+    asker: int
+    """The index of the question for the first of them: an equal one is of the same prompt, which may ask again."""
 
 
 class PromptStream:
@@ -46,6 +48,8 @@ class PromptStream:
         self._first_depth = 0
         self._prompt = Prompt(0.0, 1)
         self._time_s = 0.0
+        self._first_index = -1
+        """Of what is collected."""
         self._who = (-1, 0, 0)
         self._index = self._depth = -2
         self._recent: OrderedDict[tuple[int, tuple[int, int, int]], Prompt] = OrderedDict()
@@ -59,7 +63,7 @@ class PromptStream:
         part = None
         if not is_same or steps > 1:
             part = self.close()
-            self._first_depth, self._time_s = depth, question.time_s
+            self._first_depth, self._time_s, self._first_index = depth, question.time_s, index
             if not is_same:
                 self._prompt = self._found(question, who)
                 self._who = who
@@ -75,7 +79,7 @@ class PromptStream:
         keys, self._keys, self.num_open = self._keys, [], 0
         runs = self.history.ask(self._prompt, keys, self._first_depth)
         self._first_depth += len(keys)
-        return Part(keys, runs, self._time_s)
+        return Part(keys, runs, self._time_s, self._first_index)
 
     def _found(self, question: Question, who: tuple[int, int, int]) -> Prompt:
         """The prompt of a block that does not follow on the one before."""

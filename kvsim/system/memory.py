@@ -211,7 +211,9 @@ def eviction_of(config: Config, capacity_chunks: int, seed: int) -> Eviction:
     if config.policies.eviction == "learned":
         from kvsim.policy.eviction.learned import Learned
 
-        return Learned.from_file(capacity_chunks, config.policies.learned_model, seed)
+        # Under write-back a tier is asked for what engines evict, and an exclusive one loses what is asked for.
+        recalibrates = config.cache.write_policy == "write_through" and config.cache.inclusive
+        return Learned.from_file(capacity_chunks, config.policies.learned_model, seed, recalibrates)
     return make_eviction(config.policies.eviction, capacity_chunks, seed)
 
 

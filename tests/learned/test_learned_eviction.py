@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from chats import ALONE_BLOCKS, accesses_of, chats
 
 from kvsim.cli.learn_scores import hits_from, prompts_from, scored
 from kvsim.errors import ConfigError, WorkloadError
-from kvsim.learned import Model, train_on
+from kvsim.learned import STEPS, Model, train_on
+from kvsim.learned.features import Matrix
 from kvsim.learned.ranking import Ranking
 from kvsim.learned.stream import PromptStream
+from kvsim.learned.worth import Floats
 from kvsim.policy.eviction import Access, make_eviction, next_uses
 from kvsim.policy.eviction.learned import Learned
 from kvsim.policy.eviction.learned_online import LearnedOnline
@@ -78,15 +81,31 @@ def test_what_is_discarded_while_its_prompt_is_open_stays_away(model: Model) -> 
     assert len(policy) == 3
 
 
+class Dear:
+    """A model that takes everything for dear."""
+
+    def chances(self, features: Matrix) -> Floats:
+        return np.full((len(features), STEPS), 0.5)
+
+
+def test_what_a_model_was_trained_on_does_not_correct_it() -> None:
+    ranking, stream, access, parts = Ranking(None, 50), PromptStream(), Access(), []
+    for number in range(20):
+        access.index, access.time_s = number, 100.0 * number
+        stream.ask(number % 10, access)
+        if number < 10:
+            ranking.add(number)
+        part = stream.close()
+        assert part is not None
+        parts.append(part)
+        ranking.judge(part)
+    ranking.learned(Dear(), parts)  # type: ignore[arg-type]
+    assert ranking.pop(2000.0) == 0
+    assert not ranking._recalibration.shift.any()
+    assert not ranking._recalibration._watched
+
+
 def test_blocks_beyond_the_last_age_go_first_longest_idle_before_all() -> None:
-    class Dear:
-        def chances(self, features: object) -> object:
-            import numpy as np
-
-            from kvsim.learned import STEPS
-
-            return np.full((len(features), STEPS), 0.5)  # type: ignore[arg-type]
-
     ranking, stream, access = Ranking(Dear(), 9), PromptStream(), Access()  # type: ignore[arg-type]
     for key, time_s in ((1, 100.0), (2, 0.0), (3, 1900.0)):
         access.index, access.time_s = key, time_s

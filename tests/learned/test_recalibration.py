@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 import numpy as np
 import pytest
 from chats import PAUSE_S, chats
@@ -24,20 +26,21 @@ from kvsim.learned.stream import Part
 from kvsim.policy.eviction import make_eviction, next_uses
 from kvsim.policy.eviction.learned import Learned
 
+NUMBERS = count()
 SHORT_FIRST = 3
 """The kind of a short first prompt's new blocks."""
 
 
 def asked(history: History, time_s: float, keys: list[int]) -> Part:
     """One prompt."""
-    return Part(keys, history.ask(Prompt(time_s, len(keys)), keys), time_s)
+    return Part(keys, history.ask(Prompt(time_s, len(keys)), keys), time_s, next(NUMBERS))
 
 
 def told_of(recalibration: Recalibration, asked_again: int, of: int = 40, chance: float = 0.5) -> None:
     """Prompts of one block at 0 s, of which some come again at 10 s."""
     history = History()
-    for time_s, count in ((0.0, of), (10.0, asked_again)):
-        for key in range(count):
+    for time_s, keys in ((0.0, of), (10.0, asked_again)):
+        for key in range(keys):
             recalibration.see(asked(history, time_s, [key]), np.full((1, STEPS), chance))
 
 
@@ -83,6 +86,41 @@ def test_what_was_seen_long_ago_is_forgotten() -> None:
     recalibration.update(15.0 + 10 * MEMORY_S)
     assert before > 0.3
     assert abs(recalibration.shift[SHORT_FIRST, 0]) < 0.01 * before
+
+
+def test_a_prompt_that_asks_twice_has_not_come_back() -> None:
+    """As one does whose block is moved up to a tier before it is used there."""
+    recalibration, history = Recalibration(), History()
+    for key in range(40):
+        part = asked(history, 0.0, [key])
+        recalibration.see(part, np.full((1, STEPS), 0.5))
+        recalibration.see(part._replace(time_s=3.0), np.full((1, STEPS), 0.5))
+    recalibration.update(18.0)
+    assert recalibration.shift[SHORT_FIRST, 0] < -1
+
+
+@pytest.mark.parametrize("restart_s", [-1e6, -1e3, 0.0, 1e7])
+def test_a_trace_that_begins_anew_goes_on_and_a_wild_time_breaks_nothing(restart_s: float) -> None:
+    recalibration, history = Recalibration(), History()
+    for begin_s in (0.0, restart_s, 0.0):
+        for place in range(200):
+            time_s = begin_s + 10 * place
+            recalibration.see(asked(history, time_s, [place % 3]), np.full((1, STEPS), 0.3))
+            if recalibration.is_due(time_s):
+                recalibration.update(time_s)
+    assert np.isfinite(recalibration.shift).all()
+    assert recalibration.shift[0, 2] > 0.3, "each comes back after 30 s"
+
+
+def test_where_time_stands_still_the_oldest_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kvsim.learned.recalibration.MOST_WATCHED", 50)
+    recalibration, history = Recalibration(), History()
+    for key in range(1000):
+        recalibration.see(asked(history, 0.0, [key]), np.full((1, STEPS), 0.5))
+        recalibration.see(asked(history, 0.0, [key - 30]), np.full((1, STEPS), 0.5))
+    assert len(recalibration._watched) <= 100
+    recalibration.update(15.0)
+    assert np.isfinite(recalibration.shift).all()
 
 
 def test_it_is_due_now_and_then() -> None:

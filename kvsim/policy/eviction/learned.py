@@ -29,16 +29,22 @@ class Learned(Eviction):
     name = "learned"
     needs_access = True
 
-    def __init__(self, capacity_blocks: int, seed: int = 0, model: Model | None = None) -> None:
-        """``model``: by default the shipped one, ``learned/mooncake_conversation.txt``."""
+    def __init__(
+        self, capacity_blocks: int, seed: int = 0, model: Model | None = None, recalibrates: bool = True
+    ) -> None:
+        """``model``: by default the shipped one, ``learned/mooncake_conversation.txt``. ``recalibrates``: whether its
+        chances are corrected by what becomes of blocks; not where others than prompts ask, or not all that prompts ask.
+        """
         super().__init__(capacity_blocks, seed)
-        self._ranking = Ranking(model if model is not None else read_model(), capacity_blocks)
+        self._ranking = Ranking(model if model is not None else read_model(), capacity_blocks, recalibrates)
         self._stream = PromptStream(max(HISTORY_BLOCKS, 2 * capacity_blocks))
 
     @classmethod
-    def from_file(cls, capacity_blocks: int, path: str | Path | None = None, seed: int = 0) -> Learned:
+    def from_file(
+        cls, capacity_blocks: int, path: str | Path | None = None, seed: int = 0, recalibrates: bool = True
+    ) -> Learned:
         """With the model of a file; ``None``: the shipped one. Raises ``ConfigError`` for a file that is none."""
-        return cls(capacity_blocks, seed, read_model(path))
+        return cls(capacity_blocks, seed, read_model(path), recalibrates)
 
     def __contains__(self, key: int) -> bool:
         return key in self._ranking

@@ -41,8 +41,5 @@ class LearnedOnline(Learned):
         parts, self._parts = self._parts, []
         keys = [key for part in parts for key in part.keys]
         times_s = np.repeat([part.time_s for part in parts], [len(part.keys) for part in parts])
-        self._ranking.model = train_online(
-            [part.runs for part in parts], keys, times_s, self._warmup_prompts, self._seed
-        )
-        for part in parts:
-            self._ranking.judge(part)
+        model = train_online([part.runs for part in parts], keys, times_s, self._warmup_prompts, self._seed)
+        self._ranking.learned(model, parts)
