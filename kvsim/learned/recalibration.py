@@ -2,7 +2,8 @@
 
 Traffic changes: users pause longer than those the model learned from, or go on with other prompts. Of every run of
 blocks the middle one is watched, whether the cache keeps it or not: prompts name what they ask for either way. A prompt
-that asks for a block twice, as one does whose block is moved up before it is used, has not asked for it again.
+that asks for a block twice, as one does whose block is moved up before it is used, has not asked for it again. Blocks
+behind a prompt's end are of its answer, which models are not trained on: they are not watched.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ RESTART_S = 60.0
 """A time that lies so far back is of a trace that begins anew, not of a prompt that comes out of order."""
 
 _NOBODY = (-1, -1)
-_USES, _TURN, _PROMPT_BLOCKS = (FEATURES.index(name) for name in ("uses", "turn", "prompt_blocks"))
+_USES, _TURN, _PROMPT_BLOCKS, _BEHIND = map(FEATURES.index, ("uses", "turn", "prompt_blocks", "behind_blocks"))
 
 
 class _Runs(NamedTuple):
@@ -95,7 +96,8 @@ class Recalibration:
                 self._uses.append((number, time_s))
         features, blocks = part.runs
         middles = [part.keys[end - count + count // 2] for count, end in zip(blocks, accumulate(blocks), strict=True)]
-        rows = [row for row, key in enumerate(middles) if key not in self._watched]
+        of_prompt = features[:, _BEHIND] >= 0
+        rows = [row for row, key in enumerate(middles) if of_prompt[row] and key not in self._watched]
         if not rows:
             return
         keys = [middles[row] for row in rows]

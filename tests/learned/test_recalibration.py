@@ -99,6 +99,15 @@ def test_a_prompt_that_asks_twice_has_not_come_back() -> None:
     assert recalibration.shift[SHORT_FIRST, 0] < -1
 
 
+def test_answers_are_not_watched() -> None:
+    recalibration, history = Recalibration(), History()
+    prompt = Prompt(0.0, 2)
+    for keys, depth in (([1, 2], 0), ([3, 4], 2)):
+        runs = history.ask(prompt, keys, depth)
+        recalibration.see(Part(keys, runs, 0.0, 0), np.full((len(runs.blocks), STEPS), 0.5))
+    assert sorted(recalibration._watched) == [1, 2]
+
+
 @pytest.mark.parametrize("restart_s", [-1e6, -1e3, 0.0, 1e7])
 def test_a_trace_that_begins_anew_goes_on_and_a_wild_time_breaks_nothing(restart_s: float) -> None:
     recalibration, history = Recalibration(), History()
