@@ -11,13 +11,17 @@ from contextlib import contextmanager
 def collected_once() -> Iterator[None]:
     """Nothing is collected inside; what the block has let go of is, at its end. Inside another such block it does
     nothing.
+
+    What was there before is not looked at: libraries and traces would take longer than a small run.
     """
     if not gc.isenabled():
         yield
         return
     gc.disable()
+    gc.freeze()
     try:
         yield
     finally:
         gc.enable()
         gc.collect()
+        gc.unfreeze()
