@@ -82,6 +82,8 @@ class CompileHook(BuildHookInterface):  # type: ignore[type-arg]
                     target = root / path.relative_to(folder)
                     shutil.copyfile(path, target)
                     built.append(target)
+            if built:
+                remove_others(root, built)
         if not built:
             self.app.display_warning("kvsim: no compiled modules (see above); the pure Python ones are used")
             return
@@ -101,6 +103,15 @@ def fresh_extensions(root: Path) -> list[Path]:
         if not extension.exists() or extension.stat().st_mtime < (root / source).stat().st_mtime:
             return []
     return [*shared, *built]
+
+
+def remove_others(root: Path, built: list[Path]) -> None:
+    """Away with this interpreter's extension modules of earlier compilations: one without its source on the list makes
+    all count as stale (``kvsim/_compiled.py``)."""
+    suffix = EXTENSION_SUFFIXES[0]
+    for path in [*root.glob(f"*__mypyc{suffix}"), *(root / "kvsim").rglob(f"*{suffix}")]:
+        if path not in built:
+            path.unlink()
 
 
 def compile_modules(root: Path, scratch: Path) -> list[Path]:

@@ -65,3 +65,23 @@ def test_a_source_newer_than_its_extension_is_used(tmp_path: Path) -> None:
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.stdout.strip(), done.returncode) == ("7", 0), done.stderr
+
+
+def test_what_earlier_compilations_left_goes(tmp_path: Path) -> None:
+    """The extension of a module that is no longer on the list, which would make all others count as stale."""
+    sys.path.insert(0, str(ROOT))
+    try:
+        from hatch_build import remove_others
+    finally:
+        sys.path.remove(str(ROOT))
+    from importlib.machinery import EXTENSION_SUFFIXES
+
+    suffix = EXTENSION_SUFFIXES[0]
+    (tmp_path / "kvsim" / "node").mkdir(parents=True)
+    names = ("new__mypyc", "kvsim/node/engine", "old__mypyc", "kvsim/node/gone")
+    paths = [tmp_path / f"{name}{suffix}" for name in names]
+    source = tmp_path / "kvsim" / "node" / "gone.py"
+    for path in (*paths, source):
+        path.write_text("")
+    remove_others(tmp_path, paths[:2])
+    assert [path.exists() for path in (*paths, source)] == [True, True, False, False, True]

@@ -257,23 +257,29 @@ class PagedPool(BlockPool):
 
     def _let_go(self, hold: Hold) -> None:
         """Blocks that nobody else holds go to the free queue's tail, the deepest first."""
-        size, tail, freed = hold.size, hold.chain.tail, []
-        copies = hold.copies or []
+        size, tail, copies = hold.size, hold.chain.tail, hold.copies
         if tail is not None and size > tail.base:
-            copies = tail.originals[: size - tail.base] + copies
+            originals = tail.originals[: size - tail.base]
+            copies = originals + copies if copies else originals
             size = tail.base
+        if copies:
+            self._let_copies_go(copies)
+        if size:
+            self._drop(hold.chain, size)
+
+    def _let_copies_go(self, copies: list[Copy]) -> None:
+        freed: list[Copy] = []
         for copy in copies:
             copy.holders -= 1
             if not copy.holders:
                 freed.append(copy)
-        if freed:
-            segment = Segment(None, 0, 0)
-            segment.copies, segment.live = freed, len(freed)
-            for copy in freed:
-                copy.segment = segment
-            self._enqueue(segment)
-        if size:
-            self._drop(hold.chain, size)
+        if not freed:
+            return
+        segment = Segment(None, 0, 0)
+        segment.copies, segment.live = freed, len(freed)
+        for copy in freed:
+            copy.segment = segment
+        self._enqueue(segment)
 
     def _evict_copies(self, segment: Segment, count: int) -> int:
         """Forget the deepest of a segment's copies, at most ``count``; returns how many."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from heapq import heappop, heappush
 
-from kvsim.node.sequence import Sequence
+from kvsim.node.sequence import NOBODY, Sequence
 
 
 class DecodeBatch:
@@ -57,8 +57,10 @@ class DecodeBatch:
 
     def pop_finished(self) -> list[Sequence]:
         """Take out the sequences whose last token the latest step gave, in the order they were admitted."""
-        finished: list[Sequence] = []
         ends, steps = self._ends, self.steps
+        if not ends or ends[0][0] > steps:
+            return NOBODY
+        finished: list[Sequence] = []
         while ends and ends[0][0] <= steps:
             _, serial, sequence = heappop(ends)
             if sequence.decoding and sequence.finish_step == steps and sequence.serial == serial:

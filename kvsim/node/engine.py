@@ -18,7 +18,7 @@ from kvsim.clock import DECODE_BOUNDARY, PREFILL_BOUNDARY, Alarm, Clock
 from kvsim.node.batch import DecodeBatch
 from kvsim.node.margin import AnswerMargin
 from kvsim.node.scheduler import Scheduler
-from kvsim.node.sequence import Sequence
+from kvsim.node.sequence import NOBODY, Sequence
 from kvsim.node.settings import EngineSettings
 from kvsim.node.step import Chunk, Step
 from kvsim.record.steps import StepLog
@@ -244,7 +244,7 @@ class Engine:
             if not (scheduler.preempted or scheduler.stalled):
                 return None
             self._preempted += scheduler.preempted
-            scheduler.advance(Step([], []), stops_at_first_token=False)
+            scheduler.advance(Step(NOBODY, NOBODY), stops_at_first_token=False)
 
     def _planned(self) -> Step:
         """What was scheduled, and how long it takes; to the scheduler it has run."""
@@ -270,11 +270,13 @@ class Engine:
     def _mixed_s(self, step: Step, kv_tokens: int, longest_tokens: int) -> float:
         """How long a step takes that computes the scheduled prompts, which it is told."""
         tokens, work, decodes = step.num_decodes, 0.0, step.num_decodes
+        chunks: list[Chunk] = []
         for sequence, count in self.scheduler.chunks:
-            step.chunks.append(Chunk(sequence, count))
+            chunks.append(Chunk(sequence, count))
             tokens += count
             work += self.step_time.chunk_work(count, sequence.computed)
-        num_seqs = decodes + len(step.chunks)
+        step.chunks = chunks
+        num_seqs = decodes + len(chunks)
         copied_s = self.backup_s * (tokens - decodes)
         return self.step_time.mixed_s(tokens, num_seqs, decodes, kv_tokens, longest_tokens, work) + copied_s
 

@@ -9,14 +9,18 @@ sums (``DecodeBatch``) and looked at one by one only when blocks or budget run s
 from __future__ import annotations
 
 from collections import deque
+from typing import Final
 
 from kvsim.cache.pool import BlockPool
 from kvsim.node.batch import DecodeBatch
 from kvsim.node.growers import Growers
-from kvsim.node.sequence import Sequence
+from kvsim.node.sequence import NOBODY, Sequence
 from kvsim.node.settings import EngineSettings
 from kvsim.node.step import Step
 from kvsim.policy.scheduling import ORDERS, PRIORITY
+
+_NO_PROMPTS: Final[list[tuple[Sequence, int]]] = []
+"""As ``NOBODY``."""
 
 
 class Scheduler:
@@ -57,13 +61,13 @@ class Scheduler:
         """In the order of admission."""
         self.partial: list[Sequence] = []
         """Running sequences whose prompt is not computed yet, in the order of admission."""
-        self.chunks: list[tuple[Sequence, int]] = []
+        self.chunks = _NO_PROMPTS
         """Of the step scheduled last: prompts and how many of their tokens it computes."""
-        self.joined: list[Sequence] = []
+        self.joined = NOBODY
         """Of the step scheduled last: sequences from ``arrived`` that decode for the first time."""
-        self.stalled: list[Sequence] = []
+        self.stalled = NOBODY
         """Of the step scheduled last: decoding sequences the budget did not reach."""
-        self.preempted: list[Sequence] = []
+        self.preempted = NOBODY
         """Of the step scheduled last."""
         self.growers = Growers(pool, batch, settings.block_size, 1 if settings.async_scheduling else 0)
         self.query_tokens = self.hit_tokens = self.preemptions = 0
@@ -73,7 +77,7 @@ class Scheduler:
             self._order = ORDERS[settings.scheduling_policy]
         self.reorders = self._order is not None
         """Whether somebody may be admitted before who came earlier."""
-        self._resting: list[Sequence] = []
+        self._resting = NOBODY
         """Those that the step before did not reach."""
         self._is_static = settings.batching == "static"
         self._admissions = 0
@@ -91,7 +95,7 @@ class Scheduler:
 
     def schedule(self) -> None:
         """Decide the next step, and take its blocks; ``advance`` is to follow."""
-        self.chunks, self.joined, self.stalled, self.preempted = [], [], [], []
+        self.chunks, self.joined, self.stalled, self.preempted = _NO_PROMPTS, NOBODY, NOBODY, NOBODY
         self.pool.begin_step()
         if self.settings.long_prefill_token_threshold:
             is_alone = len(self.running) + len(self.waiting) + len(self.arrived) < 2
@@ -167,21 +171,29 @@ class Scheduler:
         for sequence in self.stalled:
             sequence.rested = True
             batch.add(sequence)
-        step.ended = ended = self._pop_ended()
+        step.ended = self._pop_ended()
+        completed: list[Sequence] = []
         for sequence, tokens in self.chunks:
             sequence.computed += tokens
             if sequence.computed == sequence.num_tokens:
-                step.completed.append(sequence)
-        if not step.completed:
-            return
+                completed.append(sequence)
+        if completed:
+            step.completed = completed
+            self._complete(step, stops_at_first_token)
+
+    def _complete(self, step: Step, stops_at_first_token: bool) -> None:
+        """Prompts are computed: their sequences decode from now on, or end here."""
         self.partial = [sequence for sequence in self.partial if sequence.computed < sequence.num_tokens]
+        ended: list[Sequence] = []
         for sequence in step.completed:
             if stops_at_first_token:
                 del self.running[sequence]
             elif not self._goes_on(sequence):
                 ended.append(sequence)
-        if len(ended) > 1:
+        if ended:
+            ended += step.ended
             ended.sort(key=_serial)
+            step.ended = ended
 
     def leap(self, steps: int) -> list[Sequence]:
         """Count further steps of the same batch as run; returns those that have their last token then."""
@@ -268,6 +280,8 @@ class Scheduler:
         if sequence.decoding:
             self.growers.settle_chains(sequence.path, 1, sequence.serial - 1)
             self.batch.remove(sequence)
+            if not self.stalled:
+                self.stalled = []
             self.stalled.append(sequence)
 
     def _victim(self) -> Sequence:
@@ -303,6 +317,8 @@ class Scheduler:
         victim.resumed = True
         victim.journey.preemptions += 1
         self.preemptions += 1
+        if not self.preempted:
+            self.preempted = []
         self.preempted.append(victim)
         if self.has_priorities:
             self._insert_by_priority(victim)
@@ -319,6 +335,8 @@ class Scheduler:
     def _admit_queued(self, budget: int) -> None:
         """Admit while there is budget, a free seat, and room for the head of the queue."""
         seats = self.settings.max_num_seqs - len(self.running)
+        if self.arrived:
+            self.joined = []
         while self.arrived and budget > 0 and seats > 0:
             sequence = self.arrived.popleft()
             self._admissions = sequence.serial = self._admissions + 1
@@ -374,7 +392,7 @@ class Scheduler:
         self.allocate(sequence, hits, -(-(cached + tokens) // block_size))
         pool.extend(sequence, (cached + tokens) // block_size)
         self.partial.append(sequence)
-        self.chunks.append((sequence, tokens))
+        self._compute(sequence, tokens)
         return tokens
 
     def _count_lookup(self, sequence: Sequence, cached: int) -> None:
@@ -403,6 +421,11 @@ class Scheduler:
         sequence.loose += blocks
         self.growers.settle_chains(sequence.path, 1, sequence.serial)
         self.pool.extend(sequence, (sequence.computed + tokens) // self._block_size)
+        self._compute(sequence, tokens)
+
+    def _compute(self, sequence: Sequence, tokens: int) -> None:
+        if not self.chunks:
+            self.chunks = []
         self.chunks.append((sequence, tokens))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from kvsim.cache.paged import OPEN_END, BlockTable, Path, private_from
 from kvsim.workload.request import Request
 
@@ -136,3 +138,7 @@ class Sequence(BlockTable):
         self.base = self.finish_step = self.serial = 0
         self.margin_end = -1
         self.last_token_s = -1.0
+
+
+NOBODY: Final[list[Sequence]] = []
+"""No sequences: it stays empty. Most steps have nobody in most of their lists, which are not made anew for that."""

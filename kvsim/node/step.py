@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from kvsim.node.sequence import Sequence
+from typing import Final
+
+from kvsim.node.sequence import NOBODY, Sequence
 
 
 class Chunk:
@@ -15,6 +17,10 @@ class Chunk:
         self.high_water = sequence.high_water
         self.again = sequence.resumed
         """The sequence has been preempted before."""
+
+
+NO_CHUNKS: Final[list[Chunk]] = []
+"""As ``NOBODY``."""
 
 
 class Step:
@@ -40,12 +46,12 @@ class Step:
     """Those that have their last token then, in the order of admission; known once the scheduler has advanced."""
 
     def __init__(self, joined: list[Sequence], preempted: list[Sequence]) -> None:
-        self.chunks: list[Chunk] = []
+        self.chunks = NO_CHUNKS
         self.joined = joined
         """Sequences whose KV came from elsewhere, which decode for the first time."""
         self.preempted = preempted
         """To make room for it."""
-        self.completed: list[Sequence] = []
+        self.completed = NOBODY
         """Those whose tokens so far all have KV when it has run, and did not before."""
         self.num_decodes = 0
         self.steps_before = 0

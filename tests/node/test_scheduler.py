@@ -15,7 +15,8 @@ from traffic import most_blocks, random_rows
 
 from kvsim.node import engine as engine_module
 from kvsim.node.scheduler import Scheduler
-from kvsim.node.sequence import Sequence
+from kvsim.node.sequence import NOBODY, Sequence
+from kvsim.node.step import NO_CHUNKS
 from kvsim.system.unified import UnifiedSystem
 
 
@@ -87,6 +88,8 @@ def compared(rows: list[Row], **engine_settings: Any) -> tuple[list[Step], list[
     expected = run_in_unit_steps(naive, [naive_request(i, row) for i, row in enumerate(rows)])
     scheduler = system.front[0].scheduler
     assert isinstance(scheduler, RecordingScheduler)
+    assert not NOBODY, "the list that stands for no sequences has some"
+    assert not NO_CHUNKS
     return scheduler.steps, expected, system, naive
 
 
