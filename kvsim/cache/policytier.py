@@ -62,6 +62,19 @@ class PolicyTier(Tier):
             self._eviction.hit(key, access)
         return runs_of(missing)
 
+    def admitted(self, runs: list[Run], access: Access) -> list[Run]:
+        admission = self._admission
+        if admission is None:
+            return runs
+        welcome: list[int] = []
+        for key in chunk_keys(runs):
+            self._aim(access, key)
+            if admission.admits(key, access):
+                welcome.append(key)
+            else:
+                self.refused += 1
+        return runs_of(welcome)
+
     def discard(self, runs: list[Run]) -> None:
         for key in chunk_keys(runs):
             if key in self._eviction:
@@ -95,9 +108,6 @@ class PolicyTier(Tier):
 
     def _admit(self, key: int, access: Access, displaced: list[int]) -> None:
         self._aim(access, key)
-        if self._admission is not None and not self._admission.admits(key, access):
-            self.refused += 1
-            return
         place = access.depth
         self._came(chunk_chain(key), place, place + 1)
         victim = self._eviction.admit(key, access)

@@ -48,6 +48,10 @@ class Tier:
         """Chunks of a prompt are in use: touch those that are here, return the others."""
         raise NotImplementedError
 
+    def admitted(self, runs: list[Run], access: Access) -> list[Run]:
+        """Of chunks that are not here those that may come in: asked before they are sent."""
+        return runs
+
     def store(self, runs: list[Run], access: Access) -> list[Run]:
         """Take chunks of one prompt in, in order, those that are here already left out; returns those displaced."""
         victims: list[Run] = []

@@ -217,7 +217,11 @@ class Backing(Receiver):
 
         ``read_s``: when the last of them will have been read where they come from. They are passed on as they come.
         """
-        level, rules, chunks = self.levels[number], self._rules, num_chunks(runs)
+        level, rules = self.levels[number], self._rules
+        runs = level.tier.admitted(runs, access)
+        if not runs:
+            return
+        chunks = num_chunks(runs)
         way = level.ways.write(runs[0][0])
         start_s = starts_s(way, now_s)
         if start_s - now_s > rules.most_write_wait_s:

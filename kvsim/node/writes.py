@@ -42,6 +42,10 @@ class Writes:
         self._added += 1
         self._agenda.add(write.done_s, (write.done_s, self._added, write))
 
+    def lose_all(self) -> None:
+        """Power off: nothing of what is under way arrives."""
+        self._agenda = Agenda()
+
     def settle(self, now_s: float) -> None:
         """All that is done by now, in the order of time; one may cause another."""
         agenda = self._agenda

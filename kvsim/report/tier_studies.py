@@ -39,7 +39,7 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _capacity(study: Study) -> Table:
-    policies = list(study["rows"][0]["policies"])
+    policies = list(study["rows"][0]["policies"]) if study["rows"] else ["any policy"]
     table = _table("Hit rate and mean TTFT (ms) over host memory, nothing below it", "GB a host", *policies)
     without = f"{percent(study['without']['hit_rate'])} {number(study['without']['ttft_mean_ms'])}"
     table.add_row("0", *[without for _ in policies])
@@ -53,6 +53,8 @@ def capacity_sentence(study: Study) -> str:
     """Where the knee is, what all of it would give, and the widest gap to the oracle."""
     rows, knee = study["rows"], study["knee_gb_per_host"]
     base, whole = study["without"]["hit_rate"], study["whole"]["hit_rate"]
+    if not rows:
+        return "nothing reaches host memory: no chunk of a prompt was written to it"
     if whole - base < 0.005:
         return "host memory adds next to nothing: the instances' own caches hold what is asked for again"
     wanted = base + ENOUGH * (whole - base)
@@ -128,7 +130,8 @@ def eic_sentence(study: Study) -> str:
     off = next((row for row in alone if not row["pool_gb_per_rack"]), alone[0])
     largest = max(alone, key=lambda row: row["pool_gb_per_rack"])
     said = [
-        f"a pool of {number(largest['pool_gb_per_rack'])} GB a rack takes the hit rate from {percent(off['hit_rate'])} "
+        f"beside the instances' own caches alone, a pool of {number(largest['pool_gb_per_rack'])} GB a rack takes the "
+        f"hit rate from {percent(off['hit_rate'])} "
         f"to {percent(largest['hit_rate'])} and mean TTFT from {number(off['ttft_mean_ms'])} to "
         f"{number(largest['ttft_mean_ms'])} ms"
     ]
@@ -141,7 +144,19 @@ def eic_sentence(study: Study) -> str:
         )
     if largest["busiest_share"].get("eic", 0.0) > 0.9:
         said.append("its port is the bottleneck")
-    return "; ".join(said)
+    return "; ".join(said + _beside_memory(study))
+
+
+def _beside_memory(study: Study) -> list[str]:
+    """What the largest pool adds where hosts have memory too."""
+    beside = [row for row in study["rows"] if len(row["beside"]) > 1]
+    if not beside:
+        return []
+    off, largest = beside[0], max(beside, key=lambda row: row["pool_gb_per_rack"])
+    return [
+        f"beside host memory, which hits {percent(off['hit_rate'])}, {percent(largest['hit_rate'])} and "
+        f"{number(off['ttft_mean_ms'])} to {number(largest['ttft_mean_ms'])} ms"
+    ]
 
 
 def _contexts(study: Study) -> Table:

@@ -36,7 +36,10 @@ class Memories:
         next_use: Callable[[int, int], int] | None = None,
         seed: int = 0,
     ) -> None:
-        """``places``: of those instances, by number. Raises ``ConfigError`` for tiers that hold not even a chunk."""
+        """``places``: of those instances, by number. Raises ``ConfigError`` for tiers that hold not even a chunk, and
+        for hosts that do not stand in one rack.
+        """
+        _check_places(plan, names)
         self._plan, self._next_use, self._seed = plan, next_use, seed
         self.names = tuple(names)
         self.rules = rules_of(plan)
@@ -67,8 +70,9 @@ class Memories:
         self._writes.settle(self._clock.now)
 
     def restart(self) -> None:
-        """All memory is lost; what stands on drives is not."""
+        """All memory is lost, and what is on its way; what stands on drives is not."""
         self.settle()
+        self._writes.lose_all()
         for name in VOLATILE:
             for tier in self.tiers.get(name, ()):
                 tier.lose_all()
@@ -191,6 +195,21 @@ class Memories:
             port = self._port[name, number] = Port(f"{name} {number}")
             self.ports.setdefault(name, []).append(port)
         return port
+
+
+def _check_places(plan: Plan, names: Sequence[str]) -> None:
+    config = plan.config
+    if not config.engine.enable_prefix_caching:
+        raise ConfigError(
+            f"tiers ({', '.join(names)}) need engine.enable_prefix_caching = true: what they have is loaded into an "
+            "instance's prefix cache"
+        )
+    per_host, per_rack = config.cluster.network.gpus_per_host, config.cluster.simulate_gpus_per_rack
+    if per_rack % per_host and plan.num_racks > 1:
+        raise ConfigError(
+            f"cluster.simulate_gpus_per_rack = {per_rack} is no multiple of cluster.network.gpus_per_host = "
+            f"{per_host}: a host, whose memory and drives are tiers, stands within one rack"
+        )
 
 
 def rules_of(plan: Plan) -> Rules:

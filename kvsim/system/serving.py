@@ -119,7 +119,7 @@ class ServingSystem:
             return
         self.tiers = tiers_of(self.clock, self.plan, self.workload, places, self.generators[3], self._now_cached)
         self._writes_back = self.tiers.writes_back
-        if not self.plan.config.cache.async_backup:
+        if self.tiers.memories.rules.writes_through and not self.plan.config.cache.async_backup:
             for engine in self.front:
                 engine.backup_s = self.tiers.memories.backup_s_per_token(engine.instance)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 
+from kvsim.fabric.port import Port
 from kvsim.record.conservation import exact
 from kvsim.record.result import CacheUse, Check, Table, TierUse
 from kvsim.system.tiers import Tiers
@@ -40,9 +41,14 @@ def _tier_use(tiers: Tiers, number: int, end_s: float) -> TierUse:
         dropped_chunks=sum(level.dropped_chunks for level in levels),
         read_bytes=sum(level.read_bytes for level in levels),
         written_bytes=sum(level.written_bytes for level in levels),
-        busiest_share=max((port.busy_s for port in ports), default=0.0) / end_s if end_s > 0 else 0.0,
+        busiest_share=max((_busy_by(port, end_s) for port in ports), default=0.0) / end_s if end_s > 0 else 0.0,
         mean_wait_s=sum(port.waited_s for port in ports) / transfers if transfers else 0.0,
     )
+
+
+def _busy_by(port: Port, end_s: float) -> float:
+    """Seconds that a port was busy by then: what is booked beyond the end comes last, without a pause."""
+    return max(port.busy_s - max(port.free_s - end_s, 0.0), 0.0)
 
 
 def tier_checks(tiers: Tiers, table: Table) -> list[Check]:

@@ -129,7 +129,7 @@ def test_runs_are_evicted_as_their_chunks_would_be(capacity: int, moves: list[tu
 def test_a_chunk_too_old_for_its_admission_policy_is_not_there() -> None:
     ttl = make_admission("ttl", AdmissionSettings(8, 0, 10.0))
     tier, access = PolicyTier("dram", make_eviction("lru", 8), admission=ttl), Access()
-    tier.store([(1, 0, 3)], access)
+    tier.store(tier.admitted([(1, 0, 3)], access), access)
     access.time_s = 9.0
     assert tier.usable_to(1, 0, 3, access) == 3
     access.time_s = 19.5

@@ -242,6 +242,42 @@ def test_the_engines_caches_are_lost_in_a_restart_too() -> None:
     assert by_request(run((), **alone))["hit_tokens"][2] == HEAD
 
 
+def test_what_is_on_its_way_is_lost_in_a_restart() -> None:
+    """The first prompt's chunks take 13 s to write; power is off by 4 s: the last one, elsewhere, finds none."""
+    slow = ("cache.restart_after_requests=2", "hardware.dram.write_gb_per_s=0.01", "cache.max_write_wait_s=60")
+    rows = [Row(float(i), pieces=((-1 - i, 100),), output_tokens=1) for i in (3, 4)]
+    rows = [two(num=1)[0], *rows, Row(60.0, pieces=((0, HEAD), (-9, 100)), output_tokens=1)]
+    for sets, loaded in ((slow[1:], HEAD), (slow, 0)):
+        assert by_request(run(("dram",), *sets, rows=rows))["loaded_tokens"][3] == loaded
+
+
+def test_what_is_not_let_in_is_not_sent() -> None:
+    """Of each head's four chunks two: the port carries no others, however often they are missed."""
+    system = run(
+        ("dram",), "policies.admission=selective_write", "policies.selective_write_depth_threshold=2", rows=two(num=4)
+    )
+    assert system.tiers is not None
+    (tier,), level = system.tiers.memories.tiers["dram"], system.tiers.memories.backings[0].levels[0]
+    others = system.tiers.memories.backings[1].levels[0]
+    chunk_bytes = system.tiers.memories.rules.chunk_bytes
+    assert tier.stored == 2
+    assert tier.refused >= 2
+    assert level.written_bytes + others.written_bytes == tier.stored * chunk_bytes
+
+
+def test_writing_back_costs_no_step_a_backup() -> None:
+    waits = ("cache.async_backup=false", "cache.write_policy=write_back")
+    assert ttft_s(run(("dram",), *waits)) == pytest.approx(ttft_s(run(("dram",), waits[1])), rel=1e-12)
+
+
+def test_tiers_that_nothing_can_be_loaded_from_or_that_two_racks_share_are_refused() -> None:
+    with pytest.raises(ConfigError, match="enable_prefix_caching"):
+        run(("dram",), "engine.enable_prefix_caching=false")
+    straddling = ("cluster.simulate_racks=2", "cluster.simulate_gpus_per_rack=3")
+    with pytest.raises(ConfigError, match="stands within one rack"):
+        run(("dram",), *straddling, instances=6)
+
+
 def test_a_step_waits_for_its_backup_where_that_is_not_asynchronous() -> None:
     waits = ttft_s(run(("dram",), "cache.async_backup=false"))[0] - ttft_s(run(("dram",)))[0]
     assert waits == pytest.approx((HEAD + 100) * TOKEN_BYTES / (55 * GB), rel=1e-9)

@@ -78,8 +78,9 @@ def run_tiered(
     if not studies or experiment.incomplete:
         return experiment
     ground = Ground(mode, config, source.traffic, offered, seeds[4], progress)
-    found, cut_short = run_studies(ground, studies)
-    return replace(experiment, studies=found, incomplete=cut_short)
+    found, cut_short, failed = run_studies(ground, studies)
+    warnings = (*experiment.warnings, *failed)
+    return replace(experiment, studies=found, incomplete=cut_short, warnings=warnings)
 
 
 def _offered(

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from kvsim.config import Config
+from kvsim.errors import KvsimError
 from kvsim.record.result import SystemResult
 from kvsim.system.garbage import collected_once
 from kvsim.system.offering import Offered
@@ -28,6 +29,8 @@ MOST_REQUESTS = 2_500
 """Of one run of a study."""
 WARMUP_SHARE = 0.3
 BEST, BASE = "belady", "lru"
+KNEE_SHARE = 0.1
+"""Of the rise of a curve: one that bends by less is called straight."""
 
 
 @dataclass(frozen=True)
@@ -127,9 +130,12 @@ def capacity_study(ground: Ground) -> dict[str, Any]:
     footprint_gb = whole["held_gb"]["dram"]
     own = plan.config.policies.eviction
     policies = list(dict.fromkeys([BASE, own, *ground.config.studies.evictions, BEST]))
-    rows = []
-    for share in ground.config.studies.capacity_shares:
+    rows: list[dict[str, Any]] = []
+    shares = sorted(set(ground.config.studies.capacity_shares)) if footprint_gb else []
+    for share in shares:
         capacity_gb = max(share * footprint_gb / hosts, 2 * _chunk_gb(plan))
+        if rows and capacity_gb == rows[-1]["capacity_gb_per_host"]:
+            continue
         row: dict[str, Any] = {"share": share, "capacity_gb_per_host": capacity_gb, "policies": {}}
         for policy in policies:
             sized = changed(
@@ -146,9 +152,9 @@ def capacity_study(ground: Ground) -> dict[str, Any]:
         "without": without,
         "whole": whole,
         "rows": rows,
-        "knee_gb_per_host": _knee(rows, BASE),
+        "knee_gb_per_host": _knee(rows, without, BASE),
         "gap_to_belady": [_gaps(row) for row in rows],
-        "noise_hit_points": _noise(rows),
+        "noise_hit_points": _noise(rows, without),
         "gain_per_gb": _gains(rows, without, BASE),
     }
 
@@ -157,14 +163,17 @@ def _chunk_gb(plan: Plan) -> float:
     return plan.config.cache.chunk_tokens * plan.spec.kv_bytes_per_token / GB
 
 
-def _knee(rows: Sequence[Mapping[str, Any]], policy: str) -> float | None:
-    """Where the curve of hit rate over capacity is farthest above its chord (Satopää et al. 2011); linear capacity."""
-    x = np.array([row["capacity_gb_per_host"] for row in rows])
-    y = np.array([row["policies"][policy]["hit_rate"] for row in rows])
-    if np.ptp(x) == 0 or np.ptp(y) < 1e-3:
+def _knee(rows: Sequence[Mapping[str, Any]], without: Mapping[str, Any], policy: str) -> float | None:
+    """Where the curve of hit rate over capacity is farthest above its chord (Satopää et al. 2011); linear capacity.
+
+    The curve begins without any. One that stays within ``KNEE_SHARE`` of its rise of the chord, or below it, has none.
+    """
+    x = np.array([0.0, *(row["capacity_gb_per_host"] for row in rows)])
+    y = np.array([without["hit_rate"], *(row["policies"][policy]["hit_rate"] for row in rows)])
+    if y[-1] - y[0] < 1e-3:
         return None
-    above = (y - y[0]) / (y[-1] - y[0]) - (x - x[0]) / (x[-1] - x[0])
-    return float(x[int(np.argmax(above))])
+    above = (y - y[0]) / (y[-1] - y[0]) - x / x[-1]
+    return float(x[int(np.argmax(above))]) if np.max(above) > KNEE_SHARE else None
 
 
 def _gaps(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -179,13 +188,20 @@ def _gaps(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _noise(rows: Sequence[Mapping[str, Any]]) -> float:
-    """The most that a hit rate falls, in points, where more memory can only raise it: what one run does not tell.
+def _noise(rows: Sequence[Mapping[str, Any]], without: Mapping[str, Any]) -> float:
+    """The most, in points, that a hit rate falls where more memory can only raise it, or that a policy is above the
+    oracle: what one run does not tell.
 
     Requests are routed by what caches hold: two runs that differ a little do not send an instance the same prompts.
     """
-    rates = np.array([[found["hit_rate"] for found in row["policies"].values()] for row in rows])
-    return float(100 * np.max(np.maximum.accumulate(rates, axis=0) - rates))
+    if not rows:
+        return 0.0
+    policies = list(rows[0]["policies"])
+    rates = np.array([[row["policies"][policy]["hit_rate"] for policy in policies] for row in rows])
+    rates = np.vstack((np.full(len(policies), without["hit_rate"]), rates))
+    falls = np.max(np.maximum.accumulate(rates, axis=0) - rates)
+    above = np.max(rates - rates[:, policies.index(BEST)][:, None])
+    return float(100 * max(falls, above))
 
 
 def _gains(rows: Sequence[Mapping[str, Any]], without: Mapping[str, Any], policy: str) -> list[dict[str, float]]:
@@ -232,11 +248,17 @@ def eic_study(ground: Ground) -> dict[str, Any]:
     own_gb = plan.spec.num_blocks * plan.spec.block_size_tokens * plan.spec.kv_bytes_per_token / GB
     above = tuple(name for name in plan.tiers if name == "dram")
     besides: list[tuple[str, ...]] = list(dict.fromkeys([(), above]))
+    sizes_gb = sorted({0.0, *ground.config.studies.eic_gb_per_rack})
+    nodes = max(1, plan.config.cluster.eic.nodes_per_rack)
     for beside in besides:
-        for pool_gb in ground.config.studies.eic_gb_per_rack:
+        for pool_gb in sizes_gb:
             names = (*beside, "eic") if pool_gb else beside
-            nodes = plan.config.cluster.eic.nodes_per_rack
-            sized = changed(plan, names, cluster__eic__capacity_per_node_gb=max(pool_gb, 1.0) / nodes)
+            sized = changed(
+                plan,
+                names,
+                cluster__eic__capacity_per_node_gb=(pool_gb or 1.0) / nodes,
+                cluster__eic__nodes_per_rack=nodes,
+            )
             found = figures(ground.run(f"pool of {pool_gb:,.0f} GB", sized))
             rows.append({"beside": ["hbm", *beside], "pool_gb_per_rack": pool_gb, **found})
     return {
@@ -244,7 +266,7 @@ def eic_study(ground: Ground) -> dict[str, Any]:
         "racks": plan.num_racks,
         "requests": len(ground.workload),
         "hbm_kv_gb_per_instance": own_gb,
-        "smaller_than_an_instance": [gb for gb in ground.config.studies.eic_gb_per_rack if 0 < gb < own_gb],
+        "smaller_than_an_instance": [gb for gb in sizes_gb if 0 < gb < own_gb],
         "rows": rows,
     }
 
@@ -282,12 +304,27 @@ STUDIES: Mapping[str, Callable[[Ground], dict[str, Any]]] = {
 }
 
 
-def run_studies(ground: Ground, names: Sequence[str]) -> tuple[dict[str, Any], bool]:
-    """The report's ``studies``, and whether an interrupt cut them short."""
+class Studied(NamedTuple):
+    """What came of studies."""
+
+    found: dict[str, Any]
+    """The report's ``studies``."""
+    cut_short: bool
+    """By an interrupt."""
+    failed: list[str]
+    """Why some could not be made: the run before them stays worth its report."""
+
+
+def run_studies(ground: Ground, names: Sequence[str]) -> Studied:
+    """Each of ``names``, one after the other."""
     found: dict[str, Any] = {}
+    failed: list[str] = []
     try:
         for name in names:
-            found["contexts" if name == "context" else name] = STUDIES[name](ground)
+            try:
+                found["contexts" if name == "context" else name] = STUDIES[name](ground)
+            except KvsimError as error:
+                failed.append(f"study {name}: {error}")
     except KeyboardInterrupt:
-        return found, True
-    return found, False
+        return Studied(found, True, failed)
+    return Studied(found, False, failed)

@@ -1,0 +1,60 @@
+"""What studies of memory make of their runs: where a curve bends, and what single runs cannot tell."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from kvsim.errors import ConfigError
+from kvsim.system.tiered import studies
+from kvsim.system.tiered.studies import _knee, _noise, run_studies
+
+
+def rows(*points: tuple[float, float, float]) -> list[dict[str, Any]]:
+    """``points``: GB, LRU's hit rate, the oracle's."""
+    return [
+        {"capacity_gb_per_host": gb, "policies": {"lru": {"hit_rate": lru}, "belady": {"hit_rate": best}}}
+        for gb, lru, best in points
+    ]
+
+
+@pytest.mark.parametrize(
+    ("points", "knee"),
+    [
+        (((1, 0.5, 0.5), (10, 0.6, 0.6)), 1.0),
+        (((1, 0.1, 0.1), (5, 0.5, 0.5), (10, 0.6, 0.6)), 5.0),
+        (((5, 0.3, 0.3), (10, 0.6, 0.6)), None),
+        (((5, 0.1, 0.1), (10, 0.6, 0.6)), None),
+        (((5, 0.0, 0.0),), None),
+        ((), None),
+    ],
+    ids=["early", "late", "straight", "bent the other way", "flat", "none"],
+)
+def test_the_knee_lies_above_the_chord_from_nothing(points: tuple, knee: float | None) -> None:
+    assert _knee(rows(*points), {"hit_rate": 0.0}, "lru") == knee
+
+
+@pytest.mark.parametrize(
+    ("points", "noise"),
+    [
+        (((1, 0.5, 0.5), (2, 0.6, 0.6)), 0.0),
+        (((1, 0.5, 0.5), (2, 0.47, 0.6)), 3.0),
+        (((1, 0.28, 0.5), (2, 0.6, 0.6)), 2.0),
+        (((1, 0.54, 0.5), (2, 0.6, 0.6)), 4.0),
+        ((), 0.0),
+    ],
+    ids=["none", "falls", "below no memory at all", "above the oracle", "no rows"],
+)
+def test_noise_is_what_cannot_be(points: tuple, noise: float) -> None:
+    assert _noise(rows(*points), {"hit_rate": 0.3}) == pytest.approx(noise)
+
+
+def test_a_study_that_cannot_be_made_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(ground: Any) -> dict[str, Any]:
+        raise ConfigError("no such policy")
+
+    monkeypatch.setattr(studies, "STUDIES", {"capacity": fails, "tiers": lambda ground: {"rows": []}})
+    found = run_studies(SimpleNamespace(), ("capacity", "tiers"))  # type: ignore[arg-type]
+    assert found == ({"tiers": {"rows": []}}, False, ["study capacity: no such policy"])
