@@ -76,7 +76,11 @@ def _variants(command: PdCommand, mode: Mode, loaded: LoadedConfig, policy: str 
     variants = []
     if policy is None and loaded.config.policies != load_config().config.policies:
         variants.append(Variant("configured", loaded.config))
+    given = {} if policy is None else dict(text.split("=", 1) for text in command.sets if "=" in text)
     for bundle in find_bundles(names, list(EVICTIONS)):
+        for key, _, value in (text.partition("=") for text in bundle.sets):
+            if given.get(key, value).strip("'\"") != value.strip("'\""):
+                raise FlagError(f"--policy {bundle.name} sets {key}={value}: --set {key}={given[key]} would go unused")
         own = load_config(command.config, command.profile, command.preset, (*command.sets, *bundle.sets))
         variants.append(Variant(bundle.name, own.config))
     return variants

@@ -1,7 +1,8 @@
-"""Settings that a configuration may give, and that a prefill/decode run does not look at."""
+"""Settings that a configuration may give, and that a run does not look at."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from kvsim.config.load import load_config
@@ -29,17 +30,41 @@ WITHOUT_TIERS = (
 )
 """What only tiers look at."""
 
+TIER_MODES = (
+    "hardware.hbm.write_gb_per_s",
+    "hardware.hbm.read_latency_ms",
+    "cluster.gpu.hbm_write_gb_per_s",
+    "cluster.gpu.hbm_latency_ms",
+    "cluster.network.rack_oversubscription",
+    "cluster.network.jitter_cv",
+    "cluster.network.tail_jitter_prob",
+    "cluster.network.tail_jitter_multiplier",
+    "cluster.network.contention_enabled",
+)
+"""What a single node and a cluster without separation do not look at: what loads and writes share are ports."""
+
 WITHOUT_RAG = ("pd_trace.arrivals", "pd_trace.num_shared_docs", "pd_trace.num_rag_chunks", "pd_trace.doc_zipf_alpha")
 """What only RAG traffic looks at."""
 
 
 def without_effect(config: Config) -> list[str]:
-    """Of those settings the ones that differ from ``config.yaml``: somebody may count on them."""
-    given, shipped = dump(config), dump(load_config().config)
+    """Of the settings that a prefill/decode run does not look at, those that differ from ``config.yaml``: somebody may
+    count on them.
+    """
     unseen = WITHOUT_EFFECT if config.pd_trace.kind == "rag" else (*WITHOUT_EFFECT, *WITHOUT_RAG)
     if not config.pd_separation.tiers:
         unseen = (*unseen, *WITHOUT_TIERS)
-    return [path for path in unseen if _at(given, path) != _at(shipped, path)]
+    return _given(config, unseen)
+
+
+def without_effect_on_tiers(config: Config) -> list[str]:
+    """The same of a run of the single node or of ``--cluster``."""
+    return _given(config, TIER_MODES)
+
+
+def _given(config: Config, paths: Sequence[str]) -> list[str]:
+    given, shipped = dump(config), dump(load_config().config)
+    return [path for path in paths if _at(given, path) != _at(shipped, path)]
 
 
 def _at(tree: dict[str, Any], path: str) -> Any:

@@ -133,7 +133,9 @@ class CacheUse:
     preemptions: int
     tiers: tuple[TierUse, ...] = ()
     misses: dict[str, int] = field(default_factory=dict)
-    """Tokens computed, by the reason, as prompts came: ``kvsim.system.misses.Misses``."""
+    """Tokens computed, by the reason, as prompts came: ``kvsim.system.misses.Misses``. ``gone_tokens`` are the rest:
+    they were in the engine's cache or in a tier then, and gone when the prompt was served.
+    """
     movements: dict[str, int] = field(default_factory=dict)
     """Chunks and tokens that moved between tiers, or did not: ``kvsim.node.backing.Movements``."""
     loads: int = 0

@@ -88,6 +88,9 @@ class ServingSystem:
             if collecting:
                 gc.enable()
             self.sim_cpu_s = time.process_time() - cpu_s
+        prefetch = self.plan.config.policies.prefetch
+        if self.tiers is not None and prefetch != "none" and not self.tiers.memories.movements.prefetched_chunks:
+            self.notes.append(f"prefetching ({prefetch}) brought nothing up")
 
     def _engines(self) -> list[Engine]:
         """All of them."""

@@ -155,10 +155,10 @@ class Tiers:
         self._told(instance, sequence, blocks)
 
     def _foresee(self, journey: Journey, visit: Visit, prefetch: Prefetch) -> None:
-        """A session's turn has ended: before its next one is due, what it will ask for may come up."""
+        """A prompt has been served: before its session's next one is due, what that will ask for may come up."""
         pause_s = self._sessions.ended(journey)
-        wanted = prefetch.after(chunk_keys(visit.runs), visit.access) if pause_s > 0 else ()
-        if not wanted:
+        wanted = prefetch.after(chunk_keys(visit.runs), visit.access)
+        if not wanted or pause_s <= 0:
             return
         backing, access = self.memories.backings[journey.prefill_instance], visit.access
 

@@ -13,10 +13,12 @@ from kvsim.system.tiers import Tiers
 def with_tiers(use: CacheUse, tiers: Tiers, end_s: float) -> CacheUse:
     """``use`` and what stands below the engines' own caches."""
     tiers.memories.settle()
+    misses = asdict(tiers.log.misses)
+    misses["gone_tokens"] = max(0, use.query_tokens - use.hit_tokens - sum(misses.values()))
     return replace(
         use,
         tiers=tuple(_tier_use(tiers, number, end_s) for number in range(len(tiers.memories.names))),
-        misses=asdict(tiers.log.misses),
+        misses=misses,
         movements=asdict(tiers.memories.movements),
         loads=tiers.loads,
     )

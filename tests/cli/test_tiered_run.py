@@ -52,6 +52,7 @@ def test_the_report_and_its_laws(smoke: SimpleNamespace) -> None:
         assert result["conservation"]["ok"]
         shares = [*result["cache"]["by_tier"].values()]
         assert sum(shares) == pytest.approx(result["cache"]["prefix_hit_rate"])
+        assert sum(shares) + sum(result["cache"]["misses"].values()) == pytest.approx(1, abs=0.01)
     names = [result["name"] for result in report["results"]]
     assert names == (["eic on", "eic off"] if smoke.mode == "cluster" else names)
     if smoke.mode == "single":
@@ -114,6 +115,11 @@ BAD = {
     "no policy class": (("--policy", "json:JSONDecoder"), "not a subclass"),
     "another mode's study": (("--studies", "transfer"), "no study of this mode"),
     "exclusive and through": (("--set", "cache.inclusive=false"), "needs cache.write_policy"),
+    "set against its bundle": (
+        ("--policy", "baseline", "--set", "policies.admission=ttl"),
+        "--set policies.admission=ttl would go unused",
+    ),
+    "nothing to load into": (("--set", "engine.enable_prefix_caching=false"), "need engine.enable_prefix_caching"),
     "uneven chunks": (("--set", "cache.chunk_tokens=250"), "no multiple of the 16 tokens"),
     "tiny tier": (("--set", "hardware.dram.capacity_gb=0.01"), "hold no chunk of 256 tokens"),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kvsim.config import load_config
-from kvsim.config.effect import WITHOUT_TIERS, without_effect
+from kvsim.config.effect import WITHOUT_TIERS, without_effect, without_effect_on_tiers
 
 
 def test_the_defaults_promise_nothing() -> None:
@@ -28,3 +28,9 @@ def test_a_setting_nobody_looks_at_is_named(given: str, named: str) -> None:
 
 def test_a_setting_with_effect_is_not() -> None:
     assert without_effect(load_config(sets=["pd_separation.transfer.contention=none"]).config) == []
+
+
+def test_tier_modes_name_what_they_do_not_look_at() -> None:
+    assert without_effect_on_tiers(load_config().config) == []
+    jittery = load_config(sets=["cluster.network.jitter_cv=2", "hardware.dram.capacity_gb=5"]).config
+    assert without_effect_on_tiers(jittery) == ["cluster.network.jitter_cv"]

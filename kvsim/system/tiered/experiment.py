@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from kvsim.config import Config
+from kvsim.config.effect import without_effect_on_tiers
 from kvsim.errors import ConfigError
 from kvsim.record.result import SystemResult
 from kvsim.system.capacity import maximum_rate
@@ -75,6 +76,10 @@ def run_tiered(
         warmup = max(least_warmup, _warmup(mode, config, len(offered.workload)))
         results = _simulated_all(runs, offered.workload, warmup, seeds[3], progress)
     experiment = _experiment(offered, results, len(variants))
+    unused = without_effect_on_tiers(config)
+    if unused:
+        warning = f"set, but without effect on this run: {', '.join(unused)}"
+        experiment = replace(experiment, warnings=(*experiment.warnings, warning))
     if not studies or experiment.incomplete:
         return experiment
     ground = Ground(mode, config, source.traffic, offered, seeds[4], progress)
