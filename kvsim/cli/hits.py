@@ -13,11 +13,16 @@ import typer
 from kvsim.cli.options import JsonOut, TraceFile, WorkloadFormat, count, whole
 
 if TYPE_CHECKING:
+    from kvsim.config.schema import Config
     from kvsim.policy.admission import AdmissionSettings
+    from kvsim.policy.eviction import Eviction
     from kvsim.workload.accesses import Accesses
 
 DEFAULT_SHARES = (0.01, 0.02, 0.05, 0.1, 0.25, 0.5)
 """Of the different blocks of a trace: the capacities that are tried where none are given."""
+
+USED_KEYS = ("policies.learned_model", "policies.selective_write_depth_threshold", "policies.ttl_s")
+"""Of the configuration; no other has a meaning here."""
 
 
 def capacities(text: str) -> str:
@@ -36,7 +41,7 @@ def hits(
     ] = None,
     admission: Annotated[str, typer.Option(metavar="NAME", help="all, selective_write, ttl or second_hit.")] = "all",
     sets: Annotated[
-        list[str] | None, typer.Option("--set", metavar="A.B=C", help="Set one key of policies, e.g. policies.ttl_s.")
+        list[str] | None, typer.Option("--set", metavar="A.B=C", help="Set policies.ttl_s, learned_model or another.")
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", parser=whole, help="Of policies that draw.")] = 0,
     workload_format: WorkloadFormat = "auto",
@@ -44,7 +49,8 @@ def hits(
 ) -> int:
     """Hit ratios of a trace by policy and capacity, one access per hash id in the order of the file."""
     names = _names(eviction)
-    settings = _admission_settings(admission, sets or ())
+    config = _config(sets or ())
+    settings, model = _admission_settings(admission, config), _model(config)
     if json_out is not None:
         from kvsim.cli.outputs import check_file
 
@@ -53,7 +59,7 @@ def hits(
 
     accesses = read_accesses(file, workload_format)
     sizes = _sizes(capacity_blocks, accesses)
-    report = _tried(names, sizes, seed, accesses, admission, settings)
+    report = _tried(names, sizes, seed, accesses, admission, settings, model)
     if json_out is not None:
         from kvsim.report.json_report import write_json
 
@@ -73,12 +79,32 @@ def _names(given: str | None) -> list[str]:
     return names
 
 
-def _admission_settings(name: str, sets: Sequence[str]) -> AdmissionSettings:
+def _config(sets: Sequence[str]) -> Config:
+    """With these keys set. Raises ``ConfigError`` for one that is wrong, and for one without a meaning here."""
+    from kvsim.config.load import load_config, set_keys
+    from kvsim.errors import ConfigError
+
+    config = load_config(sets=sets).config
+    for key in set_keys(sets):
+        if key not in USED_KEYS:
+            raise ConfigError(f"--set: hits does not use '{key}'; it uses {', '.join(USED_KEYS)}")
+    return config
+
+
+def _model(config: Config) -> str | None:
+    """That of the policy ``learned``. Raises ``ConfigError`` for one that cannot be used."""
+    from kvsim.learned import read_model
+
+    if config.policies.learned_model is not None:
+        read_model(config.policies.learned_model)
+    return config.policies.learned_model
+
+
+def _admission_settings(name: str, config: Config) -> AdmissionSettings:
     """Those of the configuration. Raises ``ConfigError`` for them and for an unknown ``name``."""
-    from kvsim.config.load import load_config
     from kvsim.policy.admission import AdmissionSettings, make_admission
 
-    policies = load_config(sets=sets).config.policies
+    policies = config.policies
     settings = AdmissionSettings(1, policies.selective_write_depth_threshold, policies.ttl_s)
     make_admission(name, settings)
     return settings
@@ -100,6 +126,7 @@ def _tried(
     accesses: Accesses,
     admission: str,
     settings: AdmissionSettings,
+    model: str | None,
 ) -> dict[str, dict[str, float]]:
     """Hit ratios by policy and capacity; each policy's are printed as soon as they are known."""
     report: dict[str, dict[str, float]] = {}
@@ -107,7 +134,7 @@ def _tried(
     _print_head(accesses, sizes, width)
     for name in names:
         started_s = time.process_time()
-        ratios = [_ratio(name, size, seed, accesses, admission, settings) for size in sizes]
+        ratios = [_ratio(_made(name, size, seed, model), accesses, admission, settings) for size in sizes]
         cpu_s = max(time.process_time() - started_s, 1e-9)
         columns = "".join(f"{ratio:>10.4f}" for ratio in ratios)
         sys.stdout.write(f"{name:<{width}}{columns}{len(accesses.keys) * len(sizes) / cpu_s:>16,.0f}\n")
@@ -116,13 +143,21 @@ def _tried(
     return report
 
 
-def _ratio(name: str, size: int, seed: int, accesses: Accesses, admission: str, settings: AdmissionSettings) -> float:
-    from kvsim.policy.admission import make_admission
+def _made(name: str, size: int, seed: int, model: str | None) -> Eviction:
+    """An empty cache; ``model``: what ``learned`` evicts by, ``None`` for the shipped one."""
     from kvsim.policy.eviction import make_eviction
+    from kvsim.policy.eviction.learned import Learned
+
+    return Learned.from_file(size, model, seed) if name == "learned" else make_eviction(name, size, seed)
+
+
+def _ratio(policy: Eviction, accesses: Accesses, admission: str, settings: AdmissionSettings) -> float:
+    from kvsim.policy.admission import make_admission
     from kvsim.policy.eviction.replay import replay
 
-    gate = None if admission == "all" else make_admission(admission, replace(settings, capacity_blocks=size))
-    return replay(make_eviction(name, size, seed), accesses, gate) / len(accesses.keys)
+    here = replace(settings, capacity_blocks=policy.capacity_blocks)
+    gate = None if admission == "all" else make_admission(admission, here)
+    return replay(policy, accesses, gate) / len(accesses.keys)
 
 
 def _print_head(accesses: Accesses, sizes: Sequence[int], width: int) -> None:

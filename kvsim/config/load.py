@@ -72,6 +72,21 @@ def load_config(
     return LoadedConfig(resolved, _provenance(profile, preset, notes, resolved))
 
 
+def set_keys(sets: Sequence[str]) -> list[str]:
+    """The keys, ``section.key``, that ``--set`` gives values, in kvsim's own spelling. Raises ``ConfigError``."""
+    return _leaves(_set_layer(sets).tree)
+
+
+def _leaves(tree: Tree, above: str = "") -> list[str]:
+    leaves: list[str] = []
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            leaves += _leaves(value, f"{above}{key}.")
+        else:
+            leaves.append(f"{above}{key}")
+    return leaves
+
+
 def _file_layers(config: Path | None) -> tuple[list[Layer], dict[str, Layer]]:
     """The layers of ``config.yaml`` and ``--config``, and the presets in both; the latter's merge over the former's."""
     defaults, presets = _shipped()

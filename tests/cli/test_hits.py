@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,26 @@ def test_admission_and_settings(kvsim, trace: Path, empty: Path) -> None:
     )
 
 
+def test_the_model_that_is_set(kvsim, empty: Path) -> None:
+    """One that takes the most used blocks for the least needed."""
+    shipped = content_path("learned", "mooncake_conversation.txt").read_text()
+    flipped = re.sub("^leaf_value=.*$", _flipped, shipped, flags=re.MULTILINE)
+    trees = re.findall(r"^Tree=.*?(?=^Tree=|^end of trees)", flipped, flags=re.MULTILINE | re.DOTALL)
+    sizes = " ".join(str(len(tree)) for tree in trees)
+    (empty / "own.txt").write_text(re.sub("^tree_sizes=.*$", f"tree_sizes={sizes}", flipped, flags=re.MULTILINE))
+    found = []
+    for words in ((), ("--set", "policies.learned_model=own.txt")):
+        sample = content_path("trace", "mooncake_sample.jsonl")
+        assert kvsim("hits", sample, "--eviction=learned", "--capacity-blocks=30", "--json=h.json", *words)[0] == 0
+        found.append(json.loads((empty / "h.json").read_text())["learned"]["30"])
+    assert found[0] != found[1]
+
+
+def _flipped(line: re.Match[str]) -> str:
+    name, _, values = line[0].partition("=")
+    return f"{name}={' '.join(str(-float(value)) for value in values.split())}"
+
+
 def test_a_policy_of_the_users_own(kvsim, trace: Path, empty: Path) -> None:
     (empty / "own_hits_rules.py").write_text(OWN)
     code, out, _ = kvsim("hits", trace, "--eviction", "own_hits_rules:Own,fifo", "--capacity-blocks", "3")
@@ -115,6 +136,10 @@ def test_rows_count_as_they_stand(tmp_path: Path) -> None:
         "TRACE --admission tll": "admission: unknown policy 'tll'; did you mean 'ttl'?",
         "TRACE --admission ttl --set policies.ttl_s=0": "ttl_s",
         "TRACE --set policies.tll_s=1": "did you mean 'ttl_s'?",
+        "TRACE --set cache.chunk_tokens=512": "hits does not use 'cache.chunk_tokens'; it uses policies.learned_model,",
+        'TRACE --set policies={"eviction":lru}': "hits does not use 'policies.eviction'",
+        "TRACE --eviction learned --set policies.learned_model=no.txt": "learned model no.txt: No such file",
+        "TRACE --set policies.learned_model=TRACE.txt": "learned model TRACE.txt: No such file or directory",
         "TRACE --seed -1": "'--seed': '-1'",
         "TRACE --workload-format mooncak": "did you mean 'mooncake'?",
         "TRACE --json nowhere/h.json": "there is no folder 'nowhere'",
