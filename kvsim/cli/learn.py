@@ -11,6 +11,7 @@ import typer
 from kvsim.cli.hits import capacities
 from kvsim.cli.options import JsonOut, TraceFile, WorkloadFormat, share, train_mode, whole
 from kvsim.cli.usage import FlagError, Verbs
+from kvsim.errors import WorkloadError
 
 if TYPE_CHECKING:
     from kvsim.cli.learn_scores import Score
@@ -93,7 +94,7 @@ def train(
     """
     from kvsim.cli.learn_card import card, card_path
     from kvsim.cli.outputs import check_file
-    from kvsim.learned import train_on
+    from kvsim.learned import Parts, train_on
     from kvsim.report.atomic import replacing
     from kvsim.workload.accesses import read_accesses
 
@@ -103,6 +104,8 @@ def train(
     first, second = _fractions(mode, parts, fraction)
     accesses = read_accesses(file, workload_format)
     others = [(path, read_accesses(path, workload_format)) for path in also or ()]
+    if mode == "split":
+        _check_scored(file, accesses, Parts.of(len(accesses.time_s), first, second).score)
     training = train_on(accesses, first, second, seed)
     sizes = _sizes(capacity_blocks)
     sys.stdout.write(_trained(training))
@@ -145,6 +148,7 @@ def evaluate(
     judge = read_model(model)
     accesses = read_accesses(file, workload_format)
     first = int(len(accesses.time_s) * fraction)
+    _check_scored(file, accesses, first)
     scores = _print_scores(accesses, first, _sizes(capacity_blocks), lambda size: Learned(size, model=judge), cold=cold)
     if json_out is not None:
         from kvsim.report.json_report import write_json
@@ -166,6 +170,12 @@ def explain(model: ModelFile = None) -> int:
     for name, gain, splits in rows:
         sys.stdout.write(f"{name:<24}{gain:>14,.0f}{gain / total:>8.1%}{splits:>8,}\n")
     return 0
+
+
+def _check_scored(file: Path, accesses: Accesses, first: int) -> None:
+    """Raise ``WorkloadError`` where prompts from number ``first`` on ask for nothing."""
+    if accesses.offsets[-1] == accesses.offsets[first]:
+        raise WorkloadError(f"{file}: nothing to score from prompt {first:,} on: no hash ids there")
 
 
 def _flags(first: float, second: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kvsim.learned.features import FEATURES, History, Prompt
 from kvsim.learned.model import COLUMNS, Model, read_model
-from kvsim.learned.train import Training, train_on, train_online
+from kvsim.learned.train import Parts, Training, train_on, train_online
 from kvsim.learned.worth import AGES_S, STEPS
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "STEPS",
     "History",
     "Model",
+    "Parts",
     "Prompt",
     "Training",
     "read_model",

@@ -80,6 +80,18 @@ def test_warmup_is_scored_over_the_whole_run(kvsim, trace: Path, empty: Path) ->
     assert "the warm-up under LRU included" in (empty / "w.md").read_text()
 
 
+@pytest.mark.parametrize("words", ["evaluate", "train -o m.txt"])
+def test_nothing_to_score(kvsim, trace: Path, empty: Path, words: str) -> None:
+    rows = trace.read_text().splitlines()[:500]
+    rows += [json.dumps({**json.loads(row), "hash_ids": []}) for row in trace.read_text().splitlines()[500:]]
+    (empty / "half.jsonl").write_text("\n".join(rows) + "\n")
+    verb, *flags = words.split()
+    code, out, err = kvsim("learn", verb, "half.jsonl", *flags)
+    assert (code, out) == (2, "")
+    assert err == "kvsim: error: half.jsonl: nothing to score from prompt 630 on: no hash ids there\n"
+    assert [path.name for path in empty.iterdir()] == ["half.jsonl"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     {
