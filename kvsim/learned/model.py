@@ -11,6 +11,7 @@ import numpy as np
 from kvsim.content import content_path
 from kvsim.errors import ConfigError
 from kvsim.learned.features import FEATURES, Matrix
+from kvsim.learned.modeltext import check_text, silent
 from kvsim.learned.worth import STEPS, Floats
 
 if TYPE_CHECKING:
@@ -41,12 +42,14 @@ class Model:
         import lightgbm
 
         text = _text(Path(path))
-        _check_text(text, path)
+        check_text(text, path)
         try:
-            return cls(lightgbm.Booster(model_str=text), str(path))
-        except lightgbm.basic.LightGBMError as error:
+            with silent():
+                booster = lightgbm.Booster(model_str=text)
+        except (lightgbm.basic.LightGBMError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise ConfigError(f"learned model {path}: LightGBM cannot read it: {reason}") from None
+        return cls(booster, str(path))
 
     def text(self) -> str:
         """What a model file holds."""
@@ -96,18 +99,6 @@ def _text(path: Path) -> str:
         raise ConfigError(f"learned model {path}: {error.strerror or error}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"learned model {path}: not a LightGBM model in text format") from None
-
-
-def _check_text(text: str, path: str | Path) -> None:
-    """LightGBM itself may crash on half a file. The head says how many bytes each tree takes."""
-    if not text.startswith("tree\n"):
-        raise ConfigError(f"learned model {path}: not a LightGBM model in text format")
-    head, found, trees = text.partition("\nTree=0\n")
-    fields = dict(line.partition("=")[::2] for line in head.splitlines())
-    sizes = fields.get("tree_sizes", "").split()
-    whole = found and all(size.isdigit() for size in sizes) and "\nend of parameters\n" in trees
-    if not whole or not trees[sum(map(int, sizes)) - len("Tree=0\n") :].startswith("end of trees\n"):
-        raise ConfigError(f"learned model {path}: the file is cut short or damaged")
 
 
 def _difference(names: tuple[str, ...]) -> str:

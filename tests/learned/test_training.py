@@ -10,7 +10,7 @@ import pytest
 from chats import accesses_of, chats
 
 from kvsim.errors import ConfigError, WorkloadError
-from kvsim.learned import AGES_S, STEPS, Model, read_model, train_on
+from kvsim.learned import AGES_S, COLUMNS, STEPS, Model, read_model, train_on
 from kvsim.learned.examples import asked_by, examples_of
 from kvsim.learned.model import SHIPPED
 from kvsim.learned.train import first_prompts
@@ -112,6 +112,53 @@ def test_files_that_are_cut_short(text: str, tmp_path: Path) -> None:
         assert refused(path).endswith("the file is cut short or damaged")
     path.write_text(text.replace("\nend of parameters\n", "\n"))
     assert refused(path).endswith("the file is cut short or damaged")
+
+
+@pytest.mark.parametrize(
+    ("line", "changed", "complaint"),
+    [
+        ("objective=.*", "objective=regression", "objective is 'regression'; allowed: 'binary'"),
+        ("num_class=.*", "num_class=3", "num_class is '3'; allowed: '1'"),
+        ("num_tree_per_iteration=.*", "num_tree_per_iteration=3", "num_tree_per_iteration is '3'; allowed: '1'"),
+        ("split_feature=\\d+", "split_feature=999", "damaged"),
+        ("split_feature=\\d+", "split_feature=-5", "damaged"),
+        ("left_child=-?\\d+", "left_child=9999", "damaged"),
+        ("left_child=-?\\d+", "left_child=-9999", "damaged"),
+        ("left_child=-?\\d+", "left_child=0", "damaged"),
+        ("left_child=-?\\d+ ", "left_child=", "damaged"),
+        ("right_child=.*\n", "", "damaged"),
+        ("num_leaves=\\d+", "num_leaves=5000", "damaged"),
+        ("num_leaves=\\d+", "num_leaves=many", "damaged"),
+        ("num_cat=0", "num_cat=7", "damaged"),
+        ("is_linear=0", "is_linear=1", "damaged"),
+        ("decision_type=2", "decision_type=3", "damaged"),
+        ("leaf_value=[^ ]+", "leaf_value=nan", "damaged"),
+        ("max_feature_idx=.*", "max_feature_idx=99", "LightGBM cannot read it"),
+        ("pandas_categorical:.*", "pandas_categorical:[", "LightGBM cannot read it"),
+    ],
+)
+def test_trees_that_lead_nowhere(
+    text: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], line: str, changed: str, complaint: str
+) -> None:
+    """The file is whole: the head gives the length of each tree as it then is."""
+    path = tmp_path / "m.txt"
+    damaged = re.sub(line, changed, text, count=1)
+    trees = re.findall(r"^Tree=.*?(?=^Tree=|^end of trees)", damaged, flags=re.MULTILINE | re.DOTALL)
+    sizes = " ".join(str(len(tree)) for tree in trees)
+    path.write_text(re.sub("tree_sizes=.*", f"tree_sizes={sizes}", damaged, count=1))
+    assert damaged != text and complaint in refused(path)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("parameters", [{"min_data_in_leaf": 400}, {"num_leaves": 2}, {"num_leaves": 99}])
+def test_trees_of_any_shape(tmp_path: Path, parameters: dict[str, int]) -> None:
+    import lightgbm
+
+    table = np.arange(500.0 * len(COLUMNS)).reshape(500, -1) % 97
+    data = lightgbm.Dataset(table, np.arange(500) % 3 == 0, feature_name=list(COLUMNS))
+    booster = lightgbm.train({"objective": "binary", "verbose": -1, **parameters}, data, 3)
+    booster.save_model(tmp_path / "m.txt")
+    assert read_model(tmp_path / "m.txt").num_trees in (1, 3)
 
 
 def test_models_of_other_features(text: str, tmp_path: Path) -> None:
