@@ -92,7 +92,7 @@ def train(
     With --mode warmup the model is what a run that learns from its own first prompts comes to, and is scored over the
     whole run: LRU until then, the model afterwards.
     """
-    from kvsim.cli.learn_card import card, card_path
+    from kvsim.cli.learn_card import card, card_path, check_card
     from kvsim.cli.outputs import check_file
     from kvsim.learned import Parts, train_on
     from kvsim.report.atomic import replacing
@@ -101,6 +101,7 @@ def train(
     taken = {"the trace": file, **{f"the trace {path}": path for path in also or ()}}
     check_file("--output", output, taken)
     check_file("the card of --output", card_path(output), {**taken, "the model": output})
+    check_card(output)
     first, second = _fractions(mode, parts, fraction)
     accesses = read_accesses(file, workload_format)
     others = [(path, read_accesses(path, workload_format)) for path in also or ()]

@@ -8,11 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kvsim.cli.usage import FlagError
+
 if TYPE_CHECKING:
     from kvsim.cli.learn_scores import Score
     from kvsim.learned import Training
     from kvsim.workload.accesses import Accesses
 
+WHAT = "When a block of a KV cache is asked for again, by LightGBM; eviction policy `learned`."
+"""What stands below the title of every card."""
 STATES = {
     "warm": "Caches have served the prompts before, each under its own policy; only hits of the scored part count",
     "cold": "The scored part alone, from empty caches and without a memory of what was before",
@@ -34,6 +38,17 @@ def card_path(model: Path) -> Path:
     return model.with_suffix(".md") if model.suffix != ".md" else model.with_name(f"{model.name}.card.md")
 
 
+def check_card(model: Path) -> None:
+    """Raise ``FlagError`` where something else than a card stands in the place of this model's."""
+    path = card_path(model)
+    if not path.is_file():
+        return
+    with path.open("rb") as stream:
+        head = stream.read(4096).decode(errors="replace").splitlines()
+    if not head[:1] or not head[0].startswith("# ") or WHAT not in head:
+        raise FlagError(f"the card of --output is {str(path)!r}, which is there and no card; another name is wanted")
+
+
 def card(
     model: Path,
     trace: Path,
@@ -47,7 +62,7 @@ def card(
     also = "".join(f" --also {path.name}" for path, _ in elsewhere)
     sections = [
         f"# {model.stem}\n",
-        "When a block of a KV cache is asked for again, by LightGBM; eviction policy `learned`.\n",
+        f"{WHAT}\n",
         f"    python main.py learn train {trace.name} -o {model.name} {recipe}{also}\n",
         f"## Data\n\n{_data(trace, accesses, training)}",
         f"## Training\n\n{_training(training)}",

@@ -80,6 +80,18 @@ def test_warmup_is_scored_over_the_whole_run(kvsim, trace: Path, empty: Path) ->
     assert "the warm-up under LRU included" in (empty / "w.md").read_text()
 
 
+def test_only_cards_are_written_over(kvsim, model: Path, trace: Path, empty: Path) -> None:
+    arguments = ("learn", "train", trace, "-o", "notes.txt", "--capacity-blocks", "300")
+    (empty / "notes.md").write_text("# notes\n\nMine.\n")
+    code, out, err = kvsim(*arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "the card of --output is 'notes.md', which is there and no card; another name is wanted" in err
+    assert (empty / "notes.md").read_text() == "# notes\n\nMine.\n" and not (empty / "notes.txt").exists()
+    (empty / "notes.md").write_text(model.with_suffix(".md").read_text())
+    assert kvsim(*arguments)[0] == 0
+    assert (empty / "notes.md").read_text().startswith("# notes\n")
+
+
 @pytest.mark.parametrize("words", ["evaluate", "train -o m.txt"])
 def test_nothing_to_score(kvsim, trace: Path, empty: Path, words: str) -> None:
     rows = trace.read_text().splitlines()[:500]
