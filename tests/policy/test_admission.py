@@ -51,6 +51,12 @@ def test_ttl_counts_from_the_last_use() -> None:
     assert hits("ttl", (0.0, [1]), (10.5, [1]), (20.5, [1])) == 1
 
 
+def test_ttl_of_times_that_go_back() -> None:
+    assert hits("ttl", (20.0, [1]), (0.0, [2]), (12.0, [2])) == 0
+    assert hits("ttl", (0.0, [1]), (20.0, [2]), (4.0, [1])) == 1
+    assert hits("ttl", (20.0, [1]), (0.0, [1]), (30.0, [1])) == 2
+
+
 def test_ttl_remembers_no_longer_than_it_lets_live() -> None:
     gate, access = make_admission("ttl", SETTINGS), Access()
     for key in range(1000):

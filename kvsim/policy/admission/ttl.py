@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 
 from kvsim.errors import ConfigError
 from kvsim.policy.admission.base import Admission, AdmissionSettings
 from kvsim.policy.eviction.base import Access
 
+KEPT = 4
+"""Times the capacity: keys that are remembered although they expired, for times that go back."""
+
 
 class Ttl(Admission):
     """Blocks live ``ttl_s`` from their last use, as prompt caches are sold; one that old to the moment still counts.
 
-    It remembers the keys used in the last ``ttl_s`` and no others: a key that it does not know has expired.
+    Times may go back from one access to the next; what counts is the latest use of each key. It remembers all keys
+    used in the last ``ttl_s`` before the latest time seen, and ``KEPT`` times the capacity of those used last: a key
+    that it does not know has expired.
     """
 
     name = "ttl"
@@ -23,25 +29,25 @@ class Ttl(Admission):
             raise ConfigError(f"ttl: a time to live of {settings.ttl_s} s; allowed: a number > 0")
         self._ttl_s = settings.ttl_s
         self._last_use_s: OrderedDict[int, float] = OrderedDict()
-        """Oldest use first."""
+        """Last used last, which is the order of their times as long as those do not go back."""
+        self._latest_s = -math.inf
+        self._kept = KEPT * settings.capacity_blocks
 
     def admits(self, key: int, access: Access) -> bool:
         self._use(key, access.time_s)
         return True
 
     def expired(self, key: int, access: Access) -> bool:
-        self._forget_before(access.time_s - self._ttl_s)
-        if key not in self._last_use_s:
+        last_use_s = self._last_use_s.get(key, -math.inf)
+        if access.time_s - last_use_s > self._ttl_s:
             return True
         self._use(key, access.time_s)
         return False
 
     def _use(self, key: int, now_s: float) -> None:
-        self._last_use_s[key] = now_s
-        self._last_use_s.move_to_end(key)
-        self._forget_before(now_s - self._ttl_s)
-
-    def _forget_before(self, limit_s: float) -> None:
         uses = self._last_use_s
-        while uses and next(iter(uses.values())) < limit_s:
+        uses[key] = max(now_s, uses.get(key, -math.inf))
+        uses.move_to_end(key)
+        self._latest_s = max(self._latest_s, now_s)
+        while len(uses) > self._kept and self._latest_s - next(iter(uses.values())) > self._ttl_s:
             uses.popitem(last=False)
