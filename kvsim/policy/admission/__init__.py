@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from kvsim.policy.admission.all_blocks import AllBlocks
 from kvsim.policy.admission.base import Admission, AdmissionSettings
+from kvsim.policy.admission.own import Own
 from kvsim.policy.admission.second_hit import SecondHit
 from kvsim.policy.admission.selective_write import SelectiveWrite
 from kvsim.policy.admission.ttl import Ttl
-from kvsim.policy.eviction.named import find_class
+from kvsim.policy.eviction.named import find_class, is_own
 
 __all__ = ["ADMISSIONS", "Admission", "AdmissionSettings", "make_admission"]
 
@@ -24,4 +25,5 @@ def make_admission(name: str, settings: AdmissionSettings) -> Admission:
 
     Raises ``ConfigError`` for an unknown name, with the nearest, and for settings that it cannot use.
     """
-    return find_class("admission", name, ADMISSIONS, Admission)(settings)
+    found = find_class("admission", name, ADMISSIONS, Admission)
+    return Own(found, name, settings) if is_own(name) else found(settings)

@@ -12,7 +12,8 @@ from kvsim.policy.eviction.learned import Learned
 from kvsim.policy.eviction.lfu import Lfu
 from kvsim.policy.eviction.lirs import Lirs
 from kvsim.policy.eviction.lru import Lru
-from kvsim.policy.eviction.named import find_class
+from kvsim.policy.eviction.named import find_class, is_own
+from kvsim.policy.eviction.own import own_eviction
 from kvsim.policy.eviction.random_choice import RandomChoice
 from kvsim.policy.eviction.s3fifo import S3Fifo
 from kvsim.policy.eviction.session import Session
@@ -47,6 +48,8 @@ def eviction_class(name: str) -> type[Eviction]:
 def make_eviction(name: str, capacity_blocks: int, seed: int = 0) -> Eviction:
     """An empty cache of ``capacity_blocks`` under the policy of that name.
 
-    Raises ``ConfigError`` for an unknown name, with the nearest, and for less than one block.
+    Raises ``ConfigError`` for an unknown name, with the nearest, and for less than one block. A class of a user's own
+    is checked at every call.
     """
-    return eviction_class(name)(capacity_blocks, seed)
+    found = eviction_class(name)
+    return own_eviction(found, name, capacity_blocks, seed) if is_own(name) else found(capacity_blocks, seed)

@@ -49,7 +49,10 @@ class Eviction(ABC):
 
     @abstractmethod
     def admit(self, key: int, access: Access) -> int:
-        """``key``, which is not resident, becomes so. Returns the key evicted for it, or ``NOBODY``."""
+        """``key``, which is not resident, becomes so. Returns the key evicted for it, or ``NOBODY``.
+
+        That may be ``key`` itself, which then has not come in. No other key leaves, here or in ``hit``.
+        """
 
     @abstractmethod
     def discard(self, key: int) -> None:
