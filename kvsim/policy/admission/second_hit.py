@@ -9,7 +9,9 @@ from kvsim.policy.eviction.base import Access
 
 
 class SecondHit(Admission):
-    """The second miss of a key admits it, if no more than ``capacity_blocks`` other keys were refused since the first.
+    """The second miss of a key admits it, if fewer than ``capacity_blocks`` other keys were refused since the first.
+
+    Those that were admitted meanwhile do not count.
 
     Cache-on-second-hit (Maggs and Sitaraman, "Algorithmic Nuggets in Content Delivery", CCR 45(3), 2015), with exact
     memory in place of their Bloom filter.
