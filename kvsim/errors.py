@@ -24,6 +24,6 @@ class CapacityError(KvsimError):
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """The clause that helps after an unknown ``name``: the nearest of ``known``, or all of them."""
-    names = sorted(known)
+    names = sorted(set(known))
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(names)}"

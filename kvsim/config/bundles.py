@@ -47,7 +47,7 @@ def find_bundles(names: Sequence[str], evictions: Sequence[str]) -> list[Bundle]
         elif name in evictions or ":" in name:
             found.append(Bundle(name, f"eviction {name}", (f"policies.eviction={json.dumps(name)}",)))
         else:
-            raise ConfigError(f"--policy: unknown policy '{name}'; {nearest(name, [*shipped, *evictions])}")
+            raise ConfigError(f"--policy: unknown policy '{name}'; {nearest(name, {*shipped, *evictions})}")
         if names.count(name) > 1:
             raise ConfigError(f"--policy: '{name}' is given twice")
     return found

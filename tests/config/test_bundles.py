@@ -30,6 +30,10 @@ def test_a_policy_or_a_class_is_a_bundle_of_itself() -> None:
 def test_unknown_and_repeated_names_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"--policy: unknown policy 'sive'; .*sieve"):
         find_bundles(("sive",), KNOWN)
+    with pytest.raises(ConfigError) as raised:
+        find_bundles(("qqqqqqqq",), KNOWN)
+    names = str(raised.value).partition("known: ")[2].split(", ")
+    assert names == sorted({*shipped_bundles(), *KNOWN})
     with pytest.raises(ConfigError, match=r"--policy: 'lru' is given twice"):
         find_bundles(("lru", "lru"), KNOWN)
 
