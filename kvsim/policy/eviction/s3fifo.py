@@ -19,11 +19,13 @@ MOST_CHANCES = 3
 
 
 class S3Fifo(Eviction):
-    """Differs from the paper in two ways, as its authors' later code does.
+    """Differs from the paper in three ways, as its authors' later code does.
 
     Until the cache is full for the first time, what the small queue has no room for goes to the main one, and a key
     needs two hits in the small queue to move on (the paper: "more than once", in its code one). A key that moves on
-    starts again at no hits. The small queue has at least one block.
+    starts again at no hits. The small queue has at least one block. All keys with such hits at its end move on before
+    anything leaves, without a look at how full the main queue is; the paper evicts from a full main queue before the
+    next one moves. About 7 of 12,000 short random traces show it.
     """
 
     name = "s3fifo"
