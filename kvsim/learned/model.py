@@ -11,7 +11,7 @@ import numpy as np
 from kvsim.content import content_path
 from kvsim.errors import ConfigError
 from kvsim.learned.features import FEATURES, Matrix
-from kvsim.learned.modeltext import check_text, silent
+from kvsim.learned.modeltext import check_text, only_trees, silent
 from kvsim.learned.worth import STEPS, Floats
 
 if TYPE_CHECKING:
@@ -28,9 +28,11 @@ COLUMNS = (*FEATURES, AGE_FEATURE)
 class Model:
     """The chance that a block is asked for within each step of its age, by LightGBM."""
 
-    def __init__(self, booster: lightgbm.Booster, source: str) -> None:
-        """``source``: the file, or how it was made; for messages. Raises ``ConfigError`` for other features."""
-        self.source = source
+    def __init__(self, booster: lightgbm.Booster, source: str, text: str | None = None) -> None:
+        """``source``: the file, or how it was made; for messages. ``text``: what the file holds. Raises ``ConfigError``
+        for other features.
+        """
+        self.source, self._text = source, text
         self._booster = booster
         names = tuple(booster.feature_name())
         if names != COLUMNS:
@@ -45,15 +47,15 @@ class Model:
         check_text(text, path)
         try:
             with silent():
-                booster = lightgbm.Booster(model_str=text)
+                booster = lightgbm.Booster(model_str=only_trees(text))
         except (lightgbm.basic.LightGBMError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise ConfigError(f"learned model {path}: LightGBM cannot read it: {reason}") from None
-        return cls(booster, str(path))
+        return cls(booster, str(path), text)
 
     def text(self) -> str:
         """What a model file holds."""
-        return str(self._booster.model_to_string())
+        return str(self._booster.model_to_string()) if self._text is None else self._text
 
     def chances(self, features: Matrix) -> Floats:
         """For each row of features and each step of age: that the block is asked for then, if not before."""

@@ -21,6 +21,8 @@ MAYBE_OF_SPLITS = ("split_gain", "internal_value", "internal_weight", "internal_
 OF_LEAVES = ("leaf_value",)
 MAYBE_OF_LEAVES = ("leaf_weight", "leaf_count")
 """Numbers that a tree has of each split or leaf; LightGBM does without some."""
+END = "end of trees\n"
+"""What stands behind the last tree."""
 CATEGORY = 1
 """The bit of a decision's type that says it is one of categories."""
 
@@ -47,21 +49,32 @@ def check_text(text: str, path: str | Path) -> None:
         raise damaged
 
 
+def only_trees(text: str) -> str:
+    """Of a text that was checked. What follows, how it was trained, has no part in what it predicts; LightGBM reads it
+    all the same, and crashes on a parameter that it does not know.
+    """
+    return text.partition(END)[0] + END
+
+
 @contextmanager
 def silent() -> Iterator[None]:
-    """LightGBM writes to the standard error output by itself, whatever it raises besides; not in here."""
-    if sys.stderr is None:
+    """LightGBM writes to the process's own outputs, whatever it raises besides; not in here."""
+    outputs = [stream for stream in (sys.stdout, sys.stderr) if stream is not None]
+    if len(outputs) < 2:
         yield
         return
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    for stream in outputs:
+        stream.flush()
+    kept, nowhere = [os.dup(number) for number in (1, 2)], os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, 2)
+        for number in (1, 2):
+            os.dup2(nowhere, number)
         with redirect_stdout(StringIO()):
             yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        for number, before in enumerate(kept, start=1):
+            os.dup2(before, number)
+            os.close(before)
         os.close(nowhere)
 
 
@@ -79,14 +92,14 @@ def _trees(text: str, start: int, sizes: str) -> Iterator[str]:
             raise ValueError(number)
         yield tree
         place += size
-    if not data.startswith(b"end of trees\n", place):
+    if not data.startswith(END.encode(), place):
         raise ValueError(place)
 
 
 def _is_tree(fields: Mapping[str, str], columns: int) -> bool:
     """Whether LightGBM can walk it. Raises ``KeyError`` or ``ValueError`` for some that it cannot."""
     leaves = int(fields["num_leaves"])
-    if leaves < 1 or any(fields.get(name, value) != value for name, value in PLAIN.items()):
+    if leaves < 1 or "num_cat" not in fields or any(fields.get(name, value) != value for name, value in PLAIN.items()):
         return False
     numbers = {name: [float(each) for each in fields[name].split()] for name in (*OF_SPLITS, *OF_LEAVES)}
     optional = (*MAYBE_OF_SPLITS, *MAYBE_OF_LEAVES) if leaves > 1 else ()

@@ -130,11 +130,11 @@ def test_files_that_are_cut_short(text: str, tmp_path: Path) -> None:
         ("num_leaves=\\d+", "num_leaves=5000", "damaged"),
         ("num_leaves=\\d+", "num_leaves=many", "damaged"),
         ("num_cat=0", "num_cat=7", "damaged"),
+        ("num_cat=0", "num_dog=0", "damaged"),
         ("is_linear=0", "is_linear=1", "damaged"),
         ("decision_type=2", "decision_type=3", "damaged"),
         ("leaf_value=[^ ]+", "leaf_value=nan", "damaged"),
         ("max_feature_idx=.*", "max_feature_idx=99", "LightGBM cannot read it"),
-        ("pandas_categorical:.*", "pandas_categorical:[", "LightGBM cannot read it"),
     ],
 )
 def test_trees_that_lead_nowhere(
@@ -148,6 +148,12 @@ def test_trees_that_lead_nowhere(
     path.write_text(re.sub("tree_sizes=.*", f"tree_sizes={sizes}", damaged, count=1))
     assert damaged != text and complaint in refused(path)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("changed", ["[max_depht: -1]", "[max_depth -1]", ""])
+def test_parameters_of_the_training_do_not_matter(text: str, tmp_path: Path, changed: str) -> None:
+    (tmp_path / "m.txt").write_text(re.sub(r"\[max_depth: .*\]", changed, text))
+    assert read_model(tmp_path / "m.txt").num_trees == text.count("\nTree=")
 
 
 @pytest.mark.parametrize("parameters", [{"min_data_in_leaf": 400}, {"num_leaves": 2}, {"num_leaves": 99}])
