@@ -70,6 +70,9 @@ def _oracle_gap(real: Sequence[Result], results: Sequence[Result]) -> list[str]:
         return []
     best = max(real, key=hit_rate)
     points = 100 * (hit_rate(oracle) - hit_rate(best))
+    if points < -HIT_TIE_POINTS:
+        less = f"the oracle hits {number(-points)} points less than {best['name']}"
+        return [f"{less}: prompts are routed by what caches hold, and these runs do not tell policies apart"]
     if points < HIT_TIE_POINTS:
         return [f"no policy can gain here: the oracle hits as much as {best['name']}"]
     gap_ms = _ttft(best) - _ttft(oracle)

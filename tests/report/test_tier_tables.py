@@ -40,6 +40,12 @@ def test_a_tie_is_called_one_and_the_oracle_is_no_contender() -> None:
     assert "the oracle hits 19.0 points more than arc, which is worth 99.0 ms of mean TTFT" in said
 
 
+def test_an_oracle_that_hits_less_tells_of_noise() -> None:
+    said = conclude_tiers(report(result("lru", 0.62, 200.0), result("belady", 0.59, 210.0)))
+    assert "the oracle hits 3.00 points less than lru" in said
+    assert "do not tell policies apart" in said
+
+
 def test_the_share_of_a_cache_without_end() -> None:
     assert "a cache without end would hit 80%, of which lru has 50%" in conclude_tiers(
         report(result("lru", 0.4, 200.0), infinite=0.8)
