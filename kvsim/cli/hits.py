@@ -81,11 +81,11 @@ def _names(given: str | None) -> list[str]:
 
 def _config(sets: Sequence[str]) -> Config:
     """With these keys set. Raises ``ConfigError`` for one that is wrong, and for one without a meaning here."""
-    from kvsim.config.load import load_config, set_keys
+    from kvsim.config.load import load_config, set_values
     from kvsim.errors import ConfigError
 
     config = load_config(sets=sets).config
-    for key in set_keys(sets):
+    for key in set_values(sets):
         if key not in USED_KEYS:
             raise ConfigError(f"--set: hits does not use '{key}'; it uses {', '.join(USED_KEYS)}")
     return config

@@ -67,6 +67,7 @@ def _variants(command: PdCommand, mode: Mode, loaded: LoadedConfig, policy: str 
     """What is compared: policies, or in a cluster without any named the rack's pool on and off."""
     from kvsim.config import load_config
     from kvsim.config.bundles import find_bundles
+    from kvsim.config.load import set_values
     from kvsim.policy.eviction import EVICTIONS
     from kvsim.system.tiered.experiment import Variant
 
@@ -76,10 +77,10 @@ def _variants(command: PdCommand, mode: Mode, loaded: LoadedConfig, policy: str 
     variants = []
     if policy is None and loaded.config.policies != load_config().config.policies:
         variants.append(Variant("configured", loaded.config))
-    given = {} if policy is None else dict(text.split("=", 1) for text in command.sets if "=" in text)
+    given = {} if policy is None else set_values(command.sets)
     for bundle in find_bundles(names, list(EVICTIONS)):
-        for key, _, value in (text.partition("=") for text in bundle.sets):
-            if given.get(key, value).strip("'\"") != value.strip("'\""):
+        for key, value in set_values(bundle.sets).items():
+            if given.get(key, value) != value:
                 raise FlagError(f"--policy {bundle.name} sets {key}={value}: --set {key}={given[key]} would go unused")
         own = load_config(command.config, command.profile, command.preset, (*command.sets, *bundle.sets))
         variants.append(Variant(bundle.name, own.config))

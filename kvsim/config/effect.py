@@ -8,13 +8,14 @@ from typing import Any
 from kvsim.config.load import load_config
 from kvsim.config.schema import Config, dump
 
-WITHOUT_EFFECT = (
+HBM = (
     "hardware.hbm.write_gb_per_s",
     "hardware.hbm.read_latency_ms",
-    "cache.num_workers",
     "cluster.gpu.hbm_write_gb_per_s",
     "cluster.gpu.hbm_latency_ms",
 )
+"""What no run looks at: step times know how fast memory is read."""
+WITHOUT_EFFECT = (*HBM, "cache.num_workers")
 WITHOUT_TIERS = (
     "hardware.dram",
     "hardware.ssd",
@@ -31,10 +32,7 @@ WITHOUT_TIERS = (
 """What only tiers look at."""
 
 TIER_MODES = (
-    "hardware.hbm.write_gb_per_s",
-    "hardware.hbm.read_latency_ms",
-    "cluster.gpu.hbm_write_gb_per_s",
-    "cluster.gpu.hbm_latency_ms",
+    *HBM,
     "cluster.network.rack_oversubscription",
     "cluster.network.jitter_cv",
     "cluster.network.tail_jitter_prob",

@@ -72,18 +72,18 @@ def load_config(
     return LoadedConfig(resolved, _provenance(profile, preset, notes, resolved))
 
 
-def set_keys(sets: Sequence[str]) -> list[str]:
-    """The keys, ``section.key``, that ``--set`` gives values, in kvsim's own spelling. Raises ``ConfigError``."""
+def set_values(sets: Sequence[str]) -> dict[str, Any]:
+    """What ``--set`` says, by ``section.key`` in kvsim's own spelling; a later one wins. Raises ``ConfigError``."""
     return _leaves(_set_layer(sets).tree)
 
 
-def _leaves(tree: Tree, above: str = "") -> list[str]:
-    leaves: list[str] = []
+def _leaves(tree: Tree, above: str = "") -> dict[str, Any]:
+    leaves: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, dict) and value:
-            leaves += _leaves(value, f"{above}{key}.")
+            leaves |= _leaves(value, f"{above}{key}.")
         else:
-            leaves.append(f"{above}{key}")
+            leaves[f"{above}{key}"] = value
     return leaves
 
 
