@@ -8,13 +8,15 @@ from collections.abc import Iterable
 class _Copies:
     """Of one chain."""
 
-    __slots__ = ("chunks", "written_end")
+    __slots__ = ("chunks", "refused_end", "written_end")
 
     def __init__(self) -> None:
         self.chunks: dict[int, int] = {}
         """By tier that has any: how many chunks of the chain."""
         self.written_end = 0
         """The place behind the last chunk that any tier ever had."""
+        self.refused_end = 0
+        """The same of those that a tier did not take."""
 
 
 class Census:
@@ -27,12 +29,16 @@ class Census:
 
     def came(self, chain: int, tier: int, first: int, end: int) -> None:
         """The chunks ``[first, end)`` of a chain are in that tier now."""
-        copies = self._chains.get(chain)
-        if copies is None:
-            copies = self._chains[chain] = _Copies()
+        copies = self._of(chain)
         if end > copies.written_end:
             copies.written_end = end
         copies.chunks[tier] = copies.chunks.get(tier, 0) + end - first
+
+    def refused(self, chain: int, end: int) -> None:
+        """Chunks of a chain up to that place were to be written somewhere, and were not."""
+        copies = self._of(chain)
+        if end > copies.refused_end:
+            copies.refused_end = end
 
     def left(self, chain: int, tier: int, count: int) -> None:
         """So many of them are not there any more."""
@@ -48,7 +54,18 @@ class Census:
         copies = self._chains.get(chain)
         return 0 if copies is None else copies.written_end
 
+    def refused_end(self, chain: int) -> int:
+        """The place behind the last chunk of the chain that a tier did not take; 0 where all took all."""
+        copies = self._chains.get(chain)
+        return 0 if copies is None else copies.refused_end
+
     def holders(self, chain: int) -> Iterable[int]:
         """The tiers that have any of its chunks."""
         copies = self._chains.get(chain)
         return () if copies is None else copies.chunks
+
+    def _of(self, chain: int) -> _Copies:
+        copies = self._chains.get(chain)
+        if copies is None:
+            copies = self._chains[chain] = _Copies()
+        return copies

@@ -67,12 +67,15 @@ class PolicyTier(Tier):
         if admission is None:
             return runs
         welcome: list[int] = []
+        refused: list[int] = []
         for key in chunk_keys(runs):
             self._aim(access, key)
             if admission.admits(key, access):
                 welcome.append(key)
             else:
-                self.refused += 1
+                refused.append(key)
+        self.refused += len(refused)
+        self.refuse(runs_of(refused))
         return runs_of(welcome)
 
     def discard(self, runs: list[Run]) -> None:

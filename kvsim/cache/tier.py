@@ -52,6 +52,12 @@ class Tier:
         """Of chunks that are not here those that may come in: asked before they are sent."""
         return runs
 
+    def refuse(self, runs: list[Run]) -> None:
+        """Chunks that were to come in do not."""
+        for chain, _, end in runs:
+            if chain >= 0 and self._census is not None:
+                self._census.refused(chain, end)
+
     def store(self, runs: list[Run], access: Access) -> list[Run]:
         """Take chunks of one prompt in, in order, those that are here already left out; returns those displaced."""
         victims: list[Run] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 from collections.abc import Sequence
@@ -81,7 +82,8 @@ def _variants(command: PdCommand, mode: Mode, loaded: LoadedConfig, policy: str 
     for bundle in find_bundles(names, list(EVICTIONS)):
         for key, value in set_values(bundle.sets).items():
             if given.get(key, value) != value:
-                raise FlagError(f"--policy {bundle.name} sets {key}={value}: --set {key}={given[key]} would go unused")
+                sets, asked = (f"{key}={json.dumps(found)}" for found in (value, given[key]))
+                raise FlagError(f"--policy {bundle.name} sets {sets}: --set {asked} would go unused")
         own = load_config(command.config, command.profile, command.preset, (*command.sets, *bundle.sets))
         variants.append(Variant(bundle.name, own.config))
     return variants

@@ -75,4 +75,6 @@ def _read(path: Path) -> tuple[int, Bundle]:
         if key not in KEYS:
             raise ConfigError(f"{path.name}: unknown key '{key}'; {nearest(str(key), KEYS)}")
     sets = tuple(f"{KEYS[key]}={json.dumps(value)}" for key, value in values.items())
+    if values.get("admission", "selective_write") != "selective_write":
+        sets = (*sets, "policies.selective_write=false")
     return rank, Bundle(path.stem, str(description), sets)

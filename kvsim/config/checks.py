@@ -15,7 +15,7 @@ Finding = tuple[str, tuple[str, ...]]
 
 def check(config: Config, where: Callable[..., str]) -> None:
     """Raises ``ConfigError`` for the first contradiction; ``where(*keys)`` names who last set one of the keys."""
-    for rule in (_engine, _placement, _coefficients, _ranges, _warmup, _block_bytes, _tiers):
+    for rule in (_engine, _placement, _coefficients, _ranges, _warmup, _block_bytes, _tiers, _admission):
         for sentence, keys in rule(config):
             raise ConfigError(f"{where(*keys)}: {sentence}")
 
@@ -141,6 +141,16 @@ def _tiers(config: Config) -> Iterator[Finding]:
         yield (
             "cache.inclusive = false needs cache.write_policy = 'write_back': writing through fills every tier",
             ("cache.inclusive", "cache.write_policy"),
+        )
+
+
+def _admission(config: Config) -> Iterator[Finding]:
+    """``policies.selective_write`` is the seed's spelling of one admission policy."""
+    policies = config.policies
+    if policies.selective_write and policies.admission not in ("all", "selective_write"):
+        yield (
+            f"policies.selective_write = true contradicts policies.admission = {policies.admission}",
+            ("policies.selective_write", "policies.admission"),
         )
 
 

@@ -41,6 +41,9 @@ TIER_MODES = (
 )
 """What a single node and a cluster without separation do not look at: what loads and writes share are ports."""
 
+CLUSTER_ONLY = ("cluster.gpu.kv_capacity_gb", "cluster.gpu.hbm_read_gb_per_s")
+"""What a single node does not look at either: its GPUs are those of ``hardware``."""
+
 WITHOUT_RAG = ("pd_trace.arrivals", "pd_trace.num_shared_docs", "pd_trace.num_rag_chunks", "pd_trace.doc_zipf_alpha")
 """What only RAG traffic looks at."""
 
@@ -55,9 +58,9 @@ def without_effect(config: Config) -> list[str]:
     return _given(config, unseen)
 
 
-def without_effect_on_tiers(config: Config) -> list[str]:
-    """The same of a run of the single node or of ``--cluster``."""
-    return _given(config, TIER_MODES)
+def without_effect_on_tiers(config: Config, *, is_cluster: bool) -> list[str]:
+    """The same of a run of ``--cluster`` or of the single node."""
+    return _given(config, TIER_MODES if is_cluster else (*TIER_MODES, *CLUSTER_ONLY))
 
 
 def _given(config: Config, paths: Sequence[str]) -> list[str]:

@@ -115,9 +115,7 @@ class Backing(Receiver):
             to = tier.absent_to(chain, place, to)
         return -1, to
 
-    def worth_loading(
-        self, segments: list[Segment], runs: list[Run], saves_s: Callable[[int], float]
-    ) -> list[Segment]:
+    def worth_loading(self, segments: list[Segment], runs: list[Run], saves_s: Callable[[int], float]) -> list[Segment]:
         """The head of ``segments`` whose loading, at present queues, gains most on computing it.
 
         ``saves_s(tokens)``: what is saved when the prompt is known up to there.
@@ -226,6 +224,7 @@ class Backing(Receiver):
         start_s = starts_s(way, now_s)
         if start_s - now_s > rules.most_write_wait_s:
             level.dropped_chunks += chunks
+            level.tier.refuse(runs)
             return
         num_bytes = chunks * rules.chunk_bytes
         done_s = max(book_from(way, start_s, now_s, num_bytes), read_s)

@@ -23,7 +23,7 @@ def ensure_writable(path: Path) -> None:
             raise _refusal(path, f"there is no folder {str(folder)!r}")
         if not os.access(folder, os.W_OK | os.X_OK):
             raise _refusal(path, f"no permission to create files in {str(folder)!r}")
-        _temporary(path).exists()
+        _try(_temporary(path))
     except OSError as error:
         raise _refusal(path, error.strerror or str(error)) from error
 
@@ -55,6 +55,12 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def _try(path: Path) -> None:
+    """Permissions do not tell everything: a file system may be read-only, or none that takes files."""
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY))
+    path.unlink()
 
 
 def _is_device(path: Path) -> bool:

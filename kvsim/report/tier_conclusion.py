@@ -16,6 +16,7 @@ MISS_LABELS = {
     "cold_tokens": "never seen before",
     "partial_tokens": "shorter than a chunk",
     "pending_tokens": "still being computed or written",
+    "refused_tokens": "never written: refused or no time",
     "evicted_tokens": "evicted before reuse",
     "elsewhere_tokens": "in memory out of reach",
     "declined_tokens": "faster computed than loaded",
@@ -55,9 +56,7 @@ def _best(results: Sequence[Result], where: str) -> str:
         tie = all(relative_difference(_ttft(result), _ttft(first)) < LATENCY_TIE for result in results)
         verdict = f"ties with {others} in mean TTFT" if tie else f"has the lowest mean TTFT beside {others}, or ties"
         return f"{first['name']} {verdict}, within {LATENCY_TIE:.0%}: it {_facts(first)} {where}"
-    return (
-        f"{best['name']} has the lowest mean TTFT {where}: it {facts}, where {first['name']} {_facts(first)}"
-    )
+    return f"{best['name']} has the lowest mean TTFT {where}: it {facts}, where {first['name']} {_facts(first)}"
 
 
 def _facts(result: Result) -> str:

@@ -20,6 +20,8 @@ class Misses:
     """Behind the last whole chunk of the prompt, which is all that tiers can hold; the last token among them."""
     pending_tokens: int = 0
     """Asked for before, and still being computed for another request, or being written."""
+    refused_tokens: int = 0
+    """Computed before, and never written: no tier's admission let them in, or all ports were busy."""
     evicted_tokens: int = 0
     """Computed before, and evicted everywhere or behind a gap."""
     elsewhere_tokens: int = 0
@@ -44,9 +46,7 @@ class MissLog:
         if not self._memories.rules.writes_through:
             _reach(self._computed, runs)
 
-    def count(
-        self, instance: int, runs: list[Run], prompt_tokens: int, found_tokens: int, known_tokens: int
-    ) -> None:
+    def count(self, instance: int, runs: list[Run], prompt_tokens: int, found_tokens: int, known_tokens: int) -> None:
         """A prompt of which ``found_tokens`` are within reach and ``known_tokens`` will not be computed."""
         chunk_tokens, misses = self._memories.rules.chunk_tokens, self.misses
         misses.declined_tokens += found_tokens - known_tokens
@@ -60,6 +60,8 @@ class MissLog:
                     misses.cold_tokens += tokens
                 elif reason == PENDING:
                     misses.pending_tokens += tokens
+                elif reason == REFUSED:
+                    misses.refused_tokens += tokens
                 elif reason == ELSEWHERE:
                     misses.elsewhere_tokens += tokens
                 else:
@@ -74,7 +76,9 @@ class MissLog:
             return COLD, end
         end = min(end, asked)
         memories = self._memories
-        written = memories.census.written_end(chain)
+        written, refused = memories.census.written_end(chain), memories.census.refused_end(chain)
+        if written <= place < refused:
+            return REFUSED, min(end, refused)
         if not memories.rules.writes_through:
             written = max(written, self._computed.get(chain, 0))
         if place >= written:
@@ -99,7 +103,7 @@ class MissLog:
         return EVICTED, gap_end
 
 
-COLD, PENDING, EVICTED, ELSEWHERE = range(4)
+COLD, PENDING, REFUSED, EVICTED, ELSEWHERE = range(5)
 
 
 def _reach(ends: dict[int, int], runs: list[Run]) -> None:

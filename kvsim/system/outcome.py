@@ -14,7 +14,7 @@ from kvsim.record.steps import StepLog
 from kvsim.system.pd import PdSystem
 from kvsim.system.plan import Plan
 from kvsim.system.serving import ServingSystem
-from kvsim.system.tieruse import tier_checks, with_tiers
+from kvsim.system.tieruse import tier_checks, tier_notes, with_tiers
 from kvsim.system.unified import UnifiedSystem
 
 
@@ -63,7 +63,7 @@ def outcome(
         steady=steady and not system.incomplete,
         steady_why=why,
         incomplete=system.incomplete,
-        notes=(*notes, *system.notes),
+        notes=(*notes, *system.notes, *_tier_notes(system)),
     )
 
 
@@ -221,6 +221,10 @@ def _byte_checks(system: ServingSystem) -> list[Check]:
 
 def _tier_checks(system: ServingSystem, table: Table) -> list[Check]:
     return [] if system.tiers is None or system.counts.in_flight else tier_checks(system.tiers, table)
+
+
+def _tier_notes(system: ServingSystem) -> list[str]:
+    return [] if system.tiers is None else tier_notes(system.tiers, system.plan.config)
 
 
 def _close(name: str, expected: float, found: float) -> Check:

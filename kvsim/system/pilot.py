@@ -103,7 +103,7 @@ class Trial:
         """Serve ``workload``. An interrupt goes on as ``KeyboardInterrupt``."""
         with collected_once():
             with self.progress(label, len(workload)) as bar:
-                built = SYSTEMS[system](plan, workload, self.seed, bar.update)
+                built = SYSTEMS[system](plan.without_restart(), workload, self.seed, bar.update)
                 built.run()
             if built.incomplete:
                 raise KeyboardInterrupt

@@ -107,9 +107,7 @@ class Plan:
             first_gpus = [place * prefill for place in range(len(roles))]
         else:
             first_gpus = first_fit([prefill if role else decode for role in roles], per_host)
-        return [
-            Place(role, gpu // per_host, gpu // per_rack) for role, gpu in zip(roles, first_gpus, strict=True)
-        ]
+        return [Place(role, gpu // per_host, gpu // per_rack) for role, gpu in zip(roles, first_gpus, strict=True)]
 
     def unified_places(self) -> list[Place]:
         """Of the unified system's instances, one after the other."""
@@ -136,6 +134,13 @@ class Plan:
         scaled = replace(self, num_instances=max(num_instances, -(-sum(self.degrees) // self.spec.tensor_parallel)))
         num_prefill = round(scaled.num_instances * self.num_prefill / self.num_instances)
         return scaled.sized(scaled.num_instances, min(max(num_prefill, 1), scaled.most_prefill))
+
+    def without_restart(self) -> Plan:
+        """The same cluster, which never loses its memory: short runs ask what it is like in between."""
+        if self.config.cache.restart_after_requests is None:
+            return self
+        cache = self.config.cache.model_copy(update={"restart_after_requests": None})
+        return replace(self, config=self.config.model_copy(update={"cache": cache}))
 
     def with_colocated_budget(self, tokens: int) -> Plan:
         """The same with another token budget for the unified baseline; never below its number of seats."""

@@ -88,9 +88,9 @@ class ServingSystem:
             if collecting:
                 gc.enable()
             self.sim_cpu_s = time.process_time() - cpu_s
-        prefetch = self.plan.config.policies.prefetch
-        if self.tiers is not None and prefetch != "none" and not self.tiers.memories.movements.prefetched_chunks:
-            self.notes.append(f"prefetching ({prefetch}) brought nothing up")
+        if self.counts.arrived < self._restart_after:
+            came = f"{self.counts.arrived:,} came, and nothing was lost"
+            self.notes.append(f"cache.restart_after_requests = {self._restart_after:,}: {came}")
 
     def _engines(self) -> list[Engine]:
         """All of them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 
+from kvsim.config import Config
 from kvsim.fabric.port import Port
 from kvsim.record.conservation import exact
 from kvsim.record.result import CacheUse, Check, Table, TierUse
@@ -22,6 +23,22 @@ def with_tiers(use: CacheUse, tiers: Tiers, end_s: float) -> CacheUse:
         movements=asdict(tiers.memories.movements),
         loads=tiers.loads,
     )
+
+
+def tier_notes(tiers: Tiers, config: Config) -> list[str]:
+    """What a reader may not expect: memory that was not written to, a policy that did nothing."""
+    memories, found = tiers.memories, []
+    for number, name in enumerate(memories.names):
+        dropped = sum(backing.levels[number].dropped_chunks for backing in memories.backings)
+        if dropped:
+            found.append(
+                f"{dropped:,} chunks were not written to {name}: they would have waited for its port for more than "
+                f"cache.max_write_wait_s = {config.cache.max_write_wait_s:g}"
+            )
+    prefetch = config.policies.prefetch
+    if prefetch != "none" and not memories.movements.prefetched_chunks:
+        found.append(f"prefetching ({prefetch}) brought nothing up")
+    return found
 
 
 def _tier_use(tiers: Tiers, number: int, end_s: float) -> TierUse:

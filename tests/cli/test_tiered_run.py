@@ -115,9 +115,17 @@ BAD = {
     "no policy class": (("--policy", "json:JSONDecoder"), "not a subclass"),
     "another mode's study": (("--studies", "transfer"), "no study of this mode"),
     "exclusive and through": (("--set", "cache.inclusive=false"), "needs cache.write_policy"),
+    "two admissions": (
+        ("--set", "policies.selective_write=true", "--set", "policies.admission=ttl"),
+        "policies.selective_write = true contradicts policies.admission = ttl",
+    ),
+    "the seed's spelling against its bundle": (
+        ("--policy", "baseline", "--set", "policies.selective_write=true"),
+        "--set policies.selective_write=true would go unused",
+    ),
     "set against its bundle": (
         ("--policy", "baseline", "--set", "policies.admission=ttl"),
-        "--set policies.admission=ttl would go unused",
+        '--set policies.admission="ttl" would go unused',
     ),
     "nothing to load into": (("--set", "engine.enable_prefix_caching=false"), "need engine.enable_prefix_caching"),
     "uneven chunks": (("--set", "cache.chunk_tokens=250"), "no multiple of the 16 tokens"),

@@ -31,6 +31,12 @@ def test_a_setting_with_effect_is_not() -> None:
 
 
 def test_tier_modes_name_what_they_do_not_look_at() -> None:
-    assert without_effect_on_tiers(load_config().config) == []
+    assert without_effect_on_tiers(load_config().config, is_cluster=True) == []
     jittery = load_config(sets=["cluster.network.jitter_cv=2", "hardware.dram.capacity_gb=5"]).config
-    assert without_effect_on_tiers(jittery) == ["cluster.network.jitter_cv"]
+    assert without_effect_on_tiers(jittery, is_cluster=True) == ["cluster.network.jitter_cv"]
+
+
+def test_a_single_node_has_the_gpus_of_its_own_section() -> None:
+    config = load_config(sets=["cluster.gpu.kv_capacity_gb=5"]).config
+    assert without_effect_on_tiers(config, is_cluster=True) == []
+    assert without_effect_on_tiers(config, is_cluster=False) == ["cluster.gpu.kv_capacity_gb"]

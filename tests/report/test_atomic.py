@@ -35,6 +35,12 @@ def test_a_failing_write_leaves_the_old_file(tmp_path):
     assert os.listdir(tmp_path) == ["out.json"]
 
 
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="there is no /proc here")
+def test_a_file_system_that_takes_no_files_is_noticed_before_anything_runs():
+    with pytest.raises(KvsimError, match=r"cannot write '/proc/report\.json'"):
+        ensure_writable(Path("/proc/report.json"))
+
+
 def test_a_full_disk_is_one_line(tmp_path):
     with pytest.raises(KvsimError, match="No space left") as caught, replacing(tmp_path / "out.json"):
         raise OSError(28, "No space left on device")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kvsim.report.tier_conclusion import conclude_tiers
-from kvsim.report.tier_studies import capacity_sentence, eic_sentence, tiers_sentence
+from kvsim.report.tier_studies import capacity_sentence, contexts_sentence, eic_sentence, tiers_sentence
 
 
 def result(name: str, hit_rate: float, ttft_ms: float, **misses: float) -> dict[str, Any]:
@@ -100,3 +100,14 @@ def test_the_knee_is_told_where_memory_matters(whole: float, noise_points: float
         "knee_gb_per_host": 20.0, "noise_hit_points": noise_points,
     }  # fmt: skip
     assert words in capacity_sentence(study)
+
+
+def test_tiers_matter_most_where_they_save_the_largest_share() -> None:
+    def row(tokens: int, with_ms: float, without_ms: float) -> dict[str, Any]:
+        return {
+            "context_tokens": tokens, "with_tiers": {"ttft_mean_ms": with_ms}, "without": {"ttft_mean_ms": without_ms}
+        }  # fmt: skip
+
+    said = contexts_sentence({"rows": [row(4096, 50.0, 100.0), row(32768, 900.0, 1000.0)]})
+    assert said == "tiers save most at contexts of 4,096 tokens: 50% of mean TTFT, 50.0 ms"
+    assert "by less than 1%" in contexts_sentence({"rows": [row(4096, 100.0, 100.0)]})

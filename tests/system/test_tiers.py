@@ -14,7 +14,7 @@ from kvsim.errors import ConfigError
 from kvsim.record.result import Check
 from kvsim.system.outcome import outcome
 from kvsim.system.pd import PdSystem
-from kvsim.system.tieruse import tier_checks
+from kvsim.system.tieruse import tier_checks, tier_notes
 from kvsim.system.unified import UnifiedSystem
 
 TOKEN_S = 1e-3
@@ -263,6 +263,31 @@ def test_what_is_not_let_in_is_not_sent() -> None:
     assert tier.stored == 2
     assert tier.refused >= 2
     assert level.written_bytes + others.written_bytes == tier.stored * chunk_bytes
+
+
+def test_what_was_refused_is_not_taken_for_being_written() -> None:
+    """Half of each head is not let in, and computed again on the other instance long after."""
+    halved = run(("dram",), "policies.admission=selective_write", "policies.selective_write_depth_threshold=2")
+    assert halved.tiers is not None
+    misses = halved.tiers.log.misses
+    assert (misses.refused_tokens, misses.pending_tokens) == (HEAD // 2, 0)
+
+
+def test_what_no_port_had_time_for_is_said() -> None:
+    """The filler occupies the drives for longer than a write may wait, so that the first head is never written."""
+    shared = [Row(at_s, pieces=((0, HEAD), (-2 - int(at_s), 100))) for at_s in (3.1, 500.0)]
+    rows = [Row(0.0, pieces=((-1, 4096),)), *shared]
+    hurried = ("hardware.ssd.write_gb_per_s=0.01", "cache.max_write_wait_s=1", "cluster.ssd_scope=host")
+    system = run(("ssd",), *hurried, rows=rows, instances=3, per_host=3)
+    assert system.tiers is not None
+    assert system.tiers.log.misses.refused_tokens == HEAD
+    (note,) = tier_notes(system.tiers, system.plan.config)
+    assert note.startswith("4 chunks were not written to ssd: ")
+
+
+def test_a_restart_that_does_not_come_is_said() -> None:
+    (note,) = run(("dram",), "cache.restart_after_requests=3").notes
+    assert note == "cache.restart_after_requests = 3: 2 came, and nothing was lost"
 
 
 def test_writing_back_costs_no_step_a_backup() -> None:

@@ -64,9 +64,7 @@ def run_tiered(
     plans = [mode.plan(variant.config, stepwise=stepwise) for variant in variants]
     config, plan = variants[0].config, plans[0]
     seeds = [int(child.generate_state(1)[0]) for child in np.random.SeedSequence(config.seed).spawn(5)]
-    source: Source = (
-        SessionsRun(plan, mode) if trace is None else TraceRun(TraceTraffic(trace, replicas, seeds[0]))
-    )
+    source: Source = SessionsRun(plan, mode) if trace is None else TraceRun(TraceTraffic(trace, replicas, seeds[0]))
     offered = _offered(plan, source, load, seeds, progress)
     with tempfile.TemporaryDirectory() as scratch:
         runs = [(variant.name, own) for variant, own in zip(variants, plans, strict=True)]
@@ -76,7 +74,7 @@ def run_tiered(
         warmup = max(least_warmup, _warmup(mode, config, len(offered.workload)))
         results = _simulated_all(runs, offered.workload, warmup, seeds[3], progress)
     experiment = _experiment(offered, results, len(variants))
-    unused = without_effect_on_tiers(config)
+    unused = without_effect_on_tiers(config, is_cluster=mode.name == "cluster")
     if unused:
         warning = f"set, but without effect on this run: {', '.join(unused)}"
         experiment = replace(experiment, warnings=(*experiment.warnings, warning))
@@ -88,9 +86,7 @@ def run_tiered(
     return replace(experiment, studies=found, incomplete=cut_short, warnings=warnings)
 
 
-def _offered(
-    plan: Plan, source: Source, load: float | None, seeds: Sequence[int], progress: ProgressMaker
-) -> Offered:
+def _offered(plan: Plan, source: Source, load: float | None, seeds: Sequence[int], progress: ProgressMaker) -> Offered:
     offering = Offering(plan, source, (seeds[1], seeds[2]), progress)
     own = source.own() if load is None else None
     if own is not None:
@@ -191,5 +187,5 @@ def _cluster(plan: Plan, maxima: dict[str, float]) -> dict[str, Any]:
         "kv_cache_tokens_per_instance": kv_tokens,
         "kv_cache_bytes_per_instance": kv_tokens * plan.spec.kv_bytes_per_token,
         "tiers": list(plan.tiers),
-        "max_requests_per_s": maxima,
+        "served_max_requests_per_s": maxima,
     }

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from kvsim.config import Config
+from kvsim.config.schema_cluster import ClusterGpu
 from kvsim.config.schema_traffic import ChatTrace, Experiment
 from kvsim.system.plan import Plan, make_plan
 
@@ -51,10 +52,9 @@ def _node(config: Config, workers: int) -> Config:
         "simulate_gpus_per_rack": workers * degree,
         "ssd_scope": "host",
         "network": network,
+        "gpu": ClusterGpu(**dict.fromkeys(ClusterGpu.model_fields)),
     }
     separation = config.pd_separation.model_copy(
         update={"prefill_tensor_parallel_size": None, "decode_tensor_parallel_size": None}
     )
-    return config.model_copy(
-        update={"cluster": cluster.model_copy(update=update), "pd_separation": separation}
-    )
+    return config.model_copy(update={"cluster": cluster.model_copy(update=update), "pd_separation": separation})

@@ -79,7 +79,7 @@ class Ground:
         workload = self.workload if workload is None else workload
         with collected_once():
             with self.progress(label, len(workload)) as bar:
-                system = UnifiedSystem(plan, workload, self.seed, bar.update)
+                system = UnifiedSystem(plan.without_restart(), workload, self.seed, bar.update)
                 system.run()
             if system.incomplete:
                 raise KeyboardInterrupt
@@ -138,9 +138,7 @@ def capacity_study(ground: Ground) -> dict[str, Any]:
             continue
         row: dict[str, Any] = {"share": share, "capacity_gb_per_host": capacity_gb, "policies": {}}
         for policy in policies:
-            sized = changed(
-                plan, ("dram",), hardware__dram__capacity_gb=capacity_gb, policies__eviction=policy
-            )
+            sized = changed(plan, ("dram",), hardware__dram__capacity_gb=capacity_gb, policies__eviction=policy)
             row["policies"][policy] = figures(ground.run(f"{policy} {capacity_gb:,.0f} GB", sized))
         rows.append(row)
     return {
