@@ -47,6 +47,7 @@ COMPILED = (
     "kvsim/node/step.py",
     "kvsim/node/writes.py",
     "kvsim/policy/eviction/access.py",
+    "kvsim/policy/routing/below.py",
     "kvsim/policy/routing/decode.py",
     "kvsim/policy/routing/index.py",
     "kvsim/policy/routing/load.py",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+_NOBODY: dict[int, int] = {}
 
 
 class _Copies:
@@ -59,10 +59,10 @@ class Census:
         copies = self._chains.get(chain)
         return 0 if copies is None else copies.refused_end
 
-    def holders(self, chain: int) -> Iterable[int]:
-        """The tiers that have any of its chunks."""
+    def holders(self, chain: int) -> dict[int, int]:
+        """The tiers that have any of its chunks, the latest to get the first one last, and how many."""
         copies = self._chains.get(chain)
-        return () if copies is None else copies.chunks
+        return _NOBODY if copies is None else copies.chunks
 
     def _of(self, chain: int) -> _Copies:
         copies = self._chains.get(chain)

@@ -31,18 +31,19 @@ WITHOUT_TIERS = (
 )
 """What only tiers look at."""
 
-TIER_MODES = (
-    *HBM,
+SINGLE_NODE = (
+    "cluster.gpu.kv_capacity_gb",
+    "cluster.gpu.hbm_read_gb_per_s",
     "cluster.network.rack_oversubscription",
+)
+"""What a single node does not look at: its GPUs are those of ``hardware``, in one rack."""
+NETWORK = (
     "cluster.network.jitter_cv",
     "cluster.network.tail_jitter_prob",
     "cluster.network.tail_jitter_multiplier",
     "cluster.network.contention_enabled",
 )
-"""What a single node and a cluster without separation do not look at: what loads and writes share are ports."""
-
-CLUSTER_ONLY = ("cluster.gpu.kv_capacity_gb", "cluster.gpu.hbm_read_gb_per_s")
-"""What a single node does not look at either: its GPUs are those of ``hardware``."""
+"""Nor at these, unless it loads from a pool: its drives are its hosts' own."""
 
 WITHOUT_RAG = ("pd_trace.arrivals", "pd_trace.num_shared_docs", "pd_trace.num_rag_chunks", "pd_trace.doc_zipf_alpha")
 """What only RAG traffic looks at."""
@@ -60,7 +61,10 @@ def without_effect(config: Config) -> list[str]:
 
 def without_effect_on_tiers(config: Config, *, is_cluster: bool) -> list[str]:
     """The same of a run of ``--cluster`` or of the single node."""
-    return _given(config, TIER_MODES if is_cluster else (*TIER_MODES, *CLUSTER_ONLY))
+    if is_cluster:
+        return _given(config, HBM)
+    unseen = (*HBM, *SINGLE_NODE)
+    return _given(config, unseen if "eic" in config.cache.tiers else (*unseen, *NETWORK))
 
 
 def _given(config: Config, paths: Sequence[str]) -> list[str]:

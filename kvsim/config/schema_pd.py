@@ -64,6 +64,7 @@ class Routing(Section):
     load_guard: NonNegative
     candidates: Count
     index_staleness_ms: NonNegative
+    sees_tiers: bool
 
 
 class Slo(Section):

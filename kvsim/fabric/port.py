@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from kvsim.fabric.jitter import Jitter
+
 
 class Port:
     """What one direction of a device, or a device that does one thing at a time, is busy with."""
 
-    __slots__ = ("busy_s", "bytes_moved", "free_s", "name", "transfers", "waited_s")
+    __slots__ = ("busy_s", "bytes_moved", "free_s", "name", "queues", "transfers", "waited_s")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -17,15 +19,20 @@ class Port:
         self.busy_s = self.waited_s = 0.0
         self.bytes_moved = 0.0
         self.transfers = 0
+        self.queues = True
+        """Whether transfers wait for those before them."""
 
 
 class Lane:
     """A way through a port, at a rate."""
 
-    __slots__ = ("bytes_per_s", "latency_s", "port")
+    __slots__ = ("bytes_per_s", "jitter", "latency_s", "port")
 
-    def __init__(self, port: Port, bytes_per_s: float, latency_s: float = 0.0) -> None:
-        self.port, self.bytes_per_s, self.latency_s = port, bytes_per_s, latency_s
+    def __init__(
+        self, port: Port, bytes_per_s: float, latency_s: float = 0.0, jitter: Jitter | None = None
+    ) -> None:
+        """``jitter``: of a network; nobody expects it, and each transfer has its own."""
+        self.port, self.bytes_per_s, self.latency_s, self.jitter = port, bytes_per_s, latency_s, jitter
 
 
 Way = tuple[Lane, ...]
@@ -54,15 +61,21 @@ class Ways:
 class Spread:
     """One direction of devices over which what is stored is spread, as one instance reaches them."""
 
-    __slots__ = ("_devices", "_far", "_near", "_near_end", "_near_first", "_own", "_own_way")
+    __slots__ = ("_devices", "_far", "_near", "_near_end", "_near_first", "_own", "_own_way", "_uplinks")
 
     def __init__(
-        self, devices: Sequence[Lane], own: int, own_lane: Lane, near: range, lanes: tuple[Lane, Lane]
+        self,
+        devices: Sequence[Lane],
+        own: int,
+        own_lane: Lane,
+        near: range,
+        lanes: tuple[Lane, Lane],
+        uplinks: tuple[Lane, Sequence[Lane]] | None = None,
     ) -> None:
         """``own``: the device that is reached directly, over ``own_lane``. ``lanes``: what is occupied on the way to
-        the others in ``near``, and to those beyond.
+        the others in ``near``, and to those beyond; to these also ``uplinks``, of one's own group and of each device's.
         """
-        self._devices, self._own, self._own_way = devices, own, (own_lane,)
+        self._devices, self._own, self._own_way, self._uplinks = devices, own, (own_lane,), uplinks
         self._near_first, self._near_end = near.start, near.stop
         self._near, self._far = lanes
 
@@ -71,8 +84,12 @@ class Spread:
         device = (abs(chain) * _KNUTH >> 7) % len(self._devices)
         if device == self._own:
             return self._own_way
-        near = self._near_first <= device < self._near_end
-        return (self._near if near else self._far, self._devices[device])
+        if self._near_first <= device < self._near_end:
+            return (self._near, self._devices[device])
+        if self._uplinks is not None:
+            own, others = self._uplinks
+            return (self._far, own, others[device], self._devices[device])
+        return (self._far, self._devices[device])
 
 
 class SpreadWays(Ways):
@@ -120,11 +137,16 @@ def book_from(way: Way, start_s: float, now_s: float, num_bytes: float) -> float
     """The same where ``starts_s`` has been asked already."""
     seconds = latency_s = 0.0
     for lane in way:
-        port, lane_s = lane.port, num_bytes / lane.bytes_per_s
-        latency_s += lane.latency_s
+        port, lane_s, lane_latency_s = lane.port, num_bytes / lane.bytes_per_s, lane.latency_s
+        if lane.jitter is not None:
+            factor = lane.jitter.factor()
+            lane_s *= factor
+            lane_latency_s *= factor
+        latency_s += lane_latency_s
         if lane_s > seconds:
             seconds = lane_s
-        port.free_s = start_s + lane_s
+        if port.queues:
+            port.free_s = start_s + lane_s
         port.busy_s += lane_s
         port.waited_s += start_s - now_s
         port.bytes_moved += num_bytes

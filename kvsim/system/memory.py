@@ -1,4 +1,4 @@
-"""The memories of a cluster below its GPUs: which tiers stand where, who reaches them, and over which ports."""
+"""The memories of a cluster below its GPUs: which tiers stand where, and who reaches them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from kvsim.cache.tier import Tier
 from kvsim.clock import Clock
 from kvsim.config import Config
 from kvsim.errors import ConfigError
-from kvsim.fabric.port import Lane, Port, Spread, SpreadWays, Ways
+from kvsim.fabric.port import Way, starts_s
 from kvsim.node.backing import Backing, Level, Movements, Rules
 from kvsim.node.writes import Writes
 from kvsim.policy.admission import Admission, AdmissionSettings, make_admission
 from kvsim.policy.eviction import Access, Eviction, make_eviction
+from kvsim.policy.routing import TiersBelow
 from kvsim.system.plan import Place, Plan
-from kvsim.units import GB, MICRO, MILLI
+from kvsim.system.ways import MemoryWays
+from kvsim.units import GB
 from kvsim.workload.workload import Workload
 
 VOLATILE = ("dram", "eic")
@@ -49,12 +51,11 @@ class Memories:
         self.stray = Access()
         """What is known of chunks that an engine evicts."""
         self.tiers: dict[str, list[Tier]] = {name: [] for name in names}
-        self.ports: dict[str, list[Port]] = {}
         self._built: dict[tuple[str, int], Tier] = {}
         self._numbered: list[Tier] = []
         """As the census numbers them."""
-        self._port: dict[tuple[str, int], Port] = {}
-        self._drives: dict[tuple[str, int], list[Lane]] = {}
+        self._ways = MemoryWays(plan, places, seed)
+        self.ports = self._ways.ports
         self._hosts = 1 + max(place.host for place in places)
         self.backings = [
             Backing(clock, [self._level(name, place, i) for name in names], self.rules, self.movements, self._writes)
@@ -64,6 +65,28 @@ class Memories:
     def holders(self, chain: int) -> list[Tier]:
         """The tiers that have any chunk of a chain."""
         return [self._numbered[number] for number in self.census.holders(chain)]
+
+    def below(self, compute_s_per_token: float) -> TiersBelow:
+        """For routers: which tiers each instance reaches, what loading a token from them saves of computing it, and how
+        long that would have to wait now.
+        """
+        rules = self.rules
+        token_bytes = rules.chunk_bytes / rules.chunk_tokens
+        reach = [
+            [
+                (level.tier.number, max(0.0, 1 - token_bytes / _slowest(level.ways.read(0)) / compute_s_per_token))
+                for level in backing.levels
+            ]
+            for backing in self.backings
+        ]
+        block_size, clock, backings = self._plan.spec.block_size_tokens, self._clock, self.backings
+
+        def waits(instance: int, place: int, chain: int) -> float:
+            now = clock.now
+            begins_s = starts_s(backings[instance].levels[place].ways.read(chain), now)
+            return (begins_s - now) / (compute_s_per_token * block_size)
+
+        return TiersBelow(self.census.holders, reach, waits, rules.chunk_tokens // block_size)
 
     def settle(self) -> None:
         """Let everything be where it is by now."""
@@ -80,7 +103,7 @@ class Memories:
     def backup_s_per_token(self, instance: int) -> float:
         """What a step that waits for it spends on copying a token's KV to the first tier, nobody else on the way."""
         rules, way = self.rules, self.backings[instance].levels[0].ways.write(0)
-        return rules.chunk_bytes / rules.chunk_tokens / min(lane.bytes_per_s for lane in way)
+        return rules.chunk_bytes / rules.chunk_tokens / _slowest(way)
 
     def check_integrity(self) -> None:
         """Assert that every tier's books balance."""
@@ -92,72 +115,26 @@ class Memories:
         return {"dram": self._dram, "eic": self._eic, "ssd": self._ssd}[name](place, instance)
 
     def _dram(self, place: Place, instance: int) -> Level:
-        """The host's memory, over each instance's own ways there."""
-        dram, gpus = self._plan.config.hardware.dram, self._plan.spec.tensor_parallel
-        tier = self._tier("dram", place.host, dram.capacity_gb * GB, "hardware.dram.capacity_gb")
-        latency_s = dram.read_latency_ms * MILLI
-        read = (
-            Lane(self._at("dram instance read", instance), dram.read_gb_per_s * gpus * GB, latency_s),
-            Lane(self._at("dram read", place.host), dram.host_gb_per_s * GB),
-        )
-        write = (
-            Lane(self._at("dram instance write", instance), dram.write_gb_per_s * gpus * GB, latency_s),
-            Lane(self._at("dram write", place.host), dram.host_gb_per_s * GB),
-        )
-        return Level(tier, Ways(read, write))
+        """The host's memory."""
+        capacity_bytes = self._plan.config.hardware.dram.capacity_gb * GB
+        tier = self._tier("dram", place.host, capacity_bytes, "hardware.dram.capacity_gb")
+        return Level(tier, self._ways.dram(place, instance))
 
     def _eic(self, place: Place, instance: int) -> Level:
-        """The rack's pool, over each instance's NICs."""
-        config = self._plan.config.cluster
-        eic = config.eic
+        """The rack's pool."""
+        eic = self._plan.config.cluster.eic
         capacity_bytes = eic.nodes_per_rack * eic.capacity_per_node_gb * GB
         tier = self._tier("eic", place.rack, capacity_bytes, "cluster.eic.capacity_per_node_gb")
-        nics_bytes_per_s = self._plan.nic_bytes_per_s
-        latency_s = eic.access_latency_ms * MILLI + config.network.intra_rack_latency_us * MICRO
-        read = (
-            Lane(self._at("eic instance read", instance), nics_bytes_per_s, latency_s),
-            Lane(self._at("eic read", place.rack), eic.read_gb_per_s * GB),
-        )
-        write = (
-            Lane(self._at("eic instance write", instance), nics_bytes_per_s, latency_s),
-            Lane(self._at("eic write", place.rack), eic.write_gb_per_s * GB),
-        )
-        return Level(tier, Ways(read, write))
+        return Level(tier, self._ways.eic(place, instance))
 
     def _ssd(self, place: Place, instance: int) -> Level:
-        """Drives: the host's own, or those of all hosts of the rack or the cluster, over which chunks are spread."""
+        """Drives: the host's own, or those of all hosts of the rack or the cluster."""
         scope, ssd = self._plan.config.cluster.ssd_scope, self._plan.config.hardware.ssd
         own_hosts = {"host": range(place.host, place.host + 1), "cluster": range(self._hosts)}
-        hosts = own_hosts.get(scope) or self._hosts_of(place.rack)
+        hosts = own_hosts.get(scope) or self._ways.hosts_of(place.rack)
         group = {"host": place.host, "rack": place.rack, "cluster": 0}[scope]
         tier = self._tier("ssd", group, ssd.capacity_gb * GB * len(hosts), "hardware.ssd.capacity_gb")
-        read = self._spread("read", ssd.read_gb_per_s * GB, hosts, place, instance)
-        write = self._spread("write", ssd.write_gb_per_s * GB, hosts, place, instance)
-        return Level(tier, SpreadWays(read, write))
-
-    def _spread(self, direction: str, bytes_per_s: float, hosts: range, place: Place, instance: int) -> Spread:
-        """From one instance to the drives of each host; other hosts' are reached over its NICs."""
-        network, own_s = self._plan.config.cluster.network, self._plan.config.hardware.ssd.read_latency_ms * MILLI
-        near_s = own_s + network.remote_ssd_latency_us * MICRO
-        far_s = near_s + network.cross_rack_latency_us * MICRO
-        nics, nics_bytes_per_s = self._at(f"ssd instance {direction}", instance), self._plan.nic_bytes_per_s
-        drives = self._drives.get((direction, hosts.start))
-        if drives is None:
-            drives = [Lane(self._at("ssd", host), bytes_per_s) for host in hosts]
-            self._drives[direction, hosts.start] = drives
-        own, rack = place.host - hosts.start, self._hosts_of(place.rack)
-        return Spread(
-            drives,
-            own,
-            Lane(drives[own].port, bytes_per_s, own_s),
-            range(rack.start - hosts.start, rack.stop - hosts.start),
-            (Lane(nics, nics_bytes_per_s, near_s), Lane(nics, nics_bytes_per_s, far_s)),
-        )
-
-    def _hosts_of(self, rack: int) -> range:
-        cluster = self._plan.config.cluster
-        per_rack = max(1, cluster.simulate_gpus_per_rack // cluster.network.gpus_per_host)
-        return range(rack * per_rack, min((rack + 1) * per_rack, self._hosts))
+        return Level(tier, self._ways.ssd(place, instance, hosts))
 
     def _tier(self, name: str, group: int, capacity_bytes: float, key: str) -> Tier:
         built = self._built.get((name, group))
@@ -189,12 +166,10 @@ class Memories:
             is_volatile=name in VOLATILE and config.cache.restart_after_requests is not None,
         )
 
-    def _at(self, name: str, number: int) -> Port:
-        port = self._port.get((name, number))
-        if port is None:
-            port = self._port[name, number] = Port(f"{name} {number}")
-            self.ports.setdefault(name, []).append(port)
-        return port
+
+def _slowest(way: Way) -> float:
+    """Bytes per second of a transfer that has its way to itself."""
+    return min(lane.bytes_per_s for lane in way)
 
 
 def _check_places(plan: Plan, names: Sequence[str]) -> None:

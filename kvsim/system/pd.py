@@ -68,8 +68,6 @@ class PdSystem(ServingSystem):
         self._place(plan)
         self.loads = LoadHeap(plan.num_prefill)
         """Prompt tokens queued or under way: the backlog itself."""
-        slack = float(plan.prefill_settings.max_num_batched_tokens)
-        self.router = self._make_router(self.loads, self.loads.loads, slack)
         self.decode_loads = LoadHeap(plan.num_decode)
         self._decode_router = decode_router(
             plan.config.routing.decode,
@@ -99,6 +97,8 @@ class PdSystem(ServingSystem):
         self._retry_set = False
         places = plan.places()
         self._build_tiers([places[place] for place in self.prefill_places])
+        slack = float(plan.prefill_settings.max_num_batched_tokens)
+        self.router = self._make_router(self.loads, self.loads.loads, slack)
         self.transfers = self.reservation_waits = 0
         self.transfer_s = self.hidden_s = self.returned_bytes = 0.0
 

@@ -36,6 +36,8 @@ Progress = Callable[[int, float], None]
 _PROGRESS_EVERY = 1000
 _WAITING_WEIGHT = 4
 """Of a waiting request against a running one, in vLLM's data-parallel balancer."""
+_TYPICAL_TOKENS = 2048
+"""Of a prompt by which routers are told what computing a token takes."""
 
 
 class ServingSystem:
@@ -270,7 +272,12 @@ class ServingSystem:
             self._writes_back.evicted(instance, chain, cached)
 
     def _make_router(self, loads: LoadHeap, backlog_tokens: list[float], slack: float) -> PrefillRouter:
+        """To be made once the tiers are."""
         routing = self.plan.config.routing
+        below = None
+        if self.tiers is not None and routing.sees_tiers:
+            alone_s = self.front[0].step_time.prefill_alone_s(_TYPICAL_TOKENS, 0)
+            below = self.tiers.memories.below(alone_s / _TYPICAL_TOKENS)
         return prefill_router(
             routing.prefill,
             loads=loads,
@@ -281,6 +288,7 @@ class ServingSystem:
             slack=slack,
             num_candidates=routing.candidates,
             generator=self.generators[0],
+            below=below,
         )
 
 

@@ -25,9 +25,9 @@ class UnifiedSystem(ServingSystem):
         ]
         self.loads = LoadHeap(plan.num_instances)
         self.backlog_tokens = [0.0] * plan.num_instances
-        self.router = self._make_router(self.loads, self.backlog_tokens, slack=1.0)
         self.index.refresh = self._settle
         self._build_tiers(plan.unified_places())
+        self.router = self._make_router(self.loads, self.backlog_tokens, slack=1.0)
 
     def log_steps(self, log: StepLog) -> None:
         """Let ``log`` collect the steps of all instances from now on."""

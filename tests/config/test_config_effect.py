@@ -32,8 +32,13 @@ def test_a_setting_with_effect_is_not() -> None:
 
 def test_tier_modes_name_what_they_do_not_look_at() -> None:
     assert without_effect_on_tiers(load_config().config, is_cluster=True) == []
-    jittery = load_config(sets=["cluster.network.jitter_cv=2", "hardware.dram.capacity_gb=5"]).config
-    assert without_effect_on_tiers(jittery, is_cluster=True) == ["cluster.network.jitter_cv"]
+    jittery = ["cluster.network.jitter_cv=2", "hardware.dram.capacity_gb=5", "hardware.hbm.write_gb_per_s=9"]
+    config = load_config(sets=jittery).config
+    assert without_effect_on_tiers(config, is_cluster=True) == ["hardware.hbm.write_gb_per_s"]
+    named = ["hardware.hbm.write_gb_per_s", "cluster.network.jitter_cv"]
+    assert without_effect_on_tiers(config, is_cluster=False) == named
+    pooled = load_config(sets=[*jittery, "cache.tiers=[eic]"]).config
+    assert without_effect_on_tiers(pooled, is_cluster=False) == named[:1]
 
 
 def test_a_single_node_has_the_gpus_of_its_own_section() -> None:

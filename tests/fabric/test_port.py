@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvsim.fabric.port import Lane, Port, book, ends_s, starts_s
+from kvsim.fabric.jitter import Jitter
+from kvsim.fabric.port import Lane, Port, Spread, book, ends_s, starts_s
 
 
 def test_one_after_the_other() -> None:
@@ -24,6 +26,32 @@ def test_the_slowest_lane_decides_and_the_others_are_free_sooner() -> None:
     assert (fast.free_s, slow.free_s) == (1.0, 10.0)
     assert starts_s((Lane(fast, 100.0),), 0.0) == 1.0
     assert ends_s(both, 0.0, 10.0) == 11.0
+
+
+def test_what_does_not_queue_waits_for_nobody() -> None:
+    port = Port("p")
+    port.queues = False
+    ends = [book((Lane(port, 10.0, 0.5),), 0.0, 20.0) for _ in range(2)]
+    assert ends == [2.5, 2.5]
+    assert (port.free_s, port.waited_s, port.busy_s) == (0.0, 0.0, 4.0)
+
+
+def test_jitter_stretches_a_network_s_lane_alone() -> None:
+    jitter = Jitter(0.0, 1.0, 3.0, np.random.default_rng(0))
+    network, device = Lane(Port("nic"), 10.0, 0.5, jitter), Lane(Port("device"), 8.0, 0.25)
+    assert ends_s((network, device), 0.0, 20.0) == 2.5 + 0.75
+    assert book((network, device), 0.0, 20.0) == 3 * 2.0 + 3 * 0.5 + 0.25
+    assert (network.port.free_s, device.port.free_s) == (6.0, 2.5)
+
+
+def test_what_is_far_takes_the_uplinks_of_both_ends() -> None:
+    devices = [Lane(Port(f"device {i}"), 1.0) for i in range(4)]
+    near, far, own, others = (Lane(Port(name), 1.0) for name in ("near", "far", "own", "others"))
+    spread = Spread(devices, 0, devices[0], range(2), (near, far), (own, [others] * 4))
+    ways = {spread.way(chain)[-1].port.name: spread.way(chain) for chain in range(2000)}
+    assert ways["device 0"] == (devices[0],)
+    assert ways["device 1"] == (near, devices[1])
+    assert ways["device 3"] == (far, own, others, devices[3])
 
 
 @given(st.lists(st.tuples(st.floats(0, 10), st.floats(1, 100)), min_size=1, max_size=20))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kvsim.errors import ConfigError
-from kvsim.policy.routing import PREFILL_ROUTERS, LoadHeap, PrefixIndex, prefill_router
+from kvsim.policy.routing import PREFILL_ROUTERS, LoadHeap, PrefixIndex, TiersBelow, prefill_router
 from kvsim.policy.routing.index import Path
 from kvsim.policy.routing.prefill import Affinity, PrefillRouter
 
@@ -99,6 +99,66 @@ def test_affinity_looks_no_further_than_a_prompt_can_hit() -> None:
     index.computed(2, SHARED, 9)
     chosen = router("affinity", loaded(1, 0, 1), index, backlog_tokens=[0.0, 0.0, 1.0])
     assert chosen.choose(SHARED, 32, -1) == 1
+
+
+def below(copies: dict[int, int], *reach: tuple[tuple[int, float], ...], waits_blocks: float = 0.0) -> TiersBelow:
+    """Of chain 0, in chunks of 4 blocks."""
+    return TiersBelow(lambda chain: copies if chain == 0 else {}, reach, lambda *_: waits_blocks, 4)
+
+
+OWN_TIERS = (((0, 0.5),), ((1, 0.5),), ((2, 0.5),))
+
+
+def test_affinity_follows_what_can_be_loaded() -> None:
+    seen = below({1: 2, 2: 5}, *OWN_TIERS)
+    assert router("affinity", loaded(0, 0, 0), below=seen).choose(SHARED, 1000, -1) == 2
+    assert router("affinity", loaded(0, 0, 9), below=seen).choose(SHARED, 1000, -1) == 1  # guarded
+    assert router("affinity", loaded(0, 0, 0), below=seen).choose(OWN, 1000, -1) == 0
+
+
+def test_what_can_be_loaded_counts_for_what_that_spares() -> None:
+    """Eight blocks of 16 tokens, at half: 64 tokens of backlog outweigh them."""
+    seen = below({1: 2}, *OWN_TIERS)
+    for backlog_tokens, expected in ((63.0, 1), (65.0, 0)):
+        chosen = router("affinity", loaded(0, 0, 0), backlog_tokens=[0.0, backlog_tokens, 0.0], below=seen)
+        assert chosen.choose(SHARED, 1000, -1) == expected
+
+
+def test_a_queue_before_a_tier_makes_it_worth_less() -> None:
+    """Loading saves four blocks' time, and begins three or five later."""
+    for waits_blocks, expected in ((3.0, 1), (5.0, 0)):
+        seen = below({1: 2}, *OWN_TIERS, waits_blocks=waits_blocks)
+        assert router("affinity", loaded(0, 0, 0), below=seen).choose(SHARED, 1000, -1) == expected
+
+
+def test_tiers_add_to_each_other() -> None:
+    """The nearer one has four blocks at 0.75, the other one eight more at 0.25: as much as five in a cache."""
+    index = PrefixIndex()
+    for cached_blocks, expected in ((4, 1), (6, 2)):
+        index.computed(2, SHARED, cached_blocks)
+        seen = below({1: 1, 4: 3}, (), ((1, 0.75), (4, 0.25)), ())
+        assert router("affinity", loaded(0, 0, 0), index, below=seen).choose(SHARED, 1000, -1) == expected
+
+
+def test_a_cached_block_is_worth_more_than_one_below() -> None:
+    index = PrefixIndex()
+    index.computed(2, SHARED, 6)
+    assert router("affinity", loaded(0, 0, 0), index, below=below({1: 2}, *OWN_TIERS)).choose(SHARED, 1000, -1) == 2
+    assert router("affinity", loaded(0, 0, 0), index, below=below({1: 4}, *OWN_TIERS)).choose(SHARED, 1000, -1) == 1
+
+
+def test_what_all_reach_favours_nobody_and_spares_the_busy() -> None:
+    shared = below({0: 3}, *(((0, 0.5),) for _ in range(3)))
+    index = PrefixIndex()
+    index.computed(2, SHARED, 12)
+    for backlog_tokens, expected in ((95.0, 2), (97.0, 0)):
+        chosen = router("affinity", loaded(0, 0, 0), index, backlog_tokens=[0.0, 0.0, backlog_tokens], below=shared)
+        assert chosen.choose(SHARED, 1000, -1) == expected
+
+
+def test_of_those_at_one_tier_the_least_loaded_is_asked() -> None:
+    rack = below({7: 2}, ((6, 0.5),), ((7, 0.5),), ((7, 0.5),))
+    assert router("affinity", loaded(0, 2, 1), below=rack).choose(SHARED, 1000, -1) == 2
 
 
 def test_an_unknown_name_is_told_the_nearest() -> None:

@@ -290,6 +290,42 @@ def test_a_restart_that_does_not_come_is_said() -> None:
     assert note == "cache.restart_after_requests = 3: 2 came, and nothing was lost"
 
 
+def test_an_oversubscribed_uplink_is_part_of_the_way_to_other_racks() -> None:
+    """Of two racks of one GPU each the head lies in the other one: over a hundredth of its NICs."""
+    racks = ("cluster.simulate_gpus_per_rack=1", "cluster.simulate_racks=2", "cluster.network.gpus_per_host=1")
+    for times in (1, 100):
+        system = run(("ssd",), *racks, f"cluster.network.rack_oversubscription={times}", per_host=1)
+        expected_s = 1e-4 + 200e-6 + 15e-6 + HEAD * TOKEN_BYTES / (50 * GB / times)
+        assert by_request(system)["tier_load_s"][1] == pytest.approx(expected_s, rel=1e-9)
+
+
+def test_jitter_stretches_loads_over_the_network() -> None:
+    tail = ("cluster.network.tail_jitter_prob=1", "cluster.network.tail_jitter_multiplier=3")
+    pool, slow = (by_request(run(("eic",), *sets))["tier_load_s"][1] for sets in ((), tail))
+    assert slow == pytest.approx(3 * pool, rel=1e-9)
+    assert by_request(run(("dram",), *tail))["tier_load_s"][1] == pytest.approx(LOADS["dram"][1], rel=1e-9)
+
+
+def test_without_contention_loads_share_the_network_unseen() -> None:
+    rows = [*two(num=1), *(Row(10.0, pieces=((0, HEAD), (-2 - i, 100)), output_tokens=1) for i in range(4))]
+    same = ("cluster.eic.read_gb_per_s=1e6",)
+    for seen, times in ((True, 2), (False, 1)):
+        network = f"cluster.network.contention_enabled={str(seen).lower()}"
+        system = run(("eic",), *same, network, "engine.max_num_seqs=1", rows=rows, instances=2)
+        each_s = HEAD * TOKEN_BYTES / (50 * GB)
+        assert max(by_request(system)["tier_load_s"]) == pytest.approx(5e-6 + times * each_s, rel=1e-3)
+
+
+@pytest.mark.parametrize("sees", [True, False])
+def test_a_router_sends_prompts_to_where_their_heads_can_be_loaded(sees: bool) -> None:
+    """The head is out of its instance's cache after a prompt that takes all of it, and in that host's memory alone."""
+    fillers = [Row(10.0 * i, pieces=((-1 - i, 1590),), output_tokens=1) for i in (1, 2, 3)]
+    rows = [Row(0.0, pieces=((0, HEAD), (-1, 100))), *fillers, Row(40.0, pieces=((0, HEAD), (-9, 100)))]
+    sets = ("routing.prefill=affinity", "engine.num_gpu_blocks_override=101", f"routing.sees_tiers={str(sees).lower()}")
+    last = by_request(run(("dram",), *sets, rows=rows, instances=3, per_host=1))
+    assert last["loaded_tokens"][4] == (HEAD if sees else 0)
+
+
 def test_writing_back_costs_no_step_a_backup() -> None:
     waits = ("cache.async_backup=false", "cache.write_policy=write_back")
     assert ttft_s(run(("dram",), *waits)) == pytest.approx(ttft_s(run(("dram",), waits[1])), rel=1e-12)

@@ -6,6 +6,7 @@ import numpy as np
 
 from kvsim.errors import ConfigError, nearest
 from kvsim.policy.routing import decode, prefill
+from kvsim.policy.routing.below import TiersBelow
 from kvsim.policy.routing.index import PrefixIndex, StaleIndex
 from kvsim.policy.routing.load import LoadHeap
 
@@ -15,6 +16,7 @@ __all__ = [
     "LoadHeap",
     "PrefixIndex",
     "StaleIndex",
+    "TiersBelow",
     "decode_router",
     "prefill_router",
 ]
@@ -46,11 +48,12 @@ def prefill_router(
     slack: float,
     num_candidates: int,
     generator: np.random.Generator,
+    below: TiersBelow | None = None,
 ) -> prefill.PrefillRouter:
-    """The router of that name. Raises ``ConfigError`` naming the nearest."""
+    """The router of that name. ``below``: tiers whose contents it sees. Raises ``ConfigError`` naming the nearest."""
     match name:
         case "affinity":
-            return prefill.Affinity(loads, backlog_tokens, index, block_size, guard, slack, num_candidates)
+            return prefill.Affinity(loads, backlog_tokens, index, block_size, guard, slack, num_candidates, below)
         case "least_loaded":
             return prefill.LeastLoaded(loads)
         case "two_choices":

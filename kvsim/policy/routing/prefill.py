@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 
+from kvsim.policy.routing.below import Holder, TiersBelow
 from kvsim.policy.routing.index import Path, PrefixIndex
 from kvsim.policy.routing.load import LoadHeap
 
@@ -59,7 +61,8 @@ class Affinity:
 
     Among the session's last instance, a few holders of the longest known prefix and the least loaded one, take the one
     with the fewest tokens to compute before this prompt's end: its backlog and the uncached part of the prompt. An
-    instance with more than ``guard`` x the mean load, plus ``slack``, is left out.
+    instance with more than ``guard`` x the mean load, plus ``slack``, is left out. With ``below``, what an instance can
+    load counts for as much as loading spares it, and instances next to the tiers that have most are compared too.
     """
 
     def __init__(
@@ -71,30 +74,43 @@ class Affinity:
         guard: float,
         slack: float,
         num_candidates: int,
+        below: TiersBelow | None = None,
     ) -> None:
         self._loads, self._backlog_tokens, self._index = loads, backlog_tokens, index
         self._block_size, self._guard, self._slack = block_size, guard, slack
-        self._num_candidates = num_candidates
+        self._num_candidates, self._below = num_candidates, below
         self._session_at: dict[int, int] = {}
 
     def choose(self, path: Path, prompt_tokens: int, session_id: int) -> int:
         best = self._loads.least()
         if path[0][0] < 0:
             return best
-        index, block_size = self._index, self._block_size
-        limit = (prompt_tokens - 1) // block_size
+        index = self._index
+        limit = (prompt_tokens - 1) // self._block_size
         found = index.holders(path, limit, self._num_candidates)
         last = self._session_at.get(session_id, best)
         if last != best:
             found.append((last, index.matched(last, path, limit)))
-        if found:
-            loads, backlog_tokens = self._loads.loads, self._backlog_tokens
-            most = self._guard * self._loads.mean + self._slack
-            least_cost = backlog_tokens[best] - index.matched(best, path, limit) * block_size
-            for instance, blocks in found:
-                cost = backlog_tokens[instance] - blocks * block_size
-                if cost < least_cost and loads[instance] <= most:
-                    best, least_cost = instance, cost
+        if self._below is not None:
+            found.insert(0, (best, index.matched(best, path, limit)))
+            loads = self._loads.loads
+            best = self._cheapest(self._below.reached(path, limit, found, index, loads, self._num_candidates))
+        elif found:
+            found.insert(0, (best, index.matched(best, path, limit)))
+            best = self._cheapest(found)
         if session_id >= 0:
             self._session_at[session_id] = best
+        return best
+
+    def _cheapest(self, found: Sequence[Holder]) -> int:
+        """Of instances and what they have of a prompt, in blocks, the one with the fewest tokens to compute before its
+        end. The first, the least loaded, is allowed in any case, and taken where others cost as much.
+        """
+        loads, backlog_tokens, block_size = self._loads.loads, self._backlog_tokens, self._block_size
+        most = self._guard * self._loads.mean + self._slack
+        best, least_cost = -1, 0.0
+        for instance, blocks in found:
+            cost = backlog_tokens[instance] - blocks * block_size
+            if best < 0 or (cost < least_cost and loads[instance] <= most):
+                best, least_cost = instance, cost
         return best

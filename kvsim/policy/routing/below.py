@@ -1,0 +1,88 @@
+"""What a router sees of the tiers below instances."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import islice
+
+from kvsim.policy.routing.index import Path, PrefixIndex
+
+Holder = tuple[int, float]
+"""An instance, and how many blocks of a prompt's head it has, or what it reaches is worth in such blocks."""
+
+
+class TiersBelow:
+    """How much of a prompt the tiers in each instance's reach have.
+
+    From counts: of the deepest chain of the prompt that any tier has, a tier is taken to have the first chunks, and
+    what comes before that chain.
+    """
+
+    def __init__(
+        self,
+        copies: Callable[[int], dict[int, int]],
+        reach: Sequence[Sequence[tuple[int, float]]],
+        waits: Callable[[int, int, int], float],
+        chunk_blocks: int,
+    ) -> None:
+        """``copies(chain)``: by tier, how many of its chunks that has. ``reach``: of each instance the tiers it loads
+        from, the nearest first, and what a token there is worth of one in its own cache, from 0 to 1.
+        ``waits(instance, place, chain)``: how many blocks could be computed until a load from the tier at that place
+        would begin.
+        """
+        self._copies, self._reach, self._chunk_blocks = copies, reach, chunk_blocks
+        self._waits = waits
+        members: dict[int, list[int]] = {}
+        for instance, tiers in enumerate(reach):
+            for tier, _ in tiers:
+                members.setdefault(tier, []).append(instance)
+        self._members = {tier: found for tier, found in members.items() if len(found) < len(reach)}
+        """Of tiers that not everybody reaches: who does."""
+
+    def reached(
+        self,
+        path: Path,
+        limit: int,
+        found: list[tuple[int, int]],
+        index: PrefixIndex,
+        loads: Sequence[float],
+        most: int,
+    ) -> list[Holder]:
+        """The holders ``found``, each with what its tiers add, and where none of them has all that tiers have, the
+        least loaded instance at each of the latest ``most`` tiers.
+        """
+        chain, first, end = self._deepest(path, limit)
+        if end == 0:
+            return [(instance, float(blocks)) for instance, blocks in found]
+        copies = self._copies(chain)
+        whole = end - end % self._chunk_blocks
+        if all(blocks < whole for _, blocks in found):
+            known = {instance for instance, _ in found}
+            for tier in islice(reversed(copies), most):
+                members = self._members.get(tier)
+                if members is not None:
+                    nearest = min(members, key=loads.__getitem__)
+                    if nearest not in known:
+                        known.add(nearest)
+                        found.append((nearest, index.matched(nearest, path, limit)))
+        return [(instance, self._worth(instance, blocks, chain, first, end)) for instance, blocks in found]
+
+    def _deepest(self, path: Path, limit: int) -> tuple[int, int, int]:
+        """The deepest chain that any tier has any of, and its blocks, at most to ``limit``."""
+        for chain, first, end in reversed(path):
+            if first < limit and chain >= 0 and self._copies(chain):
+                return chain, first, min(end, limit)
+        return -1, 0, 0
+
+    def _worth(self, instance: int, blocks: int, chain: int, first: int, end: int) -> float:
+        """Each tier gives what it has beyond the nearer ones, all at the same time."""
+        copies, covered, saved, wait = self._copies(chain), blocks, 0.0, 0.0
+        for place, (tier, share) in enumerate(self._reach[instance]):
+            count = copies.get(tier, 0)
+            if count:
+                top = min((first // self._chunk_blocks + count) * self._chunk_blocks, end)
+                if top > covered:
+                    saved += share * (top - covered)
+                    wait = max(wait, self._waits(instance, place, chain))
+                    covered = top
+        return blocks + max(0.0, saved - wait)
