@@ -45,10 +45,12 @@ _KNUTH = 2654435761
 class Ways:
     """How one instance reaches a device, in either direction."""
 
-    __slots__ = ("_read", "_write")
+    __slots__ = ("_read", "_write", "spreads")
 
     def __init__(self, read: Way, write: Way) -> None:
         self._read, self._write = read, write
+        self.spreads = False
+        """Whether chains go different ways."""
 
     def read(self, chain: int) -> Way:
         """The way of a transfer. ``chain``: what it carries, by which one of many devices is chosen."""
@@ -80,7 +82,7 @@ class Spread:
         self._near, self._far = lanes
 
     def way(self, chain: int) -> Way:
-        """Neighbouring chunks on one device, prompts on all of them (Knuth's multiplicative hash of the chain)."""
+        """Chunks of a chain on one device, chains on all of them (Knuth's multiplicative hash)."""
         device = (abs(chain) * _KNUTH >> 7) % len(self._devices)
         if device == self._own:
             return self._own_way
@@ -99,6 +101,7 @@ class SpreadWays(Ways):
 
     def __init__(self, reads: Spread, writes: Spread) -> None:
         super().__init__((), ())
+        self.spreads = True
         self._reads, self._writes = reads, writes
 
     def read(self, chain: int) -> Way:

@@ -125,7 +125,8 @@ class Backing(Receiver):
         now, best_gain_s, best = self._clock.now, 0.0, 0
         loaded_s = now
         for count, segment in enumerate(segments, 1):
-            loaded_s = max(loaded_s, ends_s(self._way(segment, runs), now, self._bytes(segment)))
+            for way, num_bytes in self._transfers(segment, runs):
+                loaded_s = max(loaded_s, ends_s(way, now, num_bytes))
             gain_s = saves_s(segment.end) - (loaded_s - now)
             if gain_s > best_gain_s:
                 best_gain_s, best = gain_s, count
@@ -137,11 +138,12 @@ class Backing(Receiver):
         chunk_tokens, done_s = self._rules.chunk_tokens, self._clock.now
         access.time_s = done_s
         for segment in segments:
-            level = self.levels[segment.level]
-            arrives_s = book(self._way(segment, runs), self._clock.now, self._bytes(segment))
+            level, arrives_s = self.levels[segment.level], self._clock.now
+            for way, num_bytes in self._transfers(segment, runs):
+                arrives_s = max(arrives_s, book(way, self._clock.now, num_bytes))
+                level.read_bytes += num_bytes
             done_s = max(done_s, arrives_s)
             level.loaded_tokens += segment.end - segment.first
-            level.read_bytes += self._bytes(segment)
             moved = sliced(runs, segment.first // chunk_tokens, segment.end // chunk_tokens)
             self._moved_up(segment.level, moved, access, arrives_s)
         return done_s
@@ -174,11 +176,12 @@ class Backing(Receiver):
                     by_level.setdefault(number, []).append((chain, place, to))
                 place = to
         for number, found in by_level.items():
-            level, chunks = self.levels[number], num_chunks(found)
-            num_bytes = chunks * self._rules.chunk_bytes
-            read_s = book(level.ways.read(found[0][0]), now, num_bytes)
-            level.read_bytes += num_bytes
-            self.movements.prefetched_chunks += chunks
+            level, read_s = self.levels[number], now
+            for run in _by_device(found, level.ways):
+                num_bytes = num_chunks(run) * self._rules.chunk_bytes
+                read_s = max(read_s, book(level.ways.read(run[0][0]), now, num_bytes))
+                level.read_bytes += num_bytes
+            self.movements.prefetched_chunks += num_chunks(found)
             self._write(now, 0, found, access, read_s)
 
     def written(self, now_s: float, number: int, runs: list[Run], access: Access) -> None:
@@ -192,12 +195,19 @@ class Backing(Receiver):
                 self.movements.demoted_chunks += num_chunks(fresh)
                 self._write(now_s, number + 1, fresh, access)
 
-    def _way(self, segment: Segment, runs: list[Run]) -> Way:
-        place = segment.first // self._rules.chunk_tokens
-        return self.levels[segment.level].ways.read(sliced(runs, place, place + 1)[0][0])
-
-    def _bytes(self, segment: Segment) -> float:
-        return (segment.end - segment.first) * self._rules.chunk_bytes / self._rules.chunk_tokens
+    def _transfers(self, segment: Segment, runs: list[Run]) -> list[tuple[Way, float]]:
+        """The ways on which a segment comes, and its bytes on each: one, unless its chains lie on several devices."""
+        ways, chunk_tokens = self.levels[segment.level].ways, self._rules.chunk_tokens
+        token_bytes = self._rules.chunk_bytes / chunk_tokens
+        moved = sliced(runs, segment.first // chunk_tokens, segment.end // chunk_tokens)
+        if not ways.spreads:
+            return [(ways.read(moved[0][0]), (segment.end - segment.first) * token_bytes)]
+        found: list[tuple[Way, float]] = []
+        start = segment.first
+        for chain, _, end in moved:
+            found.append((ways.read(chain), (end * chunk_tokens - start) * token_bytes))
+            start = end * chunk_tokens
+        return found
 
     def _moved_up(self, number: int, runs: list[Run], access: Access, arrives_s: float) -> None:
         """Chunks of that level are loaded, and will have arrived then."""
@@ -215,10 +225,15 @@ class Backing(Receiver):
 
         ``read_s``: when the last of them will have been read where they come from. They are passed on as they come.
         """
-        level, rules = self.levels[number], self._rules
+        level = self.levels[number]
         runs = level.tier.admitted(runs, access)
-        if not runs:
-            return
+        if runs:
+            for part in _by_device(runs, level.ways):
+                self._send(now_s, number, part, access, read_s)
+
+    def _send(self, now_s: float, number: int, runs: list[Run], access: Access, read_s: float) -> None:
+        """The same of chunks that go to one device and are let in."""
+        level, rules = self.levels[number], self._rules
         chunks = num_chunks(runs)
         way = level.ways.write(runs[0][0])
         start_s = starts_s(way, now_s)
@@ -231,6 +246,13 @@ class Backing(Receiver):
         level.written_bytes += num_bytes
         self.movements.backed_up_chunks += chunks
         self._writes.add(Write(done_s, self, number, runs, access))
+
+
+def _by_device(runs: list[Run], ways: Ways) -> list[list[Run]]:
+    """Chunks that go one way together."""
+    if len(runs) == 1 or not ways.spreads:
+        return [runs]
+    return [[run] for run in runs]
 
 
 def _absent(tier: Tier, runs: list[Run]) -> list[Run]:

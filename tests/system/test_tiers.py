@@ -299,6 +299,18 @@ def test_an_oversubscribed_uplink_is_part_of_the_way_to_other_racks() -> None:
         assert by_request(system)["tier_load_s"][1] == pytest.approx(expected_s, rel=1e-9)
 
 
+def test_chains_on_drives_of_their_own_are_read_at_the_same_time() -> None:
+    """Two halves of a head, each another prompt's too, from one drive one after the other, from several at once."""
+    rows = [Row(10.0 * i, pieces=((0, HEAD // 2), (1 + i % 2, HEAD // 2), (-1 - i, 100))) for i in range(3)]
+    slow = ("hardware.ssd.read_gb_per_s=0.1", "cluster.simulate_gpus_per_rack=8")
+    half_s = HEAD // 2 * TOKEN_BYTES / (0.1 * GB)
+    for scope, drives in (("cluster", 8), ("host", 1)):
+        hosts = 1 if drives > 1 else 8
+        sets = (*slow, f"cluster.ssd_scope={scope}")
+        load_s = by_request(run(("ssd",), *sets, rows=rows, instances=8, per_host=hosts))["tier_load_s"][2]
+        assert load_s == pytest.approx(half_s if drives > 1 else 2 * half_s, rel=1e-2), scope
+
+
 def test_jitter_stretches_loads_over_the_network() -> None:
     tail = ("cluster.network.tail_jitter_prob=1", "cluster.network.tail_jitter_multiplier=3")
     pool, slow = (by_request(run(("eic",), *sets))["tier_load_s"][1] for sets in ((), tail))
