@@ -27,6 +27,7 @@ WITHOUT_TIERS = (
     "cache.load_or_recompute",
     "cluster.eic",
     "cluster.network.remote_ssd_latency_us",
+    "routing.sees_tiers",
     "policies",
 )
 """What only tiers look at."""
@@ -43,7 +44,7 @@ NETWORK = (
     "cluster.network.tail_jitter_multiplier",
     "cluster.network.contention_enabled",
 )
-"""Nor at these, unless it loads from a pool: its drives are its hosts' own."""
+"""Nor at these, unless it loads from a pool: its drives are its hosts' own. Nor does a cluster of host memory alone."""
 
 WITHOUT_RAG = ("pd_trace.arrivals", "pd_trace.num_shared_docs", "pd_trace.num_rag_chunks", "pd_trace.doc_zipf_alpha")
 """What only RAG traffic looks at."""
@@ -61,10 +62,9 @@ def without_effect(config: Config) -> list[str]:
 
 def without_effect_on_tiers(config: Config, *, is_cluster: bool) -> list[str]:
     """The same of a run of ``--cluster`` or of the single node."""
-    if is_cluster:
-        return _given(config, HBM)
-    unseen = (*HBM, *SINGLE_NODE)
-    return _given(config, unseen if "eic" in config.cache.tiers else (*unseen, *NETWORK))
+    unseen = HBM if is_cluster else (*HBM, *SINGLE_NODE)
+    remote = {"eic", "ssd"} & set(config.cluster.tiers) if is_cluster else "eic" in config.cache.tiers
+    return _given(config, unseen if remote else (*unseen, *NETWORK))
 
 
 def _given(config: Config, paths: Sequence[str]) -> list[str]:

@@ -10,7 +10,7 @@ from kvsim.fabric.jitter import Jitter
 class Port:
     """What one direction of a device, or a device that does one thing at a time, is busy with."""
 
-    __slots__ = ("busy_s", "bytes_moved", "free_s", "name", "queues", "transfers", "waited_s")
+    __slots__ = ("busy_s", "bytes_moved", "free_s", "is_network", "name", "queues", "transfers", "waited_s")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -21,6 +21,8 @@ class Port:
         self.transfers = 0
         self.queues = True
         """Whether transfers wait for those before them."""
+        self.is_network = False
+        """It serves others while a transfer waits for a device; what it is booked for is done without a pause."""
 
 
 class Lane:
@@ -59,6 +61,10 @@ class Ways:
     def write(self, chain: int) -> Way:
         return self._write
 
+    def farthest(self) -> Way:
+        """From whichever of the devices is farthest."""
+        return self._read
+
 
 class Spread:
     """One direction of devices over which what is stored is spread, as one instance reaches them."""
@@ -83,7 +89,15 @@ class Spread:
 
     def way(self, chain: int) -> Way:
         """Chunks of a chain on one device, chains on all of them (Knuth's multiplicative hash)."""
-        device = (abs(chain) * _KNUTH >> 7) % len(self._devices)
+        return self._to((abs(chain) * _KNUTH >> 7) % len(self._devices))
+
+    def farthest(self) -> Way:
+        """To a device beyond those that are near, else to one that is not one's own, where there are any."""
+        ends = (0, len(self._devices) - 1)
+        far = [device for device in ends if not self._near_first <= device < self._near_end]
+        return self._to((far or [device for device in ends if device != self._own] or [self._own])[0])
+
+    def _to(self, device: int) -> Way:
         if device == self._own:
             return self._own_way
         if self._near_first <= device < self._near_end:
@@ -109,6 +123,9 @@ class SpreadWays(Ways):
 
     def write(self, chain: int) -> Way:
         return self._writes.way(chain)
+
+    def farthest(self) -> Way:
+        return self._reads.farthest()
 
 
 def starts_s(way: Way, now_s: float) -> float:
@@ -149,7 +166,7 @@ def book_from(way: Way, start_s: float, now_s: float, num_bytes: float) -> float
         if lane_s > seconds:
             seconds = lane_s
         if port.queues:
-            port.free_s = start_s + lane_s
+            port.free_s = (max(port.free_s, now_s) if port.is_network else start_s) + lane_s
         port.busy_s += lane_s
         port.waited_s += start_s - now_s
         port.bytes_moved += num_bytes

@@ -17,7 +17,7 @@ from kvsim.node.writes import Writes
 from kvsim.policy.admission import Admission, AdmissionSettings, make_admission
 from kvsim.policy.eviction import Access, Eviction, make_eviction
 from kvsim.policy.routing import TiersBelow
-from kvsim.system.plan import Place, Plan
+from kvsim.system.plan import Place, Plan, Side
 from kvsim.system.ways import MemoryWays
 from kvsim.units import GB
 from kvsim.workload.workload import Workload
@@ -33,13 +33,15 @@ class Memories:
         self,
         clock: Clock,
         plan: Plan,
+        side: Side,
         names: Sequence[str],
         places: Sequence[Place],
         next_use: Callable[[int, int], int] | None = None,
         seed: int = 0,
     ) -> None:
-        """``places``: of those instances, by number. Raises ``ConfigError`` for tiers that hold not even a chunk, and
-        for hosts that do not stand in one rack.
+        """``side``: what those instances are. ``places``: of them, by number.
+
+        Raises ``ConfigError`` for tiers that hold not even a chunk, and for hosts that do not stand in one rack.
         """
         _check_places(plan, names)
         self._plan, self._next_use, self._seed = plan, next_use, seed
@@ -54,7 +56,7 @@ class Memories:
         self._built: dict[tuple[str, int], Tier] = {}
         self._numbered: list[Tier] = []
         """As the census numbers them."""
-        self._ways = MemoryWays(plan, places, seed)
+        self._ways = MemoryWays(plan, side, places, seed)
         self.ports = self._ways.ports
         self._hosts = 1 + max(place.host for place in places)
         self.backings = [
@@ -74,7 +76,7 @@ class Memories:
         token_bytes = rules.chunk_bytes / rules.chunk_tokens
         reach = [
             [
-                (level.tier.number, max(0.0, 1 - token_bytes / _slowest(level.ways.read(0)) / compute_s_per_token))
+                (level.tier.number, max(0.0, 1 - token_bytes / _slowest(level.ways.farthest()) / compute_s_per_token))
                 for level in backing.levels
             ]
             for backing in self.backings

@@ -96,7 +96,7 @@ class PdSystem(ServingSystem):
         """Handovers without a decode instance."""
         self._retry_set = False
         places = plan.places()
-        self._build_tiers([places[place] for place in self.prefill_places])
+        self._build_tiers(plan.prefill, [places[place] for place in self.prefill_places])
         slack = float(plan.prefill_settings.max_num_batched_tokens)
         self.router = self._make_router(self.loads, self.loads.loads, slack)
         self.transfers = self.reservation_waits = 0

@@ -62,12 +62,16 @@ class Plan:
     own_decode: Side | None = None
 
     @property
+    def colocated(self) -> Side:
+        return Side(self.spec, self.step_time, self.nic_bytes_per_s)
+
+    @property
     def prefill(self) -> Side:
-        return self.own_prefill or Side(self.spec, self.step_time, self.nic_bytes_per_s)
+        return self.own_prefill or self.colocated
 
     @property
     def decode(self) -> Side:
-        return self.own_decode or Side(self.spec, self.step_time, self.nic_bytes_per_s)
+        return self.own_decode or self.colocated
 
     @property
     def degrees(self) -> tuple[int, int]:

@@ -22,7 +22,7 @@ from kvsim.record.steps import StepLog
 from kvsim.steptime.base import StepTime
 from kvsim.system.arrivals import Arrivals
 from kvsim.system.interrupt import on_interrupt
-from kvsim.system.plan import Place, Plan
+from kvsim.system.plan import Place, Plan, Side
 from kvsim.system.tiers import Tiers, tiers_of
 from kvsim.system.warm import COMMON_SHARE, common_heads, warm
 from kvsim.system.writeback import WriteBack
@@ -116,13 +116,14 @@ class ServingSystem:
         self.incomplete = True
         self.clock.stop()
 
-    def _build_tiers(self, places: list[Place]) -> None:
-        """Put the plan's tiers below the caches of ``front``, whose instances stand at ``places``."""
+    def _build_tiers(self, side: Side, places: list[Place]) -> None:
+        """Put the plan's tiers below the caches of ``front``: instances of ``side`` that stand at ``places``."""
         self.places = places
         names = self.plan.tiers
         if not names:
             return
-        self.tiers = tiers_of(self.clock, self.plan, self.workload, places, self.generators[3], self._now_cached)
+        told = self._now_cached
+        self.tiers = tiers_of(self.clock, self.plan, side, self.workload, places, self.generators[3], told)
         self._writes_back = self.tiers.writes_back
         if self.tiers.memories.rules.writes_through and not self.plan.config.cache.async_backup:
             for engine in self.front:
@@ -159,6 +160,8 @@ class ServingSystem:
             self._gone(request)
             return
         journey = Journey(request, block_path(request, self._block_size), output_tokens)
+        if self.tiers is not None:
+            self.tiers.memories.settle()
         instance = self.router.choose(journey.path, request.prompt_tokens, request.session_id)
         journey.prefill_instance = instance if self._group_size == 1 else self._balanced(instance)
         self._admit(journey)

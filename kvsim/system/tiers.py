@@ -17,7 +17,7 @@ from kvsim.policy.eviction import EVICTIONS, Access
 from kvsim.policy.prefetch import Prefetch, PrefetchSettings, make_prefetch
 from kvsim.system.memory import Memories, next_uses
 from kvsim.system.misses import MissLog, covered
-from kvsim.system.plan import Place, Plan
+from kvsim.system.plan import Place, Plan, Side
 from kvsim.system.writeback import WriteBack
 from kvsim.workload.workload import Workload
 
@@ -204,19 +204,20 @@ class Sessions:
 def tiers_of(
     clock: Clock,
     plan: Plan,
+    side: Side,
     workload: Workload,
     places: Sequence[Place],
     generator: np.random.Generator,
     cached: Callable[[int, Queued, int], None],
 ) -> Tiers:
-    """The plan's tiers behind instances at ``places``. Raises ``ConfigError`` for policies nobody knows."""
+    """The plan's tiers behind instances of ``side`` at ``places``. Raises ``ConfigError`` for policies nobody knows."""
     policies, block_size = plan.config.policies, plan.spec.block_size_tokens
     known = EVICTIONS.get(policies.eviction)
     next_use = None
     if known is not None and known.is_offline:
         next_use = next_uses(workload, block_size, plan.config.cache.chunk_tokens // block_size)
     seed = int(generator.integers(1 << 31))
-    memories = Memories(clock, plan, plan.tiers, places, next_use, seed)
+    memories = Memories(clock, plan, side, plan.tiers, places, next_use, seed)
     settings = PrefetchSettings(REMEMBERED_CHUNKS, AHEAD_CHUNKS)
     prefetch = None if policies.prefetch == "none" else make_prefetch(policies.prefetch, settings)
     return Tiers(clock, memories, block_size, prefetch, cached)

@@ -47,6 +47,7 @@ def _tier_use(tiers: Tiers, number: int, end_s: float) -> TierUse:
     own = memories.tiers[name]
     levels = [backing.levels[number] for backing in memories.backings]
     ports = [port for kind, found in memories.ports.items() if kind.split()[0] == name for port in found]
+    busy_s = max((_busy_by(port, end_s) for port in ports if port.queues), default=0.0)
     transfers = sum(port.transfers for port in ports)
     return TierUse(
         name=name,
@@ -60,7 +61,7 @@ def _tier_use(tiers: Tiers, number: int, end_s: float) -> TierUse:
         dropped_chunks=sum(level.dropped_chunks for level in levels),
         read_bytes=sum(level.read_bytes for level in levels),
         written_bytes=sum(level.written_bytes for level in levels),
-        busiest_share=max((_busy_by(port, end_s) for port in ports), default=0.0) / end_s if end_s > 0 else 0.0,
+        busiest_share=busy_s / end_s if end_s > 0 else 0.0,
         mean_wait_s=sum(port.waited_s for port in ports) / transfers if transfers else 0.0,
     )
 

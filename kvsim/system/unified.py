@@ -26,7 +26,7 @@ class UnifiedSystem(ServingSystem):
         self.loads = LoadHeap(plan.num_instances)
         self.backlog_tokens = [0.0] * plan.num_instances
         self.index.refresh = self._settle
-        self._build_tiers(plan.unified_places())
+        self._build_tiers(plan.colocated, plan.unified_places())
         self.router = self._make_router(self.loads, self.backlog_tokens, slack=1.0)
 
     def log_steps(self, log: StepLog) -> None:

@@ -8,17 +8,19 @@ import numpy as np
 
 from kvsim.fabric.jitter import Jitter
 from kvsim.fabric.port import Lane, Port, Spread, SpreadWays, Ways
-from kvsim.system.plan import Place, Plan
+from kvsim.system.plan import Place, Plan, Side
 from kvsim.units import GB, MICRO, MILLI
 
 
 class MemoryWays:
     """The ports of all memories, and of what lies between them and the instances."""
 
-    def __init__(self, plan: Plan, places: Sequence[Place], seed: int) -> None:
-        """``places``: of the instances, by number. ``seed``: of the network's jitter, unless it has one of its own."""
+    def __init__(self, plan: Plan, side: Side, places: Sequence[Place], seed: int) -> None:
+        """``side``: what the instances are. ``places``: of the instances, by number. ``seed``: of the network's jitter,
+        unless it has one of its own.
+        """
         network = plan.config.cluster.network
-        self._plan, self._network = plan, network
+        self._plan, self._side, self._network = plan, side, network
         self._seen = network.contention_enabled
         self._hosts = 1 + max(place.host for place in places)
         self.ports: dict[str, list[Port]] = {}
@@ -26,13 +28,13 @@ class MemoryWays:
         self._drives: dict[tuple[str, int], list[Lane]] = {}
         self._remote: dict[tuple[str, int], list[Lane]] = {}
         """The lanes of drives, and of the uplinks of their racks, by direction and first host."""
-        generator = np.random.default_rng(seed if network.seed is None else network.seed)
+        generator = np.random.default_rng([seed, 1] if network.seed is None else network.seed)
         jitter = Jitter(network.jitter_cv, network.tail_jitter_prob, network.tail_jitter_multiplier, generator)
         self._jitter = jitter if jitter.is_on else None
 
     def dram(self, place: Place, instance: int) -> Ways:
         """To the host's memory: an instance's own ways there, and what all of the host share."""
-        dram, gpus = self._plan.config.hardware.dram, self._plan.spec.tensor_parallel
+        dram, gpus = self._plan.config.hardware.dram, self._side.degree
         latency_s = dram.read_latency_ms * MILLI
         read = (
             Lane(self._at("dram instance read", instance), dram.read_gb_per_s * gpus * GB, latency_s),
@@ -73,7 +75,7 @@ class MemoryWays:
 
     @property
     def _hosts_per_rack(self) -> int:
-        return max(1, self._plan.config.cluster.simulate_gpus_per_rack // self._network.gpus_per_host)
+        return -(-self._plan.config.cluster.simulate_gpus_per_rack // self._network.gpus_per_host)
 
     def _spread(self, direction: str, bytes_per_s: float, hosts: range, place: Place, instance: int) -> Spread:
         own_s = self._plan.config.hardware.ssd.read_latency_ms * MILLI
@@ -102,7 +104,7 @@ class MemoryWays:
         if times <= 1:
             return None
         gpus = self._plan.config.cluster.simulate_gpus_per_rack
-        bytes_per_s = self._plan.nic_bytes_per_s / self._plan.spec.tensor_parallel * gpus / times
+        bytes_per_s = self._side.nic_bytes_per_s / self._side.degree * gpus / times
         here, there = ("down", "up") if direction == "read" else ("up", "down")
         own = Lane(self._between(f"ssd rack {here}", rack), bytes_per_s)
         others = self._remote.get((direction, hosts.start))
@@ -113,12 +115,12 @@ class MemoryWays:
         return own, others
 
     def _nics(self, kind: str, instance: int, latency_s: float) -> Lane:
-        return Lane(self._between(kind, instance), self._plan.nic_bytes_per_s, latency_s, self._jitter)
+        return Lane(self._between(kind, instance), self._side.nic_bytes_per_s, latency_s, self._jitter)
 
     def _between(self, kind: str, number: int) -> Port:
         """A port of the network."""
         port = self._at(kind, number)
-        port.queues = self._seen
+        port.is_network, port.queues = True, self._seen
         return port
 
     def _at(self, kind: str, number: int) -> Port:

@@ -18,6 +18,7 @@ def test_the_defaults_promise_nothing() -> None:
         ("policies.eviction=arc", "policies"),
         ("cluster.network.remote_ssd_latency_us=9", "cluster.network.remote_ssd_latency_us"),
         ("cluster.eic.nodes_per_rack=8", "cluster.eic"),
+        ("routing.sees_tiers=false", "routing.sees_tiers"),
     ],
 )
 def test_a_setting_nobody_looks_at_is_named(given: str, named: str) -> None:
@@ -39,6 +40,8 @@ def test_tier_modes_name_what_they_do_not_look_at() -> None:
     assert without_effect_on_tiers(config, is_cluster=False) == named
     pooled = load_config(sets=[*jittery, "cache.tiers=[eic]"]).config
     assert without_effect_on_tiers(pooled, is_cluster=False) == named[:1]
+    hosts_alone = load_config(sets=[*jittery, "cluster.tiers=[dram]"]).config
+    assert without_effect_on_tiers(hosts_alone, is_cluster=True) == named
 
 
 def test_a_single_node_has_the_gpus_of_its_own_section() -> None:

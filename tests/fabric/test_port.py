@@ -36,6 +36,15 @@ def test_what_does_not_queue_waits_for_nobody() -> None:
     assert (port.free_s, port.waited_s, port.busy_s) == (0.0, 0.0, 4.0)
 
 
+def test_a_network_serves_others_while_a_transfer_waits_for_its_device() -> None:
+    nics, busy, idle = Port("nics"), Port("busy"), Port("idle")
+    nics.is_network = True
+    book((Lane(busy, 1.0),), 0.0, 100.0)
+    assert book((Lane(nics, 10.0), Lane(busy, 1.0)), 0.0, 10.0) == 110.0
+    assert book((Lane(nics, 10.0), Lane(idle, 1.0)), 0.0, 10.0) == 11.0  # behind the second of the first one's bytes
+    assert nics.busy_s == nics.free_s == 2.0
+
+
 def test_jitter_stretches_a_network_s_lane_alone() -> None:
     jitter = Jitter(0.0, 1.0, 3.0, np.random.default_rng(0))
     network, device = Lane(Port("nic"), 10.0, 0.5, jitter), Lane(Port("device"), 8.0, 0.25)
@@ -52,6 +61,9 @@ def test_what_is_far_takes_the_uplinks_of_both_ends() -> None:
     assert ways["device 0"] == (devices[0],)
     assert ways["device 1"] == (near, devices[1])
     assert ways["device 3"] == (far, own, others, devices[3])
+    assert spread.farthest() == ways["device 3"]
+    assert Spread(devices[:2], 0, devices[0], range(2), (near, far)).farthest() == ways["device 1"]
+    assert Spread(devices[:1], 0, devices[0], range(-3, 5), (near, far)).farthest() == ways["device 0"]
 
 
 @given(st.lists(st.tuples(st.floats(0, 10), st.floats(1, 100)), min_size=1, max_size=20))

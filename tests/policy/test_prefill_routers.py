@@ -131,6 +131,26 @@ def test_a_queue_before_a_tier_makes_it_worth_less() -> None:
         assert router("affinity", loaded(0, 0, 0), below=seen).choose(SHARED, 1000, -1) == expected
 
 
+def test_a_busy_tier_takes_nothing_from_a_nearer_one() -> None:
+    copies, reach = {1: 3, 2: 1}, [[(1, 0.5), (2, 0.5)], [], []]
+    seen = TiersBelow(lambda chain: copies, reach, lambda _, place, __: 99.0 * place, 4)
+    index = PrefixIndex()
+    for cached_blocks, expected in ((5, 0), (7, 1)):  # three chunks at half are six blocks
+        index.computed(1, SHARED, cached_blocks)
+        assert router("affinity", loaded(1, 0, 0), index, below=seen).choose(SHARED, 1000, -1) == expected
+
+
+def test_what_tiers_have_begins_where_its_chain_does_and_ends_with_the_last_chunk_a_prompt_can_load() -> None:
+    """Chain 3 begins at block 8; of a prompt of 15 blocks tiers give three chunks of four, and one of chain 3."""
+    path: Path = ((0, 0, 8), (3, 8, END))
+    seen = TiersBelow(lambda chain: {2: 5} if chain == 3 else {}, OWN_TIERS, lambda *_: 0.0, 4)
+    index = PrefixIndex()
+    for cached_blocks, expected in ((5, 2), (7, 1)):  # twelve at half
+        index.computed(1, path, cached_blocks)
+        assert router("affinity", loaded(0, 0, 0), index, below=seen).choose(path, 16 * 15 + 1, -1) == expected
+    assert router("affinity", loaded(0, 0, 0), below=seen).choose(path, 16 * 8, -1) == 0  # ends before chain 3 begins
+
+
 def test_tiers_add_to_each_other() -> None:
     """The nearer one has four blocks at 0.75, the other one eight more at 0.25: as much as five in a cache."""
     index = PrefixIndex()

@@ -10,10 +10,13 @@ from builders import Row, by_request, coefficients, plan, served, workload
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from kvsim.config import load_config
 from kvsim.errors import ConfigError
+from kvsim.fabric.port import Port
 from kvsim.record.result import Check
 from kvsim.system.outcome import outcome
 from kvsim.system.pd import PdSystem
+from kvsim.system.plan import make_plan
 from kvsim.system.tieruse import tier_checks, tier_notes
 from kvsim.system.unified import UnifiedSystem
 
@@ -326,6 +329,54 @@ def test_without_contention_loads_share_the_network_unseen() -> None:
         system = run(("eic",), *same, network, "engine.max_num_seqs=1", rows=rows, instances=2)
         each_s = HEAD * TOKEN_BYTES / (50 * GB)
         assert max(by_request(system)["tier_load_s"]) == pytest.approx(5e-6 + times * each_s, rel=1e-3)
+
+
+def test_ports_that_nobody_waits_for_are_no_bottleneck() -> None:
+    rows = [*two(num=1), *(Row(10.0, pieces=((0, HEAD), (-2 - i, 100)), output_tokens=1) for i in range(40))]
+    unseen = ("cluster.network.contention_enabled=false", "cluster.network.p2p_rdma_gb_per_s=0.05")
+    result = outcome(run(("eic",), *unseen, rows=rows), warmup_requests=0, unsteady_factor=0.0, loads={})
+    assert result.cache.tiers[0].busiest_share < 0.1
+
+
+def test_prefill_instances_of_another_degree_have_their_own_ways() -> None:
+    degrees = ("pd_separation.prefill_tensor_parallel_size=2", "pd_separation.tiers=[dram, eic]")
+    small = ("model.name=llama-3.1-8b", "engine.tensor_parallel_size=1", "cluster.simulate_racks=1")
+    config = load_config(sets=(*small, *degrees)).config
+    own = make_plan(config)
+    system = PdSystem(own, workload(two()), 0)
+    assert system.tiers is not None
+    dram, pool = (level.ways.read(0)[0] for level in system.tiers.memories.backings[0].levels)
+    assert pool.bytes_per_s == own.prefill.nic_bytes_per_s == 2 * own.nic_bytes_per_s
+    assert dram.bytes_per_s == 2 * config.hardware.dram.read_gb_per_s * GB
+
+
+def test_a_router_does_not_send_prompts_to_a_tier_that_is_busy_for_longer_than_computing_takes() -> None:
+    """The head lies in the drives of host 0, which are free, busy for 5 s, or as slow as computing."""
+    fillers = [Row(10.0 * i, pieces=((-1 - i, 1590),), output_tokens=1) for i in (1, 2, 3)]
+    rows = [Row(0.0, pieces=((0, HEAD), (-1, 100))), *fillers, Row(40.0, pieces=((0, HEAD), (-9, 100)))]
+    sets = ("routing.prefill=affinity", "engine.num_gpu_blocks_override=101", "cluster.ssd_scope=host")
+    slow = f"hardware.ssd.read_gb_per_s={TOKEN_BYTES / TOKEN_S / GB}"
+    for busy_until_s, rate, loaded in ((0.0, (), HEAD), (45.0, (), 0), (0.0, (slow,), 0)):
+        own = tiered(("ssd",), *sets, *rate, instances=3, per_host=1)
+        system = UnifiedSystem(own, workload(rows), 0)
+        assert system.tiers is not None
+        port = system.tiers.memories.ports["ssd"][0]
+
+        def occupy(_: object, port: Port = port, until_s: float = busy_until_s) -> None:
+            port.free_s = max(port.free_s, until_s)
+
+        system.clock.ring_at(39.0, callback=occupy)
+        system.run()
+        assert by_request(system)["loaded_tokens"][4] == loaded
+
+
+def test_a_router_knows_what_was_written_until_now() -> None:
+    """Evicted to host 0 and asked for long after, while nobody looked at its memory in between."""
+    rows = [Row(0.0, pieces=((0, HEAD), (-1, 100)), output_tokens=1)]
+    rows += [Row(10.0 * i, pieces=((-1 - i, 1590),), output_tokens=1) for i in (1, 2, 3)]
+    rows += [Row(100.0, pieces=((0, HEAD), (-9, 100)), output_tokens=1)]
+    back = ("cache.write_policy=write_back", "routing.prefill=affinity", "engine.num_gpu_blocks_override=101")
+    assert by_request(run(("dram",), *back, rows=rows, instances=3, per_host=1))["loaded_tokens"][4] == HEAD
 
 
 @pytest.mark.parametrize("sees", [True, False])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import islice
 
 from kvsim.policy.routing.index import Path, PrefixIndex
 
@@ -14,8 +13,8 @@ Holder = tuple[int, float]
 class TiersBelow:
     """How much of a prompt the tiers in each instance's reach have.
 
-    From counts: of the deepest chain of the prompt that any tier has, a tier is taken to have the first chunks, and
-    what comes before that chain.
+    An estimate, from counts: of the deepest chain of the prompt that any tier has, a tier is taken to have the first
+    chunks, and what comes before that chain.
     """
 
     def __init__(
@@ -51,21 +50,27 @@ class TiersBelow:
         """The holders ``found``, each with what its tiers add, and where none of them has all that tiers have, the
         least loaded instance at each of the latest ``most`` tiers.
         """
-        chain, first, end = self._deepest(path, limit)
-        if end == 0:
+        chain, first, end = self._deepest(path, limit - limit % self._chunk_blocks)
+        if chain < 0:
             return [(instance, float(blocks)) for instance, blocks in found]
-        copies = self._copies(chain)
-        whole = end - end % self._chunk_blocks
-        if all(blocks < whole for _, blocks in found):
+        if all(blocks < end for _, blocks in found):
             known = {instance for instance, _ in found}
-            for tier in islice(reversed(copies), most):
-                members = self._members.get(tier)
-                if members is not None:
-                    nearest = min(members, key=loads.__getitem__)
-                    if nearest not in known:
-                        known.add(nearest)
-                        found.append((nearest, index.matched(nearest, path, limit)))
+            for instance in self._nearby(chain, loads, most):
+                if instance not in known:
+                    known.add(instance)
+                    found.append((instance, index.matched(instance, path, limit)))
         return [(instance, self._worth(instance, blocks, chain, first, end)) for instance, blocks in found]
+
+    def _nearby(self, chain: int, loads: Sequence[float], most: int) -> list[int]:
+        """The least loaded instance at each of the latest ``most`` tiers that have some of a chain."""
+        found: list[int] = []
+        for tier in reversed(self._copies(chain)):
+            members = self._members.get(tier)
+            if members is not None:
+                found.append(min(members, key=loads.__getitem__))
+                if len(found) == most:
+                    break
+        return found
 
     def _deepest(self, path: Path, limit: int) -> tuple[int, int, int]:
         """The deepest chain that any tier has any of, and its blocks, at most to ``limit``."""
@@ -75,8 +80,8 @@ class TiersBelow:
         return -1, 0, 0
 
     def _worth(self, instance: int, blocks: int, chain: int, first: int, end: int) -> float:
-        """Each tier gives what it has beyond the nearer ones, all at the same time."""
-        copies, covered, saved, wait = self._copies(chain), blocks, 0.0, 0.0
+        """Each tier gives what it has beyond the nearer ones, all at the same time, down to whichever pays."""
+        copies, covered, saved, wait, best = self._copies(chain), blocks, 0.0, 0.0, 0.0
         for place, (tier, share) in enumerate(self._reach[instance]):
             count = copies.get(tier, 0)
             if count:
@@ -85,4 +90,5 @@ class TiersBelow:
                     saved += share * (top - covered)
                     wait = max(wait, self._waits(instance, place, chain))
                     covered = top
-        return blocks + max(0.0, saved - wait)
+                    best = max(best, saved - wait)
+        return blocks + best
