@@ -131,8 +131,17 @@ def test_a_queue_before_a_tier_makes_it_worth_less() -> None:
         assert router("affinity", loaded(0, 0, 0), below=seen).choose(SHARED, 1000, -1) == expected
 
 
+def test_as_many_tiers_are_looked_at_as_there_may_be_candidates_the_latest_first() -> None:
+    """What everybody reaches, the latest of all, is none of them."""
+    shared = (9, 0.5)
+    seen = below({1: 5, 2: 2, 9: 1}, ((0, 0.5), shared), ((1, 0.5), shared), ((2, 0.5), shared))
+    for num_candidates, expected in ((1, 2), (2, 1)):
+        chosen = router("affinity", loaded(0, 0, 0), below=seen, num_candidates=num_candidates)
+        assert chosen.choose(SHARED, 1000, -1) == expected
+
+
 def test_a_busy_tier_takes_nothing_from_a_nearer_one() -> None:
-    copies, reach = {1: 3, 2: 1}, [[(1, 0.5), (2, 0.5)], [], []]
+    copies, reach = {1: 3, 2: 4}, [[(1, 0.5), (2, 0.5)], [], []]
     seen = TiersBelow(lambda chain: copies, reach, lambda _, place, __: 99.0 * place, 4)
     index = PrefixIndex()
     for cached_blocks, expected in ((5, 0), (7, 1)):  # three chunks at half are six blocks
@@ -141,9 +150,9 @@ def test_a_busy_tier_takes_nothing_from_a_nearer_one() -> None:
 
 
 def test_what_tiers_have_begins_where_its_chain_does_and_ends_with_the_last_chunk_a_prompt_can_load() -> None:
-    """Chain 3 begins at block 8; of a prompt of 15 blocks tiers give three chunks of four, and one of chain 3."""
+    """Chain 3 begins at block 8; of a prompt of 15 blocks tiers give three chunks of four, though they have four."""
     path: Path = ((0, 0, 8), (3, 8, END))
-    seen = TiersBelow(lambda chain: {2: 5} if chain == 3 else {}, OWN_TIERS, lambda *_: 0.0, 4)
+    seen = TiersBelow(lambda chain: {2: 2} if chain == 3 else {}, OWN_TIERS, lambda *_: 0.0, 4)
     index = PrefixIndex()
     for cached_blocks, expected in ((5, 2), (7, 1)):  # twelve at half
         index.computed(1, path, cached_blocks)
