@@ -140,7 +140,7 @@ def eic_sentence(study: Study) -> str:
         share = (row["hit_rate"] - off["hit_rate"]) / max(largest["hit_rate"] - off["hit_rate"], 1e-9)
         said.append(
             f"one of {number(small)} GB, less than the {number(study['hbm_kv_gb_per_instance'])} GB that one instance "
-            f"holds itself, buys {percent(max(share, 0.0))} of that"
+            f"holds itself, buys {percent(max(share, 0.0))} of those hits"
         )
     if largest["busiest_share"].get("eic", 0.0) > 0.9:
         said.append("its port is the bottleneck")

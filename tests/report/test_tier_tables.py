@@ -68,7 +68,7 @@ def test_a_small_pool_buys_little_and_the_sentence_says_so() -> None:
     rows = [row(0, 0.3, 300.0), row(128, 0.32, 290.0), row(4000, 0.5, 200.0)]
     said = eic_sentence({"rows": rows, "smaller_than_an_instance": [128], "hbm_kv_gb_per_instance": 150.0})
     assert "takes the hit rate from 30% to 50% and mean TTFT from 300 to 200 ms" in said
-    assert "one of 128 GB, less than the 150 GB that one instance holds itself, buys 10% of that" in said
+    assert "one of 128 GB, less than the 150 GB that one instance holds itself, buys 10% of those hits" in said
     assert said.endswith("its port is the bottleneck")
 
 
