@@ -7,6 +7,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -222,6 +223,25 @@ def sharegpt_300_tables() -> Found:
 def help_s() -> Found:
     _command("--help")
     return _children_cpu_s(), "python main.py --help"
+
+
+def workloads_s() -> Found:
+    from kvsim.config import load_config
+    from kvsim.workload.read import read_trace
+    from kvsim.workload.synthetic.chat import chat
+
+    paths = {trace: data(*trace) for trace in (MOONCAKE, AZURE)}
+    if None in paths.values():
+        return None, MISSING
+    found: dict[str, float] = {}
+    for trace, path in paths.items():
+        before_s = time.process_time()
+        read_trace(path)
+        found[trace[-1]] = time.process_time() - before_s
+    before_s = time.process_time()
+    chat(load_config().config.pd_trace, 1_000_000, 1500.0, 1)
+    found["a million chats"] = time.process_time() - before_s
+    return max(found.values()), ", ".join(f"{what}: {cpu_s:.2f}" for what, cpu_s in found.items())
 
 
 def smoke_s() -> Found:

@@ -49,6 +49,7 @@ ROWS = (
     Row("rss_1m_gib", 2.0, "GiB", False, "peak memory, 1,000,000 requests at 10,240 GPUs with CSV, both systems"),
     Row("sharegpt_300", 0.3, "CPU-s", False, "300 ShareGPT requests on one instance, coefficients as fitted"),
     Row("sharegpt_300_tables", 0.6, "CPU-s", False, "the same, step times from operator tables"),
+    Row("workloads_s", 10.0, "CPU-s", False, "the slowest of: reading either shared trace, a million synthetic chats"),
     Row("help_s", 0.3, "CPU-s", False, "--help"),
     Row("smoke_s", 5.0, "CPU-s", False, "the slowest --preset smoke"),
 )

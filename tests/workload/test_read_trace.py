@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import time
 import tracemalloc
 from itertools import pairwise
 
@@ -213,9 +212,7 @@ def test_rows_of_a_schema_with_mooncakes_names_but_other_units_are_not_mooncake(
 
 
 def test_the_azure_conversation_trace(shared_data) -> None:
-    before = time.process_time()
     workload = read_trace(shared_data / "traces/AzureLLMInferenceTrace_conv.csv")
-    assert time.process_time() - before < 1.5
     assert len(workload) == 19_366
     assert workload.span_s == pytest.approx(3501.721937, abs=1e-9)
     assert int(workload.prompt_tokens.sum()) == 22_361_870 and int(workload.output_tokens.sum()) == 4_088_665
@@ -223,9 +220,7 @@ def test_the_azure_conversation_trace(shared_data) -> None:
 
 
 def test_the_mooncake_conversation_trace(shared_data) -> None:
-    before = time.process_time()
     workload = read_trace(shared_data / "traces/mooncake_conversation_trace.jsonl")
-    assert time.process_time() - before < 3
     assert len(workload) == 12_031
     assert {finding.rule for finding in workload.info.lint} == {"coarse-times", "block-everywhere"}
     # Block 0 is in every request, so every prompt begins on one chain.

