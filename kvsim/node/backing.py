@@ -133,6 +133,11 @@ class Backing(Receiver):
         self.movements.declined_tokens += sum(segment.end - segment.first for segment in segments[best:])
         return segments[:best]
 
+    def wait_s(self, place: int, chain: int) -> float:
+        """How long a load of that chain from the level at that place would wait before it begins."""
+        now = self._clock.now
+        return starts_s(self.levels[place].ways.read(chain), now) - now
+
     def load(self, segments: list[Segment], runs: list[Run], access: Access) -> float:
         """Book the loading; returns when the last byte will have arrived."""
         chunk_tokens, done_s = self._rules.chunk_tokens, self._clock.now

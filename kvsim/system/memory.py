@@ -11,7 +11,7 @@ from kvsim.cache.tier import Tier
 from kvsim.clock import Clock
 from kvsim.config import Config
 from kvsim.errors import ConfigError
-from kvsim.fabric.port import Way, starts_s
+from kvsim.fabric.port import Way
 from kvsim.node.backing import Backing, Level, Movements, Rules
 from kvsim.node.writes import Writes
 from kvsim.policy.admission import Admission, AdmissionSettings, make_admission
@@ -81,14 +81,9 @@ class Memories:
             ]
             for backing in self.backings
         ]
-        block_size, clock, backings = self._plan.spec.block_size_tokens, self._clock, self.backings
-
-        def waits(instance: int, place: int, chain: int) -> float:
-            now = clock.now
-            begins_s = starts_s(backings[instance].levels[place].ways.read(chain), now)
-            return (begins_s - now) / (compute_s_per_token * block_size)
-
-        return TiersBelow(self.census.holders, reach, waits, rules.chunk_tokens // block_size)
+        block_size = self._plan.spec.block_size_tokens
+        chunk_blocks, block_s = rules.chunk_tokens // block_size, compute_s_per_token * block_size
+        return TiersBelow(self.census.holders, reach, self.backings, chunk_blocks, block_s)
 
     def settle(self) -> None:
         """Let everything be where it is by now."""

@@ -101,9 +101,23 @@ def test_affinity_looks_no_further_than_a_prompt_can_hit() -> None:
     assert chosen.choose(SHARED, 32, -1) == 1
 
 
+class Waiting:
+    """So long for the tier at hand, and so much longer for each farther one."""
+
+    def __init__(self, wait_s: float, more_s: float) -> None:
+        self._wait_s, self._more_s = wait_s, more_s
+
+    def wait_s(self, place: int, chain: int) -> float:
+        return self._wait_s + place * self._more_s
+
+
+def waiting(wait_s: float, more_s: float) -> list[Waiting]:
+    return [Waiting(wait_s, more_s)] * 3
+
+
 def below(copies: dict[int, int], *reach: tuple[tuple[int, float], ...], waits_blocks: float = 0.0) -> TiersBelow:
     """Of chain 0, in chunks of 4 blocks."""
-    return TiersBelow(lambda chain: copies if chain == 0 else {}, reach, lambda *_: waits_blocks, 4)
+    return TiersBelow(lambda chain: copies if chain == 0 else {}, reach, waiting(waits_blocks, 0.0), 4, 1.0)
 
 
 OWN_TIERS = (((0, 0.5),), ((1, 0.5),), ((2, 0.5),))
@@ -142,7 +156,7 @@ def test_as_many_tiers_are_looked_at_as_there_may_be_candidates_the_latest_first
 
 def test_a_busy_tier_takes_nothing_from_a_nearer_one() -> None:
     copies, reach = {1: 3, 2: 4}, [[(1, 0.5), (2, 0.5)], [], []]
-    seen = TiersBelow(lambda chain: copies, reach, lambda _, place, __: 99.0 * place, 4)
+    seen = TiersBelow(lambda chain: copies, reach, waiting(0.0, 99.0), 4, 1.0)
     index = PrefixIndex()
     for cached_blocks, expected in ((5, 0), (7, 1)):  # three chunks at half are six blocks
         index.computed(1, SHARED, cached_blocks)
@@ -152,7 +166,7 @@ def test_a_busy_tier_takes_nothing_from_a_nearer_one() -> None:
 def test_what_tiers_have_begins_where_its_chain_does_and_ends_with_the_last_chunk_a_prompt_can_load() -> None:
     """Chain 3 begins at block 8; of a prompt of 15 blocks tiers give three chunks of four, though they have four."""
     path: Path = ((0, 0, 8), (3, 8, END))
-    seen = TiersBelow(lambda chain: {2: 2} if chain == 3 else {}, OWN_TIERS, lambda *_: 0.0, 4)
+    seen = TiersBelow(lambda chain: {2: 2} if chain == 3 else {}, OWN_TIERS, waiting(0.0, 0.0), 4, 1.0)
     index = PrefixIndex()
     for cached_blocks, expected in ((5, 2), (7, 1)):  # twelve at half
         index.computed(1, path, cached_blocks)

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from kvsim.policy.routing.index import Path, PrefixIndex
 
 Holder = tuple[int, float]
 """An instance, and how many blocks of a prompt's head it has, or what it reaches is worth in such blocks."""
+
+
+class Waits(Protocol):
+    """What one instance's loads have to wait for."""
+
+    def wait_s(self, place: int, chain: int) -> float:
+        """Seconds until a load of that chain from the instance's tier at that place would begin."""
 
 
 class TiersBelow:
@@ -21,16 +29,16 @@ class TiersBelow:
         self,
         copies: Callable[[int], dict[int, int]],
         reach: Sequence[Sequence[tuple[int, float]]],
-        waits: Callable[[int, int, int], float],
+        waits: Sequence[Waits],
         chunk_blocks: int,
+        block_s: float,
     ) -> None:
         """``copies(chain)``: by tier, how many of its chunks that has. ``reach``: of each instance the tiers it loads
-        from, the nearest first, and what a token there is worth of one in its own cache, from 0 to 1.
-        ``waits(instance, place, chain)``: how many blocks could be computed until a load from the tier at that place
-        would begin.
+        from, the nearest first, and what a token there is worth of one in its own cache, from 0 to 1. ``waits``: of
+        each instance. ``block_s``: what computing a block takes.
         """
         self._copies, self._reach, self._chunk_blocks = copies, reach, chunk_blocks
-        self._waits = waits
+        self._waits, self._block_s = waits, block_s
         members: dict[int, list[int]] = {}
         for instance, tiers in enumerate(reach):
             for tier, _ in tiers:
@@ -88,7 +96,7 @@ class TiersBelow:
                 top = min((first // self._chunk_blocks + count) * self._chunk_blocks, end)
                 if top > covered:
                     saved += share * (top - covered)
-                    wait = max(wait, self._waits(instance, place, chain))
+                    wait = max(wait, self._waits[instance].wait_s(place, chain) / self._block_s)
                     covered = top
                     best = max(best, saved - wait)
         return blocks + best
