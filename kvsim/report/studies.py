@@ -28,6 +28,7 @@ def print_studies(console: Console, studies: Mapping[str, Study]) -> None:
         table, sentence = printers[name](study)
         console.print(table)
         console.print(Text(sentence, style="bold"))
+        console.print()
 
 
 def plus_minus(found: Mapping[str, Any]) -> str:

@@ -33,7 +33,9 @@ def conclude_tiers(report: Mapping[str, Any]) -> str:
     clauses = [_best(real, condition(report))] if real else []
     clauses += _oracle_gap(real, results) + _misses(real or results) + _limit(report, real or results)
     sentence = "; ".join(clauses) + "."
-    return reservation(results) + sentence[0].upper() + sentence[1:]
+    names = tuple(result["name"] for result in results)
+    head = sentence[0] if sentence.startswith(names) else sentence[0].upper()
+    return reservation(results) + head + sentence[1:]
 
 
 def hit_rate(result: Result) -> float:

@@ -29,6 +29,7 @@ def print_tier_studies(console: Console, studies: Mapping[str, Study]) -> None:
         table, sentence = printers[name]
         console.print(table(study))
         console.print(Text(sentence(study), style="bold"))
+        console.print()
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -87,7 +88,7 @@ def _tiers(study: Study) -> Table:
             if added
             else ["", "", ""]
         )
-        name = " + ".join(row["tiers"])
+        name = f"+ {row['tiers'][-1]}" if added else " + ".join(row["tiers"])
         table.add_row(name, percent(row["hit_rate"]), number(row["ttft_mean_ms"]), number(row["ttft_p99_ms"]), *extra)
     return table
 
@@ -108,7 +109,8 @@ def tiers_sentence(study: Study) -> str:
 
 def _eic(study: Study) -> Table:
     table = _table(
-        "The rack's pool", "beside", "GB a rack", "hit rate", "of it pool", "TTFT mean ms", "p99", "busiest", "wait ms"
+        "The rack's pool: hits, and TTFT by mean and p99",
+        *("beside", "GB a rack", "hits", "by pool", "mean ms", "p99 ms", "busiest", "wait ms"),
     )
     for row in study["rows"]:
         table.add_row(

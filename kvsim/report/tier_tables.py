@@ -84,13 +84,12 @@ def _sources(results: Sequence[Result]) -> Table:
 
 
 def _tiers(result: Result) -> Table:
-    columns = ["number", "size TB", "used", "read GB", "written GB", "evicted", "busiest", "wait ms"]
+    columns = ["size TB", "used", "read GB", "written GB", "evicted", "busiest", "wait ms"]
     table = _grid(f"Tiers: {result['name']}", columns)
     for name, tier in result["cache"]["tiers"].items():
         used = tier["held_bytes"] / tier["capacity_bytes"] if tier["capacity_bytes"] else None
         table.add_row(
-            name,
-            f"{tier['tiers']:,}",
+            f"{tier['tiers']:,} x {name}",
             number(tier["capacity_bytes"] / 1e12),
             percent(used),
             number(tier["read_bytes"] / 1e9),

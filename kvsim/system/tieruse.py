@@ -35,10 +35,23 @@ def tier_notes(tiers: Tiers, config: Config) -> list[str]:
                 f"{dropped:,} chunks were not written to {name}: they would have waited for its port for more than "
                 f"cache.max_write_wait_s = {config.cache.max_write_wait_s:g}"
             )
+    found += _shadow_notes(tiers)
     prefetch = config.policies.prefetch
     if prefetch != "none" and not memories.movements.prefetched_chunks:
         found.append(f"prefetching ({prefetch}) brought nothing up")
     return found
+
+
+def _shadow_notes(tiers: Tiers) -> list[str]:
+    """A pool that no other host reaches stands behind memory that has the same."""
+    memories = tiers.memories
+    hosts, pools = (len(memories.tiers.get(name, ())) for name in ("dram", "eic"))
+    if not pools or hosts != pools or tiers.loaded_tokens[memories.names.index("eic")]:
+        return []
+    return [
+        "each rack has one host here, whose memory has what the rack's pool has: nothing came from a pool (eic); more "
+        "hosts, which would share it, come with cluster.simulate_gpus_per_rack"
+    ]
 
 
 def _tier_use(tiers: Tiers, number: int, end_s: float) -> TierUse:

@@ -28,7 +28,7 @@ def report(*results: dict[str, Any], infinite: float | None = None) -> dict[str,
 
 def test_the_best_is_named_with_what_it_gains() -> None:
     said = conclude_tiers(report(result("baseline", 0.4, 200.0, evicted_tokens=0.3), result("arc", 0.5, 150.0)))
-    assert said.startswith("Arc has the lowest mean TTFT at the workload's own 10.0 requests/s: it hits 50%")
+    assert said.startswith("arc has the lowest mean TTFT at the workload's own 10.0 requests/s: it hits 50%")
     assert "where baseline hits 40% of prompt tokens at a mean TTFT of 200 ms" in said
     assert "most of what baseline computes is evicted before reuse (30% of prompt tokens)" in said
 
@@ -36,7 +36,7 @@ def test_the_best_is_named_with_what_it_gains() -> None:
 def test_a_tie_is_called_one_and_the_oracle_is_no_contender() -> None:
     results = result("baseline", 0.4, 200.0), result("arc", 0.41, 199.0), result("belady", 0.6, 100.0)
     said = conclude_tiers(report(*results))
-    assert said.startswith("Baseline ties with arc in mean TTFT, within 5%")
+    assert said.startswith("baseline ties with arc in mean TTFT, within 5%")
     assert "the oracle hits 19.0 points more than arc, which is worth 99.0 ms of mean TTFT" in said
 
 

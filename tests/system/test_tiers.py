@@ -288,6 +288,15 @@ def test_what_no_port_had_time_for_is_said() -> None:
     assert note.startswith("4 chunks were not written to ssd: ")
 
 
+def test_a_pool_that_one_host_has_to_itself_is_said_to_give_nothing() -> None:
+    for per_host, said in ((2, 1), (1, 0)):
+        system = run(("dram", "eic"), per_host=per_host)
+        assert system.tiers is not None
+        notes = tier_notes(system.tiers, system.plan.config)
+        assert len(notes) == said
+        assert all(note.startswith("each rack has one host here") for note in notes)
+
+
 def test_a_restart_that_does_not_come_is_said() -> None:
     (note,) = run(("dram",), "cache.restart_after_requests=3").notes
     assert note == "cache.restart_after_requests = 3: 2 came, and nothing was lost"
