@@ -57,7 +57,8 @@ class Agenda:
             if not self._waiting or self._waiting[0] > int(time_s * _SLOTS_PER_S):
                 return None
             self._turn_to_next()
-        return None if self._due[self._next][0] > time_s else self._take()
+        first_s: float = self._due[self._next][0]
+        return None if first_s > time_s else self._take()
 
     def _take(self) -> Any:
         entry = self._due[self._next]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Final
 
 from kvsim.fabric.jitter import Jitter
 
@@ -41,7 +41,7 @@ Way = tuple[Lane, ...]
 """The lanes that a transfer occupies together."""
 
 
-_KNUTH = 2654435761
+_KNUTH: Final = 2654435761
 
 
 class Ways:
@@ -73,12 +73,12 @@ class Spread:
 
     def __init__(
         self,
-        devices: Sequence[Lane],
+        devices: list[Lane],
         own: int,
         own_lane: Lane,
         near: range,
         lanes: tuple[Lane, Lane],
-        uplinks: tuple[Lane, Sequence[Lane]] | None = None,
+        uplinks: tuple[Lane, list[Lane]] | None = None,
     ) -> None:
         """``own``: the device that is reached directly, over ``own_lane``. ``lanes``: what is occupied on the way to
         the others in ``near``, and to those beyond; to these also ``uplinks``, of one's own group and of each device's.
@@ -89,7 +89,8 @@ class Spread:
 
     def way(self, chain: int) -> Way:
         """Chunks of a chain on one device, chains on all of them (Knuth's multiplicative hash)."""
-        return self._to((abs(chain) * _KNUTH >> 7) % len(self._devices))
+        number = chain if chain >= 0 else -chain
+        return self._to((number * _KNUTH >> 7) % len(self._devices))
 
     def farthest(self) -> Way:
         """To a device beyond those that are near, else to one that is not one's own, where there are any."""

@@ -75,7 +75,7 @@ class Backing(Receiver):
     __slots__ = ("_clock", "_rules", "_writes", "levels", "movements")
 
     def __init__(
-        self, clock: Clock, levels: Sequence[Level], rules: Rules, movements: Movements, writes: Writes
+        self, clock: Clock, levels: list[Level], rules: Rules, movements: Movements, writes: Writes
     ) -> None:
         self._clock, self.levels, self._rules = clock, levels, rules
         self.movements, self._writes = movements, writes

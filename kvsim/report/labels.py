@@ -52,6 +52,11 @@ def percent(share: float | None) -> str:
     return f"{share:.{decimals}%}"
 
 
+def counted(count: int, noun: str) -> str:
+    """``1 rack``, ``2 racks``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def ratio(parts: Sequence[float]) -> str:
     """``[1, 3]`` as ``1:3``."""
     return ":".join(f"{part:,}" if isinstance(part, int) else number(part) for part in parts)

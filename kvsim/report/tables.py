@@ -13,7 +13,7 @@ from rich.text import Text
 from kvsim.report import caveats
 from kvsim.report.comparison import groups
 from kvsim.report.conclusion import conclude
-from kvsim.report.labels import COMPONENT_LABELS, number, percent, ratio, system_label
+from kvsim.report.labels import COMPONENT_LABELS, counted, number, percent, ratio, system_label
 from kvsim.report.studies import print_studies
 
 Report = Mapping[str, Any]
@@ -66,7 +66,8 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
 
 
 def _cluster(cluster: Mapping[str, Any]) -> str:
-    size = f"{cluster['gpus']:,} GPUs, {cluster['instances']:,} instances, {cluster['racks']:,} racks"
+    size = f"{counted(cluster['gpus'], 'GPU')}, {counted(cluster['instances'], 'instance')}, "
+    size += counted(cluster["racks"], "rack")
     if not cluster["prefill_instances"]:
         return size
     actual, balanced = [cluster["prefill_instances"], cluster["decode_instances"]], cluster["balanced_pd_ratio"]

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from kvsim.report.labels import number, percent
+from kvsim.report.labels import counted, number, percent
 from kvsim.report.tables import header, print_caveats, waterfall
 from kvsim.report.tier_conclusion import MISS_LABELS, ORACLE, conclude_tiers, hit_rate
 from kvsim.report.tier_studies import print_tier_studies
@@ -35,18 +35,19 @@ def print_tier_report(console: Console, report: Mapping[str, Any]) -> None:
     print_caveats(console, report)
 
 
-def _grid(title: str, columns: Sequence[str]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("")
+def _grid(title: str, columns: Sequence[str], *, names: bool = False) -> Table:
+    """``names``: the rows begin with names, which stay whole."""
+    table = Table(title=title, title_justify="left", title_style="", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("", no_wrap=names)
     for column in columns:
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", min_width=max(map(len, column.split())))
     return table
 
 
 def _variants(results: Sequence[Result]) -> Table:
     oracle = next((result for result in results if result["name"] == ORACLE), None)
-    columns = ["hit rate", "TTFT mean ms", "p50", "p99", "TPOT ms", "goodput/s"]
-    table = _grid("", [*columns, "to oracle"] if oracle else columns)
+    columns = ["hits", "TTFT mean ms", "p50", "p99", "TPOT ms", "goodput a s"]
+    table = _grid("", [*columns, "oracle points", "oracle ms"] if oracle else columns, names=True)
     for result in results:
         ttft, tpot = result["ttft_ms"], result["tpot_ms"]
         cells = [
@@ -58,15 +59,16 @@ def _variants(results: Sequence[Result]) -> Table:
             number(result["goodput"]["requests_per_s"]),
         ]
         if oracle is not None:
-            cells.append(_gap(result, oracle))
+            cells += _gap(result, oracle)
         table.add_row(result["name"], *cells)
     return table
 
 
-def _gap(result: Result, oracle: Result) -> str:
+def _gap(result: Result, oracle: Result) -> list[str]:
+    """What the oracle hits more, and by how much its TTFT is longer."""
     points = 100 * (hit_rate(oracle) - hit_rate(result))
-    lost_ms = (result["ttft_ms"]["mean"] or 0.0) - (oracle["ttft_ms"]["mean"] or 0.0)
-    return f"{points:+.1f} pt {lost_ms:+.1f} ms"
+    longer_ms = (oracle["ttft_ms"]["mean"] or 0.0) - (result["ttft_ms"]["mean"] or 0.0)
+    return [f"{round(points, 1) + 0.0:+.1f}", f"{round(longer_ms, 1) + 0.0:+,.1f}"]
 
 
 def _sources(results: Sequence[Result]) -> Table:
@@ -74,7 +76,7 @@ def _sources(results: Sequence[Result]) -> Table:
     tiers = list(results[0]["cache"]["by_tier"])
     shown = [key for key in MISS_LABELS if any((r["cache"].get("misses") or {}).get(key) for r in results)]
     shown_results = list(results[:6])
-    table = _grid("Where prompt tokens come from", [result["name"] for result in shown_results])
+    table = _grid("Where prompt tokens come from", [result["name"].replace("_", "_\n") for result in shown_results])
     for name in dict.fromkeys([*tiers, *(tier for result in shown_results for tier in result["cache"]["by_tier"])]):
         table.add_row(f"hit in {name}", *(percent(r["cache"]["by_tier"].get(name, 0.0)) for r in shown_results))
     for key in shown:
@@ -99,6 +101,6 @@ def _tiers(result: Result) -> Table:
             number(tier["mean_wait_s"] * 1e3),
         )
     active = result["cache"]["active"]
-    table.caption = f"{active['instances']:,} instances in {active['racks']:,} racks served requests"
+    table.caption = f"{counted(active['instances'], 'instance')} in {counted(active['racks'], 'rack')} served requests"
     table.caption_justify = "left"
     return table

@@ -73,6 +73,7 @@ def test_pictures_and_words(smoke: SimpleNamespace) -> None:
         assert (smoke.folder / "out" / f"study_{name}.png").read_bytes().startswith(b"\x89PNG")
     assert "Where prompt tokens come from" in smoke.out
     assert max(map(len, smoke.out.splitlines())) <= 80
+    assert "…" not in smoke.out, "a word was cut"
     assert "\x1b" not in smoke.out + smoke.err
 
 

@@ -28,7 +28,7 @@ class TiersBelow:
     def __init__(
         self,
         copies: Callable[[int], dict[int, int]],
-        reach: Sequence[Sequence[tuple[int, float]]],
+        reach: list[list[tuple[int, float]]],
         waits: Sequence[Waits],
         chunk_blocks: int,
         block_s: float,
@@ -67,7 +67,8 @@ class TiersBelow:
                 if instance not in known:
                     known.add(instance)
                     found.append((instance, index.matched(instance, path, limit)))
-        return [(instance, self._worth(instance, blocks, chain, first, end)) for instance, blocks in found]
+        copies = self._copies(chain)
+        return [(instance, self._worth(instance, blocks, chain, copies, first, end)) for instance, blocks in found]
 
     def _nearby(self, chain: int, loads: Sequence[float], most: int) -> list[int]:
         """The least loaded instance at each of the latest ``most`` tiers that have some of a chain."""
@@ -87,9 +88,11 @@ class TiersBelow:
                 return chain, first, min(end, limit)
         return -1, 0, 0
 
-    def _worth(self, instance: int, blocks: int, chain: int, first: int, end: int) -> float:
+    def _worth(self, instance: int, blocks: int, chain: int, copies: dict[int, int], first: int, end: int) -> float:
         """Each tier gives what it has beyond the nearer ones, all at the same time, down to whichever pays."""
-        copies, covered, saved, wait, best = self._copies(chain), blocks, 0.0, 0.0, 0.0
+        if blocks >= end:
+            return float(blocks)
+        covered, saved, wait, best = blocks, 0.0, 0.0, 0.0
         for place, (tier, share) in enumerate(self._reach[instance]):
             count = copies.get(tier, 0)
             if count:

@@ -88,7 +88,9 @@ class PrefixIndex:
 
 
 def _last_of(holders: dict[int, int] | None, most: int) -> list[int]:
-    return list(islice(reversed(holders), most)) if holders else []
+    if not holders:
+        return []
+    return list(holders) if len(holders) == 1 else list(islice(reversed(holders), most))
 
 
 class StaleIndex(PrefixIndex):

@@ -91,13 +91,12 @@ class Affinity:
         last = self._session_at.get(session_id, best)
         if last != best:
             found.append((last, index.matched(last, path, limit)))
-        if self._below is not None:
+        if found or self._below is not None:
             found.insert(0, (best, index.matched(best, path, limit)))
-            loads = self._loads.loads
-            best = self._cheapest(self._below.reached(path, limit, found, index, loads, self._num_candidates))
-        elif found:
-            found.insert(0, (best, index.matched(best, path, limit)))
-            best = self._cheapest(found)
+            holders: Sequence[Holder] = found
+            if self._below is not None:
+                holders = self._below.reached(path, limit, found, index, self._loads.loads, self._num_candidates)
+            best = self._cheapest(holders)
         if session_id >= 0:
             self._session_at[session_id] = best
         return best
