@@ -51,6 +51,10 @@ class BlockPool:
         """The sequence's first ``full_blocks`` blocks are full."""
         raise NotImplementedError
 
+    def enter(self, table: BlockTable, full_blocks: int) -> None:
+        """The same where their KV came from elsewhere: they can be hit from now on."""
+        self.extend(table, full_blocks)
+
     def release(self, table: BlockTable) -> None:
         """Free all the table holds."""
         raise NotImplementedError

@@ -76,6 +76,10 @@ class RadixPool(BlockPool):
         if self.enable_prefix_caching and full_blocks > table.hashed:
             self._computed[table] = full_blocks
 
+    def enter(self, table: BlockTable, full_blocks: int) -> None:
+        if self.enable_prefix_caching and full_blocks > table.hashed:
+            self._enter(table, full_blocks)
+
     def release(self, table: BlockTable) -> None:
         full_blocks = self._computed.pop(table, 0)
         if full_blocks:

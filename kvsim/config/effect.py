@@ -25,6 +25,7 @@ WITHOUT_TIERS = (
     "cache.write_policy",
     "cache.inclusive",
     "cache.load_or_recompute",
+    "cache.load_at",
     "cluster.eic",
     "cluster.network.remote_ssd_latency_us",
     "routing.sees_tiers",

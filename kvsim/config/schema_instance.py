@@ -95,5 +95,6 @@ class Cache(Section):
     promote_on_hit: bool
     async_backup: bool
     load_or_recompute: bool
+    load_at: Literal["scheduling", "arrival"]
     max_write_wait_s: NonNegative
     restart_after_requests: Count | None

@@ -1,6 +1,6 @@
 """What stands behind an instance's own KV cache: tiers of memory, the ways there, and what moves between them.
 
-A prompt that finds its head in a tier is loaded before it is queued: the blocks enter the engine's prefix cache once
+A prompt that finds its head in a tier is loaded before it is scheduled: the blocks enter the engine's prefix cache once
 they have arrived. What is computed, or evicted from the engine's cache, goes the other way without anybody waiting.
 """
 
@@ -31,6 +31,8 @@ class Rules:
     """A chunk that is loaded from a tier enters those above it."""
     recomputes: bool
     """What is computed faster than it is loaded is computed."""
+    loads_on_arrival: bool
+    """A prompt is looked up when it comes; else when it is to be scheduled."""
     most_write_wait_s: float
     """A write that would have to wait longer for its port is given up."""
 

@@ -9,6 +9,7 @@ sums (``DecodeBatch``) and looked at one by one only when blocks or budget run s
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from kvsim.cache.pool import BlockPool
@@ -19,6 +20,7 @@ from kvsim.node.settings import EngineSettings
 from kvsim.node.step import Step
 from kvsim.policy.scheduling import ORDERS, PRIORITY
 
+_SET_ASIDE: Final = -1
 _NO_PROMPTS: Final[list[tuple[Sequence, int]]] = []
 """As ``NOBODY``."""
 
@@ -40,6 +42,8 @@ class Scheduler:
         "has_priorities",
         "hit_tokens",
         "joined",
+        "loading",
+        "look_up",
         "partial",
         "pool",
         "preempted",
@@ -57,6 +61,13 @@ class Scheduler:
         self.waiting: deque[Sequence] = deque()
         self.arrived: deque[Sequence] = deque()
         """Sequences whose KV came from elsewhere, blocks and all: admitted before ``waiting``."""
+        self.look_up: Callable[[Sequence, int, int], int] | None = None
+        """Asked once about a sequence that may be admitted, its cached tokens, and how many there is room for: how many
+        it will have once what is on its way has come, 0 where nothing is. It stands aside, with blocks for them, until
+        it is told to ``resume``: as with vLLM's asynchronous connectors.
+        """
+        self.loading = 0
+        """Sequences that stand aside."""
         self.running: dict[Sequence, None] = {}
         """In the order of admission."""
         self.partial: list[Sequence] = []
@@ -93,12 +104,31 @@ class Scheduler:
             self.waiting.append(sequence)
         return self.waiting[0] is sequence or self.reorders
 
+    def resume(self, sequence: Sequence, known_tokens: int, scheduled_steps: int) -> bool:
+        """Queue one that stood aside, whose first ``known_tokens`` have come, where it would be had it waited; returns
+        what ``submit`` does. ``scheduled_steps``: as in ``match``.
+        """
+        self.growers.settle_chains(sequence.path, scheduled_steps, self._admissions)
+        self.pool.enter(sequence, known_tokens // self._block_size)
+        sequence.computed = sequence.ready = known_tokens
+        self.loading -= 1
+        if self.has_priorities:
+            self._insert_by_priority(sequence)
+        else:
+            place = 0
+            for other in self.waiting:
+                if not other.resumed and _came(other) > _came(sequence):
+                    break
+                place += 1
+            self.waiting.insert(place, sequence)
+        return self.waiting[0] is sequence or self.reorders or not self.running
+
     def schedule(self) -> None:
         """Decide the next step, and take its blocks; ``advance`` is to follow."""
         self.chunks, self.joined, self.stalled, self.preempted = _NO_PROMPTS, NOBODY, NOBODY, NOBODY
         self.pool.begin_step()
         if self.settings.long_prefill_token_threshold:
-            is_alone = len(self.running) + len(self.waiting) + len(self.arrived) < 2
+            is_alone = len(self.running) + len(self.waiting) + len(self.arrived) + self.loading < 2
             self._most_of_prompt = 0 if is_alone else self.settings.long_prefill_token_threshold
         batch = self.batch
         budget = self.settings.max_num_batched_tokens - batch.num
@@ -349,10 +379,22 @@ class Scheduler:
             self._reorder()
         while self.waiting and budget > 0 and seats > 0:
             tokens = self._admit(self.waiting[0], budget)
-            if not tokens:
+            if tokens == _SET_ASIDE:
+                continue
+            if tokens:
+                budget -= tokens
+                seats -= 1
+            elif self.running or not self._let_loaded_go():
                 return
-            budget -= tokens
-            seats -= 1
+
+    def _let_loaded_go(self) -> bool:
+        """Nobody runs, and the head of the queue lacks room: free what the last of the others that was loaded holds."""
+        for sequence in reversed(self.waiting):
+            if sequence.computed and sequence is not self.waiting[0]:
+                self.pool.release(sequence)
+                sequence.computed = sequence.ready = 0
+                return True
+        return False
 
     def _reorder(self) -> None:
         """Put the queue in the policy's order; who was preempted stays in front."""
@@ -365,9 +407,12 @@ class Scheduler:
         self.waiting = deque([*preempted, *(others[place] for place in order)])
 
     def _admit(self, sequence: Sequence, budget: int) -> int:
-        """Start computing the head of the queue; returns the tokens of its first chunk, 0 if it does not fit."""
+        """Start computing the head of the queue; returns the tokens of its first chunk, 0 if it does not fit,
+        ``_SET_ASIDE`` where more of it is to be loaded first.
+        """
         settings, pool, block_size = self.settings, self.pool, self._block_size
-        hits, evictable = self.match(sequence, 1)
+        held = sequence.computed // block_size
+        hits, evictable = (held, 0) if held else self.match(sequence, 1)
         room = pool.num_free - evictable
         if settings.watermark and self.running:
             room -= int(settings.watermark * (settings.num_blocks + 1))
@@ -375,6 +420,14 @@ class Scheduler:
         if settings.scheduler_reserve_full_isl and -(-num_tokens // block_size) - hits > room:
             return 0
         cached = hits * block_size
+        if self.look_up is not None and not sequence.looked_up:
+            sequence.looked_up = True
+            known_tokens = self.look_up(sequence, cached, cached + room * block_size)
+            if known_tokens:
+                self.waiting.popleft()
+                self.loading += 1
+                self.allocate(sequence, hits, known_tokens // block_size)
+                return _SET_ASIDE
         tokens = num_tokens - cached
         if 0 < self._most_of_prompt < tokens:
             tokens = self._most_of_prompt
@@ -389,7 +442,7 @@ class Scheduler:
         self._admissions = sequence.serial = self._admissions + 1
         self.running[sequence] = None
         sequence.computed = sequence.ready = cached
-        self.allocate(sequence, hits, -(-(cached + tokens) // block_size))
+        self.allocate(sequence, hits - held, -(-(cached + tokens) // block_size) - held)
         pool.extend(sequence, (cached + tokens) // block_size)
         self.partial.append(sequence)
         self._compute(sequence, tokens)

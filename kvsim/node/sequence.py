@@ -103,6 +103,7 @@ class Sequence(BlockTable):
         "high_water",
         "journey",
         "last_token_s",
+        "looked_up",
         "margin_end",
         "num_tokens",
         "ready",
@@ -132,7 +133,7 @@ class Sequence(BlockTable):
         self.decoding = False
         self.ending = False
         """Its last token is scheduled."""
-        self.resumed = False
+        self.resumed = self.looked_up = False
         self.rested = False
         """It sat out the step before the one that was scheduled last: it has no token on its way."""
         self.base = self.finish_step = self.serial = 0

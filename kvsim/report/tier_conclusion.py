@@ -20,7 +20,7 @@ MISS_LABELS = {
     "evicted_tokens": "evicted before reuse",
     "elsewhere_tokens": "in memory out of reach",
     "declined_tokens": "faster computed than loaded",
-    "gone_tokens": "there when it came, gone when it was served",
+    "gone_tokens": "there when looked up, gone when served",
 }
 
 

@@ -193,6 +193,7 @@ def rules_of(plan: Plan) -> Rules:
         inclusive=cache.inclusive,
         promotes=cache.promote_on_hit,
         recomputes=cache.load_or_recompute,
+        loads_on_arrival=cache.load_at == "arrival",
         most_write_wait_s=cache.max_write_wait_s,
     )
 

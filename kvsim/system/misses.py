@@ -1,4 +1,4 @@
-"""Why prompt tokens had to be computed: the reason for each, when its request came."""
+"""Why prompt tokens had to be computed: the reason for each, when its request was looked up."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Misses:
     elsewhere_tokens: int = 0
     """In memory that this instance cannot reach: of another instance, host or rack."""
     declined_tokens: int = 0
-    """Within reach, and computed because that was faster."""
+    """Within reach, and computed because that was faster, or because there was no room for it."""
 
 
 class MissLog:
-    """Counts misses as prompts come."""
+    """Counts misses as prompts are looked up."""
 
     def __init__(self, memories: Memories) -> None:
         self._memories = memories

@@ -125,9 +125,7 @@ class ServingSystem:
         told = self._now_cached
         self.tiers = tiers_of(self.clock, self.plan, side, self.workload, places, self.generators[3], told)
         self._writes_back = self.tiers.writes_back
-        if self.tiers.memories.rules.writes_through and not self.plan.config.cache.async_backup:
-            for engine in self.front:
-                engine.backup_s = self.tiers.memories.backup_s_per_token(engine.instance)
+        self.tiers.stand_behind(self.front, waits_for_backup=not self.plan.config.cache.async_backup)
 
     def _now_cached(self, instance: int, sequence: Sequence, blocks: int) -> None:
         """An engine's cache has so many blocks of a sequence."""
@@ -172,7 +170,7 @@ class ServingSystem:
         best, least = first, -1
         for place in range(first, min(first + self._group_size, len(self.front))):
             scheduler = self.front[place].scheduler
-            score = _WAITING_WEIGHT * len(scheduler.waiting) + len(scheduler.running)
+            score = _WAITING_WEIGHT * (len(scheduler.waiting) + scheduler.loading) + len(scheduler.running)
             if least < 0 or score < least:
                 best, least = place, score
         return best

@@ -1,4 +1,4 @@
-"""The tiers behind all instances of a system: asked when prompts come, told what was computed."""
+"""The tiers behind all instances of a system: asked before prompts are computed, told what was."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class Visit:
 
     __slots__ = ("access", "arrived_tokens", "cached_tokens", "runs", "segments", "stored_chunks")
 
-    def __init__(self, runs: list[Run], access: Access, cached_tokens: int) -> None:
+    def __init__(self, runs: list[Run], access: Access) -> None:
         self.runs, self.access = runs, access
         """The chunks of its prompt, and what policies are told."""
-        self.cached_tokens = cached_tokens
-        """Of the prompt, in the engine's own cache when it came."""
+        self.cached_tokens = 0
+        """Of the prompt, in the engine's own cache when it was looked up."""
         self.segments: list[Segment] = []
         """What is loaded."""
         self.arrived_tokens = 0
@@ -48,7 +48,7 @@ class Visit:
 
 
 class Tiers:
-    """Between the router and the engines: a prompt whose head lies in a tier is loaded first."""
+    """Behind the engines: a prompt whose head lies in a tier is loaded before it is computed."""
 
     def __init__(
         self,
@@ -62,6 +62,7 @@ class Tiers:
         self._clock, self.memories, self._prefetch, self._told = clock, memories, prefetch, cached
         self._block_size = block_size
         self._chunk_tokens = memories.rules.chunk_tokens
+        self._loads_on_arrival = memories.rules.loads_on_arrival
         self._chunk_blocks = self._chunk_tokens // block_size
         through = memories.rules.writes_through
         self.writes_back = None if through else WriteBack(memories, self._chunk_blocks)
@@ -72,23 +73,46 @@ class Tiers:
         self.loaded_tokens = [0] * len(memories.names)
         """Of each tier: what requests were served with."""
 
+    def stand_behind(self, engines: Sequence[Engine], *, waits_for_backup: bool) -> None:
+        """Let engines ask before they compute a prompt, and a step wait for what it has computed to be copied away."""
+        rules = self.memories.rules
+        for engine in engines:
+            if not rules.loads_on_arrival:
+                engine.scheduler.look_up = partial(self.look_up, engine)
+            if waits_for_backup and rules.writes_through:
+                engine.backup_s = self.memories.backup_s_per_token(engine.instance)
+
     def arrive(self, engine: Engine, sequence: Queued) -> None:
-        """A routed request: load what is worth it, then queue it."""
+        """A routed request: queue it, where prompts are looked up on arrival after what is loaded of it has come."""
+        journey = sequence.journey
+        runs = chunk_runs(journey.path, (journey.request.prompt_tokens - 1) // self._block_size, self._chunk_blocks)
+        self._visits[journey] = Visit(runs, self._sessions.access(journey, _end_of(runs)))
+        known_tokens = 0
+        if self._loads_on_arrival:
+            known_tokens = self.look_up(engine, sequence, engine.cached_tokens(sequence), sequence.num_tokens)
+        if not known_tokens:
+            engine.submit(sequence)
+
+    def look_up(self, engine: Engine, sequence: Queued, cached_tokens: int, most_tokens: int) -> int:
+        """Begin to load what is worth it of a prompt whose first ``cached_tokens`` the engine has, as far as there is
+        room for ``most_tokens``; returns how many it will have then, 0 where nothing is loaded.
+        """
         journey, backing = sequence.journey, self.memories.backings[engine.instance]
-        prompt_tokens = journey.request.prompt_tokens
-        runs = chunk_runs(journey.path, (prompt_tokens - 1) // self._block_size, self._chunk_blocks)
-        visit = Visit(runs, self._sessions.access(journey, _end_of(runs)), engine.cached_tokens(sequence))
-        self._visits[journey] = visit
-        found = backing.found(runs, visit.cached_tokens, visit.access)
+        visit, prompt_tokens = self._visits[journey], journey.request.prompt_tokens
+        runs, now = visit.runs, self._clock.now
+        visit.cached_tokens, visit.access.time_s = cached_tokens, now
+        found = backing.found(runs, cached_tokens, visit.access)
         if found:
-            saves_s = partial(_saved_s, engine, prompt_tokens, visit.cached_tokens)
-            visit.segments = backing.worth_loading(found, runs, saves_s)
-        found_tokens, known_tokens = covered(found, visit.cached_tokens), covered(visit.segments, visit.cached_tokens)
+            saves_s = partial(_saved_s, engine, prompt_tokens, cached_tokens)
+            worth = backing.worth_loading(found, runs, saves_s)
+            visit.segments = [segment for segment in worth if segment.end <= most_tokens]
+        found_tokens, known_tokens = covered(found, cached_tokens), covered(visit.segments, cached_tokens)
         self.log.count(engine.instance, runs, prompt_tokens, found_tokens, known_tokens)
         if not visit.segments:
-            engine.submit(sequence)
-            return
+            return 0
         self.loads += 1
+        journey.queue_s += now - journey.mark_s
+        journey.mark_s = now
         done_s = backing.load(visit.segments, runs, visit.access)
         self._clock.ring_at(done_s, callback=lambda _: self._loaded(engine, sequence, visit))
         if self._prefetch is not None:
@@ -96,18 +120,22 @@ class Tiers:
             coming = set(known)
             wanted = [key for key in self._prefetch.after(known, visit.access) if key not in coming]
             backing.prefetch(wanted, visit.access)
+        return known_tokens
 
     def _loaded(self, engine: Engine, sequence: Queued, visit: Visit) -> None:
-        """Its KV has arrived: the engine's own cache has it from now on, as long as there is room."""
+        """Its KV has arrived: the engine's own cache has it from now on, where no room was kept as far as there is."""
         journey, now = sequence.journey, self._clock.now
         journey.tier_load_s += now - journey.mark_s
         journey.mark_s = now
-        end_tokens = visit.segments[-1].end
-        engine.insert(sequence.path, end_tokens // self._block_size)
-        known_tokens = engine.cached_tokens(sequence)
+        known_tokens = end_tokens = visit.segments[-1].end
+        if self._loads_on_arrival:
+            engine.insert(sequence.path, end_tokens // self._block_size)
+            known_tokens = engine.cached_tokens(sequence)
+            engine.submit(sequence)
+        else:
+            engine.resume(sequence, end_tokens)
         visit.arrived_tokens = max(0, min(known_tokens, end_tokens) - visit.cached_tokens)
         self._entered(engine.instance, sequence, known_tokens // self._block_size)
-        engine.submit(sequence)
 
     def computed(self, engine: Engine, sequence: Queued, tokens: int) -> None:
         """So many tokens of the request have KV on this engine: back up what is new in whole chunks."""

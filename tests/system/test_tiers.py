@@ -446,6 +446,12 @@ moves = st.sampled_from(
         ("policies.admission=second_hit",),
         ("policies.eviction=belady",),
         ("cache.restart_after_requests=5", "policies.eviction=arc"),
+        ("cache.load_at=arrival",),
+        ("cache.prefix_cache=radix",),
+        ("engine.async_scheduling=true",),
+        ("engine.scheduler_reserve_full_isl=false", "engine.scheduling_policy=lpm"),
+        ("engine.scheduling_policy=priority", "hardware.dram.host_gb_per_s=0.001"),
+        ("hardware.dram.host_gb_per_s=0.001", "cluster.eic.read_gb_per_s=0.001"),
     )
 )
 
