@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -115,12 +117,13 @@ def waiting(wait_s: float, more_s: float) -> list[Waiting]:
     return [Waiting(wait_s, more_s)] * 3
 
 
-def below(copies: dict[int, int], *reach: tuple[tuple[int, float], ...], waits_blocks: float = 0.0) -> TiersBelow:
+def below(copies: dict[int, int], *reach: Sequence[tuple[int, float]], waits_blocks: float = 0.0) -> TiersBelow:
     """Of chain 0, in chunks of 4 blocks."""
-    return TiersBelow(lambda chain: copies if chain == 0 else {}, reach, waiting(waits_blocks, 0.0), 4, 1.0)
+    near = [list(tiers) for tiers in reach]
+    return TiersBelow(lambda chain: copies if chain == 0 else {}, near, waiting(waits_blocks, 0.0), 4, 1.0)
 
 
-OWN_TIERS = (((0, 0.5),), ((1, 0.5),), ((2, 0.5),))
+OWN_TIERS = [[(0, 0.5)], [(1, 0.5)], [(2, 0.5)]]
 
 
 def test_affinity_follows_what_can_be_loaded() -> None:
