@@ -72,7 +72,7 @@ def _gap(result: Result, oracle: Result) -> list[str]:
 
 
 def _sources(results: Sequence[Result]) -> Table:
-    """Where the tokens of prompts came from; the misses are counted when it is looked up, the hits when it is served."""
+    """Where the tokens of prompts came from; misses are counted when one is looked up, hits when it is served."""
     tiers = list(results[0]["cache"]["by_tier"])
     shown = [key for key in MISS_LABELS if any((r["cache"].get("misses") or {}).get(key) for r in results)]
     shown_results = list(results[:6])
