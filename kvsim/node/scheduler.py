@@ -388,13 +388,16 @@ class Scheduler:
                 return
 
     def _let_loaded_go(self) -> bool:
-        """Nobody runs, and the head of the queue lacks room: free what the last of the others that was loaded holds."""
-        for sequence in reversed(self.waiting):
-            if sequence.computed and sequence is not self.waiting[0]:
-                self.pool.release(sequence)
-                sequence.computed = sequence.ready = 0
-                return True
-        return False
+        """Nobody runs, and the head of the queue lacks room: free what the last of the others that was loaded holds, if
+        none but they hold blocks.
+        """
+        loaded = [sequence for sequence in self.waiting if sequence.computed]
+        held = sum(sequence.computed for sequence in loaded) // self._block_size
+        if not loaded or loaded[-1] is self.waiting[0] or self.pool.num_blocks - self.pool.num_free > held:
+            return False
+        self.pool.release(loaded[-1])
+        loaded[-1].computed = loaded[-1].ready = 0
+        return True
 
     def _reorder(self) -> None:
         """Put the queue in the policy's order; who was preempted stays in front."""
