@@ -140,8 +140,8 @@ class Engine:
     def resume(self, sequence: Sequence, known_tokens: int) -> None:
         """What ``scheduler.look_up`` said was on its way has come."""
         self.settle_begun()
-        if self.scheduler.resume(sequence, known_tokens, self._settled):
-            self._nudge()
+        self.scheduler.resume(sequence, known_tokens, self._settled)
+        self._nudge()
 
     def release(self, sequence: Sequence) -> None:
         """Prefill role: the KV of a computed prompt has left, its blocks are free."""

@@ -42,6 +42,7 @@ class Scheduler:
         "has_priorities",
         "hit_tokens",
         "joined",
+        "loaded",
         "loading",
         "look_up",
         "partial",
@@ -61,13 +62,15 @@ class Scheduler:
         self.waiting: deque[Sequence] = deque()
         self.arrived: deque[Sequence] = deque()
         """Sequences whose KV came from elsewhere, blocks and all: admitted before ``waiting``."""
-        self.look_up: Callable[[Sequence, int, int], int] | None = None
-        """Asked once about a sequence that may be admitted, its cached tokens, and how many there is room for: how many
+        self.look_up: Callable[[Sequence, int], int] | None = None
+        """Asked once about a sequence that may be admitted and has room for all of it, and its cached tokens: how many
         it will have once what is on its way has come, 0 where nothing is. It stands aside, with blocks for them, until
         it is told to ``resume``: as with vLLM's asynchronous connectors.
         """
         self.loading = 0
         """Sequences that stand aside."""
+        self.loaded: dict[Sequence, None] = {}
+        """Those in ``waiting`` that hold blocks."""
         self.running: dict[Sequence, None] = {}
         """In the order of admission."""
         self.partial: list[Sequence] = []
@@ -104,24 +107,21 @@ class Scheduler:
             self.waiting.append(sequence)
         return self.waiting[0] is sequence or self.reorders
 
-    def resume(self, sequence: Sequence, known_tokens: int, scheduled_steps: int) -> bool:
-        """Queue one that stood aside, whose first ``known_tokens`` have come, where it would be had it waited; returns
-        what ``submit`` does. ``scheduled_steps``: as in ``match``.
+    def resume(self, sequence: Sequence, known_tokens: int, scheduled_steps: int) -> None:
+        """Queue one that stood aside, whose first ``known_tokens`` have come, where it would be had it waited. Whoever
+        is at the head may be admitted in the next step. ``scheduled_steps``: as in ``match``.
         """
         self.growers.settle_chains(sequence.path, scheduled_steps, self._admissions)
         self.pool.enter(sequence, known_tokens // self._block_size)
         sequence.computed = sequence.ready = known_tokens
         self.loading -= 1
-        if self.has_priorities:
-            self._insert_by_priority(sequence)
-        else:
-            place = 0
-            for other in self.waiting:
-                if not other.resumed and _came(other) > _came(sequence):
-                    break
-                place += 1
-            self.waiting.insert(place, sequence)
-        return self.waiting[0] is sequence or self.reorders or not self.running
+        self.loaded[sequence] = None
+        place = 0
+        for other in self.waiting:
+            if self._comes_after(other, sequence):
+                break
+            place += 1
+        self.waiting.insert(place, sequence)
 
     def schedule(self) -> None:
         """Decide the next step, and take its blocks; ``advance`` is to follow."""
@@ -355,6 +355,12 @@ class Scheduler:
         else:
             self.waiting.appendleft(victim)
 
+    def _comes_after(self, other: Sequence, sequence: Sequence) -> bool:
+        """Whether one that waits stands behind one that has not begun."""
+        if self.has_priorities:
+            return _by_priority(other) > _by_priority(sequence)
+        return not other.resumed and _came(other) > _came(sequence)
+
     def _insert_by_priority(self, sequence: Sequence) -> None:
         waiting, key = self.waiting, _by_priority(sequence)
         place = len(waiting)
@@ -389,14 +395,16 @@ class Scheduler:
 
     def _let_loaded_go(self) -> bool:
         """Nobody runs, and the head of the queue lacks room: free what the last of the others that was loaded holds, if
-        none but they hold blocks.
+        none but they hold blocks. Blocks that several hold count for each, so it may do that too early.
         """
-        loaded = [sequence for sequence in self.waiting if sequence.computed]
-        held = sum(sequence.computed for sequence in loaded) // self._block_size
-        if not loaded or loaded[-1] is self.waiting[0] or self.pool.num_blocks - self.pool.num_free > held:
+        held = sum(sequence.computed for sequence in self.loaded) // self._block_size
+        others = [sequence for sequence in self.loaded if sequence is not self.waiting[0]]
+        if not others or self.pool.num_blocks - self.pool.num_free > held:
             return False
-        self.pool.release(loaded[-1])
-        loaded[-1].computed = loaded[-1].ready = 0
+        last = max(others, key=_by_priority if self.has_priorities else _came)
+        del self.loaded[last]
+        self.pool.release(last)
+        last.computed = last.ready = 0
         return True
 
     def _reorder(self) -> None:
@@ -414,23 +422,19 @@ class Scheduler:
         ``_SET_ASIDE`` where more of it is to be loaded first.
         """
         settings, pool, block_size = self.settings, self.pool, self._block_size
-        held = sequence.computed // block_size
-        hits, evictable = (held, 0) if held else self.match(sequence, 1)
+        held, is_new = sequence.computed // block_size, self.look_up is not None and not sequence.looked_up
+        if held:
+            hits, evictable = held, 0
+            self.growers.settle_chains(sequence.path, 1, self._admissions)
+        else:
+            hits, evictable = self.match(sequence, 1)
         room = pool.num_free - evictable
         if settings.watermark and self.running:
             room -= int(settings.watermark * (settings.num_blocks + 1))
         num_tokens = sequence.num_tokens
-        if settings.scheduler_reserve_full_isl and -(-num_tokens // block_size) - hits > room:
+        if (settings.scheduler_reserve_full_isl or is_new) and -(-num_tokens // block_size) - hits > room:
             return 0
         cached = hits * block_size
-        if self.look_up is not None and not sequence.looked_up:
-            sequence.looked_up = True
-            known_tokens = self.look_up(sequence, cached, cached + room * block_size)
-            if known_tokens:
-                self.waiting.popleft()
-                self.loading += 1
-                self.allocate(sequence, hits, known_tokens // block_size)
-                return _SET_ASIDE
         tokens = num_tokens - cached
         if 0 < self._most_of_prompt < tokens:
             tokens = self._most_of_prompt
@@ -440,6 +444,10 @@ class Scheduler:
             tokens = budget
         if -(-(cached + tokens) // block_size) - hits > room:
             return 0
+        if is_new and self._sets_aside(sequence, hits):
+            return _SET_ASIDE
+        if held:
+            del self.loaded[sequence]
         self.waiting.popleft()
         self._count_lookup(sequence, cached)
         self._admissions = sequence.serial = self._admissions + 1
@@ -450,6 +458,18 @@ class Scheduler:
         self.partial.append(sequence)
         self._compute(sequence, tokens)
         return tokens
+
+    def _sets_aside(self, sequence: Sequence, hits: int) -> bool:
+        """Look the head of the queue up; it holds its cached blocks, and those that are loaded, while they come."""
+        assert self.look_up is not None
+        sequence.looked_up = True
+        known_tokens = self.look_up(sequence, hits * self._block_size)
+        if not known_tokens:
+            return False
+        self.waiting.popleft()
+        self.loading += 1
+        self.allocate(sequence, hits, known_tokens // self._block_size)
+        return True
 
     def _count_lookup(self, sequence: Sequence, cached: int) -> None:
         journey = sequence.journey

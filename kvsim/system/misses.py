@@ -28,7 +28,7 @@ class Misses:
     elsewhere_tokens: int = 0
     """In memory that this instance cannot reach: of another instance, host or rack."""
     declined_tokens: int = 0
-    """Within reach, and computed because that was faster, or because there was no room for it."""
+    """Within reach, and computed because that was faster."""
 
 
 class MissLog:

@@ -89,13 +89,13 @@ class Tiers:
         self._visits[journey] = Visit(runs, self._sessions.access(journey, _end_of(runs)))
         known_tokens = 0
         if self._loads_on_arrival:
-            known_tokens = self.look_up(engine, sequence, engine.cached_tokens(sequence), sequence.num_tokens)
+            known_tokens = self.look_up(engine, sequence, engine.cached_tokens(sequence))
         if not known_tokens:
             engine.submit(sequence)
 
-    def look_up(self, engine: Engine, sequence: Queued, cached_tokens: int, most_tokens: int) -> int:
-        """Begin to load what is worth it of a prompt whose first ``cached_tokens`` the engine has, as far as there is
-        room for ``most_tokens``; returns how many it will have then, 0 where nothing is loaded.
+    def look_up(self, engine: Engine, sequence: Queued, cached_tokens: int) -> int:
+        """Begin to load what is worth it of a prompt whose first ``cached_tokens`` the engine has; returns how many it
+        will have then, 0 where nothing is loaded.
         """
         journey, backing = sequence.journey, self.memories.backings[engine.instance]
         visit, prompt_tokens = self._visits[journey], journey.request.prompt_tokens
@@ -104,8 +104,7 @@ class Tiers:
         found = backing.found(runs, cached_tokens, visit.access)
         if found:
             saves_s = partial(_saved_s, engine, prompt_tokens, cached_tokens)
-            worth = backing.worth_loading(found, runs, saves_s)
-            visit.segments = [segment for segment in worth if segment.end <= most_tokens]
+            visit.segments = backing.worth_loading(found, runs, saves_s)
         found_tokens, known_tokens = covered(found, cached_tokens), covered(visit.segments, cached_tokens)
         self.log.count(engine.instance, runs, prompt_tokens, found_tokens, known_tokens)
         if not visit.segments:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from builders import Row, by_request, coefficients, plan, served, workload
 
+from kvsim.steptime import Coefficients
 from kvsim.system.pd import PdSystem
 from kvsim.system.tieruse import tier_checks
 from kvsim.system.unified import UnifiedSystem
@@ -28,10 +29,13 @@ def own(i: int, tokens: int) -> tuple[int, int]:
     return -1 - i, tokens
 
 
-def run(rows: list[Row], *sets: str, instances: int = 2, **engine: object) -> UnifiedSystem:
+def run(
+    rows: list[Row], *sets: str, instances: int = 2, times: Coefficients | None = None, **engine: object
+) -> UnifiedSystem:
     """Instances of one host, requests in turn: even ones of two on the first."""
     base = ("cluster.network.gpus_per_host=8", "routing.prefill=round_robin", "cache.load_or_recompute=false")
-    found = plan(1, instances - 1, sets=(*base, *sets), times=coefficients(p1_s_per_token=TOKEN_S), **engine)
+    times = times or coefficients(p1_s_per_token=TOKEN_S)
+    found = plan(1, instances - 1, sets=(*base, *sets), times=times, **engine)
     system = served(UnifiedSystem, replace(found, num_instances=instances, tiers=("dram",)), workload(rows))
     assert system.tiers is not None
     assert all(law.ok for law in tier_checks(system.tiers, system.requests.table()))
@@ -144,16 +148,46 @@ def test_prefill_instances_hold_blocks_too() -> None:
     assert all(law.ok for law in tier_checks(system.tiers, system.requests.table()))
 
 
-def test_no_more_is_loaded_than_there_is_room_for() -> None:
-    """Where a prompt need not fit as a whole: 60 of 100 blocks are taken, and a head has 48."""
+def test_a_prompt_that_needs_room_for_its_first_chunk_alone_is_looked_up_once_all_of_it_fits() -> None:
+    """60 of 100 blocks are taken until 10.46 s, and the prompt has 55."""
     rows = [
         Row(0.0, pieces=((0, HEAD), own(0, 100))),
         Row(9.5, pieces=(own(1, 60 * 16),)),
         Row(9.5, pieces=(own(2, 16),)),
         Row(9.6, pieces=((0, HEAD), own(3, 100))),
     ]
-    system = run(rows, *SMALL, "engine.scheduler_reserve_full_isl=false", max_num_batched_tokens=512)
-    assert system.tiers is not None
-    assert system.tiers.log.misses.declined_tokens == HEAD
-    assert by_request(system)["loaded_tokens"][3] == 0
-    system.front[1].pool.check_integrity()
+    table = by_request(run(rows, *SMALL, "engine.scheduler_reserve_full_isl=false", max_num_batched_tokens=512))
+    assert table["loaded_tokens"][3] == HEAD
+    assert table["first_token_s"][3] == pytest.approx(10.46 + LOADED_S + 0.1, rel=1e-9)
+
+
+def test_a_prompt_that_the_budget_does_not_reach_is_not_looked_up_yet() -> None:
+    """Without chunks it waits for the step in which it fits as a whole; its head is written long after it came."""
+    rows = [
+        Row(0.0, pieces=((0, HEAD), own(0, 100))),
+        Row(0.0, pieces=(own(1, 16),), output_tokens=11),
+        Row(0.1, pieces=(own(2, 16),)),
+        Row(0.1, pieces=((0, HEAD), own(3, 100))),
+    ]
+    slow = {"times": coefficients(p1_s_per_token=TOKEN_S, const_s=1.0)}
+    table = by_request(run(rows, **slow, enable_chunked_prefill=False, max_num_batched_tokens=HEAD + 100))
+    assert table["loaded_tokens"][3] == HEAD
+
+
+@pytest.mark.parametrize("kind", ["radix", "priority"])
+def test_who_comes_back_behind_a_blocked_head_may_make_it_fit(kind: str) -> None:
+    """Leaps end then: the head shares what was loaded, or what two loaded twice is freed."""
+    decoding, last = (400, 16) if kind == "priority" else (16, 600)
+    rows = [
+        Row(0.0, pieces=((0, HEAD), own(0, 16))),
+        Row(9.0, pieces=(own(1, decoding),), output_tokens=1000),
+        Row(9.5, pieces=(own(2, 16),)),
+        Row(10.0, pieces=((0, HEAD), own(3, last)), priority=1),
+        Row(10.0, pieces=(own(4, 16),)),
+        Row(10.2 if kind == "priority" else 10.0, pieces=((0, HEAD), own(5, 16)), priority=0),
+    ]
+    sets = {"radix": ("cache.prefix_cache=radix", "engine.num_gpu_blocks_override=131")}
+    sets["priority"] = ("engine.scheduling_policy=priority", "engine.num_gpu_blocks_override=116")
+    times = coefficients(p1_s_per_token=TOKEN_S, const_s=0.01)
+    single, leaping = (run(rows, SECOND, *sets[kind], times=times, stepwise=alone) for alone in (True, False))
+    assert by_request(leaping)["first_token_s"] == pytest.approx(by_request(single)["first_token_s"], rel=1e-9)
