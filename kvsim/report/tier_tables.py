@@ -68,6 +68,7 @@ def _gap(result: Result, oracle: Result) -> list[str]:
     """What the oracle hits more, and by how much its TTFT is longer."""
     points = 100 * (hit_rate(oracle) - hit_rate(result))
     longer_ms = (oracle["ttft_ms"]["mean"] or 0.0) - (result["ttft_ms"]["mean"] or 0.0)
+    # Adding zero takes the sign from a rounded minus zero.
     return [f"{round(points, 1) + 0.0:+.1f}", f"{round(longer_ms, 1) + 0.0:+,.1f}"]
 
 

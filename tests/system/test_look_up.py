@@ -39,6 +39,7 @@ def run(
     system = served(UnifiedSystem, replace(found, num_instances=instances, tiers=("dram",)), workload(rows))
     assert system.tiers is not None
     assert all(law.ok for law in tier_checks(system.tiers, system.requests.table()))
+    assert not any(engine.scheduler.loaded or engine.scheduler.loading for engine in system.front)
     return system
 
 
