@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kvsim.cli.usage import FlagError
+from kvsim.failures import Failures
 from kvsim.report.atomic import ensure_writable
 
 if TYPE_CHECKING:
@@ -48,23 +50,25 @@ class Outputs:
                 check_file(flag, path, taken)
             taken[f"also that of {flag}"] = path
 
-    def write(self, report: Mapping[str, Any], results: Sequence[SystemResult]) -> list[Path]:
-        """Write everything; returns the pictures' paths. Raises a ``KvsimError`` for what cannot be written."""
-        if self._needs_folder:
-            self._create_folder()
-        if self.report_json is not None:
-            from kvsim.report.json_report import write_json
-
-            write_json(self.report_json, report)
-        if self.report_csv is not None:
-            from kvsim.report.csv_report import write_csv
-
-            write_csv(self.report_csv, results)
-        if not self.plots:
-            return []
+    def write(self, report: Mapping[str, Any], results: Sequence[SystemResult], failures: Failures) -> list[Path]:
+        """Write everything that can be; returns the paths written."""
+        from kvsim.report.csv_report import write_csv
+        from kvsim.report.json_report import write_json
         from kvsim.report.plots import plot_report
 
-        return plot_report(self.folder, report, results)
+        if self._needs_folder:
+            failures.attempt("the folder of results", self._create_folder)
+        written = []
+        writers: dict[str, Callable[[Path], None]] = {
+            "--report-json": lambda path: write_json(path, report),
+            "--report-csv": lambda path: write_csv(path, results),
+        }
+        for flag, path in self._reports():
+            before = len(failures.found)
+            failures.attempt(flag, partial(writers[flag], path))
+            if len(failures.found) == before:
+                written.append(path)
+        return written + (plot_report(self.folder, report, results, failures) if self.plots else [])
 
     @property
     def _needs_folder(self) -> bool:

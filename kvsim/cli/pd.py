@@ -5,16 +5,16 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kvsim.cli.entry import DONE, OTHER, one_line
+from kvsim.cli.entry import BAD_INPUT, DONE, OTHER, one_line
 from kvsim.cli.options import STUDIES
 from kvsim.cli.outputs import Outputs
-from kvsim.errors import KvsimError
+from kvsim.failures import Failures
 
 if TYPE_CHECKING:
     from kvsim.config import Config, LoadedConfig
@@ -73,15 +73,33 @@ def run_command(command: PdCommand, clock: RunClock) -> int:
     outputs.check(inputs_of(command))
     experiment = _simulate(command, loaded.config, _studies(command))
     report = build(clock, loaded, experiment)
-    try:
-        pictures = outputs.write(report, experiment.results)
-    except KvsimError:
-        _print(report, experiment, quiet=command.quiet)
-        raise
-    _print(report, experiment, quiet=command.quiet)
-    say(command, loaded, pictures)
+    return handed_over(command, loaded, outputs, report, experiment, partial(_print, report, experiment))
+
+
+def handed_over(
+    command: PdCommand,
+    loaded: LoadedConfig,
+    outputs: Outputs,
+    report: Mapping[str, Any],
+    experiment: Experiment,
+    show: Callable[..., None],
+) -> int:
+    """Write the files, ``show(quiet=...)`` the report; what fails of that leaves the rest. Returns the exit code."""
+    unwritten, unshown = Failures(), Failures()
+    written = outputs.write(report, experiment.results, unwritten)
+    unshown.attempt("the report on the terminal", partial(show, quiet=command.quiet))
+    say(command, loaded, written)
+    if command.quiet:
+        for failure in experiment.failures:
+            _stderr(f"warning: {failure.sentence()}")
+    failed = [*unwritten.found, *unshown.found]
+    for failure in failed:
+        _stderr(f"error: {failure.sentence() if failure.is_defect else failure.why}")
+    if any(not failure.is_defect for failure in failed):
+        return BAD_INPUT
     sound = all(result["conservation"]["ok"] for result in report["results"])
-    return OTHER if experiment.incomplete or not sound else DONE
+    defects = any(failure.is_defect for failure in (*failed, *experiment.failures))
+    return OTHER if experiment.incomplete or defects or not sound else DONE
 
 
 def _outputs(command: PdCommand, config: Config) -> Outputs:
@@ -140,7 +158,8 @@ def build(clock: RunClock, loaded: LoadedConfig, experiment: Experiment, mode: s
     status = "incomplete" if experiment.incomplete else None
     preset, seed = loaded.provenance.preset, config.seed
     return build_report(
-        run=clock.section(mode=mode, preset=preset, seed=seed, results=experiment.results, status=status),
+        run=clock.section(mode=mode, preset=preset, seed=seed, results=experiment.results, status=status)
+        | {"failures": [failure.report() for failure in experiment.failures]},
         config=dump(config),
         calibration=calibration_section(loaded),
         workload=_workload_section(experiment),
@@ -227,20 +246,19 @@ def _print(report: Mapping[str, Any], experiment: Experiment, *, quiet: bool) ->
         console.print(Text(f"warning: {warning}", style="yellow"))
 
 
-def say(command: PdCommand, loaded: LoadedConfig, pictures: list[Path]) -> None:
+def say(command: PdCommand, loaded: LoadedConfig, written: list[Path]) -> None:
     """What concerns the flags and the files rather than the cluster."""
     for warning in command.warnings:
         _stderr(f"warning: {warning}")
     if not command.quiet:
         for note in loaded.provenance.notes:
             _stderr(f"note: {note}")
-        for path in (command.report_json, command.report_csv, *pictures):
-            if path is not None:
-                _stderr(f"wrote {path}")
+        for path in written:
+            _stderr(f"wrote {path}")
     if command.show_plots:
         from kvsim.cli.pictures import show
 
-        why = show(pictures)
+        why = show([path for path in written if path.suffix == ".png"])
         if why is not None:
             _stderr(f"warning: pictures are not shown: {why}")
 

@@ -10,12 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kvsim.cli.entry import DONE, OTHER
 from kvsim.cli.options import TIER_STUDIES
 from kvsim.cli.outputs import Outputs
-from kvsim.cli.pd import PdCommand, build, inputs_of, say
+from kvsim.cli.pd import PdCommand, build, handed_over, inputs_of
 from kvsim.cli.usage import FlagError
-from kvsim.errors import KvsimError, nearest
+from kvsim.errors import nearest
 
 if TYPE_CHECKING:
     from kvsim.config import LoadedConfig
@@ -42,15 +41,7 @@ def run_tiered_command(command: PdCommand, clock: RunClock, mode_name: str, poli
     outputs.check(inputs_of(command))
     experiment = _simulate(command, mode, variants, studies)
     report = build(clock, loaded, experiment, mode.name)
-    try:
-        pictures = outputs.write(report, experiment.results)
-    except KvsimError:
-        _print(report, quiet=command.quiet)
-        raise
-    _print(report, quiet=command.quiet)
-    say(command, loaded, pictures)
-    sound = all(result["conservation"]["ok"] for result in report["results"])
-    return OTHER if experiment.incomplete or not sound else DONE
+    return handed_over(command, loaded, outputs, report, experiment, partial(_print, report))
 
 
 def _studies(command: PdCommand, mode: Mode) -> tuple[str, ...]:

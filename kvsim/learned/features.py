@@ -174,7 +174,7 @@ def _run(depth: int, end: int, past: tuple[float, float, int], prompt: Prompt) -
 
 def _own(prompt: Prompt) -> tuple[float, ...]:
     blocks, known = prompt.blocks, prompt.known_blocks
-    return blocks, known, blocks - known, known / blocks, min(prompt.turn, MOST_TURNS)
+    return blocks, known, blocks - known, known / blocks if blocks else 0.0, min(prompt.turn, MOST_TURNS)
 
 
 def _of_previous(prompt: Prompt, previous: Prompt | None, continues: bool) -> tuple[float, ...]:

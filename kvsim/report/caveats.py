@@ -38,6 +38,9 @@ def warnings(report: Mapping[str, Any]) -> list[str]:
             failed = f"{result['requests']['failed']:,} requests failed"
             found.append(f"{label}: {failed}: longer than model.max_model_len or the KV blocks of an instance allow")
         found += _imbalance(result, report["cluster"])
+    for failure in report["run"].get("failures") or ():
+        defect = ", a defect of kvsim" if failure["is_defect"] else ""
+        found.append(f"{failure['part']} failed{defect}: {failure['why']}")
     found += [f"calibration: {text}" for text in report["calibration"]["warnings"] or ()]
     return found + [f"trace: {text}" for text in report["workload"]["lint"] or ()]
 

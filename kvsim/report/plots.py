@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kvsim.failures import Failures
 from kvsim.report.atomic import replacing
 from kvsim.report.labels import COMPONENT_LABELS, number, ratio, system_label
-from kvsim.report.study_plots import study_figures
+from kvsim.report.study_plots import study_painters
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,26 +27,32 @@ _PNG = {"compress_level": 2}
 _CDF_POINTS = 2_000
 
 
-def plot_report(out_dir: Path, report: Mapping[str, Any], results: Sequence[SystemResult]) -> list[Path]:
+def plot_report(
+    out_dir: Path, report: Mapping[str, Any], results: Sequence[SystemResult], failures: Failures
+) -> list[Path]:
     """Write ``ttft_cdf.png``, ``ttft_waterfall.png`` and ``utilisation.png`` into the existing folder ``out_dir``,
     and ``study_*.png`` of each study.
 
     ``results`` are the systems that ``report`` tells of. Returns the paths written: a picture that would be empty
-    (nothing completed, no timeline) is left out. A path that cannot be written raises a ``KvsimError``.
+    (nothing completed, no timeline) is left out, and one that cannot be painted or written is among ``failures``.
     """
-    written = []
-    figures = (
-        ("ttft_cdf.png", _ttft_cdf(report, results)),
-        ("ttft_waterfall.png", _ttft_waterfall(report)),
-        ("utilisation.png", _utilisation(report, results)),
-    )
-    for name, figure in (*figures, *study_figures(report.get("studies") or {}).items()):
-        if figure is not None:
-            path = out_dir / name
-            with replacing(path) as file:
-                figure.savefig(file, format="png", dpi=_DPI, pil_kwargs=_PNG)
-            written.append(path)
-    return written
+    painters: dict[str, Callable[[], Figure | None]] = {
+        "ttft_cdf.png": lambda: _ttft_cdf(report, results),
+        "ttft_waterfall.png": lambda: _ttft_waterfall(report),
+        "utilisation.png": lambda: _utilisation(report, results),
+        **study_painters(report.get("studies") or {}),
+    }
+    written = (failures.attempt(name, partial(_painted, out_dir / name, paint)) for name, paint in painters.items())
+    return [path for path in written if path is not None]
+
+
+def _painted(path: Path, paint: Callable[[], Figure | None]) -> Path | None:
+    figure = paint()
+    if figure is None:
+        return None
+    with replacing(path) as file:
+        figure.savefig(file, format="png", dpi=_DPI, pil_kwargs=_PNG)
+    return path
 
 
 def _figure(report: Mapping[str, Any], title: str, height_in: float, panels: int = 1) -> tuple[Figure, list[Axes]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kvsim.report.labels import ratio
 from kvsim.report.studies import setting
-from kvsim.report.tier_plots import tier_study_figures
+from kvsim.report.tier_plots import tier_study_painters
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,8 +21,8 @@ _COMPARE_PANELS = (("ttft_mean_ms", "mean TTFT (ms)"), ("tpot_mean_ms", "mean TP
 _BUDGET_PANELS = (("ttft", "TTFT (ms)"), ("tpot", "TPOT (ms)"))
 
 
-def study_figures(studies: Mapping[str, Any]) -> dict[str, Figure]:
-    """File name -> figure, of the studies that have something to show."""
+def study_painters(studies: Mapping[str, Any]) -> dict[str, Callable[[], Figure]]:
+    """File name -> what makes its figure, of the studies that have something to show."""
     painters = {
         "compare": _compare,
         "pd_ratio": _pd_ratio,
@@ -30,11 +31,11 @@ def study_figures(studies: Mapping[str, Any]) -> dict[str, Figure]:
         "context": _context,
     }
     own = {
-        f"study_{name}.png": painters[name](study)
+        f"study_{name}.png": partial(painters[name], study)
         for name, study in studies.items()
         if name in painters and (study.get("points") or study.get("rows") or study.get("keys"))
     }
-    return own | tier_study_figures(studies)
+    return own | tier_study_painters(studies)
 
 
 def _figure(title: str, study: Mapping[str, Any], panels: int = 1) -> tuple[Figure, list[Axes]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,11 +14,11 @@ _PALETTE = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#
 _TIER_COLOURS = {"hbm": "#404040", "dram": "#0072B2", "eic": "#009E73", "ssd": "#E69F00"}
 
 
-def tier_study_figures(studies: Mapping[str, Any]) -> dict[str, Figure]:
-    """File name -> figure, of those among ``studies`` that this module knows."""
+def tier_study_painters(studies: Mapping[str, Any]) -> dict[str, Callable[[], Figure]]:
+    """File name -> what makes its figure, of those among ``studies`` that this module knows."""
     painters = {"capacity": _capacity, "tiers": _tiers, "eic": _eic, "contexts": _contexts}
     return {
-        f"study_{name}.png": painter(studies[name])
+        f"study_{name}.png": partial(painter, studies[name])
         for name, painter in painters.items()
         if name in studies and studies[name]["rows"]
     }

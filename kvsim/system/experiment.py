@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from kvsim.config import Config
 from kvsim.config.comparison import Comparison
 from kvsim.config.effect import without_effect
 from kvsim.errors import ConfigError
+from kvsim.failures import Failure, Failures
 from kvsim.record.result import SystemResult
 from kvsim.system.capacity import MaximumRates, balanced_pd_ratio, maximum_rate, maximum_rates
 from kvsim.system.demand import Demand, cache_facts, demand_of
@@ -45,6 +47,8 @@ class Experiment:
     incomplete: bool
     studies: dict[str, Any] | None = None
     """The report's ``studies``."""
+    failures: tuple[Failure, ...] = ()
+    """What could not be made, and cost itself only."""
 
 
 def run_pd(
@@ -70,21 +74,26 @@ def run_pd(
     check_comparisons(plan, comparisons)
     seeds = [int(child.generate_state(1)[0]) for child in np.random.SeedSequence(config.seed).spawn(5)]
     source = _source(plan, trace, replicas, seeds[0])
-    offering = Offering(plan, source, (seeds[1], seeds[2]), progress)
+    failures = Failures()
+    offering = Offering(plan, source, (seeds[1], seeds[2]), failures, progress)
     own = source.own() if load is None and (trace is not None or load_of is None) else None
     asked = Asked(config.load.rho if load is None else load, _system_name(load_of or config.load.of))
     offered = offering.at_load(asked) if own is None else offering.at_own_rate(own)
-    experiment, demand = _compared(offered, seeds[3], progress)
-    if (studies or comparisons) and not experiment.incomplete and math.isfinite(offered.workload.mean_rate_per_s):
-        rate_per_s = offered.workload.mean_rate_per_s
-        bed = Bed(offered.plan, source.traffic, demand, rate_per_s, seeds[4], progress)
-        found, cut_short = run_studies(bed, studies, comparisons)
-        experiment = replace(experiment, studies=found, incomplete=cut_short)
+    experiment, demand = _compared(offered, seeds[3], failures, progress)
     unused = without_effect(config)
-    if not unused:
-        return experiment
-    warning = f"set, but without effect on this run: {', '.join(unused)}"
-    return replace(experiment, warnings=(*experiment.warnings, warning))
+    if unused:
+        warning = f"set, but without effect on this run: {', '.join(unused)}"
+        experiment = replace(experiment, warnings=(*experiment.warnings, warning))
+    if (studies or comparisons) and not experiment.incomplete:
+        rate_per_s = offered.workload.mean_rate_per_s
+        if math.isfinite(rate_per_s):
+            bed = Bed(offered.plan, source.traffic, demand, rate_per_s, seeds[4], progress)
+            studied = run_studies(bed, studies, failures, comparisons)
+            experiment = replace(experiment, studies=studied.found, incomplete=studied.cut_short)
+        else:
+            why = f"studies left out: {offered.workload.without_rate}"
+            experiment = replace(experiment, warnings=(*experiment.warnings, why))
+    return replace(experiment, failures=tuple(failures.found))
 
 
 def _source(plan: Plan, trace: TraceSource | None, replicas: int | None, seed: int) -> Source:
@@ -97,16 +106,22 @@ def _system_name(name: str) -> Any:
     return name
 
 
-def _compared(offered: Offered, seed: int, progress: ProgressMaker) -> tuple[Experiment, Demand]:
+def _compared(
+    offered: Offered, seed: int, failures: Failures, progress: ProgressMaker
+) -> tuple[Experiment, Demand]:
     """The comparison, and what requests ask of the PD system after its cache hits."""
     workload = offered.workload
     warmup = _warmup(offered.plan.config, len(workload))
     results: dict[str, SystemResult] = {}
     demands: dict[str, Demand] = {}
     served: dict[str, float | None] = {}
+    unstarted = list(SYSTEMS)
     try:
         for name in SYSTEMS:
-            result = _simulated(name, offered.plan, workload, warmup, seed, progress)
+            result = failures.attempt(name, partial(_simulated, name, offered.plan, workload, warmup, seed, progress))
+            unstarted.remove(name)
+            if result is None:
+                continue
             facts = cache_facts(result.table, measured_rows(result), offered.plan)
             demands[name], served[name] = demand_of(workload, offered.plan, facts), _served_maximum(offered, result)
             results[name] = result
@@ -115,9 +130,10 @@ def _compared(offered: Offered, seed: int, progress: ProgressMaker) -> tuple[Exp
     except KeyboardInterrupt:
         if not results:
             raise
-    demand = demands.get("pd", demands["unified"])
-    rates = maximum_rates(offered.plan, demand, demands["unified"])
-    unstarted = [name for name in SYSTEMS if name not in results]
+    if not results:
+        failures.reraise()
+    demand = demands.get("pd", next(iter(demands.values())))
+    rates = maximum_rates(offered.plan, demand, demands.get("unified", demand))
     experiment = Experiment(
         plan=offered.plan,
         workload=workload,

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from kvsim.config import derived
 from kvsim.errors import ConfigError
+from kvsim.failures import Failures
 from kvsim.system.capacity import maximum_rate
 from kvsim.system.demand import Demand, demand_of
 from kvsim.system.pilot import Measured, ProgressMaker, SystemName, Trial, measured_maximum, tuned_budget
@@ -104,16 +105,18 @@ class Asked:
 class Offering:
     """Finds the rate, the baseline's token budget and the workload, in that order."""
 
-    def __init__(self, plan: Plan, source: Source, seeds: tuple[int, int], progress: ProgressMaker) -> None:
-        """``seeds`` of the pilots and of the tuning."""
-        self._plan, self._source, self._progress = plan, source, progress
+    def __init__(
+        self, plan: Plan, source: Source, seeds: tuple[int, int], failures: Failures, progress: ProgressMaker
+    ) -> None:
+        """``seeds`` of the pilots and of the tuning; a tuning that fails leaves the budget as configured."""
+        self._plan, self._source, self._failures, self._progress = plan, source, failures, progress
         self._pilot_seed, self._tuning_seed = seeds
 
     def at_own_rate(self, workload: Workload) -> Offered:
         """``workload`` as it stands."""
         rate_per_s = workload.mean_rate_per_s
         if not math.isfinite(rate_per_s):
-            note = "token budget of the unified baseline not tuned: all requests arrive at once"
+            note = f"token budget of the unified baseline not tuned: {workload.without_rate}"
             return Offered(self._plan, workload, None, None, (note,))
         plan, tuning, notes = self._tuned(rate_per_s)
         return Offered(plan, workload, None, tuning, notes)
@@ -160,7 +163,11 @@ class Offering:
     def _tuned(self, requests_per_s: float) -> tuple[Plan, dict[str, Any] | None, tuple[str, ...]]:
         if not self._tunes:
             return self._plan, None, ()
-        tuned = tuned_budget(self._trial(self._plan, self._tuning_seed), requests_per_s)
+        trial = self._trial(self._plan, self._tuning_seed)
+        what = "tuning of the unified baseline's token budget"
+        tuned = self._failures.attempt(what, lambda: tuned_budget(trial, requests_per_s))
+        if tuned is None:
+            return self._plan, None, ()
         goodput = {str(budget): rate_per_s for budget, rate_per_s in tuned.goodput.items()}
         listed = ", ".join(f"{budget}: {rate_per_s:.4g}" for budget, rate_per_s in goodput.items())
         note = (

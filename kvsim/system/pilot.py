@@ -27,6 +27,8 @@ from kvsim.workload.workload import Workload
 SAMPLE_GPUS = 64
 TUNING_REQUESTS = 3_000
 WARMUP_SHARE = 0.1
+FEWEST_REQUESTS = 200
+"""Of a short run, where there are as many: the share that a sample of the cluster gets of slow traffic may be none."""
 _ROUNDS = 4
 _CLOSE = 0.02
 """Pilots stop when the maximum rate they give is this near, relatively, to the one they ran at."""
@@ -96,7 +98,7 @@ class Trial:
         share = plan.num_instances / self.plan.num_instances
         copies = self.traffic.copies_at(requests_per_s)
         kept = None if copies is None or share == 1 else max(1, round(copies * share))
-        num_requests = max(1, min(most, round(self.run_requests(requests_per_s) * share)))
+        num_requests = min(most, max(FEWEST_REQUESTS, round(self.run_requests(requests_per_s) * share)))
         return self.traffic.sample(requests_per_s * share, num_requests, kept, self.seed)
 
     def run(self, label: str, system: str, plan: Plan, workload: Workload, warmup: int) -> SystemResult:

@@ -75,7 +75,7 @@ def replicated(source: Workload, copies: int, seed: int, horizon_requests: int |
     if source.max_concurrency is not None:
         raise WorkloadError(f"{source.info.source}: a fixed number of requests in flight cannot be replicated in time")
     if source.span_s == 0:
-        raise WorkloadError(f"{source.info.source}: all requests arrive at once, so replicas cannot be shifted in time")
+        raise WorkloadError(f"{source.info.source}: {source.without_rate}, so replicas cannot be shifted in time")
     return _gathered(source, _selected(source, copies, seed, horizon), copies)
 
 

@@ -147,6 +147,11 @@ class Workload:
         """Arrivals after the first over the span; infinite when all arrive at once."""
         return (len(self) - 1) / self.span_s if self.span_s > 0 else math.inf
 
+    @property
+    def without_rate(self) -> str:
+        """Why ``mean_rate_per_s`` is infinite, where it is."""
+        return "a single request has no rate" if len(self) == 1 else f"all {len(self):,} requests arrive at once"
+
     def scaled(self, arrival_scale: float) -> Workload:
         """The same requests with every arrival time multiplied: 0.5 doubles the rate."""
         if not (0 < arrival_scale < math.inf):
@@ -161,7 +166,7 @@ class Workload:
         if not (0 < rate_per_s < math.inf):
             raise WorkloadError(f"arrival rate is {rate_per_s} requests/s; allowed: a finite number > 0")
         if self.span_s == 0:
-            raise WorkloadError(f"{self.info.source}: all requests arrive at once, so no rate can be set by stretching")
+            raise WorkloadError(f"{self.info.source}: {self.without_rate}, so no rate can be set by stretching")
         return self.scaled(self.mean_rate_per_s / rate_per_s)
 
     def limited(self, num_requests: int) -> Workload:

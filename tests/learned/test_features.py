@@ -37,6 +37,12 @@ def test_by_hand() -> None:
     assert columns(again.features[0], "parent_branches", "parent_uses", "known_beyond_previous") == [1, 2, -2]
 
 
+def test_a_prompt_shorter_than_a_block_whose_answer_fills_it() -> None:
+    """It has no whole block of its own, and none of it is known."""
+    row = History().ask(Prompt(0.0, 0), [7]).features[0]
+    assert columns(row, "depth", "run_blocks", "behind_blocks", "known_share") == [0, 1, -1, 0]
+
+
 def test_a_known_session_says_the_turn() -> None:
     runs = History().ask(Prompt(0.0, 2, session_id=7, turn=3), [1, 2])
     assert columns(runs.features[0], "turn") == [3]

@@ -3,8 +3,9 @@ import os
 import numpy as np
 import pytest
 
-from kvsim.errors import KvsimError
+from kvsim.failures import Failures
 from kvsim.record.result import COLUMNS
+from kvsim.report import plots
 from kvsim.report.plots import plot_report
 
 NAMES = ["ttft_cdf.png", "ttft_waterfall.png", "utilisation.png"]
@@ -17,7 +18,7 @@ def systems(make_result):
 
 
 def test_three_pictures(tmp_path, make_report, systems):
-    assert plot_report(tmp_path, make_report(*systems), systems) == [tmp_path / name for name in NAMES]
+    assert plot_report(tmp_path, make_report(*systems), systems, Failures()) == [tmp_path / name for name in NAMES]
     assert sorted(os.listdir(tmp_path)) == NAMES
     for name in NAMES:
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
@@ -26,7 +27,7 @@ def test_three_pictures(tmp_path, make_report, systems):
 def test_the_same_report_gives_the_same_pictures(tmp_path, make_report, systems):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
-        plot_report(tmp_path / folder, make_report(*systems), systems)
+        plot_report(tmp_path / folder, make_report(*systems), systems, Failures())
     assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in NAMES)
 
 
@@ -55,10 +56,20 @@ def test_curves_and_bars_show_the_figures(make_report, systems):
 def test_nothing_to_show_is_no_picture(tmp_path, make_report, make_result):
     empty = {name: np.zeros(0) for name in COLUMNS}
     result = make_result("pd", {}, table=empty, measured=np.zeros(0, dtype=bool), roles=())
-    assert plot_report(tmp_path, make_report(result), [result]) == []
+    assert plot_report(tmp_path, make_report(result), [result], Failures()) == []
     assert os.listdir(tmp_path) == []
 
 
-def test_a_missing_folder_is_one_line(tmp_path, make_report, systems):
-    with pytest.raises(KvsimError, match="there is no folder"):
-        plot_report(tmp_path / "absent", make_report(*systems), systems)
+def test_a_missing_folder_is_one_line_a_picture(tmp_path, make_report, systems):
+    failures = Failures()
+    assert plot_report(tmp_path / "absent", make_report(*systems), systems, failures) == []
+    assert [failure.part for failure in failures.found] == NAMES
+    assert all("there is no folder" in failure.why and not failure.is_defect for failure in failures.found)
+
+
+def test_a_picture_that_cannot_be_painted_leaves_the_others(tmp_path, make_report, systems, monkeypatch):
+    monkeypatch.setattr(plots, "_ttft_waterfall", lambda report: 1 / 0)
+    failures = Failures()
+    written = plot_report(tmp_path, make_report(*systems), systems, failures)
+    assert [path.name for path in written] == sorted(os.listdir(tmp_path)) == [NAMES[0], NAMES[2]]
+    assert [(failure.part, failure.is_defect) for failure in failures.found] == [(NAMES[1], True)]

@@ -14,7 +14,7 @@ from kvsim.report.studies import (
     transfer_sentence,
     unified_budget_sentence,
 )
-from kvsim.report.study_plots import study_figures
+from kvsim.report.study_plots import study_painters
 
 
 def around(mean: float, half_width: float | None = 1.0) -> dict[str, Any]:
@@ -135,7 +135,7 @@ def test_tables_fit_a_terminal() -> None:
 
 
 def test_every_study_has_a_picture() -> None:
-    figures = study_figures(every_study())
+    figures = {name: paint() for name, paint in study_painters(every_study()).items()}
     assert sorted(figures) == sorted(f"study_{name}.png" for name in every_study())
     labels = [text.get_text() for text in figures["study_pd_ratio.png"].axes[0].texts]
     assert any("3:5" in label and "best" in label for label in labels)

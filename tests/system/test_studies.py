@@ -12,8 +12,8 @@ import pytest
 from kvsim.config import load_config
 from kvsim.config.changed import changed
 from kvsim.config.comparison import read_comparison
-from kvsim.errors import CapacityError, ConfigError
-from kvsim.system.experiment import run_pd
+from kvsim.errors import ConfigError
+from kvsim.system.experiment import Experiment, run_pd
 from kvsim.system.plan import make_plan
 from kvsim.system.studies.compare import check_comparisons
 from kvsim.system.studies.intervals import Interval, difference, interval
@@ -35,7 +35,13 @@ SMALL = (
 
 
 def studied(*sets: str, names: tuple[str, ...] = (), compare: tuple[str, ...] = ()) -> dict:
-    experiment = run_pd(
+    experiment = experimented(*sets, names=names, compare=compare)
+    assert experiment.studies is not None and not experiment.incomplete and not experiment.failures
+    return experiment.studies
+
+
+def experimented(*sets: str, names: tuple[str, ...] = (), compare: tuple[str, ...] = ()) -> Experiment:
+    return run_pd(
         load_config(sets=[*SMALL, *sets]).config,
         trace=None,
         load=None,
@@ -46,8 +52,6 @@ def studied(*sets: str, names: tuple[str, ...] = (), compare: tuple[str, ...] = 
         studies=names,
         comparisons=[read_comparison(text) for text in compare],
     )
-    assert experiment.studies is not None and not experiment.incomplete
-    return experiment.studies
 
 
 def test_intervals_are_student_s() -> None:
@@ -133,7 +137,7 @@ def test_contexts_that_no_instance_holds_are_left_out() -> None:
 
 
 def test_small_budgets_of_unified_spare_tpot_and_cost_ttft() -> None:
-    sets = ("studies.instances=4", "engine.colocated_budgets=[512,8192]", "pd_trace.new_tokens_mean=4000")
+    sets = ("studies.instances=4", "engine.colocated_budgets=[512,8192]", "pd_trace.new_tokens_mean=1000")
     study = studied(*sets, names=("unified_budget",))
     rows = {row["max_num_batched_tokens"]: row for row in study["unified_budget"]["rows"]}
     assert sorted(rows) == [512, 8192] and [row["used"] for row in rows.values()].count(True) == 1
@@ -180,5 +184,9 @@ def test_comparisons_of_nothing_are_refused_before_anything_runs(text: str, mess
 
 
 def test_a_value_with_which_nothing_is_served_is_named() -> None:
-    with pytest.raises(CapacityError, match=r"^engine.num_gpu_blocks_override = 10: unified completes no request"):
-        studied("studies.instances=4", "studies.max_requests=100", compare=("engine.num_gpu_blocks_override=10",))
+    sets = ("studies.instances=4", "studies.max_requests=100")
+    experiment = experimented(*sets, compare=("engine.num_gpu_blocks_override=10",))
+    assert experiment.studies == {} and len(experiment.results) == 2
+    (failure,) = experiment.failures
+    assert failure.part == "study compare" and not failure.is_defect
+    assert failure.why.startswith("engine.num_gpu_blocks_override = 10: unified completes no request")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from kvsim.errors import ConfigError
+from kvsim.failures import Failures
 from kvsim.system.tiered import studies
 from kvsim.system.tiered.studies import _knee, _noise, run_studies
 
@@ -56,5 +57,7 @@ def test_a_study_that_cannot_be_made_leaves_the_others(monkeypatch: pytest.Monke
         raise ConfigError("no such policy")
 
     monkeypatch.setattr(studies, "STUDIES", {"capacity": fails, "tiers": lambda ground: {"rows": []}})
-    found = run_studies(SimpleNamespace(), ("capacity", "tiers"))  # type: ignore[arg-type]
-    assert found == ({"tiers": {"rows": []}}, False, ["study capacity: no such policy"])
+    failures = Failures()
+    found = run_studies(SimpleNamespace(), ("capacity", "tiers"), failures)  # type: ignore[arg-type]
+    assert found == ({"tiers": {"rows": []}}, False)
+    assert [failure.sentence() for failure in failures.found] == ["study capacity failed: no such policy"]

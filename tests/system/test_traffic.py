@@ -83,7 +83,7 @@ def test_limit_applies_to_the_merged_stream(source):
 def test_a_trace_without_span_has_no_rate(tmp_path: Path):
     path = tmp_path / "burst.jsonl"
     path.write_text('{"timestamp": 0, "input_length": 9, "output_length": 2}\n' * 3)
-    with pytest.raises(WorkloadError, match="all requests arrive at once"):
+    with pytest.raises(WorkloadError, match="all 3 requests arrive at once"):
         TraceTraffic(TraceSource(path, "generic", None, "s", 1.0, False, None, False), None, 1).at_rate(1.0)
 
 

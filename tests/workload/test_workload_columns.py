@@ -76,10 +76,10 @@ def test_the_first_requests_alone() -> None:
         (lambda w: w.scaled(0), "arrival scale is 0"),
         (lambda w: w.scaled(math.inf), "arrival scale is inf"),
         (lambda w: w.stretched_to(-1), "arrival rate is -1"),
-        (lambda w: w.limited(1).stretched_to(2), "all requests arrive at once"),
+        (lambda w: w.limited(1).stretched_to(2), "a single request has no rate"),
         (lambda w: w.limited(0), "number of requests is 0"),
         (lambda w: w.replicated(0, seed=1), "number of replicas is 0"),
-        (lambda w: w.limited(1).replicated(2, seed=1), "all requests arrive at once"),
+        (lambda w: w.limited(1).replicated(2, seed=1), "a single request has no rate"),
     ],
 )
 def test_what_makes_no_sense_is_refused(change, words) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from kvsim.config.comparison import Comparison
+from kvsim.failures import Failures
 from kvsim.system.studies.bed import Bed
 from kvsim.system.studies.budget import unified_budget_study
 from kvsim.system.studies.compare import compare_study
@@ -21,14 +23,33 @@ STUDIES: Mapping[str, Callable[[Bed], dict[str, Any]]] = {
 }
 
 
-def run_studies(bed: Bed, names: Sequence[str], comparisons: Sequence[Comparison] = ()) -> tuple[dict[str, Any], bool]:
-    """The report's ``studies``, and whether an interrupt cut them short."""
+class Studied(NamedTuple):
+    """What came of studies."""
+
+    found: dict[str, Any]
+    """The report's ``studies``."""
+    cut_short: bool
+    """By an interrupt."""
+
+
+def run_studies(
+    bed: Bed, names: Sequence[str], failures: Failures, comparisons: Sequence[Comparison] = ()
+) -> Studied:
+    """Each of ``names``, after the comparisons."""
+    questions: dict[str, Callable[[], dict[str, Any]]] = {name: partial(STUDIES[name], bed) for name in names}
+    if comparisons:
+        questions = {"compare": partial(compare_study, bed, comparisons), **questions}
+    return answered(questions, failures)
+
+
+def answered(questions: Mapping[str, Callable[[], dict[str, Any]]], failures: Failures) -> Studied:
+    """One after the other; one that cannot be answered leaves the others and the run before them their results."""
     found: dict[str, Any] = {}
     try:
-        if comparisons:
-            found["compare"] = compare_study(bed, comparisons)
-        for name in names:
-            found[name] = STUDIES[name](bed)
+        for name, ask in questions.items():
+            study = failures.attempt(f"study {name}", ask)
+            if study is not None:
+                found[name] = study
     except KeyboardInterrupt:
-        return found, True
-    return found, False
+        return Studied(found, True)
+    return Studied(found, False)

@@ -13,7 +13,7 @@ from kvsim.record.result import SystemResult
 from kvsim.system.demand import Demand
 from kvsim.system.garbage import collected_once
 from kvsim.system.outcome import outcome
-from kvsim.system.pilot import SYSTEMS, WARMUP_SHARE, ProgressMaker
+from kvsim.system.pilot import FEWEST_REQUESTS, SYSTEMS, WARMUP_SHARE, ProgressMaker
 from kvsim.system.plan import Plan
 from kvsim.system.steady import steady_requests
 from kvsim.system.traffic import Traffic
@@ -63,7 +63,7 @@ class Bed:
     def requests_at(self, plan: Plan, requests_per_s: float, factor: float) -> int:
         """As many as a steady state takes, at most ``studies.max_requests``."""
         needed = steady_requests(plan, self.demand, requests_per_s, factor, None)
-        return min(needed, self.plan.config.studies.max_requests)
+        return min(max(needed, FEWEST_REQUESTS), self.plan.config.studies.max_requests)
 
     def workload(self, requests_per_s: float, num_requests: int, seed: int) -> Workload:
         copies = self.traffic.copies_at(requests_per_s)

@@ -6,6 +6,7 @@ import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from kvsim.config import Config
 from kvsim.config.effect import without_effect_on_tiers
 from kvsim.errors import ConfigError
+from kvsim.failures import Failures
 from kvsim.record.result import SystemResult
 from kvsim.system.capacity import maximum_rate
 from kvsim.system.demand import cache_facts, demand_of
@@ -65,29 +67,38 @@ def run_tiered(
     config, plan = variants[0].config, plans[0]
     seeds = [int(child.generate_state(1)[0]) for child in np.random.SeedSequence(config.seed).spawn(5)]
     source: Source = SessionsRun(plan, mode) if trace is None else TraceRun(TraceTraffic(trace, replicas, seeds[0]))
-    offered = _offered(plan, source, load, seeds, progress)
+    failures = Failures()
+    offered = _offered(plan, source, load, seeds, failures, progress)
     with tempfile.TemporaryDirectory() as scratch:
         runs = [(variant.name, own) for variant, own in zip(variants, plans, strict=True)]
         least_warmup = 0
         if train is not None and any(is_learned(own.config) for _, own in runs):
             offered, runs, least_warmup = _trained(offered, runs, train, Path(scratch) / "model.txt")
         warmup = max(least_warmup, _warmup(mode, config, len(offered.workload)))
-        results = _simulated_all(runs, offered.workload, warmup, seeds[3], progress)
-    experiment = _experiment(offered, results, len(variants))
+        results = _simulated_all(runs, offered.workload, warmup, seeds[3], failures, progress)
+    failed = {failure.part for failure in failures.found}
+    wanted = sum(variant.name not in failed for variant in variants)
+    experiment = _experiment(offered, results, wanted)
     unused = without_effect_on_tiers(config, is_cluster=mode.name == "cluster")
     if unused:
         warning = f"set, but without effect on this run: {', '.join(unused)}"
         experiment = replace(experiment, warnings=(*experiment.warnings, warning))
-    if not studies or experiment.incomplete:
-        return experiment
-    ground = Ground(mode, config, source.traffic, offered, seeds[4], progress)
-    found, cut_short, failed = run_studies(ground, studies)
-    warnings = (*experiment.warnings, *failed)
-    return replace(experiment, studies=found, incomplete=cut_short, warnings=warnings)
+    if studies and not experiment.incomplete:
+        ground = Ground(mode, config, source.traffic, offered, seeds[4], progress)
+        studied = run_studies(ground, studies, failures)
+        experiment = replace(experiment, studies=studied.found, incomplete=studied.cut_short)
+    return replace(experiment, failures=tuple(failures.found))
 
 
-def _offered(plan: Plan, source: Source, load: float | None, seeds: Sequence[int], progress: ProgressMaker) -> Offered:
-    offering = Offering(plan, source, (seeds[1], seeds[2]), progress)
+def _offered(
+    plan: Plan,
+    source: Source,
+    load: float | None,
+    seeds: Sequence[int],
+    failures: Failures,
+    progress: ProgressMaker,
+) -> Offered:
+    offering = Offering(plan, source, (seeds[1], seeds[2]), failures, progress)
     own = source.own() if load is None else None
     if own is not None:
         return offering.at_own_rate(own)
@@ -111,18 +122,27 @@ def _trained(
 
 
 def _simulated_all(
-    runs: Sequence[tuple[str, Plan]], workload: Workload, warmup: int, seed: int, progress: ProgressMaker
+    runs: Sequence[tuple[str, Plan]],
+    workload: Workload,
+    warmup: int,
+    seed: int,
+    failures: Failures,
+    progress: ProgressMaker,
 ) -> list[SystemResult]:
-    """One after the other; an interrupt leaves what was done until then."""
+    """One after the other; an interrupt leaves what was done until then, and one that fails leaves the others."""
     results: list[SystemResult] = []
     try:
         for name, plan in runs:
-            results.append(_simulated(name, plan, workload, warmup, seed, progress))
-            if results[-1].incomplete:
-                break
+            result = failures.attempt(name, partial(_simulated, name, plan, workload, warmup, seed, progress))
+            if result is not None:
+                results.append(result)
+                if result.incomplete:
+                    break
     except KeyboardInterrupt:
         if not results:
             raise
+    if not results:
+        failures.reraise()
     return results
 
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any, NamedTuple
+from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 
 from kvsim.config import Config
-from kvsim.errors import KvsimError
+from kvsim.failures import Failures
 from kvsim.record.result import SystemResult
 from kvsim.system.garbage import collected_once
 from kvsim.system.offering import Offered
 from kvsim.system.outcome import outcome
 from kvsim.system.pilot import ProgressMaker
 from kvsim.system.plan import Plan
+from kvsim.system.studies.all import Studied, answered
 from kvsim.system.studies.bed import latencies
 from kvsim.system.tiered.modes import Mode
 from kvsim.system.tiered.traffic import SessionsTraffic
@@ -300,29 +301,10 @@ STUDIES: Mapping[str, Callable[[Ground], dict[str, Any]]] = {
     "eic": eic_study,
     "context": context_study,
 }
+REPORTED = {"context": "contexts"}
+"""Names in the report where they are others."""
 
 
-class Studied(NamedTuple):
-    """What came of studies."""
-
-    found: dict[str, Any]
-    """The report's ``studies``."""
-    cut_short: bool
-    """By an interrupt."""
-    failed: list[str]
-    """Why some could not be made: the run before them stays worth its report."""
-
-
-def run_studies(ground: Ground, names: Sequence[str]) -> Studied:
+def run_studies(ground: Ground, names: Sequence[str], failures: Failures) -> Studied:
     """Each of ``names``, one after the other."""
-    found: dict[str, Any] = {}
-    failed: list[str] = []
-    try:
-        for name in names:
-            try:
-                found["contexts" if name == "context" else name] = STUDIES[name](ground)
-            except KvsimError as error:
-                failed.append(f"study {name}: {error}")
-    except KeyboardInterrupt:
-        return Studied(found, True, failed)
-    return Studied(found, False, failed)
+    return answered({REPORTED.get(name, name): partial(STUDIES[name], ground) for name in names}, failures)

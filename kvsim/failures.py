@@ -1,0 +1,62 @@
+"""Parts of a run that may fail alone: a study, a variant, a picture, a file. The rest of the run keeps its result."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NoReturn, TypeVar
+
+from kvsim.errors import KvsimError
+
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One part that could not be made."""
+
+    part: str
+    """What it is, e.g. ``study pd_ratio``."""
+    why: str
+    is_defect: bool
+    """An exception that nobody raised on purpose: kvsim's own fault, where a ``KvsimError`` is the input's."""
+    error: Exception
+    trace: str = ""
+    """Of a defect: the Python traceback."""
+
+    def report(self) -> dict[str, Any]:
+        """For the JSON report."""
+        return {"part": self.part, "why": self.why, "is_defect": self.is_defect, "trace": self.trace}
+
+    def sentence(self) -> str:
+        """For a reader, on one line."""
+        return f"{self.part} failed{', a defect of kvsim' if self.is_defect else ''}: {self.why}"
+
+
+@dataclass
+class Failures:
+    """What failed so far, in order."""
+
+    found: list[Failure] = field(default_factory=list)
+
+    def attempt(self, part: str, make: Callable[[], Made]) -> Made | None:
+        """What ``make`` returns, or ``None`` and a note of why; an interrupt and a closed stdout go on."""
+        try:
+            return make()
+        except BrokenPipeError:
+            raise
+        except KvsimError as error:
+            self.found.append(Failure(part, str(error), is_defect=False, error=error))
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            self.found.append(Failure(part, why, is_defect=True, error=error, trace=traceback.format_exc()))
+        return None
+
+    def reraise(self) -> NoReturn:
+        """The first exception again: for when nothing is left that could be reported. There has to be one."""
+        raise self.found[0].error
+
+    @property
+    def has_defects(self) -> bool:
+        return any(failure.is_defect for failure in self.found)
