@@ -95,6 +95,12 @@ def root(
         str | None,
         typer.Option(metavar="SYSTEM", parser=options.load_system, help="Whose maximum rate: pd (default) or unified."),
     ] = None,
+    systems: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,NAME", parser=options.systems, help="What --pd runs: unified, pd; default: unified,pd."
+        ),
+    ] = None,
     policy: Annotated[
         str | None,
         typer.Option(metavar="NAME,NAME", help="Policy bundles, eviction policies or package.module:Class to compare."),
@@ -166,6 +172,8 @@ def root(
         raise FlagError("--no-plot and --show-plot exclude each other; give one")
     if no_studies and studies is not None:
         raise FlagError("--no-studies and --studies exclude each other; give one")
+    if systems is not None and not pd:
+        raise FlagError("--systems needs --pd: the other modes run unified instances")
     if workload_trace is None:
         _refuse_trace_flags(given)
     from kvsim.cli.pd import PdCommand, run_command, trace_source
@@ -191,6 +199,7 @@ def root(
         trace=trace,
         load=load,
         load_of=load_of,
+        systems=options.SYSTEMS if systems is None else tuple(systems.split(",")),
         replicas=workload_replicas,
         stepwise=stepwise,
         studies=None if studies is None else tuple(studies.split(",")),

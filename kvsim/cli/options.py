@@ -15,7 +15,10 @@ Number = TypeVar("Number", int, float)
 
 TRAIN_MODES = ("warmup", "split")
 STUDIES = ("pd_ratio", "transfer", "unified_budget", "context")
-LOAD_SYSTEMS = ("pd", "unified")
+SYSTEMS = ("unified", "pd")
+"""What ``--pd`` runs, in this order."""
+STUDIES_OF = {("unified", "pd"): STUDIES, ("unified",): ("unified_budget",), ("pd",): ("pd_ratio", "transfer")}
+"""Studies that can be made where only these systems are run."""
 TIER_STUDIES = {"single": ("capacity", "tiers"), "cluster": ("tiers", "eic", "capacity", "context")}
 """Studies of the modes with tiers."""
 
@@ -62,7 +65,13 @@ def train_mode(text: str) -> str:
 
 def load_system(text: str) -> str:
     """A system whose maximum rate a load is a share of."""
-    return _known(text, LOAD_SYSTEMS)
+    return _known(text, SYSTEMS)
+
+
+def systems(text: str) -> str:
+    """Names of systems, separated by commas; in the order in which they are run."""
+    named = {_known(name.strip(), SYSTEMS) for name in text.split(",")}
+    return ",".join(name for name in SYSTEMS if name in named)
 
 
 def studies(text: str) -> str:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kvsim.cli.entry import BAD_INPUT, DONE, OTHER, one_line
-from kvsim.cli.options import STUDIES
+from kvsim.cli.options import STUDIES, STUDIES_OF
 from kvsim.cli.outputs import Outputs
+from kvsim.cli.usage import FlagError
 from kvsim.failures import Failures
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class PdCommand:
     trace: TraceSource | None
     load: float | None
     load_of: str | None
+    systems: tuple[str, ...]
+    """What ``--pd`` runs: of ``unified`` and ``pd``, in this order."""
     replicas: int | None
     stepwise: bool
     studies: tuple[str, ...] | None
@@ -69,9 +72,13 @@ def run_command(command: PdCommand, clock: RunClock) -> int:
     from kvsim.config import load_config
 
     loaded = load_config(command.config, command.profile, command.preset, command.sets)
+    studies = _studies(command)
+    if command.comparisons and len(command.systems) < 2:
+        raise FlagError("--compare tells what a setting changes in both systems; give --systems unified,pd")
+    _check_enabled(command)
     outputs = _outputs(command, loaded.config)
     outputs.check(inputs_of(command))
-    experiment = _simulate(command, loaded.config, _studies(command))
+    experiment = _simulate(command, loaded.config, studies)
     report = build(clock, loaded, experiment)
     return handed_over(command, loaded, outputs, report, experiment, partial(_print, report, experiment))
 
@@ -119,8 +126,20 @@ def _studies(command: PdCommand) -> tuple[str, ...]:
     """The names of those to run."""
     if command.no_studies:
         return ()
-    wanted = STUDIES if command.studies is None else command.studies
+    possible = STUDIES_OF[command.systems]
+    for name in command.studies or ():
+        if name in STUDIES and name not in possible:
+            raise FlagError(f"--studies {name} cannot be made with --systems {','.join(command.systems)} alone")
+    wanted = possible if command.studies is None else command.studies
     return tuple(name for name in wanted if not (command.skip_context_sweep and name == "context"))
+
+
+def _check_enabled(command: PdCommand) -> None:
+    """A configuration may leave PD disabled for ``--pd`` to enable; flags that contradict each other are refused."""
+    from kvsim.config.load import set_values
+
+    if "pd" in command.systems and set_values(command.sets).get("pd_separation.enabled") is False:
+        raise FlagError("--set pd_separation.enabled=false contradicts --pd; --systems unified runs unified alone")
 
 
 def _simulate(command: PdCommand, config: Config, studies: tuple[str, ...]) -> Experiment:
@@ -136,6 +155,7 @@ def _simulate(command: PdCommand, config: Config, studies: tuple[str, ...]) -> E
         trace=command.trace,
         load=command.load,
         load_of=command.load_of,
+        systems=command.systems,
         replicas=command.replicas,
         stepwise=command.stepwise,
         progress=partial(progress_bar, quiet=command.quiet),

@@ -37,7 +37,8 @@ class Experiment:
     plan: Plan
     workload: Workload
     results: tuple[SystemResult, ...]
-    """``unified``, then ``pd``; a run interrupted before PD started has only the first."""
+    """``unified``, then ``pd``, as far as they were asked for; a run interrupted before PD started has only the first.
+    """
     cluster: dict[str, Any]
     """The report's ``cluster`` section."""
     load: dict[str, Any] | None
@@ -60,13 +61,15 @@ def run_pd(
     replicas: int | None,
     stepwise: bool,
     progress: ProgressMaker,
+    systems: Sequence[str] = tuple(SYSTEMS),
     studies: Sequence[str] = (),
     comparisons: Sequence[Comparison] = (),
 ) -> Experiment:
-    """Build, load and run both systems, unified first; one of them is in memory at a time.
+    """Build, load and run ``systems``, unified first; one of them is in memory at a time.
 
-    ``load`` and ``load_of`` stand in for the configuration's ``load.rho`` and ``load.of``. A trace without ``load``
-    runs at its own rate, times ``replicas``; synthetic traffic without either at ``pd_trace.qps`` where that is set.
+    ``load`` and ``load_of`` stand in for the configuration's ``load.rho`` and ``load.of``; where the latter is not run,
+    it is the one that is. A trace without ``load`` runs at its own rate, times ``replicas``; synthetic traffic without
+    either at ``pd_trace.qps`` where that is set.
     Raises a ``KvsimError`` for what cannot be built or read, and ``KeyboardInterrupt`` if interrupted before the first
     system starts.
     """
@@ -75,11 +78,12 @@ def run_pd(
     seeds = [int(child.generate_state(1)[0]) for child in np.random.SeedSequence(config.seed).spawn(5)]
     source = _source(plan, trace, replicas, seeds[0])
     failures = Failures()
-    offering = Offering(plan, source, (seeds[1], seeds[2]), failures, progress)
+    offering = Offering(plan, source, (seeds[1], seeds[2]), failures, progress, tunes="unified" in systems)
     own = source.own() if load is None and (trace is not None or load_of is None) else None
-    asked = Asked(config.load.rho if load is None else load, _system_name(load_of or config.load.of))
+    usual = config.load.of if config.load.of in systems else systems[0]
+    asked = Asked(config.load.rho if load is None else load, _system_name(load_of or usual))
     offered = offering.at_load(asked) if own is None else offering.at_own_rate(own)
-    experiment, demand = _compared(offered, seeds[3], failures, progress)
+    experiment, demand = _compared(offered, systems, seeds[3], failures, progress)
     unused = without_effect(config)
     if unused:
         warning = f"set, but without effect on this run: {', '.join(unused)}"
@@ -107,17 +111,17 @@ def _system_name(name: str) -> Any:
 
 
 def _compared(
-    offered: Offered, seed: int, failures: Failures, progress: ProgressMaker
+    offered: Offered, systems: Sequence[str], seed: int, failures: Failures, progress: ProgressMaker
 ) -> tuple[Experiment, Demand]:
-    """The comparison, and what requests ask of the PD system after its cache hits."""
+    """The comparison, and what requests ask of the PD system, or of the only one, after its cache hits."""
     workload = offered.workload
     warmup = _warmup(offered.plan.config, len(workload))
     results: dict[str, SystemResult] = {}
     demands: dict[str, Demand] = {}
     served: dict[str, float | None] = {}
-    unstarted = list(SYSTEMS)
+    unstarted = list(systems)
     try:
-        for name in SYSTEMS:
+        for name in systems:
             result = failures.attempt(name, partial(_simulated, name, offered.plan, workload, warmup, seed, progress))
             unstarted.remove(name)
             if result is None:
@@ -141,7 +145,7 @@ def _compared(
             _with_loads(result, _arrival_rate(workload, result), rates)
             for result in _same_window(list(results.values()))
         ),
-        cluster=_cluster(offered, demand, rates) | {"served_max_requests_per_s": served},
+        cluster=_cluster(offered, demand, rates, has_pd="pd" in systems) | {"served_max_requests_per_s": served},
         load=offered.load,
         warnings=tuple(f"{name} was not started: the run was interrupted before" for name in unstarted),
         notes=offered.notes,
@@ -216,17 +220,17 @@ def _with_loads(result: SystemResult, requests_per_s: float, rates: MaximumRates
     )
 
 
-def _cluster(offered: Offered, demand: Demand, rates: MaximumRates) -> dict[str, Any]:
+def _cluster(offered: Offered, demand: Demand, rates: MaximumRates, *, has_pd: bool) -> dict[str, Any]:
     plan, described = offered.plan, offered.plan.config.cluster
     return {
         "gpus": plan.num_gpus,
         "instances": plan.num_instances,
         "racks": plan.num_racks,
-        "prefill_instances": plan.num_prefill,
-        "decode_instances": plan.num_decode,
+        "prefill_instances": plan.num_prefill if has_pd else 0,
+        "decode_instances": plan.num_decode if has_pd else 0,
         "prefill_gpus_per_instance": plan.degrees[0],
         "decode_gpus_per_instance": plan.degrees[1],
-        "balanced_pd_ratio": list(balanced_pd_ratio(plan, demand)),
+        "balanced_pd_ratio": list(balanced_pd_ratio(plan, demand)) if has_pd else None,
         "described_gpus": described.total_gpus,
         "kv_blocks_per_instance": plan.spec.num_blocks,
         "kv_cache_tokens_per_instance": plan.spec.num_blocks * plan.spec.block_size_tokens,

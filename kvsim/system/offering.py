@@ -106,9 +106,19 @@ class Offering:
     """Finds the rate, the baseline's token budget and the workload, in that order."""
 
     def __init__(
-        self, plan: Plan, source: Source, seeds: tuple[int, int], failures: Failures, progress: ProgressMaker
+        self,
+        plan: Plan,
+        source: Source,
+        seeds: tuple[int, int],
+        failures: Failures,
+        progress: ProgressMaker,
+        tunes: bool = True,
     ) -> None:
-        """``seeds`` of the pilots and of the tuning; a tuning that fails leaves the budget as configured."""
+        """``seeds`` of the pilots and of the tuning; a tuning that fails leaves the budget as configured.
+
+        Without ``tunes`` there is no baseline to tune.
+        """
+        self._tunes = tunes and plan.config.engine.tune_colocated_budget
         self._plan, self._source, self._failures, self._progress = plan, source, failures, progress
         self._pilot_seed, self._tuning_seed = seeds
 
@@ -141,10 +151,6 @@ class Offering:
         workload = self._source.at_rate(rate_per_s, maximum.demand)
         load = {"rho": asked.rho, "of": asked.of, "requests_per_s": rate_per_s, "max_requests_per_s": max_per_s}
         return Offered(plan, workload, load, tuning, notes)
-
-    @property
-    def _tunes(self) -> bool:
-        return self._plan.config.engine.tune_colocated_budget
 
     @property
     def _budgets(self) -> tuple[int, ...]:

@@ -204,3 +204,42 @@ def test_an_interrupt_before_there_is_anything_to_tell(
     code = main(list(FAST))
     assert (code, capsys.readouterr()) == (1, ("", "kvsim: interrupted\n"))
     assert list(empty.iterdir()) == []
+
+
+@pytest.mark.parametrize(("systems", "studies"), [("unified", ["unified_budget"]), ("pd", ["pd_ratio", "transfer"])])
+def test_one_system_alone(kvsim, systems: str, studies: list[str]) -> None:
+    """What it gives is what it gives beside the other, and nothing is said about the one that was not run."""
+    sets = (
+        "pd_trace.qps=10",
+        "pd_experiments.num_requests=60",
+        "engine.tune_colocated_budget=false",
+        "studies.instances=2",
+    )
+    given = [word for assignment in sets for word in ("--set", assignment)]
+    done = kvsim(*SMOKE, *given, "--systems", systems, "--no-plot", "--report-json", "one.json")
+    assert done.code == 0
+    kvsim(*SMOKE, *given, "--no-studies", "--no-plot", "--report-json", "both.json")
+    one, both = (json.loads(Path(name).read_text()) for name in ("one.json", "both.json"))
+    (alone,), (beside,) = one["results"], [result for result in both["results"] if result["name"] == systems]
+    assert all(alone[key] == beside[key] for key in ("requests", "ttft_ms", "tpot_ms", "cache", "attribution_ms"))
+    assert list(one["studies"]) == studies
+    assert ("prefill:decode" in done.out, "would balance" in done.out) == ((systems == "pd"), (systems == "pd"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--pd", "--set", "pd_separation.enabled=false"), "contradicts --pd; --systems unified runs unified alone"),
+        (("--pd", "--systems", "pd", "--studies", "context"), "--studies context cannot be made with --systems pd"),
+        (("--pd", "--systems", "pd", "--compare", "seed=2"), "--compare tells what a setting changes in both systems"),
+        (("--cluster", "--systems", "pd"), "--systems needs --pd"),
+        (("--pd", "--systems", "unfied"), "did you mean 'unified'?"),
+    ],
+)
+def test_systems_that_cannot_be_run_are_refused(kvsim, flags: tuple[str, ...], words: str) -> None:
+    code, out, err = kvsim(*flags)
+    assert (code, out) == (2, "") and words in err and err.count("\n") == 1
+
+
+def test_unified_alone_may_be_asked_of_a_disabled_separation(kvsim) -> None:
+    assert kvsim(*FAST, "--systems", "unified", "--set", "pd_separation.enabled=false", "--no-plot").code == 0
