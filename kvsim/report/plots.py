@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from kvsim.failures import Failures
 from kvsim.report.atomic import replacing
+from kvsim.report.figures import PALETTE, figure_of, plain_numbers, plain_powers
 from kvsim.report.labels import COMPONENT_LABELS, number, ratio, system_label
 from kvsim.report.study_plots import study_painters
 
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
 
     from kvsim.record.result import SystemResult
 
-_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#F0E442", "#404040")
-"""Okabe and Ito's colours, told apart by colour-blind readers; dark grey for their black."""
 _STYLES = ("-", "--", "-.", ":")
+_SIDES = {"colocated": (PALETTE[0], "-"), "prefill": (PALETTE[1], "-"), "decode": (PALETTE[2], "--")}
+"""Colour and style of what an instance can be."""
 _DPI = 150
 _PNG = {"compress_level": 2}
 """30% less time than by default, for files 28% larger."""
@@ -55,20 +56,6 @@ def _painted(path: Path, paint: Callable[[], Figure | None]) -> Path | None:
     return path
 
 
-def _figure(report: Mapping[str, Any], title: str, height_in: float, panels: int = 1) -> tuple[Figure, list[Axes]]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, height_in), layout="constrained")
-    figure.suptitle(f"{title}\n", fontsize=12, fontweight="bold")
-    figure.text(0.5, 1 - 0.42 / height_in, _subtitle(report), ha="center", va="center", fontsize=8.5, color="0.35")
-    axes = figure.subplots(1, panels, squeeze=False, sharey=True)[0]
-    for axis in axes:
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.grid(True, color="0.9", linewidth=0.8)
-        axis.set_axisbelow(True)
-    return figure, list(axes)
-
-
 def _subtitle(report: Mapping[str, Any]) -> str:
     cluster, workload = report["cluster"], report["workload"]
     sides = [cluster["prefill_instances"], cluster["decode_instances"]]
@@ -91,17 +78,35 @@ def _ttft_cdf(report: Mapping[str, Any], results: Sequence[SystemResult]) -> Fig
     curves = [(name, ttfts_s) for name, ttfts_s in curves if np.isfinite(ttfts_s).all()]
     if not curves:
         return None
-    figure, (axis,) = _figure(report, "Time to first token", 4.5)
-    for (name, ttfts_s), colour, style in zip(curves, _PALETTE, _STYLES * 2, strict=False):
-        axis.plot(ttfts_s * 1e3, percents, color=colour, linestyle=style, linewidth=2, label=system_label(name))
+    figure, (axis,) = figure_of("Time to first token", _subtitle(report), height_in=4.5)
+    for (names, ttfts_s), colour, style in zip(_alike(curves), PALETTE, _STYLES * 2, strict=False):
+        label = ", ".join(system_label(name) for name in names)
+        axis.plot(ttfts_s * 1e3, percents, color=colour, linestyle=style, linewidth=2, label=label)
     _slo_line(axis, report["results"][0]["goodput"]["slo"]["ttft_ms"])
     axis.set_xscale("log")
     axis.set_xlabel("TTFT (ms)")
     axis.set_ylabel("requests with at most this TTFT (%)")
     axis.set_ylim(0, 101)
-    _plain_ticks(axis)
-    axis.legend(frameon=False, loc="upper left")
+    plain_powers(axis.xaxis, *axis.get_xlim())
+    figure.legend(*axis.get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=_columns(curves))
     return figure
+
+
+def _alike(curves: Sequence[tuple[str, Any]]) -> list[tuple[list[str], Any]]:
+    """Equal curves together, so that none lies unseen below another."""
+    groups: list[tuple[list[str], Any]] = []
+    for name, values in curves:
+        same = next((names for names, others in groups if (values == others).all()), None)
+        if same is None:
+            groups.append(([name], values))
+        else:
+            same.append(name)
+    return groups
+
+
+def _columns(curves: Sequence[tuple[str, Any]]) -> int:
+    """Of a legend that has to fit below a picture."""
+    return max(1, min(4, 90 // max(8 + len(name) for name, *_ in curves)))
 
 
 def _slo_line(axis: Axes, slo_ms: float) -> None:
@@ -119,29 +124,21 @@ def _slo_line(axis: Axes, slo_ms: float) -> None:
     )
 
 
-def _plain_ticks(axis: Axes) -> None:
-    """Milliseconds as 50, 200, 1,000 instead of powers of ten; more of them when the range is short."""
-    from matplotlib.ticker import LogLocator, NullFormatter
-
-    low, high = axis.get_xlim()
-    steps = (1.0, 2.0, 5.0) if high / low < 1e4 else (1.0,)
-    axis.xaxis.set_major_locator(LogLocator(base=10, subs=steps, numticks=20))
-    axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
-    axis.xaxis.set_minor_formatter(NullFormatter())
-
-
 def _ttft_waterfall(report: Mapping[str, Any]) -> Figure | None:
     results = [result for result in report["results"] if result["ttft_ms"]["mean"] is not None]
     if not results:
         return None
     panels = (("mean", "mean (ms)"), ("p99", "p99: mean over p98.5-p99.5 (ms)"))
-    figure, axes = _figure(report, "What time to first token is made of", 2.2 + 0.6 * len(results), len(panels))
+    height_in = 2.2 + 0.6 * len(results)
+    title = "What time to first token is made of"
+    figure, axes = figure_of(title, _subtitle(report), len(panels), height_in=height_in)
     for axis, (which, label) in zip(axes, panels, strict=True):
         _stack(axis, [result["attribution_ms"][which] for result in results])
         axis.set_xlabel(label)
         axis.grid(False, axis="y")
-    axes[0].set_yticks(range(len(results)), [system_label(result["name"]) for result in results])
-    axes[0].invert_yaxis()
+        axis.set_yticks(range(len(results)), [system_label(result["name"]) for result in results])
+        axis.invert_yaxis()
+    axes[1].set_yticklabels([])
     handles = {label: bar for axis in axes for bar, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     names = [label for label in COMPONENT_LABELS.values() if label in handles]
     figure.legend([handles[name] for name in names], names, loc="outside lower center", ncols=4, frameon=False)
@@ -151,7 +148,7 @@ def _ttft_waterfall(report: Mapping[str, Any]) -> Figure | None:
 def _stack(axis: Axes, systems: Sequence[Mapping[str, float | None]]) -> None:
     """One horizontal bar a system, its parts side by side and its total behind them."""
     before_ms = [0.0] * len(systems)
-    for (name, label), colour in zip(COMPONENT_LABELS.items(), _PALETTE, strict=True):
+    for (name, label), colour in zip(COMPONENT_LABELS.items(), PALETTE, strict=True):
         parts_ms = [system[name] or 0.0 for system in systems]
         if any(parts_ms):
             axis.barh(range(len(systems)), parts_ms, left=before_ms, height=0.6, color=colour, label=label)
@@ -160,40 +157,41 @@ def _stack(axis: Axes, systems: Sequence[Mapping[str, float | None]]) -> None:
         text = f"{number(total_ms)} ms"
         axis.annotate(text, (total_ms, row), xytext=(4, 0), textcoords="offset points", va="center", fontsize=9)
     axis.set_xlim(0, max(before_ms) * 1.3 or 1.0)
-    axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+    plain_numbers(axis.xaxis)
 
 
 def _utilisation(report: Mapping[str, Any], results: Sequence[SystemResult]) -> Figure | None:
-    curves = list(_busy_curves(results))
-    if not curves:
+    """A panel a system, a curve a side."""
+    shown = [(result, curves) for result in results if (curves := list(_busy_curves(result)))]
+    if not shown:
         return None
-    figure, (axis,) = _figure(report, "Instances busy over simulated time", 4.5)
-    for (label, edges_s, busy), colour, style in zip(curves, _PALETTE, _STYLES * 2, strict=False):
-        axis.step(edges_s, busy * 100, where="post", color=colour, linestyle=style, linewidth=1.8, label=label)
-    for window_s in dict.fromkeys(result.window_s for result in results):
-        whose = [system_label(result.name) for result in results if result.window_s == window_s]
-        label = "measured window" if len(whose) == len(results) else f"measured window, {', '.join(whose)}"
-        axis.axvspan(*window_s, color="0.5", alpha=0.08, linewidth=0, label=label)
-    axis.set_xlabel("simulated time (s)")
-    axis.set_ylabel("time running a step (%)")
-    axis.set_ylim(0, 105)
-    axis.set_xlim(0, max(edges_s[-1] for _, edges_s, _ in curves))
-    axis.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=4)
+    height_in = max(3.6, 1.6 + 1.1 * len(shown))
+    figure, axes = figure_of(
+        "Instances busy over simulated time", _subtitle(report), rows=len(shown), height_in=height_in, shared=True
+    )
+    for axis, (result, curves) in zip(axes, shown, strict=True):
+        for label, edges_s, busy in curves:
+            colour, style = _SIDES[label]
+            axis.step(edges_s, busy * 100, where="post", color=colour, linestyle=style, linewidth=1.6, label=label)
+        axis.axvspan(*result.window_s, color="0.5", alpha=0.12, linewidth=0, label="measured window")
+        axis.set_title(system_label(result.name), loc="left", fontsize=9)
+        axis.set_ylim(0, 105)
+        axis.set_yticks((0, 50, 100))
+    axes[-1].set_xlim(0, max(float(edges_s[-1]) for _, curves in shown for _, edges_s, _ in curves))
+    axes[-1].set_xlabel("simulated time (s)")
+    plain_numbers(axes[-1].xaxis)
+    figure.supylabel("time running a step (%)", fontsize=10)
+    handles = {label: line for axis in axes for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles, frameon=False, loc="outside lower center", ncols=len(handles))
     return figure
 
 
-def _busy_curves(results: Sequence[SystemResult]) -> Iterator[tuple[str, Any, Any]]:
-    """Label, bin edges (one more than bins, so that the last bin has its width) and busy shares of every side."""
+def _busy_curves(result: SystemResult) -> Iterator[tuple[str, Any, Any]]:
+    """Side, bin edges (one more than bins, so that the last bin has its width) and busy shares."""
     import numpy as np
 
-    for result in results:
-        for role in result.roles:
-            left_s, busy = role.timeline_s, role.timeline_busy
-            if left_s.size:
-                width_s = left_s[1] - left_s[0] if left_s.size > 1 else result.end_s - left_s[0]
-                side = "" if len(result.roles) == 1 else f" {role.role}"
-                yield (
-                    system_label(result.name) + side,
-                    np.append(left_s, left_s[-1] + width_s),
-                    np.append(busy, busy[-1]),
-                )
+    for role in result.roles:
+        left_s, busy = role.timeline_s, role.timeline_busy
+        if left_s.size:
+            width_s = left_s[1] - left_s[0] if left_s.size > 1 else result.end_s - left_s[0]
+            yield role.role, np.append(left_s, left_s[-1] + width_s), np.append(busy, busy[-1])

@@ -2,6 +2,7 @@ import os
 
 import numpy as np
 import pytest
+from crowding import crowded
 
 from kvsim.failures import Failures
 from kvsim.record.result import COLUMNS
@@ -42,15 +43,32 @@ def test_curves_and_bars_show_the_figures(make_report, systems):
     mean, _ = _ttft_waterfall(report).axes
     assert [bar.get_width() for bar in mean.containers[0]] == pytest.approx([1525, 0])
     assert [bar.get_width() for bar in mean.containers[1]] == pytest.approx([0, 762.5])
-    (axis,) = _utilisation(report, systems).axes
-    assert [text.get_text() for text in axis.get_legend().get_texts()] == [
-        "unified",
-        "PD prefill",
-        "PD decode",
-        "measured window",
-    ]
-    assert axis.lines[1].get_ydata() == pytest.approx([50] * 6)
-    assert axis.lines[1].get_xdata()[-1] == 10.0
+    unified, pd = (axis for axis in _utilisation(report, systems).axes)
+    assert [axis.get_title(loc="left") for axis in (unified, pd)] == ["unified", "PD"]
+    assert pd.get_legend_handles_labels()[1] == ["prefill", "decode", "measured window"]
+    assert pd.lines[0].get_ydata() == pytest.approx([50] * 6)
+    assert pd.lines[0].get_xdata()[-1] == 10.0
+
+
+def test_equal_curves_are_one_in_the_legend(make_report, make_result):
+    from kvsim.report.plots import _ttft_cdf
+
+    spread = np.linspace(0.05, 3.0, 10)
+    results = [make_result(name, {"queue_s": spread * scale}) for name, scale in (("a", 1), ("b", 2), ("c", 1))]
+    (axis,) = _ttft_cdf(make_report(*results), results).axes
+    assert axis.get_legend_handles_labels()[1] == ["a, c", "b"]
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 123.456, 1e5])
+def test_nothing_written_in_a_picture_meets_anything_else(make_report, make_result, scale):
+    from kvsim.report.plots import _ttft_cdf, _ttft_waterfall, _utilisation
+
+    spread = np.linspace(0.05, 3.0, 10) * scale
+    names = ("baseline", "arc", "session_prefetch", "selective_write", "learned", "hybrid", "belady", "mine:Policy")
+    results = [make_result(name, {"queue_s": spread * (1 + at / 7)}) for at, name in enumerate(names)]
+    report = make_report(*results)
+    for figure in (_ttft_cdf(report, results), _ttft_waterfall(report), _utilisation(report, results)):
+        assert crowded(figure) == []
 
 
 def test_nothing_to_show_is_no_picture(tmp_path, make_report, make_result):

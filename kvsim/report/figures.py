@@ -1,0 +1,68 @@
+"""What all pictures have in common: their frame, and numbers on axes that can be read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#404040", "#8C564B")
+"""Okabe and Ito's colours, told apart by colour-blind readers; dark grey for their black, brown for their yellow."""
+_TICKS = 5
+"""Most numbers on an axis of half a picture: six digits each still stand apart."""
+
+
+def figure_of(
+    title: str, subtitle: str, columns: int = 1, rows: int = 1, height_in: float = 4.2, *, shared: bool = False
+) -> tuple[Figure, list[Axes]]:
+    """An empty picture 8 inches wide and its panels, row by row; ``shared``: panels have the same axes."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, height_in), layout="constrained")
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.set(w_pad=0.08, wspace=0.04)  # type: ignore[call-arg]
+    figure.suptitle(f"{title}\n", fontsize=12, fontweight="bold")
+    figure.text(0.5, 1 - 0.42 / height_in, subtitle, ha="center", va="center", fontsize=8.5, color="0.35")
+    axes = list(figure.subplots(rows, columns, squeeze=False, sharex=shared and rows > 1, sharey=shared).flat)
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(True, color="0.9", linewidth=0.8)
+        axis.set_axisbelow(True)
+    return figure, axes
+
+
+def plain_numbers(*axes: Axis) -> None:
+    """A few round numbers with their thousands apart, on linear axes."""
+    from matplotlib.ticker import MaxNLocator
+
+    for axis in axes:
+        axis.set_major_locator(MaxNLocator(_TICKS))
+        axis.set_major_formatter(lambda value, _: _written(value))
+
+
+def plain_powers(axis: Axis, low: float, high: float, base: float = 10.0) -> None:
+    """50, 200, 1,000 instead of powers of ten on a logarithmic axis; more of them when the range is short."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    steps = (1.0, 2.0, 5.0) if base == 10 and high / low < 1e3 else (1.0,)
+    axis.set_major_locator(LogLocator(base=base, subs=steps, numticks=_TICKS + 2))
+    axis.set_major_formatter(lambda value, _: _written(value))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _written(value: float) -> str:
+    """1,250, or 80M where there are too many digits for an axis."""
+    return f"{value / 1e6:,.10g}M" if abs(value) >= 1e6 else f"{value:,.10g}"
+
+
+def named_places(axis: Axis, names: Sequence[str]) -> None:
+    """One name at each of 0, 1, 2 ...; slanted where they would meet."""
+    slanted = sum(map(len, names)) > 28
+    axis.set_ticks(range(len(names)), names)
+    if slanted:
+        axis.set_tick_params(labelrotation=30)
