@@ -59,6 +59,7 @@ COMPILED = (
     "kvsim/steptime/base.py",
     "kvsim/steptime/coefficients.py",
     "kvsim/steptime/tables.py",
+    "kvsim/system/impatient.py",
     "kvsim/system/misses.py",
     "kvsim/system/pd.py",
     "kvsim/system/serving.py",

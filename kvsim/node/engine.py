@@ -143,6 +143,15 @@ class Engine:
         self.scheduler.resume(sequence, known_tokens, self._settled)
         self._nudge()
 
+    def abort(self, sequence: Sequence) -> None:
+        """Colocated role: whoever asked for a queued or running sequence has gone; see ``Scheduler.abort``."""
+        is_running = sequence in self.scheduler.running
+        self.scheduler.abort(sequence)
+        if not is_running:
+            self._nudge()
+        elif self._leap > 1:
+            self._cut_leap(self._steps_begun())
+
     def release(self, sequence: Sequence) -> None:
         """Prefill role: the KV of a computed prompt has left, its blocks are free."""
         self.pool.release(sequence)

@@ -35,6 +35,7 @@ class Scheduler:
         "_most_of_prompt",
         "_order",
         "_resting",
+        "aborted",
         "arrived",
         "batch",
         "chunks",
@@ -73,6 +74,8 @@ class Scheduler:
         """Those in ``waiting`` that hold blocks."""
         self.running: dict[Sequence, None] = {}
         """In the order of admission."""
+        self.aborted: list[Sequence] = []
+        """Running sequences that nobody waits for any more; the next step goes without them."""
         self.partial: list[Sequence] = []
         """Running sequences whose prompt is not computed yet, in the order of admission."""
         self.chunks = _NO_PROMPTS
@@ -126,6 +129,8 @@ class Scheduler:
     def schedule(self) -> None:
         """Decide the next step, and take its blocks; ``advance`` is to follow."""
         self.chunks, self.joined, self.stalled, self.preempted = _NO_PROMPTS, NOBODY, NOBODY, NOBODY
+        if self.aborted:
+            self._drop_aborted()
         self.pool.begin_step()
         if self.settings.long_prefill_token_threshold:
             is_alone = len(self.running) + len(self.waiting) + len(self.arrived) + self.loading < 2
@@ -186,6 +191,32 @@ class Scheduler:
         self.growers.settle_chains(sequence.path, 0, 0)
         self._stop_growing(sequence, sequence.computed, sequence.computed)
         self.pool.release(sequence)
+
+    def abort(self, sequence: Sequence) -> None:
+        """Nobody waits for the sequence any more: it leaves the queue, or the batch when the next step is scheduled.
+
+        One whose last token is scheduled ends by itself.
+        """
+        if sequence.ending:
+            return
+        if sequence in self.running:
+            self.aborted.append(sequence)
+            return
+        self.waiting.remove(sequence)
+        if sequence in self.loaded:
+            del self.loaded[sequence]
+            self.pool.release(sequence)
+
+    def _drop_aborted(self) -> None:
+        aborted, self.aborted = self.aborted, []
+        for sequence in aborted:
+            if sequence.ending:
+                continue
+            if sequence in self.running:
+                self._withdraw(sequence, False, 0)
+                self.pool.release(sequence)
+            else:
+                self.waiting.remove(sequence)
 
     def advance(self, step: Step, *, stops_at_first_token: bool) -> None:
         """Count the step scheduled last as run; ``step`` gets what will have come of it."""
@@ -320,7 +351,24 @@ class Scheduler:
         return next(reversed(self.running))
 
     def _preempt(self, victim: Sequence, had_its_turn: bool, serial: int) -> None:
-        """Free all its blocks; it goes back to the queue and will be computed again.
+        """Free all its blocks; it goes back to the queue and will be computed again. The rest as in ``_withdraw``."""
+        self._withdraw(victim, had_its_turn, serial)
+        victim.high_water = max(victim.high_water, victim.computed)
+        self.pool.release_to_resume(victim)
+        victim.computed = victim.ready = 0
+        victim.resumed = True
+        victim.journey.preemptions += 1
+        self.preemptions += 1
+        if not self.preempted:
+            self.preempted = []
+        self.preempted.append(victim)
+        if self.has_priorities:
+            self._insert_by_priority(victim)
+        else:
+            self.waiting.appendleft(victim)
+
+    def _withdraw(self, victim: Sequence, had_its_turn: bool, serial: int) -> None:
+        """It runs no more, and what it holds is hashed as far as it is known.
 
         ``had_its_turn``: blocks of this step, which it will not run, are taken and hashed already. Those up to
         ``serial`` had theirs.
@@ -341,19 +389,6 @@ class Scheduler:
         else:
             self.partial.remove(victim)
             self.chunks = [(sequence, tokens) for sequence, tokens in self.chunks if sequence is not victim]
-        victim.high_water = max(victim.high_water, victim.computed)
-        self.pool.release_to_resume(victim)
-        victim.computed = victim.ready = 0
-        victim.resumed = True
-        victim.journey.preemptions += 1
-        self.preemptions += 1
-        if not self.preempted:
-            self.preempted = []
-        self.preempted.append(victim)
-        if self.has_priorities:
-            self._insert_by_priority(victim)
-        else:
-            self.waiting.appendleft(victim)
 
     def _comes_after(self, other: Sequence, sequence: Sequence) -> bool:
         """Whether one that waits stands behind one that has not begun."""
