@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from kvsim.cli import main as kvsim
-from kvsim.measured.client import read_client_results
+from kvsim.measured.clients.read import read_client_results
 from kvsim.measured.closed_loop import predict_point
 from kvsim.measured.errors import percent
 from kvsim.measured.open_loop import load_errors, predict_load, server
@@ -159,7 +159,7 @@ ABLATIONS: tuple[tuple[str, list[str], Change | None], ...] = (
 
 
 def _loads() -> Iterator[str]:
-    plan = server(Path("h100_llama-3.1-8b_tp1_bf16"), "llama-3.1-8b", 1, "0.11.0", LOAD_SETS)
+    plan = server(Path("h100_llama-3.1-8b_tp1_bf16"), "llama-3.1-8b", 1, "0.11.0", LOAD_SETS).plan
     yield "\n### Llama-3.1-8B on one H100, open loop\n"
     yield "| requests/s sent | served | error % | TTFT (ms) | error % | TPOT (ms) | error % | E2E (s) | error % |"
     yield "|---|---|---|---|---|---|---|---|---|"

@@ -20,7 +20,15 @@ MOST_CAPTURED = 512
 SERVER_BATCHED_TOKENS = 8192
 SERVER_SEQS = 1024
 """The last two on GPUs of 70 GiB and more."""
-DTYPES = {"bfloat16": "bf16", "float16": "fp16", "half": "fp16", "fp8": "fp8", "fp8_e4m3": "fp8", "auto": None}
+DTYPES = {
+    "auto": None,
+    "bfloat16": "bf16",
+    "float16": "fp16",
+    "half": "fp16",
+    "fp8": "fp8",
+    "fp8_e4m3": "fp8",
+    "fp8_e5m2": "fp8",
+}
 
 
 def capture_sizes(max_num_seqs: int) -> list[int]:
@@ -38,6 +46,13 @@ def version_of(text: str) -> tuple[int, ...]:
             break
         numbers.append(int(digits))
     return tuple(numbers)
+
+
+def checked_version(text: str) -> str:
+    """The same; raises ``ConfigError`` on what is neither empty nor a version."""
+    if text and not version_of(text):
+        raise ConfigError(f"vLLM's version is {text!r}: must be like 0.11.0, or absent for a present one")
+    return text
 
 
 def is_async(vllm_version: str) -> bool:
@@ -70,20 +85,36 @@ def engine_sets(engine: dict[str, Any], vllm_version: str, max_model_len: int | 
         "engine.enable_expert_parallel": bool(engine.get("enable_expert_parallel", False)),
         "engine.max_num_seqs": min(max_num_seqs, batched_tokens),
         "engine.max_num_batched_tokens": batched_tokens,
-        "engine.gpu_memory_utilization": float(engine.get("gpu_memory_utilization") or 0.9),
+        "engine.gpu_memory_utilization": _share(engine, "gpu_memory_utilization", 0.9),
         "engine.enable_prefix_caching": engine.get("enable_prefix_caching") is not False,
         "engine.async_scheduling": bool(scheduled_ahead),
         "engine.block_size": _count(engine, "block_size", 16),
         "engine.cudagraph_capture_sizes": [] if eager else capture_sizes(max_num_seqs),
     }
     for key, own in (("dtype", "model.weight_dtype"), ("kv_cache_dtype", "model.kv_dtype")):
-        dtype = DTYPES.get(str(engine.get(key, "auto")))
+        dtype = _dtype(engine, key)
         if dtype is not None:
             found[own] = dtype
     length = engine.get("max_model_len") or max_model_len
     if length:
         found["model.max_model_len"] = length
     return found
+
+
+def _dtype(engine: dict[str, Any], key: str) -> str | None:
+    value = engine.get(key)
+    if value is not None and (not isinstance(value, str) or value not in DTYPES):
+        raise ConfigError(f"meta.json: engine_kwargs.{key} = {value!r}: must be one of {', '.join(DTYPES)}")
+    return None if value is None else DTYPES[value]
+
+
+def _share(engine: dict[str, Any], key: str, default: float) -> float:
+    value = engine.get(key)
+    if value is None:
+        return default
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= 1:
+        raise ConfigError(f"meta.json: engine_kwargs.{key} = {value!r}: must be a number above 0 and at most 1")
+    return float(value)
 
 
 def _count(engine: dict[str, Any], key: str, default: int) -> int:

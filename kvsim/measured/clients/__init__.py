@@ -1,0 +1,1 @@
+"""What load clients report of a run, and the requests that they send."""
