@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kvsim.cli.options import JsonOut
+from kvsim.cli.validate_text import error, figure, wrapped
+from kvsim.units import MILLI
 
 if TYPE_CHECKING:
     from kvsim.measured.closed_loop import PointPrediction
@@ -29,7 +31,8 @@ def validate_points(
     from kvsim.measured.points import read_points
 
     points = read_points(file)
-    sys.stdout.write(f"assumed: {ASSUMPTIONS}\n")
+    sys.stdout.write(wrapped(f"assumed: {ASSUMPTIONS}"))
+    engine = ""
     warned: set[str] = set()
     entries = []
     for point in points:
@@ -38,7 +41,10 @@ def validate_points(
         warning = prediction.chosen.warning
         if warning is not None and warning not in warned:
             warned.add(warning)
-            sys.stdout.write(f"warning: {warning}\n")
+            sys.stdout.write(wrapped(f"warning: {warning}"))
+        if _engine(point) != engine:
+            engine = _engine(point)
+            sys.stdout.write(f"\n{engine}\n{HEADINGS}")
         sys.stdout.write(_line(point, entry))
         entries.append(entry)
     summary = _medians(entries)
@@ -53,21 +59,15 @@ def validate_points(
 def _entry(point: OperatingPoint, prediction: PointPrediction) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from kvsim.measured.errors import percent
-    from kvsim.units import MILLI
-
     return {
         **{key: value for key, value in asdict(point).items() if key not in ("ttft_s", "tpot_s")},
         "saturated": prediction.saturated,
         "measured_saturated": point.saturated,
-        "predicted": {"ttft_ms": prediction.ttft_s / MILLI, "tpot_ms": prediction.tpot_s / MILLI},
-        "measured": {
-            "ttft_ms": None if point.ttft_s is None else point.ttft_s / MILLI,
-            "tpot_ms": None if point.tpot_s is None else point.tpot_s / MILLI,
-        },
+        "predicted": {"ttft_ms": _ms(prediction.ttft_s), "tpot_ms": _ms(prediction.tpot_s)},
+        "measured": {"ttft_ms": _ms(point.ttft_s), "tpot_ms": _ms(point.tpot_s)},
         "error_pct": {
-            "ttft": None if point.ttft_s is None else percent(prediction.ttft_s, point.ttft_s),
-            "tpot": None if point.tpot_s is None else percent(prediction.tpot_s, point.tpot_s),
+            "ttft": _error(prediction.ttft_s, point.ttft_s),
+            "tpot": _error(prediction.tpot_s, point.tpot_s),
         },
         "profile": prediction.chosen.profile,
         "warning": prediction.chosen.warning,
@@ -76,16 +76,33 @@ def _entry(point: OperatingPoint, prediction: PointPrediction) -> dict[str, Any]
     }
 
 
+def _ms(value_s: float | None) -> float | None:
+    return None if value_s is None else value_s / MILLI
+
+
+def _error(ours: float | None, theirs: float | None) -> float | None:
+    from kvsim.measured.errors import percent
+
+    return None if ours is None or theirs is None else percent(ours, theirs)
+
+
+HEADINGS = (
+    f"{'':>20}{'TTFT (ms)':>28}{'TPOT (ms)':>24}\n"
+    f"{'in':>7}{'out':>6}{'users':>7}{'measured':>10}{'predicted':>10}{'error':>8}{'measured':>9}{'predicted':>10}{'error':>7}\n"
+)
+
+
 def _line(point: OperatingPoint, entry: dict[str, Any]) -> str:
-    errors, predicted = entry["error_pct"], entry["predicted"]
-    shown = ", ".join(
-        f"{name.upper()} {predicted[f'{name}_ms']:,.1f} ms"
-        + ("" if errors[name] is None else f" ({errors[name]:+.1f}%)")
-        for name in ("ttft", "tpot")
-    )
-    what = f"{point.model} {point.weight_dtype} x{point.tensor_parallel}"
-    lengths = f"{point.prompt_tokens:>5} in {point.output_tokens:>5} out {point.concurrency:>4} users"
-    return f"{what:<32}{lengths}  {shown}{', saturated' if entry['saturated'] else ''}\n"
+    """``*``: predicted as saturated."""
+    errors, ours, theirs = entry["error_pct"], entry["predicted"], entry["measured"]
+    lengths = f"{point.prompt_tokens:>7}{point.output_tokens:>6}{point.concurrency:>7}"
+    ttft = f"{figure(theirs['ttft_ms'], 10)}{figure(ours['ttft_ms'], 10)}{error(errors['ttft'], 8)}"
+    tpot = f"{figure(theirs['tpot_ms'], 9)}{figure(ours['tpot_ms'], 10)}{error(errors['tpot'], 7)}"
+    return f"{lengths}{ttft}{tpot}{' *' if entry['saturated'] else ''}\n"
+
+
+def _engine(point: OperatingPoint) -> str:
+    return f"{point.model} {point.weight_dtype} on {point.tensor_parallel} x {point.gpu}"
 
 
 def _medians(entries: list[dict[str, Any]]) -> dict[str, float | None]:
@@ -100,15 +117,18 @@ def _medians(entries: list[dict[str, Any]]) -> dict[str, float | None]:
         ]
         return float(np.median(found)) if found else None
 
-    agreeing = [entry["saturated"] == entry["measured_saturated"] for entry in entries]
+    known = [entry for entry in entries if entry["measured_saturated"] is not None]
+    agreeing = [entry["saturated"] == entry["measured_saturated"] for entry in known]
     return {
         "ttft": median("ttft", False),
         "tpot": median("tpot", False),
         "tpot_saturated": median("tpot", True),
-        "saturation_recognised_pct": 100.0 * sum(agreeing) / len(agreeing),
+        "saturation_recognised_pct": 100.0 * sum(agreeing) / len(agreeing) if agreeing else None,
     }
 
 
 def _summary(summary: dict[str, float | None]) -> str:
     words = [f"{key} {value:.1f}%" for key, value in summary.items() if value is not None]
-    return f"median absolute error of unsaturated points, and beyond: {', '.join(words)}\n"
+    if not words:
+        return "\nnothing was measured: no errors\n"
+    return "\n" + wrapped(f"median absolute error of unsaturated points, and beyond: {', '.join(words)}; *: saturated")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kvsim.cli.options import JsonOut
+from kvsim.cli.validate_text import figure, points, wrapped
 
 if TYPE_CHECKING:
     from kvsim.config import LoadedConfig
@@ -66,20 +67,20 @@ def _report(run: MeasuredRun, loaded: LoadedConfig, prediction: Prediction) -> d
     from kvsim.measured.errors import percent
     from kvsim.measured.predict import compared, means
 
-    measured = run.requests
+    measured, errors = run.requests, compared(run, prediction)
     tokens = float(measured.output_tokens.sum())
-    spans_s = np.nanmax(prediction.last_token_s), measured.last_token_s.max()
+    ours_s, theirs_s = float(np.nanmax(prediction.last_token_s)), float(measured.last_token_s.max())
     return {
         "run": run.name,
         "vllm_version": run.vllm_version,
         "requests": len(measured.arrival_s),
         "failed": int(np.isnan(prediction.last_token_s).sum()),
-        "errors": compared(run, prediction),
+        "errors": errors,
         "means": means(run, prediction),
         "throughput": {
-            "measured_output_tokens_per_s": tokens / float(spans_s[1]),
-            "predicted_output_tokens_per_s": tokens / float(spans_s[0]),
-            "error_pct": percent(1 / float(spans_s[0]), 1 / float(spans_s[1])),
+            "measured_output_tokens_per_s": tokens / theirs_s if theirs_s > 0 else None,
+            "predicted_output_tokens_per_s": tokens / ours_s,
+            "error_pct": percent(1 / ours_s, 1 / theirs_s) if theirs_s > 0 else None,
         },
         "kv_blocks": prediction.kv_blocks,
         "preemptions": prediction.preemptions,
@@ -87,34 +88,45 @@ def _report(run: MeasuredRun, loaded: LoadedConfig, prediction: Prediction) -> d
         "engine_steps": prediction.steps,
         "cpu_s": prediction.sim_cpu_s,
         "profile": loaded.provenance.name,
-        "warnings": _warnings(loaded, prediction),
+        "gpu": run.gpu,
+        "warnings": _warnings(run, loaded, prediction, errors["tpot"]["mean_pct"]),
         "config": dump(loaded.config),
     }
 
 
-def _warnings(loaded: LoadedConfig, prediction: Prediction) -> list[str]:
-    found = list(loaded.provenance.warnings)
-    validity = loaded.provenance.validity
-    if not isinstance(validity, dict) or "gpu" not in validity:
-        used = loaded.config.hardware.gpu
-        found.append(f"the profile names no known GPU: memory and multiprocessors are {used}'s; see --set hardware.gpu")
-    if prediction.implausible is not None:
-        found.append(prediction.implausible)
-    return found
+def _warnings(run: MeasuredRun, loaded: LoadedConfig, prediction: Prediction, tpot_pct: float | None) -> list[str]:
+    from kvsim.measured.doubts import gpu_doubts, model_doubts, profile_doubts, size_doubts
+
+    config = loaded.config
+    found = [
+        *profile_doubts(loaded),
+        *model_doubts(run.name, run.model or None, config),
+        *gpu_doubts(run.name, run.gpu, config),
+        *size_doubts(tpot_pct, config),
+    ]
+    return found if prediction.implausible is None else [*found, prediction.implausible]
 
 
 def _print(report: dict[str, Any]) -> None:
+    """Means side by side, and how far the mean and percentiles are off."""
     write = sys.stdout.write
-    whose = f"vLLM {report['vllm_version']}, profile {report['profile']}"
-    write(f"{report['run']}: {report['requests']} requests, {whose}\n")
+    version = report["vllm_version"] or "of an unknown version"
+    write(wrapped(f"{report['run']}: {report['requests']} requests, vLLM {version}, profile {report['profile']}"))
     for warning in report["warnings"]:
-        write(f"warning: {warning}\n")
-    write(f"{'error of prediction (%)':<26}{'mean':>8}{'p50':>8}{'p90':>8}{'p95':>8}{'p99':>8}{'per request':>13}\n")
+        write(wrapped(f"warning: {warning}"))
+    write(f"{'mean (ms), error (%)':<21}{'measured':>10}{'predicted':>10}{'mean':>6}{'p50':>6}{'p90':>6}{'p95':>6}")
+    write(f"{'p99':>6}{'each':>6}\n")
     for name, errors in report["errors"].items():
-        figures = "".join(f"{errors[f'{key}_pct']:+8.1f}" for key in ("mean", "p50", "p90", "p95", "p99"))
-        write(f"{UNITS[name]:<26}{figures}{errors['mape_pct']:>13.1f}\n")
-    rate = report["throughput"]["error_pct"]
-    write(f"output tokens/s {rate:+.1f}%; {report['kv_blocks']:,} KV blocks, {report['preemptions']} preemptions, ")
+        means = report["means"][name]
+        write(f"{UNITS[name]:<21}{figure(means['measured_ms'], 10)}{figure(means['predicted_ms'], 10)}")
+        write("".join(points(errors[f"{key}_pct"], 6) for key in ("mean", "p50", "p90", "p95", "p99")))
+        write(f"{points(errors['mape_pct'], 6, signed=False)}\n")
+    rates = report["throughput"]
+    speeds = [rates[f"{side}_output_tokens_per_s"] for side in ("measured", "predicted")]
+    write(f"{'output tokens/s':<21}{figure(speeds[0], 10)}{figure(speeds[1], 10)}")
+    write(f"{points(rates['error_pct'], 6)}\n")
+    write("each: mean over requests of the absolute error. One token has no TPOT.\n")
+    write(f"{report['kv_blocks']:,} KV blocks, {report['preemptions']} preemptions, ")
     write(f"{report['engine_steps']:,} steps in {report['cpu_s']:.2f} s of CPU\n")
     if report["failed"]:
         write(f"warning: {report['failed']} requests failed in the simulation: they do not fit the engine\n")

@@ -12,6 +12,7 @@ from kvsim.calibrate.choose import Chosen, choose
 from kvsim.config import Config, load_config
 from kvsim.errors import CapacityError
 from kvsim.measured.points import SATURATED_TTFT_S, OperatingPoint
+from kvsim.measured.run import tpot_of
 from kvsim.measured.users import CLIENTS, ROUNDS, users
 from kvsim.measured.vllm import SERVER_BATCHED_TOKENS, SERVER_SEQS, engine_sets, is_async, synchronous
 from kvsim.spec import find_gpu, find_model
@@ -32,7 +33,8 @@ class PointPrediction:
     """Means in seconds, and how the step times are known. ``saturated``: requests queue for seconds."""
 
     ttft_s: float
-    tpot_s: float
+    tpot_s: float | None
+    """``None``: all answers are of one token."""
     saturated: bool
     requests_per_s: float
     chosen: Chosen
@@ -52,13 +54,14 @@ def predict_point(point: OperatingPoint, sets: tuple[str, ...] = ()) -> PointPre
     system.run()
     table = system.requests.table()
     if not len(table["arrival_s"]):
-        raise CapacityError(f"line {point.line}: a request of {point.prompt_tokens} tokens does not fit the KV cache")
+        tokens = f"{point.prompt_tokens} + {point.output_tokens} tokens"
+        raise CapacityError(f"line {point.line}: a request of {tokens} does not fit the KV cache")
     ttft_s = float((table["first_token_s"] - table["arrival_s"]).mean())
-    later = np.maximum(table["output_tokens"] - 1, 1)
-    tpot_s = float(((table["finish_s"] - table["first_token_s"]) / later).mean())
+    tpot_s = tpot_of(table["first_token_s"], table["finish_s"], table["output_tokens"])
+    has_tpot = np.isfinite(tpot_s)
     return PointPrediction(
         ttft_s=ttft_s,
-        tpot_s=tpot_s,
+        tpot_s=float(tpot_s[has_tpot].mean()) if has_tpot.any() else None,
         saturated=ttft_s > SATURATED_TTFT_S,
         requests_per_s=len(table["arrival_s"]) / float(table["finish_s"].max()),
         chosen=chosen,
@@ -85,4 +88,3 @@ def _config(point: OperatingPoint, sets: tuple[str, ...]) -> Config:
         own[f"cluster.{key}"] = 2 * degree
     own |= {"cluster.simulate_racks": 1, "pd_separation.pd_ratio": [1, 1]}
     return load_config(sets=[*(f"{key}={json.dumps(value)}" for key, value in own.items()), *sets]).config
-

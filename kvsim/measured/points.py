@@ -14,6 +14,7 @@ from kvsim.units import MILLI
 REQUIRED = ("model", "gpu", "precision", "tp_size", "isl", "osl", "concurrency", "ttft_mean_ms", "tpot_mean_ms")
 DTYPES = {"bf16": "bf16", "bfloat16": "bf16", "fp16": "fp16", "float16": "fp16", "fp8": "fp8", "int4": "int4"}
 MOST_MS = 3_600_000.0
+MOST_USERS = 100_000
 SATURATED_TTFT_S = 2.0
 """A measured mean TTFT above this is a queue's, not the engine's."""
 
@@ -47,7 +48,7 @@ def read_points(path: Path) -> list[OperatingPoint]:
     """Raises ``ConfigError`` (file, line, column, value, what is allowed)."""
     points = []
     try:
-        with path.open(newline="", encoding="utf-8") as lines:
+        with path.open(newline="", encoding="utf-8-sig") as lines:
             reader = csv.DictReader(lines)
             missing = [column for column in REQUIRED if column not in (reader.fieldnames or ())]
             if missing:
@@ -71,10 +72,10 @@ class _Row:
     def text(self, column: str) -> str:
         return (self._values.get(column) or "").strip()
 
-    def count(self, column: str) -> int:
+    def count(self, column: str, most: int = 10_000_000) -> int:
         text = self.text(column)
-        if not text.isdigit() or not 1 <= int(text) <= 10_000_000:
-            raise self.error(column, "a whole number from 1")
+        if not text.isdecimal() or len(text) > 20 or not 1 <= int(text) <= most:
+            raise self.error(column, f"a whole number from 1 to {most:,}")
         return int(text)
 
     def seconds(self, column: str) -> float | None:
@@ -112,7 +113,7 @@ def _point(row: _Row) -> OperatingPoint:
         tensor_parallel=row.count("tp_size"),
         prompt_tokens=row.count("isl"),
         output_tokens=row.count("osl"),
-        concurrency=row.count("concurrency"),
+        concurrency=row.count("concurrency", MOST_USERS),
         ttft_s=row.seconds("ttft_mean_ms"),
         tpot_s=row.seconds("tpot_mean_ms"),
         client=client,

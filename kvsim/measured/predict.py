@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from kvsim.config import LoadedConfig, load_config
+from kvsim.errors import CapacityError
 from kvsim.measured.errors import Floats, error_summary
 from kvsim.measured.run import MeasuredRun, check_against, tpot_of
 from kvsim.measured.vllm import engine_sets
@@ -123,6 +124,8 @@ def predict(
     cpu_s = time.process_time()
     system.run()
     cpu_s = time.process_time() - cpu_s
+    if not system.counts.completed:
+        raise CapacityError(f"{run.name}: none of {len(arrival_s)} requests fits the model and the KV cache")
     return _prediction(system, log, cpu_s, alone=plan.num_instances == 1)
 
 
@@ -151,22 +154,21 @@ def _prediction(system: UnifiedSystem, log: StepLog, cpu_s: float, *, alone: boo
     )
 
 
-def compared(run: MeasuredRun, prediction: Prediction) -> dict[str, dict[str, float]]:
-    """Errors by metric, in percent."""
+def compared(run: MeasuredRun, prediction: Prediction) -> dict[str, dict[str, float | None]]:
+    """Errors by metric, in percent; see ``error_summary``."""
     theirs, ours = measured_metrics(run), prediction.metrics()
     return {name: error_summary(ours[name], theirs[name]) for name in METRICS}
 
 
-def means(run: MeasuredRun, prediction: Prediction) -> dict[str, dict[str, float]]:
-    """Mean milliseconds by metric, measured and predicted."""
+def means(run: MeasuredRun, prediction: Prediction) -> dict[str, dict[str, float | None]]:
+    """Mean milliseconds by metric, measured and predicted; ``None`` where no request has the metric."""
     theirs, ours = measured_metrics(run), prediction.metrics()
-    return {
-        name: {
-            "measured_ms": float(np.nanmean(theirs[name])) / MILLI,
-            "predicted_ms": float(np.nanmean(ours[name])) / MILLI,
-        }
-        for name in METRICS
-    }
+    return {name: {"measured_ms": _mean_ms(theirs[name]), "predicted_ms": _mean_ms(ours[name])} for name in METRICS}
+
+
+def _mean_ms(values_s: Floats) -> float | None:
+    known = values_s[np.isfinite(values_s)]
+    return float(known.mean()) / MILLI if len(known) else None
 
 
 def measured_metrics(run: MeasuredRun) -> dict[str, Floats]:

@@ -92,8 +92,8 @@ def read_recording(path: Path) -> Recording:
         raise WorkloadError(f"{path}: cannot be read: the gzip data is cut short or damaged") from None
     except ValidationError as invalid:
         raise WorkloadError(f"{path}: {_finding(invalid)}") from None
-    except ValueError as error:
-        raise WorkloadError(f"{path}: is not JSON: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise WorkloadError(f"{path}: is not JSON: {str(error).splitlines()[0]}") from None
     _check(path, found)
     return found
 
@@ -108,6 +108,8 @@ def _finding(invalid: ValidationError) -> str:
 
 def _check(path: Path, found: Recording) -> None:
     """What the types cannot say."""
+    if not found.requests or not found.steps:
+        raise WorkloadError(f"{path}: holds no {'step' if found.requests else 'request'}: nothing to compare")
     last = -1
     known: set[str] = set()
     config = found.config

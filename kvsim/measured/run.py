@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import yaml
 
 from kvsim.errors import ConfigError
 
@@ -68,6 +69,8 @@ class MeasuredRun:
     """vLLM's arguments, as given."""
     kv_cache: dict[str, Any]
     """``num_gpu_blocks``, ``block_size``, ``enable_prefix_caching`` where they were recorded."""
+    gpu: str | None
+    """As recorded with it, or with the operator times beside it."""
     requests: MeasuredRequests
     series: dict[str, Floats]
     """``t`` in seconds, ``running``, ``waiting``: requests; empty where none was recorded."""
@@ -102,6 +105,7 @@ def read_run(folder: Path) -> MeasuredRun:
         vllm_version=str(meta.get("vllm_version", "")),
         engine=engine,
         kv_cache=kv_cache,
+        gpu=_gpu(meta, folder / "profile_meta.yaml"),
         requests=requests,
         series=_series(folder / "timeseries.csv"),
     )
@@ -131,7 +135,7 @@ def _object(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: not readable: {error.strerror}") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not JSON: {str(error).splitlines()[0]}") from None
     if not isinstance(found, dict):
         raise ConfigError(f"{path}: holds no object")
@@ -142,7 +146,7 @@ def _requests(path: Path) -> MeasuredRequests:
     rows: list[tuple[float, ...]] = []
     seen: set[object] = set()
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise ConfigError(f"{path}: not readable: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -165,8 +169,8 @@ def _requests(path: Path) -> MeasuredRequests:
 def _record(line: str, where: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{where}: not JSON: {error.msg}") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{where}: not JSON: {str(error).splitlines()[0]}") from None
     if not isinstance(row, dict):
         raise ConfigError(f"{where}: holds no object")
     return row
@@ -211,13 +215,35 @@ def _series(path: Path) -> dict[str, Floats]:
     if not path.is_file():
         return {}
     found: list[list[float]] = []
-    with path.open(newline="", encoding="utf-8") as lines:
-        reader = csv.DictReader(lines)
-        for row in reader:
-            try:
-                found.append([float(row[key] or "") for key in SERIES])
-            except (KeyError, ValueError):
-                wanted = ", ".join(SERIES)
-                raise ConfigError(f"{path.name}: line {reader.line_num}: wanted are numbers for {wanted}") from None
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as lines:
+            reader = csv.DictReader(lines)
+            found += [_point(row, f"{path.name}: line {reader.line_num}") for row in reader]
+    except OSError as error:
+        raise ConfigError(f"{path}: not readable: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"{path.name}: not readable as CSV: {error}") from None
     columns = np.array(found, dtype=np.float64).reshape(-1, len(SERIES))
     return {key: columns[:, place] for place, key in enumerate(SERIES)}
+
+
+def _point(row: dict[str, Any], where: str) -> list[float]:
+    try:
+        found = [float(row[key] or "") for key in SERIES]
+    except (KeyError, ValueError, TypeError):
+        found = [math.nan]
+    if not all(map(math.isfinite, found)):
+        raise ConfigError(f"{where}: wanted are numbers for {', '.join(SERIES)}")
+    return found
+
+
+def _gpu(meta: dict[str, Any], profiled: Path) -> str | None:
+    """Operator times that lie beside a run were measured on its machine."""
+    for key in ("gpu", "gpu_name"):
+        if isinstance(meta.get(key), str):
+            return str(meta[key])
+    try:
+        found = yaml.safe_load(profiled.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return None
+    return str(found["gpu"]) if isinstance(found, dict) and isinstance(found.get("gpu"), str) else None
