@@ -95,13 +95,14 @@ def _report(run: MeasuredRun, loaded: LoadedConfig, prediction: Prediction) -> d
 
 
 def _warnings(run: MeasuredRun, loaded: LoadedConfig, prediction: Prediction, tpot_pct: float | None) -> list[str]:
-    from kvsim.measured.doubts import gpu_doubts, model_doubts, profile_doubts, size_doubts
+    from kvsim.measured.doubts import gpu_doubts, model_doubts, profile_doubts, size_doubts, version_doubts
 
     config = loaded.config
     found = [
         *profile_doubts(loaded),
         *model_doubts(run.name, run.model or None, config),
         *gpu_doubts(run.name, run.gpu, config),
+        *version_doubts(run.name, run.vllm_version),
         *size_doubts(tpot_pct, config),
     ]
     return found if prediction.implausible is None else [*found, prediction.implausible]

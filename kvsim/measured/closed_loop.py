@@ -10,7 +10,7 @@ import numpy as np
 
 from kvsim.calibrate.choose import Chosen, choose
 from kvsim.config import Config, load_config
-from kvsim.errors import CapacityError
+from kvsim.errors import CapacityError, ConfigError
 from kvsim.measured.points import SATURATED_TTFT_S, OperatingPoint
 from kvsim.measured.run import tpot_of
 from kvsim.measured.users import CLIENTS, ROUNDS, users
@@ -43,8 +43,11 @@ class PointPrediction:
 
 def predict_point(point: OperatingPoint, sets: tuple[str, ...] = ()) -> PointPrediction:
     """Raises ``ConfigError`` on an unknown model or GPU, ``CapacityError`` where the model does not fit."""
-    config = _config(point, sets)
-    plan = replace(make_plan(config), num_instances=1)
+    try:
+        config = _config(point, sets)
+        plan = replace(make_plan(config), num_instances=1)
+    except (ConfigError, CapacityError) as error:
+        raise type(error)(f"line {point.line}: {error}") from None
     chosen = choose(config, plan.spec)
     coefficients = chosen.coefficients
     if not is_async(point.engine_version):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kvsim.config import Config, LoadedConfig
+from kvsim.measured.vllm import version_of
 from kvsim.spec import find_model, known_gpu, known_model
 
 FAR_OFF_PCT = 25.0
@@ -50,6 +51,14 @@ def gpu_doubts(where: str, measured: str | None, config: Config) -> list[str]:
     if theirs is None:
         return [f"{where} was measured on {measured}, which is not known here; predicted is {used}"]
     return [] if theirs == ours else [f"{where} was measured on {theirs}; predicted is {ours or used}"]
+
+
+def version_doubts(where: str, version: str) -> list[str]:
+    """Of vLLM, as recorded."""
+    if version_of(version):
+        return []
+    what = f"vLLM {version!r}, which is no version" if version else "no version of vLLM"
+    return [f"{where} names {what}: taken for one of today, which schedules ahead"]
 
 
 def size_doubts(tpot_error_pct: float | None, config: Config) -> list[str]:

@@ -93,6 +93,9 @@ def read_run(folder: Path) -> MeasuredRun:
     engine, kv_cache = meta.get("engine_kwargs"), meta.get("kv_cache") or {}
     if not isinstance(engine, dict) or not isinstance(kv_cache, dict):
         raise ConfigError(f"{folder.name}/meta.json: engine_kwargs and kv_cache must be objects")
+    version = meta.get("vllm_version") or ""
+    if not isinstance(version, str):
+        raise ConfigError(f"{folder.name}/meta.json: vllm_version = {version!r}: must be text like 0.19.0")
     requests = _requests(folder / "requests.jsonl")
     stated = meta.get("num_requests")
     if stated is not None and stated != len(requests.arrival_s):
@@ -102,7 +105,7 @@ def read_run(folder: Path) -> MeasuredRun:
     return MeasuredRun(
         name=folder.name,
         model=str(meta.get("model", engine.get("model", ""))),
-        vllm_version=str(meta.get("vllm_version", "")),
+        vllm_version=version,
         engine=engine,
         kv_cache=kv_cache,
         gpu=_gpu(meta, folder / "profile_meta.yaml"),

@@ -182,6 +182,8 @@ def test_bad_loads_and_points_are_refused_in_one_line(tmp_path: Path, capsys: py
     refused(capsys, "r.json: is empty", "load", written(tmp_path / "r.json", ""), *FLAGS)
     refused(capsys, "concurrency = '²'", "points", points(tmp_path, "512,64,²,50,8.5"))
     refused(capsys, "concurrency = '200000'", "points", points(tmp_path, "512,64,200000,50,8.5"))
+    unknown = written(tmp_path / "points.csv", f"{HEAD}llama-9,h100,,bf16?,1,512,64,4,50,8\n")
+    refused(capsys, "line 2: model.name: unknown model 'llama-9'", "points", unknown)
     refused(capsys, "holds no operating point", "points", points(tmp_path))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kvsim.config import LoadedConfig, load_config
-from kvsim.measured.doubts import gpu_doubts, model_doubts, profile_doubts, size_doubts
+from kvsim.measured.doubts import gpu_doubts, model_doubts, profile_doubts, size_doubts, version_doubts
 
 PROFILE = Path("h100_llama-3.1-8b_tp1_bf16")
 
@@ -63,6 +63,12 @@ def test_degrees_and_models_that_the_profile_does_not_hold_for() -> None:
     assert profile_doubts(loaded()) == []
     (found,) = profile_doubts(loaded("engine.tensor_parallel_size=2"))
     assert "holds for tensor_parallel_size 1; this run has 2" in found
+
+
+def test_versions() -> None:
+    assert version_doubts("run", "0.19.0rc1") == []
+    assert version_doubts("run", "nightly")[0].startswith("run names vLLM 'nightly', which is no version: taken for")
+    assert version_doubts("run", "")[0].startswith("run names no version of vLLM: taken for")
 
 
 def test_errors_that_no_right_profile_has() -> None:
