@@ -53,7 +53,7 @@ def _times(figures: Figures, metric: str) -> dict[str, float]:
     of = figures.within(metric)
     if of.values is None:
         return {}
-    unit = of.get("unit")
+    unit = of.text("unit")
     if unit not in UNITS_S:
         raise of.error("unit", f"must be one of {', '.join(UNITS_S)}")
     return of.times({"mean": "avg"} | {percent: percent for percent in PERCENTS}, UNITS_S[unit])
@@ -83,7 +83,7 @@ def _burstiness(load: Figures) -> float:
     pattern = load.get("arrival_pattern") or load.get("request_rate_mode") or "poisson"
     if pattern == "gamma":
         return load.number("arrival_smoothness", least=1e-3)
-    if pattern not in GAPS:
+    if not isinstance(pattern, str) or pattern not in GAPS:
         raise load.error("arrival_pattern", f"must be one of gamma, {', '.join(GAPS)}")
     return GAPS[pattern]
 

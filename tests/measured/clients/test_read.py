@@ -129,6 +129,8 @@ BAD: dict[str, object] = {
     "requested_rate = inf": changed(stage(), "load_summary.requested_rate", math.inf),
     "40 answered and 1 failed of 10 requests": changed(stage(), "load_summary.count", 10),
     "time_to_first_token.unit = 'parsec': must be one of": changed(aiperf(), "time_to_first_token.unit", "parsec"),
+    r"inter_token_latency.unit = \[1\]: must be one of": changed(aiperf(), "inter_token_latency.unit", [1]),
+    r"arrival_pattern = \[1\]": aiperf(request_rate=3.0, arrival_pattern=[1]),
     "request_rate = None: the load is unknown": aiperf(request_rate=None),
     "arrival_pattern = 'fractal'": aiperf(request_rate=3.0, arrival_pattern="fractal"),
     "41 requests sent and none answered|41 of 41|none answered": changed(aiperf(), "request_count.avg", 0),
