@@ -42,9 +42,10 @@ def validate_load(
         sys.stdout.write(wrapped(f"warning: {warning}"))
     entries: list[dict[str, Any]] = []
     for load in loads:
-        found = predict_load(load, served.plan)
-        errors, doubts = load_errors(load, found), []
-        if load.comparable:
+        found = predict_load(load, served.plan) if load.completed else None
+        errors, doubts = {}, []
+        if found is not None and load.comparable:
+            errors = load_errors(load, found)
             doubts = _doubts(load, found, errors, served)
         sys.stdout.write(_block(load, found, errors, doubts))
         entries.append(_entry(load, found, errors, doubts))
@@ -94,6 +95,8 @@ def _refusal(load: ClientResult) -> str:
     from kvsim.measured.clients.result import MOST_FAILED
 
     share = f"{load.failures:,} of {load.traffic.requests:,} requests ({load.failed_share:.0%})"
+    if not load.completed:
+        return f"no comparison: none of {load.traffic.requests:,} requests has an answer"
     cut = "" if load.traffic.timeout_s is None else f", cut at the client's {load.traffic.timeout_s:g} s"
     return (
         f"no comparison: {share} have no answer, more than {MOST_FAILED:.0%}: the figures are the survivors'{cut}, on "
@@ -101,7 +104,7 @@ def _refusal(load: ClientResult) -> str:
     )
 
 
-def _block(load: ClientResult, found: LoadPrediction, errors: dict[str, float], doubts: list[str]) -> str:
+def _block(load: ClientResult, found: LoadPrediction | None, errors: dict[str, float], doubts: list[str]) -> str:
     lines = ["\n"]
     if not load.comparable:
         lines.append(wrapped(f"{load.name}: {_refusal(load)}"))
@@ -109,7 +112,7 @@ def _block(load: ClientResult, found: LoadPrediction, errors: dict[str, float], 
     if load.assumed:
         lines.append(wrapped(f"assumed: {'; '.join(load.assumed)}"))
     lines += [wrapped(f"warning: {doubt}") for doubt in doubts]
-    return "".join((*lines, *compared_rows(_rows(load, found, errors))))
+    return "".join(lines if found is None else (*lines, *compared_rows(_rows(load, found, errors))))
 
 
 def _sent(load: ClientResult) -> str:
@@ -145,7 +148,9 @@ def _rows(
             yield "TPOT mean (ms)", load.tpot_mean_s * 1e3, tpot_ms, errors.get("tpot_mean")
 
 
-def _entry(load: ClientResult, found: LoadPrediction, errors: dict[str, float], doubts: list[str]) -> dict[str, Any]:
+def _entry(
+    load: ClientResult, found: LoadPrediction | None, errors: dict[str, float], doubts: list[str]
+) -> dict[str, Any]:
     traffic = load.traffic
     rate = traffic.rate_per_s
     return {
@@ -171,7 +176,7 @@ def _entry(load: ClientResult, found: LoadPrediction, errors: dict[str, float], 
             "tpot_mean_s": load.tpot_mean_s,
             "assumed": list(load.assumed),
         },
-        "predicted": found.__dict__,
+        "predicted": None if found is None else found.__dict__,
         "comparable": load.comparable,
         "warnings": doubts if load.comparable else [_refusal(load)],
         "error_pct": errors,

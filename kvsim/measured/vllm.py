@@ -41,7 +41,7 @@ def version_of(text: str) -> tuple[int, ...]:
     """``0.19.0`` as numbers; what follows the numbers is left out."""
     numbers = []
     for part in text.split(".")[:3]:
-        digits = "".join(character for character in part if character.isdigit())
+        digits = "".join(character for character in part if character.isdecimal())
         if not digits:
             break
         numbers.append(int(digits))

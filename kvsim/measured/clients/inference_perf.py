@@ -110,17 +110,15 @@ def _outputs(data: Figures) -> float | None:
 def read_stage(figures: Figures, client: Client) -> ClientResult:
     """Its ``time_per_output_token`` is about half the truth: TPOT is (E2E - TTFT) / (output - 1) of the means."""
     completed, failures = figures.count("successes.count"), figures.maybe_count("failures.count") or 0
-    if not completed:
-        raise ConfigError(f"{figures.file}: successes.count = 0: no request was answered, {failures:,} failed")
 
     def times(name: str) -> dict[str, float]:
         keys = {"p50": "median"} | {percent: percent for percent in PERCENTS[1:]} | {"mean": "mean"}
         return figures.times({key: f"successes.latency.{name}.{of}" for key, of in keys.items()}, 1.0)
 
     ttft_s, e2e_s = times("time_to_first_token"), times("request_latency")
-    outputs = client.output_tokens or figures.number("successes.output_len.mean")
+    outputs = client.output_tokens or figures.mean_over(completed, "successes.output_len.mean")
     known = outputs > 1 and "mean" in ttft_s and "mean" in e2e_s
-    requests_per_s = figures.number("successes.throughput.requests_per_sec")
+    requests_per_s = figures.mean_over(completed, "successes.throughput.requests_per_sec")
     return ClientResult(
         name=figures.file,
         client=NAME,
@@ -128,7 +126,7 @@ def read_stage(figures: Figures, client: Client) -> ClientResult:
             requests=figures.maybe_count("load_summary.count") or completed + failures,
             rate_per_s=figures.number("load_summary.requested_rate", least=1e-6),
             scaled=client.scaled,
-            prompt_tokens=figures.number("successes.prompt_len.mean"),
+            prompt_tokens=figures.mean_over(completed, "successes.prompt_len.mean"),
             output_tokens=outputs,
             max_in_flight=client.max_in_flight,
             timeout_s=client.timeout_s,
@@ -137,7 +135,7 @@ def read_stage(figures: Figures, client: Client) -> ClientResult:
         completed=completed,
         failures=failures,
         requests_per_s=requests_per_s,
-        output_tokens_per_s=_token_rate(figures, client, requests_per_s),
+        output_tokens_per_s=_token_rate(figures, client, requests_per_s) if completed else 0.0,
         ttft_s=ttft_s,
         e2e_s=e2e_s,
         tpot_mean_s=(e2e_s["mean"] - ttft_s["mean"]) / (outputs - 1) if known else None,

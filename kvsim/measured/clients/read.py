@@ -21,6 +21,14 @@ def read_client_results(path: Path) -> list[ClientResult]:
 
     Raises ``ConfigError`` (file, key, value, what is allowed).
     """
+    loads = _all(path)
+    if not any(load.completed for load in loads):
+        sent = sum(load.traffic.requests for load in loads)
+        raise ConfigError(f"{path.name}: {sent:,} requests sent and none answered")
+    return loads
+
+
+def _all(path: Path) -> list[ClientResult]:
     if not path.is_dir():
         return _read(path)
     stages = inference_perf.stages_of(path)

@@ -13,7 +13,10 @@ MOST_FAILED = 0.05
 
 @dataclass(frozen=True)
 class ClientResult:
-    """Times in seconds, over the requests that were answered; ``None`` and absent where nothing was recorded."""
+    """Times in seconds, over the requests that were answered; ``None`` and absent where nothing was recorded.
+
+    Where none was answered, lengths and rates are 0.
+    """
 
     name: str
     client: str
@@ -37,8 +40,6 @@ class ClientResult:
     """What the client does that the file does not say."""
 
     def __post_init__(self) -> None:
-        if self.completed < 1:
-            raise ConfigError(f"{self.name}: {self.traffic.requests:,} requests sent and none answered")
         if self.completed + self.failures > self.traffic.requests:
             answered = f"{self.completed:,} answered and {self.failures:,} failed"
             raise ConfigError(f"{self.name}: {answered} of {self.traffic.requests:,} requests sent")
@@ -51,7 +52,7 @@ class ClientResult:
     @property
     def failed_share(self) -> float:
         """Of the requests sent."""
-        return self.failures / self.traffic.requests
+        return self.failures / self.traffic.requests if self.completed else 1.0
 
     @property
     def comparable(self) -> bool:
