@@ -160,6 +160,8 @@ def _requests(path: Path) -> MeasuredRequests:
         where = f"{path.name}: line {number}"
         row = _record(line, where)
         identity = row.get("request_id", number)
+        if not isinstance(identity, str | int):
+            raise ConfigError(f"{where}: request_id = {identity!r}: must be text or a whole number")
         if identity in seen:
             raise ConfigError(f"{where}: request_id = {identity!r} stands there twice")
         seen.add(identity)
