@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from kvsim.config import load_config
-from kvsim.record.conservation import request_checks
+from kvsim.record.conservation import kv_checks, request_checks
 from kvsim.record.result import Table
 from kvsim.steptime import AffineStepTime, Coefficients
 from kvsim.system.pd import PdSystem
@@ -148,7 +148,10 @@ def served(system: type[S], plan: Plan, requests: Workload, seed: int = 1) -> S:
 
 def check(system: UnifiedSystem | PdSystem) -> None:
     """Every law of conservation holds, and every block is free again."""
-    failed = [law for law in request_checks(system.requests.table(), system.counts) if not law.ok]
+    laws = request_checks(system.requests.table(), system.counts)
+    if isinstance(system, PdSystem):
+        laws += kv_checks(system.kv_books)
+    failed = [law for law in laws if not law.ok]
     assert not failed, failed
     engines = [*system.front, *getattr(system, "decode", [])]
     for engine in engines:

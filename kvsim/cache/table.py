@@ -35,6 +35,18 @@ class BlockTable:
         """Blocks from here on are private."""
 
 
+def shared_blocks(path: Path, other: Path) -> int:
+    """How many of their first blocks two paths have in common."""
+    shared = 0
+    for mine, theirs in zip(path, other, strict=False):
+        if mine[:2] != theirs[:2]:
+            break
+        shared = min(mine[2], theirs[2])
+        if mine[2] != theirs[2]:
+            break
+    return shared
+
+
 def private_from(path: Path) -> int:
     """The first block of the path that only this request can ever have."""
     for key, first, _ in path:

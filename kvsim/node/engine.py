@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 from kvsim.cache.paged import PagedPool
 from kvsim.cache.pool import BlockPool
 from kvsim.cache.radix import RadixPool
-from kvsim.cache.table import Path
+from kvsim.cache.table import Path, shared_blocks
 from kvsim.clock import DECODE_BOUNDARY, PREFILL_BOUNDARY, Alarm, Clock
 from kvsim.node.batch import DecodeBatch
 from kvsim.node.margin import AnswerMargin
@@ -33,8 +33,9 @@ class Port(Protocol):
     def prefilled(self, engine: Engine, sequence: Sequence) -> None:
         """A step that computed a chunk of this sequence has ended; ``sequence.computed`` tokens have KV."""
 
-    def computing(self, engine: Engine, sequence: Sequence, chunk: int, end_s: float) -> None:
-        """A step that will compute a chunk has begun, and ends at ``end_s``; told where ``announces_chunks`` is set."""
+    def computing(self, engine: Engine, sequence: Sequence, first: int, end: int, end_s: float) -> None:
+        """A step has begun, and ends at ``end_s``; then tokens ``[first, end)`` of a sequence will have KV, as those
+        before them have now. Told where ``announces_chunks`` is set."""
 
     def preempted(self, engine: Engine, sequence: Sequence) -> None:
         """The sequence has lost its blocks and waits to be computed again."""
@@ -179,7 +180,8 @@ class Engine:
     def reserve(self, sequence: Sequence) -> int | None:
         """Decode role: allocate the blocks of a sequence whose KV is to come, if there is room beside the margins.
 
-        Returns how many tokens of it are cached here already; None when there is no room.
+        Returns how many tokens of it are cached here already; None when there is no room. Nobody can hit the others
+        before ``receive``, as vLLM delays the caching of blocks that a connector fills.
         """
         self.settle_begun()
         scheduler, block_size = self.scheduler, self._block_size
@@ -193,8 +195,7 @@ class Engine:
             return None
         scheduler.allocate(sequence, hits, blocks)
         sequence.computed = sequence.num_tokens - 1
-        if self.pool.hashes_when_scheduled:
-            self.pool.extend(sequence, sequence.computed // block_size)
+        sequence.is_incoming = True
         self.margin.reserve()
         added = self._leap - 1
         if added > self._settled:
@@ -202,20 +203,27 @@ class Engine:
             self._cut_leap(1 + self._settled + steps)
         return hits * block_size
 
-    def cancel(self, sequence: Sequence) -> None:
-        """Decode role: a reserved sequence will not come."""
+    def cancel(self, sequence: Sequence) -> int:
+        """Decode role: a reserved sequence will not decode here. Returns how many of its blocks cache nothing now."""
         self.settle_begun()
+        blank = self.pool.num_blank
+        sequence.is_incoming = False
         self.pool.release(sequence)
         self.margin.pending -= 1
         if self.scheduler.waiting:
             self._nudge()
+        return self.pool.num_blank - blank
+
+    def receive(self, sequence: Sequence) -> None:
+        """Decode role: all KV of a reserved sequence has arrived, unless it has left or been preempted meanwhile."""
+        if sequence.is_incoming:
+            self.settle_begun()
+            self.scheduler.receive(sequence, self._settled)
+            if self.scheduler.waiting:
+                self._nudge()
 
     def join(self, sequence: Sequence) -> None:
-        """Decode role: the KV of a reserved sequence has arrived."""
-        if not self.pool.hashes_when_scheduled:
-            self.settle_begun()
-            self.pool.extend(sequence, sequence.computed // self._block_size)
-            self.pool.begin_step()
+        """Decode role: a reserved sequence may decode from now on."""
         arrived = self.scheduler.arrived
         arrived.append(sequence)
         if len(arrived) == 1:
@@ -312,7 +320,8 @@ class Engine:
             self._book_joined(step, end_s)
         if self.announces_chunks:
             for chunk in step.chunks:
-                self.port.computing(self, chunk.sequence, chunk.tokens, end_s)
+                end = chunk.before + chunk.tokens
+                self.port.computing(self, chunk.sequence, self._known_before(step, chunk), end, end_s)
         if self._is_async:
             self._next = self._plan()
         latest = self._next if self._is_async else step
@@ -320,6 +329,18 @@ class Engine:
             return end_s
         self._leap = 1 + self._steps_alike()
         return self._boundary_s(self._leap)
+
+    def _known_before(self, step: Step, chunk: Chunk) -> int:
+        """Tokens of a chunk's sequence that have KV when its step begins: as blocks are hashed when they are scheduled,
+        it may have hit some that the same step computes."""
+        known = chunk.before
+        if known and self.pool.hashes_when_scheduled:
+            for other in step.chunks:
+                if other.before < known and other is not chunk:
+                    shared_tokens = shared_blocks(chunk.sequence.path, other.sequence.path) * self._block_size
+                    if other.before < shared_tokens:
+                        known = other.before
+        return known
 
     def _may_leap(self, step: Step, latest: Step) -> bool:
         """Whether steps like it may follow the latest scheduled one."""

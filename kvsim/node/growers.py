@@ -67,7 +67,9 @@ class Growers:
         return 0 if sequence.rested else self.lag
 
     def settle(self, sequence: Sequence, held_tokens: int, known_tokens: int) -> None:
-        """Bring a decoding sequence's blocks up to ``held_tokens``; hash those that ``known_tokens`` fill."""
+        """Bring a decoding sequence's blocks up to ``held_tokens``; hash those that ``known_tokens`` fill, unless KV
+        before them is still to come."""
         block_size = self._block_size
         sequence.loose = -(-held_tokens // block_size) - sequence.hashed
-        self._pool.extend(sequence, known_tokens // block_size)
+        if not sequence.is_incoming:
+            self._pool.extend(sequence, known_tokens // block_size)

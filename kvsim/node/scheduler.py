@@ -126,6 +126,16 @@ class Scheduler:
             place += 1
         self.waiting.insert(place, sequence)
 
+    def receive(self, sequence: Sequence, scheduled_steps: int) -> None:
+        """The KV of an incoming sequence has all come: its blocks can be hit, the last known token's excepted, as vLLM
+        caches them once a connector says that it has received. ``scheduled_steps``: as in ``match``.
+        """
+        sequence.is_incoming = False
+        self.growers.settle_chains(sequence.path, scheduled_steps, self._admissions)
+        self.pool.enter(sequence, (sequence.num_tokens - 1) // self._block_size)
+        if sequence in self.running and self.pool.hashes_when_scheduled:
+            self.growers.add(sequence)
+
     def schedule(self) -> None:
         """Decide the next step, and take its blocks; ``advance`` is to follow."""
         self.chunks, self.joined, self.stalled, self.preempted = _NO_PROMPTS, NOBODY, NOBODY, NOBODY
@@ -179,7 +189,7 @@ class Scheduler:
 
     def start_decoding(self, sequence: Sequence) -> None:
         self.batch.add(sequence)
-        if self.pool.hashes_when_scheduled:
+        if self.pool.hashes_when_scheduled and not sequence.is_incoming:
             self.growers.add(sequence)
 
     def finish(self, sequence: Sequence) -> None:
@@ -190,6 +200,7 @@ class Scheduler:
         del self.running[sequence]
         self.growers.settle_chains(sequence.path, 0, 0)
         self._stop_growing(sequence, sequence.computed, sequence.computed)
+        sequence.is_incoming = False
         self.pool.release(sequence)
 
     def abort(self, sequence: Sequence) -> None:
@@ -356,6 +367,7 @@ class Scheduler:
         victim.high_water = max(victim.high_water, victim.computed)
         self.pool.release_to_resume(victim)
         victim.computed = victim.ready = 0
+        victim.is_incoming = False
         victim.resumed = True
         victim.journey.preemptions += 1
         self.preemptions += 1

@@ -101,6 +101,7 @@ class Sequence(BlockTable):
         "ending",
         "finish_step",
         "high_water",
+        "is_incoming",
         "journey",
         "last_token_s",
         "looked_up",
@@ -130,6 +131,8 @@ class Sequence(BlockTable):
         """Tokens of the prompt with KV."""
         self.high_water = 0
         """Most tokens that had KV before a preemption."""
+        self.is_incoming = False
+        """Not all of its KV has come: what it holds beside hits is not hashed."""
         self.decoding = False
         self.ending = False
         """Its last token is scheduled."""

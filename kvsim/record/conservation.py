@@ -9,6 +9,7 @@ import numpy as np
 from kvsim.record.result import COMPONENTS, Check, Table
 
 _TOLERANCE_S = 1e-9
+_TOLERANCE_BYTES = 1.0
 
 
 class RequestCounts:
@@ -39,6 +40,35 @@ class RequestCounts:
     def _integrate(self, now_s: float) -> None:
         self.population_s += (self.arrived - self.completed - self.failed) * (now_s - self._since_s)
         self._since_s = now_s
+
+
+class KvBooks:
+    """KV that decode instances need for prompts, request by request: what moved there, and what was there before."""
+
+    __slots__ = ("found_bytes", "left_blocks", "needed_bytes", "wrong_bytes")
+
+    def __init__(self) -> None:
+        self.needed_bytes = self.found_bytes = 0.0
+        self.wrong_bytes = 0.0
+        """By how much the two differ, summed over requests."""
+        self.left_blocks = 0
+        """Blocks that reservations which were cancelled left as cached, though their KV never came."""
+
+    def land(self, needed_bytes: float, found_bytes: float) -> None:
+        """All KV of a prompt has come: so much was needed, so much has moved or could be hit there without it."""
+        self.needed_bytes += needed_bytes
+        self.found_bytes += found_bytes
+        self.wrong_bytes += abs(needed_bytes - found_bytes)
+
+
+def kv_checks(books: KvBooks) -> list[Check]:
+    """KV of prompts: nothing is used that has neither moved nor been there."""
+    ok = books.wrong_bytes <= _TOLERANCE_BYTES + 1e-9 * books.needed_bytes
+    law = "KV of prompts at decode instances, bytes needed = moved + there already, request by request"
+    return [
+        Check(law, books.needed_bytes, books.found_bytes, ok),
+        exact("blocks that cancelled transfers left in caches", 0, books.left_blocks),
+    ]
 
 
 def request_checks(table: Table, counts: RequestCounts) -> list[Check]:

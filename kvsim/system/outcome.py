@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from kvsim.node.engine import Engine
-from kvsim.record.conservation import exact, request_checks
+from kvsim.record.conservation import exact, kv_checks, request_checks
 from kvsim.record.result import CacheUse, Check, Distribution, RoleUse, SystemResult, Table, TransferUse
 from kvsim.record.steps import StepLog
 from kvsim.system.pd import PdSystem
@@ -209,11 +209,12 @@ def _byte_checks(system: ServingSystem) -> list[Check]:
     if not isinstance(system, PdSystem):
         return []
     network = system.network
+    checks = kv_checks(system.kv_books)
     if system.counts.in_flight:
-        return []
+        return checks
     sent_bytes = float(system.requests.table()["transferred_bytes"].sum()) + system.returned_bytes
     arrived_bytes = network.bytes_received + network.bytes_in_air
-    checks = [_close("bytes sent, by request = received + in the air, over the links", sent_bytes, arrived_bytes)]
+    checks.append(_close("bytes sent, by request = received + in the air, over the links", sent_bytes, arrived_bytes))
     if network.bytes_in_air < 0.5:
         checks.append(_close("bytes asked of the links = carried by them", network.work_asked, network.work_done))
     return checks

@@ -11,6 +11,7 @@ from kvsim.fabric.network import Stream
 from kvsim.node.engine import Engine
 from kvsim.node.sequence import Journey, Sequence
 from kvsim.policy.routing import LoadHeap, decode_router
+from kvsim.record.conservation import KvBooks
 from kvsim.record.steps import StepLog
 from kvsim.system.links import network_of
 from kvsim.system.plan import Plan
@@ -28,6 +29,8 @@ class Handover:
         "joined",
         "prefill",
         "prefilled_s",
+        "present_blocks",
+        "ready_tokens",
         "sent_tokens",
         "source",
         "stream",
@@ -39,8 +42,12 @@ class Handover:
         self.target: tuple[Engine, Sequence] | None = None
         """The decode instance, and the request as a sequence there."""
         self.stream: Stream | None = None
+        self.present_blocks = 0
+        """Of the prompt, on the decode instance when its other blocks were reserved."""
+        self.ready_tokens = 0.0
+        """Tokens of the prompt that may leave; a share of their layers counts as that share of a token."""
         self.sent_tokens = 0.0
-        """Tokens of the prompt that are sent or present; a share of its layers counts as that share of a token."""
+        """The same of those that are sent or present."""
         self.bytes_before = prefill.journey.transferred_bytes
         """Sent in vain by an earlier attempt that was preempted."""
         self.prefilled_s = -1.0
@@ -56,7 +63,8 @@ class PdSystem(ServingSystem):
     """Prefill instances, decode instances, and the NICs between them.
 
     The decode instance is chosen, and the blocks reserved, when the first chunk of a prompt is computed; a request that
-    finds no room waits, first come first served, with its prefill blocks pinned.
+    finds no room waits, first come first served, with its prefill blocks pinned. What is reserved can be hit by others
+    once all of its KV has come, not before.
     """
 
     name = "pd"
@@ -99,6 +107,7 @@ class PdSystem(ServingSystem):
         self._build_tiers(plan.prefill, [places[place] for place in self.prefill_places])
         slack = float(plan.prefill_settings.max_num_batched_tokens)
         self.router = self._make_router(self.loads, self.loads.loads, slack)
+        self.kv_books = KvBooks()
         self.transfers = self.reservation_waits = 0
         self.transfer_s = self.hidden_s = self.returned_bytes = 0.0
 
@@ -154,15 +163,16 @@ class PdSystem(ServingSystem):
             if not (complete or self._overlaps):
                 return
             handover = self._open(engine, sequence, complete)
+        handover.ready_tokens = float(sequence.ready)
         if complete:
             handover.prefilled_s = self.clock.now
             if self.tiers is not None:
                 self.tiers.computed(engine, sequence, sequence.ready)
             self.loads.add(engine.instance, -journey.request.prompt_tokens)
         if handover.target is not None:
-            self._send(handover, sequence.ready)
+            self._send(handover)
 
-    def computing(self, engine: Engine, sequence: Sequence, chunk: int, end_s: float) -> None:
+    def computing(self, engine: Engine, sequence: Sequence, first: int, end: int, end_s: float) -> None:
         """Port: a step that will compute a chunk has begun; its KV may leave layer by layer.
 
         All layers but the last may leave from the end of the first on, the last one at the end of the step. At a
@@ -170,7 +180,7 @@ class PdSystem(ServingSystem):
         """
         if engine.role == "decode":
             return
-        ready_tokens = sequence.ready + chunk * (1 - 1 / self._num_layers)
+        ready_tokens = first + (end - first) * (1 - 1 / self._num_layers)
         first_s = self.clock.now + (end_s - self.clock.now) / self._num_layers
         self.clock.ring_at(first_s, callback=lambda _: self._layer_computed(engine, sequence, ready_tokens))
 
@@ -178,8 +188,9 @@ class PdSystem(ServingSystem):
         handover = self._handovers.get(sequence.journey)
         if handover is None:
             handover = self._open(engine, sequence, False)
+        handover.ready_tokens = ready_tokens
         if handover.target is not None:
-            self._send(handover, ready_tokens)
+            self._send(handover)
 
     def _open(self, engine: Engine, sequence: Sequence, complete: bool) -> Handover:
         handover = Handover(engine, sequence)
@@ -200,9 +211,11 @@ class PdSystem(ServingSystem):
             return
         if handover.target is None:
             self._waiting.remove(handover)
+            self._retry_soon()
             return
         target, reserved = handover.target
-        target.cancel(reserved)
+        taken = -(-reserved.num_tokens // self._block_size) - handover.present_blocks
+        self.kv_books.left_blocks += taken - target.cancel(reserved)
         if handover.stream is not None:
             sequence.journey.transferred_bytes = handover.bytes_before + self.network.cancel(handover.stream)
         self._free_place(target, reserved)
@@ -218,13 +231,14 @@ class PdSystem(ServingSystem):
             present_tokens = engine.reserve(sequence)
             if present_tokens is not None:
                 handover.target = engine, sequence
+                handover.present_blocks = present_tokens // self._block_size
                 handover.sent_tokens = 0.0 if self._sends_all else float(present_tokens)
                 journey.decode_instance = instance
                 self.decode_loads.add(instance, num_tokens + self._margin_tokens)
                 return True
         return False
 
-    def _send(self, handover: Handover, ready_tokens: float) -> None:
+    def _send(self, handover: Handover) -> None:
         """Send what is computed and not yet sent; after the last chunk nothing more will follow."""
         complete = handover.prefilled_s >= 0
         if not (complete or self._overlaps):
@@ -233,14 +247,13 @@ class PdSystem(ServingSystem):
         if stream is None:
             stream = handover.stream = self._open_stream(handover)
         if complete:
-            ready_tokens = float(handover.prefill.num_tokens)
             self._handovers.pop(journey, None)
             self.pinning += 1
             now = self.clock.now
             journey.decode_wait_s += now - journey.mark_s
             journey.mark_s = now
             handover.hidden_s = self.network.busy_so_far_s(stream)
-        tokens = max(ready_tokens - handover.sent_tokens, 0.0)
+        tokens = max(handover.ready_tokens - handover.sent_tokens, 0.0)
         handover.sent_tokens += tokens
         num_bytes = tokens * self.plan.kv_bytes_per_token
         journey.transferred_bytes += num_bytes
@@ -284,11 +297,24 @@ class PdSystem(ServingSystem):
             self.transfers += 1
             self.transfer_s += stream.busy_s
             self.hidden_s += handover.hidden_s
+        self._receive(handover)
         handover.source.release(handover.prefill)
         self.pinning -= 1
         self._start_decoding(handover)
         if self._is_optimistic:
             self._stop_if_over()
+
+    def _receive(self, handover: Handover) -> None:
+        """The decode instance has all KV of a prompt: others may hit it there, unless it is gone already."""
+        assert handover.target is not None
+        engine, sequence = handover.target
+        present_blocks = sequence.hashed if sequence.is_incoming else handover.present_blocks
+        needed_tokens = handover.prefill.num_tokens
+        found_bytes = 0.0 if handover.stream is None else handover.stream.sent_bytes
+        if not self._sends_all:
+            found_bytes += present_blocks * self._block_size * self.plan.kv_bytes_per_token
+        self.kv_books.land(needed_tokens * self.plan.kv_bytes_per_token, found_bytes)
+        engine.receive(sequence)
 
     def _start_decoding(self, handover: Handover) -> None:
         if handover.joined:
@@ -323,6 +349,9 @@ class PdSystem(ServingSystem):
         forwarded = 1 if self._forwards_first_token else 0
         committed_tokens = sequence.journey.request.prompt_tokens + forwarded + self._margin_tokens
         self.decode_loads.add(engine.instance, -committed_tokens)
+        self._retry_soon()
+
+    def _retry_soon(self) -> None:
         if self._waiting and not self._retry_set:
             self._retry_set = True
             self.clock.ring_at(self.clock.now, AFTERMATH, self._retry)
@@ -333,7 +362,7 @@ class PdSystem(ServingSystem):
         self.clock.aftermath_s = self.clock.now
         while self._waiting and self._reserve(self._waiting[0]):
             handover = self._waiting.popleft()
-            self._send(handover, handover.prefill.ready)
+            self._send(handover)
 
     def _return_kv(self, engine: Engine, sequence: Sequence) -> None:
         """Send the full blocks that hold generated tokens back to the prefill instance."""

@@ -237,7 +237,7 @@ class ServingSystem:
         """Port: see ``kvsim.node.engine.Port``."""
         raise NotImplementedError
 
-    def computing(self, engine: Engine, sequence: Sequence, chunk: int, end_s: float) -> None:
+    def computing(self, engine: Engine, sequence: Sequence, first: int, end: int, end_s: float) -> None:
         """Port: nothing to do unless something leaves while it is computed."""
 
     def preempted(self, engine: Engine, sequence: Sequence) -> None:
