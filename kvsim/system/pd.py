@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 
+from kvsim.cache.table import Path
 from kvsim.clock import AFTERMATH, Bell
 from kvsim.config.derived import nic_latency_s
 from kvsim.fabric.network import Stream
@@ -16,6 +17,7 @@ from kvsim.record.steps import StepLog
 from kvsim.system.links import network_of
 from kvsim.system.plan import Plan
 from kvsim.system.serving import Progress, ServingSystem, fits
+from kvsim.system.tiers import Visit
 from kvsim.workload.workload import Workload
 
 
@@ -373,15 +375,19 @@ class PdSystem(ServingSystem):
         if end <= first:
             return
         num_bytes = (end - first) * self._block_size * self.plan.kv_bytes_per_token
+        visit = None if self.tiers is None else self.tiers.visit(journey)
         stream = self.network.open(
             self.decode_places[engine.instance],
             self.prefill_places[journey.prefill_instance],
-            lambda _: self._returned(journey, path, first, end),
+            lambda _: self._returned(journey.prefill_instance, path, first, end, visit),
         )
         self.returned_bytes += num_bytes
         self.network.push(stream, num_bytes, True, self._descriptors((end - first) * self._block_size))
 
-    def _returned(self, journey: Journey, path: tuple[tuple[int, int, int], ...], first: int, end: int) -> None:
-        prefill = self.front[journey.prefill_instance]
-        if prefill.pool.insert(path, len(path) - 1, first, end):
-            self.index.computed(prefill.instance, path, end)
+    def _returned(self, instance: int, path: Path, first: int, end: int, visit: Visit | None) -> None:
+        """It enters the cache where there is room and the prompt is still there; from there tiers have it."""
+        pool = self.front[instance].pool
+        if pool.insert(path, len(path) - 1, first, end):
+            self.index.computed(instance, path, end)
+        if self.tiers is not None and visit is not None and pool.match(path, end)[0] == end:
+            self.tiers.came(instance, path, end, visit)

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 
 from kvsim.cache.chunks import Run, chunk_keys, chunk_runs, sliced
+from kvsim.cache.table import Path
 from kvsim.clock import Bell, Clock
 from kvsim.node.backing import Segment
 from kvsim.node.engine import Engine
@@ -137,24 +138,30 @@ class Tiers:
         self._entered(engine.instance, sequence, known_tokens // self._block_size)
 
     def computed(self, engine: Engine, sequence: Queued, tokens: int) -> None:
-        """So many tokens of the request have KV on this engine: back up what is new in whole chunks."""
+        """So many tokens of the request have KV on this engine, which computed them."""
         visit = self._visits.get(sequence.journey)
-        if visit is None:
-            return
-        blocks = tokens // self._block_size
+        if visit is not None:
+            self.came(engine.instance, sequence.path, tokens // self._block_size, visit)
+
+    def visit(self, journey: Journey) -> Visit | None:
+        """For ``came``, should KV of a request come once it is complete."""
+        return self._visits.get(journey)
+
+    def came(self, instance: int, path: Path, blocks: int, visit: Visit) -> None:
+        """An engine has the first ``blocks`` blocks of a request's path: back up what is new in whole chunks."""
         if self.writes_back is not None:
-            self.writes_back.entered(engine.instance, sequence.path, blocks)
+            self.writes_back.entered(instance, path, blocks)
         first, count, runs = visit.stored_chunks, blocks // self._chunk_blocks, visit.runs
         if count <= first:
             return
         if count > _end_of(runs):
-            runs = chunk_runs(sequence.path, blocks, self._chunk_blocks)
+            runs = chunk_runs(path, blocks, self._chunk_blocks)
         if first or count < _end_of(runs):
             runs = sliced(runs, first, count)
         visit.stored_chunks = count
         self.log.computed(runs)
         if self.writes_back is None:
-            self.memories.backings[engine.instance].store(runs, visit.access)
+            self.memories.backings[instance].store(runs, visit.access)
 
     def served(self, journey: Journey) -> tuple[int, int]:
         """The request is complete: its hit tokens from the engine's own cache, and those that tiers gave."""

@@ -426,6 +426,29 @@ def test_prefill_instances_load_from_tiers_too() -> None:
     assert table["tier_load_s"][1] == pytest.approx(LOADS["dram"][1], rel=1e-9)
 
 
+def answered(system: type[UnifiedSystem] | type[PdSystem], policy: str, *between: Row) -> list[float]:
+    """Tokens loaded and cached of a prompt that begins with one of 1,024 tokens and its answer of 512, whose last token
+    has no KV: five chunks in all. Their blocks were evicted by others of 2,000."""
+    others = [Row(60.0 + 20 * i, 2000) for i in range(2)]
+    rows = [Row(0.0, 0, 512, ((0, HEAD),), 0), *between, *others, Row(200.0, 0, 1, ((0, HEAD + 512), (-9, 64)))]
+    found = replace(tiered(("dram",), f"cache.write_policy={policy}", num_blocks=140), num_instances=1)
+    run = served(system, found, workload(rows))
+    assert not laws(run)
+    table = by_request(run)
+    return [table["loaded_tokens"][-1], table["hit_tokens"][-1]]
+
+
+@pytest.mark.parametrize("policy", ["write_through", "write_back"])
+def test_answers_reach_the_tiers_of_prefill_instances_as_those_of_unified_ones(policy: str) -> None:
+    assert answered(UnifiedSystem, policy) == [5 * 256, 0]
+    assert answered(PdSystem, policy) == [5 * 256, 0]
+
+
+def test_an_answer_that_finds_its_prompt_evicted_reaches_no_tier() -> None:
+    """Decoding takes half a second, and another prompt comes meanwhile: chunks of answers begin where prompts end."""
+    assert answered(PdSystem, "write_through", Row(1.2, 2000), Row(1.3, 2000)) == [4 * 256, 0]
+
+
 def test_a_tier_that_holds_no_chunk_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"hardware\.dram\.capacity_gb: 0\.01 GB hold no chunk of 256 tokens"):
         run(("dram",), "hardware.dram.capacity_gb=0.01")
