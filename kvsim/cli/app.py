@@ -49,7 +49,8 @@ def root(
         Path | None, typer.Option(metavar="FILE", help="YAML merged over the defaults in config.yaml.")
     ] = None,
     calibration_profile: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Overlay with measured figures, or a shipped profile's name.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Overlay with measured figures, or a shipped profile's name; none: without."),
     ] = None,
     preset: Annotated[str | None, typer.Option(metavar="NAME", help="Scale: smoke, dev, prod-eval.")] = None,
     assignments: Annotated[

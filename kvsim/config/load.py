@@ -21,6 +21,9 @@ from kvsim.config.yaml_source import named, parse, read_mapping, shown
 from kvsim.content import content_path
 from kvsim.errors import ConfigError
 
+NO_PROFILE = "none"
+"""As a profile's name: that there is none."""
+
 
 @dataclass(frozen=True)
 class Provenance:
@@ -56,10 +59,13 @@ def load_config(
 ) -> LoadedConfig:
     """The configuration that these sources make, each merged over those before it.
 
-    ``overlay`` is a file or the name of a shipped profile; ``sets`` are ``a.b=value`` with the value in YAML. Raises
-    ``ConfigError``, one line that names the source, the key, its value, what is allowed or the nearest known name.
+    ``overlay`` is a file, the name of a shipped profile, or ``none``; ``sets`` are ``a.b=value`` with the value in
+    YAML. Raises ``ConfigError``, one line that names the source, the key, its value, what is allowed or the nearest
+    known name.
     """
     layers, presets = _file_layers(config)
+    if overlay is not None and str(overlay) == NO_PROFILE and not overlay.exists():
+        overlay = None
     profile = read_overlay(overlay) if overlay is not None else None
     if profile is not None:
         layers.append(profile.layer)

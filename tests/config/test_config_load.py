@@ -116,6 +116,10 @@ def test_dump_loads_back(tmp_path):
     assert load_config(path).config == config
 
 
+def test_a_profile_called_none_is_no_profile():
+    assert load_config(overlay=Path("none")) == load_config()
+
+
 def test_no_profile_no_provenance():
     provenance = load_config(preset="dev").provenance
     assert (provenance.name, provenance.path, provenance.preset) == (None, None, "dev")
