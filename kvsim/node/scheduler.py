@@ -130,9 +130,9 @@ class Scheduler:
         """The KV of an incoming sequence has all come: its blocks can be hit, the last known token's excepted, as vLLM
         caches them once a connector says that it has received. ``scheduled_steps``: as in ``match``.
         """
-        sequence.is_incoming = False
+        sequence.is_incoming, received_tokens = False, sequence.num_tokens - 1
         self.growers.settle_chains(sequence.path, scheduled_steps, self._admissions)
-        self.pool.enter(sequence, (sequence.num_tokens - 1) // self._block_size)
+        self.pool.enter(sequence, received_tokens // self._block_size)
         if sequence in self.running and self.pool.hashes_when_scheduled:
             self.growers.add(sequence)
 
