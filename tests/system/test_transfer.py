@@ -127,10 +127,15 @@ def test_only_what_the_decode_instance_lacks_is_sent(delta: bool, second_s: floa
 
 @pytest.mark.parametrize("layerwise", [False, True])
 def test_a_prompt_that_is_preempted_starts_its_transfer_again(layerwise: bool) -> None:
-    """Two prompts grow in a pool that holds one of them: the bytes of the victim's first attempt were in vain."""
-    rows = [Row(0.0, 60, 2), Row(0.5, 60, 2)]
-    found = cluster(1e5, *transfer(layerwise=layerwise), num_blocks=6, max_num_batched_tokens=30)
+    """Two prompts grow in a pool that holds one of them: the bytes of the victim's first attempt were in vain, two
+    chunks, and of the third, at whose end it is preempted, the layers that had left before."""
+    rows = [Row(0.0, 64, 2), Row(0.0, 64, 2)]
+    found = cluster(1e5, *transfer(layerwise=layerwise), max_num_batched_tokens=32, long_prefill_token_threshold=16)
+    found = replace(found, prefill_settings=replace(found.prefill_settings, num_blocks=6))
     system = served(PdSystem, found, workload(rows))
+    table, in_vain_bytes = by_request(system), 32_000 + 16_000 * (1 - 1 / LAYERS) * layerwise
+    assert table["preemptions"].tolist() == [0, 1]
+    assert table["transferred_bytes"].tolist() == pytest.approx([64_000, 64_000 + in_vain_bytes])
     assert system.network.bytes_sent == pytest.approx(system.network.bytes_received)
     assert system.network.bytes_in_air == pytest.approx(0, abs=1e-6)
 
