@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from kvsim.cache.paged import OPEN_END, BlockTable, PagedPool, Path
+from kvsim.cache.table import shared_blocks
 
 NUM_BLOCKS = 14
 PARENTS: dict[int, Path] = {
@@ -277,3 +278,17 @@ def test_finished_private_blocks_are_not_looked_up_but_wait_their_turn() -> None
     assert (pool.num_cached_free, pool.match(ALONG, 9)) == (5, (2, 2))
     pool.take(3 + 3)
     assert (pool.evicted_blocks, pool.match(ALONG, 9)) == (3, (2, 2))
+
+
+
+@pytest.mark.parametrize(
+    ("path", "other", "shared"),
+    [
+        (((0, 0, 4), (-1, 4, OPEN_END)), ((0, 0, 3), (-2, 3, OPEN_END)), 3),
+        (((0, 0, 4), (1, 4, 9)), ((0, 0, 4), (2, 4, 9)), 4),
+        (((0, 0, 4), (1, 4, 9)), ((0, 0, 4), (1, 4, 7), (2, 7, 9)), 7),
+        (((-1, 0, OPEN_END),), ((-2, 0, OPEN_END),), 0),
+    ],
+)
+def test_paths_have_in_common_what_lies_before_they_part(path: Path, other: Path, shared: int) -> None:
+    assert shared_blocks(path, other) == shared_blocks(other, path) == shared
