@@ -82,6 +82,7 @@ class Engine:
         "port",
         "role",
         "scheduler",
+        "seat_waits",
         "settings",
         "step_time",
     )
@@ -126,6 +127,8 @@ class Engine:
         self.announces_chunks = False
         self.backup_s = 0.0
         """Seconds a computed token that a step is not over before its KV is copied away; 0: nobody waits for that."""
+        self.seat_waits = 0
+        """Decode role: sequences that found all seats taken when their KV had come."""
         self._alarm = Alarm(clock, DECODE_BOUNDARY if role == "decode" else PREFILL_BOUNDARY)
         clock.process(self._run())
 
@@ -225,6 +228,8 @@ class Engine:
     def join(self, sequence: Sequence) -> None:
         """Decode role: a reserved sequence may decode from now on."""
         arrived = self.scheduler.arrived
+        if len(self.scheduler.running) + len(arrived) >= self.settings.max_num_seqs:
+            self.seat_waits += 1
         arrived.append(sequence)
         if len(arrived) == 1:
             self._nudge()

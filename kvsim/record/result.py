@@ -90,7 +90,9 @@ class TransferUse:
     nic_out_utilisation: float
     nic_in_utilisation: float
     reservation_waits: int
-    """Requests that waited for decode capacity with their prefill blocks pinned."""
+    """Times that a request found no decode instance with room, and waited with its prefill blocks pinned, or all seats
+    taken when its KV had come.
+    """
     returned_bytes: float
     """Generated KV sent back to prefill caches; not in ``bytes_sent``."""
 

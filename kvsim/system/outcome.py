@@ -188,7 +188,7 @@ def _transfer_use(system: PdSystem, end_s: float) -> TransferUse:
         mean_s=system.transfer_s / transfers if transfers else math.nan,
         nic_out_utilisation=out_bytes / out_capacity_bytes if out_capacity_bytes > 0 else math.nan,
         nic_in_utilisation=in_bytes / in_capacity_bytes if in_capacity_bytes > 0 else math.nan,
-        reservation_waits=system.reservation_waits,
+        reservation_waits=system.reservation_waits + sum(engine.seat_waits for engine in system.decode),
         returned_bytes=returned_bytes,
     )
 

@@ -11,7 +11,7 @@ from kvsim.config.derived import nic_latency_s
 from kvsim.fabric.network import Stream
 from kvsim.node.engine import Engine
 from kvsim.node.sequence import Journey, Sequence
-from kvsim.policy.routing import LoadHeap, decode_router
+from kvsim.policy.routing import DecodeLoads, LoadHeap, decode_router
 from kvsim.record.conservation import KvBooks
 from kvsim.record.steps import StepLog
 from kvsim.system.links import network_of
@@ -66,7 +66,7 @@ class PdSystem(ServingSystem):
 
     The decode instance is chosen, and the blocks reserved, when the first chunk of a prompt is computed; a request that
     finds no room waits, first come first served, with its prefill blocks pinned. What is reserved can be hit by others
-    once all of its KV has come, not before.
+    once all of its KV has come, not before; then the request takes a seat.
     """
 
     name = "pd"
@@ -78,7 +78,8 @@ class PdSystem(ServingSystem):
         self._place(plan)
         self.loads = LoadHeap(plan.num_prefill)
         """Prompt tokens queued or under way: the backlog itself."""
-        self.decode_loads = LoadHeap(plan.num_decode)
+        decode = plan.decode_settings
+        self.decode_loads = DecodeLoads(plan.num_decode, decode.room_tokens, decode.max_num_seqs)
         self._decode_router = decode_router(
             plan.config.routing.decode,
             loads=self.decode_loads,
@@ -223,12 +224,13 @@ class PdSystem(ServingSystem):
         self._free_place(target, reserved)
 
     def _reserve(self, handover: Handover) -> bool:
-        """Find room on a decode instance."""
+        """Find room on a decode instance, with a free seat if there is one."""
         journey = handover.prefill.journey
         forwarded = 1 if self._forwards_first_token else 0
         num_tokens = journey.request.prompt_tokens + forwarded
         sequence = Sequence(journey, num_tokens, journey.output_tokens - forwarded)
-        for instance in self._decode_router.propose(self._rack_of_prefill[journey.prefill_instance]):
+        proposed = self._decode_router.propose(self._rack_of_prefill[journey.prefill_instance])
+        for instance in self.decode_loads.seated_first(proposed):
             engine = self.decode[instance]
             present_tokens = engine.reserve(sequence)
             if present_tokens is not None:
@@ -236,7 +238,7 @@ class PdSystem(ServingSystem):
                 handover.present_blocks = present_tokens // self._block_size
                 handover.sent_tokens = 0.0 if self._sends_all else float(present_tokens)
                 journey.decode_instance = instance
-                self.decode_loads.add(instance, num_tokens + self._margin_tokens)
+                self.decode_loads.promise(instance, num_tokens + self._margin_tokens)
                 return True
         return False
 
@@ -350,7 +352,7 @@ class PdSystem(ServingSystem):
     def _free_place(self, engine: Engine, sequence: Sequence) -> None:
         forwarded = 1 if self._forwards_first_token else 0
         committed_tokens = sequence.journey.request.prompt_tokens + forwarded + self._margin_tokens
-        self.decode_loads.add(engine.instance, -committed_tokens)
+        self.decode_loads.give_back(engine.instance, committed_tokens)
         self._retry_soon()
 
     def _retry_soon(self) -> None:

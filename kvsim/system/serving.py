@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -272,8 +273,10 @@ class ServingSystem:
         if self._writes_back is not None:
             self._writes_back.evicted(instance, chain, cached)
 
-    def _make_router(self, loads: LoadHeap, backlog_tokens: list[float], slack: float) -> PrefillRouter:
-        """To be made once the tiers are."""
+    def _make_router(
+        self, loads: LoadHeap, backlog_tokens: list[float], slack: float, seats: float = math.inf
+    ) -> PrefillRouter:
+        """To be made once the tiers are. ``seats``: the load at which an instance has none left."""
         routing = self.plan.config.routing
         below = None
         if self.tiers is not None and routing.sees_tiers:
@@ -290,6 +293,7 @@ class ServingSystem:
             num_candidates=routing.candidates,
             generator=self.generators[0],
             below=below,
+            seats=seats,
         )
 
 

@@ -27,7 +27,8 @@ class UnifiedSystem(ServingSystem):
         self.backlog_tokens = [0.0] * plan.num_instances
         self.index.refresh = self._settle
         self._build_tiers(plan.colocated, plan.unified_places())
-        self.router = self._make_router(self.loads, self.backlog_tokens, slack=1.0)
+        seats = float(plan.colocated_settings.max_num_seqs)
+        self.router = self._make_router(self.loads, self.backlog_tokens, slack=1.0, seats=seats)
 
     def log_steps(self, log: StepLog) -> None:
         """Let ``log`` collect the steps of all instances from now on."""

@@ -17,11 +17,22 @@ def router(name: str, loads: list[int], racks: list[list[int]]) -> DecodeRouter:
     return decode_router(name, loads=heap, racks=racks, generator=np.random.default_rng(0))
 
 
-def test_capacity_prefers_the_same_rack_then_anyone() -> None:
-    chosen = router("capacity", [5, 2, 0, 1], [[0, 1], [2, 3], []])
-    assert tuple(chosen.propose(0)) == (1, 2)
-    assert next(iter(chosen.propose(1))) == 2
-    assert tuple(chosen.propose(2)) == (2,)
+def test_capacity_prefers_the_same_rack_while_it_is_about_as_empty_as_anybody() -> None:
+    racks = [[0, 1], [2, 3], []]
+    assert tuple(router("capacity", [109, 104, 100, 101], racks).propose(0)) == (1, 2)
+    assert tuple(router("capacity", [109, 106, 100, 101], racks).propose(0)) == (2, 1)
+    assert tuple(router("capacity", [109, 104, 100, 101], racks).propose(1)) == (2,)
+    assert tuple(router("capacity", [109, 104, 100, 101], racks).propose(2)) == (2,)
+
+
+def test_capacity_leaves_the_rack_for_whoever_is_idle() -> None:
+    assert tuple(router("capacity", [0, 1, 1], [[0], [1, 2]]).propose(1)) == (0, 1)
+    assert tuple(router("capacity", [0, 0, 0], [[0], [1, 2]]).propose(1)) == (1, 0)
+
+
+def test_equals_of_a_rack_take_turns() -> None:
+    chosen = router("capacity", [0, 0, 0, 0], [[0], [1, 2, 3]])
+    assert [chosen.propose(1)[0] for _ in range(4)] == [1, 2, 3, 1]
 
 
 def test_least_loaded_ignores_racks() -> None:

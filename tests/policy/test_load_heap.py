@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvsim.policy.routing.load import LoadHeap
+from kvsim.policy.routing.load import DecodeLoads, LoadHeap
 
 
 @given(st.integers(1, 7), st.lists(st.tuples(st.integers(0, 6), st.integers(-5, 9), st.booleans()), max_size=80))
@@ -32,3 +32,28 @@ def test_equals_take_turns() -> None:
         heap.add(chosen[-1], 5)
         heap.add(chosen[-1], -5)
     assert chosen == [0, 1, 2, 0, 1, 2, 0]
+
+
+def test_a_decode_load_is_the_larger_of_two_shares() -> None:
+    loads = DecodeLoads(2, room_tokens=1000, seats=4)
+    loads.promise(0, 100)
+    assert loads.loads == [0.25, 0.0]
+    loads.promise(0, 500)
+    assert loads.loads == [0.6, 0.0]
+    loads.give_back(0, 500)
+    loads.give_back(0, 100)
+    assert loads.loads == [0.0, 0.0]
+
+
+def test_who_has_no_seat_is_fuller_than_who_has_one() -> None:
+    """Shared blocks are counted once a request: 5,000 tokens in a room of 1,000."""
+    loads = DecodeLoads(3, room_tokens=1000, seats=2)
+    loads.promise(0, 1)
+    loads.promise(0, 1)
+    loads.promise(1, 5000)
+    loads.promise(2, 6000)
+    assert loads.least() == 1
+    assert list(loads.seated_first((0, 2, 1))) == [2, 1, 0]
+    loads.give_back(0, 1)
+    assert loads.least() == 0
+    assert list(loads.seated_first((0, 2, 1))) == [0, 2, 1]

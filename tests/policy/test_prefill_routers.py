@@ -81,6 +81,14 @@ def test_affinity_guards_against_overload() -> None:
     assert router("affinity", heap, index, guard=1.4, slack=1.0).choose(SHARED, 100, -1) == 2
 
 
+def test_affinity_leaves_who_has_no_seat_while_another_has_one() -> None:
+    index = PrefixIndex()
+    index.computed(1, SHARED, 5)
+    for loads, expected in (((2, 3), 1), ((2, 4), 0), ((4, 5), 1)):
+        chosen = router("affinity", loaded(*loads), index, seats=4.0)
+        assert chosen.choose(SHARED, 100, -1) == expected
+
+
 def test_affinity_returns_to_the_session_while_its_prefix_lasts() -> None:
     index = PrefixIndex()
     heap = loaded(0, 0)

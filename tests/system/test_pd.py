@@ -21,8 +21,10 @@ from test_unified import components
 from traffic import routed_table
 
 from kvsim.fabric.network import Stream
+from kvsim.policy.routing import DECODE_ROUTERS
 from kvsim.record.result import COMPONENTS, Table
 from kvsim.steptime import AffineStepTime
+from kvsim.system.outcome import outcome
 from kvsim.system.pd import Handover, PdSystem
 
 TIMES = coefficients(p1_s_per_token=0.125, w0_s=0.5, a_s_per_kv_token=0.015625)
@@ -87,6 +89,43 @@ def test_decode_wait_is_the_wait_for_room_with_the_prefill_blocks_pinned() -> No
     assert pinned == [(1.5, 1), (2.5, 1), (3.5, 1), (5.5, 3)]
     roomy = by_request(served(PdSystem, plan(num_blocks=9, **fast), two))
     assert components(roomy, 1) == {"queue_s": 1.0, "prefill_s": 1.0, "first_decode_s": 1.0}
+
+
+def test_the_decode_instance_beside_the_prefill_does_not_fill_while_others_idle() -> None:
+    """One stands in its rack, two in the other; each answer takes 30 s and a request comes every second."""
+    racks = ("cluster.simulate_racks=2", "cluster.simulate_gpus_per_rack=2", "cluster.gpus_per_rack=2")
+    fast = coefficients(p1_s_per_token=1e-4, w0_s=1.0)
+    rows = [Row(float(i), 16 * (1 + i % 5), 30) for i in range(120)]
+    table = by_request(served(PdSystem, plan(1, 3, sets=racks, times=fast, nic_bytes_per_s=1e9), workload(rows)))
+    decodes = np.bincount(table["decode_instance"].astype(int), minlength=3)
+    assert decodes.max() <= 1.2 * decodes.min()
+
+
+@pytest.mark.parametrize("name", DECODE_ROUTERS)
+def test_nobody_waits_for_a_seat_while_another_instance_has_one(name: str) -> None:
+    """Four seats on two instances. The first request holds most tokens, and its instance has a seat left."""
+    rows = [Row(0.0, tokens, 50) for tokens in (4000, 16, 16, 16)]
+    found = plan(1, 2, sets=(f"routing.decode={name}",), nic_bytes_per_s=float("inf"), max_num_seqs=2)
+    for seed in range(5):
+        system = served(PdSystem, found, workload(rows), seed)
+        assert sorted(by_request(system)["decode_instance"]) == [0, 0, 1, 1]
+        assert waits(system) == 0
+
+
+def test_waits_for_seats_count() -> None:
+    """Two seats are taken for 50 s, and two requests come meanwhile."""
+    rows = [Row(0.0, 16, 50), Row(0.0, 16, 50), Row(10.0, 16, 50), Row(10.0, 16, 50), Row(200.0, 16, 50)]
+    found = plan(1, 1, nic_bytes_per_s=float("inf"), max_num_seqs=2)
+    system = served(PdSystem, found, workload(rows))
+    assert waits(system) == 2
+    assert by_request(system)["decode_wait_s"].tolist() == pytest.approx([0, 0, 40, 40, 0], abs=2.0)
+
+
+def waits(system: PdSystem) -> int:
+    """For decode room, as reported."""
+    transfer = outcome(system, warmup_requests=0, unsteady_factor=0.0, loads={}).transfer
+    assert transfer is not None
+    return transfer.reservation_waits
 
 
 def test_those_that_wait_for_room_are_served_in_their_order() -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from kvsim.errors import ConfigError, nearest
 from kvsim.policy.routing import decode, prefill
 from kvsim.policy.routing.below import TiersBelow
 from kvsim.policy.routing.index import PrefixIndex, StaleIndex
-from kvsim.policy.routing.load import LoadHeap
+from kvsim.policy.routing.load import DecodeLoads, LoadHeap
 
 __all__ = [
     "DECODE_ROUTERS",
     "PREFILL_ROUTERS",
+    "DecodeLoads",
     "LoadHeap",
     "PrefixIndex",
     "StaleIndex",
@@ -49,11 +52,16 @@ def prefill_router(
     num_candidates: int,
     generator: np.random.Generator,
     below: TiersBelow | None = None,
+    seats: float = math.inf,
 ) -> prefill.PrefillRouter:
-    """The router of that name. ``below``: tiers whose contents it sees. Raises ``ConfigError`` naming the nearest."""
+    """The router of that name. ``below``: tiers whose contents it sees. ``seats``: the load at which an instance has
+    none left. Raises ``ConfigError`` naming the nearest.
+    """
     match name:
         case "affinity":
-            return prefill.Affinity(loads, backlog_tokens, index, block_size, guard, slack, num_candidates, below)
+            return prefill.Affinity(
+                loads, backlog_tokens, index, block_size, guard, slack, num_candidates, below, seats
+            )
         case "least_loaded":
             return prefill.LeastLoaded(loads)
         case "two_choices":

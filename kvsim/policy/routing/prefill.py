@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -61,8 +62,9 @@ class Affinity:
 
     Among the session's last instance, a few holders of the longest known prefix and the least loaded one, take the one
     with the fewest tokens to compute before this prompt's end: its backlog and the uncached part of the prompt. An
-    instance with more than ``guard`` x the mean load, plus ``slack``, is left out. With ``below``, what an instance can
-    load counts for as much as loading spares it, and instances next to the tiers that have most are compared too.
+    instance with more than ``guard`` x the mean load, plus ``slack``, is left out, and so is one without a free seat
+    while another has one. With ``below``, what an instance can load counts for as much as loading spares it, and
+    instances next to the tiers that have most are compared too.
     """
 
     def __init__(
@@ -75,10 +77,12 @@ class Affinity:
         slack: float,
         num_candidates: int,
         below: TiersBelow | None = None,
+        seats: float = math.inf,
     ) -> None:
+        """``seats``: the load at which an instance has none left."""
         self._loads, self._backlog_tokens, self._index = loads, backlog_tokens, index
         self._block_size, self._guard, self._slack = block_size, guard, slack
-        self._num_candidates, self._below = num_candidates, below
+        self._num_candidates, self._below, self._seats = num_candidates, below, seats
         self._session_at: dict[int, int] = {}
 
     def choose(self, path: Path, prompt_tokens: int, session_id: int) -> int:
@@ -107,9 +111,10 @@ class Affinity:
         """
         loads, backlog_tokens, block_size = self._loads.loads, self._backlog_tokens, self._block_size
         most = self._guard * self._loads.mean + self._slack
+        seats = self._seats if loads[found[0][0]] < self._seats else math.inf
         best, least_cost = -1, 0.0
         for instance, blocks in found:
             cost = backlog_tokens[instance] - blocks * block_size
-            if best < 0 or (cost < least_cost and loads[instance] <= most):
+            if best < 0 or (cost < least_cost and loads[instance] <= most and loads[instance] < seats):
                 best, least_cost = instance, cost
         return best
