@@ -16,6 +16,8 @@ PREFILL_BOUNDARY: Final = 2
 DECODE_BOUNDARY: Final = 3
 AFTERMATH: Final = 4
 """What follows once every step that ends at this instant has been booked."""
+_NUMBERS: Final = 1 << 44
+"""More events than a run makes."""
 
 
 class Bell:
@@ -74,10 +76,15 @@ class Clock:
         """Let ``story`` happen, from now on."""
         self._environment.process(story)
 
-    def ring_at(self, time_s: float, priority: int = ARRIVAL, callback: Callable[[Any], Any] | None = None) -> Bell:
-        """A bell that rings at ``time_s``, which must not lie in the past, for ``callback`` and whoever waits."""
+    def ring_at(
+        self, time_s: float, priority: int = ARRIVAL, callback: Callable[[Any], Any] | None = None, place: int = 0
+    ) -> Bell:
+        """A bell that rings at ``time_s``, which must not lie in the past, for ``callback`` and whoever waits.
+
+        Of one instant and priority those of a lower ``place`` ring first, and of one place those that were made first.
+        """
         bell = Bell([] if callback is None else [callback])
-        self._agenda.add(time_s, (time_s, priority, self._next_number(), bell))
+        self._agenda.add(time_s, (time_s, priority, place * _NUMBERS + self._next_number(), bell))
         return bell
 
     def stop(self) -> None:
@@ -120,11 +127,12 @@ def _happen(event: Any) -> None:
 class Alarm:
     """What one process sleeps on: a time that may still be brought forward, or no time until somebody sets one."""
 
-    __slots__ = ("_bell", "_clock", "_priority")
+    __slots__ = ("_bell", "_clock", "_place", "_priority")
 
-    def __init__(self, clock: Clock, priority: int) -> None:
+    def __init__(self, clock: Clock, priority: int, place: int = 0) -> None:
+        """``place`` among those who are woken at one instant: it must not matter when they fell asleep."""
         self._clock = clock
-        self._priority = priority
+        self._priority, self._place = priority, place
         self._bell: Bell | None = None
 
     def sleep(self) -> Bell:
@@ -134,12 +142,12 @@ class Alarm:
 
     def sleep_until(self, time_s: float) -> Bell:
         """Sleep until ``time_s``, unless ``set`` brings it forward."""
-        self._bell = bell = self._clock.ring_at(time_s, self._priority)
+        self._bell = bell = self._clock.ring_at(time_s, self._priority, None, self._place)
         return bell
 
     def set(self, time_s: float) -> None:
         """Ring at ``time_s`` instead: the sleeper moves to a new bell, the old one rings for nobody."""
         old = self._bell
-        self._bell = bell = self._clock.ring_at(time_s, self._priority)
+        self._bell = bell = self._clock.ring_at(time_s, self._priority, None, self._place)
         if old is not None and old.callbacks is not None:
             bell.callbacks, old.callbacks = old.callbacks, []

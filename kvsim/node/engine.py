@@ -129,7 +129,7 @@ class Engine:
         """Seconds a computed token that a step is not over before its KV is copied away; 0: nobody waits for that."""
         self.seat_waits = 0
         """Decode role: sequences that found all seats taken when their KV had come."""
-        self._alarm = Alarm(clock, DECODE_BOUNDARY if role == "decode" else PREFILL_BOUNDARY)
+        self._alarm = Alarm(clock, DECODE_BOUNDARY if role == "decode" else PREFILL_BOUNDARY, instance)
         clock.process(self._run())
 
     def log_to(self, log: StepLog) -> None:
@@ -172,13 +172,20 @@ class Engine:
         self.settle_begun()
         for entry, (_, first, end) in enumerate(path):
             if first >= blocks:
-                return
+                break
             self.pool.insert(path, entry, first, min(end, blocks))
+        self._cache_changed()
 
     def forget(self) -> None:
         """Lose what is cached and not in use."""
         self.settle_begun()
         self.pool.forget()
+        self._cache_changed()
+
+    def _cache_changed(self) -> None:
+        """By something else than a step: the head of the queue, which hits more or less now, may be admitted."""
+        if self.scheduler.waiting:
+            self._nudge()
 
     def reserve(self, sequence: Sequence) -> int | None:
         """Decode role: allocate the blocks of a sequence whose KV is to come, if there is room beside the margins.

@@ -251,9 +251,11 @@ class ServingSystem:
     def _front_engine(self, instance: int, role: Role, settings: EngineSettings, step_time: StepTime) -> Engine:
         """An engine that computes prompts: the prefix index knows what it caches.
 
-        What it evicts inside a leap is told when the leap ends: too late where tiers are fed with it.
+        What it evicts inside a leap is told when somebody asks: too late where tiers are fed with it, and where the
+        age of the news counts.
         """
-        if self.plan.tiers and self.plan.config.cache.write_policy == "write_back":
+        config = self.plan.config
+        if config.routing.index_staleness_ms or (self.plan.tiers and config.cache.write_policy == "write_back"):
             settings = replace(settings, stepwise=True)
         return Engine(
             self.clock,

@@ -192,3 +192,41 @@ def test_who_comes_back_behind_a_blocked_head_may_make_it_fit(kind: str) -> None
     times = coefficients(p1_s_per_token=TOKEN_S, const_s=0.01)
     single, leaping = (run(rows, SECOND, *sets[kind], times=times, stepwise=alone) for alone in (True, False))
     assert by_request(leaping)["first_token_s"] == pytest.approx(by_request(single)["first_token_s"], rel=1e-9)
+
+
+@pytest.mark.parametrize(("last", "sets"), [((1, HEAD), ()), (own(7, HEAD), ("cache.restart_after_requests=7",))])
+def test_what_changes_a_cache_beside_a_leap_may_let_the_head_of_the_queue_in(
+    last: tuple[int, int], sets: tuple[str, ...]
+) -> None:
+    """The head waits for 38 free blocks beside the 16 that it would hit, and there are 33. What is loaded for another
+    takes those 16 from it, or they are lost, so that it hits nothing and its first chunk has room.
+    """
+    rows = [
+        Row(0.0, pieces=((0, 256), own(0, 16))),
+        Row(0.0, pieces=((1, HEAD), own(1, 16))),
+        Row(10.0, pieces=(own(2, 800),), output_tokens=30),
+        Row(10.0, pieces=(own(3, 16),)),
+        Row(20.0, pieces=((0, 256), own(4, 640))),
+        Row(20.0, pieces=(own(5, 16),)),
+        Row(20.5, pieces=(last, own(6, 16))),
+    ]
+    sets = (ARRIVAL, "engine.scheduler_reserve_full_isl=false", *SMALL, *sets)
+    how = {"times": coefficients(const_s=1.0), "max_num_batched_tokens": 600}
+    leaping, single = (by_request(run(rows, *sets, **how, stepwise=alone)) for alone in (False, True))
+    assert single["preemptions"][4] > 0
+    for name in ("preemptions", "first_token_s", "finish_s", "hit_tokens", "computed_tokens"):
+        assert list(leaping[name]) == list(single[name]), name
+
+
+def test_of_engines_whose_steps_end_at_one_instant_the_first_goes_first() -> None:
+    """Each wants at 10 s what the other has computed; the second is told of it first, and its leap cut first."""
+    rows = [
+        Row(0.0, pieces=((0, HEAD), own(0, 16)), output_tokens=90),
+        Row(0.0, pieces=((1, HEAD), own(1, 16)), output_tokens=90),
+        Row(2.0, pieces=(own(2, 16),)),
+        Row(9.5, pieces=((0, HEAD), own(3, 16))),
+        Row(9.5, pieces=((1, HEAD), own(4, 16))),
+    ]
+    for alone in (False, True):
+        loads_s = by_request(run(rows, SECOND, times=coefficients(const_s=1.0), stepwise=alone))["tier_load_s"]
+        assert loads_s[3:] == pytest.approx([2.0, 1.0], rel=1e-3)

@@ -7,7 +7,7 @@ from random import Random
 
 import numpy as np
 import pytest
-from builders import by_request, check, coefficients, colocated, plan, stepwise, workload
+from builders import Row, by_request, check, coefficients, colocated, plan, stepwise, workload
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from step_tables import random_tables, table_times
@@ -21,6 +21,7 @@ from kvsim.workload.workload import Workload
 
 EQUAL_COUNTS = (
     "hit_tokens",
+    "loaded_tokens",
     "computed_tokens",
     "recomputed_tokens",
     "preemptions",
@@ -164,6 +165,16 @@ def test_other_caches_and_orders_leap_like_single_steps(prefix_cache: str, polic
     )
     same_both_ways(UnifiedSystem, colocated(found), requests)
     same_both_ways(PdSystem, found, requests)
+
+
+def test_news_of_evictions_are_as_old_as_the_evictions() -> None:
+    """An answer has evicted a prompt by 60 s: a router that is a second behind knows at 61.5 s that nobody has it."""
+    rows = [Row(0.0, 12, 1, ((0, 8), (-1, 4))), Row(1.0, 8, 1), Row(2.0, 16, 60), Row(61.5, 12, 1, ((0, 8), (-4, 4)))]
+    found = plan(1, 1, sets=("routing.index_staleness_ms=1000",), block_size=4, num_blocks=19)
+    for settings_of in (found, stepwise(found)):
+        system = UnifiedSystem(settings_of, workload(rows), 1)
+        system.run()
+        assert by_request(system)["prefill_instance"].tolist() == [0, 1, 0, 1]
 
 
 def test_fixed_examples_contain_what_matters() -> None:
