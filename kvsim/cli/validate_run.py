@@ -96,6 +96,7 @@ def _report(run: MeasuredRun, loaded: LoadedConfig, prediction: Prediction) -> d
 
 def _warnings(run: MeasuredRun, loaded: LoadedConfig, prediction: Prediction, tpot_pct: float | None) -> list[str]:
     from kvsim.measured.doubts import gpu_doubts, model_doubts, profile_doubts, size_doubts, version_doubts
+    from kvsim.system.unmodelled import unmodelled
 
     config = loaded.config
     found = [
@@ -104,6 +105,7 @@ def _warnings(run: MeasuredRun, loaded: LoadedConfig, prediction: Prediction, tp
         *gpu_doubts(run.name, run.gpu, config),
         *version_doubts(run.name, run.vllm_version),
         *size_doubts(tpot_pct, config),
+        *unmodelled(config),
     ]
     return found if prediction.implausible is None else [*found, prediction.implausible]
 

@@ -27,6 +27,7 @@ from kvsim.system.studies.all import run_studies
 from kvsim.system.studies.bed import Bed
 from kvsim.system.studies.compare import check_comparisons
 from kvsim.system.traffic import TraceSource, TraceTraffic
+from kvsim.system.unmodelled import unmodelled
 from kvsim.workload.workload import Workload
 
 
@@ -147,7 +148,10 @@ def _compared(
         ),
         cluster=_cluster(offered, demand, rates, has_pd="pd" in systems) | {"served_max_requests_per_s": served},
         load=offered.load,
-        warnings=tuple(f"{name} was not started: the run was interrupted before" for name in unstarted),
+        warnings=(
+            *unmodelled(offered.plan.config),
+            *(f"{name} was not started: the run was interrupted before" for name in unstarted),
+        ),
         notes=offered.notes,
         incomplete=bool(unstarted) or any(result.incomplete for result in results.values()),
     )

@@ -31,6 +31,7 @@ from kvsim.system.tiered.traffic import SessionsRun
 from kvsim.system.tiered.training import Train, is_learned, trained, with_model, without_first
 from kvsim.system.traffic import TraceSource, TraceTraffic
 from kvsim.system.unified import UnifiedSystem
+from kvsim.system.unmodelled import unmodelled
 from kvsim.workload.workload import Workload
 
 WARMUP_SHARE = 0.3
@@ -187,7 +188,7 @@ def _experiment(offered: Offered, results: list[SystemResult], wanted: int) -> E
         results=tuple(loaded),
         cluster=_cluster(plan, maxima),
         load=offered.load,
-        warnings=(),
+        warnings=tuple(unmodelled(plan.config)),
         notes=offered.notes,
         incomplete=len(results) < wanted or any(result.incomplete for result in results),
     )
