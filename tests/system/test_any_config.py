@@ -1,20 +1,26 @@
-"""Whatever ``cache``, ``engine`` and ``routing`` are set to: leaps give what single steps give."""
+"""What holds for any settings of ``cache``, ``engine`` and ``routing``.
+
+Leaps give what single steps give, and time has no unit.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import re
+from collections.abc import Iterator
+from dataclasses import fields, replace
 from random import Random
 from typing import Any
 
+import numpy as np
 from any_config import some_settings
-from builders import Row, workload
+from builders import Row, by_request, served, workload
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from test_spans import random_times, same_both_ways
 from traffic import most_blocks, random_rows
 
-from kvsim.config import load_config
+from kvsim.config import dump, load_config
 from kvsim.errors import KvsimError
 from kvsim.steptime import AffineStepTime
 from kvsim.system.pd import PdSystem
@@ -72,12 +78,15 @@ def case(rng: Random, chosen: dict[str, Any]) -> tuple[Plan, Workload]:
     need = most_blocks(rows, given["engine.block_size"]) + 2
     base = cluster(rng) | tier_sizes(rng, given["cache.chunk_tokens"])
     base["engine.num_gpu_blocks_override"] = need + rng.randint(0, need)
-    sets = [f"{key}={json.dumps(value)}" for key, value in (base | given).items()]
-    found = make_plan(load_config(sets=sets).config)
-    found = replace(found, tiers=found.config.cache.tiers, num_instances=min(found.config.cache.num_workers, 4))
+    found = tiered_plan(base | given)
     if rng.random() < 0.7:
         found = replace(found, step_time=AffineStepTime(random_times(rng)))
     return found, workload(rows)
+
+
+def tiered_plan(given: dict[str, Any]) -> Plan:
+    config = load_config(sets=[f"{key}={json.dumps(value)}" for key, value in given.items()]).config
+    return replace(make_plan(config), tiers=config.cache.tiers, num_instances=min(config.cache.num_workers, 4))
 
 
 TIES = 611, 1133
@@ -97,3 +106,46 @@ def test_leaps_give_what_single_steps_give(chosen: dict[str, Any], seed: int) ->
         assume(False)
     same_both_ways(UnifiedSystem, found, requests)
     same_both_ways(PdSystem, found, requests)
+
+
+def half_as_fast(plan: Plan) -> Plan:
+    """Everything that takes a time takes twice as long, by the units in the names of keys."""
+    slow: dict[str, Any] = {}
+    for key, value in flat(dump(plan.config)):
+        if key.endswith(("_per_s", ".qps")) and value is not None:
+            slow[key] = value / 2
+        elif key.endswith(("_s", "_ms", "_us")) and value is not None:
+            slow[key] = 2 * value
+        else:
+            slow[key] = value
+    steps = plan.step_time.coefficients
+    slowed = {each.name: 2 * getattr(steps, each.name) for each in fields(steps) if re.search("_s(_per|$)", each.name)}
+    return replace(tiered_plan(slow), step_time=AffineStepTime(replace(steps, **slowed)))
+
+
+def flat(tree: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and their values."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+@given(chosen=some_settings(("cache", "engine", "routing"), most=8), seed=st.integers(0, 1 << 32))
+def test_half_as_fast_takes_twice_as_long(chosen: dict[str, Any], seed: int) -> None:
+    try:
+        found, requests = case(Random(seed), chosen)
+        found = replace(found, step_time=AffineStepTime(random_times(Random(seed))))
+        UnifiedSystem(found, requests, 1)
+        PdSystem(found, requests, 1)
+    except KvsimError:
+        assume(False)
+    slower, later = half_as_fast(found), replace(requests, arrival_s=2 * requests.arrival_s)
+    for system in (UnifiedSystem, PdSystem):
+        table = by_request(served(system, found, requests))
+        slow = by_request(served(system, slower, later))
+        for name, column in table.items():
+            factor = 2.0 if name.endswith("_s") else 1.0
+            np.testing.assert_allclose(slow[name], factor * column, rtol=1e-9, atol=1e-9, err_msg=name)
