@@ -158,10 +158,16 @@ def full_decode_load(plan: Plan, demand: Demand) -> DecodeLoad:
         pending = num_seqs / (answers.mean_steps * step_s) * _pending_s(plan, demand, step_s)
         return room.held_tokens(num_seqs) + room.pending_tokens(pending, num_seqs)
 
+    alone_s = answers.mean_steps * decode_step_s(plan, answers.load(1.0))
+    # Who finds an instance empty is let in whatever his margin is: one after the other is the least that it serves.
+    least = alone_s / (alone_s + _pending_s(plan, demand, alone_s / answers.mean_steps))
     num_seqs, empty_tokens = seats, 0.0
     for _ in range(_ROUNDS):
         num_seqs = largest(committed_tokens, pool_tokens - empty_tokens, seats)
         if num_seqs == seats:
+            break
+        if num_seqs <= least:
+            num_seqs = least
             break
         found = occupancy(_decode_churn(plan, answers, room, num_seqs), _SEED)
         empty_tokens = found.empty_tokens / found.steps

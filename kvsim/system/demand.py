@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kvsim.record.result import Table
+from kvsim.system.fitting import fitting_rows
 from kvsim.system.plan import Plan
 from kvsim.workload.workload import Floats, Ints, Workload
 
@@ -76,12 +77,14 @@ class Demand:
 def demand_of(
     workload: Workload, plan: Plan, facts: CacheFacts | None = None, requests: Ints | None = None
 ) -> Demand:
-    """The demand of ``workload``, or of its ``requests`` alone; without ``facts`` as if caches never hit.
+    """The demand of what of ``workload`` every system can serve, or of those ``requests`` that one has served.
+
+    Without ``facts`` as if caches never hit. Raises ``CapacityError`` where no request can be served.
 
     Facts come from other requests of the same kind: a request takes the hit and sent shares of the one that stands at
     the same quantile of prompt lengths, so that long prompts get what long prompts were found to get.
     """
-    rows = _served_rows(workload, plan, np.arange(len(workload)) if requests is None else np.sort(requests))
+    rows = _evenly(fitting_rows(workload, plan) if requests is None else np.sort(requests))
     prompts = workload.prompt_tokens[rows].astype(np.float64)
     limit = plan.colocated_settings.max_model_len
     outputs = np.minimum(workload.output_tokens[rows], limit - prompts)
@@ -99,15 +102,9 @@ def demand_of(
     )
 
 
-def _served_rows(workload: Workload, plan: Plan, requests: Ints) -> Ints:
-    """A sample of the requests that fit both systems; all of them when none does, so that there is something left."""
-    rows = requests[:: -(-len(requests) // SAMPLE_REQUESTS)]
-    max_model_len = plan.colocated_settings.max_model_len
-    prompts = workload.prompt_tokens[rows].astype(np.int64)
-    total = np.minimum(prompts + workload.output_tokens[rows], max_model_len)
-    room_tokens = min(plan.colocated_settings.room_tokens, plan.decode_settings.room_tokens)
-    fits = (prompts < max_model_len) & (total <= room_tokens) & (prompts <= plan.prefill_settings.room_tokens)
-    return rows[fits] if fits.any() else rows
+def _evenly(rows: Ints) -> Ints:
+    """At most ``SAMPLE_REQUESTS`` of them."""
+    return rows[:: max(1, -(-len(rows) // SAMPLE_REQUESTS))]
 
 
 def _shares(prompts: Floats, facts: CacheFacts | None) -> tuple[Floats, Floats]:

@@ -11,6 +11,7 @@ from kvsim.errors import ConfigError
 from kvsim.failures import Failures
 from kvsim.system.capacity import maximum_rate
 from kvsim.system.demand import Demand, demand_of
+from kvsim.system.fitting import fitting_rows
 from kvsim.system.pilot import Measured, ProgressMaker, SystemName, Trial, measured_maximum, tuned_budget
 from kvsim.system.plan import Plan
 from kvsim.system.steady import steady_requests
@@ -123,7 +124,8 @@ class Offering:
         self._pilot_seed, self._tuning_seed = seeds
 
     def at_own_rate(self, workload: Workload) -> Offered:
-        """``workload`` as it stands."""
+        """``workload`` as it stands. Raises ``CapacityError`` where no request of it can be served."""
+        fitting_rows(workload, self._plan)
         rate_per_s = workload.mean_rate_per_s
         if not math.isfinite(rate_per_s):
             note = f"token budget of the unified baseline not tuned: {workload.without_rate}"
@@ -136,6 +138,7 @@ class Offering:
 
         The baseline is tuned at that rate. Where the baseline's own maximum is asked for, that depends on the budget:
         it is tuned at the load of its best budget's maximum, and then loaded to the maximum of the budget chosen.
+        Raises ``CapacityError`` where no request of the workload can be served.
         """
         if not 0 < asked.rho < math.inf:
             raise ConfigError(f"load is {asked.rho:g}; allowed: a finite number > 0")
@@ -149,6 +152,7 @@ class Offering:
         max_per_s = maximum.requests_per_s
         rate_per_s = asked.rho * max_per_s
         workload = self._source.at_rate(rate_per_s, maximum.demand)
+        fitting_rows(workload, self._plan)
         load = {"rho": asked.rho, "of": asked.of, "requests_per_s": rate_per_s, "max_requests_per_s": max_per_s}
         return Offered(plan, workload, load, tuning, notes)
 

@@ -42,10 +42,13 @@ def steady_requests(plan: Plan, demand: Demand, requests_per_s: float, factor: f
 
 def pd_stay(plan: Plan, demand: Demand, requests_per_s: float) -> Stay:
     """In the PD system: prefill, transfer, and decode steps as long as the load makes them."""
-    load = decode_load_at(plan, demand, requests_per_s / plan.num_decode)
+    answers = Answers.of_decode(plan, demand)
     sending_s = float(demand.sent_tokens.mean()) * plan.kv_bytes_per_token / plan.pair_bytes_per_s
     before_s = prefill_s_per_request(plan, demand) + sending_s
-    return _stay(before_s, Answers.of_decode(plan, demand), decode_step_s(plan, load))
+    if not answers.mean_steps:
+        return _stay(before_s, answers, 0.0)
+    load = decode_load_at(plan, demand, requests_per_s / plan.num_decode)
+    return _stay(before_s, answers, decode_step_s(plan, load))
 
 
 def _stay(before_s: float, answers: Answers, step_s: float) -> Stay:

@@ -22,7 +22,10 @@ class Mode:
     def plan(self, config: Config, *, stepwise: bool = False) -> Plan:
         """Raises a ``KvsimError`` where the configuration cannot be built."""
         engine = config.engine.model_copy(update={"tune_colocated_budget": False})
-        config = config.model_copy(update={"engine": engine})
+        separation = config.pd_separation.model_copy(
+            update={"prefill_tensor_parallel_size": None, "decode_tensor_parallel_size": None}
+        )
+        config = config.model_copy(update={"engine": engine, "pd_separation": separation})
         if self.name == "cluster":
             return replace(make_plan(config, stepwise=stepwise), tiers=config.cluster.tiers)
         workers = config.cache.num_workers
@@ -54,7 +57,4 @@ def _node(config: Config, workers: int) -> Config:
         "network": network,
         "gpu": ClusterGpu(**dict.fromkeys(ClusterGpu.model_fields)),
     }
-    separation = config.pd_separation.model_copy(
-        update={"prefill_tensor_parallel_size": None, "decode_tensor_parallel_size": None}
-    )
-    return config.model_copy(update={"cluster": cluster.model_copy(update=update), "pd_separation": separation})
+    return config.model_copy(update={"cluster": cluster.model_copy(update=update)})

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from kvsim.config import Config
+from kvsim.errors import CapacityError
 from kvsim.failures import Failures
 from kvsim.record.result import SystemResult
+from kvsim.system.fitting import fitting_rows
 from kvsim.system.garbage import collected_once
 from kvsim.system.offering import Offered
 from kvsim.system.outcome import outcome
@@ -76,8 +78,12 @@ class Ground:
         return min(self.config.studies.max_requests, MOST_REQUESTS)
 
     def run(self, label: str, plan: Plan, workload: Workload | None = None) -> SystemResult:
-        """Serve the workload; an interrupt goes on as ``KeyboardInterrupt``."""
+        """Serve the workload; an interrupt goes on as ``KeyboardInterrupt``.
+
+        Raises ``CapacityError`` where no request of it can be served.
+        """
         workload = self.workload if workload is None else workload
+        fitting_rows(workload, plan)
         with collected_once():
             with self.progress(label, len(workload)) as bar:
                 system = UnifiedSystem(plan.without_restart(), workload, self.seed, bar.update)
@@ -86,6 +92,8 @@ class Ground:
                 raise KeyboardInterrupt
             result = outcome(system, warmup_requests=int(len(workload) * WARMUP_SHARE), unsteady_factor=0.0, loads={})
             del system
+        if not result.measured.any():
+            raise CapacityError(f"{label}: no request that counts was completed; {result.failed:,} do not fit")
         broken = [check.name for check in result.checks if not check.ok]
         if broken:
             raise AssertionError(f"{label}: broken conservation laws: {broken}")
@@ -276,12 +284,17 @@ def context_study(ground: Ground) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     section, traffic = ground.mode.traffic(ground.config)
     mean_tokens = float(ground.workload.prompt_tokens.mean())
-    for context_tokens in ground.config.studies.context_tokens:
-        longest = ground.config.model.max_model_len - traffic.turns_per_session * (
-            traffic.prompt_tokens_max + 8 * int(traffic.output_tokens_mean)
+    most_tokens = min(plan.colocated_settings.max_model_len, plan.colocated_settings.room_tokens)
+    turns_tokens = traffic.turns_per_session * (traffic.prompt_tokens_max + 8 * int(traffic.output_tokens_mean))
+    longest = most_tokens - turns_tokens
+    if longest < 1:
+        raise CapacityError(
+            f"no context fits: {turns_tokens:,} tokens for a session's turns are no fewer than the {most_tokens:,} "
+            "that the model and the KV blocks of an instance take"
         )
+    for context_tokens in ground.config.studies.context_tokens:
         context = min(context_tokens, longest)
-        if context < 1 or any(row["context_tokens"] == context for row in rows):
+        if any(row["context_tokens"] == context for row in rows):
             continue
         long = traffic.model_copy(update={"initial_context_tokens": context, "num_rag_chunks": 0})
         config = ground.config.model_copy(update={section: long})
