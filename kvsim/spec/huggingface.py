@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ _DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "bf16", "fp8": "fp8
 def read_model_config(path: Path) -> ModelSpec:
     """The model that a Hugging Face ``config.json`` describes.
 
-    Parameters are counted from the shapes: embedding and output projection, per layer the attention's four matrices and
-    the MLP's three, norms left out. Raises ``ConfigError`` (file, key, value, what is allowed).
+    Parameters are counted from the shapes: embedding and output projection, per layer the attention's matrices and the
+    MLP's three, norms left out. Raises ``ConfigError`` (file, key, value, what is allowed).
     """
     keys = _Keys(path)
     heads, hidden = keys.count("num_attention_heads"), keys.count("hidden_size")
@@ -37,7 +38,7 @@ def read_model_config(path: Path) -> ModelSpec:
         hidden_size=hidden,
         num_heads=heads,
         num_kv_heads=kv_heads,
-        head_dim=keys.count("head_dim", max(1, hidden // heads)),
+        head_dim=_head_dim(keys, hidden, heads),
         intermediate_size=intermediate,
         vocab_size=keys.count("vocab_size"),
         qk_norm=str(keys.values.get("model_type", "")).startswith("qwen3"),
@@ -53,7 +54,8 @@ def read_model_config(path: Path) -> ModelSpec:
     )
     if experts and not 1 <= model.experts_per_token <= experts:
         raise keys.error("num_experts_per_tok", model.experts_per_token, f"1 to {experts}, the experts of a layer")
-    return _with_params(model, tied=bool(keys.values.get("tie_word_embeddings", False)))
+    attention = _latent_attention(keys, model) if model.is_mla else _attention(model)
+    return _with_params(model, attention, tied=bool(keys.values.get("tie_word_embeddings", False)))
 
 
 def model_dtype(path: Path) -> str | None:
@@ -68,12 +70,34 @@ def model_dtype(path: Path) -> str | None:
     return _DTYPES.get(str(values.get("torch_dtype", values.get("dtype"))))
 
 
-def _with_params(model: ModelSpec, *, tied: bool) -> ModelSpec:
-    from dataclasses import replace
+def _head_dim(keys: _Keys, hidden: int, heads: int) -> int:
+    """Of a query, a key and a value. Latent attention has several: what of a key is not rotated, which is as wide as a
+    value, stands for them; the rotated part is one for all heads, and left out of what attention computes.
+    """
+    if keys.count("kv_lora_rank", 0):
+        return keys.count("v_head_dim", keys.count("qk_nope_head_dim", keys.count("head_dim", max(1, hidden // heads))))
+    return keys.count("head_dim", max(1, hidden // heads))
 
-    hidden, width = model.hidden_size, model.num_heads * model.head_dim
-    kv_width = model.kv_lora_rank + model.rope_head_dim if model.is_mla else 2 * model.num_kv_heads * model.head_dim
-    attention = hidden * (2 * width + kv_width)
+
+def _attention(model: ModelSpec) -> int:
+    """Parameters of a layer's four matrices."""
+    return model.hidden_size * 2 * (model.num_heads + model.num_kv_heads) * model.head_dim
+
+
+def _latent_attention(keys: _Keys, model: ModelSpec) -> int:
+    """The same with a latent: queries, with a latent of their own or without; keys and values down to theirs and up
+    again; the output (DeepSeek-V2, section 2.1)."""
+    hidden, heads = model.hidden_size, model.num_heads
+    nope, value = keys.count("qk_nope_head_dim", model.head_dim), keys.count("v_head_dim", model.head_dim)
+    query_width, query_rank = heads * (nope + model.rope_head_dim), keys.count("q_lora_rank", 0)
+    queries = query_rank * (hidden + query_width) if query_rank else hidden * query_width
+    down = hidden * (model.kv_lora_rank + model.rope_head_dim)
+    return queries + down + model.kv_lora_rank * heads * (nope + value) + heads * value * hidden
+
+
+def _with_params(model: ModelSpec, attention: int, *, tied: bool) -> ModelSpec:
+    """``attention``: parameters of one layer's."""
+    hidden = model.hidden_size
     moe_layers = model.num_layers - model.num_dense_layers if model.is_moe else 0
     dense_layers = model.num_layers - moe_layers
     shared = 3 * model.num_shared_experts * hidden * model.expert_intermediate_size + hidden * model.num_experts

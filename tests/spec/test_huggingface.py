@@ -128,3 +128,60 @@ def test_experts_are_held_once_by_the_engines_that_share_them() -> None:
     assert spec.weight_bytes_per_gpu - shared.weight_bytes_per_gpu == pytest.approx(experts_bytes / 2)
     latent = InstanceSpec(MODELS["deepseek-v3"], find_gpu("h200"), 8, "fp8", "bf16", 16, 0.9, 0.0)
     assert latent.kv_bytes_per_token == 8 * 61 * 576 * 2
+
+
+DEEPSEEK_V3 = {
+    "model_type": "deepseek_v3",
+    "hidden_size": 7168,
+    "intermediate_size": 18432,
+    "moe_intermediate_size": 2048,
+    "num_hidden_layers": 61,
+    "num_attention_heads": 128,
+    "num_key_value_heads": 128,
+    "n_routed_experts": 256,
+    "n_shared_experts": 1,
+    "num_experts_per_tok": 8,
+    "first_k_dense_replace": 3,
+    "kv_lora_rank": 512,
+    "q_lora_rank": 1536,
+    "qk_nope_head_dim": 128,
+    "qk_rope_head_dim": 64,
+    "v_head_dim": 128,
+    "vocab_size": 129280,
+    "quantization_config": {"quant_method": "fp8"},
+}
+V2_LITE = DEEPSEEK_V3 | {
+    "model_type": "deepseek_v2",
+    "hidden_size": 2048,
+    "intermediate_size": 10944,
+    "moe_intermediate_size": 1408,
+    "num_hidden_layers": 27,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 16,
+    "n_routed_experts": 64,
+    "n_shared_experts": 2,
+    "num_experts_per_tok": 6,
+    "first_k_dense_replace": 1,
+    "q_lora_rank": None,
+    "vocab_size": 102400,
+}
+
+
+@pytest.mark.parametrize(("values", "billions", "active"), [(DEEPSEEK_V3, 671.0, 37.5), (V2_LITE, 15.7, 2.66)])
+def test_latent_attention_without_a_head_dim(
+    tmp_path: Path, values: dict[str, object], billions: float, active: float
+) -> None:
+    """Parameters of the model cards; a head is 128 wide, not hidden_size / num_attention_heads."""
+    found = read_model_config(written(tmp_path, values))
+    assert found.params / 1e9 == pytest.approx(billions, rel=2e-3)
+    assert found.active_params / 1e9 == pytest.approx(active, rel=1e-2)
+    assert found.head_dim == 128
+
+
+def test_a_config_of_deepseek_is_the_model_we_know(tmp_path: Path) -> None:
+    found, known = read_model_config(written(tmp_path, DEEPSEEK_V3)), MODELS["deepseek-v3"]
+    pairs = [4 * model.num_layers * model.num_heads * model.head_dim for model in (found, known)]
+    assert pairs[0] == pairs[1] == pytest.approx(4.0e6, rel=1e-3)
+    assert found.kv_bytes_per_token("bf16") == known.kv_bytes_per_token("bf16")
+    assert found.params == pytest.approx(known.params, rel=1e-3)
+    assert model_dtype(written(tmp_path, DEEPSEEK_V3)) == "fp8"
