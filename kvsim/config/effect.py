@@ -7,6 +7,7 @@ from typing import Any
 
 from kvsim.config.load import load_config
 from kvsim.config.schema import Config, dump
+from kvsim.spec import find_gpu
 
 HBM = (
     "hardware.hbm.write_gb_per_s",
@@ -15,7 +16,7 @@ HBM = (
     "cluster.gpu.hbm_latency_ms",
 )
 """What no run looks at: step times know how fast memory is read."""
-WITHOUT_EFFECT = (*HBM, "cache.num_workers")
+WITHOUT_EFFECT = (*HBM, "cache.num_workers", "cluster.gpus_per_rack")
 WITHOUT_TIERS = (
     "hardware.dram",
     "hardware.ssd",
@@ -51,6 +52,31 @@ WITHOUT_RAG = ("pd_trace.arrivals", "pd_trace.num_shared_docs", "pd_trace.num_ra
 """What only RAG traffic looks at."""
 
 
+ROOFLINE = (
+    "steptime.compute_efficiency",
+    "steptime.memory_efficiency",
+    "steptime.attention_memory_efficiency",
+    "steptime.attention_compute_efficiency",
+    "steptime.mixed_attention_factor",
+    "pd_separation.compute.prefill_tflops",
+    "pd_separation.compute.decode_memory_gb_per_s",
+    "pd_separation.compute.prefill_batch_efficiency",
+)
+"""What only step times from data sheets look at."""
+NVLINK = ("steptime.allreduce_latency_us", "steptime.allreduce_efficiency")
+PCIE = ("steptime.pcie_allreduce_latency_us", "steptime.pcie_allreduce_gb_per_s")
+"""What is looked at where GPUs have no NVLink, in place of ``NVLINK``."""
+HOST = ("steptime.step_overhead_us", "steptime.sequence_overhead_us")
+
+
+def _unseen_by_step_times(config: Config) -> tuple[str, ...]:
+    method = config.steptime.method
+    if method == "fitted":
+        return (*ROOFLINE, *NVLINK, *PCIE, *HOST, "steptime.operators")
+    links = PCIE if find_gpu(config.hardware.gpu).has_nvlink else NVLINK
+    return (*links, "steptime.coefficients", *(ROOFLINE if method == "tables" else ("steptime.operators",)))
+
+
 def without_effect(config: Config) -> list[str]:
     """Of the settings that a prefill/decode run does not look at, those that differ from ``config.yaml``: somebody may
     count on them.
@@ -58,12 +84,13 @@ def without_effect(config: Config) -> list[str]:
     unseen = WITHOUT_EFFECT if config.pd_trace.kind == "rag" else (*WITHOUT_EFFECT, *WITHOUT_RAG)
     if not config.pd_separation.tiers:
         unseen = (*unseen, *WITHOUT_TIERS)
-    return _given(config, unseen)
+    return _given(config, (*unseen, *_unseen_by_step_times(config)))
 
 
 def without_effect_on_tiers(config: Config, *, is_cluster: bool) -> list[str]:
     """The same of a run of ``--cluster`` or of the single node."""
-    unseen = HBM if is_cluster else (*HBM, *SINGLE_NODE)
+    unseen = (*HBM, "cluster.gpus_per_rack", *_unseen_by_step_times(config))
+    unseen = unseen if is_cluster else (*unseen, *SINGLE_NODE)
     remote = {"eic", "ssd"} & set(config.cluster.tiers) if is_cluster else "eic" in config.cache.tiers
     return _given(config, unseen if remote else (*unseen, *NETWORK))
 

@@ -34,7 +34,7 @@ class Network(Section):
     intra_rack_latency_us: NonNegative
     cross_rack_latency_us: NonNegative
     remote_ssd_latency_us: NonNegative
-    nvlink_gb_per_s: Positive
+    nvlink_gb_per_s: Positive | None
     nvlink_latency_us: NonNegative
     p2p_rdma_gb_per_s: Positive
     p2p_rdma_latency_us: NonNegative

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Strict
 
-from kvsim.config.section import Factor, Name, NonNegative, PositiveShare, Section
+from kvsim.config.section import Factor, Name, NonNegative, Positive, PositiveShare, Section, Share
 
 
 def _ascending(knots: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
@@ -32,7 +32,8 @@ class Coefficients(Section):
     + s n_seq + comm0 + comm1 T + const``
 
     A step that also prefills takes ``a_mixed`` in place of ``a``, and so on; beta is ``straggler_s_per_token`` and n*
-    ``straggler_min_seqs``. ``dense_knots`` stands in place of the two lines. Terms that a profile may leave out are 0.
+    ``straggler_min_seqs``. ``dense_knots`` stands in place of the two lines. In ``window_share`` of the layers
+    a token looks at ``window_tokens`` at most. Terms that a profile may leave out are 0.
     """
 
     w0_s: NonNegative
@@ -53,6 +54,8 @@ class Coefficients(Section):
     decode_mixed_s_per_seq: NonNegative = 0.0
     decode_mixed_s_per_seq_token: NonNegative = 0.0
     straggler_mixed_s_per_token: NonNegative = 0.0
+    window_share: Share = 0.0
+    window_tokens: NonNegative = 0.0
     dense_knots: Knots = ()
 
 
@@ -67,6 +70,8 @@ class StepTime(Section):
     mixed_attention_factor: Factor
     allreduce_latency_us: NonNegative
     allreduce_efficiency: PositiveShare
+    pcie_allreduce_latency_us: NonNegative
+    pcie_allreduce_gb_per_s: Positive
     step_overhead_us: NonNegative
     sequence_overhead_us: NonNegative
     coefficients: Coefficients | None

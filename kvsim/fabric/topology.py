@@ -8,7 +8,7 @@ KINDS = ("nic_out", "nic_in", "nvlink_out", "nvlink_in", "rack_up", "rack_down")
 
 
 class Topology:
-    """Links of a cluster: NICs out of and into every instance, NVLink inside a host, uplinks of oversubscribed racks.
+    """Links of a cluster: NICs of every instance, NVLink or PCIe inside a host, uplinks of oversubscribed racks.
 
     An instance's link is all its GPUs' NICs together, so that a pair of instances moves KV over the smaller number of
     the two. ``oversubscription`` is the bandwidth of a rack's NICs over that of its uplink; at 1 the network between

@@ -47,9 +47,23 @@ class InstanceSpec:
     @property
     def weight_bytes_per_gpu(self) -> float:
         """Routed experts are split over ``expert_parallel`` GPUs where those are more, the rest over the instance's."""
-        model, value_bytes = self.model, BYTES_PER_VALUE[self.weight_dtype]
-        experts = model.expert_params / max(self.tensor_parallel, self.expert_parallel)
-        return (experts + (model.params - model.expert_params) / self.tensor_parallel) * value_bytes
+        rest = (self.model.params - self.model.expert_params) / self.tensor_parallel
+        return self.expert_bytes_per_gpu + rest * BYTES_PER_VALUE[self.weight_dtype]
+
+    @property
+    def expert_bytes_per_gpu(self) -> float:
+        """Of those, the routed experts."""
+        experts = self.model.expert_params / max(self.tensor_parallel, self.expert_parallel)
+        return experts * BYTES_PER_VALUE[self.weight_dtype]
+
+    @property
+    def shares_experts(self) -> bool:
+        """Whether it holds a part of the routed experts, other data-parallel engines the rest."""
+        return self.model.is_moe and self.expert_parallel > self.tensor_parallel
+
+    @property
+    def engines_sharing_experts(self) -> int:
+        return self.expert_parallel // self.tensor_parallel if self.shares_experts else 1
 
     @property
     def derived_kv_bytes_per_gpu(self) -> float:

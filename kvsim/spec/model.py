@@ -68,6 +68,11 @@ class ModelSpec:
         touched: float = self.num_experts * (1 - (1 - self.experts_per_token / self.num_experts) ** tokens)
         return touched
 
+    @property
+    def window_share(self) -> float:
+        """Of the layers, those in which a token looks at no more than ``sliding_window_tokens``."""
+        return self.num_window_layers / self.num_layers if self.sliding_window_tokens else 0.0
+
     def kv_bytes_per_token(self, kv_dtype: str) -> float:
         """Keys and values of one token over all layers: 2 x layers x kv_heads x head_dim x bytes.
 
@@ -82,11 +87,7 @@ class ModelSpec:
         whole = self.kv_bytes_per_token(kv_dtype) * tokens
         if self.sliding_window_tokens is None or tokens <= self.sliding_window_tokens:
             return whole
-        window_share = self.num_window_layers / self.num_layers
-        return whole * (1 - window_share * (1 - self.sliding_window_tokens / tokens))
-
-    def weight_bytes(self, weight_dtype: str) -> float:
-        return self.params * BYTES_PER_VALUE[weight_dtype]
+        return whole * (1 - self.window_share * (1 - self.sliding_window_tokens / tokens))
 
 
 def _dense(

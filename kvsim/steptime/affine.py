@@ -6,8 +6,10 @@
 T tokens in the step, n decoding sequences with K KV tokens in all, n_seq sequences of any kind, prefill chunks of c
 tokens on a prefix of p tokens. dense(T) is max(w0 + w1 T, p0 + p1 T), or a line through knots. A step that also
 prefills C tokens has its own, larger a, d and beta, the latter from the first sequence on, and ``e n C``: its decodes
-are run in the prefill kernel's tiles. For a fixed batch of decodes the time is affine in K, and K grows by n each step,
-so a span of m steps takes an arithmetic series. Where CUDA graphs are captured for some sizes, T is the smallest of
+are run in the prefill kernel's tiles. Where a share w of the layers has a window of W tokens, that share of a and b
+stops growing there: K is (1 - w) K + w min(K, n W), by the batch's mean context. For a fixed batch of decodes the time
+is affine in K, up to the window and beyond it, and K grows by n each step, so a span of m steps takes an arithmetic
+series. Where CUDA graphs are captured for some sizes, T is the smallest of
 them that holds the step's tokens.
 """
 
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from itertools import pairwise
+from math import floor
 
 from kvsim.steptime.base import ENDLESS, StepTime
 from kvsim.steptime.coefficients import Coefficients, Knots
@@ -63,6 +66,8 @@ class AffineStepTime(StepTime):
         "_straggler_mixed",
         "_w0",
         "_w1",
+        "_window",
+        "_window_share",
     )
 
     def __init__(self, coefficients: Coefficients, capture_sizes: tuple[int, ...] = ()) -> None:
@@ -79,6 +84,7 @@ class AffineStepTime(StepTime):
         self._b, self._floor, self._s = c.b_s_per_token2, c.prefill_chunk_floor_tokens, c.s_s_per_seq
         self._straggler, self._straggler_min = c.straggler_s_per_token, c.straggler_min_seqs
         self._straggler_mixed = c.straggler_mixed_s_per_token
+        self._window, self._window_share = c.window_tokens, c.window_share
 
     @property
     def needs_longest(self) -> bool:
@@ -88,7 +94,16 @@ class AffineStepTime(StepTime):
     def chunk_work(self, chunk_tokens: int, prefix_tokens: int) -> float:
         """Attention work of one prefill chunk, in tokens squared; the sum over a step's chunks goes to ``mixed_s``."""
         width: float = max(float(chunk_tokens), self._floor)
-        return width * (prefix_tokens + 0.5 * chunk_tokens)
+        looked_at = prefix_tokens + 0.5 * chunk_tokens
+        if self._window_share and prefix_tokens + chunk_tokens > self._window:
+            looked_at -= self._window_share * self._beyond(chunk_tokens, prefix_tokens) / chunk_tokens
+        return width * looked_at
+
+    def _beyond(self, chunk_tokens: int, prefix_tokens: int) -> float:
+        """Pairs of a chunk's tokens and earlier ones that are farther apart than the window."""
+        after: float = prefix_tokens + chunk_tokens - self._window
+        before: float = max(prefix_tokens - self._window, 0.0)
+        return 0.5 * (after * after - before * before)
 
     def mixed_s(
         self, tokens: int, seqs: int, decodes: int, kv_tokens: int, longest_tokens: int, chunk_work: float
@@ -97,7 +112,10 @@ class AffineStepTime(StepTime):
         prefilled = tokens - decodes
         time_s = self._dense_s(tokens) + self._b * chunk_work + self._s * seqs
         if decodes:
-            time_s += self._a_mixed * kv_tokens + decodes * (self._d_mixed + self._e * prefilled)
+            read_tokens: float = kv_tokens
+            if self._window_share:
+                read_tokens -= self._window_share * max(0.0, kv_tokens - decodes * self._window)
+            time_s += self._a_mixed * read_tokens + decodes * (self._d_mixed + self._e * prefilled)
             if self._straggler_mixed:
                 time_s += self._straggler_mixed * max(0.0, longest_tokens - kv_tokens / decodes)
             elif self._straggler:
@@ -105,11 +123,19 @@ class AffineStepTime(StepTime):
         return time_s
 
     def decode_span(self, decodes: int, kv_tokens: int, longest_tokens: int) -> tuple[float, float, int]:
-        """First step's time, the growth per step, for a fixed batch whose first step reads ``kv_tokens``; for ever."""
+        """First step's time, the growth per step, for a fixed batch whose first step reads ``kv_tokens``; for ever, or
+        until its mean context fills the window."""
         first_s = self._dense_s(decodes) + self._a * kv_tokens + self._d * decodes
         if self._straggler:
             first_s += self._straggle_s(decodes, kv_tokens, longest_tokens)
-        return first_s, self._a * decodes, ENDLESS
+        slope_s = self._a * decodes
+        if not self._window_share:
+            return first_s, slope_s, ENDLESS
+        beyond_tokens = kv_tokens - decodes * self._window
+        if beyond_tokens < 0:
+            return first_s, slope_s, floor(-beyond_tokens / decodes) + 1
+        share = self._window_share
+        return first_s - self._a * share * beyond_tokens, slope_s * (1 - share), ENDLESS
 
     def _dense_s(self, tokens: int) -> float:
         if self._padded:

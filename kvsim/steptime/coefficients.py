@@ -32,6 +32,9 @@ class Coefficients:
     decode_mixed_s_per_seq: float = 0.0
     decode_mixed_s_per_seq_token: float = 0.0
     straggler_mixed_s_per_token: float = 0.0
+    window_share: float = 0.0
+    """Of a and of b: layers in which a token looks at no more than ``window_tokens`` before it."""
+    window_tokens: float = 0.0
     dense_knots: Knots = ()
     """``(tokens, seconds)``, tokens ascending, two or more, in place of the two lines w and p; the outermost segments
     go on beyond the ends."""
@@ -55,7 +58,31 @@ class Coefficients:
         return found
 
 
-_NOT_TIMES = frozenset({"straggler_min_seqs", "prefill_chunk_floor_tokens", "dense_knots"})
+    def read_tokens(self, mean_tokens: float) -> float:
+        """KV tokens that a decoding sequence reads, in the mean over layers, where the mean context is that long."""
+        return mean_tokens - self.window_share * max(mean_tokens - self.window_tokens, 0.0)
+
+    def attention_work(
+        self, tokens: npt.NDArray[np.float64], prefix_tokens: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.float64]:
+        """Attention work of chunks behind prefixes, tokens squared: max(c, floor) (p + c / 2), in layers with a window
+        without what lies before it; it telescopes over the chunks of one prompt.
+        """
+        beyond = _beyond(prefix_tokens + tokens, self.window_tokens) - _beyond(prefix_tokens, self.window_tokens)
+        looked_at = prefix_tokens + tokens / 2 - self.window_share * beyond / tokens
+        found: npt.NDArray[np.float64] = np.maximum(tokens, self.prefill_chunk_floor_tokens) * looked_at
+        return found
+
+
+def _beyond(tokens: npt.NDArray[np.float64], window_tokens: float) -> npt.NDArray[np.float64]:
+    """Of a prompt's first ``tokens``, pairs of tokens that are farther apart than a window."""
+    found: npt.NDArray[np.float64] = np.maximum(tokens - window_tokens, 0.0) ** 2 / 2
+    return found
+
+
+_NOT_TIMES = frozenset(
+    {"straggler_min_seqs", "prefill_chunk_floor_tokens", "window_share", "window_tokens", "dense_knots"}
+)
 
 
 def extended(places: npt.NDArray[np.float64], knots: Knots) -> npt.NDArray[np.float64]:

@@ -17,7 +17,8 @@ def scaled_to(
 ) -> Coefficients:
     """``measured`` belongs to ``sibling``; each term is multiplied by what the roofline says it grows by.
 
-    The host's overheads stay: they are the CPU's. Attention's cost of a sequence grows with the layers.
+    The host's overheads stay: they are the CPU's. Attention's cost of a sequence grows with the layers. A window that
+    was measured is in ``measured`` already.
     """
     here, there = roofline(sibling, efficiencies), roofline(target, efficiencies)
     tokens = np.array([place for place, _ in measured.dense_knots] or [1.0])
@@ -44,6 +45,8 @@ def scaled_to(
         straggler_s_per_token=measured.straggler_s_per_token * layers,
         straggler_mixed_s_per_token=measured.straggler_mixed_s_per_token * layers,
         straggler_min_seqs=float(np.ceil(ONSET_OF_STRAGGLERS * target.gpu.num_sms / heads)),
+        window_share=0.0 if here.window_share else there.window_share,
+        window_tokens=there.window_tokens,
         dense_knots=knots,
     )
 

@@ -95,21 +95,15 @@ def prefill_s_per_request(plan: Plan, demand: Demand) -> float:
     if not settings.enable_chunked_prefill:
         room_tokens = min(settings.max_num_batched_tokens, settings.room_tokens)
         steps = packed_whole(computed, room_tokens, settings.max_num_seqs)
-        work = float(_work(c, computed, demand.hit_tokens).sum())
+        work = float(c.attention_work(computed, demand.hit_tokens).sum())
         tokens, num_steps, chunks = steps, float(len(steps)), len(computed)
     else:
         step_tokens = min(settings.max_num_batched_tokens, settings.max_num_seqs * float(computed.mean()))
         pieces = packed(computed, demand.hit_tokens, step_tokens)
-        work = float(_work(c, pieces.tokens, pieces.prefix_tokens).sum())
+        work = float(c.attention_work(pieces.tokens, pieces.prefix_tokens).sum())
         tokens, num_steps, chunks = np.full(1, step_tokens), float(computed.sum()) / step_tokens, len(pieces.tokens)
     dense_s = float(c.dense_s(tokens).mean()) * num_steps
     return float(dense_s + c.b_s_per_token2 * work + c.s_s_per_seq * chunks) / len(computed)
-
-
-def _work(c: Coefficients, tokens: Floats, prefix_tokens: Floats) -> Floats:
-    """Attention work of chunks: max(c, floor) (p + c / 2), which telescopes over the chunks of one prompt."""
-    work: Floats = np.maximum(tokens, c.prefill_chunk_floor_tokens) * (prefix_tokens + tokens / 2)
-    return work
 
 
 def _nic_requests_per_s(plan: Plan, side: Side, tokens_per_request: float) -> float:
@@ -208,7 +202,7 @@ def _decoding_s(c: Coefficients, load: DecodeLoad) -> float:
     """What a batch adds to the dense time of a step that only decodes."""
     straggle_tokens = load.longest_tokens - load.kv_tokens_per_seq if load.num_seqs >= c.straggler_min_seqs else 0.0
     return (
-        c.a_s_per_kv_token * load.num_seqs * load.kv_tokens_per_seq
+        c.a_s_per_kv_token * load.num_seqs * c.read_tokens(load.kv_tokens_per_seq)
         + c.straggler_s_per_token * max(straggle_tokens, 0.0)
         + (c.s_s_per_seq + c.decode_s_per_seq) * load.num_seqs
     )
@@ -221,7 +215,7 @@ def _decoding_beside_s(c: Coefficients, load: DecodeLoad, prefilled_tokens: Floa
     if not c.straggler_mixed_s_per_token and load.num_seqs >= c.straggler_min_seqs:
         straggle_s = c.straggler_s_per_token * straggle_tokens
     per_seq_s = c.s_s_per_seq + c.decode_mixed_s_per_seq + c.decode_mixed_s_per_seq_token * prefilled_tokens
-    attention_s = c.a_mixed_s_per_kv_token * load.num_seqs * load.kv_tokens_per_seq
+    attention_s = c.a_mixed_s_per_kv_token * load.num_seqs * c.read_tokens(load.kv_tokens_per_seq)
     found: Floats = attention_s + straggle_s + load.num_seqs * per_seq_s
     return found
 
@@ -249,7 +243,7 @@ def colocated_requests_per_s(plan: Plan, demand: Demand) -> float:
     """
     c, answers = plan.step_time.coefficients, Answers.of_colocated(plan, demand)
     computed = np.maximum(demand.computed_tokens, 1.0)
-    work_s = c.b_s_per_token2 * float(_work(c, computed, demand.hit_tokens).mean())
+    work_s = c.b_s_per_token2 * float(c.attention_work(computed, demand.hit_tokens).mean())
     settings = plan.colocated_settings
     if not answers.mean_steps:
         return 1 / _prompts_only_s(c, settings.max_num_batched_tokens, settings.max_num_seqs, computed, work_s)

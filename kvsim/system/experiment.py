@@ -27,7 +27,7 @@ from kvsim.system.studies.all import run_studies
 from kvsim.system.studies.bed import Bed
 from kvsim.system.studies.compare import check_comparisons
 from kvsim.system.traffic import TraceSource, TraceTraffic
-from kvsim.system.unmodelled import unmodelled
+from kvsim.system.unmodelled import left_out
 from kvsim.workload.workload import Workload
 
 
@@ -85,10 +85,10 @@ def run_pd(
     asked = Asked(config.load.rho if load is None else load, _system_name(load_of or usual))
     offered = offering.at_load(asked) if own is None else offering.at_own_rate(own)
     experiment, demand = _compared(offered, systems, seeds[3], failures, progress)
-    unused = without_effect(config)
+    warnings, unused = (*experiment.warnings, *left_out(plan, is_pd="pd" in systems)), without_effect(config)
     if unused:
-        warning = f"set, but without effect on this run: {', '.join(unused)}"
-        experiment = replace(experiment, warnings=(*experiment.warnings, warning))
+        warnings = (*warnings, f"set, but without effect on this run: {', '.join(unused)}")
+    experiment = replace(experiment, warnings=warnings)
     if (studies or comparisons) and not experiment.incomplete:
         rate_per_s = offered.workload.mean_rate_per_s
         if math.isfinite(rate_per_s):
@@ -149,7 +149,6 @@ def _compared(
         cluster=_cluster(offered, demand, rates, has_pd="pd" in systems) | {"served_max_requests_per_s": served},
         load=offered.load,
         warnings=(
-            *unmodelled(offered.plan.config),
             *(f"{name} was not started: the run was interrupted before" for name in unstarted),
         ),
         notes=offered.notes,

@@ -13,14 +13,19 @@ from kvsim.system.plan import Plan
 from kvsim.units import GB, MICRO
 
 
+def host_link_bytes_per_s(plan: Plan) -> float:
+    """Of one GPU to the others of its host, one direction: NVLink, or PCIe where it has none."""
+    given = plan.config.cluster.network.nvlink_gb_per_s
+    return plan.spec.gpu.interconnect_bytes_per_s if given is None else given * GB / 2
+
+
 def network_of(plan: Plan, clock: Clock, generator: np.random.Generator) -> Network:
-    """NICs, NVLink and racks under the instances in the order of their places; ``generator`` draws the jitter."""
+    """NICs, links inside hosts, and racks under the instances in their order; ``generator`` draws the jitter."""
     config, places = plan.config.cluster.network, plan.places()
-    nvlink_bytes_per_s = config.nvlink_gb_per_s * GB / 2
     sides = {True: plan.prefill, False: plan.decode}
     topology = Topology(
         [sides[place.is_prefill].nic_bytes_per_s for place in places],
-        [nvlink_bytes_per_s * sides[place.is_prefill].degree for place in places],
+        [host_link_bytes_per_s(plan) * sides[place.is_prefill].degree for place in places],
         [place.host for place in places],
         [place.rack for place in places],
         oversubscription=config.rack_oversubscription,

@@ -246,6 +246,11 @@ def instance_spec(config: Config) -> InstanceSpec:
     model, gpu = find_model(config.model.name), find_gpu(config.hardware.gpu)
     params_billions = derived.params_billions(config)
     if params_billions is not None:
+        if params_billions * 1e9 <= model.expert_params:
+            raise ConfigError(
+                f"model.params_billions = {params_billions:g}: must be above the {model.expert_params / 1e9:.2f} that "
+                f"the routed experts of {model.name} have"
+            )
         model = replace(model, params=params_billions * 1e9)
     if config.hardware.memory_gib is not None:
         gpu = replace(gpu, memory_bytes=config.hardware.memory_gib * GIB)

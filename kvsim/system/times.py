@@ -11,17 +11,12 @@ from kvsim.config import Config
 from kvsim.errors import ConfigError
 from kvsim.spec import GpuSpec, InstanceSpec
 from kvsim.steptime import AffineStepTime, Coefficients, Efficiencies, StepTime, roofline
+from kvsim.steptime.allreduce import Links, allreduce
 from kvsim.steptime.assemble import Shape, assemble
 from kvsim.steptime.fit import fitted
 from kvsim.steptime.operators import Floats, Operators, read_operators
 from kvsim.steptime.tables import TableStepTime
 from kvsim.units import GB, MICRO, TERA
-
-PCIE_ALLREDUCE_S = 40e-6
-"""Of two GPUs without NVLink, however few the bytes: two hops of 20 us."""
-PCIE_ALLREDUCE_BYTES_PER_S = 16 * GB
-ACTIVATION_BYTES = 2
-"""Hidden states are 16-bit whatever the weights are."""
 
 
 def step_time_of(config: Config, spec: InstanceSpec) -> StepTime:
@@ -54,9 +49,7 @@ def shape_of(config: Config, spec: InstanceSpec) -> Shape:
     """What of the instance decides how its operators add up."""
     model, gpu, degree = spec.model, spec.gpu, spec.tensor_parallel
     kv_heads = 1.0 if model.is_mla else max(1.0, model.num_kv_heads / degree)
-    data_parallel = config.engine.data_parallel_size
     expert_parallel = max(spec.expert_parallel, 1)
-    sharing = expert_parallel > degree
     return Shape(
         num_layers=model.num_layers,
         kv_heads_per_gpu=kv_heads,
@@ -68,9 +61,9 @@ def shape_of(config: Config, spec: InstanceSpec) -> Shape:
         num_dense_layers=model.num_dense_layers,
         experts_on_rank=model.num_experts / expert_parallel,
         expert_share=model.experts_per_token / model.num_experts if model.is_moe else 0.0,
-        data_parallel=data_parallel if sharing else 1,
+        data_parallel=spec.engines_sharing_experts,
         expert_parallel=expert_parallel,
-        exchange_s=_allreduce(config, spec, expert_parallel) if sharing else None,
+        exchange_s=_allreduce(config, spec, expert_parallel) if spec.shares_experts else None,
     )
 
 
@@ -86,15 +79,17 @@ def allreduce_of(config: Config, spec: InstanceSpec) -> Callable[[Floats], Float
 
 
 def _allreduce(config: Config, spec: InstanceSpec, degree: int) -> Callable[[Floats], Floats]:
-    """A ring moves 2 (n - 1) / n of the bytes over each GPU's link, in 2 (n - 1) hops; over PCIe each is waited for."""
+    return allreduce(spec.gpu, spec.model.hidden_size, degree, _links(config)).seconds
+
+
+def _links(config: Config) -> Links:
     steptime = config.steptime
-    moved_bytes = spec.model.hidden_size * ACTIVATION_BYTES * 2 * (degree - 1) / degree
-    if spec.gpu.has_nvlink:
-        latency_s = steptime.allreduce_latency_us * MICRO
-        bytes_per_s = spec.gpu.interconnect_bytes_per_s * steptime.allreduce_efficiency
-    else:
-        latency_s, bytes_per_s = PCIE_ALLREDUCE_S * (degree - 1), PCIE_ALLREDUCE_BYTES_PER_S
-    return lambda tokens: latency_s + tokens * (moved_bytes / bytes_per_s)
+    return Links(
+        nvlink_latency_s=steptime.allreduce_latency_us * MICRO,
+        nvlink_share=steptime.allreduce_efficiency,
+        pcie_latency_s=steptime.pcie_allreduce_latency_us * MICRO,
+        pcie_bytes_per_s=steptime.pcie_allreduce_gb_per_s * GB,
+    )
 
 
 def step_coefficients(config: Config, spec: InstanceSpec) -> Coefficients:
@@ -135,8 +130,7 @@ def efficiencies_of(config: Config, spec: InstanceSpec) -> Efficiencies:
         kv_reading=steptime.attention_memory_efficiency,
         attention_compute=steptime.attention_compute_efficiency,
         mixed_attention_factor=steptime.mixed_attention_factor,
-        allreduce_latency_s=steptime.allreduce_latency_us * MICRO,
-        allreduce_bandwidth=steptime.allreduce_efficiency,
+        links=_links(config),
         step_overhead_s=steptime.step_overhead_us * MICRO,
         sequence_overhead_s=steptime.sequence_overhead_us * MICRO,
     )

@@ -50,12 +50,3 @@ class WorkloadInfo:
     def noted(self, note: str) -> WorkloadInfo:
         """The same with one more note."""
         return replace(self, notes=(*self.notes, note))
-
-    def lint_summary(self) -> dict[str, object]:
-        """``{errors, warnings, findings}`` for the JSON report."""
-        errors = sum(finding.level == "error" for finding in self.lint)
-        return {
-            "errors": errors,
-            "warnings": len(self.lint) - errors,
-            "findings": [finding._asdict() for finding in self.lint],
-        }

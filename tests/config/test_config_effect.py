@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from kvsim.config import load_config
-from kvsim.config.effect import WITHOUT_TIERS, without_effect, without_effect_on_tiers
+from kvsim.config import load_config, shipped_profiles
+from kvsim.config.effect import HBM, WITHOUT_TIERS, without_effect, without_effect_on_tiers
+from kvsim.content import content_path
 
 
 def test_the_defaults_promise_nothing() -> None:
@@ -48,3 +49,30 @@ def test_a_single_node_has_the_gpus_of_its_own_section() -> None:
     config = load_config(sets=["cluster.gpu.kv_capacity_gb=5"]).config
     assert without_effect_on_tiers(config, is_cluster=True) == []
     assert without_effect_on_tiers(config, is_cluster=False) == ["cluster.gpu.kv_capacity_gb"]
+
+
+@pytest.mark.parametrize(
+    ("sets", "named"),
+    [
+        (("steptime.pcie_allreduce_latency_us=9",), ["steptime.pcie_allreduce_latency_us"]),
+        (("steptime.allreduce_latency_us=9",), []),
+        (("hardware.gpu=l40s", "steptime.allreduce_latency_us=9"), ["steptime.allreduce_latency_us"]),
+        (("hardware.gpu=l40s", "steptime.pcie_allreduce_latency_us=9"), []),
+        (("steptime.compute_efficiency=0.5",), []),
+        (("cluster.gpus_per_rack=32",), ["cluster.gpus_per_rack"]),
+    ],
+)
+def test_step_times_name_what_they_do_not_look_at(sets: tuple[str, ...], named: list[str]) -> None:
+    config = load_config(sets=sets).config
+    assert without_effect(config) == named
+    assert without_effect_on_tiers(config, is_cluster=True) == named
+
+
+def test_a_profile_leaves_data_sheets_aside() -> None:
+    for profile in shipped_profiles():
+        config = load_config(overlay=content_path("profiles", f"{profile}.yaml")).config
+        assert [key for key in without_effect(config) if key not in HBM] == [], profile
+    path = content_path("profiles", "h100_llama-3.1-70b_tp4_bf16.yaml")
+    sets = ["steptime.compute_efficiency=0.5", "pd_separation.compute.prefill_tflops=500"]
+    named = ["steptime.compute_efficiency", "pd_separation.compute.prefill_tflops"]
+    assert without_effect(load_config(overlay=path, sets=sets).config) == named

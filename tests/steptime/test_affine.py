@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from builders import coefficients
 from hypothesis import given
@@ -109,3 +111,48 @@ def test_captured_sizes_pad_the_tokens_of_a_step_and_nothing_else() -> None:
     assert slope_s == exact.decode_span(9, 9_000, 2_000)[1]
     assert padded.decode_span(17, 9_000, 2_000) == exact.decode_span(17, 9_000, 2_000)
     assert padded.mixed_s(5, 2, 0, 0, 0, 0.0) - exact.mixed_s(5, 2, 0, 0, 0, 0.0) == pytest.approx(3 * per_token_s)
+
+
+WINDOWED = replace(FULL, window_share=0.25, window_tokens=300)
+
+
+@given(st.integers(1, 40), st.integers(1, 30_000), st.integers(0, 2_000))
+def test_a_window_is_the_mean_context_cut(decodes: int, kv_tokens: int, later: int) -> None:
+    """Spans end where the window is full, and their steps are those of single steps."""
+    steps = AffineStepTime(WINDOWED)
+
+    def step_s(kv_tokens: int) -> float:
+        cut = 0.25 * max(kv_tokens - decodes * 300, 0)
+        whole_s, _, _ = AffineStepTime(FULL).decode_span(decodes, kv_tokens, 0)
+        return whole_s - FULL.a_s_per_kv_token * cut
+
+    first_s, slope_s, limit = steps.decode_span(decodes, kv_tokens, 0)
+    assert limit >= 1
+    assert first_s == pytest.approx(step_s(kv_tokens), rel=1e-12)
+    within = min(later, limit - 1)
+    assert first_s + within * slope_s == pytest.approx(step_s(kv_tokens + within * decodes), rel=1e-9)
+
+
+@given(st.lists(st.integers(1, 500), min_size=1, max_size=5), st.integers(0, 600))
+def test_chunks_look_at_the_same_as_the_whole_prompt(chunks: list[int], prefix: int) -> None:
+    steps = AffineStepTime(replace(WINDOWED, prefill_chunk_floor_tokens=0))
+    total, at = 0.0, prefix
+    for chunk in chunks:
+        total += steps.chunk_work(chunk, at)
+        at += chunk
+    places = np.arange(prefix, at) + 0.5
+    assert total == pytest.approx(float((0.75 * places + 0.25 * np.minimum(places, 300)).sum()), rel=1e-3, abs=0.2)
+    assert total == pytest.approx(steps.chunk_work(sum(chunks), prefix), rel=1e-9)
+    sizes = np.array(chunks, dtype=float)
+    prefixes = prefix + np.cumsum(sizes) - sizes
+    found = steps.coefficients.attention_work(sizes, prefixes)
+    assert float(found.sum()) == pytest.approx(total, rel=1e-9)
+
+
+@given(st.integers(1, 9), st.integers(1, 5_000))
+def test_a_mixed_step_reads_inside_the_window_too(decodes: int, kv_tokens: int) -> None:
+    whole_s = AffineStepTime(FULL).mixed_s(50 + decodes, 1 + decodes, decodes, kv_tokens, kv_tokens, 0.0)
+    cut = 0.25 * max(kv_tokens - decodes * 300, 0)
+    found_s = AffineStepTime(WINDOWED).mixed_s(50 + decodes, 1 + decodes, decodes, kv_tokens, kv_tokens, 0.0)
+    assert found_s == pytest.approx(whole_s - FULL.a_mixed_s_per_kv_token * cut, rel=1e-12)
+    assert WINDOWED.read_tokens(kv_tokens / decodes) * decodes == pytest.approx(kv_tokens - cut)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kvsim.errors import WorkloadError
-from kvsim.workload.info import Finding, WorkloadInfo
+from kvsim.workload.info import WorkloadInfo
 from kvsim.workload.request import Request
 from kvsim.workload.workload import CHUNK_REQUESTS, Workload
 
@@ -106,15 +106,3 @@ def test_a_million_requests_fit_120_mb() -> None:
     columns = [value for value in vars(workload).values() if isinstance(value, np.ndarray)]
     # A second and a third piece a request would take 24 bytes more.
     assert sum(column.nbytes for column in columns) + 24 * count < 120e6
-
-
-def test_lint_summary_counts_levels() -> None:
-    info = WorkloadInfo("f", "azure", lint=(Finding("error", "a", 3, "x"), Finding("warning", "b", 0, "y")))
-    assert info.lint_summary() == {
-        "errors": 1,
-        "warnings": 1,
-        "findings": [
-            {"level": "error", "rule": "a", "line": 3, "message": "x"},
-            {"level": "warning", "rule": "b", "line": 0, "message": "y"},
-        ],
-    }

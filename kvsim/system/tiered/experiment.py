@@ -31,7 +31,7 @@ from kvsim.system.tiered.traffic import SessionsRun
 from kvsim.system.tiered.training import Train, is_learned, trained, with_model, without_first
 from kvsim.system.traffic import TraceSource, TraceTraffic
 from kvsim.system.unified import UnifiedSystem
-from kvsim.system.unmodelled import unmodelled
+from kvsim.system.unmodelled import left_out
 from kvsim.workload.workload import Workload
 
 WARMUP_SHARE = 0.3
@@ -81,9 +81,10 @@ def run_tiered(
     wanted = sum(variant.name not in failed for variant in variants)
     experiment = _experiment(offered, results, wanted)
     unused = without_effect_on_tiers(config, is_cluster=mode.name == "cluster")
+    warnings = (*experiment.warnings, *left_out(plan))
     if unused:
-        warning = f"set, but without effect on this run: {', '.join(unused)}"
-        experiment = replace(experiment, warnings=(*experiment.warnings, warning))
+        warnings = (*warnings, f"set, but without effect on this run: {', '.join(unused)}")
+    experiment = replace(experiment, warnings=warnings)
     if studies and not experiment.incomplete:
         ground = Ground(mode, config, source.traffic, offered, seeds[4], progress)
         studied = run_studies(ground, studies, failures)
@@ -188,7 +189,7 @@ def _experiment(offered: Offered, results: list[SystemResult], wanted: int) -> E
         results=tuple(loaded),
         cluster=_cluster(plan, maxima),
         load=offered.load,
-        warnings=tuple(unmodelled(plan.config)),
+        warnings=(),
         notes=offered.notes,
         incomplete=len(results) < wanted or any(result.incomplete for result in results),
     )
