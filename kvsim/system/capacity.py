@@ -12,10 +12,12 @@ import numpy as np
 
 from kvsim.steptime import Coefficients
 from kvsim.system.answers import Answers, DecodeLoad, Room, largest
+from kvsim.system.decoding import decoding_beside_s, decoding_s
 from kvsim.system.demand import Demand
 from kvsim.system.fullpool import Churn, Occupancy, occupancy
 from kvsim.system.packing import packed, packed_whole
 from kvsim.system.plan import Plan, Side
+from kvsim.system.static import static_requests_per_s
 from kvsim.workload.workload import Floats
 
 _SEED = 7
@@ -185,7 +187,7 @@ def _decode_churn(plan: Plan, answers: Answers, room: Room, num_seqs: float) -> 
 def decode_step_s(plan: Plan, load: DecodeLoad) -> float:
     """Mean time of a decode instance's step that only decodes."""
     c = plan.decode.step_time.coefficients
-    return float(c.dense_s(np.array(load.num_seqs))) + _decoding_s(c, load)
+    return float(c.dense_s(np.array(load.num_seqs))) + decoding_s(c, load)
 
 
 def decode_load_at(plan: Plan, demand: Demand, requests_per_s: float) -> DecodeLoad:
@@ -196,28 +198,6 @@ def decode_load_at(plan: Plan, demand: Demand, requests_per_s: float) -> DecodeL
         return num_seqs / (answers.mean_steps * decode_step_s(plan, answers.load(num_seqs)))
 
     return answers.load(largest(served_per_s, requests_per_s, full.num_seqs))
-
-
-def _decoding_s(c: Coefficients, load: DecodeLoad) -> float:
-    """What a batch adds to the dense time of a step that only decodes."""
-    straggle_tokens = load.longest_tokens - load.kv_tokens_per_seq if load.num_seqs >= c.straggler_min_seqs else 0.0
-    return (
-        c.a_s_per_kv_token * load.num_seqs * c.read_tokens(load.kv_tokens_per_seq)
-        + c.straggler_s_per_token * max(straggle_tokens, 0.0)
-        + (c.s_s_per_seq + c.decode_s_per_seq) * load.num_seqs
-    )
-
-
-def _decoding_beside_s(c: Coefficients, load: DecodeLoad, prefilled_tokens: Floats) -> Floats:
-    """What a batch adds to the dense time of steps that also compute so many tokens of prompts."""
-    straggle_tokens = max(load.longest_tokens - load.kv_tokens_per_seq, 0.0)
-    straggle_s = c.straggler_mixed_s_per_token * straggle_tokens
-    if not c.straggler_mixed_s_per_token and load.num_seqs >= c.straggler_min_seqs:
-        straggle_s = c.straggler_s_per_token * straggle_tokens
-    per_seq_s = c.s_s_per_seq + c.decode_mixed_s_per_seq + c.decode_mixed_s_per_seq_token * prefilled_tokens
-    attention_s = c.a_mixed_s_per_kv_token * load.num_seqs * c.read_tokens(load.kv_tokens_per_seq)
-    found: Floats = attention_s + straggle_s + load.num_seqs * per_seq_s
-    return found
 
 
 def _pending_s(plan: Plan, demand: Demand, step_s: float) -> float:
@@ -240,6 +220,7 @@ def colocated_requests_per_s(plan: Plan, demand: Demand) -> float:
 
     A step with prompts in it takes ``a_mixed`` and its prompts' tokens; how admissions fall into steps is averaged over
     the admission rule played on a full pool (:mod:`kvsim.system.fullpool`), recomputation after preemption included.
+    Static batches are played one after the other (:mod:`kvsim.system.static`).
     """
     c, answers = plan.step_time.coefficients, Answers.of_colocated(plan, demand)
     computed = np.maximum(demand.computed_tokens, 1.0)
@@ -247,16 +228,27 @@ def colocated_requests_per_s(plan: Plan, demand: Demand) -> float:
     settings = plan.colocated_settings
     if not answers.mean_steps:
         return 1 / _prompts_only_s(c, settings.max_num_batched_tokens, settings.max_num_seqs, computed, work_s)
+    if settings.batching == "static":
+        return _static(plan, demand, answers)
     num_seqs, found = _full_colocated(plan, demand, answers, computed)
     load = answers.load(num_seqs)
     if found is None:
         full = np.array(float(settings.max_num_batched_tokens))
-        step_s = float(c.dense_s(full) + _decoding_beside_s(c, load, full - num_seqs))
+        step_s = float(c.dense_s(full) + decoding_beside_s(c, load, full - num_seqs))
         chunks = num_seqs / answers.mean_steps + 1
     else:
         step_s, chunks = _mixture_s(c, load, found)
     completions = num_seqs / answers.mean_steps
     return completions / (step_s + completions * work_s + c.s_s_per_seq * chunks)
+
+
+def _static(plan: Plan, demand: Demand, answers: Answers) -> float:
+    settings = plan.colocated_settings
+    room = Room(demand, answers, settings.block_size)
+    computed = np.maximum(demand.computed_tokens, 1.0)
+    beside = min(float(settings.max_num_seqs), settings.max_num_batched_tokens / float(computed.mean()))
+    needs = room.prompt_tokens(beside)
+    return static_requests_per_s(plan.step_time.coefficients, settings, demand, answers, needs, _SEED)
 
 
 def _prompts_only_s(c: Coefficients, budget_tokens: int, seats: int, computed: Floats, work_s: float) -> float:
@@ -309,6 +301,6 @@ def _mixture_s(c: Coefficients, load: DecodeLoad, found: Occupancy) -> tuple[flo
     """Mean time of the steps of a saturated instance, less what its chunks cost, and its chunks a step."""
     mixed = np.array(found.mixed).reshape(-1, 2)
     pure = found.steps - len(mixed)
-    mixed_s = c.dense_s(load.num_seqs + mixed[:, 0]) + _decoding_beside_s(c, load, mixed[:, 0])
-    pure_s = float(c.dense_s(np.array(load.num_seqs))) + _decoding_s(c, load)
+    mixed_s = c.dense_s(load.num_seqs + mixed[:, 0]) + decoding_beside_s(c, load, mixed[:, 0])
+    pure_s = float(c.dense_s(np.array(load.num_seqs))) + decoding_s(c, load)
     return (float(mixed_s.sum()) + pure * pure_s) / found.steps, float(mixed[:, 1].sum()) / found.steps

@@ -57,14 +57,14 @@ def occupancy(churn: Churn, seed: int) -> Occupancy:
     from it before its return must be computed again.
     """
     random = np.random.default_rng(seed)
-    entering, leaving = _evenly(churn.computed + churn.needs, random), _evenly(churn.releases, random)
+    entering, leaving = evenly(churn.computed + churn.needs, random), evenly(churn.releases, random)
     gaps = random.exponential(1.0, ADMISSIONS)
     at_step = np.floor(np.cumsum(gaps) * (ADMISSIONS / gaps.sum() / churn.completions_per_step)).astype(np.int64)
     pool = _Pool(churn, churn.needs[entering].tolist(), churn.computed[entering].tolist())
     return pool.played(at_step.tolist(), churn.releases[leaving].tolist())
 
 
-def _evenly(values: Floats, random: np.random.Generator) -> npt.NDArray[np.int64]:
+def evenly(values: Floats, random: np.random.Generator) -> npt.NDArray[np.int64]:
     """``ADMISSIONS`` rows in random order, as many from every quantile: lengths have heavy tails, and the mean of a
     plain sample would be percents off."""
     order = np.argsort(values, kind="stable")
