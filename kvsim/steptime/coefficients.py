@@ -58,9 +58,12 @@ class Coefficients:
         return found
 
 
-    def read_tokens(self, mean_tokens: float) -> float:
+    def read_tokens(self, mean_tokens: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """KV tokens that a decoding sequence reads, in the mean over layers, where the mean context is that long."""
-        return mean_tokens - self.window_share * max(mean_tokens - self.window_tokens, 0.0)
+        found: npt.NDArray[np.float64] = mean_tokens - self.window_share * np.maximum(
+            mean_tokens - self.window_tokens, 0.0
+        )
+        return found
 
     def attention_work(
         self, tokens: npt.NDArray[np.float64], prefix_tokens: npt.NDArray[np.float64]

@@ -124,6 +124,11 @@ class Room:
         blocks: Floats = np.ceil(self.demand.prompt_tokens * self._own_share(num_seqs) / self.block_size)
         return blocks * self.block_size
 
+    def common_tokens(self, num_seqs: float) -> float:
+        """What several of ``num_seqs`` requests hold together: all of their prompts less ``prompt_tokens`` each."""
+        own_tokens = num_seqs * self._own_share(num_seqs) * self._whole_prompt_tokens
+        return max(self.demand.shared.held_tokens(num_seqs) - own_tokens, 0.0)
+
     def _own_share(self, num_seqs: float) -> float:
         """Share of a prompt that nobody else holds."""
         shared = self.demand.shared

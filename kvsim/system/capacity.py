@@ -12,20 +12,21 @@ import numpy as np
 
 from kvsim.steptime import Coefficients
 from kvsim.system.answers import Answers, DecodeLoad, Room, largest
-from kvsim.system.decoding import decoding_beside_s, decoding_s
+from kvsim.system.decoding import Decoding, mixed_s, pure_s
 from kvsim.system.demand import Demand
-from kvsim.system.fullpool import Churn, Occupancy, occupancy
+from kvsim.system.fullpool import Churn, empty_tokens
 from kvsim.system.packing import packed, packed_whole
 from kvsim.system.plan import Plan, Side
+from kvsim.system.saturated import Played, Saturated, played
 from kvsim.system.static import static_requests_per_s
 from kvsim.workload.workload import Floats
 
 _SEED = 7
 """Of the averages over admissions: arithmetic gives one answer whatever the run's seed is."""
-_LONELY = 0.5
-"""Decoding requests of an instance, at the least."""
 _ROUNDS = 3
 """Concurrency and the room that stays empty depend on each other, weakly: each round gains two digits."""
+_PLAYS = 2
+"""What prompts share depends on how many are there, weakly."""
 
 
 @dataclass(frozen=True)
@@ -157,37 +158,31 @@ def full_decode_load(plan: Plan, demand: Demand) -> DecodeLoad:
     alone_s = answers.mean_steps * decode_step_s(plan, answers.load(1.0))
     # Who finds an instance empty is let in whatever his margin is: one after the other is the least that it serves.
     least = alone_s / (alone_s + _pending_s(plan, demand, alone_s / answers.mean_steps))
-    num_seqs, empty_tokens = seats, 0.0
+    num_seqs, empty = seats, 0.0
     for _ in range(_ROUNDS):
-        num_seqs = largest(committed_tokens, pool_tokens - empty_tokens, seats)
+        num_seqs = largest(committed_tokens, pool_tokens - empty, seats)
         if num_seqs == seats:
             break
         if num_seqs <= least:
             num_seqs = least
             break
-        found = occupancy(_decode_churn(plan, answers, room, num_seqs), _SEED)
-        empty_tokens = found.empty_tokens / found.steps
+        empty = empty_tokens(_decode_churn(answers, room, num_seqs), _SEED)
     return answers.load(num_seqs)
 
 
-def _decode_churn(plan: Plan, answers: Answers, room: Room, num_seqs: float) -> Churn:
-    settings = plan.decode_settings
+def _decode_churn(answers: Answers, room: Room, num_seqs: float) -> Churn:
     prompts = room.prompt_tokens(num_seqs)
     return Churn(
         needs=prompts + answers.margin,
         releases=prompts + np.maximum(answers.steps, answers.margin),
-        computed=np.zeros(len(prompts)),
         completions_per_step=num_seqs / answers.mean_steps,
         growth_per_step=num_seqs * answers.share_beyond_margin,
-        step_tokens=float(settings.max_num_batched_tokens),
-        preempts=False,
     )
 
 
 def decode_step_s(plan: Plan, load: DecodeLoad) -> float:
     """Mean time of a decode instance's step that only decodes."""
-    c = plan.decode.step_time.coefficients
-    return float(c.dense_s(np.array(load.num_seqs))) + decoding_s(c, load)
+    return float(pure_s(plan.decode.step_time.coefficients, Decoding.of(load)))
 
 
 def decode_load_at(plan: Plan, demand: Demand, requests_per_s: float) -> DecodeLoad:
@@ -216,11 +211,11 @@ def colocated_requests_per_s(plan: Plan, demand: Demand) -> float:
 
     - the seats;
     - the token budget B, decodes going first: n + (n / d) x computed <= B; where this binds, every step is full;
-    - the pool: h(n) + what prefilling requests hold + empty = room, as for decode, but without margins.
+    - the pool: what decoding requests hold, what prefilling ones do, and what stands empty are its room.
 
-    A step with prompts in it takes ``a_mixed`` and its prompts' tokens; how admissions fall into steps is averaged over
-    the admission rule played on a full pool (:mod:`kvsim.system.fullpool`), recomputation after preemption included.
-    Static batches are played one after the other (:mod:`kvsim.system.static`).
+    Where the budget does not bind, steps are those of the admission rule played on a full instance
+    (:mod:`kvsim.system.saturated`), preemption and what it costs included. Static batches are played one after the
+    other (:mod:`kvsim.system.static`).
     """
     c, answers = plan.step_time.coefficients, Answers.of_colocated(plan, demand)
     computed = np.maximum(demand.computed_tokens, 1.0)
@@ -231,15 +226,13 @@ def colocated_requests_per_s(plan: Plan, demand: Demand) -> float:
     if settings.batching == "static":
         return _static(plan, demand, answers)
     num_seqs, found = _full_colocated(plan, demand, answers, computed)
-    load = answers.load(num_seqs)
+    completions = num_seqs / answers.mean_steps
     if found is None:
         full = np.array(float(settings.max_num_batched_tokens))
-        step_s = float(c.dense_s(full) + decoding_beside_s(c, load, full - num_seqs))
-        chunks = num_seqs / answers.mean_steps + 1
-    else:
-        step_s, chunks = _mixture_s(c, load, found)
-    completions = num_seqs / answers.mean_steps
-    return completions / (step_s + completions * work_s + c.s_s_per_seq * chunks)
+        step_s = float(mixed_s(c, Decoding.of(answers.load(num_seqs)), full - num_seqs))
+        return completions / (step_s + completions * work_s + c.s_s_per_seq * (completions + 1))
+    completions = found.generated / answers.mean_steps
+    return completions / (_steps_s(c, answers.load(num_seqs), found) + completions * work_s)
 
 
 def _static(plan: Plan, demand: Demand, answers: Answers) -> float:
@@ -259,48 +252,44 @@ def _prompts_only_s(c: Coefficients, budget_tokens: int, seats: int, computed: F
     return steps * float(c.dense_s(np.array(step_tokens))) + work_s + c.s_s_per_seq * (1 + steps)
 
 
-def _full_colocated(
-    plan: Plan, demand: Demand, answers: Answers, computed: Floats
-) -> tuple[float, Occupancy | None]:
-    """Decoding requests of a saturated instance, and its admissions; ``None`` where the token budget is the limit."""
+def _full_colocated(plan: Plan, demand: Demand, answers: Answers, computed: Floats) -> tuple[float, Played | None]:
+    """Decoding requests of a saturated instance, and its steps; ``None`` where the token budget is the limit."""
     settings = plan.colocated_settings
     budget = settings.max_num_batched_tokens
     most = budget / (1 + float(computed.mean()) / answers.mean_steps)
     seats = float(min(settings.max_num_seqs, budget))
     room = Room(demand, answers, settings.block_size)
-    outside_tokens, outside_seats, found = 0.0, 0.0, None
-    for _ in range(_ROUNDS):
-        room_tokens = settings.room_tokens - outside_tokens
-        most_seated = max(seats - outside_seats, 1.0)
-        # Prompts that fill an instance leave room for none beside them in the mean, and yet one runs after the other.
-        num_seqs = largest(room.held_tokens, max(room_tokens, room.held_tokens(_LONELY)), min(most, most_seated))
-        if num_seqs == most:
-            return num_seqs, None
-        limited = num_seqs < most_seated
-        # Where seats are the limit they are the room: each request needs one, and leaves one behind.
-        needs = room.prompt_tokens(num_seqs) if limited else np.ones(len(computed))
-        churn = Churn(
-            needs=needs,
-            releases=needs + answers.steps if limited else needs,
+    num_seqs, found = largest(room.held_tokens, settings.room_tokens, min(most, seats)), None
+    if num_seqs == most:
+        return num_seqs, None
+    for _ in range(_PLAYS):
+        case = Saturated(
+            needs=room.prompt_tokens(num_seqs),
             computed=computed,
-            completions_per_step=num_seqs / answers.mean_steps,
-            growth_per_step=num_seqs if limited else 0.0,
-            step_tokens=budget - num_seqs,
-            preempts=limited,
+            contexts=answers.context_tokens,
+            steps=answers.steps,
+            room_tokens=settings.room_tokens - room.common_tokens(num_seqs),
+            kept_tokens=int(settings.watermark * (settings.num_blocks + 1)) * settings.block_size,
+            seats=int(seats),
+            budget_tokens=budget,
+            caches=settings.enable_prefix_caching,
         )
-        found = occupancy(churn, _SEED)
-        outside = (found.empty_tokens + found.prefilling_tokens) / found.steps
-        if limited:
-            outside_tokens = outside
-        else:
-            outside_seats = outside
+        found = played(case, num_seqs, _SEED)
+        num_seqs = found.mean_seqs
     return num_seqs, found
 
 
-def _mixture_s(c: Coefficients, load: DecodeLoad, found: Occupancy) -> tuple[float, float]:
-    """Mean time of the steps of a saturated instance, less what its chunks cost, and its chunks a step."""
-    mixed = np.array(found.mixed).reshape(-1, 2)
-    pure = found.steps - len(mixed)
-    mixed_s = c.dense_s(load.num_seqs + mixed[:, 0]) + decoding_beside_s(c, load, mixed[:, 0])
-    pure_s = float(c.dense_s(np.array(load.num_seqs))) + decoding_s(c, load)
-    return (float(mixed_s.sum()) + pure * pure_s) / found.steps, float(mixed[:, 1].sum()) / found.steps
+def _steps_s(c: Coefficients, load: DecodeLoad, found: Played) -> float:
+    """Of all the steps of a saturated instance, less the attention of prompts that are computed for the first time."""
+    beyond_tokens = load.longest_tokens - load.kv_tokens_per_seq
+
+    def decoding(num_seqs: Floats, kv_tokens: Floats) -> Decoding:
+        mean_tokens = kv_tokens / np.maximum(num_seqs, 1.0)
+        return Decoding(num_seqs, mean_tokens, mean_tokens + beyond_tokens)
+
+    steps, num_seqs, kv_tokens = np.array(found.pure, dtype=np.float64).reshape(-1, 3).T
+    alone_s = float((steps * pure_s(c, decoding(num_seqs, kv_tokens))).sum())
+    num_seqs, kv_tokens, tokens, chunks = np.array(found.mixed, dtype=np.float64).reshape(-1, 4).T
+    beside_s = float(mixed_s(c, decoding(num_seqs, kv_tokens), tokens).sum()) + c.s_s_per_seq * float(chunks.sum())
+    again_tokens, prefix_tokens = np.array(found.again, dtype=np.float64).reshape(-1, 2).T
+    return alone_s + beside_s + c.b_s_per_token2 * float(c.attention_work(again_tokens, prefix_tokens).sum())

@@ -9,10 +9,10 @@ import numpy as np
 
 from kvsim.node.settings import EngineSettings
 from kvsim.steptime import Coefficients
-from kvsim.system.answers import Answers, DecodeLoad
-from kvsim.system.decoding import decoding_beside_s, decoding_s
+from kvsim.system.answers import Answers
+from kvsim.system.decoding import Decoding, mixed_s, pure_s
 from kvsim.system.demand import Demand
-from kvsim.system.fullpool import evenly
+from kvsim.system.fullpool import ADMISSIONS, evenly
 from kvsim.workload.workload import Floats, Ints
 
 
@@ -39,7 +39,7 @@ def static_requests_per_s(
     growing answers could exhaust the pool is left out.
     """
     random = np.random.default_rng(seed)
-    rows = evenly(demand.prompt_tokens + demand.output_tokens, random)
+    rows = evenly(demand.prompt_tokens + demand.output_tokens, random, ADMISSIONS)
     computed = np.maximum(demand.computed_tokens, 1.0)
     requests = _Requests(needs[rows], computed[rows], answers.context_tokens[rows], answers.steps[rows])
     first, time_s = 0, 0.0
@@ -89,22 +89,16 @@ def _answers_s(c: Coefficients, settings: EngineSettings, requests: _Requests, b
     for begin, end in pairwise(places):
         there = (starts <= begin) & (ends >= end)
         contexts = requests.contexts[batch][there] + (begin + end - 1) / 2 - starts[there]
-        beside_s += (end - begin) * _decode_s(c, contexts)
+        beside_s += float((end - begin) * pure_s(c, _decoding(contexts)))
     return beside_s
 
 
 def _mixed_s(c: Coefficients, requests: _Requests, batch: Ints, step: float, chunk: float) -> float:
-    load = _load((requests.contexts[batch] + step)[requests.steps[batch] > step])
-    tokens = np.array(chunk)
-    return float(c.dense_s(load.num_seqs + tokens) + decoding_beside_s(c, load, tokens)) + c.s_s_per_seq
+    decoding = _decoding((requests.contexts[batch] + step)[requests.steps[batch] > step])
+    return float(mixed_s(c, decoding, np.array(chunk))) + c.s_s_per_seq
 
 
-def _decode_s(c: Coefficients, contexts: Floats) -> float:
-    load = _load(contexts)
-    return float(c.dense_s(np.array(load.num_seqs))) + decoding_s(c, load)
-
-
-def _load(contexts: Floats) -> DecodeLoad:
+def _decoding(contexts: Floats) -> Decoding:
     if not len(contexts):
-        return DecodeLoad(0.0, 0.0, 0.0)
-    return DecodeLoad(float(len(contexts)), float(contexts.mean()), float(contexts.max()))
+        return Decoding(np.array(0.0), np.array(0.0), np.array(0.0))
+    return Decoding(np.array(float(len(contexts))), contexts.mean(), contexts.max())
