@@ -124,6 +124,15 @@ class Room:
         blocks: Floats = np.ceil(self.demand.prompt_tokens * self._own_share(num_seqs) / self.block_size)
         return blocks * self.block_size
 
+    def drawn_tokens(self, num_seqs: float, seed: int) -> Floats:
+        """As ``prompt_tokens`` in the mean, but each prompt finds all that others have of it, or nothing."""
+        own, alone = self._own_share(num_seqs), self.demand.shared.private_tokens / self._whole_prompt_tokens
+        absent = min((own - alone) / (1 - alone), 1.0) if own > alone else 0.0
+        prompts = self.demand.prompt_tokens
+        finds_nothing = np.random.default_rng(seed).random(len(prompts)) < absent
+        blocks: Floats = np.ceil(prompts * np.where(finds_nothing, 1.0, alone) / self.block_size)
+        return blocks * self.block_size
+
     def common_tokens(self, num_seqs: float) -> float:
         """What several of ``num_seqs`` requests hold together: all of their prompts less ``prompt_tokens`` each."""
         own_tokens = num_seqs * self._own_share(num_seqs) * self._whole_prompt_tokens

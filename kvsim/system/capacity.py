@@ -264,7 +264,7 @@ def _full_colocated(plan: Plan, demand: Demand, answers: Answers, computed: Floa
         return num_seqs, None
     for _ in range(_PLAYS):
         case = Saturated(
-            needs=room.prompt_tokens(num_seqs),
+            needs=room.drawn_tokens(num_seqs, _SEED),
             computed=computed,
             contexts=answers.context_tokens,
             steps=answers.steps,

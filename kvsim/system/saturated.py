@@ -22,7 +22,7 @@ class Saturated:
     contexts: Floats
     """KV that its first decode step reads."""
     steps: Floats
-    """Of decode, at least one."""
+    """Of decode."""
     room_tokens: float
     """For ``needs`` and generated tokens."""
     kept_tokens: float
@@ -83,7 +83,7 @@ def played(case: Saturated, around: float, seed: int) -> Played:
             _scaled(case.needs, rows).tolist(),
             _scaled(case.computed, rows).tolist(),
             _scaled(case.contexts, rows).tolist(),
-            np.maximum(steps, 1).tolist(),
+            steps.tolist(),
             strict=True,
         )
     ]
