@@ -1,4 +1,8 @@
-"""A tier that lets the least recently used chunks go, kept as runs: what one prompt touched together stays together."""
+"""A tier that lets the least recently used chunks go, kept as runs: what one prompt touched together stays together.
+
+Of what one prompt touched the tail counts as older than the head, and goes first: a tail is worth nothing without its
+head. LMCache and vLLM's offloading touch the chunks of a prompt in reverse too.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from kvsim.policy.eviction import Access
 
 
 class Piece:
-    """Chunks ``[first, end)`` of one chain that were used one after the other."""
+    """Chunks ``[first, end)`` of one chain that were used one after the other, the last one first."""
 
     __slots__ = ("chain", "end", "first", "newer", "older")
 
@@ -55,12 +59,14 @@ class LruTier(Tier):
 
     def use(self, runs: list[Run], access: Access) -> list[Run]:
         missing: list[Run] = []
-        for run in runs:
+        for place in range(len(runs) - 1, -1, -1):
+            run = runs[place]
             pieces = self._chains.get(run[0])
             if pieces is None:
                 missing.append(run)
             else:
                 self._use(run, pieces, missing)
+        missing.reverse()
         return missing
 
     def discard(self, runs: list[Run]) -> None:
@@ -78,15 +84,18 @@ class LruTier(Tier):
         self._drop(piece)
 
     def _use(self, run: Run, pieces: list[Piece], missing: list[Run]) -> None:
-        chain, place, end = run
-        for piece in self._touched(pieces, place, end):
-            if piece.first > place:
-                missing.append((chain, place, piece.first))
-            place = piece.end
+        """What is not here is added to ``missing``, the last first."""
+        chain, first, end = run
+        found = self._touched(pieces, first, end)
+        for place in range(len(found) - 1, -1, -1):
+            piece = found[place]
+            if piece.end < end:
+                missing.append((chain, piece.end, end))
+            end = piece.first
             _unlink(piece)
             self._append(piece)
-        if place < end:
-            missing.append((chain, place, end))
+        if first < end:
+            missing.append((chain, first, end))
 
     def _touched(self, pieces: list[Piece], first: int, end: int) -> list[Piece]:
         """The pieces of a chain between two places, by place; one that reaches beyond is cut."""
@@ -104,12 +113,12 @@ class LruTier(Tier):
         return found
 
     def _cut(self, piece: Piece, place: int) -> Piece:
-        """Two of one, the second, which is returned, used right after the first."""
+        """Two of one, the second, which is returned, used right before the first."""
         rest = Piece(piece.chain, place, piece.end)
         piece.end = place
-        rest.older, rest.newer = piece, piece.newer
-        piece.newer.older = rest
-        piece.newer = rest
+        rest.older, rest.newer = piece.older, piece
+        piece.older.newer = rest
+        piece.older = rest
         self._enter(rest)
         return rest
 
@@ -121,12 +130,12 @@ class LruTier(Tier):
             pieces.insert(bisect_right(pieces, piece.first, key=_first), piece)
 
     def _append(self, piece: Piece) -> None:
-        """Used last; where it goes on from what was used before it, the two become one."""
+        """Used last; where what was used before it goes on from it, the two become one."""
         ends = self._ends
         last = ends.older
-        if last.chain == piece.chain and last.end == piece.first and last is not ends:
-            last.end = piece.end
+        if last.chain == piece.chain and last.first == piece.end and last is not ends:
             self._leave_chain(piece)
+            last.first = piece.first
             return
         piece.older, piece.newer = last, ends
         last.newer = ends.older = piece
@@ -143,29 +152,39 @@ class LruTier(Tier):
         self._leave_chain(piece)
 
     def _store(self, run: Run, access: Access, victims: list[Run]) -> None:
-        chain, place, end = run
+        chain, first, end = run
         if chain not in self._chains:
-            self._admit(chain, place, end, victims)
+            self._admit(chain, first, end, victims)
             return
-        while place < end:
-            place = self.held_to(chain, place, end)
-            stop = self.absent_to(chain, place, end)
-            if place < stop:
-                self._admit(chain, place, stop, victims)
-            place = stop
+        while first < end:
+            start, stop = self._last_gap(chain, first, end)
+            if start < stop:
+                self._admit(chain, start, stop, victims)
+            end = start
+
+    def _last_gap(self, chain: int, first: int, end: int) -> tuple[int, int]:
+        """The last chunks between two places that are not here; none, at ``first``, where all are."""
+        for piece in reversed(self._chains.get(chain, [])):
+            if piece.end < end:
+                return (piece.end if piece.end > first else first), end
+            if piece.first < end:
+                end = piece.first
+                if end <= first:
+                    return first, first
+        return first, end
 
     def _admit(self, chain: int, first: int, end: int, victims: list[Run]) -> None:
-        """Chunks that are not here; of more than there is room for the first go at once."""
+        """Chunks that are not here; of more than there is room for the last go at once."""
         self._came(chain, first, end)
-        gone = max(end - first - self.capacity_chunks, 0)
-        self._make_room(end - first - gone, victims)
-        if gone:
-            victims.append((chain, first, first + gone))
-            first += gone
-        self._held += end - first
+        kept = min(end - first, self.capacity_chunks)
+        self._make_room(kept, victims)
+        if first + kept < end:
+            victims.append((chain, first + kept, end))
+            end = first + kept
+        self._held += kept
         last = self._ends.older
-        if last.chain == chain and last.end == first and last is not self._ends:
-            last.end = end
+        if last.chain == chain and last.first == end and last is not self._ends:
+            last.first = first
             return
         piece = Piece(chain, first, end)
         if chain >= 0:
@@ -177,13 +196,13 @@ class LruTier(Tier):
         while missing > 0:
             oldest = self._ends.newer
             taken = min(missing, oldest.end - oldest.first)
-            victims.append((oldest.chain, oldest.first, oldest.first + taken))
+            victims.append((oldest.chain, oldest.end - taken, oldest.end))
             missing -= taken
             self._held -= taken
             if oldest.first + taken == oldest.end:
                 self._drop(oldest)
             else:
-                oldest.first += taken
+                oldest.end -= taken
 
 
 def _first(piece: Piece) -> int:

@@ -54,12 +54,13 @@ class PolicyTier(Tier):
 
     def use(self, runs: list[Run], access: Access) -> list[Run]:
         missing: list[int] = []
-        for key in chunk_keys(runs):
+        for key in reversed(chunk_keys(runs)):
             if not self._has(key, access):
                 missing.append(key)
                 continue
             self._aim(access, key)
             self._eviction.hit(key, access)
+        missing.reverse()
         return runs_of(missing)
 
     def admitted(self, runs: list[Run], access: Access) -> list[Run]:
@@ -104,10 +105,10 @@ class PolicyTier(Tier):
 
     def _store(self, run: Run, access: Access, victims: list[Run]) -> None:
         displaced: list[int] = []
-        for key in chunk_keys((run,)):
+        for key in reversed(chunk_keys((run,))):
             if key not in self._eviction:
                 self._admit(key, access, displaced)
-        victims.extend(runs_of(displaced))
+        victims.extend(_backward_runs(displaced))
 
     def _admit(self, key: int, access: Access, displaced: list[int]) -> None:
         self._aim(access, key)
@@ -124,3 +125,8 @@ class PolicyTier(Tier):
         access.depth = chunk_place(key)
         if self._next_use is not None:
             access.next_use = self._next_use(key, access.index)
+
+
+def _backward_runs(keys: list[int]) -> list[Run]:
+    """Chunks by name as runs, where those of one prompt stand in reverse."""
+    return runs_of(reversed(keys))[::-1]

@@ -45,7 +45,7 @@ class Tier:
         raise NotImplementedError
 
     def use(self, runs: list[Run], access: Access) -> list[Run]:
-        """Chunks of a prompt are in use: touch those that are here, return the others."""
+        """Chunks of a prompt are in use: touch those that are here, the last first; return the others, in order."""
         raise NotImplementedError
 
     def admitted(self, runs: list[Run], access: Access) -> list[Run]:
@@ -59,10 +59,12 @@ class Tier:
                 self._census.refused(chain, end)
 
     def store(self, runs: list[Run], access: Access) -> list[Run]:
-        """Take chunks of one prompt in, in order, those that are here already left out; returns those displaced."""
+        """Take chunks of one prompt in, the last first, those that are here already left out; returns those displaced,
+        in the order in which they went, of each run the last chunk first.
+        """
         victims: list[Run] = []
-        for run in runs:
-            self._store(run, access, victims)
+        for place in range(len(runs) - 1, -1, -1):
+            self._store(runs[place], access, victims)
         census, number = self._census, self.number
         for chain, first, end in victims:
             self.evicted += end - first

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -24,6 +28,11 @@ from kvsim.cache.table import OPEN_END
 from kvsim.cache.tier import Tier
 from kvsim.policy.admission import AdmissionSettings, make_admission
 from kvsim.policy.eviction import Access, make_eviction
+
+
+def _under(policy: str, name: str, capacity: int) -> Tier:
+    return PolicyTier(name, make_eviction(policy, capacity))
+
 
 PLACES = 6
 RUNS = st.builds(
@@ -57,7 +66,7 @@ class TierAgainstList(RuleBasedStateMachine):
         keys = chunk_keys((run,))
         missing = self.tier.use([run], self.access)
         assert chunk_keys(missing) == [key for key in keys if key not in self.reference]
-        for key in keys:
+        for key in reversed(keys):
             if key in self.reference:
                 self.reference.remove(key)
                 self.reference.append(key)
@@ -99,12 +108,12 @@ class TierAgainstList(RuleBasedStateMachine):
 
     def _store(self, run: Run) -> None:
         displaced: list[int] = []
-        for key in chunk_keys((run,)):
+        for key in reversed(chunk_keys((run,))):
             if key not in self.reference:
                 if len(self.reference) == self.capacity:
                     displaced.append(self.reference.pop(0))
                 self.reference.append(key)
-        assert chunk_keys(self.tier.store([run], self.access)) == displaced
+        assert sorted(chunk_keys(self.tier.store([run], self.access))) == sorted(displaced)
 
 
 TierAgainstList.TestCase.settings = settings(max_examples=150, stateful_step_count=40)
@@ -122,8 +131,25 @@ def test_runs_are_evicted_as_their_chunks_would_be(capacity: int, moves: list[tu
         tail = [(-1 - turn, PLACES, PLACES + 4)] if is_private else []
         missing = whole.use([*runs, *tail], access)
         assert chunk_keys(missing) == chunk_keys(single.use([*runs, *tail], access))
-        assert chunk_keys(whole.store(missing, access)) == chunk_keys(single.store(missing, access))
+        displaced = whole.store(missing, access), single.store(missing, access)
+        assert sorted(chunk_keys(displaced[0])) == sorted(chunk_keys(displaced[1]))
         assert (len(whole), whole.stored, whole.evicted) == (len(single), single.stored, single.evicted)
+
+
+@pytest.mark.parametrize("make", [LruTier, *(partial(_under, name) for name in ("lru", "fifo", "arc", "lfu"))])
+def test_of_a_prompt_the_tail_goes_first(make: Callable[[str, int], Tier]) -> None:
+    """LMCache (``LocalCPUBackend.touch_cache``) and vLLM (``LRUOffloadingManager.touch``) touch chunks in reverse."""
+    tier, access = make("dram", 6), Access()
+    tier.store([(1, 0, 2), (2, 2, 6)], access)
+    tier.store([(3, 0, 2)], access)
+    assert (tier.held_to(1, 0, 2), tier.held_to(2, 2, 6)) == (2, 4)
+    assert tier.use([(1, 0, 2), (2, 2, 6)], access) == [(2, 4, 6)]
+
+
+def test_of_a_prompt_that_does_not_fit_the_head_stays() -> None:
+    for tier in (LruTier("dram", 3), _under("lru", "dram", 3)):
+        assert sorted(chunk_keys(tier.store([(1, 0, 2), (2, 2, 6)], Access()))) == chunk_keys([(2, 3, 6)])
+        assert (tier.held_to(1, 0, 2), tier.held_to(2, 2, 6)) == (2, 3)
 
 
 def test_a_chunk_too_old_for_its_admission_policy_is_not_there() -> None:
