@@ -36,6 +36,7 @@ COMPILED = (
     "kvsim/fabric/network.py",
     "kvsim/fabric/port.py",
     "kvsim/fabric/topology.py",
+    "kvsim/fabric/transfers.py",
     "kvsim/node/backing.py",
     "kvsim/node/batch.py",
     "kvsim/node/engine.py",

@@ -40,6 +40,13 @@ class Census:
         if end > copies.refused_end:
             copies.refused_end = end
 
+    def lost(self, chain: int, end: int) -> None:
+        """Chunks of a chain up to that place were written, and gone before they had arrived anywhere."""
+        if chain >= 0:
+            copies = self._of(chain)
+            if end > copies.written_end:
+                copies.written_end = end
+
     def left(self, chain: int, tier: int, count: int) -> None:
         """So many of them are not there any more."""
         chunks = self._chains[chain].chunks

@@ -27,6 +27,7 @@ WITHOUT_TIERS = (
     "cache.inclusive",
     "cache.load_or_recompute",
     "cache.load_at",
+    "cache.contention",
     "cluster.eic",
     "cluster.network.remote_ssd_latency_us",
     "routing.sees_tiers",

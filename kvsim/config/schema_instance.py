@@ -96,5 +96,6 @@ class Cache(Section):
     async_backup: bool
     load_or_recompute: bool
     load_at: Literal["scheduling", "arrival"]
+    contention: Literal["max_min", "fifo"]
     max_write_wait_s: NonNegative
     restart_after_requests: Count | None

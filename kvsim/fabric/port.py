@@ -1,28 +1,47 @@
-"""Ports of memory devices: transfers take them one after the other, and their times are known when they are booked."""
+"""Ports of memory devices, and the ways of transfers through them.
+
+Either ports serve transfers in turn: then their times are known when they are booked, by what is here. Or transfers
+share them: ``kvsim.fabric.transfers``.
+"""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from kvsim.fabric.jitter import Jitter
+
+if TYPE_CHECKING:
+    from kvsim.fabric.transfers import Transfer
 
 
 class Port:
     """What one direction of a device, or a device that does one thing at a time, is busy with."""
 
-    __slots__ = ("busy_s", "bytes_moved", "free_s", "is_network", "name", "queues", "transfers", "waited_s")
+    __slots__ = (
+        "busy_s",
+        "bytes_moved",
+        "free_s",
+        "lone",
+        "name",
+        "queues",
+        "shared",
+        "transfers",
+        "waited_s",
+    )
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.free_s = 0.0
-        """When what was booked so far is done."""
+        """When what was booked so far is done; endless while transfers get less than they could take."""
         self.busy_s = self.waited_s = 0.0
         self.bytes_moved = 0.0
         self.transfers = 0
         self.queues = True
-        """Whether transfers wait for those before them."""
-        self.is_network = False
-        """It serves others while a transfer waits for a device; what it is booked for is done without a pause."""
+        """Whether transfers hold each other up."""
+        self.lone: Transfer | None = None
+        """Shared: who was alone here until ``free_s``."""
+        self.shared: dict[Transfer, float] = {}
+        """Otherwise: who is here, and the seconds of the port that a byte of it takes."""
 
 
 class Lane:
@@ -129,34 +148,25 @@ class SpreadWays(Ways):
         return self._reads.farthest()
 
 
-def starts_s(way: Way, now_s: float) -> float:
-    """When a transfer booked now would begin: once all ports of its way are free."""
-    start_s = now_s
-    for lane in way:
-        if lane.port.free_s > start_s:
-            start_s = lane.port.free_s
-    return start_s
-
-
 def ends_s(way: Way, now_s: float, num_bytes: float) -> float:
-    """When a transfer booked now would have arrived: at the rate of the slowest lane, and all latencies later."""
-    seconds = latency_s = 0.0
+    """In turn: when a transfer booked now would have arrived."""
+    done_s, latency_s = now_s, 0.0
     for lane in way:
         latency_s += lane.latency_s
-        lane_s = num_bytes / lane.bytes_per_s
-        if lane_s > seconds:
-            seconds = lane_s
-    return starts_s(way, now_s) + seconds + latency_s
+        free_s = lane.port.free_s
+        lane_s = (free_s if free_s > now_s else now_s) + num_bytes / lane.bytes_per_s
+        if lane_s > done_s:
+            done_s = lane_s
+    return done_s + latency_s
 
 
 def book(way: Way, now_s: float, num_bytes: float) -> float:
-    """Let it happen; returns when it will have arrived. A port is free again once its own rate has moved the bytes."""
-    return book_from(way, starts_s(way, now_s), now_s, num_bytes)
+    """In turn: let it happen; returns when it will have arrived, all latencies after the last of its ports is done.
 
-
-def book_from(way: Way, start_s: float, now_s: float, num_bytes: float) -> float:
-    """The same where ``starts_s`` has been asked already."""
-    seconds = latency_s = 0.0
+    Each port serves what it is asked for in order, and none waits for another: bytes are passed on as they come. So a
+    transfer that its own lane keeps slow takes no more of a fast port than its bytes.
+    """
+    done_s, seconds, latency_s = now_s, 0.0, 0.0
     for lane in way:
         port, lane_s, lane_latency_s = lane.port, num_bytes / lane.bytes_per_s, lane.latency_s
         if lane.jitter is not None:
@@ -166,10 +176,16 @@ def book_from(way: Way, start_s: float, now_s: float, num_bytes: float) -> float
         latency_s += lane_latency_s
         if lane_s > seconds:
             seconds = lane_s
+        port_done_s = (port.free_s if port.free_s > now_s else now_s) + lane_s
         if port.queues:
-            port.free_s = (max(port.free_s, now_s) if port.is_network else start_s) + lane_s
+            port.free_s = port_done_s
+        if port_done_s > done_s:
+            done_s = port_done_s
         port.busy_s += lane_s
-        port.waited_s += start_s - now_s
         port.bytes_moved += num_bytes
         port.transfers += 1
-    return start_s + seconds + latency_s
+    waited_s = done_s - now_s - seconds
+    if waited_s > 0:
+        for lane in way:
+            lane.port.waited_s += waited_s
+    return done_s + latency_s

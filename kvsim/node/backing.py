@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from kvsim.cache.chunks import Run, num_chunks, runs_of, sliced
 from kvsim.cache.tier import Tier
 from kvsim.clock import Clock
-from kvsim.fabric.port import Way, Ways, book, book_from, ends_s, starts_s
-from kvsim.node.writes import Receiver, Write, Writes
+from kvsim.fabric.port import Way, Ways
+from kvsim.fabric.transfers import Transfer, Transfers
+from kvsim.node.writes import NO_READS, Load, Receiver, Write, Writes
 from kvsim.policy.eviction import Access
 
 
@@ -34,7 +35,7 @@ class Rules:
     loads_on_arrival: bool
     """A prompt is looked up when it comes; else when it is to be scheduled."""
     most_write_wait_s: float
-    """A write that would have to wait longer for its port is given up."""
+    """A write whose ports need longer for what is on its way already is given up."""
 
 
 class Level:
@@ -74,13 +75,19 @@ class Movements:
 class Backing(Receiver):
     """The levels behind one instance, the nearest first."""
 
-    __slots__ = ("_clock", "_rules", "_writes", "levels", "movements")
+    __slots__ = ("_clock", "_rules", "_transfers", "_writes", "levels", "movements")
 
     def __init__(
-        self, clock: Clock, levels: list[Level], rules: Rules, movements: Movements, writes: Writes
+        self,
+        clock: Clock,
+        levels: list[Level],
+        rules: Rules,
+        movements: Movements,
+        transfers: Transfers,
+        writes: Writes,
     ) -> None:
         self._clock, self.levels, self._rules = clock, levels, rules
-        self.movements, self._writes = movements, writes
+        self.movements, self._transfers, self._writes = movements, transfers, writes
 
     def found(self, runs: list[Run], cached_tokens: int, access: Access) -> list[Segment]:
         """The levels that have what follows the ``cached_tokens`` of a prompt, each stretch as one segment."""
@@ -127,8 +134,8 @@ class Backing(Receiver):
         now, best_gain_s, best = self._clock.now, 0.0, 0
         loaded_s = now
         for count, segment in enumerate(segments, 1):
-            for way, num_bytes in self._transfers(segment, runs):
-                loaded_s = max(loaded_s, ends_s(way, now, num_bytes))
+            for way, num_bytes in self._parts(segment, runs):
+                loaded_s = max(loaded_s, self._transfers.ends_s(way, num_bytes))
             gain_s = saves_s(segment.end) - (loaded_s - now)
             if gain_s > best_gain_s:
                 best_gain_s, best = gain_s, count
@@ -136,24 +143,27 @@ class Backing(Receiver):
         return segments[:best]
 
     def wait_s(self, place: int, chain: int) -> float:
-        """How long a load of that chain from the level at that place would wait before it begins."""
-        now = self._clock.now
-        return starts_s(self.levels[place].ways.read(chain), now) - now
+        """For how long, at most, a load of that chain from the level at that place would be held up by others."""
+        return self._transfers.backlog_s(self.levels[place].ways.read(chain))
 
-    def load(self, segments: list[Segment], runs: list[Run], access: Access) -> float:
-        """Book the loading; returns when the last byte will have arrived."""
-        chunk_tokens, done_s = self._rules.chunk_tokens, self._clock.now
-        access.time_s = done_s
+    def load(
+        self, segments: list[Segment], runs: list[Run], access: Access, loaded: Callable[[], None]
+    ) -> None:
+        """Begin the loading; ``loaded()`` once the last byte has arrived."""
+        chunk_tokens, transfers = self._rules.chunk_tokens, self._transfers
+        access.time_s = self._clock.now
+        started: list[Transfer] = []
         for segment in segments:
-            level, arrives_s = self.levels[segment.level], self._clock.now
-            for way, num_bytes in self._transfers(segment, runs):
-                arrives_s = max(arrives_s, book(way, self._clock.now, num_bytes))
+            level = self.levels[segment.level]
+            own: list[Transfer] = []
+            for way, num_bytes in self._parts(segment, runs):
+                own.append(transfers.start(way, num_bytes))
                 level.read_bytes += num_bytes
-            done_s = max(done_s, arrives_s)
+            started += own
             level.loaded_tokens += segment.end - segment.first
             moved = sliced(runs, segment.first // chunk_tokens, segment.end // chunk_tokens)
-            self._moved_up(segment.level, moved, access, arrives_s)
-        return done_s
+            self._moved_up(segment.level, moved, access, own)
+        Load(self._clock, started, loaded)
 
     def store(self, runs: list[Run], access: Access) -> None:
         """Chunks that the engine has computed, or has evicted: back them up.
@@ -166,7 +176,7 @@ class Backing(Receiver):
         for number, level in enumerate(self.levels):
             missing = level.tier.use(runs, access)
             if missing:
-                self._write(now, number, missing, access)
+                self._write(number, missing, access)
             if not self._rules.writes_through:
                 return
 
@@ -183,13 +193,15 @@ class Backing(Receiver):
                     by_level.setdefault(number, []).append((chain, place, to))
                 place = to
         for number, found in by_level.items():
-            level, read_s = self.levels[number], now
-            for run in _by_device(found, level.ways):
+            welcome = self.levels[0].tier.admitted(found, access)
+            if not welcome:
+                continue
+            level, reads = self.levels[number], []
+            for run in _by_device(welcome, level.ways):
                 num_bytes = num_chunks(run) * self._rules.chunk_bytes
-                read_s = max(read_s, book(level.ways.read(run[0][0]), now, num_bytes))
+                reads.append(self._transfers.start(level.ways.read(run[0][0]), num_bytes))
                 level.read_bytes += num_bytes
-            self.movements.prefetched_chunks += num_chunks(found)
-            self._write(now, 0, found, access, read_s)
+            self.movements.prefetched_chunks += self._send_all(0, welcome, access, reads)
 
     def written(self, now_s: float, number: int, runs: list[Run], access: Access) -> None:
         """Chunks have arrived at a level."""
@@ -199,10 +211,9 @@ class Backing(Receiver):
             below = self.levels[number + 1].tier
             fresh = _absent(below, victims)
             if fresh:
-                self.movements.demoted_chunks += num_chunks(fresh)
-                self._write(now_s, number + 1, fresh, access)
+                self.movements.demoted_chunks += self._write(number + 1, fresh, access)
 
-    def _transfers(self, segment: Segment, runs: list[Run]) -> list[tuple[Way, float]]:
+    def _parts(self, segment: Segment, runs: list[Run]) -> list[tuple[Way, float]]:
         """The ways on which a segment comes, and its bytes on each: one, unless its chains lie on several devices."""
         ways, chunk_tokens = self.levels[segment.level].ways, self._rules.chunk_tokens
         token_bytes = self._rules.chunk_bytes / chunk_tokens
@@ -216,43 +227,47 @@ class Backing(Receiver):
             start = end * chunk_tokens
         return found
 
-    def _moved_up(self, number: int, runs: list[Run], access: Access, arrives_s: float) -> None:
-        """Chunks of that level are loaded, and will have arrived then."""
+    def _moved_up(self, number: int, runs: list[Run], access: Access, reads: list[Transfer]) -> None:
+        """Chunks of that level are being loaded, by ``reads``."""
         level, rules = self.levels[number], self._rules
         if not rules.inclusive:
             level.tier.discard(runs)
         elif not rules.writes_through:
             level.tier.use(runs, access)
         if rules.promotes and number:
-            self.movements.promoted_chunks += num_chunks(runs)
-            self._write(self._clock.now, 0, runs, access, arrives_s)
+            self.movements.promoted_chunks += self._write(0, runs, access, reads)
 
-    def _write(self, now_s: float, number: int, runs: list[Run], access: Access, read_s: float = 0.0) -> None:
-        """Send chunks to a level; they are there once they have been written.
+    def _write(self, number: int, runs: list[Run], access: Access, reads: Sequence[Transfer] = NO_READS) -> int:
+        """Send chunks to a level, where it lets them in; they are there once they have been written. Returns how many
+        are on their way.
 
-        ``read_s``: when the last of them will have been read where they come from. They are passed on as they come.
+        ``reads``: by which they come from another tier. They are passed on as they come.
         """
-        level = self.levels[number]
-        runs = level.tier.admitted(runs, access)
-        if runs:
-            for part in _by_device(runs, level.ways):
-                self._send(now_s, number, part, access, read_s)
+        runs = self.levels[number].tier.admitted(runs, access)
+        return self._send_all(number, runs, access, reads) if runs else 0
 
-    def _send(self, now_s: float, number: int, runs: list[Run], access: Access, read_s: float) -> None:
-        """The same of chunks that go to one device and are let in."""
+    def _send_all(self, number: int, runs: list[Run], access: Access, reads: Sequence[Transfer]) -> int:
+        """The same of chunks that are let in."""
+        sent = 0
+        for part in _by_device(runs, self.levels[number].ways):
+            sent += self._send(number, part, access, reads)
+        return sent
+
+    def _send(self, number: int, runs: list[Run], access: Access, reads: Sequence[Transfer]) -> int:
+        """The same of chunks that go to one device."""
         level, rules = self.levels[number], self._rules
         chunks = num_chunks(runs)
         way = level.ways.write(runs[0][0])
-        start_s = starts_s(way, now_s)
-        if start_s - now_s > rules.most_write_wait_s:
+        if self._transfers.backlog_s(way) > rules.most_write_wait_s:
             level.dropped_chunks += chunks
             level.tier.refuse(runs)
-            return
+            return 0
         num_bytes = chunks * rules.chunk_bytes
-        done_s = max(book_from(way, start_s, now_s, num_bytes), read_s)
+        transfer = self._transfers.start(way, num_bytes)
         level.written_bytes += num_bytes
         self.movements.backed_up_chunks += chunks
-        self._writes.add(Write(done_s, self, number, runs, access))
+        Write(self._writes, transfer, reads, self, number, runs, access)
+        return chunks
 
 
 def _by_device(runs: list[Run], ways: Ways) -> list[list[Run]]:

@@ -1,10 +1,17 @@
-"""Chunks on their way to a tier: they are there once they have been written, in the order in which that happens."""
+"""Chunks on their way to a tier, and from tiers to an engine: they are there once the last byte has come."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Final
+
 from kvsim.agenda import Agenda
 from kvsim.cache.chunks import Run
+from kvsim.clock import Bell, Clock
+from kvsim.fabric.transfers import Transfer, Watcher
 from kvsim.policy.eviction.access import Access
+
+NO_READS: Final[Sequence[Transfer]] = ()
 
 
 class Receiver:
@@ -15,36 +22,84 @@ class Receiver:
         raise NotImplementedError
 
 
-class Write:
+class Write(Watcher):
     """Chunks that go to one level of a receiver."""
 
-    __slots__ = ("access", "done_s", "level", "receiver", "runs")
+    __slots__ = ("_reads", "_transfer", "_writes", "access", "done_s", "level", "number", "receiver", "runs")
 
-    def __init__(self, done_s: float, receiver: Receiver, level: int, runs: list[Run], access: Access) -> None:
-        self.done_s, self.receiver, self.level, self.runs, self.access = done_s, receiver, level, runs, access
+    def __init__(
+        self,
+        writes: Writes,
+        transfer: Transfer,
+        reads: Sequence[Transfer],
+        receiver: Receiver,
+        level: int,
+        runs: list[Run],
+        access: Access,
+    ) -> None:
+        """``reads``: by which they come from where they are. They are passed on as they come."""
+        self._writes, self._transfer, self._reads = writes, transfer, reads
+        self.receiver, self.level, self.runs, self.access = receiver, level, runs, access
+        self.done_s = -1.0
+        self.number = 0
+        """Of its entry in ``Writes`` that is true."""
+        transfer.watch(self)
+        for read in reads:
+            read.watch(self)
+        self.retimed()
+
+    def retimed(self) -> None:
+        done_s = self._transfer.arrives_s
+        for read in self._reads:
+            if read.arrives_s > done_s:
+                done_s = read.arrives_s
+        if done_s != self.done_s:
+            self.done_s = done_s
+            self._writes.add(self)
 
 
 class Writes:
     """All writes under way below a system's engines.
 
-    Nobody waits for a write, and nobody sees it but who asks the tiers: it is no event. Whoever is about to ask, or to
-    occupy a port, lets happen first what lies in the past.
+    Nobody waits for a write, and nobody sees it but who asks the tiers: it is no event. Whoever is about to ask lets
+    happen first what lies in the past.
     """
 
-    __slots__ = ("_added", "_agenda")
+    __slots__ = ("_added", "_agenda", "_clock", "_lost")
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock | None = None) -> None:
+        """``clock``: where writes cause others, so that each is an event after all."""
+        self._clock = clock
         self._agenda = Agenda()
-        self._added = 0
+        self._added = self._lost = 0
 
     def add(self, write: Write) -> None:
-        """Let it happen in its time, and after those of the same time that were added before."""
+        """Let it happen in its time, which may be another one than before, and after those of the same time that were
+        added before.
+        """
+        if 0 < write.number <= self._lost:
+            return
         self._added += 1
+        write.number = self._added
         self._agenda.add(write.done_s, (write.done_s, self._added, write))
+        if self._clock is not None:
+            self._clock.ring_at(write.done_s, callback=self._ring)
 
-    def lose_all(self) -> None:
-        """Power off: nothing of what is under way arrives."""
-        self._agenda = Agenda()
+    def lose_all(self) -> list[Write]:
+        """Power off: nothing of what is under way arrives. Returns what that is."""
+        lost: list[Write] = []
+        while True:
+            entry = self._agenda.pop()
+            if entry is None:
+                break
+            if entry[2].number == entry[1]:
+                lost.append(entry[2])
+        self._agenda, self._lost = Agenda(), self._added
+        return lost
+
+    def _ring(self, _: Bell) -> None:
+        if self._clock is not None:
+            self.settle(self._clock.now)
 
     def settle(self, now_s: float) -> None:
         """All that is done by now, in the order of time; one may cause another."""
@@ -54,4 +109,35 @@ class Writes:
             if entry is None:
                 return
             write: Write = entry[2]
-            write.receiver.written(write.done_s, write.level, write.runs, write.access)
+            if write.number == entry[1]:
+                write.receiver.written(write.done_s, write.level, write.runs, write.access)
+
+
+class Load(Watcher):
+    """What one prompt waits for."""
+
+    __slots__ = ("_bell", "_clock", "_loaded", "_transfers", "done_s")
+
+    def __init__(self, clock: Clock, transfers: Sequence[Transfer], loaded: Callable[[], None]) -> None:
+        """``loaded()`` once all ``transfers`` have arrived."""
+        self._clock, self._transfers, self._loaded = clock, transfers, loaded
+        self._bell: Bell | None = None
+        self.done_s = -1.0
+        for transfer in transfers:
+            transfer.watch(self)
+        self.retimed()
+
+    def retimed(self) -> None:
+        done_s = self._clock.now
+        for transfer in self._transfers:
+            if transfer.arrives_s > done_s:
+                done_s = transfer.arrives_s
+        if done_s == self.done_s:
+            return
+        if self._bell is not None and self._bell.callbacks:
+            self._bell.callbacks.clear()
+        self.done_s = done_s
+        self._bell = self._clock.ring_at(done_s, callback=self._ring)
+
+    def _ring(self, _: Bell) -> None:
+        self._loaded()

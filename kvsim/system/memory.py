@@ -12,6 +12,7 @@ from kvsim.clock import Clock
 from kvsim.config import Config
 from kvsim.errors import ConfigError
 from kvsim.fabric.port import Way
+from kvsim.fabric.transfers import Transfers
 from kvsim.node.backing import Backing, Level, Movements, Rules
 from kvsim.node.writes import Writes
 from kvsim.policy.admission import Admission, AdmissionSettings, make_admission
@@ -49,7 +50,8 @@ class Memories:
         self.rules = rules_of(plan)
         self.movements = Movements()
         self.census = Census()
-        self._writes, self._clock = Writes(), clock
+        self._clock = clock
+        self._writes = Writes(clock if len(self.names) > 1 and not self.rules.writes_through else None)
         self.stray = Access()
         """What is known of chunks that an engine evicts."""
         self.tiers: dict[str, list[Tier]] = {name: [] for name in names}
@@ -59,8 +61,16 @@ class Memories:
         self._ways = MemoryWays(plan, side, places, seed)
         self.ports = self._ways.ports
         self._hosts = 1 + max(place.host for place in places)
+        transfers = Transfers(clock, shares=plan.config.cache.contention == "max_min")
         self.backings = [
-            Backing(clock, [self._level(name, place, i) for name in names], self.rules, self.movements, self._writes)
+            Backing(
+                clock,
+                [self._level(name, place, i) for name in names],
+                self.rules,
+                self.movements,
+                transfers,
+                self._writes,
+            )
             for i, place in enumerate(places)
         ]
 
@@ -92,7 +102,9 @@ class Memories:
     def restart(self) -> None:
         """All memory is lost, and what is on its way; what stands on drives is not."""
         self.settle()
-        self._writes.lose_all()
+        for write in self._writes.lose_all():
+            for chain, _, end in write.runs:
+                self.census.lost(chain, end)
         for name in VOLATILE:
             for tier in self.tiers.get(name, ()):
                 tier.lose_all()

@@ -113,8 +113,7 @@ class Tiers:
         self.loads += 1
         journey.queue_s += now - journey.mark_s
         journey.mark_s = now
-        done_s = backing.load(visit.segments, runs, visit.access)
-        self._clock.ring_at(done_s, callback=lambda _: self._loaded(engine, sequence, visit))
+        backing.load(visit.segments, runs, visit.access, partial(self._loaded, engine, sequence, visit))
         if self._prefetch is not None:
             known = chunk_keys(sliced(runs, 0, known_tokens // self._chunk_tokens))
             coming = set(known)

@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 
 from kvsim.config import Config
 from kvsim.fabric.port import Port
+from kvsim.fabric.transfers import port_backlog_s
 from kvsim.record.conservation import exact
 from kvsim.record.result import CacheUse, Check, Table, TierUse
 from kvsim.system.tiers import Tiers
@@ -80,8 +81,8 @@ def _tier_use(tiers: Tiers, number: int, end_s: float) -> TierUse:
 
 
 def _busy_by(port: Port, end_s: float) -> float:
-    """Seconds that a port was busy by then: what is booked beyond the end comes last, without a pause."""
-    return max(port.busy_s - max(port.free_s - end_s, 0.0), 0.0)
+    """Seconds that a port was busy by then: what is left at the end is booked already."""
+    return max(port.busy_s - port_backlog_s(port, end_s), 0.0)
 
 
 def tier_checks(tiers: Tiers, table: Table) -> list[Check]:

@@ -120,7 +120,7 @@ class MemoryWays:
     def _between(self, kind: str, number: int) -> Port:
         """A port of the network."""
         port = self._at(kind, number)
-        port.is_network, port.queues = True, self._seen
+        port.queues = self._seen
         return port
 
     def _at(self, kind: str, number: int) -> Port:

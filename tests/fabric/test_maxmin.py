@@ -53,3 +53,17 @@ def test_random_topologies_equal_progressive_filling(data: st.DataObject) -> Non
     paths = data.draw(st.lists(st.lists(st.integers(0, links - 1), max_size=4, unique=True), min_size=1, max_size=9))
     limits = [data.draw(st.floats(0.1, 10)) for _ in paths]
     assert fair_rates(paths, limits, capacity) == pytest.approx(filled(paths, limits, capacity), rel=1e-6)
+
+
+def test_flows_that_take_more_of_a_link_leave_less_of_it_to_all() -> None:
+    """Of a link that reads 50 and writes 25: byte for byte."""
+    assert fair_rates([[0], [0]], [50.0, 25.0], {0: 1.0}, [[1 / 50], [1 / 25]]) == pytest.approx([50 / 3, 50 / 3])
+
+
+@given(st.data())
+def test_a_link_s_weights_are_a_matter_of_its_unit(data: st.DataObject) -> None:
+    paths = [[0, 1], [0], [1], [1]]
+    units = {link: data.draw(st.floats(0.1, 10)) for link in (0, 1)}
+    limits = [data.draw(st.floats(0.1, 10)) for _ in paths]
+    weighted = fair_rates(paths, limits, units, [[units[link] for link in path] for path in paths])
+    assert weighted == pytest.approx(fair_rates(paths, limits, {0: 1.0, 1: 1.0}), rel=1e-9)

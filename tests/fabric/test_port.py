@@ -1,4 +1,4 @@
-"""Ports: one transfer after the other, each as fast as the slowest lane of its way."""
+"""Ports in turn: one transfer after the other, each as fast as the slowest lane of its way."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvsim.fabric.jitter import Jitter
-from kvsim.fabric.port import Lane, Port, Spread, book, ends_s, starts_s
+from kvsim.fabric.port import Lane, Port, Spread, book, ends_s
 
 
 def test_one_after_the_other() -> None:
@@ -24,8 +24,16 @@ def test_the_slowest_lane_decides_and_the_others_are_free_sooner() -> None:
     both = (Lane(fast, 100.0), Lane(slow, 10.0))
     assert book(both, 0.0, 100.0) == 10.0
     assert (fast.free_s, slow.free_s) == (1.0, 10.0)
-    assert starts_s((Lane(fast, 100.0),), 0.0) == 1.0
+    assert ends_s((Lane(fast, 100.0),), 0.0, 10.0) == 1.1
     assert ends_s(both, 0.0, 10.0) == 11.0
+
+
+def test_a_port_is_no_longer_taken_than_it_needs_by_who_is_slow_elsewhere() -> None:
+    """Four of 46 at a pool of 200 do not hold each other up; of five the last one ends when all bytes have passed."""
+    pool = Port("pool")
+    ends = [book((Lane(Port(f"nic {i}"), 46.0), Lane(pool, 200.0)), 0.0, 1.0) for i in range(5)]
+    assert ends == pytest.approx([1 / 46] * 4 + [5 / 200])
+    assert pool.waited_s == pytest.approx(5 / 200 - 1 / 46)
 
 
 def test_what_does_not_queue_waits_for_nobody() -> None:
@@ -36,12 +44,11 @@ def test_what_does_not_queue_waits_for_nobody() -> None:
     assert (port.free_s, port.waited_s, port.busy_s) == (0.0, 0.0, 4.0)
 
 
-def test_a_network_serves_others_while_a_transfer_waits_for_its_device() -> None:
+def test_a_port_serves_others_while_a_transfer_waits_for_another_port() -> None:
     nics, busy, idle = Port("nics"), Port("busy"), Port("idle")
-    nics.is_network = True
     book((Lane(busy, 1.0),), 0.0, 100.0)
     assert book((Lane(nics, 10.0), Lane(busy, 1.0)), 0.0, 10.0) == 110.0
-    assert book((Lane(nics, 10.0), Lane(idle, 1.0)), 0.0, 10.0) == 11.0  # behind the second of the first one's bytes
+    assert book((Lane(nics, 10.0), Lane(idle, 1.0)), 0.0, 10.0) == 10.0
     assert nics.busy_s == nics.free_s == 2.0
 
 

@@ -8,8 +8,17 @@ from itertools import count
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvsim.node.writes import Receiver, Write, Writes
+from kvsim.clock import Clock
+from kvsim.fabric.port import Lane, Port
+from kvsim.fabric.transfers import Transfer, Transfers
+from kvsim.node.writes import NO_READS, Load, Receiver, Write, Writes
 from kvsim.policy.eviction import Access
+
+
+def arriving(at_s: float) -> Transfer:
+    transfer = Transfer((), 1.0, 0.0)
+    transfer.arrives_s = at_s
+    return transfer
 
 
 class Log(Receiver):
@@ -20,7 +29,7 @@ class Log(Receiver):
         self.arrived: list[tuple[float, int, int]] = []
 
     def send(self, done_s: float, level: int, chain: int) -> None:
-        self.writes.add(Write(done_s, self, level, [(chain, 0, 1)], Access()))
+        Write(self.writes, arriving(done_s), NO_READS, self, level, [(chain, 0, 1)], Access())
 
     def written(self, now_s: float, level: int, runs: list[tuple[int, int, int]], access: Access) -> None:
         self.arrived.append((now_s, level, runs[0][0]))
@@ -50,6 +59,43 @@ def test_what_a_write_causes_happens_in_its_turn() -> None:
     assert log.arrived == [(1.0, 0, 7), (2.0, 0, 8), (2.5, 1, 7)]
     writes.settle(3.5)
     assert log.arrived[3:] == [(3.5, 1, 8)]
+
+
+def test_what_is_passed_on_is_there_once_it_has_been_read() -> None:
+    writes = Writes()
+    log, reads = Log(writes), [arriving(2.0), arriving(5.0)]
+    Write(writes, arriving(3.0), reads, log, 0, [(7, 0, 1)], Access())
+    reads[1].arrives_s = 4.0
+    for watcher in (reads[1].watcher, *reads[1].others):
+        assert watcher is not None
+        watcher.retimed()
+    writes.settle(3.5)
+    assert log.arrived == []
+    writes.settle(9.0)
+    assert log.arrived == [(4.0, 0, 7)]
+
+
+def test_what_is_lost_does_not_come_though_its_time_changes() -> None:
+    writes = Writes()
+    log, lost = Log(writes), arriving(2.0)
+    Write(writes, lost, NO_READS, log, 0, [(7, 0, 1)], Access())
+    assert [write.runs for write in writes.lose_all()] == [[(7, 0, 1)]]
+    lost.arrives_s = 3.0
+    assert lost.watcher is not None
+    lost.watcher.retimed()
+    log.send(4.0, 0, 8)
+    writes.settle(9.0)
+    assert log.arrived == [(4.0, 0, 8)]
+
+
+def test_a_load_has_come_once_all_of_it_has() -> None:
+    clock, came = Clock(), []
+    transfers = Transfers(clock, shares=True)
+    slow, fast = (Lane(Port(name), rate) for name, rate in (("slow", 1.0), ("fast", 10.0)))
+    Load(clock, [transfers.start((lane,), 10.0) for lane in (slow, fast)], lambda: came.append(clock.now))
+    clock.ring_at(5.0, callback=lambda _: transfers.start((slow,), 100.0))
+    clock.run_to_stop()
+    assert came == [15.0]
 
 
 @given(

@@ -96,23 +96,50 @@ def test_without_a_tier_or_with_too_small_a_one_the_prompt_is_computed() -> None
     assert small.tiers.log.misses.evicted_tokens == HEAD // 2
 
 
-def test_loads_take_a_port_in_turn() -> None:
-    rows = [*two(num=1), *(Row(10.0, pieces=((0, HEAD), (-2 - i, 100)), output_tokens=1) for i in range(3))]
-    system = run(("dram",), "hardware.dram.host_gb_per_s=10", rows=rows, instances=4, per_host=4)
+def after_one(num: int) -> list[Row]:
+    """One prompt, and long after it as many at once that begin as it does."""
+    return [*two(num=1), *(Row(10.0, pieces=((0, HEAD), (-2 - i, 100)), output_tokens=1) for i in range(num))]
+
+
+@pytest.mark.parametrize(("contention", "turns"), [("max_min", (3, 3, 3)), ("fifo", (1, 2, 3))])
+def test_loads_share_a_port_or_take_it_in_turn(contention: str, turns: tuple[int, ...]) -> None:
+    slow = ("hardware.dram.host_gb_per_s=10", f"cache.contention={contention}")
+    system = run(("dram",), *slow, rows=after_one(3), instances=4, per_host=4)
     each_s = HEAD * TOKEN_BYTES / (10 * GB)
     loads_s = by_request(system)["tier_load_s"][1:]
-    assert sorted(loads_s) == pytest.approx([1e-4 + each_s, 1e-4 + 2 * each_s, 1e-4 + 3 * each_s], rel=1e-9)
+    assert sorted(loads_s) == pytest.approx([1e-4 + turn * each_s for turn in turns], rel=1e-9)
 
 
-def test_a_write_delays_what_shares_the_drives() -> None:
+@pytest.mark.parametrize("contention", ["max_min", "fifo"])
+def test_readers_that_a_pool_has_room_for_do_not_hold_each_other_up(contention: str) -> None:
+    """Four of 46 GB/s at a pool of 200."""
+    own = tiered(("eic",), f"cache.contention={contention}", instances=5, per_host=5)
+    nics = replace(own, nic_bytes_per_s=46 * GB)
+    loads_s = by_request(served(UnifiedSystem, nics, workload(after_one(4))))["tier_load_s"][1:]
+    alone_s = 5e-6 + HEAD * TOKEN_BYTES / (46 * GB)
+    assert loads_s == pytest.approx(4 * [alone_s], rel=1e-9)
+
+
+@pytest.mark.parametrize(("contention", "rates"), [("max_min", 5 * [40]), ("fifo", [46, 46, 46, 46, 40])])
+def test_readers_that_a_pool_has_no_room_for_take_all_of_it(contention: str, rates: list[float]) -> None:
+    """Five of 46 GB/s would take 230 of 200."""
+    own = tiered(("eic",), f"cache.contention={contention}", instances=6, per_host=6)
+    own = replace(own, nic_bytes_per_s=46 * GB)
+    loads_s = by_request(served(UnifiedSystem, own, workload(after_one(5))))["tier_load_s"][1:]
+    assert loads_s == pytest.approx([5e-6 + HEAD * TOKEN_BYTES / (rate * GB) for rate in rates], rel=1e-9)
+
+
+@pytest.mark.parametrize("contention", ["max_min", "fifo"])
+def test_a_write_delays_what_shares_the_drives(contention: str) -> None:
     rows = [*two(num=1), Row(10.0, pieces=((-2, 4096),)), Row(14.0962, pieces=((0, HEAD), (-3, 100)))]
     # The second prompt is computed at 14.096 s and written for a while; the third comes into that, to the same host.
-    system = run(("ssd",), "cluster.ssd_scope=host", rows=rows, instances=3, per_host=3)
-    written_s = 4096 * TOKEN_BYTES / (25 * GB)
-    waits_s = 14.096 + written_s - 14.0962
-    assert by_request(system)["tier_load_s"][2] == pytest.approx(
-        waits_s + 1e-4 + HEAD * TOKEN_BYTES / (50 * GB), abs=1e-9
-    )
+    sets = ("cluster.ssd_scope=host", f"cache.contention={contention}")
+    system = run(("ssd",), *sets, rows=rows, instances=3, per_host=3)
+    read_s = HEAD * TOKEN_BYTES / (50 * GB)
+    waits_s = 14.096 + 4096 * TOKEN_BYTES / (25 * GB) - 14.0962
+    if contention == "max_min":  # byte for byte: two that are written for each that is read, in the drives' time
+        waits_s = 2 * read_s
+    assert by_request(system)["tier_load_s"][2] == pytest.approx(waits_s + 1e-4 + read_s, abs=1e-9)
 
 
 def test_another_rack_cannot_read_the_pool_but_can_read_remote_drives() -> None:
@@ -460,6 +487,7 @@ rows_of = st.lists(
     min_size=1,
     max_size=14,
 )
+BUSY = ("hardware.dram.host_gb_per_s=0.01", "hardware.ssd.read_gb_per_s=0.02", "cluster.eic.write_gb_per_s=0.005")
 moves = st.sampled_from(
     (
         (),
@@ -476,6 +504,10 @@ moves = st.sampled_from(
         ("engine.scheduler_reserve_full_isl=false", "engine.scheduling_policy=lpm"),
         ("engine.scheduling_policy=priority", "hardware.dram.host_gb_per_s=0.001"),
         ("hardware.dram.host_gb_per_s=0.001", "cluster.eic.read_gb_per_s=0.001"),
+        ("hardware.dram.host_gb_per_s=0.001", "cache.contention=max_min"),
+        ("cache.contention=max_min", *BUSY, "cache.load_or_recompute=false"),
+        ("cache.contention=max_min", *BUSY, "cache.write_policy=write_back"),
+        ("cache.write_policy=write_back", *BUSY),
     )
 )
 
@@ -503,7 +535,10 @@ def test_laws_hold_and_leaps_equal_single_steps(rows: list, moves: tuple[str, ..
     assert not laws(leaping)
     single = replace(own, colocated_settings=replace(own.colocated_settings, stepwise=True))
     stepping = served(UnifiedSystem, single, workload(made))
-    assert by_request(leaping)["finish_s"] == pytest.approx(by_request(stepping)["finish_s"], rel=1e-9)
+    table = by_request(leaping)
+    assert table["finish_s"] == pytest.approx(by_request(stepping)["finish_s"], rel=1e-9)
+    known = table["hit_tokens"] + table["loaded_tokens"] + table["computed_tokens"]
+    assert list(known) == list(table["prompt_tokens"])
     assert leaping.tiers is not None and stepping.tiers is not None
     assert leaping.tiers.log.misses == stepping.tiers.log.misses
 

@@ -1,0 +1,286 @@
+"""Bytes on their way through ports: each port serves concurrent transfers in turn, or they share it max-min fairly.
+
+Where they share, a transfer that nobody can hold up costs no event: its end is known, and who comes to one of its ports
+later looks whether it has passed. Only those on a port of which more is wanted than there is have an event where they
+leave, at which others are given new rates.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Final
+
+from kvsim.clock import Bell, Clock
+from kvsim.fabric.maxmin import fair_rates
+from kvsim.fabric.port import Lane, Port, Way, book, ends_s
+
+_SLACK: Final = 1 + 1e-9
+"""Sums of shares round; this much more than all of a port is rounding."""
+
+
+class Watcher:
+    """Who wants to know when transfers will have arrived."""
+
+    def retimed(self) -> None:
+        """One of them arrives at another time than was known."""
+        raise NotImplementedError
+
+
+class Transfer:
+    """So many bytes on one way."""
+
+    __slots__ = (
+        "arrives_s",
+        "bell",
+        "end_s",
+        "latency_s",
+        "left_bytes",
+        "num_bytes",
+        "others",
+        "rate",
+        "seconds",
+        "since_s",
+        "start_s",
+        "stretch",
+        "watcher",
+        "way",
+    )
+
+    def __init__(self, way: Way, num_bytes: float, start_s: float) -> None:
+        self.way, self.num_bytes, self.start_s = way, num_bytes, start_s
+        self.stretch = 1.0
+        """Of lanes with jitter: how much longer it takes there."""
+        self.seconds = 0.0
+        """What it takes alone, without latency."""
+        self.latency_s = 0.0
+        self.end_s = self.arrives_s = 0.0
+        """When, by what is known now, it leaves its ports, and when its last byte has come."""
+        self.left_bytes = self.rate = self.since_s = 0.0
+        """Shared: what was left at ``since_s``, and its bytes per second from there on."""
+        self.bell: Bell | None = None
+        self.watcher: Watcher | None = None
+        self.others: list[Watcher] = _NO_WATCHERS
+
+    def watch(self, watcher: Watcher) -> None:
+        """Let ``watcher`` know of other times from now on."""
+        if self.watcher is None:
+            self.watcher = watcher
+        else:
+            self.others = [*self.others, watcher]
+
+
+_NO_WATCHERS: Final[list[Watcher]] = []
+
+
+class Transfers:
+    """All that is on its way through a system's ports."""
+
+    __slots__ = ("_clock", "_shares")
+
+    def __init__(self, clock: Clock, *, shares: bool) -> None:
+        """``shares``: else ports serve transfers in turn."""
+        self._clock, self._shares = clock, shares
+
+    def start(self, way: Way, num_bytes: float) -> Transfer:
+        """Let bytes leave now."""
+        now = self._clock.now
+        transfer = Transfer(way, num_bytes, now)
+        if not self._shares:
+            transfer.arrives_s = book(way, now, num_bytes)
+            return transfer
+        seconds = latency_s = 0.0
+        is_alone = True
+        for lane in way:
+            port, lane_s, lane_latency_s = lane.port, num_bytes / lane.bytes_per_s, lane.latency_s
+            if lane.jitter is not None:
+                transfer.stretch = stretch = lane.jitter.factor()
+                lane_s *= stretch
+                lane_latency_s *= stretch
+            latency_s += lane_latency_s
+            if lane_s > seconds:
+                seconds = lane_s
+            port.busy_s += lane_s
+            port.bytes_moved += num_bytes
+            port.transfers += 1
+            if port.free_s > now:
+                is_alone = False
+            elif port.shared:
+                port.shared.clear()
+        transfer.seconds, transfer.latency_s = seconds, latency_s
+        transfer.end_s = end_s = now + seconds
+        transfer.arrives_s = end_s + latency_s
+        if is_alone:
+            for lane in way:
+                if lane.port.queues:
+                    lane.port.free_s, lane.port.lone = end_s, transfer
+        else:
+            self._join(transfer, now)
+        return transfer
+
+    def backlog_s(self, way: Way) -> float:
+        """For how long, at most, a transfer that came now would be held up by those that are on its way."""
+        backlog_s, now = 0.0, self._clock.now
+        for lane in way:
+            if lane.port.free_s > now:
+                backlog_s = max(backlog_s, port_backlog_s(lane.port, now))
+        return backlog_s
+
+    def ends_s(self, way: Way, num_bytes: float) -> float:
+        """When a transfer that came now would have arrived, if no more followed; shared, at the latest.
+
+        Nobody expects jitter.
+        """
+        now = self._clock.now
+        if not self._shares:
+            return ends_s(way, now, num_bytes)
+        seconds = latency_s = 0.0
+        for lane in way:
+            latency_s += lane.latency_s
+            lane_s = num_bytes / lane.bytes_per_s
+            port = lane.port
+            if port.free_s > now:
+                lane_s += min(port_backlog_s(port, now), max(len(port.shared), 1) * lane_s)
+            if lane_s > seconds:
+                seconds = lane_s
+        return now + seconds + latency_s
+
+    def _join(self, transfer: Transfer, now: float) -> None:
+        """Somebody is on its way already."""
+        for lane in transfer.way:
+            port = lane.port
+            if not port.queues:
+                continue
+            if port.free_s <= now:
+                port.free_s, port.lone = transfer.end_s, transfer
+                continue
+            if port.lone is not None:
+                port.shared[port.lone] = _weight_on(port.lone, port)
+                port.lone = None
+            port.shared[transfer] = _weight(transfer, lane)
+            if transfer.end_s > port.free_s:
+                port.free_s = transfer.end_s
+        binds = False
+        for lane in transfer.way:
+            if lane.port.shared and _binds(lane.port, now):
+                binds = True
+                for other in list(lane.port.shared):
+                    if other.bell is None:
+                        self._share(other, now)
+        if binds:
+            self._rerate([transfer], now)
+
+    def _share(self, transfer: Transfer, now: float) -> None:
+        """It may get less than all from now on."""
+        transfer.rate = transfer.num_bytes / transfer.seconds
+        left = transfer.num_bytes - transfer.rate * (now - transfer.start_s)
+        transfer.left_bytes, transfer.since_s = max(left, 0.0), now
+        for lane in transfer.way:
+            port = lane.port
+            if port.queues:
+                port.shared[transfer] = _weight(transfer, lane)
+                port.free_s, port.lone = math.inf, None
+        self._ring(transfer)
+
+    def _ring(self, transfer: Transfer) -> None:
+        if transfer.bell is not None and transfer.bell.callbacks:
+            transfer.bell.callbacks.clear()
+        transfer.bell = self._clock.ring_at(transfer.end_s, callback=partial(self._leave, transfer))
+
+    def _leave(self, transfer: Transfer, _: Bell) -> None:
+        """Its last byte leaves the ports; those it held back go faster."""
+        now = self._clock.now
+        waited_s = max(now - transfer.start_s - transfer.seconds, 0.0)
+        held_back: dict[Transfer, None] = {}
+        for lane in transfer.way:
+            port = lane.port
+            port.waited_s += waited_s
+            if not port.queues:
+                continue
+            if _binds(port, now):
+                held_back.update(dict.fromkeys(port.shared))
+            del port.shared[transfer]
+            port.free_s = max([other.end_s if other.bell is None else math.inf for other in port.shared], default=now)
+        transfer.bell = None
+        held_back.pop(transfer, None)
+        if held_back:
+            self._rerate(list(held_back), now)
+
+    def _rerate(self, seeds: list[Transfer], now: float) -> None:
+        """New rates for the transfers that ``seeds`` are connected with through ports that can bind."""
+        known: dict[Transfer, None] = dict.fromkeys(seeds)
+        found = list(seeds)
+        places: dict[Port, int] = {}
+        for transfer in found:
+            for lane in transfer.way:
+                port = lane.port
+                if not port.queues or port in places or not _binds(port, now):
+                    continue
+                places[port] = len(places)
+                for other in port.shared:
+                    if other not in known:
+                        known[other] = None
+                        found.append(other)
+        limits = [transfer.num_bytes / transfer.seconds for transfer in found]
+        if places:
+            paths = [[lane.port for lane in transfer.way if lane.port in places] for transfer in found]
+            weights = [[port.shared[transfer] for port in path] for transfer, path in zip(found, paths, strict=True)]
+            numbers = [[places[port] for port in path] for path in paths]
+            limits = fair_rates(numbers, limits, dict.fromkeys(places.values(), 1.0), weights)
+        for place, transfer in enumerate(found):
+            if limits[place] != transfer.rate:
+                self._set_rate(transfer, limits[place], now)
+
+    def _set_rate(self, transfer: Transfer, rate: float, now: float) -> None:
+        left = 0.0
+        if now < transfer.end_s:
+            left = max(transfer.left_bytes - transfer.rate * (now - transfer.since_s), 0.0)
+        transfer.left_bytes, transfer.since_s, transfer.rate = left, now, rate
+        transfer.end_s = now + left / rate
+        transfer.arrives_s = transfer.end_s + transfer.latency_s
+        self._ring(transfer)
+        if transfer.watcher is not None:
+            transfer.watcher.retimed()
+            for watcher in transfer.others:
+                watcher.retimed()
+
+
+def port_backlog_s(port: Port, now_s: float) -> float:
+    """Seconds that a port still needs for what is on its way."""
+    if port.free_s <= now_s:
+        return 0.0
+    lone = port.lone
+    if lone is not None:
+        return _weight_on(lone, port) * _left_bytes(lone, now_s)
+    if not port.shared:
+        return port.free_s - now_s
+    return sum(weight * _left_bytes(transfer, now_s) for transfer, weight in port.shared.items())
+
+
+def _left_bytes(transfer: Transfer, now_s: float) -> float:
+    if transfer.bell is None:
+        return max(transfer.end_s - now_s, 0.0) * transfer.num_bytes / transfer.seconds
+    return max(transfer.left_bytes - transfer.rate * (now_s - transfer.since_s), 0.0)
+
+
+def _weight(transfer: Transfer, lane: Lane) -> float:
+    """Seconds of a lane's port that one byte takes."""
+    return (1.0 if lane.jitter is None else transfer.stretch) / lane.bytes_per_s
+
+
+def _weight_on(transfer: Transfer, port: Port) -> float:
+    return next(_weight(transfer, lane) for lane in transfer.way if lane.port is port)
+
+
+def _binds(port: Port, now_s: float) -> bool:
+    """Whether those who share a port could take more than all of it; who has left it is forgotten."""
+    wanted, gone = 0.0, False
+    for transfer, weight in port.shared.items():
+        if transfer.bell is None and transfer.end_s <= now_s:
+            gone = True
+        else:
+            wanted += weight * transfer.num_bytes / transfer.seconds
+    if gone:
+        for transfer in [one for one in port.shared if one.bell is None and one.end_s <= now_s]:
+            del port.shared[transfer]
+    return wanted > _SLACK
