@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from kvsim.fabric.jitter import Jitter
 
 if TYPE_CHECKING:
-    from kvsim.fabric.transfers import Transfer
+    from kvsim.fabric.transfers import SharedTransfer
 
 
 class Port:
@@ -38,9 +38,9 @@ class Port:
         self.transfers = 0
         self.queues = True
         """Whether transfers hold each other up."""
-        self.lone: Transfer | None = None
+        self.lone: SharedTransfer | None = None
         """Shared: who was alone here until ``free_s``."""
-        self.shared: dict[Transfer, float] = {}
+        self.shared: dict[SharedTransfer, float] = {}
         """Otherwise: who is here, and the seconds of the port that a byte of it takes."""
 
 

@@ -30,8 +30,20 @@ class Watcher:
 class Transfer:
     """So many bytes on one way."""
 
+    __slots__ = ("arrives_s",)
+
+    def __init__(self, arrives_s: float) -> None:
+        self.arrives_s = arrives_s
+        """When, by what is known now, its last byte has come."""
+
+    def watch(self, watcher: Watcher) -> None:
+        """Let ``watcher`` know of other times from now on; in turn there are none."""
+
+
+class SharedTransfer(Transfer):
+    """One that shares ports."""
+
     __slots__ = (
-        "arrives_s",
         "bell",
         "end_s",
         "latency_s",
@@ -48,22 +60,22 @@ class Transfer:
     )
 
     def __init__(self, way: Way, num_bytes: float, start_s: float) -> None:
+        super().__init__(start_s)
         self.way, self.num_bytes, self.start_s = way, num_bytes, start_s
         self.stretch = 1.0
         """Of lanes with jitter: how much longer it takes there."""
         self.seconds = 0.0
         """What it takes alone, without latency."""
         self.latency_s = 0.0
-        self.end_s = self.arrives_s = 0.0
-        """When, by what is known now, it leaves its ports, and when its last byte has come."""
+        self.end_s = start_s
+        """When, by what is known now, it leaves its ports."""
         self.left_bytes = self.rate = self.since_s = 0.0
-        """Shared: what was left at ``since_s``, and its bytes per second from there on."""
+        """Held up: what was left at ``since_s``, and its bytes per second from there on."""
         self.bell: Bell | None = None
         self.watcher: Watcher | None = None
         self.others: list[Watcher] = _NO_WATCHERS
 
     def watch(self, watcher: Watcher) -> None:
-        """Let ``watcher`` know of other times from now on."""
         if self.watcher is None:
             self.watcher = watcher
         else:
@@ -85,10 +97,10 @@ class Transfers:
     def start(self, way: Way, num_bytes: float) -> Transfer:
         """Let bytes leave now."""
         now = self._clock.now
-        transfer = Transfer(way, num_bytes, now)
-        if not self._shares:
-            transfer.arrives_s = book(way, now, num_bytes)
-            return transfer
+        return self._start(way, num_bytes, now) if self._shares else Transfer(book(way, now, num_bytes))
+
+    def _start(self, way: Way, num_bytes: float, now: float) -> SharedTransfer:
+        transfer = SharedTransfer(way, num_bytes, now)
         seconds = latency_s = 0.0
         is_alone = True
         for lane in way:
@@ -122,8 +134,11 @@ class Transfers:
         """For how long, at most, a transfer that came now would be held up by those that are on its way."""
         backlog_s, now = 0.0, self._clock.now
         for lane in way:
-            if lane.port.free_s > now:
-                backlog_s = max(backlog_s, port_backlog_s(lane.port, now))
+            port = lane.port
+            if port.free_s > now:
+                port_s = port_backlog_s(port, now) if self._shares else port.free_s - now
+                if port_s > backlog_s:
+                    backlog_s = port_s
         return backlog_s
 
     def ends_s(self, way: Way, num_bytes: float) -> float:
@@ -145,7 +160,7 @@ class Transfers:
                 seconds = lane_s
         return now + seconds + latency_s
 
-    def _join(self, transfer: Transfer, now: float) -> None:
+    def _join(self, transfer: SharedTransfer, now: float) -> None:
         """Somebody is on its way already."""
         for lane in transfer.way:
             port = lane.port
@@ -170,7 +185,7 @@ class Transfers:
         if binds:
             self._rerate([transfer], now)
 
-    def _share(self, transfer: Transfer, now: float) -> None:
+    def _share(self, transfer: SharedTransfer, now: float) -> None:
         """It may get less than all from now on."""
         transfer.rate = transfer.num_bytes / transfer.seconds
         left = transfer.num_bytes - transfer.rate * (now - transfer.start_s)
@@ -182,16 +197,16 @@ class Transfers:
                 port.free_s, port.lone = math.inf, None
         self._ring(transfer)
 
-    def _ring(self, transfer: Transfer) -> None:
+    def _ring(self, transfer: SharedTransfer) -> None:
         if transfer.bell is not None and transfer.bell.callbacks:
             transfer.bell.callbacks.clear()
         transfer.bell = self._clock.ring_at(transfer.end_s, callback=partial(self._leave, transfer))
 
-    def _leave(self, transfer: Transfer, _: Bell) -> None:
+    def _leave(self, transfer: SharedTransfer, _: Bell) -> None:
         """Its last byte leaves the ports; those it held back go faster."""
         now = self._clock.now
         waited_s = max(now - transfer.start_s - transfer.seconds, 0.0)
-        held_back: dict[Transfer, None] = {}
+        held_back: dict[SharedTransfer, None] = {}
         for lane in transfer.way:
             port = lane.port
             port.waited_s += waited_s
@@ -206,9 +221,9 @@ class Transfers:
         if held_back:
             self._rerate(list(held_back), now)
 
-    def _rerate(self, seeds: list[Transfer], now: float) -> None:
+    def _rerate(self, seeds: list[SharedTransfer], now: float) -> None:
         """New rates for the transfers that ``seeds`` are connected with through ports that can bind."""
-        known: dict[Transfer, None] = dict.fromkeys(seeds)
+        known: dict[SharedTransfer, None] = dict.fromkeys(seeds)
         found = list(seeds)
         places: dict[Port, int] = {}
         for transfer in found:
@@ -231,7 +246,7 @@ class Transfers:
             if limits[place] != transfer.rate:
                 self._set_rate(transfer, limits[place], now)
 
-    def _set_rate(self, transfer: Transfer, rate: float, now: float) -> None:
+    def _set_rate(self, transfer: SharedTransfer, rate: float, now: float) -> None:
         left = 0.0
         if now < transfer.end_s:
             left = max(transfer.left_bytes - transfer.rate * (now - transfer.since_s), 0.0)
@@ -257,18 +272,18 @@ def port_backlog_s(port: Port, now_s: float) -> float:
     return sum(weight * _left_bytes(transfer, now_s) for transfer, weight in port.shared.items())
 
 
-def _left_bytes(transfer: Transfer, now_s: float) -> float:
+def _left_bytes(transfer: SharedTransfer, now_s: float) -> float:
     if transfer.bell is None:
         return max(transfer.end_s - now_s, 0.0) * transfer.num_bytes / transfer.seconds
     return max(transfer.left_bytes - transfer.rate * (now_s - transfer.since_s), 0.0)
 
 
-def _weight(transfer: Transfer, lane: Lane) -> float:
+def _weight(transfer: SharedTransfer, lane: Lane) -> float:
     """Seconds of a lane's port that one byte takes."""
     return (1.0 if lane.jitter is None else transfer.stretch) / lane.bytes_per_s
 
 
-def _weight_on(transfer: Transfer, port: Port) -> float:
+def _weight_on(transfer: SharedTransfer, port: Port) -> float:
     return next(_weight(transfer, lane) for lane in transfer.way if lane.port is port)
 
 

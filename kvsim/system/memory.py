@@ -54,6 +54,7 @@ class Memories:
         self._writes = Writes(clock if len(self.names) > 1 and not self.rules.writes_through else None)
         self.stray = Access()
         """What is known of chunks that an engine evicts."""
+        self.restarts = 0
         self.tiers: dict[str, list[Tier]] = {name: [] for name in names}
         self._built: dict[tuple[str, int], Tier] = {}
         self._numbered: list[Tier] = []
@@ -101,6 +102,7 @@ class Memories:
 
     def restart(self) -> None:
         """All memory is lost, and what is on its way; what stands on drives is not."""
+        self.restarts += 1
         self.settle()
         for write in self._writes.lose_all():
             for chain, _, end in write.runs:

@@ -142,8 +142,12 @@ class ServingSystem:
 
     def _restart(self) -> None:
         """Caches and memories are lost; requests go on."""
+        if self._writes_back is not None:
+            self._writes_back.is_off = True
         for engine in self._engines():
             engine.forget()
+        if self._writes_back is not None:
+            self._writes_back.is_off = False
         if self.tiers is not None:
             self.tiers.memories.restart()
         self.notes.append(f"memory was lost after {self.counts.arrived:,} requests, what stood on drives was not")

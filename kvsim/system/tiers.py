@@ -33,7 +33,7 @@ PAUSE_SHARE = 0.5
 class Visit:
     """One request's dealings with the tiers of its instance."""
 
-    __slots__ = ("access", "arrived_tokens", "cached_tokens", "runs", "segments", "stored_chunks")
+    __slots__ = ("access", "arrived_tokens", "cached_tokens", "restarts", "runs", "segments", "stored_chunks")
 
     def __init__(self, runs: list[Run], access: Access) -> None:
         self.runs, self.access = runs, access
@@ -44,6 +44,8 @@ class Visit:
         """What is loaded."""
         self.arrived_tokens = 0
         """Of that: what entered the engine's cache."""
+        self.restarts = 0
+        """How often memory had been lost when the loading began."""
         self.stored_chunks = 0
         """Of its chunks: those that were computed and backed up."""
 
@@ -111,6 +113,7 @@ class Tiers:
         if not visit.segments:
             return 0
         self.loads += 1
+        visit.restarts = self.memories.restarts
         journey.queue_s += now - journey.mark_s
         journey.mark_s = now
         backing.load(visit.segments, runs, visit.access, partial(self._loaded, engine, sequence, visit))
@@ -128,7 +131,8 @@ class Tiers:
         journey.mark_s = now
         known_tokens = end_tokens = visit.segments[-1].end
         if self._loads_on_arrival:
-            engine.insert(sequence.path, end_tokens // self._block_size)
+            if visit.restarts == self.memories.restarts:  # else it was on its way to blocks that nobody holds
+                engine.insert(sequence.path, end_tokens // self._block_size)
             known_tokens = engine.cached_tokens(sequence)
             engine.submit(sequence)
         else:

@@ -22,6 +22,8 @@ class WriteBack:
         self._strange_blocks: dict[int, int] = {}
         """By engine: evicted blocks of one request that make no whole chunk yet."""
         self._strangers = count(_STRANGERS)
+        self.is_off = False
+        """Power is off: what leaves an engine's cache is lost."""
 
     def entered(self, instance: int, path: Path, blocks: int) -> None:
         """The first ``blocks`` blocks of a path are in an engine's cache."""
@@ -47,5 +49,5 @@ class WriteBack:
             self._store(instance, [(chain, place, end)] if place < end else [])
 
     def _store(self, instance: int, runs: list[Run]) -> None:
-        if runs:
+        if runs and not self.is_off:
             self._memories.backings[instance].store(runs, self._memories.stray)

@@ -10,15 +10,13 @@ from hypothesis import strategies as st
 
 from kvsim.clock import Clock
 from kvsim.fabric.port import Lane, Port
-from kvsim.fabric.transfers import Transfer, Transfers
+from kvsim.fabric.transfers import SharedTransfer, Transfers
 from kvsim.node.writes import NO_READS, Load, Receiver, Write, Writes
 from kvsim.policy.eviction import Access
 
 
-def arriving(at_s: float) -> Transfer:
-    transfer = Transfer((), 1.0, 0.0)
-    transfer.arrives_s = at_s
-    return transfer
+def arriving(at_s: float) -> SharedTransfer:
+    return SharedTransfer((), 1.0, at_s)
 
 
 class Log(Receiver):

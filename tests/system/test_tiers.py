@@ -279,7 +279,48 @@ def test_what_is_on_its_way_is_lost_in_a_restart() -> None:
     rows = [Row(float(i), pieces=((-1 - i, 100),), output_tokens=1) for i in (3, 4)]
     rows = [two(num=1)[0], *rows, Row(60.0, pieces=((0, HEAD), (-9, 100)), output_tokens=1)]
     for sets, loaded in ((slow[1:], HEAD), (slow, 0)):
-        assert by_request(run(("dram",), *sets, rows=rows))["loaded_tokens"][3] == loaded
+        system = run(("dram",), *sets, rows=rows)
+        assert by_request(system)["loaded_tokens"][3] == loaded
+        assert system.tiers is not None
+        misses = system.tiers.log.misses
+        assert (misses.pending_tokens, misses.evicted_tokens) == (0, HEAD - loaded)  # gone, not on its way for ever
+
+
+def test_what_engines_lose_in_a_restart_is_not_written_back() -> None:
+    rows = [Row(5.0 * i, pieces=((0, HEAD), (-1 - i, 100))) for i in range(3)]
+    back = ("cache.write_policy=write_back", "cache.restart_after_requests=3")
+    system = run(("dram",), *back, rows=rows)
+    assert system.tiers is not None
+    assert system.tiers.memories.movements.backed_up_chunks == 0
+    assert sum(backing.levels[0].written_bytes for backing in system.tiers.memories.backings) == 0
+
+
+def test_a_load_that_nobody_holds_blocks_for_is_lost_in_a_restart() -> None:
+    """The head takes 1.3 s to load, for a prompt that has come; power is off after 1 s of that."""
+    slow = ("cache.load_at=arrival", "hardware.dram.read_gb_per_s=0.1")
+    rows = [*two(), Row(11.0, pieces=((-9, 100),))]
+    for sets, loaded in ((slow, HEAD), ((*slow, "cache.restart_after_requests=3"), 0)):
+        table = by_request(run(("dram",), *sets, rows=rows))
+        assert (table["loaded_tokens"][1], table["computed_tokens"][1]) == (loaded, HEAD + 100 - loaded)
+
+
+@pytest.mark.parametrize("contention", ["max_min", "fifo"])
+def test_more_bandwidth_is_never_slower_in_a_single_queue(contention: str) -> None:
+    """One instance with next to no cache of its own above each tier: prompts in turns, loads and writes between."""
+    rows = [Row(0.3 * i, pieces=((i % 4, HEAD), (-1 - i, 60 + 40 * (i % 3)))) for i in range(24)]
+    small = ("engine.num_gpu_blocks_override=90", f"cache.contention={contention}", "cluster.ssd_scope=host")
+    rates = {
+        "dram": ("hardware.dram.read_gb_per_s", "hardware.dram.write_gb_per_s", "hardware.dram.host_gb_per_s"),
+        "eic": ("cluster.eic.read_gb_per_s", "cluster.eic.write_gb_per_s"),
+        "ssd": ("hardware.ssd.read_gb_per_s", "hardware.ssd.write_gb_per_s"),
+    }
+    for tier, keys in rates.items():
+        for key in keys:
+            means = []
+            for gb_per_s in (0.4, 0.8, 1.6, 10):  # loading is faster than computing
+                system = run((tier,), *small, f"{key}={gb_per_s}", rows=rows, instances=2, per_host=2)
+                means.append(float(ttft_s(system).mean()))
+            assert means == sorted(means, reverse=True), (key, means)
 
 
 def test_what_is_not_let_in_is_not_sent() -> None:
