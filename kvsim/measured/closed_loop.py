@@ -30,7 +30,10 @@ ASSUMPTIONS = (
 
 @dataclass(frozen=True)
 class PointPrediction:
-    """Means in seconds, and how the step times are known. ``saturated``: requests queue for seconds."""
+    """Means in seconds, and how the step times are known. ``saturated``: requests queue for seconds.
+
+    ``tpot_s``: ``None`` where all answers are of one token.
+    """
 
     ttft_s: float
     tpot_s: float | None

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import yaml
 
 from kvsim.errors import ConfigError
+from kvsim.record.summary import tpot_s
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -77,9 +78,8 @@ class MeasuredRun:
 
 
 def tpot_of(first_token_s: Floats, last_token_s: Floats, output_tokens: npt.NDArray[Any]) -> Floats:
-    """(last - first) / (tokens - 1); NaN for one token."""
-    later = output_tokens - 1
-    return np.where(later > 0, (last_token_s - first_token_s) / np.maximum(later, 1), np.nan)
+    """As ``kvsim.record.summary.tpot_s``."""
+    return tpot_s({"first_token_s": first_token_s, "finish_s": last_token_s, "output_tokens": output_tokens})
 
 
 def read_run(folder: Path) -> MeasuredRun:

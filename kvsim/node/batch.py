@@ -15,10 +15,23 @@ class DecodeBatch:
     block size. A heap keyed by finish step tells who ends next.
     """
 
-    __slots__ = ("_block_size", "_ends", "_longest", "base_sum", "needs_longest", "num", "residues", "steps", "version")
+    __slots__ = (
+        "_block_size",
+        "_ends",
+        "_longest",
+        "base_sum",
+        "needs_longest",
+        "num",
+        "num_measured",
+        "residues",
+        "steps",
+        "version",
+    )
 
     def __init__(self, block_size: int, needs_longest: bool) -> None:
         self.num = 0
+        self.num_measured = 0
+        """Of requests whose inter-token latencies count."""
         self.steps = 0
         """Decode steps that are scheduled."""
         self.version = 0
@@ -38,6 +51,7 @@ class DecodeBatch:
         sequence.finish_step = self.steps + sequence.remaining
         sequence.decoding = True
         self.num += 1
+        self.num_measured += sequence.journey.measured
         self.version += 1
         self.base_sum += base
         self.residues[base % self._block_size] += 1
@@ -51,6 +65,7 @@ class DecodeBatch:
         sequence.remaining = sequence.finish_step - self.steps
         sequence.decoding = False
         self.num -= 1
+        self.num_measured -= sequence.journey.measured
         self.version += 1
         self.base_sum -= sequence.base
         self.residues[sequence.base % self._block_size] -= 1
@@ -101,6 +116,27 @@ class DecodeBatch:
             else:
                 needed += sum(residues[low : last + 1])
         return needed
+
+    def blocks_by_start_s(
+        self, first: int, count: int, steps_before: int, first_s: float, slope_s: float
+    ) -> float:
+        """The same blocks, each times when the step that takes it begins: block-seconds.
+
+        ``steps_before`` steps ran before step 0 from here, the i-th of all takes ``first_s + i slope_s``. Each residue
+        modulo the block size is a series in steps of a block, whose sums are closed forms.
+        """
+        size, residues, start = self._block_size, self.residues, self.steps + first
+        total = 0.0
+        for offset in range(min(count, size)):
+            sequences = residues[-(start + offset) % size]
+            if sequences:
+                times = (count - offset - 1) // size + 1
+                before = steps_before + first + offset
+                rest = times * (times - 1) // 2
+                linear = times * before + size * rest
+                squares = times * before * before + 2 * before * size * rest + size * size * rest * (2 * times - 1) // 3
+                total += sequences * (linear * first_s + 0.5 * slope_s * (squares - linear))
+        return total
 
     def steps_within(self, free_blocks: int, first: int, limit: int) -> int:
         """How many steps from ``first`` on, at most ``limit``, ``free_blocks`` suffice for."""

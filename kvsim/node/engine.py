@@ -60,6 +60,7 @@ class Engine:
         "_anchor_version",
         "_block_size",
         "_first_s",
+        "_held_s",
         "_idle",
         "_is_async",
         "_leap",
@@ -75,6 +76,7 @@ class Engine:
         "backup_s",
         "batch",
         "clock",
+        "held_block_s",
         "instance",
         "log",
         "margin",
@@ -124,6 +126,8 @@ class Engine:
         self._anchor_steps = 0
         """Steps from the anchor, the latest change of membership, to the start of the leap."""
         self._idle = False
+        self.held_block_s = self._held_s = 0.0
+        """Blocks held, integrated over time up to ``_held_s``."""
         self.announces_chunks = False
         self.backup_s = 0.0
         """Seconds a computed token that a step is not over before its KV is copied away; 0: nobody waits for that."""
@@ -144,12 +148,14 @@ class Engine:
     def resume(self, sequence: Sequence, known_tokens: int) -> None:
         """What ``scheduler.look_up`` said was on its way has come."""
         self.settle_begun()
+        self._book_held()
         self.scheduler.resume(sequence, known_tokens, self._settled)
         self._nudge()
 
     def abort(self, sequence: Sequence) -> None:
         """Colocated role: whoever asked for a queued or running sequence has gone; see ``Scheduler.abort``."""
         is_running = sequence in self.scheduler.running
+        self._book_held()
         self.scheduler.abort(sequence)
         if not is_running:
             self._nudge()
@@ -158,6 +164,7 @@ class Engine:
 
     def release(self, sequence: Sequence) -> None:
         """Prefill role: the KV of a computed prompt has left, its blocks are free."""
+        self._book_held()
         self.pool.release(sequence)
         if self.scheduler.waiting:
             self._nudge()
@@ -203,6 +210,7 @@ class Engine:
             room -= -(-(outstanding_tokens + self.margin.tokens) // block_size)
         if blocks - hits > room:
             return None
+        self._book_held()
         scheduler.allocate(sequence, hits, blocks)
         sequence.computed = sequence.num_tokens - 1
         sequence.is_incoming = True
@@ -216,6 +224,7 @@ class Engine:
     def cancel(self, sequence: Sequence) -> int:
         """Decode role: a reserved sequence will not decode here. Returns how many of its blocks cache nothing now."""
         self.settle_begun()
+        self._book_held()
         blank = self.pool.num_blank
         sequence.is_incoming = False
         self.pool.release(sequence)
@@ -228,6 +237,7 @@ class Engine:
         """Decode role: all KV of a reserved sequence has arrived, unless it has left or been preempted meanwhile."""
         if sequence.is_incoming:
             self.settle_begun()
+            self._book_held()
             self.scheduler.receive(sequence, self._settled)
             if self.scheduler.waiting:
                 self._nudge()
@@ -257,6 +267,7 @@ class Engine:
                 self._book_preempted()
                 self._idle = True
                 yield self._alarm.sleep()
+                self._book_held()
                 continue
             yield self._alarm.sleep_until(self._begin(step))
             self._end_stretch(step)
@@ -287,6 +298,7 @@ class Engine:
         step = Step(scheduler.joined, scheduler.preempted)
         self._preempted += scheduler.preempted
         step.num_decodes, step.steps_before, step.version = batch.num, batch.steps, batch.version
+        step.num_measured = batch.num_measured
         step.is_pure = not (scheduler.chunks or scheduler.stalled)
         if not step.is_pure or not self._is_anchored(batch.version, 1 if self._leap else 0):
             kv_tokens = batch.base_sum + batch.num * (batch.steps + 1)
@@ -380,6 +392,7 @@ class Engine:
             self._settle_steps(steps)
             latest = self._next if self._next is not None else step
             latest.ended = self.scheduler.leap(steps - 1)
+        self._book_held()
         self._leap, self._settled = 0, 0
         self._log_stretch(step, steps)
         self._anchor_steps += steps
@@ -390,16 +403,17 @@ class Engine:
     def _log_stretch(self, step: Step, steps: int) -> None:
         rows, now, start_s, slope_s = self._rows, self.clock.now, self._start_s, self._slope_s
         first_s = self._first_s + self._anchor_steps * slope_s if step.is_pure else now - start_s
-        held_blocks = self.settings.num_blocks - self.pool.num_free
-        decodes, joined = step.num_decodes, len(step.joined)
+        measured, joined = step.num_measured, 0
+        for sequence in step.joined:
+            joined += sequence.journey.measured
         if joined and steps > 1:
             first_end_s = self._boundary_s(1)
-            rows.add(start_s, first_end_s, first_s, 0.0, 1, decodes - joined, held_blocks)
-            rows.add(first_end_s, now, first_s + slope_s, slope_s, steps - 1, decodes, held_blocks)
+            rows.add(start_s, first_end_s, first_s, 0.0, 1, measured - joined)
+            rows.add(first_end_s, now, first_s + slope_s, slope_s, steps - 1, measured)
         elif steps > 1:
-            rows.add(start_s, now, first_s, slope_s, steps, decodes, held_blocks)
+            rows.add(start_s, now, first_s, slope_s, steps, measured)
         else:
-            rows.add(start_s, now, first_s, 0.0, 1, decodes - joined, held_blocks)
+            rows.add(start_s, now, first_s, 0.0, 1, measured - joined)
 
     def _book_chunks(self, step: Step) -> None:
         port, now, chunks = self.port, self.clock.now, step.chunks
@@ -439,7 +453,9 @@ class Engine:
         if journey.first_token_s < 0:
             journey.first_token_s = now
         elif sequence.last_token_s >= 0:
-            self.log.gap(now - sequence.last_token_s)
+            if journey.measured:
+                self.log.gap(now - sequence.last_token_s)
+            sequence.last_token_s = -1.0
 
     def _boundary_s(self, steps: int) -> float:
         """When the leap's first ``steps`` steps have run."""
@@ -462,8 +478,34 @@ class Engine:
         """Take the blocks of the first ``steps`` steps of the leap, the first of them had its own."""
         settled, added = self._settled, steps - 1
         if added > settled:
-            self.pool.take(self.batch.blocks_needed(settled, added - settled))
+            self._book_held()
+            blocks = self.batch.blocks_needed(settled, added - settled)
+            if blocks:
+                self.held_block_s += self._grown_block_s(settled, added, blocks)
+            self.pool.take(blocks)
             self._settled = added
+
+    def held_so_far_block_s(self) -> float:
+        """Blocks that requests hold, integrated over time up to now."""
+        held_s = self.clock.now - self._held_s
+        found = self.held_block_s + (self.pool.num_blocks - self.pool.num_free) * held_s
+        settled, added = self._settled, self._steps_begun() - 1 if self._leap else 0
+        if added > settled:
+            found += self._grown_block_s(settled, added, self.batch.blocks_needed(settled, added - settled))
+        return found
+
+    def _book_held(self) -> None:
+        """To be called before what is held changes."""
+        now = self.clock.now
+        if now > self._held_s:
+            self.held_block_s += (self.pool.num_blocks - self.pool.num_free) * (now - self._held_s)
+            self._held_s = now
+
+    def _grown_block_s(self, settled: int, added: int, blocks: int) -> float:
+        """What the blocks of the leap's steps between come to, each from the start of its step until now."""
+        count, before = added - settled, self._anchor_steps + 1
+        starts_s = self.batch.blocks_by_start_s(settled, count, before, self._first_s, self._slope_s)
+        return blocks * (self.clock.now - self._anchor_s) - starts_s
 
     def _book_joined(self, step: Step, first_token_s: float) -> None:
         """Sequences whose KV came from elsewhere run their first decode step here."""
@@ -474,7 +516,7 @@ class Engine:
             if journey.first_token_s < 0:
                 alone_s = self.step_time.decode_alone_s(sequence.num_tokens)
                 journey.first_decoded(now, first_token_s, alone_s)
-            else:
+            elif journey.measured:
                 self.log.gap(first_token_s - journey.first_token_s)
 
     def _book_preempted(self) -> None:
@@ -482,7 +524,8 @@ class Engine:
         preempted, self._preempted = self._preempted, []
         for sequence in preempted:
             self.margin.leave(sequence)
-            if sequence.journey.first_token_s >= 0:
+            # One that is preempted again before its next token had its last one earlier.
+            if sequence.journey.first_token_s >= 0 and sequence.last_token_s < 0:
                 sequence.last_token_s = self.clock.now
             self.port.preempted(self, sequence)
 

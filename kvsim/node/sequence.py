@@ -37,6 +37,7 @@ class Journey:
         "hit_tokens",
         "interference_s",
         "mark_s",
+        "measured",
         "output_tokens",
         "path",
         "preemption_s",
@@ -57,6 +58,8 @@ class Journey:
         self.path = path
         self.private_from = private_from(path)
         self.output_tokens = output_tokens
+        self.measured = 1
+        """0: warm-up, whose inter-token latencies do not count."""
         self.mark_s = request.arrival_s
         """Up to here every second since arrival is accounted for."""
         self.first_token_s = -1.0

@@ -31,11 +31,11 @@ class Step:
         "completed",
         "ended",
         "first_s",
-        "held_blocks",
         "is_pure",
         "joined",
         "limit",
         "num_decodes",
+        "num_measured",
         "preempted",
         "slope_s",
         "steps_before",
@@ -54,6 +54,8 @@ class Step:
         self.completed = NOBODY
         """Those whose tokens so far all have KV when it has run, and did not before."""
         self.num_decodes = 0
+        self.num_measured = 0
+        """Of the decoding ones: those that are not warm-up."""
         self.steps_before = 0
         """Decode steps scheduled before it."""
         self.version = 0
@@ -64,4 +66,3 @@ class Step:
         """How long it takes, and how much longer each further step of the same batch."""
         self.limit = 0
         """Steps that both hold for."""
-        self.held_blocks = 0

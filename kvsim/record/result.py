@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -59,6 +60,26 @@ class Distribution:
 
 
 @dataclass(frozen=True)
+class Held:
+    """KV blocks that requests hold on one side of a system, over all its instances."""
+
+    times_s: npt.NDArray[np.float64]
+    """Ascending."""
+    block_s: npt.NDArray[np.float64]
+    """Blocks held, integrated over time up to each of them."""
+    blocks: int
+    """There are."""
+
+    def share(self, window_s: tuple[float, float]) -> float:
+        """The mean over a window, 0..1; exact where it begins and ends at ``times_s``, else interpolated."""
+        start_s, end_s = window_s
+        if end_s <= start_s or not self.blocks:
+            return math.nan
+        low, high = np.interp(window_s, np.append(0.0, self.times_s), np.append(0.0, self.block_s))
+        return float(high - low) / (self.blocks * (end_s - start_s))
+
+
+@dataclass(frozen=True)
 class RoleUse:
     """How one side (``prefill``, ``decode``, ``colocated``) was used over the measured window."""
 
@@ -75,6 +96,7 @@ class RoleUse:
     """Left edges of equal time bins."""
     timeline_busy: npt.NDArray[np.float64]
     """Busy share of the side's instances in each bin, 0..1."""
+    held: Held | None = None
 
 
 @dataclass(frozen=True)
@@ -157,6 +179,19 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Pace:
+    """Whether a system keeps up with what arrives."""
+
+    overloaded: bool
+    ttft_growth: float
+    """Seconds that TTFT grows by in a second of arrivals, fitted over the measured requests; nan where too few."""
+    asked_per_s: float
+    """Requests/s that arrive and fit an instance; nan when not known."""
+    possible_per_s: float
+    """The analytic maximum of that, with the cache hits of the run; nan when not known."""
+
+
+@dataclass(frozen=True)
 class SystemResult:
     """One simulated system: ``unified`` or ``pd``."""
 
@@ -170,7 +205,7 @@ class SystemResult:
     measured: npt.NDArray[np.bool_]
     """True for rows that count in latency statistics: not cut as warm-up."""
     window_s: tuple[float, float]
-    """Start and end of the measured window: throughput counts completions inside it."""
+    """Start and end of the measured window: throughput counts completions inside it, its end included."""
     itl: Distribution
     roles: tuple[RoleUse, ...]
     cache: CacheUse
@@ -186,3 +221,14 @@ class SystemResult:
     """Interrupted before the workload ended."""
     notes: tuple[str, ...] = field(default=())
     """Plain sentences for the reader, e.g. that blocks were synthesised."""
+    marks_s: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    """Times of some arrivals, the first among them and, in a whole run, the last: where windows may begin and end."""
+    first_measured_s: float = 0.0
+    """Arrival of the first request that is not warm-up."""
+    failed_arrival_s: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    """When those came that fit no instance."""
+    is_closed: bool = False
+    """Requests wait for others to end: a system that is slow is asked for less."""
+    window_is_whole: bool = True
+    """The window is the whole run of all that is compared, from its filling up until the last has drained."""
+    pace: Pace | None = None

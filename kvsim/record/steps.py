@@ -20,8 +20,6 @@ class StepLog:
         """``keeps_stretches``: for ``stretches``; else memory is bounded."""
         self.itl = WeightedHistogram()
         self.busy_s = 0.0
-        self.held_block_s = 0.0
-        """Blocks held while steps ran, integrated over time."""
         self.steps = 0
         self.rows = Stretches(self.flush)
         self._kept: list[Floats] | None = [] if keeps_stretches else None
@@ -30,7 +28,7 @@ class StepLog:
 
     def gap(self, interval_s: float) -> None:
         """One token came ``interval_s`` after its sequence's previous one, outside any stretch."""
-        self.rows.add(0.0, 0.0, interval_s, 0.0, 0, 1, 0)
+        self.rows.add(0.0, 0.0, interval_s, 0.0, 0, 1)
 
     def flush(self) -> None:
         """Fold the rows collected so far into the aggregates."""
@@ -45,7 +43,6 @@ class StepLog:
             self.itl.add_segments(counted)
         starts, ends = rows[:, 0], rows[:, 1]
         self.busy_s += float((ends - starts).sum())
-        self.held_block_s += float(((ends - starts) * rows[:, 6]).sum())
         self.steps += int(rows[:, 4].sum())
         self._add_busy(starts, ends)
 

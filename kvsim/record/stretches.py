@@ -6,14 +6,14 @@ from collections.abc import Callable
 from struct import Struct
 from typing import Final
 
-FIELDS: Final = 7
+FIELDS: Final = 6
 _ROW: Final = Struct(f"{FIELDS}d")
 _ROW_BYTES: Final = 8 * FIELDS
 _MOST_BYTES: Final = 8_000 * _ROW_BYTES
 
 
 class Stretches:
-    """Rows of start, end, first step and slope in seconds, steps, sequences and held blocks; 8 bytes a value."""
+    """Rows of start, end, first step and slope in seconds, steps and sequences; 8 bytes a value."""
 
     __slots__ = ("_end", "_rows", "_when_full")
 
@@ -24,19 +24,12 @@ class Stretches:
         self._when_full = when_full
 
     def add(
-        self,
-        start_s: float,
-        end_s: float,
-        first_s: float,
-        slope_s: float,
-        steps: int,
-        sequences: int,
-        held_blocks: int,
+        self, start_s: float, end_s: float, first_s: float, slope_s: float, steps: int, sequences: int
     ) -> None:
         """``steps`` steps took first, first + slope, ... seconds; in each ``sequences`` sequences got a token at that
-        interval after their previous one. ``held_blocks``: blocks of the instance that are not free at its end.
+        interval after their previous one, which counts.
         """
-        _ROW.pack_into(self._rows, self._end, start_s, end_s, first_s, slope_s, steps, sequences, held_blocks)
+        _ROW.pack_into(self._rows, self._end, start_s, end_s, first_s, slope_s, steps, sequences)
         self._end += _ROW_BYTES
         if self._end == _MOST_BYTES:
             self._when_full()

@@ -11,10 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from kvsim.record.percentiles import Floats, distribution, percentiles
-from kvsim.record.result import COMPONENTS, Distribution, RoleUse, SystemResult, Table
+from kvsim.record.result import COMPONENTS, Distribution, Pace, RoleUse, SystemResult, Table
 
 P99_BAND = (98.5, 99.5)
 """Percentiles of TTFT between which requests stand for "a request at p99" in the attribution."""
+
+
+_PACE = ("ttft_growth_s_per_min", "asked_requests_per_s", "possible_requests_per_s")
 
 
 def ttft_s(table: Table) -> Floats:
@@ -34,6 +37,17 @@ def tpot_s(table: Table) -> Floats:
     per_token_s = np.full(decoding_s.shape, math.nan)
     np.divide(decoding_s, later_tokens, out=per_token_s, where=later_tokens > 0)
     return per_token_s
+
+
+def within_limits(
+    table: Table, slo_ttft_s: float, slo_tpot_s: float
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Which requests are within the limit of TTFT, and which within that of TPOT; each limit itself is.
+
+    An answer of one token has no TPOT and is judged by its TTFT alone.
+    """
+    in_tpot = (tpot_s(table) <= slo_tpot_s) | (table["output_tokens"] <= 1)
+    return ttft_s(table) <= slo_ttft_s, in_tpot
 
 
 def rows_of(result: SystemResult, rows: npt.NDArray[np.bool_]) -> Table:
@@ -58,6 +72,8 @@ def summarise(result: SystemResult, *, slo_ttft_s: float, slo_tpot_s: float, gpu
                 "failed": result.failed,
                 "in_flight": result.in_flight,
                 "measured": int(result.measured.sum()),
+                "completed_in_window": int(in_window(result, result.window_s).sum()),
+                "failed_in_window": _failed_in_window(result),
             },
             "ttft_ms": _in_ms(distribution(ttft_s(table))),
             "tpot_ms": _in_ms(distribution(tpots_s[~np.isnan(tpots_s)])),
@@ -73,9 +89,13 @@ def summarise(result: SystemResult, *, slo_ttft_s: float, slo_tpot_s: float, gpu
                 "ok": all(check.ok for check in result.checks),
                 "checks": [asdict(check) for check in result.checks],
             },
-            "steady": {"ok": result.steady, "why": result.steady_why},
+            "steady": {"ok": result.steady, "why": result.steady_why} | _pace(result.pace),
             "incomplete": result.incomplete,
-            "window_s": {"start": result.window_s[0], "end": result.window_s[1]},
+            "window_s": {
+                "start": result.window_s[0],
+                "end": result.window_s[1],
+                "whole": result.window_is_whole,
+            },
             "simulated_s": result.end_s,
             "notes": result.notes,
         }
@@ -107,14 +127,14 @@ def _in_ms(latency: Distribution) -> dict[str, float]:
 def _rates(result: SystemResult, slo_ttft_s: float, slo_tpot_s: float, gpus: int) -> dict[str, Any]:
     """``throughput`` and ``goodput``: completions in the window ``(start, end]``, and those of them within the SLO.
 
-    An answer of one token has no TPOT and is judged by its TTFT alone. The shares are of the completions in the window.
+    The shares are of the completions in the window and of the requests that came in it and fit no instance: these are
+    within no limit.
     """
     start_s, end_s = result.window_s
-    finish_s = result.table["finish_s"]
-    rows = (finish_s > start_s) & (finish_s <= end_s)
+    rows = in_window(result, result.window_s)
     table = rows_of(result, rows)
-    in_ttft = ttft_s(table) <= slo_ttft_s
-    in_tpot = (tpot_s(table) <= slo_tpot_s) | (table["output_tokens"] <= 1)
+    in_ttft, in_tpot = within_limits(table, slo_ttft_s, slo_tpot_s)
+    judged = int(rows.sum()) + _failed_in_window(result)
     length_s = end_s - start_s if end_s > start_s else math.nan
     completed = int(rows.sum())
     output_tokens_per_s = float(table["output_tokens"].sum()) / length_s
@@ -126,12 +146,33 @@ def _rates(result: SystemResult, slo_ttft_s: float, slo_tpot_s: float, gpus: int
         },
         "goodput": {
             "requests_per_s": int((in_ttft & in_tpot).sum()) / length_s,
-            "share": _mean(in_ttft & in_tpot),
-            "ttft_share": _mean(in_ttft),
-            "tpot_share": _mean(in_tpot),
+            "share": _share(int((in_ttft & in_tpot).sum()), judged),
+            "ttft_share": _share(int(in_ttft.sum()), judged),
+            "tpot_share": _share(int(in_tpot.sum()), judged),
             "slo": {"ttft_ms": slo_ttft_s * 1e3, "tpot_ms": slo_tpot_s * 1e3},
         },
     }
+
+
+def in_window(result: SystemResult, window_s: tuple[float, float]) -> npt.NDArray[np.bool_]:
+    """The rows of requests whose last token came after the window's start and up to its end.
+
+    A whole run's begins with its first arrival, at which nothing can complete.
+    """
+    finish_s = result.table["finish_s"]
+    return np.asarray((finish_s > window_s[0]) & (finish_s <= window_s[1]), dtype=np.bool_)
+
+
+def _failed_in_window(result: SystemResult) -> int:
+    start_s, end_s = result.window_s
+    return int(((result.failed_arrival_s >= start_s) & (result.failed_arrival_s <= end_s)).sum())
+
+
+def _pace(pace: Pace | None) -> dict[str, Any]:
+    if pace is None:
+        return {"overloaded": False, **dict.fromkeys(_PACE)}
+    values = pace.ttft_growth * 60, pace.asked_per_s, pace.possible_per_s
+    return {"overloaded": pace.overloaded, **dict(zip(_PACE, values, strict=True))}
 
 
 def _mean(values: npt.NDArray[np.float64] | npt.NDArray[np.bool_]) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from kvsim.report.conclusion import is_overloaded
 from kvsim.report.labels import percent, ratio, system_label
 
 UNBALANCED = 0.4
@@ -33,10 +34,12 @@ def warnings(report: Mapping[str, Any]) -> list[str]:
                 f"requests done"
             )
         if not result["steady"]["ok"]:
-            found.append(f"{label}: not steady: {result['steady']['why']}")
+            kind = "" if is_overloaded(result) else "not steady: "
+            found.append(f"{label}: {kind}{result['steady']['why']}")
         if result["requests"]["failed"]:
             failed = f"{result['requests']['failed']:,} requests failed"
-            found.append(f"{label}: {failed}: longer than model.max_model_len or the KV blocks of an instance allow")
+            why = "longer than model.max_model_len or the KV blocks of an instance allow"
+            found.append(f"{label}: {failed}: {why}; they count against the SLO")
         found += _imbalance(result, report["cluster"])
     for failure in report["run"].get("failures") or ():
         defect = ", a defect of kvsim" if failure["is_defect"] else ""

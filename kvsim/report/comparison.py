@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kvsim.report.conclusion import GOODPUT_TIE, LATENCY_TIE
+from kvsim.report.conclusion import GOODPUT_TIE, LATENCY_TIE, is_overloaded
 from kvsim.report.labels import NOTHING, number, percent, relative_difference, system_label
 
 Result = Mapping[str, Any]
@@ -25,6 +25,8 @@ class Row:
     """``lower``, ``higher``, or ``None`` where neither is a merit."""
     tie: float = LATENCY_TIE
     """Relative difference below which two figures are called equal."""
+    holds_in_overload: bool = False
+    """Whether one may be called better where latencies grow with the length of the run."""
 
     def cells(self, results: Sequence[Result]) -> list[str]:
         """The label, a figure for each result and, for two results, which is better by how much."""
@@ -35,6 +37,8 @@ class Row:
 
     def _better(self, results: Sequence[Result], a: float | None, b: float | None) -> str:
         if self.better is None or a is None or b is None:
+            return ""
+        if any(map(is_overloaded, results)) and not self.holds_in_overload:
             return ""
         if relative_difference(a, b) < self.tie:
             return "tie"
@@ -71,10 +75,16 @@ def groups(results: Sequence[Result]) -> list[list[Row]]:
 
 
 def _rates() -> list[Row]:
+    throughput = (
+        ("throughput (requests/s)", "requests_per_s"),
+        ("output (tokens/s)", "output_tokens_per_s"),
+        ("output (tokens/s/GPU)", "tokens_per_s_per_gpu"),
+    )
     return [
-        Row("throughput (requests/s)", _at("throughput", "requests_per_s"), better="higher", tie=GOODPUT_TIE),
-        Row("output (tokens/s)", _at("throughput", "output_tokens_per_s"), better="higher", tie=GOODPUT_TIE),
-        Row("output (tokens/s/GPU)", _at("throughput", "tokens_per_s_per_gpu"), better="higher", tie=GOODPUT_TIE),
+        *(
+            Row(label, _at("throughput", key), better="higher", tie=GOODPUT_TIE, holds_in_overload=True)
+            for label, key in throughput
+        ),
         Row("goodput (requests/s)", _at("goodput", "requests_per_s"), better="higher", tie=GOODPUT_TIE),
         Row("within SLO", _at("goodput", "share"), percent, better="higher", tie=GOODPUT_TIE),
     ]

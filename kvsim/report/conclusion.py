@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kvsim.record.windows import GROWS
 from kvsim.report.labels import COMPONENT_LABELS, number, percent, ratio, relative_difference, system_label
 
 GOODPUT_TIE = 0.02
@@ -21,17 +22,85 @@ def conclude(report: Mapping[str, Any]) -> str:
 
     It names the load it holds for, what makes the difference, where the loser is the better one, the largest part of
     each p99 TTFT, and the P:D ratio that would balance the sides. More than two systems: the two best by goodput.
+    Where one is overloaded latencies have no end and it names what was asked, what is possible and what was completed.
     """
     results = sorted(report["results"], key=_goodput, reverse=True)
     if not results:
         return "Nothing was simulated."
+    if any(map(is_overloaded, results)):
+        clauses = [*overload(report["results"], condition(report)), *misfits(results), *_balance_advice(report)]
+        return reservation(results) + sentence_of(clauses)
     if len(results) == 1:
         clauses = [f"{_label(results[0])} gives {_goods(results[0])} {condition(report)}; nothing to compare it with"]
     else:
         clauses = _compare(results[0], results[1], condition(report))
+    clauses += misfits(results) + _whole_run(results)
     clauses += _dominating(results[:2]) + _balance_advice(report)
+    return reservation(results) + sentence_of(clauses)
+
+
+def sentence_of(clauses: Sequence[str]) -> str:
     sentence = "; ".join(clauses) + "."
-    return reservation(results) + sentence[0].upper() + sentence[1:]
+    return sentence[0].upper() + sentence[1:]
+
+
+def is_overloaded(result: Result) -> bool:
+    return bool(result["steady"].get("overloaded"))
+
+
+def overload(results: Sequence[Result], where: str) -> list[str]:
+    """Which of the systems do not keep up, by how much, and what each completes."""
+    over = [result for result in results if is_overloaded(result)]
+    are = "is" if len(over) == 1 else "are"
+    clauses = [f"{_listed(over)} {are} overloaded {where}: {'; '.join(map(_beyond, over))}"]
+    kept = [result for result in results if not is_overloaded(result)]
+    if kept:
+        clauses.append(f"{_listed(kept)} {'keeps' if len(kept) == 1 else 'keep'} up")
+    if any(result["window_s"].get("whole") for result in results):
+        return [*clauses, "the run is too short to tell what each can complete"]
+    by_rate = sorted(results, key=lambda result: result["throughput"]["requests_per_s"] or 0.0, reverse=True)
+    rates = [f"{_label(result)} {number(result['throughput']['requests_per_s'])}" for result in by_rate]
+    return [*clauses, f"requests completed a second: {', '.join(rates)}"]
+
+
+def _beyond(result: Result) -> str:
+    """Of an overloaded one: the rates, where arithmetic says so too, and the growth of TTFT, where there is some."""
+    steady, facts = result["steady"], []
+    asked, possible = steady["asked_requests_per_s"], steady["possible_requests_per_s"]
+    if asked is not None and possible is not None and asked > possible:
+        facts.append(f"{number(asked)} requests/s asked, {number(possible)} possible")
+    growth = steady["ttft_growth_s_per_min"]
+    if growth is not None and growth >= GROWS * 60:
+        facts.append(f"TTFT grows with the length of the run, by {number(growth)} s a minute")
+    return f"{_label(result)}: {', and '.join(facts)}"
+
+
+def _listed(results: Sequence[Result]) -> str:
+    labels = list(map(_label, results))
+    return labels[0] if len(labels) == 1 else f"{', '.join(labels[:-1])} and {labels[-1]}"
+
+
+def misfits(results: Sequence[Result]) -> list[str]:
+    """The share of the requests in the window that fit no instance."""
+    shares: dict[str, list[Result]] = {}
+    for result in results:
+        failed = result["requests"].get("failed_in_window")
+        if failed:
+            judged = failed + result["requests"]["completed_in_window"]
+            shares.setdefault(percent(failed / judged), []).append(result)
+    return [
+        f"{share} of requests fit no instance of {_listed(whose)}, and count against the SLO"
+        for share, whose in shares.items()
+    ]
+
+
+def _whole_run(results: Sequence[Result]) -> list[str]:
+    """What rates are of where no window is steady."""
+    windows = [result["window_s"] for result in results if result["window_s"].get("whole")]
+    if not windows:
+        return []
+    length_s = number(windows[0]["end"] - windows[0]["start"])
+    return [f"rates are over the whole run of {length_s} s, its filling and draining included"]
 
 
 def lower_latency(first: Result, second: Result, key: str) -> Result | None:
@@ -135,6 +204,8 @@ def _balance_advice(report: Mapping[str, Any]) -> list[str]:
     if not balanced or not all(balanced) or not all(actual):
         return []
     if relative_difference(balanced[0] / balanced[1], actual[0] / actual[1]) < BALANCE_TIE:
+        if any(map(is_overloaded, report["results"])):
+            return []
         return [f"P:D {ratio(actual)} is balanced for this workload"]
     return [f"P:D {ratio(balanced)} would balance the two sides, where {ratio(actual)} was simulated"]
 
@@ -144,7 +215,7 @@ def reservation(results: Sequence[Result]) -> str:
     grave = (
         ("Not to be trusted, conservation violated in", [r for r in results if not r["conservation"]["ok"]]),
         ("Partial, interrupted:", [r for r in results if r["incomplete"]]),
-        ("Indicative only, not steady:", [r for r in results if not r["steady"]["ok"]]),
+        ("Indicative only, not steady:", [r for r in results if not r["steady"]["ok"] and not is_overloaded(r)]),
     )
     for words, whom in grave:
         if whom:

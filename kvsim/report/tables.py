@@ -60,6 +60,8 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     yield "workload", _workload(workload)
     if workload.get("load"):
         yield "load", _load(workload["load"])
+    elif any(result["steady"].get("possible_requests_per_s") for result in report["results"]):
+        yield "load", _own_load(report["results"])
     for result in report["results"][:1]:
         slo = result["goodput"]["slo"]
         yield "SLO", f"TTFT <= {slo['ttft_ms']:,g} ms and mean TPOT <= {slo['tpot_ms']:,g} ms"
@@ -99,6 +101,17 @@ def _load(load: Mapping[str, Any]) -> str:
         return rate
     of = f"{load['rho']:g} of {system_label(load['of'])}'s maximum"
     return f"{of}: {rate} of {number(load['max_requests_per_s'])}"
+
+
+def _own_load(results: Sequence[Mapping[str, Any]]) -> str:
+    """What the requests that fit ask of the systems, and what these can serve; of many the two extremes."""
+    known = [result for result in results if result["steady"].get("possible_requests_per_s")]
+    known.sort(key=lambda result: result["steady"]["possible_requests_per_s"])
+    possible = [
+        f"{number(result['steady']['possible_requests_per_s'])} ({system_label(result['name'])})" for result in known
+    ]
+    words = possible[0] if len(known) == 1 else f"{possible[0]} to {possible[-1]}"
+    return f"{number(known[0]['steady']['asked_requests_per_s'])} requests/s asked, possible {words}"
 
 
 def _side_by_side(results: Sequence[Mapping[str, Any]]) -> Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kvsim.report.conclusion import LATENCY_TIE, condition, reservation
+from kvsim.report.conclusion import LATENCY_TIE, condition, is_overloaded, misfits, overload, reservation
 from kvsim.report.labels import number, percent, relative_difference
 
 Result = Mapping[str, Any]
@@ -30,8 +30,12 @@ def conclude_tiers(report: Mapping[str, Any]) -> str:
     if not results:
         return "Nothing was simulated."
     real = [result for result in results if result["name"] != ORACLE]
-    clauses = [_best(real, condition(report))] if real else []
-    clauses += _oracle_gap(real, results) + _misses(real or results) + _limit(report, real or results)
+    if any(map(is_overloaded, results)):
+        clauses = overload(results, condition(report))
+    else:
+        clauses = [_best(real, condition(report))] if real else []
+        clauses += _oracle_gap(real, results)
+    clauses += misfits(results) + _misses(real or results) + _limit(report, real or results)
     sentence = "; ".join(clauses) + "."
     names = tuple(result["name"] for result in results)
     head = sentence[0] if sentence.startswith(names) else sentence[0].upper()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from kvsim.config.effect import without_effect
 from kvsim.errors import ConfigError
 from kvsim.failures import Failure, Failures
 from kvsim.record.result import SystemResult
+from kvsim.record.windows import measured_alike
 from kvsim.system.capacity import MaximumRates, balanced_pd_ratio, maximum_rate, maximum_rates
 from kvsim.system.demand import Demand, cache_facts, demand_of
 from kvsim.system.garbage import collected_once
@@ -142,27 +143,41 @@ def _compared(
     experiment = Experiment(
         plan=offered.plan,
         workload=workload,
-        results=tuple(
-            _with_loads(result, _arrival_rate(workload, result), rates)
-            for result in _same_window(list(results.values()))
+        results=compared(
+            workload,
+            list(results.values()),
+            {"pd": {"prefill": rates.prefill, "decode": rates.decode}, "unified": {"colocated": rates.unified}},
+            offered.plan.config.load.unsteady_factor,
         ),
         cluster=_cluster(offered, demand, rates, has_pd="pd" in systems) | {"served_max_requests_per_s": served},
         load=offered.load,
-        warnings=(
-            *(f"{name} was not started: the run was interrupted before" for name in unstarted),
-        ),
+        warnings=tuple(f"{name} was not started: the run was interrupted before" for name in unstarted),
         notes=offered.notes,
         incomplete=bool(unstarted) or any(result.incomplete for result in results.values()),
     )
     return experiment, demand
 
 
-def _same_window(results: list[SystemResult]) -> list[SystemResult]:
-    """The results with one window for throughput, the later one, where all reach to the last arrival."""
-    if len({result.window_s[1] for result in results}) > 1:
-        return results
-    start_s = max(result.window_s[0] for result in results)
-    return [replace(result, window_s=(start_s, result.window_s[1])) for result in results]
+def compared(
+    workload: Workload, results: Sequence[SystemResult], maxima: Mapping[str, Mapping[str, float]], factor: float
+) -> tuple[SystemResult, ...]:
+    """``results`` over one window, with the loads of their roles and whether they keep up.
+
+    ``maxima``: requests/s that each role of each system can serve, with the cache hits of these very runs. Requests
+    that fit no instance cost nothing, and are no load.
+    """
+    rates: dict[str, tuple[float, float]] = {}
+    loaded = []
+    for result in results:
+        asked_per_s = _arrival_rate(workload, result) * (1 - result.failed / max(result.arrived, 1))
+        own = maxima[result.name]
+        possible_per_s = min(own[role.role] for role in result.roles)
+        if math.isfinite(asked_per_s):
+            rates[result.name] = asked_per_s, possible_per_s
+            roles = (replace(role, load=asked_per_s / own[role.role]) for role in result.roles)
+            result = replace(result, roles=tuple(roles))
+        loaded.append(result)
+    return tuple(measured_alike(loaded, factor, rates))
 
 
 def _served_maximum(offered: Offered, result: SystemResult) -> float | None:
@@ -198,7 +213,7 @@ def _simulated(
     with collected_once():
         with progress(name, len(workload)) as bar:
             system = SYSTEMS[name](plan, workload, seed, bar.update)
-            system.run()
+            system.run(warmup)
         result = outcome(system, warmup_requests=warmup, unsteady_factor=plan.config.load.unsteady_factor, loads={})
         del system
     return result
@@ -211,16 +226,6 @@ def _arrival_rate(workload: Workload, result: SystemResult) -> float:
     arrival_s = result.table["arrival_s"]
     span_s = float(np.ptp(arrival_s)) if len(arrival_s) else 0.0
     return (len(arrival_s) - 1) / span_s if span_s > 0 else math.inf
-
-
-def _with_loads(result: SystemResult, requests_per_s: float, rates: MaximumRates) -> SystemResult:
-    """The roles with their loads: arrivals over the maximum rate that this very run's cache hits allow."""
-    maxima = {"prefill": rates.prefill, "decode": rates.decode, "colocated": rates.unified}
-    if not math.isfinite(requests_per_s):
-        return result
-    return replace(
-        result, roles=tuple(replace(role, load=requests_per_s / maxima[role.role]) for role in result.roles)
-    )
 
 
 def _cluster(offered: Offered, demand: Demand, rates: MaximumRates, *, has_pd: bool) -> dict[str, Any]:

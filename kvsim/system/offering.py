@@ -10,11 +10,11 @@ from kvsim.config import derived
 from kvsim.errors import ConfigError
 from kvsim.failures import Failures
 from kvsim.system.capacity import maximum_rate
-from kvsim.system.demand import Demand, demand_of
+from kvsim.system.demand import SAMPLE_REQUESTS, Demand, demand_of
 from kvsim.system.fitting import fitting_rows
 from kvsim.system.pilot import Measured, ProgressMaker, SystemName, Trial, measured_maximum, tuned_budget
 from kvsim.system.plan import Plan
-from kvsim.system.steady import steady_requests
+from kvsim.system.steady import run_requests
 from kvsim.system.traffic import ChatTraffic, TraceTraffic, Traffic
 from kvsim.workload.workload import Workload
 
@@ -91,7 +91,7 @@ class ChatRun:
         if given is not None:
             return given
         warmup, factor = config.pd_experiments.warmup_requests, config.load.unsteady_factor
-        needed = steady_requests(self._plan, demand, requests_per_s, factor, warmup)
+        needed = run_requests(self._plan, demand, requests_per_s, factor, warmup)
         return min(needed, self.traffic.most_requests or needed)
 
 
@@ -134,7 +134,7 @@ class Offering:
         return Offered(plan, workload, None, tuning, notes)
 
     def at_load(self, asked: Asked) -> Offered:
-        """Arrivals at ``rho`` x the maximum rate of system ``of``.
+        """Arrivals at ``rho`` x the maximum rate of system ``of``, at which those that fit an instance load it fully.
 
         The baseline is tuned at that rate. Where the baseline's own maximum is asked for, that depends on the budget:
         it is tuned at the load of its best budget's maximum, and then loaded to the maximum of the budget chosen.
@@ -146,15 +146,24 @@ class Offering:
         tuned_at = maximum.requests_per_s
         if asked.of == "unified" and self._tunes:
             tuned_at = max(self._unified_maximum(budget, maximum.demand) for budget in self._budgets)
-        plan, tuning, notes = self._tuned(asked.rho * tuned_at)
+        plan, tuning, notes = self._tuned(asked.rho * tuned_at / self._fitting_share(maximum.demand))
         if asked.of == "unified" and plan is not self._plan:
             maximum = self._maximum(plan, asked.of)
-        max_per_s = maximum.requests_per_s
+        share = self._fitting_share(maximum.demand)
+        max_per_s = maximum.requests_per_s / share
         rate_per_s = asked.rho * max_per_s
         workload = self._source.at_rate(rate_per_s, maximum.demand)
         fitting_rows(workload, self._plan)
         load = {"rho": asked.rho, "of": asked.of, "requests_per_s": rate_per_s, "max_requests_per_s": max_per_s}
+        if share < 1:
+            note = f"{share:.1%} of requests fit an instance: the load is that of these, the others cost nothing"
+            notes = (*notes, note)
         return Offered(plan, workload, load, tuning, notes)
+
+    def _fitting_share(self, demand: Demand) -> float:
+        """Of the traffic's requests: those that the arithmetic of ``demand`` counts, as it looks at a sample."""
+        num = len(self._source.traffic.population())
+        return len(demand.prompt_tokens) / len(range(0, num, -(-num // SAMPLE_REQUESTS)))
 
     @property
     def _budgets(self) -> tuple[int, ...]:

@@ -9,8 +9,10 @@ import numpy as np
 
 from kvsim.node.engine import Engine
 from kvsim.record.conservation import exact, kv_checks, request_checks
-from kvsim.record.result import CacheUse, Check, Distribution, RoleUse, SystemResult, Table, TransferUse
+from kvsim.record.percentiles import distribution
+from kvsim.record.result import CacheUse, Check, Distribution, Held, RoleUse, SystemResult, Table, TransferUse
 from kvsim.record.steps import StepLog
+from kvsim.record.windows import measured_alike
 from kvsim.system.pd import PdSystem
 from kvsim.system.plan import Plan
 from kvsim.system.serving import ServingSystem
@@ -26,16 +28,19 @@ def outcome(
     loads: dict[str, float],
     notes: tuple[str, ...] = (),
 ) -> SystemResult:
-    """The result of a run. ``loads``: each role's request rate over its analytic maximum, where known."""
+    """The result of a run, measured over a window of its own: ``measured_alike`` gives several the same.
+
+    ``loads``: each role's request rate over its analytic maximum, where known. ITL is that of the requests which count
+    where the run was told of ``warmup_requests`` too, else there is none.
+    """
     table = system.requests.table()
     counts, end_s = system.counts, system.clock.now
     measured = table["request_id"] >= warmup_requests
-    window_s = _window_s(system, table, measured, warmup_requests, end_s)
-    steady, why = _steadiness(table, measured, unsteady_factor)
     logs = _logs(system)
     for log in logs.values():
         log.flush()
-    return SystemResult(
+    arrivals_s = np.array([mark.time_s for mark in system.marks[:-1]])
+    result = SystemResult(
         name=system.name,
         arrived=counts.arrived,
         completed=counts.completed,
@@ -43,11 +48,10 @@ def outcome(
         in_flight=counts.in_flight,
         table=table,
         measured=measured,
-        window_s=window_s,
-        itl=_merged_itl(logs),
+        window_s=(0.0, end_s),
+        itl=_merged_itl(logs) if warmup_requests == system.warmup_requests else distribution(np.zeros(0)),
         roles=tuple(
-            _role_use(role, engines, logs[role], system, window_s, end_s, loads)
-            for role, engines in _roles(system).items()
+            _role_use(role, engines, logs[role], system, end_s, loads) for role, engines in _roles(system).items()
         ),
         cache=_cache_use(system, table),
         transfer=_transfer_use(system, end_s) if isinstance(system, PdSystem) else None,
@@ -60,11 +64,22 @@ def outcome(
         end_s=end_s,
         sim_cpu_s=system.sim_cpu_s,
         events=system.clock.num_events,
-        steady=steady and not system.incomplete,
-        steady_why=why,
+        steady=False,
+        steady_why="",
         incomplete=system.incomplete,
         notes=(*notes, *system.notes, *_tier_notes(system)),
+        marks_s=arrivals_s,
+        first_measured_s=_first_measured_s(system, table, measured, warmup_requests),
+        failed_arrival_s=np.array(system.failed_arrival_s),
+        is_closed=system.workload.is_closed,
     )
+    return measured_alike([result], unsteady_factor, {})[0]
+
+
+def _first_measured_s(system: ServingSystem, table: Table, measured: np.ndarray, warmup_requests: int) -> float:
+    if not system.workload.is_closed and warmup_requests < len(system.workload):
+        return float(system.workload.arrival_s[warmup_requests])
+    return float(table["arrival_s"][measured].min()) if measured.any() else 0.0
 
 
 def _roles(system: ServingSystem) -> dict[str, list[Engine]]:
@@ -88,67 +103,31 @@ def _merged_itl(logs: dict[str, StepLog]) -> Distribution:
     return logs["decode" if "decode" in logs else "colocated"].itl.distribution()
 
 
-def _window_s(
-    system: ServingSystem, table: Table, measured: np.ndarray, warmup_requests: int, end_s: float
-) -> tuple[float, float]:
-    """From where completions keep up with arrivals to the last arrival.
-
-    Completions lag arrivals by E2E, so it begins when the run is as old as the 95th percentile of E2E, rounded up to a
-    tenth of the arrivals' span so that systems of nearly the same E2E have the same window, and not before the first
-    measured arrival. Where that leaves less than a quarter of the span, or nothing completed, it is the whole run.
-    """
-    closed = system.workload.is_closed
-    arrivals_s = np.sort(table["arrival_s"]) if closed else system.workload.arrival_s
-    if not len(arrivals_s) or not measured.any():
-        return 0.0, end_s
-    first_s = float(arrivals_s[min(warmup_requests, len(arrivals_s) - 1)])
-    stop_s = min(float(arrivals_s[-1]), end_s)
-    finished_s = table["finish_s"]
-    e2e_s = float(np.percentile((finished_s - table["arrival_s"])[measured], 95))
-    tenth_s = (stop_s - float(arrivals_s[0])) / 10
-    start_s = max(first_s, float(arrivals_s[0]) + math.ceil(e2e_s / tenth_s) * tenth_s) if tenth_s > 0 else stop_s
-    completed = np.any((finished_s > start_s) & (finished_s <= stop_s))
-    if stop_s - start_s < 2.5 * tenth_s or not completed:
-        return (first_s if first_s < end_s else 0.0), end_s
-    return start_s, stop_s
-
-
-def _steadiness(table: Table, measured: np.ndarray, factor: float) -> tuple[bool, str]:
-    """Whether the run had at least ``factor`` x E2E x rate requests, so that decode could fill up."""
-    num = int(measured.sum())
-    arrivals_s = table["arrival_s"][measured]
-    span_s = float(arrivals_s.max() - arrivals_s.min()) if num else 0.0
-    if span_s <= 0:
-        return False, "too few measured requests to tell"
-    e2e_s = float((table["finish_s"] - table["arrival_s"])[measured].mean())
-    needed = math.ceil(factor * e2e_s * num / span_s)
-    if num < needed:
-        return False, f"{num:,} measured requests; a steady state needs {needed:,} ({factor:g} x E2E x rate)"
-    return True, f"{num:,} measured requests, {needed:,} needed ({factor:g} x E2E x rate)"
-
-
 def _role_use(
     role: str,
     engines: Sequence[Engine],
     log: StepLog,
     system: ServingSystem,
-    window_s: tuple[float, float],
     end_s: float,
     loads: dict[str, float],
 ) -> RoleUse:
+    """What depends on the window is still to be had."""
     num = len(engines)
-    span_s = window_s[1] - window_s[0]
     timeline_s, busy = log.timeline(end_s)
-    capacity_block_s = sum(engine.settings.num_blocks for engine in engines) * end_s
     return RoleUse(
         role=role,
         instances=num,
         gpus=num * _degree(system.plan, role),
-        busy=min(1.0, log.busy_between(*window_s) / (num * span_s)) if span_s > 0 else math.nan,
-        kv_usage=log.held_block_s / capacity_block_s if capacity_block_s > 0 else math.nan,
+        busy=math.nan,
+        kv_usage=math.nan,
         load=loads.get(role, math.nan),
         timeline_s=timeline_s,
         timeline_busy=np.minimum(busy / num, 1.0),
+        held=Held(
+            np.array([mark.time_s for mark in system.marks]),
+            np.array([mark.held_block_s[role] for mark in system.marks]),
+            sum(engine.settings.num_blocks for engine in engines),
+        ),
     )
 
 

@@ -37,8 +37,27 @@ Progress = Callable[[int, float], None]
 _PROGRESS_EVERY = 1000
 _WAITING_WEIGHT = 4
 """Of a waiting request against a running one, in vLLM's data-parallel balancer."""
+_MARKS = 20
+"""Equal parts of the arrivals: measured windows begin and end at their edges."""
 _TYPICAL_TOKENS = 2048
 """Of a prompt by which routers are told what computing a token takes."""
+
+
+class Mark:
+    """What had been held until some time."""
+
+    __slots__ = ("held_block_s", "time_s")
+
+    def __init__(self, time_s: float, held_block_s: dict[str, float]) -> None:
+        self.time_s = time_s
+        self.held_block_s = held_block_s
+        """By role: blocks that requests held, integrated over time."""
+
+
+def marked_arrivals(num_requests: int, warmup_requests: int) -> set[int]:
+    """Numbers of the arrivals, from 0 on, that a measured window may begin or end at."""
+    last = max(num_requests - 1, 0)
+    return {0, min(warmup_requests, last), *(last * part // _MARKS for part in range(1, _MARKS + 1))}
 
 
 class ServingSystem:
@@ -76,9 +95,19 @@ class ServingSystem:
         """Below the caches of ``front``."""
         self._writes_back: WriteBack | None = None
         self._restart_after = plan.config.cache.restart_after_requests or 0
+        self.warmup_requests = 0
+        """The first so many requests are served, and their inter-token latencies not counted."""
+        self.failed_arrival_s: list[float] = []
+        """When those came that fit nowhere."""
+        self.marks: list[Mark] = []
+        """At some arrivals, the first and the last among them, and at the end of the run."""
+        self._mark_at: set[int] = set()
+        """Numbers of these arrivals."""
 
-    def run(self) -> None:
+    def run(self, warmup_requests: int = 0) -> None:
         """Serve the whole workload; an interrupt ends the run early and marks it incomplete."""
+        self.warmup_requests = warmup_requests
+        self._mark_at = marked_arrivals(len(self.workload), warmup_requests)
         self._warm_caches()
         self.clock.process(self._arrivals.story())
         cpu_s = time.process_time()
@@ -91,9 +120,16 @@ class ServingSystem:
             if collecting:
                 gc.enable()
             self.sim_cpu_s = time.process_time() - cpu_s
+        self.marks.append(self._mark())
         if self.counts.arrived < self._restart_after:
             came = f"{self.counts.arrived:,} came, and nothing was lost"
             self.notes.append(f"cache.restart_after_requests = {self._restart_after:,}: {came}")
+
+    def _mark(self) -> Mark:
+        held_block_s: dict[str, float] = {}
+        for engine in self._engines():
+            held_block_s[engine.role] = held_block_s.get(engine.role, 0.0) + engine.held_so_far_block_s()
+        return Mark(self.clock.now, held_block_s)
 
     def _engines(self) -> list[Engine]:
         """All of them."""
@@ -153,6 +189,8 @@ class ServingSystem:
         self.notes.append(f"memory was lost after {self.counts.arrived:,} requests, what stood on drives was not")
 
     def _arrive(self, request: Request) -> None:
+        if self.counts.arrived in self._mark_at:
+            self.marks.append(self._mark())
         self.counts.arrive(self.clock.now)
         if self.counts.arrived == self._restart_after:
             self._restart()
@@ -160,9 +198,12 @@ class ServingSystem:
         output_tokens = min(request.output_tokens, settings.max_model_len - request.prompt_tokens)
         if output_tokens < 1 or not self._can_hold(request.prompt_tokens, output_tokens):
             self.counts.fail(self.clock.now)
+            self.failed_arrival_s.append(self.clock.now)
             self._gone(request)
             return
         journey = Journey(request, block_path(request, self._block_size), output_tokens)
+        if request.request_id < self.warmup_requests:
+            journey.measured = 0
         if self.tiers is not None:
             self.tiers.memories.settle()
         instance = self.router.choose(journey.path, request.prompt_tokens, request.session_id)

@@ -1,4 +1,4 @@
-"""How many requests a run needs to be in a steady state for most of its length."""
+"""How many requests a run needs for a window in a steady state, and a study for its latencies."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from kvsim.record.windows import LATE
 from kvsim.system.answers import Answers, largest
 from kvsim.system.capacity import colocated_requests_per_s, decode_load_at, decode_step_s, prefill_s_per_request
 from kvsim.system.demand import Demand
 from kvsim.system.plan import Plan
 
-LATE = 95
-"""Percentile of E2E at which completions keep up with arrivals: the measured window begins when a run is that old."""
 _WINDOW_SHARE = 0.3
-"""Of a run, at least, for its measured window: a quarter, and as much again as rounding its start may take."""
+"""Of a study's run, at least, for its measured window: a quarter, and as much again as rounding its start may take."""
+_ROUNDED_SHARE = 0.05
+"""Of a run: by so much its window may begin later than it could, at the next mark."""
+_ERROR = 1.1
+"""Late E2E as measured over that by arithmetic, which knows of no queues, at the most."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +30,26 @@ class Stay:
     """The ``LATE`` percentile, by the length of the answer."""
 
 
+def run_requests(
+    plan: Plan, demand: Demand, requests_per_s: float, factor: float, warmup: int | None, warmup_share: float = 0.1
+) -> int:
+    """Requests of a run whose window is ``factor`` times late E2E long, as a steady one is.
+
+    It begins when the run is as old as late E2E, and behind the warm-up (``warmup_share`` of the run, if none is
+    given).
+    The slower of the two systems decides, at its full load where the rate is above that.
+    """
+    late_s = _ERROR * max(stay(plan, demand, requests_per_s).late_s for stay in (pd_stay, unified_stay))
+    filling = late_s * requests_per_s
+    free_share = 1 - _ROUNDED_SHARE
+    behind_fill = (1 + factor) * filling / free_share
+    if warmup is None:
+        return max(1, math.ceil(max(behind_fill, factor * filling / (free_share - warmup_share))))
+    return max(1, math.ceil(max(behind_fill, (warmup + factor * filling) / free_share)))
+
+
 def steady_requests(plan: Plan, demand: Demand, requests_per_s: float, factor: float, warmup: int | None) -> int:
-    """Requests that a run takes to be steady and to have a window in which its throughput is measured.
+    """Requests that a run of a study takes to tell latencies, and to have a window in which throughput is measured.
 
     After the warm-up (the first tenth, if none is given) ``factor`` x E2E x rate are left; and late E2E is at most 70%
     of the arrivals' span. The slower of the two systems decides, at its full load where the rate is above that.

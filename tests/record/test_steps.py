@@ -14,11 +14,11 @@ from kvsim.record.steps import StepLog
 
 def test_a_stretch_is_its_steps() -> None:
     log = StepLog()
-    log.rows.add(0.0, 6.0, 1.0, 1.0, 3, 2, 5)
+    log.rows.add(0.0, 6.0, 1.0, 1.0, 3, 2)
     log.gap(9.0)
     log.flush()
     intervals = log.itl.distribution()
-    assert (log.steps, log.busy_s, log.held_block_s) == (3, 6.0, 30.0)
+    assert (log.steps, log.busy_s) == (3, 6.0)
     assert (intervals.count, intervals.max) == (7, pytest.approx(9.0))
     assert intervals.mean == pytest.approx((2 * (1 + 2 + 3) + 9) / 7)
 
@@ -40,7 +40,7 @@ def test_busy_time_lies_where_the_stretches_are(rng: Random) -> None:
         start_s = rng.uniform(0, rng.choice([1, 100, 5000]))
         end_s = start_s + rng.uniform(0, rng.choice([0.1, 10, 300]))
         stretches.append((start_s, end_s))
-        log.rows.add(start_s, end_s, end_s - start_s, 0.0, 1, 1, 1)
+        log.rows.add(start_s, end_s, end_s - start_s, 0.0, 1, 1)
         if rng.random() < 0.2:
             log.flush()
     last_s = max(end_s for _, end_s in stretches)
@@ -56,7 +56,7 @@ def test_busy_time_lies_where_the_stretches_are(rng: Random) -> None:
 def test_more_rows_than_are_kept_are_folded_on_the_way() -> None:
     log = StepLog()
     for i in range(50_000):
-        log.rows.add(i, i + 1.0, 1.0, 0.0, 1, 3, 2)
+        log.rows.add(i, i + 1.0, 1.0, 0.0, 1, 3)
     log.flush()
-    assert (log.steps, log.busy_s, log.held_block_s) == (50_000, 50_000.0, 100_000.0)
+    assert (log.steps, log.busy_s) == (50_000, 50_000.0)
     assert log.itl.distribution().count == 150_000

@@ -85,13 +85,21 @@ def test_throughput_counts_completions_after_the_start_and_up_to_the_end_of_the_
     assert found["throughput"]["requests_per_s"] == pytest.approx(2 / 2.5)
     assert found["throughput"]["output_tokens_per_s"] == pytest.approx(7 / 2.5)
     assert found["throughput"]["tokens_per_s_per_gpu"] == pytest.approx(7 / 2.5 / 4)
-    assert found["window_s"] == {"start": 1.0, "end": 3.5}
+    assert found["window_s"] == {"start": 1.0, "end": 3.5, "whole": True}
 
 
 def test_warm_up_is_cut_from_latencies_but_not_from_requests():
     found = summary(FOUR, measured=np.array([False, True, False, True]))
     assert found["ttft_ms"]["max"] == pytest.approx(500)
-    assert found["requests"] == {"arrived": 4, "completed": 4, "failed": 0, "in_flight": 0, "measured": 2}
+    assert found["requests"] == {
+        "arrived": 4,
+        "completed": 4,
+        "failed": 0,
+        "in_flight": 0,
+        "measured": 2,
+        "completed_in_window": 4,
+        "failed_in_window": 0,
+    }
 
 
 def test_an_empty_run_is_null_and_json():

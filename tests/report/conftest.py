@@ -101,6 +101,7 @@ def make_result() -> Callable[..., SystemResult]:
             events=70,
             steady=True,
             steady_why="400 requests, 2.0 x E2E x rate is 30",
+            window_is_whole=False,
         )
         return dataclasses.replace(result, **fields)
 

@@ -18,6 +18,7 @@ def result(name: str, hit_rate: float, ttft_ms: float, **misses: float) -> dict[
         "conservation": {"ok": True},
         "incomplete": False,
         "steady": {"ok": True},
+        "requests": {"completed_in_window": 100, "failed_in_window": 0},
     }
 
 

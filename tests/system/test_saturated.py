@@ -70,8 +70,8 @@ def test_chat(sets: tuple[str, ...], num_requests: int, preempts: float) -> None
 )
 def test_prompts_of_their_own(settings: dict[str, float], caching: bool) -> None:
     random = np.random.default_rng(5)
-    sizes = zip(random.integers(20, 900, 1500).tolist(), np.maximum(random.integers(-60, 200, 1500), 1).tolist(), strict=True)
-    rows = [Row(0, prompt, output) for prompt, output in sizes]
+    prompts, outputs = random.integers(20, 900, 1500), np.maximum(random.integers(-60, 200, 1500), 1)
+    rows = [Row(0, prompt, output) for prompt, output in zip(prompts.tolist(), outputs.tolist(), strict=True)]
     found = colocated(plan(1, 1, times=TIMES, max_num_batched_tokens=2048, enable_prefix_caching=caching, **settings))
     requests = workload(rows)
     end_s = 1000 / colocated_requests_per_s(found, demand_of(requests, found))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from step_tables import random_tables, table_times
 from traffic import most_blocks, random_rows
 
+from kvsim.record.steps import StepLog
 from kvsim.steptime import Coefficients
 from kvsim.system.pd import PdSystem
 from kvsim.system.plan import Plan
@@ -94,8 +95,9 @@ def same_both_ways(system: type[UnifiedSystem] | type[PdSystem], found: Plan, re
     """Run both ways and compare; what the example contained."""
     leaping, stepping = system(found, requests, 1), system(stepwise(found), requests, 1)
     for run in (leaping, stepping):
-        run.run()
+        run.run(warmup_requests=len(requests) // 3)
         check(run)
+    same_measures(leaping, stepping)
     table, expected = by_request(leaping), by_request(stepping)
     for name in EQUAL_COUNTS:
         assert table[name].tolist() == expected[name].tolist(), name
@@ -120,6 +122,35 @@ def same_both_ways(system: type[UnifiedSystem] | type[PdSystem], found: Plan, re
         "backpressure": bool(getattr(leaping, "reservation_waits", 0)),
         "fewer events": leaping.clock.num_events < stepping.clock.num_events,
     }
+
+
+def same_measures(leaping: UnifiedSystem | PdSystem, stepping: UnifiedSystem | PdSystem) -> None:
+    """Blocks held up to every mark, and the inter-token latencies of the requests that count."""
+    for one, other in zip(leaping.marks, stepping.marks, strict=True):
+        assert one.time_s == pytest.approx(other.time_s, rel=1e-9)
+        for role, held_block_s in other.held_block_s.items():
+            assert one.held_block_s[role] == pytest.approx(held_block_s, rel=1e-9, abs=1e-9), role
+    for one, other in zip(_logs(leaping), _logs(stepping), strict=True):
+        found, expected = one.itl.distribution(), other.itl.distribution()
+        assert found.count == expected.count
+        if expected.count:
+            assert (found.mean, found.max) == pytest.approx((expected.mean, expected.max), rel=1e-9)
+    table = leaping.requests.table()
+    counts = table["request_id"] >= leaping.warmup_requests
+    gaps = float((table["output_tokens"] - 1)[counts].sum())
+    answering_s = float((table["finish_s"] - table["first_token_s"])[counts].sum())
+    found = _logs(leaping)[-1].itl.distribution()
+    assert found.count == gaps
+    exact = isinstance(leaping, UnifiedSystem) or not table["preemptions"].any()
+    if gaps and exact:
+        assert found.mean * gaps == pytest.approx(answering_s, rel=1e-9)
+
+
+def _logs(system: UnifiedSystem | PdSystem) -> list[StepLog]:
+    logs = [system.front_log, *([system.decode_log] if isinstance(system, PdSystem) else [])]
+    for log in logs:
+        log.flush()
+    return logs
 
 
 def _engines(system: UnifiedSystem | PdSystem) -> list:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +10,9 @@ from functools import cached_property
 import numpy as np
 
 from kvsim.errors import CapacityError
+from kvsim.record.percentiles import percentiles
 from kvsim.record.result import SystemResult
+from kvsim.record.summary import rows_of, tpot_s
 from kvsim.system.demand import Demand
 from kvsim.system.garbage import collected_once
 from kvsim.system.outcome import outcome
@@ -17,6 +20,7 @@ from kvsim.system.pilot import FEWEST_REQUESTS, SYSTEMS, WARMUP_SHARE, ProgressM
 from kvsim.system.plan import Plan
 from kvsim.system.steady import steady_requests
 from kvsim.system.traffic import Traffic
+from kvsim.units import MILLI
 from kvsim.workload.workload import Workload
 
 
@@ -100,22 +104,24 @@ def throughput_per_s(result: SystemResult) -> float:
 
 
 def latencies(result: SystemResult) -> dict[str, float]:
-    """Mean and p99 of TTFT and of the requests' mean TPOT, of the requests that count, in ms."""
+    """Mean and p99 of TTFT and of the requests' mean TPOT, of the requests that count, in ms.
+
+    TPOT is that of ``kvsim.record.summary``: an answer of one token has none, and nan stands where all are such.
+    """
     ttft, tpot = ttft_ms(result), tpot_ms(result)
     return {
         "ttft_mean_ms": float(ttft.mean()),
         "ttft_p99_ms": float(np.percentile(ttft, 99)),
-        "tpot_mean_ms": float(tpot.mean()),
-        "tpot_p99_ms": float(np.percentile(tpot, 99)),
+        "tpot_mean_ms": float(tpot.mean()) if tpot.size else math.nan,
+        "tpot_p99_ms": float(percentiles(tpot, 99)),
     }
 
 
 def tpot_ms(result: SystemResult) -> np.ndarray:
-    """Of the requests that count; 0 for those of one token."""
-    table, rows = result.table, result.measured
-    gaps = np.maximum(table["output_tokens"][rows] - 1, 1)
-    values: np.ndarray = (table["finish_s"] - table["first_token_s"])[rows] / gaps * 1000
-    return values
+    """Of the requests that count and have more than one token."""
+    values = tpot_s(rows_of(result, result.measured))
+    found: np.ndarray = values[~np.isnan(values)] / MILLI
+    return found
 
 
 def ttft_ms(result: SystemResult) -> np.ndarray:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from kvsim.record.result import SystemResult
-from kvsim.system.studies.bed import Bed, latencies, tpot_ms, ttft_ms
+from kvsim.record.summary import rows_of, within_limits
+from kvsim.system.studies.bed import Bed, latencies
 from kvsim.system.studies.intervals import difference, interval
+from kvsim.units import MILLI
 
 FACTOR = 2.0
 """Latencies need no more requests than this x E2E x rate."""
@@ -55,5 +57,6 @@ def _budgets(bed: Bed, used: int) -> list[int]:
 
 def _figures(bed: Bed, result: SystemResult) -> dict[str, float]:
     slo = bed.plan.config.slo
-    good = (ttft_ms(result) <= slo.ttft_ms) & (tpot_ms(result) <= slo.tpot_ms)
+    in_ttft, in_tpot = within_limits(rows_of(result, result.measured), slo.ttft_ms * MILLI, slo.tpot_ms * MILLI)
+    good = in_ttft & in_tpot
     return {**latencies(result), "good_share": float(good.mean())}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from kvsim.failures import Failures
 from kvsim.record.result import SystemResult
 from kvsim.system.capacity import maximum_rate
 from kvsim.system.demand import cache_facts, demand_of
-from kvsim.system.experiment import Experiment
+from kvsim.system.experiment import Experiment, compared
 from kvsim.system.garbage import collected_once
 from kvsim.system.offering import Asked, Offered, Offering, Source, TraceRun
 from kvsim.system.outcome import outcome
@@ -27,15 +26,12 @@ from kvsim.system.pilot import ProgressMaker, measured_rows
 from kvsim.system.plan import Plan
 from kvsim.system.tiered.modes import Mode
 from kvsim.system.tiered.studies import Ground, run_studies
-from kvsim.system.tiered.traffic import SessionsRun
+from kvsim.system.tiered.traffic import WARMUP_SHARE, SessionsRun
 from kvsim.system.tiered.training import Train, is_learned, trained, with_model, without_first
 from kvsim.system.traffic import TraceSource, TraceTraffic
 from kvsim.system.unified import UnifiedSystem
 from kvsim.system.unmodelled import left_out
 from kvsim.workload.workload import Workload
-
-WARMUP_SHARE = 0.3
-"""Of a run that is cut from latency statistics when nothing is configured: tiers take longer to fill than engines."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +161,7 @@ def _simulated(
         with progress(name, len(workload)) as bar:
             system = UnifiedSystem(plan, workload, seed, bar.update)
             system.name = name
-            system.run()
+            system.run(warmup)
         result = outcome(system, warmup_requests=warmup, unsteady_factor=plan.config.load.unsteady_factor, loads={})
         del system
     return result
@@ -173,20 +169,19 @@ def _simulated(
 
 def _experiment(offered: Offered, results: list[SystemResult], wanted: int) -> Experiment:
     plan, workload = offered.plan, offered.workload
-    rate_per_s, maxima = workload.mean_rate_per_s, {}
+    maxima = {}
     for result in results:
         facts = cache_facts(result.table, measured_rows(result), plan)
         maxima[result.name] = maximum_rate(plan, demand_of(workload, plan, facts), "unified")
-    loaded = [
-        replace(result, roles=tuple(replace(role, load=rate_per_s / maxima[result.name]) for role in result.roles))
-        if math.isfinite(rate_per_s)
-        else result
-        for result in results
-    ]
     return Experiment(
         plan=plan,
         workload=workload,
-        results=tuple(loaded),
+        results=compared(
+            workload,
+            results,
+            {name: {"colocated": maximum} for name, maximum in maxima.items()},
+            plan.config.load.unsteady_factor,
+        ),
         cluster=_cluster(plan, maxima),
         load=offered.load,
         warnings=(),

@@ -8,12 +8,14 @@ from kvsim.config import Config
 from kvsim.errors import ConfigError
 from kvsim.system.demand import Demand, demand_of
 from kvsim.system.plan import Plan
-from kvsim.system.steady import steady_requests
+from kvsim.system.steady import run_requests
 from kvsim.system.tiered.modes import Mode
 from kvsim.workload.synthetic.sessions import most_requests, sessions
 from kvsim.workload.workload import Workload
 
 _POPULATION_REQUESTS = 10_000
+WARMUP_SHARE = 0.3
+"""Of a run that is cut from latency statistics when nothing is configured: tiers take longer to fill than engines."""
 _SESSION_LIVES = 3.0
 """Of a run: mean lives of a session, so that most of those that begin also end in it."""
 
@@ -86,6 +88,7 @@ class SessionsRun:
                     f"{self.traffic.most_requests:,}"
                 )
             return given
-        steady = steady_requests(self._plan, demand, requests_per_s, config.load.unsteady_factor, None)
+        own, factor = self._mode.experiment(config).warmup_requests, config.load.unsteady_factor
+        steady = run_requests(self._plan, demand, requests_per_s, factor, own, WARMUP_SHARE)
         lives = int(_SESSION_LIVES * self.traffic.life_s * requests_per_s)
         return min(max(steady, lives), self.traffic.most_requests)
