@@ -14,6 +14,7 @@ from typing import Protocol
 
 from kvsim.config import Config, derived
 from kvsim.errors import WorkloadError
+from kvsim.workload.replicas import part
 from kvsim.workload.workload import Workload
 
 _POPULATION_REQUESTS = 20_000
@@ -65,6 +66,9 @@ class Traffic(Protocol):
 
     def sample(self, requests_per_s: float, num_requests: int, copies: int | None, seed: int) -> Workload:
         """The first requests of such traffic at another scale, for a smaller cluster."""
+
+    def part(self, requests_per_s: float, num_requests: int, copies: int | None, seed: int) -> Workload:
+        """As ``sample``, but other requests for every seed, and as many as asked for where the kind has no end."""
 
 
 class TraceTraffic:
@@ -120,6 +124,11 @@ class TraceTraffic:
         count = copies or self.copies_at(requests_per_s)
         return self._one.replicated(count, seed, num_requests).stretched_to(requests_per_s)
 
+    def part(self, requests_per_s: float, num_requests: int, copies: int | None, seed: int) -> Workload:
+        """From a random moment of the trace on; one that is too short is laid end to end."""
+        count = copies or self.copies_at(requests_per_s)
+        return part(self._one, count, seed, num_requests).stretched_to(requests_per_s)
+
 
 class ChatTraffic:
     """Synthetic chat or RAG of the configuration's ``pd_trace``."""
@@ -146,6 +155,8 @@ class ChatTraffic:
 
     def sample(self, requests_per_s: float, num_requests: int, copies: int | None, seed: int) -> Workload:
         return self._drawn(requests_per_s, num_requests, seed)
+
+    part = sample
 
     def _drawn(self, requests_per_s: float, num_requests: int, seed: int) -> Workload:
         return self._chat(requests_per_s, min(num_requests, self.most_requests or num_requests), seed)

@@ -4,6 +4,9 @@ Squeezing an hour of arrivals into seconds would let a turn arrive before the an
 gap. Copy 0 is the trace as it stands; copy k > 0 is turned around the clock by a seeded offset, so that bursts of the
 copies do not coincide. What wraps from the end of the period to its start takes a namespace of its own, else a request
 could hit content from its own future.
+
+Short runs that are repeated take parts of such copies instead, each from another moment on and as long as asked for: a
+copy that ends begins again, and every time round has a namespace of its own.
 """
 
 from __future__ import annotations
@@ -29,8 +32,7 @@ class _Clock:
     """Where the copies of one trace stand: every copy is the trace turned around a period by its offset."""
 
     def __init__(self, time_s: Floats, copies: int, seed: int) -> None:
-        # One mean gap more than the span, so that the last arrival and the wrapped first one do not fall together.
-        self.period_s = float(time_s[-1]) * len(time_s) / (len(time_s) - 1)
+        self.period_s = _period_s(time_s)
         self.time_s = time_s
         random = np.random.default_rng(seed)
         # Stratified: each copy has its share of the period, so that a few copies even out its ups and downs as well.
@@ -72,11 +74,69 @@ def replicated(source: Workload, copies: int, seed: int, horizon_requests: int |
     horizon = total if horizon_requests is None else min(horizon_requests, total)
     if copies == 1:
         return source.limited(horizon)
+    _check_shiftable(source)
+    kept = _selected(source, copies, seed, horizon)
+    note = f"{copies} time-shifted replicas that share nothing, {len(kept.row):,} earliest requests of {total:,}"
+    return _gathered(source, kept, f"{note}; hit rates are those of one copy")
+
+
+def part(source: Workload, copies: int, seed: int, num_requests: int) -> Workload:
+    """``num_requests`` arrivals in a row of ``copies`` copies of ``source``, each laid end to end without end.
+
+    Where the copies stand at the first arrival is drawn with ``seed``, evenly over the trace. No two times round share
+    content. Raises ``WorkloadError`` for fewer than one copy or request, or for a trace that cannot be shifted in time.
+    """
+    if copies < 1 or num_requests < 1:
+        raise WorkloadError(f"{num_requests} requests of {copies} copies; allowed: 1 or more of each")
+    _check_shiftable(source)
+    kept = _in_a_row(source, copies, seed, num_requests)
+    rounds = -(-num_requests // (copies * len(source)))
+    laid = f", laid end to end {rounds:,} times" if rounds > 1 else ""
+    note = f"{num_requests:,} requests in a row of {copies:,} copies that share nothing{laid}, from a random moment on"
+    return _gathered(source, kept, note)
+
+
+def _check_shiftable(source: Workload) -> None:
     if source.max_concurrency is not None:
         raise WorkloadError(f"{source.info.source}: a fixed number of requests in flight cannot be replicated in time")
     if source.span_s == 0:
         raise WorkloadError(f"{source.info.source}: {source.without_rate}, so replicas cannot be shifted in time")
-    return _gathered(source, _selected(source, copies, seed, horizon), copies)
+
+
+def _in_a_row(source: Workload, copies: int, seed: int, num_requests: int) -> _Selection:
+    time_s, rows = source.arrival_s - source.arrival_s[0], len(source)
+    period_s = _period_s(time_s)
+    random = np.random.default_rng(seed)
+    shares = random.uniform() + (np.arange(copies) + random.uniform(-0.5, 0.5, copies)) / copies
+    begun_s = shares % 1.0 * period_s
+
+    def arrived(until_s: Floats) -> Ints:
+        """Of one copy without end, the arrivals before each time."""
+        turns = np.floor_divide(until_s, period_s)
+        within: Ints = np.searchsorted(time_s, until_s - turns * period_s, side="left").astype(np.int64)
+        return within + turns.astype(np.int64) * rows
+
+    first = arrived(begun_s)
+    low_s, high_s = 0.0, (num_requests / (copies * rows) + 1) * period_s
+    for _ in range(60):
+        middle_s = (low_s + high_s) / 2
+        if int((arrived(begun_s + middle_s) - first).sum()) < num_requests:
+            low_s = middle_s
+        else:
+            high_s = middle_s
+    lengths = arrived(begun_s + high_s) - first
+    place = _ranges(first, lengths)
+    copy, turn, row = np.repeat(np.arange(copies), lengths), place // rows, place % rows
+    arrival_s = time_s[row] + turn * period_s - begun_s[copy]
+    order = np.argsort(arrival_s, kind="stable")[:num_requests]
+    _, namespace = np.unique(copy[order] * (int(turn.max()) + 1) + turn[order], return_inverse=True)
+    kept_s = arrival_s[order]
+    return _Selection(row[order], namespace, kept_s - kept_s[0])
+
+
+def _period_s(time_s: Floats) -> float:
+    """One mean gap more than the span, so that the last arrival and the wrapped first one do not fall together."""
+    return float(time_s[-1]) * len(time_s) / (len(time_s) - 1)
 
 
 def _selected(source: Workload, copies: int, seed: int, horizon: int) -> _Selection:
@@ -92,7 +152,7 @@ def _selected(source: Workload, copies: int, seed: int, horizon: int) -> _Select
     return _Selection(row[order], namespace[order], np.maximum(arrival_s[order], 0.0))
 
 
-def _gathered(source: Workload, kept: _Selection, copies: int) -> Workload:
+def _gathered(source: Workload, kept: _Selection, note: str) -> Workload:
     pieces = np.diff(source.piece_offsets)[kept.row]
     piece = _ranges(source.piece_offsets[kept.row], pieces)
     chains = np.concatenate((source.piece_chain, source.output_chain))
@@ -112,10 +172,8 @@ def _gathered(source: Workload, kept: _Selection, copies: int) -> Workload:
         piece_offsets=np.concatenate(([0], np.cumsum(pieces))),
         piece_chain=chain_in(np.repeat(kept.namespace, pieces), source.piece_chain[piece]),
         piece_tokens=source.piece_tokens[piece],
-        info=source.info.noted(
-            f"{copies} time-shifted replicas that share nothing, {len(kept.row):,} earliest requests of "
-            f"{copies * len(source):,}; hit rates are those of one copy"
-        ),
+        info=source.info.noted(note),
+        priority=None if source.priority is None else source.priority[kept.row],
         after=None if source.after is None else _after(source.after, kept, len(source)),
         think_s=None if source.think_s is None else source.think_s[kept.row],
     )

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kvsim.errors import WorkloadError
 from kvsim.workload.info import WorkloadInfo
 from kvsim.workload.read import read_trace
+from kvsim.workload.replicas import part
 from kvsim.workload.workload import Workload
 
 
@@ -89,3 +93,46 @@ def test_mooncake_four_hundred_times(shared_data) -> None:
     # The trace's rate varies over its hour, not so the sum of its shifted copies.
     assert copies.mean_rate_per_s == pytest.approx(400 * trace.mean_rate_per_s, rel=0.03)
     assert "400 time-shifted replicas" in copies.info.notes[-1]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.floats(0, 1000), min_size=2, max_size=20).map(sorted).filter(lambda times: times[-1] - times[0] > 1e-3),
+    st.integers(1, 4), st.integers(1, 90), st.integers(0, 99),
+)  # fmt: skip
+def test_a_part_is_as_long_as_asked_for_and_hits_nothing_of_its_future(
+    times: list[float], copies: int, num: int, seed: int
+) -> None:
+    found = part(session_trace(times), copies, seed, num)
+    assert len(found) == num and found.arrival_s[0] == 0
+    longest: dict[int, int] = {}
+    chains: dict[int, int] = {}
+    for request in found:
+        assert request.prompt_tokens > longest.get(request.session_id, 0)
+        longest[request.session_id] = request.prompt_tokens
+        for chain, _ in (*request.pieces, (request.output_chain, 0)):
+            assert chains.setdefault(chain, request.session_id) == request.session_id
+
+
+def test_parts_of_one_copy_differ_by_seed_and_keep_its_rate() -> None:
+    trace = session_trace([0.0, 1.0, 5.0, 6.0, 8.0, 9.0])
+    starts = {part(trace, 1, seed, 3).prompt_tokens[0] for seed in range(20)}
+    assert len(starts) > 3
+    assert list(part(trace, 1, 7, 3)) == list(part(trace, 1, 7, 3))
+    laid = part(trace, 1, 7, 6000)
+    assert laid.mean_rate_per_s == pytest.approx(trace.mean_rate_per_s, rel=0.01)
+    counts = np.bincount(laid.prompt_tokens)
+    assert counts[3:].tolist() == pytest.approx([1000] * 6, abs=1)
+
+
+def test_copies_keep_the_priorities_of_requests() -> None:
+    trace = replace(session_trace([0.0, 1.0, 5.0]), priority=np.array([7, 8, 9], dtype=np.int32))
+    for found in (trace.replicated(3, seed=1), part(trace, 2, 1, 10)):
+        assert found.priority is not None
+        assert (found.priority == found.prompt_tokens + 4).all()
+
+
+def test_parts_of_nothing_are_refused() -> None:
+    for times, message in (([1.0, 1.0], "arrive at once"), ([1.0], "a single request has no rate")):
+        with pytest.raises(WorkloadError, match=message):
+            part(session_trace(times), 1, 1, 5)

@@ -55,6 +55,8 @@ class SessionsTraffic:
         num_requests = min(num_requests, self.most_requests)
         return sessions(self._traffic, self._section, num_requests, requests_per_s, seed)
 
+    part = sample
+
 
 class SessionsRun:
     """As many requests as are configured, else as a steady state and the sessions' lives take."""
