@@ -133,7 +133,7 @@ def root(
         typer.Option(
             "--compare",
             metavar="KEY=V1,V2",
-            help="Serve the same requests with other values of a setting (or stepwise=true); repeatable.",
+            help="With --pd: serve the same requests with other values of a setting (or stepwise=true); repeatable.",
         ),
     ] = None,
     no_train: Annotated[
@@ -175,6 +175,8 @@ def root(
         raise FlagError("--no-studies and --studies exclude each other; give one")
     if systems is not None and not pd:
         raise FlagError("--systems needs --pd: the other modes run unified instances")
+    if compare and not pd:
+        raise FlagError("--compare needs --pd; here --policy names what is compared, and --set changes one run")
     if workload_trace is None:
         _refuse_trace_flags(given)
     from kvsim.cli.pd import PdCommand, run_command, trace_source

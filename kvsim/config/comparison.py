@@ -13,7 +13,7 @@ from kvsim.errors import ConfigError
 
 STEPWISE = "stepwise"
 """A flag rather than a setting, compared as one."""
-SECTIONS = ("model", "engine", "hardware", "steptime", "cache", "cluster", "pd_separation", "routing")
+SECTIONS = ("model", "engine", "hardware", "steptime", "cache", "cluster", "pd_separation", "routing", "policies")
 """What serves; the other sections say what is served, how much of it, and what counts as good."""
 
 

@@ -26,6 +26,9 @@ SCALE_KEYS = frozenset(
         "load.pilot_requests",
         "studies.instances",
         "studies.replications",
+        "studies.most_replications",
+        "studies.budget_requests",
+        "studies.tier_budget_requests",
         "studies.max_requests",
         "studies.capacity_shares",
     }

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, Strict
 
-from kvsim.config.section import Count, Counts, Name, NonNegative, PositiveShare, Section
+from kvsim.config.section import Count, Counts, Name, NonNegative, PositiveShare, Section, Share
 
 
 class Studies(Section):
@@ -14,8 +14,14 @@ class Studies(Section):
 
     instances: Annotated[int, Field(ge=2)]
     replications: Annotated[int, Field(ge=2)]
+    most_replications: Annotated[int, Field(ge=2)]
+    budget_requests: Count
+    tier_budget_requests: Count
     max_requests: Count
-    confidence: PositiveShare
+    fewest_requests: Count
+    confidence: Annotated[float, Field(gt=0, lt=1)]
+    precision: PositiveShare
+    tie_share: Share
     context_tokens: Counts
     context_output_tokens: Count
     capacity_shares: Annotated[tuple[PositiveShare, ...], Field(min_length=1), Strict(False)]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kvsim.report.labels import ratio
-from kvsim.report.studies import setting
+from kvsim.report.studies import instances_of, runs_of, setting
 from kvsim.report.tier_plots import tier_study_painters
 
 if TYPE_CHECKING:
@@ -48,13 +49,15 @@ def _figure(title: str, study: Mapping[str, Any], panels: int = 1) -> tuple[Figu
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(True, color="0.9", linewidth=0.8)
         axis.set_axisbelow(True)
-    runs = f"{study['instances']} instances, {study['replications']} runs, {study['confidence']:.0%} intervals"
-    axes[0].set_title(runs, fontsize=8.5, color="0.35", loc="left")
+    ran = f"{instances_of(study)}, {runs_of(study)}, {study['confidence']:.0%} intervals"
+    axes[0].set_title(ran, fontsize=8.5, color="0.35", loc="left")
     return figure, axes
 
 
 def _bars(values: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[float]]:
-    return [value["mean"] for value in values], [value["half_width"] or 0.0 for value in values]
+    """Means and half widths; a gap where a figure is not there."""
+    means = [math.nan if value["mean"] is None else value["mean"] for value in values]
+    return means, [value["half_width"] or 0.0 for value in values]
 
 
 def _compare(study: Mapping[str, Any]) -> Figure:

@@ -24,7 +24,7 @@ from kvsim.system.offering import Asked, ChatRun, Offered, Offering, Source, Tra
 from kvsim.system.outcome import outcome
 from kvsim.system.pilot import SYSTEMS, WARMUP_SHARE, ProgressMaker, measured_rows
 from kvsim.system.plan import Plan, make_plan
-from kvsim.system.studies.all import run_studies
+from kvsim.system.studies.all import run_studies, why_none
 from kvsim.system.studies.bed import Bed
 from kvsim.system.studies.compare import check_comparisons
 from kvsim.system.traffic import TraceSource, TraceTraffic
@@ -91,14 +91,14 @@ def run_pd(
         warnings = (*warnings, f"set, but without effect on this run: {', '.join(unused)}")
     experiment = replace(experiment, warnings=warnings)
     if (studies or comparisons) and not experiment.incomplete:
-        rate_per_s = offered.workload.mean_rate_per_s
-        if math.isfinite(rate_per_s):
+        why = why_none(offered.workload, source.traffic, config.studies)
+        if why is None:
+            rate_per_s = offered.workload.mean_rate_per_s
             bed = Bed(offered.plan, source.traffic, demand, rate_per_s, seeds[4], progress)
             studied = run_studies(bed, studies, failures, comparisons)
             experiment = replace(experiment, studies=studied.found, incomplete=studied.cut_short)
         else:
-            why = f"studies left out: {offered.workload.without_rate}"
-            experiment = replace(experiment, warnings=(*experiment.warnings, why))
+            experiment = replace(experiment, warnings=(*experiment.warnings, f"studies left out: {why}"))
     return replace(experiment, failures=tuple(failures.found))
 
 

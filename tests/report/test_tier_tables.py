@@ -5,9 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from kvsim.report.tier_conclusion import conclude_tiers
-from kvsim.report.tier_studies import capacity_sentence, contexts_sentence, eic_sentence, tiers_sentence
+from kvsim.report.tier_studies import (
+    capacity_sentence,
+    contexts_sentence,
+    eic_sentence,
+    print_tier_studies,
+    tiers_sentence,
+)
 
 
 def result(name: str, hit_rate: float, ttft_ms: float, **misses: float) -> dict[str, Any]:
@@ -58,57 +65,138 @@ def test_what_is_not_to_be_trusted_is_said_first() -> None:
     assert conclude_tiers(report(broken)).startswith("[Not to be trusted, conservation violated in lru]")
 
 
-def test_a_small_pool_buys_little_and_the_sentence_says_so() -> None:
-    def row(size_gb: float, hit_rate: float, ttft_ms: float) -> dict[str, Any]:
-        busy = {"eic": 0.95 if size_gb > 1000 else 0.2}
-        return {
-            "beside": ["hbm"], "pool_gb_per_rack": size_gb, "hit_rate": hit_rate, "ttft_mean_ms": ttft_ms,
-            "busiest_share": busy,
-        }  # fmt: skip
+RUNS = {
+    "instances": 8, "of_instances": 2560, "trace_requests": None, "requests": 2500, "replications": 5,
+    "fewest_replications": 3, "confidence": 0.95, "tie_share": 0.01, "precision": 0.05, "within_budget": True,
+}  # fmt: skip
 
-    rows = [row(0, 0.3, 300.0), row(128, 0.32, 290.0), row(4000, 0.5, 200.0)]
-    said = eic_sentence({"rows": rows, "smaller_than_an_instance": [128], "hbm_kv_gb_per_instance": 150.0})
-    assert "takes the hit rate from 30% to 50% and mean TTFT from 300 to 200 ms" in said
-    assert "one of 128 GB, less than the 150 GB that one instance holds itself, buys 10% of those hits" in said
+
+def without_requests() -> dict[str, Any]:
+    return {name: value for name, value in RUNS.items() if name != "requests"}
+
+
+def apart(mean: float, verdict: str = "", half_width: float = 0.0) -> dict[str, Any]:
+    words = verdict or ("lower" if mean < 0 else "higher")
+    tie = words in ("same", "tie")
+    precise = tie or half_width <= 0.05 * abs(mean)
+    return {"mean": mean, "half_width": half_width, "verdict": words, "tie": tie, "precise": precise}
+
+
+def pool(size_gb: float, hits: float, change_ms: float, verdict: str = "") -> dict[str, Any]:
+    """Beside 30% and 300 ms without one."""
+    change = {"hit_rate": apart(hits, "" if hits else "same"), "ttft_mean_ms": apart(change_ms, verdict, 1.0)}
+    return {
+        "beside": ["hbm"], "pool_gb_per_rack": size_gb, "hit_rate": 0.3 + hits, "ttft_mean_ms": 300 + change_ms,
+        "ttft_p99_ms": 900.0, "busiest_share": {"eic": 0.95 if size_gb > 1000 else 0.2}, "by_tier": {},
+        "mean_wait_ms": {}, "over_no_pool": change,
+    }  # fmt: skip
+
+
+def pools(*rows: dict[str, Any]) -> dict[str, Any]:
+    return {**RUNS, "rows": list(rows), "smaller_than_an_instance": [128], "hbm_kv_gb_per_instance": 150.0}
+
+
+def test_a_small_pool_buys_little_and_the_sentence_says_so() -> None:
+    off = pool(0, 0.0, 0.0, "same")
+    said = eic_sentence(pools(off, pool(128, 0.03, -10.0), pool(4000, 0.2, -100.0)))
+    assert "takes the hit rate from 30% to 50% and mean TTFT from 300 to 200 ms;" in said
+    assert "one of 128 GB, less than the 150 GB that one instance holds itself, buys 15% of those hits" in said
     assert said.endswith("its port is the bottleneck")
+    unclear = eic_sentence(pools(off, pool(128, 0.0, 0.0, "same"), pool(4000, 0.0, -9.0, "open")))
+    assert "from 300 to 291 ms, which are not told apart" in unclear and "of those hits" not in unclear
+
+
+def tiers(*added: tuple[str, float, str, float]) -> dict[str, Any]:
+    rows: list[dict[str, Any]] = [{"tiers": ["hbm"], "hit_rate": 0.3, "ttft_mean_ms": 100.0, "ttft_p99_ms": 300.0}]
+    for name, change_ms, verdict, half_width in added:
+        tier = {
+            "used_gb": 5.0, "hit_points": 12.0, "ttft_mean_ms": -change_ms, "ttft_mean_ms_per_tb": 1.0,
+            "ttft_difference_ms": apart(change_ms, verdict, half_width),
+        }  # fmt: skip
+        rows.append({**rows[-1], "tiers": [*rows[-1]["tiers"], name], "added": tier})
+    return {**RUNS, "rows": rows}
 
 
 def test_tiers_that_save_nothing_are_said_to() -> None:
-    added = {"ttft_mean_ms": 0.1, "hit_points": 0.0, "used_gb": 5.0}
-    rows = [{"tiers": ["hbm"], "ttft_mean_ms": 100.0}, {"tiers": ["hbm", "dram"], "ttft_mean_ms": 99.9, "added": added}]
-    assert tiers_sentence({"rows": rows}).startswith("no tier lowers mean TTFT by more than 1%")
-    rows[1]["added"] = added | {"ttft_mean_ms": 40.0, "hit_points": 12.0}
-    assert tiers_sentence({"rows": rows}).startswith("dram saves most: 40.0 ms of mean TTFT and 12.0 points")
+    said = tiers_sentence(tiers(("dram", -0.1, "tie", 0.01), ("ssd", 0.0, "same", 0.0)))
+    assert said.startswith("no tier lowers mean TTFT by more than 1%")
+    said = tiers_sentence(
+        tiers(("dram", -40.0, "lower", 0.5), ("eic", -20.0, "lower", 9.0), ("ssd", -9.0, "open", 20.0))
+    )
+    assert said == (
+        "dram saves 40.0 ms of mean TTFT and 12.0 points of hit rate, with 5.00 GB in use; "
+        "eic saves 20.0 ± 9.00 ms of mean TTFT and 12.0 points of hit rate, with 5.00 GB in use; "
+        "what ssd saves of mean TTFT is not told apart from nothing"
+    )
+
+
+def capacity(whole: float, noise_points: float, gap: dict[str, Any] | None) -> dict[str, Any]:
+    rows = [
+        {"capacity_gb_per_host": size, "policies": {"lru": {"hit_rate": rate, "ttft_mean_ms": 100.0}}}
+        for size, rate in ((10.0, 0.4), (20.0, 0.58), (40.0, 0.6))
+    ]
+    widest = None if gap is None else {**without_requests(), "capacity_gb_per_host": 10.0, **gap}
+    return {
+        **RUNS, "rows": rows, "without": {"hit_rate": 0.3, "ttft_mean_ms": 200.0}, "whole": {"hit_rate": whole},
+        "knee_gb_per_host": 20.0, "noise_hit_points": noise_points, "widest_gap": widest,
+    }  # fmt: skip
+
+
+GAP = {"hit_rate": apart(0.05, half_width=0.001), "ttft_mean_ms": apart(-5.0, half_width=1.0)}
+NO_GAP = {"hit_rate": apart(0.01, "open", 0.05), "ttft_mean_ms": apart(-5.0, "open", 10.0)}
 
 
 @pytest.mark.parametrize(
-    ("whole", "noise_points", "words"),
+    ("whole", "noise_points", "gap", "words"),
     [
-        (0.302, 0.0, "adds next to nothing"),
-        (0.6, 0.1, "the curve bends at 20.0 GB a host"),
-        (0.6, 4.9, "LRU is farthest from the oracle at 10.0 GB: 5.0 points"),
-        (0.6, 5.1, "policies are not told apart: hit rates fall by up to 5.1 points"),
+        (0.302, 0.0, None, "adds next to nothing"),
+        (0.6, 0.1, GAP, "in one run each, under LRU the curve bends at 20.0 GB a host"),
+        (0.6, 4.9, GAP, "farthest from the oracle, 3 to 5 runs of each give the oracle +5.00 points of"),
+        (0.6, 4.9, GAP, "mean TTFT: -5.00 ± 1.00 ms"),
+        (0.6, 4.9, NO_GAP, "the two are not told apart in 3 to 5 runs of each"),
+        (0.6, 5.1, None, "policies are not told apart: hit rates fall by up to 5.1 points"),
     ],
-)
-def test_the_knee_is_told_where_memory_matters(whole: float, noise_points: float, words: str) -> None:
-    rows = [
-        {"capacity_gb_per_host": size, "policies": {"lru": {"hit_rate": rate}}}
-        for size, rate in ((10.0, 0.4), (20.0, 0.58), (40.0, 0.6))
+)  # fmt: skip
+def test_the_knee_is_told_where_memory_matters(
+    whole: float, noise_points: float, gap: dict[str, Any] | None, words: str
+) -> None:
+    assert words in capacity_sentence(capacity(whole, noise_points, gap))
+
+
+def contexts(*rows: tuple[int, float, str, float]) -> dict[str, Any]:
+    cells = {"hit_rate": 0.5, "ttft_mean_ms": 100.0, "ttft_p99_ms": 300.0}
+    found = [
+        {
+            "context_tokens": tokens,
+            "with_tiers": cells,
+            "without": cells,
+            "saved": apart(change_ms, verdict, half_width),
+        }
+        for tokens, change_ms, verdict, half_width in rows
     ]
-    gaps = [{"lru": {"hit_points": points, "ttft_mean_ms": points}} for points in (5.0, 2.0, 0.0)]
-    study = {
-        "rows": rows, "without": {"hit_rate": 0.3}, "whole": {"hit_rate": whole}, "gap_to_belady": gaps,
-        "knee_gb_per_host": 20.0, "noise_hit_points": noise_points,
+    return {**without_requests(), "rows": found}
+
+
+def test_what_tiers_save_at_each_length() -> None:
+    said = contexts_sentence(
+        contexts((4096, -50.0, "lower", 0.1), (32768, -10.0, "lower", 3.0), (65536, 1.0, "open", 5.0))
+    )
+    assert said == (
+        "at 4,096 tokens tiers save 50.0 ms of mean TTFT, 50%; "
+        "at 32,768 tokens tiers save 10.0 ± 3.00 ms of mean TTFT, 10%; "
+        "at 65,536 tokens with and without tiers are not told apart"
+    )
+    assert "by less than 1%" in contexts_sentence(contexts((4096, 0.0, "same", 0.0)))
+
+
+def test_tables_of_memory_fit_a_terminal() -> None:
+    studies = {
+        "capacity": capacity(0.6, 4.9, GAP), "tiers": tiers(("dram", -1234.5, "lower", 123.4)),
+        "eic": pools(pool(0, 0.0, 0.0, "same"), pool(128, 0.03, -10.0), pool(4000, 0.2, -100.0)),
+        "contexts": contexts((131_072, -12_345.6, "lower", 1_234.5)),
     }  # fmt: skip
-    assert words in capacity_sentence(study)
-
-
-def test_tiers_matter_most_where_they_save_the_largest_share() -> None:
-    def row(tokens: int, with_ms: float, without_ms: float) -> dict[str, Any]:
-        return {
-            "context_tokens": tokens, "with_tiers": {"ttft_mean_ms": with_ms}, "without": {"ttft_mean_ms": without_ms}
-        }  # fmt: skip
-
-    said = contexts_sentence({"rows": [row(4096, 50.0, 100.0), row(32768, 900.0, 1000.0)]})
-    assert said == "tiers save most at contexts of 4,096 tokens: 50% of mean TTFT, 50.0 ms"
-    assert "by less than 1%" in contexts_sentence({"rows": [row(4096, 100.0, 100.0)]})
+    console = Console(width=80, file=None, highlight=False)
+    with console.capture() as captured:
+        print_tier_studies(console, studies)
+    lines = captured.get().splitlines()
+    assert max(map(len, lines)) <= 80 and not any("…" in line for line in lines)

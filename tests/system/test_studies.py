@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,12 +15,14 @@ import pytest
 from kvsim.config import load_config
 from kvsim.config.changed import changed
 from kvsim.config.comparison import read_comparison
-from kvsim.errors import ConfigError
+from kvsim.errors import CapacityError, ConfigError
 from kvsim.system.experiment import Experiment, run_pd
 from kvsim.system.plan import make_plan
+from kvsim.system.studies.bed import Bed, latencies
 from kvsim.system.studies.compare import check_comparisons
 from kvsim.system.studies.intervals import Interval, difference, interval
 from kvsim.system.studies.pd_ratio import ratio_grid
+from kvsim.system.traffic import ChatTraffic, TraceSource
 
 SMALL = (
     "cluster.simulate_racks=1",
@@ -28,6 +33,7 @@ SMALL = (
     "engine.tune_colocated_budget=false",
     "studies.instances=64",
     "studies.replications=2",
+    "studies.most_replications=2",
     "load.pilot_requests=1000",
     "pd_experiments.num_requests=2000",
     "studies.max_requests=3000",
@@ -40,10 +46,13 @@ def studied(*sets: str, names: tuple[str, ...] = (), compare: tuple[str, ...] = 
     return experiment.studies
 
 
-def experimented(*sets: str, names: tuple[str, ...] = (), compare: tuple[str, ...] = ()) -> Experiment:
+def experimented(
+    *sets: str, names: tuple[str, ...] = (), compare: tuple[str, ...] = (), trace: Path | None = None
+) -> Experiment:
+    source = None if trace is None else TraceSource(trace, "auto", None, "auto", 1.0, False, None, False)
     return run_pd(
         load_config(sets=[*SMALL, *sets]).config,
-        trace=None,
+        trace=source,
         load=None,
         load_of=None,
         replicas=None,
@@ -62,9 +71,24 @@ def test_intervals_are_student_s() -> None:
 
 def test_noise_that_both_share_is_no_difference() -> None:
     noise = [10.0, 30.0, 20.0]
-    assert not difference([n + 1 for n in noise], noise, 0.95).holds_zero
-    assert difference([9.0, 31.0, 20.5], noise, 0.95).holds_zero
-    assert Interval(0.0, 0.0).holds_zero
+    assert difference([n + 1 for n in noise], noise, 0.95).verdict(0.0) == "higher"
+    assert difference([9.0, 31.0, 20.5], noise, 0.95).verdict(0.0) == "open"
+    assert Interval(0.0, 0.0).verdict(0.0) == "same"
+
+
+@pytest.mark.parametrize(
+    ("mean", "half_width", "verdict"),
+    [(0.01, 0.0, "tie"), (0.6, 0.3, "tie"), (0.6, 0.5, "higher"), (-2.0, 1.0, "lower"), (-2.0, 2.5, "open"),
+     (20_665.0, math.inf, "open"), (0.1, math.inf, "open"), (math.nan, math.nan, "open")],
+)  # fmt: skip
+def test_what_does_not_matter_is_a_tie_and_what_is_not_known_is_none(
+    mean: float, half_width: float, verdict: str
+) -> None:
+    assert Interval(mean, half_width).verdict(1.0) == verdict
+
+
+def test_a_figure_that_a_run_lacks_has_no_mean() -> None:
+    assert interval([1.0, math.nan], 0.95).report() == {"mean": None, "half_width": None}
 
 
 @pytest.mark.parametrize("confidence", [0.5, 0.9])
@@ -122,7 +146,7 @@ def test_transfer_strategies_have_the_signs_of_a_hand_calculation() -> None:
     )["transfer"]  # fmt: skip
     rows = {row["name"]: row for row in study["rows"]}
     change_ms = {name: row["ttft_mean_difference_ms"]["mean"] for name, row in rows.items()}
-    assert rows["push, by chunk"]["tie"] and change_ms["push, by chunk"] == 0
+    assert rows["push, by chunk"]["ttft_mean_difference_ms"]["verdict"] == "same"
     assert change_ms["push, by layer"] < 0 < change_ms["NIC x 1/4"]
     assert change_ms["compressed 2 x"] < 0 and change_ms["no contention"] <= 0 <= change_ms["pull"]
     quarter, whole = rows["NIC x 1/4"]["transfer_mean_ms"]["mean"], rows["as configured"]["transfer_mean_ms"]["mean"]
@@ -136,6 +160,24 @@ def test_contexts_that_no_instance_holds_are_left_out() -> None:
     assert study["rows"][0]["pd"]["ttft_mean_ms"]["mean"] > 0
 
 
+def test_long_prompts_meet_both_systems_at_one_rate_and_pd_at_its_balance() -> None:
+    """At the configured 1:7 PD could not serve what is offered: it would be compared with an overloaded self."""
+    sets = ("studies.instances=16", "studies.context_tokens=[2048]", "studies.context_output_tokens=20",
+            "pd_separation.pd_ratio=[1,7]")  # fmt: skip
+    (row,) = studied(*sets, names=("context",))["context"]["rows"]
+    assert row["pd_ratio"][0] > row["pd_ratio"][1]
+    assert max(row["load"].values()) == pytest.approx(0.7) and min(row["load"].values()) > 0.4
+    assert row["pd"]["ttft_mean_ms"]["mean"] < 4 * row["unified"]["ttft_mean_ms"]["mean"]
+
+
+def test_a_sample_has_four_of_each_role() -> None:
+    config = load_config(sets=[*SMALL, "studies.instances=8", "pd_separation.pd_ratio=[1,3]"]).config
+    bed = Bed(make_plan(config), ChatTraffic(config), None, 10.0, 1, None)  # type: ignore[arg-type]
+    assert (bed.sample.num_prefill, bed.sample.num_decode, bed.small.num_instances) == (4, 12, 8)
+    lopsided = replace(bed, plan=bed.plan.with_counts(1, 63))
+    assert lopsided.sample.num_instances == 32
+
+
 def test_small_budgets_of_unified_spare_tpot_and_cost_ttft() -> None:
     sets = ("studies.instances=4", "engine.colocated_budgets=[512,8192]", "pd_trace.new_tokens_mean=1000")
     study = studied(*sets, names=("unified_budget",))
@@ -144,7 +186,7 @@ def test_small_budgets_of_unified_spare_tpot_and_cost_ttft() -> None:
     assert rows[512]["ttft_mean_ms"]["mean"] > rows[8192]["ttft_mean_ms"]["mean"]
     assert rows[512]["tpot_p99_ms"]["mean"] < rows[8192]["tpot_p99_ms"]["mean"]
     used = next(row for row in rows.values() if row["used"])
-    assert used["good_share_difference"] == {"mean": 0.0, "half_width": 0.0} and not used["tie"]
+    assert used["good_share_difference"]["verdict"] == "same" and not used["tie"]
 
 
 def test_any_setting_can_be_compared() -> None:
@@ -158,7 +200,7 @@ def test_any_setting_can_be_compared() -> None:
     for row in (same, *stepwise["rows"]):
         for name in ("unified", "pd"):
             assert row[name]["ttft_mean_ms"]["mean"] == pytest.approx(study["configured"][name]["ttft_mean_ms"]["mean"])
-            assert all(apart["tie"] for apart in row[f"{name}_difference"].values())
+            assert {apart["verdict"] for apart in row[f"{name}_difference"].values()} == {"same"}
     assert other["unified"]["prefix_hit_rate"]["mean"] < same["unified"]["prefix_hit_rate"]["mean"]
     assert not other["unified_difference"]["prefix_hit_rate"]["tie"]
     assert slow["rows"][0]["pd_difference"]["ttft_mean_ms"]["mean"] > 0
@@ -175,6 +217,9 @@ def test_any_setting_can_be_compared() -> None:
         ("stepwise=3", "must be a boolean"),
         ("engine.block_size=x", "engine.block_size = 'x': must be an integer"),
         ("routing.prefill=round_robbin", "unknown router 'round_robbin'; did you mean 'round_robin'"),
+        ("policies.eviction=acr", "did you mean 'arc'"),
+        ("policies.admission=al", "did you mean 'all'"),
+        ("policies.prefetch=sesion", "did you mean 'session'"),
     ],
 )
 def test_comparisons_of_nothing_are_refused_before_anything_runs(text: str, message: str) -> None:
@@ -190,3 +235,48 @@ def test_a_value_with_which_nothing_is_served_is_named() -> None:
     (failure,) = experiment.failures
     assert failure.part == "study compare" and not failure.is_defect
     assert failure.why.startswith("engine.num_gpu_blocks_override = 10: unified completes no request")
+
+
+def rows_of_a_trace(path: Path, count: int, times: int = 1) -> Path:
+    """Prompts and answers that differ, at 20 requests a second; the whole so many times, end to end."""
+    random = np.random.default_rng(5)
+    lengths = [*zip(random.integers(100, 2000, count), random.integers(5, 60, count), strict=True)] * times
+    rows = (
+        f'{{"timestamp": {50 * at}, "input_length": {prompt}, "output_length": {output}}}\n'
+        for at, (prompt, output) in enumerate(lengths)
+    )
+    path.write_text("".join(rows))
+    return path
+
+
+def test_a_short_trace_is_laid_end_to_end_and_says_so(tmp_path: Path) -> None:
+    """A window at saturation needs more requests than there are: what is found is what the long file would give."""
+    sets = ("studies.instances=8", "cluster.simulate_gpus_per_rack=8", "studies.max_requests=1500")
+    traces = [rows_of_a_trace(tmp_path / f"{times}.jsonl", 150, times) for times in (1, 10)]
+    short, long = (experimented(*sets, names=("pd_ratio",), trace=trace).studies["pd_ratio"] for trace in traces)
+    assert short["trace_requests"] == 150 and short["requests"] == 1000 > short["requests_needed"]
+    assert short["best"] == long["best"]
+    rates = [max(point["throughput_requests_per_s"]["mean"] for point in found["points"]) for found in (short, long)]
+    assert rates[0] == pytest.approx(rates[1], rel=0.05)
+
+
+def test_replications_of_one_copy_of_a_trace_differ(tmp_path: Path) -> None:
+    trace = rows_of_a_trace(tmp_path / "t.jsonl", 400)
+    sets = ("studies.instances=8", "cluster.simulate_gpus_per_rack=8", "studies.max_requests=150")
+    study = experimented(*sets, names=("unified_budget",), trace=trace).studies["unified_budget"]
+    assert study["requests_per_s"] == pytest.approx(20.0)
+    assert all(row["ttft_mean_ms"]["half_width"] > 0 for row in study["rows"])
+
+
+@pytest.mark.parametrize("count", [2, 99])
+def test_a_trace_of_too_few_requests_has_no_studies(tmp_path: Path, count: int) -> None:
+    trace = rows_of_a_trace(tmp_path / "t.jsonl", count)
+    experiment = experimented("cluster.simulate_gpus_per_rack=8", names=("pd_ratio", "context"), trace=trace)
+    assert experiment.studies is None and len(experiment.results) == 2 and not experiment.failures
+    assert f"studies left out: too few requests ({count}; needs at least 100)" in experiment.warnings
+
+
+def test_latencies_of_nothing_name_the_cause() -> None:
+    nothing = SimpleNamespace(name="pd", failed=60, arrived=60, measured=np.zeros(60, dtype=bool))
+    with pytest.raises(CapacityError, match=r"^pd completes no request that counts; 60 of 60 do not fit$"):
+        latencies(nothing)  # type: ignore[arg-type]

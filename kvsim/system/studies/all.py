@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 from kvsim.config.comparison import Comparison
+from kvsim.config.schema_studies import Studies
 from kvsim.failures import Failures
 from kvsim.system.studies.bed import Bed
 from kvsim.system.studies.budget import unified_budget_study
@@ -14,6 +16,8 @@ from kvsim.system.studies.compare import compare_study
 from kvsim.system.studies.context import context_study
 from kvsim.system.studies.pd_ratio import pd_ratio_study
 from kvsim.system.studies.transfer import transfer_study
+from kvsim.system.traffic import Traffic
+from kvsim.workload.workload import Workload
 
 STUDIES: Mapping[str, Callable[[Bed], dict[str, Any]]] = {
     "pd_ratio": pd_ratio_study,
@@ -32,9 +36,20 @@ class Studied(NamedTuple):
     """By an interrupt."""
 
 
-def run_studies(
-    bed: Bed, names: Sequence[str], failures: Failures, comparisons: Sequence[Comparison] = ()
-) -> Studied:
+def why_none(workload: Workload, traffic: Traffic, settings: Studies) -> str | None:
+    """Why there is nothing to study, if so: traffic without a rate, or a trace of too few requests.
+
+    ``workload`` is what the run served.
+    """
+    if not math.isfinite(workload.mean_rate_per_s):
+        return workload.without_rate
+    if traffic.copies_at(workload.mean_rate_per_s) is None:
+        return None
+    distinct, fewest = min(len(workload), len(traffic.population())), settings.fewest_requests
+    return f"too few requests ({distinct:,}; needs at least {fewest:,})" if distinct < fewest else None
+
+
+def run_studies(bed: Bed, names: Sequence[str], failures: Failures, comparisons: Sequence[Comparison] = ()) -> Studied:
     """Each of ``names``, after the comparisons."""
     questions: dict[str, Callable[[], dict[str, Any]]] = {name: partial(STUDIES[name], bed) for name in names}
     if comparisons:

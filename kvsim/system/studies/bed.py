@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -19,9 +20,14 @@ from kvsim.system.outcome import outcome
 from kvsim.system.pilot import FEWEST_REQUESTS, SYSTEMS, WARMUP_SHARE, ProgressMaker
 from kvsim.system.plan import Plan
 from kvsim.system.steady import steady_requests
+from kvsim.system.studies.sequential import Arm, Budget, Figures, Goal, Replicated, replicate
 from kvsim.system.traffic import Traffic
 from kvsim.units import MILLI
 from kvsim.workload.workload import Workload
+
+FEWEST_OF_A_ROLE = 4
+"""A router that chooses among fewer queues longer than one of a whole cluster."""
+MOST_TIMES = 4
 
 
 @dataclass(frozen=True)
@@ -43,21 +49,69 @@ class Bed:
         return self.plan.config.studies.confidence
 
     @cached_property
-    def sample(self) -> Plan:
+    def small(self) -> Plan:
         """At most ``studies.instances`` instances, at the same ratio of roles."""
         return self.plan.scaled_to(min(self.plan.num_instances, self.plan.config.studies.instances))
 
     @cached_property
+    def sample(self) -> Plan:
+        """As ``small``, but up to ``MOST_TIMES`` times as large where a role has fewer than ``FEWEST_OF_A_ROLE``."""
+        plan, most = self.plan, self.small.num_instances * MOST_TIMES
+        fewest = math.ceil(FEWEST_OF_A_ROLE * plan.num_instances / min(plan.num_prefill, plan.num_decode))
+        return plan.scaled_to(min(plan.num_instances, max(self.small.num_instances, min(fewest, most))))
+
+    @cached_property
     def seeds(self) -> list[int]:
         """One a replication."""
-        children = np.random.SeedSequence(self.seed).spawn(self.plan.config.studies.replications)
+        children = np.random.SeedSequence(self.seed).spawn(self.plan.config.studies.most_replications)
         return [int(child.generate_state(1)[0]) for child in children]
 
-    def replications(self) -> Iterator[int]:
-        """The seed of each; what its runs leave behind is collected at its end, as systems refer to themselves."""
-        for seed in self.seeds:
+    def goal(self, *metrics: str, precision: float | None = None, has_level: bool = False) -> Goal:
+        """``precision``: instead of the configured one, which is then that of the figure compared with, if asked."""
+        settings = self.plan.config.studies
+        wanted = settings.precision if precision is None else precision
+        level = settings.precision if has_level else None
+        return Goal(metrics, wanted, settings.tie_share, settings.confidence, level)
+
+    def replicate(
+        self,
+        arms: Sequence[Arm],
+        base_of: Callable[[Arm, Mapping[Arm, Sequence[Figures]]], Arm],
+        requests: Callable[[int], Workload],
+        measure: Callable[[Arm, Workload, int], Figures],
+        goal: Goal,
+        share: float = 1.0,
+        is_out: Callable[[Arm, Mapping[Arm, Sequence[Figures]]], bool] | None = None,
+    ) -> Replicated[Arm]:
+        """Serve ``requests(seed)`` with every arm, with seed after seed; ``share`` of the study's budget is for that.
+
+        What the runs of a replication leave behind is collected at its end, as systems refer to themselves.
+        """
+
+        def once(replication: int, running: Sequence[Arm]) -> tuple[dict[Arm, Figures], int]:
+            seed = self.seeds[replication]
             with collected_once():
-                yield seed
+                workload = requests(seed)
+                figures = {arm: measure(arm, workload, seed) for arm in running}
+            return figures, len(workload) * len(running)
+
+        return replicate(arms, base_of, once, goal, Budget.of(self.plan.config.studies, share), is_out)
+
+    def sizes(self, plan: Plan) -> dict[str, Any]:
+        """What every study says of where it ran."""
+        return {
+            "instances": plan.num_instances,
+            "of_instances": self.plan.num_instances,
+            "prefill_instances": plan.num_prefill,
+            "decode_instances": plan.num_decode,
+            "trace_requests": self.trace_requests,
+        }
+
+    @cached_property
+    def trace_requests(self) -> int | None:
+        """Of the trace that runs take parts of; ``None`` where requests are drawn."""
+        drawn = self.traffic.copies_at(self.requests_per_s) is None
+        return None if drawn else len(self.traffic.population())
 
     @property
     def sample_requests_per_s(self) -> float:
@@ -71,7 +125,7 @@ class Bed:
 
     def workload(self, requests_per_s: float, num_requests: int, seed: int) -> Workload:
         copies = self.traffic.copies_at(requests_per_s)
-        return self.traffic.sample(requests_per_s, num_requests, copies, seed)
+        return self.traffic.part(requests_per_s, num_requests, copies, seed)
 
     def run(
         self, label: str, system: str, plan: Plan, workload: Workload, seed: int, *, drains: bool = True
@@ -89,12 +143,19 @@ class Bed:
         if built.incomplete:
             raise KeyboardInterrupt
         result = outcome(built, warmup_requests=int(len(workload) * WARMUP_SHARE), unsteady_factor=0.0, loads={})
-        if drains and not result.measured.any():
-            raise CapacityError(f"{label}: {system} completes no request that counts; {result.failed:,} do not fit")
+        if drains:
+            check_measured(result, f"{label}: {system}")
         broken = [check.name for check in result.checks if not check.ok]
         if broken:
             raise AssertionError(f"{label}: broken conservation laws: {broken}")
         return result
+
+
+def check_measured(result: SystemResult, what: str) -> None:
+    """Raises ``CapacityError`` where no request counts, so that there is nothing to take a percentile of."""
+    if not result.measured.any():
+        failed = f"{result.failed:,} of {result.arrived:,} do not fit"
+        raise CapacityError(f"{what} completes no request that counts; {failed}")
 
 
 def throughput_per_s(result: SystemResult) -> float:
@@ -108,6 +169,7 @@ def latencies(result: SystemResult) -> dict[str, float]:
 
     TPOT is that of ``kvsim.record.summary``: an answer of one token has none, and nan stands where all are such.
     """
+    check_measured(result, result.name)
     ttft, tpot = ttft_ms(result), tpot_ms(result)
     return {
         "ttft_mean_ms": float(ttft.mean()),

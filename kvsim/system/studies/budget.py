@@ -7,7 +7,6 @@ from typing import Any
 from kvsim.record.result import SystemResult
 from kvsim.record.summary import rows_of, within_limits
 from kvsim.system.studies.bed import Bed, latencies
-from kvsim.system.studies.intervals import difference, interval
 from kvsim.units import MILLI
 
 FACTOR = 2.0
@@ -19,33 +18,30 @@ def unified_budget_study(bed: Bed) -> dict[str, Any]:
 
     The budgets are ``engine.colocated_budgets`` and the one that the run used.
     """
-    plan, confidence = bed.sample, bed.confidence
+    plan = bed.sample
     used = plan.colocated_settings.max_num_batched_tokens
     plans = {tokens: plan.with_colocated_budget(tokens) for tokens in _budgets(bed, used)}
     rate_per_s = bed.sample_requests_per_s
     num_requests = bed.requests_at(plan, rate_per_s, FACTOR)
-    found: dict[int, list[dict[str, float]]] = {tokens: [] for tokens in plans}
-    for seed in bed.replications():
-        workload = bed.workload(rate_per_s, num_requests, seed)
-        for tokens, variant in plans.items():
-            result = bed.run(f"budget {tokens:,}", "unified", variant, workload, seed)
-            found[tokens].append(_figures(bed, result))
+    found = bed.replicate(
+        list(plans),
+        lambda *_: used,
+        lambda seed: bed.workload(rate_per_s, num_requests, seed),
+        lambda tokens, workload, seed: _figures(
+            bed, bed.run(f"budget {tokens:,}", "unified", plans[tokens], workload, seed)
+        ),
+        bed.goal("good_share"),
+    )
     rows = []
-    for tokens, figures in found.items():
-        row: dict[str, Any] = {"max_num_batched_tokens": tokens, "used": tokens == used}
-        for name in figures[0]:
-            row[name] = interval([one[name] for one in figures], confidence).report()
-        apart = difference(
-            [one["good_share"] for one in figures], [one["good_share"] for one in found[used]], confidence
-        )
-        row["good_share_difference"] = apart.report()
-        row["tie"] = tokens != used and apart.holds_zero
-        rows.append(row)
+    for tokens in plans:
+        apart = found.apart(tokens, used, "good_share").report()
+        row = {"max_num_batched_tokens": tokens, "used": tokens == used, **found.means(tokens)}
+        tie = tokens != used and apart["tie"]
+        rows.append({**row, "good_share_difference": apart, "runs": len(found.figures[tokens]), "tie": tie})
     return {
-        "instances": plan.num_instances,
-        "replications": len(bed.seeds),
-        "confidence": confidence,
-        "requests": num_requests,
+        **bed.sizes(plan),
+        **found.report(),
+        "requests": found.requests_a_run,
         "requests_per_s": rate_per_s,
         "rows": rows,
     }

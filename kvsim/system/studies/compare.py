@@ -8,55 +8,62 @@ from typing import Any
 from kvsim.config import Config, dump
 from kvsim.config.changed import changed
 from kvsim.config.comparison import STEPWISE, Comparison
+from kvsim.policy.admission import ADMISSIONS, Admission
+from kvsim.policy.eviction import eviction_class
+from kvsim.policy.eviction.named import find_class
+from kvsim.policy.prefetch import PREFETCHERS, Prefetch
 from kvsim.policy.routing import check_names
 from kvsim.record.result import SystemResult
 from kvsim.system.pilot import SYSTEMS
 from kvsim.system.plan import Plan, make_plan
 from kvsim.system.studies.bed import Bed, latencies, throughput_per_s
-from kvsim.system.studies.intervals import difference, interval
+from kvsim.system.studies.sequential import Figures, Replicated
+from kvsim.workload.workload import Workload
 
 FACTOR = 2.0
 """Latencies need no more requests than this x E2E x rate."""
 
-Figures = dict[str, float]
+Setting = tuple[int, str]
+"""Which comparison, and which of its values."""
+Arm = tuple[Setting, str]
+"""A setting, and the system that runs with it."""
+CONFIGURED: Setting = (-1, "")
 
 
 def compare_study(bed: Bed, comparisons: Sequence[Comparison]) -> dict[str, Any]:
     """The report's ``studies.compare``: both systems with each value, paired with the same run as configured."""
     rate_per_s = bed.sample_requests_per_s
     num_requests = bed.requests_at(bed.sample, rate_per_s, FACTOR)
-    plans = {
-        (at, str(value)): (value, variant(bed.plan, comparison, value, bed.sample.num_gpus))
-        for at, comparison in enumerate(comparisons)
-        for value in comparison.values
-    }
-    base: dict[str, list[Figures]] = {name: [] for name in SYSTEMS}
-    found: dict[tuple[int, str], dict[str, list[Figures]]] = {at: {name: [] for name in SYSTEMS} for at in plans}
-    for seed in bed.replications():
-        workload = bed.workload(rate_per_s, num_requests, seed)
-        for name in SYSTEMS:
-            base[name].append(_figures(bed.run("as configured", name, bed.sample, workload, seed)))
-            for at, (value, plan) in plans.items():
-                label = f"{comparisons[at[0]].key} = {value}"
-                found[at][name].append(_figures(bed.run(label, name, plan, workload, seed)))
+    plans: dict[Setting, Plan] = {CONFIGURED: bed.sample}
+    for at, comparison in enumerate(comparisons):
+        for value in comparison.values:
+            plans[at, str(value)] = variant(bed.plan, comparison, value, bed.sample.num_gpus)
+
+    def measure(arm: Arm, workload: Workload, seed: int) -> Figures:
+        (at, value), name = arm
+        label = "as configured" if arm[0] == CONFIGURED else f"{comparisons[at].key} = {value}"
+        return _figures(bed.run(label, name, plans[arm[0]], workload, seed))
+
+    found = bed.replicate(
+        [(which, name) for which in plans for name in SYSTEMS],
+        lambda arm, _: (CONFIGURED, arm[1]),
+        lambda seed: bed.workload(rate_per_s, num_requests, seed),
+        measure,
+        bed.goal("ttft_mean_ms"),
+    )
     return {
-        "instances": bed.sample.num_instances,
-        "replications": len(bed.seeds),
-        "confidence": bed.confidence,
-        "requests": num_requests,
+        **bed.sizes(bed.sample),
+        **found.report(),
+        "requests": found.requests_a_run,
         "requests_per_s": rate_per_s,
-        "configured": {name: _intervals(figures, bed.confidence) for name, figures in base.items()},
+        "configured": {name: found.means((CONFIGURED, name)) for name in SYSTEMS},
         "keys": [
             {
                 "key": comparison.key,
                 "configured": _configured(bed.plan, comparison.key),
-                "rows": [
-                    {"value": value, **_row(found[at], base, bed.confidence)}
-                    for at, (value, _) in plans.items()
-                    if at[0] == number
-                ],
+                "rows": [{"value": value, **_row(found, (at, str(value)))} for value in comparison.values],
             }
-            for number, comparison in enumerate(comparisons)
+            for at, comparison in enumerate(comparisons)
         ],
     }
 
@@ -82,8 +89,11 @@ def check_comparisons(plan: Plan, comparisons: Sequence[Comparison]) -> None:
     """Raises ``ConfigError`` for the first value that no cluster can be built with."""
     for comparison in comparisons:
         for value in comparison.values:
-            routing = variant(plan, comparison, value, plan.num_gpus).config.routing
-            check_names(routing.prefill, routing.decode)
+            config = variant(plan, comparison, value, plan.num_gpus).config
+            check_names(config.routing.prefill, config.routing.decode)
+            eviction_class(config.policies.eviction)
+            find_class("prefetch", config.policies.prefetch, PREFETCHERS, Prefetch)
+            find_class("admission", config.policies.admission, ADMISSIONS, Admission)
 
 
 def _configured(plan: Plan, key: str) -> Any:
@@ -95,20 +105,14 @@ def _configured(plan: Plan, key: str) -> Any:
     return value
 
 
-def _row(found: dict[str, list[Figures]], base: dict[str, list[Figures]], confidence: float) -> dict[str, Any]:
+def _row(found: Replicated[Arm], which: Setting) -> dict[str, Any]:
     row: dict[str, Any] = {}
-    for name, figures in found.items():
-        row[name] = _intervals(figures, confidence)
-        apart = {
-            metric: difference([one[metric] for one in figures], [one[metric] for one in base[name]], confidence)
-            for metric in figures[0]
-        }
-        row[f"{name}_difference"] = {metric: {**at.report(), "tie": at.holds_zero} for metric, at in apart.items()}
+    for name in SYSTEMS:
+        arm, base = (which, name), (CONFIGURED, name)
+        row[name] = found.means(arm)
+        row[f"{name}_difference"] = {metric: found.apart(arm, base, metric).report() for metric in row[name]}
+        row[f"{name}_runs"] = len(found.figures[arm])
     return row
-
-
-def _intervals(figures: list[Figures], confidence: float) -> dict[str, Any]:
-    return {metric: interval([one[metric] for one in figures], confidence).report() for metric in figures[0]}
 
 
 def _figures(result: SystemResult) -> Figures:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kvsim.config import derived
+from kvsim.errors import CapacityError
 from kvsim.system.capacity import balanced_pd_ratio, maximum_rate
 from kvsim.system.plan import Plan
 from kvsim.system.steady import pd_stay
 from kvsim.system.studies.bed import Bed, throughput_per_s
-from kvsim.system.studies.intervals import difference, interval
+from kvsim.system.studies.sequential import SIGN, Figures, Replicated
+from kvsim.workload.workload import Workload
+
+Counts = tuple[int, int]
+SERVED = "throughput_requests_per_s"
 
 OVERLOAD = 1.15
 """Offered load over the largest analytic maximum rate of the grid."""
@@ -20,45 +26,49 @@ WITHIN = 0.8
 """Of the first run's best throughput: points below it are not run again."""
 _FILLED, _OUTLASTING = 3.0, 1.6
 """Length of a run in units of mean and of late E2E: decode fills up first, the window is in the rest."""
+_FEWEST = 1_000
+"""Requests of a run, where those units are short: what completes in a window of a few is chance."""
 
 
 def pd_ratio_study(bed: Bed) -> dict[str, Any]:
     """The report's ``studies.pd_ratio``: throughput at saturation of every ratio, the best one, and its ties.
 
-    Where ``requests`` is below ``requests_needed``, ``studies.max_requests`` ended the runs before a steady state.
+    Where ``requests`` is below ``requests_needed``, ``studies.max_requests`` or the configured sessions ended the runs
+    before a steady state. Raises ``CapacityError`` where nothing completes.
     """
-    plan, confidence = bed.sample, bed.confidence
+    plan = bed.small
     balanced = balanced_pd_ratio(plan, bed.demand)
     grid = ratio_grid(plan, balanced)
     analytic = {counts: maximum_rate(plan.with_counts(*counts), bed.demand, "pd") for counts in grid}
     offered_per_s = OVERLOAD * max(analytic.values())
     stay = pd_stay(plan.with_counts(*balanced), bed.demand, offered_per_s)
     needed = math.ceil(max(_FILLED * stay.mean_s, _OUTLASTING * stay.late_s) * offered_per_s)
-    num_requests = min(needed, plan.config.studies.max_requests)
-    served = _served(bed, grid, offered_per_s, num_requests)
-    repeated = [counts for counts in grid if len(served[counts]) == len(bed.seeds)]
-    best = max(repeated, key=lambda counts: sum(served[counts]))
+    num_requests = min(max(needed, _FEWEST), plan.config.studies.max_requests)
+    found = _served(bed, grid, offered_per_s, num_requests)
+    best = _best(found.figures)
+    if not found.means(best)[SERVED]["mean"]:
+        raise CapacityError(f"of {num_requests:,} requests none completes at any prefill:decode ratio")
     points = []
     for counts in grid:
-        behind = difference(served[counts], served[best][: len(served[counts])], confidence)
+        apart = found.apart(counts, best, SERVED)
         points.append(
             {
                 "ratio": list(counts),
                 "balanced": counts == balanced,
                 "configured": counts == (plan.num_prefill, plan.num_decode),
                 "analytic_requests_per_s": analytic[counts],
-                "throughput_requests_per_s": interval(served[counts], confidence).report(),
-                "difference_to_best": behind.report(),
+                "throughput_requests_per_s": found.means(counts)[SERVED],
+                "difference_to_best": apart.report(),
                 "best": counts == best,
-                "runs": len(served[counts]),
-                "tie": counts != best and len(served[counts]) > 1 and behind.holds_zero,
+                "runs": len(found.figures[counts]),
+                "tie": counts != best and apart.verdict in ("same", "tie"),
+                "open": counts != best and len(found.figures[counts]) > 1 and apart.verdict == "open",
             }
         )
     return {
-        "instances": plan.num_instances,
-        "replications": len(bed.seeds),
-        "confidence": confidence,
-        "requests": num_requests,
+        **bed.sizes(plan),
+        **found.report(),
+        "requests": found.requests_a_run,
         "requests_needed": needed,
         "offered_requests_per_s": offered_per_s,
         "balanced": list(balanced),
@@ -83,18 +93,29 @@ def ratio_grid(plan: Plan, balanced: tuple[int, int]) -> list[tuple[int, int]]:
     return [(prefill, plan.decode_beside(prefill)) for prefill in sorted(prefills) if 1 <= prefill <= plan.most_prefill]
 
 
-def _served(
-    bed: Bed, grid: list[tuple[int, int]], offered_per_s: float, num_requests: int
-) -> dict[tuple[int, int], list[float]]:
-    """Throughput of each ratio, one entry a replication. Who is far behind in the first is in no other."""
-    served: dict[tuple[int, int], list[float]] = {counts: [] for counts in grid}
-    running = grid
-    for seed in bed.replications():
-        workload = bed.workload(offered_per_s, num_requests, seed)
-        for counts in running:
-            plan = bed.sample.with_counts(*counts)
-            result = bed.run(f"P:D {counts[0]}:{counts[1]}", "pd", plan, workload, seed, drains=False)
-            served[counts].append(throughput_per_s(result))
-        enough = WITHIN * max(values[0] for values in served.values())
-        running = [counts for counts in grid if served[counts][0] >= enough]
-    return served
+def _served(bed: Bed, grid: list[Counts], offered_per_s: float, num_requests: int) -> Replicated[Counts]:
+    """Throughput of each ratio. Who is far behind in the first run is in no other."""
+
+    def measure(counts: Counts, workload: Workload, seed: int) -> Figures:
+        plan = bed.small.with_counts(*counts)
+        result = bed.run(f"P:D {counts[0]}:{counts[1]}", "pd", plan, workload, seed, drains=False)
+        return {SERVED: throughput_per_s(result)}
+
+    def is_far_behind(counts: Counts, found: Mapping[Counts, Sequence[Figures]]) -> bool:
+        return found[counts][0][SERVED] < WITHIN * max(values[0][SERVED] for values in found.values())
+
+    return bed.replicate(
+        grid,
+        lambda _, found: _best(found),
+        lambda seed: bed.workload(offered_per_s, num_requests, seed),
+        measure,
+        bed.goal(SERVED, precision=SIGN, has_level=True),
+        is_out=is_far_behind,
+    )
+
+
+def _best(found: Mapping[Counts, Sequence[Figures]]) -> Counts:
+    """Of the ratios that were run most often, the one with the highest mean."""
+    most = max(len(values) for values in found.values())
+    repeated = [counts for counts in found if len(found[counts]) == most]
+    return max(repeated, key=lambda counts: sum(one[SERVED] for one in found[counts]))

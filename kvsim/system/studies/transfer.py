@@ -12,7 +12,6 @@ from kvsim.config.schema import Config
 from kvsim.record.result import SystemResult
 from kvsim.system.plan import Plan, make_plan
 from kvsim.system.studies.bed import Bed, ttft_ms
-from kvsim.system.studies.intervals import difference, interval
 from kvsim.units import GB
 
 TRANSFER = "pd_separation.transfer"
@@ -42,33 +41,31 @@ def transfer_variants(config: Config) -> dict[str, dict[str, Any]]:
 
 def transfer_study(bed: Bed) -> dict[str, Any]:
     """The report's ``studies.transfer``: TTFT of each variant, and its paired difference to what is configured."""
-    plan, confidence = bed.sample, bed.confidence
+    plan = bed.sample
+    variants = transfer_variants(plan.config)
     plans = {
         name: changed_plan(plan, {f"{TRANSFER}.{key}": value for key, value in values.items()}, name)
-        for name, values in transfer_variants(plan.config).items()
+        for name, values in variants.items()
     }
     rate_per_s = bed.sample_requests_per_s
     num_requests = bed.requests_at(plan, rate_per_s, FACTOR)
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in plans}
-    for seed in bed.replications():
-        workload = bed.workload(rate_per_s, num_requests, seed)
-        for name, variant in plans.items():
-            found[name].append(_figures(bed.run(name, "pd", variant, workload, seed)))
+    found = bed.replicate(
+        [name for name in plans if name == CONFIGURED or plans[name].config != plan.config],
+        lambda *_: CONFIGURED,
+        lambda seed: bed.workload(rate_per_s, num_requests, seed),
+        lambda name, workload, seed: _figures(bed.run(name, "pd", plans[name], workload, seed)),
+        bed.goal("ttft_mean_ms"),
+    )
     rows = []
-    for name, figures in found.items():
-        row: dict[str, Any] = {"name": name, "changes": transfer_variants(plan.config)[name]}
-        for figure in figures[0]:
-            row[figure] = interval([one[figure] for one in figures], confidence).report()
-        base = [one["ttft_mean_ms"] for one in found[CONFIGURED]]
-        apart = difference([one["ttft_mean_ms"] for one in figures], base, confidence)
-        row["ttft_mean_difference_ms"] = apart.report()
-        row["tie"] = name != CONFIGURED and apart.holds_zero
-        rows.append(row)
+    for name in plans:
+        ran = name if name in found.figures else CONFIGURED
+        apart = found.apart(ran, CONFIGURED, "ttft_mean_ms").report()
+        row = {"name": name, "changes": variants[name], **found.means(ran), "ttft_mean_difference_ms": apart}
+        rows.append({**row, "runs": len(found.figures[ran]), "tie": name != CONFIGURED and apart["tie"]})
     return {
-        "instances": plan.num_instances,
-        "replications": len(bed.seeds),
-        "confidence": confidence,
-        "requests": num_requests,
+        **bed.sizes(plan),
+        **found.report(),
+        "requests": found.requests_a_run,
         "requests_per_s": rate_per_s,
         "rows": rows,
     }

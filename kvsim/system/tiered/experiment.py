@@ -24,6 +24,7 @@ from kvsim.system.offering import Asked, Offered, Offering, Source, TraceRun
 from kvsim.system.outcome import outcome
 from kvsim.system.pilot import ProgressMaker, measured_rows
 from kvsim.system.plan import Plan
+from kvsim.system.studies.all import why_none
 from kvsim.system.tiered.modes import Mode
 from kvsim.system.tiered.studies import Ground, run_studies
 from kvsim.system.tiered.traffic import WARMUP_SHARE, SessionsRun
@@ -82,9 +83,13 @@ def run_tiered(
         warnings = (*warnings, f"set, but without effect on this run: {', '.join(unused)}")
     experiment = replace(experiment, warnings=warnings)
     if studies and not experiment.incomplete:
-        ground = Ground(mode, config, source.traffic, offered, seeds[4], progress)
-        studied = run_studies(ground, studies, failures)
-        experiment = replace(experiment, studies=studied.found, incomplete=studied.cut_short)
+        why = why_none(offered.workload, source.traffic, config.studies)
+        if why is None:
+            ground = Ground(mode, config, source.traffic, offered, seeds[4], progress)
+            studied = run_studies(ground, studies, failures)
+            experiment = replace(experiment, studies=studied.found, incomplete=studied.cut_short)
+        else:
+            experiment = replace(experiment, warnings=(*experiment.warnings, f"studies left out: {why}"))
     return replace(experiment, failures=tuple(failures.found))
 
 

@@ -13,6 +13,8 @@ from kvsim.config import Config
 from kvsim.errors import CapacityError
 from kvsim.failures import Failures
 from kvsim.record.result import SystemResult
+from kvsim.system.capacity import maximum_rate
+from kvsim.system.demand import demand_of
 from kvsim.system.fitting import fitting_rows
 from kvsim.system.garbage import collected_once
 from kvsim.system.offering import Offered
@@ -20,7 +22,8 @@ from kvsim.system.outcome import outcome
 from kvsim.system.pilot import ProgressMaker
 from kvsim.system.plan import Plan
 from kvsim.system.studies.all import Studied, answered
-from kvsim.system.studies.bed import latencies
+from kvsim.system.studies.bed import check_measured, latencies
+from kvsim.system.studies.sequential import Arm, Budget, Figures, Goal, Replicated, replicate
 from kvsim.system.tiered.modes import Mode
 from kvsim.system.tiered.traffic import SessionsTraffic
 from kvsim.system.traffic import Traffic
@@ -31,6 +34,8 @@ from kvsim.workload.workload import Workload
 MOST_REQUESTS = 2_500
 """Of one run of a study."""
 WARMUP_SHARE = 0.3
+_DEMAND_REQUESTS = 64
+"""Of sessions with long contexts, to know what rate they allow."""
 BEST, BASE = "belady", "lru"
 KNEE_SHARE = 0.1
 """Of the rise of a curve: one that bends by less is called straight."""
@@ -61,7 +66,7 @@ class Ground:
     def requests_per_s(self) -> float:
         """The run's load, on the sample."""
         plan, rate_per_s = self.offered.plan, self.offered.workload.mean_rate_per_s
-        return min(rate_per_s, 1e6) * self.sample.num_instances / plan.num_instances
+        return rate_per_s * self.sample.num_instances / plan.num_instances
 
     @cached_property
     def workload(self) -> Workload:
@@ -77,23 +82,72 @@ class Ground:
     def most_requests(self) -> int:
         return min(self.config.studies.max_requests, MOST_REQUESTS)
 
-    def run(self, label: str, plan: Plan, workload: Workload | None = None) -> SystemResult:
+    def part(self, seed: int) -> Workload:
+        """As ``workload``, but others with each seed."""
+        share = self.sample.num_instances / self.offered.plan.num_instances
+        copies = self.traffic.copies_at(self.offered.workload.mean_rate_per_s)
+        kept = None if copies is None else max(1, round(copies * share))
+        return self.traffic.part(self.requests_per_s, self.most_requests, kept, seed)
+
+    def replicate(
+        self,
+        plans: Mapping[Arm, Plan],
+        base_of: Callable[[Arm], Arm],
+        goal: Goal,
+        requests: Callable[[int], Workload] | None = None,
+        share: float = 1.0,
+    ) -> Replicated[Arm]:
+        """Serve ``requests(seed)``, or else parts of the run's, on every plan, with seed after seed.
+
+        ``share`` of ``studies.tier_budget_requests`` is for that.
+        """
+        settings = self.config.studies
+        children = np.random.SeedSequence(self.seed).spawn(settings.most_replications)
+        seeds = [int(child.generate_state(1)[0]) for child in children]
+
+        def once(replication: int, running: Sequence[Arm]) -> tuple[dict[Arm, Figures], int]:
+            seed = seeds[replication]
+            workload = (requests or self.part)(seed)
+            figures_of = {
+                arm: flat(figures(self.run(f"{named(arm)}, {replication + 1}", plans[arm], workload, seed)))
+                for arm in running
+            }
+            return figures_of, len(workload) * len(running)
+
+        budget = Budget(settings.replications, settings.most_replications, round(share * settings.tier_budget_requests))
+        return replicate(list(plans), lambda arm, _: base_of(arm), once, goal, budget)
+
+    def goal(self, *metrics: str) -> Goal:
+        settings = self.config.studies
+        return Goal(metrics, settings.precision, settings.tie_share, settings.confidence)
+
+    def sizes(self) -> dict[str, Any]:
+        """What every study says of where it ran."""
+        drawn = self.traffic.copies_at(self.offered.workload.mean_rate_per_s) is None
+        return {
+            "instances": self.sample.num_instances,
+            "of_instances": self.offered.plan.num_instances,
+            "trace_requests": None if drawn else len(self.traffic.population()),
+        }
+
+    def run(self, label: str, plan: Plan, workload: Workload | None = None, seed: int | None = None) -> SystemResult:
         """Serve the workload; an interrupt goes on as ``KeyboardInterrupt``.
 
-        Raises ``CapacityError`` where no request of it can be served.
+        Raises ``CapacityError`` where no request of it counts.
         """
         workload = self.workload if workload is None else workload
         fitting_rows(workload, plan)
         with collected_once():
             with self.progress(label, len(workload)) as bar:
-                system = UnifiedSystem(plan.without_restart(), workload, self.seed, bar.update)
+                system = UnifiedSystem(
+                    plan.without_restart(), workload, self.seed if seed is None else seed, bar.update
+                )
                 system.run()
             if system.incomplete:
                 raise KeyboardInterrupt
             result = outcome(system, warmup_requests=int(len(workload) * WARMUP_SHARE), unsteady_factor=0.0, loads={})
             del system
-        if not result.measured.any():
-            raise CapacityError(f"{label}: no request that counts was completed; {result.failed:,} do not fit")
+        check_measured(result, label)
         broken = [check.name for check in result.checks if not check.ok]
         if broken:
             raise AssertionError(f"{label}: broken conservation laws: {broken}")
@@ -130,8 +184,39 @@ def figures(result: SystemResult) -> dict[str, Any]:
     }
 
 
+def flat(found: Mapping[str, Any]) -> Figures:
+    """One number a key: those inside others get both names, with a dot between."""
+    numbers: Figures = {}
+    for name, value in found.items():
+        if isinstance(value, Mapping):
+            numbers |= {f"{name}.{inner}": float(number) for inner, number in value.items()}
+        else:
+            numbers[name] = float(value)
+    return numbers
+
+
+def means(found: Replicated[Arm], arm: Arm) -> dict[str, Any]:
+    """``figures`` of the mean over an arm's runs."""
+    row: dict[str, Any] = {"by_tier": {}, "busiest_share": {}, "mean_wait_ms": {}, "held_gb": {}, "capacity_gb": {}}
+    for name, around in found.means(arm).items():
+        outer, _, inner = name.partition(".")
+        if inner:
+            row.setdefault(outer, {})[inner] = around["mean"]
+        else:
+            row[outer] = around["mean"]
+    return {**row, "runs": len(found.figures[arm])}
+
+
+def named(arm: Any) -> str:
+    """An arm's name in a label of progress."""
+    return " ".join(map(str, arm)) if isinstance(arm, tuple) else str(arm)
+
+
 def capacity_study(ground: Ground) -> dict[str, Any]:
-    """Hit rate and TTFT over the size of one tier of host memory, with nothing below it, per policy."""
+    """Hit rate and TTFT over the size of one tier of host memory, with nothing below it, per policy.
+
+    Every cell is one run; where LRU is farthest from the oracle there, the two are run again on other requests.
+    """
     plan = ground.sample
     without = figures(ground.run("no tier", changed(plan, ())))
     whole = figures(ground.run("memory without end", changed(plan, ("dram",), hardware__dram__capacity_gb=1e9)))
@@ -150,8 +235,10 @@ def capacity_study(ground: Ground) -> dict[str, Any]:
             sized = changed(plan, ("dram",), hardware__dram__capacity_gb=capacity_gb, policies__eviction=policy)
             row["policies"][policy] = figures(ground.run(f"{policy} {capacity_gb:,.0f} GB", sized))
         rows.append(row)
+    gaps, noise = [_gaps(row) for row in rows], _noise(rows, without)
     return {
-        "instances": plan.num_instances,
+        **ground.sizes(),
+        "tie_share": ground.config.studies.tie_share,
         "hosts": hosts,
         "requests": len(ground.workload),
         "requests_per_s": ground.requests_per_s,
@@ -160,10 +247,28 @@ def capacity_study(ground: Ground) -> dict[str, Any]:
         "whole": whole,
         "rows": rows,
         "knee_gb_per_host": _knee(rows, without, BASE),
-        "gap_to_belady": [_gaps(row) for row in rows],
-        "noise_hit_points": _noise(rows, without),
+        "gap_to_belady": gaps,
+        "noise_hit_points": noise,
+        "widest_gap": _widest_gap(ground, rows, gaps, noise),
         "gain_per_gb": _gains(rows, without, BASE),
     }
+
+
+def _widest_gap(
+    ground: Ground, rows: Sequence[Mapping[str, Any]], gaps: Sequence[Mapping[str, Any]], noise: float
+) -> dict[str, Any] | None:
+    """The oracle less LRU at the size where single runs are farthest apart; ``None`` where that may be noise."""
+    at = max(range(len(rows)), key=lambda row: gaps[row][BASE]["hit_points"], default=None)
+    if at is None or gaps[at][BASE]["hit_points"] <= noise:
+        return None
+    capacity_gb = rows[at]["capacity_gb_per_host"]
+    plans = {
+        policy: changed(ground.sample, ("dram",), hardware__dram__capacity_gb=capacity_gb, policies__eviction=policy)
+        for policy in (BASE, BEST)
+    }
+    found = ground.replicate(plans, lambda _: BASE, ground.goal("hit_rate"))
+    apart = {metric: found.apart(BEST, BASE, metric).report() for metric in ("hit_rate", "ttft_mean_ms")}
+    return {"capacity_gb_per_host": capacity_gb, **found.report(), **apart}
 
 
 def _chunk_gb(plan: Plan) -> float:
@@ -231,60 +336,69 @@ def _gains(rows: Sequence[Mapping[str, Any]], without: Mapping[str, Any], policy
 def tiers_study(ground: Ground) -> dict[str, Any]:
     """What each tier adds to those above it, and what a GB of it buys."""
     plan, rows = ground.sample, list[dict[str, Any]]()
-    before: dict[str, Any] | None = None
-    for count in range(len(plan.tiers) + 1):
-        names = plan.tiers[:count]
-        found = figures(ground.run(" + ".join(("hbm", *names)), changed(plan, names)))
-        row = {"tiers": ["hbm", *names], **found}
-        if before is not None:
-            gigabytes = found["held_gb"][names[-1]]
+    plans = {plan.tiers[:count]: changed(plan, plan.tiers[:count]) for count in range(len(plan.tiers) + 1)}
+    found = ground.replicate(plans, lambda names: names[:-1], ground.goal("ttft_mean_ms"))
+    for names in plans:
+        row = {"tiers": ["hbm", *names], **means(found, names)}
+        if names:
+            gigabytes, apart = row["held_gb"][names[-1]], found.apart(names, names[:-1], "ttft_mean_ms")
             row["added"] = {
                 "used_gb": gigabytes,
-                "hit_points": 100 * (found["hit_rate"] - before["hit_rate"]),
-                "ttft_mean_ms": before["ttft_mean_ms"] - found["ttft_mean_ms"],
-                "ttft_mean_ms_per_tb": 1e3 * (before["ttft_mean_ms"] - found["ttft_mean_ms"]) / max(gigabytes, 1e-9),
+                "hit_points": 100 * found.apart(names, names[:-1], "hit_rate").interval.mean,
+                "ttft_mean_ms": -apart.interval.mean,
+                "ttft_mean_ms_per_tb": -1e3 * apart.interval.mean / max(gigabytes, 1e-9),
+                "ttft_difference_ms": apart.report(),
             }
         rows.append(row)
-        before = found
-    return {"instances": plan.num_instances, "requests": len(ground.workload), "rows": rows}
+    return {**ground.sizes(), **found.report(), "requests": found.requests_a_run, "rows": rows}
 
 
 def eic_study(ground: Ground) -> dict[str, Any]:
     """The rack's pool off, and of several sizes, beside the instances' own caches alone and beside host memory."""
-    plan, rows = ground.sample, list[dict[str, Any]]()
+    plan = ground.sample
     own_gb = plan.spec.num_blocks * plan.spec.block_size_tokens * plan.spec.kv_bytes_per_token / GB
     above = tuple(name for name in plan.tiers if name == "dram")
-    besides: list[tuple[str, ...]] = list(dict.fromkeys([(), above]))
     sizes_gb = sorted({0.0, *ground.config.studies.eic_gb_per_rack})
-    nodes = max(1, plan.config.cluster.eic.nodes_per_rack)
-    for beside in besides:
-        for pool_gb in sizes_gb:
-            names = (*beside, "eic") if pool_gb else beside
-            sized = changed(
-                plan,
-                names,
-                cluster__eic__capacity_per_node_gb=(pool_gb or 1.0) / nodes,
-                cluster__eic__nodes_per_rack=nodes,
-            )
-            found = figures(ground.run(f"pool of {pool_gb:,.0f} GB", sized))
-            rows.append({"beside": ["hbm", *beside], "pool_gb_per_rack": pool_gb, **found})
+    plans = {
+        (beside, pool_gb): _with_pool(plan, beside, pool_gb)
+        for beside in dict.fromkeys([(), above])
+        for pool_gb in sizes_gb
+    }
+    found = ground.replicate(plans, lambda arm: (arm[0], 0.0), ground.goal("ttft_mean_ms"))
+    rows = []
+    for beside, pool_gb in plans:
+        arm, off = (beside, pool_gb), (beside, 0.0)
+        apart = {metric: found.apart(arm, off, metric).report() for metric in ("hit_rate", "ttft_mean_ms")}
+        row = {"beside": ["hbm", *beside], "pool_gb_per_rack": pool_gb, **means(found, arm)}
+        rows.append({**row, "over_no_pool": apart})
     return {
-        "instances": plan.num_instances,
+        **ground.sizes(),
+        **found.report(),
         "racks": plan.num_racks,
-        "requests": len(ground.workload),
+        "requests": found.requests_a_run,
         "hbm_kv_gb_per_instance": own_gb,
         "smaller_than_an_instance": [gb for gb in sizes_gb if 0 < gb < own_gb],
         "rows": rows,
     }
 
 
+def _with_pool(plan: Plan, beside: tuple[str, ...], pool_gb: float) -> Plan:
+    nodes = max(1, plan.config.cluster.eic.nodes_per_rack)
+    return changed(
+        plan,
+        (*beside, "eic") if pool_gb else beside,
+        cluster__eic__capacity_per_node_gb=(pool_gb or 1.0) / nodes,
+        cluster__eic__nodes_per_rack=nodes,
+    )
+
+
 def context_study(ground: Ground) -> dict[str, Any]:
-    """Sessions that begin with long contexts, with the tiers and without; the load per token of the run."""
-    plan = ground.sample
-    rows: list[dict[str, Any]] = []
-    section, traffic = ground.mode.traffic(ground.config)
-    mean_tokens = float(ground.workload.prompt_tokens.mean())
-    most_tokens = min(plan.colocated_settings.max_model_len, plan.colocated_settings.room_tokens)
+    """Sessions that begin with long contexts, with the tiers and without; the load per token of the run.
+
+    Raises ``CapacityError`` where the turns of a session alone are more than an instance takes.
+    """
+    traffic, settings = ground.mode.traffic(ground.config)[1], ground.sample.colocated_settings
+    most_tokens = min(settings.max_model_len, settings.room_tokens)
     turns_tokens = traffic.turns_per_session * (traffic.prompt_tokens_max + 8 * int(traffic.output_tokens_mean))
     longest = most_tokens - turns_tokens
     if longest < 1:
@@ -292,20 +406,45 @@ def context_study(ground: Ground) -> dict[str, Any]:
             f"no context fits: {turns_tokens:,} tokens for a session's turns are no fewer than the {most_tokens:,} "
             "that the model and the KV blocks of an instance take"
         )
-    for context_tokens in ground.config.studies.context_tokens:
-        context = min(context_tokens, longest)
-        if any(row["context_tokens"] == context for row in rows):
-            continue
-        long = traffic.model_copy(update={"initial_context_tokens": context, "num_rag_chunks": 0})
-        config = ground.config.model_copy(update={section: long})
-        rate_per_s = ground.requests_per_s * min(1.0, mean_tokens / context)
-        source = SessionsTraffic(config, ground.mode)
-        workload = source.sample(rate_per_s, max(ground.most_requests // 4, 50), None, ground.seed)
-        row: dict[str, Any] = {"context_tokens": context, "requests": len(workload), "requests_per_s": rate_per_s}
-        row["with_tiers"] = figures(ground.run(f"{context:,} tokens", plan, workload))
-        row["without"] = figures(ground.run(f"{context:,} tokens, no tiers", changed(plan, ()), workload))
-        rows.append(row)
-    return {"instances": plan.num_instances, "rows": rows}
+    contexts = list(dict.fromkeys(min(asked, longest) for asked in ground.config.studies.context_tokens))
+    rows = [_context_row(ground, context, 1 / len(contexts)) for context in contexts]
+    runs = [row["replications"] for row in rows]
+    return {
+        **ground.sizes(),
+        "replications": max(runs),
+        "fewest_replications": min(runs),
+        **{name: rows[0][name] for name in ("confidence", "tie_share", "precision")},
+        "within_budget": all(row["within_budget"] for row in rows),
+        "trace_requests": None,
+        "rows": rows,
+    }
+
+
+def _context_row(ground: Ground, context_tokens: int, share: float) -> dict[str, Any]:
+    section, traffic = ground.mode.traffic(ground.config)
+    mean_tokens = float(ground.workload.prompt_tokens.mean())
+    long = traffic.model_copy(update={"initial_context_tokens": context_tokens, "num_rag_chunks": 0})
+    config = ground.config.model_copy(update={section: long})
+    source = SessionsTraffic(config, ground.mode)
+    most_per_s = maximum_rate(ground.sample, demand_of(source.at_rate(1.0, _DEMAND_REQUESTS), ground.sample), "unified")
+    rate_per_s = min(ground.requests_per_s * min(1.0, mean_tokens / context_tokens), most_per_s)
+    num = max(ground.most_requests // 4, 50)
+    plans = {"with_tiers": ground.sample, "without": changed(ground.sample, ())}
+    found = ground.replicate(
+        plans,
+        lambda _: "without",
+        ground.goal("ttft_mean_ms"),
+        lambda seed: source.sample(rate_per_s, num, None, seed),
+        share,
+    )
+    return {
+        "context_tokens": context_tokens,
+        "requests": found.requests_a_run,
+        "requests_per_s": rate_per_s,
+        **found.report(),
+        **{name: means(found, name) for name in plans},
+        "saved": found.apart("with_tiers", "without", "ttft_mean_ms").report(),
+    }
 
 
 STUDIES: Mapping[str, Callable[[Ground], dict[str, Any]]] = {
