@@ -84,7 +84,7 @@ def _config(sets: Sequence[str]) -> Config:
     from kvsim.config.load import load_config, set_values
     from kvsim.errors import ConfigError
 
-    config = load_config(sets=sets).config
+    config = load_config(sets=sets, mode="traffic").config
     for key in set_values(sets):
         if key not in USED_KEYS:
             raise ConfigError(f"--set: hits does not use '{key}'; it uses {', '.join(USED_KEYS)}")

@@ -71,7 +71,7 @@ def run_command(command: PdCommand, clock: RunClock) -> int:
     """Simulate, print, write; returns the exit code: 1 when interrupted or when a conservation law is violated."""
     from kvsim.config import load_config
 
-    loaded = load_config(command.config, command.profile, command.preset, command.sets)
+    loaded = load_config(command.config, command.profile, command.preset, command.sets, "pd")
     studies = _studies(command)
     if command.comparisons and len(command.systems) < 2:
         raise FlagError("--compare tells what a setting changes in both systems; give --systems unified,pd")

@@ -63,7 +63,7 @@ def synth(
     from kvsim.workload.writers import write_trace
 
     check_file("--out", out, {})
-    config = load_config(sets=assignments or ()).config
+    config = load_config(sets=assignments or (), mode="traffic").config
 
     def made() -> Workload:
         if kind == "chat":

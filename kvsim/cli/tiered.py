@@ -33,7 +33,7 @@ def run_tiered_command(command: PdCommand, clock: RunClock, mode_name: str, poli
     from kvsim.system.tiered.modes import CLUSTER, SINGLE
 
     mode = CLUSTER if mode_name == "cluster" else SINGLE
-    loaded = load_config(command.config, command.profile, command.preset, command.sets)
+    loaded = load_config(command.config, command.profile, command.preset, command.sets, mode.name)
     studies = _studies(command, mode)
     variants = _variants(command, mode, loaded, policy)
     folder = command.out or Path(mode.experiment(loaded.config).output_dir)
@@ -75,7 +75,8 @@ def _variants(command: PdCommand, mode: Mode, loaded: LoadedConfig, policy: str 
             if given.get(key, value) != value:
                 sets, asked = (f"{key}={json.dumps(found)}" for found in (value, given[key]))
                 raise FlagError(f"--policy {bundle.name} sets {sets}: --set {asked} would go unused")
-        own = load_config(command.config, command.profile, command.preset, (*command.sets, *bundle.sets))
+        every = (*command.sets, *bundle.sets)
+        own = load_config(command.config, command.profile, command.preset, every, mode.name)
         variants.append(Variant(bundle.name, own.config))
     return variants
 

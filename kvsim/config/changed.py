@@ -9,21 +9,21 @@ from pydantic import ValidationError
 
 from kvsim.config.checks import check
 from kvsim.config.explain import explained
+from kvsim.config.layer import Layer, Origins, Tree, put
 from kvsim.config.schema import Config, dump
 
 
 def changed(config: Config, values: Mapping[str, Any], where: str) -> Config:
-    """``config`` with other values at dotted keys. Raises ``ConfigError``, which begins with ``where``."""
-    tree = dump(config)
+    """A prefill/decode run's ``config`` with other values at dotted keys.
+
+    Raises ``ConfigError``, which begins with ``where``.
+    """
+    tree, chosen = dump(config), Tree()
     for path, value in values.items():
-        *sections, key = path.split(".")
-        section = tree
-        for name in sections:
-            section = section[name]
-        section[key] = value
+        tree, chosen = put(tree, path, value), put(chosen, path, value)
     try:
         found = Config.model_validate(tree)
     except ValidationError as invalid:
         raise explained(invalid, lambda _: where) from None
-    check(found, lambda *_: where)
+    check(found, Origins((Layer(where, {}, is_default=True), Layer(where, chosen))), "pd")
     return found

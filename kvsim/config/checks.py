@@ -2,63 +2,92 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
 
 from kvsim.config.derived import block_size, explicit_kv_bytes_per_token, kv_size_key
-from kvsim.config.schema import Config
+from kvsim.config.layer import Origins, Tree, get
+from kvsim.config.schema import Config, dump
 from kvsim.config.schema_traffic import ChatTrace, PdTrace
 from kvsim.errors import ConfigError
 
 Finding = tuple[str, tuple[str, ...]]
 """A sentence that names the numbers, and the keys it is about."""
+Mode = Literal["single", "cluster", "pd", "instance", "traffic"]
+"""What a configuration is for: the three modes, one instance without tiers or racks, or synthetic traffic alone."""
+EXPERIMENTS: Mapping[Mode, tuple[str, str]] = {
+    "single": ("trace", "experiments"),
+    "cluster": ("cluster_trace", "cluster_experiments"),
+    "pd": ("pd_trace", "pd_experiments"),
+}
+"""The sections of each mode's own traffic, and of how much of it a run takes."""
+TIER_LISTS: Mapping[Mode, str] = {
+    "single": "cache.tiers",
+    "cluster": "cluster.tiers",
+    "pd": "pd_separation.tiers",
+}
 
 
-def check(config: Config, where: Callable[..., str]) -> None:
-    """Raises ``ConfigError`` for the first contradiction; ``where(*keys)`` names who last set one of the keys."""
+def check(config: Config, origins: Origins, mode: Mode | None) -> None:
+    """Raises ``ConfigError`` for the first contradiction between keys that ``mode`` looks at; ``None``: any mode."""
     for rule in (_engine, _placement, _coefficients, _ranges, _warmup, _block_bytes, _tiers, _admission):
-        for sentence, keys in rule(config):
-            raise ConfigError(f"{where(*keys)}: {sentence}")
+        for sentence, keys in rule(config, origins, mode):
+            raise ConfigError(f"{origins.blamed(*keys)[0]}: {sentence}")
 
 
-def _engine(config: Config) -> Iterator[Finding]:
-    engine = config.engine
-    if engine.max_num_batched_tokens < engine.max_num_seqs:
-        yield (
-            f"engine.max_num_batched_tokens = {engine.max_num_batched_tokens} is below "
-            f"engine.max_num_seqs = {engine.max_num_seqs}: a step must hold one token of every sequence",
-            ("engine.max_num_batched_tokens", "engine.max_num_seqs"),
-        )
+def tiers_in_use(tree: Tree, mode: Mode | None) -> bool:
+    """Whether a run of that mode puts any memory below its GPUs."""
+    return any(get(tree, key) for key in _tier_lists(mode))
 
 
-def _placement(config: Config) -> Iterator[Finding]:
+def _tier_lists(mode: Mode | None) -> list[str]:
+    return [key for name, key in TIER_LISTS.items() if mode in (name, None)]
+
+
+def _engine(config: Config, origins: Origins, mode: Mode | None) -> Iterator[Finding]:
+    seats, budget = config.engine.max_num_seqs, config.engine.max_num_batched_tokens
+    keys = ("engine.max_num_batched_tokens", "engine.max_num_seqs")
+    if budget < seats and mode != "traffic":
+        low, high = f"{keys[0]} = {budget}", f"{keys[1]} = {seats}"
+        order = f"{low} is below {high}" if origins.blamed(*keys)[1] == keys[0] else f"{high} exceeds {low}"
+        yield f"{order}: a step must hold one token of every sequence", keys
+
+
+def _placement(config: Config, origins: Origins, mode: Mode | None) -> Iterator[Finding]:
+    """Racks and hosts are of clusters: instances of a single node have a host each."""
+    if mode in ("single", "instance", "traffic"):
+        return
     separation = config.pd_separation
-    degrees = {
-        "engine.tensor_parallel_size": config.engine.tensor_parallel_size,
-        "pd_separation.prefill_tensor_parallel_size": separation.prefill_tensor_parallel_size,
-        "pd_separation.decode_tensor_parallel_size": separation.decode_tensor_parallel_size,
-    }
+    degrees = {"engine.tensor_parallel_size": config.engine.tensor_parallel_size}
+    if mode != "cluster":
+        degrees["pd_separation.prefill_tensor_parallel_size"] = separation.prefill_tensor_parallel_size or 1
+        degrees["pd_separation.decode_tensor_parallel_size"] = separation.decode_tensor_parallel_size or 1
     for key, degree in degrees.items():
-        if degree is not None:
-            yield from _placed(config, key, degree)
+        yield from _placed(config, origins, key, degree)
 
 
-def _placed(config: Config, key: str, degree: int) -> Iterator[Finding]:
+def _placed(config: Config, origins: Origins, key: str, degree: int) -> Iterator[Finding]:
     host, rack = config.cluster.network.gpus_per_host, config.cluster.simulate_gpus_per_rack
+    host_key, rack_key = "cluster.network.gpus_per_host", "cluster.simulate_gpus_per_rack"
     if rack % degree:
-        yield (
-            f"cluster.simulate_gpus_per_rack = {rack} is no multiple of {key} = {degree}: "
-            "an instance stays within its rack",
-            ("cluster.simulate_gpus_per_rack", key),
-        )
+        stays = "an instance stays within its rack"
+        if origins.blamed(key, rack_key)[1] == key:
+            fitting = ", ".join(str(size) for size in _divisors(rack))
+            yield f"{key} = {degree} does not divide the {rack} GPUs of a rack: {stays}; allowed: {fitting}", (key,)
+        yield f"{rack_key} = {rack} is no multiple of {key} = {degree}: {stays}", (rack_key, key)
     if host % degree and degree % host:
-        yield (
-            f"{key} = {degree} and cluster.network.gpus_per_host = {host} do not divide: "
-            "one must be a multiple of the other",
-            (key, "cluster.network.gpus_per_host"),
-        )
+        first, second = f"{key} = {degree}", f"{host_key} = {host}"
+        if origins.blamed(key, host_key)[1] == host_key:
+            first, second = second, first
+        yield f"{first} and {second} do not divide: one must be a multiple of the other", (key, host_key)
 
 
-def _coefficients(config: Config) -> Iterator[Finding]:
+def _divisors(number: int) -> list[int]:
+    """Those up to the largest instance that anybody builds."""
+    return [size for size in range(1, min(number, 64) + 1) if not number % size]
+
+
+def _coefficients(config: Config, origins: Origins, mode: Mode | None) -> Iterator[Finding]:
     if config.steptime.method == "fitted" and config.steptime.coefficients is None:
         yield (
             "steptime.method = 'fitted' needs steptime.coefficients: give --calibration-profile, or method 'roofline'",
@@ -71,39 +100,45 @@ def _coefficients(config: Config) -> Iterator[Finding]:
         )
 
 
-def _ranges(config: Config) -> Iterator[Finding]:
+def _ranges(config: Config, origins: Origins, mode: Mode | None) -> Iterator[Finding]:
     chats: dict[str, ChatTrace | PdTrace] = {
         "trace": config.trace,
         "cluster_trace": config.cluster_trace,
         "pd_trace": config.pd_trace,
     }
+    used = {"pd_trace"} if mode == "traffic" else {EXPERIMENTS[name][0] for name in EXPERIMENTS if mode in (name, None)}
     pairs = [
         (f"{name}.prompt_tokens_min", chat.prompt_tokens_min, f"{name}.prompt_tokens_max", chat.prompt_tokens_max)
         for name, chat in chats.items()
+        if name in used
     ]
     agent = config.agent_trace
-    pairs.append(("agent_trace.turns_min", agent.turns_min, "agent_trace.turns_max", agent.turns_max))
-    results = (agent.tool_result_min_tokens, agent.tool_result_max_tokens)
-    pairs.append(("agent_trace.tool_result_min_tokens", results[0], "agent_trace.tool_result_max_tokens", results[1]))
+    if mode in ("traffic", None):
+        least, most = "agent_trace.tool_result_min_tokens", "agent_trace.tool_result_max_tokens"
+        pairs.append(("agent_trace.turns_min", agent.turns_min, "agent_trace.turns_max", agent.turns_max))
+        pairs.append((least, agent.tool_result_min_tokens, most, agent.tool_result_max_tokens))
     for low_key, low, high_key, high in pairs:
         if low is None and high is None:
             continue
         if low is None or high is None:
             given, missing = (high_key, low_key) if low is None else (low_key, high_key)
             yield f"{given} is given without {missing}: give both or neither", (given,)
-        elif low > high:
+        elif low > high and origins.blamed(low_key, high_key)[1] == low_key:
             yield f"{low_key} = {low} exceeds {high_key} = {high}", (low_key, high_key)
+        elif low > high:
+            yield f"{high_key} = {high} is below {low_key} = {low}", (low_key, high_key)
 
 
-def _warmup(config: Config) -> Iterator[Finding]:
+def _warmup(config: Config, origins: Origins, mode: Mode | None) -> Iterator[Finding]:
     experiments = {
         "experiments": config.experiments,
         "cluster_experiments": config.cluster_experiments,
         "pd_experiments": config.pd_experiments,
     }
+    used = {EXPERIMENTS[name][1] for name in EXPERIMENTS if mode in (name, None)}
     for name, experiment in experiments.items():
         warmup, requests = experiment.warmup_requests, experiment.num_requests
-        if warmup is not None and requests is not None and warmup >= requests:
+        if name in used and warmup is not None and requests is not None and warmup >= requests:
             yield (
                 f"{name}.warmup_requests = {warmup} leaves nothing of {name}.num_requests = {requests} to measure",
                 (f"{name}.warmup_requests", f"{name}.num_requests"),
@@ -114,28 +149,27 @@ TIERS = ("dram", "eic", "ssd")
 """From the nearest to the farthest."""
 
 
-def _tiers(config: Config) -> Iterator[Finding]:
+def _tiers(config: Config, origins: Origins, mode: Mode | None) -> Iterator[Finding]:
     cache, eic = config.cache, config.cluster.eic
     capacity = {
         "dram": ("hardware.dram.capacity_gb", config.hardware.dram.capacity_gb),
         "eic": ("cluster.eic.capacity_per_node_gb", eic.nodes_per_rack * eic.capacity_per_node_gb),
         "ssd": ("hardware.ssd.capacity_gb", config.hardware.ssd.capacity_gb),
     }
-    lists = {
-        "cache.tiers": cache.tiers,
-        "cluster.tiers": config.cluster.tiers,
-        "pd_separation.tiers": config.pd_separation.tiers,
-    }
-    for key, tiers in lists.items():
-        if list(tiers) != [tier for tier in TIERS if tier in tiers]:
+    tree: dict[str, Any] = dump(config)
+    for key in _tier_lists(mode):
+        tiers = get(tree, key)
+        if tiers != [tier for tier in TIERS if tier in tiers]:
             yield f"{key} = [{', '.join(tiers)}]: the nearest stands first, each once: {', '.join(TIERS)}", (key,)
         for tier in tiers:
             if not capacity[tier][1]:
                 yield f"{capacity[tier][0]}: {tier} holds nothing; take it out of {key} instead", (capacity[tier][0],)
+    if not tiers_in_use(tree, mode):
+        return
     if cache.chunk_tokens % block_size(config):
         yield (
             f"cache.chunk_tokens = {cache.chunk_tokens} is no multiple of the {block_size(config)} tokens of a block",
-            ("cache.chunk_tokens",),
+            ("cache.chunk_tokens", "engine.block_size"),
         )
     if not cache.inclusive and cache.write_policy == "write_through":
         yield (
@@ -144,17 +178,17 @@ def _tiers(config: Config) -> Iterator[Finding]:
         )
 
 
-def _admission(config: Config) -> Iterator[Finding]:
+def _admission(config: Config, origins: Origins, mode: Mode | None) -> Iterator[Finding]:
     """``policies.selective_write`` is the seed's spelling of one admission policy."""
     policies = config.policies
-    if policies.selective_write and policies.admission not in ("all", "selective_write"):
+    if policies.selective_write and policies.admission not in ("all", "selective_write") and mode != "instance":
         yield (
             f"policies.selective_write = true contradicts policies.admission = {policies.admission}",
             ("policies.selective_write", "policies.admission"),
         )
 
 
-def _block_bytes(config: Config) -> Iterator[Finding]:
+def _block_bytes(config: Config, origins: Origins, mode: Mode | None) -> Iterator[Finding]:
     """``cache.block_size_bytes`` is a second spelling of tokens a block x bytes a token; alone it gives the latter."""
     given, per_token = config.cache.block_size_bytes, explicit_kv_bytes_per_token(config)
     if given is not None and per_token is not None and given != per_token * block_size(config):

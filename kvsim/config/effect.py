@@ -92,6 +92,8 @@ def without_effect_on_tiers(config: Config, *, is_cluster: bool) -> list[str]:
     """The same of a run of ``--cluster`` or of the single node."""
     unseen = (*HBM, "cluster.gpus_per_rack", *_unseen_by_step_times(config))
     unseen = unseen if is_cluster else (*unseen, *SINGLE_NODE)
+    if not (config.cluster.tiers if is_cluster else config.cache.tiers):
+        unseen = (*unseen, *WITHOUT_TIERS)
     remote = {"eic", "ssd"} & set(config.cluster.tiers) if is_cluster else "eic" in config.cache.tiers
     return _given(config, unseen if remote else (*unseen, *NETWORK))
 

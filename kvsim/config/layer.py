@@ -25,6 +25,8 @@ class Layer:
     """Begins the message of an error: a file, ``--preset NAME``, ``--set``."""
     tree: Tree
     respelled: tuple[str, ...] = ()
+    is_default: bool = False
+    """Shipped, or a preset: nobody chose its single values."""
 
 
 def make_layer(where: str, tree: dict[Any, Any], sections: Iterable[str] | None = None) -> Layer:
@@ -133,3 +135,25 @@ def origin(layers: Sequence[Layer], *paths: str) -> str:
                 return layer.where
         paths = tuple(path.rpartition(".")[0] for path in paths if "." in path)
     return layers[0].where
+
+
+@dataclass(frozen=True)
+class Origins:
+    """Who set what, for messages on keys that do not go together."""
+
+    layers: Sequence[Layer]
+
+    def is_chosen(self, *paths: str) -> bool:
+        """Whether somebody set one of them: not ``config.yaml``, and no preset."""
+        return any(has(layer.tree, path) for layer in self.layers if not layer.is_default for path in paths)
+
+    def blamed(self, *paths: str) -> tuple[str, str]:
+        """Who last chose one of ``paths``, and which one that is; the first where nobody chose any.
+
+        A default that contradicts what somebody chose is never at fault.
+        """
+        for layer in reversed(self.layers):
+            for path in paths:
+                if not layer.is_default and has(layer.tree, path):
+                    return layer.where, path
+        return origin(self.layers, *paths), paths[0]

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from kvsim.config.checks import check
+from kvsim.config.checks import Mode, check
 from kvsim.config.explain import explained
-from kvsim.config.layer import Layer, Tree, make_layer, merged, origin
+from kvsim.config.layer import Layer, Origins, Tree, make_layer, merged, origin
 from kvsim.config.overlay import Overlay, mismatches, read_overlay
 from kvsim.config.preset import find_preset, preset_layers
 from kvsim.config.schema import Config
 from kvsim.config.twins import overlaid
 from kvsim.config.yaml_source import named, parse, read_mapping, shown
+from kvsim.config.yielding import yielded
 from kvsim.content import content_path
 from kvsim.errors import ConfigError
 
@@ -56,12 +57,14 @@ def load_config(
     overlay: Path | None = None,
     preset: str | None = None,
     sets: Sequence[str] = (),
+    mode: Mode | None = None,
 ) -> LoadedConfig:
     """The configuration that these sources make, each merged over those before it.
 
     ``overlay`` is a file, the name of a shipped profile, or ``none``; ``sets`` are ``a.b=value`` with the value in
-    YAML. Raises ``ConfigError``, one line that names the source, the key, its value, what is allowed or the nearest
-    known name.
+    YAML. ``mode``: what it is for; keys that have no use there need not agree with others. Defaults that cannot go with
+    what somebody chose give way, and the notes say so. Raises ``ConfigError``, one line that names the source, the key,
+    its value, what is allowed or the nearest known name.
     """
     layers, presets = _file_layers(config)
     if overlay is not None and str(overlay) == NO_PROFILE and not overlay.exists():
@@ -74,7 +77,9 @@ def load_config(
     if sets:
         layers.append(_set_layer(sets))
     tree, notes = _stacked(layers)
-    resolved = _validated(tree, layers)
+    tree, given_way = yielded(tree, Origins(layers), mode)
+    notes += given_way
+    resolved = _validated(tree, layers, mode)
     return LoadedConfig(resolved, _provenance(profile, preset, notes, resolved))
 
 
@@ -108,7 +113,8 @@ def _file_layers(config: Path | None) -> tuple[list[Layer], dict[str, Layer]]:
 
 @cache
 def _shipped() -> tuple[Layer, dict[str, Layer]]:
-    return _read_file(content_path("config.yaml"), "config.yaml")
+    defaults, presets = _read_file(content_path("config.yaml"), "config.yaml")
+    return replace(defaults, is_default=True), presets
 
 
 def _read_file(path: Path, where: str) -> tuple[Layer, dict[str, Layer]]:
@@ -151,7 +157,7 @@ def _stacked(layers: Sequence[Layer]) -> tuple[Tree, list[str]]:
     return tree, notes
 
 
-def _validated(tree: Tree, layers: Sequence[Layer]) -> Config:
+def _validated(tree: Tree, layers: Sequence[Layer], mode: Mode | None) -> Config:
     def where(*paths: str) -> str:
         return origin(layers, *paths)
 
@@ -159,7 +165,7 @@ def _validated(tree: Tree, layers: Sequence[Layer]) -> Config:
         config = Config.model_validate(tree)
     except ValidationError as invalid:
         raise explained(invalid, where) from None
-    check(config, where)
+    check(config, Origins(layers), mode)
     return config
 
 

@@ -58,4 +58,4 @@ def find_preset(name: str, presets: dict[str, Layer]) -> Layer:
     """The preset of that name. Raises ``ConfigError`` naming the nearest."""
     if name not in presets:
         raise ConfigError(f"--preset: unknown preset {shown(name)}; {nearest(name, presets)}")
-    return Layer(f"--preset {name}", presets[name].tree)
+    return Layer(f"--preset {name}", presets[name].tree, is_default=True)

@@ -93,4 +93,5 @@ def _config(point: OperatingPoint, sets: tuple[str, ...]) -> Config:
     for key in ("total_gpus", "gpus_per_rack", "simulate_gpus_per_rack", "network.gpus_per_host"):
         own[f"cluster.{key}"] = 2 * degree
     own |= {"cluster.simulate_racks": 1, "pd_separation.pd_ratio": [1, 1]}
-    return load_config(sets=[*(f"{key}={json.dumps(value)}" for key, value in own.items()), *sets]).config
+    assignments = [f"{key}={json.dumps(value)}" for key, value in own.items()]
+    return load_config(sets=[*assignments, *sets], mode="instance").config

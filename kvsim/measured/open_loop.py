@@ -65,7 +65,7 @@ def server(profile: Path, model: str, degree: int, vllm_version: str, sets: list
         own[f"cluster.{key}"] = 2 * degree
     own |= {"cluster.simulate_racks": 1, "pd_separation.pd_ratio": [1, 1]}
     assignments = [f"{key}={json.dumps(value)}" for key, value in own.items()]
-    loaded = load_config(overlay=profile, sets=[*assignments, *sets])
+    loaded = load_config(overlay=profile, sets=[*assignments, *sets], mode="instance")
     plan, doubts = replace(make_plan(loaded.config), num_instances=1), profile_doubts(loaded)
     if is_async(vllm_version):
         return Server(plan, loaded, tuple(doubts))

@@ -95,7 +95,7 @@ def configured(run: MeasuredRun, profile: Path, model_config: Path | None, sets:
     own["cluster.simulate_racks"] = 1
     own["pd_separation.pd_ratio"] = [1, max(1, gpus // degree - 1)]
     assignments = [f"{key}={json.dumps(value)}" for key, value in own.items()]
-    return load_config(overlay=profile, sets=[*assignments, *sets])
+    return load_config(overlay=profile, sets=[*assignments, *sets], mode="instance")
 
 
 def _max_positions(model_config: Path | None) -> int | None:

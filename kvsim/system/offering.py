@@ -16,6 +16,7 @@ from kvsim.system.pilot import Measured, ProgressMaker, SystemName, Trial, measu
 from kvsim.system.plan import Plan
 from kvsim.system.steady import run_requests
 from kvsim.system.traffic import ChatTraffic, TraceTraffic, Traffic
+from kvsim.workload.hits import longest_seen_tokens
 from kvsim.workload.workload import Workload
 
 
@@ -103,6 +104,17 @@ class Asked:
     of: SystemName
 
 
+def short_heads(plan: Plan, workload: Workload) -> tuple[str, ...]:
+    """Why no prompt can hit a cache although prompts share their heads: the heads fill no block; or nothing."""
+    block_tokens, longest = plan.spec.block_size_tokens, longest_seen_tokens(workload)
+    if not (0 < longest < block_tokens and plan.colocated_settings.enable_prefix_caching):
+        return ()
+    return (
+        f"no prompt can hit a cache: the longest head that prompts share has {longest:,} tokens and fills no block of "
+        f"{block_tokens:,} (engine.block_size), whatever the routing and the capacity",
+    )
+
+
 class Offering:
     """Finds the rate, the baseline's token budget and the workload, in that order."""
 
@@ -129,9 +141,9 @@ class Offering:
         rate_per_s = workload.mean_rate_per_s
         if not math.isfinite(rate_per_s):
             note = f"token budget of the unified baseline not tuned: {workload.without_rate}"
-            return Offered(self._plan, workload, None, None, (note,))
+            return Offered(self._plan, workload, None, None, (note, *short_heads(self._plan, workload)))
         plan, tuning, notes = self._tuned(rate_per_s)
-        return Offered(plan, workload, None, tuning, notes)
+        return Offered(plan, workload, None, tuning, (*notes, *short_heads(plan, workload)))
 
     def at_load(self, asked: Asked) -> Offered:
         """Arrivals at ``rho`` x the maximum rate of system ``of``, at which those that fit an instance load it fully.
@@ -158,7 +170,7 @@ class Offering:
         if share < 1:
             note = f"{share:.1%} of requests fit an instance: the load is that of these, the others cost nothing"
             notes = (*notes, note)
-        return Offered(plan, workload, load, tuning, notes)
+        return Offered(plan, workload, load, tuning, (*notes, *short_heads(plan, workload)))
 
     def _fitting_share(self, demand: Demand) -> float:
         """Of the traffic's requests: those that the arithmetic of ``demand`` counts, as it looks at a sample."""

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kvsim.workload.chains import HashPaths
-from kvsim.workload.workload import Ints
+from kvsim.workload.workload import Ints, Workload
 
 
 class HitRates(NamedTuple):
@@ -47,7 +47,31 @@ def token_hit_rate(
     piece_chain: Ints,
     piece_tokens: npt.NDArray[np.int32],
 ) -> float:
-    """The share of prompt tokens that an earlier request's prompt or answer had; the columns of a workload.
+    """The share of prompt tokens that an earlier request's prompt or answer had; the columns of a workload."""
+    _, seen = _seen_in_chains(output_tokens, output_chain, piece_offsets, piece_chain, piece_tokens)
+    return float(seen.sum() / prompt_tokens.sum(dtype=np.int64))
+
+
+def longest_seen_tokens(workload: Workload) -> int:
+    """The longest head of any prompt that an earlier request's prompt or answer had; 0 where nothing is shared."""
+    request, seen = _seen_in_chains(
+        workload.output_tokens,
+        workload.output_chain,
+        workload.piece_offsets,
+        workload.piece_chain,
+        workload.piece_tokens,
+    )
+    return int(np.bincount(request, weights=seen).max()) if len(request) else 0
+
+
+def _seen_in_chains(
+    output_tokens: npt.NDArray[np.int32],
+    output_chain: Ints,
+    piece_offsets: Ints,
+    piece_chain: Ints,
+    piece_tokens: npt.NDArray[np.int32],
+) -> tuple[Ints, Ints]:
+    """For each place in a chain that requests may share: whose it is, and how many of its tokens came before.
 
     A chain has one parent path, so whoever reached a place in it has passed everything before: chains can be looked at
     one by one.
@@ -60,9 +84,9 @@ def token_hit_rate(
     chain = np.insert(piece_chain, at, output_chain)
     reached = np.insert(piece_tokens.astype(np.int64), at, answered)
     asked = np.insert(piece_tokens.astype(np.int64), at, 0)
+    request = np.repeat(np.arange(len(output_chain)), np.diff(piece_offsets) + 1)
     shared = chain >= 0
-    seen = np.minimum(asked[shared], _most_before(chain[shared], reached[shared]))
-    return float(seen.sum() / prompt_tokens.sum(dtype=np.int64))
+    return request[shared], np.minimum(asked[shared], _most_before(chain[shared], reached[shared]))
 
 
 def _seen(ids: Ints) -> npt.NDArray[np.bool_]:

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from kvsim.content import content_path
 from kvsim.record.result import COLUMNS, COMPONENTS
 
 MAIN = Path(__file__).resolve().parents[2] / "main.py"
@@ -167,3 +168,18 @@ def test_a_model_that_cannot_be_used_is_one_line(kvsim, empty: Path, spoilt, mes
     assert len(outcome.err.strip().splitlines()) == 1
     assert str(model) in outcome.err and message in outcome.err
     assert not (empty / "r.json").exists()
+
+
+def test_a_short_trace_needs_no_shorter_warm_up(kvsim, empty: Path) -> None:
+    """Nobody asked for a warm-up: it is a share of the requests there are."""
+    sample = content_path("trace", "azure_sample.csv")
+    outcome = kvsim("--policy", "lru", "--workload-trace", sample, "--no-studies", "--no-plot", "--quiet")
+    assert outcome.code == 0, outcome.err
+
+
+def test_a_cluster_of_one_instance_separates_nothing(kvsim, empty: Path) -> None:
+    small = ("--set", "cluster.simulate_racks=1", "--set", "cluster.simulate_gpus_per_rack=4")
+    quick = ("--preset", "smoke", "--no-studies", "--no-plot", "--quiet", "--report-json", "r.json")
+    outcome = kvsim("--cluster", *quick, *small)
+    assert outcome.code == 0, outcome.err
+    assert json.loads((empty / "r.json").read_text())["cluster"]["instances"] == 1

@@ -61,14 +61,14 @@ SETS = {
     "steptime.coefficients={w0_s: 1}": "--set: steptime.coefficients.w1_s_per_token is missing (and 12 more)",
     "steptime.coefficients={w0: 1}": "unknown key 'steptime.coefficients.w0'; did you mean 'w0_s'?",
     "steptime.method=fitted": "needs steptime.coefficients: give --calibration-profile",
-    "engine.max_num_seqs=9000": "max_num_batched_tokens = 8192 is below engine.max_num_seqs = 9000",
-    "engine.tensor_parallel_size=3": "simulate_gpus_per_rack = 64 is no multiple of engine.tensor_parallel_size = 3",
-    "cluster.network.gpus_per_host=6": "tensor_parallel_size = 4 and cluster.network.gpus_per_host = 6 do not divide",
+    "engine.max_num_seqs=9000": "--set: engine.max_num_seqs = 9000 exceeds engine.max_num_batched_tokens = 8192",
+    "engine.tensor_parallel_size=3": "engine.tensor_parallel_size = 3 does not divide the 64 GPUs of a rack",
+    "cluster.network.gpus_per_host=6": "gpus_per_host = 6 and engine.tensor_parallel_size = 4 do not divide",
     "pd_trace.prompt_tokens_min=5": "prompt_tokens_min is given without pd_trace.prompt_tokens_max",
     "trace.prompt_tokens_min=9999": "trace.prompt_tokens_min = 9999 exceeds trace.prompt_tokens_max = 2048",
-    "agent_trace.turns_max=3": "agent_trace.turns_min = 15 exceeds agent_trace.turns_max = 3",
-    "agent_trace.tool_result_max=3": "tool_result_min_tokens = 128 exceeds agent_trace.tool_result_max_tokens = 3",
-    "experiments.num_requests=500": "warmup_requests = 500 leaves nothing of experiments.num_requests = 500",
+    "agent_trace.turns_max=3": "--set: agent_trace.turns_max = 3 is below agent_trace.turns_min = 15",
+    "agent_trace.tool_result_max=3": "tool_result_max_tokens = 3 is below agent_trace.tool_result_min_tokens = 128",
+    "experiments.warmup_requests=5000": "warmup_requests = 5000 leaves nothing of experiments.num_requests = 5000",
     "engine.block_size": "--set: 'engine.block_size' is not of the form section.key=value",
     "=16": "'=16' is not of the form",
     "engine..block_size=16": "is not of the form",
@@ -178,7 +178,7 @@ def test_preset_names():
 def test_the_source_that_is_at_fault_is_named(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("engine: {max_num_seqs: 9000}", encoding="utf-8")
-    assert refused(config=path).startswith(f"{path}: engine.max_num_batched_tokens")
+    assert refused(config=path).startswith(f"{path}: engine.max_num_seqs = 9000 exceeds")
     assert refused(config=path, sets=["engine.max_num_batched_tokens=8999"]).startswith("--set: ")
 
 
