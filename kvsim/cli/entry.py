@@ -26,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except KvsimError as error:
         return complain(str(error))
+    except MemoryError as error:
+        return complain(f"out of memory{f': {error}' if str(error) else ''}; fewer requests or instances would fit")
     except KeyboardInterrupt:
         print("kvsim: interrupted", file=sys.stderr)
         return OTHER

@@ -8,7 +8,7 @@ from kvsim.config.schema_cluster import Cluster
 from kvsim.config.schema_instance import Cache, Engine, Hardware, Model
 from kvsim.config.schema_pd import Load, PdSeparation, Routing, Slo
 from kvsim.config.schema_steptime import StepTime
-from kvsim.config.schema_studies import Studies
+from kvsim.config.schema_studies import Limits, Studies
 from kvsim.config.schema_traffic import AgentTrace, ChatTrace, Experiment, PdExperiment, PdTrace, Policies
 from kvsim.config.section import Section, Whole
 
@@ -35,6 +35,7 @@ class Config(Section):
     pd_experiments: PdExperiment
     load: Load
     studies: Studies
+    limits: Limits
     policies: Policies
 
 

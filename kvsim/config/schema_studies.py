@@ -6,7 +6,13 @@ from typing import Annotated
 
 from pydantic import Field, Strict
 
-from kvsim.config.section import Count, Counts, Name, NonNegative, PositiveShare, Section, Share
+from kvsim.config.section import Count, Counts, Name, NonNegative, Positive, PositiveShare, Section, Share
+
+
+class Limits(Section):
+    """``limits``: what one simulation may take; what would take more is refused before it starts."""
+
+    cpu_s: Positive
 
 
 class Studies(Section):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from kvsim import room
 from kvsim.config import Config, derived
 from kvsim.errors import ConfigError
 from kvsim.node.settings import EngineSettings
@@ -13,6 +14,8 @@ from kvsim.system.times import step_time_of
 from kvsim.units import GB, GIB, TERA
 
 ROLES = ("prefill", "decode")
+INSTANCE_BYTES, TIERED_INSTANCE_BYTES = 15_000, 22_000
+"""Memory of an instance that has served a request, without and with tiers below it; without the blocks it holds."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +158,7 @@ class Plan:
 
 def make_plan(config: Config, *, stepwise: bool = False) -> Plan:
     """Raises ``ConfigError`` or ``CapacityError`` where the configuration cannot be built."""
+    check_instances(derived.instances(config), "cluster.simulate_racks and cluster.simulate_gpus_per_rack")
     spec = instance_spec(config)
     num_prefill, num_decode = derived.pd_counts(config)
     degrees = zip(ROLES, derived.pd_degrees(config), strict=True)
@@ -206,6 +210,13 @@ def make_plan(config: Config, *, stepwise: bool = False) -> Plan:
         own_prefill=own[0],
         own_decode=own[1],
     )
+
+
+def check_instances(instances: int, keys: str) -> None:
+    """Raise ``CapacityError`` where so many would not fit the memory of this machine; ``keys`` say how many there are.
+    """
+    fits = f"up to about {room.about(room.most(INSTANCE_BYTES))} would fit; see {keys}"
+    room.require(instances * INSTANCE_BYTES, f"{instances:,} instances", fits)
 
 
 def _own_side(config: Config, colocated: InstanceSpec, role: str, degree: int) -> Side | None:

@@ -24,6 +24,7 @@ from kvsim.steptime.base import StepTime
 from kvsim.system.arrivals import Arrivals
 from kvsim.system.interrupt import on_interrupt
 from kvsim.system.plan import Place, Plan, Side
+from kvsim.system.size import check_size
 from kvsim.system.tiers import Tiers, tiers_of
 from kvsim.system.warm import COMMON_SHARE, common_heads, warm
 from kvsim.system.writeback import WriteBack
@@ -74,6 +75,7 @@ class ServingSystem:
     """Of ``front``."""
 
     def __init__(self, plan: Plan, workload: Workload, seed: int, progress: Progress | None = None) -> None:
+        check_size(plan, workload)
         self.plan, self.workload = plan, workload
         self.clock = Clock()
         self.requests = RequestLog()

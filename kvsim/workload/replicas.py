@@ -15,8 +15,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kvsim import room
 from kvsim.errors import WorkloadError
 from kvsim.workload.workload import Floats, Ints, Workload
+
+COPY_BYTES = 100
+"""Memory that a copy takes while it is looked at, beside its requests."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +52,23 @@ class _Clock:
         wrapped = np.maximum(upper - self.first_wrapped, 0)
         return wrapped.astype(np.int64), np.minimum(direct, self.first_wrapped).astype(np.int64)
 
+    def _count(self, until_s: float) -> int:
+        """How many have arrived; by whichever there are fewer of, copies or the rows of one."""
+        if len(self.offset_s) <= len(self.time_s):
+            wrapped, direct = self.arrived(until_s)
+            return int(wrapped.sum() + direct.sum())
+        back_s = self.period_s - self.time_s
+        turned = np.searchsorted(self.offset_s, back_s, side="left")
+        direct = np.minimum(np.searchsorted(self.offset_s, until_s - self.time_s, side="right"), turned)
+        wrapped = np.maximum(np.searchsorted(self.offset_s, until_s + back_s, side="right") - turned, 0)
+        return int(direct.sum() + wrapped.sum())
+
     def time_of(self, requests: int) -> float:
         """A time by which at least ``requests`` have arrived, and hardly more: bisection over the period."""
         low, high = 0.0, self.period_s
         for _ in range(60):
             middle = (low + high) / 2
-            wrapped, direct = self.arrived(middle)
-            if int(wrapped.sum() + direct.sum()) < requests:
+            if self._count(middle) < requests:
                 low = middle
             else:
                 high = middle
@@ -75,6 +89,7 @@ def replicated(source: Workload, copies: int, seed: int, horizon_requests: int |
     if copies == 1:
         return source.limited(horizon)
     _check_shiftable(source)
+    _check_room(source, copies, horizon)
     kept = _selected(source, copies, seed, horizon)
     note = f"{copies} time-shifted replicas that share nothing, {len(kept.row):,} earliest requests of {total:,}"
     return _gathered(source, kept, f"{note}; hit rates are those of one copy")
@@ -89,11 +104,19 @@ def part(source: Workload, copies: int, seed: int, num_requests: int) -> Workloa
     if copies < 1 or num_requests < 1:
         raise WorkloadError(f"{num_requests} requests of {copies} copies; allowed: 1 or more of each")
     _check_shiftable(source)
+    _check_room(source, copies, num_requests)
     kept = _in_a_row(source, copies, seed, num_requests)
     rounds = -(-num_requests // (copies * len(source)))
     laid = f", laid end to end {rounds:,} times" if rounds > 1 else ""
     note = f"{num_requests:,} requests in a row of {copies:,} copies that share nothing{laid}, from a random moment on"
     return _gathered(source, kept, note)
+
+
+def _check_room(source: Workload, copies: int, num_requests: int) -> None:
+    each_bytes = _row_bytes(source)
+    most = room.about(room.most(COPY_BYTES + each_bytes * num_requests / copies))
+    what = f"{copies:,} replicas of {source.info.source}, {num_requests:,} requests"
+    room.require(copies * COPY_BYTES + num_requests * each_bytes, what, f"up to about {most} replicas would fit")
 
 
 def _check_shiftable(source: Workload) -> None:
@@ -142,14 +165,22 @@ def _period_s(time_s: Floats) -> float:
 def _selected(source: Workload, copies: int, seed: int, horizon: int) -> _Selection:
     clock = _Clock(source.arrival_s - source.arrival_s[0], copies, seed)
     wrapped, direct = clock.arrived(clock.time_of(horizon))
-    starts = np.stack((np.zeros(copies, dtype=np.int64), clock.first_wrapped), axis=1).ravel()
-    lengths = np.stack((direct, wrapped), axis=1).ravel()
-    shift_s = np.stack((clock.offset_s, clock.offset_s - clock.period_s), axis=1).ravel()
+    (some,) = np.nonzero(wrapped + direct)
+    offset_s = clock.offset_s[some]
+    starts = np.stack((np.zeros(len(some), dtype=np.int64), clock.first_wrapped[some]), axis=1).ravel()
+    lengths = np.stack((direct[some], wrapped[some]), axis=1).ravel()
+    shift_s = np.stack((offset_s, offset_s - clock.period_s), axis=1).ravel()
     row = _ranges(starts, lengths)
-    namespace = np.repeat(np.arange(2 * copies), lengths)
-    arrival_s = clock.time_s[row] + shift_s[namespace]
+    part = np.repeat(np.arange(2 * len(some)), lengths)
+    namespace = 2 * some[part // 2] + part % 2
+    arrival_s = clock.time_s[row] + shift_s[part]
     order = np.argsort(arrival_s, kind="stable")[:horizon]
     return _Selection(row[order], namespace[order], np.maximum(arrival_s[order], 0.0))
+
+
+def _row_bytes(source: Workload) -> float:
+    """Memory of a request: columns and pieces, as they are and while they are put in order."""
+    return 120 + 60 * len(source.piece_chain) / len(source)
 
 
 def _gathered(source: Workload, kept: _Selection, note: str) -> Workload:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from kvsim.errors import WorkloadError
 from kvsim.workload.info import WorkloadInfo
 from kvsim.workload.read import read_trace
-from kvsim.workload.replicas import part
+from kvsim.workload.replicas import _Clock, part
 from kvsim.workload.workload import Workload
 
 
@@ -136,3 +136,22 @@ def test_parts_of_nothing_are_refused() -> None:
     for times, message in (([1.0, 1.0], "arrive at once"), ([1.0], "a single request has no rate")):
         with pytest.raises(WorkloadError, match=message):
             part(session_trace(times), 1, 1, 5)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.floats(0, 1000), min_size=2, max_size=8).map(sorted).filter(lambda times: times[-1] - times[0] > 1e-3),
+    st.integers(9, 60),
+    st.floats(0, 1),
+)
+def test_arrivals_are_counted_by_row_as_by_copy(arrival_s: list[float], copies: int, share: float) -> None:
+    """More copies than rows are counted by rows."""
+    clock = _Clock(np.array(arrival_s) - arrival_s[0], copies, 7)
+    until_s = share * clock.period_s
+    assert clock._count(until_s) == sum(int(part.sum()) for part in clock.arrived(until_s))
+
+
+def test_a_few_requests_of_very_many_copies() -> None:
+    found = session_trace([0.0, 604800.0]).replicated(1_000_000, 1, horizon_requests=100)
+    assert len(found) == 100
+    assert found.mean_rate_per_s == pytest.approx(2e6 / (2 * 604800), rel=0.2)

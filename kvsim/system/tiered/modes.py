@@ -8,7 +8,7 @@ from typing import Literal
 from kvsim.config import Config, derived
 from kvsim.config.schema_cluster import ClusterGpu
 from kvsim.config.schema_traffic import ChatTrace, Experiment
-from kvsim.system.plan import Plan, make_plan
+from kvsim.system.plan import Plan, check_instances, make_plan
 
 ModeName = Literal["single", "cluster"]
 
@@ -26,6 +26,7 @@ class Mode:
         if self.name == "cluster":
             return self._of_cluster(config, stepwise)
         workers = config.cache.num_workers
+        check_instances(workers, "cache.num_workers")
         plan = make_plan(_node(config, max(workers, 2)), stepwise=stepwise)
         return replace(plan, num_instances=workers, tiers=config.cache.tiers)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kvsim import room
 from kvsim.workload.synthetic.arrivals import arrival_times
 from kvsim.workload.synthetic.assembled import Assembly, Part
 from kvsim.workload.workload import Workload
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 MOST_CONTEXT_TOKENS = 128 * 1024
 """A session whose next turn would be longer ends there, as an agent that runs out of context does."""
 SYSTEM_PROMPT_TOKENS = 1024
+TURN_BYTES, DRAW_BYTES = 9_200, 40
+"""Memory that a turn takes, and that drawing one does before it is known whether the context holds it."""
 TOOL_S = 2.0
 """Mean time a tool takes to answer: exponential."""
 ANSWER_S_PER_TOKEN = 0.02
@@ -37,6 +40,12 @@ def agent(
     answer before it and the time its tool takes; ``closed`` waits for that answer, else it is taken to last an
     ordinary time. All but the last tool result of a prompt was in the prompt before, so most of it can be hit.
     """
+    each_tokens = max(traffic.reasoning_tokens, 1) + traffic.tool_result_min_tokens
+    turns = min((traffic.turns_min + traffic.turns_max) / 2, MOST_CONTEXT_TOKENS / each_tokens)
+    room.require(traffic.turns_max * DRAW_BYTES, f"agent_trace.turns_max = {traffic.turns_max:,}")
+    most = room.about(room.most(turns * TURN_BYTES))
+    what = f"{num_sessions:,} agents of {turns:,.4g} turns"
+    room.require(num_sessions * turns * TURN_BYTES, what, f"up to about {most} agents would fit")
     random = np.random.default_rng(seed)
     starts_s = arrival_times(arrivals, num_sessions, sessions_per_s, random)
     found = Assembly()

@@ -7,10 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 
+from kvsim import room
 from kvsim.errors import WorkloadError
 from kvsim.workload.synthetic.arrivals import arrival_times
 from kvsim.workload.synthetic.assembled import Assembly
 from kvsim.workload.workload import Workload
+
+REQUEST_BYTES = 560
+"""Memory that drawing takes."""
 
 
 def bench(
@@ -34,6 +38,8 @@ def bench(
         raise WorkloadError("requests, input and output tokens: allowed: 1 or more of each")
     if not 0 <= range_ratio < 1:
         raise WorkloadError(f"range ratio is {range_ratio}; allowed: 0 <= ratio < 1")
+    most = room.about(room.most(REQUEST_BYTES))
+    room.require(num_requests * REQUEST_BYTES, f"{num_requests:,} requests", f"up to about {most} would fit")
     random = np.random.default_rng(seed)
     kind = "constant" if math.isinf(burstiness) else "gamma"
     cv = 1.0 if math.isinf(burstiness) else 1 / math.sqrt(burstiness)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from kvsim import room
 from kvsim.errors import WorkloadError
 from kvsim.workload.hits import token_hit_rate
 from kvsim.workload.info import WorkloadInfo
@@ -28,6 +29,8 @@ ANSWER_S_PER_TOKEN = 0.02
 # Tool and system prompts differ in length: evenly spread around their mean by this share of it.
 SYSTEM_PROMPT_SPREAD = 0.5
 MAX_RATE_PER_S = 1e9
+TURN_BYTES, SYSTEM_PROMPT_BYTES = 400, 24
+"""Memory that drawing takes."""
 
 
 def chat(
@@ -43,9 +46,20 @@ def chat(
     sessions = _num_sessions(traffic, num_requests)
     if not 0 < rate_per_s <= MAX_RATE_PER_S:
         raise WorkloadError(f"pd_trace.qps is {rate_per_s} requests/s; allowed: above 0, up to {MAX_RATE_PER_S:g}")
+    _check_room(traffic, sessions)
     random = np.random.default_rng(seed)
     turns = _turns(traffic, sessions, rate_per_s, random, max_output_tokens)
     return _assembled(traffic, turns, num_requests)
+
+
+def _check_room(traffic: PdTrace, sessions: int) -> None:
+    turns = traffic.turns_per_session
+    what = f"pd_trace: {sessions * turns:,} requests, {sessions:,} sessions of {turns:,} turns"
+    fits = f"up to about {room.about(room.most(TURN_BYTES))} requests would fit"
+    room.require(sessions * turns * TURN_BYTES, what, fits)
+    prompts = traffic.num_system_prompts
+    fits = f"up to about {room.about(room.most(SYSTEM_PROMPT_BYTES))} would fit"
+    room.require(prompts * SYSTEM_PROMPT_BYTES, f"pd_trace.num_system_prompts = {prompts:,}", fits)
 
 
 def _num_sessions(traffic: PdTrace, num_requests: int) -> int:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kvsim import room
 from kvsim.errors import WorkloadError
 from kvsim.workload.synthetic.arrivals import arrival_times
 from kvsim.workload.synthetic.assembled import Assembly
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 DOCUMENT_TOKENS = 512
 """Mean length of a retrieved chunk, a usual size for splitting documents; drawn once each, within half of it."""
+
+REQUEST_BYTES, RANK_BYTES = 1_900, 24
+"""Memory that drawing takes, of a request and of a document that one of a batch of draws may retrieve."""
+_BATCH = 4096
 
 
 def rag(traffic: PdTrace, num_requests: int, rate_per_s: float, seed: int, arrivals: str = "poisson") -> Workload:
@@ -29,6 +34,9 @@ def rag(traffic: PdTrace, num_requests: int, rate_per_s: float, seed: int, arriv
             f"pd_trace.num_rag_chunks is {traffic.num_rag_chunks}; allowed: up to num_shared_docs = "
             f"{traffic.num_shared_docs}"
         )
+    most = room.about(room.most(REQUEST_BYTES))
+    room.require(num_requests * REQUEST_BYTES, f"{num_requests:,} RAG requests", f"up to about {most} would fit")
+    check_documents(traffic.num_shared_docs, num_requests)
     random = np.random.default_rng(seed)
     times_s = arrival_times(arrivals, num_requests, rate_per_s, random)
     documents = random.integers(DOCUMENT_TOKENS // 2, 3 * DOCUMENT_TOKENS // 2, traffic.num_shared_docs, endpoint=True)
@@ -46,6 +54,13 @@ def rag(traffic: PdTrace, num_requests: int, rate_per_s: float, seed: int, arriv
     return found.workload("synthetic RAG", (note + f"{traffic.doc_zipf_alpha:g}",), closed=False)
 
 
+def check_documents(num: int, rows: int) -> None:
+    """Raise ``CapacityError`` where so many documents to draw from for so many prompts take too much memory."""
+    each_bytes = min(_BATCH, rows) * RANK_BYTES
+    fits = f"up to about {room.about(room.most(each_bytes))} would fit"
+    room.require(num * each_bytes, f"draws from num_shared_docs = {num:,}", fits)
+
+
 def zipf_ranks(num: int, alpha: float, draws: int, rows: int, random: np.random.Generator) -> np.ndarray:
     """``rows`` x ``draws`` different ranks of ``num``, rank k with weight (k + 1)^-alpha.
 
@@ -53,7 +68,8 @@ def zipf_ranks(num: int, alpha: float, draws: int, rows: int, random: np.random.
     """
     weights = -alpha * np.log(np.arange(1, num + 1))
     chosen = [
-        _largest(weights + random.gumbel(size=(min(4096, rows - start), num)), draws) for start in range(0, rows, 4096)
+        _largest(weights + random.gumbel(size=(min(_BATCH, rows - start), num)), draws)
+        for start in range(0, rows, _BATCH)
     ]
     return np.concatenate(chosen) if chosen else np.zeros((0, draws), dtype=np.int64)
 

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kvsim import room
 from kvsim.errors import WorkloadError
 from kvsim.workload.synthetic.assembled import Assembly, Part
-from kvsim.workload.synthetic.rag import DOCUMENT_TOKENS, lognormal, zipf_ranks
+from kvsim.workload.synthetic.rag import DOCUMENT_TOKENS, check_documents, lognormal, zipf_ranks
 from kvsim.workload.workload import Workload
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 OUTPUT_TOKENS_CV = 0.6
 ANSWER_S_PER_TOKEN = 0.02
 """How long a user waits for an answer before thinking of the next turn; 50 tokens/s, the order of a loaded service."""
+TURN_BYTES, REQUEST_BYTES = 31, 2_900
+"""Memory that drawing takes, of every turn that is under way and of every request that is kept."""
 _LIVES_BEFORE = 4
 """Mean lives of a session before time 0 from when on they start: hardly any of an earlier one would be left."""
 
@@ -35,6 +38,7 @@ def sessions(traffic: ChatTrace, section: str, num_requests: int, rate_per_s: fl
     before_s = _LIVES_BEFORE * (turns - 1) * (traffic.think_time_s + traffic.output_tokens_mean * ANSWER_S_PER_TOKEN)
     wanted = num_requests / turns + before_s * rate_per_s / turns
     drawn = int(wanted + 4 * wanted**0.5) + 16
+    _check_room(section, num_requests, rate_per_s, drawn * turns)
     starts_s = np.cumsum(random.exponential(turns / rate_per_s, drawn)) - before_s
     answers = lognormal(traffic.output_tokens_mean, OUTPUT_TOKENS_CV, drawn * turns, random).reshape(drawn, turns)
     pauses_s = random.exponential(traffic.think_time_s, (drawn, turns))
@@ -43,6 +47,7 @@ def sessions(traffic: ChatTrace, section: str, num_requests: int, rate_per_s: fl
     last_s = np.partition(arrival_s[arrival_s >= 0], num_requests - 1)[num_requests - 1]
     heard = ((arrival_s >= 0) & (arrival_s <= last_s)).any(axis=1)
     answers, arrival_s, drawn = answers[heard], arrival_s[heard], int(heard.sum())
+    check_documents(traffic.num_shared_docs, drawn)
     documents = random.integers(
         DOCUMENT_TOKENS // 2, 3 * DOCUMENT_TOKENS // 2, max(traffic.num_shared_docs, 1), endpoint=True
     )
@@ -83,6 +88,17 @@ def _session(
 def most_requests(traffic: ChatTrace) -> int:
     """As many as the configured sessions make."""
     return traffic.num_sessions * traffic.turns_per_session
+
+
+def _check_room(section: str, num_requests: int, rate_per_s: float, turns: int) -> None:
+    kept_bytes, drawn_bytes = num_requests * REQUEST_BYTES, turns * TURN_BYTES
+    if drawn_bytes > kept_bytes:
+        share = (room.available_bytes() - kept_bytes) / drawn_bytes
+        fits = f"{room.about(share * rate_per_s)} requests/s"
+    else:
+        fits = f"{room.about(room.most(REQUEST_BYTES, drawn_bytes))} requests"
+    what = f"{section}: {num_requests:,} requests at {rate_per_s:,.6g} a second, from sessions of {turns:,} turns"
+    room.require(kept_bytes + drawn_bytes, what, f"up to about {fits} would fit")
 
 
 def _check(traffic: ChatTrace, section: str, num_requests: int) -> None:
