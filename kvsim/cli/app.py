@@ -179,6 +179,8 @@ def root(
         raise FlagError("--compare needs --pd; here --policy names what is compared, and --set changes one run")
     if workload_trace is None:
         _refuse_trace_flags(given)
+    if pd and policy is not None:
+        _check_policies(policy)
     from kvsim.cli.pd import PdCommand, run_command, trace_source
     from kvsim.report.json_report import RunClock
 
@@ -230,6 +232,14 @@ def _train_mode(mode: str | None, fraction: float | None, no_train: bool) -> str
     if no_train and (mode is not None or fraction is not None):
         raise FlagError("--no-train excludes --learned-train-mode and --learned-train-fraction; give one")
     return mode if fraction is None or mode is not None else "warmup"
+
+
+def _check_policies(names: str) -> None:
+    """Raise ``ConfigError`` for one that no mode knows: what has no effect is a warning, what is wrong is not."""
+    from kvsim.config.bundles import find_bundles
+    from kvsim.policy.eviction import EVICTIONS
+
+    find_bundles([name.strip() for name in names.split(",")], list(EVICTIONS))
 
 
 def _without_effect(given: dict[str, str]) -> tuple[str, ...]:

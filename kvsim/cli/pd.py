@@ -80,7 +80,7 @@ def run_command(command: PdCommand, clock: RunClock) -> int:
     outputs.check(inputs_of(command))
     experiment = _simulate(command, loaded.config, studies)
     report = build(clock, loaded, experiment)
-    return handed_over(command, loaded, outputs, report, experiment, partial(_print, report, experiment))
+    return handed_over(command, loaded, outputs, report, experiment, partial(_print, report))
 
 
 def handed_over(
@@ -248,22 +248,18 @@ def _workload_section(experiment: Experiment) -> dict[str, Any]:
     }
 
 
-def _print(report: Mapping[str, Any], experiment: Experiment, *, quiet: bool) -> None:
+def _print(report: Mapping[str, Any], *, quiet: bool) -> None:
     """The tables, or under ``--quiet`` the conclusion alone: it carries its own reservations."""
-    from rich.console import Console
-    from rich.text import Text
-
-    console = Console(highlight=False)
     if quiet:
         from kvsim.report.conclusion import conclude
 
         print(conclude(report))
         return
+    from rich.console import Console
+
     from kvsim.report.tables import print_report
 
-    print_report(console, report)
-    for warning in experiment.warnings:
-        console.print(Text(f"warning: {warning}", style="yellow"))
+    print_report(Console(highlight=False), report)
 
 
 def say(command: PdCommand, loaded: LoadedConfig, written: list[Path]) -> None:

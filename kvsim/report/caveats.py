@@ -23,7 +23,9 @@ def violations(report: Mapping[str, Any]) -> list[str]:
 
 
 def warnings(report: Mapping[str, Any]) -> list[str]:
-    """Sentences on what limits the figures: interruption, unsteadiness, imbalance, calibration, the trace."""
+    """Sentences on what limits the figures: interruption, unsteadiness, imbalance, what failed or had no effect,
+    calibration, the trace.
+    """
     found: list[str] = []
     for result in report["results"]:
         label = system_label(result["name"])
@@ -44,6 +46,7 @@ def warnings(report: Mapping[str, Any]) -> list[str]:
     for failure in report["run"].get("failures") or ():
         defect = ", a defect of kvsim" if failure["is_defect"] else ""
         found.append(f"{failure['part']} failed{defect}: {failure['why']}")
+    found += report["cluster"].get("warnings") or ()
     found += [f"calibration: {text}" for text in report["calibration"]["warnings"] or ()]
     return found + [f"trace: {text}" for text in report["workload"]["lint"] or ()]
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kvsim.report.labels import number, percent, ratio
+from kvsim.report.whole import print_whole
 
 Study = Mapping[str, Any]
 _NAME_COLUMNS = 16
@@ -31,7 +32,7 @@ def print_studies(console: Console, studies: Mapping[str, Study]) -> None:
         console.print()
     for name, study in studies.items():
         table, sentence = printers[name](study)
-        console.print(table)
+        print_whole(console, table)
         console.print(Text(sentence, style="bold"))
         console.print()
 

@@ -15,6 +15,7 @@ from kvsim.report.comparison import groups
 from kvsim.report.conclusion import conclude
 from kvsim.report.labels import COMPONENT_LABELS, counted, number, percent, ratio, system_label
 from kvsim.report.studies import print_studies
+from kvsim.report.whole import print_whole
 
 Report = Mapping[str, Any]
 _NARROW_BAR = 9
@@ -26,9 +27,9 @@ def print_report(console: Console, report: Report) -> None:
     """Print ``report`` (:func:`kvsim.report.json_report.build_report`) for a person; 80 columns suffice."""
     console.print(header(report))
     if report["results"]:
-        console.print(_side_by_side(report["results"]))
+        print_whole(console, _side_by_side(report["results"]))
     for result in report["results"]:
-        console.print(waterfall(console, result))
+        print_whole(console, waterfall(console, result))
     console.print(Text(conclude(report), style="bold"))
     if report.get("studies"):
         console.print()

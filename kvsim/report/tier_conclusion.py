@@ -54,15 +54,35 @@ def _ttft(result: Result) -> float:
 def _best(results: Sequence[Result], where: str) -> str:
     first = results[0]
     best = min(results, key=_ttft)
-    facts = f"hits {percent(hit_rate(best))} of prompt tokens at a mean TTFT of {number(_ttft(best))} ms"
     if len(results) == 1:
-        return f"{best['name']} {facts} {where}"
-    if best is first or relative_difference(_ttft(best), _ttft(first)) < LATENCY_TIE:
-        others = ", ".join(result["name"] for result in results[1:])
-        tie = all(relative_difference(_ttft(result), _ttft(first)) < LATENCY_TIE for result in results)
-        verdict = f"ties with {others} in mean TTFT" if tie else f"has the lowest mean TTFT beside {others}, or ties"
-        return f"{first['name']} {verdict}, within {LATENCY_TIE:.0%}: it {_facts(first)} {where}"
-    return f"{best['name']} has the lowest mean TTFT {where}: it {facts}, where {first['name']} {_facts(first)}"
+        return f"{best['name']} {_facts(best)} {where}"
+    if best is not first and relative_difference(_ttft(best), _ttft(first)) >= LATENCY_TIE:
+        lowest = f"{best['name']} has the lowest mean TTFT {where}"
+        return f"{lowest}: it {_facts(best)}, where {first['name']} {_facts(first)}"
+    near = [result for result in results[1:] if relative_difference(_ttft(result), _ttft(first)) < LATENCY_TIE]
+    longer = [result for result in results[1:] if result not in near]
+    if not longer:
+        tie = f"{first['name']} ties with {_listed(near)} in mean TTFT, within {LATENCY_TIE:.0%}"
+        return f"{tie}: it {_facts(first)} {where}"
+    said = f"no other has a mean TTFT {LATENCY_TIE:.0%} or more below that of {first['name']}"
+    said += f", which {_facts(first)} {where}"
+    if near:
+        said += f"; {_listed(near)} {'is' if len(near) == 1 else 'are'} within {LATENCY_TIE:.0%} of it"
+    return f"{said}; {_listed(longer)} {_take(longer)}"
+
+
+def _take(results: Sequence[Result]) -> str:
+    """How much longer their TTFT is, in words."""
+    times_ms = sorted(_ttft(result) for result in results)
+    if len(times_ms) == 1:
+        return f"takes longer, {number(times_ms[0])} ms"
+    return f"take longer, {number(times_ms[0])} to {number(times_ms[-1])} ms"
+
+
+def _listed(results: Sequence[Result]) -> str:
+    """``a, b and c``."""
+    *head, last = [result["name"] for result in results]
+    return f"{', '.join(head)} and {last}" if head else last
 
 
 def _facts(result: Result) -> str:

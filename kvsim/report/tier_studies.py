@@ -12,6 +12,7 @@ from rich.text import Text
 
 from kvsim.report.labels import number, percent
 from kvsim.report.studies import budget_spent, change, instances_of, preamble, runs_of, said_of
+from kvsim.report.whole import print_whole
 
 Study = Mapping[str, Any]
 ENOUGH = 0.98
@@ -31,7 +32,7 @@ def print_tier_studies(console: Console, studies: Mapping[str, Study]) -> None:
         console.print()
     for name, study in studies.items():
         table, sentence = printers[name]
-        console.print(table(study))
+        print_whole(console, table(study))
         console.print(Text(sentence(study), style="bold"))
         console.print()
 

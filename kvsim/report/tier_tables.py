@@ -14,6 +14,7 @@ from kvsim.report.labels import counted, number, percent
 from kvsim.report.tables import header, print_caveats, waterfall
 from kvsim.report.tier_conclusion import MISS_LABELS, ORACLE, conclude_tiers, hit_rate
 from kvsim.report.tier_studies import print_tier_studies
+from kvsim.report.whole import print_whole
 
 Result = Mapping[str, Any]
 
@@ -23,11 +24,11 @@ def print_tier_report(console: Console, report: Mapping[str, Any]) -> None:
     results = report["results"]
     console.print(header(report))
     if results:
-        console.print(_variants(results))
-        console.print(_sources(results))
+        print_whole(console, _variants(results))
+        print_whole(console, _sources(results))
         if results[0]["cache"].get("tiers"):
-            console.print(_tiers(results[0]))
-        console.print(waterfall(console, results[0]))
+            print_whole(console, _tiers(results[0]))
+        print_whole(console, waterfall(console, results[0]))
     console.print(Text(conclude_tiers(report), style="bold"))
     if report.get("studies"):
         console.print()
@@ -35,19 +36,18 @@ def print_tier_report(console: Console, report: Mapping[str, Any]) -> None:
     print_caveats(console, report)
 
 
-def _grid(title: str, columns: Sequence[str], *, names: bool = False) -> Table:
-    """``names``: the rows begin with names, which stay whole."""
+def _grid(title: str, columns: Sequence[str]) -> Table:
     table = Table(title=title, title_justify="left", title_style="", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("", no_wrap=names)
+    table.add_column("")
     for column in columns:
-        table.add_column(column, justify="right", min_width=max(map(len, column.split())))
+        table.add_column(column, justify="right")
     return table
 
 
 def _variants(results: Sequence[Result]) -> Table:
     oracle = next((result for result in results if result["name"] == ORACLE), None)
     columns = ["hits", "TTFT mean ms", "p50", "p99", "TPOT ms", "goodput a s"]
-    table = _grid("", [*columns, "oracle points", "oracle ms"] if oracle else columns, names=True)
+    table = _grid("", [*columns, "oracle points", "oracle ms"] if oracle else columns)
     for result in results:
         ttft, tpot = result["ttft_ms"], result["tpot_ms"]
         cells = [
@@ -76,12 +76,11 @@ def _sources(results: Sequence[Result]) -> Table:
     """Where the tokens of prompts came from; misses are counted when one is looked up, hits when it is served."""
     tiers = list(results[0]["cache"]["by_tier"])
     shown = [key for key in MISS_LABELS if any((r["cache"].get("misses") or {}).get(key) for r in results)]
-    shown_results = list(results[:6])
-    table = _grid("Where prompt tokens come from", [result["name"].replace("_", "_\n") for result in shown_results])
-    for name in dict.fromkeys([*tiers, *(tier for result in shown_results for tier in result["cache"]["by_tier"])]):
-        table.add_row(f"hit in {name}", *(percent(r["cache"]["by_tier"].get(name, 0.0)) for r in shown_results))
+    table = _grid("Where prompt tokens come from", [result["name"].replace("_", "_\n") for result in results])
+    for name in dict.fromkeys([*tiers, *(tier for result in results for tier in result["cache"]["by_tier"])]):
+        table.add_row(f"hit in {name}", *(percent(r["cache"]["by_tier"].get(name, 0.0)) for r in results))
     for key in shown:
-        cells = [percent((r["cache"].get("misses") or {}).get(key, 0.0)) for r in shown_results]
+        cells = [percent((r["cache"].get("misses") or {}).get(key, 0.0)) for r in results]
         table.add_row(MISS_LABELS[key], *cells)
     return table
 

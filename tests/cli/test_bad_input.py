@@ -49,6 +49,8 @@ USAGE = {
     "--pd --cluster": "exclude each other",
     "--pdd": "unknown option '--pdd'; did you mean '--pd'?",
     "--pd --report-jsn r.json": "did you mean '--report-json'?",
+    "--pd --policy nosuch": "--policy: unknown policy 'nosuch'; known: arc,",
+    "--pd --policy lru,lrv": "--policy: unknown policy 'lrv'; did you mean 'lru'?",
     "--pd --xyzzy": "unknown option '--xyzzy'; see kvsim --help",
     "-x": "unknown option '-x'",
     "--pd=1": "'--pd'",

@@ -138,3 +138,8 @@ def test_a_sound_report_has_no_warnings(make_report, systems, width):
 def test_other_numbers_of_systems(make_report, make_result, count):
     text = printed(make_report(*[make_result("unified", {"queue_s": 0.1 * k}) for k in range(count)]), 80)
     assert text.count("Where TTFT goes") == count and "better" not in text
+
+
+def test_what_had_no_effect_and_what_failed_is_said_once(make_report, systems, width):
+    text = printed(make_report(*systems, cluster={"warnings": ["study 'context' failed: none fits"]}), width)
+    assert text.count("warning: study 'context' failed: none fits") == 1

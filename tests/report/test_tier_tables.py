@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from kvsim.report.tier_conclusion import conclude_tiers
+from kvsim.report.labels import COMPONENT_LABELS
+from kvsim.report.tier_conclusion import ORACLE, conclude_tiers
 from kvsim.report.tier_studies import (
     capacity_sentence,
     contexts_sentence,
@@ -15,6 +17,7 @@ from kvsim.report.tier_studies import (
     print_tier_studies,
     tiers_sentence,
 )
+from kvsim.report.tier_tables import print_tier_report
 
 
 def result(name: str, hit_rate: float, ttft_ms: float, **misses: float) -> dict[str, Any]:
@@ -200,3 +203,81 @@ def test_tables_of_memory_fit_a_terminal() -> None:
         print_tier_studies(console, studies)
     lines = captured.get().splitlines()
     assert max(map(len, lines)) <= 80 and not any("…" in line for line in lines)
+
+
+def test_the_first_ahead_of_some_and_near_others() -> None:
+    """Who is near and who takes longer, by name; nobody has to guess which of a list ties."""
+    results = [result("baseline", 0.4, 200.0), result("arc", 0.41, 199.0), result("lfu", 0.4, 203.0)]
+    said = conclude_tiers(report(*results, result("hybrid", 0.3, 250.0), result("fifo", 0.2, 300.0)))
+    assert said.startswith("No other has a mean TTFT 5% or more below that of baseline, which hits 40%")
+    assert "; arc and lfu are within 5% of it; hybrid and fifo take longer, 250 to 300 ms" in said
+    alone = conclude_tiers(report(results[0], result("fifo", 0.2, 300.0)))
+    assert "within" not in alone and "; fifo takes longer, 300 ms" in alone
+    three = conclude_tiers(report(*results))
+    assert three.startswith("baseline ties with arc and lfu in mean TTFT, within 5%: it hits 40%")
+
+
+def wide(name: str, scale: float) -> dict[str, Any]:
+    """A result whose every figure is as wide as a simulation could make it."""
+    parts = dict.fromkeys(COMPONENT_LABELS, 1234567.0 * scale)
+    return result(name, 0.4567, 104_321.5 * scale, evicted_tokens=0.3) | {
+        "ttft_ms": {"mean": 104_321.0 * scale, "p50": 87_654.0 * scale, "p99": 1_234_567.0 * scale},
+        "tpot_ms": {"mean": 12_345.0},
+        "goodput": {"requests_per_s": 123_456.0, "slo": {"ttft_ms": 2000, "tpot_ms": 50}},
+        "attribution_ms": {"mean": parts, "p99": parts},
+        "requests": {"failed": 0},
+        "utilisation": {},
+        "notes": [],
+        "conservation": {"ok": True, "checks": []},
+        "cache": {
+            "prefix_hit_rate": 0.4567,
+            "misses": {"evicted_tokens": 0.3},
+            "by_tier": {"hbm": 0.4567, "dram": 0.1},
+            "active": {"instances": 10_240, "racks": 160},
+            "tiers": {"dram": dict.fromkeys(TIER_FIGURES, 98_765_432_109_876)},
+        },
+    }
+
+
+TIER_FIGURES = (
+    *("tiers", "capacity_bytes", "held_bytes", "read_bytes", "written_bytes", "evicted_chunks"),
+    *("busiest_share", "mean_wait_s"),
+)
+NAMES = ("baseline", "arc", "session_prefetch", "selective_write", "learned", "hybrid", "own.module:Policy", ORACLE)
+
+
+def whole_report() -> dict[str, Any]:
+    every = report(*(wide(name, 1 + place) for place, name in enumerate(NAMES)))
+    every["workload"] |= {"source": "t.csv", "format": "azure", "prompt_tokens": 10, "output_tokens": 10}
+    every["workload"] |= {"lint": [], "notes": []}
+    cluster = {"gpus": 8, "instances": 2, "racks": 1, "prefill_instances": 0, "decode_instances": 0}
+    every["cluster"] = cluster | {"balanced_pd_ratio": None, "kv_cache_tokens_per_instance": 1000}
+    every["cluster"]["warnings"] = ["study 'capacity' failed: too few requests"]
+    every["run"] = {"version": "1", "mode": "single", "preset": None, "seed": 1}
+    every["config"] = {
+        "model": {"max_model_len": 1000, "name": "m", "weight_dtype": "bf16"},
+        "engine": {"tensor_parallel_size": 4},
+        "hardware": {"gpu": "g"},
+    }
+    every["calibration"] = {"method": "roofline", "profile": None, "warnings": []}
+    return every
+
+
+@pytest.mark.parametrize("columns", [200, 80, 60])
+def test_no_figure_and_no_policy_is_cut(columns: int) -> None:
+    stream = io.StringIO()
+    print_tier_report(Console(width=columns, file=stream, highlight=False), whole_report())
+    lines = stream.getvalue().splitlines()
+    assert max(map(len, lines)) <= columns and "…" not in stream.getvalue()
+    table = "\n".join(lines[: next(place for place, line in enumerate(lines) if "Where TTFT goes" in line)])
+    for place in range(len(NAMES)):
+        assert f"{104_321 * (1 + place):,}" in table and f"{1_234_567 * (1 + place):,}" in table
+    for figure in ("98,765,432,109,876", "123,456", "98,765"):
+        assert figure in table
+    assert table.count(ORACLE) >= 2, "the oracle has its row, and its column in where tokens come from"
+
+
+def test_warnings_and_failed_studies_are_printed() -> None:
+    stream = io.StringIO()
+    print_tier_report(Console(width=200, file=stream), whole_report())
+    assert "warning: study 'capacity' failed: too few requests" in stream.getvalue()
