@@ -12,7 +12,6 @@ from kvsim.cli import options
 from kvsim.cli.calibrate import calibrate_app
 from kvsim.cli.hits import hits
 from kvsim.cli.learn import learn_app
-from kvsim.cli.options import HashTokens, WorkloadFormat
 from kvsim.cli.trace import trace_app
 from kvsim.cli.usage import FlagError, Verbs, flags_given
 from kvsim.cli.validate import validate_app
@@ -62,26 +61,14 @@ def root(
     workload_trace: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Serve this trace instead of synthetic traffic.")
     ] = None,
-    workload_format: WorkloadFormat = "auto",
-    workload_limit: Annotated[
-        int | None, typer.Option(metavar="N", parser=options.count, help="Take the first N requests.")
-    ] = None,
-    workload_time_unit: Annotated[
-        str, typer.Option(metavar="UNIT", help="Unit of the trace's times: auto, s, ms, us, ns.")
-    ] = "auto",
-    workload_arrival_scale: Annotated[
-        float, typer.Option(metavar="X", parser=options.positive, help="Multiply arrival times: 0.5 doubles the rate.")
-    ] = 1.0,
-    workload_include_failed: Annotated[
-        bool, typer.Option("--workload-include-failed", help="Take failed rows of the trace, with one token.")
-    ] = False,
-    workload_hash_tokens_per_block: HashTokens = None,
-    workload_dequantise: Annotated[
-        bool, typer.Option("--workload-dequantise", help="Spread arrivals that share a coarse time.")
-    ] = False,
-    strict_workload_validation: Annotated[
-        bool, typer.Option("--strict-workload-validation", help="Refuse a trace in which lint finds an error.")
-    ] = False,
+    workload_format: options.WorkloadFormat = "auto",
+    workload_limit: options.WorkloadLimit = None,
+    workload_time_unit: options.TimeUnit = "auto",
+    workload_arrival_scale: options.ArrivalScale = 1.0,
+    workload_include_failed: options.IncludeFailed = False,
+    workload_hash_tokens_per_block: options.HashTokens = None,
+    workload_dequantise: options.Dequantise = False,
+    strict_workload_validation: options.Strict = False,
     workload_replicas: Annotated[
         int | None,
         typer.Option(

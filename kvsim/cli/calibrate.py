@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kvsim.cli.options import count
+from kvsim.cli.options import count, reads_traces
 from kvsim.cli.usage import FlagError, Verbs
+from kvsim.workload.reading import Reading
 
 if TYPE_CHECKING:
     from kvsim.config import Config
@@ -98,6 +99,7 @@ def aiconfigurator(
 
 
 @calibrate_app.command()
+@reads_traces
 def requests(
     output: ProfileOut,
     measured: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the run: meta.json, requests.jsonl.")],
@@ -107,6 +109,8 @@ def requests(
     first: Annotated[
         int | None, typer.Option(parser=count, metavar="N", help="Fit on so many requests; the others judge.")
     ] = None,
+    *,
+    reading: Reading,
 ) -> int:
     """A profile brought to a measured run: one factor on every step, and the host's time of it."""
     from kvsim.calibrate.profile import residual_profile
@@ -114,11 +118,11 @@ def requests(
     from kvsim.measured.residual import fit_residual, residual_sets
     from kvsim.measured.run import read_run
     from kvsim.report.atomic import ensure_writable
-    from kvsim.workload.read import read_trace
+    from kvsim.workload.read import read_workload
 
     ensure_writable(output)
     run = read_run(measured)
-    found = fit_residual(run, read_trace(workload, "sharegpt"), profile, model_config, first)
+    found = fit_residual(run, read_workload(workload, reading.default_format("sharegpt")), profile, model_config, first)
     sets = residual_sets(profile, found.factor, found.host_s)
     errors = {"fitted_on_first": found.fitted_on, "mean_error_pct": found.errors_pct}
     errors |= {"held_out_mean_error_pct": found.held_out_pct} if found.held_out_pct else {}

@@ -1,16 +1,21 @@
-"""``hits``: how often a trace would hit caches of given sizes under given policies. No simulation."""
+"""``hits``: how often a trace would hit caches of given sizes under given policies. No simulation.
+
+Two questions are told apart. ``accesses``: each hash id is one access in the order of the file, as cache simulators
+count. ``engine``: what an engine could use of it, whose blocks are evicted tails first and found from the head on.
+"""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kvsim.cli.options import JsonOut, TraceFile, WorkloadFormat, count, whole
+from kvsim.cli.options import FORMS, JsonOut, TraceFile, count, counted_as, reads_traces, whole
+from kvsim.workload.reading import Reading
 
 if TYPE_CHECKING:
     from kvsim.config.schema import Config
@@ -21,6 +26,10 @@ if TYPE_CHECKING:
 DEFAULT_SHARES = (0.01, 0.02, 0.05, 0.1, 0.25, 0.5)
 """Of the different blocks of a trace: the capacities that are tried where none are given."""
 
+MEANING = {
+    "accesses": "share of hash ids found, asked for one by one in the order of the file",
+    "engine": "share that an engine could use: tails are evicted first, hits count from the head on",
+}
 USED_KEYS = ("policies.learned_model", "policies.selective_write_depth_threshold", "policies.ttl_s")
 """Of the configuration; no other has a meaning here."""
 
@@ -30,6 +39,7 @@ def capacities(text: str) -> str:
     return ",".join(str(count(each.strip())) for each in text.split(","))
 
 
+@reads_traces
 def hits(
     file: TraceFile,
     eviction: Annotated[
@@ -44,10 +54,21 @@ def hits(
         list[str] | None, typer.Option("--set", metavar="A.B=C", help="Set policies.ttl_s, learned_model or another.")
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", parser=whole, help="Of policies that draw.")] = 0,
-    workload_format: WorkloadFormat = "auto",
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--as",
+            metavar="FORM",
+            parser=counted_as,
+            help="engine: what an engine could use, tails evicted first, hits from the head on: size a cache by it. "
+            "accesses: one per hash id in the order of the file. Default: both, accesses in the JSON.",
+        ),
+    ] = None,
     json_out: JsonOut = None,
+    *,
+    reading: Reading,
 ) -> int:
-    """Hit ratios of a trace by policy and capacity, one access per hash id in the order of the file."""
+    """Hit ratios of a trace by policy and capacity: what an engine could use, and plain accesses to its hash ids."""
     names = _names(eviction)
     config = _config(sets or ())
     settings, model = _admission_settings(admission, config), _model(config)
@@ -57,13 +78,14 @@ def hits(
         check_file("--json", json_out, {"the trace": file})
     from kvsim.workload.accesses import read_accesses
 
-    accesses = read_accesses(file, workload_format)
+    accesses = read_accesses(file, reading)
     sizes = _sizes(capacity_blocks, accesses)
-    report = _tried(names, sizes, seed, accesses, admission, settings, model)
+    forms = FORMS if form is None else (form,)
+    report = _tried(names, sizes, forms, Cache(seed, admission, settings, model), accesses)
     if json_out is not None:
         from kvsim.report.json_report import write_json
 
-        write_json(json_out, report)
+        write_json(json_out, report[FORMS[0] if form is None else form])
     return 0
 
 
@@ -119,52 +141,61 @@ def _sizes(given: str | None, accesses: Accesses) -> list[int]:
     return list(dict.fromkeys(sizes))
 
 
+@dataclass(frozen=True)
+class Cache:
+    """What is tried, beside a policy and a size."""
+
+    seed: int
+    admission: str
+    settings: AdmissionSettings
+    model: str | None
+    """What ``learned`` evicts by; ``None``: the shipped one."""
+
+    def ratio(self, name: str, size: int, form: str, accesses: Accesses) -> float:
+        """Hits over accesses of an empty cache."""
+        from kvsim.policy.admission import make_admission
+        from kvsim.policy.eviction.replay import replay, replay_engine
+
+        here = replace(self.settings, capacity_blocks=size)
+        gate = None if self.admission == "all" else make_admission(self.admission, here)
+        count_hits = replay_engine if form == "engine" else replay
+        return count_hits(self._policy(name, size), accesses, gate) / len(accesses.keys)
+
+    def _policy(self, name: str, size: int) -> Eviction:
+        from kvsim.policy.eviction import make_eviction
+        from kvsim.policy.eviction.learned import Learned
+
+        if name == "learned":
+            return Learned.from_file(size, self.model, self.seed)
+        return make_eviction(name, size, self.seed)
+
+
 def _tried(
-    names: Sequence[str],
-    sizes: Sequence[int],
-    seed: int,
-    accesses: Accesses,
-    admission: str,
-    settings: AdmissionSettings,
-    model: str | None,
-) -> dict[str, dict[str, float]]:
-    """Hit ratios by policy and capacity; each policy's are printed as soon as they are known."""
-    report: dict[str, dict[str, float]] = {}
-    width = max(map(len, (*names, "blocks")))
-    _print_head(accesses, sizes, width)
-    for name in names:
+    names: Sequence[str], sizes: Sequence[int], forms: Sequence[str], cache: Cache, accesses: Accesses
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Hit ratios by form, policy and capacity; each policy's are printed as soon as they are known."""
+    report: dict[str, dict[str, dict[str, float]]] = {form: {} for form in forms}
+    labels = {(name, form): f"{name} {form}" if len(forms) > 1 else name for name in names for form in forms}
+    width = max(map(len, (*labels.values(), "blocks")))
+    _print_head(accesses, sizes, forms, width)
+    for (name, form), label in labels.items():
         started_s = time.process_time()
-        ratios = [_ratio(_made(name, size, seed, model), accesses, admission, settings) for size in sizes]
+        ratios = [cache.ratio(name, size, form, accesses) for size in sizes]
         cpu_s = max(time.process_time() - started_s, 1e-9)
         columns = "".join(f"{ratio:>10.4f}" for ratio in ratios)
-        sys.stdout.write(f"{name:<{width}}{columns}{len(accesses.keys) * len(sizes) / cpu_s:>16,.0f}\n")
+        sys.stdout.write(f"{label:<{width}}{columns}{len(accesses.keys) * len(sizes) / cpu_s:>16,.0f}\n")
         sys.stdout.flush()
-        report[name] = dict(zip(map(str, sizes), ratios, strict=True))
+        report[form][name] = dict(zip(map(str, sizes), ratios, strict=True))
     return report
 
 
-def _made(name: str, size: int, seed: int, model: str | None) -> Eviction:
-    """An empty cache; ``model``: what ``learned`` evicts by, ``None`` for the shipped one."""
-    from kvsim.policy.eviction import make_eviction
-    from kvsim.policy.eviction.learned import Learned
-
-    return Learned.from_file(size, model, seed) if name == "learned" else make_eviction(name, size, seed)
-
-
-def _ratio(policy: Eviction, accesses: Accesses, admission: str, settings: AdmissionSettings) -> float:
-    from kvsim.policy.admission import make_admission
-    from kvsim.policy.eviction.replay import replay
-
-    here = replace(settings, capacity_blocks=policy.capacity_blocks)
-    gate = None if admission == "all" else make_admission(admission, here)
-    return replay(policy, accesses, gate) / len(accesses.keys)
-
-
-def _print_head(accesses: Accesses, sizes: Sequence[int], width: int) -> None:
+def _print_head(accesses: Accesses, sizes: Sequence[int], forms: Sequence[str], width: int) -> None:
     different = accesses.num_different
     sys.stdout.write(
         f"{len(accesses.keys):,} accesses to {different:,} blocks of {len(accesses.time_s):,} prompts; "
         f"a cache that forgets nothing hits {1 - different / len(accesses.keys):.4f}\n"
     )
+    for form in forms:
+        sys.stdout.write(f"{form}: {MEANING[form]}\n")
     columns = "".join(f"{size:>10,}" for size in sizes)
     sys.stdout.write(f"{'blocks':<{width}}{columns}{'accesses/CPU-s':>16}\n")

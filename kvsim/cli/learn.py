@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kvsim.cli.hits import capacities
-from kvsim.cli.options import JsonOut, TraceFile, WorkloadFormat, share, train_mode, whole
+from kvsim.cli.options import JsonOut, TraceFile, reads_traces, share, train_mode, whole
 from kvsim.cli.usage import FlagError, Verbs
 from kvsim.errors import WorkloadError
+from kvsim.workload.reading import Reading
 
 if TYPE_CHECKING:
     from kvsim.cli.learn_scores import Score
@@ -67,6 +68,7 @@ def learn(ctx: typer.Context) -> None:
 
 
 @learn_app.command()
+@reads_traces
 def train(
     file: TraceFile,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="MODEL", help="The model to write, text.")],
@@ -85,7 +87,8 @@ def train(
     also: Annotated[
         list[Path] | None, typer.Option("--also", metavar="FILE", help="Score on this trace too; repeatable.")
     ] = None,
-    workload_format: WorkloadFormat = "auto",
+    *,
+    reading: Reading,
 ) -> int:
     """Train on the first part of a trace, score on the rest; writes MODEL and, beside it, its card in Markdown.
 
@@ -103,8 +106,8 @@ def train(
     check_file("the card of --output", card_path(output), {**taken, "the model": output})
     check_card(output)
     first, second = _fractions(mode, parts, fraction)
-    accesses = read_accesses(file, workload_format)
-    others = [(path, read_accesses(path, workload_format)) for path in also or ()]
+    accesses = read_accesses(file, reading)
+    others = [(path, read_accesses(path, reading)) for path in also or ()]
     if mode == "split":
         _check_scored(file, accesses, Parts.of(len(accesses.time_s), first, second).score)
     training = train_on(accesses, first, second, seed)
@@ -112,7 +115,7 @@ def train(
     sys.stdout.write(_trained(training))
     scores = _online(accesses, training, sizes, seed) if mode == "warmup" else _scores(accesses, training, sizes)
     elsewhere = [(path, _scores(other, training, sizes, first_prompt=0)["warm"]) for path, other in others]
-    recipe = f"--mode {mode} {_flags(first, second)} --seed {seed}"
+    recipe = f"--mode {mode} {_flags(first, second)} --seed {seed}{reading.flags}"
     for path, text in (
         (output, training.model.text()),
         (card_path(output), card(output, file, accesses, training, scores, elsewhere, recipe)),
@@ -124,6 +127,7 @@ def train(
 
 
 @learn_app.command()
+@reads_traces
 def evaluate(
     file: TraceFile,
     model: ModelFile = None,
@@ -134,8 +138,9 @@ def evaluate(
     cold: Annotated[
         bool, typer.Option("--cold", help="Caches start empty there, instead of full of what was.")
     ] = False,
-    workload_format: WorkloadFormat = "auto",
     json_out: JsonOut = None,
+    *,
+    reading: Reading,
 ) -> int:
     """Hit ratios of LRU, the best classic policy, the model and Belady on the part after the training."""
     if json_out is not None:
@@ -147,7 +152,7 @@ def evaluate(
     from kvsim.workload.accesses import read_accesses
 
     judge = read_model(model)
-    accesses = read_accesses(file, workload_format)
+    accesses = read_accesses(file, reading)
     first = int(len(accesses.time_s) * fraction)
     _check_scored(file, accesses, first)
     scores = _print_scores(accesses, first, _sizes(capacity_blocks), lambda size: Learned(size, model=judge), cold=cold)

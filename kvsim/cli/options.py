@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -15,6 +17,7 @@ Number = TypeVar("Number", int, float)
 
 TRAIN_MODES = ("warmup", "split")
 STUDIES = ("pd_ratio", "transfer", "unified_budget", "context")
+FORMS = ("accesses", "engine")
 SYSTEMS = ("unified", "pd")
 """What ``--pd`` runs, in this order."""
 STUDIES_OF = {("unified", "pd"): STUDIES, ("unified",): ("unified_budget",), ("pd",): ("pd_ratio", "transfer")}
@@ -63,6 +66,11 @@ def train_mode(text: str) -> str:
     return _known(text, TRAIN_MODES)
 
 
+def counted_as(text: str) -> str:
+    """What ``hits`` counts."""
+    return _known(text, FORMS)
+
+
 def load_system(text: str) -> str:
     """A system whose maximum rate a load is a share of."""
     return _known(text, SYSTEMS)
@@ -86,7 +94,31 @@ def _known(name: str, known: Sequence[str]) -> str:
     return name
 
 
-TraceFile = Annotated[Path, typer.Argument(metavar="FILE", help="The trace: CSV, JSON lines or JSON; plain or gzip.")]
+def reads_traces(verb: Callable[..., int]) -> Callable[..., int]:
+    """``verb`` with all flags that say how a trace is read, in place of its parameter ``reading``, made of them."""
+    signature = inspect.signature(verb, eval_str=True)
+    own = [parameter for name, parameter in signature.parameters.items() if name != "reading"]
+    read = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+        for name, (_, kind, default) in READING.items()
+    ]
+
+    @functools.wraps(verb)
+    def with_reading(**given: Any) -> int:
+        from kvsim.workload.reading import Reading
+
+        reading = Reading(**{field: given.pop(name) for name, (field, _, _) in READING.items()})
+        return verb(**given, reading=reading)
+
+    whole = signature.replace(parameters=[*(each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own), *read])
+    with_reading.__signature__ = whole  # type: ignore[attr-defined]
+    with_reading.__annotations__ = {name: parameter.annotation for name, parameter in whole.parameters.items()}
+    return with_reading
+
+
+TraceFile = Annotated[
+    Path, typer.Argument(metavar="FILE", help="The trace: CSV, JSON lines or JSON; plain, gzip or zip.")
+]
 WorkloadFormat = Annotated[
     str,
     typer.Option(
@@ -95,8 +127,44 @@ WorkloadFormat = Annotated[
         help="Trace schema: auto, azure, burstgpt, mooncake, splitwise, bailian, aiperf, sharegpt, generic.",
     ),
 ]
+WorkloadLimit = Annotated[
+    int | None, typer.Option("--workload-limit", metavar="N", parser=count, help="Take the first N requests.")
+]
+TimeUnit = Annotated[
+    str,
+    typer.Option("--workload-time-unit", metavar="UNIT", help="Unit of the trace's times: auto, s, ms, us, ns."),
+]
+ArrivalScale = Annotated[
+    float,
+    typer.Option(
+        "--workload-arrival-scale",
+        metavar="X",
+        parser=positive,
+        help="Multiply arrival times: 0.5 doubles the rate.",
+    ),
+]
+IncludeFailed = Annotated[
+    bool, typer.Option("--workload-include-failed", help="Take failed rows of the trace, with one token.")
+]
 HashTokens = Annotated[
     int | None,
     typer.Option("--workload-hash-tokens-per-block", metavar="N", parser=count, help="Tokens a hash id stands for."),
 ]
+Dequantise = Annotated[
+    bool, typer.Option("--workload-dequantise", help="Spread arrivals that share a coarse time.")
+]
+Strict = Annotated[
+    bool, typer.Option("--strict-workload-validation", help="Refuse a trace in which lint finds an error.")
+]
+READING: Mapping[str, tuple[str, Any, Any]] = {
+    "workload_format": ("fmt", WorkloadFormat, "auto"),
+    "workload_limit": ("limit", WorkloadLimit, None),
+    "workload_time_unit": ("time_unit", TimeUnit, "auto"),
+    "workload_arrival_scale": ("arrival_scale", ArrivalScale, 1.0),
+    "workload_include_failed": ("include_failed", IncludeFailed, False),
+    "workload_hash_tokens_per_block": ("hash_tokens_per_block", HashTokens, None),
+    "workload_dequantise": ("dequantise", Dequantise, False),
+    "strict_workload_validation": ("strict", Strict, False),
+}
+"""The parameter of each flag that says how a trace is read: its field of ``Reading``, its kind, its default."""
 JsonOut = Annotated[Path | None, typer.Option("--json", metavar="OUT", help="Write the result as JSON.")]

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from kvsim.cli.fetch import fetch_trace, list_traces
-from kvsim.cli.options import HashTokens, JsonOut, TraceFile, WorkloadFormat
+from kvsim.cli.options import JsonOut, TraceFile, reads_traces
 from kvsim.cli.synth import synth
 from kvsim.cli.usage import FlagError, Verbs
+from kvsim.workload.reading import Reading
 
 if TYPE_CHECKING:
     from kvsim.workload.info import Finding
@@ -33,14 +34,13 @@ trace_app.command("list")(list_traces)
 
 
 @trace_app.command()
-def stats(
-    file: TraceFile, workload_format: WorkloadFormat = "auto", hash_tokens: HashTokens = None, json_out: JsonOut = None
-) -> int:
+@reads_traces
+def stats(file: TraceFile, reading: Reading, json_out: JsonOut = None) -> int:
     """Describe a trace: requests, span, rate, lengths, hit rates of an infinite cache."""
     _check(file, json_out)
     from kvsim.workload.stats import trace_stats
 
-    figures = trace_stats(file, workload_format, hash_tokens)
+    figures = trace_stats(file, reading)
     if json_out is not None:
         _write(json_out, figures)
     _print_stats(figures)
@@ -48,14 +48,13 @@ def stats(
 
 
 @trace_app.command()
-def lint(
-    file: TraceFile, workload_format: WorkloadFormat = "auto", hash_tokens: HashTokens = None, json_out: JsonOut = None
-) -> int:
+@reads_traces
+def lint(file: TraceFile, reading: Reading, json_out: JsonOut = None) -> int:
     """Check a trace. Exit code 0: clean, 1: something was found, 2: cannot be read."""
     _check(file, json_out)
     from kvsim.workload.lint import lint_trace
 
-    findings = lint_trace(file, workload_format, hash_tokens)
+    findings = lint_trace(file, reading)
     if json_out is not None:
         _write(json_out, _lint_report(file, findings))
     for finding in findings:
@@ -102,5 +101,5 @@ def _shown(name: str, value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
-        return f"{value:.4f}" if "rate" in name else f"{value:,.1f}"
+        return f"{value:.4f}" if "rate" in name else f"{value:,.2f}" if name == "span_s" else f"{value:,.1f}"
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kvsim.cli.options import JsonOut
+from kvsim.cli.options import JsonOut, reads_traces
 from kvsim.cli.validate_text import figure, points, wrapped
+from kvsim.workload.reading import Reading
 
 if TYPE_CHECKING:
     from kvsim.config import LoadedConfig
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 UNITS = {"ttft": "TTFT", "ttft_from_queued": "TTFT from queued", "tpot": "TPOT", "e2e": "E2E"}
 
 
+@reads_traces
 def validate_run(
     measured: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the run: meta.json, requests.jsonl.")],
     workload: Annotated[Path, typer.Option(metavar="FILE", help="The requests that were sent, with token ids.")],
@@ -27,16 +29,18 @@ def validate_run(
     sets: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="As for a run; comes last.")] = None,
     json_out: JsonOut = None,
     plot: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw predicted against measured.")] = None,
+    *,
+    reading: Reading,
 ) -> int:
     """Predict a measured run, request by request: errors of TTFT, TPOT and E2E."""
     _check(json_out, plot, {"the workload": workload, "the profile": profile})
     from kvsim.measured.predict import configured, predict
     from kvsim.measured.run import read_run
-    from kvsim.workload.read import read_trace
+    from kvsim.workload.read import read_workload
 
     run = read_run(measured)
     loaded = configured(run, profile, model_config, sets or [])
-    prediction = predict(run, read_trace(workload, "sharegpt"), loaded)
+    prediction = predict(run, read_workload(workload, reading.default_format("sharegpt")), loaded)
     report = _report(run, loaded, prediction)
     _print(report)
     if json_out is not None:

@@ -34,7 +34,7 @@ def _frame(console: Console, table: Table, figures: Sequence[_Figures]) -> tuple
 
 
 def _names(table: Table, figures: Sequence[_Figures], room: int, gap: int) -> int:
-    """The width of the first column: columns stand side by side if that leaves words whole, else up to a third."""
+    """The width of the first column: all stand side by side if that leaves words whole, else it has a third."""
     names = [str(table.columns[0].header), *table.columns[0].cells]
     whole, longest = _width(names), max((len(word) for name in names for word in str(name).split()), default=0)
     left = room - sum(each.width + gap for each in figures) + gap

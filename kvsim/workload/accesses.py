@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from kvsim.errors import WorkloadError
-from kvsim.workload.formats import FORMATS, format_named
-from kvsim.workload.rawtrace import collect
-from kvsim.workload.tracefile import TraceFile
+from kvsim.workload.lint import lint_raw, raise_first_error
+from kvsim.workload.rawread import read_raw, timed
+from kvsim.workload.reading import AS_IT_STANDS, Reading
 from kvsim.workload.workload import Ints
 
 
@@ -42,16 +42,18 @@ class Accesses:
         return len(set(self.keys))
 
 
-def read_accesses(path: str | Path, fmt: str = "auto") -> Accesses:
+def read_accesses(path: str | Path, reading: Reading = AS_IT_STANDS) -> Accesses:
     """Every hash id of every row, partial blocks, failed rows and ids behind the prompt included.
 
     Raises ``WorkloadError`` for what cannot be read and for a trace without hash ids.
     """
-    file = TraceFile(path)
-    name = format_named(fmt, file)
-    raw = collect(file, name, FORMATS[name](None), limit=None, time_unit="auto", include_failed=True)
+    file, raw = read_raw(path, reading, keeps_failed=True)
+    if reading.strict:
+        raise_first_error(file.path, tuple(lint_raw(raw)))
+    raw = timed(raw, reading)
     if raw.paths is None:
-        raise WorkloadError(f"{file.path}: no hash ids in any row ({name}); nothing says which blocks prompts share")
+        no_ids = f"no hash ids in any row ({raw.format}); nothing says which blocks prompts share"
+        raise WorkloadError(f"{file.path}: {no_ids}")
     return Accesses(
         keys=raw.paths.ids.tolist(),
         offsets=raw.paths.offsets.tolist(),

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from kvsim.workload.workload import Workload
+from kvsim.workload.workload import Floats, Workload
 
 # A clock's tick is about the smallest gap between its times; a few smaller ones are jitter.
 TICK_PERCENTILE = 5
@@ -20,17 +20,22 @@ def dequantised(workload: Workload) -> Workload:
     second also where nothing comes for minutes after. After the last time, the tick is the gap. Times that are all
     distinct stay, and so do those that are all one.
     """
-    times_s, first, counts = np.unique(workload.arrival_s, return_index=True, return_counts=True)
-    if len(times_s) < 2 or counts.max() == 1:
+    found = spread(workload.arrival_s)
+    if found is None:
         return workload
+    arrival_s, note = found
+    return replace(workload, arrival_s=arrival_s, info=workload.info.noted(note))
+
+
+def spread(ordered_s: Floats) -> tuple[Floats, str] | None:
+    """Ascending times spread, and what was done to them; ``None`` where they stay."""
+    times_s, first, counts = np.unique(ordered_s, return_index=True, return_counts=True)
+    if len(times_s) < 2 or counts.max() == 1:
+        return None
     gaps_s = np.diff(times_s)
     tick_s = float(np.percentile(gaps_s, TICK_PERCENTILE, method="lower"))
     room_s = np.append(np.minimum(gaps_s, tick_s), tick_s)
-    place = np.arange(len(workload)) - np.repeat(first, counts)
-    arrival_s = workload.arrival_s + place * np.repeat(room_s / counts, counts)
-    shared = int(counts[counts > 1].sum())
-    note = (
-        f"arrival times spread: {shared:,} of {len(workload):,} requests shared theirs, {len(times_s):,} times in all, "
-        f"over up to {tick_s:.3g} s each"
-    )
-    return replace(workload, arrival_s=arrival_s, info=workload.info.noted(note))
+    place = np.arange(len(ordered_s)) - np.repeat(first, counts)
+    shared = f"{int(counts[counts > 1].sum()):,} of {len(ordered_s):,} requests shared theirs"
+    note = f"arrival times spread: {shared}, {len(times_s):,} times in all, over up to {tick_s:.3g} s each"
+    return ordered_s + place * np.repeat(room_s / counts, counts), note

@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from kvsim.workload.formats import FORMATS, format_named
+from kvsim.errors import WorkloadError
 from kvsim.workload.info import Finding
 from kvsim.workload.lint_hashes import hash_findings
 from kvsim.workload.lint_times import time_findings
-from kvsim.workload.rawtrace import RawTrace, collect, in_sessions
-from kvsim.workload.tracefile import TraceFile
+from kvsim.workload.rawread import read_raw, timed
+from kvsim.workload.rawtrace import RawTrace, in_sessions
+from kvsim.workload.reading import AS_IT_STANDS, Reading
 from kvsim.workload.workload import Ints
 
 MIN_TURNS = 20
@@ -29,13 +30,19 @@ DUPLICATE_SHARE = 0.01
 SHORT_SHARE = 0.75
 
 
-def lint_trace(path: str | Path, fmt: str = "auto", hash_tokens_per_block: int | None = None) -> list[Finding]:
-    """Everything the rules find in a trace, errors first. Raises ``WorkloadError`` when it cannot be read at all."""
-    file = TraceFile(path)
-    name = format_named(fmt, file)
-    schema = FORMATS[name](hash_tokens_per_block)
-    raw = collect(file, name, schema, limit=None, time_unit="auto", include_failed=True, tolerant=True)
-    return lint_raw(raw)
+def lint_trace(path: str | Path, reading: Reading = AS_IT_STANDS) -> list[Finding]:
+    """Everything the rules find in a trace, errors first. Raises ``WorkloadError`` when it cannot be read at all.
+
+    Rows without tokens are looked at in any case.
+    """
+    return lint_raw(timed(read_raw(path, reading, keeps_failed=True, tolerant=True)[1], reading))
+
+
+def raise_first_error(path: Path, lint: tuple[Finding, ...]) -> None:
+    """Raise ``WorkloadError`` for the first finding that is no mere warning."""
+    for finding in lint:
+        if finding.level == "error":
+            raise WorkloadError(f"{path}:{finding.line}: {finding.rule}: {finding.message}")
 
 
 def lint_raw(raw: RawTrace) -> list[Finding]:

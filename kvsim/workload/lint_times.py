@@ -8,6 +8,7 @@ import numpy as np
 
 from kvsim.workload.info import Finding
 from kvsim.workload.rawtrace import RawTrace, in_sessions
+from kvsim.workload.times import PER_SECOND
 from kvsim.workload.workload import Floats
 
 # Thresholds of suspicion: wide enough that published traces of real services pass. They ask for 0.2 to 100 requests/s.
@@ -53,13 +54,28 @@ def _unit(raw: RawTrace, span_s: float, rows: int) -> Iterator[Finding]:
     enough = rows >= MIN_ROWS
     if span_s > MAX_SPAN_S or gap_s > (MAX_MEAN_GAP_S if enough else MAX_GAP_OF_FEW_S):
         message = f"{rows:,} requests in {span_s:,.0f} s, {gap_s:,.1f} s apart: is the time unit too coarse?"
+        message += _plausible(raw.unit, span_s, rows)
     elif enough and gap_s < 1 / MAX_MEAN_RATE_PER_S:
         message = f"{rows:,} requests in {span_s:.3g} s: is the time unit too fine?"
+        message += _plausible(raw.unit, span_s, rows)
     elif (pace_s := _answer_s_per_token(raw)) is not None and pace_s < MIN_ANSWER_S_PER_TOKEN:
         message = f"turns follow each other in {pace_s * 1e6:.3g} us a token of the answer: is the time unit too fine?"
     else:
         return
     yield Finding("warning", "time-unit", int(raw.line[0]), message)
+
+
+def _plausible(unit: str, span_s: float, rows: int) -> str:
+    """The flag of each unit in which such a span would be ordinary; nothing where there is none."""
+    if unit not in PER_SECOND or rows < 2:
+        return ""
+    spans_s = {other: span_s * PER_SECOND[unit] / per_second for other, per_second in PER_SECOND.items()}
+    ordinary = [
+        f"--workload-time-unit {other} makes it {other_s:,.4g} s"
+        for other, other_s in spans_s.items()
+        if other != unit and 1 / MAX_MEAN_RATE_PER_S <= other_s / (rows - 1) <= MAX_MEAN_GAP_S and other_s <= MAX_SPAN_S
+    ]
+    return f" {', '.join(ordinary)}" if ordinary else ""
 
 
 def _answer_s_per_token(raw: RawTrace) -> float | None:

@@ -57,6 +57,8 @@ class RawTrace:
     """From that answer to this row."""
     faults: tuple[Finding, ...]
     """Rows that could not be read, when they were to be collected and not raised."""
+    unit: str
+    """What the file's times were taken for: a unit, or ``date``."""
 
     @property
     def failed(self) -> Ints:
@@ -201,6 +203,7 @@ def _raw(
         think_s=None if table.delay is None else table.delay / per_second,
         notes=notes,
         faults=tuple(faults),
+        unit=unit[0],
     )
 
 

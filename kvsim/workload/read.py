@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from kvsim.errors import WorkloadError, nearest
+from kvsim.errors import WorkloadError
 from kvsim.workload.dequantise import dequantised
-from kvsim.workload.formats import FORMATS, format_named
 from kvsim.workload.info import Finding, WorkloadInfo
-from kvsim.workload.lint import lint_raw
+from kvsim.workload.lint import lint_raw, raise_first_error
 from kvsim.workload.prompts import content_of
-from kvsim.workload.rawtrace import RawTrace, collect
-from kvsim.workload.times import PER_SECOND
+from kvsim.workload.rawread import read_raw
+from kvsim.workload.rawtrace import RawTrace
+from kvsim.workload.reading import Reading
 from kvsim.workload.tracefile import TraceFile
 from kvsim.workload.workload import Floats, Ints, Workload
 
@@ -40,31 +40,20 @@ def read_trace(
     (:func:`kvsim.workload.dequantise.dequantised`). Raises ``WorkloadError`` with the file, the line, the field, the
     value and the limit.
     """
-    _check_arguments(limit, time_unit, hash_tokens_per_block)
-    file = TraceFile(path)
-    name = format_named(fmt, file)
-    schema = FORMATS[name](hash_tokens_per_block)
-    raw = collect(file, name, schema, limit=limit, time_unit=time_unit, include_failed=include_failed)
+    reading = Reading(
+        fmt, limit, time_unit, arrival_scale, include_failed, hash_tokens_per_block, strict, dequantise
+    )
+    return read_workload(path, reading)
+
+
+def read_workload(path: str | Path, reading: Reading) -> Workload:
+    """As :func:`read_trace`."""
+    file, raw = read_raw(path, reading)
     lint = tuple(lint_raw(raw))
-    if strict:
-        _raise_first_error(file.path, lint)
-    workload = _workload(raw, _info(file, raw, lint, limit), include_failed)
-    return (dequantised(workload) if dequantise else workload).scaled(arrival_scale)
-
-
-def _check_arguments(limit: int | None, time_unit: str, hash_tokens_per_block: int | None) -> None:
-    if limit is not None and limit < 1:
-        raise WorkloadError(f"workload limit is {limit}; allowed: 1 or more requests")
-    if time_unit not in ("auto", *PER_SECOND):
-        raise WorkloadError(f"workload time unit '{time_unit}' is unknown; {nearest(time_unit, ('auto', *PER_SECOND))}")
-    if hash_tokens_per_block is not None and hash_tokens_per_block < 1:
-        raise WorkloadError(f"hash tokens per block is {hash_tokens_per_block}; allowed: 1 or more")
-
-
-def _raise_first_error(path: Path, lint: tuple[Finding, ...]) -> None:
-    for finding in lint:
-        if finding.level == "error":
-            raise WorkloadError(f"{path}:{finding.line}: {finding.rule}: {finding.message}")
+    if reading.strict:
+        raise_first_error(file.path, lint)
+    workload = _workload(raw, _info(file, raw, lint, reading.limit), reading.include_failed)
+    return (dequantised(workload) if reading.dequantise else workload).scaled(reading.arrival_scale)
 
 
 def _info(file: TraceFile, raw: RawTrace, lint: tuple[Finding, ...], limit: int | None) -> WorkloadInfo:

@@ -6,16 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
-from kvsim.workload.read import read_trace
+from kvsim.workload.read import read_workload
+from kvsim.workload.reading import AS_IT_STANDS, Reading
 from kvsim.workload.workload import Counts
 
 
-def trace_stats(path: str | Path, fmt: str = "auto", hash_tokens_per_block: int | None = None) -> dict[str, object]:
+def trace_stats(path: str | Path, reading: Reading = AS_IT_STANDS) -> dict[str, object]:
     """What a trace asks for, in plain values for JSON; ``None`` where the trace has no hash ids.
 
     ``prompt_tokens`` and ``output_tokens`` are totals over the requests that did not fail. Raises ``WorkloadError``.
     """
-    workload = read_trace(path, fmt, hash_tokens_per_block=hash_tokens_per_block)
+    workload = read_workload(path, reading)
     info = workload.info
     return {
         "source": info.source,

@@ -28,14 +28,16 @@ def trace(tmp_path: Path) -> Path:
 
 
 def test_ratios(kvsim, trace: Path, empty: Path) -> None:
-    code, out, err = kvsim("hits", trace, "--eviction", "lru,belady", "--capacity-blocks", "2,5", "--json", "h.json")
+    asked = ("--eviction", "lru,belady", "--capacity-blocks", "2,5", "--json", "h.json", "--as", "accesses")
+    code, out, err = kvsim("hits", trace, *asked)
     assert (code, err) == (0, "")
     assert json.loads((empty / "h.json").read_text()) == {
         "lru": {"2": 2 / 11, "5": 6 / 11},
         "belady": {"2": 4 / 11, "5": 6 / 11},
     }
-    head, columns, *rows = out.splitlines()
+    head, meaning, columns, *rows = out.splitlines()
     assert head == "11 accesses to 5 blocks of 6 prompts; a cache that forgets nothing hits 0.5455"
+    assert meaning == "accesses: share of hash ids found, asked for one by one in the order of the file"
     assert columns.split() == ["blocks", "2", "5", "accesses/CPU-s"]
     assert [row.split()[:3] for row in rows] == [["lru", "0.1818", "0.5455"], ["belady", "0.3636", "0.5455"]]
 
@@ -84,8 +86,9 @@ def _flipped(line: re.Match[str]) -> str:
 def test_a_policy_of_the_users_own(kvsim, trace: Path, empty: Path) -> None:
     (empty / "own_hits_rules.py").write_text(OWN)
     code, out, _ = kvsim("hits", trace, "--eviction", "own_hits_rules:Own,fifo", "--capacity-blocks", "3")
-    own, fifo = out.splitlines()[2:]
-    assert code == 0 and own.split()[:2] == ["own_hits_rules:Own", fifo.split()[1]]
+    rows = [row.split()[:3] for row in out.splitlines()[4:]]
+    ratios = {form: ratio for _, form, ratio in rows[2:]}
+    assert code == 0 and rows[:2] == [["own_hits_rules:Own", form, ratio] for form, ratio in ratios.items()]
 
 
 def test_the_seed_draws(kvsim, empty: Path) -> None:
@@ -159,3 +162,45 @@ def test_one_line_and_nothing_left(kvsim, trace: Path, empty: Path, words: str, 
     assert (code, out) == (2, "")
     assert err.startswith("kvsim: error: ") and err.count("\n") == 1 and complaint in err, err
     assert list(empty.iterdir()) == []
+
+
+HEADS = ([0, 1, 2, 3], [8, 9], [0, 1, 2, 3])
+BEHIND = ([1], [7], [1, 2], [8], [1, 2])
+
+
+def written(folder: Path, prompts: tuple[list[int], ...]) -> Path:
+    path = folder / "t.jsonl"
+    rows = (ROW.format(time_ms=1000 * i, tokens=512 * len(ids), ids=ids) for i, ids in enumerate(prompts))
+    path.write_text("".join(rows))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("prompts", "eviction", "blocks", "accesses", "engine"),
+    [(HEADS, "lru", 5, 0, 3), (BEHIND, "fifo", 3, 2, 1), (BEHIND, "lru", 3, 3, 3)],
+    ids=["which end goes first", "behind a missing head", "nothing behind one"],
+)
+def test_what_an_engine_could_use(kvsim, empty: Path, prompts, eviction, blocks, accesses, engine) -> None:
+    """Both are printed, each by its name; the JSON has accesses unless asked otherwise."""
+    path, total = written(empty, prompts), sum(map(len, prompts))
+    asked = ("hits", path, "--eviction", eviction, "--capacity-blocks", str(blocks), "--json", "h.json")
+    out = kvsim(*asked).out
+    wanted = {"accesses": accesses / total, "engine": engine / total}
+    for form, ratio in wanted.items():
+        assert f"\n{eviction} {form}" in out and f"\n{form}: " in out
+        assert re.search(rf"^{eviction} {form} +{ratio:.4f}", out, flags=re.MULTILINE)
+    assert json.loads((empty / "h.json").read_text())[eviction] == {str(blocks): wanted["accesses"]}
+    for form, ratio in wanted.items():
+        assert kvsim(*asked, "--as", form).code == 0
+        assert json.loads((empty / "h.json").read_text())[eviction] == {str(blocks): ratio}
+
+
+def test_the_flags_of_reading_reach_the_accesses(kvsim, trace: Path, empty: Path) -> None:
+    asked = ("hits", trace, "--eviction=lru", "--capacity-blocks=5", "--as=accesses")
+    assert kvsim(*asked, "--workload-limit", "2").out.startswith("4 accesses to 3 blocks of 2 prompts")
+    ttl = ("--admission", "ttl", "--set", "policies.ttl_s=1.5")
+    finer = "--workload-time-unit=us"
+    flags = ((), (finer,), (finer, "--workload-arrival-scale=1000"))
+    found = [kvsim(*asked, *ttl, *words).out.splitlines()[-1].split()[1] for words in flags]
+    assert float(found[0]) < float(found[1]), "in a thousandth of the time nothing grows old"
+    assert found[2] == found[0]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from kvsim.workload.lint import lint_trace
+from kvsim.workload.reading import Reading
 
 V2 = "Timestamp,Session ID,Elapsed time,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
 
 
 def found(path, **options) -> list[tuple[str, str, int]]:
-    return [(finding.level, finding.rule, finding.line) for finding in lint_trace(path, **options)]
+    return [(finding.level, finding.rule, finding.line) for finding in lint_trace(path, Reading(**options))]
 
 
 def mooncake(time_ms: float, tokens: int, ids: list[int], output: int = 5, **more: object) -> dict[str, object]:

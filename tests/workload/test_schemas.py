@@ -12,6 +12,7 @@ import pytest
 from kvsim.errors import WorkloadError
 from kvsim.workload.lint import lint_trace
 from kvsim.workload.read import read_trace
+from kvsim.workload.reading import Reading
 
 V1 = "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
 V2 = "Timestamp,Session ID,Elapsed time,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
@@ -28,7 +29,7 @@ def shown(workload) -> tuple[list[float], list[int], list[int], list[int]]:
 
 
 def rules(path, **options) -> list[tuple[str, int]]:
-    return [(finding.rule, finding.line) for finding in lint_trace(path, **options)]
+    return [(finding.rule, finding.line) for finding in lint_trace(path, Reading(**options))]
 
 
 def bailian(chat: int, parent: int, time: float, ids: list[int], tokens: int | None = None) -> dict[str, object]:

@@ -6,10 +6,11 @@ from kvsim.content import content_path
 from kvsim.errors import WorkloadError
 from kvsim.workload.formats import FORMATS
 from kvsim.workload.lint import lint_trace
+from kvsim.workload.reading import Reading
 
 
 def found(path, **options) -> list[tuple[str, str, int]]:
-    return [(finding.level, finding.rule, finding.line) for finding in lint_trace(path, **options)]
+    return [(finding.level, finding.rule, finding.line) for finding in lint_trace(path, Reading(**options))]
 
 
 def mooncake(rows: list[tuple[int, int, list[int]]]) -> list[dict[str, object]]:

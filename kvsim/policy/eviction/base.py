@@ -58,6 +58,12 @@ class Eviction(ABC):
     def discard(self, key: int) -> None:
         """``key``, which is resident, leaves for another reason than lack of room; no ghost remembers it."""
 
+    def refresh(self, keys: Sequence[int]) -> None:  # noqa: B027 - most policies need not care
+        """All of one prompt that is resident, from its end to its head, once it has been served.
+
+        For policies that go by the order of use alone: what is nearer to the head was used later.
+        """
+
     def replay(self, keys: Sequence[int]) -> int:
         """The hits of a trace that consists of keys alone, every miss admitted. Policies may do this faster."""
         access = Access()

@@ -35,6 +35,10 @@ class Lru(Eviction):
     def discard(self, key: int) -> None:
         del self._order[key]
 
+    def refresh(self, keys: Sequence[int]) -> None:
+        for key in keys:
+            self._order.move_to_end(key)
+
     def replay(self, keys: Sequence[int]) -> int:
         """As the base class, without a call per access."""
         order, room = self._order, self.capacity_blocks - len(self._order)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
@@ -50,6 +51,10 @@ class Own(Eviction):
         self._guard.call("discard", self._policy.discard, key)
         self._resident.discard(key)
         self._check_size("discard")
+
+    def refresh(self, keys: Sequence[int]) -> None:
+        self._guard.call("refresh", self._policy.refresh, keys)
+        self._check_size("refresh")
 
     def _victim(self, key: int, victim: object) -> int:
         if isinstance(victim, bool) or not isinstance(victim, int | np.integer):

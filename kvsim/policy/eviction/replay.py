@@ -1,4 +1,7 @@
-"""A cache alone with a trace: nothing is computed and no time passes, only hits are counted."""
+"""A cache alone with a trace: nothing is computed and no time passes, only hits are counted.
+
+Either block by block as the file has them, which is how cache simulators count, or as an engine would use them.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,46 @@ def replay(policy: Eviction, accesses: Accesses, admission: Admission | None = N
         else:
             hits += _asked(policy, admission, access, keys, future)
     return hits
+
+
+def replay_engine(policy: Eviction, accesses: Accesses, admission: Admission | None = None) -> int:
+    """How many blocks an engine would find, whose prefix cache starts empty and evicts by ``policy``.
+
+    A prompt's blocks are found from its head on, up to the first that is missing: what stands behind it is computed
+    again. Found blocks stay while the others come in; all are used from the tail to the head, so that tails go first,
+    as vLLM releases them. Blocks are whole ones, and the last token of a prompt is no matter here.
+    """
+    access = Access()
+    uses = next_uses(accesses.keys) if policy.is_offline else None
+    usable = 0
+    for start, stop, access.time_s, access.session_id, access.turn in accesses.prompts():
+        access.blocks = stop - start
+        keys = accesses.keys[start:stop]
+        found = _found(policy, admission, access, keys)
+        usable += found
+        for place, depth in enumerate((*range(found - 1, -1, -1), *range(len(keys) - 1, found - 1, -1))):
+            access.depth, access.index = depth, start + place
+            if uses is not None:
+                access.next_use = uses[start + depth]
+            key = keys[depth]
+            if key in policy:
+                policy.hit(key, access)
+            elif admission is None or admission.admits(key, access):
+                policy.admit(key, access)
+        policy.refresh([key for key in reversed(keys) if key in policy])
+    return usable
+
+
+def _found(policy: Eviction, admission: Admission | None, access: Access, keys: Sequence[int]) -> int:
+    """Blocks from the head on that are there; those that ``admission`` takes for too old leave."""
+    for depth, key in enumerate(keys):
+        if key not in policy:
+            return depth
+        access.depth = depth
+        if admission is not None and admission.expired(key, access):
+            policy.discard(key)
+            return depth
+    return len(keys)
 
 
 def _all_admitted(policy: Eviction, access: Access, keys: Sequence[int], future: Sequence[int] | None) -> int:
