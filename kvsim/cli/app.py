@@ -96,8 +96,16 @@ def root(
     stepwise: Annotated[
         bool, typer.Option("--stepwise", help="One event per engine step: slow, the same results.")
     ] = False,
-    report_json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report as JSON.")] = None,
-    report_csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write one row per request as CSV.")] = None,
+    report_json: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", callback=options.or_stdout, help="Write the report as JSON; -: to stdout."),
+    ] = None,
+    report_csv: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", callback=options.or_stdout, help="Write one row per request as CSV; -: to stdout."
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the pictures, created if missing.")] = None,
     no_plot: Annotated[bool, typer.Option("--no-plot", help="Write no pictures.")] = False,
     show_plot: Annotated[bool, typer.Option("--show-plot", help="Open the pictures.")] = False,

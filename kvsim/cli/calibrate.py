@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kvsim.cli.options import count, reads_traces
+from kvsim.cli.outputs import check_file
 from kvsim.cli.usage import FlagError, Verbs
 from kvsim.workload.reading import Reading
 
@@ -117,10 +118,9 @@ def requests(
     from kvsim.config.overlay import read_overlay
     from kvsim.measured.residual import fit_residual, residual_sets
     from kvsim.measured.run import read_run
-    from kvsim.report.atomic import ensure_writable
     from kvsim.workload.read import read_workload
 
-    ensure_writable(output)
+    check_file("--output", output, {"the workload": workload}, "profile")
     run = read_run(measured)
     found = fit_residual(run, read_workload(workload, reading.default_format("sharegpt")), profile, model_config, first)
     sets = residual_sets(profile, found.factor, found.host_s)
@@ -142,7 +142,7 @@ def _check(output: Path, method: str) -> None:
 
     if method not in METHODS:
         raise FlagError(f"--method is '{method}'; known: {', '.join(METHODS)}")
-    ensure_writable(output)
+    check_file("--output", output, {}, "profile")
     if method == "tables":
         ensure_writable(operators_file(output))
 
@@ -201,7 +201,7 @@ def _config(tree: dict[str, Any], model: dict[str, str]) -> Config:
         "steptime.step_overhead_us": steptime["step_overhead_us"],
         "steptime.sequence_overhead_us": steptime["sequence_overhead_us"],
     } | {f"model.{key}": value for key, value in model.items()}
-    return load_config(sets=[f"{key}={json.dumps(value)}" for key, value in sets.items()]).config
+    return load_config(sets=[f"{key}={json.dumps(value)}" for key, value in sets.items()], mode="instance").config
 
 
 def _write(output: Path, tree: dict[str, Any]) -> None:

@@ -75,7 +75,7 @@ def hits(
     if json_out is not None:
         from kvsim.cli.outputs import check_file
 
-        check_file("--json", json_out, {"the trace": file})
+        check_file("--json", json_out, {"the trace": file}, "JSON")
     from kvsim.workload.accesses import read_accesses
 
     accesses = read_accesses(file, reading)

@@ -102,9 +102,8 @@ def train(
     from kvsim.workload.accesses import read_accesses
 
     taken = {"the trace": file, **{f"the trace {path}": path for path in also or ()}}
-    check_file("--output", output, taken)
-    check_file("the card of --output", card_path(output), {**taken, "the model": output})
-    check_card(output)
+    check_file("--output", output, taken, "model")
+    check_card(output, {**taken, "the model": output})
     first, second = _fractions(mode, parts, fraction)
     accesses = read_accesses(file, reading)
     others = [(path, read_accesses(path, reading)) for path in also or ()]
@@ -146,7 +145,8 @@ def evaluate(
     if json_out is not None:
         from kvsim.cli.outputs import check_file
 
-        check_file("--json", json_out, {"the trace": file, **({"the model": model} if model is not None else {})})
+        taken = {"the trace": file} if model is None else {"the trace": file, "the model": model}
+        check_file("--json", json_out, taken, "JSON")
     from kvsim.learned import read_model
     from kvsim.policy.eviction.learned import Learned
     from kvsim.workload.accesses import read_accesses

@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kvsim.cli.outputs import refuse_taken
 from kvsim.cli.usage import FlagError
+from kvsim.report.atomic import ensure_writable
 
 if TYPE_CHECKING:
     from kvsim.cli.learn_scores import Score
@@ -38,9 +40,11 @@ def card_path(model: Path) -> Path:
     return model.with_suffix(".md") if model.suffix != ".md" else model.with_name(f"{model.name}.card.md")
 
 
-def check_card(model: Path) -> None:
-    """Raise ``FlagError`` where something else than a card stands in the place of this model's."""
+def check_card(model: Path, taken: Mapping[str, Path]) -> None:
+    """Raise a ``KvsimError`` where the model's card cannot be written, or something else stands in its place."""
     path = card_path(model)
+    refuse_taken("the card of --output", path, taken)
+    ensure_writable(path)
     if not path.is_file():
         return
     with path.open("rb") as stream:

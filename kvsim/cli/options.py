@@ -167,4 +167,18 @@ READING: Mapping[str, tuple[str, Any, Any]] = {
     "strict_workload_validation": ("strict", Strict, False),
 }
 """The parameter of each flag that says how a trace is read: its field of ``Reading``, its kind, its default."""
-JsonOut = Annotated[Path | None, typer.Option("--json", metavar="OUT", help="Write the result as JSON.")]
+
+
+def or_stdout(context: typer.Context, path: Path | None) -> Path | None:
+    """A file to write; where it is ``-``, stdout, words go to stderr until the command has ended."""
+    if path == Path("-"):
+        from kvsim.report.atomic import words_to_stderr
+
+        context.with_resource(words_to_stderr())
+    return path
+
+
+JsonOut = Annotated[
+    Path | None,
+    typer.Option("--json", metavar="OUT", callback=or_stdout, help="Write the result as JSON; -: to stdout."),
+]

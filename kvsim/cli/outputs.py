@@ -3,27 +3,59 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from kvsim.cli.usage import FlagError
 from kvsim.failures import Failures
-from kvsim.report.atomic import ensure_writable
+from kvsim.report.atomic import ensure_writable, is_stdout
 
 if TYPE_CHECKING:
     from kvsim.record.result import SystemResult
 
 
-def check_file(flag: str, path: Path, taken: Mapping[str, Path]) -> None:
-    """Raise a ``KvsimError`` when ``path`` cannot be written, or is one of the files ``taken`` for something else."""
-    _refuse_taken(flag, path, taken)
+Kind = Literal["JSON", "CSV", "PNG", "model", "profile", "trace"]
+"""What a file holds. One that is there may be replaced by its like, and nothing else."""
+_BEGINNINGS: Mapping[Kind, bytes] = {
+    "JSON": rb"\s*[\[{]\s*?(\n|[\]}]\s*$)",
+    "CSV": rb"system,request_id,",
+    "PNG": rb"\x89PNG",
+    "model": rb"tree\n",
+    "profile": rb"((#.*|---|\s*)\n)*(name|description|sources|provenance|validity|overrides|steptime|hardware):",
+    "trace": rb"\x1f\x8b|\s*\{[^\n]*\}\s*(\n|$)|[^\n]*(time|TIME|Time|stamp)[^\n]*,|[^\n]*,[^\n]*(time|TIME|Time)",
+}
+"""How each begins, as kvsim writes it; JSON over several lines, as one row a line is a trace."""
+
+
+def check_file(flag: str, path: Path, taken: Mapping[str, Path], kind: Kind) -> None:
+    """Raise a ``KvsimError`` when ``path`` cannot be written, is one of the files ``taken`` for something else, or is
+    there and holds no such ``kind`` of thing. ``-`` is stdout, for JSON and CSV.
+    """
+    refuse_taken(flag, path, taken)
+    if is_stdout(path):
+        if kind not in ("JSON", "CSV"):
+            raise FlagError(f"{flag} is '-', stdout; a file is wanted")
+        return
     ensure_writable(path)
+    if path.is_file() and not _is_like(path, kind):
+        raise FlagError(f"{flag} is {str(path)!r}, which is there and no {kind} of kvsim's; another name is wanted")
 
 
-def _refuse_taken(flag: str, path: Path, taken: Mapping[str, Path]) -> None:
+def _is_like(path: Path, kind: Kind) -> bool:
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(4096)
+    except OSError as error:
+        raise FlagError(f"{str(path)!r} is there and cannot be read: {error.strerror}") from error
+    return not head or re.match(_BEGINNINGS[kind], head) is not None
+
+
+def refuse_taken(flag: str, path: Path, taken: Mapping[str, Path]) -> None:
+    """Raise ``FlagError`` when ``path`` is one of the files ``taken`` for something else."""
     for what, other in taken.items():
         if _same(path, other) and not _is_device(path):
             raise FlagError(f"{flag} is {str(path)!r}, which is {what}; another file is wanted")
@@ -45,9 +77,9 @@ class Outputs:
         taken = dict(inputs)
         for flag, path in self._reports():
             if self._in_folder(path) and not self.folder.exists():
-                _refuse_taken(flag, path, taken)
+                refuse_taken(flag, path, taken)
             else:
-                check_file(flag, path, taken)
+                check_file(flag, path, taken, "JSON" if path == self.report_json else "CSV")
             taken[f"also that of {flag}"] = path
 
     def write(self, report: Mapping[str, Any], results: Sequence[SystemResult], failures: Failures) -> list[Path]:
@@ -79,7 +111,7 @@ class Outputs:
         return [(flag, path) for flag, path in given if path is not None]
 
     def _in_folder(self, path: Path) -> bool:
-        return _same(path.parent, self.folder)
+        return not is_stdout(path) and _same(path.parent, self.folder)
 
     def _check_folder(self) -> None:
         existing = next(folder for folder in (self.folder, *self.folder.absolute().parents) if os.path.lexists(folder))

@@ -16,6 +16,7 @@ from kvsim.cli.options import STUDIES, STUDIES_OF
 from kvsim.cli.outputs import Outputs
 from kvsim.cli.usage import FlagError
 from kvsim.failures import Failures
+from kvsim.report.atomic import is_stdout
 
 if TYPE_CHECKING:
     from kvsim.config import Config, LoadedConfig
@@ -270,7 +271,8 @@ def say(command: PdCommand, loaded: LoadedConfig, written: list[Path]) -> None:
         for note in loaded.provenance.notes:
             _stderr(f"note: {note}")
         for path in written:
-            _stderr(f"wrote {path}")
+            if not is_stdout(path):
+                _stderr(f"wrote {path}")
     if command.show_plots:
         from kvsim.cli.pictures import show
 

@@ -62,7 +62,7 @@ def synth(
     from kvsim.config import load_config
     from kvsim.workload.writers import write_trace
 
-    check_file("--out", out, {})
+    check_file("--out", out, {}, "trace")
     config = load_config(sets=assignments or (), mode="traffic").config
 
     def made() -> Workload:

@@ -69,7 +69,7 @@ def _check(file: Path, json_out: Path | None) -> None:
     if json_out is not None:
         from kvsim.cli.outputs import check_file
 
-        check_file("--json", json_out, {"the trace": file})
+        check_file("--json", json_out, {"the trace": file}, "JSON")
 
 
 def _write(path: Path, figures: Mapping[str, Any]) -> None:

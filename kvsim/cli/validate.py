@@ -46,7 +46,7 @@ def oracle(
     if json_out is not None:
         from kvsim.cli.outputs import check_file
 
-        check_file("--json", json_out, {f"recording {place + 1}": file for place, file in enumerate(files)})
+        check_file("--json", json_out, {f"recording {place + 1}": file for place, file in enumerate(files)}, "JSON")
     from kvsim.measured.recording import read_recording
     from kvsim.measured.replay import first_difference
 

@@ -30,7 +30,7 @@ def validate_load(
     if json_out is not None:
         from kvsim.cli.outputs import check_file
 
-        check_file("--json", json_out, {} if results.is_dir() else {"the results": results})
+        check_file("--json", json_out, {} if results.is_dir() else {"the results": results}, "JSON")
     from kvsim.measured.clients.read import read_client_results
     from kvsim.measured.open_loop import load_errors, predict_load, server
 

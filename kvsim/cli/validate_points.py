@@ -26,7 +26,7 @@ def validate_points(
     if json_out is not None:
         from kvsim.cli.outputs import check_file
 
-        check_file("--json", json_out, {"the table of points": file})
+        check_file("--json", json_out, {"the table of points": file}, "JSON")
     from kvsim.measured.closed_loop import ASSUMPTIONS, predict_point
     from kvsim.measured.points import read_points
 

@@ -58,10 +58,10 @@ def _check(json_out: Path | None, plot: Path | None, taken: dict[str, Path]) -> 
     from kvsim.cli.outputs import check_file
 
     if json_out is not None:
-        check_file("--json", json_out, taken)
+        check_file("--json", json_out, taken, "JSON")
         taken = taken | {"also that of --json": json_out}
     if plot is not None:
-        check_file("--plot", plot, taken)
+        check_file("--plot", plot, taken, "PNG")
 
 
 def _report(run: MeasuredRun, loaded: LoadedConfig, prediction: Prediction) -> dict[str, Any]:

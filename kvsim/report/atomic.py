@@ -3,12 +3,35 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import IO
 
 from kvsim.errors import KvsimError
+
+STDOUT = Path("-")
+_DATA: list[IO[bytes]] = []
+"""The stdout of files named ``-`` while words go elsewhere."""
+
+
+def is_stdout(path: Path | None) -> bool:
+    return path == STDOUT
+
+
+@contextmanager
+def words_to_stderr() -> Iterator[None]:
+    """What is printed goes to stderr, and only the file named ``-`` to stdout."""
+    data = sys.stdout
+    data.flush()
+    _DATA.append(_DATA[-1] if _DATA else data.buffer)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _DATA.pop()
+        data.flush()
 
 
 def ensure_writable(path: Path) -> None:
@@ -32,9 +55,13 @@ def ensure_writable(path: Path) -> None:
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """A binary file that takes the place of ``path`` when the block ends well, and leaves nothing behind otherwise.
 
-    It is written in the same folder under a temporary name. Devices and pipes (``/dev/stdout``) are written directly.
-    A file that cannot be written raises a ``KvsimError``.
+    It is written in the same folder under a temporary name. Devices and pipes (``/dev/stdout``) are written directly,
+    ``-`` is stdout. A file that cannot be written raises a ``KvsimError``.
     """
+    if is_stdout(path):
+        sys.stdout.flush()
+        yield _DATA[-1] if _DATA else sys.stdout.buffer
+        return
     ensure_writable(path)
     try:
         if _is_device(path):

@@ -42,7 +42,9 @@ class _NotPlain(Exception):
 
 def read(file: TraceFile, schema: TraceFormat) -> Table | None:
     """The whole of ``file``; ``None`` where it is small, of another layout, or has something to look at."""
-    if file.layout != "csv" or not isinstance(schema, TabularFormat) or file.path.stat().st_size < LEAST_BYTES:
+    if file.layout != "csv" or not file.is_utf8 or not isinstance(schema, TabularFormat):
+        return None
+    if file.path.stat().st_size < LEAST_BYTES:
         return None
     try:
         with file.binary() as stream:

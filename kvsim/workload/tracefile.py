@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import difflib
 import gzip
 import hashlib
 import io
 import json
+import zipfile
 import zlib
 from collections.abc import Iterator
 from itertools import islice
@@ -20,10 +22,14 @@ from kvsim.workload.records import Record
 
 HEAD_ROWS = 16
 _HEAD_CHARACTERS = 1 << 16
-_GZIP = b"\x1f\x8b"
+_GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
 # A prompt of a million tokens has 62,500 ids of 16-token blocks, in one field of a CSV file.
 csv.field_size_limit(1 << 27)
-GZIP_FAULTS = (EOFError, zlib.error, gzip.BadGzipFile)
+GZIP_FAULTS = (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile)
+"""What a compressed file that is cut or damaged raises."""
+_UTF8 = "utf-8-sig"
+_ASCII_SHARE = 0.5
+"""Of the characters of a file in UTF-16, at least: other bytes make letters of far languages."""
 
 
 class TraceFile:
@@ -36,6 +42,7 @@ class TraceFile:
         self.path = Path(path)
         if not self.path.is_file():
             raise WorkloadError(_missing(self.path))
+        self.encoding = self._encoding()
         with self._open() as stream:
             try:
                 self.delimiter, self.layout = self._look(stream)
@@ -48,6 +55,8 @@ class TraceFile:
         head = stream.read(_HEAD_CHARACTERS)
         if not head.strip():
             raise WorkloadError(f"{self.path}: the file is empty; a trace needs at least one request")
+        if not self.is_utf8 and sum(map(str.isascii, head)) < _ASCII_SHARE * len(head):
+            raise self._not_text()
         delimiter = max(",\t;", key=head.split("\n", 1)[0].count)
         if head.lstrip()[0] not in "[{":
             return delimiter, "csv"
@@ -55,26 +64,58 @@ class TraceFile:
         return delimiter, "json" if jsonstream.holds_rows(stream) else "jsonl"
 
     def _open(self) -> TextIO:
-        try:
-            if self._is_gzip():
-                return io.TextIOWrapper(gzip.open(self.path), encoding="utf-8-sig", newline="")
-            return self.path.open(encoding="utf-8-sig", newline="")
-        except OSError as fault:
-            raise WorkloadError(f"{self.path}: cannot be read: {fault.strerror}") from None
+        return io.TextIOWrapper(self.binary(), encoding=self.encoding, newline="")
 
     def binary(self) -> IO[bytes]:
-        """The content as bytes, decompressed."""
-        return cast(IO[bytes], gzip.open(self.path)) if self._is_gzip() else self.path.open("rb")
+        """The content as bytes, decompressed. Raises ``WorkloadError``."""
+        try:
+            with self.path.open("rb") as stream:
+                magic = stream.read(4)
+            if magic[:2] == _GZIP:
+                return cast(IO[bytes], gzip.open(self.path))
+            return self._zipped() if magic == _ZIP else self.path.open("rb")
+        except OSError as fault:
+            raise WorkloadError(f"{self.path}: cannot be read: {fault.strerror}") from None
+        except zipfile.BadZipFile as fault:
+            raise self._broken(fault) from None
 
-    def _is_gzip(self) -> bool:
-        with self.path.open("rb") as stream:
-            return stream.read(2) == _GZIP
+    def _zipped(self) -> IO[bytes]:
+        """The one file of an archive; what some systems add beside it does not count."""
+        archive = zipfile.ZipFile(self.path)
+        names = [name for name in archive.namelist() if not name.endswith("/") and not _is_hidden(name)]
+        if len(names) != 1:
+            listed = f": {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}" if names else ""
+            raise WorkloadError(f"{self.path}: {len(names):,} files in it{listed}; allowed: a zip file of one trace")
+        try:
+            return archive.open(names[0])
+        except (RuntimeError, NotImplementedError) as fault:  # a password is asked for, or an unknown compression
+            raise WorkloadError(f"{self.path}: {names[0]} cannot be read: {fault}") from None
+
+    def _encoding(self) -> str:
+        """By the first bytes: UTF-16 where they say so, or where every second one is empty, else UTF-8."""
+        with self.binary() as stream:
+            try:
+                head = stream.read(4)
+            except GZIP_FAULTS as fault:
+                raise self._broken(fault) from None
+        if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            return "utf-16"
+        if len(head) == 4 and not head.startswith(b"\0\0"):
+            if head[1] == head[3] == 0:
+                return "utf-16-le"
+            if head[0] == head[2] == 0:
+                return "utf-16-be"
+        return _UTF8
+
+    @property
+    def is_utf8(self) -> bool:
+        return self.encoding == _UTF8
 
     def _broken(self, fault: Exception) -> WorkloadError:
-        return WorkloadError(f"{self.path}: not a whole gzip file: {fault}")
+        return WorkloadError(f"{self.path}: not a whole compressed file: {fault}")
 
     def _not_text(self) -> WorkloadError:
-        return WorkloadError(f"{self.path}: not text in UTF-8; a trace is CSV, JSON lines or JSON")
+        return WorkloadError(f"{self.path}: not text in UTF-8 or UTF-16; a trace is CSV, JSON lines or JSON")
 
     def records(self) -> Iterator[Record | WorkloadError]:
         """Every row in the order of the file, read as it is asked for.
@@ -148,6 +189,10 @@ class TraceFile:
 
     def _at(self, line: int, message: str) -> WorkloadError:
         return WorkloadError(f"{self.path}:{line}: {message}")
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith("__MACOSX/") or name.rpartition("/")[2].startswith(".")
 
 
 def _missing(path: Path) -> str:

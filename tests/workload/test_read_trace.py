@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import gzip
 import json
 import tracemalloc
+import zipfile
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
+from kvsim.errors import WorkloadError
+from kvsim.workload import columnar
 from kvsim.workload.formats import FORMATS, detect
+from kvsim.workload.lint import lint_trace
 from kvsim.workload.read import read_trace
 from kvsim.workload.tracefile import TraceFile
 from kvsim.workload.workload import Workload
@@ -232,3 +238,70 @@ def test_the_sharegpt_replay(shared_data) -> None:
     workload = read_trace(shared_data / "measured/sharegpt-llama-3.1-8b-300-sps10.jsonl")
     assert len(workload) == 300 and workload.info.format == "sharegpt"
     assert 0 < workload.info.infinite_cache_hit_rate_tokens < 0.2
+
+
+ROWS = "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.5,10,2\n2023-11-16 18:17:04.5,20,3\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("packed", ["plain", "gzip", "zip"])
+def test_compressed_files_and_other_encodings(tmp_path: Path, encoding: str, packed: str) -> None:
+    path, content = tmp_path / "t.csv", ROWS.encode(encoding)
+    if packed == "gzip":
+        content = gzip.compress(content)
+    path.write_bytes(content)
+    if packed == "zip":
+        path = tmp_path / "t.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("folder/", "")
+            archive.writestr("__MACOSX/folder/._t.csv", b"\x00\x01")
+            archive.writestr("folder/t.csv", content)
+    assert lengths(read_trace(path)) == [(0.0, 10, 2), (1.0, 20, 3)]
+    assert lint_trace(path) == []
+
+
+def test_json_lines_in_utf_16(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_bytes(json.dumps(mooncake_row(0, 600, [1, 2])).encode("utf-16"))
+    assert len(read_trace(path)) == 1
+
+
+def test_a_large_table_in_utf_16_is_read_by_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columnar, "LEAST_BYTES", 1)
+    path = tmp_path / "t.csv"
+    path.write_bytes(ROWS.encode("utf-16"))
+    assert lengths(read_trace(path)) == [(0.0, 10, 2), (1.0, 20, 3)]
+
+
+BAD_ARCHIVES = {
+    "two": ({"a.csv": ROWS, "b.csv": ROWS}, "2 files in it: a.csv, b.csv; allowed: a zip file of one trace"),
+    "none": ({".hidden": ROWS}, "0 files in it; allowed"),
+}
+
+
+@pytest.mark.parametrize(("files", "words"), BAD_ARCHIVES.values(), ids=BAD_ARCHIVES)
+def test_an_archive_of_one_trace_is_wanted(tmp_path: Path, files: dict[str, str], words: str) -> None:
+    path = tmp_path / "t.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    with pytest.raises(WorkloadError) as caught:
+        read_trace(path)
+    assert words in str(caught.value)
+
+
+def test_damaged_archives_are_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "t.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("t.csv", ROWS * 50)
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[60] ^= 0xFF
+    locked = bytearray(whole)
+    locked[6] |= 1
+    locked[whole.rfind(b"PK\x01\x02") + 8] |= 1
+    for content in (whole[:-30], bytes(flipped), bytes(locked)):
+        path.write_bytes(content)
+        with pytest.raises(WorkloadError) as caught:
+            read_trace(path)
+        assert str(caught.value).count("\n") == 0
