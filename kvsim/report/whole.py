@@ -15,6 +15,9 @@ LONGEST_WORD = 16
 
 def print_whole(console: Console, table: Table) -> None:
     """Print ``table``, whose cells are text: names in the first column wrap, figures in the others are never cut."""
+    if console.measure(table, options=console.options.update(width=10_000)).maximum <= console.width:
+        console.print(table)
+        return
     figures = [_Figures(column) for column in table.columns[1:]]
     frame, gap = _frame(console, table, figures)
     room = console.width - frame
