@@ -123,7 +123,7 @@ def _steadiness(result: SystemResult, found: Pace, window: Window, factor: float
         return False, "all requests arrive at once"
     late = f"the {LATE}th percentile of E2E ({window.late_s:.3g} s, of the slowest)"
     if not window.is_filled:
-        needed = math.ceil((1 + factor) * window.late_s * _asked_per_s(result))
+        needed = 1 + math.ceil((1 + factor) * window.late_s * (result.arrived - 1) / _span_s(result))
         short = f"no window of {factor:g} x {late} is left after as long a start"
         return False, f"{short}: about {needed:,} requests would have one, where {result.arrived:,} came"
     growth, doubles = _growth(result)
@@ -174,10 +174,6 @@ def _late_s(result: SystemResult, overloaded: bool) -> float:
 
 def _span_s(result: SystemResult) -> float:
     return float(result.marks_s[-1] - result.marks_s[0]) if len(result.marks_s) else 0.0
-
-
-def _asked_per_s(result: SystemResult) -> float:
-    return result.arrived / _span_s(result)
 
 
 def _busy(role: RoleUse, window_s: tuple[float, float], end_s: float) -> float:
