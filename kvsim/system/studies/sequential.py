@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from kvsim.config.schema_studies import Studies
@@ -18,6 +18,7 @@ from kvsim.system.studies.intervals import Interval, Verdict, difference, interv
 Figures = dict[str, float]
 Arm = TypeVar("Arm")
 SHARES = frozenset({"good_share", "hit_rate", "prefix_hit_rate", "hidden_share"})
+"""Figures between 0 and 1."""
 SIGN = 0.5
 """Precision of a difference of which a sentence says only which way it goes."""
 
@@ -78,6 +79,8 @@ class Replicated(Generic[Arm]):
     """What every arm was measured to be, one entry a replication, and which questions stayed open."""
 
     figures: dict[Arm, list[Figures]]
+    bases: dict[Arm, Arm]
+    """What each was compared with."""
     open: frozenset[Arm]
     """Not known well enough when the budget was spent."""
     requests: int
@@ -97,7 +100,18 @@ class Replicated(Generic[Arm]):
         """Interval of each metric."""
         found = self.figures[arm]
         chosen = found[0] if metrics is None else metrics
-        return {metric: interval([one[metric] for one in found], self.goal.confidence).report() for metric in chosen}
+        around = {metric: interval([one[metric] for one in found], self.goal.confidence) for metric in chosen}
+        return {name: replace(one, mean=self._mean(arm, name)).report() for name, one in around.items()}
+
+    def _mean(self, arm: Arm, metric: str) -> float:
+        """That of the base, and of the differences to it: arms with fewer runs stand beside those with more."""
+        base, ours = self.bases[arm], self.figures[arm]
+        theirs = self.figures[base][: len(ours)]
+        if base == arm or any(metric not in one for one in theirs):
+            return math.fsum(one[metric] for one in ours) / len(ours)
+        apart = math.fsum(one[metric] - other[metric] for one, other in zip(ours, theirs, strict=True)) / len(ours)
+        mean = self._mean(base, metric) + apart
+        return min(max(mean, 0.0), 1.0) if metric in SHARES else mean
 
     def apart(self, arm: Arm, base: Arm, metric: str) -> Apart:
         """``arm`` less ``base``."""
@@ -159,10 +173,12 @@ def replicate(
         if replication + 1 >= budget.fewest:
             still = _still_asked(running, base_of, found, goal)
             if not still:
-                return Replicated(found, frozenset(), requests, goal)
+                running = []
+                break
             cost = cost * len(still) // len(running)
             running = [arm for arm in running if arm in still]
-    return Replicated(found, frozenset(_asked(running, base_of, found, goal)), requests, goal)
+    bases = {arm: base_of(arm, found) for arm in arms}
+    return Replicated(found, bases, frozenset(_asked(running, base_of, found, goal)), requests, goal)
 
 
 def _still_asked(
