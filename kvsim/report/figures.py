@@ -36,6 +36,13 @@ def figure_of(
     return figure, axes
 
 
+def legend_below(figure: Figure, *axes: Axes) -> None:
+    """One legend for all ``axes``, where it covers nothing, in as many columns as fit."""
+    handles = {label: line for axis in axes for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    columns = max(1, min(len(handles), 90 // (8 + max(map(len, handles), default=1))))
+    figure.legend(handles.values(), handles, frameon=False, fontsize=9, loc="outside lower center", ncols=columns)
+
+
 def plain_numbers(*axes: Axis) -> None:
     """A few round numbers with their thousands apart, on linear axes."""
     from matplotlib.ticker import MaxNLocator

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from kvsim.failures import Failures
 from kvsim.report.atomic import replacing
-from kvsim.report.figures import PALETTE, figure_of, plain_numbers, plain_powers
+from kvsim.report.figures import PALETTE, figure_of, legend_below, plain_numbers, plain_powers
 from kvsim.report.labels import COMPONENT_LABELS, number, ratio, system_label
 from kvsim.report.study_plots import study_painters
 
@@ -88,7 +88,7 @@ def _ttft_cdf(report: Mapping[str, Any], results: Sequence[SystemResult]) -> Fig
     axis.set_ylabel("requests with at most this TTFT (%)")
     axis.set_ylim(0, 101)
     plain_powers(axis.xaxis, *axis.get_xlim())
-    figure.legend(*axis.get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=_columns(curves))
+    legend_below(figure, axis)
     return figure
 
 
@@ -102,11 +102,6 @@ def _alike(curves: Sequence[tuple[str, Any]]) -> list[tuple[list[str], Any]]:
         else:
             same.append(name)
     return groups
-
-
-def _columns(curves: Sequence[tuple[str, Any]]) -> int:
-    """Of a legend that has to fit below a picture."""
-    return max(1, min(4, 90 // max(8 + len(name) for name, *_ in curves)))
 
 
 def _slo_line(axis: Axes, slo_ms: float) -> None:
@@ -181,8 +176,7 @@ def _utilisation(report: Mapping[str, Any], results: Sequence[SystemResult]) -> 
     axes[-1].set_xlabel("simulated time (s)")
     plain_numbers(axes[-1].xaxis)
     figure.supylabel("time running a step (%)", fontsize=10)
-    handles = {label: line for axis in axes for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles, frameon=False, loc="outside lower center", ncols=len(handles))
+    legend_below(figure, *axes)
     return figure
 
 

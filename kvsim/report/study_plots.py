@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from kvsim.report.figures import PALETTE, figure_of, legend_below, named_places, plain_numbers
 from kvsim.report.labels import ratio
 from kvsim.report.studies import instances_of, runs_of, setting
 from kvsim.report.tier_plots import tier_study_painters
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#404040"
+BLUE, ORANGE, GREEN = PALETTE[:3]
+GREY = "#404040"
 _CONTEXT_PANELS = (("ttft_mean_ms", "mean TTFT (ms)"), ("tpot_mean_ms", "mean TPOT (ms)"))
 
 _COMPARE_PANELS = (("ttft_mean_ms", "mean TTFT (ms)"), ("tpot_mean_ms", "mean TPOT (ms)"))
@@ -40,18 +42,8 @@ def study_painters(studies: Mapping[str, Any]) -> dict[str, Callable[[], Figure]
 
 
 def _figure(title: str, study: Mapping[str, Any], panels: int = 1) -> tuple[Figure, list[Axes]]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 4.2), layout="constrained")
-    figure.suptitle(title, fontsize=12, fontweight="bold")
-    axes = list(figure.subplots(1, panels, squeeze=False)[0])
-    for axis in axes:
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.grid(True, color="0.9", linewidth=0.8)
-        axis.set_axisbelow(True)
     ran = f"{instances_of(study)}, {runs_of(study)}, {study['confidence']:.0%} intervals"
-    axes[0].set_title(ran, fontsize=8.5, color="0.35", loc="left")
-    return figure, axes
+    return figure_of(title, ran, panels)
 
 
 def _bars(values: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[float]]:
@@ -71,7 +63,8 @@ def _compare(study: Mapping[str, Any]) -> Figure:
         axis.axvline(0, color="0.3", linewidth=0.8)
         axis.set_yticks(range(len(rows)), [label for label, _ in rows] if axis is axes[0] else [])
         axis.set_xlabel(f"difference in {label}")
-    axes[-1].legend(frameon=False)
+        plain_numbers(axis.xaxis)
+    legend_below(figure, axes[0])
     return figure
 
 
@@ -86,13 +79,18 @@ def _pd_ratio(study: Mapping[str, Any]) -> Figure:
         if point["best"] or point["balanced"] or point["configured"]:
             words = [word for word in ("best", "balanced", "configured") if point[word]]
             axis.annotate(
-                f"{ratio(point['ratio'])}\n{', '.join(words)}", (share, mean), xytext=(0, -32),
-                textcoords="offset points", ha="center", fontsize=8, color=ORANGE,
+                f"{ratio(point['ratio'])}\n{', '.join(words)}", (share, mean), xytext=(0, -8),
+                textcoords="offset points", ha="center", va="top", fontsize=8, color=ORANGE,
             )  # fmt: skip
     axis.set_xlabel("prefill share of the instances")
     axis.set_ylabel("throughput (requests/s)")
-    axis.set_ylim(bottom=0)
-    axis.legend(frameon=False, loc="lower right")
+    axis.margins(x=0.12)
+    # Room below the lowest point for what is written there; throughput begins at the line.
+    axis.set_ylim(-0.2 * axis.get_ylim()[1], 1.05 * axis.get_ylim()[1])
+    axis.axhline(0, color="0.3", linewidth=0.8)
+    plain_numbers(axis.yaxis)
+    axis.set_yticks([tick for tick in axis.get_yticks() if tick >= 0])
+    legend_below(figure, axis)
     return figure
 
 
@@ -106,6 +104,7 @@ def _transfer(study: Mapping[str, Any]) -> Figure:
     axis.axvline(0, color="0.3", linewidth=0.8)
     configured = study["rows"][0]["ttft_mean_ms"]["mean"]
     axis.set_xlabel(f"difference in mean TTFT (ms); configured: {configured:,.0f} ms")
+    plain_numbers(axis.xaxis)
     return figure
 
 
@@ -115,17 +114,17 @@ def _unified_budget(study: Mapping[str, Any]) -> Figure:
     budgets = [row["max_num_batched_tokens"] for row in rows]
     used = next(row["max_num_batched_tokens"] for row in rows if row["used"])
     for axis, (metric, label) in zip(axes, _BUDGET_PANELS, strict=True):
-        for figure_of, colour, marker in (("mean", BLUE, "o"), ("p99", ORANGE, "s")):
-            means, errors = _bars([row[f"{metric}_{figure_of}_ms"] for row in rows])
-            axis.errorbar(budgets, means, yerr=errors, fmt=f"{marker}-", color=colour, capsize=3, label=figure_of)
-        axis.axvline(used, color="0.3", linewidth=0.8, linestyle=":", label="used")
-        axis.set_xscale("log", base=2)
-        axis.set_xticks(budgets, [f"{tokens:,}" for tokens in budgets], rotation=45)
-        axis.minorticks_off()
+        for which, colour, marker in (("mean", BLUE, "o"), ("p99", ORANGE, "s")):
+            means, errors = _bars([row[f"{metric}_{which}_ms"] for row in rows])
+            at = range(len(budgets))
+            axis.errorbar(at, means, yerr=errors, fmt=f"{marker}-", color=colour, capsize=3, label=which)
+        axis.axvline(budgets.index(used), color="0.3", linewidth=0.8, linestyle=":", label="used")
+        named_places(axis.xaxis, [f"{tokens:,}" for tokens in budgets])
         axis.set_xlabel("tokens a step")
         axis.set_ylabel(label)
         axis.set_ylim(bottom=0)
-    axes[1].legend(frameon=False, loc="lower left")
+        plain_numbers(axis.yaxis)
+    legend_below(figure, axes[0])
     return figure
 
 
@@ -136,14 +135,12 @@ def _context(study: Mapping[str, Any]) -> Figure:
         for name, colour, marker in (("unified", BLUE, "o"), ("pd", GREEN, "s")):
             means, errors = _bars([row[name][metric] for row in study["rows"]])
             shown = "PD" if name == "pd" else name
-            axis.errorbar(lengths, means, yerr=errors, fmt=f"{marker}-", color=colour, capsize=3, label=shown)
-        axis.set_xscale("log", base=2)
-        axis.set_xticks(lengths, [f"{length // 1024}K" for length in lengths])
+            at, style = range(len(lengths)), f"{marker}-"
+            axis.errorbar(at, means, yerr=errors, fmt=style, color=colour, capsize=3, label=shown)
+        named_places(axis.xaxis, [f"{length:,}" for length in lengths])
         axis.set_xlabel("prompt tokens")
         axis.set_ylabel(label)
-        if metric == "ttft_mean_ms":
-            axis.set_yscale("log")
-        else:
-            axis.set_ylim(bottom=0)
-    axes[0].legend(frameon=False)
+        axis.set_ylim(bottom=0)
+        plain_numbers(axis.yaxis)
+    legend_below(figure, axes[0])
     return figure

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from kvsim.report.figures import PALETTE, figure_of, legend_below, named_places, plain_numbers, plain_powers
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#404040")
 _TIER_COLOURS = {"hbm": "#404040", "dram": "#0072B2", "eic": "#009E73", "ssd": "#E69F00"}
 
 
@@ -24,29 +25,15 @@ def tier_study_painters(studies: Mapping[str, Any]) -> dict[str, Callable[[], Fi
     }
 
 
-def _figure(title: str, subtitle: str, panels: int) -> tuple[Figure, list[Axes]]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 4.2), layout="constrained")
-    figure.suptitle(title, fontsize=12, fontweight="bold")
-    axes = list(figure.subplots(1, panels, squeeze=False)[0])
-    for axis in axes:
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.grid(True, color="0.9", linewidth=0.8)
-        axis.set_axisbelow(True)
-    axes[0].set_title(subtitle, fontsize=8.5, color="0.35", loc="left")
-    return figure, axes
-
-
 def _scale(study: Mapping[str, Any]) -> str:
     return f"{study['instances']} instances, {study['requests']:,} requests"
 
 
 def _capacity(study: Mapping[str, Any]) -> Figure:
-    figure, (hits, ttfts) = _figure("Host memory, nothing below it", _scale(study), 2)
+    figure, (hits, ttfts) = figure_of("Host memory, nothing below it", _scale(study), 2)
     rows = study["rows"]
     sizes_gb = [row["capacity_gb_per_host"] for row in rows]
-    for policy, colour in zip(rows[0]["policies"], _PALETTE, strict=False):
+    for policy, colour in zip(rows[0]["policies"], PALETTE, strict=False):
         found = [row["policies"][policy] for row in rows]
         style = "--" if policy == "belady" else "-"
         hits.plot(sizes_gb, [100 * f["hit_rate"] for f in found], style, marker="o", color=colour, label=policy)
@@ -56,27 +43,37 @@ def _capacity(study: Mapping[str, Any]) -> Figure:
     if study["knee_gb_per_host"] is not None:
         for axis in (hits, ttfts):
             axis.axvline(study["knee_gb_per_host"], color="0.7", linewidth=1)
-        hits.annotate("knee", (study["knee_gb_per_host"], hits.get_ylim()[0]), fontsize=9, color="0.3")
-    for axis, label in ((hits, "prompt tokens hit (%)"), (ttfts, "mean TTFT (ms)")):
-        axis.set_xscale("log", base=2)
-        axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        hits.annotate("knee", (study["knee_gb_per_host"], 0), xytext=(3, 3), textcoords="offset points", color="0.3")
+    for axis in (hits, ttfts):
+        axis.set_xscale("log")
+        plain_powers(axis.xaxis, *axis.get_xlim())
         axis.set_xlabel("GB a host")
-        axis.set_ylabel(label)
-    hits.legend(frameon=False, fontsize=8)
+    _hits_and_ttfts(hits, ttfts)
+    legend_below(figure, hits)
     return figure
 
 
+def _hits_and_ttfts(hits: Axes, ttfts: Axes) -> None:
+    """What stands on the two axes, from nothing on: without intervals, half an axis makes much of little."""
+    for axis, label in ((hits, "prompt tokens hit (%)"), (ttfts, "mean TTFT (ms)")):
+        axis.set_ylabel(label)
+        axis.set_ylim(0, 1.05 * axis.get_ylim()[1] or 1.0)
+        plain_numbers(axis.yaxis)
+
+
 def _tiers(study: Mapping[str, Any]) -> Figure:
-    figure, (hits, ttfts) = _figure("What each tier adds", _scale(study), 2)
+    figure, (hits, ttfts) = figure_of("What each tier adds", _scale(study), 2)
     rows = study["rows"]
     labels = ["\n+ ".join(row["tiers"]) for row in rows]
     _stacked_hits(hits, rows)
-    ttfts.bar(range(len(rows)), [row["ttft_mean_ms"] for row in rows], color=_PALETTE[0], label="mean")
-    ttfts.plot(range(len(rows)), [row["ttft_p99_ms"] for row in rows], "o", color=_PALETTE[1], label="p99")
+    ttfts.bar(range(len(rows)), [row["ttft_mean_ms"] for row in rows], color=PALETTE[0], label="mean")
+    ttfts.plot(range(len(rows)), [row["ttft_p99_ms"] for row in rows], "o", color=PALETTE[1], label="p99")
     for axis in (hits, ttfts):
         axis.set_xticks(range(len(rows)), labels, fontsize=8)
     ttfts.set_ylabel("TTFT (ms)")
-    ttfts.legend(frameon=False, fontsize=8)
+    ttfts.set_ylim(0, 1.05 * ttfts.get_ylim()[1])
+    plain_numbers(hits.yaxis, ttfts.yaxis)
+    legend_below(figure, hits, ttfts)
     return figure
 
 
@@ -88,8 +85,7 @@ def _stacked_hits(axis: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
             axis.bar(range(len(rows)), shares, bottom=below, color=colour, label=tier)
         below = [low + share for low, share in zip(below, shares, strict=True)]
     axis.set_ylabel("prompt tokens hit (%)")
-    axis.set_ylim(0, 1.15 * max(*below, 1.0))
-    axis.legend(frameon=False, fontsize=8, loc="upper left", ncols=len(_TIER_COLOURS))
+    axis.set_ylim(0, 1.05 * max(*below, 1.0))
 
 
 def _share(row: Mapping[str, Any], tier: str) -> float:
@@ -99,35 +95,34 @@ def _share(row: Mapping[str, Any], tier: str) -> float:
 
 
 def _eic(study: Mapping[str, Any]) -> Figure:
-    figure, (hits, ttfts) = _figure("The rack's pool", _scale(study), 2)
+    figure, (hits, ttfts) = figure_of("The rack's pool", _scale(study), 2)
     beside = list(dict.fromkeys(tuple(row["beside"]) for row in study["rows"]))
-    for names, colour in zip(beside, _PALETTE, strict=False):
+    sizes = sorted({row["pool_gb_per_rack"] for row in study["rows"]})
+    for names, colour in zip(beside, PALETTE, strict=False):
         rows = [row for row in study["rows"] if tuple(row["beside"]) == names]
-        sizes = [row["pool_gb_per_rack"] for row in rows]
+        at = [sizes.index(row["pool_gb_per_rack"]) for row in rows]
         label = f"beside {' + '.join(names)}"
-        hits.plot(sizes, [100 * row["hit_rate"] for row in rows], marker="o", color=colour, label=label)
-        ttfts.plot(sizes, [row["ttft_mean_ms"] for row in rows], marker="o", color=colour)
-    for axis, label in ((hits, "prompt tokens hit (%)"), (ttfts, "mean TTFT (ms)")):
-        axis.set_xscale("symlog", linthresh=100)
+        hits.plot(at, [100 * row["hit_rate"] for row in rows], marker="o", color=colour, label=label)
+        ttfts.plot(at, [row["ttft_mean_ms"] for row in rows], marker="o", color=colour)
+    for axis in (hits, ttfts):
+        named_places(axis.xaxis, [f"{size:,.10g}" for size in sizes])
         axis.set_xlabel("GB a rack")
-        axis.set_ylabel(label)
-        axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    hits.legend(frameon=False, fontsize=8)
+    _hits_and_ttfts(hits, ttfts)
+    legend_below(figure, hits)
     return figure
 
 
 def _contexts(study: Mapping[str, Any]) -> Figure:
-    figure, (hits, ttfts) = _figure("Contexts", f"{study['instances']} instances", 2)
+    figure, (hits, ttfts) = figure_of("Contexts", f"{study['instances']} instances", 2)
     rows = study["rows"]
-    places = range(len(rows))
     for shift, (which, label) in enumerate((("with_tiers", "with tiers"), ("without", "without"))):
-        at = [place + 0.4 * shift - 0.2 for place in places]
-        colour = _PALETTE[shift]
+        at = [place + 0.4 * shift - 0.2 for place in range(len(rows))]
+        colour = PALETTE[shift]
         hits.bar(at, [100 * row[which]["hit_rate"] for row in rows], width=0.38, color=colour, label=label)
         ttfts.bar(at, [row[which]["ttft_mean_ms"] for row in rows], width=0.38, color=colour, label=label)
-    for axis, label in ((hits, "prompt tokens hit (%)"), (ttfts, "mean TTFT (ms)")):
-        axis.set_xticks(list(places), [f"{row['context_tokens']:,}" for row in rows])
+    for axis in (hits, ttfts):
+        named_places(axis.xaxis, [f"{row['context_tokens']:,}" for row in rows])
         axis.set_xlabel("context (tokens)")
-        axis.set_ylabel(label)
-    hits.legend(frameon=False, fontsize=8)
+    _hits_and_ttfts(hits, ttfts)
+    legend_below(figure, hits)
     return figure

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from crowding import crowded
 from rich.console import Console
 
 from kvsim.report.studies import (
@@ -193,3 +194,4 @@ def test_every_study_has_a_picture() -> None:
     assert sorted(figures) == sorted(f"study_{name}.png" for name in every_study())
     labels = [text.get_text() for text in figures["study_pd_ratio.png"].axes[0].texts]
     assert any("3:5" in label and "best" in label for label in labels)
+    assert {name: crowded(figure) for name, figure in figures.items() if crowded(figure)} == {}
