@@ -112,7 +112,7 @@ class AffineStepTime(StepTime):
         prefilled = tokens - decodes
         time_s = self._dense_s(tokens) + self._b * chunk_work + self._s * seqs
         if decodes:
-            read_tokens: float = kv_tokens
+            read_tokens = float(kv_tokens)
             if self._window_share:
                 read_tokens -= self._window_share * max(0.0, kv_tokens - decodes * self._window)
             time_s += self._a_mixed * read_tokens + decodes * (self._d_mixed + self._e * prefilled)
