@@ -16,6 +16,7 @@ from kvsim.config.effect import without_effect
 from kvsim.errors import ConfigError
 from kvsim.failures import Failure, Failures
 from kvsim.record.result import SystemResult
+from kvsim.record.summary import in_window
 from kvsim.record.windows import measured_alike
 from kvsim.system.capacity import MaximumRates, balanced_pd_ratio, maximum_rate, maximum_rates
 from kvsim.system.demand import Demand, cache_facts, demand_of
@@ -120,7 +121,6 @@ def _compared(
     warmup = _warmup(offered.plan.config, len(workload))
     results: dict[str, SystemResult] = {}
     demands: dict[str, Demand] = {}
-    served: dict[str, float | None] = {}
     unstarted = list(systems)
     try:
         for name in systems:
@@ -129,7 +129,7 @@ def _compared(
             if result is None:
                 continue
             facts = cache_facts(result.table, measured_rows(result), offered.plan)
-            demands[name], served[name] = demand_of(workload, offered.plan, facts), _served_maximum(offered, result)
+            demands[name] = demand_of(workload, offered.plan, facts)
             results[name] = result
             if result.incomplete:
                 break
@@ -140,15 +140,13 @@ def _compared(
         failures.reraise()
     demand = demands.get("pd", next(iter(demands.values())))
     rates = maximum_rates(offered.plan, demand, demands.get("unified", demand))
+    maxima = {"pd": {"prefill": rates.prefill, "decode": rates.decode}, "unified": {"colocated": rates.unified}}
+    alike = compared(workload, list(results.values()), maxima, offered.plan.config.load.unsteady_factor)
+    served = {result.name: _served_maximum(offered, result) for result in alike}
     experiment = Experiment(
         plan=offered.plan,
         workload=workload,
-        results=compared(
-            workload,
-            list(results.values()),
-            {"pd": {"prefill": rates.prefill, "decode": rates.decode}, "unified": {"colocated": rates.unified}},
-            offered.plan.config.load.unsteady_factor,
-        ),
+        results=alike,
         cluster=_cluster(offered, demand, rates, has_pd="pd" in systems) | {"served_max_requests_per_s": served},
         load=offered.load,
         warnings=tuple(f"{name} was not started: the run was interrupted before" for name in unstarted),
@@ -186,8 +184,7 @@ def _served_maximum(offered: Offered, result: SystemResult) -> float | None:
     What a saturated run's throughput is to be held against: it serves the first to arrive, and the lengths of a trace
     change over its hour. ``None`` where nothing completed.
     """
-    (start_s, end_s), finish_s = result.window_s, result.table["finish_s"]
-    rows = (finish_s > start_s) & (finish_s <= end_s)
+    rows = in_window(result, result.window_s)
     if not rows.any():
         return None
     requests = result.table["request_id"][rows].astype(np.int64)

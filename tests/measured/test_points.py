@@ -52,6 +52,15 @@ def test_one_user_waits_for_nobody() -> None:
     assert found.tpot_s < found.ttft_s
 
 
+def test_answers_of_one_token_have_no_time_per_output_token(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    point = OperatingPoint(2, "llama-3.1-8b", "h100-sxm", "0.19.0", "bf16", False, 1, 1000, 1, 1, None, None)
+    assert predict_point(point).tpot_s is None
+    row = ROW.format(users=1)
+    path, out = written(tmp_path, HEAD + row.replace(",64,", ",1,")), tmp_path / "out.json"
+    assert main(["validate", "points", str(path), "--json", str(out)]) == 0
+    capsys.readouterr()
+
+
 def test_lengths_are_exact_or_spread_as_the_benchmark_does(tmp_path: Path) -> None:
     rows = [ROW, ROW.replace("bf16?", "bf16"), ROW.replace("bf16?", "bf16").replace("\n", ",exact_lengths\n")]
     head = HEAD.replace("\n", ",client\n")
