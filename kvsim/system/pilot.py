@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from kvsim.record.result import SystemResult
 from kvsim.record.summary import summarise
+from kvsim.record.windows import measured_alike
 from kvsim.system.capacity import maximum_rate
 from kvsim.system.demand import CacheFacts, Demand, cache_facts, demand_of
 from kvsim.system.garbage import collected_once
@@ -179,12 +180,14 @@ def tuned_budget(trial: Trial, requests_per_s: float) -> Tuned:
     workload = trial.workload(small, requests_per_s, TUNING_REQUESTS)
     goodput: dict[int, float] = {}
     mean_ttft_ms: dict[int, float] = {}
-    for budget in dict.fromkeys(config.engine.colocated_budgets):
-        plan = small.with_colocated_budget(budget)
-        result = trial.run(f"tuning {budget}", "unified", plan, workload, int(len(workload) * WARMUP_SHARE))
-        report = summarise(
-            result, slo_ttft_s=config.slo.ttft_ms * MILLI, slo_tpot_s=config.slo.tpot_ms * MILLI, gpus=plan.num_gpus
-        )
+    warmup, budgets = int(len(workload) * WARMUP_SHARE), list(dict.fromkeys(config.engine.colocated_budgets))
+    results = [
+        trial.run(f"tuning {budget}", "unified", small.with_colocated_budget(budget), workload, warmup)
+        for budget in budgets
+    ]
+    limits = {"slo_ttft_s": config.slo.ttft_ms * MILLI, "slo_tpot_s": config.slo.tpot_ms * MILLI}
+    for budget, result in zip(budgets, measured_alike(results, 0.0, {}), strict=True):
+        report = summarise(result, **limits, gpus=small.num_gpus)
         goodput[budget] = report["goodput"]["requests_per_s"] or 0.0
         mean_ttft_ms[budget] = report["ttft_ms"]["mean"] or math.inf
     enough = max(goodput.values()) * (1 - _EQUAL_GOODPUT)
