@@ -98,8 +98,12 @@ def _transfer(study: Mapping[str, Any]) -> Figure:
     figure, (axis,) = _figure("Mean TTFT by the way KV moves, against the configured one", study)
     rows = study["rows"][:0:-1]
     apart, errors = _bars([row["ttft_mean_difference_ms"] for row in rows])
-    colours = [GREY if row["tie"] else BLUE for row in rows]
-    names = [f"{row['name']} (tie)" if row["tie"] else row["name"] for row in rows]
+    verdicts = [row["ttft_mean_difference_ms"]["verdict"] for row in rows]
+    colours = [BLUE if verdict in ("lower", "higher") else GREY for verdict in verdicts]
+    names = [
+        row["name"] if verdict in ("lower", "higher") else f"{row['name']} ({verdict})"
+        for row, verdict in zip(rows, verdicts, strict=True)
+    ]
     axis.barh(names, apart, xerr=errors, color=colours, capsize=2, ecolor=ORANGE)
     axis.axvline(0, color="0.3", linewidth=0.8)
     configured = study["rows"][0]["ttft_mean_ms"]["mean"]

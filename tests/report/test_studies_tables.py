@@ -195,3 +195,5 @@ def test_every_study_has_a_picture() -> None:
     labels = [text.get_text() for text in figures["study_pd_ratio.png"].axes[0].texts]
     assert any("3:5" in label and "best" in label for label in labels)
     assert {name: crowded(figure) for name, figure in figures.items() if crowded(figure)} == {}
+    ways = [label.get_text() for label in figures["study_transfer.png"].axes[0].get_yticklabels()]
+    assert ways == ["NIC x 1/4", "fifo (open)", "pull (tie)"]

@@ -268,6 +268,16 @@ def test_replications_of_one_copy_of_a_trace_differ(tmp_path: Path) -> None:
     assert all(row["ttft_mean_ms"]["half_width"] > 0 for row in study["rows"])
 
 
+def test_runs_too_short_for_any_answer_are_said_to_be(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    rows = (f'{{"timestamp": {10 * at}, "input_length": 2, "output_length": 300}}\n' for at in range(120))
+    path.write_text("".join(rows))
+    sets = ("studies.instances=8", "cluster.simulate_gpus_per_rack=8", "studies.max_requests=100")
+    (failure,) = experimented(*sets, names=("pd_ratio",), trace=path).failures
+    assert failure.why.startswith("none of 100 requests completes before the last one arrives: a steady state takes ")
+    assert failure.why.endswith("studies.max_requests is 100") and not failure.is_defect
+
+
 @pytest.mark.parametrize("count", [2, 99])
 def test_a_trace_of_too_few_requests_has_no_studies(tmp_path: Path, count: int) -> None:
     trace = rows_of_a_trace(tmp_path / "t.jsonl", count)

@@ -47,7 +47,8 @@ def pd_ratio_study(bed: Bed) -> dict[str, Any]:
     found = _served(bed, grid, offered_per_s, num_requests)
     best = _best(found.figures)
     if not found.means(best)[SERVED]["mean"]:
-        raise CapacityError(f"of {num_requests:,} requests none completes at any prefill:decode ratio")
+        few = f"a steady state takes {needed:,}, studies.max_requests is {plan.config.studies.max_requests:,}"
+        raise CapacityError(f"none of {num_requests:,} requests completes before the last one arrives: {few}")
     points = []
     for counts in grid:
         apart = found.apart(counts, best, SERVED)
