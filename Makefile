@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 VLLM_VENV := .venv-vllm
 VLLM_STAMP := $(VLLM_VENV)/.installed
 
-.PHONY: run test check bench profiles validation compile wheel-test test-vllm clean
+.PHONY: run test check matrix fuzz bench profiles validation compile wheel-test test-vllm clean
 
 run: $(STAMP)
 	$(BIN)/python main.py --pd --preset dev
@@ -18,6 +18,14 @@ check: $(STAMP)
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Every trace in every mode, at every scale, with everything that can be switched on. MATRIX_ARGS=--thin 10: a tenth.
+matrix: $(STAMP)
+	$(BIN)/python tests/matrix/run.py $(MATRIX_ARGS)
+
+# Random settings and damaged files. FUZZ_ARGS='--seed 7 --sets 100': others, and fewer.
+fuzz: $(STAMP)
+	$(BIN)/python tests/matrix/fuzz.py $(FUZZ_ARGS)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
