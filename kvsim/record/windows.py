@@ -50,32 +50,38 @@ def measured_alike(results: Sequence[SystemResult], factor: float, rates: Rates)
     ``factor``: the times that a steady window is as long as the ``LATE`` percentile of E2E, at the least.
     """
     paces = [pace(result, *rates.get(result.name, (math.nan, math.nan))) for result in results]
-    window = common_window(results, factor, overloaded=any(found.overloaded for found in paces))
+    window = common_window(results, factor, [found.overloaded for found in paces])
     return [_judged(result, found, window, factor) for result, found in zip(results, paces, strict=True)]
 
 
-def common_window(results: Sequence[SystemResult], factor: float, *, overloaded: bool = False) -> Window:
-    """From where completions of all keep up with arrivals to the last arrival.
+def common_window(results: Sequence[SystemResult], factor: float, overloaded: Sequence[bool] = ()) -> Window:
+    """From where completions of all keep up with arrivals to the last arrival; ``overloaded``: which of them are.
 
     Completions lag arrivals by E2E, so it begins at the first of the marked arrivals by which the run is as old as the
     late E2E of the slowest, and not before the first measured arrival. In overload E2E has no end and what a request
-    is served for, without its waiting, takes its place. Where that leaves less than ``factor`` times as long, or less
+    is served for, without its waiting, takes its place; where all are overloaded it goes on until the first of them has
+    no request left that waits, as all are busy until then. Where that leaves less than ``factor`` times as long, or less
     than a quarter of the arrivals' span, or nothing that some system completed, it is the whole run of the slowest:
     from the first arrival to the last completion, so that what each has completed is divided by the same time.
     """
-    late_s = max((_late_s(result, overloaded) for result in results if result.measured.any()), default=math.nan)
+    waits = any(overloaded)
+    late_s = max((_late_s(result, waits) for result in results if result.measured.any()), default=math.nan)
     cut_s = min((result.end_s for result in results if result.incomplete), default=math.inf)
     firsts_s = [float(result.marks_s[0]) for result in results if len(result.marks_s)]
     whole = Window(min(firsts_s, default=0.0), min(cut_s, max(r.end_s for r in results)), late_s, is_filled=False)
     if math.isnan(late_s) or not all(len(result.marks_s) for result in results):
         return whole
     last_s = min(cut_s, *(float(result.marks_s[-1]) for result in results))
+    if waits and all(overloaded):
+        last_s = min(cut_s, *(float(result.table["first_token_s"].max(initial=0.0)) for result in results))
     begin_s = max(max(firsts_s) + late_s, *(result.first_measured_s for result in results))
     starts_s = [float(mark_s) for mark_s in results[0].marks_s if begin_s <= mark_s < last_s]
+    if not starts_s and waits and begin_s < last_s:
+        starts_s = [begin_s]
     if not starts_s:
         return whole
     window = Window(starts_s[0], last_s, late_s, is_filled=True)
-    least_s = max(0.0 if overloaded else factor * late_s, _LEAST_SHARE * (last_s - min(firsts_s)))
+    least_s = max(0.0 if waits else factor * late_s, _LEAST_SHARE * (last_s - min(firsts_s)))
     served = all(in_window(result, (window.start_s, last_s)).any() for result in results)
     return window if window.length_s >= least_s and served else whole
 

@@ -120,14 +120,14 @@ def test_ttft_grows_by_what_is_asked_too_much(asked_over_possible: float) -> Non
     assert (told["overloaded"], told["asked_requests_per_s"]) == (True, asked_over_possible)
 
 
-def test_throughput_in_overload_is_what_is_completed_while_requests_come() -> None:
-    """Both are saturated to the end: over the whole run of the slower they would have completed equally much."""
+def test_throughput_in_overload_is_what_is_completed_while_requests_wait() -> None:
+    """Both are saturated until the faster one has begun its last request: over the whole run of the slower they would have completed equally much."""
     arrival_s = np.arange(300) / 2
     fast = served(arrival_s, 1 + np.arange(300) / 1.25 - arrival_s, 1 + np.arange(300) / 1.25 - arrival_s, "unified")
     slow = served(arrival_s, 1 + np.arange(300) - arrival_s, 1 + np.arange(300) - arrival_s)
     found = measured_alike([fast, slow], 2.0, {"unified": (2.0, 1.25), "pd": (2.0, 1.0)})
     assert found[0].window_s == found[1].window_s
-    assert found[0].window_s[1] == 149.5
+    assert found[0].window_s[1] == 1 + 299 / 1.25
     assert [throughput(result) for result in found] == pytest.approx([1.25, 1.0], rel=0.01)
 
 
