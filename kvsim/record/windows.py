@@ -60,9 +60,11 @@ def common_window(results: Sequence[SystemResult], factor: float, overloaded: Se
     Completions lag arrivals by E2E, so it begins at the first of the marked arrivals by which the run is as old as the
     late E2E of the slowest, and not before the first measured arrival. In overload E2E has no end and what a request
     is served for, without its waiting, takes its place; where all are overloaded it goes on until the first of them has
-    no request left that waits, as all are busy until then. Where that leaves less than ``factor`` times as long, or less
-    than a quarter of the arrivals' span, or nothing that some system completed, it is the whole run of the slowest:
-    from the first arrival to the last completion, so that what each has completed is divided by the same time.
+    no request left that waits, as all are busy until then.
+
+    Where that leaves less than ``factor`` times as long, or less than a quarter of the arrivals' span, or nothing that
+    some system completed, it is the whole run of the slowest: from the first arrival to the last completion, so that
+    what each has completed is divided by the same time.
     """
     waits = any(overloaded)
     late_s = max((_late_s(result, waits) for result in results if result.measured.any()), default=math.nan)

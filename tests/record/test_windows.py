@@ -121,7 +121,10 @@ def test_ttft_grows_by_what_is_asked_too_much(asked_over_possible: float) -> Non
 
 
 def test_throughput_in_overload_is_what_is_completed_while_requests_wait() -> None:
-    """Both are saturated until the faster one has begun its last request: over the whole run of the slower they would have completed equally much."""
+    """Both are saturated until the faster one has begun its last request.
+
+    Over the whole run of the slower they would have completed equally much.
+    """
     arrival_s = np.arange(300) / 2
     fast = served(arrival_s, 1 + np.arange(300) / 1.25 - arrival_s, 1 + np.arange(300) / 1.25 - arrival_s, "unified")
     slow = served(arrival_s, 1 + np.arange(300) - arrival_s, 1 + np.arange(300) - arrival_s)
