@@ -131,6 +131,28 @@ def test_trace_is_brought_to_a_load(tmp_path: Path):
         run(trace=trace_source(tmp_path), load=5.0, replicas=1)
 
 
+def test_load_is_that_of_the_requests_that_fit(tmp_path: Path):
+    """Every other request is longer than the model: twice as many arrive, and half of them cost nothing."""
+    source = trace_source(tmp_path)
+    rows = Path(source.path).read_text().splitlines()
+    long = [row.replace('"input_length": 5', '"input_length": 9995') if i % 2 else row for i, row in enumerate(rows)]
+    Path(source.path).write_text("\n".join(long) + "\n")
+    found, whole = run(trace=source, load=0.5), run(trace=trace_source(tmp_path), load=0.5)
+    assert [result.failed for result in found.results] == [len(found.workload) // 2] * 2
+    assert found.load is not None and whole.load is not None
+    assert found.load["requests_per_s"] == pytest.approx(2 * whole.load["requests_per_s"], rel=0.1)
+    loads = [role.load for role in found.results[1].roles]
+    assert max(loads) == pytest.approx(0.5, rel=0.1)
+    for result in found.results:
+        assert result.pace is not None
+        assert result.pace.asked_per_s == pytest.approx(found.load["requests_per_s"] / 2, rel=0.05)
+
+
+def test_compared_systems_are_measured_over_one_window(smoke: Experiment):
+    assert len({result.window_s for result in smoke.results}) == 1
+    assert len({result.steady_why for result in smoke.results}) == 1
+
+
 def test_requests_that_arrive_at_once(tmp_path: Path):
     found = run("engine.tune_colocated_budget=true", trace=trace_source(tmp_path, gap_ms=0))
     assert found.results[1].completed == 300
