@@ -58,6 +58,10 @@ class TraceSource:
 class Traffic(Protocol):
     """Requests of one kind, at any rate."""
 
+    @property
+    def most_requests(self) -> int | None:
+        """Different ones that there are; ``None``: no bound."""
+
     def population(self) -> Workload:
         """Requests enough to know what they ask for; their arrivals mean nothing."""
 
@@ -83,6 +87,10 @@ class TraceTraffic:
     @cached_property
     def _one(self) -> Workload:
         return self._source.read(None)
+
+    @property
+    def most_requests(self) -> int:
+        return len(self._one)
 
     def population(self) -> Workload:
         return self._one

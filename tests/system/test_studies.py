@@ -49,7 +49,7 @@ def studied(*sets: str, names: tuple[str, ...] = (), compare: tuple[str, ...] = 
 def experimented(
     *sets: str, names: tuple[str, ...] = (), compare: tuple[str, ...] = (), trace: Path | None = None
 ) -> Experiment:
-    source = None if trace is None else TraceSource(trace, "auto", None, "auto", 1.0, False, None, False)
+    source = None if trace is None else TraceSource(trace, "auto", None, "ms", 1.0, False, None, False)
     return run_pd(
         load_config(sets=[*SMALL, *sets]).config,
         trace=source,
@@ -237,12 +237,12 @@ def test_a_value_with_which_nothing_is_served_is_named() -> None:
     assert failure.why.startswith("engine.num_gpu_blocks_override = 10: unified completes no request")
 
 
-def rows_of_a_trace(path: Path, count: int, times: int = 1) -> Path:
-    """Prompts and answers that differ, at 20 requests a second; the whole so many times, end to end."""
+def rows_of_a_trace(path: Path, count: int, times: int = 1, gap_ms: int = 50) -> Path:
+    """Prompts and answers that differ, at equal gaps; the whole so many times, end to end."""
     random = np.random.default_rng(5)
     lengths = [*zip(random.integers(100, 2000, count), random.integers(5, 60, count), strict=True)] * times
     rows = (
-        f'{{"timestamp": {50 * at}, "input_length": {prompt}, "output_length": {output}}}\n'
+        f'{{"timestamp": {gap_ms * at}, "input_length": {prompt}, "output_length": {output}}}\n'
         for at, (prompt, output) in enumerate(lengths)
     )
     path.write_text("".join(rows))
@@ -252,7 +252,7 @@ def rows_of_a_trace(path: Path, count: int, times: int = 1) -> Path:
 def test_a_short_trace_is_laid_end_to_end_and_says_so(tmp_path: Path) -> None:
     """A window at saturation needs more requests than there are: what is found is what the long file would give."""
     sets = ("studies.instances=8", "cluster.simulate_gpus_per_rack=8", "studies.max_requests=1500")
-    traces = [rows_of_a_trace(tmp_path / f"{times}.jsonl", 150, times) for times in (1, 10)]
+    traces = [rows_of_a_trace(tmp_path / f"{times}.jsonl", 150, times, gap_ms=8) for times in (1, 10)]
     short, long = (experimented(*sets, names=("pd_ratio",), trace=trace).studies["pd_ratio"] for trace in traces)
     assert short["trace_requests"] == 150 and short["requests"] == 1000 > short["requests_needed"]
     assert short["best"] == long["best"]
@@ -284,6 +284,13 @@ def test_a_trace_of_too_few_requests_has_no_studies(tmp_path: Path, count: int) 
     experiment = experimented("cluster.simulate_gpus_per_rack=8", names=("pd_ratio", "context"), trace=trace)
     assert experiment.studies is None and len(experiment.results) == 2 and not experiment.failures
     assert f"studies left out: too few requests ({count}; needs at least 100)" in experiment.warnings
+
+
+def test_sessions_of_too_few_requests_have_no_studies() -> None:
+    sets = ("pd_trace.num_sessions=20", "pd_experiments.num_requests=60", "cluster.simulate_gpus_per_rack=8")
+    experiment = experimented(*sets, names=("transfer",))
+    assert experiment.studies is None
+    assert "studies left out: too few requests (80; needs at least 100)" in experiment.warnings
 
 
 def test_latencies_of_nothing_name_the_cause() -> None:

@@ -37,16 +37,18 @@ class Studied(NamedTuple):
 
 
 def why_none(workload: Workload, traffic: Traffic, settings: Studies) -> str | None:
-    """Why there is nothing to study, if so: traffic without a rate, or a trace of too few requests.
+    """Why there is nothing to study, if so: traffic without a rate, or of too few requests.
 
     ``workload`` is what the run served.
     """
     if not math.isfinite(workload.mean_rate_per_s):
         return workload.without_rate
-    if traffic.copies_at(workload.mean_rate_per_s) is None:
+    distinct, fewest = traffic.most_requests, settings.fewest_requests
+    if distinct is not None and traffic.copies_at(workload.mean_rate_per_s) is not None:
+        distinct = min(distinct, len(workload))
+    if distinct is None or distinct >= fewest:
         return None
-    distinct, fewest = min(len(workload), len(traffic.population())), settings.fewest_requests
-    return f"too few requests ({distinct:,}; needs at least {fewest:,})" if distinct < fewest else None
+    return f"too few requests ({distinct:,}; needs at least {fewest:,})"
 
 
 def run_studies(bed: Bed, names: Sequence[str], failures: Failures, comparisons: Sequence[Comparison] = ()) -> Studied:
