@@ -339,6 +339,9 @@ class Engine:
             self._first_s, self._slope_s, self._limit = step.first_s, step.slope_s, step.limit
         if self._preempted:
             self._book_preempted()
+        for sequence in step.stalled:
+            if sequence.last_token_s < 0:
+                sequence.last_token_s = now
         end_s = self._boundary_s(1)
         if step.joined:
             self._book_joined(step, end_s)
@@ -406,6 +409,8 @@ class Engine:
         measured, joined = step.num_measured, 0
         for sequence in step.joined:
             joined += sequence.journey.measured
+        if step.returned:
+            joined += self._book_returned(step)
         if joined and steps > 1:
             first_end_s = self._boundary_s(1)
             rows.add(start_s, first_end_s, first_s, 0.0, 1, measured - joined)
@@ -414,6 +419,17 @@ class Engine:
             rows.add(start_s, now, first_s, slope_s, steps, measured)
         else:
             rows.add(start_s, now, first_s, 0.0, 1, measured - joined)
+
+    def _book_returned(self, step: Step) -> int:
+        """Sequences that steps before did not reach have waited longer than a step for their token; how many count."""
+        counted = 0
+        for sequence in step.returned:
+            if sequence.last_token_s >= 0:
+                if sequence.journey.measured:
+                    self.log.gap(self._boundary_s(1) - sequence.last_token_s)
+                    counted += 1
+                sequence.last_token_s = -1.0
+        return counted
 
     def _book_chunks(self, step: Step) -> None:
         port, now, chunks = self.port, self.clock.now, step.chunks

@@ -233,13 +233,15 @@ class Scheduler:
         """Count the step scheduled last as run; ``step`` gets what will have come of it."""
         batch = self.batch
         batch.steps += 1
+        if self._resting:
+            step.returned = [sequence for sequence in self._resting if sequence.decoding]
         for sequence in self._resting:
             if sequence.decoding:
                 held_tokens = sequence.base + batch.steps
                 self.growers.settle_chains(sequence.path, 0, 0)
                 self.growers.settle(sequence, held_tokens, held_tokens)
             sequence.rested = False
-        self._resting = self.stalled
+        self._resting = step.stalled = self.stalled
         for sequence in self.stalled:
             sequence.rested = True
             batch.add(sequence)

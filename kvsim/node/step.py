@@ -37,7 +37,9 @@ class Step:
         "num_decodes",
         "num_measured",
         "preempted",
+        "returned",
         "slope_s",
+        "stalled",
         "steps_before",
         "version",
     )
@@ -51,6 +53,8 @@ class Step:
         """Sequences whose KV came from elsewhere, which decode for the first time."""
         self.preempted = preempted
         """To make room for it."""
+        self.stalled = self.returned = NOBODY
+        """Decoding sequences that it does not reach, and those that the one before did not reach and it does."""
         self.completed = NOBODY
         """Those whose tokens so far all have KV when it has run, and did not before."""
         self.num_decodes = 0
