@@ -21,6 +21,9 @@ _FEWEST = 30
 """Measured requests that a trend is looked for in."""
 GROWS = 0.02
 """Seconds of TTFT a second of arrivals: asked for 2% more than possible, TTFT grows by that."""
+_DEVIATIONS = 3.0
+"""Between what comes and what completes in a window, in standard deviations of so many arrivals at random: a window of
+twice late E2E holds at least twice what is in the system at a time, whose change is the difference."""
 _ABOVE, _NEAR = 1.05, 0.9
 """Loads by arithmetic, which may err by some percent: overload, and what may be one where TTFT grows."""
 
@@ -111,7 +114,8 @@ def pace(result: SystemResult, asked_per_s: float, possible_per_s: float) -> Pac
     """
     growth, doubles = _growth(result)
     load = asked_per_s / possible_per_s if possible_per_s > 0 else math.nan
-    overloaded = load >= _ABOVE or (growth >= GROWS and doubles and not load < _NEAR)
+    grows = growth >= GROWS and (load > 1 or (doubles and not load < _NEAR))
+    overloaded = load >= _ABOVE or grows
     judged = not math.isnan(growth) and not result.is_closed
     return Pace(overloaded and judged, growth, asked_per_s, possible_per_s)
 
@@ -134,6 +138,11 @@ def _steadiness(result: SystemResult, found: Pace, window: Window, factor: float
         needed = 1 + math.ceil((1 + factor) * window.late_s * (result.arrived - 1) / _span_s(result))
         short = f"no window of {factor:g} x {late} is left after as long a start"
         return False, f"{short}: about {needed:,} requests would have one, where {result.arrived:,} came"
+    arrival_s = result.table["arrival_s"]
+    came = int(((arrival_s > window.start_s) & (arrival_s <= window.end_s)).sum())
+    completed = int(in_window(result, (window.start_s, window.end_s)).sum())
+    if abs(came - completed) > 1 + _DEVIATIONS * math.sqrt(came):
+        return False, f"{came:,} requests came in the window and {completed:,} completed"
     growth, doubles = _growth(result)
     if growth >= GROWS and doubles and not result.is_closed:
         return False, f"TTFT grows while requests arrive, {growth_words(growth)}"

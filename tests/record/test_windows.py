@@ -139,12 +139,21 @@ def test_noise_burst_and_closed_loops_are_no_overload() -> None:
     assert not pace(served(EVERY_SECOND, noise, 5.0), 0.8, 1.0).overloaded
     grows = served(EVERY_SECOND, EVERY_SECOND / 2, 60.0)
     assert pace(grows, 1.0, math.nan).overloaded
+    late = served(EVERY_SECOND, 60 + EVERY_SECOND / 40, 90.0)
+    assert pace(late, 1.01, 1.0).overloaded and not pace(late, 0.99, 1.0).overloaded
     assert not pace(grows, 0.5, 1.0).overloaded
     assert not pace(dataclasses.replace(grows, is_closed=True), 9.0, 1.0).overloaded
     assert not pace(served(np.arange(20.0), np.arange(20.0), 20.0), 9.0, 1.0).overloaded
     unexplained = measured_alike([served(EVERY_SECOND, EVERY_SECOND / 2, EVERY_SECOND / 2)], 0.1, {"pd": (0.5, 1.0)})[0]
     assert not unexplained.steady
     assert unexplained.steady_why == "TTFT grows while requests arrive, by 30 s a minute"
+
+
+def test_a_window_that_less_completes_in_than_comes_is_not_steady() -> None:
+    """A second burst as the window ends: it comes, and nothing of it completes."""
+    found = measured_alike([served([*EVERY_SECOND, *[99.5] * 60], 0.2, 1.0)], 2.0, {})[0]
+    assert not found.steady
+    assert found.steady_why == "158 requests came in the window and 98 completed"
 
 
 def test_what_fits_no_instance_counts_against_the_slo() -> None:
