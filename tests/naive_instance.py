@@ -37,7 +37,7 @@ class Host(Protocol):
     setup: Setup
     now: float
 
-    def at(self, time_s: float, order: int, happen: Callable[[], None]) -> None: ...
+    def at(self, time_s: float, order: float, happen: Callable[[], None]) -> None: ...
 
     def computed(self, source: Instance, prompt: NaiveRequest) -> None: ...
 
@@ -49,8 +49,9 @@ class Host(Protocol):
 class Instance(NaiveScheduler):
     """``margins``: up to which step room is kept for an answer, None before it has begun."""
 
-    def __init__(self, host: Host, side: int) -> None:
+    def __init__(self, host: Host, side: int, place: int) -> None:
         s, self.host, self.side, self.is_awake, self.steps = host.setup, host, side, False, 0
+        self.order = PREFILL + side + place / 100  # of one side the first goes first, where steps end at one instant
         limits = s.num_blocks[side], s.block_size, s.budget_tokens[side], s.seats[side]
         super().__init__(*limits, threshold=s.most_of_prompt)
         self.arrived: list[NaiveRequest] = []
@@ -60,7 +61,7 @@ class Instance(NaiveScheduler):
     def wake(self) -> None:
         if not self.is_awake:
             self.is_awake = True
-            self.host.at(self.host.now, PREFILL + self.side, self.begin)
+            self.host.at(self.host.now, self.order, self.begin)
 
     def begin(self) -> None:
         preempted = self._decide()
@@ -70,7 +71,7 @@ class Instance(NaiveScheduler):
         if self._scheduled:
             tokens = sum(tokens for _, tokens in self._scheduled)
             kv_tokens = sum(part.computed + 1 for part, _ in self._scheduled if part in self.decoding)
-            self.host.at(self.host.now + self.host.setup.step_s(tokens, kv_tokens), PREFILL + self.side, self.end)
+            self.host.at(self.host.now + self.host.setup.step_s(tokens, kv_tokens), self.order, self.end)
 
     def _decide(self) -> list[NaiveRequest]:
         preempted: list[NaiveRequest] = []

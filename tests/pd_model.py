@@ -32,12 +32,12 @@ class Model:
     def __init__(self, setup: Setup, requests: list[NaiveRequest]) -> None:
         self.setup, self.now, self._turns = setup, 0.0, count()
         self.first_s, self.finish_s, self.moved_bytes = ([0.0] * len(requests) for _ in range(3))
-        self.sides = [[Instance(self, side) for _ in range(number)] for side, number in enumerate(setup.num_instances)]
+        self.sides = [[Instance(self, side, at) for at in range(num)] for side, num in enumerate(setup.num_instances)]
         self.flows: dict[int, Flow] = {}
         self.waiting: list[Flow] = []
         self.active: list[Flow] = []
         self.num_waits = self.num_cancelled = 0
-        self._events: list[tuple[float, int, int, Callable[[], None]]] = []
+        self._events: list[tuple[float, float, int, Callable[[], None]]] = []
         self._numbers = count()
         for request in requests:
             self.at(request.arrival, ARRIVAL, partial(self._arrive, request))
@@ -54,7 +54,7 @@ class Model:
             self.now = then_s
             happen()
 
-    def at(self, time_s: float, order: int, happen: Callable[[], None]) -> None:
+    def at(self, time_s: float, order: float, happen: Callable[[], None]) -> None:
         heapq.heappush(self._events, (time_s, order, next(self._numbers), happen))
 
     def _share(self) -> None:

@@ -10,7 +10,7 @@ from kvsim.config import derived
 from kvsim.errors import ConfigError
 from kvsim.failures import Failures
 from kvsim.system.capacity import maximum_rate
-from kvsim.system.demand import SAMPLE_REQUESTS, Demand, demand_of
+from kvsim.system.demand import Demand, demand_of
 from kvsim.system.fitting import fitting_rows
 from kvsim.system.pilot import Measured, ProgressMaker, SystemName, Trial, measured_maximum, tuned_budget
 from kvsim.system.plan import Plan
@@ -158,10 +158,10 @@ class Offering:
         tuned_at = maximum.requests_per_s
         if asked.of == "unified" and self._tunes:
             tuned_at = max(self._unified_maximum(budget, maximum.demand) for budget in self._budgets)
-        plan, tuning, notes = self._tuned(asked.rho * tuned_at / self._fitting_share(maximum.demand))
+        plan, tuning, notes = self._tuned(asked.rho * tuned_at / self._fitting_share())
         if asked.of == "unified" and plan is not self._plan:
             maximum = self._maximum(plan, asked.of)
-        share = self._fitting_share(maximum.demand)
+        share = self._fitting_share()
         max_per_s = maximum.requests_per_s / share
         rate_per_s = asked.rho * max_per_s
         workload = self._source.at_rate(rate_per_s, maximum.demand)
@@ -172,10 +172,10 @@ class Offering:
             notes = (*notes, note)
         return Offered(plan, workload, load, tuning, (*notes, *short_heads(plan, workload)))
 
-    def _fitting_share(self, demand: Demand) -> float:
-        """Of the traffic's requests: those that the arithmetic of ``demand`` counts, as it looks at a sample."""
-        num = len(self._source.traffic.population())
-        return len(demand.prompt_tokens) / len(range(0, num, -(-num // SAMPLE_REQUESTS)))
+    def _fitting_share(self) -> float:
+        """Of the traffic's requests: those that fit."""
+        population = self._source.traffic.population()
+        return len(fitting_rows(population, self._plan)) / len(population)
 
     @property
     def _budgets(self) -> tuple[int, ...]:

@@ -23,6 +23,7 @@ from traffic import most_blocks, random_rows
 from kvsim.config import dump, load_config
 from kvsim.errors import KvsimError
 from kvsim.steptime import AffineStepTime
+from kvsim.system.links import host_link_bytes_per_s
 from kvsim.system.pd import PdSystem
 from kvsim.system.plan import Plan, make_plan
 from kvsim.system.unified import UnifiedSystem
@@ -118,6 +119,8 @@ def half_as_fast(plan: Plan) -> Plan:
             slow[key] = 2 * value
         else:
             slow[key] = value
+    # Its default is the GPU's own link, either direction of which has half of what the key means.
+    slow["cluster.network.nvlink_gb_per_s"] = host_link_bytes_per_s(plan) / 1e9
     steps = plan.step_time.coefficients
     slowed = {each.name: 2 * getattr(steps, each.name) for each in fields(steps) if re.search("_s(_per|$)", each.name)}
     return replace(tiered_plan(slow), step_time=AffineStepTime(replace(steps, **slowed)))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from kvsim.config import load_config
 from kvsim.errors import CapacityError
+from kvsim.failures import Failures
 from kvsim.system.capacity import decode_requests_per_s, maximum_rates
 from kvsim.system.demand import demand_of
 from kvsim.system.experiment import run_pd
@@ -134,16 +135,16 @@ def test_a_study_of_contexts_that_do_not_fit_says_so() -> None:
     sample = CLUSTER.plan(config)
     ground = Ground(CLUSTER, config, SimpleNamespace(), SimpleNamespace(plan=sample), 1, nobody)  # type: ignore[arg-type]
     ground.__dict__["workload"] = workload([Row(0, 100, 10)])
-    found, _, failed = run_studies(ground, ("context",))
-    assert not found
-    assert failed == [
-        "study context: no context fits: 22,784 tokens for a session's turns are no fewer than the 15,984 that the "
-        "model and the KV blocks of an instance take"
+    failures = Failures()
+    assert not run_studies(ground, ("context",), failures).found
+    assert [failure.why for failure in failures.found] == [
+        "no context fits: 22,784 tokens for a session's turns are no fewer than the 15,984 that the model and the KV "
+        "blocks of an instance take"
     ]
 
 
 def test_a_workload_at_its_own_rate_is_checked_too() -> None:
     found = make_plan(load_config(preset="smoke", sets=["model.max_model_len=100"]).config)
-    offering = Offering(found, SimpleNamespace(), (1, 2), nobody)  # type: ignore[arg-type]
+    offering = Offering(found, SimpleNamespace(), (1, 2), Failures(), nobody)  # type: ignore[arg-type]
     with pytest.raises(CapacityError, match="no request fits"):
         offering.at_own_rate(workload([Row(0, 100, 5), Row(1, 300, 5)]))

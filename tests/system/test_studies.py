@@ -16,8 +16,10 @@ from kvsim.config import load_config
 from kvsim.config.changed import changed
 from kvsim.config.comparison import read_comparison
 from kvsim.errors import CapacityError, ConfigError
+from kvsim.record.result import SystemResult
 from kvsim.system.experiment import Experiment, run_pd
 from kvsim.system.plan import make_plan
+from kvsim.system.studies import compare as compare_module
 from kvsim.system.studies.bed import Bed, latencies
 from kvsim.system.studies.compare import check_comparisons
 from kvsim.system.studies.intervals import Interval, difference, interval
@@ -297,3 +299,19 @@ def test_latencies_of_nothing_name_the_cause() -> None:
     nothing = SimpleNamespace(name="pd", failed=60, arrived=60, measured=np.zeros(60, dtype=bool))
     with pytest.raises(CapacityError, match=r"^pd completes no request that counts; 60 of 60 do not fit$"):
         latencies(nothing)  # type: ignore[arg-type]
+
+
+def test_variants_of_a_study_share_a_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slow NICs make E2E longer, and a window of their own would begin later."""
+    windows: list[tuple[float, float]] = []
+    figures = compare_module._figures
+
+    def seen(result: SystemResult) -> dict[str, float]:
+        windows.append(result.window_s)
+        return figures(result)
+
+    monkeypatch.setattr(compare_module, "_figures", seen)
+    studied("studies.instances=4", "studies.max_requests=100", compare=("pd_separation.transfer.rdma_gb_per_s=0.05",))
+    assert len(windows) % 4 == 0 and windows
+    for at in range(0, len(windows), 4):
+        assert len(set(windows[at : at + 4])) == 1

@@ -14,6 +14,7 @@ from kvsim.errors import CapacityError
 from kvsim.record.percentiles import percentiles
 from kvsim.record.result import SystemResult
 from kvsim.record.summary import rows_of, tpot_s
+from kvsim.record.windows import measured_alike
 from kvsim.system.demand import Demand
 from kvsim.system.garbage import collected_once
 from kvsim.system.outcome import outcome
@@ -78,22 +79,26 @@ class Bed:
         arms: Sequence[Arm],
         base_of: Callable[[Arm, Mapping[Arm, Sequence[Figures]]], Arm],
         requests: Callable[[int], Workload],
-        measure: Callable[[Arm, Workload, int], Figures],
+        serve: Callable[[Arm, Workload, int], SystemResult],
+        figures: Callable[[SystemResult], Figures],
         goal: Goal,
         share: float = 1.0,
         is_out: Callable[[Arm, Mapping[Arm, Sequence[Figures]]], bool] | None = None,
     ) -> Replicated[Arm]:
         """Serve ``requests(seed)`` with every arm, with seed after seed; ``share`` of the study's budget is for that.
 
-        What the runs of a replication leave behind is collected at its end, as systems refer to themselves.
+        The arms of a replication are measured over one window. What their runs leave behind is collected at its end, as
+        systems refer to themselves.
         """
 
         def once(replication: int, running: Sequence[Arm]) -> tuple[dict[Arm, Figures], int]:
             seed = self.seeds[replication]
             with collected_once():
                 workload = requests(seed)
-                figures = {arm: measure(arm, workload, seed) for arm in running}
-            return figures, len(workload) * len(running)
+                results = [serve(arm, workload, seed) for arm in running]
+            alike = measured_alike(results, 0.0, {})
+            found = {arm: figures(result) for arm, result in zip(running, alike, strict=True)}
+            return found, len(workload) * len(running)
 
         return replicate(arms, base_of, once, goal, Budget.of(self.plan.config.studies, share), is_out)
 

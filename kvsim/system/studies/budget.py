@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from kvsim.record.result import SystemResult
@@ -27,9 +28,8 @@ def unified_budget_study(bed: Bed) -> dict[str, Any]:
         list(plans),
         lambda *_: used,
         lambda seed: bed.workload(rate_per_s, num_requests, seed),
-        lambda tokens, workload, seed: _figures(
-            bed, bed.run(f"budget {tokens:,}", "unified", plans[tokens], workload, seed)
-        ),
+        lambda tokens, workload, seed: bed.run(f"budget {tokens:,}", "unified", plans[tokens], workload, seed),
+        partial(_figures, bed),
         bed.goal("good_share"),
     )
     rows = []

@@ -39,16 +39,17 @@ def compare_study(bed: Bed, comparisons: Sequence[Comparison]) -> dict[str, Any]
         for value in comparison.values:
             plans[at, str(value)] = variant(bed.plan, comparison, value, bed.sample.num_gpus)
 
-    def measure(arm: Arm, workload: Workload, seed: int) -> Figures:
+    def serve(arm: Arm, workload: Workload, seed: int) -> SystemResult:
         (at, value), name = arm
         label = "as configured" if arm[0] == CONFIGURED else f"{comparisons[at].key} = {value}"
-        return _figures(bed.run(label, name, plans[arm[0]], workload, seed))
+        return bed.run(label, name, plans[arm[0]], workload, seed)
 
     found = bed.replicate(
         [(which, name) for which in plans for name in SYSTEMS],
         lambda arm, _: (CONFIGURED, arm[1]),
         lambda seed: bed.workload(rate_per_s, num_requests, seed),
-        measure,
+        serve,
+        _figures,
         bed.goal("ttft_mean_ms"),
     )
     return {

@@ -64,7 +64,8 @@ def _row(bed: Bed, prompt_tokens: int, output_tokens: int, share: float) -> dict
         list(SYSTEMS),
         lambda *_: "unified",
         lambda seed: requests(num, rate_per_s, seed),
-        lambda name, workload, seed: latencies(bed.run(f"{name} {prompt_tokens:,} tokens", name, plan, workload, seed)),
+        lambda name, workload, seed: bed.run(f"{name} {prompt_tokens:,} tokens", name, plan, workload, seed),
+        latencies,
         bed.goal("ttft_mean_ms"),
         share,
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from kvsim.config import derived
 from kvsim.errors import CapacityError
+from kvsim.record.result import SystemResult
 from kvsim.system.capacity import balanced_pd_ratio, maximum_rate
 from kvsim.system.plan import Plan
 from kvsim.system.steady import pd_stay
@@ -97,10 +98,9 @@ def ratio_grid(plan: Plan, balanced: tuple[int, int]) -> list[tuple[int, int]]:
 def _served(bed: Bed, grid: list[Counts], offered_per_s: float, num_requests: int) -> Replicated[Counts]:
     """Throughput of each ratio. Who is far behind in the first run is in no other."""
 
-    def measure(counts: Counts, workload: Workload, seed: int) -> Figures:
+    def serve(counts: Counts, workload: Workload, seed: int) -> SystemResult:
         plan = bed.small.with_counts(*counts)
-        result = bed.run(f"P:D {counts[0]}:{counts[1]}", "pd", plan, workload, seed, drains=False)
-        return {SERVED: throughput_per_s(result)}
+        return bed.run(f"P:D {counts[0]}:{counts[1]}", "pd", plan, workload, seed, drains=False)
 
     def is_far_behind(counts: Counts, found: Mapping[Counts, Sequence[Figures]]) -> bool:
         return found[counts][0][SERVED] < WITHIN * max(values[0][SERVED] for values in found.values())
@@ -109,7 +109,8 @@ def _served(bed: Bed, grid: list[Counts], offered_per_s: float, num_requests: in
         grid,
         lambda _, found: _best(found),
         lambda seed: bed.workload(offered_per_s, num_requests, seed),
-        measure,
+        serve,
+        lambda result: {SERVED: throughput_per_s(result)},
         bed.goal(SERVED, precision=SIGN, has_level=True),
         is_out=is_far_behind,
     )

@@ -53,7 +53,8 @@ def transfer_study(bed: Bed) -> dict[str, Any]:
         [name for name in plans if name == CONFIGURED or plans[name].config != plan.config],
         lambda *_: CONFIGURED,
         lambda seed: bed.workload(rate_per_s, num_requests, seed),
-        lambda name, workload, seed: _figures(bed.run(name, "pd", plans[name], workload, seed)),
+        lambda name, workload, seed: bed.run(name, "pd", plans[name], workload, seed),
+        _figures,
         bed.goal("ttft_mean_ms"),
     )
     rows = []
