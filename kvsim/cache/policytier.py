@@ -32,6 +32,7 @@ class PolicyTier(Tier):
         """
         super().__init__(name, eviction.capacity_blocks, number, census)
         self._eviction, self._admission, self._next_use = eviction, admission, next_use
+        self.heads_first = eviction.heads_first
         self._here: set[int] | None = set() if is_volatile else None
 
     def __len__(self) -> int:
@@ -54,14 +55,13 @@ class PolicyTier(Tier):
 
     def use(self, runs: list[Run], access: Access) -> list[Run]:
         missing: list[int] = []
-        for key in reversed(chunk_keys(runs)):
+        for key in self._ordered(chunk_keys(runs)):
             if not self._has(key, access):
                 missing.append(key)
                 continue
             self._aim(access, key)
             self._eviction.hit(key, access)
-        missing.reverse()
-        return runs_of(missing)
+        return runs_of(self._ordered(missing))
 
     def admitted(self, runs: list[Run], access: Access) -> list[Run]:
         admission = self._admission
@@ -105,10 +105,14 @@ class PolicyTier(Tier):
 
     def _store(self, run: Run, access: Access, victims: list[Run]) -> None:
         displaced: list[int] = []
-        for key in reversed(chunk_keys((run,))):
+        for key in self._ordered(chunk_keys((run,))):
             if key not in self._eviction:
                 self._admit(key, access, displaced)
         victims.extend(_backward_runs(displaced))
+
+    def _ordered(self, keys: list[int]) -> list[int]:
+        """From the head on as the policy is told of them, and back."""
+        return keys if self.heads_first else keys[::-1]
 
     def _admit(self, key: int, access: Access, displaced: list[int]) -> None:
         self._aim(access, key)

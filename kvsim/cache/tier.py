@@ -18,6 +18,7 @@ class Tier:
         "capacity_chunks",
         "discarded",
         "evicted",
+        "heads_first",
         "name",
         "number",
         "refused",
@@ -28,6 +29,8 @@ class Tier:
         """``number``: what ``census``, which many tiers share, knows this one by."""
         self.name, self.capacity_chunks, self.number, self._census = name, capacity_chunks, number, census
         self.stored = self.refused = self.evicted = self.discarded = 0
+        self.heads_first = False
+        """Whether a prompt's chunks are touched and taken in from its head on; by default its tail comes first."""
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -45,7 +48,9 @@ class Tier:
         raise NotImplementedError
 
     def use(self, runs: list[Run], access: Access) -> list[Run]:
-        """Chunks of a prompt are in use: touch those that are here, the last first; return the others, in order."""
+        """Chunks of a prompt are in use: touch those that are here, the last first (unless ``heads_first``); return the
+        others, in order.
+        """
         raise NotImplementedError
 
     def admitted(self, runs: list[Run], access: Access) -> list[Run]:
@@ -59,12 +64,13 @@ class Tier:
                 self._census.refused(chain, end)
 
     def store(self, runs: list[Run], access: Access) -> list[Run]:
-        """Take chunks of one prompt in, the last first, those that are here already left out; returns those displaced,
-        in the order in which they went, of each run the last chunk first.
+        """Take chunks of one prompt in, the last first (unless ``heads_first``), those that are here already left out;
+        returns those displaced, in the order in which they went, of each run the last chunk first.
         """
         victims: list[Run] = []
-        for place in range(len(runs) - 1, -1, -1):
-            self._store(runs[place], access, victims)
+        last = len(runs) - 1
+        for place in range(last + 1):
+            self._store(runs[place if self.heads_first else last - place], access, victims)
         census, number = self._census, self.number
         for chain, first, end in victims:
             self.evicted += end - first

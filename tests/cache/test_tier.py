@@ -27,7 +27,7 @@ from kvsim.cache.policytier import PolicyTier
 from kvsim.cache.table import OPEN_END
 from kvsim.cache.tier import Tier
 from kvsim.policy.admission import AdmissionSettings, make_admission
-from kvsim.policy.eviction import Access, make_eviction
+from kvsim.policy.eviction import EVICTIONS, Access, make_eviction
 
 
 def _under(policy: str, name: str, capacity: int) -> Tier:
@@ -207,3 +207,25 @@ def test_a_slice_of_a_prompt_ends_where_it_should() -> None:
     assert sliced(runs, 1, 5) == [(7, 1, 3), (9, 3, 5)]
     assert sliced(runs, 3, 4) == [(9, 3, 4)]
     assert sliced(runs, 8, 9) == []
+
+
+@pytest.mark.parametrize("policy", EVICTIONS)
+def test_a_policy_that_weighs_tails_itself_is_told_of_heads_first(policy: str) -> None:
+    """Others are told of tails first, so that of equals the tail goes first."""
+    told: list[int] = []
+
+    class Told(EVICTIONS[policy]):  # type: ignore[misc]
+        def hit(self, key: int, access: Access) -> None:
+            told.append(access.depth)
+            super().hit(key, access)
+
+        def admit(self, key: int, access: Access) -> int:
+            told.append(access.depth)
+            return int(super().admit(key, access))
+
+    tier, access = PolicyTier("dram", Told(8)), Access()
+    access.blocks = 4
+    tier.store([(6, 0, 2), (10, 2, 4)], access)
+    access.index, access.time_s = 1, 1.0
+    assert tier.use([(6, 0, 2), (10, 2, 4), (10, 4, 6)], access) == [(10, 4, 6)]
+    assert told == 2 * ([0, 1, 2, 3] if policy in ("learned", "session") else [3, 2, 1, 0])

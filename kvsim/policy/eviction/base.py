@@ -28,6 +28,10 @@ class Eviction(ABC):
     """Reads ``Access.next_use``: only for traces that are known to their end."""
     needs_access: ClassVar[bool] = False
     """Reads fields of ``Access`` other than ``next_use``; they may be left unfilled otherwise."""
+    heads_first: ClassVar[bool] = False
+    """Knows by itself what a prompt's tail is worth without its head, and is told of a prompt's keys from the head on.
+    Others are told from the tail on, where a prompt is asked for as a whole, so that of equals the tail goes first.
+    """
 
     def __init__(self, capacity_blocks: int, seed: int = 0) -> None:
         """``seed`` is for policies that draw. Raises ``ConfigError`` for less than one block."""

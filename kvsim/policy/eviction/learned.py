@@ -28,6 +28,7 @@ class Learned(Eviction):
 
     name = "learned"
     needs_access = True
+    heads_first = True
 
     def __init__(
         self, capacity_blocks: int, seed: int = 0, model: Model | None = None, recalibrates: bool = True

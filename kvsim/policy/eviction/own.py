@@ -80,5 +80,6 @@ def own_eviction(found: type[Eviction], name: str, capacity_blocks: int, seed: i
         "name": name,
         "is_offline": bool(policy.is_offline),
         "needs_access": bool(policy.needs_access),
+        "heads_first": bool(policy.heads_first),
     }
     return cast(Eviction, type(found.__name__, (Own,), said)(policy, guard, capacity_blocks))

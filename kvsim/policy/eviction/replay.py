@@ -37,7 +37,8 @@ def replay_engine(policy: Eviction, accesses: Accesses, admission: Admission | N
 
     A prompt's blocks are found from its head on, up to the first that is missing: what stands behind it is computed
     again. Found blocks stay while the others come in; all are used from the tail to the head, so that tails go first,
-    as vLLM releases them. Blocks are whole ones, and the last token of a prompt is no matter here.
+    as vLLM releases them, but for policies that are told of heads first. Blocks are whole ones, and the last token of a
+    prompt is no matter here.
     """
     access = Access()
     uses = next_uses(accesses.keys) if policy.is_offline else None
@@ -47,7 +48,8 @@ def replay_engine(policy: Eviction, accesses: Accesses, admission: Admission | N
         keys = accesses.keys[start:stop]
         found = _found(policy, admission, access, keys)
         usable += found
-        for place, depth in enumerate((*range(found - 1, -1, -1), *range(len(keys) - 1, found - 1, -1))):
+        depths = range(len(keys)) if policy.heads_first else (*_down(0, found), *_down(found, len(keys)))
+        for place, depth in enumerate(depths):
             access.depth, access.index = depth, start + place
             if uses is not None:
                 access.next_use = uses[start + depth]
@@ -58,6 +60,10 @@ def replay_engine(policy: Eviction, accesses: Accesses, admission: Admission | N
                 policy.admit(key, access)
         policy.refresh([key for key in reversed(keys) if key in policy])
     return usable
+
+
+def _down(first: int, end: int) -> range:
+    return range(end - 1, first - 1, -1)
 
 
 def _found(policy: Eviction, admission: Admission | None, access: Access, keys: Sequence[int]) -> int:

@@ -34,6 +34,7 @@ class Session(Eviction):
 
     name = "session"
     needs_access = True
+    heads_first = True
 
     def __init__(self, capacity_blocks: int, seed: int = 0) -> None:
         super().__init__(capacity_blocks, seed)
