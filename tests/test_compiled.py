@@ -28,7 +28,8 @@ def report(folder: Path, *, pure: bool) -> dict:
     out = folder / f"pure_{pure}"
     path = folder / f"{pure}.json"
     python(
-        "main.py", "--pd", "--preset", "smoke", "--quiet", "--no-plot", "--out", str(out), "--report-json", str(path),
+        "main.py", "--pd", "--preset", "smoke", "--studies", "transfer", "--quiet", "--no-plot",
+        "--out", str(out), "--report-json", str(path),
         pure=pure,
     )  # fmt: skip
     found = json.loads(path.read_text())

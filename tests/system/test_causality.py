@@ -194,7 +194,7 @@ class Watched(PdSystem):
         super().finished(engine, sequence)
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(st.randoms(use_true_random=False), st.sampled_from(["paged", "radix"]))
 def test_what_moves_and_what_was_there_is_what_is_needed_block_by_block(rng: Random, prefix_cache: str) -> None:
     found, requests = random_case(rng)

@@ -93,7 +93,7 @@ def test_no_requests_at_all() -> None:
         fitting_rows(workload([]), plan(1, 1))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(1, 400), st.integers(1, 300)), min_size=1, max_size=8),
     st.integers(1, 40),

@@ -46,7 +46,7 @@ def test_the_patient_are_not_given_up() -> None:
     assert by_request(system)["request_id"].tolist() == [0, 1]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from([0.5, 2.0, 8.0, 40.0]))
 def test_leaps_equal_single_steps_and_nobody_is_answered_too_late(seed: int, timeout_s: float) -> None:
     found, requests = random_case(Random(seed))
@@ -60,7 +60,7 @@ def test_leaps_equal_single_steps_and_nobody_is_answered_too_late(seed: int, tim
     assert (ours["finish_s"] - ours["arrival_s"] <= timeout_s + 1e-9).all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from([0.5, 2.0, 8.0]))
 def test_all_blocks_are_free_once_the_engines_have_run_on(seed: int, timeout_s: float) -> None:
     """The clock is run on after the last request is over, until nobody has anything to do."""

@@ -68,7 +68,7 @@ def test_one_token_has_no_tpot_in_studies_either() -> None:
         assert latencies(result)["tpot_p99_ms"] == pytest.approx(mean_ms, nan_ok=True)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.randoms(use_true_random=False), st.floats(0, 3))
 def test_systems_share_a_window_and_throughput_times_window_is_what_completes(rng: Random, factor: float) -> None:
     found, requests = random_case(rng)

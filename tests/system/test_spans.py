@@ -141,8 +141,7 @@ def same_measures(leaping: UnifiedSystem | PdSystem, stepping: UnifiedSystem | P
     answering_s = float((table["finish_s"] - table["first_token_s"])[counts].sum())
     found = _logs(leaping)[-1].itl.distribution()
     assert found.count == gaps
-    exact = isinstance(leaping, UnifiedSystem) or not table["preemptions"].any()
-    if gaps and exact:
+    if gaps:
         assert found.mean * gaps == pytest.approx(answering_s, rel=1e-9)
 
 
@@ -157,14 +156,14 @@ def _engines(system: UnifiedSystem | PdSystem) -> list:
     return [*system.front, *getattr(system, "decode", [])]
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_unified_leaps_like_single_steps(rng: Random) -> None:
     found, requests = random_case(rng)
     same_both_ways(UnifiedSystem, colocated(found), requests)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_pd_leaps_like_single_steps(rng: Random) -> None:
     found, requests = random_case(rng)
@@ -211,15 +210,15 @@ def test_news_of_evictions_are_as_old_as_the_evictions() -> None:
 def test_fixed_examples_contain_what_matters() -> None:
     """Counted, so that the property is known to have been tried on preemptions, exhaustion, ties and backpressure."""
     seen: dict[tuple[str, str], int] = {}
-    for seed in range(250):
+    for seed in range(120):
         found, requests = random_case(Random(seed))
         for system, where in ((UnifiedSystem, colocated(found)), (PdSystem, found)):
             for what, there in same_both_ways(system, where, requests).items():
                 seen[system.name, what] = seen.get((system.name, what), 0) + there
     for system in ("unified", "pd"):
         for what in ("preemption", "eviction", "hit", "tie", "fewer events"):
-            assert seen[system, what] >= 20, (system, what, seen)
-    assert seen["pd", "backpressure"] >= 20, seen
+            assert seen[system, what] >= 8, (system, what, seen)
+    assert seen["pd", "backpressure"] >= 8, seen
 
 
 @settings(max_examples=100, deadline=None)
