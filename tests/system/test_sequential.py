@@ -96,3 +96,19 @@ def test_the_figure_compared_with_is_run_until_it_is_known_too() -> None:
     assert ran[-1] == ["base"] and 3 < found.replications < 40 and not found.open
     around = found.means("base")["x"]
     assert around["half_width"] <= 0.05 * around["mean"]
+
+
+def test_whoever_is_compared_with_runs_as_often_along_a_chain() -> None:
+    """Each tier is compared with those above it: the last question may be open when the ones before are answered."""
+    random = np.random.default_rng(2)
+    values = {"hbm": 100 + random.normal(0, 5, 20)}
+    values["dram"] = values["hbm"] - 40
+    values["ssd"] = values["dram"] - random.normal(3, 9, 20)
+    above = {"hbm": "hbm", "dram": "hbm", "ssd": "dram"}
+
+    def measure(replication: int, arms: Sequence[str]) -> tuple[dict[str, Figures], int]:
+        return {arm: {"x": values[arm][replication]} for arm in arms}, len(arms)
+
+    found = replicate(list(values), lambda arm, _: above[arm], measure, GOAL, Budget(3, 20, 1000))
+    assert {len(runs) for runs in found.figures.values()} == {20} and found.open == {"ssd"}
+    assert found.means("dram")["x"]["mean"] == pytest.approx(found.means("hbm")["x"]["mean"] - 40)

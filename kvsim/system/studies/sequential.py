@@ -187,9 +187,14 @@ def _still_asked(
     found: Mapping[Arm, Sequence[Figures]],
     goal: Goal,
 ) -> set[Arm]:
-    """The arms whose difference is not known yet, and those they are compared with."""
-    asked = _asked(running, base_of, found, goal)
-    return asked | {base_of(arm, found) for arm in asked}
+    """The arms whose difference is not known yet, and those they are compared with, which may be compared with others:
+    whoever is compared with has run as often.
+    """
+    still = reached = _asked(running, base_of, found, goal)
+    while reached:
+        reached = {base_of(arm, found) for arm in reached} - still
+        still = still | reached
+    return still
 
 
 def _asked(
