@@ -20,7 +20,8 @@ class Failure:
     """What it is, e.g. ``study pd_ratio``."""
     why: str
     is_defect: bool
-    """An exception that nobody raised on purpose: kvsim's own fault, where a ``KvsimError`` is the input's."""
+    """An exception that nobody raised on purpose: kvsim's own fault, where a ``KvsimError`` is the input's and an
+    ``OSError`` the machine's."""
     error: Exception
     trace: str = ""
     """Of a defect: the Python traceback."""
@@ -46,7 +47,7 @@ class Failures:
             return make()
         except BrokenPipeError:
             raise
-        except KvsimError as error:
+        except (KvsimError, OSError) as error:
             self.found.append(Failure(part, str(error), is_defect=False, error=error))
         except Exception as error:
             why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

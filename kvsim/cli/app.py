@@ -170,6 +170,8 @@ def root(
         raise FlagError("--no-studies and --studies exclude each other; give one")
     if systems is not None and not pd:
         raise FlagError("--systems needs --pd: the other modes run unified instances")
+    if load_of is not None and not pd:
+        raise FlagError("--load-of needs --pd: the other modes run unified instances alone")
     if compare and not pd:
         raise FlagError("--compare needs --pd; here --policy names what is compared, and --set changes one run")
     if workload_trace is None:

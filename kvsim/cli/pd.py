@@ -15,6 +15,7 @@ from kvsim.cli.entry import BAD_INPUT, DONE, OTHER, one_line
 from kvsim.cli.options import STUDIES, STUDIES_OF
 from kvsim.cli.outputs import Outputs
 from kvsim.cli.usage import FlagError
+from kvsim.errors import nearest
 from kvsim.failures import Failures
 from kvsim.report.atomic import is_stdout
 
@@ -129,7 +130,9 @@ def _studies(command: PdCommand) -> tuple[str, ...]:
         return ()
     possible = STUDIES_OF[command.systems]
     for name in command.studies or ():
-        if name in STUDIES and name not in possible:
+        if name not in STUDIES:
+            raise FlagError(f"--studies: '{name}' is no study of this mode; {nearest(name, STUDIES)}")
+        if name not in possible:
             raise FlagError(f"--studies {name} cannot be made with --systems {','.join(command.systems)} alone")
     wanted = possible if command.studies is None else command.studies
     return tuple(name for name in wanted if not (command.skip_context_sweep and name == "context"))

@@ -24,8 +24,12 @@ GROWS = 0.02
 _DEVIATIONS = 3.0
 """Between what comes and what completes in a window, in standard deviations of so many arrivals at random: a window of
 twice late E2E holds at least twice what is in the system at a time, whose change is the difference."""
-_ABOVE, _NEAR = 1.05, 0.9
-"""Loads by arithmetic, which may err by some percent: overload, and what may be one where TTFT grows."""
+_ABOVE, _NEAR, _SURELY = 1.05, 0.97, 1.5
+"""Loads by arithmetic, which may err by some percent, and has the hits of a short run's cold caches: overload, what may
+be one where TTFT grows, and what is one whatever TTFT does.
+"""
+_IDLE = 0.9
+"""Where all sides are busy for less of the later arrivals there is room for more."""
 
 Rates = Mapping[str, tuple[float, float]]
 """By system: requests/s that are asked of it and fit, and that are possible; nan when not known."""
@@ -109,15 +113,25 @@ def pace(result: SystemResult, asked_per_s: float, possible_per_s: float) -> Pac
     """Whether ``result`` keeps up: by arithmetic, and by TTFT in the order of arrival.
 
     Asked for r times what is possible, a request that arrives at t waits for the (r - 1) t seconds of work before it.
-    Where arithmetic could err by what is missing TTFT has to grow too; where decoding gets slower first, arithmetic
-    alone tells.
+    Where arithmetic could err by what is missing TTFT has to grow too; where decoding gets slower first, it need not
+    grow by much, but may not fall. While instances stand idle nothing is overloaded.
     """
     growth, doubles = _growth(result)
     load = asked_per_s / possible_per_s if possible_per_s > 0 else math.nan
     grows = growth >= GROWS and (load > 1 or (doubles and not load < _NEAR))
-    overloaded = load >= _ABOVE or grows
-    judged = not math.isnan(growth) and not result.is_closed
+    overloaded = grows or (load >= _ABOVE and growth >= 0) or load >= _SURELY
+    judged = not math.isnan(growth) and not result.is_closed and not _has_idle(result)
     return Pace(overloaded and judged, growth, asked_per_s, possible_per_s)
+
+
+def _has_idle(result: SystemResult) -> bool:
+    """Whether every side stands idle for some of the second half of the arrivals."""
+    if len(result.marks_s) < 2:
+        return False
+    first_s, last_s = float(result.marks_s[0]), float(result.marks_s[-1])
+    later_s = (first_s + last_s) / 2, last_s
+    busy = [_busy(role, later_s, result.end_s) for role in result.roles]
+    return bool(busy) and all(share < _IDLE for share in busy)
 
 
 def _judged(result: SystemResult, found: Pace, window: Window, factor: float) -> SystemResult:
@@ -136,7 +150,12 @@ def _steadiness(result: SystemResult, found: Pace, window: Window, factor: float
     late = f"the {LATE}th percentile of E2E ({window.late_s:.3g} s, of the slowest)"
     if not window.is_filled:
         needed = 1 + math.ceil((1 + factor) * window.late_s * (result.arrived - 1) / _span_s(result))
+        if found.asked_per_s >= _ABOVE * found.possible_per_s:
+            rates = f"{found.asked_per_s:.4g} requests/s asked, {found.possible_per_s:.3g} possible"
+            return False, f"{rates}: more of the same would not be steady either"
         short = f"no window of {factor:g} x {late} is left after as long a start"
+        if needed <= result.arrived:
+            return False, short
         return False, f"{short}: about {needed:,} requests would have one, where {result.arrived:,} came"
     arrival_s = result.table["arrival_s"]
     came = int(((arrival_s > window.start_s) & (arrival_s <= window.end_s)).sum())

@@ -67,10 +67,11 @@ def _imbalance(result: Mapping[str, Any], cluster: Mapping[str, Any]) -> Iterato
     if None in shares.values() or shares[idle] >= UNBALANCED * shares[used]:
         return
     word = "loaded to" if measure == "load" else "busy"
-    balanced = cluster["balanced_pd_ratio"]
-    advice = f"; P:D {ratio(balanced)} would balance them" if balanced else ""
+    balanced, actual = cluster["balanced_pd_ratio"], [cluster["prefill_instances"], cluster["decode_instances"]]
+    others = balanced and list(balanced) != actual
+    advice = f"; P:D {ratio(balanced)} would balance them" if others else "; no other ratio is nearer to balance"
     yield (
         f"{system_label(result['name'])}: unbalanced sides, {idle} {word} {percent(shares[idle])} and {used} "
-        f"{percent(shares[used])} (P:D {ratio([cluster['prefill_instances'], cluster['decode_instances']])})"
+        f"{percent(shares[used])} (P:D {ratio(actual)})"
         f"{advice}"
     )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from kvsim.report.conclusion import GOODPUT_TIE, LATENCY_TIE, is_overloaded
+from kvsim.report.conclusion import GOODPUT_TIE, LATENCY_TIE, good_alike, is_chance, is_overloaded
 from kvsim.report.labels import NOTHING, number, percent, relative_difference, system_label
 
 Result = Mapping[str, Any]
@@ -27,6 +28,8 @@ class Row:
     """Relative difference below which two figures are called equal."""
     holds_in_overload: bool = False
     """Whether one may be called better where latencies grow with the length of the run."""
+    alike: Callable[[Result, Result], bool] | None = None
+    """Whether two results differ in this by chance alone."""
 
     def cells(self, results: Sequence[Result]) -> list[str]:
         """The label, a figure for each result and, for two results, which is better by how much."""
@@ -40,7 +43,7 @@ class Row:
             return ""
         if any(map(is_overloaded, results)) and not self.holds_in_overload:
             return ""
-        if relative_difference(a, b) < self.tie:
+        if relative_difference(a, b) < self.tie or (self.alike is not None and self.alike(*results)):
             return "tie"
         low, high = sorted((a, b))
         winner = results[0] if (a < b) == (self.better == "lower") else results[1]
@@ -80,13 +83,11 @@ def _rates() -> list[Row]:
         ("output (tokens/s)", "output_tokens_per_s"),
         ("output (tokens/s/GPU)", "tokens_per_s_per_gpu"),
     )
+    row = partial(Row, better="higher", tie=GOODPUT_TIE)
     return [
-        *(
-            Row(label, _at("throughput", key), better="higher", tie=GOODPUT_TIE, holds_in_overload=True)
-            for label, key in throughput
-        ),
-        Row("goodput (requests/s)", _at("goodput", "requests_per_s"), better="higher", tie=GOODPUT_TIE),
-        Row("within SLO", _at("goodput", "share"), percent, better="higher", tie=GOODPUT_TIE),
+        *(row(label, _at("throughput", key), alike=is_chance, holds_in_overload=True) for label, key in throughput),
+        row("goodput (requests/s)", _at("goodput", "requests_per_s"), alike=good_alike),
+        row("within SLO", _at("goodput", "share"), percent),
     ]
 
 

@@ -115,6 +115,25 @@ def _goodput(result: Result) -> float:
     return result["goodput"]["requests_per_s"] or 0.0
 
 
+def is_chance(first: Result, second: Result) -> bool:
+    """Whether what two systems complete in one window differs by no more than where a window's edges fall.
+
+    Of n arrivals at random sqrt(n) more or fewer fall on either side of an edge; both edges count.
+    """
+    counts = [result["requests"].get("completed_in_window") for result in (first, second)]
+    if None in counts:
+        return False
+    return bool(abs(counts[0] - counts[1]) <= 2 * max(counts) ** 0.5)
+
+
+def good_alike(first: Result, second: Result) -> bool:
+    """As many within the SLO, but for chance: where as large a share of them is, counts tell nothing more."""
+    high, low = sorted((_goodput(first), _goodput(second)), reverse=True)
+    shares = [result["goodput"]["share"] for result in (first, second)]
+    same = None not in shares and abs(shares[0] - shares[1]) < GOODPUT_TIE
+    return relative_difference(high, low) < GOODPUT_TIE or (same and is_chance(first, second))
+
+
 def _goods(result: Result) -> str:
     return f"{number(_goodput(result))} requests/s within the SLO"
 
@@ -126,7 +145,7 @@ def _label(result: Result) -> str:
 def _compare(best: Result, other: Result, condition: str) -> list[str]:
     """The verdict and, behind it, every p99 latency in which the loser is better."""
     high, low = _goodput(best), _goodput(other)
-    if relative_difference(high, low) >= GOODPUT_TIE:
+    if not good_alike(best, other):
         verdict = f"{_more(best, other)} {condition}, because {_reason(best, other)}"
         return [verdict, *_lower(other, best)]
     pair = f"{_label(best)} and {_label(other)}"

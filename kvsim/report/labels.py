@@ -17,6 +17,8 @@ COMPONENT_LABELS = {
 }
 """The parts of TTFT, in the order of a request's story."""
 
+_ROUNDING = 1e-9
+"""Figures below are what is left of sums that cancel."""
 NOTHING = "-"
 """Stands where nothing was measured."""
 
@@ -30,9 +32,9 @@ def number(value: float | None) -> str:
     """``value`` with three significant digits, or all digits before the point when it has more; no unit."""
     if value is None or not math.isfinite(value):
         return NOTHING
-    if value == 0:
-        return "0"
     size = abs(value)
+    if size < _ROUNDING:
+        return "0"
     if size >= 99.95:
         return f"{value:,.0f}"
     if size < 1e-3:

@@ -116,9 +116,9 @@ def _misses(results: Sequence[Result]) -> list[str]:
 
 
 def _limit(report: Mapping[str, Any], results: Sequence[Result]) -> list[str]:
-    """How far the first is from a cache without end."""
+    """How far the first is from a cache without end, which is known for the whole of a workload alone."""
     infinite = report["workload"].get("infinite_cache_hit_rate_tokens")
     share = hit_rate(results[0]) / infinite if infinite else 2.0
-    if share > 1:
+    if share > 1 or results[0].get("requests", {}).get("failed"):
         return []
     return [f"a cache without end would hit {percent(infinite)}, of which {results[0]['name']} has {percent(share)}"]

@@ -11,11 +11,13 @@ from rich.text import Text
 
 LONGEST_WORD = 16
 """Characters of a heading's word that stay together."""
+_ANY_WIDTH = 10_000
+"""A terminal on which nothing is cut when it is measured."""
 
 
 def print_whole(console: Console, table: Table) -> None:
     """Print ``table``, whose cells are text: names in the first column wrap, figures in the others are never cut."""
-    if console.measure(table, options=console.options.update(width=10_000)).maximum <= console.width:
+    if console.measure(table, options=console.options.update(width=_ANY_WIDTH)).maximum <= console.width:
         console.print(table)
         return
     figures = [_Figures(column) for column in table.columns[1:]]
@@ -31,7 +33,8 @@ def print_whole(console: Console, table: Table) -> None:
 
 def _frame(console: Console, table: Table, figures: Sequence[_Figures]) -> tuple[int, int]:
     """What the box takes beside names and one column of figures, and what each further column takes beside its own."""
-    widths = [console.measure(_part(table, figures[:count], 1)).maximum for count in (1, 2)]
+    wide = console.options.update(width=_ANY_WIDTH)
+    widths = [console.measure(_part(table, figures[:count], 1), options=wide).maximum for count in (1, 2)]
     first = sum(each.width for each in figures[:1])
     return widths[0] - 1 - first, widths[1] - widths[0] - figures[1].width if len(figures) > 1 else 0
 

@@ -201,8 +201,9 @@ class Offering:
             return self._plan, None, ()
         goodput = {str(budget): rate_per_s for budget, rate_per_s in tuned.goodput.items()}
         listed = ", ".join(f"{budget}: {rate_per_s:.4g}" for budget, rate_per_s in goodput.items())
+        why = "of equal goodput the lowest mean TTFT" if tuned.ties else "the best by goodput"
         note = (
-            f"the unified baseline takes {tuned.budget_tokens:,} tokens a step, the best by goodput on a sample of "
+            f"the unified baseline takes {tuned.budget_tokens:,} tokens a step, {why} on a sample of "
             f"{tuned.sample_gpus:,} GPUs (requests/s: {listed})"
         )
         return tuned.plan, {"budget_tokens": tuned.budget_tokens, "goodput_requests_per_s": goodput}, (note,)

@@ -167,6 +167,8 @@ class Tuned:
     budget_tokens: int
     sample_gpus: int
     goodput: dict[int, float]
+    ties: bool
+    """Whether others have as much."""
 
 
 def tuned_budget(trial: Trial, requests_per_s: float) -> Tuned:
@@ -191,5 +193,6 @@ def tuned_budget(trial: Trial, requests_per_s: float) -> Tuned:
         goodput[budget] = report["goodput"]["requests_per_s"] or 0.0
         mean_ttft_ms[budget] = report["ttft_ms"]["mean"] or math.inf
     enough = max(goodput.values()) * (1 - _EQUAL_GOODPUT)
-    best = min((budget for budget in goodput if goodput[budget] >= enough), key=mean_ttft_ms.__getitem__)
-    return Tuned(trial.plan.with_colocated_budget(best), best, small.num_gpus, goodput)
+    alike = [budget for budget in goodput if goodput[budget] >= enough]
+    best = min(alike, key=mean_ttft_ms.__getitem__)
+    return Tuned(trial.plan.with_colocated_budget(best), best, small.num_gpus, goodput, ties=len(alike) > 1)

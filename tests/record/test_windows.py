@@ -149,6 +149,27 @@ def test_noise_burst_and_closed_loops_are_no_overload() -> None:
     assert unexplained.steady_why == "TTFT grows while requests arrive, by 30 s a minute"
 
 
+def busy(share: float) -> RoleUse:
+    """One side over 100 s."""
+    timeline_s = np.arange(10) * 10.0
+    return RoleUse("colocated", 1, 1, share, 0.1, math.nan, timeline_s, np.full(10, share))
+
+
+def test_nothing_is_overloaded_while_instances_stand_idle_or_ttft_falls() -> None:
+    """The hits of a short run's cold caches make its possible rate too low."""
+    arrivals_s = np.linspace(0.0, 100.0, 200)
+    grows, falls = 1.0 + 0.05 * arrivals_s, 9.0 - 0.05 * arrivals_s
+    assert pace(served(arrivals_s, grows, 10.0, roles=(busy(1.0),)), 12.0, 10.0).overloaded
+    assert not pace(served(arrivals_s, grows, 10.0, roles=(busy(0.2),)), 12.0, 10.0).overloaded
+    assert not pace(served(arrivals_s, falls, 10.0, roles=(busy(1.0),)), 11.0, 10.0).overloaded
+    assert pace(served(arrivals_s, falls, 10.0, roles=(busy(1.0),)), 16.0, 10.0).overloaded
+
+
+def test_more_requests_are_not_advised_where_more_are_asked_than_can_be() -> None:
+    (found,) = measured_alike([served(np.arange(20) * 0.01, 1.0, 5.0)], 2.0, {"pd": (100.0, 4.0)})
+    assert found.steady_why == "100 requests/s asked, 4 possible: more of the same would not be steady either"
+
+
 def test_a_window_that_less_completes_in_than_comes_is_not_steady() -> None:
     """A second burst as the window ends: it comes, and nothing of it completes."""
     found = measured_alike([served([*EVERY_SECOND, *[99.5] * 60], 0.2, 1.0)], 2.0, {})[0]

@@ -46,9 +46,19 @@ def test_a_tpot_limit_decides(concluded):
 
 
 def test_fewer_completions_decide(make_report, make_result):
-    results = [make_result("unified", {"queue_s": 1.0}, window_s=(0.0, 6.5)), make_result("pd", {}, window_s=(0, 9.3))]
+    results = [make_result("unified", {"queue_s": 1.0}, window_s=(0.0, 2.5)), make_result("pd", {}, window_s=(0, 9.3))]
     text = conclude(make_report(*results))
-    assert "because unified completes 0.923 requests/s and PD 1.08" in text
+    assert "because unified completes 0.800 requests/s and PD 1.08" in text
+
+
+def test_where_the_edges_of_a_window_fall_makes_nobody_better(make_report, make_result):
+    """Seven of unified's ten and eight of PD's finish within it, all as they should."""
+    window_s = (0.5, 8.5)
+    results = [make_result("unified", {"queue_s": 1.0}, window_s=window_s), make_result("pd", {}, window_s=window_s)]
+    report = make_report(*results)
+    counts = [result["requests"]["completed_in_window"] for result in report["results"]]
+    assert counts == [8, 8] or abs(counts[0] - counts[1]) == 1
+    assert "tie in goodput" in conclude(report)
 
 
 def test_a_goodput_tie_goes_to_ttft(concluded):

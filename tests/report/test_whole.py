@@ -28,6 +28,13 @@ def shown(width: int, columns: list[str], rows: list[list[str]], **look: object)
     return stream.getvalue().splitlines()
 
 
+def test_the_widest_figures_stand_beside_one_another() -> None:
+    """Two of them are wider than the terminal together: the gap between columns is measured without one."""
+    rows = [["a.long.name:Policy", "0", "1,000,000", *"0000"], ["b", "100,000,000,000", *"00000"]]
+    lines = shown(30, ["hits"] * 6, rows, pad_edge=False)
+    assert "1,000,000" in " ".join(lines).split() and max(map(len, lines)) <= 30
+
+
 @settings(deadline=None, max_examples=40)
 @given(
     st.integers(30, 120),

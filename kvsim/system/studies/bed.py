@@ -84,11 +84,14 @@ class Bed:
         goal: Goal,
         share: float = 1.0,
         is_out: Callable[[Arm, Mapping[Arm, Sequence[Figures]]], bool] | None = None,
+        *,
+        at_saturation: bool = False,
     ) -> Replicated[Arm]:
         """Serve ``requests(seed)`` with every arm, with seed after seed; ``share`` of the study's budget is for that.
 
-        The arms of a replication are measured over one window. What their runs leave behind is collected at its end, as
-        systems refer to themselves.
+        The arms of a replication are measured over one window; at saturation, where one fills up long after another,
+        each over its own from there on. What their runs leave behind is collected at its end, as systems refer to
+        themselves.
         """
 
         def once(replication: int, running: Sequence[Arm]) -> tuple[dict[Arm, Figures], int]:
@@ -96,7 +99,7 @@ class Bed:
             with collected_once():
                 workload = requests(seed)
                 results = [serve(arm, workload, seed) for arm in running]
-            alike = measured_alike(results, 0.0, {})
+            alike = results if at_saturation else measured_alike(results, 0.0, {})
             found = {arm: figures(result) for arm, result in zip(running, alike, strict=True)}
             return found, len(workload) * len(running)
 

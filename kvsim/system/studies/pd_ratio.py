@@ -113,6 +113,7 @@ def _served(bed: Bed, grid: list[Counts], offered_per_s: float, num_requests: in
         lambda result: {SERVED: throughput_per_s(result)},
         bed.goal(SERVED, precision=SIGN, has_level=True),
         is_out=is_far_behind,
+        at_saturation=True,
     )
 
 

@@ -104,14 +104,22 @@ class Replicated(Generic[Arm]):
         return {name: replace(one, mean=self._mean(arm, name)).report() for name, one in around.items()}
 
     def _mean(self, arm: Arm, metric: str) -> float:
-        """That of the base, and of the differences to it: arms with fewer runs stand beside those with more."""
+        """That of the base, and of the differences to it: arms with fewer runs stand beside those with more.
+
+        A single run stands for itself. Figures that are not compared, parts of others among them, keep their ratio to
+        the base, so that none is below nothing.
+        """
         base, ours = self.bases[arm], self.figures[arm]
         theirs = self.figures[base][: len(ours)]
-        if base == arm or any(metric not in one for one in theirs):
-            return math.fsum(one[metric] for one in ours) / len(ours)
-        apart = math.fsum(one[metric] - other[metric] for one, other in zip(ours, theirs, strict=True)) / len(ours)
-        mean = self._mean(base, metric) + apart
-        return min(max(mean, 0.0), 1.0) if metric in SHARES else mean
+        own = math.fsum(one[metric] for one in ours) / len(ours)
+        if base == arm or len(ours) in (1, len(self.figures[base])) or any(metric not in one for one in theirs):
+            return own
+        theirs_mean = math.fsum(one[metric] for one in theirs) / len(theirs)
+        if metric in SHARES:
+            return min(max(self._mean(base, metric) + own - theirs_mean, 0.0), 1.0)
+        if metric in self.goal.metrics:
+            return self._mean(base, metric) + own - theirs_mean
+        return own * self._mean(base, metric) / theirs_mean if theirs_mean else own
 
     def apart(self, arm: Arm, base: Arm, metric: str) -> Apart:
         """``arm`` less ``base``."""

@@ -82,7 +82,12 @@ def without_first(workload: Workload, count: int) -> Workload:
         piece_chain=workload.piece_chain[pieces:],
         piece_tokens=workload.piece_tokens[pieces:],
         priority=None if workload.priority is None else workload.priority[count:],
-        info=workload.info.noted(f"the first {count:,} requests trained the learned policy and are not served"),
+        info=replace(
+            workload.info.noted(f"the first {count:,} requests trained the learned policy and are not served"),
+            infinite_cache_hit_rate=None,
+            infinite_cache_hit_rate_full_blocks=None,
+            infinite_cache_hit_rate_tokens=None,
+        ),
     )
 
 
