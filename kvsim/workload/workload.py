@@ -21,6 +21,8 @@ Counts = npt.NDArray[np.int32]
 # Requests turned into Python objects at a time: enough to spread numpy's cost per call, few enough that the processor's
 # cache holds them; 4,096 takes twice as long.
 CHUNK_REQUESTS = 256
+_SHORTEST_S, _LONGEST_S = 1e-9, 1e12
+"""Of a span: below, times differ by less than their rounding; above, 30,000 years."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,6 +160,12 @@ class Workload:
             raise WorkloadError(f"arrival scale is {arrival_scale}; allowed: a finite number > 0")
         if arrival_scale == 1:
             return self
+        span_s = self.span_s * arrival_scale
+        if self.span_s and not _SHORTEST_S <= span_s <= _LONGEST_S:
+            raise WorkloadError(
+                f"arrival scale {arrival_scale:g} makes {len(self):,} requests arrive within {span_s:.3g} s; "
+                f"allowed: {_SHORTEST_S:g} to {_LONGEST_S:g} s"
+            )
         note = f"arrival times multiplied by {arrival_scale:g}"
         return replace(self, arrival_s=self.arrival_s * arrival_scale, info=self.info.noted(note))
 

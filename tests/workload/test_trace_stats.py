@@ -11,7 +11,7 @@ def test_the_figures_of_a_small_trace(json_lines) -> None:
         {"timestamp": t, "input_length": n, "output_length": out, "hash_ids": ids} for t, n, out, ids in rows
     )
     stats = trace_stats(path)
-    assert (stats["requests"], stats["failed_rows"], stats["span_s"], stats["rate_per_s"]) == (3, 1, 1.0, 2.0)
+    assert (stats["requests"], stats["failed_rows"], stats["span_s"], stats["rate_per_s"]) == (3, 1, 1.0, 3.0)
     assert (stats["prompt_tokens"], stats["output_tokens"]) == (2648, 60)
     assert (stats["output_tokens_mean"], stats["output_tokens_p50"], stats["output_tokens_max"]) == (20.0, 20.0, 30)
     assert stats["infinite_cache_hit_rate"] == 3 / 6
