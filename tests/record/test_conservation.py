@@ -100,3 +100,19 @@ def test_failures_leave_at_once() -> None:
 def test_exact_is_exact() -> None:
     assert exact("n", 3, 3).ok
     assert not exact("n", 3, 3 + 1e-12).ok
+
+
+@pytest.mark.parametrize(("gap_s", "ok"), [(1e-9, True), (1e-6, False), (1e-4, False)])
+def test_times_of_long_runs_are_known_less_exactly(gap_s: float, ok: bool) -> None:
+    """A part that is wrong by a microsecond is seen after a day, and rounding after 10,000 years is no fault."""
+    for since_s, holds in ((86_400.0, ok), (3e11, True)):
+        table = {name: np.zeros(1) for name in COLUMNS}
+        table |= {
+            "arrival_s": np.array([since_s]),
+            "first_token_s": np.array([since_s + 1]),
+            "finish_s": np.array([since_s + 2]),
+        }
+        table["queue_s"] = np.array([1 - gap_s])
+        counts = RequestCounts()
+        checks = {check.name: check.ok for check in request_checks(table, counts)}
+        assert checks["largest |TTFT - sum of its parts|, s"] == holds
