@@ -125,9 +125,9 @@ def near_balance(study: dict) -> bool:
 def test_output_heavy_traffic_wants_decode_instances() -> None:
     study = studied(
         "pd_trace.output_tokens_mean=400", "pd_trace.new_tokens_mean=100", "pd_trace.system_prompt_tokens=100",
-        "pd_trace.history_tokens_mean=0", "studies.instances=32", names=("pd_ratio",),
+        "pd_trace.history_tokens_mean=0", "studies.instances=16", names=("pd_ratio",),
     )["pd_ratio"]  # fmt: skip
-    assert study["instances"] == 32 and near_balance(study)
+    assert study["instances"] == 16 and near_balance(study)
     assert study["best"][0] < study["best"][1]
     marked = [point for point in study["points"] if point["balanced"]]
     assert [point["ratio"] for point in marked] == [study["balanced"]]
