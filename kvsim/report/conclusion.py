@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kvsim.record.windows import GROWS
-from kvsim.report.labels import COMPONENT_LABELS, number, percent, ratio, relative_difference, system_label
+from kvsim.report.labels import COMPONENT_LABELS, listed, number, percent, ratio, relative_difference, system_label
 
 GOODPUT_TIE = 0.02
 LATENCY_TIE = 0.05
@@ -52,10 +52,10 @@ def overload(results: Sequence[Result], where: str) -> list[str]:
     """Which of the systems do not keep up, by how much, and what each completes."""
     over = [result for result in results if is_overloaded(result)]
     are = "is" if len(over) == 1 else "are"
-    clauses = [f"{_listed(over)} {are} overloaded {where}: {'; '.join(map(_beyond, over))}"]
+    clauses = [f"{listed(_labels(over))} {are} overloaded {where}: {'; '.join(map(_beyond, over))}"]
     kept = [result for result in results if not is_overloaded(result)]
     if kept:
-        clauses.append(f"{_listed(kept)} {'keeps' if len(kept) == 1 else 'keep'} up")
+        clauses.append(f"{listed(_labels(kept))} {'keeps' if len(kept) == 1 else 'keep'} up")
     if any(result["window_s"].get("whole") for result in results):
         return [*clauses, "the run is too short to tell what each can complete"]
     by_rate = sorted(results, key=lambda result: result["throughput"]["requests_per_s"] or 0.0, reverse=True)
@@ -75,11 +75,6 @@ def _beyond(result: Result) -> str:
     return f"{_label(result)}: {', and '.join(facts)}"
 
 
-def _listed(results: Sequence[Result]) -> str:
-    labels = list(map(_label, results))
-    return labels[0] if len(labels) == 1 else f"{', '.join(labels[:-1])} and {labels[-1]}"
-
-
 def misfits(results: Sequence[Result]) -> list[str]:
     """The share of the requests in the window that fit no instance."""
     shares: dict[str, list[Result]] = {}
@@ -89,7 +84,7 @@ def misfits(results: Sequence[Result]) -> list[str]:
             judged = failed + result["requests"]["completed_in_window"]
             shares.setdefault(percent(failed / judged), []).append(result)
     return [
-        f"{share} of requests fit no instance of {_listed(whose)}, and count against the SLO"
+        f"{share} of requests fit no instance of {listed(_labels(whose))}, and count against the SLO"
         for share, whose in shares.items()
     ]
 
@@ -140,6 +135,10 @@ def _goods(result: Result) -> str:
 
 def _label(result: Result) -> str:
     return system_label(result["name"])
+
+
+def _labels(results: Sequence[Result]) -> list[str]:
+    return list(map(_label, results))
 
 
 def _compare(best: Result, other: Result, condition: str) -> list[str]:

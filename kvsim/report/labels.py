@@ -59,6 +59,12 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def listed(names: Sequence[str]) -> str:
+    """``a, b and c``; one at least."""
+    *head, last = names
+    return f"{', '.join(head)} and {last}" if head else last
+
+
 def ratio(parts: Sequence[float]) -> str:
     """``[1, 3]`` as ``1:3``."""
     return ":".join(f"{part:,}" if isinstance(part, int) else number(part) for part in parts)

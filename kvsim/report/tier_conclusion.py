@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kvsim.report.conclusion import LATENCY_TIE, condition, is_overloaded, misfits, overload, reservation
-from kvsim.report.labels import number, percent, relative_difference
+from kvsim.report.labels import listed, number, percent, relative_difference
 
 Result = Mapping[str, Any]
 ORACLE = "belady"
@@ -62,13 +62,17 @@ def _best(results: Sequence[Result], where: str) -> str:
     near = [result for result in results[1:] if relative_difference(_ttft(result), _ttft(first)) < LATENCY_TIE]
     longer = [result for result in results[1:] if result not in near]
     if not longer:
-        tie = f"{first['name']} ties with {_listed(near)} in mean TTFT, within {LATENCY_TIE:.0%}"
+        tie = f"{first['name']} ties with {listed(_names(near))} in mean TTFT, within {LATENCY_TIE:.0%}"
         return f"{tie}: it {_facts(first)} {where}"
     said = f"no other has a mean TTFT {LATENCY_TIE:.0%} or more below that of {first['name']}"
     said += f", which {_facts(first)} {where}"
     if near:
-        said += f"; {_listed(near)} {'is' if len(near) == 1 else 'are'} within {LATENCY_TIE:.0%} of it"
-    return f"{said}; {_listed(longer)} {_take(longer)}"
+        said += f"; {listed(_names(near))} {'is' if len(near) == 1 else 'are'} within {LATENCY_TIE:.0%} of it"
+    return f"{said}; {listed(_names(longer))} {_take(longer)}"
+
+
+def _names(results: Sequence[Result]) -> list[str]:
+    return [result["name"] for result in results]
 
 
 def _take(results: Sequence[Result]) -> str:
@@ -77,12 +81,6 @@ def _take(results: Sequence[Result]) -> str:
     if len(times_ms) == 1:
         return f"takes longer, {number(times_ms[0])} ms"
     return f"take longer, {number(times_ms[0])} to {number(times_ms[-1])} ms"
-
-
-def _listed(results: Sequence[Result]) -> str:
-    """``a, b and c``."""
-    *head, last = [result["name"] for result in results]
-    return f"{', '.join(head)} and {last}" if head else last
 
 
 def _facts(result: Result) -> str:
