@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from conclusion_checker import check_conclusion
 
 DONE, REFUSED = "done", "refused"
 
@@ -51,8 +54,10 @@ def faults_of(report: Mapping[str, Any], table: Path) -> list[str]:
         if ttft is not None and not math.isclose(sum(parts.values()), ttft, rel_tol=1e-6, abs_tol=1e-6):
             faults.append(f"{name}: parts of TTFT make {sum(parts.values())}, TTFT is {ttft}")
     if table.exists():
-        rows = len(table.read_text().splitlines()) - 1
+        with table.open(newline="") as file:
+            rows = list(csv.DictReader(file))
         completed = sum(result["requests"]["completed"] for result in report["results"])
-        if rows != completed:
-            faults.append(f"{rows} rows of CSV, {completed} requests completed")
+        if len(rows) != completed:
+            faults.append(f"{len(rows)} rows of CSV, {completed} requests completed")
+        faults += check_conclusion(report, rows)
     return faults
