@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-sys.path[:0] = map(str, (Path(__file__).resolve().parent, *Path(__file__).resolve().parents[1:3]))
+sys.path.extend(str(folder) for folder in (Path(__file__).resolve().parent, *Path(__file__).resolve().parents[1:3]))
 from processes import ROOT, report, run_all
 
 MODES = ((), ("--cluster",), ("--pd",))

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path[:0] = map(str, (Path(__file__).resolve().parent, *Path(__file__).resolve().parents[1:3]))
+sys.path.extend(str(folder) for folder in (Path(__file__).resolve().parent, *Path(__file__).resolve().parents[1:3]))
 from processes import ROOT, report, run_all
 from traces import written
 
