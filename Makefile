@@ -16,6 +16,7 @@ test: $(STAMP)
 
 check: $(STAMP)
 	$(BIN)/ruff check
+	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

@@ -79,7 +79,11 @@ def main() -> int:
     for row in ROWS:
         if options.only and row.name not in options.only:
             table[row.name] = {
-                "value": None, "target": row.target, "unit": row.unit, "ok": False, "why": "left out by --only"
+                "value": None,
+                "target": row.target,
+                "unit": row.unit,
+                "ok": False,
+                "why": "left out by --only",
             }
             continue
         found = table[row.name] = measure(row)

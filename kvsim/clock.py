@@ -16,8 +16,8 @@ PREFILL_BOUNDARY: Final = 2
 DECODE_BOUNDARY: Final = 3
 AFTERMATH: Final = 4
 """What follows once every step that ends at this instant has been booked."""
-_NUMBERS: Final = 1 << 44
-"""More events than a run makes."""
+_PLACES: Final = 1 << 26
+"""More instances than a run has."""
 
 
 class Bell:
@@ -84,7 +84,7 @@ class Clock:
         Of one instant and priority those of a lower ``place`` ring first, and of one place those that were made first.
         """
         bell = Bell([] if callback is None else [callback])
-        self._agenda.add(time_s, (time_s, priority, place * _NUMBERS + self._next_number(), bell))
+        self._agenda.add(time_s, (time_s, priority * _PLACES + place, self._next_number(), bell))
         return bell
 
     def stop(self) -> None:

@@ -59,7 +59,6 @@ def some_of(key: str, rule: dict[str, Any]) -> SearchStrategy[list[Any]]:
 
 
 def within(value: float, rule: dict[str, Any]) -> bool:
-    return (
-        rule.get("minimum", value) <= value <= rule.get("maximum", value)
-        and rule.get("exclusiveMinimum", value - 1) < value < rule.get("exclusiveMaximum", value + 1)
-    )
+    return rule.get("minimum", value) <= value <= rule.get("maximum", value) and rule.get(
+        "exclusiveMinimum", value - 1
+    ) < value < rule.get("exclusiveMaximum", value + 1)

@@ -144,9 +144,7 @@ def root(
     ] = None,
     learned_train_fraction: Annotated[
         float | None,
-        typer.Option(
-            metavar="X", parser=options.share, help="Share of the requests to train on; default 0.3."
-        ),
+        typer.Option(metavar="X", parser=options.share, help="Share of the requests to train on; default 0.3."),
     ] = None,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> int:

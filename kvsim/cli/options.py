@@ -150,9 +150,7 @@ HashTokens = Annotated[
     int | None,
     typer.Option("--workload-hash-tokens-per-block", metavar="N", parser=count, help="Tokens a hash id stands for."),
 ]
-Dequantise = Annotated[
-    bool, typer.Option("--workload-dequantise", help="Spread arrivals that share a coarse time.")
-]
+Dequantise = Annotated[bool, typer.Option("--workload-dequantise", help="Spread arrivals that share a coarse time.")]
 Strict = Annotated[
     bool, typer.Option("--strict-workload-validation", help="Refuse a trace in which lint finds an error.")
 ]

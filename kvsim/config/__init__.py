@@ -1,7 +1,7 @@
 """The configuration: schema, sources merged in order, and what follows from it.
 
-    from kvsim.config import load_config
-    config = load_config(preset="smoke", sets=["engine.tensor_parallel_size=8"]).config
+from kvsim.config import load_config
+config = load_config(preset="smoke", sets=["engine.tensor_parallel_size=8"]).config
 """
 
 from kvsim.config.load import LoadedConfig, Provenance, load_config

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heapreplace
 
 
 def fair_rates(
@@ -21,40 +21,40 @@ def fair_rates(
     ``weights[i]``: what a unit of the flow's rate takes of each link of its path; one each where none are given.
     """
     rates = [-1.0] * len(paths)
-    flows_of: dict[int, list[int]] = {}
-    growing: dict[int, float] = {}
+    place_of: dict[int, int] = {}
+    flows_of: list[list[int]] = []
+    left: list[float] = []
+    growing: list[float] = []
     for flow, path in enumerate(paths):
         for hop, link in enumerate(path):
-            flows_of.setdefault(link, []).append(flow)
-            growing[link] = growing.get(link, 0.0) + (1.0 if weights is None else weights[flow][hop])
-    left = {link: capacity[link] for link in flows_of}
-    unfixed = {link: len(flows) for link, flows in flows_of.items()}
-    shares = [(left[link] / growing[link], place, link) for place, link in enumerate(flows_of)]
+            place = place_of.get(link, -1)
+            if place < 0:
+                place = place_of[link] = len(left)
+                flows_of.append([])
+                left.append(capacity[link])
+                growing.append(0.0)
+            flows_of[place].append(flow)
+            growing[place] += 1.0 if weights is None else weights[flow][hop]
+    unfixed = [len(flows) for flows in flows_of]
+    shares = [(left[place] / growing[place], place) for place in range(len(left))]
     heapify(shares)
-    slowest_first = sorted(range(len(paths)), key=limits.__getitem__)
-    next_flow = 0
-    while next_flow < len(slowest_first):
-        flow = slowest_first[next_flow]
-        if rates[flow] >= 0:
-            next_flow += 1
-            continue
-        share, place, link = shares[0] if shares else (limits[flow], 0, -1)
-        if link >= 0 and not unfixed[link]:
-            heappop(shares)
-            continue
-        if link >= 0 and share != left[link] / growing[link]:
-            heappop(shares)
-            heappush(shares, (left[link] / growing[link], place, link))
-            continue
-        if limits[flow] <= share:
-            fixed, rate = [flow], limits[flow]
-        else:
-            fixed, rate = [f for f in flows_of[link] if rates[f] < 0], share
-        for flow in fixed:
-            rates[flow] = rate
-            for hop, crossed in enumerate(paths[flow]):
-                weight = 1.0 if weights is None else weights[flow][hop]
-                left[crossed] = max(left[crossed] - rate * weight, 0.0)
-                growing[crossed] -= weight
-                unfixed[crossed] -= 1
+    for flow in sorted(range(len(paths)), key=limits.__getitem__):
+        while rates[flow] < 0:
+            share, place = shares[0] if shares else (limits[flow], -1)
+            if place >= 0 and not unfixed[place]:
+                heappop(shares)
+                continue
+            if place >= 0 and share != left[place] / growing[place]:
+                heapreplace(shares, (left[place] / growing[place], place))
+                continue
+            rate = min(limits[flow], share)
+            for fixed in [flow] if limits[flow] <= share else flows_of[place]:
+                if rates[fixed] >= 0:
+                    continue
+                rates[fixed] = rate
+                for hop, link in enumerate(paths[fixed]):
+                    crossed, weight = place_of[link], 1.0 if weights is None else weights[fixed][hop]
+                    left[crossed] = max(left[crossed] - rate * weight, 0.0)
+                    growing[crossed] -= weight
+                    unfixed[crossed] -= 1
     return rates

@@ -112,9 +112,7 @@ class Network:
     def bytes_in_air(self) -> float:
         return self.bytes_sent - self.bytes_received
 
-    def open(
-        self, source: int, target: int, landed: Callable[[Stream], None], extra_latency_s: float = 0.0
-    ) -> Stream:
+    def open(self, source: int, target: int, landed: Callable[[Stream], None], extra_latency_s: float = 0.0) -> Stream:
         """A stream from one instance to another; ``landed(stream)`` once its last chunk has arrived."""
         path = self.topology.path(source, target)
         line_bytes_per_s = self._capacity[path[0]]
@@ -125,9 +123,7 @@ class Network:
         latency_s = (self.topology.latency_s(source, target) + extra_latency_s) * factor
         return Stream(path, line_bytes_per_s, latency_s, factor, landed)
 
-    def when_first(
-        self, stream: Stream, num_bytes: float, descriptors: int, arrived: Callable[[Stream], None]
-    ) -> None:
+    def when_first(self, stream: Stream, num_bytes: float, descriptors: int, arrived: Callable[[Stream], None]) -> None:
         """Call ``arrived(stream)`` once the first ``num_bytes`` have arrived; to be said before the first push."""
         stream.first_arrived = arrived
         stream.first_work = self._work(stream, num_bytes, descriptors)
@@ -277,9 +273,7 @@ class Network:
         self._settle(stream, stream.end_s)
         self._leave(stream)
         if stream.last:
-            stream.bell = self._clock.ring_at(
-                self._clock.now + stream.latency_s, callback=partial(self._land, stream)
-            )
+            stream.bell = self._clock.ring_at(self._clock.now + stream.latency_s, callback=partial(self._land, stream))
 
     def _leave(self, stream: Stream) -> None:
         """Take a stream off its links; those it held back go faster."""

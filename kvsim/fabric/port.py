@@ -49,9 +49,7 @@ class Lane:
 
     __slots__ = ("bytes_per_s", "jitter", "latency_s", "port")
 
-    def __init__(
-        self, port: Port, bytes_per_s: float, latency_s: float = 0.0, jitter: Jitter | None = None
-    ) -> None:
+    def __init__(self, port: Port, bytes_per_s: float, latency_s: float = 0.0, jitter: Jitter | None = None) -> None:
         """``jitter``: of a network; nobody expects it, and each transfer has its own."""
         self.port, self.bytes_per_s, self.latency_s, self.jitter = port, bytes_per_s, latency_s, jitter
 

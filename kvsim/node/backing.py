@@ -146,9 +146,7 @@ class Backing(Receiver):
         """For how long, at most, a load of that chain from the level at that place would be held up by others."""
         return self._transfers.backlog_s(self.levels[place].ways.read(chain))
 
-    def load(
-        self, segments: list[Segment], runs: list[Run], access: Access, loaded: Callable[[], None]
-    ) -> None:
+    def load(self, segments: list[Segment], runs: list[Run], access: Access, loaded: Callable[[], None]) -> None:
         """Begin the loading; ``loaded()`` once the last byte has arrived."""
         chunk_tokens, transfers = self._rules.chunk_tokens, self._transfers
         access.time_s = self._clock.now
@@ -237,7 +235,7 @@ class Backing(Receiver):
         if rules.promotes and number:
             self.movements.promoted_chunks += self._write(0, runs, access, reads)
 
-    def _write(self, number: int, runs: list[Run], access: Access, reads: Sequence[Transfer] = NO_READS) -> int:
+    def _write(self, number: int, runs: list[Run], access: Access, reads: list[Transfer] = NO_READS) -> int:
         """Send chunks to a level, where it lets them in; they are there once they have been written. Returns how many
         are on their way.
 
@@ -246,14 +244,14 @@ class Backing(Receiver):
         runs = self.levels[number].tier.admitted(runs, access)
         return self._send_all(number, runs, access, reads) if runs else 0
 
-    def _send_all(self, number: int, runs: list[Run], access: Access, reads: Sequence[Transfer]) -> int:
+    def _send_all(self, number: int, runs: list[Run], access: Access, reads: list[Transfer]) -> int:
         """The same of chunks that are let in."""
         sent = 0
         for part in _by_device(runs, self.levels[number].ways):
             sent += self._send(number, part, access, reads)
         return sent
 
-    def _send(self, number: int, runs: list[Run], access: Access, reads: Sequence[Transfer]) -> int:
+    def _send(self, number: int, runs: list[Run], access: Access, reads: list[Transfer]) -> int:
         """The same of chunks that go to one device."""
         level, rules = self.levels[number], self._rules
         chunks = num_chunks(runs)

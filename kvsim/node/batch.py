@@ -117,25 +117,26 @@ class DecodeBatch:
                 needed += sum(residues[low : last + 1])
         return needed
 
-    def blocks_by_start_s(
-        self, first: int, count: int, steps_before: int, first_s: float, slope_s: float
-    ) -> float:
+    def blocks_by_start_s(self, first: int, count: int, steps_before: int, first_s: float, slope_s: float) -> float:
         """The same blocks, each times when the step that takes it begins: block-seconds.
 
         ``steps_before`` steps ran before step 0 from here, the i-th of all takes ``first_s + i slope_s``. Each residue
         modulo the block size is a series in steps of a block, whose sums are closed forms.
         """
-        size, residues, start = self._block_size, self.residues, self.steps + first
-        total = 0.0
+        size, residues = self._block_size, self.residues
+        cycles, rest, width = float(count // size), count % size, float(size)
+        place = -(self.steps + first) % size
+        before, total, half_s = float(steps_before + first), 0.0, 0.5 * slope_s
         for offset in range(min(count, size)):
-            sequences = residues[-(start + offset) % size]
+            sequences = residues[place]
             if sequences:
-                times = (count - offset - 1) // size + 1
-                before = steps_before + first + offset
-                rest = times * (times - 1) // 2
-                linear = times * before + size * rest
-                squares = times * before * before + 2 * before * size * rest + size * size * rest * (2 * times - 1) // 3
-                total += sequences * (linear * first_s + 0.5 * slope_s * (squares - linear))
+                times = cycles + 1.0 if offset < rest else cycles
+                later = 0.5 * width * times * (times - 1.0)
+                linear = times * before + later
+                squares = before * (linear + later) + later * width * (2.0 * times - 1.0) / 3.0
+                total += float(sequences) * (linear * first_s + half_s * (squares - linear))
+            before += 1.0
+            place = place - 1 if place else size - 1
         return total
 
     def steps_within(self, free_blocks: int, first: int, limit: int) -> int:

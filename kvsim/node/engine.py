@@ -552,4 +552,3 @@ class Engine:
                 self.margin.leave(sequence)
         for sequence in sequences:
             self.port.finished(self, sequence)
-

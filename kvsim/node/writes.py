@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 from kvsim.agenda import Agenda
@@ -11,7 +11,7 @@ from kvsim.clock import Bell, Clock
 from kvsim.fabric.transfers import Transfer, Watcher
 from kvsim.policy.eviction.access import Access
 
-NO_READS: Final[Sequence[Transfer]] = ()
+NO_READS: Final[list[Transfer]] = []
 
 
 class Receiver:
@@ -31,7 +31,7 @@ class Write(Watcher):
         self,
         writes: Writes,
         transfer: Transfer,
-        reads: Sequence[Transfer],
+        reads: list[Transfer],
         receiver: Receiver,
         level: int,
         runs: list[Run],
@@ -118,7 +118,7 @@ class Load(Watcher):
 
     __slots__ = ("_bell", "_clock", "_loaded", "_transfers", "done_s")
 
-    def __init__(self, clock: Clock, transfers: Sequence[Transfer], loaded: Callable[[], None]) -> None:
+    def __init__(self, clock: Clock, transfers: list[Transfer], loaded: Callable[[], None]) -> None:
         """``loaded()`` once all ``transfers`` have arrived."""
         self._clock, self._transfers, self._loaded = clock, transfers, loaded
         self._bell: Bell | None = None

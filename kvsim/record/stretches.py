@@ -23,9 +23,7 @@ class Stretches:
         self._end = 0
         self._when_full = when_full
 
-    def add(
-        self, start_s: float, end_s: float, first_s: float, slope_s: float, steps: int, sequences: int
-    ) -> None:
+    def add(self, start_s: float, end_s: float, first_s: float, slope_s: float, steps: int, sequences: int) -> None:
         """``steps`` steps took first, first + slope, ... seconds; in each ``sequences`` sequences got a token at that
         interval after their previous one, which counts.
         """

@@ -204,4 +204,3 @@ def _stragglers(rows: Floats, shape: Shape) -> tuple[float, float, float]:
     alone_s = float(np.median(alone[:, 2])) if len(alone) else shape.straggler_s_per_token
     beside_s = float(np.median(beside[:, 2])) if len(beside) else shape.straggler_s_per_token
     return min_seqs, STRAGGLER_SHARE * max(alone_s, 0.0), STRAGGLER_SHARE * max(beside_s, 0.0)
-

@@ -43,7 +43,6 @@ class Tables:
     straggler_min_seqs: float
     straggler_mixed_s_per_token: float
 
-
     def scaled(self, factor: float, decode_factor: float = 1.0) -> Tables:
         """Every time multiplied by ``factor``, the attention of decodes by ``decode_factor`` besides."""
         if factor == decode_factor == 1:

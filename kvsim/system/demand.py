@@ -74,9 +74,7 @@ class Demand:
         return self.prompt_tokens - self.hit_tokens
 
 
-def demand_of(
-    workload: Workload, plan: Plan, facts: CacheFacts | None = None, requests: Ints | None = None
-) -> Demand:
+def demand_of(workload: Workload, plan: Plan, facts: CacheFacts | None = None, requests: Ints | None = None) -> Demand:
     """The demand of what of ``workload`` every system can serve, or of those ``requests`` that one has served.
 
     Without ``facts`` as if caches never hit. Raises ``CapacityError`` where no request can be served.

@@ -11,7 +11,7 @@ from kvsim.config.derived import nic_latency_s
 from kvsim.fabric.network import Stream
 from kvsim.node.engine import Engine
 from kvsim.node.sequence import Journey, Sequence
-from kvsim.policy.routing import DecodeLoads, LoadHeap, decode_router
+from kvsim.policy.routing import DecodeLoads, Loads, decode_router
 from kvsim.record.conservation import KvBooks
 from kvsim.record.steps import StepLog
 from kvsim.system.links import network_of
@@ -76,7 +76,7 @@ class PdSystem(ServingSystem):
         separation = plan.config.pd_separation
         self.front_log, self.decode_log = StepLog(), StepLog()
         self._place(plan)
-        self.loads = LoadHeap(plan.num_prefill)
+        self.loads = Loads(plan.num_prefill)
         """Prompt tokens queued or under way: the backlog itself."""
         decode = plan.decode_settings
         self.decode_loads = DecodeLoads(plan.num_decode, decode.room_tokens, decode.max_num_seqs)

@@ -15,7 +15,7 @@ from kvsim.clock import Clock
 from kvsim.node.engine import Engine, Role
 from kvsim.node.sequence import Journey, Sequence, block_path
 from kvsim.node.settings import EngineSettings
-from kvsim.policy.routing import LoadHeap, PrefixIndex, StaleIndex, prefill_router
+from kvsim.policy.routing import Loads, PrefixIndex, StaleIndex, prefill_router
 from kvsim.policy.routing.prefill import PrefillRouter
 from kvsim.record.conservation import RequestCounts
 from kvsim.record.requests import RequestLog
@@ -323,7 +323,7 @@ class ServingSystem:
             self._writes_back.evicted(instance, chain, cached)
 
     def _make_router(
-        self, loads: LoadHeap, backlog_tokens: list[float], slack: float, seats: float = math.inf
+        self, loads: Loads, backlog_tokens: list[float], slack: float, seats: float = math.inf
     ) -> PrefillRouter:
         """To be made once the tiers are. ``seats``: the load at which an instance has none left."""
         routing = self.plan.config.routing

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kvsim.node.engine import Engine
 from kvsim.node.sequence import Journey, Sequence
-from kvsim.policy.routing import LoadHeap
+from kvsim.policy.routing import Loads
 from kvsim.record.steps import StepLog
 from kvsim.system.plan import Plan
 from kvsim.system.serving import Progress, ServingSystem
@@ -23,7 +23,7 @@ class UnifiedSystem(ServingSystem):
             self._front_engine(instance, "colocated", plan.colocated_settings, plan.step_time)
             for instance in range(plan.num_instances)
         ]
-        self.loads = LoadHeap(plan.num_instances)
+        self.loads = Loads(plan.num_instances)
         self.backlog_tokens = [0.0] * plan.num_instances
         self.index.refresh = self._settle
         self._build_tiers(plan.colocated, plan.unified_places())

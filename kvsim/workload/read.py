@@ -40,9 +40,7 @@ def read_trace(
     (:func:`kvsim.workload.dequantise.dequantised`). Raises ``WorkloadError`` with the file, the line, the field, the
     value and the limit.
     """
-    reading = Reading(
-        fmt, limit, time_unit, arrival_scale, include_failed, hash_tokens_per_block, strict, dequantise
-    )
+    reading = Reading(fmt, limit, time_unit, arrival_scale, include_failed, hash_tokens_per_block, strict, dequantise)
     return read_workload(path, reading)
 
 

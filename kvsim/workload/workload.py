@@ -70,9 +70,7 @@ class Workload:
             raise ValueError("a request can only wait for an earlier one")
 
     @classmethod
-    def private(
-        cls, arrival_s: Floats, prompt_tokens: Counts, output_tokens: Counts, info: WorkloadInfo
-    ) -> Workload:
+    def private(cls, arrival_s: Floats, prompt_tokens: Counts, output_tokens: Counts, info: WorkloadInfo) -> Workload:
         """Requests that share nothing: each prompt is one piece of a chain of its own."""
         count = len(arrival_s)
         chain = -1 - np.arange(count, dtype=np.int64)

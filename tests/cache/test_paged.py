@@ -280,7 +280,6 @@ def test_finished_private_blocks_are_not_looked_up_but_wait_their_turn() -> None
     assert (pool.evicted_blocks, pool.match(ALONG, 9)) == (3, (2, 2))
 
 
-
 @pytest.mark.parametrize(
     ("path", "other", "shared"),
     [

@@ -109,9 +109,7 @@ def test_the_file_beside_a_profile_holds_the_same(folder: Path, tmp_path: Path) 
         read_operators(tmp_path / "broken.parquet")
 
 
-def test_a_tables_profile_is_what_was_measured(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
+def test_a_tables_profile_is_what_was_measured(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     profile = tmp_path / "p.yaml"
     assert main(["calibrate", "operators", str(folder), "-o", str(profile)]) == 0
     loaded = load_config(overlay=profile, sets=["model.name=llama-3.1-8b", "engine.tensor_parallel_size=1"])

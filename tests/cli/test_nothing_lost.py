@@ -17,7 +17,8 @@ def rows_of_a_trace(path: Path, arrivals_s: Sequence[float]) -> Path:
 
 
 @pytest.mark.parametrize(
-    "arrivals_s", [[0.0], [0, 0, 0], [0, 400], [0, 0, 0, 0, 90], [3 * i for i in range(30)]],
+    "arrivals_s",
+    [[0.0], [0, 0, 0], [0, 400], [0, 0, 0, 0, 90], [3 * i for i in range(30)]],
     ids=["one", "at once", "two far apart", "a burst and one", "thirty"],
 )
 def test_a_short_trace_on_a_large_cluster_keeps_its_result(

@@ -94,7 +94,7 @@ def test_every_flag_of_reading_has_its_effect(kvsim, in_seconds: Path, empty: Pa
     assert stats("--workload-limit", "8")["requests"] == 8
     assert stats("--workload-time-unit", "s", "--workload-arrival-scale", "2")["span_s"] == 19.5
     assert stats("--workload-hash-tokens-per-block", "500")["hash_block_tokens"] == 500
-    in_seconds.write_text(in_seconds.read_text() + ROW.format(time_ms=9, own=9).replace("length\": 7", "length\": 0"))
+    in_seconds.write_text(in_seconds.read_text() + ROW.format(time_ms=9, own=9).replace('length": 7', 'length": 0'))
     assert [stats(*flags)["requests"] for flags in ((), ("--workload-include-failed",))] == [40, 41]
     assert "no field 'chat_id'" in kvsim("trace", "lint", in_seconds, "--workload-format", "bailian").out
     in_seconds.write_text(ROW.format(time_ms=0, own=2) * 30 + ROW.format(time_ms=30_000, own=3) * 30)

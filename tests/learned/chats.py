@@ -11,9 +11,7 @@ TURNS = 5
 PAUSE_S = 60.0
 
 
-def chats(
-    prompts: int = 1500, seed: int = 1, *, sessions_known: bool = False, pause_s: float = PAUSE_S
-) -> Accesses:
+def chats(prompts: int = 1500, seed: int = 1, *, sessions_known: bool = False, pause_s: float = PAUSE_S) -> Accesses:
     """One prompt a second or so: half are of chats, which come back after about a minute, four times."""
     draw = np.random.default_rng(seed)
     due: list[tuple[float, int, int]] = []

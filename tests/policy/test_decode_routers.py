@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from kvsim.errors import ConfigError
-from kvsim.policy.routing import DECODE_ROUTERS, LoadHeap, decode_router
+from kvsim.policy.routing import DECODE_ROUTERS, Loads, decode_router
 from kvsim.policy.routing.decode import DecodeRouter
 
 
 def router(name: str, loads: list[int], racks: list[list[int]]) -> DecodeRouter:
-    heap = LoadHeap(len(loads))
+    heap = Loads(len(loads))
     for instance, load in enumerate(loads):
         heap.add(instance, load)
     return decode_router(name, loads=heap, racks=racks, generator=np.random.default_rng(0))

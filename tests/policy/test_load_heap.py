@@ -5,12 +5,12 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvsim.policy.routing.load import DecodeLoads, LoadHeap
+from kvsim.policy.routing.load import DecodeLoads, Loads
 
 
 @given(st.integers(1, 7), st.lists(st.tuples(st.integers(0, 6), st.integers(-5, 9), st.booleans()), max_size=80))
 def test_least_is_a_minimum(num: int, changes: list[tuple[int, int, bool]]) -> None:
-    heap = LoadHeap(num)
+    heap = Loads(num)
     expected = [0] * num
     for instance, amount, asks in changes:
         instance %= num
@@ -26,7 +26,7 @@ def test_least_is_a_minimum(num: int, changes: list[tuple[int, int, bool]]) -> N
 
 def test_equals_take_turns() -> None:
     """Requests that come one at a time, each gone before the next: everyone is equally idle."""
-    heap, chosen = LoadHeap(3), []
+    heap, chosen = Loads(3), []
     for _ in range(7):
         chosen.append(heap.least())
         heap.add(chosen[-1], 5)

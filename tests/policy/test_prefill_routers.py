@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kvsim.errors import ConfigError
-from kvsim.policy.routing import PREFILL_ROUTERS, LoadHeap, PrefixIndex, TiersBelow, prefill_router
+from kvsim.policy.routing import PREFILL_ROUTERS, Loads, PrefixIndex, TiersBelow, prefill_router
 from kvsim.policy.routing.index import Path
 from kvsim.policy.routing.prefill import Affinity, PrefillRouter
 
@@ -17,7 +17,7 @@ SHARED: Path = ((0, 0, END),)
 OWN: Path = ((-1, 0, END),)
 
 
-def router(name: str, loads: LoadHeap, index: PrefixIndex | None = None, **changes: object) -> PrefillRouter:
+def router(name: str, loads: Loads, index: PrefixIndex | None = None, **changes: object) -> PrefillRouter:
     options: dict[str, object] = {
         "backlog_tokens": [0.0] * len(loads.loads),
         "index": index or PrefixIndex(),
@@ -30,8 +30,8 @@ def router(name: str, loads: LoadHeap, index: PrefixIndex | None = None, **chang
     return prefill_router(name, loads=loads, **(options | changes))  # type: ignore[arg-type]
 
 
-def loaded(*loads: int) -> LoadHeap:
-    heap = LoadHeap(len(loads))
+def loaded(*loads: int) -> Loads:
+    heap = Loads(len(loads))
     for instance, load in enumerate(loads):
         heap.add(instance, load)
     return heap

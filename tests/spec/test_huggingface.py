@@ -121,9 +121,7 @@ def test_experts_window_and_latent_by_hand() -> None:
 
 def test_experts_are_held_once_by_the_engines_that_share_them() -> None:
     spec = InstanceSpec(MODELS["qwen3-30b-a3b"], find_gpu("h100"), 1, "bf16", "bf16", 16, 0.9, 0.0)
-    shared = InstanceSpec(
-        MODELS["qwen3-30b-a3b"], find_gpu("h100"), 1, "bf16", "bf16", 16, 0.9, 0.0, expert_parallel=2
-    )
+    shared = InstanceSpec(MODELS["qwen3-30b-a3b"], find_gpu("h100"), 1, "bf16", "bf16", 16, 0.9, 0.0, expert_parallel=2)
     experts_bytes = 3 * 48 * 128 * 2048 * 768 * 2
     assert spec.weight_bytes_per_gpu - shared.weight_bytes_per_gpu == pytest.approx(experts_bytes / 2)
     latent = InstanceSpec(MODELS["deepseek-v3"], find_gpu("h200"), 8, "fp8", "bf16", 16, 0.9, 0.0)

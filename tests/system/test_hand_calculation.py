@@ -148,9 +148,7 @@ def test_one_token_answers() -> None:
 
 def test_a_second_turn_hits_what_the_first_left() -> None:
     """1,000 prompt tokens are 62 blocks of 16 and a rest; the next turn starts with prompt and answer, 1,040 tokens."""
-    turns = workload(
-        [Row(0.0, 0, ANSWER, ((0, PROMPT),), 0), Row(50.0, 0, 1, ((0, PROMPT + ANSWER), (-2, 60)), -2)]
-    )
+    turns = workload([Row(0.0, 0, ANSWER, ((0, PROMPT),), 0), Row(50.0, 0, 1, ((0, PROMPT + ANSWER), (-2, 60)), -2)])
     unified = by_request(served(UnifiedSystem, colocated(plan(times=TIMES)), turns))
     assert unified["hit_tokens"].tolist() == [0, 64 * 16]
     back = by_request(served(PdSystem, plan(times=TIMES), turns))

@@ -32,7 +32,7 @@ def random_rows(rng: Random, most_tokens: int) -> list[Row]:
     for number in range(rng.randint(4, 16)):
         now += rng.choice((0.0, 0.0, 0.0, rng.expovariate(20), rng.expovariate(3)))
         text, kind = rng.randrange(2), rng.randrange(3)
-        pieces = [(text, lengths[text] if kind == 2 else rng.randint(1, lengths[text]))][: kind]
+        pieces = [(text, lengths[text] if kind == 2 else rng.randint(1, lengths[text]))][:kind]
         if kind == 2:
             pieces.append((2 + text, rng.randint(1, lengths[2 + text])))
         pieces.append((-1 - number, rng.randint(most_tokens // 8, most_tokens // 3)))

@@ -17,9 +17,7 @@ from kvsim.system.unified import UnifiedSystem
 from kvsim.workload.synthetic.chat import chat
 from kvsim.workload.synthetic.fixed import fixed
 
-TIMES = coefficients(
-    w0_s=0.010, p1_s_per_token=6e-5, a_s_per_kv_token=3e-8, a_mixed_s_per_kv_token=4e-8, const_s=0.001
-)
+TIMES = coefficients(w0_s=0.010, p1_s_per_token=6e-5, a_s_per_kv_token=3e-8, a_mixed_s_per_kv_token=4e-8, const_s=0.001)
 
 
 def ttft_s(table: Table) -> float:

@@ -153,9 +153,7 @@ def test_jitter_raises_p99_of_ttft_more_than_its_median() -> None:
         "cluster.network.tail_jitter_prob=0.02",
         "cluster.network.tail_jitter_multiplier=4",
     )
-    before, after = (
-        np.percentile(table["first_token_s"] - table["arrival_s"], [50, 99]) for table in (calm, rough)
-    )
+    before, after = (np.percentile(table["first_token_s"] - table["arrival_s"], [50, 99]) for table in (calm, rough))
     assert calm["transfer_s"].mean() > 0.9 * np.mean(calm["first_token_s"] - calm["arrival_s"])
     assert after[1] - before[1] > 5 * abs(after[0] - before[0])
     assert after[1] > 1.2 * before[1]

@@ -77,7 +77,7 @@ def test_whole_seconds_with_ties_are_bursts(text_file) -> None:
     assert ("coarse-times", 3) in rules(text_file("b.csv", V1 + rows))
     apart = "".join(f"{10 + 2 * i},ChatGPT,9,9,18,x\n" for i in range(60))
     assert rules(text_file("c.csv", V1 + apart)) == []
-    few_ties = "".join(f"{10 + 2 * i - (i == 30)  * 2},ChatGPT,9,9,18,x\n" for i in range(60))
+    few_ties = "".join(f"{10 + 2 * i - (i == 30) * 2},ChatGPT,9,9,18,x\n" for i in range(60))
     assert ("coarse-times", 32) in rules(text_file("d.csv", V1 + few_ties))
 
 

@@ -16,6 +16,7 @@ __all__ = ["NEVER", "NOBODY", "Access", "Eviction", "next_uses"]
 NOBODY = -1
 """No key: what ``admit`` returns when nothing had to leave."""
 
+
 class Eviction(ABC):
     """The keys of a cache of ``capacity_blocks`` equal blocks, and which of them goes when room is needed.
 

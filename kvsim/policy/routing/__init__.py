@@ -10,13 +10,13 @@ from kvsim.errors import ConfigError, nearest
 from kvsim.policy.routing import decode, prefill
 from kvsim.policy.routing.below import TiersBelow
 from kvsim.policy.routing.index import PrefixIndex, StaleIndex
-from kvsim.policy.routing.load import DecodeLoads, LoadHeap
+from kvsim.policy.routing.load import DecodeLoads, Loads
 
 __all__ = [
     "DECODE_ROUTERS",
     "PREFILL_ROUTERS",
     "DecodeLoads",
-    "LoadHeap",
+    "Loads",
     "PrefixIndex",
     "StaleIndex",
     "TiersBelow",
@@ -43,7 +43,7 @@ def _unknown(side: str, name: str, known: tuple[str, ...]) -> ConfigError:
 def prefill_router(
     name: str,
     *,
-    loads: LoadHeap,
+    loads: Loads,
     backlog_tokens: list[float],
     index: PrefixIndex,
     block_size: int,
@@ -72,7 +72,7 @@ def prefill_router(
 
 
 def decode_router(
-    name: str, *, loads: LoadHeap, racks: list[list[int]], generator: np.random.Generator
+    name: str, *, loads: Loads, racks: list[list[int]], generator: np.random.Generator
 ) -> decode.DecodeRouter:
     """The router of that name. Raises ``ConfigError`` naming the nearest."""
     match name:

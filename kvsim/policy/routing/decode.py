@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from kvsim.policy.routing.load import LoadHeap
+from kvsim.policy.routing.load import Loads
 
 _ALIKE: Final = 1.05
 """Loads up to this ratio count as equal. A rack nearer saves microseconds of latency once, and bytes on uplinks where
@@ -29,7 +29,7 @@ class DecodeRouter(Protocol):
 class Capacity:
     """The emptiest of all, or of the same rack where that one is about as empty."""
 
-    def __init__(self, loads: LoadHeap, racks: list[list[int]]) -> None:
+    def __init__(self, loads: Loads, racks: list[list[int]]) -> None:
         self._loads, self._racks = loads, racks
         self._begin = [0] * len(racks)
         """By rack: where the search begins, behind the one found last, so that equals take turns."""
@@ -61,7 +61,7 @@ class Capacity:
 class LeastLoaded:
     """The emptiest of all."""
 
-    def __init__(self, loads: LoadHeap) -> None:
+    def __init__(self, loads: Loads) -> None:
         self._loads = loads
 
     def propose(self, rack: int) -> Sequence[int]:
@@ -71,7 +71,7 @@ class LeastLoaded:
 class TwoChoices:
     """The emptier of two at random, then the other, then the emptiest of all."""
 
-    def __init__(self, loads: LoadHeap, generator: np.random.Generator) -> None:
+    def __init__(self, loads: Loads, generator: np.random.Generator) -> None:
         self._loads = loads
         self._generator = generator
         self._drawn: list[int] = []
@@ -89,7 +89,7 @@ class TwoChoices:
 class RoundRobin:
     """One after the other, then the emptiest of all."""
 
-    def __init__(self, loads: LoadHeap) -> None:
+    def __init__(self, loads: Loads) -> None:
         self._loads = loads
         self._next = -1
 

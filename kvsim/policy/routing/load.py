@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from heapq import heappop, heappush, heapreplace
 from typing import Final
 
 _SEATLESS: Final = 1e6
 """Added to a share: more than any share there is."""
 
 
-class LoadHeap:
-    """Loads of ``n`` instances with the least one at hand.
+class Loads:
+    """Loads of ``n`` instances with the least one at hand: a tournament, in which each change is played again up to
+    where it matters no more.
 
-    Each instance has one entry that counts, which is at most its load: loads may rise without a word, and the entry is
-    put right when it surfaces. Equals take turns, so that an idle cluster does not live in its first instance's cache.
+    Equals take turns, so that an idle cluster does not live in its first instance's cache.
     """
 
     def __init__(self, num_instances: int) -> None:
         self.loads = [0.0] * num_instances
         self.total = 0.0
-        self._entered = [0.0] * num_instances
+        self._num = num_instances
         self._turn = list(range(num_instances))
-        """Of the entry that counts; the turn a later entry gets is higher."""
+        """Whose load changed later has the higher one."""
         self._turns = num_instances
-        self._heap = [(0.0, instance, instance) for instance in range(num_instances)]
+        self._winners = [0] * num_instances + list(range(num_instances))
+        """Place ``i`` has the winner of places ``2 i`` and ``2 i + 1``, the last ``n`` have an instance each."""
+        for place in range(num_instances - 1, 0, -1):
+            self._winners[place] = min(self._winners[2 * place], self._winners[2 * place + 1])
 
     def add(self, instance: int, amount: float) -> None:
         """Change the load of ``instance`` by ``amount``."""
@@ -32,37 +34,31 @@ class LoadHeap:
 
     def put(self, instance: int, load: float) -> None:
         """The load of ``instance`` is ``load`` from now on."""
-        before = self.loads[instance]
-        self.loads[instance] = load
-        self.total += load - before
-        if load < before and load <= self._entered[instance]:
-            heappush(self._heap, self._entry(instance, load))
+        loads, winners, turns = self.loads, self._winners, self._turn
+        self.total += load - loads[instance]
+        loads[instance] = load
+        turns[instance] = self._turns = self._turns + 1
+        place = (self._num + instance) >> 1
+        while place:
+            left, right = winners[2 * place], winners[2 * place + 1]
+            left_load, right_load = loads[left], loads[right]
+            if right_load < left_load or (right_load == left_load and turns[right] < turns[left]):
+                left = right
+            if left != instance and winners[place] == left:
+                return
+            winners[place] = left
+            place >>= 1
 
     def least(self) -> int:
         """The least loaded instance; of equals, the one that came to its load first."""
-        heap = self._heap
-        while True:
-            entered, turn, instance = heap[0]
-            load = self.loads[instance]
-            if turn != self._turn[instance]:
-                heappop(heap)
-            elif load == entered:
-                return instance
-            else:
-                heapreplace(heap, self._entry(instance, load))
+        return self._winners[1] if self._num > 1 else 0
 
     @property
     def mean(self) -> float:
-        return self.total / len(self.loads)
-
-    def _entry(self, instance: int, load: float) -> tuple[float, int, int]:
-        """A new entry for ``instance``; the one before counts no more."""
-        self._entered[instance] = load
-        self._turn[instance] = turn = self._turns = self._turns + 1
-        return load, turn, instance
+        return self.total / self._num
 
 
-class DecodeLoads(LoadHeap):
+class DecodeLoads(Loads):
     """How much of decode instances is promised: the larger one of the shares of KV tokens and of seats.
 
     Both may exceed 1: a prompt that shares blocks is counted as if it were alone, and KV may wait for a seat. Who has

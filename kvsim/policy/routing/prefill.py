@@ -10,7 +10,7 @@ import numpy as np
 
 from kvsim.policy.routing.below import Holder, TiersBelow
 from kvsim.policy.routing.index import Path, PrefixIndex
-from kvsim.policy.routing.load import LoadHeap
+from kvsim.policy.routing.load import Loads
 
 
 class PrefillRouter(Protocol):
@@ -23,7 +23,7 @@ class PrefillRouter(Protocol):
 class RoundRobin:
     """One after the other."""
 
-    def __init__(self, loads: LoadHeap) -> None:
+    def __init__(self, loads: Loads) -> None:
         self._num = len(loads.loads)
         self._next = -1
 
@@ -35,7 +35,7 @@ class RoundRobin:
 class LeastLoaded:
     """The least loaded of all."""
 
-    def __init__(self, loads: LoadHeap) -> None:
+    def __init__(self, loads: Loads) -> None:
         self._loads = loads
 
     def choose(self, path: Path, prompt_tokens: int, session_id: int) -> int:
@@ -45,7 +45,7 @@ class LeastLoaded:
 class TwoChoices:
     """The less loaded of two at random (Mitzenmacher 2001)."""
 
-    def __init__(self, loads: LoadHeap, generator: np.random.Generator) -> None:
+    def __init__(self, loads: Loads, generator: np.random.Generator) -> None:
         self._loads = loads.loads
         self._generator = generator
         self._drawn: list[int] = []
@@ -69,7 +69,7 @@ class Affinity:
 
     def __init__(
         self,
-        loads: LoadHeap,
+        loads: Loads,
         backlog_tokens: list[float],
         index: PrefixIndex,
         block_size: int,

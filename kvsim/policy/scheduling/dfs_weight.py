@@ -39,9 +39,7 @@ def _ends(path: Path, hits: int) -> list[Node]:
     return [(chain, min(end, hits) - first) for chain, first, end in path if first < hits]
 
 
-def _visited(
-    children: dict[Node, dict[Node, None]], own: dict[Node, list[int]], weight: dict[Node, int]
-) -> list[int]:
+def _visited(children: dict[Node, dict[Node, None]], own: dict[Node, list[int]], weight: dict[Node, int]) -> list[int]:
     """Without recursion: chains of nodes are as long as a conversation has turns."""
     order: list[int] = []
     stack: list[tuple[Node, bool]] = [(ROOT, False)]

@@ -55,9 +55,7 @@ def agent(
     return found.workload("synthetic agents", notes, closed=closed)
 
 
-def _session(
-    found: Assembly, traffic: AgentTrace, session: int, start_s: float, random: np.random.Generator
-) -> None:
+def _session(found: Assembly, traffic: AgentTrace, session: int, start_s: float, random: np.random.Generator) -> None:
     parts: list[Part] = [
         (("system", int(random.integers(traffic.num_system_prompts))), SYSTEM_PROMPT_TOKENS),
         (("tools", int(random.integers(traffic.num_tool_sets))), traffic.tool_def_tokens),
