@@ -24,7 +24,7 @@ from kvsim.steptime.coefficients import Coefficients, Knots
 
 
 class Line:
-    """A function that is linear between knots, for scalars; the outermost segments go on beyond the ends."""
+    """``coefficients.extended`` for scalars: linear between knots, going on beyond them."""
 
     __slots__ = ("_slopes", "_xs", "_ys")
 
@@ -37,9 +37,9 @@ class Line:
     def at(self, place: float) -> float:
         segment = bisect_right(self._xs, place) - 1
         if segment < 0:
-            segment = 0
-        elif segment >= len(self._slopes):
-            segment = len(self._slopes) - 1
+            return max(0.0, self._ys[0] + self._slopes[0] * (place - self._xs[0]))
+        if segment >= len(self._slopes):
+            return self._ys[-1] + max(0.0, self._slopes[-1]) * (place - self._xs[-1])
         return self._ys[segment] + self._slopes[segment] * (place - self._xs[segment])
 
 

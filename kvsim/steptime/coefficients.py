@@ -37,7 +37,7 @@ class Coefficients:
     window_tokens: float = 0.0
     dense_knots: Knots = ()
     """``(tokens, seconds)``, tokens ascending, two or more, in place of the two lines w and p; the outermost segments
-    go on beyond the ends."""
+    go on beyond the ends, where times do not fall."""
 
     def scaled(self, factor: float) -> Coefficients:
         """Every time multiplied by ``factor``; thresholds and floors stay."""
@@ -88,9 +88,11 @@ _NOT_TIMES = frozenset(
 
 
 def extended(places: npt.NDArray[np.float64], knots: Knots) -> npt.NDArray[np.float64]:
-    """Linear interpolation between knots; the outermost segments go on beyond the ends."""
+    """Linear interpolation between knots; the outermost segments go on beyond the ends, but neither below 0 before the
+    first knot nor down behind the last one."""
     xs, ys = np.array(knots).T
-    slopes = np.diff(ys) / np.diff(xs)
+    slopes = np.append(np.diff(ys) / np.diff(xs), 0.0)
+    slopes[-1] = max(0.0, slopes[-2])
     segment = np.clip(np.searchsorted(xs, places, side="right") - 1, 0, len(slopes) - 1)
     found: npt.NDArray[np.float64] = ys[segment] + slopes[segment] * (places - xs[segment])
-    return found
+    return np.where(places < xs[0], np.maximum(found, 0.0), found)

@@ -111,12 +111,16 @@ class TableStepTime(StepTime):
         row, contexts, tables = self._batch(decodes), self._contexts, self.tables
         mean_tokens = kv_tokens / decodes
         segment = segment_of(contexts, mean_tokens)
-        start = contexts[segment]
-        slope_s = (row[segment + 1] - row[segment]) / (contexts[segment + 1] - start)
-        first_s = self._dense_s(decodes) + self._head.at(decodes) + row[segment] + slope_s * (mean_tokens - start)
+        start, start_s, goes_on = contexts[segment], row[segment], segment == len(contexts) - 2
+        slope_s = (row[segment + 1] - start_s) / (contexts[segment + 1] - start)
+        if goes_on and slope_s < 0:
+            goes_on = mean_tokens >= contexts[-1]
+            if goes_on:
+                start, start_s, slope_s = contexts[-1], row[-1], 0.0
+        first_s = self._dense_s(decodes) + self._head.at(decodes) + start_s + slope_s * (mean_tokens - start)
         if decodes >= tables.straggler_min_seqs:
             first_s += tables.straggler_s_per_token * max(0.0, longest_tokens - mean_tokens)
-        if segment == len(contexts) - 2:
+        if goes_on:
             return first_s, slope_s, ENDLESS
         return first_s, slope_s, max(1, floor(contexts[segment + 1] - mean_tokens) + 1)
 
@@ -150,7 +154,7 @@ class TableStepTime(StepTime):
             return read(self._contexts, rows[0], mean_tokens)
         row = segment_of(tables.mixed_chunks, prefilled_tokens)
         low_s, high_s = read(self._contexts, rows[row], mean_tokens), read(self._contexts, rows[row + 1], mean_tokens)
-        return low_s + share_of(tables.mixed_chunks, row, prefilled_tokens) * (high_s - low_s)
+        return between(low_s, high_s, share_of(tables.mixed_chunks, row, prefilled_tokens))
 
 
 def segment_of(axis: list[float], place: float) -> int:
@@ -165,7 +169,12 @@ def share_of(axis: list[float], segment: int, place: float) -> float:
 
 def read(axis: list[float], values: list[float], place: float) -> float:
     segment = segment_of(axis, place)
-    return values[segment] + share_of(axis, segment, place) * (values[segment + 1] - values[segment])
+    return between(values[segment], values[segment + 1], share_of(axis, segment, place))
+
+
+def between(low: float, high: float, weight: float) -> float:
+    """Of two neighbours; where they fall, what lies beyond is as the last one: a decrease ends."""
+    return high if weight > 1 and high < low else low + weight * (high - low)
 
 
 def blended(axis: list[float], grid: Grid, place: float) -> list[float]:
@@ -173,4 +182,4 @@ def blended(axis: list[float], grid: Grid, place: float) -> list[float]:
     segment = segment_of(axis, place)
     weight = share_of(axis, segment, place)
     pairs = zip(grid[segment], grid[segment + 1], strict=True)
-    return [max(0.0, low + weight * (high - low)) for low, high in pairs]
+    return [max(0.0, between(low, high, weight)) for low, high in pairs]

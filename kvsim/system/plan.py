@@ -213,7 +213,7 @@ def make_plan(config: Config, *, stepwise: bool = False) -> Plan:
 
 
 def check_instances(instances: int, keys: str) -> None:
-    """Raise ``CapacityError`` where so many would not fit the memory of this machine; ``keys`` say how many there are."""
+    """Raise ``CapacityError`` where so many would not fit this machine's memory; ``keys`` say how many there are."""
     fits = f"up to about {room.about(room.most(INSTANCE_BYTES))} would fit; see {keys}"
     room.require(instances * INSTANCE_BYTES, f"{instances:,} instances", fits)
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from step_tables import SMALL, random_tables, table_times
 
 from kvsim.steptime import ENDLESS, AffineStepTime, Coefficients
+from kvsim.steptime.affine import Line
 from kvsim.steptime.coefficients import extended
 from kvsim.steptime.fit import fitted, thinned
 from kvsim.steptime.tables import Tables, TableStepTime
@@ -57,6 +58,38 @@ def test_a_span_is_the_sum_of_its_steps(seed: int, decodes: int, context: int, e
     for step in range(min(limit, 25)):
         there_s, _, _ = steps.decode_span(decodes, kv_tokens + step * decodes, longest + step)
         assert there_s == pytest.approx(first_s + step * slope_s, rel=1e-9)
+
+
+FAR = st.integers(1, 100_000)
+
+
+@given(st.integers(0, 1 << 30), FAR, FAR, FAR, FAR)
+def test_nothing_that_falls_where_it_was_measured_goes_below_that_beyond(
+    seed: int, chunk: int, prefix: int, decodes: int, context: int
+) -> None:
+    """Rows of random tables cross; extrapolated, decodes once took seconds away from the prompts beside them."""
+    tables = random_tables(random.Random(seed))
+    falling = replace(tables, decode_s=[row[::-1] for row in tables.decode_s], dense=((1.0, 2.0), (9.0, 1.0)))
+    for steps in (table_times(tables), table_times(falling)):
+        work_s = steps.chunk_work(chunk, prefix) + steps.tables.launch_s
+        assert work_s >= 0
+        alone_s = steps.mixed_s(chunk, 1, 0, 0, 0, work_s)
+        dense_s, head_s = (min(time_s for _, time_s in knots) for knots in (steps.tables.dense, steps.tables.head))
+        assert alone_s >= dense_s + head_s + work_s
+        both_s = steps.mixed_s(chunk + decodes, 1, decodes, decodes * context, context, work_s)
+        assert both_s >= dense_s + head_s + work_s
+        first_s, slope_s, limit = steps.decode_span(decodes, decodes * context, context)
+        assert first_s >= dense_s + head_s
+        assert slope_s >= 0 or (limit < ENDLESS and first_s + (limit - 1) * slope_s >= dense_s + head_s)
+
+
+def test_knots_that_fall_stay_where_they_end() -> None:
+    knots = ((4.0, 3.0), (8.0, 5.0), (16.0, 1.0))
+    places = [1.0, 3.0, 6.0, 12.0, 16.0, 100.0]
+    assert [Line(knots).at(place) for place in places] == [1.5, 2.5, 4.0, 3.0, 1.0, 1.0]
+    assert Line(((16.0, 1.0), (32.0, 2.5))).at(1.0) == 0.0
+    for one in (knots, ((16.0, 1.0), (32.0, 2.5))):
+        assert extended(np.array(places), one).tolist() == [Line(one).at(place) for place in places]
 
 
 @given(st.floats(0.1, 10.0))
