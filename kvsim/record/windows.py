@@ -157,6 +157,10 @@ def _steadiness(result: SystemResult, found: Pace, window: Window, factor: float
         if needed <= result.arrived:
             return False, short
         return False, f"{short}: about {needed:,} requests would have one, where {result.arrived:,} came"
+    own_late_s = _late_s(result, overloaded=False)
+    if window.length_s < factor * own_late_s:
+        times = f"{window.length_s / own_late_s:.3g} x the {LATE}th percentile of E2E ({own_late_s:.3g} s)"
+        return False, f"the window of {window.length_s:.4g} s is {times}, {factor:g} are wanted"
     arrival_s = result.table["arrival_s"]
     came = int(((arrival_s > window.start_s) & (arrival_s <= window.end_s)).sum())
     completed = int(in_window(result, (window.start_s, window.end_s)).sum())

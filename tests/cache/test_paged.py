@@ -180,7 +180,7 @@ class Pools(RuleBasedStateMachine):
 
 
 TestPools = Pools.TestCase
-TestPools.settings = settings(max_examples=200, stateful_step_count=50)
+TestPools.settings = settings(max_examples=120, stateful_step_count=50)
 
 
 def sequence(pool: PagedPool, path: Path, length: int, limit: int) -> BlockTable:

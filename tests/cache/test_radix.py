@@ -193,7 +193,7 @@ class RadixMachine(RuleBasedStateMachine):
 
 
 TestRadix = RadixMachine.TestCase
-TestRadix.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestRadix.settings = settings(max_examples=90, stateful_step_count=40, deadline=None)
 
 
 def served(pool: RadixPool, path: Path, size: int) -> int:

@@ -116,11 +116,11 @@ class TierAgainstList(RuleBasedStateMachine):
         assert sorted(chunk_keys(self.tier.store([run], self.access))) == sorted(displaced)
 
 
-TierAgainstList.TestCase.settings = settings(max_examples=150, stateful_step_count=40)
+TierAgainstList.TestCase.settings = settings(max_examples=90, stateful_step_count=40)
 TestTierAgainstList = TierAgainstList.TestCase
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(
     capacity=st.integers(1, 12),
     moves=st.lists(st.tuples(st.booleans(), st.lists(RUNS, min_size=1, max_size=3)), max_size=30),

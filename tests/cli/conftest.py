@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from installed import as_installed
 
 from kvsim.cli import main
 
@@ -52,7 +52,7 @@ def python_main(empty: Path) -> Callable[..., Outcome]:
         done = subprocess.run(
             [sys.executable, MAIN, *map(str, arguments)],
             cwd=empty,
-            env=os.environ | environment,
+            env=as_installed() | environment,
             capture_output=True,
             text=True,
             timeout=120,

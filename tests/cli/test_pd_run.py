@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from installed import as_installed
 
 from kvsim.cli import main
 from kvsim.content import content_path
@@ -33,7 +34,9 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """One smoke run with everything it can write, in a process of its own."""
     folder = tmp_path_factory.mktemp("smoke")
     files = ("--report-json", "out/report.json", "--report-csv", "requests.csv", "--out", "out")
-    done = subprocess.run([sys.executable, MAIN, *SMOKE, *files], cwd=folder, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, MAIN, *SMOKE, *files], cwd=folder, env=as_installed(), capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     report = json.loads((folder / "out/report.json").read_text())
     return SimpleNamespace(folder=folder, out=done.stdout, err=done.stderr, report=report)
@@ -165,7 +168,9 @@ def test_an_interrupt_gives_a_partial_report(empty: Path, ignored: bool) -> None
     screen, terminal = pty.openpty()
     before = signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.default_int_handler)
     try:
-        process = subprocess.Popen(command, cwd=empty, stdout=subprocess.PIPE, stderr=terminal, text=True)
+        process = subprocess.Popen(
+            command, cwd=empty, env=as_installed(), stdout=subprocess.PIPE, stderr=terminal, text=True
+        )
     finally:
         signal.signal(signal.SIGINT, before)
         os.close(terminal)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+from installed import as_installed
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -15,7 +16,8 @@ def test_the_sample_output_is_what_the_command_prints(tmp_path: Path) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     found = re.search(r"prints this.*?```text\n(.*?)```", readme, re.DOTALL)
     assert found is not None
-    environment = {key: value for key, value in os.environ.items() if key not in {"KVSIM_PURE", "COLUMNS"}}
+    environment = as_installed()
+    environment.pop("COLUMNS", None)
     done = subprocess.run(
         [sys.executable, str(ROOT / "main.py"), "--pd", "--preset", "dev", "--no-plot", "--no-studies"],
         cwd=tmp_path, env=environment, check=True, capture_output=True, text=True,

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from installed import as_installed
 
 from kvsim.content import content_path
 from kvsim.record.result import COLUMNS, COMPONENTS
@@ -38,7 +39,7 @@ def smoke(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp(request.param)
     files = ("--report-json", "x.json", "--report-csv", "x.csv", "--out", "out")
     command = [sys.executable, MAIN, *MODES[request.param], "--preset", "smoke", *files]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=folder, env=as_installed(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     report = json.loads((folder / "x.json").read_text())
     return SimpleNamespace(mode=request.param, folder=folder, out=done.stdout, err=done.stderr, report=report)

@@ -229,7 +229,7 @@ def agrees_with_full_recomputation(found: Network, streams: list[Stream]) -> Non
     assert [found.rate(s) for s in active] == pytest.approx(expected, rel=1e-9)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_incremental_rates_equal_full_recomputation(rng: Random) -> None:
     random_story(rng, "max_min", checked=True).run()

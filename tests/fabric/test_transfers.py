@@ -61,7 +61,7 @@ def literally(asked: Asked) -> list[float]:
 paths = st.lists(st.tuples(st.integers(0, 4), st.floats(0.5, 8)), min_size=1, max_size=3, unique_by=lambda hop: hop[0])
 
 
-@settings(max_examples=150)
+@settings(max_examples=90)
 @given(st.lists(st.tuples(st.floats(0, 5), paths, st.floats(0.1, 10)), min_size=1, max_size=9))
 def test_everybody_arrives_as_with_rates_found_anew(asked: Asked) -> None:
     ends, ports = shared(asked, 5)

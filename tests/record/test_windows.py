@@ -198,6 +198,18 @@ def test_use_is_of_the_window() -> None:
         assert (found.busy, found.kv_usage) == pytest.approx((busy_share, held_share))
 
 
+def test_beside_an_overloaded_system_a_steady_one_needs_a_window_as_long() -> None:
+    """Overloaded ones are measured over whatever is left; what they are compared with is no steadier for it."""
+    arrivals_s = np.linspace(0.0, 2.0, 40)
+    growing_s = np.linspace(0.1, 1.9, 40)
+    slow, calm = served(arrivals_s, growing_s, growing_s + 0.1, "slow"), served(arrivals_s, 0.1, 0.8, "calm")
+    rates = {"slow": (20.0, 10.0), "calm": (20.0, 40.0)}
+    overloaded, beside = measured_alike([slow, calm], 2.0, rates)
+    assert overloaded.pace.overloaded and not overloaded.steady
+    assert not beside.pace.overloaded and not beside.steady
+    assert beside.steady_why.startswith("the window of ") and beside.steady_why.endswith("2 are wanted")
+
+
 @given(st.data())
 def test_one_window_and_its_completions(data: st.DataObject) -> None:
     """Whatever the systems take: they share one window, and throughput x window is what completes in it."""

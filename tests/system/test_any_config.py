@@ -94,7 +94,7 @@ TIES = 611, 1133
 """Two engines end steps at one instant, and both meet a tier, or are known for what they have computed."""
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @example(chosen={}, seed=TIES[0])
 @example(chosen={}, seed=TIES[1])
 @given(chosen=some_settings(("cache", "engine", "routing"), most=8), seed=st.integers(0, 1 << 32))

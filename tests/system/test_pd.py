@@ -32,7 +32,7 @@ ONE = workload([Row(1.0, 16, 4)])
 NO_OVERLAP = ("pd_separation.transfer.pipelining=false",)
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(st.randoms(use_true_random=False))
 def test_the_parts_sum_to_ttft_and_none_is_negative(rng: Random) -> None:
     found, requests = random_case(rng)

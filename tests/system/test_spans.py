@@ -156,21 +156,21 @@ def _engines(system: UnifiedSystem | PdSystem) -> list:
     return [*system.front, *getattr(system, "decode", [])]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_unified_leaps_like_single_steps(rng: Random) -> None:
     found, requests = random_case(rng)
     same_both_ways(UnifiedSystem, colocated(found), requests)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_pd_leaps_like_single_steps(rng: Random) -> None:
     found, requests = random_case(rng)
     same_both_ways(PdSystem, found, requests)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_spans_that_end_at_the_knots_of_tables_are_single_steps_too(rng: Random) -> None:
     found, requests = random_case(rng)
@@ -182,7 +182,7 @@ def test_spans_that_end_at_the_knots_of_tables_are_single_steps_too(rng: Random)
 @pytest.mark.parametrize(
     ("prefix_cache", "policy"), [("radix", "fcfs"), ("radix", "lpm"), ("radix", "dfs_weight"), ("paged", "lpm")]
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(rng=st.randoms(use_true_random=False))
 def test_other_caches_and_orders_leap_like_single_steps(prefix_cache: str, policy: str, rng: Random) -> None:
     found, requests = random_case(rng)
@@ -221,7 +221,7 @@ def test_fixed_examples_contain_what_matters() -> None:
     assert seen["pd", "backpressure"] >= 8, seen
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_asynchronous_scheduling_gives_every_request_the_same_tokens(rng: Random) -> None:
     """Nobody gets a token too many or too few; only when they come differs."""

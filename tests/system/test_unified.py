@@ -20,7 +20,7 @@ def components(table: Table, row: int) -> dict[str, float]:
     return {name: float(table[name][row]) for name in COMPONENTS if table[name][row]}
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(st.randoms(use_true_random=False))
 def test_the_parts_sum_to_ttft_and_none_is_negative(rng: Random) -> None:
     found, requests = random_case(rng)

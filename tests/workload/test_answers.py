@@ -108,7 +108,7 @@ def conversations(draw) -> list[Turn]:
     return turns
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(conversations())
 def test_equal_places_mean_equal_tokens_behind_equal_prefixes(tmp_path, turns: list[Turn]) -> None:
     """Nothing can be hit that is not the same, in prompts or answers, whatever the conversations do."""
@@ -121,7 +121,7 @@ def test_equal_places_mean_equal_tokens_behind_equal_prefixes(tmp_path, turns: l
             assert known.setdefault(key, whole[: place + 1]) == whole[: place + 1]
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(conversations())
 def test_hit_rates_are_those_of_the_blocks(tmp_path, turns: list[Turn]) -> None:
     workload = read(tmp_path, turns)

@@ -96,7 +96,7 @@ def rows_of(header: str, good: bool) -> st.SearchStrategy[list[str]]:
 
 @pytest.mark.parametrize("header", list(FORMAT_OF))
 @pytest.mark.parametrize("good", [True, False])
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), ends=st.sampled_from(["\n", "\r\n"]), tail=st.sampled_from(["", "\n", "\r\n", "\n\n"]))
 def test_by_columns_as_by_rows(tmp_path_factory, header: str, good: bool, data, ends: str, tail: str) -> None:
     rows = data.draw(rows_of(header, good))

@@ -47,7 +47,7 @@ def free_list(prompts: list[list[int]], capacity: int) -> int:
     return usable
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(PROMPTS, st.integers(5, 20))
 def test_lru_is_the_engine_s_own_list_of_free_blocks(drawn: list[tuple[int, int]], capacity: int) -> None:
     prompts = heads(drawn)
