@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kvsim.errors import ConfigError
-from kvsim.policy.routing import DECODE_ROUTERS, Loads, decode_router
+from kvsim.policy.routing import DECODE_ROUTERS, DecodeLoads, Loads, decode_router
 from kvsim.policy.routing.decode import DecodeRouter
 
 
@@ -17,12 +17,29 @@ def router(name: str, loads: list[int], racks: list[list[int]]) -> DecodeRouter:
     return decode_router(name, loads=heap, racks=racks, generator=np.random.default_rng(0))
 
 
-def test_capacity_prefers_the_same_rack_while_it_is_about_as_empty_as_anybody() -> None:
+def test_capacity_prefers_the_same_rack_while_it_is_no_fuller_than_others() -> None:
+    """A mean of 100: 105 is about as full, 106 is not."""
     racks = [[0, 1], [2, 3], []]
-    assert tuple(router("capacity", [109, 104, 100, 101], racks).propose(0)) == (1, 2)
-    assert tuple(router("capacity", [109, 106, 100, 101], racks).propose(0)) == (2, 1)
-    assert tuple(router("capacity", [109, 104, 100, 101], racks).propose(1)) == (2,)
-    assert tuple(router("capacity", [109, 104, 100, 101], racks).propose(2)) == (2,)
+    assert tuple(router("capacity", [109, 105, 89, 97], racks).propose(0)) == (1, 2)
+    assert tuple(router("capacity", [109, 106, 89, 96], racks).propose(0)) == (2, 1)
+    assert tuple(router("capacity", [109, 105, 89, 97], racks).propose(1)) == (2,)
+    assert tuple(router("capacity", [109, 105, 89, 97], racks).propose(2)) == (2,)
+
+
+def test_who_has_no_seat_left_does_not_count_for_the_mean() -> None:
+    """Shares of 0.5, 0.25 and one without a seat: the second is emptier than the mean, the first is not."""
+    loads = DecodeLoads(3, room_tokens=100, seats=4)
+    for instance, requests in enumerate((2, 1, 4)):
+        for _ in range(requests):
+            loads.promise(instance, 1)
+    assert loads.mean == pytest.approx((0.5 + 0.25 + 1.0) / 3)
+    chosen = decode_router("capacity", loads=loads, racks=[[0], [1], [2]], generator=np.random.default_rng(0))
+    assert [tuple(chosen.propose(rack)) for rack in range(3)] == [(0, 1), (1,), (1, 2)]
+    loads.promise(0, 1)
+    assert tuple(chosen.propose(0)) == (1, 0)
+    for _ in range(2):
+        loads.give_back(2, 1)
+    assert loads.mean == pytest.approx((0.75 + 0.25 + 0.5) / 3)
 
 
 def test_capacity_leaves_the_rack_for_whoever_is_idle() -> None:

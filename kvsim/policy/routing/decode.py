@@ -14,8 +14,8 @@ import numpy as np
 from kvsim.policy.routing.load import Loads
 
 _ALIKE: Final = 1.05
-"""Loads up to this ratio count as equal. A rack nearer saves microseconds of latency once, and bytes on uplinks where
-those are scarce; a request that finds a fuller batch pays for it in every step.
+"""Times the mean load: up to there an instance is about as loaded as others are. A rack nearer saves microseconds of
+latency once, and bytes on uplinks where those are scarce; a request that finds a fuller batch pays for it in every step.
 """
 
 
@@ -27,7 +27,11 @@ class DecodeRouter(Protocol):
 
 
 class Capacity:
-    """The emptiest of all, or of the same rack where that one is about as empty."""
+    """The emptiest of the same rack, unless that one is fuller than instances are on average: then that of all.
+
+    Held against the emptiest of all, most would leave their rack for whoever has just lost a long request, all of them
+    for the same one, where their transfers hold each other up.
+    """
 
     def __init__(self, loads: Loads, racks: list[list[int]]) -> None:
         self._loads, self._racks = loads, racks
@@ -38,8 +42,7 @@ class Capacity:
         least, local = self._loads.least(), self._emptiest(rack)
         if local < 0 or local == least:
             return (least,)
-        loads = self._loads.loads
-        if loads[local] <= _ALIKE * loads[least]:
+        if self._loads.loads[local] <= _ALIKE * self._loads.mean:
             return local, least
         return least, local
 

@@ -71,6 +71,13 @@ class DecodeLoads(Loads):
         self._room_tokens, self._seats = room_tokens, seats
         self._tokens = [0] * num_instances
         self._requests = [0] * num_instances
+        self._seatless = 0
+        """Instances without a free seat."""
+
+    @property
+    def mean(self) -> float:
+        """Of the shares."""
+        return (self.total - self._seatless * _SEATLESS) / self._num
 
     def seated_first(self, instances: Sequence[int]) -> Sequence[int]:
         """The same, those without a free seat last."""
@@ -92,6 +99,11 @@ class DecodeLoads(Loads):
 
     def _change(self, instance: int, tokens: int, requests: int) -> None:
         self._tokens[instance] += tokens
-        taken = self._requests[instance] = self._requests[instance] + requests
+        before = self._requests[instance]
+        taken = self._requests[instance] = before + requests
+        if before < self._seats <= taken:
+            self._seatless += 1
+        elif taken < self._seats <= before:
+            self._seatless -= 1
         share = max(self._tokens[instance] / self._room_tokens, taken / self._seats)
         self.put(instance, share if taken < self._seats else share + _SEATLESS)
