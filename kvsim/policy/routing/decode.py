@@ -15,7 +15,7 @@ from kvsim.policy.routing.load import Loads
 
 _ALIKE: Final = 1.05
 """Times the mean load: up to there an instance is about as loaded as others are. A rack nearer saves microseconds of
-latency once, and bytes on uplinks where those are scarce; a request that finds a fuller batch pays for it in every step.
+latency once, and bytes on uplinks where those are scarce; who finds a fuller batch pays for it in every step.
 """
 
 
