@@ -30,7 +30,7 @@ class TraceSource:
     path: str | Path
     fmt: str
     limit: int | None
-    """Most requests that are run: the first of the file, or of the merged copies."""
+    """The first usable rows: what stands behind them is not read. Of merged copies, as many are run."""
     time_unit: str
     arrival_scale: float
     include_failed: bool
@@ -38,14 +38,14 @@ class TraceSource:
     strict: bool
     dequantise: bool = False
 
-    def read(self, limit: int | None) -> Workload:
-        """The first ``limit`` requests of the file."""
+    def read(self) -> Workload:
+        """All that there is for anything to be made of."""
         from kvsim.workload.read import read_trace
 
         return read_trace(
             self.path,
             self.fmt,
-            limit,
+            self.limit,
             self.time_unit,
             self.arrival_scale,
             self.include_failed,
@@ -86,7 +86,8 @@ class TraceTraffic:
 
     @cached_property
     def _one(self) -> Workload:
-        return self._source.read(None)
+        """Within the limit: what is not to be served decides no rate, and is in no sample and no part."""
+        return self._source.read()
 
     @property
     def most_requests(self) -> int:
@@ -97,10 +98,9 @@ class TraceTraffic:
 
     def own(self) -> Workload:
         """At its own rate, times the replicas asked for."""
-        limit = self._source.limit
         if self._replicas is None or self._replicas == 1:
-            return self._source.read(limit)
-        return self._one.replicated(self._replicas, self._seed, limit)
+            return self._one
+        return self._one.replicated(self._replicas, self._seed, self._source.limit)
 
     def at_rate(self, requests_per_s: float) -> Workload:
         """As few copies as reach the rate, stretched to hit it; all their requests, or the limit's.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,6 +81,61 @@ def test_limit_applies_to_the_merged_stream(source):
     assert len(found) == 120
     assert found.mean_rate_per_s == pytest.approx(2.5)
     assert found.span_s < 60
+
+
+def rows(path: Path, count: int, line: Callable[[int], str]) -> Path:
+    path.write_text("".join(line(at) for at in range(count)))
+    return path
+
+
+def told(at: int, ms: float, tokens: int = 0, answer: int = 9) -> str:
+    prompt = tokens or 100 + at % 7
+    ids = [0, *range(1000 * at, 1000 * at + (prompt - 1) // 512)]
+    return f'{{"timestamp": {ms}, "input_length": {prompt}, "output_length": {answer}, "hash_ids": {ids}}}\n'
+
+
+READINGS: dict[str, tuple[dict[str, Any], Callable[[int], str], Callable[[int], str]]] = {
+    "limit": (
+        {"limit": 60},
+        lambda at: told(at, 1000 * at) if at < 60 else told(at, 1000 * at, 5000, 900),
+        lambda at: told(at, 1000 * at),
+    ),
+    "arrival_scale": ({"arrival_scale": 0.5}, lambda at: told(at, 1000 * at), lambda at: told(at, 500 * at)),
+    "include_failed": (
+        {"include_failed": True},
+        lambda at: told(at, 1000 * at, answer=9 * (at % 3 > 0)),
+        lambda at: told(at, 1000 * at, answer=9 if at % 3 else 1),
+    ),
+    "dequantise": (
+        {"dequantise": True},
+        lambda at: told(at, 1000 * (at // 4)),
+        lambda at: told(at, 250 * at),
+    ),
+    "time_unit": ({"time_unit": "us"}, lambda at: told(at, 1_000_000 * at), lambda at: told(at, 1000 * at)),
+}
+
+
+@pytest.mark.parametrize("which", READINGS)
+def test_all_that_is_made_of_a_trace_is_made_of_what_the_flags_leave_of_it(tmp_path: Path, which: str) -> None:
+    """A file as flags read it is the file that says so itself: for the run, the pilots and the parts of studies."""
+    reading, given, rewritten = READINGS[which]
+    plain = TraceSource(tmp_path / "plain", "mooncake", None, "ms", 1.0, False, None, False)
+    flagged = replace(plain, path=rows(tmp_path / "flagged", 100 if which == "limit" else 60, given), **reading)
+    rows(tmp_path / "plain", 60, rewritten)
+    one, other = TraceTraffic(flagged, None, 1), TraceTraffic(plain, None, 1)
+    assert one.most_requests == other.most_requests == 60
+    assert one.copies_at(5.0) == other.copies_at(5.0)
+    for made in (
+        lambda traffic: traffic.own(),
+        lambda traffic: traffic.population(),
+        lambda traffic: traffic.sample(3.0, 50, None, 5),
+        lambda traffic: traffic.part(3.0, 500, None, 5),
+        lambda traffic: traffic.at_rate(0.3),
+    ):
+        first, second = made(one), made(other)
+        assert first.arrival_s == pytest.approx(second.arrival_s, rel=1e-9, abs=1e-9)
+        for column in ("prompt_tokens", "output_tokens", "piece_offsets", "piece_chain", "piece_tokens"):
+            assert np.array_equal(getattr(first, column), getattr(second, column)), column
 
 
 def test_a_trace_without_span_has_no_rate(tmp_path: Path):
