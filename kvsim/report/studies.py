@@ -74,6 +74,19 @@ def budget_spent(study: Study) -> str:
     return f"; the budget of runs ended before each difference was known to {100 * study['precision']:g}% of itself"
 
 
+def overloaded_there(study: Study) -> str:
+    """What to add to a sentence where the run's rate is more than the study's own runs can take."""
+    beyond = [f"{label} {percent(load)}" for label, load in _loads(study) if load > 1]
+    if not beyond:
+        return ""
+    asked = f"by arithmetic these runs ask for more than they can serve ({', '.join(beyond)})"
+    return f"; {asked}: times grow with their length"
+
+
+def _loads(study: Study) -> list[tuple[str, float]]:
+    return [(label, study["loads"][name]) for name, label in _SYSTEMS if name in study["loads"]]
+
+
 def compare_sentence(study: Study) -> str:
     """Which values change mean TTFT, of which system, by how much."""
     said = []
@@ -88,7 +101,7 @@ def compare_sentence(study: Study) -> str:
             verdicts = {metric["verdict"] for found in apart.values() for metric in found.values()}
             none = "changes nothing" if verdicts == {"same"} else "a tie"
             said.append(f"{setting(key['key'], row['value'])}: {', '.join(changes) or none}")
-    return f"mean TTFT against the run as configured: {'; '.join(said)}{budget_spent(study)}"
+    return f"mean TTFT against the run as configured: {'; '.join(said)}{overloaded_there(study)}{budget_spent(study)}"
 
 
 def setting(key: str, value: Any) -> str:
@@ -113,10 +126,14 @@ def pd_ratio_sentence(study: Study) -> str:
     ]
     needed = study["requests_needed"]
     cut = f"; runs of {study['requests']:,} requests are not steady" if study["requests"] < needed else ""
+    more = ", ".join(map(ratio, study["unsaturated"]))
+    offered = f"the {number(study['offered_requests_per_s'])} requests/s offered"
+    unfilled = f"; by arithmetic {more} could take more than {offered}" if more else ""
+    run = "" if any(point["balanced"] for point in points) else ", which was not run,"
     return (
         f"P:D {ratio(best['ratio'])} serves most at saturation, {plus_minus(best['throughput_requests_per_s'])} "
-        f"requests/s on {study['instances']} instances{''.join(near)}; by arithmetic {ratio(study['balanced'])} "
-        f"balances the two{cut}"
+        f"requests/s on {study['instances']} instances{''.join(near)}; by arithmetic, with what it hits, "
+        f"{ratio(study['balanced'])}{run} balances the two{unfilled}{cut}"
     )
 
 
@@ -125,10 +142,10 @@ def transfer_sentence(study: Study) -> str:
     rows = study["rows"][1:]
     real = [row for row in rows if not row["tie"]]
     if not real:
-        return "mean TTFT: every way to move KV ties with the configured one"
+        return f"mean TTFT: every way to move KV ties with the configured one{overloaded_there(study)}"
     said = ", ".join(f"{row['name']} {said_of(row['ttft_mean_difference_ms'])}" for row in real)
     others = "; the others tie" if len(real) < len(rows) else ""
-    return f"mean TTFT against the configured transfer: {said}{others}{budget_spent(study)}"
+    return f"mean TTFT against the configured transfer: {said}{others}{overloaded_there(study)}{budget_spent(study)}"
 
 
 def unified_budget_sentence(study: Study) -> str:
@@ -148,7 +165,7 @@ def unified_budget_sentence(study: Study) -> str:
         said.append("the others tie in that")
     share = percent(used["good_share"]["mean"])
     head = f"unified with {used['max_num_batched_tokens']:,} tokens a step: {share} within the SLO"
-    return "; ".join([head, *said]) + budget_spent(study)
+    return "; ".join([head, *said]) + overloaded_there(study) + budget_spent(study)
 
 
 def _side(apart: float) -> str:
@@ -203,9 +220,15 @@ def runs_of(study: Study) -> str:
     return f"{runs}, {study['requests']:,} requests a run" if "requests" in study else runs
 
 
+def _at_rate(study: Study) -> str:
+    """Of runs at the rate of the run above: how hard that drives them, by their own hits."""
+    loads = ", ".join(f"{label} {percent(load)}" for label, load in _loads(study))
+    return f"at the run's rate, there {loads} of the maximum,\n{_sample(study)}"
+
+
 def _compare(study: Study) -> tuple[Table, str]:
     columns = ("ms", "TTFT", "change", "p99", "TPOT", "change", "hits")
-    table = _table(f"Other settings at the run's load, {_sample(study)}", columns)
+    table = _table(f"Other settings {_at_rate(study)}", columns)
     table.add_row("configured")
     for name, label in _SYSTEMS:
         table.add_row(f"  {label}", *_compared(study["configured"][name], None))
@@ -244,7 +267,7 @@ def change(apart: Mapping[str, Any]) -> str:
 
 def _pd_ratio(study: Study) -> tuple[Table, str]:
     title = f"Prefill:decode ratio at saturation, {_sample(study)}"
-    table = _table(title, ("P:D", "requests/s", "behind the best", "analytic", ""))
+    table = _table(title, ("P:D", "requests/s", "behind the best", "analytic, own hits", ""))
     for point in study["points"]:
         marks = [word for word in ("best", "tie", "open", "balanced", "configured") if point[word]]
         behind = "" if point["best"] else change(point["difference_to_best"])
@@ -260,7 +283,7 @@ def _pd_ratio(study: Study) -> tuple[Table, str]:
 
 def _transfer(study: Study) -> tuple[Table, str]:
     columns = ("ms", "TTFT", "difference", "p99", "transfer", "hidden", "NIC")
-    table = _table(f"Ways to move KV at the run's load, {_sample(study)}", columns)
+    table = _table(f"Ways to move KV {_at_rate(study)}", columns)
     for row in study["rows"]:
         table.add_row(
             row["name"],
@@ -276,7 +299,7 @@ def _transfer(study: Study) -> tuple[Table, str]:
 
 def _unified_budget(study: Study) -> tuple[Table, str]:
     columns = ("tokens a step; ms", "TTFT mean", "p99", "TPOT mean", "p99", "within SLO", "points")
-    table = _table(f"Unified's token budget at the run's load, {_sample(study)}", columns)
+    table = _table(f"Unified's token budget {_at_rate(study)}", columns)
     for row in study["rows"]:
         table.add_row(
             f"{row['max_num_batched_tokens']:,}",

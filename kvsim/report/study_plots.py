@@ -73,7 +73,8 @@ def _pd_ratio(study: Mapping[str, Any]) -> Figure:
     points = study["points"]
     shares = [point["ratio"][0] / sum(point["ratio"]) for point in points]
     means, errors = _bars([point["throughput_requests_per_s"] for point in points])
-    axis.plot(shares, [p["analytic_requests_per_s"] for p in points], "--", color=GREY, label="analytic maximum")
+    analytic = [math.nan if p["analytic_requests_per_s"] is None else p["analytic_requests_per_s"] for p in points]
+    axis.plot(shares, analytic, "--", color=GREY, label="analytic maximum, own hits")
     axis.errorbar(shares, means, yerr=errors, fmt="o-", color=BLUE, capsize=3, label="simulated")
     for point, share, mean in zip(points, shares, means, strict=True):
         if point["best"] or point["balanced"] or point["configured"]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from kvsim.record.result import Table
+from kvsim.record.result import SystemResult, Table
+from kvsim.record.summary import in_window
 from kvsim.system.fitting import fitting_rows
 from kvsim.system.plan import Plan
 from kvsim.workload.workload import Floats, Ints, Workload
@@ -98,6 +100,32 @@ def demand_of(workload: Workload, plan: Plan, facts: CacheFacts | None = None, r
         returned_tokens=float((outputs * kept).mean()) if returns else 0.0,
         shared=_shared_prompts(workload, rows, outputs, plan.colocated_settings.enable_prefix_caching),
     )
+
+
+def served_demand(workload: Workload, plan: Plan, result: SystemResult) -> Demand | None:
+    """Of the requests that completed inside the measured window, with what they hit; ``None`` where none did.
+
+    ``workload`` and ``plan``: what ``result`` was of. What a saturated run's throughput is to be held against: it
+    serves the first to arrive, lengths of a trace change over its hour, and hits depend on instances and load.
+    """
+    rows = in_window(result, result.window_s)
+    if not rows.any():
+        return None
+    requests = result.table["request_id"][rows].astype(np.int64)
+    return demand_of(workload, plan, cache_facts(result.table, rows, plan), requests)
+
+
+def asked_per_s(workload: Workload, result: SystemResult) -> float:
+    """Requests/s as they came, of those that fit; infinite where all come at once.
+
+    In a closed loop that depends on the system.
+    """
+    rate_per_s = workload.mean_rate_per_s
+    if workload.is_closed:
+        arrival_s = result.table["arrival_s"]
+        span_s = float(np.ptp(arrival_s)) if len(arrival_s) else 0.0
+        rate_per_s = (len(arrival_s) - 1) / span_s if span_s > 0 else math.inf
+    return rate_per_s * (1 - result.failed / max(result.arrived, 1))
 
 
 def _evenly(rows: Ints) -> Ints:

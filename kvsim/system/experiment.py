@@ -16,10 +16,9 @@ from kvsim.config.effect import without_effect
 from kvsim.errors import ConfigError
 from kvsim.failures import Failure, Failures
 from kvsim.record.result import SystemResult
-from kvsim.record.summary import in_window
 from kvsim.record.windows import measured_alike
 from kvsim.system.capacity import MaximumRates, balanced_pd_ratio, maximum_rate, maximum_rates
-from kvsim.system.demand import Demand, cache_facts, demand_of
+from kvsim.system.demand import Demand, asked_per_s, cache_facts, demand_of, served_demand
 from kvsim.system.garbage import collected_once
 from kvsim.system.offering import Asked, ChatRun, Offered, Offering, Source, TraceRun
 from kvsim.system.outcome import outcome
@@ -167,29 +166,21 @@ def compared(
     rates: dict[str, tuple[float, float]] = {}
     loaded = []
     for result in results:
-        asked_per_s = _arrival_rate(workload, result) * (1 - result.failed / max(result.arrived, 1))
+        rate_per_s = asked_per_s(workload, result)
         own = maxima[result.name]
         possible_per_s = min(own[role.role] for role in result.roles)
-        if math.isfinite(asked_per_s):
-            rates[result.name] = asked_per_s, possible_per_s
-            roles = (replace(role, load=asked_per_s / own[role.role]) for role in result.roles)
+        if math.isfinite(rate_per_s):
+            rates[result.name] = rate_per_s, possible_per_s
+            roles = (replace(role, load=rate_per_s / own[role.role]) for role in result.roles)
             result = replace(result, roles=tuple(roles))
         loaded.append(result)
     return tuple(measured_alike(loaded, factor, rates))
 
 
 def _served_maximum(offered: Offered, result: SystemResult) -> float | None:
-    """The system's maximum rate for the requests that completed inside the measured window, and what they hit.
-
-    What a saturated run's throughput is to be held against: it serves the first to arrive, and the lengths of a trace
-    change over its hour. ``None`` where nothing completed.
-    """
-    rows = in_window(result, result.window_s)
-    if not rows.any():
-        return None
-    requests = result.table["request_id"][rows].astype(np.int64)
-    facts = cache_facts(result.table, rows, offered.plan)
-    return maximum_rate(offered.plan, demand_of(offered.workload, offered.plan, facts, requests), result.name)
+    """The system's maximum rate for the requests that completed inside the measured window; ``None``: none did."""
+    demand = served_demand(offered.workload, offered.plan, result)
+    return None if demand is None else maximum_rate(offered.plan, demand, result.name)
 
 
 def _warmup(config: Config, num_requests: int) -> int:
@@ -214,15 +205,6 @@ def _simulated(
         result = outcome(system, warmup_requests=warmup, unsteady_factor=plan.config.load.unsteady_factor, loads={})
         del system
     return result
-
-
-def _arrival_rate(workload: Workload, result: SystemResult) -> float:
-    """Requests/s as they came; in a closed loop that depends on the system."""
-    if not workload.is_closed:
-        return workload.mean_rate_per_s
-    arrival_s = result.table["arrival_s"]
-    span_s = float(np.ptp(arrival_s)) if len(arrival_s) else 0.0
-    return (len(arrival_s) - 1) / span_s if span_s > 0 else math.inf
 
 
 def _cluster(offered: Offered, demand: Demand, rates: MaximumRates, *, has_pd: bool) -> dict[str, Any]:

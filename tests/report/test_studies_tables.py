@@ -56,8 +56,8 @@ def ratios(requests: int = 900) -> dict[str, Any]:
         point([4, 4], 39.5, tie=True),
         point([5, 3], 39.0, open=True),
     ]
-    best = {"balanced": [3, 5], "best": [3, 5]}
-    return {**SAMPLE, "requests": requests, "requests_needed": 900, **best, "points": points}
+    asked = {"requests": requests, "requests_needed": 900, "offered_requests_per_s": 46.0, "unsaturated": []}
+    return {**SAMPLE, **asked, "balanced": [3, 5], "best": [3, 5], "points": points}
 
 
 def transfer() -> dict[str, Any]:
@@ -70,8 +70,13 @@ def transfer() -> dict[str, Any]:
             **{figure: around(0.5) for figure in figures},
         }
 
-    return {**SAMPLE, "rows": [row("as configured", 0.0, False), row("pull", 0.01, True), row("fifo", 0.2, False),
-                              row("NIC x 1/4", 9.0, False)]}  # fmt: skip
+    rows = [
+        row("as configured", 0.0, False),
+        row("pull", 0.01, True),
+        row("fifo", 0.2, False),
+        row("NIC x 1/4", 9.0, False),
+    ]
+    return {**SAMPLE, "loads": {"pd": 0.7}, "rows": rows}
 
 
 def unified_budget() -> dict[str, Any]:
@@ -88,7 +93,7 @@ def unified_budget() -> dict[str, Any]:
         }
 
     rows = [row(2048, 0.5, -0.4), row(4096, 0.895, -0.005, tie=True), row(8192, 0.9, 0.0, used=True)]
-    return {**SAMPLE, "rows": rows}
+    return {**SAMPLE, "loads": {"unified": 0.68}, "rows": rows}
 
 
 def context() -> dict[str, Any]:
@@ -108,7 +113,7 @@ def context() -> dict[str, Any]:
 def test_sentences_name_winners_and_call_ties_ties() -> None:
     said = pd_ratio_sentence(ratios())
     assert "P:D 3:5 serves most" in said and said.endswith("balances the two")
-    assert "on 8 instances, tied with 4:4, not told apart from 5:3; by" in said
+    assert "on 8 instances, tied with 4:4, not told apart from 5:3; by arithmetic, with what it hits, 3:5 ba" in said
     assert pd_ratio_sentence(ratios(500)).endswith("runs of 500 requests are not steady")
     said = compare_sentence(compare()).partition(": ")[2]
     assert said == (
@@ -132,6 +137,25 @@ def test_a_sentence_says_when_the_budget_ended_the_runs() -> None:
     for say, study in ((transfer_sentence, transfer()), (compare_sentence, compare()), (context_sentence, context())):
         assert "budget" not in say(study)
         assert say({**study, "within_budget": False}).endswith("before each difference was known to 5% of itself")
+
+
+def test_a_balance_that_was_not_run_and_rates_too_low_to_saturate_are_said_to_be() -> None:
+    points = [{**each, "balanced": False} for each in ratios()["points"]]
+    said = pd_ratio_sentence({**ratios(500), "points": points, "balanced": [2, 6], "unsaturated": [[3, 5], [4, 4]]})
+    assert said.endswith(
+        "2:6, which was not run, balances the two; by arithmetic 3:5, 4:4 could take more than the 46.0 requests/s "
+        "offered; runs of 500 requests are not steady"
+    )
+
+
+def test_a_sentence_says_when_the_rate_of_the_run_is_too_much_for_the_study() -> None:
+    for say, study in ((transfer_sentence, transfer()), (compare_sentence, compare())):
+        said = say({**study, "loads": {"unified": 0.9, "pd": 1.31}})
+        assert said.endswith(
+            "; by arithmetic these runs ask for more than they can serve (PD 131%): times grow with their length"
+        )
+        assert "ask for more" not in say(study)
+    assert "(unified 105%)" in unified_budget_sentence({**unified_budget(), "loads": {"unified": 1.05}})
 
 
 def test_the_preamble_says_what_runs_served() -> None:
@@ -162,7 +186,8 @@ def compare() -> dict[str, Any]:
         {"key": "engine.block_size", "configured": 16, "rows": [row(32, none, little)]},
         {"key": "stepwise", "configured": False, "rows": [row(True, none, none)]},
     ]
-    return {**SAMPLE, "configured": {"unified": found, "pd": found}, "keys": keys}
+    loads = {"unified": 0.68, "pd": 0.7}
+    return {**SAMPLE, "loads": loads, "configured": {"unified": found, "pd": found}, "keys": keys}
 
 
 def every_study() -> dict[str, Any]:
@@ -181,6 +206,7 @@ def test_tables_fit_a_terminal() -> None:
         print_studies(console, every_study())
     lines = captured.get().splitlines()
     assert max(map(len, lines)) <= 80 and not any("…" in line for line in lines)
+    assert any(line.rstrip().endswith("at the run's rate, there unified 68%, PD 70% of the maximum,") for line in lines)
     row = next(line for line in lines if line.strip().startswith("3:5"))
     assert "40.0 ± 1.00" in row and "best, balanced" in row
     settings = next(at for at, line in enumerate(lines) if line.strip() == "two_choices")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,14 +18,17 @@ from kvsim.config.changed import changed
 from kvsim.config.comparison import read_comparison
 from kvsim.errors import CapacityError, ConfigError
 from kvsim.record.result import SystemResult
+from kvsim.system.capacity import maximum_rate
+from kvsim.system.demand import CacheFacts, demand_of
 from kvsim.system.experiment import Experiment, run_pd
 from kvsim.system.plan import make_plan
 from kvsim.system.studies import compare as compare_module
 from kvsim.system.studies.bed import Bed, latencies
 from kvsim.system.studies.compare import check_comparisons
 from kvsim.system.studies.intervals import Interval, difference, interval
-from kvsim.system.studies.pd_ratio import ratio_grid
-from kvsim.system.traffic import ChatTraffic, TraceSource
+from kvsim.system.studies.pd_ratio import pd_ratio_study, ratio_grid
+from kvsim.system.studies.transfer import transfer_study
+from kvsim.system.traffic import ChatTraffic, TraceSource, TraceTraffic
 
 SMALL = (
     "cluster.simulate_racks=1",
@@ -42,6 +46,10 @@ SMALL = (
 )
 
 
+def quietly(label: str, total: int) -> AbstractContextManager[Any]:
+    return nullcontext(SimpleNamespace(update=lambda done, now_s: None))
+
+
 def studied(*sets: str, names: tuple[str, ...] = (), compare: tuple[str, ...] = ()) -> dict:
     experiment = experimented(*sets, names=names, compare=compare)
     assert experiment.studies is not None and not experiment.incomplete and not experiment.failures
@@ -49,17 +57,22 @@ def studied(*sets: str, names: tuple[str, ...] = (), compare: tuple[str, ...] = 
 
 
 def experimented(
-    *sets: str, names: tuple[str, ...] = (), compare: tuple[str, ...] = (), trace: Path | None = None
+    *sets: str,
+    names: tuple[str, ...] = (),
+    compare: tuple[str, ...] = (),
+    trace: Path | None = None,
+    limit: int | None = None,
+    load: float | None = None,
 ) -> Experiment:
-    source = None if trace is None else TraceSource(trace, "auto", None, "ms", 1.0, False, None, False)
+    source = None if trace is None else TraceSource(trace, "auto", limit, "ms", 1.0, False, None, False)
     return run_pd(
         load_config(sets=[*SMALL, *sets]).config,
         trace=source,
-        load=None,
+        load=load,
         load_of=None,
         replicas=None,
         stepwise=False,
-        progress=lambda label, total: nullcontext(SimpleNamespace(update=lambda done, now_s: None)),
+        progress=quietly,
         studies=names,
         comparisons=[read_comparison(text) for text in compare],
     )
@@ -268,6 +281,58 @@ def test_replications_of_one_copy_of_a_trace_differ(tmp_path: Path) -> None:
     study = experimented(*sets, names=("unified_budget",), trace=trace).studies["unified_budget"]
     assert study["requests_per_s"] == pytest.approx(20.0)
     assert all(row["ttft_mean_ms"]["half_width"] > 0 for row in study["rows"])
+
+
+@pytest.mark.parametrize("load", [None, 0.05])
+def test_studies_of_a_limited_trace_are_those_of_a_shorter_file(tmp_path: Path, load: float | None) -> None:
+    whole, head = tmp_path / "whole.jsonl", rows_of_a_trace(tmp_path / "head.jsonl", 120)
+    later = (f'{{"timestamp": {50 * at}, "input_length": 20000, "output_length": 9}}\n' for at in range(120, 400))
+    whole.write_text(head.read_text() + "".join(later))
+    sets = ("studies.instances=8", "cluster.simulate_gpus_per_rack=8", "studies.max_requests=200",
+            "model.max_model_len=24000")  # fmt: skip
+    asked = {"names": ("pd_ratio", "transfer", "unified_budget"), "load": load}
+    limited = experimented(*sets, **asked, trace=whole, limit=120)
+    cut = experimented(*sets, **asked, trace=head)
+    assert len(limited.workload) == 120 and limited.studies["pd_ratio"]["trace_requests"] == 120
+    assert limited.studies == cut.studies and not limited.failures
+    assert limited.workload.prompt_tokens.max() < 2000
+
+
+HIT = 0.95
+
+
+@pytest.mark.parametrize("hits", [HIT, 0.0], ids=["more", "none"])
+def test_ratios_stand_beside_what_their_own_runs_hit(tmp_path: Path, hits: float) -> None:
+    """The run that the study belongs to may hit more than the study's own runs, or less."""
+    sets = ("studies.instances=8", "cluster.simulate_gpus_per_rack=8", "studies.max_requests=1500")
+    config = load_config(sets=[*SMALL, *sets, "pd_trace.output_tokens_mean=20"]).config
+    plan = make_plan(config)
+    trace = TraceSource(rows_of_a_trace(tmp_path / "t.jsonl", 400), "auto", None, "ms", 1.0, False, None, False)
+    traffic = TraceTraffic(trace, None, 1) if hits else ChatTraffic(config)
+    prompts = traffic.population().prompt_tokens.astype(float)
+    facts = CacheFacts(prompts, hits * prompts, (1 - hits) * prompts)
+    demand = demand_of(traffic.population(), plan, facts)
+    study = pd_ratio_study(Bed(plan, traffic, demand, 20.0, 1, quietly))
+    for point in study["points"]:
+        served = point["throughput_requests_per_s"]["mean"]
+        assert point["analytic_requests_per_s"] == pytest.approx(served, rel=0.1), point["ratio"]
+    assert near_balance(study) and study["unsaturated"] == []
+    first = study["points"][0]
+    of_the_run = maximum_rate(plan.with_counts(*first["ratio"]), demand, "pd") / first["analytic_requests_per_s"]
+    assert of_the_run > 1.2 if hits else of_the_run < 1 / 1.2
+
+
+def test_what_the_run_s_rate_asks_of_a_study_is_by_the_study_s_own_hits(tmp_path: Path) -> None:
+    """Nothing hits there, whatever the run hit."""
+    sets = ("studies.instances=8", "cluster.simulate_gpus_per_rack=8", "studies.max_requests=300")
+    plan = make_plan(load_config(sets=[*SMALL, *sets]).config)
+    trace = TraceSource(rows_of_a_trace(tmp_path / "t.jsonl", 400), "auto", None, "ms", 1.0, False, None, False)
+    traffic = TraceTraffic(trace, None, 1)
+    prompts = traffic.population().prompt_tokens.astype(float)
+    of_the_run = demand_of(traffic.population(), plan, CacheFacts(prompts, HIT * prompts, (1 - HIT) * prompts))
+    rate_per_s = 1.3 * maximum_rate(plan, demand_of(traffic.population(), plan), "pd")
+    study = transfer_study(Bed(plan, traffic, of_the_run, rate_per_s, 1, quietly))
+    assert study["loads"] == {"pd": pytest.approx(1.3, rel=0.1)}
 
 
 def test_runs_too_short_for_any_answer_are_said_to_be(tmp_path: Path) -> None:

@@ -15,10 +15,11 @@ from kvsim.record.percentiles import percentiles
 from kvsim.record.result import SystemResult
 from kvsim.record.summary import rows_of, tpot_s
 from kvsim.record.windows import measured_alike
-from kvsim.system.demand import Demand
+from kvsim.system.capacity import maximum_rate
+from kvsim.system.demand import Demand, asked_per_s, cache_facts, demand_of
 from kvsim.system.garbage import collected_once
 from kvsim.system.outcome import outcome
-from kvsim.system.pilot import FEWEST_REQUESTS, SYSTEMS, WARMUP_SHARE, ProgressMaker
+from kvsim.system.pilot import FEWEST_REQUESTS, SYSTEMS, WARMUP_SHARE, ProgressMaker, measured_rows
 from kvsim.system.plan import Plan
 from kvsim.system.steady import steady_requests
 from kvsim.system.studies.sequential import Arm, Budget, Figures, Goal, Replicated, replicate
@@ -29,6 +30,7 @@ from kvsim.workload.workload import Workload
 FEWEST_OF_A_ROLE = 4
 """A router that chooses among fewer queues longer than one of a whole cluster."""
 MOST_TIMES = 4
+LOAD = "load"
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Bed:
     """The whole cluster's."""
     traffic: Traffic
     demand: Demand
-    """Of the PD system, with the cache hits that the run measured."""
+    """Of the PD system, with the cache hits that the run measured: it says how long runs are, and nothing else."""
     requests_per_s: float
     """At which the run was driven."""
     seed: int
@@ -80,7 +82,7 @@ class Bed:
         base_of: Callable[[Arm, Mapping[Arm, Sequence[Figures]]], Arm],
         requests: Callable[[int], Workload],
         serve: Callable[[Arm, Workload, int], SystemResult],
-        figures: Callable[[SystemResult], Figures],
+        figures: Callable[[Arm, Workload, SystemResult], Figures],
         goal: Goal,
         share: float = 1.0,
         is_out: Callable[[Arm, Mapping[Arm, Sequence[Figures]]], bool] | None = None,
@@ -89,9 +91,9 @@ class Bed:
     ) -> Replicated[Arm]:
         """Serve ``requests(seed)`` with every arm, with seed after seed; ``share`` of the study's budget is for that.
 
-        The arms of a replication are measured over one window; at saturation, where one fills up long after another,
-        each over its own from there on. What their runs leave behind is collected at its end, as systems refer to
-        themselves.
+        ``figures(arm, workload, result)`` is what is kept of a run. The arms of a replication are measured over one
+        window; at saturation, where one fills up long after another, each over its own from there on. What their runs
+        leave behind is collected at its end, as systems refer to themselves.
         """
 
         def once(replication: int, running: Sequence[Arm]) -> tuple[dict[Arm, Figures], int]:
@@ -100,7 +102,7 @@ class Bed:
                 workload = requests(seed)
                 results = [serve(arm, workload, seed) for arm in running]
             alike = results if at_saturation else measured_alike(results, 0.0, {})
-            found = {arm: figures(result) for arm, result in zip(running, alike, strict=True)}
+            found = {arm: figures(arm, workload, result) for arm, result in zip(running, alike, strict=True)}
             return found, len(workload) * len(running)
 
         return replicate(arms, base_of, once, goal, Budget.of(self.plan.config.studies, share), is_out)
@@ -164,6 +166,16 @@ def check_measured(result: SystemResult, what: str) -> None:
     if not result.measured.any():
         failed = f"{result.failed:,} of {result.arrived:,} do not fit"
         raise CapacityError(f"{what} completes no request that counts; {failed}")
+
+
+def own_load(plan: Plan, workload: Workload, result: SystemResult) -> Figures:
+    """``LOAD``: what arrived over the maximum rate of this system, with the hits of this very run.
+
+    A study's runs are offered the rate of the run that it belongs to. What share of their maximum that is depends on
+    their instances and, on a trace, their part of it.
+    """
+    demand = demand_of(workload, plan, cache_facts(result.table, measured_rows(result), plan))
+    return {LOAD: asked_per_s(workload, result) / maximum_rate(plan, demand, result.name)}
 
 
 def throughput_per_s(result: SystemResult) -> float:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from kvsim.record.result import SystemResult
 from kvsim.record.summary import rows_of, within_limits
-from kvsim.system.studies.bed import Bed, latencies
+from kvsim.system.studies.bed import LOAD, Bed, latencies, own_load
 from kvsim.units import MILLI
 
 FACTOR = 2.0
@@ -17,7 +16,8 @@ FACTOR = 2.0
 def unified_budget_study(bed: Bed) -> dict[str, Any]:
     """The report's ``studies.unified_budget``: latencies and goodput of each budget, paired with the run's own.
 
-    The budgets are ``engine.colocated_budgets`` and the one that the run used.
+    The budgets are ``engine.colocated_budgets`` and the one that the run used. ``loads``: what share of its maximum
+    rate that one was offered in these runs.
     """
     plan = bed.sample
     used = plan.colocated_settings.max_num_batched_tokens
@@ -29,7 +29,10 @@ def unified_budget_study(bed: Bed) -> dict[str, Any]:
         lambda *_: used,
         lambda seed: bed.workload(rate_per_s, num_requests, seed),
         lambda tokens, workload, seed: bed.run(f"budget {tokens:,}", "unified", plans[tokens], workload, seed),
-        partial(_figures, bed),
+        lambda tokens, workload, result: {
+            **_figures(bed, result),
+            **(own_load(plans[used], workload, result) if tokens == used else {}),
+        },
         bed.goal("good_share"),
     )
     rows = []
@@ -43,6 +46,7 @@ def unified_budget_study(bed: Bed) -> dict[str, Any]:
         **found.report(),
         "requests": found.requests_a_run,
         "requests_per_s": rate_per_s,
+        "loads": {"unified": found.means(used, (LOAD,))[LOAD]["mean"]},
         "rows": rows,
     }
 

@@ -16,7 +16,7 @@ from kvsim.policy.routing import check_names
 from kvsim.record.result import SystemResult
 from kvsim.system.pilot import SYSTEMS
 from kvsim.system.plan import Plan, make_plan
-from kvsim.system.studies.bed import Bed, latencies, throughput_per_s
+from kvsim.system.studies.bed import LOAD, Bed, latencies, own_load, throughput_per_s
 from kvsim.system.studies.sequential import Figures, Replicated
 from kvsim.workload.workload import Workload
 
@@ -31,7 +31,10 @@ CONFIGURED: Setting = (-1, "")
 
 
 def compare_study(bed: Bed, comparisons: Sequence[Comparison]) -> dict[str, Any]:
-    """The report's ``studies.compare``: both systems with each value, paired with the same run as configured."""
+    """The report's ``studies.compare``: both systems with each value, paired with the same run as configured.
+
+    ``loads``: what share of its maximum rate either was offered in these runs as configured.
+    """
     rate_per_s = bed.sample_requests_per_s
     num_requests = bed.requests_at(bed.sample, rate_per_s, FACTOR)
     plans: dict[Setting, Plan] = {CONFIGURED: bed.sample}
@@ -49,7 +52,10 @@ def compare_study(bed: Bed, comparisons: Sequence[Comparison]) -> dict[str, Any]
         lambda arm, _: (CONFIGURED, arm[1]),
         lambda seed: bed.workload(rate_per_s, num_requests, seed),
         serve,
-        _figures,
+        lambda arm, workload, result: {
+            **_figures(result),
+            **(own_load(bed.sample, workload, result) if arm[0] == CONFIGURED else {}),
+        },
         bed.goal("ttft_mean_ms"),
     )
     return {
@@ -57,6 +63,7 @@ def compare_study(bed: Bed, comparisons: Sequence[Comparison]) -> dict[str, Any]
         **found.report(),
         "requests": found.requests_a_run,
         "requests_per_s": rate_per_s,
+        "loads": {name: found.means((CONFIGURED, name), (LOAD,))[LOAD]["mean"] for name in SYSTEMS},
         "configured": {name: found.means((CONFIGURED, name)) for name in SYSTEMS},
         "keys": [
             {

@@ -65,7 +65,7 @@ def _row(bed: Bed, prompt_tokens: int, output_tokens: int, share: float) -> dict
         lambda *_: "unified",
         lambda seed: requests(num, rate_per_s, seed),
         lambda name, workload, seed: bed.run(f"{name} {prompt_tokens:,} tokens", name, plan, workload, seed),
-        latencies,
+        lambda _, __, result: latencies(result),
         bed.goal("ttft_mean_ms"),
         share,
     )

@@ -11,7 +11,7 @@ from kvsim.config.derived import nic_bytes_per_s_per_gpu
 from kvsim.config.schema import Config
 from kvsim.record.result import SystemResult
 from kvsim.system.plan import Plan, make_plan
-from kvsim.system.studies.bed import Bed, ttft_ms
+from kvsim.system.studies.bed import LOAD, Bed, own_load, ttft_ms
 from kvsim.units import GB
 
 TRANSFER = "pd_separation.transfer"
@@ -40,7 +40,10 @@ def transfer_variants(config: Config) -> dict[str, dict[str, Any]]:
 
 
 def transfer_study(bed: Bed) -> dict[str, Any]:
-    """The report's ``studies.transfer``: TTFT of each variant, and its paired difference to what is configured."""
+    """The report's ``studies.transfer``: TTFT of each variant, and its paired difference to what is configured.
+
+    ``loads``: what share of its maximum rate the configured one was offered in these runs.
+    """
     plan = bed.sample
     variants = transfer_variants(plan.config)
     plans = {
@@ -54,7 +57,10 @@ def transfer_study(bed: Bed) -> dict[str, Any]:
         lambda *_: CONFIGURED,
         lambda seed: bed.workload(rate_per_s, num_requests, seed),
         lambda name, workload, seed: bed.run(name, "pd", plans[name], workload, seed),
-        _figures,
+        lambda name, workload, result: {
+            **_figures(result),
+            **(own_load(plan, workload, result) if name == CONFIGURED else {}),
+        },
         bed.goal("ttft_mean_ms"),
     )
     rows = []
@@ -68,6 +74,7 @@ def transfer_study(bed: Bed) -> dict[str, Any]:
         **found.report(),
         "requests": found.requests_a_run,
         "requests_per_s": rate_per_s,
+        "loads": {"pd": found.means(CONFIGURED, (LOAD,))[LOAD]["mean"]},
         "rows": rows,
     }
 
