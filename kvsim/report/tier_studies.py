@@ -77,8 +77,16 @@ def capacity_sentence(study: Study) -> str:
     bend = "there is no knee" if knee is None else f"the curve bends at {number(knee)} GB a host"
     return (
         f"in one run each, under LRU {bend}, and {full} gives all that memory without end would ({percent(whole)} "
-        f"against {percent(base)} without); {_gap(study)}"
+        f"against {percent(base)} without); {_gap(study)}{_growing(('without host memory', study['without']))}"
     )
+
+
+def _growing(*runs: tuple[str, Mapping[str, Any]]) -> str:
+    """What to add to a sentence where most runs of some memory were overloaded, named by it."""
+    over = [name for name, found in runs if found["growing_share"] >= 0.5]
+    if not over:
+        return ""
+    return f"; {', '.join(over)}: the run's rate is too much there, and TTFT grows with the length of runs"
 
 
 def _gap(study: Study) -> str:
@@ -129,18 +137,20 @@ def tiers_sentence(study: Study) -> str:
     added = [row for row in study["rows"] if row.get("added")]
     if not added:
         return "there are no tiers below the instances' own caches"
+    growing = _growing(*((" + ".join(row["tiers"]), row) for row in study["rows"]))
     saving = [row for row in added if row["added"]["ttft_difference_ms"]["verdict"] == "lower"]
     unclear = [row["tiers"][-1] for row in added if row["added"]["ttft_difference_ms"]["verdict"] == "open"]
     if not saving and not unclear:
         share = f"{100 * study['tie_share']:g}%"
-        return f"no tier lowers mean TTFT by more than {share}: those above it hold what is asked for again"
+        none = f"no tier lowers mean TTFT by more than {share}: those above it hold what is asked for again"
+        return none + growing
     said = [
         f"{row['tiers'][-1]} saves {_width(row['added']['ttft_difference_ms'])} ms of mean TTFT and "
         f"{row['added']['hit_points']:.1f} points of hit rate, with {number(row['added']['used_gb'])} GB in use"
         for row in saving
     ]
     said += [f"what {', '.join(unclear)} saves of mean TTFT is not told apart from nothing"] if unclear else []
-    return "; ".join(said) + budget_spent(study)
+    return "; ".join(said) + growing + budget_spent(study)
 
 
 def _width(saved: Mapping[str, Any]) -> str:
@@ -191,7 +201,8 @@ def eic_sentence(study: Study) -> str:
         )
     if largest["busiest_share"].get("eic", 0.0) > 0.9:
         said.append("its port is the bottleneck")
-    return "; ".join(said + _beside_memory(study)) + budget_spent(study)
+    beside = [(f"{' + '.join(row['beside'])}, {number(row['pool_gb_per_rack'])} GB", row) for row in study["rows"]]
+    return "; ".join(said + _beside_memory(study)) + _growing(*beside) + budget_spent(study)
 
 
 def _beside_off(row: Mapping[str, Any], off: Mapping[str, Any], metric: str) -> float:
@@ -235,10 +246,11 @@ def contexts_sentence(study: Study) -> str:
     """What tiers save at each length, as a share of what TTFT is there without them too."""
     if not study["rows"]:
         return "no context length fits the model"
+    growing = _growing(*((f"without tiers at {row['context_tokens']:,}", row["without"]) for row in study["rows"]))
     saving = [row for row in study["rows"] if row["saved"]["verdict"] == "lower"]
     unclear = [row for row in study["rows"] if row["saved"]["verdict"] == "open"]
     if not saving and not unclear:
-        return f"tiers lower mean TTFT by less than {100 * study['tie_share']:g}% at every context"
+        return f"tiers lower mean TTFT by less than {100 * study['tie_share']:g}% at every context{growing}"
     said = [
         f"at {row['context_tokens']:,} tokens tiers save {_width(row['saved'])} ms of mean TTFT, "
         f"{percent(-row['saved']['mean'] / row['without']['ttft_mean_ms'])}"
@@ -247,4 +259,4 @@ def contexts_sentence(study: Study) -> str:
     if unclear:
         lengths = ", ".join(f"{row['context_tokens']:,}" for row in unclear)
         said.append(f"at {lengths} tokens with and without tiers are not told apart")
-    return "; ".join(said) + budget_spent(study)
+    return "; ".join(said) + growing + budget_spent(study)

@@ -91,7 +91,7 @@ def pool(size_gb: float, hits: float, change_ms: float, verdict: str = "") -> di
     return {
         "beside": ["hbm"], "pool_gb_per_rack": size_gb, "hit_rate": 0.3 + hits, "ttft_mean_ms": 300 + change_ms,
         "ttft_p99_ms": 900.0, "busiest_share": {"eic": 0.95 if size_gb > 1000 else 0.2}, "by_tier": {},
-        "mean_wait_ms": {}, "over_no_pool": change,
+        "mean_wait_ms": {}, "growing_share": 0.0, "over_no_pool": change,
     }  # fmt: skip
 
 
@@ -110,7 +110,9 @@ def test_a_small_pool_buys_little_and_the_sentence_says_so() -> None:
 
 
 def tiers(*added: tuple[str, float, str, float]) -> dict[str, Any]:
-    rows: list[dict[str, Any]] = [{"tiers": ["hbm"], "hit_rate": 0.3, "ttft_mean_ms": 100.0, "ttft_p99_ms": 300.0}]
+    rows: list[dict[str, Any]] = [
+        {"tiers": ["hbm"], "hit_rate": 0.3, "ttft_mean_ms": 100.0, "ttft_p99_ms": 300.0, "growing_share": 0.0}
+    ]
     for name, change_ms, verdict, half_width in added:
         tier = {
             "used_gb": 5.0, "hit_points": 12.0, "ttft_mean_ms": -change_ms, "ttft_mean_ms_per_tb": 1.0,
@@ -140,7 +142,8 @@ def capacity(whole: float, noise_points: float, gap: dict[str, Any] | None) -> d
     ]
     widest = None if gap is None else {**without_requests(), "capacity_gb_per_host": 10.0, **gap}
     return {
-        **RUNS, "rows": rows, "without": {"hit_rate": 0.3, "ttft_mean_ms": 200.0}, "whole": {"hit_rate": whole},
+        **RUNS, "rows": rows, "whole": {"hit_rate": whole},
+        "without": {"hit_rate": 0.3, "ttft_mean_ms": 200.0, "growing_share": 0.0},
         "knee_gb_per_host": 20.0, "noise_hit_points": noise_points, "widest_gap": widest,
     }  # fmt: skip
 
@@ -167,7 +170,7 @@ def test_the_knee_is_told_where_memory_matters(
 
 
 def contexts(*rows: tuple[int, float, str, float]) -> dict[str, Any]:
-    cells = {"hit_rate": 0.5, "ttft_mean_ms": 100.0, "ttft_p99_ms": 300.0}
+    cells = {"hit_rate": 0.5, "ttft_mean_ms": 100.0, "ttft_p99_ms": 300.0, "growing_share": 0.0}
     found = [
         {
             "context_tokens": tokens,
@@ -190,6 +193,19 @@ def test_what_tiers_save_at_each_length() -> None:
         "at 65,536 tokens with and without tiers are not told apart"
     )
     assert "by less than 1%" in contexts_sentence(contexts((4096, 0.0, "same", 0.0)))
+
+
+def test_memory_with_which_the_rate_of_the_run_is_too_much_is_named() -> None:
+    study = tiers(("dram", -40.0, "lower", 0.5))
+    assert "TTFT grows" not in tiers_sentence(study)
+    study["rows"][0]["growing_share"] = 0.8
+    grows = ": the run's rate is too much there, and TTFT grows with the length of runs"
+    assert tiers_sentence(study).endswith(f"; hbm{grows}")
+    study = contexts((4096, -50.0, "lower", 1.0))
+    study["rows"][0]["without"] = {**study["rows"][0]["without"], "growing_share": 1.0}
+    assert contexts_sentence(study).endswith(f"; without tiers at 4,096{grows}")
+    study = pools(pool(0, 0.0, 0.0), pool(128, 0.1, -50.0), {**pool(1000, 0.3, -150.0), "growing_share": 0.5})
+    assert eic_sentence(study).endswith(f"; hbm, 1,000 GB{grows}")
 
 
 def test_tables_of_memory_fit_a_terminal() -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from kvsim.config import load_config
 from kvsim.errors import ConfigError
 from kvsim.failures import Failures
+from kvsim.system.offering import Offered
 from kvsim.system.tiered import studies
-from kvsim.system.tiered.studies import _knee, _noise, run_studies
+from kvsim.system.tiered.modes import SINGLE
+from kvsim.system.tiered.studies import Ground, _knee, _noise, run_studies, tiers_study
+from kvsim.system.tiered.traffic import SessionsTraffic
 
 
 def rows(*points: tuple[float, float, float]) -> list[dict[str, Any]]:
@@ -61,3 +66,17 @@ def test_a_study_that_cannot_be_made_leaves_the_others(monkeypatch: pytest.Monke
     found = run_studies(SimpleNamespace(), ("capacity", "tiers"), failures)  # type: ignore[arg-type]
     assert found == ({"tiers": {"rows": []}}, False)
     assert [failure.sentence() for failure in failures.found] == ["study capacity failed: no such policy"]
+
+
+@pytest.mark.parametrize(("rate_per_s", "share"), [(1.0, 0.0), (60.0, 1.0)])
+def test_memory_with_which_the_rate_of_the_run_is_too_much_is_known(rate_per_s: float, share: float) -> None:
+    sets = ["studies.max_requests=300", "studies.replications=2", "studies.most_replications=2", "cache.tiers=[dram]"]
+    config = load_config(preset="smoke", sets=sets).config
+    plan, traffic = SINGLE.plan(config), SessionsTraffic(config, SINGLE)
+    offered = Offered(plan, traffic.at_rate(rate_per_s, 300), None, None, ())
+
+    def quietly(label: str, total: int) -> Any:
+        return nullcontext(SimpleNamespace(update=lambda done, now_s: None))
+
+    found = tiers_study(Ground(SINGLE, config, traffic, offered, 1, quietly))
+    assert [row["growing_share"] for row in found["rows"]] == [share, share]

@@ -125,7 +125,7 @@ class Bed:
 
     @property
     def sample_requests_per_s(self) -> float:
-        """The run's load, on the sample."""
+        """The run's rate, on as many instances as the sample has; ``own_load`` says what load that is there."""
         return self.requests_per_s * self.sample.num_instances / self.plan.num_instances
 
     def requests_at(self, plan: Plan, requests_per_s: float, factor: float) -> int:

@@ -1,4 +1,4 @@
-"""How large the unified baseline's steps should be: token budgets side by side at the run's load."""
+"""How large the unified baseline's steps should be: token budgets side by side at the run's rate."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from kvsim.system.studies.intervals import Interval, Verdict, difference, interv
 
 Figures = dict[str, float]
 Arm = TypeVar("Arm")
-SHARES = frozenset({"good_share", "hit_rate", "prefix_hit_rate", "hidden_share"})
+SHARES = frozenset({"good_share", "hit_rate", "prefix_hit_rate", "hidden_share", "growing_share"})
 """Figures between 0 and 1."""
 SIGN = 0.5
 """Precision of a difference of which a sentence says only which way it goes."""

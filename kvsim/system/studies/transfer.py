@@ -1,4 +1,4 @@
-"""How KV should move: the transfer strategies side by side at the run's load."""
+"""How KV should move: the transfer strategies side by side at the run's rate."""
 
 from __future__ import annotations
 

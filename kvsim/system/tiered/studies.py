@@ -64,7 +64,7 @@ class Ground:
 
     @cached_property
     def requests_per_s(self) -> float:
-        """The run's load, on the sample."""
+        """The run's rate, on as many instances as the sample has."""
         plan, rate_per_s = self.offered.plan, self.offered.workload.mean_rate_per_s
         return rate_per_s * self.sample.num_instances / plan.num_instances
 
@@ -169,7 +169,11 @@ def _with(section: Any, path: Sequence[str], value: Any) -> Any:
 
 
 def figures(result: SystemResult) -> dict[str, Any]:
-    """What the tables of these studies show of a run."""
+    """What the tables of these studies show of a run.
+
+    ``growing_share``: whether TTFT grew with its length, as where the rate of the run that the study belongs to is more
+    than this memory lets the instances serve; of several runs the share that did.
+    """
     use = result.cache
     queried = max(use.query_tokens, 1)
     return {
@@ -181,6 +185,7 @@ def figures(result: SystemResult) -> dict[str, Any]:
         "capacity_gb": {tier.name: tier.capacity_bytes / GB for tier in use.tiers},
         "misses": {reason: tokens / queried for reason, tokens in use.misses.items()},
         **latencies(result),
+        "growing_share": float(result.pace is not None and result.pace.overloaded),
     }
 
 
