@@ -129,11 +129,10 @@ def pd_ratio_sentence(study: Study) -> str:
     more = ", ".join(map(ratio, study["unsaturated"]))
     offered = f"the {number(study['offered_requests_per_s'])} requests/s offered"
     unfilled = f"; by arithmetic {more} could take more than {offered}" if more else ""
-    run = "" if any(point["balanced"] for point in points) else ", which was not run,"
     return (
         f"P:D {ratio(best['ratio'])} serves most at saturation, {plus_minus(best['throughput_requests_per_s'])} "
-        f"requests/s on {study['instances']} instances{''.join(near)}; by arithmetic, with what it hits, "
-        f"{ratio(study['balanced'])}{run} balances the two{unfilled}{cut}"
+        f"requests/s on {study['instances']} instances{''.join(near)}; by arithmetic, each with its own "
+        f"hits, {ratio(study['balanced'])} does{unfilled}{cut}"
     )
 
 

@@ -63,11 +63,7 @@ def maximum_rate(plan: Plan, demand: Demand, system: str) -> float:
 
 def balanced_pd_ratio(plan: Plan, demand: Demand) -> tuple[int, int]:
     """``(num_prefill, num_decode)`` of the plan's instances whose slower side is fastest."""
-    return balanced_counts(plan, prefill_requests_per_s(plan, demand), decode_requests_per_s(plan, demand))
-
-
-def balanced_counts(plan: Plan, prefill: float, decode: float) -> tuple[int, int]:
-    """As ``balanced_pd_ratio``, for instances of either role that serve so many requests/s each."""
+    prefill, decode = prefill_requests_per_s(plan, demand), decode_requests_per_s(plan, demand)
     prefill_gpus, decode_gpus = plan.degrees
     most = plan.num_gpus / prefill_gpus
     exact = most if np.isfinite(prefill) else 1.0

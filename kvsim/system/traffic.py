@@ -115,11 +115,15 @@ class TraceTraffic:
             if self._replicas is not None:
                 raise WorkloadError(
                     f"workload replicas is {copies}: {merged.mean_rate_per_s:.4g} requests/s, where the load asks for "
-                    f"{requests_per_s:.4g}; allowed: {self.copies_at(requests_per_s)} or more"
+                    f"{requests_per_s:.4g}; allowed: {self._fewest_copies(requests_per_s)} or more"
                 )
             copies += 1
 
     def copies_at(self, requests_per_s: float) -> int:
+        """The replicas asked for, where they reach it."""
+        return max(self._replicas or 1, self._fewest_copies(requests_per_s))
+
+    def _fewest_copies(self, requests_per_s: float) -> int:
         rate_per_s = self._one.mean_rate_per_s
         return max(1, math.ceil(requests_per_s / rate_per_s * (1 - _ROUNDING))) if math.isfinite(rate_per_s) else 1
 

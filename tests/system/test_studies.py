@@ -275,6 +275,19 @@ def test_a_short_trace_is_laid_end_to_end_and_says_so(tmp_path: Path) -> None:
     assert rates[0] == pytest.approx(rates[1], rel=0.05)
 
 
+@pytest.mark.parametrize(("replicas", "rate_per_s", "copies"), [(None, 20.0, 1), (None, 60.0, 3), (8, 20.0, 8)])
+def test_parts_of_copies_are_stretched_as_the_run_is(
+    tmp_path: Path, replicas: int | None, rate_per_s: float, copies: int
+) -> None:
+    trace = TraceSource(rows_of_a_trace(tmp_path / "t.jsonl", 400), "auto", None, "ms", 1.0, False, None, False)
+    plan = make_plan(load_config(sets=[*SMALL, "cluster.simulate_gpus_per_rack=16"]).config)
+    bed = Bed(plan, TraceTraffic(trace, replicas, 1), None, rate_per_s, 1, quietly)  # type: ignore[arg-type]
+    for share in (0.25, 0.5, 1.0, 2.0):
+        part = bed.workload(share * rate_per_s, 100, 3)
+        assert f"100 requests in a row of {math.ceil(copies * share)} copies" in " ".join(part.info.notes)
+        assert part.mean_rate_per_s == pytest.approx(share * rate_per_s)
+
+
 def test_replications_of_one_copy_of_a_trace_differ(tmp_path: Path) -> None:
     trace = rows_of_a_trace(tmp_path / "t.jsonl", 400)
     sets = ("studies.instances=8", "cluster.simulate_gpus_per_rack=8", "studies.max_requests=150")

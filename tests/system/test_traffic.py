@@ -70,6 +70,11 @@ def test_replicas_that_do_not_reach_the_rate(source):
         TraceTraffic(source(), 2, 1).at_rate(3.5)
 
 
+@pytest.mark.parametrize(("rate_per_s", "copies"), [(0.1, 5), (5.0, 5), (7.2, 8)])
+def test_what_is_made_of_a_trace_has_the_replicas_asked_for(source, rate_per_s: float, copies: int):
+    assert TraceTraffic(source(), 5, 1).copies_at(rate_per_s) == copies
+
+
 @pytest.mark.parametrize("replicas", [0, -1])
 def test_replicas_below_one(source, replicas: int):
     with pytest.raises(WorkloadError, match=f"workload replicas is {replicas}; allowed: 1 or more"):

@@ -31,6 +31,8 @@ FEWEST_OF_A_ROLE = 4
 """A router that chooses among fewer queues longer than one of a whole cluster."""
 MOST_TIMES = 4
 LOAD = "load"
+_ROUNDING = 1e-6
+"""Of a number of copies."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,10 @@ class Bed:
         return min(max(needed, FEWEST_REQUESTS), self.plan.config.studies.max_requests)
 
     def workload(self, requests_per_s: float, num_requests: int, seed: int) -> Workload:
-        copies = self.traffic.copies_at(requests_per_s)
+        """Another part for every seed; of a trace so many copies that they are stretched as those of the run are."""
+        copies = self.traffic.copies_at(self.requests_per_s)
+        if copies is not None:
+            copies = max(1, math.ceil(copies * requests_per_s / self.requests_per_s - _ROUNDING))
         return self.traffic.part(requests_per_s, num_requests, copies, seed)
 
     def run(

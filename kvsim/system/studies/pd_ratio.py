@@ -10,13 +10,7 @@ from typing import Any
 from kvsim.config import derived
 from kvsim.errors import CapacityError
 from kvsim.record.result import SystemResult
-from kvsim.system.capacity import (
-    balanced_counts,
-    balanced_pd_ratio,
-    decode_requests_per_s,
-    maximum_rate,
-    prefill_requests_per_s,
-)
+from kvsim.system.capacity import balanced_pd_ratio, maximum_rate
 from kvsim.system.demand import Demand, cache_facts, demand_of, served_demand
 from kvsim.system.plan import Plan
 from kvsim.system.steady import pd_stay
@@ -26,8 +20,6 @@ from kvsim.workload.workload import Workload
 
 Counts = tuple[int, int]
 SERVED, ANALYTIC = "throughput_requests_per_s", "analytic_requests_per_s"
-PREFILL, DECODE = "prefill_requests_per_s", "decode_requests_per_s"
-"""Of one instance, by arithmetic."""
 
 OVERLOAD = 1.15
 """Offered load over the largest analytic maximum rate of the grid."""
@@ -49,10 +41,9 @@ def pd_ratio_study(bed: Bed) -> dict[str, Any]:
     """The report's ``studies.pd_ratio``: throughput at saturation of every ratio, the best one, and its ties.
 
     ``analytic_requests_per_s`` of a point is the maximum rate of what its own runs served, with what that hit;
-    ``balanced`` is the ratio that balances the sides for what the best one's runs served and hit. Points in
-    ``unsaturated`` could take more than they were offered, by that. Where ``requests`` is below ``requests_needed``,
-    ``studies.max_requests`` or the configured sessions ended the runs before a steady state. Raises ``CapacityError``
-    where nothing completes.
+    ``balanced`` is the point where that is highest. Points in ``unsaturated`` could take more than they were offered,
+    by that. Where ``requests`` is below ``requests_needed``, ``studies.max_requests`` or the configured sessions ended
+    the runs before a steady state. Raises ``CapacityError`` where nothing completes.
     """
     plan = bed.small
     asked = _asked(bed, plan)
@@ -62,8 +53,9 @@ def pd_ratio_study(bed: Bed) -> dict[str, Any]:
     if not found.means(best, (SERVED,))[SERVED]["mean"]:
         few = f"a steady state takes {asked.needed:,}, studies.max_requests is {plan.config.studies.max_requests:,}"
         raise CapacityError(f"none of {asked.requests:,} requests completes before the last one arrives: {few}")
-    balanced = _balanced(plan, found.figures[best])
-    points = [_point(plan, found, counts, best, balanced) for counts in grid]
+    analytic = {counts: found.means(counts, (ANALYTIC,))[ANALYTIC]["mean"] for counts in grid}
+    balanced = max(grid, key=lambda counts: analytic[counts] or 0.0)
+    points = [_point(plan, found, counts, best) | {"balanced": counts == balanced} for counts in grid]
     return {
         **bed.sizes(plan),
         **found.report(),
@@ -78,11 +70,10 @@ def pd_ratio_study(bed: Bed) -> dict[str, Any]:
     }
 
 
-def _point(plan: Plan, found: Replicated[Counts], counts: Counts, best: Counts, balanced: Counts) -> dict[str, Any]:
+def _point(plan: Plan, found: Replicated[Counts], counts: Counts, best: Counts) -> dict[str, Any]:
     apart, means = found.apart(counts, best, SERVED), found.means(counts, (SERVED, ANALYTIC))
     return {
         "ratio": list(counts),
-        "balanced": counts == balanced,
         "configured": counts == (plan.num_prefill, plan.num_decode),
         ANALYTIC: means[ANALYTIC]["mean"],
         SERVED: means[SERVED],
@@ -179,17 +170,8 @@ def _figures(plan: Plan, workload: Workload, result: SystemResult) -> Figures:
     """Completions, and what arithmetic makes of the requests that they were of; nan where there were none."""
     demand = served_demand(workload, plan, result)
     if demand is None:
-        return {SERVED: throughput_per_s(result), **dict.fromkeys((ANALYTIC, PREFILL, DECODE), math.nan)}
-    prefill, decode = prefill_requests_per_s(plan, demand), decode_requests_per_s(plan, demand)
-    analytic = min(plan.num_prefill * prefill, plan.num_decode * decode)
-    return {SERVED: throughput_per_s(result), ANALYTIC: analytic, PREFILL: prefill, DECODE: decode}
-
-
-def _balanced(plan: Plan, figures: Sequence[Figures]) -> Counts:
-    """By the mean rates of an instance in the runs of one ratio, of which some completed requests."""
-    known = [one for one in figures if not math.isnan(one[ANALYTIC])]
-    prefill, decode = (sum(one[rate] for one in known) / len(known) for rate in (PREFILL, DECODE))
-    return balanced_counts(plan, prefill, decode)
+        return {SERVED: throughput_per_s(result), ANALYTIC: math.nan}
+    return {SERVED: throughput_per_s(result), ANALYTIC: maximum_rate(plan, demand, "pd")}
 
 
 def _best(found: Mapping[Counts, Sequence[Figures]]) -> Counts:
