@@ -146,7 +146,8 @@ def _compared(
         plan=offered.plan,
         workload=workload,
         results=alike,
-        cluster=_cluster(offered, demand, rates, has_pd="pd" in systems) | {"served_max_requests_per_s": served},
+        cluster=_cluster(offered, demand, rates, "pd" in systems, list(results))
+        | {"served_max_requests_per_s": served},
         load=offered.load,
         warnings=tuple(f"{name} was not started: the run was interrupted before" for name in unstarted),
         notes=offered.notes,
@@ -207,8 +208,10 @@ def _simulated(
     return result
 
 
-def _cluster(offered: Offered, demand: Demand, rates: MaximumRates, *, has_pd: bool) -> dict[str, Any]:
+def _cluster(offered: Offered, demand: Demand, rates: MaximumRates, has_pd: bool, ran: Sequence[str]) -> dict[str, Any]:
+    """``None`` stands for what is of a system that did not run: it would be by the hits of the other one."""
     plan, described = offered.plan, offered.plan.config.cluster
+    measured_pd = "pd" in ran
     return {
         "gpus": plan.num_gpus,
         "instances": plan.num_instances,
@@ -217,7 +220,7 @@ def _cluster(offered: Offered, demand: Demand, rates: MaximumRates, *, has_pd: b
         "decode_instances": plan.num_decode if has_pd else 0,
         "prefill_gpus_per_instance": plan.degrees[0],
         "decode_gpus_per_instance": plan.degrees[1],
-        "balanced_pd_ratio": list(balanced_pd_ratio(plan, demand)) if has_pd else None,
+        "balanced_pd_ratio": list(balanced_pd_ratio(plan, demand)) if measured_pd else None,
         "described_gpus": described.total_gpus,
         "kv_blocks_per_instance": plan.spec.num_blocks,
         "kv_cache_tokens_per_instance": plan.spec.num_blocks * plan.spec.block_size_tokens,
@@ -225,5 +228,9 @@ def _cluster(offered: Offered, demand: Demand, rates: MaximumRates, *, has_pd: b
         "kv_blocks_per_decode_instance": plan.decode.spec.num_blocks,
         "unified_token_budget": plan.colocated_settings.max_num_batched_tokens,
         "unified_tuning": offered.tuning,
-        "max_requests_per_s": {"prefill": rates.prefill, "decode": rates.decode, "unified": rates.unified},
+        "max_requests_per_s": {
+            "prefill": rates.prefill if measured_pd else None,
+            "decode": rates.decode if measured_pd else None,
+            "unified": rates.unified if "unified" in ran else None,
+        },
     }

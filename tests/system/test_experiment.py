@@ -148,6 +148,13 @@ def test_load_is_that_of_the_requests_that_fit(tmp_path: Path):
         assert result.pace.asked_per_s == pytest.approx(found.load["requests_per_s"] / 2, rel=0.05)
 
 
+@pytest.mark.parametrize(("name", "known"), [("pd", ["prefill", "decode"]), ("unified", ["unified"])])
+def test_no_maximum_is_told_of_a_system_that_is_not_run(tmp_path: Path, name: str, known: list[str]):
+    """It would be by what the other one hit."""
+    found = run(trace=trace_source(tmp_path), systems=(name,))
+    assert [role for role, rate in found.cluster["max_requests_per_s"].items() if rate is not None] == known
+
+
 def test_compared_systems_are_measured_over_one_window(smoke: Experiment):
     assert len({result.window_s for result in smoke.results}) == 1
     assert len({result.steady_why for result in smoke.results}) == 1
@@ -243,6 +250,7 @@ def test_interrupt_keeps_what_is_done(system: str, names: list[str]):
     assert 1000 <= last.completed < 2500
     assert all(check.ok for check in last.checks)
     assert bool(found.warnings) == (system == "unified")
+    assert (found.cluster["balanced_pd_ratio"] is None) == (system == "unified")
 
 
 def test_interrupt_before_the_first_system():

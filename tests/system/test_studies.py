@@ -301,9 +301,9 @@ def test_studies_of_a_limited_trace_are_those_of_a_shorter_file(tmp_path: Path, 
     whole, head = tmp_path / "whole.jsonl", rows_of_a_trace(tmp_path / "head.jsonl", 120)
     later = (f'{{"timestamp": {50 * at}, "input_length": 20000, "output_length": 9}}\n' for at in range(120, 400))
     whole.write_text(head.read_text() + "".join(later))
-    sets = ("studies.instances=8", "cluster.simulate_gpus_per_rack=8", "studies.max_requests=200",
+    sets = ("studies.instances=8", "cluster.simulate_gpus_per_rack=8", "studies.max_requests=100",
             "model.max_model_len=24000")  # fmt: skip
-    asked = {"names": ("pd_ratio", "transfer", "unified_budget"), "load": load}
+    asked = {"names": ("pd_ratio", "unified_budget"), "load": load}
     limited = experimented(*sets, **asked, trace=whole, limit=120)
     cut = experimented(*sets, **asked, trace=head)
     assert len(limited.workload) == 120 and limited.studies["pd_ratio"]["trace_requests"] == 120
