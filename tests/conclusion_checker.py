@@ -231,8 +231,8 @@ class _Sentence:
             (rf"{P} of requests fit no instance of {NAMES}, and count against the SLO", self.misfits),
             (rf"rates are over the whole run of {N} s, its filling and draining included", self.whole),
             (rf"the largest part of p99 TTFT is {part}(?: and {part})?", self.largest),
-            (r"P:D (\d+):(\d+) is balanced for this workload", self.balanced),
-            (r"P:D (\d+):(\d+) would balance the two sides, where (\d+):(\d+) was simulated", self.advice),
+            (r"P:D ([\d,]+):([\d,]+) is balanced for this workload", self.balanced),
+            (r"P:D ([\d,]+):([\d,]+) would balance the two sides, where ([\d,]+):([\d,]+) was simulated", self.advice),
             (rf"{NAMES} (?:is|are) overloaded {WHERE}: {beyond}", self.overload),
             (rf"{NAMES} keeps? up", lambda names: self.must(not any(s.is_overloaded for s in self.named(names)))),
             (r"the run is too short to tell what each can complete", self.too_short),
@@ -444,14 +444,15 @@ class _Sentence:
 
     def balanced(self, prefill: str, decode: str) -> None:
         cluster = self.report["cluster"]
-        self.must([int(prefill), int(decode)] == [cluster["prefill_instances"], cluster["decode_instances"]])
+        told = [_count(prefill), _count(decode)]
+        self.must(told == [cluster["prefill_instances"], cluster["decode_instances"]])
         best = cluster["balanced_pd_ratio"]
-        self.must(_apart(best[0] / best[1], int(prefill) / int(decode)) < 0.1 and not self.overloaded)
+        self.must(_apart(best[0] / best[1], told[0] / told[1]) < 0.1 and not self.overloaded)
 
     def advice(self, prefill: str, decode: str, own_prefill: str, own_decode: str) -> None:
         cluster = self.report["cluster"]
-        self.must([int(prefill), int(decode)] == cluster["balanced_pd_ratio"])
-        own = [int(own_prefill), int(own_decode)]
+        self.must([_count(prefill), _count(decode)] == cluster["balanced_pd_ratio"])
+        own = [_count(own_prefill), _count(own_decode)]
         self.must(own == [cluster["prefill_instances"], cluster["decode_instances"]])
 
     # Policies and memories
@@ -515,6 +516,11 @@ class _Sentence:
         infinite = self.report["workload"]["infinite_cache_hit_rate_tokens"]
         self.percent(share, infinite)
         self.percent(own, self.system(name).hit_rate / infinite, 0.02)
+
+
+def _count(text: str) -> int:
+    """A number as it is printed."""
+    return int(text.replace(",", ""))
 
 
 def _near(a: float, b: float, tolerance: float) -> bool:
