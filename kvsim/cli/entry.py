@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
 from kvsim.errors import KvsimError
+from kvsim.report.atomic import give_up, reaching_stdout
 
 DONE, OTHER, BAD_INPUT = 0, 1, 2
 """The exit codes."""
@@ -21,9 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Bad input is answered by one line on stderr. What is left to raise is a defect, and its traceback is wanted.
     """
     try:
-        code = _run(argv)
-        sys.stdout.flush()
-        return code
+        with reaching_stdout():
+            return _run(argv)
     except KvsimError as error:
         return complain(str(error))
     except MemoryError as error:
@@ -32,8 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("kvsim: interrupted", file=sys.stderr)
         return OTHER
     except BrokenPipeError:
-        # Nobody reads stdout any more; what is left in its buffer must not fail again when Python shuts down.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        give_up(sys.stdout)  # nobody reads it any more
         return OTHER
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from kvsim.cli.usage import FlagError
+from kvsim.errors import KvsimError
 from kvsim.failures import Failures
-from kvsim.report.atomic import ensure_writable, is_stdout
+from kvsim.report.atomic import ensure_takes_files, ensure_writable, is_stdout
 
 if TYPE_CHECKING:
     from kvsim.record.result import SystemResult
@@ -119,6 +120,10 @@ class Outputs:
             raise FlagError(f"--out: cannot make {str(self.folder)!r} a folder of results: {str(existing)!r} is none")
         if not os.access(existing, os.W_OK | os.X_OK):
             raise FlagError(f"--out: no permission to create files in {str(existing)!r}")
+        try:
+            ensure_takes_files(existing)
+        except KvsimError as error:
+            raise FlagError(f"--out: {error}") from error
 
     def _create_folder(self) -> None:
         try:

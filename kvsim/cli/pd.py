@@ -17,7 +17,7 @@ from kvsim.cli.outputs import Outputs
 from kvsim.cli.usage import FlagError
 from kvsim.errors import nearest
 from kvsim.failures import Failures
-from kvsim.report.atomic import is_stdout
+from kvsim.report.atomic import is_stdout, reaching_stdout
 
 if TYPE_CHECKING:
     from kvsim.config import Config, LoadedConfig
@@ -96,7 +96,7 @@ def handed_over(
     """Write the files, ``show(quiet=...)`` the report; what fails of that leaves the rest. Returns the exit code."""
     unwritten, unshown = Failures(), Failures()
     written = outputs.write(report, experiment.results, unwritten)
-    unshown.attempt("the report on the terminal", partial(show, quiet=command.quiet))
+    unshown.attempt("the report on the terminal", partial(_shown, partial(show, quiet=command.quiet)))
     say(command, loaded, written)
     if command.quiet:
         for failure in experiment.failures:
@@ -109,6 +109,11 @@ def handed_over(
     sound = all(result["conservation"]["ok"] for result in report["results"])
     defects = any(failure.is_defect for failure in (*failed, *experiment.failures))
     return OTHER if experiment.incomplete or defects or not sound else DONE
+
+
+def _shown(show: Callable[[], None]) -> None:
+    with reaching_stdout():
+        show()
 
 
 def _outputs(command: PdCommand, config: Config) -> Outputs:

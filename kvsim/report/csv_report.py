@@ -35,7 +35,8 @@ def _write_rows(file: IO[bytes], results: Sequence[SystemResult]) -> None:
     file.write((",".join(["system", *COLUMNS, "ttft_s", "tpot_s", "e2e_s", "measured"]) + "\n").encode())
     for result in results:
         for frame in _frames(result):
-            frame.write_csv(file, include_header=False)
+            # Not by Polars itself: it writes past Python's file, and says what fails as exceptions of its own.
+            file.write(frame.write_csv(include_header=False).encode())
 
 
 def _frames(result: SystemResult) -> Iterator[pl.DataFrame]:

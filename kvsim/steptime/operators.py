@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -45,7 +46,9 @@ def write_operators(operators: Operators, file: IO[bytes]) -> None:
     ]
     frames += [_frame(table, table, getattr(operators, table)) for table in ("attention", "moe", "straggler")]
     whole: pl.DataFrame = pl.concat(frames)
-    whole.write_parquet(file)
+    written = io.BytesIO()  # Polars writes past Python's file, and says what fails as exceptions of its own.
+    whole.write_parquet(written)
+    file.write(written.getbuffer())
 
 
 def _frame(table: str, name: str, rows: Floats) -> pl.DataFrame:

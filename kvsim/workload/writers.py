@@ -29,14 +29,17 @@ def write_trace(workload: Workload, path: str | Path, fmt: str) -> tuple[str, ..
     """Writes ``path`` in schema ``fmt``, compressed where it ends in ``.gz``; the file appears whole or not at all.
 
     Times are rounded to what the schema holds. Returns what else of the workload the schema cannot hold, as sentences.
-    Raises ``WorkloadError`` for an unknown schema or a folder that is not there.
+    Raises ``WorkloadError`` for an unknown schema, a folder that is not there or a disk that is full.
     """
     if fmt not in WRITERS:
         raise WorkloadError(f"workload format '{fmt}' cannot be written; {nearest(fmt, WRITERS)}")
     path = Path(path)
     if not path.parent.is_dir():
         raise WorkloadError(f"{path}: the folder {path.parent} does not exist")
-    _write_whole(path, WRITERS[fmt](workload))
+    try:
+        _write_whole(path, WRITERS[fmt](workload))
+    except OSError as error:
+        raise WorkloadError(f"{path}: cannot be written: {error.strerror}") from error
     return _lost(workload, fmt)
 
 

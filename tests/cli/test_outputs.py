@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -116,3 +117,68 @@ def test_running_out_of_memory_is_one_line(kvsim, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(stats, "trace_stats", exhausted)
     code, out, err = kvsim("trace", "stats", SAMPLE)
     assert (code, out, err.count("\n")) == (2, "", 1) and "out of memory: Unable to allocate 9 GiB" in err
+
+
+FULL = Path("/dev/full")
+WORDS_OR_ROWS = {
+    "version": ("--version",),
+    "tables of a verb": ("trace", "stats", SAMPLE),
+    "JSON of a verb": ("trace", "stats", SAMPLE, "--json", "-"),
+    "tables of a run": ("--policy", "lru", *QUICK),
+    "rows of a run": ("--policy", "lru", *QUICK, "--quiet", "--report-csv", "-"),
+}
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full here")
+@pytest.mark.parametrize("command", WORDS_OR_ROWS.values(), ids=WORDS_OR_ROWS)
+def test_a_full_stdout_is_one_line(empty: Path, command: tuple[str, ...]) -> None:
+    done = subprocess.run(
+        [sys.executable, MAIN, *command], cwd=empty, stdout=FULL.open("wb"), stderr=subprocess.PIPE, text=True
+    )
+    errors = [line for line in done.stderr.splitlines() if line.startswith("kvsim: error") or "Traceback" in line]
+    assert (done.returncode, errors) == (2, ["kvsim: error: cannot write to stdout: No space left on device"])
+
+
+FILES = {
+    "rows": ("--policy", "lru", *QUICK, "--quiet", "--report-csv", "full.csv"),
+    "report": ("--policy", "lru", *QUICK, "--quiet", "--report-json", "full.json"),
+    "pictures": ("--policy", "lru", *(word for word in QUICK if word != "--no-plot"), "--quiet", "--out", "full"),
+    "trace": ("trace", "synth", "bench", "--requests", "2000", "-o", "full.csv"),
+}
+
+
+@pytest.mark.parametrize("command", FILES.values(), ids=FILES)
+def test_a_file_that_outgrows_its_room_is_named(empty: Path, command: tuple[str, ...]) -> None:
+    """A limit on the size of files stands for a full disk; nothing half written is left."""
+    done = subprocess.run(
+        [sys.executable, MAIN, *command],
+        cwd=empty,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)),
+    )
+    lines = done.stderr.splitlines()
+    assert done.returncode == 2 and len(lines) in (1, 3)
+    assert all("full" in line and "defect" not in line and line.endswith(": File too large") for line in lines)
+    assert [path for path in empty.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdout"])
+def test_rows_of_which_one_is_read_end_quietly(empty: Path, name: str) -> None:
+    if name != "-" and not Path(name).exists():
+        pytest.skip("there is no /dev/stdout here")
+    command = [sys.executable, MAIN, "--policy", "lru", *QUICK, "--quiet", "--report-csv", name]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "bufsize": 0, "pipesize": 4096}
+    with subprocess.Popen(command, cwd=empty, **pipes) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline().startswith(b"system,request_id")
+        process.stdout.close()
+        said = process.stderr.read().decode()
+    assert (process.returncode, "error" in said, "Traceback" in said) == (1, False, False)
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="there is no /proc here")
+def test_a_folder_that_takes_no_files_is_refused_before_anything_runs(kvsim) -> None:
+    code, out, err = kvsim("--policy", "lru", *(word for word in QUICK if word != "--no-plot"), "--out", "/proc/new")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("kvsim: error: --out: ") and "'/proc'" in err

@@ -9,6 +9,7 @@ import numpy as np
 
 from kvsim.cache.chunks import chunk_keys, chunk_runs
 from kvsim.config import Config
+from kvsim.errors import KvsimError
 from kvsim.learned import train_on
 from kvsim.node.sequence import block_path
 from kvsim.system.plan import Plan
@@ -57,10 +58,14 @@ def accesses_of(workload: Workload, plan: Plan) -> Accesses:
 def trained(workload: Workload, plan: Plan, train: Train, path: Path) -> None:
     """Write a model that has seen the first requests of ``workload`` to ``path``.
 
-    Raises ``WorkloadError`` where they are too few to learn from.
+    Raises ``WorkloadError`` where they are too few to learn from, ``KvsimError`` where the file cannot be written.
     """
     first = workload.limited(train.num_requests(workload))
-    path.write_text(train_on(accesses_of(first, plan), seed=plan.config.seed).model.text(), encoding="utf-8")
+    text = train_on(accesses_of(first, plan), seed=plan.config.seed).model.text()
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise KvsimError(f"cannot write {str(path)!r}: {error.strerror}") from error
 
 
 def with_model(config: Config, path: Path) -> Config:
