@@ -16,13 +16,6 @@ from kvsim.cli.trace import trace_app
 from kvsim.cli.usage import FlagError, Verbs, flags_given
 from kvsim.cli.validate import validate_app
 
-WITHOUT_EFFECT = {
-    "policy": "give policies.eviction with --set, or --compare policies.eviction=A,B, beside pd_separation.tiers",
-    "no_train": "it trains nothing",
-    "learned_train_mode": "it trains nothing",
-    "learned_train_fraction": "it trains nothing",
-}
-"""Flags of other modes, and why --pd has no use for them."""
 TRAIN_FRACTION = 0.3
 
 app = typer.Typer(
@@ -170,6 +163,8 @@ def root(
         raise FlagError("--systems needs --pd: the other modes run unified instances")
     if load_of is not None and not pd:
         raise FlagError("--load-of needs --pd: the other modes run unified instances alone")
+    if load_of is not None and load is None and workload_trace is not None:
+        raise FlagError("--load-of needs --load beside --workload-trace: without, the trace runs at its own rate")
     if compare and not pd:
         raise FlagError("--compare needs --pd; here --policy names what is compared, and --set changes one run")
     if workload_trace is None:
@@ -214,7 +209,7 @@ def root(
         quiet=quiet,
         train_mode=None if pd else _train_mode(learned_train_mode, learned_train_fraction, no_train),
         train_fraction=TRAIN_FRACTION if learned_train_fraction is None else learned_train_fraction,
-        warnings=_without_effect(given) if pd else (),
+        given=given,
     )
     if pd:
         return run_command(command, clock)
@@ -235,10 +230,6 @@ def _check_policies(names: str) -> None:
     from kvsim.policy.eviction import EVICTIONS
 
     find_bundles([name.strip() for name in names.split(",")], list(EVICTIONS))
-
-
-def _without_effect(given: dict[str, str]) -> tuple[str, ...]:
-    return tuple(f"{given[n]} has no effect with --pd: {why}" for n, why in WITHOUT_EFFECT.items() if n in given)
 
 
 def _refuse_trace_flags(given: dict[str, str]) -> None:

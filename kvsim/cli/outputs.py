@@ -73,7 +73,7 @@ class Outputs:
 
     def check(self, inputs: Mapping[str, Path]) -> None:
         """Raise a ``KvsimError`` when something could not be written or would replace an input. Nothing is created."""
-        if self._needs_folder:
+        if self.needs_folder:
             self._check_folder()
         taken = dict(inputs)
         for flag, path in self._reports():
@@ -89,7 +89,7 @@ class Outputs:
         from kvsim.report.json_report import write_json
         from kvsim.report.plots import plot_report
 
-        if self._needs_folder:
+        if self.needs_folder:
             failures.attempt("the folder of results", self._create_folder)
         written = []
         writers: dict[str, Callable[[Path], None]] = {
@@ -104,7 +104,8 @@ class Outputs:
         return written + (plot_report(self.folder, report, results, failures) if self.plots else [])
 
     @property
-    def _needs_folder(self) -> bool:
+    def needs_folder(self) -> bool:
+        """Whether anything is written into the folder."""
         return self.plots or any(self._in_folder(path) for _, path in self._reports())
 
     def _reports(self) -> list[tuple[str, Path]]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kvsim.cli.entry import BAD_INPUT, DONE, OTHER, one_line
+from kvsim.cli.idle import Uses, idle
 from kvsim.cli.options import STUDIES, STUDIES_OF
 from kvsim.cli.outputs import Outputs
 from kvsim.cli.usage import FlagError
@@ -56,8 +57,8 @@ class PdCommand:
     train_mode: str | None
     """How the learned policy is trained on this run's requests; ``None``: not at all."""
     train_fraction: float
-    warnings: tuple[str, ...]
-    """On flags without an effect; said once the run has succeeded, so that bad input stays one line."""
+    given: Mapping[str, str]
+    """The flags that were given, as parameter to spelling."""
 
 
 def trace_source(path: Path | None, **reading: Any) -> TraceSource | None:
@@ -80,9 +81,10 @@ def run_command(command: PdCommand, clock: RunClock) -> int:
     _check_enabled(command)
     outputs = _outputs(command, loaded.config)
     outputs.check(inputs_of(command))
-    experiment = _simulate(command, loaded.config, studies)
+    experiment = _simulate(command, loaded.config, without_skipped(command, studies))
     report = build(clock, loaded, experiment)
-    return handed_over(command, loaded, outputs, report, experiment, partial(_print, report))
+    uses = Uses("pd", studies, outputs.needs_folder, learned=False, trainable=False)
+    return handed_over(command, loaded, outputs, report, experiment, partial(_print, report), uses)
 
 
 def handed_over(
@@ -92,12 +94,16 @@ def handed_over(
     report: Mapping[str, Any],
     experiment: Experiment,
     show: Callable[..., None],
+    uses: Uses,
 ) -> int:
-    """Write the files, ``show(quiet=...)`` the report; what fails of that leaves the rest. Returns the exit code."""
+    """Write the files, ``show(quiet=...)`` the report; what fails of that leaves the rest. Returns the exit code.
+
+    Flags without an effect are told once the run has succeeded, so that bad input stays one line.
+    """
     unwritten, unshown = Failures(), Failures()
     written = outputs.write(report, experiment.results, unwritten)
     unshown.attempt("the report on the terminal", partial(_shown, partial(show, quiet=command.quiet)))
-    say(command, loaded, written)
+    say(command, loaded, written, idle(command.given, uses))
     if command.quiet:
         for failure in experiment.failures:
             _stderr(f"warning: {failure.sentence()}")
@@ -130,7 +136,7 @@ def inputs_of(command: PdCommand) -> dict[str, Path]:
 
 
 def _studies(command: PdCommand) -> tuple[str, ...]:
-    """The names of those to run."""
+    """The names of those to run, one that is skipped included."""
     if command.no_studies:
         return ()
     possible = STUDIES_OF[command.systems]
@@ -139,8 +145,12 @@ def _studies(command: PdCommand) -> tuple[str, ...]:
             raise FlagError(f"--studies: '{name}' is no study of this mode; {nearest(name, STUDIES)}")
         if name not in possible:
             raise FlagError(f"--studies {name} cannot be made with --systems {','.join(command.systems)} alone")
-    wanted = possible if command.studies is None else command.studies
-    return tuple(name for name in wanted if not (command.skip_context_sweep and name == "context"))
+    return possible if command.studies is None else command.studies
+
+
+def without_skipped(command: PdCommand, studies: tuple[str, ...]) -> tuple[str, ...]:
+    """``studies``, but for one that a flag skips."""
+    return tuple(name for name in studies if not (command.skip_context_sweep and name == "context"))
 
 
 def _check_enabled(command: PdCommand) -> None:
@@ -271,9 +281,9 @@ def _print(report: Mapping[str, Any], *, quiet: bool) -> None:
     print_report(Console(highlight=False), report)
 
 
-def say(command: PdCommand, loaded: LoadedConfig, written: list[Path]) -> None:
+def say(command: PdCommand, loaded: LoadedConfig, written: list[Path], warnings: Sequence[str]) -> None:
     """What concerns the flags and the files rather than the cluster."""
-    for warning in command.warnings:
+    for warning in warnings:
         _stderr(f"warning: {warning}")
     if not command.quiet:
         for note in loaded.provenance.notes:

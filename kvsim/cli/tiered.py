@@ -10,9 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kvsim.cli.idle import Uses
 from kvsim.cli.options import TIER_STUDIES
 from kvsim.cli.outputs import Outputs
-from kvsim.cli.pd import PdCommand, build, handed_over, inputs_of
+from kvsim.cli.pd import PdCommand, build, handed_over, inputs_of, without_skipped
 from kvsim.cli.usage import FlagError
 from kvsim.errors import nearest
 
@@ -39,9 +40,10 @@ def run_tiered_command(command: PdCommand, clock: RunClock, mode_name: str, poli
     folder = command.out or Path(mode.experiment(loaded.config).output_dir)
     outputs = Outputs(command.report_json, command.report_csv, folder, command.plots)
     outputs.check(inputs_of(command))
-    experiment = _simulate(command, mode, variants, studies)
+    experiment = _simulate(command, mode, variants, without_skipped(command, studies))
     report = build(clock, loaded, experiment, mode.name)
-    return handed_over(command, loaded, outputs, report, experiment, partial(_print, report))
+    uses = _uses(mode, variants, studies, outputs)
+    return handed_over(command, loaded, outputs, report, experiment, partial(_print, report), uses)
 
 
 def _studies(command: PdCommand, mode: Mode) -> tuple[str, ...]:
@@ -51,8 +53,15 @@ def _studies(command: PdCommand, mode: Mode) -> tuple[str, ...]:
     for name in command.studies or ():
         if name not in known:
             raise FlagError(f"--studies: '{name}' is no study of this mode; {nearest(name, known)}")
-    wanted = known if command.studies is None else command.studies
-    return tuple(name for name in wanted if not (command.skip_context_sweep and name == "context"))
+    return known if command.studies is None else command.studies
+
+
+def _uses(mode: Mode, variants: Sequence[Variant], studies: tuple[str, ...], outputs: Outputs) -> Uses:
+    from kvsim.system.tiered.training import is_learned
+
+    learned = any(variant.config.policies.eviction == "learned" for variant in variants)
+    trainable = any(is_learned(variant.config) for variant in variants)
+    return Uses(mode.name, studies, outputs.needs_folder, learned=learned, trainable=trainable)
 
 
 def _variants(command: PdCommand, mode: Mode, loaded: LoadedConfig, policy: str | None) -> list[Variant]:

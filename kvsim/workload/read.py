@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from kvsim.workload.lint import lint_raw, raise_first_error
 from kvsim.workload.prompts import content_of
 from kvsim.workload.rawread import read_raw
 from kvsim.workload.rawtrace import RawTrace
-from kvsim.workload.reading import Reading
+from kvsim.workload.reading import FLAGS, Reading
 from kvsim.workload.tracefile import TraceFile
 from kvsim.workload.workload import Floats, Ints, Workload
 
@@ -51,7 +53,20 @@ def read_workload(path: str | Path, reading: Reading) -> Workload:
     if reading.strict:
         raise_first_error(file.path, lint)
     workload = _workload(raw, _info(file, raw, lint, reading.limit), reading.include_failed)
-    return (dequantised(workload) if reading.dequantise else workload).scaled(reading.arrival_scale)
+    spread = dequantised(workload) if reading.dequantise else workload
+    for flag, why in _ignored(reading, raw, is_spread=spread is not workload):
+        spread = replace(spread, info=spread.info.noted(f"{FLAGS[flag]} is ignored: {why}"))
+    return spread.scaled(reading.arrival_scale)
+
+
+def _ignored(reading: Reading, raw: RawTrace, *, is_spread: bool) -> Iterator[tuple[str, str]]:
+    """What was asked for and changes nothing on this trace, and why; of the time unit the raw trace tells."""
+    if reading.hash_tokens_per_block is not None and raw.paths is None:
+        yield "hash_tokens_per_block", "the trace has no hash ids"
+    if reading.include_failed and not len(raw.failed):
+        yield "include_failed", "every row has prompt and output tokens"
+    if reading.dequantise and not is_spread:
+        yield "dequantise", "no two requests share a time, or all do"
 
 
 def _info(file: TraceFile, raw: RawTrace, lint: tuple[Finding, ...], limit: int | None) -> WorkloadInfo:
