@@ -28,12 +28,16 @@ WITHOUT_TIERS = (
     "cache.load_or_recompute",
     "cache.load_at",
     "cache.contention",
+    "cache.max_write_wait_s",
     "cluster.eic",
+    "cluster.ssd_scope",
     "cluster.network.remote_ssd_latency_us",
     "routing.sees_tiers",
     "policies",
 )
 """What only tiers look at."""
+TIERS_OF_OTHERS = ("cache.tiers", "cluster.tiers")
+"""The tiers of the single node and of ``--cluster``, where a prefill/decode run has ``pd_separation.tiers``."""
 
 SINGLE_NODE = (
     "cluster.gpu.kv_capacity_gb",
@@ -70,22 +74,39 @@ PCIE = ("steptime.pcie_allreduce_latency_us", "steptime.pcie_allreduce_gb_per_s"
 HOST = ("steptime.step_overhead_us", "steptime.sequence_overhead_us")
 
 
-def _unseen_by_step_times(config: Config) -> tuple[str, ...]:
-    method = config.steptime.method
+def _unseen_by_step_times(config: Config) -> dict[str, str]:
+    """What step times do not look at, and why."""
+    method, gpu = config.steptime.method, config.hardware.gpu
+    of_method = f"steptime.method is {method}"
     if method == "fitted":
-        return (*ROOFLINE, *NVLINK, *PCIE, *HOST, "steptime.operators")
-    links = PCIE if find_gpu(config.hardware.gpu).has_nvlink else NVLINK
-    return (*links, "steptime.coefficients", *(ROOFLINE if method == "tables" else ("steptime.operators",)))
+        return dict.fromkeys((*ROOFLINE, *NVLINK, *PCIE, *HOST, "steptime.operators"), of_method)
+    has_nvlink = find_gpu(gpu).has_nvlink
+    of_links = dict.fromkeys(PCIE if has_nvlink else NVLINK, f"{gpu} has {'NVLink' if has_nvlink else 'no NVLink'}")
+    others = ROOFLINE if method == "tables" else ("steptime.operators",)
+    return of_links | dict.fromkeys(("steptime.coefficients", *others), of_method)
+
+
+def _unseen(config: Config) -> dict[str, str]:
+    """What a prefill/decode run does not look at, and why."""
+    unseen = dict.fromkeys(WITHOUT_EFFECT, "no prefill/decode run looks at it")
+    if config.pd_trace.kind != "rag":
+        unseen |= dict.fromkeys(WITHOUT_RAG, f"pd_trace.kind is {config.pd_trace.kind}")
+    unseen |= dict.fromkeys(TIERS_OF_OTHERS, "what a prefill/decode run has is pd_separation.tiers")
+    if not config.pd_separation.tiers:
+        unseen |= dict.fromkeys(WITHOUT_TIERS, "no tiers are in use (set pd_separation.tiers)")
+    return unseen | _unseen_by_step_times(config)
 
 
 def without_effect(config: Config) -> list[str]:
     """Of the settings that a prefill/decode run does not look at, those that differ from ``config.yaml``: somebody may
     count on them.
     """
-    unseen = WITHOUT_EFFECT if config.pd_trace.kind == "rag" else (*WITHOUT_EFFECT, *WITHOUT_RAG)
-    if not config.pd_separation.tiers:
-        unseen = (*unseen, *WITHOUT_TIERS)
-    return _given(config, (*unseen, *_unseen_by_step_times(config)))
+    return _given(config, tuple(_unseen(config)))
+
+
+def why_unseen(config: Config, key: str) -> str | None:
+    """Why a prefill/decode run does not look at this setting; ``None`` where it may."""
+    return next((why for path, why in _unseen(config).items() if f"{key}.".startswith(f"{path}.")), None)
 
 
 def without_effect_on_tiers(config: Config, *, is_cluster: bool) -> list[str]:

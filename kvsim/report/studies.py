@@ -99,7 +99,8 @@ def compare_sentence(study: Study) -> str:
                 if not found["ttft_mean_ms"]["tie"]
             ]
             verdicts = {metric["verdict"] for found in apart.values() for metric in found.values()}
-            none = "changes nothing" if verdicts == {"same"} else "a tie"
+            why = f": {row['unseen']}" if row["unseen"] else ""
+            none = f"changes nothing{why}" if verdicts == {"same"} else "a tie"
             said.append(f"{setting(key['key'], row['value'])}: {', '.join(changes) or none}")
     return f"mean TTFT against the run as configured: {'; '.join(said)}{overloaded_there(study)}{budget_spent(study)}"
 

@@ -83,6 +83,14 @@ def test_a_flag_without_effect_is_told(kvsim, flags: str) -> None:
     assert err.splitlines() == [f"kvsim: warning: {sentence}" for sentence in TOLD[flags]]
 
 
+def test_a_comparison_of_what_nobody_looks_at_says_why(kvsim) -> None:
+    loud = tuple(flag for flag in QUICK if flag != "--quiet")
+    small = ("--set", "studies.instances=2", "--set", "studies.max_requests=100")
+    done = kvsim("--pd", *loud, *small, "--compare", "policies.eviction=arc")
+    assert done.code == 0
+    assert "eviction=arc: changes nothing: no tiers are in use (set pd_separation.tiers)" in " ".join(done.out.split())
+
+
 def test_a_study_that_is_skipped_is_no_flag_without_effect() -> None:
     given = {"skip_context_sweep": "--skip-context-sweep"}
     for mode in ("pd", "cluster"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kvsim.config import load_config, shipped_profiles
-from kvsim.config.effect import HBM, WITHOUT_TIERS, without_effect, without_effect_on_tiers
+from kvsim.config.effect import HBM, WITHOUT_TIERS, why_unseen, without_effect, without_effect_on_tiers
 from kvsim.content import content_path
 
 
@@ -26,6 +26,28 @@ def test_a_setting_nobody_looks_at_is_named(given: str, named: str) -> None:
     assert without_effect(load_config(sets=[given]).config) == [named]
     assert named in WITHOUT_TIERS
     assert without_effect(load_config(sets=[given, "pd_separation.tiers=[dram]"]).config) == []
+
+
+@pytest.mark.parametrize(
+    ("sets", "key", "why"),
+    [
+        ((), "policies.eviction", "no tiers are in use (set pd_separation.tiers)"),
+        ((), "cache.write_policy", "no tiers are in use (set pd_separation.tiers)"),
+        ((), "cache.max_write_wait_s", "no tiers are in use (set pd_separation.tiers)"),
+        ((), "cluster.ssd_scope", "no tiers are in use (set pd_separation.tiers)"),
+        (("pd_separation.tiers=[dram]",), "policies.eviction", None),
+        ((), "cache.tiers", "what a prefill/decode run has is pd_separation.tiers"),
+        ((), "cache.prefix_cache", None),
+        ((), "pd_separation.tiers", None),
+        ((), "stepwise", None),
+        ((), "steptime.pcie_allreduce_gb_per_s", "h100-sxm has NVLink"),
+        (("hardware.gpu=l40s",), "steptime.allreduce_efficiency", "l40s has no NVLink"),
+        ((), "steptime.coefficients", "steptime.method is roofline"),
+        ((), "cluster.gpu.hbm_latency_ms", "no prefill/decode run looks at it"),
+    ],
+)
+def test_why_nobody_looks_at_a_setting(sets: tuple[str, ...], key: str, why: str | None) -> None:
+    assert why_unseen(load_config(sets=sets).config, key) == why
 
 
 def test_a_setting_with_effect_is_not() -> None:

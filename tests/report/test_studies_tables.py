@@ -133,6 +133,14 @@ def test_sentences_name_winners_and_call_ties_ties() -> None:
     )
 
 
+def test_a_setting_that_changes_nothing_says_why() -> None:
+    study = compare()
+    same = study["keys"][-1]["rows"][0]
+    assert {apart["verdict"] for apart in same["pd_difference"].values()} == {"same"}
+    same["unseen"] = "no tiers are in use (set pd_separation.tiers)"
+    assert compare_sentence(study).endswith("changes nothing: no tiers are in use (set pd_separation.tiers)")
+
+
 def test_a_sentence_says_when_the_budget_ended_the_runs() -> None:
     for say, study in ((transfer_sentence, transfer()), (compare_sentence, compare()), (context_sentence, context())):
         assert "budget" not in say(study)
@@ -175,9 +183,9 @@ def compare() -> dict[str, Any]:
     none = {metric: apart(0.0, "same", 0.0) for metric in metrics}
     little = {metric: apart(0.01, "tie") for metric in metrics}
 
-    def row(value: Any, unified: dict[str, Any], pd: dict[str, Any]) -> dict[str, Any]:
+    def row(value: Any, unified: dict[str, Any], pd: dict[str, Any], unseen: str | None = None) -> dict[str, Any]:
         both = {"unified": found, "pd": found}
-        return {"value": value, **both, "unified_difference": unified, "pd_difference": pd}
+        return {"value": value, "unseen": unseen, **both, "unified_difference": unified, "pd_difference": pd}
 
     keys = [
         {"key": "routing.prefill", "configured": "affinity", "rows": [row("two_choices", none, changes)]},

@@ -8,6 +8,7 @@ from typing import Any
 from kvsim.config import Config, dump
 from kvsim.config.changed import changed
 from kvsim.config.comparison import STEPWISE, Comparison
+from kvsim.config.effect import why_unseen
 from kvsim.policy.admission import ADMISSIONS, Admission
 from kvsim.policy.eviction import eviction_class
 from kvsim.policy.eviction.named import find_class
@@ -69,7 +70,14 @@ def compare_study(bed: Bed, comparisons: Sequence[Comparison]) -> dict[str, Any]
             {
                 "key": comparison.key,
                 "configured": _configured(bed.plan, comparison.key),
-                "rows": [{"value": value, **_row(found, (at, str(value)))} for value in comparison.values],
+                "rows": [
+                    {
+                        "value": value,
+                        "unseen": why_unseen(plans[at, str(value)].config, comparison.key),
+                        **_row(found, (at, str(value))),
+                    }
+                    for value in comparison.values
+                ],
             }
             for at, comparison in enumerate(comparisons)
         ],
