@@ -9,6 +9,8 @@ from typing import TextIO
 ROW_KEYS = ("data", "rows", "requests")
 """The keys under which a JSON mapping may hold its rows; case does not matter."""
 
+_REPORT_KEYS = {"run", "config", "results"}
+_SHOWN_KEYS, _SHOWN_CHARACTERS = 6, 30
 _CHUNK_CHARACTERS = 1 << 16
 _DECODER = json.JSONDecoder()
 _SPACE = " \t\r\n"
@@ -94,6 +96,30 @@ def holds_rows(stream: TextIO) -> bool:
         return _enter_rows(scanner)
     except JsonFault:
         return False
+
+
+def document(stream: TextIO) -> str | None:
+    """What a text that begins with a mapping and holds no rows is, where that is no row of a line; ``None`` otherwise.
+
+    A text that is no JSON is left to whoever reads its lines.
+    """
+    scanner = JsonScanner(stream)
+    scanner.peek()
+    first = scanner.line
+    try:
+        found = scanner.value()
+    except JsonFault:
+        return None
+    if not isinstance(found, dict):
+        return None
+    if found.keys() >= _REPORT_KEYS:
+        return "a report of kvsim, and no trace"
+    if scanner.line == first:
+        return None
+    shown = [key[:_SHOWN_CHARACTERS] for key in list(found)[:_SHOWN_KEYS]]
+    keys = f"{', '.join(shown)}{', ...' if len(found) > _SHOWN_KEYS else ''}" if found else "none"
+    what = "JSON objects of several lines each; of the first" if scanner.peek() else "one JSON object of several lines;"
+    return f"{what} the keys are: {keys}"
 
 
 def rows(stream: TextIO) -> Iterator[tuple[int, object]]:

@@ -61,7 +61,13 @@ class TraceFile:
         if head.lstrip()[0] not in "[{":
             return delimiter, "csv"
         stream.seek(0)
-        return delimiter, "json" if jsonstream.holds_rows(stream) else "jsonl"
+        if jsonstream.holds_rows(stream):
+            return delimiter, "json"
+        stream.seek(0)
+        document = jsonstream.document(stream)
+        if document is not None:
+            raise WorkloadError(f"{self.path}: {document}; allowed: one JSON object a line, or a list of them")
+        return delimiter, "jsonl"
 
     def _open(self) -> TextIO:
         return io.TextIOWrapper(self.binary(), encoding=self.encoding, newline="")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from kvsim.errors import WorkloadError
@@ -10,6 +12,7 @@ from kvsim.workload.read import read_trace
 AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
 GENERIC = "time,input,output\n"
 MOONCAKE = '{"timestamp": 0, "input_length": 600, "output_length": 5, "hash_ids": [1, 2]}\n'
+REPORT = {"run": {"mode": "pd"}, "config": {}, "results": []}
 
 
 def failure(path, **options) -> str:
@@ -62,7 +65,13 @@ def failure(path, **options) -> str:
         ('[{"time": 1, "input": 5, "output": 5} 7]', [":1:", "'7' where one of"]),
         ("[[[", ["not JSON"]),
         ("[" * 100_000, ["nested too deeply"]),
-        ('{\n"a": 1\n}', ["not JSON"]),
+        ('{\n"a": 1\n}', ["one JSON object of several lines; the keys are: a;", "allowed: one JSON object a line"]),
+        ('{\n"a": 1\n}\n{\n"a": 2\n}', ["JSON objects of several lines each; of the first the keys are: a;"]),
+        ("{\n}", ["the keys are: none;"]),
+        (json.dumps({f"k{at}" * 99: at for at in range(9)}, indent=1), ["of several lines", "k5", ", ...; allowed"]),
+        ('{\n"a": 1', ["not JSON"]),
+        (json.dumps(REPORT, indent=2), ["a report of kvsim, and no trace; allowed: one JSON object a line"]),
+        (json.dumps(REPORT), ["a report of kvsim, and no trace"]),
         (
             '{"input_toks": 3, "output_toks": 1, "arrival_time_ns": 0, "input_tok_ids": [1, 2]}',
             ["input_toks is 3", "the number of input_tok_ids, 2"],
