@@ -21,6 +21,12 @@ def block_size(config: Config) -> int:
     return config.engine.block_size if tokens is None else tokens
 
 
+def block_size_key(config: Config) -> str:
+    """The key that ``block_size`` reads."""
+    own = config.pd_separation.compute.tokens_per_block is not None
+    return "pd_separation.compute.tokens_per_block" if own else "engine.block_size"
+
+
 def kv_bytes_per_token_override(config: Config) -> float | None:
     """Bytes of KV a token over all layers that replace the derived ones, from ``cache.block_size_bytes`` if need be."""
     explicit = explicit_kv_bytes_per_token(config)
@@ -36,7 +42,9 @@ def explicit_kv_bytes_per_token(config: Config) -> int | None:
 
 
 def kv_size_key(config: Config) -> str:
-    """The key that ``explicit_kv_bytes_per_token`` reads."""
+    """The key that ``explicit_kv_bytes_per_token`` reads, or in its place ``kv_bytes_per_token_override``."""
+    if explicit_kv_bytes_per_token(config) is None and config.cache.block_size_bytes is not None:
+        return "cache.block_size_bytes"
     specific = config.pd_separation.compute.kv_bytes_per_token is not None
     return "pd_separation.compute.kv_bytes_per_token" if specific else "model.kv_bytes_per_token"
 
@@ -44,6 +52,12 @@ def kv_size_key(config: Config) -> str:
 def kv_capacity_bytes_per_gpu_override(config: Config) -> float | None:
     """KV budget of one GPU that replaces what memory, weights and utilisation leave; None: derived."""
     return _times(_first(config.cluster.gpu.kv_capacity_gb, config.hardware.hbm.kv_capacity_gb), GB)
+
+
+def kv_capacity_key(config: Config) -> str:
+    """The key that ``kv_capacity_bytes_per_gpu_override`` reads first."""
+    specific = config.cluster.gpu.kv_capacity_gb is not None
+    return "cluster.gpu.kv_capacity_gb" if specific else "hardware.hbm.kv_capacity_gb"
 
 
 def hbm_read_bytes_per_s_override(config: Config) -> float | None:

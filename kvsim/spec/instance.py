@@ -27,7 +27,10 @@ class InstanceSpec:
     """KV budget of one GPU; replaces what memory, weights and utilisation leave."""
     num_blocks_override: int | None = None
     tensor_parallel_key: str = "engine.tensor_parallel_size"
-    """Where ``tensor_parallel`` is configured, for messages."""
+    """Where ``tensor_parallel`` is configured, for messages; so are the next three."""
+    block_size_key: str = "engine.block_size"
+    kv_size_key: str = "model.kv_bytes_per_token"
+    kv_capacity_key: str = "hardware.hbm.kv_capacity_gb"
     expert_parallel: int = 1
     """GPUs, of all data-parallel engines, that share the routed experts; 1: each instance holds them all."""
 
@@ -76,14 +79,36 @@ class InstanceSpec:
         """KV blocks of the instance. Raises ``CapacityError``, saying what would fit, when there is room for none."""
         if self.num_blocks_override is not None:
             return self.num_blocks_override
-        per_gpu_bytes = self.kv_capacity_bytes_per_gpu
-        if per_gpu_bytes is None:
-            per_gpu_bytes = self.derived_kv_bytes_per_gpu
-        block_bytes = self.kv_bytes_per_token * self.block_size_tokens
-        blocks = int(per_gpu_bytes * self.tensor_parallel // block_bytes)
+        blocks = int(self._kv_room_bytes // self._block_bytes)
         if blocks < 1:
-            raise CapacityError(self._does_not_fit())
+            raise CapacityError(self._no_block_fits() if self._kv_room_bytes > 0 else self._does_not_fit())
         return blocks
+
+    @property
+    def _kv_room_bytes(self) -> float:
+        """On all GPUs; negative when the model does not fit."""
+        given = self.kv_capacity_bytes_per_gpu
+        return (self.derived_kv_bytes_per_gpu if given is None else given) * self.tensor_parallel
+
+    @property
+    def _block_bytes(self) -> float:
+        return self.kv_bytes_per_token * self.block_size_tokens
+
+    def _no_block_fits(self) -> str:
+        """The blocks are too large rather than the weights."""
+        size = f" ({self.kv_size_key})" if self.kv_bytes_per_token_override is not None else ""
+        is_given = self.kv_capacity_bytes_per_gpu is not None
+        left = f"{self.kv_capacity_key} leaves" if is_given else f"the weights of {self.model.name} leave"
+        of_whole_blocks = self.kv_size_key == "cache.block_size_bytes"  # fewer tokens would be larger ones
+        tokens = 0 if of_whole_blocks else int(self._kv_room_bytes // self.kv_bytes_per_token)
+        smaller = f"blocks of up to {tokens:,} tokens would fit" if tokens else ""
+        degree = "" if is_given or (tokens and not self._degree_that_fits) else self._what_would_fit()
+        advice = "; ".join(filter(None, (smaller, degree))) or "a larger one is wanted"
+        return (
+            f"no KV block fits {self.tensor_parallel} x {self.gpu.name}: {self.block_size_tokens:,} tokens "
+            f"({self.block_size_key}) of {self.kv_bytes_per_token:,.6g} bytes{size} take {self._block_bytes / GB:,.3g} "
+            f"GB, where {left} {self._kv_room_bytes / GB:,.3g} GB; {advice}"
+        )
 
     def _does_not_fit(self) -> str:
         usable_gb = self.gpu.memory_bytes * self.memory_utilisation / GB
@@ -94,7 +119,15 @@ class InstanceSpec:
         )
 
     def _what_would_fit(self) -> str:
-        for degree in (1, 2, 4, 8, 16, 32):
-            if replace(self, tensor_parallel=degree, kv_capacity_bytes_per_gpu=None).derived_kv_bytes_per_gpu > GB:
-                return f"{self.tensor_parallel_key} {degree} would fit"
+        degree = self._degree_that_fits
+        if degree is not None:
+            return f"{self.tensor_parallel_key} {degree} would fit"
         return "no tensor_parallel_size up to 32 would fit: use a smaller weight_dtype or a GPU with more memory"
+
+    @property
+    def _degree_that_fits(self) -> int | None:
+        for degree in (1, 2, 4, 8, 16, 32):
+            other = replace(self, tensor_parallel=degree, kv_capacity_bytes_per_gpu=None)
+            if other.derived_kv_bytes_per_gpu > GB and other._kv_room_bytes >= other._block_bytes:
+                return degree
+        return None

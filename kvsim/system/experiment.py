@@ -83,7 +83,8 @@ def run_pd(
     offering = Offering(plan, source, (seeds[1], seeds[2]), failures, progress, tunes="unified" in systems)
     own = source.own() if load is None and (trace is not None or load_of is None) else None
     usual = config.load.of if config.load.of in systems else systems[0]
-    asked = Asked(config.load.rho if load is None else load, _system_name(load_of or usual))
+    of = _system_name(load_of or usual)
+    asked = Asked(config.load.rho, of) if load is None else Asked(load, of, "--load")
     offered = offering.at_load(asked) if own is None else offering.at_own_rate(own)
     experiment, demand = _compared(offered, systems, seeds[3], failures, progress)
     warnings, unused = (*experiment.warnings, *left_out(plan, is_pd="pd" in systems)), without_effect(config)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from kvsim.config import derived
-from kvsim.errors import ConfigError
+from kvsim.errors import CapacityError, ConfigError
 from kvsim.failures import Failures
 from kvsim.system.capacity import maximum_rate
 from kvsim.system.demand import Demand, demand_of
@@ -18,6 +18,9 @@ from kvsim.system.steady import run_requests
 from kvsim.system.traffic import ChatTraffic, TraceTraffic, Traffic
 from kvsim.workload.hits import longest_seen_tokens
 from kvsim.workload.workload import Workload
+
+RATES_PER_S = 1e-9, 1e9
+"""The least and the highest that requests may arrive at."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,10 @@ class ChatRun:
 
     def own(self) -> Workload | None:
         qps = self._plan.config.pd_trace.qps
-        return None if qps is None else self.at_rate(qps, self._unhelped)
+        if qps is None:
+            return None
+        check_rate(qps, "pd_trace.qps")
+        return self.at_rate(qps, self._unhelped)
 
     def at_rate(self, requests_per_s: float, demand: Demand) -> Workload:
         return self.traffic.at_rate(requests_per_s, self._requests(requests_per_s, demand))
@@ -102,6 +108,15 @@ class Asked:
 
     rho: float
     of: SystemName
+    key: str = "load.rho"
+    """Who asked for ``rho``, for messages."""
+
+
+def check_rate(requests_per_s: float, asked_for: str) -> None:
+    """Raise ``ConfigError`` where times at that rate would be lost to rounding; ``asked_for`` says whose rate it is."""
+    least, most = RATES_PER_S
+    if not least <= requests_per_s <= most:
+        raise ConfigError(f"{asked_for}: {requests_per_s:.4g} requests/s; allowed: {least:g} to {most:g} requests/s")
 
 
 def short_heads(plan: Plan, workload: Workload) -> tuple[str, ...]:
@@ -153,8 +168,10 @@ class Offering:
         Raises ``CapacityError`` where no request of the workload can be served.
         """
         if not 0 < asked.rho < math.inf:
-            raise ConfigError(f"load is {asked.rho:g}; allowed: a finite number > 0")
+            raise ConfigError(f"{asked.key} is {asked.rho:g}; allowed: a finite number > 0")
         maximum = self._maximum(self._plan, asked.of)
+        said = f"{asked.key} is {asked.rho:g}, of a maximum of {maximum.requests_per_s:.4g} requests/s"
+        check_rate(asked.rho * maximum.requests_per_s, said)
         tuned_at = maximum.requests_per_s
         if asked.of == "unified" and self._tunes:
             tuned_at = max(self._unified_maximum(budget, maximum.demand) for budget in self._budgets)
@@ -164,7 +181,10 @@ class Offering:
         share = self._fitting_share()
         max_per_s = maximum.requests_per_s / share
         rate_per_s = asked.rho * max_per_s
-        workload = self._source.at_rate(rate_per_s, maximum.demand)
+        try:
+            workload = self._source.at_rate(rate_per_s, maximum.demand)
+        except CapacityError as error:
+            raise CapacityError(f"{said}: {error}") from error
         fitting_rows(workload, self._plan)
         load = {"rho": asked.rho, "of": asked.of, "requests_per_s": rate_per_s, "max_requests_per_s": max_per_s}
         if share < 1:

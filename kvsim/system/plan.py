@@ -282,5 +282,8 @@ def instance_spec(config: Config) -> InstanceSpec:
         kv_bytes_per_token_override=derived.kv_bytes_per_token_override(config),
         kv_capacity_bytes_per_gpu=derived.kv_capacity_bytes_per_gpu_override(config),
         num_blocks_override=config.engine.num_gpu_blocks_override,
+        block_size_key=derived.block_size_key(config),
+        kv_size_key=derived.kv_size_key(config),
+        kv_capacity_key=derived.kv_capacity_key(config),
         expert_parallel=derived.expert_parallel(config),
     )

@@ -204,3 +204,31 @@ def test_as_a_process(python_main, empty: Path, arguments: list[str]) -> None:
     assert (code, out) == (2, "")
     assert err.startswith("kvsim: error: ") and err.count("\n") == 1
     assert list(empty.iterdir()) == []
+
+
+RATES = {
+    "--pd --load 1e9": "--load is 1e+09, of a maximum of ",
+    "--pd --load 1e-300": "--load is 1e-300, of a maximum of ",
+    "--pd --set load.rho=1e9": "load.rho is 1e+09, of a maximum of ",
+    "--pd --set pd_trace.qps=1e10": "pd_trace.qps: 1e+10 requests/s; ",
+    "--cluster --load 1e9": "--load is 1e+09, of a maximum of ",
+    "--policy lru --load 1e-300": "--load is 1e-300, of a maximum of ",
+    "--policy lru --set trace.qps=1e-300": "trace.qps: 1e-300 requests/s; ",
+}
+
+
+@pytest.mark.parametrize("flags", RATES)
+def test_a_rate_that_cannot_be_names_who_asked_for_it(kvsim, flags: str) -> None:
+    quick = ("--preset", "smoke", "--no-studies", "--no-plot", "--set", "engine.tune_colocated_budget=false")
+    code, out, err = kvsim(*flags.split(), *quick, "--set", "load.pilot_requests=50")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"kvsim: error: {RATES[flags]}")
+    assert err.endswith("allowed: 1e-09 to 1e+09 requests/s\n")
+
+
+def test_a_load_whose_requests_would_not_fit_is_named(kvsim, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kvsim.room.available_bytes", lambda: 2e9)
+    quick = ("--preset", "smoke", "--no-studies", "--no-plot", "--set", "load.pilot_requests=50")
+    code, _, err = kvsim("--policy", "lru", *quick, "--load", "1e6")
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith("kvsim: error: --load is 1e+06, of a maximum of ") and " requests/s would fit" in err

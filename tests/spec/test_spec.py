@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -61,6 +62,44 @@ def test_a_model_that_does_not_fit_says_what_would() -> None:
     assert "\n" not in message
     assert message.startswith("llama-3.1-70b (bf16) does not fit 1 x h100-sxm: 141.1 GB of weights")
     assert message.endswith("engine.tensor_parallel_size 2 would fit")
+
+
+TOO_LARGE: dict[str, tuple[dict[str, Any], str]] = {
+    "block": (
+        {"block_size_tokens": 10**6},
+        "1,000,000 tokens (engine.block_size) of 327,680 bytes take 328 GB, where the weights of llama-3.1-70b leave "
+        "150 GB; blocks of up to 458,183 tokens would fit; engine.tensor_parallel_size 8 would fit",
+    ),
+    "block of any degree": ({"block_size_tokens": 10**9}, "150 GB; blocks of up to 458,183 tokens would fit"),
+    "room given": (
+        {"block_size_tokens": 10**6, "kv_capacity_bytes_per_gpu": 5 * GB},
+        "where hardware.hbm.kv_capacity_gb leaves 20 GB; blocks of up to 61,035 tokens would fit",
+    ),
+    "no room given": ({"kv_capacity_bytes_per_gpu": 1e4}, "kv_capacity_gb leaves 4e-05 GB; a larger one is wanted"),
+    "token": (
+        {"kv_bytes_per_token_override": 1e12},
+        "of 1e+12 bytes (model.kv_bytes_per_token) take 1.6e+04 GB, where the weights of llama-3.1-70b leave 150 GB; "
+        "no tensor_parallel_size up to 32 would fit: use a smaller weight_dtype or a GPU with more memory",
+    ),
+    "bytes a block": (
+        {"kv_bytes_per_token_override": 1e11, "kv_size_key": "cache.block_size_bytes"},
+        "of 1e+11 bytes (cache.block_size_bytes) take 1.6e+03 GB, where the weights of llama-3.1-70b leave 150 GB; "
+        "engine.tensor_parallel_size 32 would fit",
+    ),
+}
+
+
+@pytest.mark.parametrize("which", TOO_LARGE)
+def test_a_block_that_does_not_fit_names_what_makes_it_large(which: str) -> None:
+    changes, words = TOO_LARGE[which]
+    with pytest.raises(CapacityError, match=r"^no KV block fits 4 x h100-sxm: ") as raised:
+        _ = replace(instance(), **changes).num_blocks
+    assert str(raised.value).endswith(words)
+
+
+def test_the_largest_block_does_fit() -> None:
+    assert replace(instance(), block_size_tokens=458_183).num_blocks == 1
+    assert replace(instance(tensor_parallel=8), block_size_tokens=10**6).num_blocks >= 1
 
 
 def test_the_degree_that_would_fit_does_fit() -> None:

@@ -115,8 +115,8 @@ def test_one_turn_sessions_and_no_system_prompt(traffic) -> None:
     [
         ({"num_sessions": 10}, 41, 1.0, "num_requests is 41; allowed: up to num_sessions x turns_per_session = 40"),
         ({}, 0, 1.0, "num_requests is 0"),
-        ({}, 10, 0.0, "qps is 0.0"),
-        ({}, 10, float("nan"), "qps is nan"),
+        ({}, 10, 0.0, "arrival rate is 0 requests"),
+        ({}, 10, float("nan"), "arrival rate is nan"),
         ({"prompt_tokens_min": 9}, 10, 1.0, "prompt_tokens_min is 9 and prompt_tokens_max None"),
         ({"prompt_tokens_min": 9, "prompt_tokens_max": 8}, 10, 1.0, "min <= max"),
         ({"history_tokens_mean": 9000.0}, 400, 1.0, "history_tokens_mean is 9000; allowed: up to"),

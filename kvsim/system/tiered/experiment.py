@@ -105,7 +105,8 @@ def _offered(
     own = source.own() if load is None else None
     if own is not None:
         return offering.at_own_rate(own)
-    return offering.at_load(Asked(plan.config.load.rho if load is None else load, "unified"))
+    own_load = Asked(plan.config.load.rho, "unified")
+    return offering.at_load(own_load if load is None else Asked(load, "unified", "--load"))
 
 
 def _trained(

@@ -7,6 +7,7 @@ from functools import cached_property
 from kvsim.config import Config
 from kvsim.errors import ConfigError
 from kvsim.system.demand import Demand, demand_of
+from kvsim.system.offering import check_rate
 from kvsim.system.plan import Plan
 from kvsim.system.steady import run_requests
 from kvsim.system.tiered.modes import Mode
@@ -70,8 +71,11 @@ class SessionsRun:
         return demand_of(self.traffic.population(), self._plan)
 
     def own(self) -> Workload | None:
-        qps = self._mode.traffic(self._plan.config)[1].qps
-        return None if qps is None else self.at_rate(qps, self._unhelped)
+        section, traffic = self._mode.traffic(self._plan.config)
+        if traffic.qps is None:
+            return None
+        check_rate(traffic.qps, f"{section}.qps")
+        return self.at_rate(traffic.qps, self._unhelped)
 
     def at_rate(self, requests_per_s: float, demand: Demand) -> Workload:
         return self.traffic.at_rate(requests_per_s, self._requests(requests_per_s, demand))

@@ -45,7 +45,7 @@ def chat(
     """
     sessions = _num_sessions(traffic, num_requests)
     if not 0 < rate_per_s <= MAX_RATE_PER_S:
-        raise WorkloadError(f"pd_trace.qps is {rate_per_s} requests/s; allowed: above 0, up to {MAX_RATE_PER_S:g}")
+        raise WorkloadError(f"arrival rate is {rate_per_s:g} requests/s; allowed: above 0, up to {MAX_RATE_PER_S:g}")
     _check_room(traffic, sessions)
     random = np.random.default_rng(seed)
     turns = _turns(traffic, sessions, rate_per_s, random, max_output_tokens)
