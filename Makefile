@@ -11,8 +11,10 @@ VLLM_STAMP := $(VLLM_VENV)/.installed
 run: $(STAMP)
 	$(BIN)/python main.py --pd --preset dev
 
+# On the compiled modules where there are some, as users run them, and what needs the sources on those.
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2
+	KVSIM_PURE= $(BIN)/python -m pytest -n 2 -m "not sources"
+	KVSIM_PURE=1 $(BIN)/python -m pytest -n 2 -m sources
 
 check: $(STAMP)
 	$(BIN)/ruff check

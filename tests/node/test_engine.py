@@ -13,6 +13,8 @@ from kvsim.node.sequence import Journey, Sequence, block_path
 from kvsim.record.steps import StepLog
 from kvsim.steptime import AffineStepTime
 
+pytestmark = pytest.mark.sources
+
 Log = list[tuple[float, str]]
 
 

@@ -19,6 +19,8 @@ from kvsim.node.sequence import NOBODY, Sequence
 from kvsim.node.step import NO_CHUNKS
 from kvsim.system.unified import UnifiedSystem
 
+pytestmark = pytest.mark.sources
+
 
 class RecordingScheduler(Scheduler):
     """Keeps what every step was, as the reference does."""

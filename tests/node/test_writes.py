@@ -5,6 +5,7 @@ from __future__ import annotations
 from heapq import heappop, heappush
 from itertools import count
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +14,8 @@ from kvsim.fabric.port import Lane, Port
 from kvsim.fabric.transfers import SharedTransfer, Transfers
 from kvsim.node.writes import NO_READS, Load, Receiver, Write, Writes
 from kvsim.policy.eviction import Access
+
+pytestmark = pytest.mark.sources
 
 
 def arriving(at_s: float) -> SharedTransfer:

@@ -20,6 +20,8 @@ from kvsim.system.pd import Handover, PdSystem
 from kvsim.system.plan import Plan
 from kvsim.workload.workload import Workload
 
+pytestmark = pytest.mark.sources
+
 SLOW = 16_000.0
 """NIC bytes/s: a second for a block of 16 tokens. Steps take a second each, whatever they do."""
 IN_TURN = ("pd_separation.transfer.contention=fifo",)

@@ -193,6 +193,7 @@ def test_nothing_depends_on_the_hash_seed() -> None:
     assert found == {here}
 
 
+@pytest.mark.sources
 def test_a_request_leaves_nothing_behind_that_only_a_collector_finds() -> None:
     """Runs switch the collector off: a cycle per request would be a leak."""
     rows = [Row(0.1 * i, 16, 3) for i in range(60)]

@@ -20,6 +20,8 @@ from kvsim.system.plan import Plan
 from kvsim.system.unified import UnifiedSystem
 from kvsim.workload.workload import Workload
 
+pytestmark = pytest.mark.sources
+
 EQUAL_COUNTS = (
     "hit_tokens",
     "loaded_tokens",
