@@ -6,7 +6,9 @@ elsewhere and comes in a ``Demand``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -15,8 +17,9 @@ from kvsim.system.answers import Answers, DecodeLoad, Room, largest
 from kvsim.system.decoding import Decoding, mixed_s, pure_s
 from kvsim.system.demand import Demand
 from kvsim.system.fullpool import Churn, empty_tokens
+from kvsim.system.kvlinks import Links
 from kvsim.system.packing import packed, packed_whole
-from kvsim.system.plan import Plan, Side
+from kvsim.system.plan import Plan
 from kvsim.system.saturated import Played, Saturated, played
 from kvsim.system.static import static_requests_per_s
 from kvsim.workload.workload import Floats
@@ -45,20 +48,27 @@ class MaximumRates:
 
 def maximum_rates(plan: Plan, pd: Demand, unified: Demand | None = None) -> MaximumRates:
     """Of the plan's sides; the two systems may hit their caches differently, so each may have its own demand."""
-    return MaximumRates(
-        prefill=plan.num_prefill * prefill_requests_per_s(plan, pd),
-        decode=plan.num_decode * decode_requests_per_s(plan, pd),
-        unified=plan.num_instances * colocated_requests_per_s(plan, unified or pd),
-    )
+    prefill, decode = pd_requests_per_s(plan, pd)
+    return MaximumRates(prefill, decode, plan.num_instances * colocated_requests_per_s(plan, unified or pd))
 
 
 def maximum_rate(plan: Plan, demand: Demand, system: str) -> float:
     """Of ``pd`` or ``unified``; requests/s."""
     if system == "unified":
         return plan.num_instances * colocated_requests_per_s(plan, demand)
-    return min(
-        plan.num_prefill * prefill_requests_per_s(plan, demand), plan.num_decode * decode_requests_per_s(plan, demand)
-    )
+    return min(pd_requests_per_s(plan, demand))
+
+
+def pd_requests_per_s(plan: Plan, demand: Demand) -> tuple[float, float]:
+    """Of all prefill and of all decode instances; of neither more than the links between them carry."""
+    return _linked(plan, demand, prefill_requests_per_s(plan, demand), decode_requests_per_s(plan, demand))
+
+
+def _linked(plan: Plan, demand: Demand, prefill: float, decode: float) -> tuple[float, float]:
+    """From the rates of one instance each."""
+    decodes = Links(plan, demand).requests_per_s(decode)
+    prefills = plan.num_prefill * prefill
+    return (prefills if decodes == plan.num_decode * decode else min(prefills, decodes)), decodes
 
 
 def balanced_pd_ratio(plan: Plan, demand: Demand) -> tuple[int, int]:
@@ -70,20 +80,36 @@ def balanced_pd_ratio(plan: Plan, demand: Demand) -> tuple[int, int]:
     if np.isfinite(prefill) and np.isfinite(decode):
         exact = most * decode / (prefill * (decode_gpus / prefill_gpus) + decode)
     counts = {min(max(int(exact) + more, 1), plan.most_prefill) for more in (0, 1)}
-    best = max(sorted(counts), key=lambda count: min(count * prefill, plan.decode_beside(count) * decode))
+
+    @cache
+    def served_per_s(num_prefill: int) -> float:
+        return min(_linked(plan.sized(plan.num_instances, num_prefill), demand, prefill, decode))
+
+    best = max(sorted(counts), key=served_per_s)
+    if served_per_s(best) < min(best * prefill, plan.decode_beside(best) * decode):
+        best = _climbed(served_per_s, best, plan.most_prefill)
     return best, plan.decode_beside(best)
+
+
+def _climbed(served_per_s: Callable[[int], float], best: int, most: int) -> int:
+    """From ``best`` up, by steps that become smaller: links carry most where both sides have about as many of them."""
+    step = most // 2
+    while step:
+        near = [count for count in (best - step, best + step) if 1 <= count <= most]
+        better = max(near, key=served_per_s, default=best)
+        if served_per_s(better) > served_per_s(best):
+            best = better
+        else:
+            step //= 2
+    return best
 
 
 # Prefill
 
 
 def prefill_requests_per_s(plan: Plan, demand: Demand) -> float:
-    """Of one prefill instance: what its steps can compute, and what its NICs can send and take back."""
-    return min(
-        1 / prefill_s_per_request(plan, demand),
-        _nic_requests_per_s(plan, plan.prefill, float(demand.sent_tokens.mean())),
-        _nic_requests_per_s(plan, plan.prefill, demand.returned_tokens),
-    )
+    """What the steps of one prefill instance can compute."""
+    return 1 / prefill_s_per_request(plan, demand)
 
 
 def prefill_s_per_request(plan: Plan, demand: Demand) -> float:
@@ -109,19 +135,11 @@ def prefill_s_per_request(plan: Plan, demand: Demand) -> float:
     return float(dense_s + c.b_s_per_token2 * work + c.s_s_per_seq * chunks) / len(computed)
 
 
-def _nic_requests_per_s(plan: Plan, side: Side, tokens_per_request: float) -> float:
-    """What the NICs of a side's instance carry in one direction; unlimited where transfers do not see each other."""
-    num_bytes = tokens_per_request * plan.kv_bytes_per_token
-    if plan.config.pd_separation.transfer.contention == "none" or num_bytes == 0:
-        return np.inf
-    return side.nic_bytes_per_s / num_bytes
-
-
 # Decode
 
 
 def decode_requests_per_s(plan: Plan, demand: Demand) -> float:
-    """Of one decode instance: n / (steps per request x step time at n), and what its NICs can take and send back.
+    """Of one decode instance, whatever links carry: n / (steps per request x step time at n).
 
     n is bounded by the seats, and by room: every request holds its prompt, what it has generated, and what is left of
     its margin, from the moment room is reserved for it. By Little's law, with h(n) the tokens that n decoding requests
@@ -135,11 +153,7 @@ def decode_requests_per_s(plan: Plan, demand: Demand) -> float:
     if not answers.mean_steps:
         return np.inf
     load = full_decode_load(plan, demand)
-    return min(
-        load.num_seqs / (answers.mean_steps * decode_step_s(plan, load)),
-        _nic_requests_per_s(plan, plan.decode, float(demand.sent_tokens.mean())),
-        _nic_requests_per_s(plan, plan.decode, demand.returned_tokens),
-    )
+    return load.num_seqs / (answers.mean_steps * decode_step_s(plan, load))
 
 
 def full_decode_load(plan: Plan, demand: Demand) -> DecodeLoad:
@@ -149,15 +163,17 @@ def full_decode_load(plan: Plan, demand: Demand) -> DecodeLoad:
     room = Room(demand, answers, settings.block_size)
     seats = float(min(settings.max_num_seqs, settings.max_num_batched_tokens))
     pool_tokens = settings.room_tokens
+    # The transfer, and half a step until the boundary.
+    transfer_s = Links(plan, demand).sending_s()
 
     def committed_tokens(num_seqs: float) -> float:
         step_s = decode_step_s(plan, answers.load(num_seqs))
-        pending = num_seqs / (answers.mean_steps * step_s) * _pending_s(plan, demand, step_s)
+        pending = num_seqs / (answers.mean_steps * step_s) * (transfer_s + 0.5 * step_s)
         return room.held_tokens(num_seqs) + room.pending_tokens(pending, num_seqs)
 
     alone_s = answers.mean_steps * decode_step_s(plan, answers.load(1.0))
     # Who finds an instance empty is let in whatever his margin is: one after the other is the least that it serves.
-    least = alone_s / (alone_s + _pending_s(plan, demand, alone_s / answers.mean_steps))
+    least = alone_s / (alone_s + transfer_s + 0.5 * alone_s / answers.mean_steps)
     num_seqs, empty = seats, 0.0
     for _ in range(_ROUNDS):
         num_seqs = largest(committed_tokens, pool_tokens - empty, seats)
@@ -193,11 +209,6 @@ def decode_load_at(plan: Plan, demand: Demand, requests_per_s: float) -> DecodeL
         return num_seqs / (answers.mean_steps * decode_step_s(plan, answers.load(num_seqs)))
 
     return answers.load(largest(served_per_s, requests_per_s, full.num_seqs))
-
-
-def _pending_s(plan: Plan, demand: Demand, step_s: float) -> float:
-    """From the reservation of a computed prompt to its first step: the transfer, and half a step until the boundary."""
-    return float(demand.sent_tokens.mean()) * plan.kv_bytes_per_token / plan.pair_bytes_per_s + 0.5 * step_s
 
 
 # Unified

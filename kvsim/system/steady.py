@@ -11,6 +11,7 @@ from kvsim.record.windows import LATE
 from kvsim.system.answers import Answers, largest
 from kvsim.system.capacity import colocated_requests_per_s, decode_load_at, decode_step_s, prefill_s_per_request
 from kvsim.system.demand import Demand
+from kvsim.system.kvlinks import Links
 from kvsim.system.plan import Plan
 
 _WINDOW_SHARE = 0.3
@@ -64,8 +65,7 @@ def steady_requests(plan: Plan, demand: Demand, requests_per_s: float, factor: f
 def pd_stay(plan: Plan, demand: Demand, requests_per_s: float) -> Stay:
     """In the PD system: prefill, transfer, and decode steps as long as the load makes them."""
     answers = Answers.of_decode(plan, demand)
-    sending_s = float(demand.sent_tokens.mean()) * plan.kv_bytes_per_token / plan.pair_bytes_per_s
-    before_s = prefill_s_per_request(plan, demand) + sending_s
+    before_s = prefill_s_per_request(plan, demand) + Links(plan, demand).sending_s()
     if not answers.mean_steps:
         return _stay(before_s, answers, 0.0)
     load = decode_load_at(plan, demand, requests_per_s / plan.num_decode)

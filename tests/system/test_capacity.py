@@ -19,6 +19,7 @@ from kvsim.system.capacity import (
     full_decode_load,
     maximum_rate,
     maximum_rates,
+    pd_requests_per_s,
     prefill_requests_per_s,
 )
 from kvsim.system.demand import CacheFacts, Demand, SharedPrompts, cache_facts, demand_of
@@ -96,8 +97,7 @@ def test_packing():
 def test_links_bound_both_sides():
     demand = equal(100, 10)
     found = plan(1, 1, times=coefficients(const_s=1e-6), nic_bytes_per_s=5 * 100 * KV_BYTES_PER_TOKEN)
-    assert prefill_requests_per_s(found, demand) == pytest.approx(5.0)
-    assert decode_requests_per_s(found, demand) == pytest.approx(5.0)
+    assert pd_requests_per_s(found, demand) == pytest.approx((5.0, 5.0))
     free = plan(
         1,
         1,
@@ -105,7 +105,7 @@ def test_links_bound_both_sides():
         times=coefficients(p1_s_per_token=1e-3),
         nic_bytes_per_s=KV_BYTES_PER_TOKEN,
     )
-    assert prefill_requests_per_s(free, demand) == pytest.approx(10.0)
+    assert pd_requests_per_s(free, demand)[0] == pytest.approx(10.0)
 
 
 @pytest.mark.parametrize(("first_token", "steps"), [("decode", 10), ("prefill", 9)])
