@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from kvsim.record.result import SystemResult, Table
-from kvsim.record.summary import in_window
 from kvsim.system.fitting import fitting_rows
 from kvsim.system.plan import Plan
 from kvsim.workload.workload import Floats, Ints, Workload
@@ -27,6 +26,8 @@ class CacheFacts:
     """Found in the cache of the instance that computed the prompt, or loaded into it."""
     sent_tokens: Floats
     """KV that a decode instance lacked."""
+    shared: SharedPrompts | None = None
+    """What requests on one instance shared; ``None``: as if they had met by chance."""
 
 
 def cache_facts(table: Table, rows: npt.NDArray[np.bool_], plan: Plan) -> CacheFacts:
@@ -98,21 +99,10 @@ def demand_of(workload: Workload, plan: Plan, facts: CacheFacts | None = None, r
         hit_tokens=np.minimum(prompts * hit_share, prompts - 1),
         sent_tokens=prompts * sent_share,
         returned_tokens=float((outputs * kept).mean()) if returns else 0.0,
-        shared=_shared_prompts(workload, rows, outputs, plan.colocated_settings.enable_prefix_caching),
+        shared=_shared_by_chance(workload, rows, outputs, plan.colocated_settings.enable_prefix_caching)
+        if facts is None or facts.shared is None
+        else facts.shared,
     )
-
-
-def served_demand(workload: Workload, plan: Plan, result: SystemResult) -> Demand | None:
-    """Of the requests that completed inside the measured window, with what they hit; ``None`` where none did.
-
-    ``workload`` and ``plan``: what ``result`` was of. What a saturated run's throughput is to be held against: it
-    serves the first to arrive, lengths of a trace change over its hour, and hits depend on instances and load.
-    """
-    rows = in_window(result, result.window_s)
-    if not rows.any():
-        return None
-    requests = result.table["request_id"][rows].astype(np.int64)
-    return demand_of(workload, plan, cache_facts(result.table, rows, plan), requests)
 
 
 def asked_per_s(workload: Workload, result: SystemResult) -> float:
@@ -143,7 +133,7 @@ def _shares(prompts: Floats, facts: CacheFacts | None) -> tuple[Floats, Floats]:
     return facts.hit_tokens[like] / facts.prompt_tokens[like], facts.sent_tokens[like] / facts.prompt_tokens[like]
 
 
-def _shared_prompts(workload: Workload, rows: Ints, outputs: Floats, caching: bool) -> SharedPrompts:
+def _shared_by_chance(workload: Workload, rows: Ints, outputs: Floats, caching: bool) -> SharedPrompts:
     prompts = workload.prompt_tokens[rows].astype(np.float64)
     weight = outputs / outputs.sum()
     mean_tokens = float((prompts * weight).sum())

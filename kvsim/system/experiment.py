@@ -18,8 +18,9 @@ from kvsim.failures import Failure, Failures
 from kvsim.record.result import SystemResult
 from kvsim.record.windows import measured_alike
 from kvsim.system.capacity import MaximumRates, balanced_pd_ratio, maximum_rate, maximum_rates
-from kvsim.system.demand import Demand, asked_per_s, cache_facts, demand_of, served_demand
+from kvsim.system.demand import Demand, asked_per_s, demand_of
 from kvsim.system.garbage import collected_once
+from kvsim.system.gathered import facts_of, served_demand
 from kvsim.system.offering import Asked, ChatRun, Offered, Offering, Source, TraceRun
 from kvsim.system.outcome import outcome
 from kvsim.system.pilot import SYSTEMS, WARMUP_SHARE, ProgressMaker, measured_rows
@@ -128,7 +129,7 @@ def _compared(
             unstarted.remove(name)
             if result is None:
                 continue
-            facts = cache_facts(result.table, measured_rows(result), offered.plan)
+            facts = facts_of(workload, result, measured_rows(result), offered.plan)
             demands[name] = demand_of(workload, offered.plan, facts)
             results[name] = result
             if result.incomplete:

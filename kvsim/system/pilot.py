@@ -15,8 +15,9 @@ from kvsim.record.result import SystemResult
 from kvsim.record.summary import summarise
 from kvsim.record.windows import measured_alike
 from kvsim.system.capacity import maximum_rate
-from kvsim.system.demand import CacheFacts, Demand, cache_facts, demand_of
+from kvsim.system.demand import CacheFacts, Demand, demand_of
 from kvsim.system.garbage import collected_once
+from kvsim.system.gathered import facts_of
 from kvsim.system.outcome import outcome
 from kvsim.system.pd import PdSystem
 from kvsim.system.plan import Plan
@@ -142,7 +143,7 @@ def measured_maximum(trial: Trial, system: SystemName, pilot_requests: int) -> M
         plan = trial.long_plan(rate, pilot_requests, _fewest_instances(trial.plan, system))
         workload = trial.workload(plan, rate, pilot_requests)
         result = trial.run(f"pilot {system}", system, plan, workload, len(workload) // 2)
-        facts = cache_facts(result.table, measured_rows(result), plan)
+        facts = facts_of(workload, result, measured_rows(result), plan)
         measured = _with(trial.plan, population, facts, system)
         if abs(measured.requests_per_s - rate) <= _CLOSE * rate:
             break

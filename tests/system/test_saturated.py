@@ -10,7 +10,8 @@ from builders import Row, coefficients, colocated, plan, workload
 
 from kvsim.config import load_config
 from kvsim.system.capacity import colocated_requests_per_s, maximum_rate
-from kvsim.system.demand import cache_facts, demand_of
+from kvsim.system.demand import demand_of
+from kvsim.system.gathered import unified_facts
 from kvsim.system.outcome import outcome
 from kvsim.system.plan import Plan, make_plan
 from kvsim.system.saturated import Saturated, played
@@ -18,6 +19,7 @@ from kvsim.system.traffic import ChatTraffic
 from kvsim.system.unified import UnifiedSystem
 from kvsim.workload.workload import Workload
 
+RAG = ("pd_trace.kind=rag", "pd_trace.output_tokens_mean=200")
 SMALL = ("model.name=llama-3.1-8b", "engine.tensor_parallel_size=1")
 TIMES = coefficients(
     w0_s=0.01,
@@ -38,7 +40,7 @@ def overloaded(found: Plan, requests: Workload, end_s: float) -> tuple[float, fl
     table = outcome(run, warmup_requests=0, unsteady_factor=1.0, loads={}).table
     rows = table["finish_s"] > 0.4 * end_s
     served = table["request_id"][rows].astype(np.int64)
-    demand = demand_of(requests, found, cache_facts(table, rows, found), served)
+    demand = demand_of(requests, found, unified_facts(requests, table, rows, found), served)
     return rows.sum() / (0.6 * end_s), maximum_rate(found, demand, "unified"), float(table["preemptions"][rows].mean())
 
 
@@ -61,6 +63,22 @@ def test_chat(sets: tuple[str, ...], num_requests: int, preempts: float) -> None
     requests = traffic.sample(rate_per_s, num_requests, None, 1)
     simulated, computed, preemptions = overloaded(found, requests, float(requests.arrival_s[-1]))
     assert preemptions > preempts
+    assert computed == pytest.approx(simulated, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    "sets",
+    [("engine.num_gpu_blocks_override=1500",), ("engine.num_gpu_blocks_override=2000", *RAG)],
+    ids=["chat", "rag"],
+)
+def test_a_router_that_brings_those_together_that_begin_alike(sets: tuple[str, ...]) -> None:
+    """By chance 12 instances would have a seventh less of such requests in their pools."""
+    sets = (*SMALL, "cluster.simulate_racks=1", "cluster.simulate_gpus_per_rack=12", *sets)
+    config = load_config(sets=sets).config
+    found, traffic = make_plan(config), ChatTraffic(config)
+    rate_per_s = 2 * maximum_rate(found, demand_of(traffic.population(), found), "unified")
+    requests = traffic.sample(rate_per_s, 4000, None, 1)
+    simulated, computed, _ = overloaded(found, requests, float(requests.arrival_s[-1]))
     assert computed == pytest.approx(simulated, rel=0.03)
 
 

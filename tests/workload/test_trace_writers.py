@@ -109,6 +109,6 @@ def test_nothing_is_left_behind_by_a_failed_write(tmp_path, traffic) -> None:
     with pytest.raises(WorkloadError, match="does not exist"):
         write_trace(workload, tmp_path / "no" / "x", "azure")
     (tmp_path / "taken").mkdir()
-    with pytest.raises(OSError):
+    with pytest.raises(WorkloadError, match="taken: cannot be written"):
         write_trace(workload, tmp_path / "taken", "azure")
     assert [entry.name for entry in tmp_path.iterdir()] == ["taken"]

@@ -16,8 +16,9 @@ from kvsim.record.result import SystemResult
 from kvsim.record.summary import rows_of, tpot_s
 from kvsim.record.windows import measured_alike
 from kvsim.system.capacity import maximum_rate
-from kvsim.system.demand import Demand, asked_per_s, cache_facts, demand_of
+from kvsim.system.demand import Demand, asked_per_s, demand_of
 from kvsim.system.garbage import collected_once
+from kvsim.system.gathered import facts_of
 from kvsim.system.outcome import outcome
 from kvsim.system.pilot import FEWEST_REQUESTS, SYSTEMS, WARMUP_SHARE, ProgressMaker, measured_rows
 from kvsim.system.plan import Plan
@@ -179,7 +180,7 @@ def own_load(plan: Plan, workload: Workload, result: SystemResult) -> Figures:
     A study's runs are offered the rate of the run that it belongs to. What share of their maximum that is depends on
     their instances and, on a trace, their part of it.
     """
-    demand = demand_of(workload, plan, cache_facts(result.table, measured_rows(result), plan))
+    demand = demand_of(workload, plan, facts_of(workload, result, measured_rows(result), plan))
     return {LOAD: asked_per_s(workload, result) / maximum_rate(plan, demand, result.name)}
 
 

@@ -11,7 +11,8 @@ from kvsim.config import derived
 from kvsim.errors import CapacityError
 from kvsim.record.result import SystemResult
 from kvsim.system.capacity import balanced_pd_ratio, maximum_rate
-from kvsim.system.demand import Demand, cache_facts, demand_of, served_demand
+from kvsim.system.demand import Demand, cache_facts, demand_of
+from kvsim.system.gathered import served_demand
 from kvsim.system.plan import Plan
 from kvsim.system.steady import pd_stay
 from kvsim.system.studies.bed import Bed, throughput_per_s

@@ -17,9 +17,10 @@ from kvsim.errors import ConfigError
 from kvsim.failures import Failures
 from kvsim.record.result import SystemResult
 from kvsim.system.capacity import maximum_rate
-from kvsim.system.demand import cache_facts, demand_of
+from kvsim.system.demand import demand_of
 from kvsim.system.experiment import Experiment, compared
 from kvsim.system.garbage import collected_once
+from kvsim.system.gathered import facts_of
 from kvsim.system.offering import Asked, Offered, Offering, Source, TraceRun
 from kvsim.system.outcome import outcome
 from kvsim.system.pilot import ProgressMaker, measured_rows
@@ -177,7 +178,7 @@ def _experiment(offered: Offered, results: list[SystemResult], wanted: int) -> E
     plan, workload = offered.plan, offered.workload
     maxima = {}
     for result in results:
-        facts = cache_facts(result.table, measured_rows(result), plan)
+        facts = facts_of(workload, result, measured_rows(result), plan)
         maxima[result.name] = maximum_rate(plan, demand_of(workload, plan, facts), "unified")
     return Experiment(
         plan=plan,
