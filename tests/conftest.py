@@ -1,5 +1,5 @@
-"""Hypothesis without time limits per example, as the machine's speed is no property; and tests run on the sources, unless
-``KVSIM_PURE`` is set to nothing, as by ``make test`` for all but those marked ``sources``.
+"""Hypothesis without time limits per example, as the machine's speed is no property; and tests run on the sources,
+unless ``KVSIM_PURE`` is set to nothing, as by ``make test`` for all but those marked ``sources``.
 
 This file also puts its folder on the import path: ``builders``, ``traffic`` and ``block_by_block`` serve all folders.
 """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +58,11 @@ class SharedPrompts:
         """
         return num_seqs * self.private_tokens + float((self.tokens * (1 - (1 - self.use) ** num_seqs)).sum())
 
+    def for_prompts_of(self, mean_tokens: float) -> SharedPrompts:
+        """The same shares of prompts of another mean length."""
+        scale = mean_tokens / self.held_tokens(1)
+        return replace(self, tokens=self.tokens * scale, private_tokens=self.private_tokens * scale)
+
 
 @dataclass(frozen=True, eq=False)
 class Demand:
@@ -101,7 +106,7 @@ def demand_of(workload: Workload, plan: Plan, facts: CacheFacts | None = None, r
         returned_tokens=float((outputs * kept).mean()) if returns else 0.0,
         shared=_shared_by_chance(workload, rows, outputs, plan.colocated_settings.enable_prefix_caching)
         if facts is None or facts.shared is None
-        else facts.shared,
+        else facts.shared.for_prompts_of(float((prompts * outputs).sum() / outputs.sum())),
     )
 
 

@@ -13,7 +13,8 @@ from kvsim.system.demand import CacheFacts, Demand, SharedPrompts, cache_facts, 
 from kvsim.system.plan import Plan
 from kvsim.workload.workload import Floats, Ints, Workload
 
-_SAMPLE_REQUESTS = 20_000
+_SAMPLE_REQUESTS = 10_000
+_COLUMNS = ("request_id", "prefill_instance", "arrival_s", "queue_s", "finish_s")
 
 
 def facts_of(workload: Workload, result: SystemResult, rows: npt.NDArray[np.bool_], plan: Plan) -> CacheFacts:
@@ -41,11 +42,11 @@ def unified_facts(workload: Workload, table: Table, rows: npt.NDArray[np.bool_],
     facts = cache_facts(table, rows, plan)
     if not plan.colocated_settings.enable_prefix_caching or not rows.any():
         return facts
-    return replace(facts, shared=gathered_prompts(workload, {name: column[rows] for name, column in table.items()}))
+    return replace(facts, shared=gathered_prompts(workload, {name: table[name][rows] for name in _COLUMNS}))
 
 
 def gathered_prompts(workload: Workload, table: Table) -> SharedPrompts:
-    """As requests met: a router brings those to an instance that begin alike.
+    """As requests met: a router brings those to an instance that begin alike. ``table`` holds those that completed.
 
     Of all that were on an instance beside one that holds a chain, a share ``use`` held it too, weighted by the time
     they were there together; so turns of a session, of which one follows on the other, share nothing. Who is let in
@@ -65,7 +66,7 @@ def gathered_prompts(workload: Workload, table: Table) -> SharedPrompts:
     together_s = np.bincount(held, beside_s(held, start_s[owner], end_s[owner]))
     all_s = np.bincount(held, beside_s(instance, start_s, end_s)[owner])
     tokens = np.bincount(held, stay_s[owner] * workload.piece_tokens[piece]) / total_s
-    shared = together_s > 0
+    shared = (together_s > 0) & (all_s > 0)
     use = np.minimum(together_s[shared] / all_s[shared], 1.0)
     return SharedPrompts(use, tokens[shared] / use, mean_tokens - float(tokens[shared].sum()))
 

@@ -57,6 +57,12 @@ def test_turns_one_after_the_other_share_nothing() -> None:
     assert others.held_tokens(4) == pytest.approx(4 * (HEAD + OWN))
 
 
+def test_shares_are_those_of_other_prompts_too() -> None:
+    found = gathered_prompts(alike(3, 3), stays((0, 0.0, 2.0), (0, 0.0, 2.0))).for_prompts_of(2 * (HEAD + OWN))
+    assert found.held_tokens(1) == pytest.approx(2 * (HEAD + OWN))
+    assert found.held_tokens(3) == pytest.approx(2 * (HEAD + 3 * OWN))
+
+
 def test_without_a_cache_nothing_is_shared() -> None:
     requests, table = (
         alike(1, 1),
