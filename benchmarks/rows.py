@@ -75,12 +75,9 @@ class Case:
 
     def cpu_s_per_request(self) -> tuple[float, str]:
         """Simulate once; raises if a conservation law is broken."""
-        from kvsim.system.outcome import outcome
-        from kvsim.system.pilot import SYSTEMS
+        from kvsim.system import run
 
-        system = SYSTEMS[self.system](self.plan, self.workload, SEED)
-        system.run()
-        result = outcome(system, warmup_requests=0, unsteady_factor=2.0, loads={})
+        result = run.run(run.Case(self.system, self.system, self.plan, self.workload, SEED)).system
         broken = [check.name for check in result.checks if not check.ok]
         if broken or result.completed != len(self.workload):
             raise AssertionError(f"{result.completed} of {len(self.workload)} done, broken laws: {broken}")
@@ -194,12 +191,12 @@ def sharegpt_300() -> Found:
 
 
 def _one_instance(plan: Plan, workload: Workload) -> Found:
-    from kvsim.system.unified import UnifiedSystem
+    from kvsim.system import run
 
-    system = UnifiedSystem(replace(plan, num_instances=1), workload, SEED)
-    system.run()
-    system.front_log.flush()
-    return system.sim_cpu_s, f"{len(system.requests)} requests, {system.front_log.steps:,} engine steps"
+    case = run.Case("unified", "unified", replace(plan, num_instances=1), workload, SEED, keeps_steps=True)
+    found = run.run(case)
+    steps = int(found.steps[:, 4].sum())
+    return found.system.sim_cpu_s, f"{found.system.completed} requests, {steps:,} engine steps"
 
 
 def sharegpt_300_tables() -> Found:

@@ -18,7 +18,7 @@ from kvsim.measured.vllm import SERVER_BATCHED_TOKENS, SERVER_SEQS, engine_sets,
 from kvsim.spec import find_gpu, find_model
 from kvsim.steptime import AffineStepTime
 from kvsim.system.plan import make_plan
-from kvsim.system.unified import UnifiedSystem
+from kvsim.system.run import Case, run
 from kvsim.workload.workload import Workload
 
 ASSUMPTIONS = (
@@ -56,9 +56,7 @@ def predict_point(point: OperatingPoint, sets: tuple[str, ...] = ()) -> PointPre
     if not is_async(point.engine_version):
         coefficients = synchronous(coefficients)
     plan = replace(plan, step_time=AffineStepTime(coefficients, tuple(config.engine.cudagraph_capture_sizes)))
-    system = UnifiedSystem(plan, _users(point, config.seed), config.seed)
-    system.run()
-    table = system.requests.table()
+    table = run(Case("unified", "unified", plan, _users(point, config.seed), config.seed)).system.table
     if not len(table["arrival_s"]):
         tokens = f"{point.prompt_tokens} + {point.output_tokens} tokens"
         raise CapacityError(f"line {point.line}: a request of {tokens} does not fit the KV cache")

@@ -20,9 +20,8 @@ from kvsim.measured.run import tpot_of
 from kvsim.measured.vllm import checked_version, engine_sets, is_async, synchronous
 from kvsim.record.result import Table
 from kvsim.steptime import AffineStepTime
-from kvsim.system.impatient import ImpatientSystem
 from kvsim.system.plan import Plan, make_plan
-from kvsim.system.unified import UnifiedSystem
+from kvsim.system.run import Case, Patience, run
 
 FRONT_END_S = 0.02
 """Of a request, outside the engine: HTTP, tokens to text and back, the client's event loop. Chosen on one measured load
@@ -88,19 +87,14 @@ def predict_traffic(traffic: Traffic, plan: Plan, source: str, *, weighs_tokens:
     ``weighs_tokens``: TPOT as ``ClientResult.tpot_weighs_tokens`` has it. Raises ``CapacityError``.
     """
     workload, seed = traffic.workload(source, plan.config.seed), plan.config.seed
-    gave_up = 0
-    if traffic.timeout_s is None:
-        system = UnifiedSystem(plan, workload, seed)
-        system.run()
-    else:
-        patience_s = max(traffic.timeout_s - FRONT_END_S, 0.0)
-        system = impatient = ImpatientSystem(plan, workload, seed, patience_s, traffic.preamble)
-        impatient.run()
-        gave_up = impatient.gave_up
-    unfit = system.counts.failed - gave_up
+    patience = None
+    if traffic.timeout_s is not None:
+        patience = Patience(max(traffic.timeout_s - FRONT_END_S, 0.0), traffic.preamble)
+    found = run(Case("unified", "unified", plan, workload, seed, patience=patience))
+    gave_up, unfit = found.gave_up, found.system.failed - found.gave_up
     if unfit >= traffic.requests:
         raise CapacityError(f"{source}: a request of {traffic.prompt_tokens:.0f} tokens does not fit the engine")
-    whole = system.requests.table()
+    whole = found.system.table
     table = {name: column[whole["request_id"] >= traffic.preamble] for name, column in whole.items()}
     return _prediction(table, gave_up, unfit, weighs_tokens)
 

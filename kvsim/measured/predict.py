@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,10 +15,10 @@ from kvsim.errors import CapacityError
 from kvsim.measured.errors import Floats, error_summary
 from kvsim.measured.run import MeasuredRun, check_against, tpot_of
 from kvsim.measured.vllm import engine_sets
-from kvsim.record.steps import StepLog
 from kvsim.system.plan import Plan, make_plan
 from kvsim.system.plausible import implausible
-from kvsim.system.unified import UnifiedSystem
+from kvsim.system.run import Case, RunResult
+from kvsim.system.run import run as simulate
 from kvsim.units import MILLI
 from kvsim.workload.workload import Workload
 
@@ -118,19 +117,16 @@ def predict(
     if change is not None:
         plan = change(plan)
     arrival_s = np.maximum.accumulate(run.requests.arrival_s)
-    system = UnifiedSystem(plan, replace(workload, arrival_s=arrival_s), config.seed)
-    log = StepLog(keeps_stretches=True)
-    system.log_steps(log)
-    cpu_s = time.process_time()
-    system.run()
-    cpu_s = time.process_time() - cpu_s
-    if not system.counts.completed:
+    case = Case("unified", "unified", plan, replace(workload, arrival_s=arrival_s), config.seed, keeps_steps=True)
+    simulated = simulate(case)
+    if not simulated.system.completed:
         raise CapacityError(f"{run.name}: none of {len(arrival_s)} requests fits the model and the KV cache")
-    return _prediction(system, log, cpu_s, alone=plan.num_instances == 1)
+    return _prediction(simulated)
 
 
-def _prediction(system: UnifiedSystem, log: StepLog, cpu_s: float, *, alone: bool) -> Prediction:
-    table, arrival_s = system.requests.table(), np.asarray(system.workload.arrival_s, dtype=np.float64)
+def _prediction(simulated: RunResult) -> Prediction:
+    table, plan = simulated.system.table, simulated.case.plan
+    arrival_s = np.asarray(simulated.case.workload.arrival_s, dtype=np.float64)
     rows = table["request_id"].astype(np.int64)
 
     def column(name: str) -> Floats:
@@ -140,17 +136,17 @@ def _prediction(system: UnifiedSystem, log: StepLog, cpu_s: float, *, alone: boo
 
     return Prediction(
         arrival_s=arrival_s,
-        queued_s=next_boundaries_s(log.stretches(), arrival_s) if alone else arrival_s,
+        queued_s=next_boundaries_s(simulated.steps, arrival_s) if plan.num_instances == 1 else arrival_s,
         scheduled_s=arrival_s + column("queue_s"),
         first_token_s=column("first_token_s"),
         last_token_s=column("finish_s"),
         output_tokens=column("output_tokens"),
         preemptions=int(table["preemptions"].sum()),
-        kv_blocks=system.plan.spec.num_blocks,
+        kv_blocks=plan.spec.num_blocks,
         hit_tokens=int(table["hit_tokens"].sum()),
-        steps=log.steps,
-        implausible=implausible(system.plan.step_time, system.plan.spec),
-        sim_cpu_s=cpu_s,
+        steps=int(simulated.steps[:, 4].sum()),
+        implausible=implausible(plan.step_time, plan.spec),
+        sim_cpu_s=simulated.system.sim_cpu_s,
     )
 
 

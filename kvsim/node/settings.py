@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,10 @@ class EngineSettings:
     """Decode role: room for the answer that is kept for each request KV is reserved for."""
     stepwise: bool = False
     """One event per step instead of leaps."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Compiled, it is made again from its fields, as they cannot be set one by one."""
+        return EngineSettings, tuple(getattr(self, field.name) for field in fields(self))
 
     @property
     def room_tokens(self) -> int:

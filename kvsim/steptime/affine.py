@@ -18,6 +18,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from itertools import pairwise
 from math import floor
+from typing import Any
 
 from kvsim.steptime.base import ENDLESS, StepTime
 from kvsim.steptime.coefficients import Coefficients, Knots
@@ -85,6 +86,9 @@ class AffineStepTime(StepTime):
         self._straggler, self._straggler_min = c.straggler_s_per_token, c.straggler_min_seqs
         self._straggler_mixed = c.straggler_mixed_s_per_token
         self._window, self._window_share = c.window_tokens, c.window_share
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return AffineStepTime, (self.coefficients, self._padded)
 
     @property
     def needs_longest(self) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, replace
 from math import floor
+from typing import Any
 
 from kvsim.steptime.affine import Line
 from kvsim.steptime.base import ENDLESS, StepTime
@@ -80,6 +81,9 @@ class TableStepTime(StepTime):
         """For batch sizes that were asked for: attention at each of the contexts."""
         self._beside: dict[int, list[list[float]]] = {}
         """The same for what they add to each of the ``mixed_chunks``."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TableStepTime, (self.tables, self.coefficients, self._padded)
 
     @property
     def needs_longest(self) -> bool:

@@ -19,12 +19,11 @@ from kvsim.record.result import SystemResult
 from kvsim.record.windows import measured_alike
 from kvsim.system.capacity import MaximumRates, balanced_pd_ratio, maximum_rate, maximum_rates
 from kvsim.system.demand import Demand, asked_per_s, demand_of
-from kvsim.system.garbage import collected_once
 from kvsim.system.gathered import facts_of, served_demand
 from kvsim.system.offering import Asked, ChatRun, Offered, Offering, Source, TraceRun
-from kvsim.system.outcome import outcome
-from kvsim.system.pilot import SYSTEMS, WARMUP_SHARE, ProgressMaker, measured_rows
+from kvsim.system.pilot import WARMUP_SHARE, measured_rows
 from kvsim.system.plan import Plan, make_plan
+from kvsim.system.run import SYSTEMS, Case, ProgressMaker, run
 from kvsim.system.studies.all import run_studies, why_none
 from kvsim.system.studies.bed import Bed
 from kvsim.system.studies.compare import check_comparisons
@@ -64,7 +63,7 @@ def run_pd(
     replicas: int | None,
     stepwise: bool,
     progress: ProgressMaker,
-    systems: Sequence[str] = tuple(SYSTEMS),
+    systems: Sequence[str] = SYSTEMS,
     studies: Sequence[str] = (),
     comparisons: Sequence[Comparison] = (),
 ) -> Experiment:
@@ -125,10 +124,12 @@ def _compared(
     unstarted = list(systems)
     try:
         for name in systems:
-            result = failures.attempt(name, partial(_simulated, name, offered.plan, workload, warmup, seed, progress))
+            case = Case(name, name, offered.plan, workload, seed, warmup)
+            found = failures.attempt(name, partial(run, case, progress))
             unstarted.remove(name)
-            if result is None:
+            if found is None:
                 continue
+            result = found.system
             facts = facts_of(workload, result, measured_rows(result), offered.plan)
             demands[name] = demand_of(workload, offered.plan, facts)
             results[name] = result
@@ -195,19 +196,6 @@ def _warmup(config: Config, num_requests: int) -> int:
             f"pd_experiments.warmup_requests is {given}; allowed: below the {num_requests} requests of the run"
         )
     return given
-
-
-def _simulated(
-    name: str, plan: Plan, workload: Workload, warmup: int, seed: int, progress: ProgressMaker
-) -> SystemResult:
-    """One system, run and reduced to its result; an interrupt leaves what was done until then."""
-    with collected_once():
-        with progress(name, len(workload)) as bar:
-            system = SYSTEMS[name](plan, workload, seed, bar.update)
-            system.run(warmup)
-        result = outcome(system, warmup_requests=warmup, unsteady_factor=plan.config.load.unsteady_factor, loads={})
-        del system
-    return result
 
 
 def _cluster(offered: Offered, demand: Demand, rates: MaximumRates, has_pd: bool, ran: Sequence[str]) -> dict[str, Any]:

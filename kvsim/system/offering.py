@@ -12,8 +12,9 @@ from kvsim.failures import Failures
 from kvsim.system.capacity import maximum_rate
 from kvsim.system.demand import Demand, demand_of
 from kvsim.system.fitting import fitting_rows
-from kvsim.system.pilot import Measured, ProgressMaker, SystemName, Trial, measured_maximum, tuned_budget
+from kvsim.system.pilot import Measured, Trial, measured_maximum, tuned_budget
 from kvsim.system.plan import Plan
+from kvsim.system.run import ProgressMaker, SystemName
 from kvsim.system.steady import run_requests
 from kvsim.system.traffic import ChatTraffic, TraceTraffic, Traffic
 from kvsim.workload.hits import longest_seen_tokens

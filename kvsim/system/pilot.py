@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,13 +14,10 @@ from kvsim.record.summary import summarise
 from kvsim.record.windows import measured_alike
 from kvsim.system.capacity import maximum_rate
 from kvsim.system.demand import CacheFacts, Demand, demand_of
-from kvsim.system.garbage import collected_once
 from kvsim.system.gathered import facts_of
-from kvsim.system.outcome import outcome
-from kvsim.system.pd import PdSystem
 from kvsim.system.plan import Plan
+from kvsim.system.run import Case, ProgressMaker, SystemName, run_whole
 from kvsim.system.traffic import Traffic
-from kvsim.system.unified import UnifiedSystem
 from kvsim.units import MILLI
 from kvsim.workload.workload import Workload
 
@@ -37,20 +32,6 @@ _CLOSE = 0.02
 
 _EQUAL_GOODPUT = 0.01
 """Goodputs of token budgets that are this near, relatively, are equal."""
-
-SystemName = Literal["pd", "unified"]
-SYSTEMS: dict[str, type[UnifiedSystem] | type[PdSystem]] = {"unified": UnifiedSystem, "pd": PdSystem}
-
-
-class ProgressLike(Protocol):
-    """Takes reports of progress."""
-
-    def update(self, completed: int, now_s: float) -> None:
-        """``completed`` requests are done at simulated time ``now_s``."""
-
-
-ProgressMaker = Callable[[str, int], AbstractContextManager[ProgressLike]]
-"""``progress(label, total)``: for one simulation of ``total`` requests."""
 
 
 @dataclass(frozen=True)
@@ -105,15 +86,8 @@ class Trial:
 
     def run(self, label: str, system: str, plan: Plan, workload: Workload, warmup: int) -> SystemResult:
         """Serve ``workload``. An interrupt goes on as ``KeyboardInterrupt``."""
-        with collected_once():
-            with self.progress(label, len(workload)) as bar:
-                built = SYSTEMS[system](plan.without_restart(), workload, self.seed, bar.update)
-                built.run()
-            if built.incomplete:
-                raise KeyboardInterrupt
-            result = outcome(built, warmup_requests=warmup, unsteady_factor=0.0, loads={})
-            del built
-        return result
+        case = Case(system, system, plan.without_restart(), workload, self.seed, warmup, label)
+        return run_whole(case, self.progress)
 
 
 def measured_rows(result: SystemResult) -> npt.NDArray[np.bool_]:

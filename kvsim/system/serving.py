@@ -127,6 +127,12 @@ class ServingSystem:
             came = f"{self.counts.arrived:,} came, and nothing was lost"
             self.notes.append(f"cache.restart_after_requests = {self._restart_after:,}: {came}")
 
+    def log_steps(self, log: StepLog) -> None:
+        """Let ``log`` collect the steps of ``front`` from now on."""
+        self.front_log = log
+        for engine in self.front:
+            engine.log_to(log)
+
     def _mark(self) -> Mark:
         held_block_s: dict[str, float] = {}
         for engine in self._engines():

@@ -30,12 +30,6 @@ class UnifiedSystem(ServingSystem):
         seats = float(plan.colocated_settings.max_num_seqs)
         self.router = self._make_router(self.loads, self.backlog_tokens, slack=1.0, seats=seats)
 
-    def log_steps(self, log: StepLog) -> None:
-        """Let ``log`` collect the steps of all instances from now on."""
-        self.front_log = log
-        for engine in self.front:
-            engine.log_to(log)
-
     def _settle(self, instance: int) -> None:
         self.front[instance].settle_begun()
 

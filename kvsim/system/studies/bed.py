@@ -19,9 +19,9 @@ from kvsim.system.capacity import maximum_rate
 from kvsim.system.demand import Demand, asked_per_s, demand_of
 from kvsim.system.garbage import collected_once
 from kvsim.system.gathered import facts_of
-from kvsim.system.outcome import outcome
-from kvsim.system.pilot import FEWEST_REQUESTS, SYSTEMS, WARMUP_SHARE, ProgressMaker, measured_rows
+from kvsim.system.pilot import FEWEST_REQUESTS, WARMUP_SHARE, measured_rows
 from kvsim.system.plan import Plan
+from kvsim.system.run import Case, ProgressMaker, run_whole
 from kvsim.system.steady import steady_requests
 from kvsim.system.studies.sequential import Arm, Budget, Figures, Goal, Replicated, replicate
 from kvsim.system.traffic import Traffic
@@ -150,20 +150,11 @@ class Bed:
 
         An interrupt goes on as ``KeyboardInterrupt``.
         """
-        with self.progress(label, len(workload)) as bar:
-            built = SYSTEMS[system](plan, workload, seed, bar.update)
-            clock = built.clock
-            if not drains:
-                clock.ring_at(float(workload.arrival_s[-1]), callback=lambda _: clock.stop())
-            built.run()
-        if built.incomplete:
-            raise KeyboardInterrupt
-        result = outcome(built, warmup_requests=int(len(workload) * WARMUP_SHARE), unsteady_factor=0.0, loads={})
+        warmup = int(len(workload) * WARMUP_SHARE)
+        case = Case(system, system, plan, workload, seed, warmup, label, drains=drains)
+        result = run_whole(case, self.progress)
         if drains:
             check_measured(result, f"{label}: {system}")
-        broken = [check.name for check in result.checks if not check.ok]
-        if broken:
-            raise AssertionError(f"{label}: broken conservation laws: {broken}")
         return result
 
 

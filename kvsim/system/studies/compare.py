@@ -15,8 +15,8 @@ from kvsim.policy.eviction.named import find_class
 from kvsim.policy.prefetch import PREFETCHERS, Prefetch
 from kvsim.policy.routing import check_names
 from kvsim.record.result import SystemResult
-from kvsim.system.pilot import SYSTEMS
 from kvsim.system.plan import Plan, make_plan
+from kvsim.system.run import SYSTEMS
 from kvsim.system.studies.bed import LOAD, Bed, latencies, own_load, throughput_per_s
 from kvsim.system.studies.sequential import Figures, Replicated
 from kvsim.workload.workload import Workload
@@ -48,8 +48,9 @@ def compare_study(bed: Bed, comparisons: Sequence[Comparison]) -> dict[str, Any]
         label = "as configured" if arm[0] == CONFIGURED else f"{comparisons[at].key} = {value}"
         return bed.run(label, name, plans[arm[0]], workload, seed)
 
+    arms: list[Arm] = [(which, name) for which in plans for name in SYSTEMS]
     found = bed.replicate(
-        [(which, name) for which in plans for name in SYSTEMS],
+        arms,
         lambda arm, _: (CONFIGURED, arm[1]),
         lambda seed: bed.workload(rate_per_s, num_requests, seed),
         serve,

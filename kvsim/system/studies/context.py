@@ -7,8 +7,8 @@ from typing import Any
 
 from kvsim.system.capacity import balanced_pd_ratio, maximum_rate
 from kvsim.system.demand import demand_of
-from kvsim.system.pilot import SYSTEMS
 from kvsim.system.plan import Plan
+from kvsim.system.run import SYSTEMS
 from kvsim.system.steady import pd_stay
 from kvsim.system.studies.bed import Bed, latencies
 from kvsim.workload.synthetic.fixed import fixed

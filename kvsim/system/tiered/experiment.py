@@ -19,19 +19,17 @@ from kvsim.record.result import SystemResult
 from kvsim.system.capacity import maximum_rate
 from kvsim.system.demand import demand_of
 from kvsim.system.experiment import Experiment, compared
-from kvsim.system.garbage import collected_once
 from kvsim.system.gathered import facts_of
 from kvsim.system.offering import Asked, Offered, Offering, Source, TraceRun
-from kvsim.system.outcome import outcome
-from kvsim.system.pilot import ProgressMaker, measured_rows
+from kvsim.system.pilot import measured_rows
 from kvsim.system.plan import Plan
+from kvsim.system.run import Case, ProgressMaker, run
 from kvsim.system.studies.all import why_none
 from kvsim.system.tiered.modes import Mode
 from kvsim.system.tiered.studies import Ground, run_studies
 from kvsim.system.tiered.traffic import WARMUP_SHARE, SessionsRun
 from kvsim.system.tiered.training import Train, is_learned, trained, with_model, without_first
 from kvsim.system.traffic import TraceSource, TraceTraffic
-from kvsim.system.unified import UnifiedSystem
 from kvsim.system.unmodelled import left_out
 from kvsim.workload.workload import Workload
 
@@ -138,10 +136,11 @@ def _simulated_all(
     results: list[SystemResult] = []
     try:
         for name, plan in runs:
-            result = failures.attempt(name, partial(_simulated, name, plan, workload, warmup, seed, progress))
-            if result is not None:
-                results.append(result)
-                if result.incomplete:
+            case = Case(name, "unified", plan, workload, seed, warmup)
+            found = failures.attempt(name, partial(run, case, progress))
+            if found is not None:
+                results.append(found.system)
+                if found.system.incomplete:
                     break
     except KeyboardInterrupt:
         if not results:
@@ -159,19 +158,6 @@ def _warmup(mode: Mode, config: Config, num_requests: int) -> int:
         section = "experiments" if mode.name == "single" else "cluster_experiments"
         raise ConfigError(f"{section}.warmup_requests is {given}; allowed: below the run's {num_requests} requests")
     return given
-
-
-def _simulated(
-    name: str, plan: Plan, workload: Workload, warmup: int, seed: int, progress: ProgressMaker
-) -> SystemResult:
-    with collected_once():
-        with progress(name, len(workload)) as bar:
-            system = UnifiedSystem(plan, workload, seed, bar.update)
-            system.name = name
-            system.run(warmup)
-        result = outcome(system, warmup_requests=warmup, unsteady_factor=plan.config.load.unsteady_factor, loads={})
-        del system
-    return result
 
 
 def _experiment(offered: Offered, results: list[SystemResult], wanted: int) -> Experiment:

@@ -16,18 +16,15 @@ from kvsim.record.result import SystemResult
 from kvsim.system.capacity import maximum_rate
 from kvsim.system.demand import demand_of
 from kvsim.system.fitting import fitting_rows
-from kvsim.system.garbage import collected_once
 from kvsim.system.offering import Offered
-from kvsim.system.outcome import outcome
-from kvsim.system.pilot import ProgressMaker
 from kvsim.system.plan import Plan
+from kvsim.system.run import Case, ProgressMaker, run_whole
 from kvsim.system.studies.all import Studied, answered
 from kvsim.system.studies.bed import check_measured, latencies
 from kvsim.system.studies.sequential import Arm, Budget, Figures, Goal, Replicated, replicate
 from kvsim.system.tiered.modes import Mode
 from kvsim.system.tiered.traffic import SessionsTraffic
 from kvsim.system.traffic import Traffic
-from kvsim.system.unified import UnifiedSystem
 from kvsim.units import GB
 from kvsim.workload.workload import Workload
 
@@ -137,20 +134,10 @@ class Ground:
         """
         workload = self.workload if workload is None else workload
         fitting_rows(workload, plan)
-        with collected_once():
-            with self.progress(label, len(workload)) as bar:
-                system = UnifiedSystem(
-                    plan.without_restart(), workload, self.seed if seed is None else seed, bar.update
-                )
-                system.run()
-            if system.incomplete:
-                raise KeyboardInterrupt
-            result = outcome(system, warmup_requests=int(len(workload) * WARMUP_SHARE), unsteady_factor=0.0, loads={})
-            del system
+        warmup, own_seed = int(len(workload) * WARMUP_SHARE), self.seed if seed is None else seed
+        case = Case(label, "unified", plan.without_restart(), workload, own_seed, warmup)
+        result = run_whole(case, self.progress)
         check_measured(result, label)
-        broken = [check.name for check in result.checks if not check.ok]
-        if broken:
-            raise AssertionError(f"{label}: broken conservation laws: {broken}")
         return result
 
 
