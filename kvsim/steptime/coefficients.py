@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +39,10 @@ class Coefficients:
     dense_knots: Knots = ()
     """``(tokens, seconds)``, tokens ascending, two or more, in place of the two lines w and p; the outermost segments
     go on beyond the ends, where times do not fall."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Compiled, it is made again from its fields, as they cannot be set one by one."""
+        return Coefficients, tuple(getattr(self, field.name) for field in fields(self))
 
     def scaled(self, factor: float) -> Coefficients:
         """Every time multiplied by ``factor``; thresholds and floors stay."""

@@ -8,7 +8,7 @@ is taken. In a step that also prefills, decodes add to the prompts' attention wh
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from math import floor
 from typing import Any
 
@@ -43,6 +43,9 @@ class Tables:
     straggler_s_per_token: float
     straggler_min_seqs: float
     straggler_mixed_s_per_token: float
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Tables, tuple(getattr(self, field.name) for field in fields(self))
 
     def scaled(self, factor: float, decode_factor: float = 1.0) -> Tables:
         """Every time multiplied by ``factor``, the attention of decodes by ``decode_factor`` besides."""
