@@ -11,13 +11,12 @@ from functools import cached_property
 
 import numpy as np
 
+from kvsim.fabric.maxmin import fair_rates
 from kvsim.system.demand import Demand
 from kvsim.system.links import host_link_bytes_per_s
 from kvsim.system.plan import Plan
 from kvsim.units import MICRO
 from kvsim.workload.workload import Floats, Ints
-
-_ROUNDING = 1 + 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,22 +102,14 @@ class Links:
         transfer = plan.config.pd_separation.transfer
         if transfer.contention == "none" or not plan.config.cluster.network.contention_enabled:
             return decodes_per_s * plan.num_decode
-        limits = np.minimum(self._own_limits(), decodes_per_s)
-        loads = np.concatenate([self._nic_loads(), *self._uplink_loads()])
-        rates, rises = np.zeros(len(limits)), hosts.decode > 0
-        while rises.any():
-            rising = loads[:, rises].sum(axis=1)
-            left = np.maximum(1 - loads @ rates, 0.0)
-            full_at = np.divide(left, rising, out=np.full(len(rising), np.inf), where=rising > 0)
-            first = np.where(loads > 0, full_at[:, None], np.inf).min(axis=0, initial=np.inf)
-            reached = np.where(rises, np.minimum(first, limits), np.inf)
-            rate = float(reached.min())
-            if np.isinf(rate):
-                return np.inf
-            stops = reached <= rate * _ROUNDING
-            rates[stops] = rate
-            rises &= ~stops
-        return float((hosts.decodes * rates).sum())
+        serves = hosts.decode > 0
+        limits = np.minimum(self._own_limits(), decodes_per_s)[serves]
+        loads = np.concatenate([self._nic_loads(), *self._uplink_loads()])[:, serves].T
+        paths = [np.flatnonzero(row) for row in loads]
+        weights = [row[path].tolist() for row, path in zip(loads, paths, strict=True)]
+        links = dict.fromkeys(range(loads.shape[1]), 1.0)
+        rates = fair_rates([path.tolist() for path in paths], limits.tolist(), links, weights)
+        return float((hosts.decodes[serves] * rates).sum())
 
     def _own_limits(self) -> Floats:
         """Of a decode instance's rate, by its NICs and the links inside its host."""
