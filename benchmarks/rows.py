@@ -8,10 +8,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -69,8 +67,9 @@ class Case:
 
     def _maximum(self, pilot_requests: int, num_requests: int) -> Any:
         from kvsim.system.pilot import Trial, measured_maximum
+        from kvsim.system.run import quiet
 
-        trial = Trial(self.plan, self.traffic, SEED, _quiet, lambda _: num_requests)
+        trial = Trial(self.plan, self.traffic, SEED, quiet, lambda _: num_requests)
         return measured_maximum(trial, self.system, pilot_requests)
 
     def cpu_s_per_request(self) -> tuple[float, str]:
@@ -91,10 +90,6 @@ class Case:
         if self.system == "pd":
             detail += f", P:D {self.plan.num_prefill}:{self.plan.num_decode}"
         return result.sim_cpu_s / result.completed, detail
-
-
-def _quiet(label: str, total: int) -> Any:
-    return nullcontext(SimpleNamespace(update=lambda completed, now_s: None))
 
 
 def _compiled() -> bool:

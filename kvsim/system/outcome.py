@@ -25,12 +25,10 @@ def outcome(
     *,
     warmup_requests: int,
     unsteady_factor: float,
-    loads: dict[str, float],
-    notes: tuple[str, ...] = (),
 ) -> SystemResult:
     """The result of a run, measured over a window of its own: ``measured_alike`` gives several the same.
 
-    ``loads``: each role's request rate over its analytic maximum, where known. ITL is that of the requests which count
+    Loads of roles are not known yet. ITL is that of the requests which count
     where the run was told of ``warmup_requests`` too, else there is none.
     """
     table = system.requests.table()
@@ -50,9 +48,7 @@ def outcome(
         measured=measured,
         window_s=(0.0, end_s),
         itl=_merged_itl(logs) if warmup_requests == system.warmup_requests else distribution(np.zeros(0)),
-        roles=tuple(
-            _role_use(role, engines, logs[role], system, end_s, loads) for role, engines in _roles(system).items()
-        ),
+        roles=tuple(_role_use(role, engines, logs[role], system, end_s) for role, engines in _roles(system).items()),
         cache=_cache_use(system, table),
         transfer=_transfer_use(system, end_s) if isinstance(system, PdSystem) else None,
         checks=(
@@ -67,7 +63,7 @@ def outcome(
         steady=False,
         steady_why="",
         incomplete=system.incomplete,
-        notes=(*notes, *system.notes, *_tier_notes(system)),
+        notes=(*system.notes, *_tier_notes(system)),
         marks_s=arrivals_s,
         first_measured_s=_first_measured_s(system, table, measured, warmup_requests),
         failed_arrival_s=np.array(system.failed_arrival_s),
@@ -109,7 +105,6 @@ def _role_use(
     log: StepLog,
     system: ServingSystem,
     end_s: float,
-    loads: dict[str, float],
 ) -> RoleUse:
     """What depends on the window is still to be had."""
     num = len(engines)
@@ -120,7 +115,7 @@ def _role_use(
         gpus=num * _degree(system.plan, role),
         busy=math.nan,
         kv_usage=math.nan,
-        load=loads.get(role, math.nan),
+        load=math.nan,
         timeline_s=timeline_s,
         timeline_busy=np.minimum(busy / num, 1.0),
         held=Held(

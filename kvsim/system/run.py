@@ -86,7 +86,7 @@ def run(case: Case, progress: ProgressMaker | None = None) -> RunResult:
 
     Raises a ``KvsimError`` where it would not fit the memory of this machine.
     """
-    bar_of = progress or _quiet
+    bar_of = progress or quiet
     with collected_once():
         with bar_of(case.label or case.name, len(case.workload)) as bar:
             built = _built(case, bar.update)
@@ -99,7 +99,7 @@ def run(case: Case, progress: ProgressMaker | None = None) -> RunResult:
             built.run(case.warmup_requests)
         found = RunResult(
             case,
-            outcome(built, warmup_requests=case.warmup_requests, unsteady_factor=0.0, loads={}),
+            outcome(built, warmup_requests=case.warmup_requests, unsteady_factor=0.0),
             built.gave_up if isinstance(built, ImpatientSystem) else 0,
             built.front_log.stretches(),
         )
@@ -137,5 +137,6 @@ class _Silent:
         """Nothing."""
 
 
-def _quiet(_label: str, _total: int) -> AbstractContextManager[ProgressLike]:
+def quiet(_label: str, _total: int) -> AbstractContextManager[ProgressLike]:
+    """Progress that nobody looks at."""
     return nullcontext(_Silent())

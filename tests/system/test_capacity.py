@@ -235,7 +235,7 @@ def test_saturated_throughput(name: str, system: str, pd_ratio: str, budget: int
     requests = traffic.sample(rate_per_s, num_requests, 20, 1)
     run = PdSystem(found, requests, 1) if system == "pd" else UnifiedSystem(found, requests, 1)
     run.run()
-    result = outcome(run, warmup_requests=num_requests // 4, unsteady_factor=1.0, loads={})
+    result = outcome(run, warmup_requests=num_requests // 4, unsteady_factor=1.0)
     finish_s, (start_s, end_s) = result.table["finish_s"], result.window_s
     rows = (finish_s > start_s) & (finish_s <= end_s)
     served = requests_of(result.table, rows)

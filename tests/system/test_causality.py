@@ -97,7 +97,7 @@ def test_a_cancelled_transfer_leaves_nothing_behind(prefix_cache: str) -> None:
 
 
 def checks_of(system: PdSystem) -> dict[str, bool]:
-    checks = outcome(system, warmup_requests=0, unsteady_factor=2.0, loads={}).checks
+    checks = outcome(system, warmup_requests=0, unsteady_factor=2.0).checks
     return {check.name: check.ok for check in checks}
 
 

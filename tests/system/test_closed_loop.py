@@ -133,7 +133,7 @@ def saturated(found: Plan, requests: Workload, system) -> tuple[float, float]:
     """Throughput of a closed loop that always has more to do, and the analytic bound."""
     run = system(found, requests, 3)
     run.run()
-    result = outcome(run, warmup_requests=len(requests) // 4, unsteady_factor=0.0, loads={})
+    result = outcome(run, warmup_requests=len(requests) // 4, unsteady_factor=0.0)
     start_s, end_s = result.window_s
     finish_s = result.table["finish_s"]
     throughput_per_s = float(((finish_s > start_s) & (finish_s <= end_s)).sum()) / (end_s - start_s)

@@ -81,7 +81,7 @@ def test_saturated(name: str) -> None:
     end_s = arrival_s[-1]
     run.clock.ring_at(end_s, callback=lambda _: run.clock.stop())
     run.run()
-    table = outcome(run, warmup_requests=0, unsteady_factor=1.0, loads={}).table
+    table = outcome(run, warmup_requests=0, unsteady_factor=1.0).table
     done = table["finish_s"] > end_s / 2
     assert table["prompt_tokens"][done].sum() / TOKENS / (end_s / 2) == pytest.approx(expected, rel=0.03)
 

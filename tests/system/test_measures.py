@@ -31,7 +31,7 @@ def test_blocks_are_held_from_their_own_step_on(way) -> None:
     system.run()
     assert [mark.time_s for mark in system.marks] == [0.0, 60.0, 61.0]
     assert [mark.held_block_s["colocated"] for mark in system.marks] == [0.0, 2 + 2 + 3 + 3, 10 + 2]
-    result = outcome(system, warmup_requests=0, unsteady_factor=2.0, loads={})
+    result = outcome(system, warmup_requests=0, unsteady_factor=2.0)
     assert result.window_s == (0.0, 61.0)
     assert result.roles[0].kv_usage == pytest.approx(12 / 610)
 
@@ -51,9 +51,9 @@ def test_inter_token_latencies_are_those_of_the_measured_requests() -> None:
     rows = [Row(0.0, 4, 50), Row(5.0, 4, 10), Row(100.0, 4, 10)]
     system = UnifiedSystem(colocated(plan(block_size=4, num_blocks=100)), workload(rows), 1)
     system.run(warmup_requests=1)
-    result = outcome(system, warmup_requests=1, unsteady_factor=2.0, loads={})
+    result = outcome(system, warmup_requests=1, unsteady_factor=2.0)
     assert result.itl.count == 18
-    assert outcome(system, warmup_requests=0, unsteady_factor=2.0, loads={}).itl.count == 0
+    assert outcome(system, warmup_requests=0, unsteady_factor=2.0).itl.count == 0
 
 
 def test_one_token_has_no_tpot_in_studies_either() -> None:
@@ -61,7 +61,7 @@ def test_one_token_has_no_tpot_in_studies_either() -> None:
     for requests, mean_ms in ((rows, 1000.0), ([replace(row, output_tokens=1) for row in rows], np.nan)):
         system = UnifiedSystem(colocated(plan(block_size=4, num_blocks=100)), workload(requests), 1)
         system.run()
-        result = outcome(system, warmup_requests=0, unsteady_factor=0.0, loads={})
+        result = outcome(system, warmup_requests=0, unsteady_factor=0.0)
         values_s = tpot_s(result.table)
         assert tpot_ms(result) == pytest.approx(1000 * values_s[~np.isnan(values_s)])
         assert latencies(result)["tpot_mean_ms"] == pytest.approx(mean_ms, nan_ok=True)
@@ -76,7 +76,7 @@ def test_systems_share_a_window_and_throughput_times_window_is_what_completes(rn
     for kind, where in ((UnifiedSystem, colocated(found)), (PdSystem, found)):
         system = kind(where, requests, 1)
         system.run(warmup)
-        results.append(outcome(system, warmup_requests=warmup, unsteady_factor=factor, loads={}))
+        results.append(outcome(system, warmup_requests=warmup, unsteady_factor=factor))
     alike = measured_alike(results, factor, {})
     assert alike[0].window_s == alike[1].window_s
     start_s, end_s = alike[0].window_s

@@ -123,7 +123,7 @@ def test_waits_for_seats_count() -> None:
 
 def waits(system: PdSystem) -> int:
     """For decode room, as reported."""
-    transfer = outcome(system, warmup_requests=0, unsteady_factor=0.0, loads={}).transfer
+    transfer = outcome(system, warmup_requests=0, unsteady_factor=0.0).transfer
     assert transfer is not None
     return transfer.reservation_waits
 

@@ -37,7 +37,7 @@ def overloaded(found: Plan, requests: Workload, end_s: float) -> tuple[float, fl
     run = UnifiedSystem(found, requests, 1)
     run.clock.ring_at(end_s, callback=lambda _: run.clock.stop())
     run.run()
-    table = outcome(run, warmup_requests=0, unsteady_factor=1.0, loads={}).table
+    table = outcome(run, warmup_requests=0, unsteady_factor=1.0).table
     rows = table["finish_s"] > 0.4 * end_s
     served = table["request_id"][rows].astype(np.int64)
     demand = demand_of(requests, found, unified_facts(requests, table, rows, found), served)

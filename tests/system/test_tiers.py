@@ -412,7 +412,7 @@ def test_without_contention_loads_share_the_network_unseen() -> None:
 def test_ports_that_nobody_waits_for_are_no_bottleneck() -> None:
     rows = [*two(num=1), *(Row(10.0, pieces=((0, HEAD), (-2 - i, 100)), output_tokens=1) for i in range(40))]
     unseen = ("cluster.network.contention_enabled=false", "cluster.network.p2p_rdma_gb_per_s=0.05")
-    result = outcome(run(("eic",), *unseen, rows=rows), warmup_requests=0, unsteady_factor=0.0, loads={})
+    result = outcome(run(("eic",), *unseen, rows=rows), warmup_requests=0, unsteady_factor=0.0)
     assert result.cache.tiers[0].busiest_share < 0.1
 
 
@@ -586,7 +586,7 @@ def test_laws_hold_and_leaps_equal_single_steps(rows: list, moves: tuple[str, ..
 
 def test_the_result_tells_of_tiers() -> None:
     system = run(("dram", "eic", "ssd"))
-    result = outcome(system, warmup_requests=0, unsteady_factor=0.0, loads={})
+    result = outcome(system, warmup_requests=0, unsteady_factor=0.0)
     assert [tier.name for tier in result.cache.tiers] == ["dram", "eic", "ssd"]
     dram = result.cache.tiers[0]
     assert dram.loaded_tokens == HEAD
