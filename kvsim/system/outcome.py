@@ -28,8 +28,8 @@ def outcome(
 ) -> SystemResult:
     """The result of a run, measured over a window of its own: ``measured_alike`` gives several the same.
 
-    Loads of roles are not known yet. ITL is that of the requests which count
-    where the run was told of ``warmup_requests`` too, else there is none.
+    Loads of roles are not known yet. ITL is that of the requests which count where the run was told of
+    ``warmup_requests`` too, else there is none.
     """
     table = system.requests.table()
     counts, end_s = system.counts, system.clock.now
