@@ -1,11 +1,13 @@
-"""Build hook: compile the inner loop with mypyc where a C compiler is at hand; without one the wheel is pure Python.
+"""Compile the inner loop with mypyc: ``python hatch_build.py`` beside the sources, ``KVSIM_COMPILE=1`` into a wheel.
 
 The sources stay the only truth: both forms run the same code and give the same results, the compiled one in half the
-time. ``KVSIM_PURE=1`` at build time skips compilation, at run time it uses the sources (see ``kvsim/__init__.py``).
+time. What is compiled stands in ``kvsim/_compiled.py``. Without ``KVSIM_COMPILE`` a wheel is pure Python, and needs no
+compiler.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -13,119 +15,102 @@ import sys
 import tempfile
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-COMPILED = (
-    "kvsim/agenda.py",
-    "kvsim/cache/census.py",
-    "kvsim/cache/chain.py",
-    "kvsim/cache/chunks.py",
-    "kvsim/cache/lrutier.py",
-    "kvsim/cache/paged.py",
-    "kvsim/cache/policytier.py",
-    "kvsim/cache/pool.py",
-    "kvsim/cache/radix.py",
-    "kvsim/cache/radixnode.py",
-    "kvsim/cache/table.py",
-    "kvsim/cache/tier.py",
-    "kvsim/clock.py",
-    "kvsim/fabric/jitter.py",
-    "kvsim/fabric/maxmin.py",
-    "kvsim/fabric/network.py",
-    "kvsim/fabric/port.py",
-    "kvsim/fabric/topology.py",
-    "kvsim/fabric/transfers.py",
-    "kvsim/node/backing.py",
-    "kvsim/node/batch.py",
-    "kvsim/node/engine.py",
-    "kvsim/node/growers.py",
-    "kvsim/node/margin.py",
-    "kvsim/node/scheduler.py",
-    "kvsim/node/sequence.py",
-    "kvsim/node/settings.py",
-    "kvsim/node/step.py",
-    "kvsim/node/writes.py",
-    "kvsim/policy/eviction/access.py",
-    "kvsim/policy/routing/below.py",
-    "kvsim/policy/routing/decode.py",
-    "kvsim/policy/routing/index.py",
-    "kvsim/policy/routing/load.py",
-    "kvsim/policy/routing/prefill.py",
-    "kvsim/record/conservation.py",
-    "kvsim/record/requests.py",
-    "kvsim/record/stretches.py",
-    "kvsim/steptime/affine.py",
-    "kvsim/steptime/base.py",
-    "kvsim/steptime/coefficients.py",
-    "kvsim/steptime/tables.py",
-    "kvsim/system/impatient.py",
-    "kvsim/system/misses.py",
-    "kvsim/system/pd.py",
-    "kvsim/system/serving.py",
-    "kvsim/system/tiers.py",
-    "kvsim/system/unified.py",
-    "kvsim/system/writeback.py",
-    "kvsim/workload/request.py",
+SUFFIX = EXTENSION_SUFFIXES[0]
+SETUP = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from setuptools import setup
+from setuptools._distutils.ccompiler import CCompiler
+from mypyc.build import mypycify
+
+def compile_all(self, sources, output_dir=None, macros=None, include_dirs=None, debug=0, extra_preargs=None,
+                extra_postargs=None, depends=None):
+    macros, objects, extra, pre, build = self._setup_compile(
+        output_dir, macros, include_dirs, sources, depends, extra_postargs)
+    options = self._get_cc_args(pre, debug, extra_preargs)
+    def one(name):
+        source, kind = build[name]
+        self._compile(name, source, kind, options, extra, pre)
+    with ThreadPoolExecutor({jobs}) as pool:
+        list(pool.map(one, build))
+    return objects
+
+CCompiler.compile = compile_all
+setup(
+    name="kvsim_compiled",
+    ext_modules=mypycify({modules!r}, opt_level="3", multi_file=True),
+    script_args=["build_ext", "--inplace"],
 )
+"""
+"""As ``python -m mypyc``, with a C file a module, that many of them compiled at a time."""
 
 
 class CompileHook(BuildHookInterface):  # type: ignore[type-arg]
-    """Adds the extension modules to the wheel, or puts them beside the sources of an editable install."""
+    """Adds the extension modules to a wheel where ``KVSIM_COMPILE`` is set."""
+
+    def dependencies(self) -> list[str]:
+        """What the build needs beside hatchling."""
+        return ["mypy[mypyc]>=1.15", "setuptools>=77"] if os.environ.get("KVSIM_COMPILE") else []
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        if self.target_name != "wheel" or os.environ.get("KVSIM_PURE"):
+        if self.target_name != "wheel" or not os.environ.get("KVSIM_COMPILE"):
             return
         root = Path(self.root)
-        built = fresh_extensions(root)
-        if not built:
-            with tempfile.TemporaryDirectory() as folder:
-                for path in compile_modules(root, Path(folder)):
-                    target = root / path.relative_to(folder)
-                    shutil.copyfile(path, target)
-                    built.append(target)
-            if built:
-                remove_others(root, built)
-        if not built:
-            self.app.display_warning("kvsim: no compiled modules (see above); the pure Python ones are used")
-            return
-        if version != "editable":
-            for path in built:
-                build_data["force_include"][str(path)] = str(path.relative_to(root))
+        for path in compile_in_place(root):
+            build_data["force_include"][str(path)] = str(path.relative_to(root))
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
 
 
-def fresh_extensions(root: Path) -> list[Path]:
-    """The extension modules beside the sources, if they are all there and none is older than its source."""
-    suffix = EXTENSION_SUFFIXES[0]
-    shared = list(root.glob(f"*__mypyc{suffix}"))
-    built = [(root / source).with_suffix(suffix) for source in COMPILED]
-    for source, extension in zip(COMPILED, built, strict=True):
-        if not extension.exists() or extension.stat().st_mtime < (root / source).stat().st_mtime:
-            return []
-    return [*shared, *built]
+def compile_in_place(root: Path) -> list[Path]:
+    """The extension modules beside the sources, built where those there are not fresh, and the file of their digest.
+
+    Raises ``SystemExit`` with the compiler's last words where it fails; what was there before is gone then.
+    """
+    rules = _rules(root)
+    package = root / "kvsim"
+    if not rules.is_fresh(package):
+        for path in [package / rules.DIGEST, *root.glob(f"*__mypyc{SUFFIX}"), *package.rglob(f"*{SUFFIX}")]:
+            path.unlink(missing_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            scratch = Path(folder)
+            for path in _compiled(root, scratch, rules):
+                shutil.copyfile(path, root / path.relative_to(scratch))
+        (package / rules.DIGEST).write_text(f"{rules.digest(package)}\n", "ascii")
+    modules = [path.with_suffix(SUFFIX) for path in rules.compiled_sources(package)]
+    return [*root.glob(f"*__mypyc{SUFFIX}"), *modules, package / rules.DIGEST]
 
 
-def remove_others(root: Path, built: list[Path]) -> None:
-    """Away with this interpreter's extension modules of earlier compilations: one without its source on the list makes
-    all count as stale (``kvsim/_compiled.py``)."""
-    suffix = EXTENSION_SUFFIXES[0]
-    for path in [*root.glob(f"*__mypyc{suffix}"), *(root / "kvsim").rglob(f"*{suffix}")]:
-        if path not in built:
-            path.unlink()
-
-
-def compile_modules(root: Path, scratch: Path) -> list[Path]:
-    """The extension modules built from ``COMPILED`` in ``scratch``; none when there is no working compiler."""
-    shutil.copytree(root / "kvsim", scratch / "kvsim", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
-    config = scratch / "mypy.ini"
+def _compiled(root: Path, scratch: Path, rules: ModuleType) -> list[Path]:
+    shutil.copytree(root / "kvsim", scratch / "kvsim", ignore=shutil.ignore_patterns("*.so", "*.pyd", "__pycache__"))
     # The build environment has none of the libraries, so types are inferred here and checked elsewhere.
-    config.write_text("[mypy]\nignore_missing_imports = True\nignore_errors = True\n")
-    command = [sys.executable, "-m", "mypyc", "--config-file", str(config), *COMPILED]
-    done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, check=False)
+    (scratch / "mypy.ini").write_text("[mypy]\nignore_missing_imports = True\nignore_errors = True\n")
+    modules = [str(path.relative_to(root)) for path in rules.compiled_sources(root / "kvsim")]
+    jobs = os.cpu_count() or 1
+    code = SETUP.format(modules=["--config-file", "mypy.ini", *modules], jobs=jobs)
+    (scratch / "setup.py").write_text(code)
+    done = subprocess.run([sys.executable, "setup.py"], cwd=scratch, capture_output=True, text=True, check=False)
     if done.returncode:
-        print((done.stdout + done.stderr)[-2000:], file=sys.stderr)
-        return []
-    return [path for path in scratch.rglob("*") if path.suffix in {".so", ".pyd"} and "build" not in path.parts]
+        raise SystemExit(f"kvsim was not compiled:\n{(done.stdout + done.stderr)[-3000:]}")
+    found = (path for path in scratch.rglob("*") if path.suffix in {".so", ".pyd"})
+    return [path for path in found if "build" not in path.relative_to(scratch).parts]
+
+
+def _rules(root: Path) -> ModuleType:
+    """``kvsim/_compiled.py``, without the package around it."""
+    spec = importlib.util.spec_from_file_location("kvsim_compiled_rules", root / "kvsim" / "_compiled.py")
+    if spec is None or spec.loader is None:
+        raise SystemExit(f"no kvsim/_compiled.py in {root}")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+if __name__ == "__main__":
+    built = compile_in_place(Path(__file__).resolve().parent)
+    print(f"{len(built) - 2} compiled modules of kvsim are in place")

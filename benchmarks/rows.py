@@ -12,8 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kvsim._compiled import engine
+
 if TYPE_CHECKING:
-    from kvsim.system.plan import Plan
+    from kvsim.plan.plan import Plan
     from kvsim.workload.workload import Workload
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,11 +45,11 @@ class Case:
     """A plan, a trace, and the rate that loads one system to ``rho`` of its analytic maximum."""
 
     def __init__(self, system: str, trace: Path, sets: tuple[str, ...], rho: float, num_requests: int) -> None:
+        from kvsim.capacity.maximum_rates import balanced_pd_ratio
         from kvsim.config import load_config
-        from kvsim.system.capacity import balanced_pd_ratio
-        from kvsim.system.plan import make_plan
-        from kvsim.system.tiered.modes import CLUSTER
-        from kvsim.system.traffic import TraceSource, TraceTraffic
+        from kvsim.plan.mode import CLUSTER
+        from kvsim.plan.plan import make_plan
+        from kvsim.workload.traffic import TraceSource, TraceTraffic
 
         config = load_config(sets=sets).config
         if system == "cluster":
@@ -66,15 +68,15 @@ class Case:
         self.workload = self.traffic.at_rate(self.rate_per_s)
 
     def _maximum(self, pilot_requests: int, num_requests: int) -> Any:
-        from kvsim.system.pilot import Trial, measured_maximum
-        from kvsim.system.run import quiet
+        from kvsim.capacity.pilot import Trial, measured_maximum
+        from kvsim.sim.run import quiet
 
         trial = Trial(self.plan, self.traffic, SEED, quiet, lambda _: num_requests)
         return measured_maximum(trial, self.system, pilot_requests)
 
     def cpu_s_per_request(self) -> tuple[float, str]:
         """Simulate once; raises if a conservation law is broken."""
-        from kvsim.system import run
+        from kvsim.sim import run
 
         result = run.run(run.Case(self.system, self.system, self.plan, self.workload, SEED)).system
         broken = [check.name for check in result.checks if not check.ok]
@@ -83,19 +85,13 @@ class Case:
         detail = (
             f"{result.completed:,} requests in {result.sim_cpu_s:.1f} CPU-s, {self.rate_per_s:,.1f} requests/s, "
             f"{result.events / result.completed:.1f} events a request, {result.cache.evicted_blocks:,} blocks evicted, "
-            f"{result.cache.preemptions:,} preemptions, {'compiled' if _compiled() else 'pure Python'}"
+            f"{result.cache.preemptions:,} preemptions, {engine()}"
         )
         for tier in result.cache.tiers:
             detail += f", {tier.name}: {tier.loaded_tokens:,} tokens, {tier.evicted_chunks:,} chunks evicted"
         if self.system == "pd":
             detail += f", P:D {self.plan.num_prefill}:{self.plan.num_decode}"
         return result.sim_cpu_s / result.completed, detail
-
-
-def _compiled() -> bool:
-    from kvsim._compiled import is_compiled
-
-    return is_compiled()
 
 
 def _rate(system: str, trace: tuple[str, ...], sets: tuple[str, ...], rho: float, num_requests: int) -> Found:
@@ -178,7 +174,7 @@ def sharegpt_300() -> Found:
     if path is None:
         return None, MISSING
     from kvsim.config import load_config
-    from kvsim.system.plan import make_plan
+    from kvsim.plan.plan import make_plan
     from kvsim.workload.read import read_trace
 
     plan = make_plan(load_config(sets=_eight(2)).config)
@@ -186,7 +182,7 @@ def sharegpt_300() -> Found:
 
 
 def _one_instance(plan: Plan, workload: Workload) -> Found:
-    from kvsim.system import run
+    from kvsim.sim import run
 
     case = run.Case("unified", "unified", replace(plan, num_instances=1), workload, SEED, keeps_steps=True)
     found = run.run(case)
@@ -202,9 +198,9 @@ def sharegpt_300_tables() -> Found:
     with tempfile.TemporaryDirectory() as scratch:
         profile = Path(scratch) / "profile.yaml"
         _command("calibrate", "operators", str(folder), "-o", str(profile))
-        from kvsim.measured.predict import configured
-        from kvsim.measured.run import read_run
-        from kvsim.system.plan import make_plan
+        from kvsim.plan.plan import make_plan
+        from kvsim.validate.predict import configured
+        from kvsim.validate.run import read_run
         from kvsim.workload.read import read_trace
 
         run = read_run(folder)

@@ -20,16 +20,16 @@ from pathlib import Path
 import numpy as np
 
 from kvsim.cli import main as kvsim
-from kvsim.measured.clients.read import read_client_results
-from kvsim.measured.closed_loop import predict_point
-from kvsim.measured.errors import percent
-from kvsim.measured.open_loop import load_errors, predict_load, server
-from kvsim.measured.points import read_points
-from kvsim.measured.predict import METRICS, compared, configured, predict
-from kvsim.measured.residual import fit_residual
-from kvsim.measured.run import MeasuredRun, read_run
-from kvsim.steptime.tables import Tables, TableStepTime
-from kvsim.system.plan import Plan
+from kvsim.plan.plan import Plan
+from kvsim.steptime.curves.tables import Tables, TableStepTime
+from kvsim.validate.clients.read import read_client_results
+from kvsim.validate.closed_loop import predict_point
+from kvsim.validate.errors import percent
+from kvsim.validate.open_loop import load_errors, predict_load, server
+from kvsim.validate.points import read_points
+from kvsim.validate.predict import METRICS, compared, configured, predict
+from kvsim.validate.residual import fit_residual
+from kvsim.validate.run import MeasuredRun, read_run
 from kvsim.workload.read import read_trace
 from kvsim.workload.workload import Workload
 
@@ -129,8 +129,8 @@ def _tables(change: Callable[[Tables], Tables]) -> Change:
 
 
 def _without_allreduce(plan: Plan) -> Plan:
+    from kvsim.plan.build_step_time import operators_of, shape_of
     from kvsim.steptime.assemble import assemble
-    from kvsim.system.times import operators_of, shape_of
 
     shape = replace(shape_of(plan.config, plan.spec), allreduce_s=None)
     return _tables(lambda _: assemble(operators_of(plan.config), shape))(plan)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from kvsim.config.schema import Config
-from kvsim.policy.routing import DECODE_ROUTERS, PREFILL_ROUTERS
+from kvsim.sim.routing import DECODE_ROUTERS, PREFILL_ROUTERS
 
 NAMES = {"routing.prefill": PREFILL_ROUTERS, "routing.decode": DECODE_ROUTERS}
 """To the schema any string will do."""

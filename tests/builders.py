@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass, replace
 from functools import cache
+from types import TracebackType
 from typing import TypeVar
 
 import numpy as np
 
 from kvsim.config import load_config
-from kvsim.record.conservation import kv_checks, request_checks
-from kvsim.record.result import Table
+from kvsim.plan.plan import Plan, make_plan
+from kvsim.record.result import COMPONENTS, Table
+from kvsim.sim.log.conservation import kv_checks, request_checks
+from kvsim.sim.systems.pd import PdSystem
+from kvsim.sim.systems.unified import UnifiedSystem
 from kvsim.steptime import AffineStepTime, Coefficients
-from kvsim.system.pd import PdSystem
-from kvsim.system.plan import Plan, make_plan
-from kvsim.system.unified import UnifiedSystem
 from kvsim.workload.info import WorkloadInfo
 from kvsim.workload.workload import Workload
 
@@ -153,7 +156,7 @@ def check(system: UnifiedSystem | PdSystem) -> None:
         laws += kv_checks(system.kv_books)
     failed = [law for law in laws if not law.ok]
     assert not failed, failed
-    engines = [*system.front, *getattr(system, "decode", [])]
+    engines = [*system.prefill_engines, *getattr(system, "decode", [])]
     for engine in engines:
         engine.pool.check_integrity()
         assert engine.pool.num_free == engine.settings.num_blocks, (engine.role, engine.pool.num_free)
@@ -169,3 +172,27 @@ def by_request(system: UnifiedSystem | PdSystem) -> Table:
 def colocated(plan: Plan) -> Plan:
     """The same with a single instance, for the unified system."""
     return replace(plan, num_instances=1)
+
+
+def components(table: Table, row: int) -> dict[str, float]:
+    """The parts of one request's TTFT that are not zero."""
+    return {name: float(table[name][row]) for name in COMPONENTS if table[name][row]}
+
+
+class Bar:
+    """Progress that keeps what it is told, and may interrupt a system's run."""
+
+    interrupts: str | None = None
+
+    def __init__(self, label: str, total: int) -> None:
+        self.label, self.total = label, total
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        pass
+
+    def update(self, completed: int, now_s: float) -> None:
+        if self.label == type(self).interrupts:
+            os.kill(os.getpid(), signal.SIGINT)

@@ -107,12 +107,12 @@ class Instance(NaiveScheduler):
 
     def reserve(self, sequence: NaiveRequest) -> int | None:
         """How many of its tokens are cached. The blocks of the others are not hashed before their KV has come."""
-        size, margin = self.block_size, self.host.setup.margin_tokens
+        size, reservation = self.block_size, self.host.setup.margin_tokens
         hits = self.pool.match(sequence.keys[: (sequence.num_tokens - 1) // size])
         room = len(self.pool.free) - sum(not block.holders for block in hits)
         if self.running or None in self.margins.values():
-            kept = sum(margin if end is None else max(0, end - self.steps) for end in self.margins.values())
-            room -= -(-(kept + margin) // size)
+            kept = sum(reservation if end is None else max(0, end - self.steps) for end in self.margins.values())
+            room -= -(-(kept + reservation) // size)
         missing = -(-sequence.num_tokens // size) - len(hits)
         if missing > room:
             return None

@@ -7,7 +7,7 @@ import random
 import numpy as np
 from builders import coefficients
 
-from kvsim.steptime.tables import Tables, TableStepTime
+from kvsim.steptime.curves.tables import Tables, TableStepTime
 
 SMALL = Tables(
     dense=((1.0, 1.0), (3.0, 2.0), (7.0, 10.0)),

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import pytest
 
+from kvsim._compiled import DIGEST, compiled_sources, digest
+
 ROOT = Path(__file__).resolve().parent.parent
-ASK = "from kvsim._compiled import is_compiled; print(is_compiled())"
+ASK = "from kvsim._compiled import engine; print(engine())"
 
 
 def python(*arguments: str, pure: bool) -> str:
@@ -33,56 +38,67 @@ def report(folder: Path, *, pure: bool) -> dict:
         pure=pure,
     )  # fmt: skip
     found = json.loads(path.read_text())
-    del found["run"]
+    assert found.pop("run")["engine"] == ("pure" if pure else "compiled")
     return found
 
 
 def test_kvsim_pure_means_the_sources() -> None:
-    assert python("-c", ASK, pure=True).strip() == "False"
+    assert python("-c", ASK, pure=True).strip() == "pure"
 
 
 def test_compiled_modules_give_the_same_report(tmp_path: Path) -> None:
-    if python("-c", ASK, pure=False).strip() == "False":
+    if python("-c", ASK, pure=False).strip() == "pure":
         pytest.skip("no fresh compiled modules here")
     assert report(tmp_path, pure=False) == report(tmp_path, pure=True)
 
 
-def test_a_source_newer_than_its_extension_is_used(tmp_path: Path) -> None:
-    """A package of one module whose extension is garbage, older than the source: it is never loaded."""
-    from importlib.machinery import EXTENSION_SUFFIXES
-
-    package = tmp_path / "kvsim"
-    (package / "node").mkdir(parents=True)
-    (package / "_compiled.py").write_text((ROOT / "kvsim" / "_compiled.py").read_text())
-    (package / "__init__.py").write_text("from kvsim._compiled import prefer_fresh\nprefer_fresh()\n")
-    (package / "node" / "__init__.py").write_text("")
-    source = package / "node" / "engine.py"
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """A package of one compiled module, whose extension cannot be loaded, and the file that says it is its own."""
+    found = tmp_path / "kvsim"
+    (found / "sim" / "engine").mkdir(parents=True)
+    shutil.copy(ROOT / "kvsim" / "_compiled.py", found)
+    (found / "__init__.py").write_text("from kvsim._compiled import prefer_fresh\nprefer_fresh()\n")
+    for folder in (found / "sim", found / "sim" / "engine"):
+        (folder / "__init__.py").write_text("")
+    source = found / "sim" / "engine" / "engine.py"
     source.write_text("VALUE = 7\n")
-    extension = source.with_name("engine" + EXTENSION_SUFFIXES[0])
-    extension.write_bytes(b"no extension")
-    os.utime(extension, (1, 1))
-    done = subprocess.run(
-        [sys.executable, "-c", "from kvsim.node.engine import VALUE; print(VALUE)"],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert (done.stdout.strip(), done.returncode) == ("7", 0), done.stderr
+    source.with_suffix(EXTENSION_SUFFIXES[0]).write_bytes(b"no extension")
+    (found / DIGEST).write_text(digest(found))
+    return found
 
 
-def test_what_earlier_compilations_left_goes(tmp_path: Path) -> None:
-    """The extension of a module that is no longer on the list, which would make all others count as stale."""
-    sys.path.insert(0, str(ROOT))
-    try:
-        from hatch_build import remove_others
-    finally:
-        sys.path.remove(str(ROOT))
-    from importlib.machinery import EXTENSION_SUFFIXES
+def imported(package: Path) -> subprocess.CompletedProcess[str]:
+    ask = "from kvsim.sim.engine.engine import VALUE; from kvsim._compiled import engine; print(VALUE, engine())"
+    environment = {key: value for key, value in os.environ.items() if key != "KVSIM_PURE"}
+    command = [sys.executable, "-c", ask]
+    return subprocess.run(command, cwd=package.parent, env=environment, capture_output=True, text=True, check=False)
 
-    suffix = EXTENSION_SUFFIXES[0]
-    (tmp_path / "kvsim" / "node").mkdir(parents=True)
-    names = ("new__mypyc", "kvsim/node/engine", "old__mypyc", "kvsim/node/gone")
-    paths = [tmp_path / f"{name}{suffix}" for name in names]
-    source = tmp_path / "kvsim" / "node" / "gone.py"
-    for path in (*paths, source):
-        path.write_text("")
-    remove_others(tmp_path, paths[:2])
-    assert [path.exists() for path in (*paths, source)] == [True, True, False, False, True]
+
+def test_extensions_of_these_sources_are_loaded_whatever_their_times(package: Path) -> None:
+    for path in package.rglob("*"):
+        os.utime(path, (1, 1) if path.suffix == ".so" else None)
+    assert "ImportError" in imported(package).stderr
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda package: (package / "sim" / "engine" / "engine.py").write_text("VALUE = 7  # other\n"),
+        lambda package: (package / "sim" / "more.py").write_text(""),
+        lambda package: (package / DIGEST).unlink(),
+        lambda package: (package / DIGEST).write_text(""),
+    ],
+    ids=["a source changed", "one is not compiled", "no digest", "an empty digest"],
+)
+def test_those_of_other_sources_are_not(package: Path, change: Callable[[Path], object]) -> None:
+    change(package)
+    done = imported(package)
+    assert (done.stdout.strip(), done.returncode) == ("7 pure", 0), done.stderr
+
+
+def test_all_of_simulated_time_is_compiled_and_what_it_asks_at_every_step() -> None:
+    names = {str(path.relative_to(ROOT / "kvsim")) for path in compiled_sources(ROOT / "kvsim")}
+    sources = {str(path.relative_to(ROOT / "kvsim")) for path in (ROOT / "kvsim" / "sim").rglob("*.py")}
+    assert {name for name in sources if not name.endswith("__init__.py")} <= names
+    assert {"plan/engine_settings.py", "workload/request.py", "steptime/curves/tables.py"} <= names

@@ -68,12 +68,12 @@ class Move:
 
 
 class Model:
-    def __init__(self, levels: list[Device], chunk: int, token_bytes: float, token_s: float) -> None:
-        self.levels, self.chunk, self.token_bytes, self.token_s = levels, chunk, token_bytes, token_s
+    def __init__(self, views: list[Device], chunk: int, token_bytes: float, token_s: float) -> None:
+        self.views, self.chunk, self.token_bytes, self.token_s = views, chunk, token_bytes, token_s
         self.promotes = self.on_arrival = self.in_turn = False
-        self.cached: list[set[Name]] = [set() for _ in levels[0].held]
-        self.waiting: list[list[Prompt]] = [[] for _ in levels[0].held]
-        self.busy, self.now, self.moves = [False for _ in levels[0].held], 0.0, list[Move]()
+        self.cached: list[set[Name]] = [set() for _ in views[0].held]
+        self.waiting: list[list[Prompt]] = [[] for _ in views[0].held]
+        self.busy, self.now, self.moves = [False for _ in views[0].held], 0.0, list[Move]()
         self.free_s: dict[object, float] = {}
 
     def run(self, prompts: list[Prompt]) -> None:
@@ -132,8 +132,8 @@ class Model:
     def computed(self, prompt: Prompt) -> None:
         """Touch what tiers have of it, from its end, and write the rest."""
         prompt.first_token_s = self.now
-        for number, level in enumerate(self.levels):
-            held, ends = level.held[prompt.instance], range(self.chunk, prompt.tokens + 1, self.chunk)
+        for number, view in enumerate(self.views):
+            held, ends = view.held[prompt.instance], range(self.chunk, prompt.tokens + 1, self.chunk)
             for name in [prompt.name(end) for end in reversed(ends) if prompt.name(end) in held]:
                 held.move_to_end(name)
             self.write(number, prompt, [end for end in ends if prompt.name(end) not in held], [])
@@ -145,14 +145,14 @@ class Model:
         prompt.looked_up, known, found = True, self.hit(prompt), list[tuple[int, int, int, int]]()
         for end in range(known - known % self.chunk + self.chunk, (prompt.tokens - 1) // BLOCK * BLOCK + 1, self.chunk):
             name = prompt.name(end)
-            who = [number for number, level in enumerate(self.levels) if name in level.held[prompt.instance]]
+            who = [number for number, view in enumerate(self.views) if name in view.held[prompt.instance]]
             if not who:
                 break
             found.append((who[0], len(name), max(known, end - self.chunk), end))
         loads = list[Move]()
         for number, segment in groupby(found, key=lambda part: part[0]):
             parts, reads = list(segment), []
-            for _, chain in groupby(parts, key=lambda part: part[1] if self.levels[part[0]].by_chain else 0):
+            for _, chain in groupby(parts, key=lambda part: part[1] if self.views[part[0]].by_chain else 0):
                 own = list(chain)
                 reads.append(self.move(number, "read", prompt.instance, own[-1][3] - own[0][2]))
                 reads[-1].then.append(partial(self.arrived, loads, prompt))
@@ -172,29 +172,29 @@ class Model:
                 self.waiting[prompt.instance].sort(key=lambda other: other.arrival_s)
             self.work(prompt.instance)
 
-    def move(self, number: int, way: str, instance: int, tokens: int) -> Move:
-        level, num_bytes = self.levels[number], tokens * self.token_bytes
-        move = Move(level.ports[way][instance], num_bytes, level.latency_s)
+    def move(self, number: int, route: str, instance: int, tokens: int) -> Move:
+        view, num_bytes = self.views[number], tokens * self.token_bytes
+        move = Move(view.ports[route][instance], num_bytes, view.latency_s)
         if self.in_turn:
             for port, rate in move.ports:
                 self.free_s[port] = max(self.free_s.get(port, 0.0), self.now) + num_bytes / rate
             done_s = max(self.free_s[port] for port, _ in move.ports)
-            self.events.append((done_s + level.latency_s, move.come))
+            self.events.append((done_s + view.latency_s, move.come))
         else:
             self.moves.append(move)
         return move
 
     def write(self, number: int, prompt: Prompt, ends: list[int], reads: list[Move]) -> None:
         """Chunks are there once they have been read where they are, and written."""
-        level = self.levels[number]
-        for _, run in groupby(ends, key=lambda end: len(prompt.name(end)) if level.by_chain else 0):
+        view = self.views[number]
+        for _, run in groupby(ends, key=lambda end: len(prompt.name(end)) if view.by_chain else 0):
             names = [prompt.name(end) for end in run]
             parts = [*reads, self.move(number, "write", prompt.instance, len(names) * self.chunk)]
             for part in parts:
-                part.then.append(partial(self.store, level, level.held[prompt.instance], names, parts))
+                part.then.append(partial(self.store, view, view.held[prompt.instance], names, parts))
 
-    def store(self, level: Device, held: OrderedDict[Name, None], names: list[Name], parts: list[Move]) -> None:
+    def store(self, view: Device, held: OrderedDict[Name, None], names: list[Name], parts: list[Move]) -> None:
         for name in reversed(names if all(move.came for move in parts) else []):
-            if name not in held and len(held) == level.capacity:
+            if name not in held and len(held) == view.capacity:
                 held.popitem(last=False)
             held.setdefault(name)

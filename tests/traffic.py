@@ -7,7 +7,7 @@ from random import Random
 from builders import Row, coefficients, plan, served, workload
 
 from kvsim.record.result import Table
-from kvsim.system.pd import PdSystem
+from kvsim.sim.systems.pd import PdSystem
 
 
 def random_rows(rng: Random, block_size: int, *, most: int = 9, grow_shared: float = 0.4) -> list[Row]:

@@ -52,8 +52,8 @@ def operators(
     Tables hold for any number of layers; a fitted profile needs --model, and --gpu where the folder does not name it.
     """
     _check(output, method)
-    from kvsim.calibrate.operators import read_folder
-    from kvsim.calibrate.profile import tables_profile
+    from kvsim.validate.calibrate.operators import read_folder
+    from kvsim.validate.calibrate.profile import tables_profile
 
     measured = read_folder(folder)
     tree = tables_profile(measured, output)
@@ -82,10 +82,10 @@ def aiconfigurator(
 ) -> int:
     """A profile from AIConfigurator's Parquet files of one GPU and engine version."""
     _check(output, method)
-    from kvsim.calibrate.aiconfigurator import Deployment, read_tables, table_files
-    from kvsim.calibrate.operators import Measured
-    from kvsim.calibrate.profile import tables_profile
     from kvsim.spec import find_gpu, find_model
+    from kvsim.validate.calibrate.aiconfigurator import Deployment, read_tables, table_files
+    from kvsim.validate.calibrate.operators import Measured
+    from kvsim.validate.calibrate.profile import tables_profile
 
     deployment = Deployment(find_model(model), find_gpu(gpu), degree, weight_dtype, kv_dtype)
     found = read_tables(folder, deployment)
@@ -114,10 +114,10 @@ def requests(
     reading: Reading,
 ) -> int:
     """A profile brought to a measured run: one factor on every step, and the host's time of it."""
-    from kvsim.calibrate.profile import residual_profile
     from kvsim.config.overlay import read_overlay
-    from kvsim.measured.residual import fit_residual, residual_sets
-    from kvsim.measured.run import read_run
+    from kvsim.validate.calibrate.profile import residual_profile
+    from kvsim.validate.residual import fit_residual, residual_sets
+    from kvsim.validate.run import read_run
     from kvsim.workload.read import read_workload
 
     check_file("--output", output, {"the workload": workload}, "profile")
@@ -137,8 +137,8 @@ def requests(
 
 
 def _check(output: Path, method: str) -> None:
-    from kvsim.calibrate.profile import operators_file
     from kvsim.report.atomic import ensure_writable
+    from kvsim.validate.calibrate.profile import operators_file
 
     if method not in METHODS:
         raise FlagError(f"--method is '{method}'; known: {', '.join(METHODS)}")
@@ -148,9 +148,9 @@ def _check(output: Path, method: str) -> None:
 
 
 def _write_tables(output: Path, tree: dict[str, Any], found: Operators) -> int:
-    from kvsim.calibrate.profile import operators_file
     from kvsim.report.atomic import replacing
     from kvsim.steptime.operators import write_operators
+    from kvsim.validate.calibrate.profile import operators_file
 
     with replacing(operators_file(output)) as file:
         write_operators(found, file)
@@ -162,13 +162,13 @@ def _write_tables(output: Path, tree: dict[str, Any], found: Operators) -> int:
 
 def _write_fitted(output: Path, tree: dict[str, Any], found: Operators, model: dict[str, str]) -> int:
     """A profile of whole steps: of the model that is named, at the degree that ``tree`` has."""
-    from kvsim.calibrate.profile import fit_error_of, fitted_steptime, identity
+    from kvsim.plan.build_step_time import shape_of
+    from kvsim.plan.plan import instance_spec
+    from kvsim.plan.plausible import implausible
     from kvsim.steptime import AffineStepTime
     from kvsim.steptime.assemble import assemble
     from kvsim.steptime.fit import fitted
-    from kvsim.system.plan import instance_spec
-    from kvsim.system.plausible import implausible
-    from kvsim.system.times import shape_of
+    from kvsim.validate.calibrate.profile import fit_error_of, fitted_steptime, identity
 
     config = _config(tree, model)
     spec = instance_spec(config)

@@ -22,9 +22,9 @@ from kvsim.report.atomic import is_stdout, reaching_stdout
 
 if TYPE_CHECKING:
     from kvsim.config import Config, LoadedConfig
+    from kvsim.modes.pd import Experiment
     from kvsim.report.json_report import RunClock
-    from kvsim.system.experiment import Experiment
-    from kvsim.system.traffic import TraceSource
+    from kvsim.workload.traffic import TraceSource
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def trace_source(path: Path | None, **reading: Any) -> TraceSource | None:
     """The trace to serve and how it is read, ``None`` for synthetic traffic."""
     if path is None:
         return None
-    from kvsim.system.traffic import TraceSource
+    from kvsim.workload.traffic import TraceSource
 
     return TraceSource(path=path, **reading)
 
@@ -163,8 +163,8 @@ def _check_enabled(command: PdCommand) -> None:
 
 def _simulate(command: PdCommand, config: Config, studies: tuple[str, ...]) -> Experiment:
     from kvsim.config.comparison import read_comparison
+    from kvsim.modes.pd import run_pd
     from kvsim.report.progress import progress_bar
-    from kvsim.system.experiment import run_pd
 
     if threading.current_thread() is threading.main_thread():
         # A shell script's background jobs start with SIGINT ignored; a run must end with a report there too.

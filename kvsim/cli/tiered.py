@@ -19,10 +19,10 @@ from kvsim.errors import nearest
 
 if TYPE_CHECKING:
     from kvsim.config import LoadedConfig
+    from kvsim.modes.pd import Experiment
+    from kvsim.modes.tiered import Variant
+    from kvsim.plan.mode import Mode
     from kvsim.report.json_report import RunClock
-    from kvsim.system.experiment import Experiment
-    from kvsim.system.tiered.experiment import Variant
-    from kvsim.system.tiered.modes import Mode
 
 SINGLE_POLICIES = ("baseline", "arc", "session_prefetch", "selective_write", "learned", "hybrid", "belady")
 """Bundles that the single node compares unless others are named."""
@@ -31,7 +31,7 @@ SINGLE_POLICIES = ("baseline", "arc", "session_prefetch", "selective_write", "le
 def run_tiered_command(command: PdCommand, clock: RunClock, mode_name: str, policy: str | None) -> int:
     """Simulate, print, write; returns the exit code: 1 when interrupted or when a conservation law is violated."""
     from kvsim.config import load_config
-    from kvsim.system.tiered.modes import CLUSTER, SINGLE
+    from kvsim.plan.mode import CLUSTER, SINGLE
 
     mode = CLUSTER if mode_name == "cluster" else SINGLE
     loaded = load_config(command.config, command.profile, command.preset, command.sets, mode.name)
@@ -57,7 +57,7 @@ def _studies(command: PdCommand, mode: Mode) -> tuple[str, ...]:
 
 
 def _uses(mode: Mode, variants: Sequence[Variant], studies: tuple[str, ...], outputs: Outputs) -> Uses:
-    from kvsim.system.tiered.training import is_learned
+    from kvsim.modes.training import is_learned
 
     learned = any(variant.config.policies.eviction == "learned" for variant in variants)
     trainable = any(is_learned(variant.config) for variant in variants)
@@ -69,8 +69,8 @@ def _variants(command: PdCommand, mode: Mode, loaded: LoadedConfig, policy: str 
     from kvsim.config import load_config
     from kvsim.config.bundles import find_bundles
     from kvsim.config.load import set_values
+    from kvsim.modes.tiered import Variant
     from kvsim.policy.eviction import EVICTIONS
-    from kvsim.system.tiered.experiment import Variant
 
     if policy is None and mode.name == "cluster":
         return _pool_on_and_off(loaded)
@@ -91,7 +91,7 @@ def _variants(command: PdCommand, mode: Mode, loaded: LoadedConfig, policy: str 
 
 
 def _pool_on_and_off(loaded: LoadedConfig) -> list[Variant]:
-    from kvsim.system.tiered.experiment import Variant
+    from kvsim.modes.tiered import Variant
 
     config = loaded.config
     cluster, tiers = config.cluster, config.cluster.tiers
@@ -102,9 +102,9 @@ def _pool_on_and_off(loaded: LoadedConfig) -> list[Variant]:
 
 
 def _simulate(command: PdCommand, mode: Mode, variants: Sequence[Variant], studies: tuple[str, ...]) -> Experiment:
+    from kvsim.modes.tiered import run_tiered
+    from kvsim.modes.training import Train
     from kvsim.report.progress import progress_bar
-    from kvsim.system.tiered.experiment import run_tiered
-    from kvsim.system.tiered.training import Train
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.default_int_handler)

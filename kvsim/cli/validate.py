@@ -15,8 +15,8 @@ from kvsim.cli.validate_points import validate_points
 from kvsim.cli.validate_run import validate_run
 
 if TYPE_CHECKING:
-    from kvsim.measured.recording import Recording
-    from kvsim.measured.replay import Difference
+    from kvsim.validate.recording import Recording
+    from kvsim.validate.replay import Difference
 
 validate_app = typer.Typer(
     cls=Verbs, help="Compare with what real engines did.", rich_markup_mode=None, add_completion=False
@@ -47,8 +47,8 @@ def oracle(
         from kvsim.cli.outputs import check_file
 
         check_file("--json", json_out, {f"recording {place + 1}": file for place, file in enumerate(files)}, "JSON")
-    from kvsim.measured.recording import read_recording
-    from kvsim.measured.replay import first_difference
+    from kvsim.validate.recording import read_recording
+    from kvsim.validate.replay import first_difference
 
     recordings = [(file, read_recording(file)) for file in files]
     results = []

@@ -13,8 +13,8 @@ from kvsim.cli.options import JsonOut, count
 from kvsim.cli.validate_text import compared_rows, wrapped
 
 if TYPE_CHECKING:
-    from kvsim.measured.clients.result import ClientResult
-    from kvsim.measured.open_loop import LoadPrediction, Server
+    from kvsim.validate.clients.result import ClientResult
+    from kvsim.validate.open_loop import LoadPrediction, Server
 
 
 def validate_load(
@@ -31,8 +31,8 @@ def validate_load(
         from kvsim.cli.outputs import check_file
 
         check_file("--json", json_out, {} if results.is_dir() else {"the results": results}, "JSON")
-    from kvsim.measured.clients.read import read_client_results
-    from kvsim.measured.open_loop import load_errors, predict_load, server
+    from kvsim.validate.clients.read import read_client_results
+    from kvsim.validate.open_loop import load_errors, predict_load, server
 
     loads = read_client_results(results)
     served = server(profile, model, degree, vllm_version, sets or [])
@@ -58,7 +58,7 @@ def validate_load(
 
 
 def _warnings(served: Server, loads: list[ClientResult]) -> list[str]:
-    from kvsim.measured.doubts import model_doubts
+    from kvsim.validate.doubts import model_doubts
 
     found = list(served.doubts)
     for load in loads:
@@ -78,7 +78,7 @@ def _head(served: Server, vllm_version: str) -> str:
 
 
 def _doubts(load: ClientResult, found: LoadPrediction, errors: dict[str, float], served: Server) -> list[str]:
-    from kvsim.measured.doubts import size_doubts
+    from kvsim.validate.doubts import size_doubts
 
     doubts = size_doubts(errors.get("tpot_mean"), served.loaded.config)
     if load.failures:
@@ -92,7 +92,7 @@ def _doubts(load: ClientResult, found: LoadPrediction, errors: dict[str, float],
 
 
 def _refusal(load: ClientResult) -> str:
-    from kvsim.measured.clients.result import MOST_FAILED
+    from kvsim.validate.clients.result import MOST_FAILED
 
     share = f"{load.failures:,} of {load.traffic.requests:,} requests ({load.failed_share:.0%})"
     if not load.completed:

@@ -13,8 +13,8 @@ from kvsim.cli.validate_text import error, figure, wrapped
 from kvsim.units import MILLI
 
 if TYPE_CHECKING:
-    from kvsim.measured.closed_loop import PointPrediction
-    from kvsim.measured.points import OperatingPoint
+    from kvsim.validate.closed_loop import PointPrediction
+    from kvsim.validate.points import OperatingPoint
 
 
 def validate_points(
@@ -27,8 +27,8 @@ def validate_points(
         from kvsim.cli.outputs import check_file
 
         check_file("--json", json_out, {"the table of points": file}, "JSON")
-    from kvsim.measured.closed_loop import ASSUMPTIONS, predict_point
-    from kvsim.measured.points import read_points
+    from kvsim.validate.closed_loop import ASSUMPTIONS, predict_point
+    from kvsim.validate.points import read_points
 
     points = read_points(file)
     sys.stdout.write(wrapped(f"assumed: {ASSUMPTIONS}"))
@@ -81,7 +81,7 @@ def _ms(value_s: float | None) -> float | None:
 
 
 def _error(ours: float | None, theirs: float | None) -> float | None:
-    from kvsim.measured.errors import percent
+    from kvsim.validate.errors import percent
 
     return None if ours is None or theirs is None else percent(ours, theirs)
 

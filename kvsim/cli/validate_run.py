@@ -14,8 +14,8 @@ from kvsim.workload.reading import Reading
 
 if TYPE_CHECKING:
     from kvsim.config import LoadedConfig
-    from kvsim.measured.predict import Prediction
-    from kvsim.measured.run import MeasuredRun
+    from kvsim.validate.predict import Prediction
+    from kvsim.validate.run import MeasuredRun
 
 UNITS = {"ttft": "TTFT", "ttft_from_queued": "TTFT from queued", "tpot": "TPOT", "e2e": "E2E"}
 
@@ -34,8 +34,8 @@ def validate_run(
 ) -> int:
     """Predict a measured run, request by request: errors of TTFT, TPOT and E2E."""
     _check(json_out, plot, {"the workload": workload, "the profile": profile})
-    from kvsim.measured.predict import configured, predict
-    from kvsim.measured.run import read_run
+    from kvsim.validate.predict import configured, predict
+    from kvsim.validate.run import read_run
     from kvsim.workload.read import read_workload
 
     run = read_run(measured)
@@ -68,8 +68,8 @@ def _report(run: MeasuredRun, loaded: LoadedConfig, prediction: Prediction) -> d
     import numpy as np
 
     from kvsim.config import dump
-    from kvsim.measured.errors import percent
-    from kvsim.measured.predict import compared, means
+    from kvsim.validate.errors import percent
+    from kvsim.validate.predict import compared, means
 
     measured, errors = run.requests, compared(run, prediction)
     tokens = float(measured.output_tokens.sum())
@@ -99,8 +99,8 @@ def _report(run: MeasuredRun, loaded: LoadedConfig, prediction: Prediction) -> d
 
 
 def _warnings(run: MeasuredRun, loaded: LoadedConfig, prediction: Prediction, tpot_pct: float | None) -> list[str]:
-    from kvsim.measured.doubts import gpu_doubts, model_doubts, profile_doubts, size_doubts, version_doubts
-    from kvsim.system.unmodelled import unmodelled
+    from kvsim.plan.unmodelled import unmodelled
+    from kvsim.validate.doubts import gpu_doubts, model_doubts, profile_doubts, size_doubts, version_doubts
 
     config = loaded.config
     found = [

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from kvsim.learned.features import FEATURES, History, Prompt
+from kvsim.learned.gittins import AGES_S, STEPS
 from kvsim.learned.model import COLUMNS, Model, read_model
 from kvsim.learned.train import Parts, Training, train_on, train_online
-from kvsim.learned.worth import AGES_S, STEPS
 
 __all__ = [
     "AGES_S",

@@ -11,8 +11,8 @@ import numpy as np
 from kvsim.content import content_path
 from kvsim.errors import ConfigError
 from kvsim.learned.features import FEATURES, Matrix
+from kvsim.learned.gittins import STEPS, Floats
 from kvsim.learned.modeltext import check_text, only_trees, silent
-from kvsim.learned.worth import STEPS, Floats
 
 if TYPE_CHECKING:
     import lightgbm

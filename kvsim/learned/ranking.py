@@ -8,10 +8,10 @@ from itertools import islice
 import numpy as np
 
 from kvsim.learned.examples import Ints
+from kvsim.learned.gittins import AGES_S, STEPS, Floats, worth
 from kvsim.learned.model import Model
 from kvsim.learned.recalibration import Recalibration, kinds_of
 from kvsim.learned.stream import Part
-from kvsim.learned.worth import AGES_S, STEPS, Floats, worth
 
 CANDIDATES_SHARE = 64
 """One of so many blocks, the worth least, are picked at a time, to go one after the other."""

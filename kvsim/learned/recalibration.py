@@ -15,8 +15,8 @@ import numpy as np
 
 from kvsim.learned.examples import WEIGHT_POWER, Ints
 from kvsim.learned.features import FEATURES, Matrix
+from kvsim.learned.gittins import AGES_S, LEAST_CHANCE, STEPS, Floats
 from kvsim.learned.stream import Part
-from kvsim.learned.worth import AGES_S, LEAST_CHANCE, STEPS, Floats
 
 EVERY_S = 30.0
 """Of the traffic's time, between two corrections."""

@@ -157,11 +157,11 @@ class CacheUse:
     preemptions: int
     tiers: tuple[TierUse, ...] = ()
     misses: dict[str, int] = field(default_factory=dict)
-    """Tokens computed, by the reason, as prompts came: ``kvsim.system.misses.Misses``. ``gone_tokens`` are the rest:
+    """Tokens computed, by the reason, as prompts came: ``kvsim.sim.tiers.misses.Misses``. ``gone_tokens`` are the rest:
     they were in the engine's cache or in a tier then, and gone when the prompt was served.
     """
     movements: dict[str, int] = field(default_factory=dict)
-    """Chunks and tokens that moved between tiers, or did not: ``kvsim.node.backing.Movements``."""
+    """Chunks and tokens that moved between tiers, or did not: ``kvsim.sim.tiers.connector.Movements``."""
     loads: int = 0
     active_instances: int = 0
     """Those that served a request."""

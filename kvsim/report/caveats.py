@@ -10,6 +10,8 @@ from kvsim.report.labels import percent, ratio, system_label
 
 UNBALANCED = 0.4
 """A side used less than this share of the other is worth a warning."""
+LONG_CPU_S = 30.0
+"""Of a run in pure Python, from which on compiling is worth a word."""
 
 
 def violations(report: Mapping[str, Any]) -> list[str]:
@@ -54,6 +56,12 @@ def warnings(report: Mapping[str, Any]) -> list[str]:
 def notes(report: Mapping[str, Any]) -> list[str]:
     """Plain sentences for the reader, each once."""
     every = [*(report["workload"]["notes"] or ()), *(note for r in report["results"] for note in r["notes"])]
+    run = report["run"]
+    if run["engine"] == "pure" and run["cpu_s"] > LONG_CPU_S:
+        every.append(
+            f"{run['cpu_s']:,.0f} s of CPU in pure Python; compiled, simulating takes about half: 'make compile' in a "
+            "checkout, or KVSIM_COMPILE=1 in pip's environment where it builds kvsim from its sources"
+        )
     return list(dict.fromkeys(every))
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import kvsim
+from kvsim._compiled import engine
 from kvsim.report.atomic import replacing
 
 if TYPE_CHECKING:
@@ -49,14 +50,15 @@ class RunClock:
     ) -> dict[str, Any]:
         """The report's ``run``: the only section that differs between two runs of one seed.
 
-        ``cpu_s`` is of the whole process and its finished children; ``sim_cpu_s`` of simulating alone. ``status`` is
-        ``incomplete`` when a result is, unless given.
+        ``engine`` is ``compiled`` or ``pure``. ``cpu_s`` is of the whole process and its finished children;
+        ``sim_cpu_s`` of simulating alone. ``status`` is ``incomplete`` when a result is, unless given.
         """
         sim_cpu_s = sum(result.sim_cpu_s for result in results)
         completed = sum(result.completed for result in results)
         whole = not any(result.incomplete for result in results)
         return {
             "version": kvsim.__version__,
+            "engine": engine(),
             "mode": mode,
             "preset": preset,
             "seed": seed,

@@ -10,8 +10,8 @@ import numpy as np
 from kvsim.report.atomic import replacing
 
 if TYPE_CHECKING:
-    from kvsim.measured.predict import Prediction
-    from kvsim.measured.run import MeasuredRun
+    from kvsim.validate.predict import Prediction
+    from kvsim.validate.run import MeasuredRun
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 NAMES = (("ttft", "TTFT (s)"), ("tpot", "TPOT (ms)"), ("e2e", "E2E (s)"))

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kvsim.steptime.coefficients import Knots, extended
+from kvsim.steptime.curves.coefficients import Knots, extended
+from kvsim.steptime.curves.tables import Tables
 from kvsim.steptime.operators import Floats, Operators
-from kvsim.steptime.tables import Tables
 
 ONCE = frozenset({"embedding", "final_layernorm"})
 TWICE_A_LAYER = frozenset({"layernorm"})
@@ -63,7 +63,7 @@ class Shape:
 
 
 def assemble(operators: Operators, shape: Shape) -> Tables:
-    """The tables of a whole step. The operators are sound: :mod:`kvsim.calibrate` has checked them."""
+    """The tables of a whole step. The operators are sound: :mod:`kvsim.validate.calibrate` has checked them."""
     attention, layers = operators.attention, shape.num_layers
     prefill = attention[(attention[:, 0] > 0) & (attention[:, 2] == 0)]
     decode = attention[(attention[:, 0] == 0) & (attention[:, 2] > 0)]

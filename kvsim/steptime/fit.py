@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from kvsim.steptime.coefficients import Coefficients, Knots
+from kvsim.steptime.curves.coefficients import Coefficients, Knots
+from kvsim.steptime.curves.tables import Tables
 from kvsim.steptime.operators import Floats
 from kvsim.steptime.roofline import PREFILL_CHUNK_FLOOR_TOKENS
-from kvsim.steptime.tables import Tables
 
 MOST_CONTEXT_TOKENS = 8192
 """Longer ones than that weigh nothing in the fit: caches thrash there, and no line fits both sides."""

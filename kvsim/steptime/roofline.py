@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from kvsim.spec import InstanceSpec
 from kvsim.steptime.allreduce import AllReduce, Links, allreduce
-from kvsim.steptime.coefficients import Coefficients, Knots
+from kvsim.steptime.curves.coefficients import Coefficients, Knots
 
 PREFILL_CHUNK_FLOOR_TOKENS = 256
 """Below this a prefill attention kernel gets no cheaper: its tiles are not filled."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from kvsim.spec import InstanceSpec
 from kvsim.steptime.assemble import ONSET_OF_STRAGGLERS
-from kvsim.steptime.coefficients import Coefficients
+from kvsim.steptime.curves.coefficients import Coefficients
 from kvsim.steptime.roofline import Efficiencies, roofline
 
 

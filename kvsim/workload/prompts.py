@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from kvsim.workload.answers import answer_chains, heads
 from kvsim.workload.chains import HashPaths, Pieces, pieces_of
+from kvsim.workload.generated_tokens import answer_chains, heads
 from kvsim.workload.hits import HitRates, hash_hit_rates
 from kvsim.workload.info import WorkloadInfo
 from kvsim.workload.rawtrace import RawTrace

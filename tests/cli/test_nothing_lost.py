@@ -39,7 +39,7 @@ def test_nothing_that_fails_beside_it_costs_the_result(
 ) -> None:
     """A study, a picture, and the file of requests, each with an exception that nobody thought of."""
     from kvsim.report import csv_report, plots
-    from kvsim.system.studies import all as studies
+    from kvsim.study import all as studies
 
     monkeypatch.setattr(studies, "STUDIES", studies.STUDIES | {"transfer": lambda bed: 1 / 0})
     monkeypatch.setattr(plots, "_utilisation", lambda report, results: [][0])

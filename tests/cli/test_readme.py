@@ -8,18 +8,17 @@ import sys
 from pathlib import Path
 
 from installed import as_installed
-
-ROOT = Path(__file__).resolve().parents[2]
+from places import REPOSITORY
 
 
 def test_the_sample_output_is_what_the_command_prints(tmp_path: Path) -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     found = re.search(r"prints this.*?```text\n(.*?)```", readme, re.DOTALL)
     assert found is not None
     environment = as_installed()
     environment.pop("COLUMNS", None)
     done = subprocess.run(
-        [sys.executable, str(ROOT / "main.py"), "--pd", "--preset", "dev", "--no-plot", "--no-studies"],
+        [sys.executable, str(REPOSITORY / "main.py"), "--pd", "--preset", "dev", "--no-plot", "--no-studies"],
         cwd=tmp_path, env=environment, check=True, capture_output=True, text=True,
     )  # fmt: skip
     printed = [line.rstrip() for line in done.stdout.strip().splitlines()]

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from chats import ALONE_BLOCKS, accesses_of, chats
+from places import DATA
 
 from kvsim.cli.learn_scores import hits_from, prompts_from, scored
 from kvsim.errors import ConfigError, WorkloadError
 from kvsim.learned import STEPS, Model, train_on
 from kvsim.learned.features import Matrix
+from kvsim.learned.gittins import Floats
 from kvsim.learned.ranking import Ranking
 from kvsim.learned.stream import PromptStream
-from kvsim.learned.worth import Floats
 from kvsim.policy.eviction import Access, make_eviction, next_uses
 from kvsim.policy.eviction.learned import Learned
 from kvsim.policy.eviction.learned_online import LearnedOnline
 from kvsim.policy.eviction.replay import replay
 from kvsim.workload.accesses import Accesses, read_accesses
 
-DATA = Path(os.environ.get("KVSIM_DATA", Path(__file__).resolve().parents[2] / "../shared/data"))
 MOONCAKE = DATA / "traces/mooncake_conversation_trace.jsonl"
 
 

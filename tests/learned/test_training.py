@@ -12,9 +12,9 @@ from chats import accesses_of, chats
 from kvsim.errors import ConfigError, WorkloadError
 from kvsim.learned import AGES_S, COLUMNS, STEPS, Model, read_model, train_on
 from kvsim.learned.examples import asked_by, examples_of
+from kvsim.learned.gittins import worth
 from kvsim.learned.model import SHIPPED
 from kvsim.learned.train import first_prompts
-from kvsim.learned.worth import worth
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from kvsim.policy.scheduling import ORDERS
 from kvsim.policy.scheduling.dfs_weight import dfs_weight
 from kvsim.policy.scheduling.lpm import longest_prefix
-from kvsim.system.studies.intervals import difference
-from kvsim.system.unified import UnifiedSystem
+from kvsim.sim.systems.unified import UnifiedSystem
+from kvsim.study.intervals import difference
 from kvsim.workload.info import WorkloadInfo
 from kvsim.workload.workload import Workload
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvsim.steptime import AffineStepTime, span_s
-from kvsim.steptime.base import steps_until
+from kvsim.steptime.curves.base import steps_until
 
 FULL = coefficients(
     w0_s=0.010,

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from kvsim.config import load_config
+from kvsim.plan.build_step_time import allreduce_of
+from kvsim.plan.plan import make_plan
 from kvsim.spec import GPUS, MODELS, InstanceSpec
 from kvsim.steptime import AffineStepTime, Efficiencies, roofline
 from kvsim.steptime.allreduce import Links
-from kvsim.system.plan import make_plan
-from kvsim.system.times import allreduce_of
 
 IDEAL = Efficiencies(
     compute=1.0,

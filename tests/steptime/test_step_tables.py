@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from step_tables import SMALL, random_tables, table_times
 
 from kvsim.steptime import ENDLESS, AffineStepTime, Coefficients
-from kvsim.steptime.affine import Line
-from kvsim.steptime.coefficients import extended
+from kvsim.steptime.curves.affine import Line
+from kvsim.steptime.curves.coefficients import extended
+from kvsim.steptime.curves.tables import Tables, TableStepTime
 from kvsim.steptime.fit import fitted, thinned
-from kvsim.steptime.tables import Tables, TableStepTime
 
 
 def test_a_decode_step_is_read_between_what_was_measured() -> None:

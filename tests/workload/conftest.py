@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 import yaml
+from places import DATA
 
 from kvsim.config.schema_traffic import PdTrace
 from kvsim.content import content_path
-
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of third-party data; the test is skipped where there is none."""
-    folder = Path(os.environ.get("KVSIM_DATA", REPOSITORY / "../shared/data"))
-    if not folder.is_dir():
-        pytest.skip(f"third-party data is not at {folder} (KVSIM_DATA)")
-    return folder
+    if not DATA.is_dir():
+        pytest.skip(f"third-party data is not at {DATA} (KVSIM_DATA)")
+    return DATA
 
 
 @pytest.fixture

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
+from places import DATA
 
 from kvsim.policy.eviction import make_eviction
 from kvsim.policy.eviction.replay import replay
 from kvsim.workload.accesses import Accesses, read_accesses
 
-DATA = Path(os.environ.get("KVSIM_DATA", Path(__file__).resolve().parents[3] / "../shared/data"))
 TRACE = DATA / "traces/mooncake_conversation_trace.jsonl"
 pytestmark = pytest.mark.skipif(not TRACE.exists(), reason=f"no {TRACE.name} in KVSIM_DATA or ../shared/data")
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from kvsim.cache.policytier import PolicyTier
 from kvsim.errors import ConfigError
 from kvsim.policy.admission import AdmissionSettings, make_admission
 from kvsim.policy.eviction import NOBODY, Access, eviction_class, make_eviction
 from kvsim.policy.prefetch import PrefetchSettings, make_prefetch
+from kvsim.sim.tiers.policy_tier import PolicyTier
 
 MODULE = """
 import numpy as np

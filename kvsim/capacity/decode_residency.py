@@ -1,0 +1,156 @@
+"""The decodes of one instance: how long answers keep it busy, and how much room they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from kvsim.capacity.demand import Demand
+from kvsim.plan.plan import Plan
+from kvsim.workload.workload import Floats
+
+
+@dataclass(frozen=True)
+class DecodeLoad:
+    """One instance's decodes in the mean over steps."""
+
+    num_seqs: float
+    kv_tokens_per_seq: float
+    longest_tokens: float
+    """The mean, where step times do not ask for it."""
+
+
+@dataclass(frozen=True, eq=False)
+class DecodeResidency:
+    """The decoding of a population: means over steps weight a request by the steps it takes."""
+
+    steps: Floats
+    context_tokens: Floats
+    """KV tokens that a request's first step reads; one more each step."""
+    margin: float
+    """Room kept for an answer when its request is let in; tokens."""
+    needs_longest: bool
+    """Whether step times ask for the longest of a batch."""
+
+    @classmethod
+    def of_decode(cls, plan: Plan, demand: Demand) -> DecodeResidency:
+        """On a decode instance; a first token that prefill has forwarded is no step there."""
+        forwarded = float(plan.config.pd_separation.first_token == "prefill")
+        margin = float(plan.decode_settings.output_margin_tokens)
+        contexts = demand.prompt_tokens + forwarded
+        return cls(demand.output_tokens - forwarded, contexts, margin, plan.decode.step_time.needs_longest)
+
+    @classmethod
+    def of_colocated(cls, plan: Plan, demand: Demand) -> DecodeResidency:
+        """On a colocated instance, where the prefill's last step gives the first token."""
+        return cls(demand.output_tokens - 1, demand.prompt_tokens + 1, 0.0, plan.step_time.needs_longest)
+
+    @cached_property
+    def mean_steps(self) -> float:
+        return float(self.steps.mean())
+
+    @cached_property
+    def weight(self) -> Floats:
+        """Each request's share of the steps; they sum to 1."""
+        weight: Floats = self.steps / self.steps.sum()
+        return weight
+
+    @cached_property
+    def mean_generated_tokens(self) -> float:
+        """Generated tokens with KV: 0 in a request's first step, then 1, 2, ..."""
+        return float((self.weight * (self.steps - 1)).sum()) / 2
+
+    @cached_property
+    def margin_tokens(self) -> float:
+        """Margin a decoding request still has: M - 1 in its first step, none after M steps."""
+        within = np.minimum(self.steps, self.margin)
+        return float((within * (self.margin - 1) - within * (within - 1) / 2).sum() / self.steps.sum())
+
+    @cached_property
+    def share_beyond_margin(self) -> float:
+        """Share of steps taken by requests that have used up their margin."""
+        return float(np.maximum(self.steps - self.margin, 0).sum() / self.steps.sum())
+
+    @cached_property
+    def _kv_tokens_per_seq(self) -> float:
+        return float((self.weight * self.context_tokens).sum()) + self.mean_generated_tokens
+
+    @cached_property
+    def _by_length(self) -> tuple[Floats, Floats]:
+        """Context lengths in rising order, and the share of steps at or below each."""
+        order = np.argsort(self.context_tokens)
+        return self.context_tokens[order], np.cumsum(self.weight[order])
+
+    def load(self, num_seqs: float) -> DecodeLoad:
+        """``num_seqs`` requests drawn independently; the longest of n is at most x with probability F(x)^n."""
+        if not self.needs_longest:
+            return DecodeLoad(num_seqs, self._kv_tokens_per_seq, self._kv_tokens_per_seq)
+        lengths, at_most = self._by_length
+        longest_share = np.diff(at_most ** max(num_seqs, 1.0), prepend=0.0)
+        longest_tokens = float((lengths * longest_share).sum()) + self.mean_generated_tokens
+        return DecodeLoad(num_seqs, self._kv_tokens_per_seq, longest_tokens)
+
+
+@dataclass(frozen=True, eq=False)
+class KvFootprint:
+    """Tokens of room that requests hold on an instance."""
+
+    demand: Demand
+    residency: DecodeResidency
+    block_size: int
+
+    @cached_property
+    def _whole_prompt_tokens(self) -> float:
+        return float((self.residency.weight * self.demand.prompt_tokens).sum())
+
+    @cached_property
+    def _mean_prompt_tokens(self) -> float:
+        return float(self.demand.prompt_tokens.mean())
+
+    def held_tokens(self, num_seqs: float) -> float:
+        """By ``num_seqs`` decoding requests: prompts, shared parts once; answers and margins; half a last block."""
+        each = self.residency.mean_generated_tokens + self.residency.margin_tokens + (self.block_size - 1) / 2
+        return self.demand.shared.held_tokens(num_seqs) + num_seqs * each
+
+    def pending_tokens(self, num_pending: float, num_seqs: float) -> float:
+        """By ``num_pending`` more requests that have reserved room but do not decode yet: prompts and whole margins."""
+        return num_pending * (self._own_share(num_seqs) * self._mean_prompt_tokens + self.residency.margin)
+
+    def prompt_tokens(self, num_seqs: float) -> Floats:
+        """What each prompt takes when ``num_seqs`` others are there: its blocks, less those they hold."""
+        blocks: Floats = np.ceil(self.demand.prompt_tokens * self._own_share(num_seqs) / self.block_size)
+        return blocks * self.block_size
+
+    def drawn_tokens(self, num_seqs: float, seed: int) -> Floats:
+        """As ``prompt_tokens`` in the mean, but each prompt finds all that others have of it, or nothing."""
+        own, alone = self._own_share(num_seqs), self.demand.shared.private_tokens / self._whole_prompt_tokens
+        absent = min((own - alone) / (1 - alone), 1.0) if own > alone else 0.0
+        prompts = self.demand.prompt_tokens
+        finds_nothing = np.random.default_rng(seed).random(len(prompts)) < absent
+        blocks: Floats = np.ceil(prompts * np.where(finds_nothing, 1.0, alone) / self.block_size)
+        return blocks * self.block_size
+
+    def common_tokens(self, num_seqs: float) -> float:
+        """What several of ``num_seqs`` requests hold together: all of their prompts less ``prompt_tokens`` each."""
+        own_tokens = num_seqs * self._own_share(num_seqs) * self._whole_prompt_tokens
+        return max(self.demand.shared.held_tokens(num_seqs) - own_tokens, 0.0)
+
+    def _own_share(self, num_seqs: float) -> float:
+        """Share of a prompt that nobody else holds."""
+        shared = self.demand.shared
+        one_more = shared.held_tokens(num_seqs + 1) - shared.held_tokens(num_seqs)
+        return min(one_more / self._whole_prompt_tokens, 1.0)
+
+
+def largest(rising: Callable[[float], float], limit: float, most: float) -> float:
+    """The largest ``x`` up to ``most`` with ``rising(x) <= limit``, by bisection."""
+    if rising(most) <= limit:
+        return most
+    low, high = 0.0, most
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if rising(middle) <= limit else (low, middle)
+    return low

@@ -1,0 +1,230 @@
+"""What both systems of a prefill/decode run are offered: the workload at its rate, and a baseline tuned for it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from kvsim.capacity.demand import Demand, demand_of
+from kvsim.capacity.maximum_rates import maximum_rate
+from kvsim.capacity.pilot import Measured, Trial, measured_maximum, tuned_budget
+from kvsim.capacity.steady import run_requests
+from kvsim.config import derived
+from kvsim.errors import CapacityError, ConfigError
+from kvsim.failures import Failures
+from kvsim.plan.fitting import fitting_rows
+from kvsim.plan.plan import Plan
+from kvsim.sim.run import ProgressMaker, SystemName
+from kvsim.workload.hits import longest_seen_tokens
+from kvsim.workload.traffic import ChatTraffic, TraceTraffic, Traffic
+from kvsim.workload.workload import Workload
+
+RATES_PER_S = 1e-9, 1e9
+"""The least and the highest that requests may arrive at."""
+
+
+@dataclass(frozen=True)
+class Offered:
+    """What is run, and what was found out on the way to it."""
+
+    plan: Plan
+    """With the token budget of the unified baseline."""
+    workload: Workload
+    load: dict[str, Any] | None
+    """``{rho, of, requests_per_s, max_requests_per_s}`` where a load was asked for."""
+    tuning: dict[str, Any] | None
+    """``{budget_tokens, goodput_requests_per_s}`` where the baseline was tuned; goodput per budget, of the sample."""
+    notes: tuple[str, ...]
+
+
+class Source(Protocol):
+    """One kind of traffic as this run wants it."""
+
+    @property
+    def traffic(self) -> Traffic:
+        """Where requests come from, at any scale."""
+
+    def own(self) -> Workload | None:
+        """The workload at its own rate; ``None`` where only a load gives it one."""
+
+    def at_rate(self, requests_per_s: float, demand: Demand) -> Workload:
+        """The whole workload at a rate."""
+
+    def requests_at(self, requests_per_s: float) -> int:
+        """About how many requests that has."""
+
+
+class TraceRun:
+    """A trace, whole."""
+
+    def __init__(self, traffic: TraceTraffic) -> None:
+        self.traffic = traffic
+
+    def own(self) -> Workload:
+        return self.traffic.own()
+
+    def at_rate(self, requests_per_s: float, demand: Demand) -> Workload:
+        return self.traffic.at_rate(requests_per_s)
+
+    def requests_at(self, requests_per_s: float) -> int:
+        return self.traffic.requests_at(requests_per_s)
+
+
+class ChatRun:
+    """Synthetic chat: as many requests as are configured, else as a steady state takes."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.traffic = ChatTraffic(plan.config)
+        self._plan = plan
+        self._population = self.traffic.population()
+        self._unhelped = demand_of(self._population, plan)
+
+    def own(self) -> Workload | None:
+        qps = self._plan.config.pd_trace.qps
+        if qps is None:
+            return None
+        check_rate(qps, "pd_trace.qps")
+        return self.at_rate(qps, self._unhelped)
+
+    def at_rate(self, requests_per_s: float, demand: Demand) -> Workload:
+        return self.traffic.at_rate(requests_per_s, self._requests(requests_per_s, demand))
+
+    def requests_at(self, requests_per_s: float) -> int:
+        return self._requests(requests_per_s, self._unhelped)
+
+    def _requests(self, requests_per_s: float, demand: Demand) -> int:
+        config = self._plan.config
+        given = derived.num_requests(config)
+        if given is not None:
+            return given
+        warmup, factor = config.pd_experiments.warmup_requests, config.load.unsteady_factor
+        needed = run_requests(self._plan, demand, requests_per_s, factor, warmup)
+        return min(needed, self.traffic.most_requests or needed)
+
+
+@dataclass(frozen=True)
+class LoadTarget:
+    """How hard the run is to be driven; ``None``: at the workload's own rate."""
+
+    rho: float
+    of: SystemName
+    key: str = "load.rho"
+    """Who asked for ``rho``, for messages."""
+
+
+def check_rate(requests_per_s: float, asked_for: str) -> None:
+    """Raise ``ConfigError`` where times at that rate would be lost to rounding; ``asked_for`` says whose rate it is."""
+    least, most = RATES_PER_S
+    if not least <= requests_per_s <= most:
+        raise ConfigError(f"{asked_for}: {requests_per_s:.4g} requests/s; allowed: {least:g} to {most:g} requests/s")
+
+
+def short_heads(plan: Plan, workload: Workload) -> tuple[str, ...]:
+    """Why no prompt can hit a cache although prompts share their heads: the heads fill no block; or nothing."""
+    block_tokens, longest = plan.spec.block_size_tokens, longest_seen_tokens(workload)
+    if not (0 < longest < block_tokens and plan.colocated_settings.enable_prefix_caching):
+        return ()
+    return (
+        f"no prompt can hit a cache: the longest head that prompts share has {longest:,} tokens and fills no block of "
+        f"{block_tokens:,} (engine.block_size), whatever the routing and the capacity",
+    )
+
+
+class LoadSearch:
+    """Finds the rate, the baseline's token budget and the workload, in that order."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        source: Source,
+        seeds: tuple[int, int],
+        failures: Failures,
+        progress: ProgressMaker,
+        tunes: bool = True,
+    ) -> None:
+        """``seeds`` of the pilots and of the tuning; a tuning that fails leaves the budget as configured.
+
+        Without ``tunes`` there is no baseline to tune.
+        """
+        self._tunes = tunes and plan.config.engine.tune_colocated_budget
+        self._plan, self._source, self._failures, self._progress = plan, source, failures, progress
+        self._pilot_seed, self._tuning_seed = seeds
+
+    def at_own_rate(self, workload: Workload) -> Offered:
+        """``workload`` as it stands. Raises ``CapacityError`` where no request of it can be served."""
+        fitting_rows(workload, self._plan)
+        rate_per_s = workload.mean_rate_per_s
+        if not math.isfinite(rate_per_s):
+            note = f"token budget of the unified baseline not tuned: {workload.without_rate}"
+            return Offered(self._plan, workload, None, None, (note, *short_heads(self._plan, workload)))
+        plan, tuning, notes = self._tuned(rate_per_s)
+        return Offered(plan, workload, None, tuning, (*notes, *short_heads(plan, workload)))
+
+    def at_load(self, asked: LoadTarget) -> Offered:
+        """Arrivals at ``rho`` x the maximum rate of system ``of``, at which those that fit an instance load it fully.
+
+        The baseline is tuned at that rate. Where the baseline's own maximum is asked for, that depends on the budget:
+        it is tuned at the load of its best budget's maximum, and then loaded to the maximum of the budget chosen.
+        Raises ``CapacityError`` where no request of the workload can be served.
+        """
+        if not 0 < asked.rho < math.inf:
+            raise ConfigError(f"{asked.key} is {asked.rho:g}; allowed: a finite number > 0")
+        maximum = self._maximum(self._plan, asked.of)
+        said = f"{asked.key} is {asked.rho:g}, of a maximum of {maximum.requests_per_s:.4g} requests/s"
+        check_rate(asked.rho * maximum.requests_per_s, said)
+        tuned_at = maximum.requests_per_s
+        if asked.of == "unified" and self._tunes:
+            tuned_at = max(self._unified_maximum(budget, maximum.demand) for budget in self._budgets)
+        plan, tuning, notes = self._tuned(asked.rho * tuned_at / self._fitting_share())
+        if asked.of == "unified" and plan is not self._plan:
+            maximum = self._maximum(plan, asked.of)
+        share = self._fitting_share()
+        max_per_s = maximum.requests_per_s / share
+        rate_per_s = asked.rho * max_per_s
+        try:
+            workload = self._source.at_rate(rate_per_s, maximum.demand)
+        except CapacityError as error:
+            raise CapacityError(f"{said}: {error}") from error
+        fitting_rows(workload, self._plan)
+        load = {"rho": asked.rho, "of": asked.of, "requests_per_s": rate_per_s, "max_requests_per_s": max_per_s}
+        if share < 1:
+            note = f"{share:.1%} of requests fit an instance: the load is that of these, the others cost nothing"
+            notes = (*notes, note)
+        return Offered(plan, workload, load, tuning, (*notes, *short_heads(plan, workload)))
+
+    def _fitting_share(self) -> float:
+        """Of the traffic's requests: those that fit."""
+        population = self._source.traffic.population()
+        return len(fitting_rows(population, self._plan)) / len(population)
+
+    @property
+    def _budgets(self) -> tuple[int, ...]:
+        return tuple(self._plan.config.engine.colocated_budgets)
+
+    def _unified_maximum(self, budget: int, demand: Demand) -> float:
+        return maximum_rate(self._plan.with_colocated_budget(budget), demand, "unified")
+
+    def _maximum(self, plan: Plan, of: SystemName) -> Measured:
+        trial = self._trial(plan, self._pilot_seed)
+        return measured_maximum(trial, of, plan.config.load.pilot_requests)
+
+    def _trial(self, plan: Plan, seed: int) -> Trial:
+        return Trial(plan, self._source.traffic, seed, self._progress, self._source.requests_at)
+
+    def _tuned(self, requests_per_s: float) -> tuple[Plan, dict[str, Any] | None, tuple[str, ...]]:
+        if not self._tunes:
+            return self._plan, None, ()
+        trial = self._trial(self._plan, self._tuning_seed)
+        what = "tuning of the unified baseline's token budget"
+        tuned = self._failures.attempt(what, lambda: tuned_budget(trial, requests_per_s))
+        if tuned is None:
+            return self._plan, None, ()
+        goodput = {str(budget): rate_per_s for budget, rate_per_s in tuned.goodput.items()}
+        listed = ", ".join(f"{budget}: {rate_per_s:.4g}" for budget, rate_per_s in goodput.items())
+        why = "of equal goodput the lowest mean TTFT" if tuned.ties else "the best by goodput"
+        note = (
+            f"the unified baseline takes {tuned.budget_tokens:,} tokens a step, {why} on a sample of "
+            f"{tuned.sample_gpus:,} GPUs (requests/s: {listed})"
+        )
+        return tuned.plan, {"budget_tokens": tuned.budget_tokens, "goodput_requests_per_s": goodput}, (note,)

@@ -1,0 +1,1 @@
+"""What each mode runs and asks."""

@@ -1,0 +1,1 @@
+"""From the configuration to the numbers that an engine runs on."""

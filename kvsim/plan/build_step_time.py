@@ -1,0 +1,136 @@
+"""The step times of an instance: the roofline's, a profile's coefficients, or a profile's operators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+from kvsim.config import Config
+from kvsim.errors import ConfigError
+from kvsim.spec import GpuSpec, InstanceSpec
+from kvsim.steptime import AffineStepTime, Coefficients, Efficiencies, StepTime, roofline
+from kvsim.steptime.allreduce import Links, allreduce
+from kvsim.steptime.assemble import Shape, assemble
+from kvsim.steptime.curves.tables import TableStepTime
+from kvsim.steptime.fit import fitted
+from kvsim.steptime.operators import Floats, Operators, read_operators
+from kvsim.units import GB, MICRO, TERA
+
+
+def build_step_time(config: Config, spec: InstanceSpec) -> StepTime:
+    """How long the steps of one instance take. Raises ``ConfigError`` where the configuration lacks what that needs."""
+    sizes = tuple(sorted(config.engine.cudagraph_capture_sizes))
+    if config.steptime.method != "tables":
+        return AffineStepTime(step_coefficients(config, spec), sizes)
+    tables = assemble(operators_of(config), shape_of(config, spec))
+    compute = config.pd_separation.compute
+    tables = tables.scaled(compute.overhead_factor, 1 + (compute.decode_kv_overhead_factor or 0.0))
+    return TableStepTime(tables, fitted(tables), sizes)
+
+
+def operators_of(config: Config) -> Operators:
+    """The operator times that the configuration names. Raises ``ConfigError`` where there are none."""
+    if config.steptime.operators is None:
+        raise ConfigError("steptime.method: 'tables' needs steptime.operators, e.g. from --calibration-profile")
+    path = Path(config.steptime.operators)
+    if not path.is_file():
+        raise ConfigError(f"steptime.operators: {path}: no such file; 'calibrate' writes it beside its profile")
+    return _read(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path, _version: int) -> Operators:
+    return read_operators(path)
+
+
+def shape_of(config: Config, spec: InstanceSpec) -> Shape:
+    """What of the instance decides how its operators add up."""
+    model, gpu, degree = spec.model, spec.gpu, spec.tensor_parallel
+    kv_heads = 1.0 if model.is_mla else max(1.0, model.num_kv_heads / degree)
+    expert_parallel = max(spec.expert_parallel, 1)
+    return Shape(
+        num_layers=model.num_layers,
+        kv_heads_per_gpu=kv_heads,
+        num_sms=gpu.num_sms,
+        allreduce_s=allreduce_of(config, spec),
+        straggler_s_per_token=_straggler_s(model.head_dim, gpu, spec.kv_value_bytes),
+        host_s=config.steptime.step_overhead_us * MICRO,
+        host_s_per_seq=config.steptime.sequence_overhead_us * MICRO,
+        num_dense_layers=model.num_dense_layers,
+        experts_on_rank=model.num_experts / expert_parallel,
+        expert_share=model.experts_per_token / model.num_experts if model.is_moe else 0.0,
+        data_parallel=spec.engines_sharing_experts,
+        expert_parallel=expert_parallel,
+        exchange_s=_allreduce(config, spec, expert_parallel) if spec.shares_experts else None,
+    )
+
+
+def _straggler_s(head_dim: int, gpu: GpuSpec, value_bytes: float) -> float:
+    """Of a token by which the longest context exceeds the mean: one KV head's keys and values, read by one of a
+    multiprocessor's two workers while the others have nothing left to do."""
+    return 2 * head_dim * value_bytes / (gpu.hbm_bytes_per_s / gpu.num_sms)
+
+
+def allreduce_of(config: Config, spec: InstanceSpec) -> Callable[[Floats], Floats] | None:
+    """Seconds of one all-reduce of the hidden states of so many tokens; ``None`` on one GPU."""
+    return _allreduce(config, spec, spec.tensor_parallel) if spec.tensor_parallel > 1 else None
+
+
+def _allreduce(config: Config, spec: InstanceSpec, degree: int) -> Callable[[Floats], Floats]:
+    return allreduce(spec.gpu, spec.model.hidden_size, degree, _links(config)).seconds
+
+
+def _links(config: Config) -> Links:
+    steptime = config.steptime
+    return Links(
+        nvlink_latency_s=steptime.allreduce_latency_us * MICRO,
+        nvlink_share=steptime.allreduce_efficiency,
+        pcie_latency_s=steptime.pcie_allreduce_latency_us * MICRO,
+        pcie_bytes_per_s=steptime.pcie_allreduce_gb_per_s * GB,
+    )
+
+
+def step_coefficients(config: Config, spec: InstanceSpec) -> Coefficients:
+    """Fitted ones where ``steptime.method`` says so, else the roofline's; both times ``overhead_factor``."""
+    steptime, compute = config.steptime, config.pd_separation.compute
+    if steptime.method == "fitted":
+        if steptime.coefficients is None:
+            raise ConfigError("steptime.method: 'fitted' needs steptime.coefficients, e.g. from --calibration-profile")
+        coefficients = Coefficients(**steptime.coefficients.model_dump())
+    else:
+        coefficients = roofline(spec, efficiencies_of(config, spec))
+    if compute.decode_kv_overhead_factor is not None:
+        factor = 1 + compute.decode_kv_overhead_factor
+        coefficients = replace(
+            coefficients,
+            a_s_per_kv_token=coefficients.a_s_per_kv_token * factor,
+            a_mixed_s_per_kv_token=coefficients.a_mixed_s_per_kv_token * factor,
+        )
+    if AffineStepTime(coefficients).decode_alone_s(1) <= 0:
+        raise ConfigError("steptime.coefficients: a step of one token takes no time; allowed: e.g. const_s above 0")
+    return coefficients.scaled(compute.overhead_factor)
+
+
+def efficiencies_of(config: Config, spec: InstanceSpec) -> Efficiencies:
+    """The configured shares; an achieved TFLOPS or GB/s of the seed's keys is turned into one."""
+    steptime, compute = config.steptime, config.pd_separation.compute
+    compute_share = steptime.compute_efficiency
+    if compute.prefill_tflops is not None:
+        compute_share = compute.prefill_tflops * TERA / spec.gpu.peak_flops(spec.weight_dtype)
+    if compute.prefill_batch_efficiency is not None:
+        compute_share *= compute.prefill_batch_efficiency
+    memory_share = steptime.memory_efficiency
+    if compute.decode_memory_gb_per_s is not None:
+        memory_share = compute.decode_memory_gb_per_s * GB / spec.gpu.hbm_bytes_per_s
+    return Efficiencies(
+        compute=compute_share,
+        weight_reading=memory_share,
+        kv_reading=steptime.attention_memory_efficiency,
+        attention_compute=steptime.attention_compute_efficiency,
+        mixed_attention_factor=steptime.mixed_attention_factor,
+        links=_links(config),
+        step_overhead_s=steptime.step_overhead_us * MICRO,
+        sequence_overhead_s=steptime.sequence_overhead_us * MICRO,
+    )

@@ -1,0 +1,59 @@
+"""What a run does not model of what it is asked for, in sentences for its report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kvsim.config import Config
+from kvsim.plan.plan import Plan
+from kvsim.spec import BYTES_PER_VALUE, find_model
+from kvsim.spec.huggingface import model_dtype
+
+
+def left_out(plan: Plan, *, is_pd: bool = False) -> tuple[str, ...]:
+    """Each where it applies. ``is_pd``: prefill/decode separation is among what is run."""
+    found = (_window(plan), _weights(plan), _static(plan) if is_pd else None, *unmodelled(plan.config))
+    return tuple(sentence for sentence in found if sentence is not None)
+
+
+def unmodelled(config: Config) -> list[str]:
+    """What the configuration alone tells. Raises ``ConfigError`` for an unknown model."""
+    engine = config.engine
+    if engine.data_parallel_size == 1 or not engine.enable_expert_parallel or not find_model(config.model.name).is_moe:
+        return []
+    return [
+        f"engine.enable_expert_parallel with engine.data_parallel_size = {engine.data_parallel_size}: engines that "
+        "share experts take their steps together, an idle one too; here each takes its own, which is too fast "
+        "where their loads differ"
+    ]
+
+
+def _window(plan: Plan) -> str | None:
+    model, config = plan.spec.model, plan.config
+    tokens = config.model.max_model_len
+    if not model.window_share or not model.sliding_window_tokens or tokens <= model.sliding_window_tokens:
+        return None
+    dtype = plan.spec.kv_dtype
+    times = model.kv_bytes_per_token(dtype) * tokens / model.kv_bytes_of_sequence(tokens, dtype)
+    known = "step times count that" if config.steptime.method == "roofline" else "step times are as measured"
+    return (
+        f"{model.name}: in {model.num_window_layers} of {model.num_layers} layers a token looks back "
+        f"{model.sliding_window_tokens:,} tokens; {known}, but KV caches, transfers and tiers keep every token in all "
+        f"layers: a request of {tokens:,} tokens holds {times:.2f} times what engines need that free what lies before "
+        "the window"
+    )
+
+
+def _weights(plan: Plan) -> str | None:
+    """A ``config.json`` may say in which type its weights are stored; what counts is configured."""
+    name, dtype = plan.config.model.name, plan.spec.weight_dtype
+    stored = model_dtype(Path(name)) if name.endswith(".json") else None
+    if stored is None or BYTES_PER_VALUE[stored] == BYTES_PER_VALUE[dtype]:
+        return None
+    return f"{Path(name).name}: its weights are stored as {stored}; model.weight_dtype = {dtype} is what was simulated"
+
+
+def _static(plan: Plan) -> str | None:
+    if plan.config.engine.batching != "static":
+        return None
+    return "engine.batching = static holds for unified instances; PD's decode instances let requests join at any step"

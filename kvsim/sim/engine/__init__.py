@@ -1,0 +1,1 @@
+"""One vLLM-like engine: its scheduler, its blocks, the steps it runs."""

@@ -1,0 +1,55 @@
+"""Room for answers: what a decode instance keeps free for the tokens its requests are still expected to generate."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from kvsim.sim.engine.sequence import Sequence
+
+
+class DecodeReservation:
+    """Each reserved request has ``tokens`` of room, which shrinks by one with every token it generates, down to none.
+
+    Kept as sums: a request that started at step s has ``s + tokens - steps`` left.
+    """
+
+    __slots__ = (
+        "_count",
+        "_queue",
+        "_sum_ends",
+        "pending",
+        "tokens",
+    )
+
+    def __init__(self, tokens: int) -> None:
+        self.tokens = tokens
+        self.pending = 0
+        """Reserved requests that do not decode yet."""
+        self._queue: deque[Sequence] = deque()
+        self._count = 0
+        self._sum_ends = 0
+
+    def reserve(self) -> None:
+        self.pending += 1
+
+    def start(self, sequence: Sequence, step: int) -> None:
+        """A reserved request decodes from ``step`` on."""
+        self.pending -= 1
+        sequence.margin_end = step + self.tokens
+        self._queue.append(sequence)
+        self._count += 1
+        self._sum_ends += sequence.margin_end
+
+    def leave(self, sequence: Sequence) -> None:
+        """The request is done, preempted, or has used its margin up."""
+        if sequence.margin_end >= 0:
+            self._count -= 1
+            self._sum_ends -= sequence.margin_end
+            sequence.margin_end = -1
+
+    def outstanding_tokens(self, step: int) -> int:
+        """Tokens still kept for all requests when ``step`` steps have been scheduled."""
+        queue = self._queue
+        while queue and queue[0].margin_end <= step:
+            self.leave(queue.popleft())
+        return self.pending * self.tokens + self._sum_ends - self._count * step

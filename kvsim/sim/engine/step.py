@@ -1,0 +1,72 @@
+"""One step as it was scheduled: who computes what, and what will have come of it when it has run."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kvsim.sim.engine.sequence import NOBODY, Sequence
+
+
+class Chunk:
+    """A prompt in one step: ``tokens`` of it are computed behind ``before`` others."""
+
+    __slots__ = ("again", "before", "high_water", "sequence", "tokens")
+
+    def __init__(self, sequence: Sequence, tokens: int) -> None:
+        self.sequence, self.tokens, self.before = sequence, tokens, sequence.computed
+        self.high_water = sequence.high_water
+        self.again = sequence.resumed
+        """The sequence has been preempted before."""
+
+
+NO_CHUNKS: Final[list[Chunk]] = []
+"""As ``NOBODY``."""
+
+
+class Step:
+    """What outlives the scheduling of the next one."""
+
+    __slots__ = (
+        "chunks",
+        "completed",
+        "ended",
+        "first_s",
+        "is_pure",
+        "joined",
+        "limit",
+        "num_decodes",
+        "num_measured",
+        "preempted",
+        "returned",
+        "slope_s",
+        "stalled",
+        "steps_before",
+        "version",
+    )
+
+    ended: list[Sequence]
+    """Those that have their last token then, in the order of admission; known once the scheduler has advanced."""
+
+    def __init__(self, joined: list[Sequence], preempted: list[Sequence]) -> None:
+        self.chunks = NO_CHUNKS
+        self.joined = joined
+        """Sequences whose KV came from elsewhere, which decode for the first time."""
+        self.preempted = preempted
+        """To make room for it."""
+        self.stalled = self.returned = NOBODY
+        """Decoding sequences that it does not reach, and those that the one before did not reach and it does."""
+        self.completed = NOBODY
+        """Those whose tokens so far all have KV when it has run, and did not before."""
+        self.num_decodes = 0
+        self.num_measured = 0
+        """Of the decoding ones: those that are not warm-up."""
+        self.steps_before = 0
+        """Decode steps scheduled before it."""
+        self.version = 0
+        """Of the decoding batch."""
+        self.is_pure = False
+        """Whether it only decodes, and all of the batch."""
+        self.first_s = self.slope_s = 0.0
+        """How long it takes, and how much longer each further step of the same batch."""
+        self.limit = 0
+        """Steps that both hold for."""

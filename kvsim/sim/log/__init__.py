@@ -1,0 +1,1 @@
+"""What is written down while time passes, and the laws that it must obey."""

@@ -1,0 +1,38 @@
+"""Stretches of steps as they are told of, packed: this runs while the simulation does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from struct import Struct
+from typing import Final
+
+FIELDS: Final = 6
+_ROW: Final = Struct(f"{FIELDS}d")
+_ROW_BYTES: Final = 8 * FIELDS
+_MOST_BYTES: Final = 8_000 * _ROW_BYTES
+
+
+class StepSpans:
+    """Rows of start, end, first step and slope in seconds, steps and sequences; 8 bytes a value."""
+
+    __slots__ = ("_end", "_rows", "_when_full")
+
+    def __init__(self, when_full: Callable[[], None]) -> None:
+        """``when_full`` is called when there is no room any more, and must ``take`` the rows."""
+        self._rows = bytearray(_MOST_BYTES)
+        self._end = 0
+        self._when_full = when_full
+
+    def add(self, start_s: float, end_s: float, first_s: float, slope_s: float, steps: int, sequences: int) -> None:
+        """``steps`` steps took first, first + slope, ... seconds; in each ``sequences`` sequences got a token at that
+        interval after their previous one, which counts.
+        """
+        _ROW.pack_into(self._rows, self._end, start_s, end_s, first_s, slope_s, steps, sequences)
+        self._end += _ROW_BYTES
+        if self._end == _MOST_BYTES:
+            self._when_full()
+
+    def take(self) -> bytes:
+        """The rows so far; none is left."""
+        end, self._end = self._end, 0
+        return bytes(self._rows[:end])

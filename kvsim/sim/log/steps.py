@@ -1,0 +1,87 @@
+"""What the steps of one side of the system amount to: inter-token latencies and busy time, without a row per token."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from kvsim.record.histogram import WeightedHistogram
+from kvsim.sim.log.step_spans import FIELDS, StepSpans
+
+Floats = npt.NDArray[np.float64]
+
+_BINS = 256
+
+
+class StepLog:
+    """Collects stretches of steps: engines add them to ``rows``."""
+
+    def __init__(self, keeps_spans: bool = False) -> None:
+        """``keeps_stretches``: for ``stretches``; else memory is bounded."""
+        self.itl = WeightedHistogram()
+        self.busy_s = 0.0
+        self.steps = 0
+        self.rows = StepSpans(self.flush)
+        self._kept: list[Floats] | None = [] if keeps_spans else None
+        self._busy_bins: Floats = np.zeros(_BINS)
+        self._bin_s = 1e-3
+
+    def gap(self, interval_s: float) -> None:
+        """One token came ``interval_s`` after its sequence's previous one, outside any stretch."""
+        self.rows.add(0.0, 0.0, interval_s, 0.0, 0, 1)
+
+    def flush(self) -> None:
+        """Fold the rows collected so far into the aggregates."""
+        rows = np.frombuffer(self.rows.take(), dtype=np.float64).reshape(-1, FIELDS)
+        if not len(rows):
+            return
+        if self._kept is not None:
+            self._kept.append(rows[rows[:, 4] > 0, :5])
+        counted = rows[rows[:, 5] > 0][:, 2:6]
+        counted = np.column_stack((counted[:, :2], np.maximum(counted[:, 2], 1.0), counted[:, 3]))
+        if len(counted):
+            self.itl.add_segments(counted)
+        starts, ends = rows[:, 0], rows[:, 1]
+        self.busy_s += float((ends - starts).sum())
+        self.steps += int(rows[:, 4].sum())
+        self._add_busy(starts, ends)
+
+    def spans(self) -> Floats:
+        """What was kept: a row each of start, end, first step and slope in seconds, and the number of steps."""
+        self.flush()
+        return np.concatenate([np.zeros((0, 5)), *(self._kept or ())])
+
+    def busy_between(self, start_s: float, end_s: float) -> float:
+        """Busy instance-seconds in the window, to the resolution of the bins."""
+        self.flush()
+        edges = np.arange(_BINS + 1) * self._bin_s
+        cumulative = np.concatenate(([0.0], np.cumsum(self._busy_bins)))
+        low, high = np.interp((start_s, end_s), edges, cumulative)
+        return float(high - low)
+
+    def timeline(self, end_s: float) -> tuple[Floats, Floats]:
+        """Left edges of equal bins up to ``end_s``, and busy instance-seconds per second in each."""
+        self.flush()
+        bins = max(1, min(_BINS, int(np.ceil(end_s / self._bin_s)))) if end_s > 0 else 1
+        widths = np.full(bins, self._bin_s)
+        if end_s > 0:
+            widths[-1] = min(self._bin_s, end_s - (bins - 1) * self._bin_s)
+        return np.arange(bins, dtype=np.float64) * self._bin_s, self._busy_bins[:bins] / widths
+
+    def _add_busy(self, starts: Floats, ends: Floats) -> None:
+        while ends.max() > self._bin_s * _BINS:
+            self._busy_bins = np.concatenate((self._busy_bins.reshape(-1, 2).sum(axis=1), np.zeros(_BINS // 2)))
+            self._bin_s *= 2
+        self._busy_bins += np.diff(_busy_before(ends, self._bin_s) - _busy_before(starts, self._bin_s))
+
+
+def _busy_before(times_s: Floats, bin_s: float) -> Floats:
+    """For each bin edge e the sum of min(t, e) over ``times_s``."""
+    index = np.minimum((times_s / bin_s).astype(np.int64), _BINS - 1)
+    count = np.bincount(index, minlength=_BINS)
+    total = np.bincount(index, weights=times_s, minlength=_BINS)
+    before_count = np.concatenate(([0], np.cumsum(count)))
+    before_total = np.concatenate(([0.0], np.cumsum(total)))
+    edges = np.arange(_BINS + 1, dtype=np.float64) * bin_s
+    found: Floats = before_total + edges * (len(times_s) - before_count)
+    return found

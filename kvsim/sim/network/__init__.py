@@ -1,0 +1,1 @@
+"""The links that KV takes between instances, which concurrent transfers share."""

@@ -1,0 +1,385 @@
+"""KV on its way between instances, over links that concurrent transfers share.
+
+A stream alone on its links is one event: its end is known, and whoever comes to a link later looks whether it has
+passed. Only streams that share have an event where they leave the links, at which others are given new rates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from kvsim.sim.clock import Clock, Timer
+from kvsim.sim.network.jitter import Jitter
+from kvsim.sim.network.max_min import fair_rates
+from kvsim.sim.network.topology import Topology
+
+CONTENTION = ("max_min", "fifo", "none")
+_SLACK: Final = 1 + 1e-9
+"""Sums of bandwidths are kept up to date by adding and subtracting; this much more is rounding."""
+
+
+class Stream:
+    """One request's KV between two instances, chunk after chunk."""
+
+    __slots__ = (
+        "active",
+        "busy_s",
+        "end_s",
+        "factor",
+        "first_arrived",
+        "first_at_s",
+        "first_bell",
+        "first_work",
+        "landed",
+        "last",
+        "latency_s",
+        "line_bytes_per_s",
+        "lone",
+        "path",
+        "rate",
+        "sent_bytes",
+        "since_s",
+        "timer",
+        "work",
+        "work_left",
+    )
+
+    def __init__(
+        self,
+        path: tuple[int, ...],
+        line_bytes_per_s: float,
+        latency_s: float,
+        factor: float,
+        landed: Callable[[Stream], None],
+    ) -> None:
+        self.path, self.line_bytes_per_s, self.latency_s, self.factor = path, line_bytes_per_s, latency_s, factor
+        self.landed = landed
+        self.sent_bytes = 0.0
+        """Given to the network so far."""
+        self.work = self.work_left = 0.0
+        """What the links are to move for it, in bytes: jitter and descriptors included; in all, and still."""
+        self.rate = 0.0
+        self.since_s = 0.0
+        """Up to here ``work_left`` and ``busy_s`` are true."""
+        self.end_s = 0.0
+        """When, at this rate, nothing is left."""
+        self.busy_s = 0.0
+        self.active = self.lone = self.last = False
+        self.timer: Timer | None = None
+        self.first_arrived: Callable[[Stream], None] | None = None
+        self.first_work = 0.0
+        self.first_at_s = -1.0
+        self.first_bell: Timer | None = None
+
+
+class Network:
+    """All links, and the streams on them.
+
+    ``max_min``: streams share their links max-min fairly. ``fifo``: a chunk has each link of its path to itself, in the
+    order of the pushes. ``none``: streams do not see each other.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        topology: Topology,
+        contention: str,
+        *,
+        jitter: Jitter | None = None,
+        descriptor_s: float = 0.0,
+    ) -> None:
+        """``descriptor_s``: what a descriptor takes on the links beside its bytes."""
+        self._clock, self.topology, self._jitter = clock, topology, jitter
+        self._shares, self._fifo = contention == "max_min", contention == "fifo"
+        self._descriptor_s = descriptor_s
+        self._capacity: list[float] = topology.capacity_bytes_per_s
+        num_links = topology.num_links
+        self._flows: list[dict[Stream, None] | None] = [None] * num_links
+        self._demand: list[float] = [0.0] * num_links
+        """Of each link: the sum of its streams' line rates."""
+        self._free_s: list[float] = [0.0] * num_links
+        self.carried: list[float] = [0.0] * num_links
+        """Of each link: the integral of its rates, bytes of work."""
+        self.work_asked = self.work_done = 0.0
+        """Of all streams, less what was cancelled; and the integral of their rates."""
+        self.bytes_sent = self.bytes_received = 0.0
+        self.rerated = 0
+        """Streams looked at when rates were computed again."""
+
+    @property
+    def bytes_in_air(self) -> float:
+        return self.bytes_sent - self.bytes_received
+
+    def open(self, source: int, target: int, landed: Callable[[Stream], None], extra_latency_s: float = 0.0) -> Stream:
+        """A stream from one instance to another; ``landed(stream)`` once its last chunk has arrived."""
+        path = self.topology.path(source, target)
+        line_bytes_per_s = self._capacity[path[0]]
+        for link in path:
+            if self._capacity[link] < line_bytes_per_s:
+                line_bytes_per_s = self._capacity[link]
+        factor = 1.0 if self._jitter is None else self._jitter.factor()
+        latency_s = (self.topology.latency_s(source, target) + extra_latency_s) * factor
+        return Stream(path, line_bytes_per_s, latency_s, factor, landed)
+
+    def when_first(self, stream: Stream, num_bytes: float, descriptors: int, arrived: Callable[[Stream], None]) -> None:
+        """Call ``arrived(stream)`` once the first ``num_bytes`` have arrived; to be said before the first push."""
+        stream.first_arrived = arrived
+        stream.first_work = self._work(stream, num_bytes, descriptors)
+
+    def push(self, stream: Stream, num_bytes: float, last: bool, descriptors: int = 0) -> None:
+        """So many more bytes may leave from now on, after those before; ``last``: no more will follow."""
+        if last:
+            stream.last = True
+        work = 0.0
+        if num_bytes > 0:
+            work = self._work(stream, num_bytes, descriptors)
+            stream.sent_bytes += num_bytes
+            stream.work += work
+            self.work_asked += work
+            self.bytes_sent += num_bytes
+        if not stream.sent_bytes:
+            if last:
+                stream.timer = self._clock.schedule(self._clock.now, callback=partial(self._land, stream))
+        elif self._shares:
+            self._push_sharing(stream, work)
+        else:
+            self._push_alone(stream, work)
+
+    def busy_so_far_s(self, stream: Stream) -> float:
+        """How long the stream has been on the links until now."""
+        now = self._clock.now
+        if not self._shares:
+            return stream.busy_s - max(0.0, stream.end_s - now)
+        if not stream.active:
+            return stream.busy_s
+        return stream.busy_s + min(now, stream.end_s) - stream.since_s
+
+    def cancel(self, stream: Stream) -> float:
+        """Stop a stream; returns the bytes of it that have been moved, in vain. What FIFO has booked goes its way."""
+        if self._shares and stream.active:
+            now = self._clock.now
+            self._settle(stream, min(now, stream.end_s))
+            self._leave(stream)
+        self._silence(stream)
+        _forget(stream)
+        moved_bytes = stream.sent_bytes
+        if stream.work_left > 0:
+            moved_bytes *= 1 - stream.work_left / stream.work
+            self.work_asked -= stream.work_left
+        self.bytes_sent -= stream.sent_bytes - moved_bytes
+        self.bytes_received += moved_bytes
+        return moved_bytes
+
+    def utilisation(self, kind: str, end_s: float) -> float:
+        """Of all links of a kind (``topology.KINDS``): what they carried over what they could have until ``end_s``."""
+        links = self.topology.links(kind)
+        could = sum(self._capacity[link] for link in links) * end_s
+        return sum(self.carried[link] for link in links) / could if could > 0 else 0.0
+
+    def rate(self, stream: Stream) -> float:
+        """Its share of the links right now, bytes/s."""
+        return stream.rate if stream.active and stream.end_s > self._clock.now else 0.0
+
+    def _work(self, stream: Stream, num_bytes: float, descriptors: int) -> float:
+        if descriptors and self._descriptor_s:
+            num_bytes += descriptors * self._descriptor_s * stream.line_bytes_per_s
+        return num_bytes * stream.factor
+
+    def _land(self, stream: Stream, _: Timer) -> None:
+        if stream.active:
+            self._settle(stream, stream.end_s)
+            self._remove(stream)
+        self.bytes_received += stream.sent_bytes
+        landed = stream.landed
+        _forget(stream)
+        landed(stream)
+
+    def _first(self, stream: Stream, _: Timer) -> None:
+        if stream.first_arrived is not None:
+            stream.first_arrived(stream)
+
+    # Without sharing the end of a chunk is known when it is pushed.
+
+    def _push_alone(self, stream: Stream, work: float) -> None:
+        start_s = max(self._clock.now, stream.end_s)
+        if self._fifo and work:
+            for link in stream.path:
+                start_s = max(start_s, self._free_s[link])
+        for link in stream.path:
+            self._free_s[link] = max(self._free_s[link], start_s + work / self._capacity[link])
+            self.carried[link] += work
+        if stream.first_arrived is not None and stream.first_at_s < 0 and stream.work >= stream.first_work:
+            into = work - (stream.work - stream.first_work)
+            stream.first_at_s = start_s + into / stream.line_bytes_per_s
+            self._clock.schedule(stream.first_at_s + stream.latency_s, callback=partial(self._first, stream))
+        self.work_done += work
+        duration_s = work / stream.line_bytes_per_s
+        stream.busy_s += duration_s
+        stream.end_s = start_s + duration_s
+        if stream.last:
+            stream.timer = self._clock.schedule(stream.end_s + stream.latency_s, callback=partial(self._land, stream))
+
+    # Max-min sharing.
+
+    def _push_sharing(self, stream: Stream, work: float) -> None:
+        now = self._clock.now
+        if stream.active and stream.lone and stream.end_s <= now:
+            self._settle(stream, stream.end_s)
+            stream.since_s = now
+        stream.work_left += work
+        if stream.active:
+            stream.end_s = stream.since_s + stream.work_left / stream.rate
+            self._time(stream)
+        elif work:
+            stream.since_s = now
+            self._enter(stream)
+        elif stream.last:
+            stream.timer = self._clock.schedule(now + stream.latency_s, callback=partial(self._land, stream))
+
+    def _enter(self, stream: Stream) -> None:
+        now = self._clock.now
+        stream.active = stream.lone = True
+        for link in stream.path:
+            flows = self._flows[link]
+            if flows is None:
+                flows = self._flows[link] = {}
+            if len(flows) == 1:
+                other = next(iter(flows))
+                if other.lone:
+                    self._meet(other, now)
+            if flows:
+                stream.lone = False
+            flows[stream] = None
+            self._demand[link] += stream.line_bytes_per_s
+        if stream.lone:
+            self._set_rate(stream, stream.line_bytes_per_s)
+        else:
+            self._rerate([stream])
+
+    def _meet(self, stream: Stream, now: float) -> None:
+        """Somebody comes to a link of a lone stream: either that one is gone already, or it is alone no more."""
+        if stream.end_s <= now:
+            self._settle(stream, stream.end_s)
+            self._remove(stream)
+        else:
+            stream.lone = False
+            self._time(stream)
+
+    def _drain(self, stream: Stream, _: Timer) -> None:
+        """A stream that shares leaves its links."""
+        stream.timer = None
+        self._settle(stream, stream.end_s)
+        self._leave(stream)
+        if stream.last:
+            stream.timer = self._clock.schedule(
+                self._clock.now + stream.latency_s, callback=partial(self._land, stream)
+            )
+
+    def _leave(self, stream: Stream) -> None:
+        """Take a stream off its links; those it held back go faster."""
+        held_back: dict[Stream, None] = {}
+        for link in stream.path:
+            flows = self._flows[link]
+            if flows and self._binds(link):
+                held_back.update(flows)
+        self._remove(stream)
+        held_back.pop(stream, None)
+        if held_back:
+            self._rerate(list(held_back))
+
+    def _remove(self, stream: Stream) -> None:
+        stream.active = False
+        stream.rate = 0.0
+        for link in stream.path:
+            flows = self._flows[link]
+            if flows is not None:
+                flows.pop(stream, None)
+                self._demand[link] = self._demand[link] - stream.line_bytes_per_s if flows else 0.0
+
+    def _binds(self, link: int) -> bool:
+        """Whether the streams of a link could want more than it has; else it limits nobody."""
+        return self._demand[link] > self._capacity[link] * _SLACK
+
+    def _rerate(self, seeds: list[Stream]) -> None:
+        """New rates for the streams that ``seeds`` are connected with through links that can bind."""
+        flows: dict[Stream, None] = dict.fromkeys(seeds)
+        found = list(seeds)
+        capacity: dict[int, float] = {}
+        for stream in found:
+            for link in stream.path:
+                if link in capacity or not self._binds(link):
+                    continue
+                capacity[link] = self._capacity[link]
+                for other in self._flows[link] or {}:
+                    if other not in flows:
+                        flows[other] = None
+                        found.append(other)
+        self.rerated += len(found)
+        rates = [stream.line_bytes_per_s for stream in found]
+        if capacity:
+            paths = [[link for link in stream.path if link in capacity] for stream in found]
+            rates = fair_rates(paths, rates, capacity)
+        for place, stream in enumerate(found):
+            if rates[place] != stream.rate:
+                self._set_rate(stream, rates[place])
+
+    def _set_rate(self, stream: Stream, rate: float) -> None:
+        now = self._clock.now
+        if stream.rate:
+            self._settle(stream, now)
+        stream.rate = rate
+        stream.since_s = now
+        stream.end_s = now + stream.work_left / rate
+        self._time(stream)
+
+    def _settle(self, stream: Stream, until_s: float) -> None:
+        """Book what the stream has moved until then."""
+        moved = stream.work_left
+        if until_s < stream.end_s:
+            moved = min(moved, stream.rate * (until_s - stream.since_s))
+        stream.work_left -= moved
+        stream.busy_s += until_s - stream.since_s
+        stream.since_s = until_s
+        self.work_done += moved
+        for link in stream.path:
+            self.carried[link] += moved
+
+    def _time(self, stream: Stream) -> None:
+        """Ring when the stream leaves its links, or where nobody else would know, when it has arrived."""
+        self._silence(stream)
+        if not stream.lone:
+            stream.timer = self._clock.schedule(stream.end_s, callback=partial(self._drain, stream))
+        elif stream.last:
+            stream.timer = self._clock.schedule(stream.end_s + stream.latency_s, callback=partial(self._land, stream))
+        if stream.first_arrived is not None:
+            self._time_first(stream)
+
+    def _time_first(self, stream: Stream) -> None:
+        if 0 <= stream.first_at_s <= stream.since_s or stream.work < stream.first_work:
+            return
+        moved = stream.work - stream.work_left
+        stream.first_at_s = stream.since_s + max(stream.first_work - moved, 0.0) / stream.rate
+        if stream.first_bell is not None and stream.first_bell.callbacks:
+            stream.first_bell.callbacks.clear()
+        stream.first_bell = self._clock.schedule(
+            stream.first_at_s + stream.latency_s, callback=partial(self._first, stream)
+        )
+
+    def _silence(self, stream: Stream) -> None:
+        timer = stream.timer
+        if timer is not None and timer.callbacks:
+            timer.callbacks.clear()
+        stream.timer = None
+
+
+def _forget(stream: Stream) -> None:
+    """Nobody waits for the stream any more: what was to be told holds it, and it would hold that, for ever."""
+    stream.landed = _nobody
+    stream.first_arrived = None
+    stream.timer = stream.first_bell = None
+
+
+def _nobody(_: Stream) -> None:
+    """Told of what nobody waits for."""

@@ -1,0 +1,127 @@
+"""Which instances hold how much of a prefix."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from itertools import islice
+
+Path = tuple[tuple[int, int, int], ...]
+"""Entries ``(chain, first_block, end_block)``, as in ``kvsim.sim.engine.paged``."""
+
+
+class PrefixIndex:
+    """chain -> instance -> blocks of the chain computed and still cached there. Chains of one request are not kept."""
+
+    def __init__(self) -> None:
+        self._holders: dict[int, dict[int, int]] = {}
+        self._evictions = 0
+        self.refresh: Callable[[int], None] | None = None
+        """Called for an instance before what it holds is told: it may not have said yet what it has evicted."""
+
+    def computed(self, instance: int, path: Path, blocks: int) -> None:
+        """The first ``blocks`` blocks of a sequence with this path are computed on ``instance``."""
+        for chain, first, end in path:
+            if first >= blocks or chain < 0:
+                return
+            size = (end if end < blocks else blocks) - first
+            holders = self._holders.get(chain)
+            if holders is None:
+                self._holders[chain] = {instance: size}
+            elif holders.get(instance, 0) < size:
+                holders[instance] = size
+
+    def evicted(self, instance: int, chain: int, blocks: int) -> None:
+        """Only ``blocks`` blocks of ``chain`` are left on ``instance``."""
+        holders = self._holders.get(chain)
+        if holders is None or holders.get(instance, 0) <= blocks:
+            return
+        self._evictions += 1
+        if blocks:
+            holders[instance] = blocks
+            return
+        del holders[instance]
+        if not holders:
+            del self._holders[chain]
+
+    def matched(self, instance: int, path: Path, limit: int) -> int:
+        """Blocks of the path's head, at most ``limit``, that ``instance`` holds."""
+        if self.refresh is not None:
+            self.refresh(instance)
+        total = 0
+        for chain, first, end in path:
+            holders = self._holders.get(chain)
+            found = holders.get(instance, 0) if holders else 0
+            if found < end - first or end > limit:
+                return total + min(found, limit - first) if limit > first else total
+            total += end - first
+        return total
+
+    def holders(self, path: Path, limit: int, most: int) -> list[tuple[int, int]]:
+        """Up to ``most`` holders of the deepest chain of the path that anyone holds, latest first.
+
+        Each with the blocks of the path's head, at most ``limit``, that it holds: whoever has blocks of a chain has
+        what comes before it.
+        """
+        for chain, first, end in reversed(path):
+            if first >= limit:
+                continue
+            latest = self._latest(chain, most)
+            if latest:
+                blocks, end = self._holders[chain], min(end, limit)
+                return [(instance, min(first + blocks[instance], end)) for instance in latest]
+        return []
+
+    def _latest(self, chain: int, most: int) -> list[int]:
+        """The latest ``most`` holders of a chain, which have said what they have evicted."""
+        latest = _last_of(self._holders.get(chain), most)
+        if self.refresh is None:
+            return latest
+        evictions = -1
+        while evictions != self._evictions:
+            evictions = self._evictions
+            for instance in latest:
+                self.refresh(instance)
+            if evictions != self._evictions:
+                latest = _last_of(self._holders.get(chain), most)
+        return latest
+
+
+def _last_of(holders: dict[int, int] | None, most: int) -> list[int]:
+    if not holders:
+        return []
+    return list(holders) if len(holders) == 1 else list(islice(reversed(holders), most))
+
+
+class StaleIndex(PrefixIndex):
+    """What ``PrefixIndex`` knew some time ago: news of the caches arrive late, in their order."""
+
+    def __init__(self, staleness_s: float, now: Callable[[], float]) -> None:
+        """``now()`` is the simulated time in seconds."""
+        super().__init__()
+        self._staleness_s, self._now = staleness_s, now
+        self._news: deque[tuple[float, int, Path, int, int]] = deque()
+        """When it is known, the instance, and either a path computed up to so many blocks or a chain cut to them."""
+
+    def computed(self, instance: int, path: Path, blocks: int) -> None:
+        self._news.append((self._now() + self._staleness_s, instance, path, -1, blocks))
+
+    def evicted(self, instance: int, chain: int, blocks: int) -> None:
+        self._news.append((self._now() + self._staleness_s, instance, (), chain, blocks))
+
+    def matched(self, instance: int, path: Path, limit: int) -> int:
+        self._catch_up()
+        return super().matched(instance, path, limit)
+
+    def holders(self, path: Path, limit: int, most: int) -> list[tuple[int, int]]:
+        self._catch_up()
+        return super().holders(path, limit, most)
+
+    def _catch_up(self) -> None:
+        news, now = self._news, self._now()
+        while news and news[0][0] <= now:
+            _, instance, path, chain, blocks = news.popleft()
+            if chain < 0:
+                super().computed(instance, path, blocks)
+            else:
+                super().evicted(instance, chain, blocks)

@@ -1,0 +1,152 @@
+"""The one door into simulated time: a case, run, gives a result.
+
+A case is everything that a simulation needs. It can be pickled, and gives the same result wherever it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from kvsim.pickling import by_fields
+from kvsim.plan.plan import Plan
+from kvsim.record.result import SystemResult
+from kvsim.sim.gc_pause import gc_paused
+from kvsim.sim.log.steps import Floats, StepLog
+from kvsim.sim.outcome import outcome
+from kvsim.sim.systems.impatient import ImpatientSystem
+from kvsim.sim.systems.pd import PdSystem
+from kvsim.sim.systems.unified import UnifiedSystem
+from kvsim.workload.workload import Workload
+
+SystemName = Literal["unified", "pd"]
+SYSTEMS: tuple[SystemName, ...] = ("unified", "pd")
+
+
+class ProgressLike(Protocol):
+    """Takes reports of progress."""
+
+    def update(self, completed: int, now_s: float) -> None:
+        """``completed`` requests are done at simulated time ``now_s``."""
+
+
+ProgressMaker = Callable[[str, int], AbstractContextManager[ProgressLike]]
+"""``progress(label, total)``: for one simulation of ``total`` requests."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Clients that give up."""
+
+    timeout_s: float
+    """A request is given up that is not complete so long after it was sent."""
+    patient_requests: int
+    """The first so many are never given up."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return by_fields(self)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One simulation: what serves what, from which seed, and what of it counts."""
+
+    name: str
+    """Of what is compared, and of the result: a system's, or a policy's."""
+    system: str
+    """One of ``SYSTEMS``."""
+    plan: Plan
+    workload: Workload
+    seed: int
+    warmup_requests: int = 0
+    """The first so many requests are served, and count in no statistics."""
+    label: str = ""
+    """What progress calls it, where that is not ``name``."""
+    drains: bool = True
+    """It ends with the last answer; else as the last request comes, which is not served any more."""
+    patience: Patience | None = None
+    """Of unified serving; ``None``: clients wait for ever."""
+    keeps_steps: bool = False
+    """Whether the result has every step that an engine ran."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return by_fields(self)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What came of a case."""
+
+    case: Case
+    system: SystemResult
+    """Measured over a window of its own: ``kvsim.record.windows.measured_alike`` gives several the same."""
+    gave_up: int
+    """Requests whose client gave them up; they count as failed."""
+    steps: Floats
+    """As ``StepLog.spans``, of the engines that compute prompts; empty unless the case keeps them."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return by_fields(self)
+
+
+def run(case: Case, progress: ProgressMaker | None = None) -> RunResult:
+    """Simulate ``case``; an interrupt ends it early, and the result says that it is incomplete.
+
+    Raises a ``KvsimError`` where it would not fit the memory of this machine.
+    """
+    bar_of = progress or quiet
+    with gc_paused():
+        with bar_of(case.label or case.name, len(case.workload)) as bar:
+            built = _built(case, bar.update)
+            built.name = case.name
+            if case.keeps_steps:
+                built.log_steps(StepLog(keeps_spans=True))
+            if not case.drains:
+                clock = built.clock
+                clock.schedule(float(case.workload.arrival_s[-1]), callback=lambda _: clock.stop())
+            built.run(case.warmup_requests)
+        found = RunResult(
+            case,
+            outcome(built, warmup_requests=case.warmup_requests, unsteady_factor=0.0),
+            built.gave_up if isinstance(built, ImpatientSystem) else 0,
+            built.prefill_log.spans(),
+        )
+        del built
+    return found
+
+
+def run_whole(case: Case, progress: ProgressMaker | None = None) -> SystemResult:
+    """The result of a case that nobody looks at unless it is whole: an interrupt goes on as ``KeyboardInterrupt``.
+
+    Raises ``AssertionError`` where a law of conservation is broken.
+    """
+    result = run(case, progress).system
+    if result.incomplete:
+        raise KeyboardInterrupt
+    broken = [check.name for check in result.checks if not check.ok]
+    if broken:
+        raise AssertionError(f"{case.label or case.name}: broken conservation laws: {broken}")
+    return result
+
+
+def _built(case: Case, update: Callable[[int, float], None]) -> UnifiedSystem | PdSystem:
+    if case.system == "pd":
+        return PdSystem(case.plan, case.workload, case.seed, update)
+    if case.patience is not None:
+        patience = case.patience
+        return ImpatientSystem(case.plan, case.workload, case.seed, patience.timeout_s, patience.patient_requests)
+    return UnifiedSystem(case.plan, case.workload, case.seed, update)
+
+
+class _Silent:
+    """Progress that nobody sees."""
+
+    def update(self, completed: int, now_s: float) -> None:
+        """Nothing."""
+
+
+def quiet(_label: str, _total: int) -> AbstractContextManager[ProgressLike]:
+    """Progress that nobody looks at."""
+    return nullcontext(_Silent())

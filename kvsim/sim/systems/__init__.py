@@ -1,0 +1,1 @@
+"""Whole systems: unified serving, and prefill apart from decode."""

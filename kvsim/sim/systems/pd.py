@@ -1,0 +1,397 @@
+"""Prefill/decode separation: prompts are computed on one side, answers generated on the other, and KV moves between."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+from kvsim.config.derived import nic_latency_s
+from kvsim.plan.plan import Plan
+from kvsim.sim.clock import AFTERMATH, Timer
+from kvsim.sim.engine.block_table import Path
+from kvsim.sim.engine.engine import Engine
+from kvsim.sim.engine.sequence import RequestState, Sequence
+from kvsim.sim.log.conservation import KvBooks
+from kvsim.sim.log.steps import StepLog
+from kvsim.sim.network.build_network import build_network
+from kvsim.sim.network.network import Stream
+from kvsim.sim.routing import DecodeLoads, Loads, decode_router
+from kvsim.sim.systems.serving import Progress, ServingSystem, fits
+from kvsim.sim.tiers.lookup import TierLookup
+from kvsim.workload.workload import Workload
+
+
+class KvTransfer:
+    """One request's KV on its way from a prefill to a decode instance."""
+
+    __slots__ = (
+        "bytes_before",
+        "first_is_there",
+        "hidden_s",
+        "joined",
+        "prefill",
+        "prefilled_s",
+        "present_blocks",
+        "ready_tokens",
+        "sent_tokens",
+        "source",
+        "stream",
+        "target",
+    )
+
+    def __init__(self, source: Engine, prefill: Sequence) -> None:
+        self.source, self.prefill = source, prefill
+        self.target: tuple[Engine, Sequence] | None = None
+        """The decode instance, and the request as a sequence there."""
+        self.stream: Stream | None = None
+        self.present_blocks = 0
+        """Of the prompt, on the decode instance when its other blocks were reserved."""
+        self.ready_tokens = 0.0
+        """Tokens of the prompt that may leave; a share of their layers counts as that share of a token."""
+        self.sent_tokens = 0.0
+        """The same of those that are sent or present."""
+        self.bytes_before = prefill.state.transferred_bytes
+        """Sent in vain by an earlier attempt that was preempted."""
+        self.prefilled_s = -1.0
+        """When the whole prompt was computed; -1 while it is not."""
+        self.hidden_s = 0.0
+        """Time on the links before that."""
+        self.first_is_there = False
+        self.joined = False
+        """Whether decode has been told to start."""
+
+
+class PdSystem(ServingSystem):
+    """Prefill instances, decode instances, and the NICs between them.
+
+    The decode instance is chosen, and the blocks reserved, when the first chunk of a prompt is computed; a request that
+    finds no room waits, first come first served, with its prefill blocks pinned. What is reserved can be hit by others
+    once all of its KV has come, not before; then the request takes a seat.
+    """
+
+    name = "pd"
+
+    def __init__(self, plan: Plan, workload: Workload, seed: int, progress: Progress | None = None) -> None:
+        super().__init__(plan, workload, seed, progress)
+        separation = plan.config.pd_separation
+        self.prefill_log, self.decode_log = StepLog(), StepLog()
+        self._place(plan)
+        self.loads = Loads(plan.num_prefill)
+        """Prompt tokens queued or under way: the backlog itself."""
+        decode = plan.decode_settings
+        self.decode_loads = DecodeLoads(plan.num_decode, decode.room_tokens, decode.max_num_seqs)
+        self._decode_router = decode_router(
+            plan.config.routing.decode,
+            loads=self.decode_loads,
+            racks=self._decode_by_rack,
+            generator=self.generators[1],
+        )
+        transfer = separation.transfer
+        self.network = build_network(plan, self.clock, self.generators[2])
+        self._request_latency_s = 0.0 if transfer.strategy == "push" else 2 * nic_latency_s(plan.config)
+        """A pull asks first: a round trip more."""
+        self._overlaps = transfer.pipelining and transfer.strategy != "pull_on_demand"
+        self._num_layers = plan.spec.model.num_layers
+        self._layerwise = self._overlaps and transfer.layerwise and self._num_layers > 1
+        for engine in self.prefill_engines:
+            engine.announces_chunks = self._layerwise
+        self._is_optimistic = transfer.decode_start == "first_chunk"
+        self._sends_all = not transfer.delta
+        self._piece_tokens = transfer.pipeline_chunk_blocks * self._block_size
+        """Tokens that one descriptor moves, of all layers, or of one where they leave one by one."""
+        self._forwards_first_token = separation.first_token == "prefill"
+        self._returns_kv = separation.return_generated_kv and workload.info.generated_known
+        self._margin_tokens = plan.decode_settings.output_margin_tokens
+        self._handovers: dict[RequestState, KvTransfer] = {}
+        self._waiting: deque[KvTransfer] = deque()
+        """Handovers without a decode instance."""
+        self._retry_set = False
+        places = plan.places()
+        self._build_tiers(plan.prefill, [places[place] for place in self.prefill_places])
+        slack = float(plan.prefill_settings.max_num_batched_tokens)
+        self.router = self._make_router(self.loads, self.loads.loads, slack)
+        self.kv_books = KvBooks()
+        self.transfers = self.reservation_waits = 0
+        self.transfer_s = self.hidden_s = self.returned_bytes = 0.0
+
+    def _place(self, plan: Plan) -> None:
+        """Build the instances, roles interleaved over the racks."""
+        places = plan.places()
+        num_racks = max(place.rack for place in places) + 1
+        self.prefill_engines: list[Engine] = []
+        self.decode: list[Engine] = []
+        self._rack_of_prefill: list[int] = []
+        self.prefill_places: list[int] = []
+        self.decode_places: list[int] = []
+        prefill_step_time, decode_step_time = plan.prefill.step_time, plan.decode.step_time
+        self._decode_by_rack: list[list[int]] = [[] for _ in range(num_racks)]
+        for place, stands in enumerate(places):
+            rack = stands.rack
+            if stands.is_prefill:
+                number = len(self.prefill_engines)
+                self.prefill_engines.append(
+                    self._prefill_engine(number, "prefill", plan.prefill_settings, prefill_step_time)
+                )
+                self._rack_of_prefill.append(rack)
+                self.prefill_places.append(place)
+            else:
+                self._decode_by_rack[rack].append(len(self.decode))
+                number, settings = len(self.decode), plan.decode_settings
+                engine = Engine(self.clock, number, "decode", settings, decode_step_time, self, self.decode_log)
+                self.decode.append(engine)
+                self.decode_places.append(place)
+
+    def _engines(self) -> list[Engine]:
+        return [*self.prefill_engines, *self.decode]
+
+    def _can_hold(self, prompt_tokens: int, output_tokens: int) -> bool:
+        fits_prefill = fits(prompt_tokens, self.plan.prefill_settings)
+        return fits_prefill and fits(prompt_tokens + output_tokens, self.plan.decode_settings)
+
+    def _admit(self, state: RequestState) -> None:
+        prompt_tokens = state.request.prompt_tokens
+        self.loads.add(state.prefill_instance, prompt_tokens)
+        self._submit(self.prefill_engines[state.prefill_instance], Sequence(state, prompt_tokens, 0))
+
+    # A prompt is computed, chunk after chunk, and sent as it is.
+
+    def prefilled(self, engine: Engine, sequence: Sequence) -> None:
+        """Port: a chunk is computed; its KV may leave."""
+        if engine.role == "decode":
+            return
+        state = sequence.state
+        if state.path[0][0] >= 0:
+            self.index.computed(engine.instance, state.path, sequence.ready // self._block_size)
+        complete = sequence.ready == sequence.num_tokens
+        transfer = self._handovers.get(state)
+        if transfer is None:
+            if not (complete or self._overlaps):
+                return
+            transfer = self._open(engine, sequence, complete)
+        transfer.ready_tokens = float(sequence.ready)
+        if complete:
+            transfer.prefilled_s = self.clock.now
+            if self.tiers is not None:
+                self.tiers.computed(engine, sequence, sequence.ready)
+            self.loads.add(engine.instance, -state.request.prompt_tokens)
+        if transfer.target is not None:
+            self._send(transfer)
+
+    def computing(self, engine: Engine, sequence: Sequence, first: int, end: int, end_s: float) -> None:
+        """Port: a step that will compute a chunk has begun; its KV may leave layer by layer.
+
+        All layers but the last may leave from the end of the first on, the last one at the end of the step. At a
+        constant rate that is when the last layer leaves if each leaves as it is computed.
+        """
+        if engine.role == "decode":
+            return
+        ready_tokens = first + (end - first) * (1 - 1 / self._num_layers)
+        first_s = self.clock.now + (end_s - self.clock.now) / self._num_layers
+        self.clock.schedule(first_s, callback=lambda _: self._layer_computed(engine, sequence, ready_tokens))
+
+    def _layer_computed(self, engine: Engine, sequence: Sequence, ready_tokens: float) -> None:
+        transfer = self._handovers.get(sequence.state)
+        if transfer is None:
+            transfer = self._open(engine, sequence, False)
+        transfer.ready_tokens = ready_tokens
+        if transfer.target is not None:
+            self._send(transfer)
+
+    def _open(self, engine: Engine, sequence: Sequence, complete: bool) -> KvTransfer:
+        transfer = KvTransfer(engine, sequence)
+        if not complete:
+            self._handovers[sequence.state] = transfer
+        if self._waiting or not self._reserve(transfer):
+            self._waiting.append(transfer)
+            self.reservation_waits += 1
+        return transfer
+
+    def preempted(self, engine: Engine, sequence: Sequence) -> None:
+        """Port: a prompt that has to be computed again gives its place on the decode side back.
+
+        Kept, it could wait for blocks that a finished prompt pins while that one waits for this place.
+        """
+        transfer = self._handovers.pop(sequence.state, None) if engine.role == "prefill" else None
+        if transfer is None:
+            return
+        if transfer.target is None:
+            self._waiting.remove(transfer)
+            self._retry_soon()
+            return
+        target, reserved = transfer.target
+        taken = -(-reserved.num_tokens // self._block_size) - transfer.present_blocks
+        self.kv_books.left_blocks += taken - target.cancel(reserved)
+        if transfer.stream is not None:
+            sequence.state.transferred_bytes = transfer.bytes_before + self.network.cancel(transfer.stream)
+        self._free_place(target, reserved)
+
+    def _reserve(self, transfer: KvTransfer) -> bool:
+        """Find room on a decode instance, with a free seat if there is one."""
+        state = transfer.prefill.state
+        forwarded = 1 if self._forwards_first_token else 0
+        num_tokens = state.request.prompt_tokens + forwarded
+        sequence = Sequence(state, num_tokens, state.output_tokens - forwarded)
+        proposed = self._decode_router.propose(self._rack_of_prefill[state.prefill_instance])
+        for instance in self.decode_loads.seated_first(proposed):
+            engine = self.decode[instance]
+            present_tokens = engine.reserve(sequence)
+            if present_tokens is not None:
+                transfer.target = engine, sequence
+                transfer.present_blocks = present_tokens // self._block_size
+                transfer.sent_tokens = 0.0 if self._sends_all else float(present_tokens)
+                state.decode_instance = instance
+                self.decode_loads.promise(instance, num_tokens + self._margin_tokens)
+                return True
+        return False
+
+    def _send(self, transfer: KvTransfer) -> None:
+        """Send what is computed and not yet sent; after the last chunk nothing more will follow."""
+        complete = transfer.prefilled_s >= 0
+        if not (complete or self._overlaps):
+            return
+        state, stream = transfer.prefill.state, transfer.stream
+        if stream is None:
+            stream = transfer.stream = self._open_stream(transfer)
+        if complete:
+            self._handovers.pop(state, None)
+            self.pinning += 1
+            now = self.clock.now
+            state.decode_wait_s += now - state.mark_s
+            state.mark_s = now
+            transfer.hidden_s = self.network.busy_so_far_s(stream)
+        tokens = max(transfer.ready_tokens - transfer.sent_tokens, 0.0)
+        transfer.sent_tokens += tokens
+        num_bytes = tokens * self.plan.kv_bytes_per_token
+        state.transferred_bytes += num_bytes
+        self.network.push(stream, num_bytes, complete, self._descriptors(tokens))
+        if complete and transfer.first_is_there:
+            self._start_decoding(transfer)
+
+    def _open_stream(self, transfer: KvTransfer) -> Stream:
+        assert transfer.target is not None
+        stream = self.network.open(
+            self.prefill_places[transfer.source.instance],
+            self.decode_places[transfer.target[0].instance],
+            lambda _: self._landed(transfer),
+            self._request_latency_s,
+        )
+        if self._is_optimistic:
+            left = transfer.prefill.num_tokens - transfer.sent_tokens
+            tokens = min(float(self._piece_tokens), left)
+            self.network.when_first(
+                stream,
+                tokens * self.plan.kv_bytes_per_token,
+                self._descriptors(tokens),
+                lambda _: self._first_landed(transfer),
+            )
+        return stream
+
+    def _descriptors(self, tokens: float) -> int:
+        pieces = math.ceil(tokens / self._piece_tokens)
+        return pieces * self._num_layers if self._layerwise else pieces
+
+    def _first_landed(self, transfer: KvTransfer) -> None:
+        """Optimistic: the first piece is there."""
+        transfer.first_is_there = True
+        if transfer.prefilled_s >= 0:
+            self._start_decoding(transfer)
+
+    def _landed(self, transfer: KvTransfer) -> None:
+        """All KV is there: the prefill instance may forget it, the decode instance start."""
+        stream = transfer.stream
+        if stream is not None and stream.sent_bytes:
+            self.transfers += 1
+            self.transfer_s += stream.busy_s
+            self.hidden_s += transfer.hidden_s
+        self._receive(transfer)
+        transfer.source.release(transfer.prefill)
+        self.pinning -= 1
+        self._start_decoding(transfer)
+        if self._is_optimistic:
+            self._stop_if_over()
+
+    def _receive(self, transfer: KvTransfer) -> None:
+        """The decode instance has all KV of a prompt: others may hit it there, unless it is gone already."""
+        assert transfer.target is not None
+        engine, sequence = transfer.target
+        present_blocks = sequence.hashed if sequence.is_incoming else transfer.present_blocks
+        needed_tokens = transfer.prefill.num_tokens
+        found_bytes = 0.0 if transfer.stream is None else transfer.stream.sent_bytes
+        if not self._sends_all:
+            found_bytes += present_blocks * self._block_size * self.plan.kv_bytes_per_token
+        self.kv_books.land(needed_tokens * self.plan.kv_bytes_per_token, found_bytes)
+        engine.receive(sequence)
+
+    def _start_decoding(self, transfer: KvTransfer) -> None:
+        if transfer.joined:
+            return
+        assert transfer.target is not None
+        transfer.joined = True
+        engine, sequence = transfer.target
+        state, now = sequence.state, self.clock.now
+        state.transfer_s += now - state.mark_s
+        state.mark_s = now
+        if self._forwards_first_token:
+            state.first_token_s = now
+            if not sequence.remaining:
+                engine.cancel(sequence)
+                self._left(engine, sequence)
+                return
+        engine.join(sequence)
+
+    # An answer is complete.
+
+    def finished(self, engine: Engine, sequence: Sequence) -> None:
+        """Port: room on a decode instance, and known KV that the next turn could hit."""
+        if self._returns_kv and sequence.state.request.output_chain >= 0:
+            self._return_kv(engine, sequence)
+        self._left(engine, sequence)
+
+    def _left(self, engine: Engine, sequence: Sequence) -> None:
+        self._free_place(engine, sequence)
+        self.complete(sequence.state)
+
+    def _free_place(self, engine: Engine, sequence: Sequence) -> None:
+        forwarded = 1 if self._forwards_first_token else 0
+        committed_tokens = sequence.state.request.prompt_tokens + forwarded + self._margin_tokens
+        self.decode_loads.give_back(engine.instance, committed_tokens)
+        self._retry_soon()
+
+    def _retry_soon(self) -> None:
+        if self._waiting and not self._retry_set:
+            self._retry_set = True
+            self.clock.schedule(self.clock.now, AFTERMATH, self._retry)
+
+    def _retry(self, _: Timer) -> None:
+        """Room has become free: those that wait for it try again, in their order."""
+        self._retry_set = False
+        self.clock.aftermath_s = self.clock.now
+        while self._waiting and self._reserve(self._waiting[0]):
+            transfer = self._waiting.popleft()
+            self._send(transfer)
+
+    def _return_kv(self, engine: Engine, sequence: Sequence) -> None:
+        """Send the full blocks that hold generated tokens back to the prefill instance."""
+        state = sequence.state
+        path = state.path
+        first = state.request.prompt_tokens // self._block_size
+        end = (state.request.prompt_tokens + state.output_tokens - 1) // self._block_size
+        if end <= first:
+            return
+        num_bytes = (end - first) * self._block_size * self.plan.kv_bytes_per_token
+        lookup = None if self.tiers is None else self.tiers.lookup(state)
+        stream = self.network.open(
+            self.decode_places[engine.instance],
+            self.prefill_places[state.prefill_instance],
+            lambda _: self._returned(state.prefill_instance, path, first, end, lookup),
+        )
+        self.returned_bytes += num_bytes
+        self.network.push(stream, num_bytes, True, self._descriptors((end - first) * self._block_size))
+
+    def _returned(self, instance: int, path: Path, first: int, end: int, lookup: TierLookup | None) -> None:
+        """It enters the cache where there is room and the prompt is still there; from there tiers have it."""
+        pool = self.prefill_engines[instance].pool
+        if pool.insert(path, len(path) - 1, first, end):
+            self.index.computed(instance, path, end)
+        if self.tiers is not None and lookup is not None and pool.match(path, end)[0] == end:
+            self.tiers.came(instance, path, end, lookup)

@@ -1,0 +1,67 @@
+"""What a simulation takes, before it is built: memory against what there is, CPU time against ``limits.cpu_s``."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kvsim import room
+from kvsim.errors import CapacityError
+from kvsim.plan.plan import INSTANCE_BYTES, TIERED_INSTANCE_BYTES, Plan
+from kvsim.workload.workload import Workload
+
+REQUEST_BYTES = 1_000
+"""Memory of a request that is served, its row of the results and the blocks it leaves in caches."""
+REQUEST_S, STEP_S, TOKEN_S = 150e-6, 25e-6, 1e-6
+"""CPU time of a request, of each step that computes a part of its prompt and, one event a step, of each of its tokens;
+of the sources on a 2026 server core. Compiled they take half of it."""
+
+
+def check_size(plan: Plan, workload: Workload) -> None:
+    """Raise ``CapacityError`` where simulating ``workload`` on ``plan`` takes more memory or time than there is.
+
+    Both are estimates from below: what is refused would not have ended well.
+    """
+    requests, instances = len(workload), max(plan.num_instances, plan.num_prefill + plan.num_decode)
+    instances_bytes = instances * (TIERED_INSTANCE_BYTES if plan.tiers else INSTANCE_BYTES)
+    fitting = room.about(room.most(REQUEST_BYTES, instances_bytes))
+    room.require(
+        requests * REQUEST_BYTES + instances_bytes,
+        f"{requests:,} requests on {instances:,} instances",
+        f"up to about {fitting} requests would fit",
+    )
+    limit_s, cpu_s = plan.config.limits.cpu_s, least_cpu_s(plan, workload)
+    if cpu_s > limit_s:
+        allowed = f"limits.cpu_s = {limit_s:g} allows {_allowed(plan, workload, limit_s)}"
+        raise CapacityError(f"{_taking(plan, workload, cpu_s)}; {allowed}")
+
+
+def least_cpu_s(plan: Plan, workload: Workload) -> float:
+    """CPU seconds that simulating ``workload`` takes at least, on the sources."""
+    tokens = workload.output_tokens.sum(dtype=np.int64) if plan.colocated_settings.stepwise else 0
+    return REQUEST_S * len(workload) + STEP_S * _prompt_steps(plan, workload) + TOKEN_S * float(tokens)
+
+
+def _prompt_steps(plan: Plan, workload: Workload) -> float:
+    """Steps that prompts are cut into where nothing is cached and each step takes as much as it may."""
+    settings = plan.colocated_settings
+    served = workload.prompt_tokens[workload.prompt_tokens < settings.max_model_len]
+    shared = workload.info.infinite_cache_hit_rate_tokens or 0.0
+    return float(served.sum(dtype=np.int64)) * (1 - shared) / settings.max_num_batched_tokens
+
+
+def _taking(plan: Plan, workload: Workload, cpu_s: float) -> str:
+    steps, budget = _prompt_steps(plan, workload), plan.colocated_settings.max_num_batched_tokens
+    each = "token" if budget == 1 else "tokens"
+    return f"{len(workload):,} requests, {steps:,.3g} steps of {budget:,} {each}: {cpu_s:,.3g} s of CPU time or more"
+
+
+def _allowed(plan: Plan, workload: Workload, limit_s: float) -> str:
+    """What would fit: fewer requests of this kind, or larger steps where those are what takes so long."""
+    share = limit_s / least_cpu_s(plan, workload)
+    found = f"about {room.about(share * len(workload))} of these requests"
+    steps_s = STEP_S * _prompt_steps(plan, workload)
+    rest_s = limit_s - least_cpu_s(plan, workload) + steps_s
+    if rest_s > 0 and steps_s > limit_s / 2:
+        budget = plan.colocated_settings.max_num_batched_tokens * steps_s / rest_s
+        found += f", or all of them in steps of {int(budget) + 1:,} tokens"
+    return found

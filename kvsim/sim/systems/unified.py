@@ -1,0 +1,63 @@
+"""Unified serving: every instance computes prompts and generates answers. The baseline."""
+
+from __future__ import annotations
+
+from kvsim.plan.plan import Plan
+from kvsim.sim.engine.engine import Engine
+from kvsim.sim.engine.sequence import RequestState, Sequence
+from kvsim.sim.log.steps import StepLog
+from kvsim.sim.routing import Loads
+from kvsim.sim.systems.serving import Progress, ServingSystem
+from kvsim.workload.workload import Workload
+
+
+class UnifiedSystem(ServingSystem):
+    """Colocated instances behind one router, which balances by requests in flight."""
+
+    name = "unified"
+
+    def __init__(self, plan: Plan, workload: Workload, seed: int, progress: Progress | None = None) -> None:
+        super().__init__(plan, workload, seed, progress)
+        self.prefill_log = StepLog()
+        self.prefill_engines = [
+            self._prefill_engine(instance, "colocated", plan.colocated_settings, plan.step_time)
+            for instance in range(plan.num_instances)
+        ]
+        self.loads = Loads(plan.num_instances)
+        self.backlog_tokens = [0.0] * plan.num_instances
+        self.index.refresh = self._settle
+        self._build_tiers(plan.colocated, plan.unified_places())
+        seats = float(plan.colocated_settings.max_num_seqs)
+        self.router = self._make_router(self.loads, self.backlog_tokens, slack=1.0, seats=seats)
+
+    def _settle(self, instance: int) -> None:
+        self.prefill_engines[instance].settle_begun()
+
+    def _admit(self, state: RequestState) -> None:
+        instance = state.decode_instance = state.prefill_instance
+        prompt_tokens = state.request.prompt_tokens
+        self.loads.add(instance, 1)
+        self.backlog_tokens[instance] += prompt_tokens
+        self._submit(self.prefill_engines[instance], Sequence(state, prompt_tokens, state.output_tokens))
+
+    def prefilled(self, engine: Engine, sequence: Sequence) -> None:
+        """Port: publish what is computed; once all is, the prompt is no backlog any more."""
+        state = sequence.state
+        if state.first_token_s >= 0:
+            return
+        if state.path[0][0] >= 0:
+            self.index.computed(engine.instance, state.path, sequence.ready // self._block_size)
+        if sequence.ready == state.request.prompt_tokens:
+            self.backlog_tokens[engine.instance] -= state.request.prompt_tokens
+            if self.tiers is not None:
+                self.tiers.computed(engine, sequence, sequence.ready)
+
+    def finished(self, engine: Engine, sequence: Sequence) -> None:
+        """Port: the answer is complete."""
+        state = sequence.state
+        if self.tiers is not None:
+            self.tiers.computed(engine, sequence, sequence.computed)
+        if state.request.output_chain >= 0:
+            self.index.computed(engine.instance, state.path, sequence.computed // self._block_size)
+        self.loads.add(engine.instance, -1)
+        self.complete(state)

@@ -1,0 +1,287 @@
+"""What stands behind an instance's own KV cache: tiers of memory, the ways there, and what moves between them.
+
+A prompt that finds its head in a tier is loaded before it is scheduled: the blocks enter the engine's prefix cache once
+they have arrived. What is computed, or evicted from the engine's cache, goes the other way without anybody waiting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from kvsim.policy.eviction import Access
+from kvsim.sim.clock import Clock
+from kvsim.sim.tiers.chunks import Run, num_chunks, runs_of, sliced
+from kvsim.sim.tiers.ports import Route, Routes
+from kvsim.sim.tiers.tier import Tier
+from kvsim.sim.tiers.transfers import Transfer, Transfers
+from kvsim.sim.tiers.writes import NO_READS, Load, Receiver, Write, Writes
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How chunks move, the same for all instances."""
+
+    chunk_tokens: int
+    chunk_bytes: float
+    writes_through: bool
+    """Computed chunks go to every tier; else evicted ones to the next tier alone."""
+    inclusive: bool
+    """A chunk that is loaded stays where it was."""
+    promotes: bool
+    """A chunk that is loaded from a tier enters those above it."""
+    recomputes: bool
+    """What is computed faster than it is loaded is computed."""
+    loads_on_arrival: bool
+    """A prompt is looked up when it comes; else when it is to be scheduled."""
+    most_write_wait_s: float
+    """A write whose ports need longer for what is on its way already is given up."""
+
+
+class TierView:
+    """A tier as one instance sees it."""
+
+    __slots__ = ("dropped_chunks", "loaded_tokens", "read_bytes", "routes", "tier", "written_bytes")
+
+    def __init__(self, tier: Tier, routes: Routes) -> None:
+        self.tier, self.routes = tier, routes
+        self.loaded_tokens = self.dropped_chunks = 0
+        self.read_bytes = self.written_bytes = 0.0
+
+
+class Segment:
+    """Tokens ``[first, end)`` of a prompt that one level has."""
+
+    __slots__ = ("end", "first", "tier_number")
+
+    def __init__(self, tier_number: int, first: int, end: int) -> None:
+        self.tier_number, self.first, self.end = tier_number, first, end
+
+
+@dataclass
+class TierTraffic:
+    """Chunks that went from one place to another, and why; summed over instances."""
+
+    demoted_chunks: int = 0
+    promoted_chunks: int = 0
+    backed_up_chunks: int = 0
+    prefetched_chunks: int = 0
+    declined_tokens: int = 0
+    """Found in a tier, and computed because that was faster."""
+    lost_tokens: int = 0
+    """Loaded, and evicted again before they were used."""
+
+
+class KvConnector(Receiver):
+    """The levels behind one instance, the nearest first."""
+
+    __slots__ = ("_clock", "_rules", "_transfers", "_writes", "traffic", "views")
+
+    def __init__(
+        self,
+        clock: Clock,
+        views: list[TierView],
+        rules: Rules,
+        traffic: TierTraffic,
+        transfers: Transfers,
+        writes: Writes,
+    ) -> None:
+        self._clock, self.views, self._rules = clock, views, rules
+        self.traffic, self._transfers, self._writes = traffic, transfers, writes
+
+    def found(self, runs: list[Run], cached_tokens: int, access: Access) -> list[Segment]:
+        """The levels that have what follows the ``cached_tokens`` of a prompt, each stretch as one segment."""
+        self._writes.settle(self._clock.now)
+        chunk_tokens = self._rules.chunk_tokens
+        segments: list[Segment] = []
+        start, place, last = cached_tokens, cached_tokens // chunk_tokens, -1
+        for chain, _, end in runs:
+            while place < end:
+                tier_number, to = self.nearest(chain, place, end, access)
+                if tier_number < 0:
+                    return segments
+                place = to
+                if tier_number == last:
+                    segments[-1].end = place * chunk_tokens
+                else:
+                    segments.append(Segment(tier_number, start, place * chunk_tokens))
+                start, last = place * chunk_tokens, tier_number
+        return segments
+
+    def nearest(self, chain: int, place: int, end: int, access: Access | None = None) -> tuple[int, int]:
+        """The nearest level that has that chunk, -1 where none does, and up to where that is so, at most to ``end``.
+
+        ``access``: of who wants to use it.
+        """
+        if chain < 0:
+            return -1, end
+        to = end
+        for number, view in enumerate(self.views):
+            tier = view.tier
+            held_to = tier.held_to(chain, place, to) if access is None else tier.usable_to(chain, place, to, access)
+            if held_to > place:
+                return number, held_to
+            to = tier.absent_to(chain, place, to)
+        return -1, to
+
+    def worth_loading(self, segments: list[Segment], runs: list[Run], saves_s: Callable[[int], float]) -> list[Segment]:
+        """The head of ``segments`` whose loading, at present queues, gains most on computing it.
+
+        ``saves_s(tokens)``: what is saved when the prompt is known up to there.
+        """
+        if not self._rules.recomputes:
+            return segments
+        now, best_gain_s, best = self._clock.now, 0.0, 0
+        loaded_s = now
+        for count, segment in enumerate(segments, 1):
+            for route, num_bytes in self._parts(segment, runs):
+                loaded_s = max(loaded_s, self._transfers.ends_s(route, num_bytes))
+            gain_s = saves_s(segment.end) - (loaded_s - now)
+            if gain_s > best_gain_s:
+                best_gain_s, best = gain_s, count
+        self.traffic.declined_tokens += sum(segment.end - segment.first for segment in segments[best:])
+        return segments[:best]
+
+    def wait_s(self, place: int, chain: int) -> float:
+        """For how long, at most, a load of that chain from the level at that place would be held up by others."""
+        return self._transfers.backlog_s(self.views[place].routes.read(chain))
+
+    def load(self, segments: list[Segment], runs: list[Run], access: Access, loaded: Callable[[], None]) -> None:
+        """Begin the loading; ``loaded()`` once the last byte has arrived."""
+        chunk_tokens, transfers = self._rules.chunk_tokens, self._transfers
+        access.time_s = self._clock.now
+        started: list[Transfer] = []
+        for segment in segments:
+            view = self.views[segment.tier_number]
+            own: list[Transfer] = []
+            for route, num_bytes in self._parts(segment, runs):
+                own.append(transfers.start(route, num_bytes))
+                view.read_bytes += num_bytes
+            started += own
+            view.loaded_tokens += segment.end - segment.first
+            moved = sliced(runs, segment.first // chunk_tokens, segment.end // chunk_tokens)
+            self._moved_up(segment.tier_number, moved, access, own)
+        Load(self._clock, started, loaded)
+
+    def store(self, runs: list[Run], access: Access) -> None:
+        """Chunks that the engine has computed, or has evicted: back them up.
+
+        What a tier has already counts as used there.
+        """
+        now = self._clock.now
+        self._writes.settle(now)
+        access.time_s = now
+        for number, view in enumerate(self.views):
+            missing = view.tier.use(runs, access)
+            if missing:
+                self._write(number, missing, access)
+            if not self._rules.writes_through:
+                return
+
+    def prefetch(self, keys: Sequence[int], access: Access) -> None:
+        """Bring chunks, given by name, of lower levels up to the first, of those that others can ask for too."""
+        now = self._clock.now
+        self._writes.settle(now)
+        access.time_s = now
+        by_level: dict[int, list[Run]] = {}
+        for chain, place, end in runs_of(keys):
+            while place < end:
+                number, to = self.nearest(chain, place, end, access)
+                if number > 0:
+                    by_level.setdefault(number, []).append((chain, place, to))
+                place = to
+        for number, found in by_level.items():
+            welcome = self.views[0].tier.admitted(found, access)
+            if not welcome:
+                continue
+            view, reads = self.views[number], []
+            for run in _by_device(welcome, view.routes):
+                num_bytes = num_chunks(run) * self._rules.chunk_bytes
+                reads.append(self._transfers.start(view.routes.read(run[0][0]), num_bytes))
+                view.read_bytes += num_bytes
+            self.traffic.prefetched_chunks += self._send_all(0, welcome, access, reads)
+
+    def written(self, now_s: float, number: int, runs: list[Run], access: Access) -> None:
+        """Chunks have arrived at a level."""
+        access.time_s = now_s
+        victims = self.views[number].tier.store(runs, access)
+        if victims and number + 1 < len(self.views) and not self._rules.writes_through:
+            below = self.views[number + 1].tier
+            fresh = _absent(below, victims)
+            if fresh:
+                self.traffic.demoted_chunks += self._write(number + 1, fresh, access)
+
+    def _parts(self, segment: Segment, runs: list[Run]) -> list[tuple[Route, float]]:
+        """The ways on which a segment comes, and its bytes on each: one, unless its chains lie on several devices."""
+        routes, chunk_tokens = self.views[segment.tier_number].routes, self._rules.chunk_tokens
+        token_bytes = self._rules.chunk_bytes / chunk_tokens
+        moved = sliced(runs, segment.first // chunk_tokens, segment.end // chunk_tokens)
+        if not routes.spreads:
+            return [(routes.read(moved[0][0]), (segment.end - segment.first) * token_bytes)]
+        found: list[tuple[Route, float]] = []
+        start = segment.first
+        for chain, _, end in moved:
+            found.append((routes.read(chain), (end * chunk_tokens - start) * token_bytes))
+            start = end * chunk_tokens
+        return found
+
+    def _moved_up(self, number: int, runs: list[Run], access: Access, reads: list[Transfer]) -> None:
+        """Chunks of that level are being loaded, by ``reads``."""
+        view, rules = self.views[number], self._rules
+        if not rules.inclusive:
+            view.tier.discard(runs)
+        elif not rules.writes_through:
+            view.tier.use(runs, access)
+        if rules.promotes and number:
+            self.traffic.promoted_chunks += self._write(0, runs, access, reads)
+
+    def _write(self, number: int, runs: list[Run], access: Access, reads: list[Transfer] = NO_READS) -> int:
+        """Send chunks to a level, where it lets them in; they are there once they have been written. Returns how many
+        are on their way.
+
+        ``reads``: by which they come from another tier. They are passed on as they come.
+        """
+        runs = self.views[number].tier.admitted(runs, access)
+        return self._send_all(number, runs, access, reads) if runs else 0
+
+    def _send_all(self, number: int, runs: list[Run], access: Access, reads: list[Transfer]) -> int:
+        """The same of chunks that are let in."""
+        sent = 0
+        for part in _by_device(runs, self.views[number].routes):
+            sent += self._send(number, part, access, reads)
+        return sent
+
+    def _send(self, number: int, runs: list[Run], access: Access, reads: list[Transfer]) -> int:
+        """The same of chunks that go to one device."""
+        view, rules = self.views[number], self._rules
+        chunks = num_chunks(runs)
+        route = view.routes.write(runs[0][0])
+        if self._transfers.backlog_s(route) > rules.most_write_wait_s:
+            view.dropped_chunks += chunks
+            view.tier.refuse(runs)
+            return 0
+        num_bytes = chunks * rules.chunk_bytes
+        transfer = self._transfers.start(route, num_bytes)
+        view.written_bytes += num_bytes
+        self.traffic.backed_up_chunks += chunks
+        Write(self._writes, transfer, reads, self, number, runs, access)
+        return chunks
+
+
+def _by_device(runs: list[Run], routes: Routes) -> list[list[Run]]:
+    """Chunks that go one way together."""
+    if len(runs) == 1 or not routes.spreads:
+        return [runs]
+    return [[run] for run in runs]
+
+
+def _absent(tier: Tier, runs: list[Run]) -> list[Run]:
+    """Of these chunks those that the tier has not."""
+    found: list[Run] = []
+    for chain, place, end in runs:
+        while place < end:
+            stop = tier.absent_to(chain, place, end)
+            if stop > place:
+                found.append((chain, place, stop))
+            place = tier.held_to(chain, stop, end)
+    return found

@@ -1,0 +1,258 @@
+"""The memories of a cluster below its GPUs: which tiers stand where, and who reaches them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from kvsim.config import Config
+from kvsim.errors import ConfigError
+from kvsim.plan.plan import Place, Plan, Side
+from kvsim.policy.admission import Admission, AdmissionSettings, make_admission
+from kvsim.policy.eviction import Access, Eviction, make_eviction
+from kvsim.sim.clock import Clock
+from kvsim.sim.routing import RoutingTierView
+from kvsim.sim.tiers.chunk_directory import ChunkDirectory
+from kvsim.sim.tiers.connector import KvConnector, Rules, TierTraffic, TierView
+from kvsim.sim.tiers.lru_tier import LruTier
+from kvsim.sim.tiers.policy_tier import PolicyTier
+from kvsim.sim.tiers.ports import Route
+from kvsim.sim.tiers.tier import Tier
+from kvsim.sim.tiers.tier_routes import TierRoutes
+from kvsim.sim.tiers.transfers import Transfers
+from kvsim.sim.tiers.writes import Writes
+from kvsim.units import GB
+from kvsim.workload.workload import Workload
+
+VOLATILE = ("dram", "eic")
+"""Tiers that a restart empties."""
+
+
+class TierHierarchy:
+    """All tiers, their ports, and the backing of each instance whose prompts they serve."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        plan: Plan,
+        side: Side,
+        names: Sequence[str],
+        places: Sequence[Place],
+        next_use: Callable[[int, int], int] | None = None,
+        seed: int = 0,
+    ) -> None:
+        """``side``: what those instances are. ``places``: of them, by number.
+
+        Raises ``ConfigError`` for tiers that hold not even a chunk, and for hosts that do not stand in one rack.
+        """
+        _check_places(plan, names)
+        self._plan, self._next_use, self._seed = plan, next_use, seed
+        self.names = tuple(names)
+        self.rules = rules_of(plan)
+        self.traffic = TierTraffic()
+        self.directory = ChunkDirectory()
+        self._clock = clock
+        self._writes = Writes(clock if len(self.names) > 1 and not self.rules.writes_through else None)
+        self.stray = Access()
+        """What is known of chunks that an engine evicts."""
+        self.restarts = 0
+        self.tiers: dict[str, list[Tier]] = {name: [] for name in names}
+        self._built: dict[tuple[str, int], Tier] = {}
+        self._numbered: list[Tier] = []
+        """As the census numbers them."""
+        self._routes = TierRoutes(plan, side, places, seed)
+        self.ports = self._routes.ports
+        self._hosts = 1 + max(place.host for place in places)
+        transfers = Transfers(clock, shares=plan.config.cache.contention == "max_min")
+        self.connectors = [
+            KvConnector(
+                clock,
+                [self._level(name, place, i) for name in names],
+                self.rules,
+                self.traffic,
+                transfers,
+                self._writes,
+            )
+            for i, place in enumerate(places)
+        ]
+
+    def holders(self, chain: int) -> list[Tier]:
+        """The tiers that have any chunk of a chain."""
+        return [self._numbered[number] for number in self.directory.holders(chain)]
+
+    def below(self, compute_s_per_token: float) -> RoutingTierView:
+        """For routers: which tiers each instance reaches, what loading a token from them saves of computing it, and how
+        long that would have to wait now.
+        """
+        rules = self.rules
+        token_bytes = rules.chunk_bytes / rules.chunk_tokens
+        reach = [
+            [
+                (view.tier.number, max(0.0, 1 - token_bytes / _slowest(view.routes.farthest()) / compute_s_per_token))
+                for view in connector.views
+            ]
+            for connector in self.connectors
+        ]
+        block_size = self._plan.spec.block_size_tokens
+        chunk_blocks, block_s = rules.chunk_tokens // block_size, compute_s_per_token * block_size
+        return RoutingTierView(self.directory.holders, reach, self.connectors, chunk_blocks, block_s)
+
+    def settle(self) -> None:
+        """Let everything be where it is by now."""
+        self._writes.settle(self._clock.now)
+
+    def restart(self) -> None:
+        """All memory is lost, and what is on its way; what stands on drives is not."""
+        self.restarts += 1
+        self.settle()
+        for write in self._writes.lose_all():
+            for chain, _, end in write.runs:
+                self.directory.lost(chain, end)
+        for name in VOLATILE:
+            for tier in self.tiers.get(name, ()):
+                tier.lose_all()
+
+    def backup_s_per_token(self, instance: int) -> float:
+        """What a step that waits for it spends on copying a token's KV to the first tier, nobody else on the way."""
+        rules, route = self.rules, self.connectors[instance].views[0].routes.write(0)
+        return rules.chunk_bytes / rules.chunk_tokens / _slowest(route)
+
+    def check_integrity(self) -> None:
+        """Assert that every tier's books balance."""
+        for tiers in self.tiers.values():
+            for tier in tiers:
+                tier.check_integrity()
+
+    def _level(self, name: str, place: Place, instance: int) -> TierView:
+        return {"dram": self._dram, "eic": self._eic, "ssd": self._ssd}[name](place, instance)
+
+    def _dram(self, place: Place, instance: int) -> TierView:
+        """The host's memory."""
+        capacity_bytes = self._plan.config.hardware.dram.capacity_gb * GB
+        tier = self._tier("dram", place.host, capacity_bytes, "hardware.dram.capacity_gb")
+        return TierView(tier, self._routes.dram(place, instance))
+
+    def _eic(self, place: Place, instance: int) -> TierView:
+        """The rack's pool."""
+        eic = self._plan.config.cluster.eic
+        capacity_bytes = eic.nodes_per_rack * eic.capacity_per_node_gb * GB
+        tier = self._tier("eic", place.rack, capacity_bytes, "cluster.eic.capacity_per_node_gb")
+        return TierView(tier, self._routes.eic(place, instance))
+
+    def _ssd(self, place: Place, instance: int) -> TierView:
+        """Drives: the host's own, or those of all hosts of the rack or the cluster."""
+        scope, ssd = self._plan.config.cluster.ssd_scope, self._plan.config.hardware.ssd
+        own_hosts = {"host": range(place.host, place.host + 1), "cluster": range(self._hosts)}
+        hosts = own_hosts.get(scope) or self._routes.hosts_of(place.rack)
+        group = {"host": place.host, "rack": place.rack, "cluster": 0}[scope]
+        tier = self._tier("ssd", group, ssd.capacity_gb * GB * len(hosts), "hardware.ssd.capacity_gb")
+        return TierView(tier, self._routes.ssd(place, instance, hosts))
+
+    def _tier(self, name: str, group: int, capacity_bytes: float, key: str) -> Tier:
+        built = self._built.get((name, group))
+        if built is not None:
+            return built
+        chunks = int(capacity_bytes // self.rules.chunk_bytes)
+        if not chunks:
+            raise ConfigError(
+                f"{key}: {capacity_bytes / GB:g} GB hold no chunk of {self.rules.chunk_tokens} tokens, which takes "
+                f"{self.rules.chunk_bytes / GB:.3g} GB"
+            )
+        tier = self._built[name, group] = self._made(name, chunks)
+        self.tiers[name].append(tier)
+        self._numbered.append(tier)
+        return tier
+
+    def _made(self, name: str, chunks: int) -> Tier:
+        config, number = self._plan.config, len(self._numbered)
+        admission = admission_of(config, chunks)
+        if admission is None and config.policies.eviction == "lru":
+            return LruTier(name, chunks, number, self.directory)
+        return PolicyTier(
+            name,
+            eviction_of(config, chunks, self._seed + number),
+            number,
+            self.directory,
+            admission=admission,
+            next_use=self._next_use,
+            is_volatile=name in VOLATILE and config.cache.restart_after_requests is not None,
+        )
+
+
+def _slowest(route: Route) -> float:
+    """Bytes per second of a transfer that has its way to itself."""
+    return min(channel.bytes_per_s for channel in route)
+
+
+def _check_places(plan: Plan, names: Sequence[str]) -> None:
+    config = plan.config
+    if not config.engine.enable_prefix_caching:
+        raise ConfigError(
+            f"tiers ({', '.join(names)}) need engine.enable_prefix_caching = true: what they have is loaded into an "
+            "instance's prefix cache"
+        )
+    per_host, per_rack = config.cluster.network.gpus_per_host, config.cluster.simulate_gpus_per_rack
+    if per_rack % per_host and plan.num_racks > 1:
+        raise ConfigError(
+            f"cluster.simulate_gpus_per_rack = {per_rack} is no multiple of cluster.network.gpus_per_host = "
+            f"{per_host}: a host, whose memory and drives are tiers, stands within one rack"
+        )
+
+
+def rules_of(plan: Plan) -> Rules:
+    cache, spec = plan.config.cache, plan.prefill.spec
+    return Rules(
+        chunk_tokens=cache.chunk_tokens,
+        chunk_bytes=cache.chunk_tokens * spec.kv_bytes_per_token,
+        writes_through=cache.write_policy == "write_through",
+        inclusive=cache.inclusive,
+        promotes=cache.promote_on_hit,
+        recomputes=cache.load_or_recompute,
+        loads_on_arrival=cache.load_at == "arrival",
+        most_write_wait_s=cache.max_write_wait_s,
+    )
+
+
+def eviction_of(config: Config, capacity_chunks: int, seed: int) -> Eviction:
+    """Raises ``ConfigError`` for a policy nobody knows, and for a model that cannot be used."""
+    if config.policies.eviction == "learned":
+        from kvsim.policy.eviction.learned import Learned
+
+        # Under write-back a tier is asked for what engines evict, and an exclusive one loses what is asked for.
+        recalibrates = config.cache.write_policy == "write_through" and config.cache.inclusive
+        return Learned.from_file(capacity_chunks, config.policies.learned_model, seed, recalibrates)
+    return make_eviction(config.policies.eviction, capacity_chunks, seed)
+
+
+def admission_of(config: Config, capacity_chunks: int) -> Admission | None:
+    """``None``: everything is let in. Raises ``ConfigError`` for a policy nobody knows."""
+    policies = config.policies
+    name = "selective_write" if policies.selective_write else policies.admission
+    if name == "all":
+        return None
+    settings = AdmissionSettings(capacity_chunks, policies.selective_write_depth_threshold, policies.ttl_s)
+    return make_admission(name, settings)
+
+
+def next_uses(workload: Workload, block_size: int, chunk_blocks: int) -> Callable[[int, int], int]:
+    """For policies that know the future: the next request after a given one that asks for a chunk."""
+    from bisect import bisect_right
+
+    from kvsim.policy.eviction import NEVER
+    from kvsim.sim.engine.sequence import block_path
+    from kvsim.sim.tiers.chunks import chunk_keys, chunk_runs
+
+    uses: dict[int, list[int]] = {}
+    for request in workload:
+        limit = (request.prompt_tokens - 1) // block_size
+        runs = chunk_runs(block_path(request, block_size), limit, chunk_blocks)
+        for key in chunk_keys(run for run in runs if run[0] >= 0):
+            uses.setdefault(key, []).append(request.request_id)
+
+    def next_use(key: int, index: int) -> int:
+        found = uses.get(key)
+        if found is None:
+            return NEVER
+        place = bisect_right(found, index)
+        return found[place] if place < len(found) else NEVER
+
+    return next_use

@@ -1,0 +1,271 @@
+"""The tiers behind all instances of a system: asked before prompts are computed, told what was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+
+from kvsim.plan.plan import Place, Plan, Side
+from kvsim.policy.eviction import EVICTIONS, Access
+from kvsim.policy.prefetch import Prefetch, PrefetchSettings, make_prefetch
+from kvsim.sim.clock import Clock, Timer
+from kvsim.sim.engine.block_table import Path
+from kvsim.sim.engine.engine import Engine
+from kvsim.sim.engine.sequence import RequestState
+from kvsim.sim.engine.sequence import Sequence as Queued
+from kvsim.sim.tiers.chunks import Run, chunk_keys, chunk_runs, sliced
+from kvsim.sim.tiers.connector import Segment
+from kvsim.sim.tiers.hierarchy import TierHierarchy, next_uses
+from kvsim.sim.tiers.misses import MissLog, covered
+from kvsim.sim.tiers.write_back import WriteBack
+from kvsim.workload.workload import Workload
+
+REMEMBERED_CHUNKS = 1 << 20
+"""Chunks whose past a prefetch policy keeps."""
+AHEAD_CHUNKS = 8
+"""Most chunks that come up because of what followed last time."""
+PAUSE_SHARE = 0.5
+"""Of the mean pause between a session's turns: when what its next one will ask for is brought up."""
+
+
+class TierLookup:
+    """One request's dealings with the tiers of its instance."""
+
+    __slots__ = ("access", "arrived_tokens", "cached_tokens", "restarts", "runs", "segments", "stored_chunks")
+
+    def __init__(self, runs: list[Run], access: Access) -> None:
+        self.runs, self.access = runs, access
+        """The chunks of its prompt, and what policies are told."""
+        self.cached_tokens = 0
+        """Of the prompt, in the engine's own cache when it was looked up."""
+        self.segments: list[Segment] = []
+        """What is loaded."""
+        self.arrived_tokens = 0
+        """Of that: what entered the engine's cache."""
+        self.restarts = 0
+        """How often memory had been lost when the loading began."""
+        self.stored_chunks = 0
+        """Of its chunks: those that were computed and backed up."""
+
+
+class Tiers:
+    """Behind the engines: a prompt whose head lies in a tier is loaded before it is computed."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        hierarchy: TierHierarchy,
+        block_size: int,
+        prefetch: Prefetch | None,
+        cached: Callable[[int, Queued, int], None],
+    ) -> None:
+        """``cached(instance, sequence, blocks)``: so many of its first blocks are in that engine's cache now."""
+        self._clock, self.hierarchy, self._prefetch, self._told = clock, hierarchy, prefetch, cached
+        self._block_size = block_size
+        self._chunk_tokens = hierarchy.rules.chunk_tokens
+        self._loads_on_arrival = hierarchy.rules.loads_on_arrival
+        self._chunk_blocks = self._chunk_tokens // block_size
+        through = hierarchy.rules.writes_through
+        self.writes_back = None if through else WriteBack(hierarchy, self._chunk_blocks)
+        self._lookups: dict[RequestState, TierLookup] = {}
+        self._sessions = Sessions(clock)
+        self.log = MissLog(hierarchy)
+        self.loads = 0
+        self.loaded_tokens = [0] * len(hierarchy.names)
+        """Of each tier: what requests were served with."""
+
+    def stand_behind(self, engines: Sequence[Engine], *, waits_for_backup: bool) -> None:
+        """Let engines ask before they compute a prompt, and a step wait for what it has computed to be copied away."""
+        rules = self.hierarchy.rules
+        for engine in engines:
+            if not rules.loads_on_arrival:
+                engine.scheduler.look_up = partial(self.look_up, engine)
+            if waits_for_backup and rules.writes_through:
+                engine.backup_s = self.hierarchy.backup_s_per_token(engine.instance)
+
+    def arrive(self, engine: Engine, sequence: Queued) -> None:
+        """A routed request: queue it, where prompts are looked up on arrival after what is loaded of it has come."""
+        state = sequence.state
+        runs = chunk_runs(state.path, (state.request.prompt_tokens - 1) // self._block_size, self._chunk_blocks)
+        self._lookups[state] = TierLookup(runs, self._sessions.access(state, _end_of(runs)))
+        known_tokens = 0
+        if self._loads_on_arrival:
+            known_tokens = self.look_up(engine, sequence, engine.cached_tokens(sequence))
+        if not known_tokens:
+            engine.submit(sequence)
+
+    def look_up(self, engine: Engine, sequence: Queued, cached_tokens: int) -> int:
+        """Begin to load what is worth it of a prompt whose first ``cached_tokens`` the engine has; returns how many it
+        will have then, 0 where nothing is loaded.
+        """
+        state, connector = sequence.state, self.hierarchy.connectors[engine.instance]
+        lookup, prompt_tokens = self._lookups[state], state.request.prompt_tokens
+        runs, now = lookup.runs, self._clock.now
+        lookup.cached_tokens, lookup.access.time_s = cached_tokens, now
+        found = connector.found(runs, cached_tokens, lookup.access)
+        if found:
+            saves_s = partial(_saved_s, engine, prompt_tokens, cached_tokens)
+            lookup.segments = connector.worth_loading(found, runs, saves_s)
+        found_tokens, known_tokens = covered(found, cached_tokens), covered(lookup.segments, cached_tokens)
+        self.log.count(engine.instance, runs, prompt_tokens, found_tokens, known_tokens)
+        if not lookup.segments:
+            return 0
+        self.loads += 1
+        lookup.restarts = self.hierarchy.restarts
+        state.queue_s += now - state.mark_s
+        state.mark_s = now
+        connector.load(lookup.segments, runs, lookup.access, partial(self._loaded, engine, sequence, lookup))
+        if self._prefetch is not None:
+            known = chunk_keys(sliced(runs, 0, known_tokens // self._chunk_tokens))
+            coming = set(known)
+            wanted = [key for key in self._prefetch.after(known, lookup.access) if key not in coming]
+            connector.prefetch(wanted, lookup.access)
+        return known_tokens
+
+    def _loaded(self, engine: Engine, sequence: Queued, lookup: TierLookup) -> None:
+        """Its KV has arrived: the engine's own cache has it from now on, where no room was kept as far as there is."""
+        state, now = sequence.state, self._clock.now
+        state.tier_load_s += now - state.mark_s
+        state.mark_s = now
+        known_tokens = end_tokens = lookup.segments[-1].end
+        if self._loads_on_arrival:
+            if lookup.restarts == self.hierarchy.restarts:  # else it was on its way to blocks that nobody holds
+                engine.insert(sequence.path, end_tokens // self._block_size)
+            known_tokens = engine.cached_tokens(sequence)
+            engine.submit(sequence)
+        else:
+            engine.resume(sequence, end_tokens)
+        lookup.arrived_tokens = max(0, min(known_tokens, end_tokens) - lookup.cached_tokens)
+        self._entered(engine.instance, sequence, known_tokens // self._block_size)
+
+    def computed(self, engine: Engine, sequence: Queued, tokens: int) -> None:
+        """So many tokens of the request have KV on this engine, which computed them."""
+        lookup = self._lookups.get(sequence.state)
+        if lookup is not None:
+            self.came(engine.instance, sequence.path, tokens // self._block_size, lookup)
+
+    def lookup(self, state: RequestState) -> TierLookup | None:
+        """For ``came``, should KV of a request come once it is complete."""
+        return self._lookups.get(state)
+
+    def came(self, instance: int, path: Path, blocks: int, lookup: TierLookup) -> None:
+        """An engine has the first ``blocks`` blocks of a request's path: back up what is new in whole chunks."""
+        if self.writes_back is not None:
+            self.writes_back.entered(instance, path, blocks)
+        first, count, runs = lookup.stored_chunks, blocks // self._chunk_blocks, lookup.runs
+        if count <= first:
+            return
+        if count > _end_of(runs):
+            runs = chunk_runs(path, blocks, self._chunk_blocks)
+        if first or count < _end_of(runs):
+            runs = sliced(runs, first, count)
+        lookup.stored_chunks = count
+        self.log.computed(runs)
+        if self.writes_back is None:
+            self.hierarchy.connectors[instance].store(runs, lookup.access)
+
+    def served(self, state: RequestState) -> tuple[int, int]:
+        """The request is complete: its hit tokens from the engine's own cache, and those that tiers gave."""
+        lookup = self._lookups.pop(state, None)
+        if lookup is None:
+            return state.hit_tokens, 0
+        loaded = max(0, min(state.hit_tokens - lookup.cached_tokens, lookup.arrived_tokens))
+        left, lost = loaded, -loaded
+        for segment in lookup.segments:
+            size = segment.end - segment.first
+            tokens = min(left, size)
+            self.loaded_tokens[segment.tier_number] += tokens
+            left -= tokens
+            lost += size
+        self.hierarchy.traffic.lost_tokens += lost
+        if self._prefetch is not None:
+            self._foresee(state, lookup, self._prefetch)
+        return state.hit_tokens - loaded, loaded
+
+    def _entered(self, instance: int, sequence: Queued, blocks: int) -> None:
+        if not blocks:
+            return
+        if self.writes_back is not None:
+            self.writes_back.entered(instance, sequence.path, blocks)
+        self._told(instance, sequence, blocks)
+
+    def _foresee(self, state: RequestState, lookup: TierLookup, prefetch: Prefetch) -> None:
+        """A prompt has been served: before its session's next one is due, what that will ask for may come up."""
+        pause_s = self._sessions.ended(state)
+        wanted = prefetch.after(chunk_keys(lookup.runs), lookup.access)
+        if not wanted or pause_s <= 0:
+            return
+        connector, access = self.hierarchy.connectors[state.prefill_instance], lookup.access
+
+        def bring_up(_: Timer) -> None:
+            connector.prefetch(wanted, access)
+
+        self._clock.schedule(self._clock.now + PAUSE_SHARE * pause_s, callback=bring_up)
+
+
+class Sessions:
+    """What a server knows of sessions: how many turns they have had, and how long they pause."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._turns: dict[int, int] = {}
+        self._ended_s: dict[int, float] = {}
+        self._pauses_s, self._num_pauses = 0.0, 0
+
+    def access(self, state: RequestState, blocks: int) -> Access:
+        """Of a prompt that has come, with so many chunks."""
+        request, access = state.request, Access()
+        session = request.session_id
+        access.index, access.blocks, access.session_id = request.request_id, blocks, session
+        access.time_s = self._clock.now
+        if session >= 0:
+            access.turn = self._turns.get(session, 0)
+            self._turns[session] = access.turn + 1
+            ended_s = self._ended_s.pop(session, -1.0)
+            if ended_s >= 0:
+                self._pauses_s += self._clock.now - ended_s
+                self._num_pauses += 1
+        return access
+
+    def ended(self, state: RequestState) -> float:
+        """A turn has its answer; returns the mean pause so far, in seconds, 0 where none is known."""
+        session = state.request.session_id
+        if session < 0:
+            return 0.0
+        self._ended_s[session] = self._clock.now
+        return self._pauses_s / self._num_pauses if self._num_pauses else 0.0
+
+
+def tiers_of(
+    clock: Clock,
+    plan: Plan,
+    side: Side,
+    workload: Workload,
+    places: Sequence[Place],
+    generator: np.random.Generator,
+    cached: Callable[[int, Queued, int], None],
+) -> Tiers:
+    """The plan's tiers behind instances of ``side`` at ``places``. Raises ``ConfigError`` for policies nobody knows."""
+    policies, block_size = plan.config.policies, plan.spec.block_size_tokens
+    known = EVICTIONS.get(policies.eviction)
+    next_use = None
+    if known is not None and known.is_offline:
+        next_use = next_uses(workload, block_size, plan.config.cache.chunk_tokens // block_size)
+    seed = int(generator.integers(1 << 31))
+    hierarchy = TierHierarchy(clock, plan, side, plan.tiers, places, next_use, seed)
+    settings = PrefetchSettings(REMEMBERED_CHUNKS, AHEAD_CHUNKS)
+    prefetch = None if policies.prefetch == "none" else make_prefetch(policies.prefetch, settings)
+    return Tiers(clock, hierarchy, block_size, prefetch, cached)
+
+
+def _end_of(runs: list[Run]) -> int:
+    """How many chunks a prompt of these has."""
+    return runs[-1][2] if runs else 0
+
+
+def _saved_s(engine: Engine, prompt_tokens: int, cached_tokens: int, known_tokens: int) -> float:
+    """Seconds of computing that it saves when the prompt is known up to there instead of where it is cached."""
+    alone_s = engine.step_time.prefill_alone_s
+    return alone_s(prompt_tokens - cached_tokens, cached_tokens) - alone_s(prompt_tokens - known_tokens, known_tokens)

@@ -1,0 +1,189 @@
+"""Ports of memory devices, and the ways of transfers through them.
+
+Either ports serve transfers in turn: then their times are known when they are booked, by what is here. Or transfers
+share them: ``kvsim.sim.tiers.transfers``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from kvsim.sim.network.jitter import Jitter
+
+if TYPE_CHECKING:
+    from kvsim.sim.tiers.transfers import SharedTransfer
+
+
+class Port:
+    """What one direction of a device, or a device that does one thing at a time, is busy with."""
+
+    __slots__ = (
+        "busy_s",
+        "bytes_moved",
+        "free_s",
+        "lone",
+        "name",
+        "queues",
+        "shared",
+        "transfers",
+        "waited_s",
+    )
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.free_s = 0.0
+        """When what was booked so far is done; endless while transfers get less than they could take."""
+        self.busy_s = self.waited_s = 0.0
+        self.bytes_moved = 0.0
+        self.transfers = 0
+        self.queues = True
+        """Whether transfers hold each other up."""
+        self.lone: SharedTransfer | None = None
+        """Shared: who was alone here until ``free_s``."""
+        self.shared: dict[SharedTransfer, float] = {}
+        """Otherwise: who is here, and the seconds of the port that a byte of it takes."""
+
+
+class Channel:
+    """A way through a port, at a rate."""
+
+    __slots__ = ("bytes_per_s", "jitter", "latency_s", "port")
+
+    def __init__(self, port: Port, bytes_per_s: float, latency_s: float = 0.0, jitter: Jitter | None = None) -> None:
+        """``jitter``: of a network; nobody expects it, and each transfer has its own."""
+        self.port, self.bytes_per_s, self.latency_s, self.jitter = port, bytes_per_s, latency_s, jitter
+
+
+Route = tuple[Channel, ...]
+"""The lanes that a transfer occupies together."""
+
+
+_KNUTH: Final = 2654435761
+
+
+class Routes:
+    """How one instance reaches a device, in either direction."""
+
+    __slots__ = ("_read", "_write", "spreads")
+
+    def __init__(self, read: Route, write: Route) -> None:
+        self._read, self._write = read, write
+        self.spreads = False
+        """Whether chains go different ways."""
+
+    def read(self, chain: int) -> Route:
+        """The way of a transfer. ``chain``: what it carries, by which one of many devices is chosen."""
+        return self._read
+
+    def write(self, chain: int) -> Route:
+        return self._write
+
+    def farthest(self) -> Route:
+        """From whichever of the devices is farthest."""
+        return self._read
+
+
+class Spread:
+    """One direction of devices over which what is stored is spread, as one instance reaches them."""
+
+    __slots__ = ("_devices", "_far", "_near", "_near_end", "_near_first", "_own", "_own_way", "_uplinks")
+
+    def __init__(
+        self,
+        devices: list[Channel],
+        own: int,
+        own_lane: Channel,
+        near: range,
+        channels: tuple[Channel, Channel],
+        uplinks: tuple[Channel, list[Channel]] | None = None,
+    ) -> None:
+        """``own``: the device that is reached directly, over ``own_lane``. ``lanes``: what is occupied on the way to
+        the others in ``near``, and to those beyond; to these also ``uplinks``, of one's own group and of each device's.
+        """
+        self._devices, self._own, self._own_way, self._uplinks = devices, own, (own_lane,), uplinks
+        self._near_first, self._near_end = near.start, near.stop
+        self._near, self._far = channels
+
+    def route(self, chain: int) -> Route:
+        """Chunks of a chain on one device, chains on all of them (Knuth's multiplicative hash)."""
+        number = chain if chain >= 0 else -chain
+        return self._to((number * _KNUTH >> 7) % len(self._devices))
+
+    def farthest(self) -> Route:
+        """To a device beyond those that are near, else to one that is not one's own, where there are any."""
+        ends = (0, len(self._devices) - 1)
+        far = [device for device in ends if not self._near_first <= device < self._near_end]
+        return self._to((far or [device for device in ends if device != self._own] or [self._own])[0])
+
+    def _to(self, device: int) -> Route:
+        if device == self._own:
+            return self._own_way
+        if self._near_first <= device < self._near_end:
+            return (self._near, self._devices[device])
+        if self._uplinks is not None:
+            own, others = self._uplinks
+            return (self._far, own, others[device], self._devices[device])
+        return (self._far, self._devices[device])
+
+
+class SpreadRoutes(Routes):
+    """How one instance reaches devices over which what is stored is spread."""
+
+    __slots__ = ("_reads", "_writes")
+
+    def __init__(self, reads: Spread, writes: Spread) -> None:
+        super().__init__((), ())
+        self.spreads = True
+        self._reads, self._writes = reads, writes
+
+    def read(self, chain: int) -> Route:
+        return self._reads.route(chain)
+
+    def write(self, chain: int) -> Route:
+        return self._writes.route(chain)
+
+    def farthest(self) -> Route:
+        return self._reads.farthest()
+
+
+def ends_s(route: Route, now_s: float, num_bytes: float) -> float:
+    """In turn: when a transfer booked now would have arrived."""
+    done_s, latency_s = now_s, 0.0
+    for channel in route:
+        latency_s += channel.latency_s
+        free_s = channel.port.free_s
+        lane_s = (free_s if free_s > now_s else now_s) + num_bytes / channel.bytes_per_s
+        if lane_s > done_s:
+            done_s = lane_s
+    return done_s + latency_s
+
+
+def book(route: Route, now_s: float, num_bytes: float) -> float:
+    """In turn: let it happen; returns when it will have arrived, all latencies after the last of its ports is done.
+
+    Each port serves what it is asked for in order, and none waits for another: bytes are passed on as they come. So a
+    transfer that its own lane keeps slow takes no more of a fast port than its bytes.
+    """
+    done_s, seconds, latency_s = now_s, 0.0, 0.0
+    for channel in route:
+        port, lane_s, lane_latency_s = channel.port, num_bytes / channel.bytes_per_s, channel.latency_s
+        if channel.jitter is not None:
+            factor = channel.jitter.factor()
+            lane_s *= factor
+            lane_latency_s *= factor
+        latency_s += lane_latency_s
+        if lane_s > seconds:
+            seconds = lane_s
+        port_done_s = (port.free_s if port.free_s > now_s else now_s) + lane_s
+        if port.queues:
+            port.free_s = port_done_s
+        if port_done_s > done_s:
+            done_s = port_done_s
+        port.busy_s += lane_s
+        port.bytes_moved += num_bytes
+        port.transfers += 1
+    waited_s = done_s - now_s - seconds
+    if waited_s > 0:
+        for channel in route:
+            channel.port.waited_s += waited_s
+    return done_s + latency_s

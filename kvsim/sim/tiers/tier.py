@@ -1,0 +1,108 @@
+"""One tier below the GPUs' memory: which chunks it holds, and whom a new one displaces. It knows no time."""
+
+from __future__ import annotations
+
+from kvsim.policy.eviction import Access
+from kvsim.sim.tiers.chunk_directory import ChunkDirectory
+from kvsim.sim.tiers.chunks import Run
+
+
+class Tier:
+    """``capacity_chunks`` chunks, with books that must balance.
+
+    An ``Access`` that is handed in says who asks and when; the tier fills in which chunk of the prompt it is.
+    """
+
+    __slots__ = (
+        "_directory",
+        "capacity_chunks",
+        "discarded",
+        "evicted",
+        "heads_first",
+        "name",
+        "number",
+        "refused",
+        "stored",
+    )
+
+    def __init__(self, name: str, capacity_chunks: int, number: int, directory: ChunkDirectory | None) -> None:
+        """``number``: what ``census``, which many tiers share, knows this one by."""
+        self.name, self.capacity_chunks, self.number, self._directory = name, capacity_chunks, number, directory
+        self.stored = self.refused = self.evicted = self.discarded = 0
+        self.heads_first = False
+        """Whether a prompt's chunks are touched and taken in from its head on; by default its tail comes first."""
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def held_to(self, chain: int, place: int, end: int) -> int:
+        """How far from ``place`` on, at most to ``end``, all chunks are here: ``place`` where that one is not."""
+        raise NotImplementedError
+
+    def usable_to(self, chain: int, place: int, end: int, access: Access) -> int:
+        """The same for who wants to use them; chunks that are too old for that leave."""
+        return self.held_to(chain, place, end)
+
+    def absent_to(self, chain: int, place: int, end: int) -> int:
+        """How far from ``place`` on, at most to ``end``, none is here."""
+        raise NotImplementedError
+
+    def use(self, runs: list[Run], access: Access) -> list[Run]:
+        """Chunks of a prompt are in use: touch those that are here, the last first (unless ``heads_first``); return the
+        others, in order.
+        """
+        raise NotImplementedError
+
+    def admitted(self, runs: list[Run], access: Access) -> list[Run]:
+        """Of chunks that are not here those that may come in: asked before they are sent."""
+        return runs
+
+    def refuse(self, runs: list[Run]) -> None:
+        """Chunks that were to come in do not."""
+        for chain, _, end in runs:
+            if chain >= 0 and self._directory is not None:
+                self._directory.refused(chain, end)
+
+    def store(self, runs: list[Run], access: Access) -> list[Run]:
+        """Take chunks of one prompt in, the last first (unless ``heads_first``), those that are here already left out;
+        returns those displaced, in the order in which they went, of each run the last chunk first.
+        """
+        victims: list[Run] = []
+        last = len(runs) - 1
+        for place in range(last + 1):
+            self._store(runs[place if self.heads_first else last - place], access, victims)
+        directory, number = self._directory, self.number
+        for chain, first, end in victims:
+            self.evicted += end - first
+            if chain >= 0 and directory is not None:
+                directory.left(chain, number, end - first)
+        return victims
+
+    def discard(self, runs: list[Run]) -> None:
+        """Those of these chunks that are here leave for another tier, or are lost."""
+        raise NotImplementedError
+
+    def lose_all(self) -> None:
+        """Power off: nothing that was here is any more."""
+        raise NotImplementedError
+
+    def check_integrity(self) -> None:
+        """Assert that what came and has not left is here, and fits."""
+        here = self.stored - self.evicted - self.discarded
+        assert here == len(self), (self.name, here, len(self))
+        assert here <= self.capacity_chunks, (self.name, here, self.capacity_chunks)
+
+    def _store(self, run: Run, access: Access, victims: list[Run]) -> None:
+        """Take in what is not here of a run; who goes for it is added to ``victims``."""
+        raise NotImplementedError
+
+    def _came(self, chain: int, first: int, end: int) -> None:
+        self.stored += end - first
+        if chain >= 0 and self._directory is not None:
+            self._directory.came(chain, self.number, first, end)
+
+    def _went(self, chain: int, count: int) -> None:
+        """Not evicted but discarded."""
+        self.discarded += count
+        if chain >= 0 and self._directory is not None:
+            self._directory.left(chain, self.number, count)

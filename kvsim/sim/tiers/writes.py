@@ -1,0 +1,143 @@
+"""Chunks on their way to a tier, and from tiers to an engine: they are there once the last byte has come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from kvsim.policy.eviction.access import Access
+from kvsim.sim.clock import Clock, Timer
+from kvsim.sim.event_queue import EventQueue
+from kvsim.sim.tiers.chunks import Run
+from kvsim.sim.tiers.transfers import Transfer, Watcher
+
+NO_READS: Final[list[Transfer]] = []
+
+
+class Receiver:
+    """Where chunks are written to."""
+
+    def written(self, now_s: float, tier_number: int, runs: list[Run], access: Access) -> None:
+        """Chunks have arrived at one of its levels."""
+        raise NotImplementedError
+
+
+class Write(Watcher):
+    """Chunks that go to one level of a receiver."""
+
+    __slots__ = ("_reads", "_transfer", "_writes", "access", "done_s", "number", "receiver", "runs", "tier_number")
+
+    def __init__(
+        self,
+        writes: Writes,
+        transfer: Transfer,
+        reads: list[Transfer],
+        receiver: Receiver,
+        tier_number: int,
+        runs: list[Run],
+        access: Access,
+    ) -> None:
+        """``reads``: by which they come from where they are. They are passed on as they come."""
+        self._writes, self._transfer, self._reads = writes, transfer, reads
+        self.receiver, self.tier_number, self.runs, self.access = receiver, tier_number, runs, access
+        self.done_s = -1.0
+        self.number = 0
+        """Of its entry in ``Writes`` that is true."""
+        transfer.watch(self)
+        for read in reads:
+            read.watch(self)
+        self.retimed()
+
+    def retimed(self) -> None:
+        done_s = self._transfer.arrives_s
+        for read in self._reads:
+            if read.arrives_s > done_s:
+                done_s = read.arrives_s
+        if done_s != self.done_s:
+            self.done_s = done_s
+            self._writes.add(self)
+
+
+class Writes:
+    """All writes under way below a system's engines.
+
+    Nobody waits for a write, and nobody sees it but who asks the tiers: it is no event. Whoever is about to ask lets
+    happen first what lies in the past.
+    """
+
+    __slots__ = ("_added", "_clock", "_lost", "_queue")
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        """``clock``: where writes cause others, so that each is an event after all."""
+        self._clock = clock
+        self._queue = EventQueue()
+        self._added = self._lost = 0
+
+    def add(self, write: Write) -> None:
+        """Let it happen in its time, which may be another one than before, and after those of the same time that were
+        added before.
+        """
+        if 0 < write.number <= self._lost:
+            return
+        self._added += 1
+        write.number = self._added
+        self._queue.add(write.done_s, (write.done_s, self._added, write))
+        if self._clock is not None:
+            self._clock.schedule(write.done_s, callback=self._ring)
+
+    def lose_all(self) -> list[Write]:
+        """Power off: nothing of what is under way arrives. Returns what that is."""
+        lost: list[Write] = []
+        while True:
+            entry = self._queue.pop()
+            if entry is None:
+                break
+            if entry[2].number == entry[1]:
+                lost.append(entry[2])
+        self._queue, self._lost = EventQueue(), self._added
+        return lost
+
+    def _ring(self, _: Timer) -> None:
+        if self._clock is not None:
+            self.settle(self._clock.now)
+
+    def settle(self, now_s: float) -> None:
+        """All that is done by now, in the order of time; one may cause another."""
+        queue = self._queue
+        while True:
+            entry = queue.pop_until(now_s)
+            if entry is None:
+                return
+            write: Write = entry[2]
+            if write.number == entry[1]:
+                write.receiver.written(write.done_s, write.tier_number, write.runs, write.access)
+
+
+class Load(Watcher):
+    """What one prompt waits for."""
+
+    __slots__ = ("_clock", "_loaded", "_timer", "_transfers", "done_s")
+
+    def __init__(self, clock: Clock, transfers: list[Transfer], loaded: Callable[[], None]) -> None:
+        """``loaded()`` once all ``transfers`` have arrived."""
+        self._clock, self._transfers, self._loaded = clock, transfers, loaded
+        self._timer: Timer | None = None
+        self.done_s = -1.0
+        for transfer in transfers:
+            transfer.watch(self)
+        self.retimed()
+
+    def retimed(self) -> None:
+        done_s = self._clock.now
+        for transfer in self._transfers:
+            if transfer.arrives_s > done_s:
+                done_s = transfer.arrives_s
+        if done_s == self.done_s:
+            return
+        if self._timer is not None and self._timer.callbacks:
+            self._timer.callbacks.clear()
+        self.done_s = done_s
+        self._timer = self._clock.schedule(done_s, callback=self._ring)
+
+    def _ring(self, _: Timer) -> None:
+        self._loaded()

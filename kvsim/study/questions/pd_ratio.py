@@ -1,0 +1,182 @@
+"""Which prefill:decode ratio serves most: every ratio is offered the same requests, more than any can take."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kvsim.capacity.demand import Demand, cache_facts, demand_of
+from kvsim.capacity.gathered import served_demand
+from kvsim.capacity.maximum_rates import balanced_pd_ratio, maximum_rate
+from kvsim.capacity.steady import pd_stay
+from kvsim.config import derived
+from kvsim.errors import CapacityError
+from kvsim.plan.plan import Plan
+from kvsim.record.result import SystemResult
+from kvsim.study.context import Bed, throughput_per_s
+from kvsim.study.sequential import SIGN, Figures, Replicated
+from kvsim.workload.workload import Workload
+
+Counts = tuple[int, int]
+SERVED, ANALYTIC = "throughput_requests_per_s", "analytic_requests_per_s"
+
+OVERLOAD = 1.15
+"""Offered load over the largest analytic maximum rate of the grid."""
+NEIGHBOURS = (-0.125, -0.0625, 0.0625, 0.125)
+"""Points beside the balanced ratio, as shares of the instances that change sides."""
+WITHIN = 0.8
+"""Of the first run's best throughput: points below it are not run again."""
+_FILLED, _OUTLASTING = 3.0, 1.6
+"""Length of a run in units of mean and of late E2E: decode fills up first, the window is in the rest."""
+_FEWEST = 1_000
+"""Requests of a run, where those units are short: what completes in a window of a few is chance."""
+_PILOTS = 4
+"""Hits depend on the ratio and the load, and both on hits, weakly."""
+_CLOSE = 0.05
+"""Pilots stop when the same ratio is balanced and its maximum rate is this near, relatively, to the one before."""
+
+
+def pd_ratio_study(bed: Bed) -> dict[str, Any]:
+    """The report's ``studies.pd_ratio``: throughput at saturation of every ratio, the best one, and its ties.
+
+    ``analytic_requests_per_s`` of a point is the maximum rate of what its own runs served, with what that hit;
+    ``balanced`` is the point where that is highest. Points in ``unsaturated`` could take more than they were offered,
+    by that. Where ``requests`` is below ``requests_needed``, ``studies.max_requests`` or the configured sessions ended
+    the runs before a steady state. Raises ``CapacityError`` where nothing completes.
+    """
+    plan = bed.small
+    asked = _asked(bed, plan)
+    grid = ratio_grid(plan, asked.balanced)
+    found = _served(bed, grid, asked)
+    best = _best(found.figures)
+    if not found.means(best, (SERVED,))[SERVED]["mean"]:
+        few = f"a steady state takes {asked.needed:,}, studies.max_requests is {plan.config.studies.max_requests:,}"
+        raise CapacityError(f"none of {asked.requests:,} requests completes before the last one arrives: {few}")
+    analytic = {counts: found.means(counts, (ANALYTIC,))[ANALYTIC]["mean"] for counts in grid}
+    balanced = max(grid, key=lambda counts: analytic[counts] or 0.0)
+    points = [_point(plan, found, counts, best) | {"balanced": counts == balanced} for counts in grid]
+    return {
+        **bed.sizes(plan),
+        **found.report(),
+        "requests": found.requests_a_run,
+        "requests_needed": asked.needed,
+        "offered_requests_per_s": asked.per_s,
+        "balanced": list(balanced),
+        "best": list(best),
+        "tied": [point["ratio"] for point in points if point["tie"]],
+        "unsaturated": [point["ratio"] for point in points if (point[ANALYTIC] or 0.0) > asked.per_s],
+        "points": points,
+    }
+
+
+def _point(plan: Plan, found: Replicated[Counts], counts: Counts, best: Counts) -> dict[str, Any]:
+    apart, means = found.apart(counts, best, SERVED), found.means(counts, (SERVED, ANALYTIC))
+    return {
+        "ratio": list(counts),
+        "configured": counts == (plan.num_prefill, plan.num_decode),
+        ANALYTIC: means[ANALYTIC]["mean"],
+        SERVED: means[SERVED],
+        "difference_to_best": apart.report(),
+        "best": counts == best,
+        "runs": len(found.figures[counts]),
+        "tie": counts != best and apart.verdict in ("same", "tie"),
+        "open": counts != best and len(found.figures[counts]) > 1 and apart.verdict == "open",
+    }
+
+
+def ratio_grid(plan: Plan, balanced: tuple[int, int]) -> list[tuple[int, int]]:
+    """``pd_experiments.pd_ratios``, the plan's own ratio, the balanced one and its neighbours, in whole instances.
+
+    In the order of their share of prefill instances.
+    """
+    total, gpus = plan.num_prefill + plan.num_decode, plan.num_gpus
+    prefills = {balanced[0], plan.num_prefill}
+    for ratio in plan.config.pd_experiments.pd_ratios:
+        prefills.add(derived.rounded_prefill(gpus, plan.degrees, ratio))
+    for share in NEIGHBOURS:
+        step = math.copysign(max(1, round(abs(share) * total)), share)
+        prefills.add(balanced[0] + int(step))
+    return [(prefill, plan.decode_beside(prefill)) for prefill in sorted(prefills) if 1 <= prefill <= plan.most_prefill]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What every ratio is offered."""
+
+    balanced: Counts
+    """The grid's middle."""
+    per_s: float
+    requests: int
+    """Of a run."""
+    needed: int
+    """For a steady state."""
+
+
+def _asked(bed: Bed, plan: Plan) -> _Asked:
+    """By pilots on these very instances, each at the ratio and the rate that the one before makes of its hits.
+
+    The first takes caches to hit nothing, as that of :func:`kvsim.capacity.pilot.measured_maximum`. What the run that
+    the study belongs to hit is of other instances at another load and, on a trace, of all of it: a part that begins
+    with empty caches hits less.
+    """
+    population = bed.traffic.population()
+    asked = _at(bed, plan, demand_of(population, plan))
+    for _ in range(_PILOTS):
+        at, seed = plan.with_counts(*asked.balanced), bed.seeds[0]
+        workload = bed.workload(asked.per_s, asked.requests, seed)
+        result = bed.run(f"pilot {asked.balanced[0]}:{asked.balanced[1]}", "pd", at, workload, seed, drains=False)
+        rows = result.measured
+        if not rows.any():
+            break
+        before, asked = asked, _at(bed, plan, demand_of(population, at, cache_facts(result.table, rows, at)))
+        if asked.balanced == before.balanced and abs(asked.per_s - before.per_s) <= _CLOSE * before.per_s:
+            break
+    return asked
+
+
+def _at(bed: Bed, plan: Plan, demand: Demand) -> _Asked:
+    balanced = balanced_pd_ratio(plan, demand)
+    at = plan.with_counts(*balanced)
+    per_s = OVERLOAD * maximum_rate(at, demand, "pd")
+    stay = pd_stay(at, demand, per_s)
+    needed = math.ceil(max(_FILLED * stay.mean_s, _OUTLASTING * stay.late_s) * per_s)
+    return _Asked(balanced, per_s, min(max(needed, _FEWEST), bed.plan.config.studies.max_requests), needed)
+
+
+def _served(bed: Bed, grid: list[Counts], asked: _Asked) -> Replicated[Counts]:
+    """Throughput of each ratio. Who is far behind in the first run is in no other."""
+    plans = {counts: bed.small.with_counts(*counts) for counts in grid}
+
+    def serve(counts: Counts, workload: Workload, seed: int) -> SystemResult:
+        return bed.run(f"P:D {counts[0]}:{counts[1]}", "pd", plans[counts], workload, seed, drains=False)
+
+    def is_far_behind(counts: Counts, found: Mapping[Counts, Sequence[Figures]]) -> bool:
+        return found[counts][0][SERVED] < WITHIN * max(values[0][SERVED] for values in found.values())
+
+    return bed.replicate(
+        grid,
+        lambda _, found: _best(found),
+        lambda seed: bed.workload(asked.per_s, asked.requests, seed),
+        serve,
+        lambda counts, workload, result: _figures(plans[counts], workload, result),
+        bed.goal(SERVED, precision=SIGN, has_level=True),
+        is_out=is_far_behind,
+        at_saturation=True,
+    )
+
+
+def _figures(plan: Plan, workload: Workload, result: SystemResult) -> Figures:
+    """Completions, and what arithmetic makes of the requests that they were of; nan where there were none."""
+    demand = served_demand(workload, plan, result)
+    if demand is None:
+        return {SERVED: throughput_per_s(result), ANALYTIC: math.nan}
+    return {SERVED: throughput_per_s(result), ANALYTIC: maximum_rate(plan, demand, "pd")}
+
+
+def _best(found: Mapping[Counts, Sequence[Figures]]) -> Counts:
+    """Of the ratios that were run most often, the one with the highest mean."""
+    most = max(len(values) for values in found.values())
+    repeated = [counts for counts in found if len(found[counts]) == most]
+    return max(repeated, key=lambda counts: sum(one[SERVED] for one in found[counts]))

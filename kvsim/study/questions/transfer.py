@@ -1,0 +1,101 @@
+"""How KV should move: the transfer strategies side by side at the run's rate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kvsim.config.changed import changed
+from kvsim.config.derived import nic_bytes_per_s_per_gpu
+from kvsim.config.schema import Config
+from kvsim.plan.plan import Plan, make_plan
+from kvsim.record.result import SystemResult
+from kvsim.study.context import LOAD, Bed, own_load, ttft_ms
+from kvsim.units import GB
+
+TRANSFER = "pd_separation.transfer"
+CONFIGURED = "as configured"
+FACTOR = 2.0
+"""Latencies need no more requests than this x E2E x rate."""
+
+
+def transfer_variants(config: Config) -> dict[str, dict[str, Any]]:
+    """What is compared: a name and the values it changes, keyed below ``pd_separation.transfer``."""
+    nic_gb_per_s = nic_bytes_per_s_per_gpu(config) / config.pd_separation.transfer.rdma_efficiency / GB
+    push = {"strategy": "push", "pipelining": True, "layerwise": False, "decode_start": "last_chunk"}
+    return {
+        CONFIGURED: {},
+        "push, by chunk": push,
+        "push, by layer": {**push, "layerwise": True},
+        "push, no overlap": {**push, "pipelining": False},
+        "pull": {**push, "strategy": "pull"},
+        "pull on demand": {**push, "strategy": "pull_on_demand"},
+        "first chunk (optimistic)": {**push, "decode_start": "first_chunk"},
+        "fifo": {"contention": "fifo"},
+        "no contention": {"contention": "none"},
+        "compressed 2 x": {"compression_ratio": 2 * config.pd_separation.transfer.compression_ratio},
+        "NIC x 1/4": {"rdma_gb_per_s": nic_gb_per_s / 4},
+    }
+
+
+def transfer_study(bed: Bed) -> dict[str, Any]:
+    """The report's ``studies.transfer``: TTFT of each variant, and its paired difference to what is configured.
+
+    ``loads``: what share of its maximum rate the configured one was offered in these runs.
+    """
+    plan = bed.sample
+    variants = transfer_variants(plan.config)
+    plans = {
+        name: changed_plan(plan, {f"{TRANSFER}.{key}": value for key, value in values.items()}, name)
+        for name, values in variants.items()
+    }
+    rate_per_s = bed.sample_requests_per_s
+    num_requests = bed.requests_at(plan, rate_per_s, FACTOR)
+    found = bed.replicate(
+        [name for name in plans if name == CONFIGURED or plans[name].config != plan.config],
+        lambda *_: CONFIGURED,
+        lambda seed: bed.workload(rate_per_s, num_requests, seed),
+        lambda name, workload, seed: bed.run(name, "pd", plans[name], workload, seed),
+        lambda name, workload, result: {
+            **_figures(result),
+            **(own_load(plan, workload, result) if name == CONFIGURED else {}),
+        },
+        bed.goal("ttft_mean_ms"),
+    )
+    rows = []
+    for name in plans:
+        ran = name if name in found.figures else CONFIGURED
+        apart = found.apart(ran, CONFIGURED, "ttft_mean_ms").report()
+        row = {"name": name, "changes": variants[name], **found.means(ran), "ttft_mean_difference_ms": apart}
+        rows.append({**row, "runs": len(found.figures[ran]), "tie": name != CONFIGURED and apart["tie"]})
+    return {
+        **bed.sizes(plan),
+        **found.report(),
+        "requests": found.requests_a_run,
+        "requests_per_s": rate_per_s,
+        "loads": {"pd": found.means(CONFIGURED, (LOAD,))[LOAD]["mean"]},
+        "rows": rows,
+    }
+
+
+def changed_plan(plan: Plan, values: dict[str, Any], where: str) -> Plan:
+    """``plan`` built from a configuration with other values, at the same size and ratio."""
+    if not values:
+        return plan
+    made = make_plan(changed(plan.config, values, where), stepwise=plan.prefill_settings.stepwise)
+    budget = plan.colocated_settings.max_num_batched_tokens
+    return made.with_colocated_budget(budget).sized(plan.num_instances, plan.num_prefill)
+
+
+def _figures(result: SystemResult) -> dict[str, float]:
+    ttft, moved = ttft_ms(result), result.transfer
+    assert moved is not None
+    return {
+        "ttft_mean_ms": float(ttft.mean()),
+        "ttft_p50_ms": float(np.percentile(ttft, 50)),
+        "ttft_p99_ms": float(np.percentile(ttft, 99)),
+        "transfer_mean_ms": float(result.table["transfer_s"][result.measured].mean()) * 1000,
+        "hidden_share": moved.hidden_share if moved.transfers else 0.0,
+        "nic_out_utilisation": moved.nic_out_utilisation,
+    }

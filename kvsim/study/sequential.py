@@ -1,0 +1,217 @@
+"""Replications until a study's sentence can be said, or its budget is spent.
+
+Runs of an arm are paired with those of the arm it is compared with: they meet the same requests. An arm whose question
+is answered is run no more. Stopping asks for an interval that is narrow against the difference itself, not for one that
+just leaves zero out: looking again and again at the latter would find differences that are none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
+
+from kvsim.config.schema_studies import Studies
+from kvsim.study.intervals import Interval, Verdict, difference, interval
+
+Figures = dict[str, float]
+Arm = TypeVar("Arm")
+SHARES = frozenset({"good_share", "hit_rate", "prefix_hit_rate", "hidden_share", "growing_share"})
+"""Figures between 0 and 1."""
+SIGN = 0.5
+"""Precision of a difference of which a sentence says only which way it goes."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How often a study may run."""
+
+    fewest: int
+    """Replications of every arm, whatever they cost."""
+    most: int
+    requests: int
+    """Of all runs together, beyond which no further replication begins."""
+
+    @classmethod
+    def of(cls, settings: Studies, share: float = 1.0) -> Budget:
+        """A share of the configured one."""
+        return cls(settings.replications, settings.most_replications, round(settings.budget_requests * share))
+
+
+@dataclass(frozen=True)
+class Goal:
+    """When the difference of two arms is known well enough."""
+
+    metrics: tuple[str, ...]
+    precision: float
+    """Half width of the interval over the difference."""
+    tie_share: float
+    """Of the figure compared with, or of one where figures are ``SHARES``: what is surely below is a tie."""
+    confidence: float
+    level: float | None = None
+    """Half width over the mean of what arms are compared with, where a sentence gives that figure too."""
+
+    def margin(self, metric: str, base: Sequence[float]) -> float:
+        """The largest difference to ``base`` that does not matter."""
+        return self.tie_share if metric in SHARES else self.tie_share * abs(sum(base) / len(base))
+
+    def is_met(self, figures: Sequence[Figures], base: Sequence[Figures]) -> bool:
+        """Whether ``figures`` are known well enough against ``base``."""
+        return all(self._is_known(figures, base, metric) for metric in self.metrics)
+
+    def is_level_met(self, base: Sequence[Figures]) -> bool:
+        """Whether ``base`` itself is."""
+        if self.level is None:
+            return True
+        around = [interval([one[metric] for one in base], self.confidence) for metric in self.metrics]
+        return all(math.isnan(found.mean) or found.is_within(self.level) for found in around)
+
+    def _is_known(self, figures: Sequence[Figures], base: Sequence[Figures], metric: str) -> bool:
+        ours, theirs = [one[metric] for one in figures], [one[metric] for one in base]
+        apart = difference(ours, theirs, self.confidence)
+        ties = apart.verdict(self.margin(metric, theirs)) in ("same", "tie")
+        return math.isnan(apart.mean) or ties or apart.is_within(self.precision)
+
+
+@dataclass(frozen=True)
+class Replicated(Generic[Arm]):
+    """What every arm was measured to be, one entry a replication, and which questions stayed open."""
+
+    figures: dict[Arm, list[Figures]]
+    bases: dict[Arm, Arm]
+    """What each was compared with."""
+    open: frozenset[Arm]
+    """Not known well enough when the budget was spent."""
+    requests: int
+    """Of all runs together."""
+    goal: Goal
+
+    @property
+    def requests_a_run(self) -> int:
+        """The mean, rounded."""
+        return round(self.requests / sum(len(found) for found in self.figures.values()))
+
+    @property
+    def replications(self) -> int:
+        return max(len(found) for found in self.figures.values())
+
+    def means(self, arm: Arm, metrics: Iterable[str] | None = None) -> dict[str, Any]:
+        """Interval of each metric."""
+        found = self.figures[arm]
+        chosen = found[0] if metrics is None else metrics
+        around = {metric: interval([one[metric] for one in found], self.goal.confidence) for metric in chosen}
+        return {name: replace(one, mean=self._mean(arm, name)).report() for name, one in around.items()}
+
+    def _mean(self, arm: Arm, metric: str) -> float:
+        """That of the base, and of the differences to it: arms with fewer runs stand beside those with more.
+
+        A single run stands for itself. Figures that are not compared, parts of others among them, keep their ratio to
+        the base, so that none is below nothing.
+        """
+        base, ours = self.bases[arm], self.figures[arm]
+        theirs = self.figures[base][: len(ours)]
+        own = math.fsum(one[metric] for one in ours) / len(ours)
+        if base == arm or len(ours) in (1, len(self.figures[base])) or any(metric not in one for one in theirs):
+            return own
+        theirs_mean = math.fsum(one[metric] for one in theirs) / len(theirs)
+        if metric in SHARES:
+            return min(max(self._mean(base, metric) + own - theirs_mean, 0.0), 1.0)
+        if metric in self.goal.metrics:
+            return self._mean(base, metric) + own - theirs_mean
+        return own * self._mean(base, metric) / theirs_mean if theirs_mean else own
+
+    def apart(self, arm: Arm, base: Arm, metric: str) -> Apart:
+        """``arm`` less ``base``."""
+        ours, theirs = ([one[metric] for one in self.figures[which]] for which in (arm, base))
+        found = difference(ours, theirs, self.goal.confidence)
+        return Apart(found, found.verdict(self.goal.margin(metric, theirs)), found.is_within(self.goal.precision))
+
+    def report(self) -> dict[str, Any]:
+        """What every study says of its runs."""
+        counts = [len(found) for found in self.figures.values()]
+        return {
+            "replications": max(counts),
+            "fewest_replications": min(counts),
+            "confidence": self.goal.confidence,
+            "tie_share": self.goal.tie_share,
+            "precision": self.goal.precision,
+            "simulated_requests": self.requests,
+            "within_budget": not self.open,
+        }
+
+
+@dataclass(frozen=True)
+class Apart:
+    """A difference, what may be said of it, and whether it is as narrow as was wanted."""
+
+    interval: Interval
+    verdict: Verdict
+    is_precise: bool
+
+    def report(self) -> dict[str, Any]:
+        tie = self.verdict in ("same", "tie")
+        return {**self.interval.report(), "verdict": self.verdict, "tie": tie, "precise": self.is_precise or tie}
+
+
+def replicate(
+    arms: Sequence[Arm],
+    base_of: Callable[[Arm, Mapping[Arm, Sequence[Figures]]], Arm],
+    measure: Callable[[int, Sequence[Arm]], tuple[dict[Arm, Figures], int]],
+    goal: Goal,
+    budget: Budget,
+    is_out: Callable[[Arm, Mapping[Arm, Sequence[Figures]]], bool] | None = None,
+) -> Replicated[Arm]:
+    """``measure(replication, arms)`` gives the figures of each arm on the same requests, and how many were simulated.
+
+    ``base_of(arm, found)`` is what an arm is compared with, itself where nothing is asked of it; it may change as more
+    is found, among the arms that are still run. ``is_out(arm, found)``: its first run suffices.
+    """
+    found: dict[Arm, list[Figures]] = {arm: [] for arm in arms}
+    running, requests, cost = list(arms), 0, 0
+    for replication in range(budget.most):
+        if replication >= budget.fewest and requests + cost > budget.requests:
+            break
+        figures, cost = measure(replication, running)
+        requests += cost
+        for arm, measured in figures.items():
+            found[arm].append(measured)
+        if replication == 0 and is_out is not None:
+            running = [arm for arm in running if not is_out(arm, found)]
+        if replication + 1 >= budget.fewest:
+            still = _still_asked(running, base_of, found, goal)
+            if not still:
+                running = []
+                break
+            cost = cost * len(still) // len(running)
+            running = [arm for arm in running if arm in still]
+    bases = {arm: base_of(arm, found) for arm in arms}
+    return Replicated(found, bases, frozenset(_asked(running, base_of, found, goal)), requests, goal)
+
+
+def _still_asked(
+    running: Sequence[Arm],
+    base_of: Callable[[Arm, Mapping[Arm, Sequence[Figures]]], Arm],
+    found: Mapping[Arm, Sequence[Figures]],
+    goal: Goal,
+) -> set[Arm]:
+    """The arms whose difference is not known yet, and those they are compared with, which may be compared with others:
+    whoever is compared with has run as often.
+    """
+    still = reached = _asked(running, base_of, found, goal)
+    while reached:
+        reached = {base_of(arm, found) for arm in reached} - still
+        still = still | reached
+    return still
+
+
+def _asked(
+    running: Sequence[Arm],
+    base_of: Callable[[Arm, Mapping[Arm, Sequence[Figures]]], Arm],
+    found: Mapping[Arm, Sequence[Figures]],
+    goal: Goal,
+) -> set[Arm]:
+    """The arms whose difference is not known yet, or whose own figure is not where others are compared with it."""
+    bases = {arm: base_of(arm, found) for arm in running}
+    unknown = {arm for arm, base in bases.items() if arm != base and not goal.is_met(found[arm], found[base])}
+    return unknown | {base for base in set(bases.values()) if not goal.is_level_met(found[base])}

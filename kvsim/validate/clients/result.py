@@ -1,0 +1,59 @@
+"""One load on one server, as its client saw it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kvsim.errors import ConfigError
+from kvsim.validate.clients.traffic import Traffic
+
+MOST_FAILED = 0.05
+"""Of the requests sent. Beyond that the figures are those of survivors, and nothing to compare with."""
+
+
+@dataclass(frozen=True)
+class ClientResult:
+    """Times in seconds, over the requests that were answered; ``None`` and absent where nothing was recorded.
+
+    Where none was answered, lengths and rates are 0.
+    """
+
+    name: str
+    client: str
+    traffic: Traffic
+    """What was sent."""
+    completed: int
+    failures: int
+    requests_per_s: float
+    """Answered."""
+    output_tokens_per_s: float | None
+    ttft_s: dict[str, float]
+    """``mean`` and percentiles."""
+    e2e_s: dict[str, float]
+    tpot_mean_s: float | None
+    tpot_weighs_tokens: bool
+    """TPOT is sum(E2E - TTFT) / sum(tokens - 1); else the mean over requests of (E2E - TTFT) / (tokens - 1)."""
+    model: str | None = None
+    """As the client names it."""
+    goodput_requests_per_s: float | None = None
+    assumed: tuple[str, ...] = ()
+    """What the client does that the file does not say."""
+
+    def __post_init__(self) -> None:
+        if self.completed + self.failures > self.traffic.requests:
+            answered = f"{self.completed:,} answered and {self.failures:,} failed"
+            raise ConfigError(f"{self.name}: {answered} of {self.traffic.requests:,} requests sent")
+
+    @property
+    def requested_rate_per_s(self) -> float:
+        """``inf``: everything at once."""
+        return self.traffic.rate_per_s
+
+    @property
+    def failed_share(self) -> float:
+        """Of the requests sent."""
+        return self.failures / self.traffic.requests if self.completed else 1.0
+
+    @property
+    def comparable(self) -> bool:
+        return self.failed_share <= MOST_FAILED

@@ -1,0 +1,69 @@
+"""What speaks against a comparison: another model, GPU or degree than was measured, or one that nobody can tell."""
+
+from __future__ import annotations
+
+from kvsim.config import Config, LoadedConfig
+from kvsim.spec import find_model, known_gpu, known_model
+from kvsim.validate.vllm import version_of
+
+FAR_OFF_PCT = 25.0
+"""No profile of the right GPU was ever found that far off (docs/validation.md)."""
+
+
+def profile_doubts(loaded: LoadedConfig) -> list[str]:
+    """Where the run leaves the profile, and what the profile does not say."""
+    found, config = list(loaded.provenance.warnings), loaded.config
+    validity = loaded.provenance.validity
+    if not isinstance(validity, dict) or "gpu" not in validity:
+        used = config.hardware.gpu
+        found.append(f"the profile names no known GPU: memory and multiprocessors are {used}'s; see --set hardware.gpu")
+    elif isinstance(validity.get("model"), str) and config.model.name.endswith(".json"):
+        found += model_doubts(f"profile {loaded.provenance.name}", validity["model"], config)
+    return found
+
+
+def model_doubts(where: str, measured: str | None, config: Config) -> list[str]:
+    """``measured``: the model as the measurement names it. A ``config.json`` is compared by its shapes."""
+    used = config.model.name
+    if measured is None:
+        return []
+    theirs = known_model(measured)
+    if theirs is None:
+        if used.endswith(".json"):
+            return []
+        return [f"{where} was measured with {measured}, which is not known here: taken for {used}"]
+    if _shape(theirs) == _shape(used):
+        return []
+    return [f"{where} was measured with {measured}; predicted is {used}"]
+
+
+def _shape(model: str) -> tuple[int, ...]:
+    spec = find_model(model)
+    return spec.num_layers, spec.hidden_size, spec.num_heads, spec.num_kv_heads, spec.num_experts
+
+
+def gpu_doubts(where: str, measured: str | None, config: Config) -> list[str]:
+    """``measured``: the GPU as the measurement names it."""
+    used = config.hardware.gpu
+    if measured is None:
+        return [f"{where} does not say on which GPU it was measured; predicted is {used}"]
+    theirs, ours = known_gpu(measured), known_gpu(used)
+    if theirs is None:
+        return [f"{where} was measured on {measured}, which is not known here; predicted is {used}"]
+    return [] if theirs == ours else [f"{where} was measured on {theirs}; predicted is {ours or used}"]
+
+
+def version_doubts(where: str, version: str) -> list[str]:
+    """Of vLLM, as recorded."""
+    if version_of(version):
+        return []
+    what = f"vLLM {version!r}, which is no version" if version else "no version of vLLM"
+    return [f"{where} names {what}: taken for one of today, which schedules ahead"]
+
+
+def size_doubts(tpot_error_pct: float | None, config: Config) -> list[str]:
+    """An error that no profile of the same engine has."""
+    if tpot_error_pct is None or abs(tpot_error_pct) <= FAR_OFF_PCT:
+        return []
+    what = f"{config.model.name.rpartition('/')[2]} on {config.engine.tensor_parallel_size} x {config.hardware.gpu}"
+    return [f"TPOT is {tpot_error_pct:+.0f}% off, more than any profile of the same engine was: was it {what}?"]

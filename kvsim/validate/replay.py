@@ -1,0 +1,158 @@
+"""Recordings replayed through kvsim's own scheduler, and the first decision that differs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from kvsim.plan.engine_settings import EngineSettings
+from kvsim.sim.engine.batch import DecodeBatch
+from kvsim.sim.engine.paged import PagedPool
+from kvsim.sim.engine.scheduler import Scheduler
+from kvsim.sim.engine.sequence import RequestState, Sequence, block_path
+from kvsim.sim.engine.step import Step
+from kvsim.validate.recording import RecordedRequest, RecordedSettings, RecordedStep, Recording
+from kvsim.workload.chains import HashPaths, pieces_of
+from kvsim.workload.request import Request
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first field of the first step in which kvsim decided otherwise."""
+
+    step: int
+    field: str
+    recorded: object
+    found: object
+
+
+def first_difference(recording: Recording) -> Difference | None:
+    """Replay every step; ``None`` where all of them are identical."""
+    for recorded, found in zip(recording.steps, replayed(recording), strict=True):
+        for name in RecordedStep.model_fields:
+            expected, ours = getattr(recorded, name), getattr(found, name)
+            if name == "preempted":
+                expected, ours = sorted(expected), sorted(ours)
+            if expected != ours:
+                return Difference(recorded.step, name, expected, ours)
+    return None
+
+
+def replayed(recording: Recording) -> Iterator[RecordedStep]:
+    """kvsim's own decisions for the recording's requests, as many steps as were recorded."""
+    replay = _Replay(recording.config)
+    arriving = _sequences(recording)
+    arrived = 0
+    for step in range(len(recording.steps)):
+        while arrived < len(arriving) and recording.requests[arrived].arrival_step <= step:
+            replay.scheduler.submit(arriving[arrived])
+            arrived += 1
+        yield replay.step(step, [request.id for request in recording.requests])
+
+
+class _Replay:
+    """The scheduler and block pool of a colocated engine, step by step; there is no time."""
+
+    def __init__(self, config: RecordedSettings) -> None:
+        settings = engine_settings(config)
+        pool = PagedPool(settings.num_blocks, enable_prefix_caching=settings.enable_prefix_caching)
+        self.scheduler = Scheduler(settings, pool, DecodeBatch(settings.block_size, False))
+        self._is_async = settings.async_scheduling
+        self._in_flight: Step | None = None
+
+    def step(self, number: int, names: list[str]) -> RecordedStep:
+        """Decide a step, say what was decided, and run it."""
+        scheduler = self.scheduler
+        running = set(scheduler.running)
+        scheduler.schedule()
+        found = self._observed(number, names, running)
+        step = Step(scheduler.joined, scheduler.preempted)
+        step.num_decodes = scheduler.batch.num
+        scheduler.advance(step, stops_at_first_token=False)
+        due = self._in_flight if self._is_async else step
+        self._in_flight = step
+        for sequence in due.ended if due is not None else ():
+            scheduler.finish(sequence)
+        return found
+
+    def _observed(self, number: int, names: list[str], running: set[Sequence]) -> RecordedStep:
+        """``running``: before the step was scheduled."""
+        scheduler = self.scheduler
+        chunks = dict(scheduler.chunks)
+
+        def name(sequence: Sequence) -> str:
+            return names[sequence.state.request.session_id]
+
+        return RecordedStep.model_construct(
+            step=number,
+            scheduled=[(name(s), chunks.get(s, 1)) for s in scheduler.running if s.decoding or s in chunks],
+            preempted=[name(sequence) for sequence in scheduler.preempted],
+            cached_tokens_at_admission={
+                name(s): s.computed for s in scheduler.running if s not in running and not s.resumed
+            },
+            running=[name(sequence) for sequence in scheduler.running],
+            waiting=[name(sequence) for sequence in scheduler.waiting],
+            free_blocks=scheduler.pool.num_free,
+        )
+
+
+def engine_settings(config: RecordedSettings) -> EngineSettings:
+    """The recorded settings as kvsim's, whose blocks are those that hold something."""
+    return EngineSettings(
+        num_blocks=config.num_blocks - 1,
+        block_size=config.block_size,
+        max_num_batched_tokens=config.max_num_batched_tokens,
+        max_num_seqs=config.max_num_seqs,
+        max_model_len=config.max_model_len,
+        enable_prefix_caching=config.enable_prefix_caching,
+        enable_chunked_prefill=config.enable_chunked_prefill,
+        long_prefill_token_threshold=config.long_prefill_token_threshold,
+        watermark=config.watermark,
+        scheduler_reserve_full_isl=config.scheduler_reserve_full_isl,
+        scheduling_policy=config.policy,
+        async_scheduling=config.async_scheduling,
+    )
+
+
+def _sequences(recording: Recording) -> list[Sequence]:
+    """The requests in their order, equal blocks behind equal prefixes being the same blocks of the same chains.
+
+    ``session_id`` is the place in the recording; ``request_id`` breaks ties of priority and arrival as vLLM does, by
+    the request's name.
+    """
+    requests, block_size = recording.requests, recording.config.block_size
+    by_name = sorted(range(len(requests)), key=lambda place: requests[place].id)
+    rank = {place: at for at, place in enumerate(by_name)}
+    lengths = np.array([len(r.prompt_token_ids) + len(r.output_token_ids) for r in requests], dtype=np.int64)
+    offsets, chain, tokens = pieces_of(_block_ids(requests, block_size), lengths)
+    found = []
+    for place, recorded in enumerate(requests):
+        pieces = slice(int(offsets[place]), int(offsets[place + 1]))
+        request = Request(
+            request_id=rank[place],
+            arrival_s=float(recorded.arrival_step),
+            prompt_tokens=len(recorded.prompt_token_ids),
+            output_tokens=recording.config.output_tokens(recorded),
+            session_id=place,
+            pieces=tuple(zip(chain[pieces].tolist(), tokens[pieces].tolist(), strict=True)),
+            output_chain=-1 - place,
+            priority=recorded.priority,
+        )
+        state = RequestState(request, block_path(request, block_size), request.output_tokens)
+        found.append(Sequence(state, request.prompt_tokens, request.output_tokens))
+    return found
+
+
+def _block_ids(requests: list[RecordedRequest], block_size: int) -> HashPaths:
+    """A number for the content of every full block, prompt and answer; what is before it does not matter."""
+    known: dict[tuple[int, ...], int] = {}
+    ids: list[int] = []
+    offsets = [0]
+    for request in requests:
+        tokens = request.prompt_token_ids + request.output_token_ids
+        blocks = (tuple(tokens[at : at + block_size]) for at in range(0, len(tokens) - block_size + 1, block_size))
+        ids.extend(known.setdefault(block, len(known)) for block in blocks)
+        offsets.append(len(ids))
+    return HashPaths(np.array(offsets, dtype=np.int64), np.array(ids, dtype=np.int64), block_size)

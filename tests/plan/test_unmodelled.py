@@ -1,0 +1,102 @@
+"""What a run leaves out of what it was asked for is said."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from builders import Bar
+
+from kvsim.config import load_config
+from kvsim.errors import ConfigError
+from kvsim.modes.pd import run_pd
+from kvsim.modes.tiered import Variant, run_tiered
+from kvsim.plan.mode import Mode
+from kvsim.plan.plan import Plan, make_plan
+from kvsim.plan.unmodelled import left_out, unmodelled
+from kvsim.sim.network.build_network import host_link_bytes_per_s
+
+SHARING = (
+    "model.name=qwen3-30b-a3b",
+    "engine.tensor_parallel_size=1",
+    "engine.data_parallel_size=2",
+    "engine.enable_expert_parallel=true",
+)
+ASKED = {"trace": None, "load": None, "replicas": None, "stepwise": False, "progress": Bar}
+FEW = ("pd_experiments.num_requests=30", "experiments.num_requests=30", "engine.tune_colocated_budget=false")
+
+
+def planned(*sets: str) -> Plan:
+    return make_plan(load_config(preset="smoke", sets=sets).config)
+
+
+def test_nothing_of_the_defaults_is_left_out() -> None:
+    assert left_out(planned(), is_pd=True) == ()
+
+
+def test_windows_do_not_free_what_lies_before_them() -> None:
+    (said,) = left_out(planned("model.name=gpt-oss-20b", "model.max_model_len=8192"))
+    assert said.startswith("gpt-oss-20b: in 12 of 24 layers a token looks back 128 tokens; step times count that, but ")
+    # 24 x 8,192 tokens of a layer are held; 12 x 8,192 + 12 x 128 would be.
+    assert f"a request of 8,192 tokens holds {24 * 8192 / (12 * 8192 + 12 * 128):.2f} times what engines need" in said
+    assert left_out(planned("model.name=gpt-oss-20b", "model.max_model_len=128")) == ()
+
+
+def test_the_type_that_a_config_stores_is_not_the_one_that_counts(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    shapes = {"hidden_size": 4096, "num_attention_heads": 32, "num_hidden_layers": 4, "intermediate_size": 14336}
+    values = {**shapes, "num_key_value_heads": 8, "vocab_size": 32000, "quantization_config": {"quant_method": "fp8"}}
+    path.write_text(json.dumps(values), encoding="utf-8")
+    (said,) = left_out(planned(f"model.name={path}"))
+    assert said == "config.json: its weights are stored as fp8; model.weight_dtype = bf16 is what was simulated"
+    assert left_out(planned(f"model.name={path}", "model.weight_dtype=fp8")) == ()
+
+
+def test_static_batching_is_of_unified_instances() -> None:
+    static = planned("engine.batching=static")
+    assert left_out(static) == ()
+    (said,) = left_out(static, is_pd=True)
+    assert "PD's decode instances let requests join at any step" in said
+    assert static.decode_settings.batching == "continuous"
+
+
+@pytest.mark.parametrize(
+    ("sets", "gb_per_s"),
+    [
+        ((), 450),
+        (("hardware.gpu=l40s", "engine.tensor_parallel_size=8"), 32),
+        (("hardware.gpu=b200",), 900),
+        (("cluster.network.nvlink_gb_per_s=600",), 300),
+    ],
+    ids=["h100", "l40s", "b200", "given"],
+)
+def test_links_inside_a_host_are_the_gpus_own(sets: tuple[str, ...], gb_per_s: float) -> None:
+    assert host_link_bytes_per_s(planned(*sets)) == gb_per_s * 1e9
+
+
+def test_fewer_parameters_than_experts_cannot_be() -> None:
+    with pytest.raises(ConfigError, match=r"params_billions = 7: must be above the 28\.99 that the routed experts"):
+        planned("model.name=qwen3-30b-a3b", "model.params_billions=7")
+
+
+def test_engines_that_share_experts_do_not_step_together() -> None:
+    (sentence,) = unmodelled(load_config(sets=SHARING).config)
+    assert sentence.startswith("engine.enable_expert_parallel with engine.data_parallel_size = 2: engines that share")
+
+
+@pytest.mark.parametrize(
+    "change", ["model.name=llama-3.1-8b", "engine.data_parallel_size=1", "engine.enable_expert_parallel=false"]
+)
+def test_of_others_nothing_is_said(change: str) -> None:
+    assert unmodelled(load_config(sets=(*SHARING, change)).config) == []
+
+
+def test_every_kind_of_run_says_so() -> None:
+    config = load_config(preset="smoke", sets=(*SHARING, *FEW)).config
+    runs = (
+        run_pd(config, load_of=None, **ASKED),
+        run_tiered(Mode("single"), [Variant("lru", config)], **ASKED),
+    )
+    for experiment in runs:
+        assert set(unmodelled(config)) <= set(experiment.warnings)

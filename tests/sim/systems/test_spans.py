@@ -1,0 +1,100 @@
+"""Leaping over steps changes nothing: every time and every count equals those of one event per step."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+
+import pytest
+from both_ways import random_case, same_both_ways
+from builders import Row, by_request, check, colocated, plan, stepwise, workload
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from step_tables import random_tables, table_times
+
+from kvsim.sim.systems.pd import PdSystem
+from kvsim.sim.systems.unified import UnifiedSystem
+
+pytestmark = pytest.mark.sources
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_unified_leaps_like_single_steps(rng: Random) -> None:
+    found, requests = random_case(rng)
+    same_both_ways(UnifiedSystem, colocated(found), requests)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_pd_leaps_like_single_steps(rng: Random) -> None:
+    found, requests = random_case(rng)
+    same_both_ways(PdSystem, found, requests)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_spans_that_end_at_the_knots_of_tables_are_single_steps_too(rng: Random) -> None:
+    found, requests = random_case(rng)
+    found = replace(found, step_time=table_times(random_tables(rng), rng.choice([(), (1, 2, 4)])))
+    same_both_ways(UnifiedSystem, colocated(found), requests)
+    same_both_ways(PdSystem, found, requests)
+
+
+@pytest.mark.parametrize(
+    ("prefix_cache", "policy"), [("radix", "fcfs"), ("radix", "lpm"), ("radix", "dfs_weight"), ("paged", "lpm")]
+)
+@settings(max_examples=40, deadline=None)
+@given(rng=st.randoms(use_true_random=False))
+def test_other_caches_and_orders_leap_like_single_steps(prefix_cache: str, policy: str, rng: Random) -> None:
+    found, requests = random_case(rng)
+    changes = {"prefix_cache": prefix_cache, "scheduling_policy": policy}
+    found = replace(
+        found,
+        prefill_settings=replace(found.prefill_settings, **changes),
+        decode_settings=replace(found.decode_settings, **changes),
+        colocated_settings=replace(found.colocated_settings, **changes),
+    )
+    same_both_ways(UnifiedSystem, colocated(found), requests)
+    same_both_ways(PdSystem, found, requests)
+
+
+def test_news_of_evictions_are_as_old_as_the_evictions() -> None:
+    """An answer has evicted a prompt by 60 s: a router that is a second behind knows at 61.5 s that nobody has it."""
+    rows = [Row(0.0, 12, 1, ((0, 8), (-1, 4))), Row(1.0, 8, 1), Row(2.0, 16, 60), Row(61.5, 12, 1, ((0, 8), (-4, 4)))]
+    found = plan(1, 1, sets=("routing.index_staleness_ms=1000",), block_size=4, num_blocks=19)
+    for settings_of in (found, stepwise(found)):
+        system = UnifiedSystem(settings_of, workload(rows), 1)
+        system.run()
+        assert by_request(system)["prefill_instance"].tolist() == [0, 1, 0, 1]
+
+
+def test_fixed_examples_contain_what_matters() -> None:
+    """Counted, so that the property is known to have been tried on preemptions, exhaustion, ties and backpressure."""
+    seen: dict[tuple[str, str], int] = {}
+    for seed in range(120):
+        found, requests = random_case(Random(seed))
+        for system, where in ((UnifiedSystem, colocated(found)), (PdSystem, found)):
+            for what, there in same_both_ways(system, where, requests).items():
+                seen[system.name, what] = seen.get((system.name, what), 0) + there
+    for system in ("unified", "pd"):
+        for what in ("preemption", "eviction", "hit", "tie", "fewer events"):
+            assert seen[system, what] >= 8, (system, what, seen)
+    assert seen["pd", "backpressure"] >= 8, seen
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_asynchronous_scheduling_gives_every_request_the_same_tokens(rng: Random) -> None:
+    """Nobody gets a token too many or too few; only when they come differs."""
+    found, requests = random_case(rng)
+    expected_gaps = int(requests.output_tokens.sum()) - len(requests)
+    for chosen in (False, True):
+        settings_of = replace(found.colocated_settings, async_scheduling=chosen)
+        system = UnifiedSystem(colocated(replace(found, colocated_settings=settings_of)), requests, 1)
+        system.run()
+        check(system)
+        table = by_request(system)
+        assert table["output_tokens"].tolist() == requests.output_tokens.tolist()
+        system.prefill_log.flush()
+        assert system.prefill_log.itl.distribution().count == expected_gaps

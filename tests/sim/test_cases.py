@@ -1,0 +1,77 @@
+"""The one door into simulated time: cases travel, and nothing else opens it."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from builders import Row, colocated, plan, workload
+from step_tables import table_times
+
+import kvsim
+from kvsim.sim.run import SYSTEMS, Case, Patience, run, run_whole
+
+ROWS = [Row(0.5 * i, 40 + 7 * i, 3 + i, ((0, 32), (-1 - i, 8 + 7 * i))) for i in range(12)]
+
+
+def case(system: str, **changes: object) -> Case:
+    found = plan(2, 2, block_size=4, num_blocks=200)
+    served = found if system == "pd" else colocated(found)
+    return replace(Case(system, system, served, workload(ROWS), 3, warmup_requests=2), **changes)
+
+
+@pytest.mark.parametrize("tables", [False, True])
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_a_case_that_was_sent_gives_the_same_result(system: str, tables: bool) -> None:
+    here = case(system)
+    if tables:
+        here = replace(here, plan=replace(here.plan, step_time=table_times(sizes=(1, 2, 4))))
+    there = pickle.loads(pickle.dumps(here))
+    assert replace(there.plan, step_time=here.plan.step_time) == here.plan
+    one, other = run(here).system, pickle.loads(pickle.dumps(run(there))).system
+    assert one.completed == len(ROWS) and one.measured.sum() == len(ROWS) - 2
+    for name, column in one.table.items():
+        assert np.array_equal(column, other.table[name]), name
+    assert (one.itl, one.checks, one.events) == (other.itl, other.checks, other.events)
+
+
+def test_what_a_case_asks_for() -> None:
+    kept = run(case("unified", keeps_steps=True))
+    assert kept.steps[:, 4].sum() > 0 and not len(run(case("unified")).steps)
+    hurried = run(case("unified", patience=Patience(timeout_s=1e-9, patient_requests=4)))
+    assert (hurried.gave_up, hurried.system.completed, hurried.system.failed) == (8, 4, 8)
+    cut = run(case("pd", drains=False)).system
+    assert cut.arrived == len(ROWS) - 1 and cut.in_flight > 0 and cut.end_s == ROWS[-1].arrival_s
+
+
+def test_progress_is_told_the_label() -> None:
+    told: list[tuple[str, int]] = []
+
+    class Bar:
+        def __enter__(self) -> Bar:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            told.append(("end", 0))
+
+        def update(self, completed: int, now_s: float) -> None:
+            """Nothing."""
+
+    def progress(label: str, total: int) -> Bar:
+        told.append((label, total))
+        return Bar()
+
+    assert run_whole(case("unified"), progress).completed == len(ROWS)
+    run_whole(case("unified", label="pilot"), progress)
+    assert told == [("unified", 12), ("end", 0), ("pilot", 12), ("end", 0)]
+
+
+def test_nothing_else_builds_a_system() -> None:
+    package = Path(kvsim.__file__).parent
+    builds = re.compile(r"\b(UnifiedSystem|PdSystem|ImpatientSystem)\((?!ServingSystem|UnifiedSystem)[a-z]")
+    found = {str(path.relative_to(package)) for path in package.rglob("*.py") if builds.search(path.read_text("utf-8"))}
+    assert found == {"sim/run.py"}

@@ -1,0 +1,68 @@
+"""Simulated time: what happens at one instant happens in a fixed order, and a sleeper can be woken earlier."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+from kvsim.sim.clock import AFTERMATH, ARRIVAL, DECODE_BOUNDARY, PREFILL_BOUNDARY, Clock, MovableTimer
+
+Log = list[tuple[float, str]]
+
+
+def sleeper(clock: Clock, timer: MovableTimer, log: Log, times_s: list[float]) -> Generator[Any, None, None]:
+    for time_s in times_s:
+        yield timer.sleep_until(time_s)
+        log.append((clock.now, "woke"))
+
+
+def test_arrivals_come_before_prefill_before_decode_boundaries_before_the_aftermath() -> None:
+    clock, log = Clock(), []
+    for name, priority in (
+        ("aftermath", AFTERMATH),
+        ("decode", DECODE_BOUNDARY),
+        ("prefill", PREFILL_BOUNDARY),
+        ("first arrival", ARRIVAL),
+        ("second arrival", ARRIVAL),
+    ):
+        clock.schedule(1.0, priority, lambda _, name=name: log.append((clock.now, name)))
+    clock.run_to_stop()
+    assert log == [
+        (1.0, "first arrival"),
+        (1.0, "second arrival"),
+        (1.0, "prefill"),
+        (1.0, "decode"),
+        (1.0, "aftermath"),
+    ]
+
+
+def test_an_alarm_brought_forward_rings_once() -> None:
+    clock, log = Clock(), []
+    timer = MovableTimer(clock, DECODE_BOUNDARY)
+    clock.process(sleeper(clock, timer, log, [10.0, 12.0]))
+    clock.schedule(1.0, callback=lambda _: timer.set(3.0))
+    clock.run_to_stop()
+    assert log == [(3.0, "woke"), (12.0, "woke")]
+    assert clock.now == 12.0
+
+
+def test_a_sleeper_without_a_time_waits_for_one() -> None:
+    clock, log = Clock(), []
+    timer = MovableTimer(clock, DECODE_BOUNDARY)
+
+    def waits() -> Generator[Any, None, None]:
+        yield timer.sleep()
+        log.append((clock.now, "woke"))
+
+    clock.process(waits())
+    clock.schedule(2.5, callback=lambda _: timer.set(2.5))
+    clock.run_to_stop()
+    assert log == [(2.5, "woke")]
+
+
+def test_stop_ends_the_run_after_the_event_under_way() -> None:
+    clock, log = Clock(), []
+    clock.schedule(1.0, callback=lambda _: clock.stop())
+    clock.schedule(2.0, callback=lambda _: log.append(clock.now))
+    clock.run_to_stop()
+    assert (clock.now, log, clock.num_events) == (1.0, [], 1)

@@ -1,0 +1,82 @@
+"""What studies of memory make of their runs: where a curve bends, and what single runs cannot tell."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from kvsim.capacity.load_search import Offered
+from kvsim.capacity.session_traffic import SessionsTraffic
+from kvsim.config import load_config
+from kvsim.errors import ConfigError
+from kvsim.failures import Failures
+from kvsim.plan.mode import SINGLE
+from kvsim.study.questions import tiered as studies
+from kvsim.study.questions.tiered import Ground, _knee, _noise, run_studies, tiers_study
+
+
+def rows(*points: tuple[float, float, float]) -> list[dict[str, Any]]:
+    """``points``: GB, LRU's hit rate, the oracle's."""
+    return [
+        {"capacity_gb_per_host": gb, "policies": {"lru": {"hit_rate": lru}, "belady": {"hit_rate": best}}}
+        for gb, lru, best in points
+    ]
+
+
+@pytest.mark.parametrize(
+    ("points", "knee"),
+    [
+        (((1, 0.5, 0.5), (10, 0.6, 0.6)), 1.0),
+        (((1, 0.1, 0.1), (5, 0.5, 0.5), (10, 0.6, 0.6)), 5.0),
+        (((5, 0.3, 0.3), (10, 0.6, 0.6)), None),
+        (((5, 0.1, 0.1), (10, 0.6, 0.6)), None),
+        (((5, 0.0, 0.0),), None),
+        ((), None),
+    ],
+    ids=["early", "late", "straight", "bent the other way", "flat", "none"],
+)
+def test_the_knee_lies_above_the_chord_from_nothing(points: tuple, knee: float | None) -> None:
+    assert _knee(rows(*points), {"hit_rate": 0.0}, "lru") == knee
+
+
+@pytest.mark.parametrize(
+    ("points", "noise"),
+    [
+        (((1, 0.5, 0.5), (2, 0.6, 0.6)), 0.0),
+        (((1, 0.5, 0.5), (2, 0.47, 0.6)), 3.0),
+        (((1, 0.28, 0.5), (2, 0.6, 0.6)), 2.0),
+        (((1, 0.54, 0.5), (2, 0.6, 0.6)), 4.0),
+        ((), 0.0),
+    ],
+    ids=["none", "falls", "below no memory at all", "above the oracle", "no rows"],
+)
+def test_noise_is_what_cannot_be(points: tuple, noise: float) -> None:
+    assert _noise(rows(*points), {"hit_rate": 0.3}) == pytest.approx(noise)
+
+
+def test_a_study_that_cannot_be_made_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(ground: Any) -> dict[str, Any]:
+        raise ConfigError("no such policy")
+
+    monkeypatch.setattr(studies, "STUDIES", {"capacity": fails, "tiers": lambda ground: {"rows": []}})
+    failures = Failures()
+    found = run_studies(SimpleNamespace(), ("capacity", "tiers"), failures)  # type: ignore[arg-type]
+    assert found == ({"tiers": {"rows": []}}, False)
+    assert [failure.sentence() for failure in failures.found] == ["study capacity failed: no such policy"]
+
+
+@pytest.mark.parametrize(("rate_per_s", "share"), [(1.0, 0.0), (60.0, 1.0)])
+def test_memory_with_which_the_rate_of_the_run_is_too_much_is_known(rate_per_s: float, share: float) -> None:
+    sets = ["studies.max_requests=300", "studies.replications=2", "studies.most_replications=2", "cache.tiers=[dram]"]
+    config = load_config(preset="smoke", sets=sets).config
+    plan, traffic = SINGLE.plan(config), SessionsTraffic(config, SINGLE)
+    offered = Offered(plan, traffic.at_rate(rate_per_s, 300), None, None, ())
+
+    def quietly(label: str, total: int) -> Any:
+        return nullcontext(SimpleNamespace(update=lambda done, now_s: None))
+
+    found = tiers_study(Ground(SINGLE, config, traffic, offered, 1, quietly))
+    assert [row["growing_share"] for row in found["rows"]] == [share, share]
