@@ -59,10 +59,9 @@ def check_conclusion(report: Mapping[str, Any], csv_rows: Rows, conclusion: str 
 
 
 def concluded(report: Mapping[str, Any]) -> str:
-    from kvsim.report.conclusion import conclude
-    from kvsim.report.tier_conclusion import conclude_tiers
+    from kvsim.report.conclude import conclude
 
-    return conclude(report) if report["run"]["mode"] == "pd" else conclude_tiers(report)
+    return conclude(report)
 
 
 class _System:

@@ -1,27 +1,23 @@
-"""What both systems of a prefill/decode run are offered: the workload at its rate, and a baseline tuned for it."""
+"""What all that is compared is offered: the workload at its rate, and in PD runs a baseline tuned for it."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from kvsim.capacity.demand import Demand, demand_of
+from kvsim.capacity.demand import Demand
 from kvsim.capacity.maximum_rates import maximum_rate
 from kvsim.capacity.pilot import Measured, Trial, measured_maximum, tuned_budget
-from kvsim.capacity.steady import run_requests
-from kvsim.config import derived
+from kvsim.capacity.sources import Source, check_rate
 from kvsim.errors import CapacityError, ConfigError
 from kvsim.failures import Failures
 from kvsim.plan.fitting import fitting_rows
 from kvsim.plan.plan import Plan
-from kvsim.sim.run import ProgressMaker, SystemName
+from kvsim.sim.executor import Executor
+from kvsim.sim.run import SystemName
 from kvsim.workload.hits import longest_seen_tokens
-from kvsim.workload.traffic import ChatTraffic, TraceTraffic, Traffic
 from kvsim.workload.workload import Workload
-
-RATES_PER_S = 1e-9, 1e9
-"""The least and the highest that requests may arrive at."""
 
 
 @dataclass(frozen=True)
@@ -38,71 +34,6 @@ class Offered:
     notes: tuple[str, ...]
 
 
-class Source(Protocol):
-    """One kind of traffic as this run wants it."""
-
-    @property
-    def traffic(self) -> Traffic:
-        """Where requests come from, at any scale."""
-
-    def own(self) -> Workload | None:
-        """The workload at its own rate; ``None`` where only a load gives it one."""
-
-    def at_rate(self, requests_per_s: float, demand: Demand) -> Workload:
-        """The whole workload at a rate."""
-
-    def requests_at(self, requests_per_s: float) -> int:
-        """About how many requests that has."""
-
-
-class TraceRun:
-    """A trace, whole."""
-
-    def __init__(self, traffic: TraceTraffic) -> None:
-        self.traffic = traffic
-
-    def own(self) -> Workload:
-        return self.traffic.own()
-
-    def at_rate(self, requests_per_s: float, demand: Demand) -> Workload:
-        return self.traffic.at_rate(requests_per_s)
-
-    def requests_at(self, requests_per_s: float) -> int:
-        return self.traffic.requests_at(requests_per_s)
-
-
-class ChatRun:
-    """Synthetic chat: as many requests as are configured, else as a steady state takes."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.traffic = ChatTraffic(plan.config)
-        self._plan = plan
-        self._population = self.traffic.population()
-        self._unhelped = demand_of(self._population, plan)
-
-    def own(self) -> Workload | None:
-        qps = self._plan.config.pd_trace.qps
-        if qps is None:
-            return None
-        check_rate(qps, "pd_trace.qps")
-        return self.at_rate(qps, self._unhelped)
-
-    def at_rate(self, requests_per_s: float, demand: Demand) -> Workload:
-        return self.traffic.at_rate(requests_per_s, self._requests(requests_per_s, demand))
-
-    def requests_at(self, requests_per_s: float) -> int:
-        return self._requests(requests_per_s, self._unhelped)
-
-    def _requests(self, requests_per_s: float, demand: Demand) -> int:
-        config = self._plan.config
-        given = derived.num_requests(config)
-        if given is not None:
-            return given
-        warmup, factor = config.pd_experiments.warmup_requests, config.load.unsteady_factor
-        needed = run_requests(self._plan, demand, requests_per_s, factor, warmup)
-        return min(needed, self.traffic.most_requests or needed)
-
-
 @dataclass(frozen=True)
 class LoadTarget:
     """How hard the run is to be driven; ``None``: at the workload's own rate."""
@@ -111,13 +42,6 @@ class LoadTarget:
     of: SystemName
     key: str = "load.rho"
     """Who asked for ``rho``, for messages."""
-
-
-def check_rate(requests_per_s: float, asked_for: str) -> None:
-    """Raise ``ConfigError`` where times at that rate would be lost to rounding; ``asked_for`` says whose rate it is."""
-    least, most = RATES_PER_S
-    if not least <= requests_per_s <= most:
-        raise ConfigError(f"{asked_for}: {requests_per_s:.4g} requests/s; allowed: {least:g} to {most:g} requests/s")
 
 
 def short_heads(plan: Plan, workload: Workload) -> tuple[str, ...]:
@@ -140,7 +64,7 @@ class LoadSearch:
         source: Source,
         seeds: tuple[int, int],
         failures: Failures,
-        progress: ProgressMaker,
+        executor: Executor,
         tunes: bool = True,
     ) -> None:
         """``seeds`` of the pilots and of the tuning; a tuning that fails leaves the budget as configured.
@@ -148,7 +72,7 @@ class LoadSearch:
         Without ``tunes`` there is no baseline to tune.
         """
         self._tunes = tunes and plan.config.engine.tune_colocated_budget
-        self._plan, self._source, self._failures, self._progress = plan, source, failures, progress
+        self._plan, self._source, self._failures, self._executor = plan, source, failures, executor
         self._pilot_seed, self._tuning_seed = seeds
 
     def at_own_rate(self, workload: Workload) -> Offered:
@@ -210,7 +134,7 @@ class LoadSearch:
         return measured_maximum(trial, of, plan.config.load.pilot_requests)
 
     def _trial(self, plan: Plan, seed: int) -> Trial:
-        return Trial(plan, self._source.traffic, seed, self._progress, self._source.requests_at)
+        return Trial(plan, self._source.traffic, seed, self._executor, self._source.requests_at)
 
     def _tuned(self, requests_per_s: float) -> tuple[Plan, dict[str, Any] | None, tuple[str, ...]]:
         if not self._tunes:

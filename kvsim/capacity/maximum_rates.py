@@ -7,7 +7,6 @@ elsewhere and comes in a ``Demand``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -32,24 +31,12 @@ _PLAYS = 2
 """What prompts share depends on how many are there, weakly."""
 
 
-@dataclass(frozen=True)
-class MaximumRates:
-    """Requests/s that whole sides can serve; ``math.inf`` for a side that has nothing to do."""
-
-    prefill: float
-    decode: float
-    unified: float
-
-    @property
-    def pd(self) -> float:
-        """The slower side's."""
-        return min(self.prefill, self.decode)
-
-
-def maximum_rates(plan: Plan, pd: Demand, unified: Demand | None = None) -> MaximumRates:
-    """Of the plan's sides; the two systems may hit their caches differently, so each may have its own demand."""
-    prefill, decode = pd_requests_per_s(plan, pd)
-    return MaximumRates(prefill, decode, plan.num_instances * colocated_requests_per_s(plan, unified or pd))
+def role_maxima(plan: Plan, demand: Demand, system: str) -> dict[str, float]:
+    """Requests/s that the whole of each role of ``pd`` or ``unified`` can serve; ``inf`` where it has nothing to do."""
+    if system == "unified":
+        return {"colocated": maximum_rate(plan, demand, system)}
+    prefill, decode = pd_requests_per_s(plan, demand)
+    return {"prefill": prefill, "decode": decode}
 
 
 def maximum_rate(plan: Plan, demand: Demand, system: str) -> float:

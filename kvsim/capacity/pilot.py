@@ -12,18 +12,19 @@ import numpy.typing as npt
 from kvsim.capacity.demand import CacheFacts, Demand, demand_of
 from kvsim.capacity.gathered import facts_of
 from kvsim.capacity.maximum_rates import maximum_rate
+from kvsim.plan.mode import PD
 from kvsim.plan.plan import Plan
 from kvsim.record.result import SystemResult
 from kvsim.record.summary import summarise
 from kvsim.record.windows import measured_alike
-from kvsim.sim.run import Case, ProgressMaker, SystemName, run_whole
+from kvsim.sim.executor import Executor, whole
+from kvsim.sim.run import Case, SystemName
 from kvsim.units import MILLI
 from kvsim.workload.traffic import Traffic
 from kvsim.workload.workload import Workload
 
 SAMPLE_GPUS = 64
 TUNING_REQUESTS = 3_000
-WARMUP_SHARE = 0.1
 FEWEST_REQUESTS = 200
 """Of a short run, where there are as many: the share that a sample of the cluster gets of slow traffic may be none."""
 _ROUNDS = 4
@@ -41,7 +42,7 @@ class Trial:
     plan: Plan
     traffic: Traffic
     seed: int
-    progress: ProgressMaker
+    executor: Executor
     run_requests: Callable[[float], int]
     """Requests of a run on the whole cluster at a rate in requests/s: a trial lasts as long, or shorter."""
 
@@ -84,10 +85,13 @@ class Trial:
         num_requests = min(most, max(FEWEST_REQUESTS, round(self.run_requests(requests_per_s) * share)))
         return self.traffic.sample(requests_per_s * share, num_requests, kept, self.seed)
 
-    def run(self, label: str, system: str, plan: Plan, workload: Workload, warmup: int) -> SystemResult:
-        """Serve ``workload``. An interrupt goes on as ``KeyboardInterrupt``."""
-        case = Case(system, system, plan.without_restart(), workload, self.seed, warmup, label)
-        return run_whole(case, self.progress)
+    def case(self, label: str, system: str, plan: Plan, workload: Workload, warmup: int) -> Case:
+        """To serve ``workload``, the first ``warmup`` requests of which do not count."""
+        return Case(system, system, plan.without_restart(), workload, self.seed, warmup, label)
+
+    def run(self, *cases: Case) -> list[SystemResult]:
+        """What comes of them. An interrupt goes on as ``KeyboardInterrupt``."""
+        return whole(self.executor.run(cases))
 
 
 def measured_rows(result: SystemResult) -> npt.NDArray[np.bool_]:
@@ -116,7 +120,7 @@ def measured_maximum(trial: Trial, system: SystemName, pilot_requests: int) -> M
         rate = measured.requests_per_s
         plan = trial.long_plan(rate, pilot_requests, _fewest_instances(trial.plan, system))
         workload = trial.workload(plan, rate, pilot_requests)
-        result = trial.run(f"pilot {system}", system, plan, workload, len(workload) // 2)
+        (result,) = trial.run(trial.case(f"pilot {system}", system, plan, workload, len(workload) // 2))
         facts = facts_of(workload, result, measured_rows(result), plan)
         measured = _with(trial.plan, population, facts, system)
         if abs(measured.requests_per_s - rate) <= _CLOSE * rate:
@@ -157,11 +161,14 @@ def tuned_budget(trial: Trial, requests_per_s: float) -> Tuned:
     workload = trial.workload(small, requests_per_s, TUNING_REQUESTS)
     goodput: dict[int, float] = {}
     mean_ttft_ms: dict[int, float] = {}
-    warmup, budgets = int(len(workload) * WARMUP_SHARE), list(dict.fromkeys(config.engine.colocated_budgets))
-    results = [
-        trial.run(f"tuning {budget}", "unified", small.with_colocated_budget(budget), workload, warmup)
-        for budget in budgets
-    ]
+    warmup, budgets = int(len(workload) * PD.warmup_share), list(dict.fromkeys(config.engine.colocated_budgets))
+    plans = [small.with_colocated_budget(budget) for budget in budgets]
+    results = trial.run(
+        *(
+            trial.case(f"tuning {budget}", "unified", plan, workload, warmup)
+            for budget, plan in zip(budgets, plans, strict=True)
+        )
+    )
     limits = {"slo_ttft_s": config.slo.ttft_ms * MILLI, "slo_tpot_s": config.slo.tpot_ms * MILLI}
     for budget, result in zip(budgets, measured_alike(results, 0.0, {}), strict=True):
         report = summarise(result, **limits, gpus=small.num_gpus)

@@ -107,9 +107,7 @@ def root(
         str | None,
         typer.Option(
             metavar="NAME,NAME",
-            parser=options.studies,
-            help="Studies to run; --pd: pd_ratio, transfer, unified_budget, context; --cluster: tiers, eic, capacity, "
-            "context; else capacity, tiers. Default: all.",
+            help="Studies to run, of those that '--studies list' names. Default: all of the mode.",
         ),
     ] = None,
     no_studies: Annotated[bool, typer.Option("--no-studies", help="Run no studies.")] = False,
@@ -138,6 +136,12 @@ def root(
     learned_train_fraction: Annotated[
         float | None,
         typer.Option(metavar="X", parser=options.share, help="Share of the requests to train on; default 0.3."),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", parser=options.count, help="Simulations at a time, a process each; default: the cores."
+        ),
     ] = None,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> int:
@@ -171,33 +175,43 @@ def root(
         _refuse_trace_flags(given)
     if pd and policy is not None:
         _check_policies(policy)
-    from kvsim.cli.pd import PdCommand, run_command, trace_source
+    from kvsim.cli.run import Command, list_studies, run_command
+    from kvsim.modes.training import Train
     from kvsim.report.json_report import RunClock
+    from kvsim.workload.traffic import TraceSource
 
+    if studies == "list":
+        list_studies()
+        return 0
     clock = RunClock()
-    trace = trace_source(
-        workload_trace,
-        fmt=workload_format,
-        limit=workload_limit,
-        time_unit=workload_time_unit,
-        arrival_scale=workload_arrival_scale,
-        include_failed=workload_include_failed,
-        hash_tokens_per_block=workload_hash_tokens_per_block,
-        strict=strict_workload_validation,
-        dequantise=workload_dequantise,
-    )
-    command = PdCommand(
+    train = None if pd else _train_mode(learned_train_mode, learned_train_fraction, no_train)
+    fraction = TRAIN_FRACTION if learned_train_fraction is None else learned_train_fraction
+    command = Command(
+        mode="pd" if pd else "cluster" if cluster else "single",
         config=config,
         profile=calibration_profile,
         preset=preset,
         sets=(*(assignments or ()), *(() if seed is None else (f"seed={seed}",))),
-        trace=trace,
+        trace=None
+        if workload_trace is None
+        else TraceSource(
+            path=workload_trace,
+            fmt=workload_format,
+            limit=workload_limit,
+            time_unit=workload_time_unit,
+            arrival_scale=workload_arrival_scale,
+            include_failed=workload_include_failed,
+            hash_tokens_per_block=workload_hash_tokens_per_block,
+            strict=strict_workload_validation,
+            dequantise=workload_dequantise,
+        ),
         load=load,
         load_of=load_of,
         systems=options.SYSTEMS if systems is None else tuple(systems.split(",")),
+        policy=policy,
         replicas=workload_replicas,
         stepwise=stepwise,
-        studies=None if studies is None else tuple(studies.split(",")),
+        studies=None if studies is None else tuple(name.strip() for name in studies.split(",")),
         no_studies=no_studies,
         skip_context_sweep=skip_context_sweep,
         comparisons=tuple(compare or ()),
@@ -207,15 +221,11 @@ def root(
         plots=not no_plot,
         show_plots=show_plot,
         quiet=quiet,
-        train_mode=None if pd else _train_mode(learned_train_mode, learned_train_fraction, no_train),
-        train_fraction=TRAIN_FRACTION if learned_train_fraction is None else learned_train_fraction,
+        jobs=options.cores() if jobs is None else jobs,
+        train=None if train is None else Train(train, fraction),
         given=given,
     )
-    if pd:
-        return run_command(command, clock)
-    from kvsim.cli.tiered import run_tiered_command
-
-    return run_tiered_command(command, clock, "cluster" if cluster else "single", policy)
+    return run_command(command, clock)
 
 
 def _train_mode(mode: str | None, fraction: float | None, no_train: bool) -> str | None:

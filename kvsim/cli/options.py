@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -16,14 +17,9 @@ from kvsim.errors import nearest
 Number = TypeVar("Number", int, float)
 
 TRAIN_MODES = ("warmup", "split")
-STUDIES = ("pd_ratio", "transfer", "unified_budget", "context")
 FORMS = ("accesses", "engine")
 SYSTEMS = ("unified", "pd")
 """What ``--pd`` runs, in this order."""
-STUDIES_OF = {("unified", "pd"): STUDIES, ("unified",): ("unified_budget",), ("pd",): ("pd_ratio", "transfer")}
-"""Studies that can be made where only these systems are run."""
-TIER_STUDIES = {"single": ("capacity", "tiers"), "cluster": ("tiers", "eic", "capacity", "context")}
-"""Studies of the modes with tiers."""
 
 
 def whole(text: str) -> int:
@@ -82,10 +78,9 @@ def systems(text: str) -> str:
     return ",".join(name for name in SYSTEMS if name in named)
 
 
-def studies(text: str) -> str:
-    """Names of studies, separated by commas."""
-    known = list(dict.fromkeys([*STUDIES, *(name for names in TIER_STUDIES.values() for name in names)]))
-    return ",".join(_known(name.strip(), known) for name in text.split(","))
+def cores() -> int:
+    """Those that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _known(name: str, known: Sequence[str]) -> str:

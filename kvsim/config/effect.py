@@ -97,11 +97,11 @@ def _unseen(config: Config) -> dict[str, str]:
     return unseen | _unseen_by_step_times(config)
 
 
-def without_effect(config: Config) -> list[str]:
-    """Of the settings that a prefill/decode run does not look at, those that differ from ``config.yaml``: somebody may
-    count on them.
+def without_effect(config: Config, mode: str) -> list[str]:
+    """Settings that a run of ``mode`` (``single``, ``cluster``, ``pd``) does not look at and that differ from
+    ``config.yaml``: somebody may count on them.
     """
-    return _given(config, tuple(_unseen(config)))
+    return _given(config, tuple(_unseen(config)) if mode == "pd" else _unseen_with_tiers(config, mode == "cluster"))
 
 
 def why_unseen(config: Config, key: str) -> str | None:
@@ -109,14 +109,14 @@ def why_unseen(config: Config, key: str) -> str | None:
     return next((why for path, why in _unseen(config).items() if f"{key}.".startswith(f"{path}.")), None)
 
 
-def without_effect_on_tiers(config: Config, *, is_cluster: bool) -> list[str]:
-    """The same of a run of ``--cluster`` or of the single node."""
+def _unseen_with_tiers(config: Config, is_cluster: bool) -> tuple[str, ...]:
+    """What a run of ``--cluster`` or of the single node does not look at."""
     unseen = (*HBM, "cluster.gpus_per_rack", *_unseen_by_step_times(config))
     unseen = unseen if is_cluster else (*unseen, *SINGLE_NODE)
     if not (config.cluster.tiers if is_cluster else config.cache.tiers):
         unseen = (*unseen, *WITHOUT_TIERS)
     remote = {"eic", "ssd"} & set(config.cluster.tiers) if is_cluster else "eic" in config.cache.tiers
-    return _given(config, unseen if remote else (*unseen, *NETWORK))
+    return unseen if remote else (*unseen, *NETWORK)
 
 
 def _given(config: Config, paths: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""How a configuration becomes the plan of a single node or of a cluster."""
+"""The three modes: how a configuration becomes a plan in each, and which of its sections are the mode's own."""
 
 from __future__ import annotations
 
@@ -8,44 +8,73 @@ from typing import Literal
 from kvsim.config import Config, derived
 from kvsim.config.schema_cluster import ClusterGpu
 from kvsim.config.schema_traffic import ChatTrace, Experiment
+from kvsim.errors import ConfigError
 from kvsim.plan.plan import Plan, check_instances, make_plan
 
-ModeName = Literal["single", "cluster"]
+ModeName = Literal["single", "cluster", "pd"]
 
 
 @dataclass(frozen=True)
 class Mode:
-    """What the two modes differ in."""
+    """What the modes differ in."""
 
     name: ModeName
+    warmup_share: float
+    """Of a run's requests, which do not count, where nothing is configured. Tiers take longer to fill than engines."""
+
+    @property
+    def is_pd(self) -> bool:
+        """Whether prefill and decode instances stand beside unified ones."""
+        return self.name == "pd"
 
     def plan(self, config: Config, *, stepwise: bool = False) -> Plan:
         """Raises a ``KvsimError`` where the configuration cannot be built."""
+        if self.is_pd:
+            return make_plan(config, stepwise=stepwise)
         engine = config.engine.model_copy(update={"tune_colocated_budget": False})
         config = _unseparated(config.model_copy(update={"engine": engine}))
         if self.name == "cluster":
-            return self._of_cluster(config, stepwise)
+            return _of_cluster(config, stepwise)
         workers = config.cache.num_workers
         check_instances(workers, "cache.num_workers")
         plan = make_plan(_node(config, max(workers, 2)), stepwise=stepwise)
         return replace(plan, num_instances=workers, tiers=config.cache.tiers)
 
-    def _of_cluster(self, config: Config, stepwise: bool) -> Plan:
-        """A plan has a prefill and a decode instance, which nobody builds here: one instance alone is a cluster too."""
-        instances, racks = derived.instances(config), config.cluster.simulate_racks
-        cluster = config.cluster.model_copy(update={"simulate_racks": racks if instances > 1 else 2 * racks})
-        plan = make_plan(config.model_copy(update={"cluster": cluster}), stepwise=stepwise)
-        return replace(plan, num_instances=instances, tiers=config.cluster.tiers)
-
-    def traffic(self, config: Config) -> tuple[str, ChatTrace]:
-        """The section that describes synthetic traffic, and what stands there."""
+    def sessions(self, config: Config) -> tuple[str, ChatTrace]:
+        """The section that describes the sessions of the single node or of a cluster, and what stands there."""
         return ("trace", config.trace) if self.name == "single" else ("cluster_trace", config.cluster_trace)
 
-    def experiment(self, config: Config) -> Experiment:
-        return config.experiments if self.name == "single" else config.cluster_experiments
+    def experiment(self, config: Config) -> tuple[str, Experiment]:
+        """The section that says how many requests a run takes and where its files go, and what stands there."""
+        if self.is_pd:
+            return "pd_experiments", config.pd_experiments
+        if self.name == "single":
+            return "experiments", config.experiments
+        return "cluster_experiments", config.cluster_experiments
+
+    def warmup(self, config: Config, num_requests: int) -> int:
+        """How many of a run's first requests do not count."""
+        section, experiment = self.experiment(config)
+        given = experiment.warmup_requests
+        if given is None:
+            return int(num_requests * self.warmup_share)
+        if given >= num_requests:
+            raise ConfigError(
+                f"{section}.warmup_requests is {given}; allowed: below the {num_requests} requests of the run"
+            )
+        return given
 
 
-SINGLE, CLUSTER = Mode("single"), Mode("cluster")
+SINGLE, CLUSTER, PD = Mode("single", 0.3), Mode("cluster", 0.3), Mode("pd", 0.1)
+MODES = {mode.name: mode for mode in (SINGLE, CLUSTER, PD)}
+
+
+def _of_cluster(config: Config, stepwise: bool) -> Plan:
+    """A plan has a prefill and a decode instance, which nobody builds here: one instance alone is a cluster too."""
+    instances, racks = derived.instances(config), config.cluster.simulate_racks
+    cluster = config.cluster.model_copy(update={"simulate_racks": racks if instances > 1 else 2 * racks})
+    plan = make_plan(config.model_copy(update={"cluster": cluster}), stepwise=stepwise)
+    return replace(plan, num_instances=instances, tiers=config.cluster.tiers)
 
 
 def _node(config: Config, workers: int) -> Config:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from kvsim.record.labels import percent, ratio, system_label
 from kvsim.report.conclusion import is_overloaded
-from kvsim.report.labels import percent, ratio, system_label
 
 UNBALANCED = 0.4
 """A side used less than this share of the other is worth a warning."""
@@ -57,7 +57,7 @@ def notes(report: Mapping[str, Any]) -> list[str]:
     """Plain sentences for the reader, each once."""
     every = [*(report["workload"]["notes"] or ()), *(note for r in report["results"] for note in r["notes"])]
     run = report["run"]
-    if run["engine"] == "pure" and run["cpu_s"] > LONG_CPU_S:
+    if run.get("engine") == "pure" and run["cpu_s"] > LONG_CPU_S:
         every.append(
             f"{run['cpu_s']:,.0f} s of CPU in pure Python; compiled, simulating takes about half: 'make compile' in a "
             "checkout, or KVSIM_COMPILE=1 in pip's environment where it builds kvsim from its sources"

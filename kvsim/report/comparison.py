@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from kvsim.record.labels import NOTHING, number, percent, relative_difference, system_label
 from kvsim.report.conclusion import GOODPUT_TIE, LATENCY_TIE, good_alike, is_chance, is_overloaded
-from kvsim.report.labels import NOTHING, number, percent, relative_difference, system_label
 
 Result = Mapping[str, Any]
 _SHOWN = ("mean", "p50", "p90", "p99")

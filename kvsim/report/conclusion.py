@@ -1,12 +1,12 @@
-"""The one sentence that says which system is better, under which condition and why."""
+"""The sentence that says which system is better, under which condition and why; and what all conclusions share."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kvsim.record.labels import COMPONENT_LABELS, listed, number, percent, ratio, relative_difference, system_label
 from kvsim.record.windows import GROWS
-from kvsim.report.labels import COMPONENT_LABELS, listed, number, percent, ratio, relative_difference, system_label
 
 GOODPUT_TIE = 0.02
 LATENCY_TIE = 0.05
@@ -17,7 +17,7 @@ Result = Mapping[str, Any]
 _LATENCIES = (("ttft_ms", "p99 TTFT"), ("tpot_ms", "p99 TPOT"))
 
 
-def conclude(report: Mapping[str, Any]) -> str:
+def conclude_systems(report: Mapping[str, Any]) -> str:
     """One sentence on ``report``: the better system by goodput, else by p99 TTFT, else by p99 TPOT, else a tie.
 
     It names the load it holds for, what makes the difference, where the loser is the better one, the largest part of

@@ -46,12 +46,20 @@ class RunClock:
     started_s: float = field(default_factory=time.perf_counter)
 
     def section(
-        self, *, mode: str, preset: str | None, seed: int, results: Sequence[SystemResult], status: str | None = None
+        self,
+        *,
+        mode: str,
+        preset: str | None,
+        seed: int,
+        results: Sequence[SystemResult],
+        status: str | None = None,
+        others_cpu_s: float = 0.0,
     ) -> dict[str, Any]:
         """The report's ``run``: the only section that differs between two runs of one seed.
 
-        ``engine`` is ``compiled`` or ``pure``. ``cpu_s`` is of the whole process and its finished children;
-        ``sim_cpu_s`` of simulating alone. ``status`` is ``incomplete`` when a result is, unless given.
+        ``engine`` is ``compiled`` or ``pure``. ``cpu_s`` is of the whole process, its finished children and those that
+        simulated for it (``others_cpu_s``); ``sim_cpu_s`` of simulating the results alone. ``status`` is ``incomplete``
+        when a result is, unless given.
         """
         sim_cpu_s = sum(result.sim_cpu_s for result in results)
         completed = sum(result.completed for result in results)
@@ -63,7 +71,7 @@ class RunClock:
             "preset": preset,
             "seed": seed,
             "started_at": self.started_at.isoformat(timespec="seconds"),
-            "cpu_s": _cpu_s(),
+            "cpu_s": _cpu_s() + others_cpu_s,
             "wall_s": time.perf_counter() - self.started_s,
             "peak_rss_bytes": peak_rss_bytes(),
             "sim_cpu_s": sim_cpu_s,

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kvsim.failures import Failures
+from kvsim.record.labels import COMPONENT_LABELS, number, ratio, system_label
 from kvsim.report.atomic import replacing
-from kvsim.report.figures import PALETTE, figure_of, legend_below, plain_numbers, plain_powers
-from kvsim.report.labels import COMPONENT_LABELS, number, ratio, system_label
-from kvsim.report.study_plots import study_painters
+from kvsim.study.catalogue import studies
+from kvsim.study.pictures import PALETTE, figure_of, legend_below, plain_numbers, plain_powers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,6 +45,16 @@ def plot_report(
     }
     written = (failures.attempt(name, partial(_painted, out_dir / name, paint)) for name, paint in painters.items())
     return [path for path in written if path is not None]
+
+
+def study_painters(found: Mapping[str, Any]) -> dict[str, Callable[[], Figure | None]]:
+    """File name -> what makes its figure, of the studies that have something to show."""
+    known = studies()
+    return {
+        f"study_{key}.png": partial(known[key].figure, study)
+        for key, study in found.items()
+        if study.get(known[key].rows)
+    }
 
 
 def _painted(path: Path, paint: Callable[[], Figure | None]) -> Path | None:

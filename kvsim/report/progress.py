@@ -7,7 +7,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
-from kvsim.report.labels import number
+from kvsim.record.labels import number
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress

@@ -1,4 +1,4 @@
-"""The terminal report: what was simulated, side by side, where TTFT goes, the conclusion, the caveats."""
+"""The terminal report: what was simulated, what is compared side by side, the conclusion, studies, caveats."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from kvsim.record.labels import COMPONENT_LABELS, counted, number, percent, ratio, system_label
 from kvsim.report import caveats
 from kvsim.report.comparison import groups
-from kvsim.report.conclusion import conclude
-from kvsim.report.labels import COMPONENT_LABELS, counted, number, percent, ratio, system_label
-from kvsim.report.studies import print_studies
+from kvsim.report.conclude import conclude
+from kvsim.report.tier_tables import sources_table, tiers_table, variants_table
 from kvsim.report.whole import print_whole
+from kvsim.study.catalogue import studies
+from kvsim.study.words import preamble
 
 Report = Mapping[str, Any]
 _NARROW_BAR = 9
@@ -25,16 +27,42 @@ _WIDE_BAR = 20
 
 def print_report(console: Console, report: Report) -> None:
     """Print ``report`` (:func:`kvsim.report.json_report.build_report`) for a person; 80 columns suffice."""
+    results = report["results"]
     console.print(header(report))
-    if report["results"]:
-        print_whole(console, _side_by_side(report["results"]))
-    for result in report["results"]:
-        print_whole(console, waterfall(console, result))
+    if results:
+        for table in _systems(console, results) if report["run"]["mode"] == "pd" else _variants(console, results):
+            print_whole(console, table)
     console.print(Text(conclude(report), style="bold"))
     if report.get("studies"):
         console.print()
         print_studies(console, report["studies"])
     print_caveats(console, report)
+
+
+def _systems(console: Console, results: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
+    yield _side_by_side(results)
+    for result in results:
+        yield waterfall(console, result)
+
+
+def _variants(console: Console, results: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
+    yield variants_table(results)
+    yield sources_table(results)
+    if results[0]["cache"].get("tiers"):
+        yield tiers_table(results[0])
+    yield waterfall(console, results[0])
+
+
+def print_studies(console: Console, found: Mapping[str, Any]) -> None:
+    """A table and a sentence of every study of ``report["studies"]``."""
+    known = studies()
+    if found:
+        console.print(Text(preamble(found)))
+        console.print()
+    for key, study in found.items():
+        print_whole(console, known[key].table(study))
+        console.print(Text(known[key].sentence(study), style="bold"))
+        console.print()
 
 
 def header(report: Report) -> Table:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kvsim.record.labels import listed, number, percent, relative_difference
 from kvsim.report.conclusion import LATENCY_TIE, condition, is_overloaded, misfits, overload, reservation
-from kvsim.report.labels import listed, number, percent, relative_difference
 
 Result = Mapping[str, Any]
 ORACLE = "belady"

@@ -1,4 +1,4 @@
-"""The terminal report of the modes with tiers: a line a variant, where hits and misses come from, what memory buys."""
+"""Tables of policies and memories compared: a line a variant, where hits and misses come from, what tiers did."""
 
 from __future__ import annotations
 
@@ -6,34 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
-from kvsim.report.labels import counted, number, percent
-from kvsim.report.tables import header, print_caveats, waterfall
-from kvsim.report.tier_conclusion import MISS_LABELS, ORACLE, conclude_tiers, hit_rate
-from kvsim.report.tier_studies import print_tier_studies
-from kvsim.report.whole import print_whole
+from kvsim.record.labels import counted, number, percent
+from kvsim.report.tier_conclusion import MISS_LABELS, ORACLE, hit_rate
 
 Result = Mapping[str, Any]
-
-
-def print_tier_report(console: Console, report: Mapping[str, Any]) -> None:
-    """Print ``report`` for a person; 80 columns suffice."""
-    results = report["results"]
-    console.print(header(report))
-    if results:
-        print_whole(console, _variants(results))
-        print_whole(console, _sources(results))
-        if results[0]["cache"].get("tiers"):
-            print_whole(console, _tiers(results[0]))
-        print_whole(console, waterfall(console, results[0]))
-    console.print(Text(conclude_tiers(report), style="bold"))
-    if report.get("studies"):
-        console.print()
-        print_tier_studies(console, report["studies"])
-    print_caveats(console, report)
 
 
 def _grid(title: str, columns: Sequence[str]) -> Table:
@@ -44,7 +22,7 @@ def _grid(title: str, columns: Sequence[str]) -> Table:
     return table
 
 
-def _variants(results: Sequence[Result]) -> Table:
+def variants_table(results: Sequence[Result]) -> Table:
     oracle = next((result for result in results if result["name"] == ORACLE), None)
     columns = ["hits", "TTFT mean ms", "p50", "p99", "TPOT ms", "goodput a s"]
     table = _grid("", [*columns, "oracle points", "oracle ms"] if oracle else columns)
@@ -72,7 +50,7 @@ def _gap(result: Result, oracle: Result) -> list[str]:
     return [f"{round(points, 1) + 0.0:+.1f}", f"{round(longer_ms, 1) + 0.0:+,.1f}"]
 
 
-def _sources(results: Sequence[Result]) -> Table:
+def sources_table(results: Sequence[Result]) -> Table:
     """Where the tokens of prompts came from; misses are counted when one is looked up, hits when it is served."""
     tiers = list(results[0]["cache"]["by_tier"])
     shown = [key for key in MISS_LABELS if any((r["cache"].get("misses") or {}).get(key) for r in results)]
@@ -85,7 +63,7 @@ def _sources(results: Sequence[Result]) -> Table:
     return table
 
 
-def _tiers(result: Result) -> Table:
+def tiers_table(result: Result) -> Table:
     columns = ["size TB", "used", "read GB", "written GB", "evicted", "busiest", "wait ms"]
     table = _grid(f"Tiers: {result['name']}", columns)
     for name, tier in result["cache"]["tiers"].items():

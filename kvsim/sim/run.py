@@ -117,20 +117,6 @@ def run(case: Case, progress: ProgressMaker | None = None) -> RunResult:
     return found
 
 
-def run_whole(case: Case, progress: ProgressMaker | None = None) -> SystemResult:
-    """The result of a case that nobody looks at unless it is whole: an interrupt goes on as ``KeyboardInterrupt``.
-
-    Raises ``AssertionError`` where a law of conservation is broken.
-    """
-    result = run(case, progress).system
-    if result.incomplete:
-        raise KeyboardInterrupt
-    broken = [check.name for check in result.checks if not check.ok]
-    if broken:
-        raise AssertionError(f"{case.label or case.name}: broken conservation laws: {broken}")
-    return result
-
-
 def _built(case: Case, update: Callable[[int, float], None]) -> UnifiedSystem | PdSystem:
     if case.system == "pd":
         return PdSystem(case.plan, case.workload, case.seed, update)

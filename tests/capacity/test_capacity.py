@@ -17,7 +17,6 @@ from kvsim.capacity.maximum_rates import (
     decode_requests_per_s,
     full_decode_load,
     maximum_rate,
-    maximum_rates,
     pd_requests_per_s,
     prefill_requests_per_s,
 )
@@ -193,7 +192,7 @@ def test_balanced_ratio_is_the_best_of_all(output_tokens: int):
     times = coefficients(p1_s_per_token=1e-3, const_s=0.01, s_s_per_seq=0.001)
     found, demand = plan(4, 4, times=times, nic_bytes_per_s=FAST_NIC), equal(300, output_tokens)
     prefill, decode = balanced_pd_ratio(found, demand)
-    rates = {p: maximum_rates(found.with_counts(p, 8 - p), demand).pd for p in range(1, 8)}
+    rates = {p: maximum_rate(found.with_counts(p, 8 - p), demand, "pd") for p in range(1, 8)}
     assert prefill + decode == 8
     assert rates[prefill] == max(rates.values())
 

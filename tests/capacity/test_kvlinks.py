@@ -10,7 +10,7 @@ from builders import KV_BYTES_PER_TOKEN, Row, coefficients, plan, workload
 
 from kvsim.capacity.demand import Demand, SharedPrompts, demand_of
 from kvsim.capacity.kv_links import Links
-from kvsim.capacity.maximum_rates import balanced_pd_ratio, maximum_rate, maximum_rates, pd_requests_per_s
+from kvsim.capacity.maximum_rates import balanced_pd_ratio, maximum_rate, pd_requests_per_s
 from kvsim.plan.plan import Plan
 from kvsim.sim.outcome import outcome
 from kvsim.sim.systems.pd import PdSystem
@@ -79,7 +79,7 @@ def test_saturated(name: str) -> None:
     assert maximum_rate(found, demand_of(requests, found), "pd") == pytest.approx(expected, rel=0.02)
     run = PdSystem(found, requests, 1)
     end_s = arrival_s[-1]
-    run.clock.ring_at(end_s, callback=lambda _: run.clock.stop())
+    run.clock.schedule(end_s, callback=lambda _: run.clock.stop())
     run.run()
     table = outcome(run, warmup_requests=0, unsteady_factor=1.0).table
     done = table["finish_s"] > end_s / 2
@@ -88,9 +88,9 @@ def test_saturated(name: str) -> None:
 
 def test_one_host_is_no_matter_of_its_nics() -> None:
     found = hosts_of(1, 1, 2)
-    rates = maximum_rates(replace(found, nic_bytes_per_s=1.0), asked())
-    assert (rates.prefill, rates.decode) == pd_requests_per_s(found, asked())
-    assert rates.pd > 100
+    slow = replace(found, nic_bytes_per_s=1.0)
+    assert pd_requests_per_s(slow, asked()) == pd_requests_per_s(found, asked())
+    assert maximum_rate(slow, asked(), "pd") > 100
 
 
 def test_half_of_the_pairs_of_two_racks_cross() -> None:
@@ -130,6 +130,6 @@ def test_links_without_contention_are_no_limit() -> None:
 def test_balanced_ratio_where_links_are_the_limit(per_host: int) -> None:
     found = hosts_of(6, 6, per_host)
     prefill, decode = balanced_pd_ratio(found, asked())
-    rates = [maximum_rates(found.with_counts(p, 12 - p), asked()).pd for p in range(1, 12)]
+    rates = [maximum_rate(found.with_counts(p, 12 - p), asked(), "pd") for p in range(1, 12)]
     assert prefill + decode == 12
     assert rates[prefill - 1] == pytest.approx(max(rates))

@@ -35,7 +35,7 @@ def overloaded(found: Plan, requests: Workload, end_s: float) -> tuple[float, fl
     """Completions a second in the last 60% of the time until then, the maximum for those requests, and preemptions of
     one of them."""
     run = UnifiedSystem(found, requests, 1)
-    run.clock.ring_at(end_s, callback=lambda _: run.clock.stop())
+    run.clock.schedule(end_s, callback=lambda _: run.clock.stop())
     run.run()
     table = outcome(run, warmup_requests=0, unsteady_factor=1.0).table
     rows = table["finish_s"] > 0.4 * end_s

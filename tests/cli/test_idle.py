@@ -24,7 +24,7 @@ REFUSED = {
 """Flags without what they need: by ``kvsim.cli.app``."""
 ALWAYS = {
     "pd", "cluster", "config", "calibration_profile", "preset", "assignments", "seed", "load", "stepwise",
-    "report_json", "report_csv", "no_plot", "show_plot", "quiet", "studies", "no_studies", "version",
+    "report_json", "report_csv", "no_plot", "show_plot", "quiet", "studies", "no_studies", "jobs", "version",
 }  # fmt: skip
 """Parameters that every mode looks at."""
 

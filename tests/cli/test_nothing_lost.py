@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,9 @@ def test_nothing_that_fails_beside_it_costs_the_result(
 ) -> None:
     """A study, a picture, and the file of requests, each with an exception that nobody thought of."""
     from kvsim.report import csv_report, plots
-    from kvsim.study import all as studies
+    from kvsim.study.catalogue import studies
 
-    monkeypatch.setattr(studies, "STUDIES", studies.STUDIES | {"transfer": lambda bed: 1 / 0})
+    monkeypatch.setitem(studies(), "transfer", replace(studies()["transfer"], ask=lambda context: 1 / 0))
     monkeypatch.setattr(plots, "_utilisation", lambda report, results: [][0])
     monkeypatch.setattr(csv_report, "write_csv", lambda path, results: {}["x"])
     files = ("--report-json", "r.json", "--report-csv", "r.csv", "--out", "out")

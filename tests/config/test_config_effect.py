@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from kvsim.config import load_config, shipped_profiles
-from kvsim.config.effect import HBM, WITHOUT_TIERS, why_unseen, without_effect, without_effect_on_tiers
+from kvsim.config.effect import HBM, WITHOUT_TIERS, why_unseen, without_effect
 from kvsim.content import content_path
 
 
 def test_the_defaults_promise_nothing() -> None:
-    assert without_effect(load_config().config) == []
+    assert without_effect(load_config().config, "pd") == []
 
 
 @pytest.mark.parametrize(
@@ -23,9 +23,9 @@ def test_the_defaults_promise_nothing() -> None:
     ],
 )
 def test_a_setting_nobody_looks_at_is_named(given: str, named: str) -> None:
-    assert without_effect(load_config(sets=[given]).config) == [named]
+    assert without_effect(load_config(sets=[given]).config, "pd") == [named]
     assert named in WITHOUT_TIERS
-    assert without_effect(load_config(sets=[given, "pd_separation.tiers=[dram]"]).config) == []
+    assert without_effect(load_config(sets=[given, "pd_separation.tiers=[dram]"]).config, "pd") == []
 
 
 @pytest.mark.parametrize(
@@ -51,26 +51,26 @@ def test_why_nobody_looks_at_a_setting(sets: tuple[str, ...], key: str, why: str
 
 
 def test_a_setting_with_effect_is_not() -> None:
-    assert without_effect(load_config(sets=["pd_separation.transfer.contention=none"]).config) == []
+    assert without_effect(load_config(sets=["pd_separation.transfer.contention=none"]).config, "pd") == []
 
 
 def test_tier_modes_name_what_they_do_not_look_at() -> None:
-    assert without_effect_on_tiers(load_config().config, is_cluster=True) == []
+    assert without_effect(load_config().config, "cluster") == []
     jittery = ["cluster.network.jitter_cv=2", "hardware.dram.capacity_gb=5", "hardware.hbm.write_gb_per_s=9"]
     config = load_config(sets=jittery).config
-    assert without_effect_on_tiers(config, is_cluster=True) == ["hardware.hbm.write_gb_per_s"]
+    assert without_effect(config, "cluster") == ["hardware.hbm.write_gb_per_s"]
     named = ["hardware.hbm.write_gb_per_s", "cluster.network.jitter_cv"]
-    assert without_effect_on_tiers(config, is_cluster=False) == named
+    assert without_effect(config, "single") == named
     pooled = load_config(sets=[*jittery, "cache.tiers=[eic]"]).config
-    assert without_effect_on_tiers(pooled, is_cluster=False) == named[:1]
+    assert without_effect(pooled, "single") == named[:1]
     hosts_alone = load_config(sets=[*jittery, "cluster.tiers=[dram]"]).config
-    assert without_effect_on_tiers(hosts_alone, is_cluster=True) == named
+    assert without_effect(hosts_alone, "cluster") == named
 
 
 def test_a_single_node_has_the_gpus_of_its_own_section() -> None:
     config = load_config(sets=["cluster.gpu.kv_capacity_gb=5"]).config
-    assert without_effect_on_tiers(config, is_cluster=True) == []
-    assert without_effect_on_tiers(config, is_cluster=False) == ["cluster.gpu.kv_capacity_gb"]
+    assert without_effect(config, "cluster") == []
+    assert without_effect(config, "single") == ["cluster.gpu.kv_capacity_gb"]
 
 
 @pytest.mark.parametrize(
@@ -86,15 +86,15 @@ def test_a_single_node_has_the_gpus_of_its_own_section() -> None:
 )
 def test_step_times_name_what_they_do_not_look_at(sets: tuple[str, ...], named: list[str]) -> None:
     config = load_config(sets=sets).config
-    assert without_effect(config) == named
-    assert without_effect_on_tiers(config, is_cluster=True) == named
+    assert without_effect(config, "pd") == named
+    assert without_effect(config, "cluster") == named
 
 
 def test_a_profile_leaves_data_sheets_aside() -> None:
     for profile in shipped_profiles():
         config = load_config(overlay=content_path("profiles", f"{profile}.yaml")).config
-        assert [key for key in without_effect(config) if key not in HBM] == [], profile
+        assert [key for key in without_effect(config, "pd") if key not in HBM] == [], profile
     path = content_path("profiles", "h100_llama-3.1-70b_tp4_bf16.yaml")
     sets = ["steptime.compute_efficiency=0.5", "pd_separation.compute.prefill_tflops=500"]
     named = ["steptime.compute_efficiency", "pd_separation.compute.prefill_tflops"]
-    assert without_effect(load_config(overlay=path, sets=sets).config) == named
+    assert without_effect(load_config(overlay=path, sets=sets).config, "pd") == named

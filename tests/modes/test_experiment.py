@@ -8,23 +8,24 @@ import numpy as np
 import pytest
 from builders import Bar
 
+from experiments import run_pd
 from kvsim.capacity.demand import demand_of
 from kvsim.capacity.pilot import Trial, tuned_budget
 from kvsim.capacity.steady import pd_stay, steady_requests
 from kvsim.config import load_config
 from kvsim.errors import ConfigError, WorkloadError
-from kvsim.modes.pd import Experiment, run_pd
+from kvsim.modes.experiment import Experiment
 from kvsim.plan.plan import make_plan
 from kvsim.record.result import SystemResult
 from kvsim.report.json_report import SECTION_KEYS
+from kvsim.sim.executor import Serial
 from kvsim.workload.traffic import ChatTraffic, TraceSource
 
 UNTUNED = "engine.tune_colocated_budget=false"
 
 
 def run(*sets: str, preset: str = "smoke", bar: type[Bar] = Bar, **given: object) -> Experiment:
-    asked = {"trace": None, "load": None, "load_of": None, "replicas": None, "stepwise": False} | given
-    return run_pd(load_config(preset=preset, sets=[UNTUNED, *sets]).config, progress=bar, **asked)
+    return run_pd(load_config(preset=preset, sets=[UNTUNED, *sets]).config, progress=bar, **given)
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +164,7 @@ def test_tuning_follows_the_objective():
 
     def best(*sets: str) -> int:
         config = load_config(sets=["cluster.simulate_racks=1", "engine.colocated_budgets=[256,8192]", *sets]).config
-        trial = Trial(make_plan(config), ChatTraffic(config), 3, Bar, lambda _: 1500)
+        trial = Trial(make_plan(config), ChatTraffic(config), 3, Serial(), lambda _: 1500)
         return tuned_budget(trial, 80.0).budget_tokens
 
     assert best("slo.tpot_ms=25", "slo.ttft_ms=100000") == 256
@@ -172,7 +173,7 @@ def test_tuning_follows_the_objective():
 
 def test_sample_cluster_keeps_ratio_and_load():
     config = load_config().config
-    trial = Trial(make_plan(config), ChatTraffic(config), 3, Bar, lambda _: 100_000)
+    trial = Trial(make_plan(config), ChatTraffic(config), 3, Serial(), lambda _: 100_000)
     small = trial.small_plan(1600.0)
     assert (small.num_prefill, small.num_decode) == (4, 12)
     requests = trial.workload(small, 1600.0, 4000)

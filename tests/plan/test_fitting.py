@@ -11,20 +11,21 @@ from builders import Row, coefficients, plan, served, workload
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from experiments import run_pd, run_tiered
 from kvsim.capacity.demand import demand_of
 from kvsim.capacity.load_search import LoadSearch
-from kvsim.capacity.maximum_rates import decode_requests_per_s, maximum_rates
+from kvsim.capacity.maximum_rates import decode_requests_per_s, role_maxima
 from kvsim.capacity.steady import pd_stay
 from kvsim.config import load_config
 from kvsim.errors import CapacityError
 from kvsim.failures import Failures
-from kvsim.modes.pd import run_pd
-from kvsim.modes.tiered import Variant, run_tiered
 from kvsim.plan.fitting import fitting_rows
-from kvsim.plan.mode import CLUSTER, SINGLE
+from kvsim.plan.mode import CLUSTER, MODES
 from kvsim.plan.plan import make_plan
+from kvsim.sim.executor import Serial
 from kvsim.sim.systems.pd import PdSystem
-from kvsim.study.questions.tiered import Ground, run_studies
+from kvsim.study.catalogue import run_studies
+from kvsim.study.context import StudyContext
 from kvsim.workload.traffic import TraceSource
 
 SMALL = ("model.name=llama-3.1-8b", "engine.tensor_parallel_size=1")
@@ -37,12 +38,11 @@ def nobody(*arguments: object) -> Any:
 def refused(mode: str, *sets: str, trace: TraceSource | None = None) -> str:
     """What a run says that cannot begin."""
     config = load_config(preset="smoke", sets=sets).config
-    common = {"trace": trace, "load": None, "replicas": None, "stepwise": False, "progress": nobody}
     with pytest.raises(CapacityError) as raised:
         if mode == "pd":
-            run_pd(config, load_of=None, **common)
+            run_pd(config, progress=nobody, trace=trace)
         else:
-            run_tiered({"single": SINGLE, "cluster": CLUSTER}[mode], [Variant("one", config)], **common)
+            run_tiered(MODES[mode], {"one": config}, progress=nobody, trace=trace)
     assert "\n" not in str(raised.value)
     return str(raised.value)
 
@@ -108,8 +108,9 @@ def test_what_fits_is_what_a_system_serves(lengths: list[tuple[int, int]], block
             demand_of(requests, found)
         return
     assert fitting_rows(requests, found).tolist() == sorted(done.astype(int).tolist())
-    rates = maximum_rates(found, demand_of(requests, found))
-    assert all(rate > 0 for rate in (rates.prefill, rates.decode, rates.unified)), rates
+    demand = demand_of(requests, found)
+    rates = role_maxima(found, demand, "pd") | role_maxima(found, demand, "unified")
+    assert all(rate > 0 for rate in rates.values()), rates
 
 
 def test_the_first_to_come_is_let_in_whatever_margin_is_asked_for() -> None:
@@ -132,11 +133,10 @@ def test_answers_that_prefill_has_given_take_no_time() -> None:
 def test_a_study_of_contexts_that_do_not_fit_says_so() -> None:
     """Sessions of the cluster's traffic end in more tokens than 999 blocks hold: no percentiles of nothing."""
     config = load_config(preset="smoke", sets=["engine.num_gpu_blocks_override=1000"]).config
-    sample = CLUSTER.plan(config)
-    ground = Ground(CLUSTER, config, SimpleNamespace(), SimpleNamespace(plan=sample), 1, nobody)  # type: ignore[arg-type]
-    ground.__dict__["workload"] = workload([Row(0, 100, 10)])
+    requests = workload([Row(0, 100, 10), Row(1, 100, 10)])
+    parts = (CLUSTER, CLUSTER.plan(config), requests, SimpleNamespace(), None, 1, Serial(nobody))
     failures = Failures()
-    assert not run_studies(ground, ("context",), failures).found
+    assert not run_studies(StudyContext(*parts), ("context",), failures).found  # type: ignore[arg-type]
     assert [failure.why for failure in failures.found] == [
         "no context fits: 22,784 tokens for a session's turns are no fewer than the 15,984 that the model and the KV "
         "blocks of an instance take"
@@ -145,6 +145,6 @@ def test_a_study_of_contexts_that_do_not_fit_says_so() -> None:
 
 def test_a_workload_at_its_own_rate_is_checked_too() -> None:
     found = make_plan(load_config(preset="smoke", sets=["model.max_model_len=100"]).config)
-    offering = LoadSearch(found, SimpleNamespace(), (1, 2), Failures(), nobody)  # type: ignore[arg-type]
+    offering = LoadSearch(found, SimpleNamespace(), (1, 2), Failures(), Serial(nobody))  # type: ignore[arg-type]
     with pytest.raises(CapacityError, match="no request fits"):
         offering.at_own_rate(workload([Row(0, 100, 5), Row(1, 300, 5)]))

@@ -6,13 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from builders import Bar
 
+from experiments import run_pd, run_tiered
 from kvsim.config import load_config
 from kvsim.errors import ConfigError
-from kvsim.modes.pd import run_pd
-from kvsim.modes.tiered import Variant, run_tiered
-from kvsim.plan.mode import Mode
+from kvsim.plan.mode import SINGLE
 from kvsim.plan.plan import Plan, make_plan
 from kvsim.plan.unmodelled import left_out, unmodelled
 from kvsim.sim.network.build_network import host_link_bytes_per_s
@@ -23,7 +21,6 @@ SHARING = (
     "engine.data_parallel_size=2",
     "engine.enable_expert_parallel=true",
 )
-ASKED = {"trace": None, "load": None, "replicas": None, "stepwise": False, "progress": Bar}
 FEW = ("pd_experiments.num_requests=30", "experiments.num_requests=30", "engine.tune_colocated_budget=false")
 
 
@@ -95,8 +92,8 @@ def test_of_others_nothing_is_said(change: str) -> None:
 def test_every_kind_of_run_says_so() -> None:
     config = load_config(preset="smoke", sets=(*SHARING, *FEW)).config
     runs = (
-        run_pd(config, load_of=None, **ASKED),
-        run_tiered(Mode("single"), [Variant("lru", config)], **ASKED),
+        run_pd(config),
+        run_tiered(SINGLE, {"lru": config}),
     )
     for experiment in runs:
         assert set(unmodelled(config)) <= set(experiment.warnings)

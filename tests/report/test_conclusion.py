@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kvsim.record.result import Check
-from kvsim.report.conclusion import conclude
+from kvsim.report.conclude import conclude
 
 SLOW = [0.5] * 6 + [3.0] * 4
 """Four of ten requests miss a TTFT limit of 2 s."""

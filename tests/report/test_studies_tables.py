@@ -7,16 +7,14 @@ from typing import Any
 from crowding import crowded
 from rich.console import Console
 
-from kvsim.report.studies import (
-    compare_sentence,
-    context_sentence,
-    pd_ratio_sentence,
-    preamble,
-    print_studies,
-    transfer_sentence,
-    unified_budget_sentence,
-)
-from kvsim.report.study_plots import study_painters
+from kvsim.report.plots import study_painters
+from kvsim.report.tables import print_studies
+from kvsim.study.questions.compare import compare_sentence
+from kvsim.study.questions.context_lengths import context_sentence
+from kvsim.study.questions.pd_ratio import pd_ratio_sentence
+from kvsim.study.questions.transfer import transfer_sentence
+from kvsim.study.questions.unified_budget import unified_budget_sentence
+from kvsim.study.words import preamble
 
 
 def around(mean: float, half_width: float | None = 1.0) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from kvsim.record.result import Check
-from kvsim.report.conclusion import conclude
+from kvsim.report.conclude import conclude
 from kvsim.report.tables import print_report
 
 

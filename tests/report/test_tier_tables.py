@@ -8,16 +8,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from kvsim.report.labels import COMPONENT_LABELS
+from kvsim.record.labels import COMPONENT_LABELS
+from kvsim.report.tables import print_report, print_studies
 from kvsim.report.tier_conclusion import ORACLE, conclude_tiers
-from kvsim.report.tier_studies import (
-    capacity_sentence,
-    contexts_sentence,
-    eic_sentence,
-    print_tier_studies,
-    tiers_sentence,
-)
-from kvsim.report.tier_tables import print_tier_report
+from kvsim.study.questions.capacity import capacity_sentence
+from kvsim.study.questions.eic import eic_sentence
+from kvsim.study.questions.session_contexts import contexts_sentence
+from kvsim.study.questions.tiers import tiers_sentence
 
 
 def result(name: str, hit_rate: float, ttft_ms: float, **misses: float) -> dict[str, Any]:
@@ -216,7 +213,7 @@ def test_tables_of_memory_fit_a_terminal() -> None:
     }  # fmt: skip
     console = Console(width=80, file=None, highlight=False)
     with console.capture() as captured:
-        print_tier_studies(console, studies)
+        print_studies(console, studies)
     lines = captured.get().splitlines()
     assert max(map(len, lines)) <= 80 and not any("…" in line for line in lines)
 
@@ -282,7 +279,7 @@ def whole_report() -> dict[str, Any]:
 @pytest.mark.parametrize("columns", [200, 80, 60])
 def test_no_figure_and_no_policy_is_cut(columns: int) -> None:
     stream = io.StringIO()
-    print_tier_report(Console(width=columns, file=stream, highlight=False), whole_report())
+    print_report(Console(width=columns, file=stream, highlight=False), whole_report())
     lines = stream.getvalue().splitlines()
     assert max(map(len, lines)) <= columns and "…" not in stream.getvalue()
     table = "\n".join(lines[: next(place for place, line in enumerate(lines) if "Where TTFT goes" in line)])
@@ -295,5 +292,5 @@ def test_no_figure_and_no_policy_is_cut(columns: int) -> None:
 
 def test_warnings_and_failed_studies_are_printed() -> None:
     stream = io.StringIO()
-    print_tier_report(Console(width=200, file=stream), whole_report())
+    print_report(Console(width=200, file=stream), whole_report())
     assert "warning: study 'capacity' failed: too few requests" in stream.getvalue()

@@ -13,7 +13,8 @@ from builders import Row, colocated, plan, workload
 from step_tables import table_times
 
 import kvsim
-from kvsim.sim.run import SYSTEMS, Case, Patience, run, run_whole
+from kvsim.sim.executor import Serial, whole
+from kvsim.sim.run import SYSTEMS, Case, Patience, run
 
 ROWS = [Row(0.5 * i, 40 + 7 * i, 3 + i, ((0, 32), (-1 - i, 8 + 7 * i))) for i in range(12)]
 
@@ -65,8 +66,9 @@ def test_progress_is_told_the_label() -> None:
         told.append((label, total))
         return Bar()
 
-    assert run_whole(case("unified"), progress).completed == len(ROWS)
-    run_whole(case("unified", label="pilot"), progress)
+    (found,) = whole(Serial(progress).run([case("unified")]))
+    assert found.completed == len(ROWS)
+    Serial(progress).run([case("unified", label="pilot")])
     assert told == [("unified", 12), ("end", 0), ("pilot", 12), ("end", 0)]
 
 

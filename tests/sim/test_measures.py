@@ -17,7 +17,7 @@ from kvsim.record.windows import measured_alike
 from kvsim.sim.outcome import outcome
 from kvsim.sim.systems.pd import PdSystem
 from kvsim.sim.systems.unified import UnifiedSystem
-from kvsim.study.context import latencies, tpot_ms
+from kvsim.study.measures import latencies, tpot_ms
 
 
 @pytest.mark.parametrize("route", [lambda found: found, stepwise], ids=["leaps", "steps"])

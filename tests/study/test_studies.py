@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import json
 import math
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
 
+from experiments import context_of, run_pd
 from kvsim.capacity.demand import CacheFacts, demand_of
 from kvsim.capacity.maximum_rates import maximum_rate
 from kvsim.config import load_config
 from kvsim.config.changed import changed
 from kvsim.config.comparison import read_comparison
 from kvsim.errors import CapacityError, ConfigError
-from kvsim.modes.pd import Experiment, run_pd
+from kvsim.modes.experiment import Experiment
 from kvsim.plan.plan import make_plan
 from kvsim.record.result import SystemResult
-from kvsim.study.context import Bed, latencies
 from kvsim.study.intervals import Interval, difference, interval
+from kvsim.study.measures import latencies
 from kvsim.study.questions import compare as compare_module
 from kvsim.study.questions.compare import check_comparisons
 from kvsim.study.questions.pd_ratio import pd_ratio_study, ratio_grid
@@ -46,10 +45,6 @@ SMALL = (
 )
 
 
-def quietly(label: str, total: int) -> AbstractContextManager[Any]:
-    return nullcontext(SimpleNamespace(update=lambda done, now_s: None))
-
-
 def studied(*sets: str, names: tuple[str, ...] = (), compare: tuple[str, ...] = ()) -> dict:
     experiment = experimented(*sets, names=names, compare=compare)
     assert experiment.studies is not None and not experiment.incomplete and not experiment.failures
@@ -69,10 +64,6 @@ def experimented(
         load_config(sets=[*SMALL, *sets]).config,
         trace=source,
         load=load,
-        load_of=None,
-        replicas=None,
-        stepwise=False,
-        progress=quietly,
         studies=names,
         comparisons=[read_comparison(text) for text in compare],
     )
@@ -187,9 +178,9 @@ def test_long_prompts_meet_both_systems_at_one_rate_and_pd_at_its_balance() -> N
 
 def test_a_sample_has_four_of_each_role() -> None:
     config = load_config(sets=[*SMALL, "studies.instances=8", "pd_separation.pd_ratio=[1,3]"]).config
-    bed = Bed(make_plan(config), ChatTraffic(config), None, 10.0, 1, None)  # type: ignore[arg-type]
-    assert (bed.sample.num_prefill, bed.sample.num_decode, bed.small.num_instances) == (4, 12, 8)
-    lopsided = replace(bed, plan=bed.plan.with_counts(1, 63))
+    context = context_of(make_plan(config), ChatTraffic(config), 10.0)
+    assert (context.sample.num_prefill, context.sample.num_decode, context.small.num_instances) == (4, 12, 8)
+    lopsided = replace(context, plan=context.plan.with_counts(1, 63))
     assert lopsided.sample.num_instances == 32
 
 
@@ -281,9 +272,9 @@ def test_parts_of_copies_are_stretched_as_the_run_is(
 ) -> None:
     trace = TraceSource(rows_of_a_trace(tmp_path / "t.jsonl", 400), "auto", None, "ms", 1.0, False, None, False)
     plan = make_plan(load_config(sets=[*SMALL, "cluster.simulate_gpus_per_rack=16"]).config)
-    bed = Bed(plan, TraceTraffic(trace, replicas, 1), None, rate_per_s, 1, quietly)  # type: ignore[arg-type]
+    context = context_of(plan, TraceTraffic(trace, replicas, 1), rate_per_s)
     for share in (0.25, 0.5, 1.0, 2.0):
-        part = bed.workload(share * rate_per_s, 100, 3)
+        part = context.workload(share * rate_per_s, 100, 3)
         assert f"100 requests in a row of {math.ceil(copies * share)} copies" in " ".join(part.info.notes)
         assert part.mean_rate_per_s == pytest.approx(share * rate_per_s)
 
@@ -325,7 +316,7 @@ def test_ratios_stand_beside_what_their_own_runs_hit(tmp_path: Path, hits: float
     prompts = traffic.population().prompt_tokens.astype(float)
     facts = CacheFacts(prompts, hits * prompts, (1 - hits) * prompts)
     demand = demand_of(traffic.population(), plan, facts)
-    study = pd_ratio_study(Bed(plan, traffic, demand, 20.0, 1, quietly))
+    study = pd_ratio_study(context_of(plan, traffic, 20.0, demand))
     for point in study["points"]:
         served = point["throughput_requests_per_s"]["mean"]
         assert point["analytic_requests_per_s"] == pytest.approx(served, rel=0.1), point["ratio"]
@@ -344,7 +335,7 @@ def test_what_the_run_s_rate_asks_of_a_study_is_by_the_study_s_own_hits(tmp_path
     prompts = traffic.population().prompt_tokens.astype(float)
     of_the_run = demand_of(traffic.population(), plan, CacheFacts(prompts, HIT * prompts, (1 - HIT) * prompts))
     rate_per_s = 1.3 * maximum_rate(plan, demand_of(traffic.population(), plan), "pd")
-    study = transfer_study(Bed(plan, traffic, of_the_run, rate_per_s, 1, quietly))
+    study = transfer_study(context_of(plan, traffic, rate_per_s, of_the_run))
     assert study["loads"] == {"pd": pytest.approx(1.3, rel=0.1)}
 
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from kvsim.capacity.load_search import Offered
-from kvsim.capacity.session_traffic import SessionsTraffic
+from kvsim.capacity.sources import SessionsTraffic
 from kvsim.config import load_config
 from kvsim.errors import ConfigError
 from kvsim.failures import Failures
 from kvsim.plan.mode import SINGLE
-from kvsim.study.questions import tiered as studies
-from kvsim.study.questions.tiered import Ground, _knee, _noise, run_studies, tiers_study
+from kvsim.sim.executor import Serial
+from kvsim.study.catalogue import run_studies, studies
+from kvsim.study.context import StudyContext
+from kvsim.study.questions.capacity import _knee, _noise
+from kvsim.study.questions.tiers import tiers_study
 
 
 def rows(*points: tuple[float, float, float]) -> list[dict[str, Any]]:
@@ -58,12 +60,13 @@ def test_noise_is_what_cannot_be(points: tuple, noise: float) -> None:
 
 
 def test_a_study_that_cannot_be_made_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(ground: Any) -> dict[str, Any]:
+    def fails(context: Any) -> dict[str, Any]:
         raise ConfigError("no such policy")
 
-    monkeypatch.setattr(studies, "STUDIES", {"capacity": fails, "tiers": lambda ground: {"rows": []}})
-    failures = Failures()
-    found = run_studies(SimpleNamespace(), ("capacity", "tiers"), failures)  # type: ignore[arg-type]
+    for name, ask in (("capacity", fails), ("tiers", lambda context: {"rows": []})):
+        monkeypatch.setitem(studies(), name, replace(studies()[name], ask=ask))
+    failures, context = Failures(), SimpleNamespace(mode=SINGLE, comparisons=())
+    found = run_studies(context, ("capacity", "tiers"), failures)  # type: ignore[arg-type]
     assert found == ({"tiers": {"rows": []}}, False)
     assert [failure.sentence() for failure in failures.found] == ["study capacity failed: no such policy"]
 
@@ -73,10 +76,6 @@ def test_memory_with_which_the_rate_of_the_run_is_too_much_is_known(rate_per_s: 
     sets = ["studies.max_requests=300", "studies.replications=2", "studies.most_replications=2", "cache.tiers=[dram]"]
     config = load_config(preset="smoke", sets=sets).config
     plan, traffic = SINGLE.plan(config), SessionsTraffic(config, SINGLE)
-    offered = Offered(plan, traffic.at_rate(rate_per_s, 300), None, None, ())
-
-    def quietly(label: str, total: int) -> Any:
-        return nullcontext(SimpleNamespace(update=lambda done, now_s: None))
-
-    found = tiers_study(Ground(SINGLE, config, traffic, offered, 1, quietly))
+    served = traffic.at_rate(rate_per_s, 300)
+    found = tiers_study(StudyContext(SINGLE, plan, served, traffic, None, 1, Serial()))  # type: ignore[arg-type]
     assert [row["growing_share"] for row in found["rows"]] == [share, share]

@@ -21,11 +21,10 @@ def check_size(plan: Plan, workload: Workload) -> None:
 
     Both are estimates from below: what is refused would not have ended well.
     """
-    requests, instances = len(workload), max(plan.num_instances, plan.num_prefill + plan.num_decode)
-    instances_bytes = instances * (TIERED_INSTANCE_BYTES if plan.tiers else INSTANCE_BYTES)
-    fitting = room.about(room.most(REQUEST_BYTES, instances_bytes))
+    requests, instances = len(workload), _num_instances(plan)
+    fitting = room.about(room.most(REQUEST_BYTES, _instances_bytes(plan)))
     room.require(
-        requests * REQUEST_BYTES + instances_bytes,
+        needed_bytes(plan, workload),
         f"{requests:,} requests on {instances:,} instances",
         f"up to about {fitting} requests would fit",
     )
@@ -33,6 +32,19 @@ def check_size(plan: Plan, workload: Workload) -> None:
     if cpu_s > limit_s:
         allowed = f"limits.cpu_s = {limit_s:g} allows {_allowed(plan, workload, limit_s)}"
         raise CapacityError(f"{_taking(plan, workload, cpu_s)}; {allowed}")
+
+
+def needed_bytes(plan: Plan, workload: Workload) -> float:
+    """Memory that simulating ``workload`` on ``plan`` takes, about."""
+    return len(workload) * REQUEST_BYTES + _instances_bytes(plan)
+
+
+def _num_instances(plan: Plan) -> int:
+    return max(plan.num_instances, plan.num_prefill + plan.num_decode)
+
+
+def _instances_bytes(plan: Plan) -> float:
+    return _num_instances(plan) * (TIERED_INSTANCE_BYTES if plan.tiers else INSTANCE_BYTES)
 
 
 def least_cpu_s(plan: Plan, workload: Workload) -> float:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+from rich.text import Text
 
 from kvsim.config import Config, dump
 from kvsim.config.changed import changed
@@ -14,12 +17,20 @@ from kvsim.policy.admission import ADMISSIONS, Admission
 from kvsim.policy.eviction import eviction_class
 from kvsim.policy.eviction.named import find_class
 from kvsim.policy.prefetch import PREFETCHERS, Prefetch
+from kvsim.record.labels import number, percent
 from kvsim.record.result import SystemResult
 from kvsim.sim.routing import check_names
-from kvsim.sim.run import SYSTEMS
-from kvsim.study.context import LOAD, Bed, latencies, own_load, throughput_per_s
-from kvsim.study.sequential import Figures, Replicated
+from kvsim.sim.run import SYSTEMS, Case
+from kvsim.study.catalogue import Found, Study
+from kvsim.study.context import StudyContext
+from kvsim.study.measures import LOAD, latencies, own_load, throughput_per_s
+from kvsim.study.pictures import BLUE, GREEN, ORANGE, bars_of, drawn, legend_below, plain_numbers
+from kvsim.study.replication import Figures, Replicated
+from kvsim.study.words import LABELLED, at_rate, budget_spent, change, overloaded_there, said_of, table_of
 from kvsim.workload.workload import Workload
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FACTOR = 2.0
 """Latencies need no more requests than this x E2E x rate."""
@@ -31,37 +42,37 @@ Arm = tuple[Setting, str]
 CONFIGURED: Setting = (-1, "")
 
 
-def compare_study(bed: Bed, comparisons: Sequence[Comparison]) -> dict[str, Any]:
+def compare_study(context: StudyContext) -> dict[str, Any]:
     """The report's ``studies.compare``: both systems with each value, paired with the same run as configured.
 
     ``loads``: what share of its maximum rate either was offered in these runs as configured.
     """
-    rate_per_s = bed.sample_requests_per_s
-    num_requests = bed.requests_at(bed.sample, rate_per_s, FACTOR)
-    plans: dict[Setting, Plan] = {CONFIGURED: bed.sample}
+    comparisons, rate_per_s = context.comparisons, context.sample_requests_per_s
+    num_requests = context.requests_at(context.sample, rate_per_s, FACTOR)
+    plans: dict[Setting, Plan] = {CONFIGURED: context.sample}
     for at, comparison in enumerate(comparisons):
         for value in comparison.values:
-            plans[at, str(value)] = variant(bed.plan, comparison, value, bed.sample.num_gpus)
+            plans[at, str(value)] = variant(context.plan, comparison, value, context.sample.num_gpus)
 
-    def serve(arm: Arm, workload: Workload, seed: int) -> SystemResult:
+    def case_of(arm: Arm, workload: Workload, seed: int) -> Case:
         (at, value), name = arm
         label = "as configured" if arm[0] == CONFIGURED else f"{comparisons[at].key} = {value}"
-        return bed.run(label, name, plans[arm[0]], workload, seed)
+        return context.case(label, name, plans[arm[0]], workload, seed)
 
     arms: list[Arm] = [(which, name) for which in plans for name in SYSTEMS]
-    found = bed.replicate(
+    found = context.replicate(
         arms,
         lambda arm, _: (CONFIGURED, arm[1]),
-        lambda seed: bed.workload(rate_per_s, num_requests, seed),
-        serve,
+        lambda seed: context.workload(rate_per_s, num_requests, seed),
+        case_of,
         lambda arm, workload, result: {
             **_figures(result),
-            **(own_load(bed.sample, workload, result) if arm[0] == CONFIGURED else {}),
+            **(own_load(context.sample, workload, result) if arm[0] == CONFIGURED else {}),
         },
-        bed.goal("ttft_mean_ms"),
+        context.goal("ttft_mean_ms"),
     )
     return {
-        **bed.sizes(bed.sample),
+        **context.sizes(context.sample),
         **found.report(),
         "requests": found.requests_a_run,
         "requests_per_s": rate_per_s,
@@ -70,7 +81,7 @@ def compare_study(bed: Bed, comparisons: Sequence[Comparison]) -> dict[str, Any]
         "keys": [
             {
                 "key": comparison.key,
-                "configured": _configured(bed.plan, comparison.key),
+                "configured": _configured(context.plan, comparison.key),
                 "rows": [
                     {
                         "value": value,
@@ -140,3 +151,88 @@ def _figures(result: SystemResult) -> Figures:
         "throughput_requests_per_s": throughput_per_s(result),
         "preemptions": float(use.preemptions),
     }
+
+
+_COMPARE_PANELS = (("ttft_mean_ms", "mean TTFT (ms)"), ("tpot_mean_ms", "mean TPOT (ms)"))
+_NAME_COLUMNS = 16
+"""A longer setting and its value stand one below the other."""
+
+
+def compare_sentence(study: Found) -> str:
+    """Which values change mean TTFT, of which system, by how much."""
+    said = []
+    for key in study["keys"]:
+        for row in key["rows"]:
+            apart = {label: row[f"{name}_difference"] for name, label in LABELLED}
+            changes = [
+                f"{label} {said_of(found['ttft_mean_ms'])}"
+                for label, found in apart.items()
+                if not found["ttft_mean_ms"]["tie"]
+            ]
+            verdicts = {metric["verdict"] for found in apart.values() for metric in found.values()}
+            why = f": {row['unseen']}" if row["unseen"] else ""
+            none = f"changes nothing{why}" if verdicts == {"same"} else "a tie"
+            said.append(f"{setting(key['key'], row['value'])}: {', '.join(changes) or none}")
+    return f"mean TTFT against the run as configured: {'; '.join(said)}{overloaded_there(study)}{budget_spent(study)}"
+
+
+def setting(key: str, value: Any) -> str:
+    """A compared value with the last part of its key."""
+    words = str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
+    return f"{key.rpartition('.')[2]}={words}"
+
+
+def _table(study: Found) -> Table:
+    columns = ("ms", "TTFT", "change", "p99", "TPOT", "change", "hits")
+    table = table_of(f"Other settings {at_rate(study)}", columns)
+    table.add_row("configured")
+    for name, label in LABELLED:
+        table.add_row(f"  {label}", *_compared(study["configured"][name], None))
+    for key in study["keys"]:
+        for row in key["rows"]:
+            name = setting(key["key"], row["value"])
+            table.add_row(Text(name if len(name) <= _NAME_COLUMNS else name.replace("=", "=\n", 1)))
+            for name, label in LABELLED:
+                table.add_row(f"  {label}", *_compared(row[name], row[f"{name}_difference"]))
+    return table
+
+
+def _compared(found: Mapping[str, Any], apart: Mapping[str, Any] | None) -> Iterator[str]:
+    for metric, also in (("ttft_mean_ms", "ttft_p99_ms"), ("tpot_mean_ms", None)):
+        yield number(found[metric]["mean"])
+        if apart is None:
+            yield ""
+        else:
+            yield change(apart[metric])
+        if also is not None:
+            yield number(found[also]["mean"])
+    yield percent(found["prefix_hit_rate"]["mean"])
+
+
+def _picture(study: Found) -> Figure:
+    figure, axes = drawn("Other settings, against the run as configured", study, len(_COMPARE_PANELS))
+    rows = [(setting(key["key"], row["value"]), row) for key in study["keys"] for row in key["rows"]][::-1]
+    for axis, (metric, label) in zip(axes, _COMPARE_PANELS, strict=True):
+        for name, shown, colour, above in (("pd", "PD", GREEN, -0.2), ("unified", "unified", BLUE, 0.2)):
+            apart, errors = bars_of([row[f"{name}_difference"][metric] for _, row in rows])
+            places = [at + above for at in range(len(rows))]
+            axis.barh(places, apart, 0.4, xerr=errors, color=colour, capsize=2, ecolor=ORANGE, label=shown)
+        axis.axvline(0, color="0.3", linewidth=0.8)
+        axis.set_yticks(range(len(rows)), [label for label, _ in rows] if axis is axes[0] else [])
+        axis.set_xlabel(f"difference in {label}")
+        plain_numbers(axis.xaxis)
+    legend_below(figure, axes[0])
+    return figure
+
+
+STUDY = Study(
+    name="compare",
+    places={"pd": 0},
+    systems=frozenset({"unified", "pd"}),
+    ask=compare_study,
+    sentence=compare_sentence,
+    table=_table,
+    figure=_picture,
+    rows="keys",
+    compares=True,
+)

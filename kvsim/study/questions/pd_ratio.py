@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
 
 from kvsim.capacity.demand import Demand, cache_facts, demand_of
 from kvsim.capacity.gathered import served_demand
@@ -14,10 +16,19 @@ from kvsim.capacity.steady import pd_stay
 from kvsim.config import derived
 from kvsim.errors import CapacityError
 from kvsim.plan.plan import Plan
+from kvsim.record.labels import number, ratio
 from kvsim.record.result import SystemResult
-from kvsim.study.context import Bed, throughput_per_s
-from kvsim.study.sequential import SIGN, Figures, Replicated
+from kvsim.sim.run import Case
+from kvsim.study.catalogue import Found, Study
+from kvsim.study.context import StudyContext
+from kvsim.study.measures import throughput_per_s
+from kvsim.study.pictures import BLUE, GREY, ORANGE, bars_of, drawn, legend_below, plain_numbers
+from kvsim.study.replication import SIGN, Figures, Replicated
+from kvsim.study.words import change, plus_minus, sample_of, table_of
 from kvsim.workload.workload import Workload
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Counts = tuple[int, int]
 SERVED, ANALYTIC = "throughput_requests_per_s", "analytic_requests_per_s"
@@ -38,7 +49,7 @@ _CLOSE = 0.05
 """Pilots stop when the same ratio is balanced and its maximum rate is this near, relatively, to the one before."""
 
 
-def pd_ratio_study(bed: Bed) -> dict[str, Any]:
+def pd_ratio_study(context: StudyContext) -> dict[str, Any]:
     """The report's ``studies.pd_ratio``: throughput at saturation of every ratio, the best one, and its ties.
 
     ``analytic_requests_per_s`` of a point is the maximum rate of what its own runs served, with what that hit;
@@ -46,10 +57,10 @@ def pd_ratio_study(bed: Bed) -> dict[str, Any]:
     by that. Where ``requests`` is below ``requests_needed``, ``studies.max_requests`` or the configured sessions ended
     the runs before a steady state. Raises ``CapacityError`` where nothing completes.
     """
-    plan = bed.small
-    asked = _asked(bed, plan)
+    plan = context.small
+    asked = _asked(context, plan)
     grid = ratio_grid(plan, asked.balanced)
-    found = _served(bed, grid, asked)
+    found = _served(context, grid, asked)
     best = _best(found.figures)
     if not found.means(best, (SERVED,))[SERVED]["mean"]:
         few = f"a steady state takes {asked.needed:,}, studies.max_requests is {plan.config.studies.max_requests:,}"
@@ -58,7 +69,7 @@ def pd_ratio_study(bed: Bed) -> dict[str, Any]:
     balanced = max(grid, key=lambda counts: analytic[counts] or 0.0)
     points = [_point(plan, found, counts, best) | {"balanced": counts == balanced} for counts in grid]
     return {
-        **bed.sizes(plan),
+        **context.sizes(plan),
         **found.report(),
         "requests": found.requests_a_run,
         "requests_needed": asked.needed,
@@ -93,8 +104,8 @@ def ratio_grid(plan: Plan, balanced: tuple[int, int]) -> list[tuple[int, int]]:
     """
     total, gpus = plan.num_prefill + plan.num_decode, plan.num_gpus
     prefills = {balanced[0], plan.num_prefill}
-    for ratio in plan.config.pd_experiments.pd_ratios:
-        prefills.add(derived.rounded_prefill(gpus, plan.degrees, ratio))
+    for asked in plan.config.pd_experiments.pd_ratios:
+        prefills.add(derived.rounded_prefill(gpus, plan.degrees, asked))
     for share in NEIGHBOURS:
         step = math.copysign(max(1, round(abs(share) * total)), share)
         prefills.add(balanced[0] + int(step))
@@ -114,56 +125,57 @@ class _Asked:
     """For a steady state."""
 
 
-def _asked(bed: Bed, plan: Plan) -> _Asked:
+def _asked(context: StudyContext, plan: Plan) -> _Asked:
     """By pilots on these very instances, each at the ratio and the rate that the one before makes of its hits.
 
     The first takes caches to hit nothing, as that of :func:`kvsim.capacity.pilot.measured_maximum`. What the run that
     the study belongs to hit is of other instances at another load and, on a trace, of all of it: a part that begins
     with empty caches hits less.
     """
-    population = bed.traffic.population()
-    asked = _at(bed, plan, demand_of(population, plan))
+    population = context.traffic.population()
+    asked = _at(context, plan, demand_of(population, plan))
     for _ in range(_PILOTS):
-        at, seed = plan.with_counts(*asked.balanced), bed.seeds[0]
-        workload = bed.workload(asked.per_s, asked.requests, seed)
-        result = bed.run(f"pilot {asked.balanced[0]}:{asked.balanced[1]}", "pd", at, workload, seed, drains=False)
+        at, seed = plan.with_counts(*asked.balanced), context.seeds[0]
+        workload = context.workload(asked.per_s, asked.requests, seed)
+        label = f"pilot {asked.balanced[0]}:{asked.balanced[1]}"
+        (result,) = context.run(context.case(label, "pd", at, workload, seed, drains=False))
         rows = result.measured
         if not rows.any():
             break
-        before, asked = asked, _at(bed, plan, demand_of(population, at, cache_facts(result.table, rows, at)))
+        before, asked = asked, _at(context, plan, demand_of(population, at, cache_facts(result.table, rows, at)))
         if asked.balanced == before.balanced and abs(asked.per_s - before.per_s) <= _CLOSE * before.per_s:
             break
     return asked
 
 
-def _at(bed: Bed, plan: Plan, demand: Demand) -> _Asked:
+def _at(context: StudyContext, plan: Plan, demand: Demand) -> _Asked:
     balanced = balanced_pd_ratio(plan, demand)
     at = plan.with_counts(*balanced)
     per_s = OVERLOAD * maximum_rate(at, demand, "pd")
     stay = pd_stay(at, demand, per_s)
     needed = math.ceil(max(_FILLED * stay.mean_s, _OUTLASTING * stay.late_s) * per_s)
-    return _Asked(balanced, per_s, min(max(needed, _FEWEST), bed.plan.config.studies.max_requests), needed)
+    return _Asked(balanced, per_s, min(max(needed, _FEWEST), context.settings.max_requests), needed)
 
 
-def _served(bed: Bed, grid: list[Counts], asked: _Asked) -> Replicated[Counts]:
+def _served(context: StudyContext, grid: list[Counts], asked: _Asked) -> Replicated[Counts]:
     """Throughput of each ratio. Who is far behind in the first run is in no other."""
-    plans = {counts: bed.small.with_counts(*counts) for counts in grid}
+    plans = {counts: context.small.with_counts(*counts) for counts in grid}
 
-    def serve(counts: Counts, workload: Workload, seed: int) -> SystemResult:
-        return bed.run(f"P:D {counts[0]}:{counts[1]}", "pd", plans[counts], workload, seed, drains=False)
+    def case_of(counts: Counts, workload: Workload, seed: int) -> Case:
+        return context.case(f"P:D {counts[0]}:{counts[1]}", "pd", plans[counts], workload, seed, drains=False)
 
     def is_far_behind(counts: Counts, found: Mapping[Counts, Sequence[Figures]]) -> bool:
         return found[counts][0][SERVED] < WITHIN * max(values[0][SERVED] for values in found.values())
 
-    return bed.replicate(
+    return context.replicate(
         grid,
         lambda _, found: _best(found),
-        lambda seed: bed.workload(asked.per_s, asked.requests, seed),
-        serve,
+        lambda seed: context.workload(asked.per_s, asked.requests, seed),
+        case_of,
         lambda counts, workload, result: _figures(plans[counts], workload, result),
-        bed.goal(SERVED, precision=SIGN, has_level=True),
+        context.goal(SERVED, precision=SIGN, has_level=True),
         is_out=is_far_behind,
-        at_saturation=True,
+        own_windows=True,
     )
 
 
@@ -180,3 +192,79 @@ def _best(found: Mapping[Counts, Sequence[Figures]]) -> Counts:
     most = max(len(values) for values in found.values())
     repeated = [counts for counts in found if len(found[counts]) == most]
     return max(repeated, key=lambda counts: sum(one[SERVED] for one in found[counts]))
+
+
+def pd_ratio_sentence(study: Found) -> str:
+    """Which ratio serves most, and whether that is where the arithmetic puts it."""
+    points = study["points"]
+    best = next(point for point in points if point["best"])
+    near = [
+        f", {words} {', '.join(ratio(point['ratio']) for point in points if point[which])}"
+        for which, words in (("tie", "tied with"), ("open", "not told apart from"))
+        if any(point[which] for point in points)
+    ]
+    needed = study["requests_needed"]
+    cut = f"; runs of {study['requests']:,} requests are not steady" if study["requests"] < needed else ""
+    more = ", ".join(map(ratio, study["unsaturated"]))
+    offered = f"the {number(study['offered_requests_per_s'])} requests/s offered"
+    unfilled = f"; by arithmetic {more} could take more than {offered}" if more else ""
+    return (
+        f"P:D {ratio(best['ratio'])} serves most at saturation, {plus_minus(best['throughput_requests_per_s'])} "
+        f"requests/s on {study['instances']} instances{''.join(near)}; by arithmetic, each with its own "
+        f"hits, {ratio(study['balanced'])} does{unfilled}{cut}"
+    )
+
+
+def _table(study: Found) -> Table:
+    title = f"Prefill:decode ratio at saturation, {sample_of(study)}"
+    table = table_of(title, ("P:D", "requests/s", "behind the best", "analytic, own hits", ""))
+    for point in study["points"]:
+        marks = [word for word in ("best", "tie", "open", "balanced", "configured") if point[word]]
+        behind = "" if point["best"] else change(point["difference_to_best"])
+        table.add_row(
+            ratio(point["ratio"]),
+            plus_minus(point["throughput_requests_per_s"]),
+            behind,
+            number(point["analytic_requests_per_s"]),
+            ", ".join(marks),
+        )
+    return table
+
+
+def _picture(study: Found) -> Figure:
+    figure, (axis,) = drawn("Throughput at saturation by prefill:decode ratio", study)
+    points = study["points"]
+    shares = [point["ratio"][0] / sum(point["ratio"]) for point in points]
+    means, errors = bars_of([point["throughput_requests_per_s"] for point in points])
+    analytic = [math.nan if p["analytic_requests_per_s"] is None else p["analytic_requests_per_s"] for p in points]
+    axis.plot(shares, analytic, "--", color=GREY, label="analytic maximum, own hits")
+    axis.errorbar(shares, means, yerr=errors, fmt="o-", color=BLUE, capsize=3, label="simulated")
+    for point, share, mean in zip(points, shares, means, strict=True):
+        if point["best"] or point["balanced"] or point["configured"]:
+            words = [word for word in ("best", "balanced", "configured") if point[word]]
+            axis.annotate(
+                f"{ratio(point['ratio'])}\n{', '.join(words)}", (share, mean), xytext=(0, -8),
+                textcoords="offset points", ha="center", va="top", fontsize=8, color=ORANGE,
+            )  # fmt: skip
+    axis.set_xlabel("prefill share of the instances")
+    axis.set_ylabel("throughput (requests/s)")
+    axis.margins(x=0.12)
+    # Room below the lowest point for what is written there; throughput begins at the line.
+    axis.set_ylim(-0.2 * axis.get_ylim()[1], 1.05 * axis.get_ylim()[1])
+    axis.axhline(0, color="0.3", linewidth=0.8)
+    plain_numbers(axis.yaxis)
+    axis.set_yticks([tick for tick in axis.get_yticks() if tick >= 0])
+    legend_below(figure, axis)
+    return figure
+
+
+STUDY = Study(
+    name="pd_ratio",
+    places={"pd": 0},
+    systems=frozenset({"pd"}),
+    ask=pd_ratio_study,
+    sentence=pd_ratio_sentence,
+    table=_table,
+    figure=_picture,
+    rows="points",
+)

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from rich.table import Table
 
 from kvsim.config.changed import changed
 from kvsim.config.derived import nic_bytes_per_s_per_gpu
 from kvsim.config.schema import Config
 from kvsim.plan.plan import Plan, make_plan
+from kvsim.record.labels import number, percent
 from kvsim.record.result import SystemResult
-from kvsim.study.context import LOAD, Bed, own_load, ttft_ms
+from kvsim.study.catalogue import Found, Study
+from kvsim.study.context import StudyContext
+from kvsim.study.measures import LOAD, own_load, ttft_ms
+from kvsim.study.pictures import BLUE, GREY, ORANGE, bars_of, drawn, plain_numbers
+from kvsim.study.words import at_rate, budget_spent, change, overloaded_there, said_of, table_of
 from kvsim.units import GB
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 TRANSFER = "pd_separation.transfer"
 CONFIGURED = "as configured"
@@ -39,29 +48,29 @@ def transfer_variants(config: Config) -> dict[str, dict[str, Any]]:
     }
 
 
-def transfer_study(bed: Bed) -> dict[str, Any]:
+def transfer_study(context: StudyContext) -> dict[str, Any]:
     """The report's ``studies.transfer``: TTFT of each variant, and its paired difference to what is configured.
 
     ``loads``: what share of its maximum rate the configured one was offered in these runs.
     """
-    plan = bed.sample
+    plan = context.sample
     variants = transfer_variants(plan.config)
     plans = {
         name: changed_plan(plan, {f"{TRANSFER}.{key}": value for key, value in values.items()}, name)
         for name, values in variants.items()
     }
-    rate_per_s = bed.sample_requests_per_s
-    num_requests = bed.requests_at(plan, rate_per_s, FACTOR)
-    found = bed.replicate(
+    rate_per_s = context.sample_requests_per_s
+    num_requests = context.requests_at(plan, rate_per_s, FACTOR)
+    found = context.replicate(
         [name for name in plans if name == CONFIGURED or plans[name].config != plan.config],
         lambda *_: CONFIGURED,
-        lambda seed: bed.workload(rate_per_s, num_requests, seed),
-        lambda name, workload, seed: bed.run(name, "pd", plans[name], workload, seed),
+        lambda seed: context.workload(rate_per_s, num_requests, seed),
+        lambda name, workload, seed: context.case(name, "pd", plans[name], workload, seed),
         lambda name, workload, result: {
             **_figures(result),
             **(own_load(plan, workload, result) if name == CONFIGURED else {}),
         },
-        bed.goal("ttft_mean_ms"),
+        context.goal("ttft_mean_ms"),
     )
     rows = []
     for name in plans:
@@ -70,7 +79,7 @@ def transfer_study(bed: Bed) -> dict[str, Any]:
         row = {"name": name, "changes": variants[name], **found.means(ran), "ttft_mean_difference_ms": apart}
         rows.append({**row, "runs": len(found.figures[ran]), "tie": name != CONFIGURED and apart["tie"]})
     return {
-        **bed.sizes(plan),
+        **context.sizes(plan),
         **found.report(),
         "requests": found.requests_a_run,
         "requests_per_s": rate_per_s,
@@ -99,3 +108,59 @@ def _figures(result: SystemResult) -> dict[str, float]:
         "hidden_share": moved.hidden_share if moved.transfers else 0.0,
         "nic_out_utilisation": moved.nic_out_utilisation,
     }
+
+
+def transfer_sentence(study: Found) -> str:
+    """What changes mean TTFT, and what does not."""
+    rows = study["rows"][1:]
+    real = [row for row in rows if not row["tie"]]
+    if not real:
+        return f"mean TTFT: every way to move KV ties with the configured one{overloaded_there(study)}"
+    said = ", ".join(f"{row['name']} {said_of(row['ttft_mean_difference_ms'])}" for row in real)
+    others = "; the others tie" if len(real) < len(rows) else ""
+    return f"mean TTFT against the configured transfer: {said}{others}{overloaded_there(study)}{budget_spent(study)}"
+
+
+def _table(study: Found) -> Table:
+    columns = ("ms", "TTFT", "difference", "p99", "transfer", "hidden", "NIC")
+    table = table_of(f"Ways to move KV {at_rate(study)}", columns)
+    for row in study["rows"]:
+        table.add_row(
+            row["name"],
+            number(row["ttft_mean_ms"]["mean"]),
+            "" if row["name"] == "as configured" else change(row["ttft_mean_difference_ms"]),
+            number(row["ttft_p99_ms"]["mean"]),
+            number(row["transfer_mean_ms"]["mean"]),
+            percent(row["hidden_share"]["mean"]),
+            percent(row["nic_out_utilisation"]["mean"]),
+        )
+    return table
+
+
+def _picture(study: Found) -> Figure:
+    figure, (axis,) = drawn("Mean TTFT by the way KV moves, against the configured one", study)
+    rows = study["rows"][:0:-1]
+    apart, errors = bars_of([row["ttft_mean_difference_ms"] for row in rows])
+    verdicts = [row["ttft_mean_difference_ms"]["verdict"] for row in rows]
+    colours = [BLUE if verdict in ("lower", "higher") else GREY for verdict in verdicts]
+    names = [
+        row["name"] if verdict in ("lower", "higher") else f"{row['name']} ({verdict})"
+        for row, verdict in zip(rows, verdicts, strict=True)
+    ]
+    axis.barh(names, apart, xerr=errors, color=colours, capsize=2, ecolor=ORANGE)
+    axis.axvline(0, color="0.3", linewidth=0.8)
+    configured = study["rows"][0]["ttft_mean_ms"]["mean"]
+    axis.set_xlabel(f"difference in mean TTFT (ms); configured: {configured:,.0f} ms")
+    plain_numbers(axis.xaxis)
+    return figure
+
+
+STUDY = Study(
+    name="transfer",
+    places={"pd": 1},
+    systems=frozenset({"pd"}),
+    ask=transfer_study,
+    sentence=transfer_sentence,
+    table=_table,
+    figure=_picture,
+)

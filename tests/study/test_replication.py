@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pytest
 
-from kvsim.study.sequential import SIGN, Budget, Figures, Goal, Replicated, replicate
+from kvsim.study.replication import SIGN, Budget, Figures, Goal, Replicated, replicate
 
+Measure = Callable[[int, Sequence[str]], tuple[dict[str, Figures], int]]
 GOAL = Goal(("x",), precision=0.05, tie_share=0.01, confidence=0.95)
+
+
+def one_by_one(measure: Measure) -> Callable[[Sequence[int], Sequence[str]], list[tuple[dict[str, Figures], int]]]:
+    """What is asked for several replications at once, from what measures one."""
+    return lambda replications, arms: [measure(replication, arms) for replication in replications]
 
 
 def run(
@@ -22,7 +28,7 @@ def run(
         ran.append(list(arms))
         return {arm: {"x": values[arm][replication]} for arm in arms}, requests * len(arms)
 
-    return replicate(list(values), lambda *_: "base", measure, goal, budget), ran
+    return replicate(list(values), lambda *_: "base", one_by_one(measure), goal, budget), ran
 
 
 def test_an_arm_stops_when_its_difference_is_known_and_the_base_runs_on_for_the_others() -> None:
@@ -70,7 +76,7 @@ def test_the_first_run_suffices_for_who_is_out() -> None:
     def best(arm: str, found: Mapping[str, Sequence[Figures]]) -> str:
         return "a"
 
-    found = replicate(["a", "b", "c"], best, measure, GOAL, Budget(3, 5, 100), lambda arm, _: arm == "b")
+    found = replicate(["a", "b", "c"], best, one_by_one(measure), GOAL, Budget(3, 5, 100), lambda arm, _: arm == "b")
     assert {arm: len(figures) for arm, figures in found.figures.items()} == {"a": 3, "b": 1, "c": 3}
     assert found.means("b")["x"] == {"mean": 1.0, "half_width": None}
 
@@ -109,6 +115,21 @@ def test_whoever_is_compared_with_runs_as_often_along_a_chain() -> None:
     def measure(replication: int, arms: Sequence[str]) -> tuple[dict[str, Figures], int]:
         return {arm: {"x": values[arm][replication]} for arm in arms}, len(arms)
 
-    found = replicate(list(values), lambda arm, _: above[arm], measure, GOAL, Budget(3, 20, 1000))
+    found = replicate(list(values), lambda arm, _: above[arm], one_by_one(measure), GOAL, Budget(3, 20, 1000))
     assert {len(runs) for runs in found.figures.values()} == {20} and found.open == {"ssd"}
     assert found.means("dram")["x"]["mean"] == pytest.approx(found.means("hbm")["x"]["mean"] - 40)
+
+
+def test_replications_that_are_sure_are_asked_for_at_once() -> None:
+    """They can run side by side: all of the fewest, the first alone where an arm may be out after it."""
+    random = np.random.default_rng(1)
+    values = {"base": random.normal(10, 5, 20), "other": random.normal(10, 5, 20)}
+    asked: list[list[int]] = []
+
+    def measure(replications: Sequence[int], arms: Sequence[str]) -> list[tuple[dict[str, Figures], int]]:
+        asked.append(list(replications))
+        return [({arm: {"x": values[arm][one]} for arm in arms}, 1) for one in replications]
+
+    for is_out in (None, lambda arm, found: False):
+        replicate(list(values), lambda *_: "base", measure, GOAL, Budget(4, 6, 1000), is_out)
+    assert asked == [[0, 1, 2, 3], [4], [5], [0], [1, 2, 3], [4], [5]]

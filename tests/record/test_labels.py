@@ -2,8 +2,8 @@ import math
 
 import pytest
 
+from kvsim.record.labels import COMPONENT_LABELS, number, percent, ratio, relative_difference, system_label
 from kvsim.record.result import COMPONENTS
-from kvsim.report.labels import COMPONENT_LABELS, number, percent, ratio, relative_difference, system_label
 
 
 @pytest.mark.parametrize(

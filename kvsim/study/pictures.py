@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from kvsim.study.words import Found, instances_of, runs_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -12,6 +15,8 @@ if TYPE_CHECKING:
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#404040", "#8C564B")
 """Okabe and Ito's colours, told apart by colour-blind readers; dark grey for their black, brown for their yellow."""
+BLUE, ORANGE, GREEN = PALETTE[:3]
+GREY = "#404040"
 _TICKS = 5
 """Most numbers on an axis of half a picture: six digits each still stand apart."""
 
@@ -73,3 +78,23 @@ def named_places(axis: Axis, names: Sequence[str]) -> None:
     axis.set_ticks(range(len(names)), names)
     if slanted:
         axis.set_tick_params(labelrotation=30)
+
+
+def drawn(title: str, study: Found, panels: int = 1) -> tuple[Figure, list[Axes]]:
+    """An empty picture of a study, which says below its title where and how often that ran."""
+    ran = f"{instances_of(study)}, {runs_of(study)}, {study['confidence']:.0%} intervals"
+    return figure_of(title, ran, panels)
+
+
+def bars_of(values: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[float]]:
+    """Means and half widths; a gap where a figure is not there."""
+    means = [math.nan if value["mean"] is None else value["mean"] for value in values]
+    return means, [value["half_width"] or 0.0 for value in values]
+
+
+def hits_and_ttfts(hits: Axes, ttfts: Axes) -> None:
+    """What stands on the two axes, from nothing on: without intervals, half an axis makes much of little."""
+    for axis, label in ((hits, "prompt tokens hit (%)"), (ttfts, "mean TTFT (ms)")):
+        axis.set_ylabel(label)
+        axis.set_ylim(0, 1.05 * axis.get_ylim()[1] or 1.0)
+        plain_numbers(axis.yaxis)

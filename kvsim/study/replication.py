@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
-from kvsim.config.schema_studies import Studies
 from kvsim.study.intervals import Interval, Verdict, difference, interval
 
 Figures = dict[str, float]
@@ -32,11 +31,6 @@ class Budget:
     most: int
     requests: int
     """Of all runs together, beyond which no further replication begins."""
-
-    @classmethod
-    def of(cls, settings: Studies, share: float = 1.0) -> Budget:
-        """A share of the configured one."""
-        return cls(settings.replications, settings.most_replications, round(settings.budget_requests * share))
 
 
 @dataclass(frozen=True)
@@ -157,28 +151,31 @@ class Apart:
 def replicate(
     arms: Sequence[Arm],
     base_of: Callable[[Arm, Mapping[Arm, Sequence[Figures]]], Arm],
-    measure: Callable[[int, Sequence[Arm]], tuple[dict[Arm, Figures], int]],
+    measure: Callable[[Sequence[int], Sequence[Arm]], list[tuple[dict[Arm, Figures], int]]],
     goal: Goal,
     budget: Budget,
     is_out: Callable[[Arm, Mapping[Arm, Sequence[Figures]]], bool] | None = None,
 ) -> Replicated[Arm]:
-    """``measure(replication, arms)`` gives the figures of each arm on the same requests, and how many were simulated.
+    """``measure(replications, arms)`` gives, for each of these replications, the figures of each arm on the same
+    requests, and how many were simulated. Those that are sure to be wanted are asked for at once.
 
     ``base_of(arm, found)`` is what an arm is compared with, itself where nothing is asked of it; it may change as more
     is found, among the arms that are still run. ``is_out(arm, found)``: its first run suffices.
     """
     found: dict[Arm, list[Figures]] = {arm: [] for arm in arms}
-    running, requests, cost = list(arms), 0, 0
-    for replication in range(budget.most):
-        if replication >= budget.fewest and requests + cost > budget.requests:
+    running, requests, cost, done = list(arms), 0, 0, 0
+    while done < budget.most:
+        if done >= budget.fewest and requests + cost > budget.requests:
             break
-        figures, cost = measure(replication, running)
-        requests += cost
-        for arm, measured in figures.items():
-            found[arm].append(measured)
-        if replication == 0 and is_out is not None:
+        sure = 1 if done == 0 and is_out is not None else max(1, min(budget.fewest, budget.most) - done)
+        for figures, cost in measure(range(done, done + sure), running):
+            requests += cost
+            for arm, measured in figures.items():
+                found[arm].append(measured)
+        if done == 0 and is_out is not None:
             running = [arm for arm in running if not is_out(arm, found)]
-        if replication + 1 >= budget.fewest:
+        done += sure
+        if done >= budget.fewest:
             still = _still_asked(running, base_of, found, goal)
             if not still:
                 running = []

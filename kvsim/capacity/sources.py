@@ -1,0 +1,181 @@
+"""What a run serves: a trace, or the synthetic traffic of its mode, at its own rate or at one that is asked for."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Protocol
+
+from kvsim.capacity.demand import Demand, demand_of
+from kvsim.capacity.steady import run_requests
+from kvsim.config import Config, derived
+from kvsim.errors import ConfigError
+from kvsim.plan.mode import Mode
+from kvsim.plan.plan import Plan
+from kvsim.workload.synthetic.sessions import most_requests, sessions
+from kvsim.workload.traffic import ChatTraffic, TraceSource, TraceTraffic, Traffic
+from kvsim.workload.workload import Workload
+
+RATES_PER_S = 1e-9, 1e9
+"""The least and the highest that requests may arrive at."""
+_POPULATION_REQUESTS = 10_000
+_SESSION_LIVES = 3.0
+"""Of a run: mean lives of a session, so that most of those that begin also end in it."""
+
+
+class Source(Protocol):
+    """One kind of traffic as this run wants it."""
+
+    @property
+    def traffic(self) -> Traffic:
+        """Where requests come from, at any scale."""
+
+    def own(self) -> Workload | None:
+        """The workload at its own rate; ``None`` where only a load gives it one."""
+
+    def at_rate(self, requests_per_s: float, demand: Demand) -> Workload:
+        """The whole workload at a rate."""
+
+    def requests_at(self, requests_per_s: float) -> int:
+        """About how many requests that has."""
+
+
+def source_of(mode: Mode, plan: Plan, trace: TraceSource | None, replicas: int | None, seed: int) -> Source:
+    """The trace where there is one, of which ``replicas`` copies are run; else what ``mode`` serves on ``plan``."""
+    if trace is not None:
+        return TraceRun(TraceTraffic(trace, replicas, seed))
+    return ChatRun(plan) if mode.is_pd else SessionsRun(plan, mode)
+
+
+def check_rate(requests_per_s: float, asked_for: str) -> None:
+    """Raise ``ConfigError`` where times at that rate would be lost to rounding; ``asked_for`` says whose rate it is."""
+    least, most = RATES_PER_S
+    if not least <= requests_per_s <= most:
+        raise ConfigError(f"{asked_for}: {requests_per_s:.4g} requests/s; allowed: {least:g} to {most:g} requests/s")
+
+
+class TraceRun:
+    """A trace, whole."""
+
+    def __init__(self, traffic: TraceTraffic) -> None:
+        self.traffic = traffic
+
+    def own(self) -> Workload:
+        return self.traffic.own()
+
+    def at_rate(self, requests_per_s: float, demand: Demand) -> Workload:
+        return self.traffic.at_rate(requests_per_s)
+
+    def requests_at(self, requests_per_s: float) -> int:
+        return self.traffic.requests_at(requests_per_s)
+
+
+class ChatRun:
+    """Synthetic chat: as many requests as are configured, else as a steady state takes."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.traffic = ChatTraffic(plan.config)
+        self._plan = plan
+        self._population = self.traffic.population()
+        self._unhelped = demand_of(self._population, plan)
+
+    def own(self) -> Workload | None:
+        qps = self._plan.config.pd_trace.qps
+        if qps is None:
+            return None
+        check_rate(qps, "pd_trace.qps")
+        return self.at_rate(qps, self._unhelped)
+
+    def at_rate(self, requests_per_s: float, demand: Demand) -> Workload:
+        return self.traffic.at_rate(requests_per_s, self._requests(requests_per_s, demand))
+
+    def requests_at(self, requests_per_s: float) -> int:
+        return self._requests(requests_per_s, self._unhelped)
+
+    def _requests(self, requests_per_s: float, demand: Demand) -> int:
+        config = self._plan.config
+        given = derived.num_requests(config)
+        if given is not None:
+            return given
+        warmup, factor = config.pd_experiments.warmup_requests, config.load.unsteady_factor
+        needed = run_requests(self._plan, demand, requests_per_s, factor, warmup)
+        return min(needed, self.traffic.most_requests or needed)
+
+
+class SessionsTraffic:
+    """Sessions of ``trace`` or ``cluster_trace`` at any rate."""
+
+    def __init__(self, config: Config, mode: Mode) -> None:
+        self._section, self._traffic = mode.sessions(config)
+        own = self._traffic.seed
+        self._seed = config.seed if own is None else own
+
+    @property
+    def most_requests(self) -> int:
+        return most_requests(self._traffic)
+
+    @property
+    def life_s(self) -> float:
+        """From a session's first turn to its last, the mean."""
+        traffic = self._traffic
+        return (traffic.turns_per_session - 1) * (traffic.think_time_s + 0.02 * traffic.output_tokens_mean)
+
+    def population(self) -> Workload:
+        return self._population
+
+    @cached_property
+    def _population(self) -> Workload:
+        return self.at_rate(1.0, min(_POPULATION_REQUESTS, self.most_requests))
+
+    def at_rate(self, requests_per_s: float, num_requests: int) -> Workload:
+        return sessions(self._traffic, self._section, num_requests, requests_per_s, self._seed)
+
+    def copies_at(self, requests_per_s: float) -> int | None:
+        return None
+
+    def sample(self, requests_per_s: float, num_requests: int, copies: int | None, seed: int) -> Workload:
+        num_requests = min(num_requests, self.most_requests)
+        return sessions(self._traffic, self._section, num_requests, requests_per_s, seed)
+
+    part = sample
+
+
+class SessionsRun:
+    """As many requests as are configured, else as a steady state and the sessions' lives take."""
+
+    def __init__(self, plan: Plan, mode: Mode) -> None:
+        self.traffic = SessionsTraffic(plan.config, mode)
+        self._plan, self._mode = plan, mode
+
+    @cached_property
+    def _unhelped(self) -> Demand:
+        return demand_of(self.traffic.population(), self._plan)
+
+    def own(self) -> Workload | None:
+        section, traffic = self._mode.sessions(self._plan.config)
+        if traffic.qps is None:
+            return None
+        check_rate(traffic.qps, f"{section}.qps")
+        return self.at_rate(traffic.qps, self._unhelped)
+
+    def at_rate(self, requests_per_s: float, demand: Demand) -> Workload:
+        return self.traffic.at_rate(requests_per_s, self._requests(requests_per_s, demand))
+
+    def requests_at(self, requests_per_s: float) -> int:
+        return self._requests(requests_per_s, self._unhelped)
+
+    def _requests(self, requests_per_s: float, demand: Demand) -> int:
+        config = self._plan.config
+        _, experiment = self._mode.experiment(config)
+        given = experiment.num_requests
+        if given is not None:
+            if given > self.traffic.most_requests:
+                section = self._mode.sessions(config)[0]
+                raise ConfigError(
+                    f"{section}: {given:,} requests are more than num_sessions x turns_per_session = "
+                    f"{self.traffic.most_requests:,}"
+                )
+            return given
+        own, factor = experiment.warmup_requests, config.load.unsteady_factor
+        steady = run_requests(self._plan, demand, requests_per_s, factor, own, self._mode.warmup_share)
+        lives = int(_SESSION_LIVES * self.traffic.life_s * requests_per_s)
+        return min(max(steady, lives), self.traffic.most_requests)

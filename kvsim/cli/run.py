@@ -1,0 +1,248 @@
+"""The main command, in all three modes: from the flags to the report and the exit code."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kvsim.cli.entry import BAD_INPUT, DONE, OTHER, one_line
+from kvsim.cli.idle import Uses, idle
+from kvsim.cli.outputs import Outputs
+from kvsim.cli.usage import FlagError
+from kvsim.errors import nearest
+from kvsim.failures import Failures
+from kvsim.report.atomic import is_stdout, reaching_stdout
+
+if TYPE_CHECKING:
+    from kvsim.config import LoadedConfig
+    from kvsim.modes.experiment import Experiment, ExperimentSpec
+    from kvsim.modes.training import Train
+    from kvsim.plan.mode import Mode, ModeName
+    from kvsim.report.json_report import RunClock
+    from kvsim.workload.traffic import TraceSource
+
+
+@dataclass(frozen=True)
+class Command:
+    """One run as the flags describe it."""
+
+    mode: ModeName
+    config: Path | None
+    profile: Path | None
+    preset: str | None
+    sets: tuple[str, ...]
+    trace: TraceSource | None
+    load: float | None
+    load_of: str | None
+    systems: tuple[str, ...]
+    """What ``--pd`` runs: of ``unified`` and ``pd``, in this order."""
+    policy: str | None
+    """Names of policy bundles, separated by commas."""
+    replicas: int | None
+    stepwise: bool
+    studies: tuple[str, ...] | None
+    """``None``: all of them."""
+    no_studies: bool
+    skip_context_sweep: bool
+    comparisons: tuple[str, ...]
+    """``KEY=V1,V2`` each."""
+    report_json: Path | None
+    report_csv: Path | None
+    out: Path | None
+    plots: bool
+    show_plots: bool
+    quiet: bool
+    jobs: int
+    """Simulations at a time."""
+    train: Train | None
+    """How the learned policy is trained on this run's requests; ``None``: not at all."""
+    given: Mapping[str, str]
+    """The flags that were given, as parameter to spelling."""
+
+    def inputs(self) -> dict[str, Path]:
+        """What is read, by what it is."""
+        inputs = {"the configuration": self.config, "the calibration profile": self.profile}
+        if self.trace is not None:
+            inputs["the trace"] = Path(self.trace.path)
+        return {what: path for what, path in inputs.items() if path is not None}
+
+
+def run_command(command: Command, clock: RunClock) -> int:
+    """Simulate, print, write; returns the exit code: 1 when interrupted or when a conservation law is violated."""
+    from kvsim.config import load_config
+    from kvsim.plan.mode import MODES
+    from kvsim.report.build import build
+
+    mode = MODES[command.mode]
+    loaded = load_config(command.config, command.profile, command.preset, command.sets, mode.name)
+    studies = _studies(command)
+    _check_flags(command)
+    spec = _spec(command, mode, loaded, _unskipped(command, studies))
+    folder = command.out or Path(mode.experiment(loaded.config)[1].output_dir)
+    outputs = Outputs(command.report_json, command.report_csv, folder, command.plots)
+    outputs.check(command.inputs())
+    experiment, others_cpu_s = _simulated(command, spec)
+    report = build(clock, loaded, experiment, mode.name, others_cpu_s)
+    return _handed_over(command, loaded, outputs, report, experiment, _uses(spec, studies, outputs))
+
+
+def list_studies() -> None:
+    """Print the studies of every mode, and what each asks."""
+    from kvsim.plan.mode import MODES
+    from kvsim.study.catalogue import named
+
+    for mode in MODES:
+        print("the single node:" if mode == "single" else f"--{mode}:")
+        for name, study in named(mode).items():
+            print(f"  {name:<16}{study.asks}")
+
+
+def _studies(command: Command) -> tuple[str, ...]:
+    """The names of those to run, one that is skipped included."""
+    from kvsim.study.catalogue import named
+
+    if command.no_studies:
+        return ()
+    systems = command.systems if command.mode == "pd" else ()
+    known, possible = list(named(command.mode)), list(named(command.mode, systems))
+    for name in command.studies or ():
+        if name not in known:
+            raise FlagError(f"--studies: '{name}' is no study of this mode; {nearest(name, known)}")
+        if name not in possible:
+            raise FlagError(f"--studies {name} cannot be made with --systems {','.join(command.systems)} alone")
+    return tuple(possible) if command.studies is None else command.studies
+
+
+def _unskipped(command: Command, studies: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in studies if not (command.skip_context_sweep and name == "context"))
+
+
+def _check_flags(command: Command) -> None:
+    """A configuration may leave PD disabled for ``--pd`` to enable; flags that contradict each other are refused."""
+    from kvsim.config.load import set_values
+
+    if command.comparisons and len(command.systems) < 2:
+        raise FlagError("--compare tells what a setting changes in both systems; give --systems unified,pd")
+    has_pd = command.mode == "pd" and "pd" in command.systems
+    if has_pd and set_values(command.sets).get("pd_separation.enabled") is False:
+        raise FlagError("--set pd_separation.enabled=false contradicts --pd; --systems unified runs unified alone")
+
+
+def _spec(command: Command, mode: Mode, loaded: LoadedConfig, studies: tuple[str, ...]) -> ExperimentSpec:
+    from kvsim.config.comparison import read_comparison
+    from kvsim.modes.experiment import ExperimentSpec, pd_variants
+    from kvsim.modes.variants import policy_variants
+
+    variants = (
+        pd_variants(loaded.config, command.systems)
+        if mode.is_pd
+        else policy_variants(
+            mode, loaded, command.policy, (command.config, command.profile, command.preset, command.sets)
+        )
+    )
+    return ExperimentSpec(
+        mode=mode,
+        variants=variants,
+        trace=command.trace,
+        load=command.load,
+        load_of=command.load_of,
+        replicas=command.replicas,
+        stepwise=command.stepwise,
+        studies=studies,
+        comparisons=[read_comparison(text) for text in command.comparisons],
+        train=command.train,
+    )
+
+
+def _uses(spec: ExperimentSpec, studies: tuple[str, ...], outputs: Outputs) -> Uses:
+    from kvsim.modes.training import is_learned
+
+    configs = [variant.config for variant in spec.variants]
+    learned = not spec.mode.is_pd and any(config.policies.eviction == "learned" for config in configs)
+    trainable = not spec.mode.is_pd and any(map(is_learned, configs))
+    return Uses(spec.mode.name, studies, outputs.needs_folder, learned=learned, trainable=trainable)
+
+
+def _simulated(command: Command, spec: ExperimentSpec) -> tuple[Experiment, float]:
+    """The experiment, and the CPU time that other processes took for it."""
+    from kvsim.modes.experiment import run_experiment
+    from kvsim.report.progress import progress_bar
+    from kvsim.sim.executor import Processes
+
+    if threading.current_thread() is threading.main_thread():
+        # A shell script's background jobs start with SIGINT ignored; a run must end with a report there too.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    with Processes(command.jobs, partial(progress_bar, quiet=command.quiet)) as executor:
+        return run_experiment(spec, executor), executor.cpu_s
+
+
+def _handed_over(
+    command: Command,
+    loaded: LoadedConfig,
+    outputs: Outputs,
+    report: Mapping[str, Any],
+    experiment: Experiment,
+    uses: Uses,
+) -> int:
+    """Write the files, show the report; what fails of that leaves the rest. Returns the exit code.
+
+    Flags without an effect are told once the run has succeeded, so that bad input stays one line.
+    """
+    unwritten, unshown = Failures(), Failures()
+    written = outputs.write(report, experiment.results, unwritten)
+    unshown.attempt("the report on the terminal", partial(_shown, report, quiet=command.quiet))
+    _say(command, loaded, written, idle(command.given, uses))
+    if command.quiet:
+        for failure in experiment.failures:
+            _stderr(f"warning: {failure.sentence()}")
+    failed = [*unwritten.found, *unshown.found]
+    for failure in failed:
+        _stderr(f"error: {failure.sentence() if failure.is_defect else failure.why}")
+    if any(not failure.is_defect for failure in failed):
+        return BAD_INPUT
+    sound = all(result["conservation"]["ok"] for result in report["results"])
+    defects = any(failure.is_defect for failure in (*failed, *experiment.failures))
+    return OTHER if experiment.incomplete or defects or not sound else DONE
+
+
+def _shown(report: Mapping[str, Any], *, quiet: bool) -> None:
+    """The tables, or under ``--quiet`` the conclusion alone: it carries its own reservations."""
+    with reaching_stdout():
+        if quiet:
+            from kvsim.report.conclude import conclude
+
+            print(conclude(report))
+            return
+        from rich.console import Console
+
+        from kvsim.report.tables import print_report
+
+        print_report(Console(highlight=False), report)
+
+
+def _say(command: Command, loaded: LoadedConfig, written: list[Path], warnings: Sequence[str]) -> None:
+    """What concerns the flags and the files rather than the cluster."""
+    for warning in warnings:
+        _stderr(f"warning: {warning}")
+    if not command.quiet:
+        for note in loaded.provenance.notes:
+            _stderr(f"note: {note}")
+        for path in written:
+            if not is_stdout(path):
+                _stderr(f"wrote {path}")
+    if command.show_plots:
+        from kvsim.cli.pictures import show
+
+        why = show([path for path in written if path.suffix == ".png"])
+        if why is not None:
+            _stderr(f"warning: pictures are not shown: {why}")
+
+
+def _stderr(message: str) -> None:
+    print(f"kvsim: {one_line(message)}", file=sys.stderr)

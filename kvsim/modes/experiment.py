@@ -1,0 +1,279 @@
+"""What a mode runs: the same requests served by several systems, policies or memories, and the questions asked then."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kvsim.capacity.demand import Demand, asked_per_s, demand_of
+from kvsim.capacity.gathered import facts_of
+from kvsim.capacity.load_search import LoadSearch, LoadTarget, Offered
+from kvsim.capacity.maximum_rates import role_maxima
+from kvsim.capacity.pilot import measured_rows
+from kvsim.capacity.sources import Source, source_of
+from kvsim.config import Config
+from kvsim.config.comparison import Comparison
+from kvsim.config.effect import without_effect
+from kvsim.errors import ConfigError
+from kvsim.failures import Failure, Failures
+from kvsim.modes.cluster import cluster_section
+from kvsim.modes.training import Train, is_learned, trained, with_model, without_first
+from kvsim.plan.mode import Mode
+from kvsim.plan.plan import Plan
+from kvsim.plan.unmodelled import left_out
+from kvsim.record.result import SystemResult
+from kvsim.record.windows import measured_alike
+from kvsim.sim.executor import Executor
+from kvsim.sim.run import SYSTEMS, Case, SystemName
+from kvsim.study.catalogue import run_studies, why_none
+from kvsim.study.context import StudyContext
+from kvsim.study.questions.compare import check_comparisons
+from kvsim.workload.traffic import TraceSource
+from kvsim.workload.workload import Workload
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One of the compared."""
+
+    name: str
+    system: SystemName
+    config: Config
+
+
+@dataclass(frozen=True)
+class ExperimentSpec:
+    """What is asked of a run."""
+
+    mode: Mode
+    variants: Sequence[Variant]
+    """One at least; the first decides rate and requests."""
+    trace: TraceSource | None = None
+    """``None``: the mode's synthetic traffic."""
+    load: float | None = None
+    """A share of the maximum rate; without, a trace runs at its own rate, synthetic traffic at its ``qps`` where that
+    is set, else at ``load.rho``."""
+    load_of: str | None = None
+    """Whose maximum: in place of ``load.of`` or, where that system is not run, of the one that is."""
+    replicas: int | None = None
+    """Copies of the trace that are run."""
+    stepwise: bool = False
+    """An event a step: slow, the same results."""
+    studies: Sequence[str] = ()
+    comparisons: Sequence[Comparison] = ()
+    train: Train | None = None
+    """Of learned policies that name no model."""
+
+
+def pd_variants(config: Config, systems: Sequence[str] = SYSTEMS) -> list[Variant]:
+    """The systems that ``--pd`` compares, on the same GPUs."""
+    return [Variant(name, name, config) for name in SYSTEMS if name in systems]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What a run gives to the reports."""
+
+    plan: Plan
+    """The first variant's, with the token budget that its baseline was tuned to."""
+    workload: Workload
+    results: tuple[SystemResult, ...]
+    """Those of the variants that were run, in their order."""
+    cluster: dict[str, Any]
+    """The report's ``cluster`` section."""
+    load: dict[str, Any] | None
+    """``{rho, of, requests_per_s, max_requests_per_s}`` where a load was asked for."""
+    warnings: tuple[str, ...]
+    notes: tuple[str, ...]
+    incomplete: bool
+    studies: dict[str, Any] | None = None
+    """The report's ``studies``."""
+    failures: tuple[Failure, ...] = ()
+    """What could not be made, and cost itself only."""
+
+
+def run_experiment(spec: ExperimentSpec, executor: Executor) -> Experiment:
+    """Build, load and run the variants, then the studies.
+
+    Raises a ``KvsimError`` for what cannot be built or read, and ``KeyboardInterrupt`` if interrupted before there is
+    anything to report.
+    """
+    first = spec.variants[0]
+    plans = [spec.mode.plan(variant.config, stepwise=spec.stepwise) for variant in spec.variants]
+    check_comparisons(plans[0], spec.comparisons)
+    seeds = [int(child.generate_state(1)[0]) for child in np.random.SeedSequence(first.config.seed).spawn(5)]
+    source = source_of(spec.mode, plans[0], spec.trace, spec.replicas, seeds[0])
+    failures = Failures()
+    offered = _offered(spec, plans[0], source, seeds, failures, executor)
+    plans = [
+        offered.plan if variant.config is first.config else own
+        for variant, own in zip(spec.variants, plans, strict=True)
+    ]
+    with tempfile.TemporaryDirectory() as scratch:
+        offered, plans, trained_on = _trained(spec, offered, plans, Path(scratch) / "model.txt")
+        warmup = max(trained_on, spec.mode.warmup(first.config, len(offered.workload)))
+        cases = [
+            Case(variant.name, variant.system, plan, offered.workload, seeds[3], warmup)
+            for variant, plan in zip(spec.variants, plans, strict=True)
+        ]
+        results, unstarted = _ran(cases, failures, executor)
+    served = [_Served.of(case, results[case.name]) for case in cases if case.name in results]
+    experiment = _experiment(spec, offered, served, unstarted)
+    if (spec.studies or spec.comparisons) and not experiment.incomplete:
+        experiment = _studied(spec, experiment, source, _demand_of(served), seeds[4], failures, executor)
+    return replace(experiment, failures=tuple(failures.found))
+
+
+def _offered(
+    spec: ExperimentSpec, plan: Plan, source: Source, seeds: Sequence[int], failures: Failures, executor: Executor
+) -> Offered:
+    systems = [variant.system for variant in spec.variants]
+    search = LoadSearch(plan, source, (seeds[1], seeds[2]), failures, executor, tunes="unified" in systems)
+    if spec.load is None and (spec.trace is not None or spec.load_of is None):
+        own = source.own()
+        if own is not None:
+            return search.at_own_rate(own)
+    configured = plan.config.load
+    usual = configured.of if spec.mode.is_pd and configured.of in systems else systems[0]
+    of = _system_name(spec.load_of or usual)
+    return search.at_load(LoadTarget(configured.rho, of) if spec.load is None else LoadTarget(spec.load, of, "--load"))
+
+
+def _system_name(name: str) -> SystemName:
+    for known in SYSTEMS:
+        if name == known:
+            return known
+    raise ConfigError(f"load is of system '{name}'; known: {', '.join(sorted(SYSTEMS))}")
+
+
+def _trained(spec: ExperimentSpec, offered: Offered, plans: list[Plan], path: Path) -> tuple[Offered, list[Plan], int]:
+    """A model from the run's first requests, plans with it, and how many requests do not count for that."""
+    if spec.train is None or not any(is_learned(plan.config) for plan in plans):
+        return offered, plans, 0
+    count = spec.train.num_requests(offered.workload)
+    trained(offered.workload, offered.plan, spec.train, path)
+    own = [replace(plan, config=with_model(plan.config, path)) if is_learned(plan.config) else plan for plan in plans]
+    if spec.train.mode == "split" and not offered.workload.is_closed:
+        return replace(offered, workload=without_first(offered.workload, count)), own, 0
+    note = f"the learned policy was trained on the first {count:,} requests, which do not count"
+    return replace(offered, notes=(*offered.notes, note)), own, count
+
+
+def _ran(
+    cases: Sequence[Case], failures: Failures, executor: Executor
+) -> tuple[dict[str, SystemResult], tuple[str, ...]]:
+    """What came of each, and which an interrupt left out; one that fails leaves the others."""
+    results: dict[str, SystemResult] = {}
+    unstarted = []
+    for case, future in zip(cases, executor.run(cases), strict=True):
+        if future.cancelled():
+            unstarted.append(case.name)
+            continue
+        found = failures.attempt(case.name, future.result)
+        if found is not None:
+            results[case.name] = found.system
+    if not results and unstarted:
+        raise KeyboardInterrupt
+    if not results:
+        failures.reraise()
+    return results, tuple(unstarted)
+
+
+@dataclass(frozen=True)
+class _Served:
+    """A variant that was run, and what its requests asked of it after its cache hits."""
+
+    plan: Plan
+    workload: Workload
+    result: SystemResult
+    system: str
+    demand: Demand
+
+    @classmethod
+    def of(cls, case: Case, result: SystemResult) -> _Served:
+        facts = facts_of(case.workload, result, measured_rows(result), case.plan)
+        demand = demand_of(case.workload, case.plan, facts)
+        return cls(case.plan, case.workload, result, case.system, demand)
+
+
+def _demand_of(served: Sequence[_Served]) -> Demand:
+    """Of the PD system, else of the first."""
+    return next((one.demand for one in served if one.system == "pd"), served[0].demand)
+
+
+def _experiment(
+    spec: ExperimentSpec, offered: Offered, served: Sequence[_Served], unstarted: tuple[str, ...]
+) -> Experiment:
+    maxima = {one.result.name: role_maxima(one.plan, one.demand, one.system) for one in served}
+    results = [one.result for one in served]
+    alike = compared(offered.workload, results, maxima, offered.plan.config.load.unsteady_factor)
+    unused = without_effect(spec.variants[0].config, spec.mode.name)
+    has_pd = any(variant.system == "pd" for variant in spec.variants)
+    return Experiment(
+        plan=offered.plan,
+        workload=offered.workload,
+        results=alike,
+        cluster=cluster_section(spec.mode, offered, alike, maxima, _demand_of(served), has_pd=has_pd),
+        load=offered.load,
+        warnings=(
+            *(f"{name} was not started: the run was interrupted before" for name in unstarted),
+            *left_out(offered.plan, is_pd=has_pd),
+            *([f"set, but without effect on this run: {', '.join(unused)}"] if unused else []),
+        ),
+        notes=offered.notes,
+        incomplete=bool(unstarted) or any(result.incomplete for result in results),
+    )
+
+
+def compared(
+    workload: Workload, results: Sequence[SystemResult], maxima: Mapping[str, Mapping[str, float]], factor: float
+) -> tuple[SystemResult, ...]:
+    """``results`` over one window, with the loads of their roles and whether they keep up.
+
+    ``maxima``: requests/s that each role of each system can serve, with the cache hits of these very runs. Requests
+    that fit no instance cost nothing, and are no load.
+    """
+    rates: dict[str, tuple[float, float]] = {}
+    loaded = []
+    for result in results:
+        rate_per_s = asked_per_s(workload, result)
+        own = maxima[result.name]
+        possible_per_s = min(own[role.role] for role in result.roles)
+        if math.isfinite(rate_per_s):
+            rates[result.name] = rate_per_s, possible_per_s
+            roles = (replace(role, load=rate_per_s / own[role.role]) for role in result.roles)
+            result = replace(result, roles=tuple(roles))
+        loaded.append(result)
+    return tuple(measured_alike(loaded, factor, rates))
+
+
+def _studied(
+    spec: ExperimentSpec,
+    experiment: Experiment,
+    source: Source,
+    demand: Demand,
+    seed: int,
+    failures: Failures,
+    executor: Executor,
+) -> Experiment:
+    why = why_none(experiment.workload, source.traffic, experiment.plan.config.studies)
+    if why is not None:
+        return replace(experiment, warnings=(*experiment.warnings, f"studies left out: {why}"))
+    context = StudyContext(
+        mode=spec.mode,
+        plan=experiment.plan,
+        served=experiment.workload,
+        traffic=source.traffic,
+        demand=demand,
+        seed=seed,
+        executor=executor,
+        comparisons=tuple(spec.comparisons),
+    )
+    studied = run_studies(context, spec.studies, failures)
+    return replace(experiment, studies=studied.found, incomplete=studied.cut_short)

@@ -1,0 +1,52 @@
+"""What the single node and ``--cluster`` compare: policies, or the rack's pool on and off."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from kvsim.config import LoadedConfig, load_config
+from kvsim.config.bundles import find_bundles
+from kvsim.config.load import set_values
+from kvsim.errors import ConfigError
+from kvsim.modes.experiment import Variant
+from kvsim.plan.mode import Mode
+from kvsim.policy.eviction import EVICTIONS
+
+SINGLE_POLICIES = ("baseline", "arc", "session_prefetch", "selective_write", "learned", "hybrid", "belady")
+"""Bundles that the single node compares unless others are named."""
+Layers = tuple[Path | None, Path | None, str | None, tuple[str, ...]]
+"""Configuration, profile, preset and assignments that ``loaded`` was made of."""
+
+
+def policy_variants(mode: Mode, loaded: LoadedConfig, policy: str | None, layers: Layers) -> list[Variant]:
+    """One for each of the bundles named in ``policy``, separated by commas; without, those of the mode.
+
+    Raises ``ConfigError`` for an unknown bundle, and for one that sets what an assignment sets otherwise.
+    """
+    if policy is None and mode.name == "cluster":
+        return _pool_on_and_off(loaded)
+    config, profile, preset, sets = layers
+    names = SINGLE_POLICIES if policy is None else tuple(name.strip() for name in policy.split(","))
+    variants = []
+    if policy is None and loaded.config.policies != load_config().config.policies:
+        variants.append(Variant("configured", "unified", loaded.config))
+    given = {} if policy is None else set_values(sets)
+    for bundle in find_bundles(names, list(EVICTIONS)):
+        for key, value in set_values(bundle.sets).items():
+            if given.get(key, value) != value:
+                set_, asked = (f"{key}={json.dumps(found)}" for found in (value, given[key]))
+                raise ConfigError(f"--policy {bundle.name} sets {set_}: --set {asked} would go unused")
+        own = load_config(config, profile, preset, (*sets, *bundle.sets), mode.name)
+        variants.append(Variant(bundle.name, "unified", own.config))
+    return variants
+
+
+def _pool_on_and_off(loaded: LoadedConfig) -> list[Variant]:
+    config = loaded.config
+    cluster, tiers = config.cluster, config.cluster.tiers
+    if "eic" not in tiers:
+        return [Variant("configured", "unified", config)]
+    without = cluster.model_copy(update={"tiers": tuple(name for name in tiers if name != "eic")})
+    off = config.model_copy(update={"cluster": without})
+    return [Variant("eic on", "unified", config), Variant("eic off", "unified", off)]

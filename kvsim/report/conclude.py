@@ -1,0 +1,14 @@
+"""The one sentence of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kvsim.report.conclusion import conclude_systems
+from kvsim.report.tier_conclusion import conclude_tiers
+
+
+def conclude(report: Mapping[str, Any]) -> str:
+    """Which system is better, or which policy or memory, under which condition and why; with its own reservations."""
+    return conclude_systems(report) if report["run"]["mode"] == "pd" else conclude_tiers(report)

@@ -1,0 +1,260 @@
+"""Cases side by side: one after the other here, or on processes of this machine, with the same results."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing.connection import wait as wait_for
+from types import ModuleType
+from typing import Any, Protocol
+
+from kvsim import room
+from kvsim.errors import CapacityError
+from kvsim.record.result import SystemResult
+from kvsim.sim.run import Case, ProgressLike, ProgressMaker, RunResult, quiet, run
+from kvsim.sim.systems.size import least_cpu_s, needed_bytes
+
+_WORTH_S = 1.0
+"""CPU time that running side by side has to save before processes are started: each takes a part of that to begin."""
+_POLL_S = 0.1
+_PATIENCE_S = 10.0
+"""After an interrupt: how long what runs may take to end between two events, and to tell what came of it."""
+
+
+class Executor(Protocol):
+    """Where cases are run."""
+
+    def run(self, cases: Sequence[Case]) -> list[Future[RunResult]]:
+        """All of them, in any order: a finished future each, in the order of ``cases``.
+
+        A case that fails has its exception, and costs itself only. After an interrupt those that ran say that they are
+        incomplete, and those that did not begin are cancelled.
+        """
+
+
+class Serial:
+    """One case after the other, in this process."""
+
+    def __init__(self, progress: ProgressMaker = quiet) -> None:
+        self._progress = progress
+
+    def run(self, cases: Sequence[Case]) -> list[Future[RunResult]]:
+        """As :meth:`Executor.run`."""
+        futures: list[Future[RunResult]] = [Future() for _ in cases]
+        is_ended = False
+        for case, future in zip(cases, futures, strict=True):
+            if is_ended:
+                future.cancel()
+                continue
+            try:
+                found = run(case, self._progress)
+            except KeyboardInterrupt:
+                is_ended = True
+                future.cancel()
+            except BrokenPipeError:
+                raise
+            except Exception as error:
+                future.set_exception(error)
+            else:
+                is_ended = found.system.incomplete
+                future.set_result(found)
+        return futures
+
+
+class Processes:
+    """Up to ``jobs`` cases at a time, each in a process; as many as memory has room for. A context manager.
+
+    Few and small cases are run here, where they are done before a process would have begun.
+    """
+
+    def __init__(self, jobs: int, progress: ProgressMaker = quiet) -> None:
+        self._jobs, self._progress = jobs, progress
+        self._serial = Serial(progress)
+        self._pool: ProcessPoolExecutor | None = None
+        self._told: Any = None
+        self.cpu_s = 0.0
+        """That other processes have taken for cases, so far."""
+
+    def __enter__(self) -> Processes:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def run(self, cases: Sequence[Case]) -> list[Future[RunResult]]:
+        """As :meth:`Executor.run`."""
+        at_once = self._at_once(cases)
+        if at_once < 2:
+            return self._serial.run(cases)
+        label = cases[0].label or cases[0].name
+        with self._progress(f"{label} and {len(cases) - 1} more", sum(len(case.workload) for case in cases)) as bar:
+            return self._run(cases, at_once, bar)
+
+    def _at_once(self, cases: Sequence[Case]) -> int:
+        """How many at a time; 1 where processes do not pay."""
+        most = min(self._jobs, len(cases))
+        if most < 2:
+            return 1
+        needed = sorted((needed_bytes(case.plan, case.workload) for case in cases), reverse=True)
+        left = room.available_bytes()
+        while most > 1 and sum(needed[:most]) > left:
+            most -= 1
+        times_s = [least_cpu_s(case.plan, case.workload) for case in cases]
+        saved_s = min(sum(times_s) * (1 - 1 / most), sum(times_s) - max(times_s))
+        return most if self._pool is not None or saved_s > _WORTH_S else 1
+
+    def _run(self, cases: Sequence[Case], at_once: int, bar: ProgressLike) -> list[Future[RunResult]]:
+        found: list[Future[RunResult]] = [Future() for _ in cases]
+        running: dict[Future[tuple[RunResult, float]], int] = {}
+        completed = [0] * len(cases)
+        begun, stop_s = 0, 0.0
+        while running or (begun < len(cases) and not stop_s):
+            try:
+                while len(running) < at_once and begun < len(cases) and not stop_s:
+                    running[self._submitted(begun, cases[begun])] = begun
+                    begun += 1
+                done, _ = wait(running, timeout=_POLL_S, return_when=FIRST_COMPLETED)
+                self._show(bar, completed)
+                for one in done:
+                    number = running.pop(one)
+                    self._settle(one, found[number], cases[number])
+                    completed[number] = len(cases[number].workload)
+                if stop_s and time.monotonic() > stop_s:
+                    raise KeyboardInterrupt
+            except KeyboardInterrupt:
+                if stop_s:
+                    self._kill()
+                    break
+                stop_s = time.monotonic() + _PATIENCE_S
+                self._interrupt()
+        for future in found:
+            future.cancel()
+        return found
+
+    def _submitted(self, number: int, case: Case) -> Future[tuple[RunResult, float]]:
+        if self._pool is None:
+            context: Any = multiprocessing.get_context("spawn" if os.name == "nt" else "forkserver")
+            if os.name != "nt":
+                context.set_forkserver_preload(["kvsim.sim.executor"])
+            self._told = context.SimpleQueue()
+            self._pool = ProcessPoolExecutor(self._jobs, context, _begin, (self._told,))
+        with _nameless_main():
+            return self._pool.submit(_work, number, case)
+
+    def _settle(self, one: Future[tuple[RunResult, float]], future: Future[RunResult], case: Case) -> None:
+        error = one.exception()
+        if isinstance(error, BrokenProcessPool):
+            self._pool = None
+            what = f"{case.label or case.name}: its process was killed, for want of memory perhaps"
+            future.set_exception(CapacityError(f"{what}; --jobs 1 needs the least"))
+        elif isinstance(error, KeyboardInterrupt):
+            future.cancel()
+        elif error is not None:
+            future.set_exception(error)
+        else:
+            result, cpu_s = one.result()
+            self.cpu_s += cpu_s
+            future.set_result(result)
+
+    def _show(self, bar: ProgressLike, completed: list[int]) -> None:
+        now_s = 0.0
+        while not self._told.empty():
+            number, done, now_s = self._told.get()
+            completed[number] = max(completed[number], done)
+        bar.update(sum(completed), now_s)
+
+    def _workers(self) -> list[int]:
+        return list(self._pool._processes or ()) if self._pool is not None else []
+
+    def _interrupt(self) -> None:
+        """Ask what runs to end between two events."""
+        for pid in self._workers():
+            os.kill(pid, signal.SIGINT)
+
+    def _kill(self) -> None:
+        for pid in self._workers():
+            os.kill(pid, signal.SIGKILL)
+
+
+def whole(futures: Sequence[Future[RunResult]]) -> list[SystemResult]:
+    """The results of cases that nobody looks at unless all are there; the first exception where one failed.
+
+    Raises ``KeyboardInterrupt`` where they were interrupted, ``AssertionError`` where a law of conservation is broken.
+    """
+    if any(future.cancelled() for future in futures):
+        raise KeyboardInterrupt
+    found = []
+    for future in futures:
+        made = future.result()
+        if made.system.incomplete:
+            raise KeyboardInterrupt
+        broken = [check.name for check in made.system.checks if not check.ok]
+        if broken:
+            raise AssertionError(f"{made.case.label or made.case.name}: broken conservation laws: {broken}")
+        found.append(made.system)
+    return found
+
+
+@contextmanager
+def _nameless_main() -> Iterator[None]:
+    """Processes that start inside do not run the script again that has started this one; no case needs it."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+_queue: Any = None
+"""Of a worker: where it tells how far it is."""
+
+
+def _begin(told: Any) -> None:
+    """What a worker does first: a terminal's Ctrl-C is its parent's business, and it does not outlive that one."""
+    global _queue
+    _queue = told
+    if os.name != "nt":
+        os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait_for([parent.sentinel])
+        os._exit(1)
+
+
+class _Telling:
+    """Progress of a case in a worker."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def __enter__(self) -> _Telling:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def update(self, completed: int, now_s: float) -> None:
+        """To the parent."""
+        _queue.put((self._number, completed, now_s))
+
+
+def _work(number: int, case: Case) -> tuple[RunResult, float]:
+    """In a worker: the result, and what it took of CPU seconds."""
+    started_s = time.process_time()
+    result = run(case, lambda _label, _total: _Telling(number))
+    return result, time.process_time() - started_s

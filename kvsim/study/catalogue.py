@@ -1,0 +1,115 @@
+"""Which studies there are: one file each in ``kvsim.study.questions``, which nothing else has to know."""
+
+from __future__ import annotations
+
+import math
+import pkgutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kvsim.config.schema_studies import Studies
+from kvsim.failures import Failures
+from kvsim.plan.mode import ModeName
+from kvsim.sim.run import SystemName
+from kvsim.study import questions
+from kvsim.study.context import StudyContext
+from kvsim.workload.traffic import Traffic
+from kvsim.workload.workload import Workload
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from rich.table import Table
+
+Found = Mapping[str, Any]
+"""A study as the report has it."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """One question, and all ways to tell its answer. A file of ``kvsim.study.questions`` has one, as ``STUDY``."""
+
+    name: str
+    """As ``--studies`` has it."""
+    places: Mapping[ModeName, int]
+    """The modes that ask it, and its place among their studies."""
+    systems: frozenset[SystemName]
+    """Which have to be run for it."""
+    ask: Callable[[StudyContext], dict[str, Any]]
+    sentence: Callable[[Found], str]
+    table: Callable[[Found], Table]
+    figure: Callable[[Found], Figure]
+    rows: str = "rows"
+    """The key of what there has to be something of for a picture."""
+    section: str = ""
+    """Its key among the report's ``studies``; ``name`` unless given."""
+    compares: bool = False
+    """It is asked by ``--compare``, and by no name."""
+
+    @property
+    def key(self) -> str:
+        return self.section or self.name
+
+    @property
+    def asks(self) -> str:
+        """In a line."""
+        return (sys.modules[self.ask.__module__].__doc__ or "").splitlines()[0]
+
+
+@cache
+def studies() -> dict[str, Study]:
+    """All of them, by their section in the report."""
+    names = sorted(module.name for module in pkgutil.iter_modules(questions.__path__))
+    found = [import_module(f"{questions.__name__}.{name}").STUDY for name in names]
+    return {study.key: study for study in found}
+
+
+def named(mode: ModeName, systems: Sequence[str] = ()) -> dict[str, Study]:
+    """Those of ``mode`` that can be asked for by name where only ``systems`` are run (none: all), in its order."""
+    asked = [study for study in studies().values() if mode in study.places and not study.compares]
+    known = [study for study in asked if not systems or study.systems <= set(systems)]
+    return {study.name: study for study in sorted(known, key=lambda study: study.places[mode])}
+
+
+class Studied(NamedTuple):
+    """What came of studies."""
+
+    found: dict[str, Any]
+    """The report's ``studies``."""
+    cut_short: bool
+    """By an interrupt."""
+
+
+def why_none(workload: Workload, traffic: Traffic, settings: Studies) -> str | None:
+    """Why there is nothing to study, if so: traffic without a rate, or of too few requests.
+
+    ``workload`` is what the run served.
+    """
+    if not math.isfinite(workload.mean_rate_per_s):
+        return workload.without_rate
+    distinct, fewest = traffic.most_requests, settings.fewest_requests
+    if distinct is not None and traffic.copies_at(workload.mean_rate_per_s) is not None:
+        distinct = min(distinct, len(workload))
+    if distinct is None or distinct >= fewest:
+        return None
+    return f"too few requests ({distinct:,}; needs at least {fewest:,})"
+
+
+def run_studies(context: StudyContext, names: Sequence[str], failures: Failures) -> Studied:
+    """The comparison that was asked for, then each of ``names``; one that cannot be answered leaves the others and the
+    run before them their results.
+    """
+    known = named(context.mode.name)
+    compared = [study for study in studies().values() if study.compares and context.comparisons]
+    found: dict[str, Any] = {}
+    try:
+        for study in (*compared, *(known[name] for name in names)):
+            answer = failures.attempt(f"study {study.name}", partial(study.ask, context))
+            if answer is not None:
+                found[study.key] = answer
+    except KeyboardInterrupt:
+        return Studied(found, True)
+    return Studied(found, False)

@@ -1,0 +1,159 @@
+"""The rack's pool off, and of several sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from kvsim.plan.plan import Plan
+from kvsim.record.labels import number, percent
+from kvsim.study.catalogue import Found, Study
+from kvsim.study.context import StudyContext
+from kvsim.study.memory import changed, means, replicated
+from kvsim.study.pictures import PALETTE, figure_of, hits_and_ttfts, legend_below, named_places
+from kvsim.study.words import budget_spent, growing_there, ran_of, ran_on, table_of
+from kvsim.units import GB
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def eic_study(context: StudyContext) -> dict[str, Any]:
+    """The rack's pool off, and of several sizes, beside the instances' own caches alone and beside host memory."""
+    plan = context.sample
+    own_gb = plan.spec.num_blocks * plan.spec.block_size_tokens * plan.spec.kv_bytes_per_token / GB
+    above = tuple(name for name in plan.tiers if name == "dram")
+    sizes_gb = sorted({0.0, *context.settings.eic_gb_per_rack})
+    plans = {
+        (beside, pool_gb): _with_pool(plan, beside, pool_gb)
+        for beside in dict.fromkeys([(), above])
+        for pool_gb in sizes_gb
+    }
+    found = replicated(context, plans, lambda arm: (arm[0], 0.0), context.goal("ttft_mean_ms"))
+    rows = []
+    for beside, pool_gb in plans:
+        arm, off = (beside, pool_gb), (beside, 0.0)
+        apart = {metric: found.apart(arm, off, metric).report() for metric in ("hit_rate", "ttft_mean_ms")}
+        row = {"beside": ["hbm", *beside], "pool_gb_per_rack": pool_gb, **means(found, arm)}
+        rows.append({**row, "over_no_pool": apart})
+    return {
+        **context.sizes(context.sample),
+        **found.report(),
+        "racks": plan.num_racks,
+        "requests": found.requests_a_run,
+        "hbm_kv_gb_per_instance": own_gb,
+        "smaller_than_an_instance": [gb for gb in sizes_gb if 0 < gb < own_gb],
+        "rows": rows,
+    }
+
+
+def _with_pool(plan: Plan, beside: tuple[str, ...], pool_gb: float) -> Plan:
+    nodes = max(1, plan.config.cluster.eic.nodes_per_rack)
+    return changed(
+        plan,
+        (*beside, "eic") if pool_gb else beside,
+        cluster__eic__capacity_per_node_gb=(pool_gb or 1.0) / nodes,
+        cluster__eic__nodes_per_rack=nodes,
+    )
+
+
+def eic_sentence(study: Found) -> str:
+    """What the pool changes, and that a small one does not."""
+    alone = [row for row in study["rows"] if row["beside"] == ["hbm"]]
+    off = next((row for row in alone if not row["pool_gb_per_rack"]), alone[0])
+    largest = max(alone, key=lambda row: row["pool_gb_per_rack"])
+    said = [
+        f"beside the instances' own caches alone, a pool of {number(largest['pool_gb_per_rack'])} GB a rack takes the "
+        f"hit rate from {percent(off['hit_rate'])} to {percent(_beside_off(largest, off, 'hit_rate'))} and mean TTFT "
+        f"from {number(off['ttft_mean_ms'])} to {number(_beside_off(largest, off, 'ttft_mean_ms'))} "
+        f"ms{_verdict(largest)}"
+    ]
+    for small in study["smaller_than_an_instance"]:
+        row = next(row for row in alone if row["pool_gb_per_rack"] == small)
+        if largest["over_no_pool"]["hit_rate"]["verdict"] != "higher":
+            continue
+        gains = [found["over_no_pool"]["hit_rate"]["mean"] for found in (row, largest)]
+        share = gains[0] / gains[1]
+        said.append(
+            f"one of {number(small)} GB, less than the {number(study['hbm_kv_gb_per_instance'])} GB that one instance "
+            f"holds itself, buys {percent(max(share, 0.0))} of those hits"
+        )
+    if largest["busiest_share"].get("eic", 0.0) > 0.9:
+        said.append("its port is the bottleneck")
+    beside = [(f"{' + '.join(row['beside'])}, {number(row['pool_gb_per_rack'])} GB", row) for row in study["rows"]]
+    return "; ".join(said + _beside_memory(study)) + growing_there(*beside) + budget_spent(study)
+
+
+def _beside_off(row: Mapping[str, Any], off: Mapping[str, Any], metric: str) -> float:
+    """What no pool has, and the difference to it: it may have been run more often than ``row``."""
+    found: float = off[metric] + row["over_no_pool"][metric]["mean"]
+    return found
+
+
+def _verdict(row: Mapping[str, Any]) -> str:
+    """Whether that much less or more TTFT than without a pool is one."""
+    words = {"same": ", which is the same", "tie": ", a tie", "open": ", which are not told apart"}
+    return words.get(row["over_no_pool"]["ttft_mean_ms"]["verdict"], "")
+
+
+def _beside_memory(study: Found) -> list[str]:
+    """What the largest pool adds where hosts have memory too."""
+    beside = [row for row in study["rows"] if len(row["beside"]) > 1]
+    if not beside:
+        return []
+    off, largest = beside[0], max(beside, key=lambda row: row["pool_gb_per_rack"])
+    return [
+        f"beside host memory, which hits {percent(off['hit_rate'])}, "
+        f"{percent(_beside_off(largest, off, 'hit_rate'))} and {number(off['ttft_mean_ms'])} to "
+        f"{number(_beside_off(largest, off, 'ttft_mean_ms'))} ms{_verdict(largest)}"
+    ]
+
+
+def _table(study: Found) -> Table:
+    table = table_of(
+        f"The rack's pool: hits, and TTFT by mean and p99\n{ran_of(study)}",
+        ("beside", "GB a rack", "hits", "by pool", "mean ms", "p99 ms", "busiest", "wait ms"),
+    )
+    for row in study["rows"]:
+        table.add_row(
+            " + ".join(row["beside"]),
+            number(row["pool_gb_per_rack"]),
+            percent(row["hit_rate"]),
+            percent(row["by_tier"].get("eic", 0.0)),
+            number(row["ttft_mean_ms"]),
+            number(row["ttft_p99_ms"]),
+            percent(row["busiest_share"].get("eic", 0.0)),
+            number(row["mean_wait_ms"].get("eic", 0.0)),
+        )
+    return table
+
+
+def _picture(study: Found) -> Figure:
+    figure, (hits, ttfts) = figure_of("The rack's pool", ran_on(study), 2)
+    beside = list(dict.fromkeys(tuple(row["beside"]) for row in study["rows"]))
+    sizes = sorted({row["pool_gb_per_rack"] for row in study["rows"]})
+    for names, colour in zip(beside, PALETTE, strict=False):
+        rows = [row for row in study["rows"] if tuple(row["beside"]) == names]
+        at = [sizes.index(row["pool_gb_per_rack"]) for row in rows]
+        label = f"beside {' + '.join(names)}"
+        hits.plot(at, [100 * row["hit_rate"] for row in rows], marker="o", color=colour, label=label)
+        ttfts.plot(at, [row["ttft_mean_ms"] for row in rows], marker="o", color=colour)
+    for axis in (hits, ttfts):
+        named_places(axis.xaxis, [f"{size:,.10g}" for size in sizes])
+        axis.set_xlabel("GB a rack")
+    hits_and_ttfts(hits, ttfts)
+    legend_below(figure, hits)
+    return figure
+
+
+STUDY = Study(
+    name="eic",
+    places={"cluster": 1},
+    systems=frozenset({"unified"}),
+    ask=eic_study,
+    sentence=eic_sentence,
+    table=_table,
+    figure=_picture,
+)
