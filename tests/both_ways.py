@@ -142,11 +142,11 @@ def same_measures(leaping: UnifiedSystem | PdSystem, stepping: UnifiedSystem | P
 
 
 def _logs(system: UnifiedSystem | PdSystem) -> list[StepLog]:
-    logs = [system.prefill_log, *([system.decode_log] if isinstance(system, PdSystem) else [])]
+    logs = [*system.logs_by_role().values()]
     for log in logs:
         log.flush()
     return logs
 
 
 def _engines(system: UnifiedSystem | PdSystem) -> list:
-    return [*system.prefill_engines, *getattr(system, "decode", [])]
+    return system.engines()

@@ -15,7 +15,7 @@ import numpy as np
 from kvsim.config import load_config
 from kvsim.plan.plan import Plan, make_plan
 from kvsim.record.result import COMPONENTS, Table
-from kvsim.sim.log.conservation import kv_checks, request_checks
+from kvsim.sim.log.conservation import request_checks
 from kvsim.sim.systems.pd import PdSystem
 from kvsim.sim.systems.unified import UnifiedSystem
 from kvsim.steptime import AffineStepTime, Coefficients
@@ -151,13 +151,10 @@ def served(system: type[S], plan: Plan, requests: Workload, seed: int = 1) -> S:
 
 def check(system: UnifiedSystem | PdSystem) -> None:
     """Every law of conservation holds, and every block is free again."""
-    laws = request_checks(system.requests.table(), system.counts)
-    if isinstance(system, PdSystem):
-        laws += kv_checks(system.kv_books)
+    laws = [*request_checks(system.requests.table(), system.counts), *system.byte_checks()]
     failed = [law for law in laws if not law.ok]
     assert not failed, failed
-    engines = [*system.prefill_engines, *getattr(system, "decode", [])]
-    for engine in engines:
+    for engine in system.engines():
         engine.pool.check_integrity()
         assert engine.pool.num_free == engine.settings.num_blocks, (engine.role, engine.pool.num_free)
 

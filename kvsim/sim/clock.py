@@ -1,4 +1,13 @@
-"""Simulated time: a SimPy environment driven with absolute times, an order for simultaneous events, a movable alarm."""
+"""Simulated time: a SimPy environment driven with absolute times, an order for simultaneous events, a movable timer.
+
+SimPy has no public door for a queue of one's own, so this module, and no other, knows what is private there; hence
+``simpy>=4.1,<5``, and a test that fails where a version differs (``tests/sim/test_clock.py``):
+
+- ``Environment._queue``: the list into which SimPy puts what it schedules, as ``(time, priority, number, event)``;
+- ``Environment._eid``: the counter of those numbers;
+- ``Environment._now``: the time that new events are counted from;
+- of an event that a process waits for: ``callbacks``, ``_ok`` and ``_value``.
+"""
 
 from __future__ import annotations
 
@@ -29,13 +38,12 @@ class Timer:
     __slots__ = ("callbacks",)
     _ok: ClassVar[bool] = True
     _value: ClassVar[Any] = None
-    _defused: ClassVar[bool] = False
 
     def __init__(self, callbacks: list[Callable[[Any], Any]] | None) -> None:
         self.callbacks = callbacks
 
     def fire(self) -> None:
-        """It happens now."""
+        """Call whoever waits, once: now is the time."""
         callbacks, self.callbacks = self.callbacks, None
         if callbacks is not None:
             for callback in callbacks:
@@ -64,7 +72,7 @@ class Clock:
         self._environment = environment
         self._queue = EventQueue()
         self._scheduled: list[Any] = environment._queue
-        """What SimPy itself has scheduled, as processes that begin or end are."""
+        """What SimPy itself has scheduled, as it does for processes that begin or end."""
         self._next_number: Callable[[], int] = environment._eid.__next__
         self._stopped = False
         self.now = 0.0
@@ -79,9 +87,10 @@ class Clock:
     def schedule(
         self, time_s: float, priority: int = ARRIVAL, callback: Callable[[Any], Any] | None = None, place: int = 0
     ) -> Timer:
-        """A bell that rings at ``time_s``, which must not lie in the past, for ``callback`` and whoever waits.
+        """A timer that fires at ``time_s``, which must not lie in the past, for ``callback`` and whoever waits.
 
-        Of one instant and priority those of a lower ``place`` ring first, and of one place those that were made first.
+        At one instant, timers of lower ``priority`` fire first; of one priority those of a lower ``place``, and of one
+        place those that were made first.
         """
         timer = Timer([] if callback is None else [callback])
         self._queue.add(time_s, (time_s, priority * _PLACES + place, self._next_number(), timer))
@@ -146,7 +155,7 @@ class MovableTimer:
         return timer
 
     def set(self, time_s: float) -> None:
-        """Ring at ``time_s`` instead: the sleeper moves to a new bell, the old one rings for nobody."""
+        """Fire at ``time_s`` instead: the sleeper moves to a new timer, the old one fires for nobody."""
         old = self._timer
         self._timer = timer = self._clock.schedule(time_s, self._priority, None, self._place)
         if old is not None and old.callbacks is not None:

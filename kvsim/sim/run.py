@@ -14,10 +14,11 @@ from kvsim.pickling import by_fields
 from kvsim.plan.plan import Plan
 from kvsim.record.result import SystemResult
 from kvsim.sim.gc_pause import gc_paused
-from kvsim.sim.log.steps import Floats, StepLog
+from kvsim.sim.log.steps import Floats
 from kvsim.sim.outcome import outcome
 from kvsim.sim.systems.impatient import ImpatientSystem
 from kvsim.sim.systems.pd import PdSystem
+from kvsim.sim.systems.serving import ServingSystem
 from kvsim.sim.systems.unified import UnifiedSystem
 from kvsim.workload.workload import Workload
 
@@ -100,30 +101,28 @@ def run(case: Case, progress: ProgressMaker | None = None) -> RunResult:
     with gc_paused():
         with bar_of(case.label or case.name, len(case.workload)) as bar:
             built = _built(case, bar.update)
-            built.name = case.name
-            if case.keeps_steps:
-                built.log_steps(StepLog(keeps_spans=True))
             if not case.drains:
                 clock = built.clock
                 clock.schedule(float(case.workload.arrival_s[-1]), callback=lambda _: clock.stop())
             built.run(case.warmup_requests)
         found = RunResult(
             case,
-            outcome(built, warmup_requests=case.warmup_requests, unsteady_factor=0.0),
-            built.gave_up if isinstance(built, ImpatientSystem) else 0,
+            outcome(built, warmup_requests=case.warmup_requests, unsteady_factor=0.0, name=case.name),
+            built.gave_up,
             built.prefill_log.spans(),
         )
         del built
     return found
 
 
-def _built(case: Case, update: Callable[[int, float], None]) -> UnifiedSystem | PdSystem:
+def _built(case: Case, update: Callable[[int, float], None]) -> ServingSystem:
+    plan, workload, seed, keeps_steps = case.plan, case.workload, case.seed, case.keeps_steps
     if case.system == "pd":
-        return PdSystem(case.plan, case.workload, case.seed, update)
+        return PdSystem(plan, workload, seed, update, keeps_steps=keeps_steps)
     if case.patience is not None:
-        patience = case.patience
-        return ImpatientSystem(case.plan, case.workload, case.seed, patience.timeout_s, patience.patient_requests)
-    return UnifiedSystem(case.plan, case.workload, case.seed, update)
+        timeout_s, patient = case.patience.timeout_s, case.patience.patient_requests
+        return ImpatientSystem(plan, workload, seed, timeout_s, patient, keeps_steps=keeps_steps)
+    return UnifiedSystem(plan, workload, seed, update, keeps_steps=keeps_steps)
 
 
 class _Silent:

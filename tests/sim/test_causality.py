@@ -76,7 +76,7 @@ def test_an_answer_that_is_over_before_its_prompt_has_come_leaves_nothing() -> N
     table = by_request(system)
     assert table["finish_s"][0] == 4.0
     assert table["transferred_bytes"].tolist() == [64_000, 64_000]
-    assert system.decode[0].pool.num_blank == system.decode[0].settings.num_blocks
+    assert system.decode_engines[0].pool.num_blank == system.decode_engines[0].settings.num_blocks
 
 
 def colliding(**changes: object) -> tuple[Plan, Workload]:
@@ -169,7 +169,7 @@ class Watched(PdSystem):
     def preempted(self, engine: Engine, sequence: Sequence) -> None:
         if engine.role == "decode":
             self.there[engine.instance].update(self._names(sequence, sequence.high_water))
-        self.cancelled += engine.role == "prefill" and sequence.state in self._handovers
+        self.cancelled += engine.role == "prefill" and sequence.state in self._begun
         super().preempted(engine, sequence)
 
     def _landed(self, transfer: KvTransfer) -> None:

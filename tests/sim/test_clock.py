@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
+import simpy
+
 from kvsim.sim.clock import AFTERMATH, ARRIVAL, DECODE_BOUNDARY, PREFILL_BOUNDARY, Clock, MovableTimer
 
 Log = list[tuple[float, str]]
@@ -36,7 +38,7 @@ def test_arrivals_come_before_prefill_before_decode_boundaries_before_the_afterm
     ]
 
 
-def test_an_alarm_brought_forward_rings_once() -> None:
+def test_a_timer_brought_forward_fires_once() -> None:
     clock, log = Clock(), []
     timer = MovableTimer(clock, DECODE_BOUNDARY)
     clock.process(sleeper(clock, timer, log, [10.0, 12.0]))
@@ -66,3 +68,33 @@ def test_stop_ends_the_run_after_the_event_under_way() -> None:
     clock.schedule(2.0, callback=lambda _: log.append(clock.now))
     clock.run_to_stop()
     assert (clock.now, log, clock.num_events) == (1.0, [], 1)
+
+
+def test_simpy_keeps_what_it_schedules_where_the_clock_takes_it_from() -> None:
+    environment: Any = simpy.Environment()
+    event: Any = environment.event()
+    seen: list[float] = []
+
+    def story() -> Generator[Any, Any, None]:
+        seen.append(environment.now)
+        yield event
+        seen.append(environment.now)
+
+    process = environment.process(story())
+    time_s, priority, number, start = environment._queue[0]
+    assert (len(environment._queue), time_s, isinstance(priority, int)) == (1, 0.0, True)
+    assert number < next(environment._eid)
+    environment._queue.clear()
+    environment._now = 2.5
+    start.callbacks[0](start)
+    assert (seen, environment.now, environment._queue) == ([2.5], 2.5, [])
+    assert event.callbacks == [process._resume]
+
+
+def test_a_timer_has_what_simpy_looks_at_in_an_event() -> None:
+    environment: Any = simpy.Environment()
+    done: Any = environment.event().succeed()
+    timer = Clock().schedule(1.0)
+    for name in ("_ok", "_value"):
+        assert getattr(timer, name) == getattr(done, name), name
+    assert timer.callbacks == done.callbacks == []

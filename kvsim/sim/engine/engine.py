@@ -8,6 +8,7 @@ at the next step boundary.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from functools import partial
 from typing import Any, Literal, Protocol
 
 from kvsim.plan.engine_settings import EngineSettings
@@ -27,21 +28,25 @@ from kvsim.steptime.curves.base import ENDLESS, StepTime, span_s, steps_until
 Role = Literal["prefill", "decode", "colocated"]
 
 
-class Port(Protocol):
-    """What an engine tells the system around it."""
+class EngineListener(Protocol):
+    """Told by an engine of what happens to its sequences, at the instant at which it happens: the system around it."""
 
     def prefilled(self, engine: Engine, sequence: Sequence) -> None:
         """A step that computed a chunk of this sequence has ended; ``sequence.computed`` tokens have KV."""
 
     def computing(self, engine: Engine, sequence: Sequence, first: int, end: int, end_s: float) -> None:
         """A step has begun, and ends at ``end_s``; then tokens ``[first, end)`` of a sequence will have KV, as those
-        before them have now. Told where ``announces_chunks`` is set."""
+        before them have now. Told by engines that announce chunks alone."""
 
     def preempted(self, engine: Engine, sequence: Sequence) -> None:
         """The sequence has lost its blocks and waits to be computed again."""
 
     def finished(self, engine: Engine, sequence: Sequence) -> None:
         """The last token was generated and the blocks are free again."""
+
+
+LookUp = Callable[["Engine", Sequence, int], int]
+"""``look_up(engine, sequence, cached_tokens)``: see ``kvsim.sim.engine.scheduler.Scheduler``."""
 
 
 def pool_of(settings: EngineSettings, on_evict: Callable[[int, int], None] | None) -> BlockPool:
@@ -57,6 +62,8 @@ class Engine:
         "_anchor_s",
         "_anchor_steps",
         "_anchor_version",
+        "_announces_chunks",
+        "_backup_s",
         "_block_size",
         "_first_s",
         "_held_s",
@@ -64,6 +71,7 @@ class Engine:
         "_is_async",
         "_leap",
         "_limit",
+        "_listener",
         "_next",
         "_preempted",
         "_rows",
@@ -72,15 +80,12 @@ class Engine:
         "_start_s",
         "_stops_at_first_token",
         "_timer",
-        "announces_chunks",
-        "backup_s",
         "batch",
         "clock",
         "held_block_s",
         "instance",
         "log",
         "pool",
-        "port",
         "reservation",
         "role",
         "scheduler",
@@ -96,16 +101,23 @@ class Engine:
         role: Role,
         settings: EngineSettings,
         step_time: StepTime,
-        port: Port,
+        listener: EngineListener,
         log: StepLog,
         on_evict: Callable[[int, int], None] | None = None,
+        *,
+        look_up: LookUp | None = None,
+        backup_s: float = 0.0,
+        announces_chunks: bool = False,
     ) -> None:
-        """``on_evict(chain, cached)`` is told when of a shared chain only ``cached`` blocks are left."""
+        """``log`` collects its steps; ``on_evict(chain, cached)`` is told when of a shared chain only ``cached`` blocks
+        are left. ``look_up``: asked before a prompt is admitted. ``backup_s``: seconds a computed token that a step is
+        not over before its KV is copied away; 0: nobody waits for that.
+        """
         self.clock, self.instance, self.role, self.settings = clock, instance, role, settings
-        self.step_time, self.port, self.log, self._rows = step_time, port, log, log.rows
+        self.step_time, self._listener, self.log, self._rows = step_time, listener, log, log.rows
         self.pool = pool_of(settings, on_evict)
         self.batch = DecodeBatch(settings.block_size, step_time.needs_longest)
-        self.scheduler = Scheduler(settings, self.pool, self.batch)
+        self.scheduler = Scheduler(settings, self.pool, self.batch, None if look_up is None else partial(look_up, self))
         self.reservation = DecodeReservation(settings.output_margin_tokens)
         self._block_size = settings.block_size
         self._is_async = settings.async_scheduling
@@ -128,17 +140,11 @@ class Engine:
         self._idle = False
         self.held_block_s = self._held_s = 0.0
         """Blocks held, integrated over time up to ``_held_s``."""
-        self.announces_chunks = False
-        self.backup_s = 0.0
-        """Seconds a computed token that a step is not over before its KV is copied away; 0: nobody waits for that."""
+        self._announces_chunks, self._backup_s = announces_chunks, backup_s
         self.seat_waits = 0
         """Decode role: sequences that found all seats taken when their KV had come."""
         self._timer = MovableTimer(clock, DECODE_BOUNDARY if role == "decode" else PREFILL_BOUNDARY, instance)
         clock.process(self._run())
-
-    def log_to(self, log: StepLog) -> None:
-        """Let ``log`` collect the steps from now on."""
-        self.log, self._rows = log, log.rows
 
     def submit(self, sequence: Sequence) -> None:
         """Queue a request whose prompt is to be computed here."""
@@ -324,7 +330,7 @@ class Engine:
             work += self.step_time.chunk_work(count, sequence.computed)
         step.chunks = chunks
         num_seqs = decodes + len(chunks)
-        copied_s = self.backup_s * (tokens - decodes)
+        copied_s = self._backup_s * (tokens - decodes)
         return self.step_time.mixed_s(tokens, num_seqs, decodes, kv_tokens, longest_tokens, work) + copied_s
 
     def _begin(self, step: Step) -> float:
@@ -345,10 +351,10 @@ class Engine:
         end_s = self._boundary_s(1)
         if step.joined:
             self._book_joined(step, end_s)
-        if self.announces_chunks:
+        if self._announces_chunks:
             for chunk in step.chunks:
                 end = chunk.before + chunk.tokens
-                self.port.computing(self, chunk.sequence, self._known_before(step, chunk), end, end_s)
+                self._listener.computing(self, chunk.sequence, self._known_before(step, chunk), end, end_s)
         if self._is_async:
             self._next = self._plan()
         latest = self._next if self._is_async else step
@@ -432,13 +438,13 @@ class Engine:
         return counted
 
     def _book_chunks(self, step: Step) -> None:
-        port, now, chunks = self.port, self.clock.now, step.chunks
+        listener, now, chunks = self._listener, self.clock.now, step.chunks
         lonely = len(chunks) == 1 and not step.num_decodes
         for chunk in chunks:
             self._book_chunk(chunk, now - self._start_s if lonely else -1.0)
         for chunk in chunks:
             if not self._is_lost(chunk):
-                port.prefilled(self, chunk.sequence)
+                listener.prefilled(self, chunk.sequence)
         if not self._stops_at_first_token:
             for sequence in step.completed:
                 self._book_token(sequence, now)
@@ -543,7 +549,7 @@ class Engine:
             # One that is preempted again before its next token had its last one earlier.
             if sequence.state.first_token_s >= 0 and sequence.last_token_s < 0:
                 sequence.last_token_s = self.clock.now
-            self.port.preempted(self, sequence)
+            self._listener.preempted(self, sequence)
 
     def _end(self, sequences: list[Sequence]) -> None:
         for sequence in sequences:
@@ -551,4 +557,4 @@ class Engine:
             if sequence.margin_end >= 0:
                 self.reservation.leave(sequence)
         for sequence in sequences:
-            self.port.finished(self, sequence)
+            self._listener.finished(self, sequence)

@@ -32,6 +32,7 @@ class Scheduler:
         "_admissions",
         "_block_size",
         "_is_static",
+        "_look_up",
         "_most_of_prompt",
         "_order",
         "_resting",
@@ -45,7 +46,6 @@ class Scheduler:
         "kv_ready",
         "loaded",
         "loading",
-        "look_up",
         "pool",
         "preempted",
         "preemptions",
@@ -58,16 +58,22 @@ class Scheduler:
         "waiting",
     )
 
-    def __init__(self, settings: EngineSettings, pool: BlockPool, batch: DecodeBatch) -> None:
+    def __init__(
+        self,
+        settings: EngineSettings,
+        pool: BlockPool,
+        batch: DecodeBatch,
+        look_up: Callable[[Sequence, int], int] | None = None,
+    ) -> None:
+        """``look_up(sequence, cached_tokens)`` is asked once about a sequence that may be admitted and has room for all
+        of it: how many tokens it will have once what is on its way has come, 0 where nothing is. It stands aside, with
+        blocks for them, until it is told to ``resume``: as with vLLM's asynchronous connectors.
+        """
         self.settings, self.pool, self.batch = settings, pool, batch
         self.waiting: deque[Sequence] = deque()
         self.kv_ready: deque[Sequence] = deque()
         """Sequences whose KV came from elsewhere, blocks and all: admitted before ``waiting``."""
-        self.look_up: Callable[[Sequence, int], int] | None = None
-        """Asked once about a sequence that may be admitted and has room for all of it, and its cached tokens: how many
-        it will have once what is on its way has come, 0 where nothing is. It stands aside, with blocks for them, until
-        it is told to ``resume``: as with vLLM's asynchronous connectors.
-        """
+        self._look_up = look_up
         self.loading = 0
         """Sequences that stand aside."""
         self.loaded: dict[Sequence, None] = {}
@@ -475,7 +481,7 @@ class Scheduler:
         ``_SET_ASIDE`` where more of it is to be loaded first.
         """
         settings, pool, block_size = self.settings, self.pool, self._block_size
-        held, is_new = sequence.computed // block_size, self.look_up is not None and not sequence.looked_up
+        held, is_new = sequence.computed // block_size, self._look_up is not None and not sequence.looked_up
         if held:
             hits, evictable = held, 0
             self.deferred.settle_chains(sequence.path, 1, self._admissions)
@@ -514,9 +520,9 @@ class Scheduler:
 
     def _sets_aside(self, sequence: Sequence, hits: int) -> bool:
         """Look the head of the queue up; it holds its cached blocks, and those that are loaded, while they come."""
-        assert self.look_up is not None
+        assert self._look_up is not None
         sequence.looked_up = True
-        known_tokens = self.look_up(sequence, hits * self._block_size)
+        known_tokens = self._look_up(sequence, hits * self._block_size)
         if not known_tokens:
             return False
         self.waiting.popleft()

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from kvsim.record.result import COMPONENTS, Check, Table
+from kvsim.sim.network.network import Network
 
 _TOLERANCE_S = 1e-9
 _ROUNDING = 1e-14
@@ -73,6 +74,15 @@ def kv_checks(books: KvBooks) -> list[Check]:
     ]
 
 
+def network_checks(network: Network, sent_bytes: float) -> list[Check]:
+    """Bytes of a network that has drained; ``sent_bytes``: those of all requests, by their own books."""
+    arrived_bytes = network.bytes_received + network.bytes_in_air
+    checks = [_close("bytes sent, by request = received + in the air, over the links", sent_bytes, arrived_bytes)]
+    if network.bytes_in_air < 0.5:
+        checks.append(_close("bytes asked of the links = carried by them", network.work_asked, network.work_done))
+    return checks
+
+
 def request_checks(table: Table, counts: RequestCounts) -> list[Check]:
     """Requests, prompt tokens, the sum of TTFT's parts, and Little's law (where nobody is left in flight)."""
     done = len(table["arrival_s"])
@@ -100,3 +110,7 @@ def request_checks(table: Table, counts: RequestCounts) -> list[Check]:
 
 def exact(name: str, expected: float, found: float) -> Check:
     return Check(name, float(expected), float(found), expected == found)
+
+
+def _close(name: str, expected: float, found: float) -> Check:
+    return Check(name, expected, found, math.isclose(expected, found, rel_tol=1e-9, abs_tol=1.0))

@@ -30,7 +30,7 @@ class Stream:
         "factor",
         "first_arrived",
         "first_at_s",
-        "first_bell",
+        "first_timer",
         "first_work",
         "landed",
         "last",
@@ -71,7 +71,16 @@ class Stream:
         self.first_arrived: Callable[[Stream], None] | None = None
         self.first_work = 0.0
         self.first_at_s = -1.0
-        self.first_bell: Timer | None = None
+        self.first_timer: Timer | None = None
+
+
+class FirstPart:
+    """The head of a stream, of whose arrival somebody wants to know."""
+
+    __slots__ = ("arrived", "descriptors", "num_bytes")
+
+    def __init__(self, num_bytes: float, descriptors: int, arrived: Callable[[Stream], None]) -> None:
+        self.num_bytes, self.descriptors, self.arrived = num_bytes, descriptors, arrived
 
 
 class Network:
@@ -112,8 +121,17 @@ class Network:
     def bytes_in_air(self) -> float:
         return self.bytes_sent - self.bytes_received
 
-    def open(self, source: int, target: int, landed: Callable[[Stream], None], extra_latency_s: float = 0.0) -> Stream:
-        """A stream from one instance to another; ``landed(stream)`` once its last chunk has arrived."""
+    def open(
+        self,
+        source: int,
+        target: int,
+        landed: Callable[[Stream], None],
+        extra_latency_s: float = 0.0,
+        first: FirstPart | None = None,
+    ) -> Stream:
+        """A stream from one instance to another; ``landed(stream)`` once its last chunk has arrived, and before that
+        ``first.arrived(stream)`` once the first ``first.num_bytes`` have.
+        """
         path = self.topology.path(source, target)
         line_bytes_per_s = self._capacity[path[0]]
         for link in path:
@@ -121,12 +139,11 @@ class Network:
                 line_bytes_per_s = self._capacity[link]
         factor = 1.0 if self._jitter is None else self._jitter.factor()
         latency_s = (self.topology.latency_s(source, target) + extra_latency_s) * factor
-        return Stream(path, line_bytes_per_s, latency_s, factor, landed)
-
-    def when_first(self, stream: Stream, num_bytes: float, descriptors: int, arrived: Callable[[Stream], None]) -> None:
-        """Call ``arrived(stream)`` once the first ``num_bytes`` have arrived; to be said before the first push."""
-        stream.first_arrived = arrived
-        stream.first_work = self._work(stream, num_bytes, descriptors)
+        stream = Stream(path, line_bytes_per_s, latency_s, factor, landed)
+        if first is not None:
+            stream.first_arrived = first.arrived
+            stream.first_work = self._work(stream, first.num_bytes, first.descriptors)
+        return stream
 
     def push(self, stream: Stream, num_bytes: float, last: bool, descriptors: int = 0) -> None:
         """So many more bytes may leave from now on, after those before; ``last``: no more will follow."""
@@ -361,9 +378,9 @@ class Network:
             return
         moved = stream.work - stream.work_left
         stream.first_at_s = stream.since_s + max(stream.first_work - moved, 0.0) / stream.rate
-        if stream.first_bell is not None and stream.first_bell.callbacks:
-            stream.first_bell.callbacks.clear()
-        stream.first_bell = self._clock.schedule(
+        if stream.first_timer is not None and stream.first_timer.callbacks:
+            stream.first_timer.callbacks.clear()
+        stream.first_timer = self._clock.schedule(
             stream.first_at_s + stream.latency_s, callback=partial(self._first, stream)
         )
 
@@ -378,7 +395,7 @@ def _forget(stream: Stream) -> None:
     """Nobody waits for the stream any more: what was to be told holds it, and it would hold that, for ever."""
     stream.landed = _nobody
     stream.first_arrived = None
-    stream.timer = stream.first_bell = None
+    stream.timer = stream.first_timer = None
 
 
 def _nobody(_: Stream) -> None:

@@ -13,11 +13,13 @@ Path = tuple[tuple[int, int, int], ...]
 class PrefixIndex:
     """chain -> instance -> blocks of the chain computed and still cached there. Chains of one request are not kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, refresh: Callable[[int], None] | None = None) -> None:
+        """``refresh(instance)`` is called before what that one holds is told: it may not have said yet what it has
+        evicted.
+        """
         self._holders: dict[int, dict[int, int]] = {}
         self._evictions = 0
-        self.refresh: Callable[[int], None] | None = None
-        """Called for an instance before what it holds is told: it may not have said yet what it has evicted."""
+        self._refresh = refresh
 
     def computed(self, instance: int, path: Path, blocks: int) -> None:
         """The first ``blocks`` blocks of a sequence with this path are computed on ``instance``."""
@@ -46,8 +48,8 @@ class PrefixIndex:
 
     def matched(self, instance: int, path: Path, limit: int) -> int:
         """Blocks of the path's head, at most ``limit``, that ``instance`` holds."""
-        if self.refresh is not None:
-            self.refresh(instance)
+        if self._refresh is not None:
+            self._refresh(instance)
         total = 0
         for chain, first, end in path:
             holders = self._holders.get(chain)
@@ -75,13 +77,13 @@ class PrefixIndex:
     def _latest(self, chain: int, most: int) -> list[int]:
         """The latest ``most`` holders of a chain, which have said what they have evicted."""
         latest = _last_of(self._holders.get(chain), most)
-        if self.refresh is None:
+        if self._refresh is None:
             return latest
         evictions = -1
         while evictions != self._evictions:
             evictions = self._evictions
             for instance in latest:
-                self.refresh(instance)
+                self._refresh(instance)
             if evictions != self._evictions:
                 latest = _last_of(self._holders.get(chain), most)
         return latest
@@ -96,9 +98,11 @@ def _last_of(holders: dict[int, int] | None, most: int) -> list[int]:
 class StaleIndex(PrefixIndex):
     """What ``PrefixIndex`` knew some time ago: news of the caches arrive late, in their order."""
 
-    def __init__(self, staleness_s: float, now: Callable[[], float]) -> None:
+    def __init__(
+        self, staleness_s: float, now: Callable[[], float], refresh: Callable[[int], None] | None = None
+    ) -> None:
         """``now()`` is the simulated time in seconds."""
-        super().__init__()
+        super().__init__(refresh)
         self._staleness_s, self._now = staleness_s, now
         self._news: deque[tuple[float, int, Path, int, int]] = deque()
         """When it is known, the instance, and either a path computed up to so many blocks or a chain cut to them."""

@@ -17,10 +17,18 @@ class ImpatientSystem(UnifiedSystem):
     again.
     """
 
-    def __init__(self, plan: Plan, workload: Workload, seed: int, timeout_s: float, patient: int) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        workload: Workload,
+        seed: int,
+        timeout_s: float,
+        patient: int,
+        *,
+        keeps_steps: bool = False,
+    ) -> None:
         """The first ``patient`` requests are never given up."""
-        super().__init__(plan, workload, seed)
-        self.gave_up = 0
+        super().__init__(plan, workload, seed, keeps_steps=keeps_steps)
         self._timeout_s, self._patient = timeout_s, patient
         self._awaited: set[int] = set()
         """Ids of the requests that may still be given up."""
@@ -50,12 +58,12 @@ class ImpatientSystem(UnifiedSystem):
         self._gone(state.request)
 
     def prefilled(self, engine: Engine, sequence: Sequence) -> None:
-        """Port: of no interest once the request was given up."""
+        """Nothing is published of a request that was given up."""
         if self._is_awaited(sequence.state):
             super().prefilled(engine, sequence)
 
     def finished(self, engine: Engine, sequence: Sequence) -> None:
-        """Port: a last token that comes too late is nobody's."""
+        """A last token that comes too late is nobody's."""
         if self._is_awaited(sequence.state):
             self._awaited.discard(sequence.state.request.request_id)
             super().finished(engine, sequence)

@@ -7,58 +7,20 @@ from collections import deque
 
 from kvsim.config.derived import nic_latency_s
 from kvsim.plan.plan import Plan
+from kvsim.record.result import Check, TransferUse
 from kvsim.sim.clock import AFTERMATH, Timer
 from kvsim.sim.engine.block_table import Path
-from kvsim.sim.engine.engine import Engine
+from kvsim.sim.engine.engine import Engine, Role
 from kvsim.sim.engine.sequence import RequestState, Sequence
-from kvsim.sim.log.conservation import KvBooks
+from kvsim.sim.log.conservation import KvBooks, kv_checks, network_checks
 from kvsim.sim.log.steps import StepLog
 from kvsim.sim.network.build_network import build_network
-from kvsim.sim.network.network import Stream
+from kvsim.sim.network.network import FirstPart, Stream
 from kvsim.sim.routing import DecodeLoads, Loads, decode_router
+from kvsim.sim.systems.kv_transfer import KvTransfer
 from kvsim.sim.systems.serving import Progress, ServingSystem, fits
 from kvsim.sim.tiers.lookup import TierLookup
 from kvsim.workload.workload import Workload
-
-
-class KvTransfer:
-    """One request's KV on its way from a prefill to a decode instance."""
-
-    __slots__ = (
-        "bytes_before",
-        "first_is_there",
-        "hidden_s",
-        "joined",
-        "prefill",
-        "prefilled_s",
-        "present_blocks",
-        "ready_tokens",
-        "sent_tokens",
-        "source",
-        "stream",
-        "target",
-    )
-
-    def __init__(self, source: Engine, prefill: Sequence) -> None:
-        self.source, self.prefill = source, prefill
-        self.target: tuple[Engine, Sequence] | None = None
-        """The decode instance, and the request as a sequence there."""
-        self.stream: Stream | None = None
-        self.present_blocks = 0
-        """Of the prompt, on the decode instance when its other blocks were reserved."""
-        self.ready_tokens = 0.0
-        """Tokens of the prompt that may leave; a share of their layers counts as that share of a token."""
-        self.sent_tokens = 0.0
-        """The same of those that are sent or present."""
-        self.bytes_before = prefill.state.transferred_bytes
-        """Sent in vain by an earlier attempt that was preempted."""
-        self.prefilled_s = -1.0
-        """When the whole prompt was computed; -1 while it is not."""
-        self.hidden_s = 0.0
-        """Time on the links before that."""
-        self.first_is_there = False
-        self.joined = False
-        """Whether decode has been told to start."""
 
 
 class PdSystem(ServingSystem):
@@ -71,11 +33,24 @@ class PdSystem(ServingSystem):
 
     name = "pd"
 
-    def __init__(self, plan: Plan, workload: Workload, seed: int, progress: Progress | None = None) -> None:
-        super().__init__(plan, workload, seed, progress)
+    def __init__(
+        self,
+        plan: Plan,
+        workload: Workload,
+        seed: int,
+        progress: Progress | None = None,
+        *,
+        keeps_steps: bool = False,
+    ) -> None:
+        super().__init__(plan, workload, seed, progress, keeps_steps=keeps_steps)
         separation = plan.config.pd_separation
-        self.prefill_log, self.decode_log = StepLog(), StepLog()
-        self._place(plan)
+        transfer = separation.transfer
+        self._overlaps = transfer.pipelining and transfer.strategy != "pull_on_demand"
+        self._num_layers = plan.spec.model.num_layers
+        self._layerwise = self._overlaps and transfer.layerwise and self._num_layers > 1
+        self.decode_log = StepLog()
+        self._build_tiers(plan.prefill, [place for place in plan.places() if place.is_prefill])
+        self._build_engines(plan)
         self.loads = Loads(plan.num_prefill)
         """Prompt tokens queued or under way: the backlog itself."""
         decode = plan.decode_settings
@@ -86,15 +61,9 @@ class PdSystem(ServingSystem):
             racks=self._decode_by_rack,
             generator=self.generators[1],
         )
-        transfer = separation.transfer
         self.network = build_network(plan, self.clock, self.generators[2])
         self._request_latency_s = 0.0 if transfer.strategy == "push" else 2 * nic_latency_s(plan.config)
         """A pull asks first: a round trip more."""
-        self._overlaps = transfer.pipelining and transfer.strategy != "pull_on_demand"
-        self._num_layers = plan.spec.model.num_layers
-        self._layerwise = self._overlaps and transfer.layerwise and self._num_layers > 1
-        for engine in self.prefill_engines:
-            engine.announces_chunks = self._layerwise
         self._is_optimistic = transfer.decode_start == "first_chunk"
         self._sends_all = not transfer.delta
         self._piece_tokens = transfer.pipeline_chunk_blocks * self._block_size
@@ -102,27 +71,27 @@ class PdSystem(ServingSystem):
         self._forwards_first_token = separation.first_token == "prefill"
         self._returns_kv = separation.return_generated_kv and workload.info.generated_known
         self._margin_tokens = plan.decode_settings.output_margin_tokens
-        self._handovers: dict[RequestState, KvTransfer] = {}
+        self._begun: dict[RequestState, KvTransfer] = {}
+        """Transfers of prompts that are not whole yet."""
         self._waiting: deque[KvTransfer] = deque()
-        """Handovers without a decode instance."""
+        """Transfers without a decode instance, in the order in which room was asked for."""
         self._retry_set = False
-        places = plan.places()
-        self._build_tiers(plan.prefill, [places[place] for place in self.prefill_places])
         slack = float(plan.prefill_settings.max_num_batched_tokens)
         self.router = self._make_router(self.loads, self.loads.loads, slack)
         self.kv_books = KvBooks()
-        self.transfers = self.reservation_waits = 0
+        self.num_transfers = self.reservation_waits = 0
         self.transfer_s = self.hidden_s = self.returned_bytes = 0.0
 
-    def _place(self, plan: Plan) -> None:
-        """Build the instances, roles interleaved over the racks."""
+    def _build_engines(self, plan: Plan) -> None:
+        """One at each place, roles interleaved over the racks."""
         places = plan.places()
         num_racks = max(place.rack for place in places) + 1
         self.prefill_engines: list[Engine] = []
-        self.decode: list[Engine] = []
+        self.decode_engines: list[Engine] = []
         self._rack_of_prefill: list[int] = []
-        self.prefill_places: list[int] = []
-        self.decode_places: list[int] = []
+        self._prefill_nodes: list[int] = []
+        """By number of a prefill instance: what the network knows it by, its place."""
+        self._decode_nodes: list[int] = []
         prefill_step_time, decode_step_time = plan.prefill.step_time, plan.decode.step_time
         self._decode_by_rack: list[list[int]] = [[] for _ in range(num_racks)]
         for place, stands in enumerate(places):
@@ -130,19 +99,54 @@ class PdSystem(ServingSystem):
             if stands.is_prefill:
                 number = len(self.prefill_engines)
                 self.prefill_engines.append(
-                    self._prefill_engine(number, "prefill", plan.prefill_settings, prefill_step_time)
+                    self._prefill_engine(
+                        number,
+                        "prefill",
+                        plan.prefill_settings,
+                        prefill_step_time,
+                        announces_chunks=self._layerwise,
+                    )
                 )
                 self._rack_of_prefill.append(rack)
-                self.prefill_places.append(place)
+                self._prefill_nodes.append(place)
             else:
-                self._decode_by_rack[rack].append(len(self.decode))
-                number, settings = len(self.decode), plan.decode_settings
+                self._decode_by_rack[rack].append(len(self.decode_engines))
+                number, settings = len(self.decode_engines), plan.decode_settings
                 engine = Engine(self.clock, number, "decode", settings, decode_step_time, self, self.decode_log)
-                self.decode.append(engine)
-                self.decode_places.append(place)
+                self.decode_engines.append(engine)
+                self._decode_nodes.append(place)
 
-    def _engines(self) -> list[Engine]:
-        return [*self.prefill_engines, *self.decode]
+    def engines_by_role(self) -> dict[Role, list[Engine]]:
+        return {"prefill": self.prefill_engines, "decode": self.decode_engines}
+
+    def logs_by_role(self) -> dict[Role, StepLog]:
+        return {"prefill": self.prefill_log, "decode": self.decode_log}
+
+    def transfer_use(self, end_s: float) -> TransferUse:
+        network, transfers, returned_bytes = self.network, self.num_transfers, self.returned_bytes
+        outs, ins = network.topology.links("nic_out"), network.topology.links("nic_in")
+        out_capacity_bytes = len(self.prefill_engines) * self.plan.prefill.nic_bytes_per_s * end_s
+        in_capacity_bytes = len(self.decode_engines) * self.plan.decode.nic_bytes_per_s * end_s
+        out_bytes = sum(network.carried[outs[node]] for node in self._prefill_nodes)
+        in_bytes = sum(network.carried[ins[node]] for node in self._decode_nodes)
+        return TransferUse(
+            transfers=transfers,
+            bytes_sent=network.bytes_sent - returned_bytes,
+            bytes_received=network.bytes_received - returned_bytes,
+            hidden_share=self.hidden_s / self.transfer_s if self.transfer_s > 0 else math.nan,
+            mean_s=self.transfer_s / transfers if transfers else math.nan,
+            nic_out_utilisation=out_bytes / out_capacity_bytes if out_capacity_bytes > 0 else math.nan,
+            nic_in_utilisation=in_bytes / in_capacity_bytes if in_capacity_bytes > 0 else math.nan,
+            reservation_waits=self.reservation_waits + sum(engine.seat_waits for engine in self.decode_engines),
+            returned_bytes=returned_bytes,
+        )
+
+    def byte_checks(self) -> list[Check]:
+        checks = kv_checks(self.kv_books)
+        if not self.counts.in_flight:
+            by_request_bytes = float(self.requests.table()["transferred_bytes"].sum())
+            checks += network_checks(self.network, by_request_bytes + self.returned_bytes)
+        return checks
 
     def _can_hold(self, prompt_tokens: int, output_tokens: int) -> bool:
         fits_prefill = fits(prompt_tokens, self.plan.prefill_settings)
@@ -156,14 +160,14 @@ class PdSystem(ServingSystem):
     # A prompt is computed, chunk after chunk, and sent as it is.
 
     def prefilled(self, engine: Engine, sequence: Sequence) -> None:
-        """Port: a chunk is computed; its KV may leave."""
+        """A chunk is computed; its KV may leave."""
         if engine.role == "decode":
             return
         state = sequence.state
         if state.path[0][0] >= 0:
             self.index.computed(engine.instance, state.path, sequence.ready // self._block_size)
         complete = sequence.ready == sequence.num_tokens
-        transfer = self._handovers.get(state)
+        transfer = self._begun.get(state)
         if transfer is None:
             if not (complete or self._overlaps):
                 return
@@ -178,7 +182,7 @@ class PdSystem(ServingSystem):
             self._send(transfer)
 
     def computing(self, engine: Engine, sequence: Sequence, first: int, end: int, end_s: float) -> None:
-        """Port: a step that will compute a chunk has begun; its KV may leave layer by layer.
+        """A step that will compute a chunk has begun; its KV may leave layer by layer.
 
         All layers but the last may leave from the end of the first on, the last one at the end of the step. At a
         constant rate that is when the last layer leaves if each leaves as it is computed.
@@ -190,7 +194,7 @@ class PdSystem(ServingSystem):
         self.clock.schedule(first_s, callback=lambda _: self._layer_computed(engine, sequence, ready_tokens))
 
     def _layer_computed(self, engine: Engine, sequence: Sequence, ready_tokens: float) -> None:
-        transfer = self._handovers.get(sequence.state)
+        transfer = self._begun.get(sequence.state)
         if transfer is None:
             transfer = self._open(engine, sequence, False)
         transfer.ready_tokens = ready_tokens
@@ -200,18 +204,18 @@ class PdSystem(ServingSystem):
     def _open(self, engine: Engine, sequence: Sequence, complete: bool) -> KvTransfer:
         transfer = KvTransfer(engine, sequence)
         if not complete:
-            self._handovers[sequence.state] = transfer
+            self._begun[sequence.state] = transfer
         if self._waiting or not self._reserve(transfer):
             self._waiting.append(transfer)
             self.reservation_waits += 1
         return transfer
 
     def preempted(self, engine: Engine, sequence: Sequence) -> None:
-        """Port: a prompt that has to be computed again gives its place on the decode side back.
+        """A prompt that has to be computed again gives its place on the decode side back.
 
         Kept, it could wait for blocks that a finished prompt pins while that one waits for this place.
         """
-        transfer = self._handovers.pop(sequence.state, None) if engine.role == "prefill" else None
+        transfer = self._begun.pop(sequence.state, None) if engine.role == "prefill" else None
         if transfer is None:
             return
         if transfer.target is None:
@@ -233,7 +237,7 @@ class PdSystem(ServingSystem):
         sequence = Sequence(state, num_tokens, state.output_tokens - forwarded)
         proposed = self._decode_router.propose(self._rack_of_prefill[state.prefill_instance])
         for instance in self.decode_loads.seated_first(proposed):
-            engine = self.decode[instance]
+            engine = self.decode_engines[instance]
             present_tokens = engine.reserve(sequence)
             if present_tokens is not None:
                 transfer.target = engine, sequence
@@ -253,7 +257,7 @@ class PdSystem(ServingSystem):
         if stream is None:
             stream = transfer.stream = self._open_stream(transfer)
         if complete:
-            self._handovers.pop(state, None)
+            self._begun.pop(state, None)
             self.pinning += 1
             now = self.clock.now
             state.decode_wait_s += now - state.mark_s
@@ -269,22 +273,22 @@ class PdSystem(ServingSystem):
 
     def _open_stream(self, transfer: KvTransfer) -> Stream:
         assert transfer.target is not None
-        stream = self.network.open(
-            self.prefill_places[transfer.source.instance],
-            self.decode_places[transfer.target[0].instance],
-            lambda _: self._landed(transfer),
-            self._request_latency_s,
-        )
+        first = None
         if self._is_optimistic:
             left = transfer.prefill.num_tokens - transfer.sent_tokens
             tokens = min(float(self._piece_tokens), left)
-            self.network.when_first(
-                stream,
+            first = FirstPart(
                 tokens * self.plan.kv_bytes_per_token,
                 self._descriptors(tokens),
                 lambda _: self._first_landed(transfer),
             )
-        return stream
+        return self.network.open(
+            self._prefill_nodes[transfer.source.instance],
+            self._decode_nodes[transfer.target[0].instance],
+            lambda _: self._landed(transfer),
+            self._request_latency_s,
+            first,
+        )
 
     def _descriptors(self, tokens: float) -> int:
         pieces = math.ceil(tokens / self._piece_tokens)
@@ -300,7 +304,7 @@ class PdSystem(ServingSystem):
         """All KV is there: the prefill instance may forget it, the decode instance start."""
         stream = transfer.stream
         if stream is not None and stream.sent_bytes:
-            self.transfers += 1
+            self.num_transfers += 1
             self.transfer_s += stream.busy_s
             self.hidden_s += transfer.hidden_s
         self._receive(transfer)
@@ -342,7 +346,7 @@ class PdSystem(ServingSystem):
     # An answer is complete.
 
     def finished(self, engine: Engine, sequence: Sequence) -> None:
-        """Port: room on a decode instance, and known KV that the next turn could hit."""
+        """Room on a decode instance, and known KV that the next turn could hit."""
         if self._returns_kv and sequence.state.request.output_chain >= 0:
             self._return_kv(engine, sequence)
         self._left(engine, sequence)
@@ -381,8 +385,8 @@ class PdSystem(ServingSystem):
         num_bytes = (end - first) * self._block_size * self.plan.kv_bytes_per_token
         lookup = None if self.tiers is None else self.tiers.lookup(state)
         stream = self.network.open(
-            self.decode_places[engine.instance],
-            self.prefill_places[state.prefill_instance],
+            self._decode_nodes[engine.instance],
+            self._prefill_nodes[state.prefill_instance],
             lambda _: self._returned(state.prefill_instance, path, first, end, lookup),
         )
         self.returned_bytes += num_bytes

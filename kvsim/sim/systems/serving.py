@@ -13,6 +13,7 @@ import numpy as np
 
 from kvsim.plan.engine_settings import EngineSettings
 from kvsim.plan.plan import Place, Plan, Side
+from kvsim.record.result import Check, TransferUse
 from kvsim.sim.clock import Clock
 from kvsim.sim.engine.engine import Engine, Role
 from kvsim.sim.engine.sequence import RequestState, Sequence, block_path
@@ -64,29 +65,45 @@ def marked_arrivals(num_requests: int, warmup_requests: int) -> set[int]:
 class ServingSystem:
     """The base of ``unified`` and ``pd``: arrivals, the population, completions.
 
-    A subclass sets ``front``, the engines that compute prompts, and ``router``, and is their port.
+    A subclass sets ``prefill_engines``, the engines that compute prompts, and ``router``, and is what engines tell
+    (``EngineListener``).
     """
 
     name: str
     prefill_engines: list[Engine]
-    prefill_log: StepLog
     router: PrefillRouter
-    places: list[Place]
-    """Of ``front``."""
+    prefill_places: list[Place]
+    """Where the instances that compute prompts stand, by number."""
 
-    def __init__(self, plan: Plan, workload: Workload, seed: int, progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        workload: Workload,
+        seed: int,
+        progress: Progress | None = None,
+        *,
+        keeps_steps: bool = False,
+        refreshes_index: bool = False,
+    ) -> None:
+        """``keeps_steps``: of the engines that compute prompts, see ``StepLog``. ``refreshes_index``: those engines
+        evict inside leaps, and say so when the prefix index is asked.
+        """
         check_size(plan, workload)
         self.plan, self.workload = plan, workload
         self.clock = Clock()
         self.requests = RequestLog()
         self.counts = RequestCounts()
         self.generators = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(4)]
+        self.prefill_log = StepLog(keeps_spans=keeps_steps)
         staleness_s = plan.config.routing.index_staleness_ms * MILLI
-        self.index = StaleIndex(staleness_s, lambda: self.clock.now) if staleness_s else PrefixIndex()
+        refresh = self._settle_evictions if refreshes_index else None
+        self.index = StaleIndex(staleness_s, lambda: self.clock.now, refresh) if staleness_s else PrefixIndex(refresh)
         self._arrivals = Arrivals(self.clock, workload, self._arrive)
         self._is_closed = workload.is_closed
         self.pinning = 0
         """Requests whose KV still leaves the instance that computed it."""
+        self.gave_up = 0
+        """Requests whose clients have given them up."""
         self.incomplete = False
         self.sim_cpu_s = 0.0
         self.notes: list[str] = []
@@ -94,7 +111,7 @@ class ServingSystem:
         self._block_size = plan.spec.block_size_tokens
         self._group_size = plan.config.engine.data_parallel_size
         self.tiers: Tiers | None = None
-        """Below the caches of ``front``."""
+        """Below the caches of the engines that compute prompts."""
         self._writes_back: WriteBack | None = None
         self._restart_after = plan.config.cache.restart_after_requests or 0
         self.warmup_requests = 0
@@ -127,28 +144,41 @@ class ServingSystem:
             came = f"{self.counts.arrived:,} came, and nothing was lost"
             self.notes.append(f"cache.restart_after_requests = {self._restart_after:,}: {came}")
 
-    def log_steps(self, log: StepLog) -> None:
-        """Let ``log`` collect the steps of ``front`` from now on."""
-        self.prefill_log = log
-        for engine in self.prefill_engines:
-            engine.log_to(log)
+    def engines_by_role(self) -> dict[Role, list[Engine]]:
+        """All engines, those of each role by their numbers."""
+        raise NotImplementedError
+
+    def logs_by_role(self) -> dict[Role, StepLog]:
+        """The steps of each role's engines."""
+        raise NotImplementedError
+
+    def transfer_use(self, end_s: float) -> TransferUse | None:
+        """What moved between instances up to ``end_s``; ``None`` where no KV does."""
+        return None
+
+    def byte_checks(self) -> list[Check]:
+        """Laws of the bytes that moved between instances; those of a drained system where nobody is in flight."""
+        return []
+
+    def engines(self) -> list[Engine]:
+        """All engines, role by role."""
+        return [engine for engines in self.engines_by_role().values() for engine in engines]
 
     def _mark(self) -> Mark:
         held_block_s: dict[str, float] = {}
-        for engine in self._engines():
+        for engine in self.engines():
             held_block_s[engine.role] = held_block_s.get(engine.role, 0.0) + engine.held_so_far_block_s()
         return Mark(self.clock.now, held_block_s)
 
-    def _engines(self) -> list[Engine]:
-        """All of them."""
-        return self.prefill_engines
+    def _settle_evictions(self, instance: int) -> None:
+        self.prefill_engines[instance].settle_begun()
 
     def _warm_caches(self) -> None:
         """Synthetic traffic begins in the midst of things: every instance has met its common prompts before."""
         if not self.plan.config.load.warm_caches or self.workload.info.format != "synthetic":
             return
         heads = common_heads(self.workload, self._block_size)
-        for engine in self._engines():
+        for engine in self.engines():
             cached = warm(engine.pool, heads)
             if engine.role != "decode":
                 for head in cached:
@@ -162,15 +192,15 @@ class ServingSystem:
         self.clock.stop()
 
     def _build_tiers(self, side: Side, places: list[Place]) -> None:
-        """Put the plan's tiers below the caches of ``front``: instances of ``side`` that stand at ``places``."""
-        self.places = places
-        names = self.plan.tiers
-        if not names:
-            return
-        told = self._now_cached
-        self.tiers = tiers_of(self.clock, self.plan, side, self.workload, places, self.generators[3], told)
-        self._writes_back = self.tiers.writes_back
-        self.tiers.stand_behind(self.prefill_engines, waits_for_backup=not self.plan.config.cache.async_backup)
+        """Make the plan's tiers, which the engines that compute prompts ask: instances of ``side`` at ``places``.
+
+        To be called before those engines are made.
+        """
+        self.prefill_places = places
+        if self.plan.tiers:
+            told = self._now_cached
+            self.tiers = tiers_of(self.clock, self.plan, side, self.workload, places, self.generators[3], told)
+            self._writes_back = self.tiers.writes_back
 
     def _now_cached(self, instance: int, sequence: Sequence, blocks: int) -> None:
         """An engine's cache has so many blocks of a sequence."""
@@ -185,10 +215,10 @@ class ServingSystem:
             self.tiers.arrive(engine, sequence)
 
     def _restart(self) -> None:
-        """Caches and memories are lost; requests go on."""
+        """What is cached in the memory of GPUs, hosts and pools is lost; requests go on."""
         if self._writes_back is not None:
             self._writes_back.is_off = True
-        for engine in self._engines():
+        for engine in self.engines():
             engine.forget()
         if self._writes_back is not None:
             self._writes_back.is_off = False
@@ -230,7 +260,7 @@ class ServingSystem:
         return best
 
     def _can_hold(self, prompt_tokens: int, output_tokens: int) -> bool:
-        """Whether a request fits the blocks of the instances it visits."""
+        """Whether a request fits the blocks of the instances that serve it."""
         return fits(prompt_tokens + output_tokens, self.prefill_engines[0].settings)
 
     def _admit(self, state: RequestState) -> None:
@@ -288,26 +318,34 @@ class ServingSystem:
             self.clock.stop()
 
     def prefilled(self, engine: Engine, sequence: Sequence) -> None:
-        """Port: see ``kvsim.sim.engine.engine.Port``."""
+        """See ``kvsim.sim.engine.engine.EngineListener``."""
         raise NotImplementedError
 
     def computing(self, engine: Engine, sequence: Sequence, first: int, end: int, end_s: float) -> None:
-        """Port: nothing to do unless something leaves while it is computed."""
+        """Nothing to do unless something leaves while it is computed."""
 
     def preempted(self, engine: Engine, sequence: Sequence) -> None:
-        """Port: nothing to do unless something was promised elsewhere."""
+        """Nothing to do unless something was promised elsewhere."""
 
     def finished(self, engine: Engine, sequence: Sequence) -> None:
-        """Port: see ``kvsim.sim.engine.engine.Port``."""
+        """See ``kvsim.sim.engine.engine.EngineListener``."""
         raise NotImplementedError
 
-    def _prefill_engine(self, instance: int, role: Role, settings: EngineSettings, step_time: StepTime) -> Engine:
+    def _prefill_engine(
+        self,
+        instance: int,
+        role: Role,
+        settings: EngineSettings,
+        step_time: StepTime,
+        *,
+        announces_chunks: bool = False,
+    ) -> Engine:
         """An engine that computes prompts: the prefix index knows what it caches.
 
         What it evicts inside a leap is told when somebody asks: too late where tiers are fed with it, and where the
         age of the news counts.
         """
-        config = self.plan.config
+        config, tiers = self.plan.config, self.tiers
         if config.routing.index_staleness_ms or (self.plan.tiers and config.cache.write_policy == "write_back"):
             settings = replace(settings, stepwise=True)
         return Engine(
@@ -319,6 +357,9 @@ class ServingSystem:
             self,
             self.prefill_log,
             on_evict=partial(self._evicted, instance),
+            look_up=None if tiers is None else tiers.asked_by_scheduler(),
+            backup_s=0.0 if tiers is None else tiers.backup_s(instance),
+            announces_chunks=announces_chunks,
         )
 
     def _evicted(self, instance: int, chain: int, cached: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kvsim.plan.plan import Plan
-from kvsim.sim.engine.engine import Engine
+from kvsim.sim.engine.engine import Engine, Role
 from kvsim.sim.engine.sequence import RequestState, Sequence
 from kvsim.sim.log.steps import StepLog
 from kvsim.sim.routing import Loads
@@ -16,22 +16,31 @@ class UnifiedSystem(ServingSystem):
 
     name = "unified"
 
-    def __init__(self, plan: Plan, workload: Workload, seed: int, progress: Progress | None = None) -> None:
-        super().__init__(plan, workload, seed, progress)
-        self.prefill_log = StepLog()
+    def __init__(
+        self,
+        plan: Plan,
+        workload: Workload,
+        seed: int,
+        progress: Progress | None = None,
+        *,
+        keeps_steps: bool = False,
+    ) -> None:
+        super().__init__(plan, workload, seed, progress, keeps_steps=keeps_steps, refreshes_index=True)
+        self._build_tiers(plan.colocated, plan.unified_places())
         self.prefill_engines = [
             self._prefill_engine(instance, "colocated", plan.colocated_settings, plan.step_time)
             for instance in range(plan.num_instances)
         ]
         self.loads = Loads(plan.num_instances)
         self.backlog_tokens = [0.0] * plan.num_instances
-        self.index.refresh = self._settle
-        self._build_tiers(plan.colocated, plan.unified_places())
         seats = float(plan.colocated_settings.max_num_seqs)
         self.router = self._make_router(self.loads, self.backlog_tokens, slack=1.0, seats=seats)
 
-    def _settle(self, instance: int) -> None:
-        self.prefill_engines[instance].settle_begun()
+    def engines_by_role(self) -> dict[Role, list[Engine]]:
+        return {"colocated": self.prefill_engines}
+
+    def logs_by_role(self) -> dict[Role, StepLog]:
+        return {"colocated": self.prefill_log}
 
     def _admit(self, state: RequestState) -> None:
         instance = state.decode_instance = state.prefill_instance
@@ -41,7 +50,7 @@ class UnifiedSystem(ServingSystem):
         self._submit(self.prefill_engines[instance], Sequence(state, prompt_tokens, state.output_tokens))
 
     def prefilled(self, engine: Engine, sequence: Sequence) -> None:
-        """Port: publish what is computed; once all is, the prompt is no backlog any more."""
+        """Publish what is computed; once all is, the prompt is no backlog any more."""
         state = sequence.state
         if state.first_token_s >= 0:
             return
@@ -53,7 +62,7 @@ class UnifiedSystem(ServingSystem):
                 self.tiers.computed(engine, sequence, sequence.ready)
 
     def finished(self, engine: Engine, sequence: Sequence) -> None:
-        """Port: the answer is complete."""
+        """The answer is complete."""
         state = sequence.state
         if self.tiers is not None:
             self.tiers.computed(engine, sequence, sequence.computed)

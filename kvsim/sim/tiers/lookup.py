@@ -12,7 +12,7 @@ from kvsim.policy.eviction import EVICTIONS, Access
 from kvsim.policy.prefetch import Prefetch, PrefetchSettings, make_prefetch
 from kvsim.sim.clock import Clock, Timer
 from kvsim.sim.engine.block_table import Path
-from kvsim.sim.engine.engine import Engine
+from kvsim.sim.engine.engine import Engine, LookUp
 from kvsim.sim.engine.sequence import RequestState
 from kvsim.sim.engine.sequence import Sequence as Queued
 from kvsim.sim.tiers.chunks import Run, chunk_keys, chunk_runs, sliced
@@ -60,12 +60,18 @@ class Tiers:
         block_size: int,
         prefetch: Prefetch | None,
         cached: Callable[[int, Queued, int], None],
+        *,
+        waits_for_backup: bool,
     ) -> None:
-        """``cached(instance, sequence, blocks)``: so many of its first blocks are in that engine's cache now."""
+        """``cached(instance, sequence, blocks)``: so many of its first blocks are in that engine's cache now.
+        ``waits_for_backup``: a step that computes waits until what it has computed is copied away, if that is written
+        through.
+        """
         self._clock, self.hierarchy, self._prefetch, self._told = clock, hierarchy, prefetch, cached
         self._block_size = block_size
         self._chunk_tokens = hierarchy.rules.chunk_tokens
         self._loads_on_arrival = hierarchy.rules.loads_on_arrival
+        self._waits_for_backup = waits_for_backup and hierarchy.rules.writes_through
         self._chunk_blocks = self._chunk_tokens // block_size
         through = hierarchy.rules.writes_through
         self.writes_back = None if through else WriteBack(hierarchy, self._chunk_blocks)
@@ -76,14 +82,13 @@ class Tiers:
         self.loaded_tokens = [0] * len(hierarchy.names)
         """Of each tier: what requests were served with."""
 
-    def stand_behind(self, engines: Sequence[Engine], *, waits_for_backup: bool) -> None:
-        """Let engines ask before they compute a prompt, and a step wait for what it has computed to be copied away."""
-        rules = self.hierarchy.rules
-        for engine in engines:
-            if not rules.loads_on_arrival:
-                engine.scheduler.look_up = partial(self.look_up, engine)
-            if waits_for_backup and rules.writes_through:
-                engine.backup_s = self.hierarchy.backup_s_per_token(engine.instance)
+    def asked_by_scheduler(self) -> LookUp | None:
+        """What engines are to ask before they admit a prompt; ``None`` where prompts are looked up on arrival."""
+        return None if self._loads_on_arrival else self.look_up
+
+    def backup_s(self, instance: int) -> float:
+        """Seconds a computed token that a step of this engine takes longer, as it waits for the copy; 0: not at all."""
+        return self.hierarchy.backup_s_per_token(instance) if self._waits_for_backup else 0.0
 
     def arrive(self, engine: Engine, sequence: Queued) -> None:
         """A routed request: queue it, where prompts are looked up on arrival after what is loaded of it has come."""
@@ -257,7 +262,8 @@ def tiers_of(
     hierarchy = TierHierarchy(clock, plan, side, plan.tiers, places, next_use, seed)
     settings = PrefetchSettings(REMEMBERED_CHUNKS, AHEAD_CHUNKS)
     prefetch = None if policies.prefetch == "none" else make_prefetch(policies.prefetch, settings)
-    return Tiers(clock, hierarchy, block_size, prefetch, cached)
+    waits_for_backup = not plan.config.cache.async_backup
+    return Tiers(clock, hierarchy, block_size, prefetch, cached, waits_for_backup=waits_for_backup)
 
 
 def _end_of(runs: list[Run]) -> int:

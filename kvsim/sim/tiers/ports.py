@@ -29,15 +29,14 @@ class Port:
         "waited_s",
     )
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, *, queues: bool = True) -> None:
+        """``queues``: whether transfers hold each other up."""
+        self.name, self.queues = name, queues
         self.free_s = 0.0
         """When what was booked so far is done; endless while transfers get less than they could take."""
         self.busy_s = self.waited_s = 0.0
         self.bytes_moved = 0.0
         self.transfers = 0
-        self.queues = True
-        """Whether transfers hold each other up."""
         self.lone: SharedTransfer | None = None
         """Shared: who was alone here until ``free_s``."""
         self.shared: dict[SharedTransfer, float] = {}

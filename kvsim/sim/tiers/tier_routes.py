@@ -119,13 +119,11 @@ class TierRoutes:
 
     def _between(self, kind: str, number: int) -> Port:
         """A port of the network."""
-        port = self._at(kind, number)
-        port.queues = self._seen
-        return port
+        return self._at(kind, number, queues=self._seen)
 
-    def _at(self, kind: str, number: int) -> Port:
+    def _at(self, kind: str, number: int, *, queues: bool = True) -> Port:
         port = self._port.get((kind, number))
         if port is None:
-            port = self._port[kind, number] = Port(f"{kind} {number}")
+            port = self._port[kind, number] = Port(f"{kind} {number}", queues=queues)
             self.ports.setdefault(kind, []).append(port)
         return port

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from random import Random
 
 import numpy as np
@@ -15,7 +16,7 @@ from scipy import stats
 from kvsim.sim.clock import Clock
 from kvsim.sim.network.jitter import Jitter
 from kvsim.sim.network.max_min import fair_rates
-from kvsim.sim.network.network import CONTENTION, Network, Stream
+from kvsim.sim.network.network import CONTENTION, FirstPart, Network, Stream
 from kvsim.sim.network.topology import Topology
 
 LINE = 10.0
@@ -36,8 +37,12 @@ class Log:
     def __init__(self, found: Network) -> None:
         self.network, self.clock, self.at_s = found, found._clock, {}
 
-    def open(self, name: object, source: int, target: int) -> Stream:
-        return self.network.open(source, target, lambda _: self.at_s.__setitem__(name, self.clock.now))
+    def open(self, name: object, source: int, target: int, first_bytes: float | None = None) -> Stream:
+        first = None if first_bytes is None else FirstPart(first_bytes, 0, self._writes("first"))
+        return self.network.open(source, target, self._writes(name), first=first)
+
+    def _writes(self, name: object) -> Callable[[Stream], None]:
+        return lambda _: self.at_s.__setitem__(name, self.clock.now)
 
     def send(self, name: object, source: int, target: int, num_bytes: float, time_s: float = 0.0) -> Stream:
         """A stream of one chunk at a time."""
@@ -139,8 +144,7 @@ def test_a_pipeline_is_chunk_after_chunk(contention: str, chunks: list[tuple[flo
 @pytest.mark.parametrize("contention", CONTENTION)
 def test_the_first_piece_is_told_when_it_arrives(contention: str) -> None:
     log = Log(network(contention=contention, nic_latency_s=0.5))
-    stream = log.open("kv", 0, 1)
-    log.network.when_first(stream, 30.0, 0, lambda _: log.at_s.__setitem__("first", log.clock.now))
+    stream = log.open("kv", 0, 1, first_bytes=30.0)
     log.network.push(stream, 20.0, False)
     log.clock.schedule(5.0, callback=lambda _: log.network.push(stream, 80.0, True))
     assert log.run() == {"first": 6.5, "kv": 13.5}
@@ -148,8 +152,7 @@ def test_the_first_piece_is_told_when_it_arrives(contention: str) -> None:
 
 def test_the_first_piece_of_a_stream_that_comes_to_share() -> None:
     log = Log(network())
-    stream = log.open("kv", 0, 1)
-    log.network.when_first(stream, 30.0, 0, lambda _: log.at_s.__setitem__("first", log.clock.now))
+    stream = log.open("kv", 0, 1, first_bytes=30.0)
     log.network.push(stream, 100.0, True)
     log.send("other", 0, 2, 100.0, time_s=2.0)
     assert log.run() == {"first": 4.0, "kv": 18.0, "other": 20.0}

@@ -44,7 +44,7 @@ def test_the_parts_sum_to_ttft_and_none_is_negative(rng: Random) -> None:
 def one_request(*, instant: str = "", nic_bytes_per_s: float = 16_000.0) -> Table:
     """One uncontended request without overlap; the steps of the engines named take no time."""
     system = PdSystem(plan(sets=NO_OVERLAP, times=TIMES, nic_bytes_per_s=nic_bytes_per_s), ONE, 1)
-    for engine in {"": [], "prefill": system.prefill_engines, "decode": system.decode}[instant]:
+    for engine in {"": [], "prefill": system.prefill_engines, "decode": system.decode_engines}[instant]:
         engine.step_time = AffineStepTime(coefficients())
     system.run()
     check(system)

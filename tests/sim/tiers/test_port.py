@@ -37,8 +37,7 @@ def test_a_port_is_no_longer_taken_than_it_needs_by_who_is_slow_elsewhere() -> N
 
 
 def test_what_does_not_queue_waits_for_nobody() -> None:
-    port = Port("p")
-    port.queues = False
+    port = Port("p", queues=False)
     ends = [book((Channel(port, 10.0, 0.5),), 0.0, 20.0) for _ in range(2)]
     assert ends == [2.5, 2.5]
     assert (port.free_s, port.waited_s, port.busy_s) == (0.0, 0.0, 4.0)

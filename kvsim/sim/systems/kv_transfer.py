@@ -1,0 +1,48 @@
+"""The way of one request's KV from the instance that computes its prompt to the one that generates its answer."""
+
+from __future__ import annotations
+
+from kvsim.sim.engine.engine import Engine
+from kvsim.sim.engine.sequence import Sequence
+from kvsim.sim.network.network import Stream
+
+
+class KvTransfer:
+    """One request's KV between a prefill and a decode instance, from its first chunk until the answer begins."""
+
+    __slots__ = (
+        "bytes_before",
+        "first_is_there",
+        "hidden_s",
+        "joined",
+        "prefill",
+        "prefilled_s",
+        "present_blocks",
+        "ready_tokens",
+        "sent_tokens",
+        "source",
+        "stream",
+        "target",
+    )
+
+    def __init__(self, source: Engine, prefill: Sequence) -> None:
+        self.source, self.prefill = source, prefill
+        self.target: tuple[Engine, Sequence] | None = None
+        """The decode instance, and the request as a sequence there."""
+        self.stream: Stream | None = None
+        self.present_blocks = 0
+        """Blocks of the prompt that the decode instance had when the others were reserved."""
+        self.ready_tokens = 0.0
+        """Tokens of the prompt that may leave; a share of their layers counts as that share of a token."""
+        self.sent_tokens = 0.0
+        """Tokens of the prompt that are sent, or were there when blocks were reserved."""
+        self.bytes_before = prefill.state.transferred_bytes
+        """What an earlier attempt, which was preempted, has sent in vain."""
+        self.prefilled_s = -1.0
+        """When the whole prompt was computed; -1 while it is not."""
+        self.hidden_s = 0.0
+        """How long it had been on the links when the whole prompt was computed."""
+        self.first_is_there = False
+        """Whether the first piece has arrived, for those who start with it."""
+        self.joined = False
+        """Whether decode has been told to start."""
