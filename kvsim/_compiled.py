@@ -24,13 +24,13 @@ DIGEST = "_compiled.sha256"
 
 
 def compiled_sources(package: Path) -> list[Path]:
-    """What of ``package`` is compiled, in the order of its paths."""
+    """The compiled modules of ``package``, in the order of their paths."""
     found = {path for pattern in COMPILED for path in package.glob(pattern)}
     return sorted(path for path in found if path.name != "__init__.py")
 
 
 def digest(package: Path) -> str:
-    """Of the names and the text of all compiled sources."""
+    """Sha256, as hex, of the names and the text of all compiled sources."""
     text = hashlib.sha256()
     for path in compiled_sources(package):
         text.update(f"{path.relative_to(package).as_posix()}\n".encode())

@@ -24,7 +24,7 @@ class Failure:
     ``OSError`` the machine's."""
     error: Exception
     trace: str = ""
-    """Of a defect: the Python traceback."""
+    """Python traceback of a defect."""
 
     def report(self) -> dict[str, Any]:
         """For the JSON report."""

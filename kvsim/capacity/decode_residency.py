@@ -1,4 +1,4 @@
-"""The decodes of one instance: how long answers keep it busy, and how much room they hold."""
+"""The decodes of one instance: how long answers keep it busy, and how much KV they hold."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ class DecodeResidency:
     steps: Floats
     context_tokens: Floats
     """KV tokens that a request's first step reads; one more each step."""
-    margin: float
-    """Room kept for an answer when its request is let in; tokens."""
+    reservation_tokens: float
+    """Tokens of an answer that room is kept for when its request is let in (decode reservation)."""
     needs_longest: bool
     """Whether step times ask for the longest of a batch."""
 
     @classmethod
     def of_decode(cls, plan: Plan, demand: Demand) -> DecodeResidency:
-        """On a decode instance; a first token that prefill has forwarded is no step there."""
+        """Decoding on a decode instance; a first token that prefill has forwarded is no step there."""
         forwarded = float(plan.config.pd_separation.first_token == "prefill")
-        margin = float(plan.decode_settings.output_margin_tokens)
+        reservation_tokens = float(plan.decode_settings.output_margin_tokens)
         contexts = demand.prompt_tokens + forwarded
-        return cls(demand.output_tokens - forwarded, contexts, margin, plan.decode.step_time.needs_longest)
+        return cls(demand.output_tokens - forwarded, contexts, reservation_tokens, plan.decode.step_time.needs_longest)
 
     @classmethod
     def of_colocated(cls, plan: Plan, demand: Demand) -> DecodeResidency:
-        """On a colocated instance, where the prefill's last step gives the first token."""
+        """Decoding on a colocated instance, where the prefill's last step gives the first token."""
         return cls(demand.output_tokens - 1, demand.prompt_tokens + 1, 0.0, plan.step_time.needs_longest)
 
     @cached_property
@@ -64,15 +64,15 @@ class DecodeResidency:
         return float((self.weight * (self.steps - 1)).sum()) / 2
 
     @cached_property
-    def margin_tokens(self) -> float:
-        """Margin a decoding request still has: M - 1 in its first step, none after M steps."""
-        within = np.minimum(self.steps, self.margin)
-        return float((within * (self.margin - 1) - within * (within - 1) / 2).sum() / self.steps.sum())
+    def mean_reserved_tokens(self) -> float:
+        """Reservation a decoding request still has in the mean: M - 1 tokens in its first step, none after M steps."""
+        within = np.minimum(self.steps, self.reservation_tokens)
+        return float((within * (self.reservation_tokens - 1) - within * (within - 1) / 2).sum() / self.steps.sum())
 
     @cached_property
-    def share_beyond_margin(self) -> float:
-        """Share of steps taken by requests that have used up their margin."""
-        return float(np.maximum(self.steps - self.margin, 0).sum() / self.steps.sum())
+    def share_beyond_reservation(self) -> float:
+        """Share of steps taken by requests that have used up their reservation."""
+        return float(np.maximum(self.steps - self.reservation_tokens, 0).sum() / self.steps.sum())
 
     @cached_property
     def _kv_tokens_per_seq(self) -> float:
@@ -96,7 +96,7 @@ class DecodeResidency:
 
 @dataclass(frozen=True, eq=False)
 class KvFootprint:
-    """Tokens of room that requests hold on an instance."""
+    """KV tokens that requests hold on an instance."""
 
     demand: Demand
     residency: DecodeResidency
@@ -111,13 +111,13 @@ class KvFootprint:
         return float(self.demand.prompt_tokens.mean())
 
     def held_tokens(self, num_seqs: float) -> float:
-        """By ``num_seqs`` decoding requests: prompts, shared parts once; answers and margins; half a last block."""
-        each = self.residency.mean_generated_tokens + self.residency.margin_tokens + (self.block_size - 1) / 2
+        """KV tokens of ``num_seqs`` decoding requests: prompts (shared parts once), answers, reservations."""
+        each = self.residency.mean_generated_tokens + self.residency.mean_reserved_tokens + (self.block_size - 1) / 2
         return self.demand.shared.held_tokens(num_seqs) + num_seqs * each
 
     def pending_tokens(self, num_pending: float, num_seqs: float) -> float:
-        """By ``num_pending`` more requests that have reserved room but do not decode yet: prompts and whole margins."""
-        return num_pending * (self._own_share(num_seqs) * self._mean_prompt_tokens + self.residency.margin)
+        """KV tokens of ``num_pending`` more requests that have reserved and do not decode: prompts and reservations."""
+        return num_pending * (self._own_share(num_seqs) * self._mean_prompt_tokens + self.residency.reservation_tokens)
 
     def prompt_tokens(self, num_seqs: float) -> Floats:
         """What each prompt takes when ``num_seqs`` others are there: its blocks, less those they hold."""
@@ -125,7 +125,7 @@ class KvFootprint:
         return blocks * self.block_size
 
     def drawn_tokens(self, num_seqs: float, seed: int) -> Floats:
-        """As ``prompt_tokens`` in the mean, but each prompt finds all that others have of it, or nothing."""
+        """``prompt_tokens`` in the mean, but each prompt finds all that others have of it, or nothing."""
         own, alone = self._own_share(num_seqs), self.demand.shared.private_tokens / self._whole_prompt_tokens
         absent = min((own - alone) / (1 - alone), 1.0) if own > alone else 0.0
         prompts = self.demand.prompt_tokens

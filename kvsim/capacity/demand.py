@@ -41,7 +41,7 @@ def cache_facts(table: Table, rows: npt.NDArray[np.bool_], plan: Plan) -> CacheF
 
 @dataclass(frozen=True, eq=False)
 class SharedPrompts:
-    """Which parts of prompts several requests can hold at once, each part kept only once by an instance.
+    """The parts of prompts that several requests can hold at once, each part kept only once by an instance.
 
     Weighted by the time a request decodes: of the requests in an instance at some moment, a share ``use[c]`` holds on
     average ``tokens[c]`` tokens of chain ``c``, and ``private_tokens`` is what a request holds alone.
@@ -59,7 +59,7 @@ class SharedPrompts:
         return num_seqs * self.private_tokens + float((self.tokens * (1 - (1 - self.use) ** num_seqs)).sum())
 
     def for_prompts_of(self, mean_tokens: float) -> SharedPrompts:
-        """The same shares of prompts of another mean length."""
+        """Shared parts, scaled to prompts of another mean length."""
         scale = mean_tokens / self.held_tokens(1)
         return replace(self, tokens=self.tokens * scale, private_tokens=self.private_tokens * scale)
 
@@ -124,7 +124,7 @@ def asked_per_s(workload: Workload, result: SystemResult) -> float:
 
 
 def _evenly(rows: Ints) -> Ints:
-    """At most ``SAMPLE_REQUESTS`` of them."""
+    """At most ``SAMPLE_REQUESTS`` of ``rows``."""
     return rows[:: max(1, -(-len(rows) // SAMPLE_REQUESTS))]
 
 

@@ -25,7 +25,7 @@ def facts_of(workload: Workload, result: SystemResult, rows: npt.NDArray[np.bool
 
 
 def served_demand(workload: Workload, plan: Plan, result: SystemResult) -> Demand | None:
-    """Of the requests that completed inside the measured window, with what they hit; ``None`` where none did.
+    """Demand of the requests that completed inside the measured window, with what they hit; ``None``: none did.
 
     ``workload`` and ``plan``: what ``result`` was of. What a saturated run's throughput is to be held against: it
     serves the first to arrive, lengths of a trace change over its hour, and hits depend on instances and load.
@@ -46,7 +46,7 @@ def unified_facts(workload: Workload, table: Table, rows: npt.NDArray[np.bool_],
 
 
 def gathered_prompts(workload: Workload, table: Table) -> SharedPrompts:
-    """As requests met: a router brings those to an instance that begin alike. ``table`` holds those that completed.
+    """What prompts share as requests met: a router brings alike ones to an instance. ``table``: completed requests.
 
     Of all that were on an instance beside one that holds a chain, a share ``use`` held it too, weighted by the time
     they were there together; so turns of a session, of which one follows on the other, share nothing. Who is let in
@@ -55,9 +55,9 @@ def gathered_prompts(workload: Workload, table: Table) -> SharedPrompts:
     rows = _sampled(table)
     requests, instance = table["request_id"][rows].astype(np.int64), table["prefill_instance"][rows].astype(np.int64)
     start_s, end_s = table["arrival_s"][rows] + table["queue_s"][rows], table["finish_s"][rows]
-    stay_s = end_s - start_s
-    total_s, prompts = float(stay_s.sum()), workload.prompt_tokens[requests]
-    mean_tokens = float((prompts * stay_s).sum()) / total_s if total_s else float(prompts.mean())
+    residence_s = end_s - start_s
+    total_s, prompts = float(residence_s.sum()), workload.prompt_tokens[requests]
+    mean_tokens = float((prompts * residence_s).sum()) / total_s if total_s else float(prompts.mean())
     owner, piece = _pieces(workload, requests)
     if not len(owner) or not total_s:
         return SharedPrompts(np.zeros(0), np.zeros(0), mean_tokens)
@@ -65,7 +65,7 @@ def gathered_prompts(workload: Workload, table: Table) -> SharedPrompts:
     _, held = np.unique(instance[owner] * (chain.max() + 1) + chain, return_inverse=True)
     together_s = np.bincount(held, beside_s(held, start_s[owner], end_s[owner]))
     all_s = np.bincount(held, beside_s(instance, start_s, end_s)[owner])
-    tokens = np.bincount(held, stay_s[owner] * workload.piece_tokens[piece]) / total_s
+    tokens = np.bincount(held, residence_s[owner] * workload.piece_tokens[piece]) / total_s
     shared = (together_s > 0) & (all_s > 0)
     use = np.minimum(together_s[shared] / all_s[shared], 1.0)
     return SharedPrompts(use, tokens[shared] / use, mean_tokens - float(tokens[shared].sum()))
@@ -81,7 +81,7 @@ def _sampled(table: Table) -> Ints:
 
 
 def _pieces(workload: Workload, requests: Ints) -> tuple[Ints, Ints]:
-    """Of the parts of prompts that others can have: whose they are, by place in ``requests``, and which."""
+    """The parts of prompts that others can have: whose each is, by place in ``requests``, and which."""
     counts = np.diff(workload.piece_offsets)[requests]
     owner = np.repeat(np.arange(len(requests)), counts)
     firsts = workload.piece_offsets[requests] - (np.cumsum(counts) - counts)
@@ -91,11 +91,11 @@ def _pieces(workload: Workload, requests: Ints) -> tuple[Ints, Ints]:
 
 
 def beside_s(group: Ints, start_s: Floats, end_s: Floats) -> Floats:
-    """For each stay the time that others of its group are there too, as often as there are others."""
+    """For each residence the time that others of its group are there too, as often as there are others; seconds."""
     number = len(group)
     at_s, change = np.concatenate([start_s, end_s]), np.repeat([1.0, -1.0], number)
     order = np.lexsort((at_s, np.concatenate([group, group])))
-    # After each event; nobody is left at the end of a group, so that the way to the next one adds nothing.
+    # After each event; nobody is left at the end of a group, so that going on to the next one adds nothing.
     inside = np.cumsum(change[order])
     passed_s = np.concatenate([[0.0], np.cumsum(inside[:-1] * np.diff(at_s[order]))])
     place = np.empty(2 * number, dtype=np.int64)

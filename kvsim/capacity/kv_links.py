@@ -58,7 +58,7 @@ class Hosts:
 
 
 def _sources(hosts: Hosts, near: bool) -> Floats:
-    """Of the KV that decode instances of a rack (columns) get, what comes from each rack (rows).
+    """Shares of the KV that decode instances of a rack (columns) get from each rack (rows).
 
     ``near``: from their own rack first, as far as all are to be equally loaded.
     """
@@ -84,7 +84,7 @@ class Links:
         self._inside_share = own * np.divide(
             hosts.prefill, hosts.rack_prefill[rack], out=np.zeros(len(rack)), where=hosts.prefill > 0
         )
-        """Of the KV that a decode instance gets, what comes from its own host."""
+        """Share of the KV of a decode instance that comes from its own host."""
 
     def sending_s(self) -> float:
         """Mean time of a request's KV on links that nobody else uses."""
@@ -112,7 +112,7 @@ class Links:
         return float((hosts.decodes[serves] * rates).sum())
 
     def _own_limits(self) -> Floats:
-        """Of a decode instance's rate, by its NICs and the links inside its host."""
+        """Most requests/s of a decode instance, by its NICs and the links inside its host."""
         plan, hosts, share = self._plan, self._hosts, self._inside_share
         link_bytes_per_s = host_link_bytes_per_s(plan)
         inside_s = max(self._sent.inside_bytes, self._returned.inside_bytes) / link_bytes_per_s
@@ -129,8 +129,8 @@ class Links:
         return max(self._sent.outside_bytes, self._returned.outside_bytes)
 
     def _nic_loads(self) -> Floats:
-        """Of a prefill instance's NICs in hosts of each kind (rows): seconds a second, for a request/s of each decode
-        instance in hosts of each kind (columns)."""
+        """Load of a prefill instance's NICs in hosts of each kind (rows): seconds a second, for a request/s of each
+        decode instance in hosts of each kind (columns)."""
         hosts = self._hosts
         rack = hosts.rack
         with_prefill = hosts.prefill > 0
@@ -140,7 +140,7 @@ class Links:
         return found[with_prefill]
 
     def _uplink_loads(self) -> tuple[Floats, Floats]:
-        """The same of racks' uplinks, up and down; none where they are no limit."""
+        """Loads of racks' uplinks, up and down, laid out as ``_nic_loads``; none where they are no limit."""
         plan, hosts = self._plan, self._hosts
         oversubscription = plan.config.cluster.network.rack_oversubscription
         if oversubscription <= 1:
@@ -164,7 +164,7 @@ class _Work:
     """What a request's KV is to links, one way: bytes, with descriptors and jitter as so many more."""
 
     inside_bytes: float
-    """To those within a host."""
+    """Bytes to links within a host."""
     outside_bytes: float
 
     @classmethod

@@ -22,7 +22,7 @@ from kvsim.workload.workload import Workload
 
 @dataclass(frozen=True)
 class Offered:
-    """What is run, and what was found out on the way to it."""
+    """What is run, and what was found out before."""
 
     plan: Plan
     """With the token budget of the unified baseline."""
@@ -118,7 +118,7 @@ class LoadSearch:
         return Offered(plan, workload, load, tuning, (*notes, *short_heads(plan, workload)))
 
     def _fitting_share(self) -> float:
-        """Of the traffic's requests: those that fit."""
+        """Share of the traffic's requests that fit."""
         population = self._source.traffic.population()
         return len(fitting_rows(population, self._plan)) / len(population)
 

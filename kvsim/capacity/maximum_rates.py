@@ -24,11 +24,11 @@ from kvsim.steptime import Coefficients
 from kvsim.workload.workload import Floats
 
 _SEED = 7
-"""Of the averages over admissions: arithmetic gives one answer whatever the run's seed is."""
+"""Seed of the averages over admissions: arithmetic gives one answer whatever the run's seed is."""
 _ROUNDS = 3
 """Concurrency and the room that stays empty depend on each other, weakly: each round gains two digits."""
 _PLAYS = 2
-"""What prompts share depends on how many are there, weakly."""
+"""Plays of a saturated instance: what prompts share depends on how many are there, weakly."""
 
 
 def role_maxima(plan: Plan, demand: Demand, system: str) -> dict[str, float]:
@@ -40,19 +40,19 @@ def role_maxima(plan: Plan, demand: Demand, system: str) -> dict[str, float]:
 
 
 def maximum_rate(plan: Plan, demand: Demand, system: str) -> float:
-    """Of ``pd`` or ``unified``; requests/s."""
+    """Maximum rate of ``pd`` or ``unified``; requests/s."""
     if system == "unified":
         return plan.num_instances * colocated_requests_per_s(plan, demand)
     return min(pd_requests_per_s(plan, demand))
 
 
 def pd_requests_per_s(plan: Plan, demand: Demand) -> tuple[float, float]:
-    """Of all prefill and of all decode instances; of neither more than the links between them carry."""
+    """Requests/s of all prefill and of all decode instances; neither more than the links between them carry."""
     return _linked(plan, demand, prefill_requests_per_s(plan, demand), decode_requests_per_s(plan, demand))
 
 
 def _linked(plan: Plan, demand: Demand, prefill: float, decode: float) -> tuple[float, float]:
-    """From the rates of one instance each."""
+    """Requests/s of both sides, from the rates of one instance each."""
     decodes = Links(plan, demand).requests_per_s(decode)
     prefills = plan.num_prefill * prefill
     return (prefills if decodes == plan.num_decode * decode else min(prefills, decodes)), decodes
@@ -126,13 +126,13 @@ def prefill_s_per_request(plan: Plan, demand: Demand) -> float:
 
 
 def decode_requests_per_s(plan: Plan, demand: Demand) -> float:
-    """Of one decode instance, whatever links carry: n / (steps per request x step time at n).
+    """Requests/s of one decode instance, whatever links carry: n / (steps per request x step time at n).
 
     n is bounded by the seats, and by room: every request holds its prompt, what it has generated, and what is left of
-    its margin, from the moment room is reserved for it. By Little's law, with h(n) the tokens that n decoding requests
+    its decode reservation, from the moment that is made. By Little's law, with h(n) the tokens that n decoding requests
     hold and tau the time between reservation and first step,
 
-        h(n) + rate x tau x (prompt + margin) + empty = room,
+        h(n) + rate x tau x (prompt + reservation) + empty = room,
 
     ``empty`` being what the request at the head of the queue leaves unused because it does not fit.
     """
@@ -147,7 +147,7 @@ def full_decode_load(plan: Plan, demand: Demand) -> DecodeLoad:
     """The decodes of an instance that admits whenever there is a seat and room."""
     settings = plan.decode_settings
     residency = DecodeResidency.of_decode(plan, demand)
-    room = KvFootprint(demand, residency, settings.block_size)
+    footprint = KvFootprint(demand, residency, settings.block_size)
     seats = float(min(settings.max_num_seqs, settings.max_num_batched_tokens))
     pool_tokens = settings.room_tokens
     # The transfer, and half a step until the boundary.
@@ -156,10 +156,10 @@ def full_decode_load(plan: Plan, demand: Demand) -> DecodeLoad:
     def committed_tokens(num_seqs: float) -> float:
         step_s = decode_step_s(plan, residency.load(num_seqs))
         pending = num_seqs / (residency.mean_steps * step_s) * (transfer_s + 0.5 * step_s)
-        return room.held_tokens(num_seqs) + room.pending_tokens(pending, num_seqs)
+        return footprint.held_tokens(num_seqs) + footprint.pending_tokens(pending, num_seqs)
 
     alone_s = residency.mean_steps * decode_step_s(plan, residency.load(1.0))
-    # Who finds an instance empty is let in whatever his margin is: one after the other is the least that it serves.
+    # Who finds an instance empty is let in whatever it reserves: one after the other is the least that it serves.
     least = alone_s / (alone_s + transfer_s + 0.5 * alone_s / residency.mean_steps)
     num_seqs, empty = seats, 0.0
     for _ in range(_ROUNDS):
@@ -169,17 +169,17 @@ def full_decode_load(plan: Plan, demand: Demand) -> DecodeLoad:
         if num_seqs <= least:
             num_seqs = least
             break
-        empty = empty_tokens(_decode_churn(residency, room, num_seqs), _SEED)
+        empty = empty_tokens(_decode_churn(residency, footprint, num_seqs), _SEED)
     return residency.load(num_seqs)
 
 
-def _decode_churn(residency: DecodeResidency, room: KvFootprint, num_seqs: float) -> Churn:
-    prompts = room.prompt_tokens(num_seqs)
+def _decode_churn(residency: DecodeResidency, footprint: KvFootprint, num_seqs: float) -> Churn:
+    prompts = footprint.prompt_tokens(num_seqs)
     return Churn(
-        needs=prompts + residency.margin,
-        releases=prompts + np.maximum(residency.steps, residency.margin),
+        needs=prompts + residency.reservation_tokens,
+        releases=prompts + np.maximum(residency.steps, residency.reservation_tokens),
         completions_per_step=num_seqs / residency.mean_steps,
-        growth_per_step=num_seqs * residency.share_beyond_margin,
+        growth_per_step=num_seqs * residency.share_beyond_reservation,
     )
 
 
@@ -202,7 +202,7 @@ def decode_load_at(plan: Plan, demand: Demand, requests_per_s: float) -> DecodeL
 
 
 def colocated_requests_per_s(plan: Plan, demand: Demand) -> float:
-    """Of one colocated instance: completions per step / mean step time.
+    """Requests/s of one colocated instance: completions per step / mean step time.
 
     Each request takes d = output - 1 decode steps, the first token being its prefill's, so that n decoding requests
     complete n / d a step, and as many are admitted. n is bounded by
@@ -235,10 +235,10 @@ def colocated_requests_per_s(plan: Plan, demand: Demand) -> float:
 
 def _static(plan: Plan, demand: Demand, residency: DecodeResidency) -> float:
     settings = plan.colocated_settings
-    room = KvFootprint(demand, residency, settings.block_size)
+    footprint = KvFootprint(demand, residency, settings.block_size)
     computed = np.maximum(demand.computed_tokens, 1.0)
     beside = min(float(settings.max_num_seqs), settings.max_num_batched_tokens / float(computed.mean()))
-    needs = room.prompt_tokens(beside)
+    needs = footprint.prompt_tokens(beside)
     return static_requests_per_s(plan.step_time.coefficients, settings, demand, residency, needs, _SEED)
 
 
@@ -258,17 +258,17 @@ def _full_colocated(
     budget = settings.max_num_batched_tokens
     most = budget / (1 + float(computed.mean()) / residency.mean_steps)
     seats = float(min(settings.max_num_seqs, budget))
-    room = KvFootprint(demand, residency, settings.block_size)
-    num_seqs, found = largest(room.held_tokens, settings.room_tokens, min(most, seats)), None
+    footprint = KvFootprint(demand, residency, settings.block_size)
+    num_seqs, found = largest(footprint.held_tokens, settings.room_tokens, min(most, seats)), None
     if num_seqs == most:
         return num_seqs, None
     for _ in range(_PLAYS):
         case = Saturated(
-            needs=room.drawn_tokens(num_seqs, _SEED),
+            needs=footprint.drawn_tokens(num_seqs, _SEED),
             computed=computed,
             contexts=residency.context_tokens,
             steps=residency.steps,
-            room_tokens=settings.room_tokens - room.common_tokens(num_seqs),
+            room_tokens=settings.room_tokens - footprint.common_tokens(num_seqs),
             kept_tokens=int(settings.watermark * (settings.num_blocks + 1)) * settings.block_size,
             seats=int(seats),
             budget_tokens=budget,
@@ -280,7 +280,7 @@ def _full_colocated(
 
 
 def _steps_s(c: Coefficients, load: DecodeLoad, found: Played) -> float:
-    """Of all the steps of a saturated instance, less the attention of prompts that are computed for the first time."""
+    """Seconds of all steps of a saturated instance, less the attention of prompts computed for the first time."""
     beyond_tokens = load.longest_tokens - load.kv_tokens_per_seq
 
     def decoding(num_seqs: Floats, kv_tokens: Floats) -> Decoding:

@@ -26,7 +26,7 @@ from kvsim.workload.workload import Workload
 SAMPLE_GPUS = 64
 TUNING_REQUESTS = 3_000
 FEWEST_REQUESTS = 200
-"""Of a short run, where there are as many: the share that a sample of the cluster gets of slow traffic may be none."""
+"""Requests of a short run, where there are as many: of slow traffic a sample of the cluster may get none."""
 _ROUNDS = 4
 _CLOSE = 0.02
 """Pilots stop when the maximum rate they give is this near, relatively, to the one they ran at."""
@@ -62,7 +62,7 @@ class Trial:
         return self.plan.scaled_to(fair if fair <= 2 * most else most)
 
     def long_plan(self, requests_per_s: float, num_requests: int, fewest_instances: int) -> Plan:
-        """As ``small_plan``, and so few instances that ``num_requests`` of drawn traffic last as long as the run does.
+        """A plan as ``small_plan``, so small that ``num_requests`` of drawn traffic last as long as the run does.
 
         Else no session would get as far as its later turns, which hit what the earlier ones left. Not below
         ``fewest_instances``, since a router without a choice hits more than others do.

@@ -14,7 +14,7 @@ class Pieces(NamedTuple):
 
     tokens: Floats
     prefix_tokens: Floats
-    """Of the same prompt, before the chunk: cached or computed."""
+    """Tokens of the prompt before the chunk: cached or computed."""
 
 
 def packed(computed: Floats, hits: Floats, step_tokens: float) -> Pieces:

@@ -22,11 +22,11 @@ class Saturated:
     contexts: Floats
     """KV that its first decode step reads."""
     steps: Floats
-    """Of decode."""
+    """Decode steps that it takes."""
     room_tokens: float
-    """For ``needs`` and generated tokens."""
+    """Room for ``needs`` and generated tokens."""
     kept_tokens: float
-    """Of the room, kept free at admission while anybody runs."""
+    """Tokens of the room that are kept free at admission while anybody runs."""
     seats: int
     budget_tokens: int
     caches: bool
@@ -38,19 +38,19 @@ class Played:
     """Steps of a saturated instance."""
 
     pure: list[tuple[int, int, float]] = field(default_factory=list)
-    """Stretches that only decode: steps, sequences, and the KV tokens that a step reads in the mean."""
+    """Spans that only decode: steps, sequences, and the KV tokens that a step reads in the mean."""
     mixed: list[tuple[int, float, float, int]] = field(default_factory=list)
     """Steps with prompts: sequences that decode, KV tokens that they read, prompt tokens, and chunks."""
     generated: int = 0
     """Tokens beyond first ones."""
     again: list[tuple[float, float]] = field(default_factory=list)
-    """Of those that had given their blocks back: tokens computed a second time, and the prefix they stand behind."""
+    """Chunks of requests that had given their blocks back: tokens computed again, and the prefix they stand behind."""
 
     @property
     def mean_seqs(self) -> float:
-        """That decode, over steps."""
-        steps = sum(stretch[0] for stretch in self.pure) + len(self.mixed)
-        decodes = sum(stretch[0] * stretch[1] for stretch in self.pure) + sum(step[0] for step in self.mixed)
+        """Mean number of decoding sequences, over steps."""
+        steps = sum(span[0] for span in self.pure) + len(self.mixed)
+        decodes = sum(span[0] * span[1] for span in self.pure) + sum(step[0] for step in self.mixed)
         return decodes / steps
 
 
@@ -97,7 +97,7 @@ def played(case: Saturated, around: float, seed: int) -> Played:
 
 
 def _scaled(values: Floats, rows: np.ndarray) -> Floats:
-    """Of these rows, with the mean of all: that of a sample of heavy tails is a percent off."""
+    """``values`` of ``rows``, with the mean of all: that of a sample of heavy tails is a percent off."""
     found = values[rows]
     mean = float(found.mean())
     scaled: Floats = found * (float(values.mean()) / mean) if mean else found
@@ -110,7 +110,7 @@ class _Instance:
         self._waiting = waiting
         """The next is last."""
         self._running: dict[_Sequence, None] = {}
-        self._partial: _Sequence | None = None
+        self._prefilling: _Sequence | None = None
         self._ends: list[tuple[int, int, int, _Sequence]] = []
         self._step = self._serial = 0
         self._num = 0
@@ -154,8 +154,8 @@ class _Instance:
 
     def _preempt(self, victim: _Sequence) -> None:
         del self._running[victim]
-        if victim is self._partial:
-            self._partial = None
+        if victim is self._prefilling:
+            self._prefilling = None
         elif victim.base >= 0:
             done = self._step - victim.base
             self._num -= 1
@@ -174,10 +174,10 @@ class _Instance:
         case, left, chunks = self._case, float(self._case.budget_tokens - self._num), 0
         ready: list[_Sequence] = []
         growth = self._num
-        if self._partial is not None and left > 0:
-            left -= self._advance(self._partial, left, ready)
+        if self._prefilling is not None and left > 0:
+            left -= self._advance(self._prefilling, left, ready)
             chunks += 1
-        while admits and left > 0 and self._partial is None and self._waiting and len(self._running) < case.seats:
+        while admits and left > 0 and self._prefilling is None and self._waiting and len(self._running) < case.seats:
             sequence = self._waiting[-1]
             room = self._empty - growth - (case.kept_tokens if self._running else 0.0)
             if sequence.held > room and self._running:
@@ -202,8 +202,8 @@ class _Instance:
     def _advance(self, sequence: _Sequence, left: float, ready: list[_Sequence]) -> float:
         tokens = min(sequence.to_compute, left)
         sequence.to_compute -= tokens
-        self._partial = sequence if sequence.to_compute > 1e-9 else None
-        if self._partial is None:
+        self._prefilling = sequence if sequence.to_compute > 1e-9 else None
+        if self._prefilling is None:
             ready.append(sequence)
         return tokens
 

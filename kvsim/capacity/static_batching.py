@@ -25,7 +25,7 @@ class _Requests:
     computed: Floats
     contexts: Floats
     steps: Floats
-    """Of decode, behind the step that completes the prompt."""
+    """Decode steps, behind the step that completes the prompt."""
 
 
 def static_requests_per_s(

@@ -15,9 +15,9 @@ from kvsim.plan.plan import Plan
 from kvsim.record.windows import LATE
 
 _WINDOW_SHARE = 0.3
-"""Of a study's run, at least, for its measured window: a quarter, and as much again as rounding its start may take."""
+"""Share of a study's run for its measured window, at least: a quarter, and what rounding its start may take."""
 _ROUNDED_SHARE = 0.05
-"""Of a run: by so much its window may begin later than it could, at the next mark."""
+"""Share of a run by which its window may begin later than it could, at the next mark."""
 _ERROR = 1.1
 """Late E2E as measured over that by arithmetic, which knows of no queues, at the most."""
 
@@ -36,11 +36,11 @@ def run_requests(
 ) -> int:
     """Requests of a run whose window is ``factor`` times late E2E long, as a steady one is.
 
-    It begins when the run is as old as late E2E, and behind the warm-up (``warmup_share`` of the run, if none is
-    given).
-    The slower of the two systems decides, at its full load where the rate is above that.
+    The window begins when the run is as old as late E2E, and behind the warm-up (``warmup_share`` of the run, if none
+    is given). The slower of the two systems decides, at its full load where the rate is above that.
     """
-    late_s = _ERROR * max(residence(plan, demand, requests_per_s).late_s for residence in (pd_stay, unified_stay))
+    residences = pd_residence(plan, demand, requests_per_s), unified_residence(plan, demand, requests_per_s)
+    late_s = _ERROR * max(residence.late_s for residence in residences)
     filling = late_s * requests_per_s
     free_share = 1 - _ROUNDED_SHARE
     behind_fill = (1 + factor) * filling / free_share
@@ -55,30 +55,30 @@ def steady_requests(plan: Plan, demand: Demand, requests_per_s: float, factor: f
     After the warm-up (the first tenth, if none is given) ``factor`` x E2E x rate are left; and late E2E is at most 70%
     of the arrivals' span. The slower of the two systems decides, at its full load where the rate is above that.
     """
-    residences = pd_stay(plan, demand, requests_per_s), unified_stay(plan, demand, requests_per_s)
+    residences = pd_residence(plan, demand, requests_per_s), unified_residence(plan, demand, requests_per_s)
     measured = factor * max(residence.mean_s for residence in residences) * requests_per_s
     steady = measured / 0.9 if warmup is None else measured + warmup
     windowed = max(residence.late_s for residence in residences) / (1 - _WINDOW_SHARE) * requests_per_s
     return max(1, math.ceil(max(steady, windowed)))
 
 
-def pd_stay(plan: Plan, demand: Demand, requests_per_s: float) -> Residence:
-    """In the PD system: prefill, transfer, and decode steps as long as the load makes them."""
+def pd_residence(plan: Plan, demand: Demand, requests_per_s: float) -> Residence:
+    """E2E in the PD system: prefill, transfer, and decode steps as long as the load makes them."""
     residency = DecodeResidency.of_decode(plan, demand)
     before_s = prefill_s_per_request(plan, demand) + Links(plan, demand).sending_s()
     if not residency.mean_steps:
-        return _stay(before_s, residency, 0.0)
+        return _residence(before_s, residency, 0.0)
     load = decode_load_at(plan, demand, requests_per_s / plan.num_decode)
-    return _stay(before_s, residency, decode_step_s(plan, load))
+    return _residence(before_s, residency, decode_step_s(plan, load))
 
 
-def _stay(before_s: float, residency: DecodeResidency, step_s: float) -> Residence:
+def _residence(before_s: float, residency: DecodeResidency, step_s: float) -> Residence:
     late_steps = float(np.percentile(residency.steps, LATE))
     return Residence(before_s + residency.mean_steps * step_s, before_s + late_steps * step_s)
 
 
-def unified_stay(plan: Plan, demand: Demand, requests_per_s: float) -> Residence:
-    """In the unified system.
+def unified_residence(plan: Plan, demand: Demand, requests_per_s: float) -> Residence:
+    """E2E in the unified system.
 
     Prompts take ``u = rate x prefill time`` of an instance, so that its n = rate x E2E decodes advance 1 / (1 - u)
     times slower than alone.
@@ -93,7 +93,7 @@ def unified_stay(plan: Plan, demand: Demand, requests_per_s: float) -> Residence
         return num_seqs / (residency.mean_steps * decode_step_s(plan, residency.load(num_seqs))) * free_share
 
     if not residency.mean_steps:
-        return _stay(prefill_s / free_share, residency, 0.0)
+        return _residence(prefill_s / free_share, residency, 0.0)
     seats = float(plan.colocated_settings.max_num_seqs)
     decoding_s = largest(served_per_s, rate_per_s, seats) / rate_per_s
-    return _stay(prefill_s, residency, decoding_s / residency.mean_steps)
+    return _residence(prefill_s, residency, decoding_s / residency.mean_steps)

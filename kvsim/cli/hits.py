@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from kvsim.workload.accesses import Accesses
 
 DEFAULT_SHARES = (0.01, 0.02, 0.05, 0.1, 0.25, 0.5)
-"""Of the different blocks of a trace: the capacities that are tried where none are given."""
+"""Shares of the different blocks of a trace: the capacities that are tried where none are given."""
 
 MEANING = {
     "accesses": "share of hash ids found, asked for one by one in the order of the file",
     "engine": "share that an engine could use: tails are evicted first, hits count from the head on",
 }
 USED_KEYS = ("policies.learned_model", "policies.selective_write_depth_threshold", "policies.ttl_s")
-"""Of the configuration; no other has a meaning here."""
+"""Keys of the configuration that mean something here; no other does."""
 
 
 def capacities(text: str) -> str:
@@ -90,7 +90,7 @@ def hits(
 
 
 def _names(given: str | None) -> list[str]:
-    """Those of policies that exist. Raises ``ConfigError`` for one that does not."""
+    """Names of policies. Raises ``ConfigError`` for one that does not."""
     from kvsim.policy.eviction import EVICTIONS, eviction_class
 
     if given is None:
@@ -114,7 +114,7 @@ def _config(sets: Sequence[str]) -> Config:
 
 
 def _model(config: Config) -> str | None:
-    """That of the policy ``learned``. Raises ``ConfigError`` for one that cannot be used."""
+    """The model of the policy ``learned``. Raises ``ConfigError`` for one that cannot be used."""
     from kvsim.learned import read_model
 
     if config.policies.learned_model is not None:
@@ -123,7 +123,7 @@ def _model(config: Config) -> str | None:
 
 
 def _admission_settings(name: str, config: Config) -> AdmissionSettings:
-    """Those of the configuration. Raises ``ConfigError`` for them and for an unknown ``name``."""
+    """The configured settings. Raises ``ConfigError`` for them and for an unknown ``name``."""
     from kvsim.policy.admission import AdmissionSettings, make_admission
 
     policies = config.policies

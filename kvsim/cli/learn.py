@@ -185,7 +185,7 @@ def _check_scored(file: Path, accesses: Accesses, first: int) -> None:
 
 
 def _flags(first: float, second: float) -> str:
-    """Those that give these fractions again."""
+    """Flags that give these fractions again."""
     return f"--fractions {first:g},{second:g}" if second else f"--fraction {first:g}"
 
 

@@ -28,12 +28,12 @@ class Score:
 
     @property
     def gap_closed(self) -> float | None:
-        """Of what lies between LRU and Belady; ``None`` where nothing does."""
+        """Share of what lies between LRU and Belady that the model gains; ``None`` where nothing does."""
         return self._closed(self.learned)
 
     @property
     def gap_closed_by_classic(self) -> float | None:
-        """The same of the best classic policy."""
+        """Share of it that the best classic policy gains; ``None`` as in ``gap_closed``."""
         return self._closed(self.classic)
 
     def as_figures(self) -> Mapping[str, Any]:

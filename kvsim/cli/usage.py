@@ -26,7 +26,7 @@ class Verbs(TyperGroup):
     """A group of commands that answers an unknown one with the nearest it knows."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """As the base class, which is left to find flags that stand where a command is wanted."""
+        """Resolve as the base class, which is left to find flags that stand where a command is wanted."""
         if not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
             raise FlagError(f"unknown command '{args[0]}'; {nearest(args[0], self.list_commands(ctx))}")
         return super().resolve_command(ctx, args)

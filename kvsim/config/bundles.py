@@ -54,7 +54,7 @@ def find_bundles(names: Sequence[str], evictions: Sequence[str]) -> list[Bundle]
 
 
 def shipped_bundles() -> dict[str, Bundle]:
-    """Those of ``policies/``, by name in the order of their files' ``rank``."""
+    """Bundles of ``policies/``, by name in the order of their files' ``rank``."""
     ranked = []
     for path in sorted(content_path("policies").glob("*.yaml")):
         rank, bundle = _read(path)

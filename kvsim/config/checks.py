@@ -83,7 +83,7 @@ def _placed(config: Config, origins: Origins, key: str, degree: int) -> Iterator
 
 
 def _divisors(number: int) -> list[int]:
-    """Those up to the largest instance that anybody builds."""
+    """Divisors up to the largest instance that anybody builds."""
     return [size for size in range(1, min(number, 64) + 1) if not number % size]
 
 

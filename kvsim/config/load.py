@@ -23,7 +23,7 @@ from kvsim.content import content_path
 from kvsim.errors import ConfigError
 
 NO_PROFILE = "none"
-"""As a profile's name: that there is none."""
+"""The name that stands for no profile."""
 
 
 @dataclass(frozen=True)

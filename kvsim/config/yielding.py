@@ -26,7 +26,7 @@ def yielded(tree: Tree, origins: Origins, mode: Mode | None) -> tuple[Tree, list
 
 
 def _seats(tree: Tree, origins: Origins, mode: Mode | None) -> Yielded:
-    """As vLLM lowers its own default of ``max_num_seqs``."""
+    """Seats lowered as vLLM lowers its own default of ``max_num_seqs``."""
     seats, budget = "engine.max_num_seqs", "engine.max_num_batched_tokens"
     if origins.is_chosen(budget) and not origins.is_chosen(seats):
         most, tokens = _whole(tree, seats), _whole(tree, budget)

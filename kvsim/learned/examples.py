@@ -37,9 +37,9 @@ class LoadTarget:
     """Blocks that prompts asked for, in their order, with what a server knew then."""
 
     features: Matrix
-    """Of runs of blocks."""
+    """A row for each run of blocks."""
     run: Ints
-    """Of each block."""
+    """The run of each block."""
     keys: Ints
     time_s: Floats
     """When each was asked for."""

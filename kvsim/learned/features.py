@@ -16,7 +16,7 @@ import numpy.typing as npt
 Matrix = npt.NDArray[np.float32]
 
 RUN_FEATURES = ("depth", "run_blocks", "behind_blocks", "uses", "uses_per_min", "idle_s", "age_s")
-"""Of neighbours in a prompt that have the same past and are judged as one, as they come back or not together.
+"""Features of a run: neighbours in a prompt with the same past, judged as one as they come back or not together.
 
 A prompt's last block is a run of its own: it is often partly filled.
 """

@@ -50,8 +50,8 @@ def check_text(text: str, path: str | Path) -> None:
 
 
 def only_trees(text: str) -> str:
-    """Of a text that was checked. What follows, how it was trained, has no part in what it predicts; LightGBM reads it
-    all the same, and crashes on a parameter that it does not know.
+    """The trees of a text that was checked. What follows, how it was trained, has no part in what it predicts; LightGBM
+    reads it all the same, and crashes on a parameter that it does not know.
     """
     return text.partition(END)[0] + END
 
@@ -83,7 +83,7 @@ def _fields(lines: str) -> Mapping[str, str]:
 
 
 def _trees(text: str, start: int, sizes: str) -> Iterator[str]:
-    """Those that stand from ``start`` on, each of as many bytes as the head says. Raises ``ValueError``."""
+    """Trees that stand from ``start`` on, each of as many bytes as the head says. Raises ``ValueError``."""
     data = text[start:].encode()
     place = 0
     for number, size in enumerate(map(int, sizes.split())):

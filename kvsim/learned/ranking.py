@@ -41,7 +41,7 @@ class Ranking:
         self._asked_s = np.full(slots, np.inf)
         """When a slot's block was asked for last; infinite in empty slots and where it is not judged yet."""
         self._chances, self._worth = np.zeros((2, slots, STEPS), dtype=np.float32)
-        """As the model gave them, and what follows from them as they are corrected now."""
+        """Chances as the model gave them, and what follows from them as they are corrected now."""
         self._run, self._kind = np.zeros((2, slots), dtype=np.int64)
         """The number of the run of blocks that a slot's block is part of, and its kind."""
         self._parts: list[Part] = []
@@ -49,7 +49,7 @@ class Ranking:
         self._first_run = self._next_run = 0
         """Numbers of its first run, and of the next to come."""
         self._waiting: dict[int, int] = {}
-        """Of which of these runs a slot's block is part."""
+        """By slot: which of these runs its block is part of."""
         self._victims: list[tuple[float, int, int]] = []
         """Worth, slot and its uses then: the least first."""
 

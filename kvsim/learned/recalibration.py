@@ -19,7 +19,7 @@ from kvsim.learned.gittins import AGES_S, LEAST_CHANCE, STEPS, Floats
 from kvsim.learned.stream import Part
 
 EVERY_S = 30.0
-"""Of the traffic's time, between two corrections."""
+"""Seconds of the traffic's time between two corrections."""
 MEMORY_S = 900.0
 """What was seen so long ago counts 1/e of what is seen now."""
 KINDS = 4
@@ -32,7 +32,7 @@ LEAST_LOGIT, BIN_LOGIT, BINS = -8.0, 0.9, 10
 DOUBT_ALL, DOUBT_STEP, DOUBT_KIND, DOUBT_LATE = 5.0, 20.0, 10.0, 20.0
 """1 / variance of a normal prior around no correction: of one for all, for a step, a kind, and a kind from then on."""
 MOST_ROUNDS, LONGEST_MOVE, SETTLED = 8, 1.0, 1e-3
-"""Of Newton's method, in one update."""
+"""Bounds of Newton's method in one update."""
 LEAST_WEIGHT = 1e-9
 """What was seen so long ago that less is left of it says nothing any more."""
 MOST_WATCHED = 100_000
@@ -154,7 +154,7 @@ class Recalibration:
         self._uses.clear()
 
     def _count(self, step: int, now_s: float) -> None:
-        """Those for whom the step is over since the last time, if they reached it."""
+        """Count runs for which the step is over since the last time, if they reached it."""
         runs, begin = self._runs, max(self._counted[step] - self._first, 0)
         end = int(np.searchsorted(runs.time_s, now_s - AGES_S[step + 1], side="right"))
         if end <= begin:
@@ -198,7 +198,7 @@ class Recalibration:
 
 
 def kinds_of(features: Matrix) -> Ints:
-    """Of runs of blocks: 0 seen before, 1 new in a follow-up, 2 new in a long first prompt, 3 in a shorter one."""
+    """Kinds of runs: 0 seen before, 1 new in a follow-up, 2 new in a long first prompt, 3 in a shorter one."""
     of_first = np.where(features[:, _PROMPT_BLOCKS] >= LONG_BLOCKS, 2, 3)
     of_new = np.where(features[:, _TURN] > 0, 1, of_first)
     return np.where(features[:, _USES] > 0, 0, of_new)

@@ -49,7 +49,7 @@ class PromptStream:
         self._prompt = Prompt(0.0, 1)
         self._time_s = 0.0
         self._first_index = -1
-        """Of what is collected."""
+        """Index of the first access of what is collected."""
         self._who = (-1, 0, 0)
         self._index = self._depth = -2
         self._recent: OrderedDict[tuple[int, tuple[int, int, int]], Prompt] = OrderedDict()

@@ -23,7 +23,7 @@ TREES = 150
 MOST_TREES, PATIENCE_TREES = TREES, 40
 """With more, cross-entropy still falls and hits become fewer: seen within the first 70% of Mooncake's hour."""
 LEAST_EXAMPLES = 50
-"""Of either outcome: with fewer nothing is learned."""
+"""Examples of either outcome: with fewer nothing is learned."""
 LEAF_SHARE, LEAST_LEAF, MOST_LEAF = 0.01, 20, 2000
 """Examples in a leaf: a share of all, within bounds. They are of far fewer prompts: small leaves learn by heart."""
 PARAMETERS: dict[str, Any] = {
@@ -66,7 +66,7 @@ class Training:
     tuning_loss: float | None
     """Mean binary cross-entropy on the tuning part, of a model that was grown on the training part alone."""
     baseline_loss: float | None
-    """The same of a model without a tree: the mean chance."""
+    """Cross-entropy on that part of a model without a tree: the mean chance."""
 
 
 def train_on(

@@ -26,7 +26,7 @@ class Train:
     fraction: float
 
     def num_requests(self, workload: Workload) -> int:
-        """Those that train; one at least is left."""
+        """Requests that train; one at least is left."""
         return max(1, min(int(self.fraction * len(workload)), len(workload) - 1))
 
 
@@ -69,7 +69,7 @@ def trained(workload: Workload, plan: Plan, train: Train, path: Path) -> None:
 
 
 def with_model(config: Config, path: Path) -> Config:
-    """The same, the learned policy taking its model from there."""
+    """A configuration with the learned policy taking its model from there."""
     return config.model_copy(update={"policies": config.policies.model_copy(update={"learned_model": str(path)})})
 
 

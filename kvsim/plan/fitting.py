@@ -1,4 +1,4 @@
-"""Which requests a system can serve at all: those that the model takes and the KV blocks of an instance hold."""
+"""The requests that a system can serve at all: the model takes them, and the KV blocks of an instance hold them."""
 
 from __future__ import annotations
 

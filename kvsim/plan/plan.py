@@ -25,7 +25,7 @@ class Side:
     spec: InstanceSpec
     step_time: StepTime
     nic_bytes_per_s: float
-    """Of one instance: the NICs of all its GPUs, as achieved."""
+    """Bytes/s of the NICs of all GPUs of an instance together, as achieved."""
 
     @property
     def degree(self) -> int:
@@ -47,7 +47,7 @@ class Plan:
 
     config: Config
     spec: InstanceSpec
-    """Of the unified system's instances; so are ``step_time`` and ``nic_bytes_per_s``."""
+    """Instances of the unified system, as ``step_time`` and ``nic_bytes_per_s`` are of them."""
     step_time: StepTime
     num_instances: int
     num_prefill: int
@@ -61,7 +61,7 @@ class Plan:
     tiers: tuple[str, ...] = ()
     """Below the caches of the instances that compute prompts, the nearest first."""
     own_prefill: Side | None = None
-    """``None``: as the unified system's."""
+    """What prefill instances run on where that differs from the unified system's; ``None``: it does not."""
     own_decode: Side | None = None
 
     @property
@@ -106,7 +106,7 @@ class Plan:
         return (self.num_gpus - num_prefill * prefill) // decode
 
     def places(self) -> list[Place]:
-        """Of the PD system's instances: the roles spread evenly over the racks, nobody across the edge of a host."""
+        """Where the PD system's instances stand: roles spread evenly over racks, nobody across the edge of a host."""
         prefill, decode = self.degrees
         config, roles = self.config.cluster, self.interleaved_roles()
         per_host, per_rack = config.network.gpus_per_host, config.simulate_gpus_per_rack
@@ -117,14 +117,14 @@ class Plan:
         return [Place(role, gpu // per_host, gpu // per_rack) for role, gpu in zip(roles, first_gpus, strict=True)]
 
     def unified_places(self) -> list[Place]:
-        """Of the unified system's instances, one after the other."""
+        """Where the unified system's instances stand, one after the other."""
         config, degree = self.config.cluster, self.spec.tensor_parallel
         per_host, per_rack = config.network.gpus_per_host, config.simulate_gpus_per_rack
         firsts = [instance * degree for instance in range(self.num_instances)]
         return [Place(False, gpu // per_host, gpu // per_rack) for gpu in firsts]
 
     def interleaved_roles(self) -> list[bool]:
-        """For each place whether a prefill instance stands there: the roles spread evenly."""
+        """For each place, whether a prefill instance stands there: the roles spread evenly."""
         total, prefill = self.num_prefill + self.num_decode, self.num_prefill
         return [(place + 1) * prefill // total > place * prefill // total for place in range(total)]
 
@@ -143,14 +143,14 @@ class Plan:
         return scaled.sized(scaled.num_instances, min(max(num_prefill, 1), scaled.most_prefill))
 
     def without_restart(self) -> Plan:
-        """The same cluster, which never loses its memory: short runs ask what it is like in between."""
+        """A plan of this cluster in which it never loses its memory: short runs ask what it is like in between."""
         if self.config.cache.restart_after_requests is None:
             return self
         cache = self.config.cache.model_copy(update={"restart_after_requests": None})
         return replace(self, config=self.config.model_copy(update={"cache": cache}))
 
     def with_colocated_budget(self, tokens: int) -> Plan:
-        """The same with another token budget for the unified baseline; never below its number of seats."""
+        """A plan with another token budget for the unified baseline; never more seats than tokens."""
         seats = min(self.colocated_settings.max_num_seqs, tokens)
         settings = replace(self.colocated_settings, max_num_batched_tokens=tokens, max_num_seqs=seats)
         return replace(self, colocated_settings=settings)

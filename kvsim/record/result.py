@@ -64,11 +64,11 @@ class Held:
     """KV blocks that requests hold on one side of a system, over all its instances."""
 
     times_s: npt.NDArray[np.float64]
-    """Ascending."""
+    """Ascending times of the marks."""
     block_s: npt.NDArray[np.float64]
-    """Blocks held, integrated over time up to each of them."""
+    """Blocks held, integrated over time up to each of ``times_s``."""
     blocks: int
-    """There are."""
+    """Blocks that there are."""
 
     def share(self, window_s: tuple[float, float]) -> float:
         """The mean over a window, 0..1; exact where it begins and ends at ``times_s``, else interpolated."""
@@ -126,23 +126,23 @@ class TierUse:
     name: str
     tiers: int
     capacity_bytes: float
-    """Of all of them."""
+    """Bytes that all of them hold at most."""
     held_bytes: float
-    """At the end."""
+    """Bytes that they held at the end."""
     loaded_tokens: int
-    """What prompts were served with."""
+    """Prompt tokens that were loaded from there and served."""
     stored_chunks: int
     evicted_chunks: int
     refused_chunks: int
-    """By the admission policy."""
+    """Chunks that the admission policy did not let in."""
     dropped_chunks: int
-    """Not written because the way there was busy for too long."""
+    """Chunks not written because a port on the route was busy for too long."""
     read_bytes: float
     written_bytes: float
     busiest_share: float
-    """Of the time: how long the busiest of its ports was moving bytes."""
+    """Share of the time that the busiest of its ports was moving bytes."""
     mean_wait_s: float
-    """A transfer's, for its ports."""
+    """Mean time that a transfer waited for its ports."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class CacheUse:
 
     query_tokens: int
     hit_tokens: int
-    """Loaded ones included."""
+    """Prompt tokens found in the instance's cache, loaded ones included."""
     evicted_blocks: int
     blocks_per_instance: int
     preemptions: int
@@ -161,10 +161,10 @@ class CacheUse:
     they were in the engine's cache or in a tier then, and gone when the prompt was served.
     """
     movements: dict[str, int] = field(default_factory=dict)
-    """Chunks and tokens that moved between tiers, or did not: ``kvsim.sim.tiers.connector.Movements``."""
+    """Chunks and tokens that moved between tiers, or did not: ``kvsim.sim.tiers.connector.TierTraffic``."""
     loads: int = 0
     active_instances: int = 0
-    """Those that served a request."""
+    """Instances that served a request."""
     active_racks: int = 0
 
 
@@ -226,7 +226,7 @@ class SystemResult:
     first_measured_s: float = 0.0
     """Arrival of the first request that is not warm-up."""
     failed_arrival_s: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
-    """When those came that fit no instance."""
+    """Arrivals of requests that fit no instance."""
     is_closed: bool = False
     """Requests wait for others to end: a system that is slow is asked for less."""
     window_is_whole: bool = True

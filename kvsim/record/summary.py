@@ -42,7 +42,7 @@ def tpot_s(table: Table) -> Floats:
 def within_limits(
     table: Table, slo_ttft_s: float, slo_tpot_s: float
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Which requests are within the limit of TTFT, and which within that of TPOT; each limit itself is.
+    """Whether each request is within the limit of TTFT, and within that of TPOT; the limits themselves are.
 
     An answer of one token has no TPOT and is judged by its TTFT alone.
     """

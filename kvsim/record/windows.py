@@ -1,4 +1,4 @@
-"""The one stretch of time over which all that is compared is measured, and whether it shows a steady state."""
+"""The window of time over which all that is compared is measured, and whether it shows a steady state."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kvsim.record.summary import e2e_s, in_window, ttft_s
 LATE = 95
 """Percentile of E2E at which completions keep up with arrivals: a window begins when a run is that old."""
 _LEAST_SHARE = 0.25
-"""Of the arrivals' span, for a window inside it."""
+"""Share of the arrivals' span that a window inside it takes at least."""
 _SERVED = ("prefill_s", "interference_s", "first_decode_s")
 """Parts of TTFT in which a request does not wait."""
 _FEWEST = 30
@@ -42,7 +42,7 @@ class Window:
     start_s: float
     end_s: float
     late_s: float
-    """What it begins after the first arrival at the earliest; nan where nothing was measured."""
+    """Seconds behind the first arrival that it begins at the earliest; nan where nothing was measured."""
     is_filled: bool
     """Completions keep up with arrivals all through it; else it is the whole run, the filling and the draining too."""
 
@@ -205,12 +205,12 @@ def _late_s(result: SystemResult, overloaded: bool) -> float:
     rows = result.measured
     if not rows.any():
         return math.nan
-    stay_s = e2e_s(result.table)[rows]
+    sojourn_s = e2e_s(result.table)[rows]
     if overloaded:
-        stay_s -= ttft_s(result.table)[rows]
+        sojourn_s -= ttft_s(result.table)[rows]
         for part in _SERVED:
-            stay_s += result.table[part][rows]
-    return float(np.percentile(stay_s, LATE))
+            sojourn_s += result.table[part][rows]
+    return float(np.percentile(sojourn_s, LATE))
 
 
 def _span_s(result: SystemResult) -> float:

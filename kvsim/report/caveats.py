@@ -11,7 +11,7 @@ from kvsim.report.conclusion import is_overloaded
 UNBALANCED = 0.4
 """A side used less than this share of the other is worth a warning."""
 LONG_CPU_S = 30.0
-"""Of a run in pure Python, from which on compiling is worth a word."""
+"""CPU seconds of a run in pure Python, from which on compiling is worth a word."""
 
 
 def violations(report: Mapping[str, Any]) -> list[str]:

@@ -12,7 +12,7 @@ from kvsim.report.conclusion import GOODPUT_TIE, LATENCY_TIE, good_alike, is_cha
 
 Result = Mapping[str, Any]
 _SHOWN = ("mean", "p50", "p90", "p99")
-"""Of each latency; the JSON report has more."""
+"""Figures shown of each latency; the JSON report has more."""
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def overload(results: Sequence[Result], where: str) -> list[str]:
 
 
 def _beyond(result: Result) -> str:
-    """Of an overloaded one: the rates, where arithmetic says so too, and the growth of TTFT, where there is some."""
+    """How an overload shows: the rates, where arithmetic says so too, and the growth of TTFT, where there is some."""
     steady, facts = result["steady"], []
     asked, possible = steady["asked_requests_per_s"], steady["possible_requests_per_s"]
     if asked is not None and possible is not None and asked > possible:
@@ -122,7 +122,7 @@ def is_chance(first: Result, second: Result) -> bool:
 
 
 def good_alike(first: Result, second: Result) -> bool:
-    """As many within the SLO, but for chance: where as large a share of them is, counts tell nothing more."""
+    """Whether as many are within the SLO, but for chance: where as large a share is, counts tell nothing more."""
     high, low = sorted((_goodput(first), _goodput(second)), reverse=True)
     shares = [result["goodput"]["share"] for result in (first, second)]
     same = None not in shares and abs(shares[0] - shares[1]) < GOODPUT_TIE

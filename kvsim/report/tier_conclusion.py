@@ -43,7 +43,7 @@ def conclude_tiers(report: Mapping[str, Any]) -> str:
 
 
 def hit_rate(result: Result) -> float:
-    """Of prompt tokens, from whichever tier."""
+    """Share of prompt tokens that was hit, in whichever tier."""
     return result["cache"]["prefix_hit_rate"] or 0.0
 
 

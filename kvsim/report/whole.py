@@ -73,7 +73,7 @@ def _width(cells: Sequence[object]) -> int:
 
 
 def _groups(figures: Sequence[_Figures], room: int, gap: int) -> Iterator[list[_Figures]]:
-    """As many columns at a time as fit, one at least; one group without any where there is none."""
+    """Columns in groups that fit, at least one at least; one group without any where there is none."""
     group: list[_Figures] = []
     used = 0
     for each in figures:

@@ -1,4 +1,4 @@
-"""What is to happen, the earliest first: a queue for thousands of entries, most of which are due within seconds.
+"""A queue of what is to happen, the earliest first: thousands of entries, most of which are due within seconds.
 
 A calendar queue of slots of fixed width; see Brown, "Calendar queues: a fast O(1) priority queue implementation for
 the simulation event set problem", Communications of the ACM 31(10), 1988. With one heap of ten thousand sleepers,
@@ -17,7 +17,7 @@ _MOST_PASSED: Final = 1024
 
 
 class EventQueue:
-    """Entries are tuples ``(time_s, ..., what)`` whose fields before the last differ: they happen in that order."""
+    """Tuples ``(time_s, ..., what)`` in their order; two entries differ in a field before the last."""
 
     __slots__ = ("_due", "_due_slot", "_next", "_slots", "_waiting")
 
@@ -30,10 +30,10 @@ class EventQueue:
         self._slots: dict[int, list[Any]] = {}
         """Later entries by slot, sorted when it comes up."""
         self._waiting: list[int] = []
-        """A heap of those slots."""
+        """A heap of the slots that have later entries."""
 
     def add(self, time_s: float, entry: Any) -> None:
-        """``entry`` begins with ``time_s``, which lies not before what was popped last."""
+        """Put ``entry`` in, which begins with ``time_s``: seconds, not before the time of what was popped last."""
         slot = int(time_s * _SLOTS_PER_S)
         if slot <= self._due_slot:
             insort(self._due, entry, self._next)
@@ -46,13 +46,13 @@ class EventQueue:
             entries.append(entry)
 
     def pop(self) -> Any:
-        """The first entry, which is none any more; ``None`` where there is none."""
+        """Take the first entry out; ``None`` where there is none."""
         if self._next == len(self._due) and not self._turn_to_next():
             return None
         return self._take()
 
     def pop_until(self, time_s: float) -> Any:
-        """The same; ``None`` too where the first one's time is later than ``time_s``."""
+        """Take the first entry out; ``None`` where there is none, or its time is later than ``time_s``."""
         if self._next == len(self._due):
             if not self._waiting or self._waiting[0] > int(time_s * _SLOTS_PER_S):
                 return None
@@ -69,7 +69,7 @@ class EventQueue:
         return entry
 
     def _turn_to_next(self) -> bool:
-        """To the next slot that has entries."""
+        """Go on to the next slot that has entries; returns whether there is one."""
         if not self._waiting:
             return False
         self._due_slot = heappop(self._waiting)

@@ -9,8 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def gc_paused() -> Iterator[None]:
-    """Nothing is collected inside; what the block has let go of is, at its end. Inside another such block it does
-    nothing.
+    """A context in which nothing is collected; what it has let go of is, at its end. Nested, it does nothing.
 
     What was there before is not looked at: libraries and traces would take longer than a small run.
     """

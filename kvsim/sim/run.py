@@ -55,7 +55,7 @@ class Case:
     """One simulation: what serves what, from which seed, and what of it counts."""
 
     name: str
-    """Of what is compared, and of the result: a system's, or a policy's."""
+    """What the result is called: a system's name, or a policy's."""
     system: str
     """One of ``SYSTEMS``."""
     plan: Plan
@@ -66,9 +66,9 @@ class Case:
     label: str = ""
     """What progress calls it, where that is not ``name``."""
     drains: bool = True
-    """It ends with the last answer; else as the last request comes, which is not served any more."""
+    """Whether the run ends with the last answer; else as the last request comes, which is not served any more."""
     patience: Patience | None = None
-    """Of unified serving; ``None``: clients wait for ever."""
+    """When clients of a unified system give up; ``None``: they wait for ever."""
     keeps_steps: bool = False
     """Whether the result has every step that an engine ran."""
 
@@ -78,7 +78,7 @@ class Case:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What came of a case."""
+    """A case, and what came of it."""
 
     case: Case
     system: SystemResult
@@ -86,7 +86,7 @@ class RunResult:
     gave_up: int
     """Requests whose client gave them up; they count as failed."""
     steps: Floats
-    """As ``StepLog.spans``, of the engines that compute prompts; empty unless the case keeps them."""
+    """Spans of the engines that compute prompts, as ``StepLog.spans`` has them; empty unless the case keeps them."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return by_fields(self)
@@ -129,7 +129,7 @@ class _Silent:
     """Progress that nobody sees."""
 
     def update(self, completed: int, now_s: float) -> None:
-        """Nothing."""
+        """Nobody looks."""
 
 
 def quiet(_label: str, _total: int) -> AbstractContextManager[ProgressLike]:

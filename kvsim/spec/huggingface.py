@@ -71,8 +71,8 @@ def model_dtype(path: Path) -> str | None:
 
 
 def _head_dim(keys: _Keys, hidden: int, heads: int) -> int:
-    """Of a query, a key and a value. Latent attention has several: what of a key is not rotated, which is as wide as a
-    value, stands for them; the rotated part is one for all heads, and left out of what attention computes.
+    """Width of a head's query, key and value. Latent attention has several: what of a key is not rotated, which is as
+    wide as a value, stands for them; the rotated part is one for all heads, and left out of what attention computes.
     """
     if keys.count("kv_lora_rank", 0):
         return keys.count("v_head_dim", keys.count("qk_nope_head_dim", keys.count("head_dim", max(1, hidden // heads))))
@@ -85,8 +85,8 @@ def _attention(model: ModelSpec) -> int:
 
 
 def _latent_attention(keys: _Keys, model: ModelSpec) -> int:
-    """The same with a latent: queries, with a latent of their own or without; keys and values down to theirs and up
-    again; the output (DeepSeek-V2, section 2.1)."""
+    """Parameters of a layer's latent attention: queries, with a latent of their own or without; keys and values down to
+    theirs and up again; the output (DeepSeek-V2, section 2.1)."""
     hidden, heads = model.hidden_size, model.num_heads
     nope, value = keys.count("qk_nope_head_dim", model.head_dim), keys.count("v_head_dim", model.head_dim)
     query_width, query_rank = heads * (nope + model.rope_head_dim), keys.count("q_lora_rank", 0)

@@ -55,7 +55,7 @@ class InstanceSpec:
 
     @property
     def expert_bytes_per_gpu(self) -> float:
-        """Of those, the routed experts."""
+        """Weights of the routed experts on each GPU."""
         experts = self.model.expert_params / max(self.tensor_parallel, self.expert_parallel)
         return experts * BYTES_PER_VALUE[self.weight_dtype]
 

@@ -26,7 +26,7 @@ class ModelSpec:
     num_kv_heads: int
     head_dim: int
     intermediate_size: int = 0
-    """Of a dense layer's MLP."""
+    """Width of a dense layer's MLP."""
     vocab_size: int = 0
     qk_norm: bool = False
     num_experts: int = 0
@@ -35,11 +35,11 @@ class ModelSpec:
     expert_intermediate_size: int = 0
     num_shared_experts: int = 0
     num_dense_layers: int = 0
-    """Of a mixture of experts: layers that have none."""
+    """Layers of a mixture of experts that have no experts."""
     sliding_window_tokens: int | None = None
     num_window_layers: int = 0
     kv_lora_rank: int = 0
-    """Of multi-head latent attention; 0: ordinary KV heads."""
+    """Rank of multi-head latent attention; 0: ordinary KV heads."""
     rope_head_dim: int = 0
 
     @property
@@ -52,25 +52,25 @@ class ModelSpec:
 
     @property
     def expert_params(self) -> float:
-        """Of all routed experts: three matrices each."""
+        """Parameters of all routed experts: three matrices each."""
         layers = self.num_layers - self.num_dense_layers
         return 3.0 * layers * self.num_experts * self.hidden_size * self.expert_intermediate_size
 
     @property
     def active_params(self) -> float:
-        """That one token is multiplied with."""
+        """Parameters that one token is multiplied with."""
         if not self.is_moe:
             return self.params
         return self.params - self.expert_params * (1 - self.experts_per_token / self.num_experts)
 
     def active_experts(self, tokens: float) -> float:
-        """Of a layer's E experts, those that T evenly routed tokens touch: E (1 - (1 - k/E)^T)."""
+        """Experts of a layer's E that T evenly routed tokens touch: E (1 - (1 - k/E)^T)."""
         touched: float = self.num_experts * (1 - (1 - self.experts_per_token / self.num_experts) ** tokens)
         return touched
 
     @property
     def window_share(self) -> float:
-        """Of the layers, those in which a token looks at no more than ``sliding_window_tokens``."""
+        """Share of the layers in which a token looks at no more than ``sliding_window_tokens``."""
         return self.num_window_layers / self.num_layers if self.sliding_window_tokens else 0.0
 
     def kv_bytes_per_token(self, kv_dtype: str) -> float:
@@ -83,7 +83,7 @@ class ModelSpec:
         return self.num_layers * values * BYTES_PER_VALUE[kv_dtype]
 
     def kv_bytes_of_sequence(self, tokens: int, kv_dtype: str) -> float:
-        """Of a sequence: layers with a window keep no more tokens than that."""
+        """KV bytes of a sequence; layers with a window keep no more tokens than that."""
         whole = self.kv_bytes_per_token(kv_dtype) * tokens
         if self.sliding_window_tokens is None or tokens <= self.sliding_window_tokens:
             return whole

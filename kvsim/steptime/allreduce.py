@@ -19,11 +19,11 @@ class Links(NamedTuple):
     """How fast GPUs reach each other: over NVLink, or where a GPU has none over PCIe."""
 
     nvlink_latency_s: float
-    """Of a whole all-reduce, however many take part: a switch adds the values up."""
+    """Seconds of a whole all-reduce, however many take part: a switch adds the values up."""
     nvlink_share: float
-    """Of the data sheet's bandwidth."""
+    """Share of the data sheet's bandwidth that is achieved."""
     pcie_latency_s: float
-    """Of two GPUs; a ring of n waits for n - 1 times as many hops."""
+    """Seconds between two GPUs; a ring of n waits for n - 1 times as many hops."""
     pcie_bytes_per_s: float
 
 
@@ -38,7 +38,10 @@ class AllReduce(NamedTuple):
 
 
 def allreduce(gpu: GpuSpec, hidden_size: int, degree: int, links: Links) -> AllReduce:
-    """Among ``degree`` GPUs. A ring moves 2 (n - 1) / n of the bytes over each GPU's link, in 2 (n - 1) hops."""
+    """An all-reduce of hidden states among ``degree`` GPUs.
+
+    A ring moves 2 (n - 1) / n of the bytes over each GPU's link, in 2 (n - 1) hops.
+    """
     moved_bytes = hidden_size * ACTIVATION_BYTES * 2 * (degree - 1) / degree
     if gpu.has_nvlink:
         bytes_per_s = gpu.interconnect_bytes_per_s * links.nvlink_share

@@ -30,36 +30,36 @@ MLP = frozenset({"gate_up_proj", "act_fn", "down_proj"})
 MIXED_FACTOR = 1.5
 """Between the 1.3 and 2.0 that measured mixed steps take."""
 STRAGGLER_SHARE = 0.25
-"""Of what profiled batches of two context lengths lose to the longer one: in real batches contexts spread smoothly, and
-the longest is rarely the last to start. Chosen on two measured runs (docs/validation.md)."""
+"""Share taken of what profiled batches of two context lengths lose to the longer one: in real batches contexts spread
+smoothly, and the longest is rarely the last to start. Chosen on two measured runs (docs/validation.md)."""
 ONSET_OF_STRAGGLERS = 0.8 * 2
 """KV heads a multiprocessor: two work on one at a time, and the last round is not full."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What of a model, an instance and its GPUs decides how operators add up."""
+    """The numbers of a model, an instance and its GPUs that decide how operators add up."""
 
     num_layers: int
     kv_heads_per_gpu: float
     num_sms: int
     allreduce_s: Callable[[Floats], Floats] | None
-    """Of the hidden states of so many tokens; ``None``: one GPU."""
+    """Seconds of an all-reduce of the hidden states of so many tokens; ``None``: one GPU."""
     straggler_s_per_token: float
-    """Of one layer, where it was not measured."""
+    """Seconds of one layer, where it was not measured."""
     host_s: float
     """Host time a step that the GPU does not hide."""
     host_s_per_seq: float
     num_dense_layers: int = 0
-    """Of a mixture of experts: layers without."""
+    """Layers of a mixture of experts that have no experts."""
     experts_on_rank: float = 0.0
     expert_share: float = 0.0
-    """Of all the experts, those that one token goes to."""
+    """Share of all the experts that one token goes to."""
     data_parallel: int = 1
     """Engines that run their experts' steps together."""
     expert_parallel: int = 1
     exchange_s: Callable[[Floats], Floats] | None = None
-    """Of a layer's experts, where engines share them: so many tokens of all engines go there and come back."""
+    """Seconds in which so many tokens of all engines go to a layer's experts and back, where engines share them."""
 
 
 def assemble(operators: Operators, shape: Shape) -> Tables:

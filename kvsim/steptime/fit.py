@@ -12,7 +12,7 @@ from kvsim.steptime.roofline import PREFILL_CHUNK_FLOOR_TOKENS
 MOST_CONTEXT_TOKENS = 8192
 """Longer ones than that weigh nothing in the fit: caches thrash there, and no line fits both sides."""
 MOST_BATCH_TOKENS = 1 << 19
-"""Of a batch's contexts together, likewise."""
+"""Batches whose contexts together are longer weigh nothing in the fit either."""
 
 
 def fitted(tables: Tables, most_knots: int = 24) -> Coefficients:
@@ -44,7 +44,7 @@ def fitted(tables: Tables, most_knots: int = 24) -> Coefficients:
 
 
 def _decode(tables: Tables) -> list[float]:
-    """Of K and n, behind the launch that is in every step."""
+    """Coefficients of K and n, behind the launch that is in every step."""
     seqs, contexts = np.meshgrid(tables.decode_seqs, tables.decode_contexts, indexing="ij")
     times_s = np.array(tables.decode_s)
     use = (contexts <= MOST_CONTEXT_TOKENS) & (seqs * contexts <= MOST_BATCH_TOKENS)
@@ -53,7 +53,7 @@ def _decode(tables: Tables) -> list[float]:
 
 
 def _mixed(tables: Tables) -> list[float]:
-    """Of K, n, and n x prefilled tokens."""
+    """Coefficients of K, n, and n x prefilled tokens."""
     shape = (len(tables.mixed_chunks), len(tables.decode_seqs), len(tables.decode_contexts))
     axes = np.meshgrid(tables.mixed_chunks, tables.decode_seqs, tables.decode_contexts, indexing="ij")
     chunks, seqs, contexts = axes

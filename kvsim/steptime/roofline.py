@@ -70,7 +70,7 @@ def roofline(instance: InstanceSpec, efficiencies: Efficiencies) -> Coefficients
 
 
 def _communication(instance: InstanceSpec, links: Links) -> AllReduce:
-    """Of a whole step: tensor parallelism adds two all-reduces a layer.
+    """All-reduces of a whole step: tensor parallelism adds two all-reduces a layer.
 
     Data-parallel engines that share experts gather the tokens of all before a layer's experts and scatter the sums
     behind, which moves what an all-reduce over all their GPUs would; each is taken to run as many tokens as the others.

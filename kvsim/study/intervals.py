@@ -31,7 +31,7 @@ class Interval:
         return abs(self.mean) <= self.half_width
 
     def verdict(self, margin: float) -> Verdict:
-        """Of a difference, of which nothing up to ``margin`` matters."""
+        """The verdict on a difference, of which nothing up to ``margin`` matters."""
         if self.mean == 0 and self.half_width == 0:
             return "same"
         if abs(self.mean) + self.half_width <= margin:
@@ -49,7 +49,7 @@ class Interval:
 
 
 def interval(values: Sequence[float], confidence: float) -> Interval:
-    """Of independent replications of one figure."""
+    """The interval of the mean of independent replications of one figure."""
     # scipy.stats has the same under a better name, and takes a second to import.
     from scipy.special import stdtrit
 
@@ -65,7 +65,7 @@ def interval(values: Sequence[float], confidence: float) -> Interval:
 
 
 def difference(values: Sequence[float], base: Sequence[float], confidence: float) -> Interval:
-    """Of ``values`` over ``base``, pair by pair: both met the same requests, so that much of the noise goes.
+    """The interval of ``values`` less ``base``, pair by pair: both met the same requests, so much of the noise goes.
 
     ``values`` may be fewer: they are of the first replications.
     """

@@ -30,7 +30,7 @@ class Budget:
     """Replications of every arm, whatever they cost."""
     most: int
     requests: int
-    """Of all runs together, beyond which no further replication begins."""
+    """Requests of all runs together, beyond which no further replication begins."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Goal:
     precision: float
     """Half width of the interval over the difference."""
     tie_share: float
-    """Of the figure compared with, or of one where figures are ``SHARES``: what is surely below is a tie."""
+    """Share of the figure compared with, or of one where figures are ``SHARES``: what is surely below is a tie."""
     confidence: float
     level: float | None = None
     """Half width over the mean of what arms are compared with, where a sentence gives that figure too."""
@@ -78,7 +78,7 @@ class Replicated(Generic[Arm]):
     open: frozenset[Arm]
     """Not known well enough when the budget was spent."""
     requests: int
-    """Of all runs together."""
+    """Requests of all runs together."""
     goal: Goal
 
     @property
@@ -98,7 +98,7 @@ class Replicated(Generic[Arm]):
         return {name: replace(one, mean=self._mean(arm, name)).report() for name, one in around.items()}
 
     def _mean(self, arm: Arm, metric: str) -> float:
-        """That of the base, and of the differences to it: arms with fewer runs stand beside those with more.
+        """The mean of the base, and of the differences to it: arms with fewer runs stand beside those with more.
 
         A single run stands for itself. Figures that are not compared, parts of others among them, keep their ratio to
         the base, so that none is below nothing.

@@ -54,7 +54,7 @@ def gpu_doubts(where: str, measured: str | None, config: Config) -> list[str]:
 
 
 def version_doubts(where: str, version: str) -> list[str]:
-    """Of vLLM, as recorded."""
+    """Doubts about a recorded version of vLLM."""
     if version_of(version):
         return []
     what = f"vLLM {version!r}, which is no version" if version else "no version of vLLM"

@@ -24,8 +24,8 @@ from kvsim.validate.run import tpot_of
 from kvsim.validate.vllm import checked_version, engine_sets, is_async, synchronous
 
 FRONT_END_S = 0.02
-"""Of a request, outside the engine: HTTP, tokens to text and back, the client's event loop. Chosen on one measured load
-at one request a second (docs/validation.md)."""
+"""Seconds of a request outside the engine: HTTP, tokens to text and back, the client's event loop. Chosen on one
+measured load at one request a second (docs/validation.md)."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Server:
 
 @dataclass(frozen=True)
 class LoadPrediction:
-    """As a ``ClientResult`` has it, of the requests that were answered; ``None`` and absent where none was."""
+    """The figures of a ``ClientResult``, predicted, of the requests that were answered; ``None`` where none was."""
 
     completed: int
     gave_up: int

@@ -40,7 +40,7 @@ class OperatingPoint:
 
     @property
     def saturated(self) -> bool | None:
-        """As measured; ``None`` where TTFT was not."""
+        """Whether it was saturated, as measured; ``None`` where TTFT was not."""
         return None if self.ttft_s is None else self.ttft_s > SATURATED_TTFT_S
 
 

@@ -64,7 +64,7 @@ class RecordedStep(_Part):
     """Who computes how many tokens, in order."""
     preempted: list[str]
     cached_tokens_at_admission: dict[str, Whole]
-    """Of requests that were admitted for the first time."""
+    """Cached tokens of requests that were admitted for the first time."""
     running: list[str]
     waiting: list[str]
     free_blocks: Whole

@@ -71,14 +71,14 @@ class MeasuredRun:
     kv_cache: dict[str, Any]
     """``num_gpu_blocks``, ``block_size``, ``enable_prefix_caching`` where they were recorded."""
     gpu: str | None
-    """As recorded with it, or with the operator times beside it."""
+    """GPU as recorded with it, or with the operator times beside it."""
     requests: MeasuredRequests
     series: dict[str, Floats]
     """``t`` in seconds, ``running``, ``waiting``: requests; empty where none was recorded."""
 
 
 def tpot_of(first_token_s: Floats, last_token_s: Floats, output_tokens: npt.NDArray[Any]) -> Floats:
-    """As ``kvsim.record.summary.tpot_s``."""
+    """TPOT as ``kvsim.record.summary.tpot_s``."""
     return tpot_s({"first_token_s": first_token_s, "finish_s": last_token_s, "output_tokens": output_tokens})
 
 

@@ -49,7 +49,7 @@ def version_of(text: str) -> tuple[int, ...]:
 
 
 def checked_version(text: str) -> str:
-    """The same; raises ``ConfigError`` on what is neither empty nor a version."""
+    """``text`` itself; raises ``ConfigError`` on what is neither empty nor a version."""
     if text and not version_of(text):
         raise ConfigError(f"vLLM's version is {text!r}: must be like 0.11.0, or absent for a present one")
     return text
@@ -62,7 +62,7 @@ def is_async(vllm_version: str) -> bool:
 
 
 def synchronous(coefficients: Coefficients) -> Coefficients:
-    """Of an engine that does not schedule ahead, from those of one that does."""
+    """Coefficients of an engine that does not schedule ahead, from those of one that does."""
     return replace(
         coefficients,
         const_s=coefficients.const_s + SYNCHRONOUS_S,

@@ -24,9 +24,9 @@ class Accesses:
     """Small whole numbers >= 0, one per different hash id."""
     offsets: list[int]
     time_s: list[float]
-    """Of each prompt, since the first."""
+    """Time of each prompt since the first, seconds."""
     session_id: list[int]
-    """Of each prompt; -1: unknown."""
+    """Session of each prompt; -1: unknown."""
     turn: list[int]
     """How many earlier prompts of the file are of the same session; 0 where that is unknown."""
 

@@ -13,7 +13,7 @@ TICK_PERCENTILE = 5
 
 
 def dequantised(workload: Workload) -> Workload:
-    """The same requests in the same order, with those that share a time spread evenly from it.
+    """``workload`` with those requests that share a time spread evenly from it, in their order.
 
     The n of one time ``t`` go to ``t + j / n * gap``, j from 0, with the gap to the next time, but no more than the
     tick of the clock that made the times, taken for the 5th percentile of all gaps: whole seconds are spread over their

@@ -42,7 +42,7 @@ def answer_chains(whole: Pieces, prompt_tokens: Ints) -> Ints:
 
 
 def _starts(whole: Pieces) -> tuple[Ints, Ints]:
-    """Of each piece: how many tokens of its request stand before it, and the request."""
+    """For each piece, how many tokens of its request stand before it, and the request."""
     request = np.repeat(np.arange(len(whole.offsets) - 1), np.diff(whole.offsets))
     before = np.concatenate(([0], np.cumsum(whole.tokens, dtype=np.int64)))
     return before[:-1] - before[whole.offsets[:-1]][request], request

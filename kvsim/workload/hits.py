@@ -90,7 +90,7 @@ def _seen_in_chains(
 
 
 def _seen(ids: Ints) -> npt.NDArray[np.bool_]:
-    """Which of ``ids`` stood earlier in it."""
+    """Whether each of ``ids`` stood earlier in it."""
     seen = np.ones(len(ids), dtype=np.bool_)
     seen[np.unique(ids, return_index=True)[1]] = False
     return seen

@@ -30,12 +30,12 @@ class WorkloadInfo:
     format: str
     """The trace schema it was read with, ``synthetic`` for generated traffic."""
     sha256: str | None = None
-    """Of the whole file; ``None`` when there is none, or when only the head of a large one was read."""
+    """Sha256 of the whole file; ``None`` when there is none, or when only the head of a large one was read."""
     hash_block_tokens: int | None = None
     infinite_cache_hit_rate: float | None = None
     """Share of all hash ids, the partial last one of a prompt included, seen before in trace order."""
     infinite_cache_hit_rate_full_blocks: float | None = None
-    """The same over full blocks alone, as accesses and as earlier sightings."""
+    """Share of the hash ids of full blocks seen before, in a full block too."""
     infinite_cache_hit_rate_tokens: float | None = None
     """Share of prompt tokens that an infinite cache has: those of full blocks seen before, where a trace has hash ids;
     all that an earlier prompt or answer began with, where the content of generated traffic is known token by token."""
@@ -48,5 +48,5 @@ class WorkloadInfo:
     """Whether a generated token can ever be hit by a later prompt."""
 
     def noted(self, note: str) -> WorkloadInfo:
-        """The same with one more note."""
+        """A copy with one more note."""
         return replace(self, notes=(*self.notes, note))

@@ -137,7 +137,7 @@ def _short_turns(raw: RawTrace, earlier: Ints, later: Ints) -> Iterator[Finding]
 
 
 def _first_ids(raw: RawTrace) -> Ints:
-    """Of each row, -1 where it has none."""
+    """First hash id of each row, -1 where it has none."""
     assert raw.paths is not None
     first = np.full(len(raw.line), -1, dtype=np.int64)
     (given,) = np.nonzero(np.diff(raw.paths.offsets))

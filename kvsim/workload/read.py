@@ -47,7 +47,7 @@ def read_trace(
 
 
 def read_workload(path: str | Path, reading: Reading) -> Workload:
-    """As :func:`read_trace`."""
+    """The workload in a file, read as ``reading`` says; errors as of :func:`read_trace`."""
     file, raw = read_raw(path, reading)
     lint = tuple(lint_raw(raw))
     if reading.strict:

@@ -41,12 +41,12 @@ class Reading:
             raise WorkloadError(f"hash tokens per block is {block}; allowed: 1 or more")
 
     def default_format(self, fmt: str) -> Reading:
-        """The same, of that schema where none was named."""
+        """A copy with schema ``fmt`` where none was named."""
         return replace(self, fmt=fmt) if self.fmt == "auto" else self
 
     @property
     def flags(self) -> str:
-        """Those that say the same, each behind a space."""
+        """The command line's flags that say what this says, each behind a space."""
         said = ""
         for field in fields(self):
             value = getattr(self, field.name)

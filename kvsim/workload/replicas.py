@@ -134,7 +134,7 @@ def _in_a_row(source: Workload, copies: int, seed: int, num_requests: int) -> _S
     begun_s = shares % 1.0 * period_s
 
     def arrived(until_s: Floats) -> Ints:
-        """Of one copy without end, the arrivals before each time."""
+        """Arrivals of one copy without end before each time."""
         turns = np.floor_divide(until_s, period_s)
         within: Ints = np.searchsorted(time_s, until_s - turns * period_s, side="left").astype(np.int64)
         return within + turns.astype(np.int64) * rows

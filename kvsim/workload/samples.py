@@ -56,7 +56,7 @@ def write_samples(folder: str | Path) -> list[Path]:
 
 
 def _waiting(workload: Workload) -> Workload:
-    """The same chats as a closed loop: a turn waits for the answer before it, which is taken to last as it would."""
+    """Chats as a closed loop: a turn waits for the answer before it, which is taken to last as it would."""
     after, think_s = np.full(len(workload), -1, dtype=np.int64), np.zeros(len(workload))
     latest: dict[int, int] = {}
     for request in workload:

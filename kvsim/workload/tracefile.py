@@ -29,7 +29,7 @@ GZIP_FAULTS = (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile)
 """What a compressed file that is cut or damaged raises."""
 _UTF8 = "utf-8-sig"
 _ASCII_SHARE = 0.5
-"""Of the characters of a file in UTF-16, at least: other bytes make letters of far languages."""
+"""Share of ASCII among the characters of a file in UTF-16, at least: other bytes make letters of far languages."""
 
 
 class TraceFile:
@@ -156,7 +156,7 @@ class TraceFile:
         return list(known)
 
     def sha256(self) -> str:
-        """Of the whole file."""
+        """Sha256 of the whole file."""
         with self.path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
 

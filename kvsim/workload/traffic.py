@@ -1,4 +1,4 @@
-"""Which requests arrive: a trace or synthetic chat, brought to a rate.
+"""The requests that arrive: a trace or synthetic chat, brought to a rate.
 
 A trace is never squeezed: an hour in seconds would let turns arrive before the answers they reply to. A higher rate
 takes more copies of it side by side, and the copies are stretched together where they are too fast.
@@ -72,7 +72,7 @@ class Traffic(Protocol):
         """The first requests of such traffic at another scale, for a smaller cluster."""
 
     def part(self, requests_per_s: float, num_requests: int, copies: int | None, seed: int) -> Workload:
-        """As ``sample``, but other requests for every seed, and as many as asked for where the kind has no end."""
+        """A sample, but with other requests for every seed, and as many as asked for where the kind has no end."""
 
 
 class TraceTraffic:
@@ -103,7 +103,7 @@ class TraceTraffic:
         return self._one.replicated(self._replicas, self._seed, self._source.limit)
 
     def at_rate(self, requests_per_s: float) -> Workload:
-        """As few copies as reach the rate, stretched to hit it; all their requests, or the limit's.
+        """The trace in as few copies as reach the rate, stretched to hit it; all their requests, or the limit's.
 
         Raises ``WorkloadError`` where the replicas asked for do not reach it.
         """
@@ -151,7 +151,7 @@ class ChatTraffic:
 
     @property
     def most_requests(self) -> int | None:
-        """As many as the configured sessions make; ``None``: no bound."""
+        """Requests that the configured sessions make; ``None``: no bound."""
         sessions = self._traffic.num_sessions if self._traffic.kind == "chat" else None
         return None if sessions is None else sessions * self._traffic.turns_per_session
 

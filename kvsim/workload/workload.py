@@ -22,7 +22,7 @@ Counts = npt.NDArray[np.int32]
 # cache holds them; 4,096 takes twice as long.
 CHUNK_REQUESTS = 256
 _SHORTEST_S, _LONGEST_S = 1e-9, 1e12
-"""Of a span: below, times differ by less than their rounding; above, 30,000 years."""
+"""Least and longest span of arrivals: below, times differ by less than their rounding; above, 30,000 years."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +153,7 @@ class Workload:
         return "a single request has no rate" if len(self) == 1 else f"all {len(self):,} requests arrive at once"
 
     def scaled(self, arrival_scale: float) -> Workload:
-        """The same requests with every arrival time multiplied: 0.5 doubles the rate."""
+        """A workload of these requests with every arrival time multiplied: 0.5 doubles the rate."""
         if not (0 < arrival_scale < math.inf):
             raise WorkloadError(f"arrival scale is {arrival_scale}; allowed: a finite number > 0")
         if arrival_scale == 1:
@@ -168,7 +168,7 @@ class Workload:
         return replace(self, arrival_s=self.arrival_s * arrival_scale, info=self.info.noted(note))
 
     def stretched_to(self, rate_per_s: float) -> Workload:
-        """The same requests at another mean rate. Gaps change with it, so turns no longer wait for their answers."""
+        """A workload of these requests at another mean rate. Gaps change with it: turns do not wait for answers."""
         if not (0 < rate_per_s < math.inf):
             raise WorkloadError(f"arrival rate is {rate_per_s} requests/s; allowed: a finite number > 0")
         if self.span_s == 0:

@@ -206,7 +206,7 @@ def _aiperf(workload: Workload) -> Iterator[str]:
 
 
 def _waits_in_session(workload: Workload) -> npt.NDArray[np.bool_]:
-    """Which requests wait for the one before them in their own session."""
+    """Whether each request waits for the one before it in its own session."""
     before = np.full(len(workload), -1, dtype=np.int64)
     order = np.argsort(workload.session_id, kind="stable")
     same = np.diff(workload.session_id[order]) == 0

@@ -134,4 +134,4 @@ def test_what_was_given_back_is_computed_again() -> None:
 def test_one_that_fills_the_room_is_alone() -> None:
     found = played(case(needs=np.full(50, 990.0)), 1, 1)
     assert found.mean_seqs == pytest.approx(20 / 21, rel=0.01)
-    assert max(stretch[1] for stretch in found.pure) == 1
+    assert max(span[1] for span in found.pure) == 1

@@ -11,7 +11,7 @@ from builders import Bar
 from experiments import run_pd
 from kvsim.capacity.demand import demand_of
 from kvsim.capacity.pilot import Trial, tuned_budget
-from kvsim.capacity.steady import pd_stay, steady_requests
+from kvsim.capacity.steady import pd_residence, steady_requests
 from kvsim.config import load_config
 from kvsim.errors import ConfigError, WorkloadError
 from kvsim.modes.experiment import Experiment
@@ -186,7 +186,7 @@ def test_steady_state_takes_e2e_times_rate():
     plan = make_plan(config)
     demand = demand_of(ChatTraffic(config).population(), plan)
     few, many = (steady_requests(plan, demand, 20.0, factor, 0) for factor in (4.0, 8.0))
-    stay = pd_stay(plan, demand, 20.0)
+    stay = pd_residence(plan, demand, 20.0)
     assert many == pytest.approx(2 * few, abs=2)
     assert few >= 4 * 20.0 * stay.mean_s
     assert steady_requests(plan, demand, 20.0, 4.0, None) == pytest.approx(few / 0.9, abs=2)

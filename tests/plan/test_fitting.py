@@ -15,7 +15,7 @@ from experiments import run_pd, run_tiered
 from kvsim.capacity.demand import demand_of
 from kvsim.capacity.load_search import LoadSearch
 from kvsim.capacity.maximum_rates import decode_requests_per_s, role_maxima
-from kvsim.capacity.steady import pd_stay
+from kvsim.capacity.steady import pd_residence
 from kvsim.config import load_config
 from kvsim.errors import CapacityError
 from kvsim.failures import Failures
@@ -113,8 +113,8 @@ def test_what_fits_is_what_a_system_serves(lengths: list[tuple[int, int]], block
     assert all(rate > 0 for rate in rates.values()), rates
 
 
-def test_the_first_to_come_is_let_in_whatever_margin_is_asked_for() -> None:
-    """Decode instances serve one after the other where no two margins fit."""
+def test_the_first_to_come_is_let_in_whatever_reservation_is_asked_for() -> None:
+    """Decode instances serve one after the other where no two reservations fit."""
     times = coefficients(const_s=0.1)
     found = plan(1, 1, times=times, nic_bytes_per_s=1e15, num_blocks=100, output_margin_tokens=10**6)
     requests = workload([Row(0, 100, 20) for _ in range(200)])
@@ -127,7 +127,7 @@ def test_the_first_to_come_is_let_in_whatever_margin_is_asked_for() -> None:
 def test_answers_that_prefill_has_given_take_no_time() -> None:
     found = plan(1, 1, sets=("pd_separation.first_token=prefill",), times=coefficients(p1_s_per_token=1e-3))
     demand = demand_of(workload([Row(float(i), 100, 1) for i in range(10)]), found)
-    assert pd_stay(found, demand, 1.0).mean_s == pytest.approx(0.1 + 100 * 1000 / 1e6)
+    assert pd_residence(found, demand, 1.0).mean_s == pytest.approx(0.1 + 100 * 1000 / 1e6)
 
 
 def test_a_study_of_contexts_that_do_not_fit_says_so() -> None:
@@ -145,6 +145,6 @@ def test_a_study_of_contexts_that_do_not_fit_says_so() -> None:
 
 def test_a_workload_at_its_own_rate_is_checked_too() -> None:
     found = make_plan(load_config(preset="smoke", sets=["model.max_model_len=100"]).config)
-    offering = LoadSearch(found, SimpleNamespace(), (1, 2), Failures(), Serial(nobody))  # type: ignore[arg-type]
+    search = LoadSearch(found, SimpleNamespace(), (1, 2), Failures(), Serial(nobody))  # type: ignore[arg-type]
     with pytest.raises(CapacityError, match="no request fits"):
-        offering.at_own_rate(workload([Row(0, 100, 5), Row(1, 300, 5)]))
+        search.at_own_rate(workload([Row(0, 100, 5), Row(1, 300, 5)]))

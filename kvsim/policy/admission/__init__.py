@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kvsim.policy.admission.all_blocks import AllBlocks
 from kvsim.policy.admission.base import Admission, AdmissionSettings
-from kvsim.policy.admission.own import Own
+from kvsim.policy.admission.checked import CheckedAdmission
 from kvsim.policy.admission.second_hit import SecondHit
 from kvsim.policy.admission.selective_write import SelectiveWrite
 from kvsim.policy.admission.ttl import Ttl
@@ -26,4 +26,4 @@ def make_admission(name: str, settings: AdmissionSettings) -> Admission:
     Raises ``ConfigError`` for an unknown name, with the nearest, and for settings that it cannot use.
     """
     found = find_class("admission", name, ADMISSIONS, Admission)
-    return Own(found, name, settings) if is_own(name) else found(settings)
+    return CheckedAdmission(found, name, settings) if is_own(name) else found(settings)

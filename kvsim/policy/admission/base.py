@@ -14,7 +14,7 @@ class AdmissionSettings:
     """What admission policies may be told; each takes what it needs."""
 
     capacity_blocks: int
-    """Of the cache they stand before."""
+    """Blocks of the cache that a policy stands before."""
     depth_threshold: int
     """``selective_write``: blocks of a prompt's head that are worth writing."""
     ttl_s: float | None = None

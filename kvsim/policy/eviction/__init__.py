@@ -5,6 +5,7 @@ from __future__ import annotations
 from kvsim.policy.eviction.arc import Arc
 from kvsim.policy.eviction.base import NEVER, NOBODY, Access, Eviction, next_uses
 from kvsim.policy.eviction.belady import Belady
+from kvsim.policy.eviction.checked import own_eviction
 from kvsim.policy.eviction.fifo import Fifo
 from kvsim.policy.eviction.gdsf import Gdsf
 from kvsim.policy.eviction.hybrid import Hybrid
@@ -13,7 +14,6 @@ from kvsim.policy.eviction.lfu import Lfu
 from kvsim.policy.eviction.lirs import Lirs
 from kvsim.policy.eviction.lru import Lru
 from kvsim.policy.eviction.named import find_class, is_own
-from kvsim.policy.eviction.own import own_eviction
 from kvsim.policy.eviction.random_choice import RandomChoice
 from kvsim.policy.eviction.s3fifo import S3Fifo
 from kvsim.policy.eviction.session import Session

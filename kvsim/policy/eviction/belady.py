@@ -19,7 +19,7 @@ class Belady(Eviction):
         super().__init__(capacity_blocks, seed)
         self._useful = KeyHeap()
         self._useless: dict[int, None] = {}
-        """Those that are never asked for again."""
+        """Resident keys that are never asked for again."""
 
     def __contains__(self, key: int) -> bool:
         return key in self._useful or key in self._useless

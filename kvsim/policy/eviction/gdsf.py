@@ -59,5 +59,5 @@ class Gdsf(Eviction):
 
 
 def cost(depth: int) -> float:
-    """Of computing the block at that depth again, in units of a prompt's first block."""
+    """What computing the block at that depth again costs, in units of a prompt's first block."""
     return 1 + depth / DEPTH_OF_DOUBLE_COST

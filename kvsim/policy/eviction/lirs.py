@@ -10,7 +10,7 @@ from collections import OrderedDict
 from kvsim.policy.eviction.base import NOBODY, Access, Eviction
 
 HIR_SHARE = 0.01
-"""Of the capacity, the paper's choice: blocks that the queue of high recency has."""
+"""Share of the capacity that the queue of high recency has: the paper's choice."""
 STACK_SHARE = 2
 """How many times the capacity the stack may hold, ghosts included."""
 
@@ -34,7 +34,7 @@ class Lirs(Eviction):
         """States; the bottom of the stack first."""
         self._q: OrderedDict[int, None] = OrderedDict()
         self._ghosts: OrderedDict[int, None] = OrderedDict()
-        """Those in the stack, first gone first."""
+        """Ghosts in the stack, first gone first."""
         self._num_low = 0
         self._most_low = capacity_blocks - max(1, int(capacity_blocks * HIR_SHARE))
 

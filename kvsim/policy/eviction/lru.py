@@ -40,7 +40,7 @@ class Lru(Eviction):
             self._order.move_to_end(key)
 
     def replay(self, keys: Sequence[int]) -> int:
-        """As the base class, without a call per access."""
+        """The hits of a trace of keys, as the base class counts them, without a call per access."""
         order, room = self._order, self.capacity_blocks - len(self._order)
         move_to_end, popitem = order.move_to_end, order.popitem
         hits = 0

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import TypeVar, cast
 
 from kvsim.errors import ConfigError, nearest
-from kvsim.policy.eviction.guard import described
+from kvsim.policy.checked_policy import described
 
 Policy = TypeVar("Policy")
 

@@ -97,7 +97,7 @@ def _all_admitted(policy: Eviction, access: Access, keys: Sequence[int], future:
 def _asked(
     policy: Eviction, admission: Admission, access: Access, keys: Sequence[int], future: Sequence[int] | None
 ) -> int:
-    """As ``_all_admitted``, with a say for ``admission`` in what comes in and how long it counts."""
+    """The hits of one prompt where ``admission`` has a say in what comes in and how long it counts."""
     hits, first = 0, access.index
     for depth, key in enumerate(keys):
         access.depth = depth

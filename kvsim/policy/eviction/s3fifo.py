@@ -11,7 +11,7 @@ from kvsim.policy.eviction.base import NOBODY, Access, Eviction
 
 SMALL_SHARE = 0.1
 GHOST_SHARE = 0.9
-"""Of the capacity: blocks of the small queue, and keys remembered after it."""
+"""Shares of the capacity: blocks of the small queue, and keys remembered after it."""
 HITS_TO_MAIN = 2
 """Hits in the small queue with which a key moves on instead of leaving."""
 MOST_CHANCES = 3

@@ -39,7 +39,7 @@ class Session(Eviction):
     def __init__(self, capacity_blocks: int, seed: int = 0) -> None:
         super().__init__(capacity_blocks, seed)
         self._home: dict[int, Blocks | None] = {}
-        """Whose each resident block is; ``None``: shared."""
+        """Owner of each resident block; ``None``: shared."""
         self._shared: OrderedDict[int, int] = OrderedDict()
         """Index of the last access; longest idle first."""
         self._sessions: dict[int, Blocks] = {}

@@ -12,7 +12,7 @@ from kvsim.policy.eviction.base import NOBODY, Access, Eviction
 
 IN_SHARE = 0.25
 OUT_SHARE = 0.5
-"""Of the capacity, the paper's recommendation: blocks of the queue of newcomers, and keys remembered after it."""
+"""Shares of the capacity, as the paper recommends: blocks of the queue of newcomers, and keys remembered after it."""
 
 
 class TwoQ(Eviction):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from kvsim.policy.eviction.named import find_class, is_own
 from kvsim.policy.prefetch.base import Prefetch, PrefetchSettings
+from kvsim.policy.prefetch.checked import CheckedPrefetch
 from kvsim.policy.prefetch.next_block import NextBlock
 from kvsim.policy.prefetch.nothing import Nothing
-from kvsim.policy.prefetch.own import Own
 from kvsim.policy.prefetch.session import SessionPrefetch
 
 __all__ = ["PREFETCHERS", "Prefetch", "PrefetchSettings", "make_prefetch"]
@@ -20,4 +20,4 @@ def make_prefetch(name: str, settings: PrefetchSettings) -> Prefetch:
     Raises ``ConfigError`` for an unknown name, with the nearest, and for settings that it cannot use.
     """
     found = find_class("prefetch", name, PREFETCHERS, Prefetch)
-    return Own(found, name, settings) if is_own(name) else found(settings)
+    return CheckedPrefetch(found, name, settings) if is_own(name) else found(settings)

@@ -31,7 +31,7 @@ class DecodeBatch:
     def __init__(self, block_size: int, needs_longest: bool) -> None:
         self.num = 0
         self.num_measured = 0
-        """Of requests whose inter-token latencies count."""
+        """Sequences whose inter-token latencies count."""
         self.steps = 0
         """Decode steps that are scheduled."""
         self.version = 0
@@ -118,7 +118,7 @@ class DecodeBatch:
         return needed
 
     def blocks_by_start_s(self, first: int, count: int, steps_before: int, first_s: float, slope_s: float) -> float:
-        """The same blocks, each times when the step that takes it begins: block-seconds.
+        """Block-seconds: ``blocks_needed``, each block times when the step that takes it begins.
 
         ``steps_before`` steps ran before step 0 from here, the i-th of all takes ``first_s + i slope_s``. Each residue
         modulo the block size is a series in steps of a block, whose sums are closed forms.

@@ -1,4 +1,4 @@
-"""What an engine asks of its KV blocks, whichever way prefixes are kept."""
+"""The KV blocks of an engine as its scheduler uses them, however prefixes are kept."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class BlockPool:
         return self.num_free - self.num_blank
 
     def begin_step(self) -> None:
-        """The step scheduled before has run."""
+        """Take note that the step scheduled last has run."""
 
     def match(self, path: Path, limit: int) -> tuple[int, int]:
         """The longest cached head of ``path``, at most ``limit`` blocks: ``(hits, of them free)``."""
@@ -48,11 +48,11 @@ class BlockPool:
         raise NotImplementedError
 
     def extend(self, table: BlockTable, full_blocks: int) -> None:
-        """The sequence's first ``full_blocks`` blocks are full."""
+        """Let the sequence's first ``full_blocks`` blocks, which are full now, be hit."""
         raise NotImplementedError
 
     def enter(self, table: BlockTable, full_blocks: int) -> None:
-        """The same where their KV came from elsewhere: they can be hit from now on."""
+        """Let the sequence's first ``full_blocks`` blocks, whose KV came from elsewhere, be hit from now on."""
         self.extend(table, full_blocks)
 
     def release(self, table: BlockTable) -> None:
@@ -68,7 +68,7 @@ class BlockPool:
         raise NotImplementedError
 
     def forget(self) -> None:
-        """Free blocks cache nothing any more."""
+        """Lose what free blocks cache."""
         free, evicted = self.num_free, self.evicted_blocks
         self.take(free)
         self.num_free = self.num_blank = free

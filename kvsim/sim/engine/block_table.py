@@ -1,4 +1,4 @@
-"""What one sequence holds of a block pool, along its path of chains."""
+"""The blocks of a pool that one sequence holds, along its path of chains."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Path = tuple[tuple[int, int, int], ...]
 
 
 class BlockTable:
-    """What one sequence holds: hashed blocks along its path, and loose ones that have no hash.
+    """The blocks one sequence holds: hashed ones along its path, and loose ones that have no hash.
 
     The tail of a path may be private: chains that only this request can ever have. Its blocks are hashed like all
     others, but until a preemption leaves them to be found again nobody asks for them, so they are a mere number.
@@ -28,7 +28,7 @@ class BlockTable:
         self.hashed = 0
         self.loose = 0
         self.holds: list[Hold] = []
-        """Of the shared chains along the path."""
+        """What it holds of each shared chain along the path, in the path's order."""
         self.node: RadixNode | None = None
         """In a radix tree: where the hashed blocks end."""
         self.private_from = private_from(path)

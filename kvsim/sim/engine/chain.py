@@ -1,4 +1,4 @@
-"""Runs of blocks with one identity: what is cached of a chain, and its parts in the free queue."""
+"""Runs of blocks with one identity: what is cached of a chain, and its parts in the free queue (docs/glossary.md)."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ class Segment:
 
 
 class Hold:
-    """Of one chain: its first ``size`` blocks as a run, and ``copies`` of those that follow."""
+    """What a table holds of one chain: its first ``size`` blocks as a run, and ``copies`` of those that follow."""
 
     __slots__ = ("chain", "copies", "size")
 

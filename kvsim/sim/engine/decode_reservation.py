@@ -1,4 +1,4 @@
-"""Room for answers: what a decode instance keeps free for the tokens its requests are still expected to generate."""
+"""Decode reservations: what an instance keeps free for the tokens its requests are still expected to generate."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ class DecodeReservation:
     def start(self, sequence: Sequence, step: int) -> None:
         """A reserved request decodes from ``step`` on."""
         self.pending -= 1
-        sequence.margin_end = step + self.tokens
+        sequence.reservation_end = step + self.tokens
         self._queue.append(sequence)
         self._count += 1
-        self._sum_ends += sequence.margin_end
+        self._sum_ends += sequence.reservation_end
 
     def leave(self, sequence: Sequence) -> None:
-        """The request is done, preempted, or has used its margin up."""
-        if sequence.margin_end >= 0:
+        """End the reservation of a request that is done, preempted, or has generated so many tokens."""
+        if sequence.reservation_end >= 0:
             self._count -= 1
-            self._sum_ends -= sequence.margin_end
-            sequence.margin_end = -1
+            self._sum_ends -= sequence.reservation_end
+            sequence.reservation_end = -1
 
     def outstanding_tokens(self, step: int) -> int:
         """Tokens still kept for all requests when ``step`` steps have been scheduled."""
         queue = self._queue
-        while queue and queue[0].margin_end <= step:
+        while queue and queue[0].reservation_end <= step:
             self.leave(queue.popleft())
         return self.pending * self.tokens + self._sum_ends - self._count * step

@@ -9,7 +9,10 @@ from kvsim.sim.engine.sequence import Sequence
 
 
 class DeferredHashing:
-    """By chain. What a sequence's blocks hold follows from the step count, so nothing is kept step by step."""
+    """Decoding sequences by the shared chains that they extend.
+
+    What their blocks hold follows from the step count, so nothing is kept step by step.
+    """
 
     __slots__ = ("_batch", "_block_size", "_by_chain", "_pool", "lag")
 
@@ -20,7 +23,7 @@ class DeferredHashing:
         self._by_chain: dict[int, list[Sequence]] = {}
 
     def add(self, sequence: Sequence) -> None:
-        """It decodes from the next step on."""
+        """Take in a sequence that decodes from the next step on."""
         begun = sequence.computed // self._block_size
         for key, _, end in reversed(sequence.path):
             if end <= begun:
@@ -29,7 +32,7 @@ class DeferredHashing:
                 self._by_chain.setdefault(key, []).append(sequence)
 
     def discard(self, sequence: Sequence) -> None:
-        """It decodes no more."""
+        """Forget a sequence that decodes no more."""
         if not self._by_chain:
             return
         for key, _, _ in sequence.path:
@@ -56,14 +59,14 @@ class DeferredHashing:
         for key, _, _ in path:
             for sequence in self._by_chain.get(key, ()):
                 found[sequence] = sequence.base + steps if sequence.decoding else sequence.computed
-        order = found if len(found) < 2 else sorted(found, key=lambda grower: (-found[grower], grower.serial))
+        order = found if len(found) < 2 else sorted(found, key=lambda one: (-found[one], one.serial))
         for sequence in order:
             turn_to_come = scheduled_steps and sequence.decoding and sequence.serial > serial
             held_tokens = found[sequence] - 1 if turn_to_come else found[sequence]
             self.settle(sequence, held_tokens, held_tokens - self.lag_of(sequence))
 
     def lag_of(self, sequence: Sequence) -> int:
-        """Tokens that it holds blocks for, and that are not known."""
+        """Tokens of a decoding sequence that it holds blocks for, and that are not known."""
         return 0 if sequence.skipped_last_step else self.lag
 
     def settle(self, sequence: Sequence, held_tokens: int, known_tokens: int) -> None:

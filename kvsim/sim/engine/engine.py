@@ -127,9 +127,9 @@ class Engine:
         self._preempted: list[Sequence] = []
         """By steps that are planned and have not begun."""
         self._leap = 0
-        """Steps of the stretch under way; 0 when idle."""
+        """Steps of the span under way; 0 when idle."""
         self._settled = 0
-        """Of the steps that a leap has added to the scheduled ones: those whose blocks are taken."""
+        """Steps that a leap has added to the scheduled ones and whose blocks are taken."""
         self._start_s = 0.0
         self._anchor_s = self._first_s = self._slope_s = 0.0
         self._anchor_version = -1
@@ -152,7 +152,7 @@ class Engine:
             self._nudge()
 
     def resume(self, sequence: Sequence, known_tokens: int) -> None:
-        """What ``scheduler.look_up`` said was on its way has come."""
+        """Queue a sequence again that stood aside: the ``known_tokens`` that ``look_up`` promised have come."""
         self.settle_begun()
         self._book_held()
         self.scheduler.resume(sequence, known_tokens, self._settled)
@@ -196,12 +196,12 @@ class Engine:
         self._cache_changed()
 
     def _cache_changed(self) -> None:
-        """By something else than a step: the head of the queue, which hits more or less now, may be admitted."""
+        """The cache has changed, by something else than a step: the head of the queue may be admitted now."""
         if self.scheduler.waiting:
             self._nudge()
 
     def reserve(self, sequence: Sequence) -> int | None:
-        """Decode role: allocate the blocks of a sequence whose KV is to come, if there is room beside the margins.
+        """Decode role: allocate the blocks of a sequence whose KV is to come, if there is room beside the reservations.
 
         Returns how many tokens of it are cached here already; None when there is no room. Nobody can hit the others
         before ``receive``, as vLLM delays the caching of blocks that a connector fills.
@@ -250,11 +250,11 @@ class Engine:
 
     def join(self, sequence: Sequence) -> None:
         """Decode role: a reserved sequence may decode from now on."""
-        arrived = self.scheduler.kv_ready
-        if len(self.scheduler.running) + len(arrived) >= self.settings.max_num_seqs:
+        kv_ready = self.scheduler.kv_ready
+        if len(self.scheduler.running) + len(kv_ready) >= self.settings.max_num_seqs:
             self.seat_waits += 1
-        arrived.append(sequence)
-        if len(arrived) == 1:
+        kv_ready.append(sequence)
+        if len(kv_ready) == 1:
             self._nudge()
 
     def settle_begun(self) -> None:
@@ -263,7 +263,7 @@ class Engine:
             self._settle_steps(self._steps_begun())
 
     def _run(self) -> Generator[Any, None, None]:
-        """Serve for ever: run stretches of steps and book them, sleep when there is nothing to run."""
+        """Serve for ever: run spans of steps and book them, sleep when there is nothing to run."""
         while True:
             step = self._next
             if step is None:
@@ -276,10 +276,10 @@ class Engine:
                 self._book_held()
                 continue
             yield self._timer.sleep_until(self._begin(step))
-            self._end_stretch(step)
+            self._end_span(step)
 
     def _nudge(self) -> None:
-        """Somebody may be admitted: wake up, or end the leap at the first step boundary from now on."""
+        """Wake up, or end the leap at the first step boundary from now on: somebody may be admitted."""
         if self._idle:
             self._idle = False
             self._timer.set(self.clock.now)
@@ -317,11 +317,11 @@ class Engine:
         return step
 
     def _is_anchored(self, version: int, further_steps: int) -> bool:
-        """Whether the anchor's times hold for a batch of that version, so many steps after the start of the stretch."""
+        """Whether the anchor's times hold for a batch of that version, so many steps after the start of the span."""
         return version == self._anchor_version and self._anchor_steps + further_steps < self._limit
 
     def _mixed_s(self, step: Step, kv_tokens: int, longest_tokens: int) -> float:
-        """How long a step takes that computes the scheduled prompts, which it is told."""
+        """Seconds of a step that computes the scheduled prompts; they become its chunks."""
         tokens, work, decodes = step.num_decodes, 0.0, step.num_decodes
         chunks: list[Chunk] = []
         for sequence, count in self.scheduler.chunks:
@@ -334,7 +334,7 @@ class Engine:
         return self.step_time.mixed_s(tokens, num_seqs, decodes, kv_tokens, longest_tokens, work) + copied_s
 
     def _begin(self, step: Step) -> float:
-        """Start a stretch with it, as long as nothing else can happen; returns the end as planned."""
+        """Start a span with ``step``, as long as nothing else can happen; returns when it is to end."""
         self._start_s = now = self.clock.now
         self._leap, self._settled = 1, 0
         if not step.is_pure:
@@ -385,7 +385,7 @@ class Engine:
         return not (scheduler.waiting and scheduler.may_change_head)
 
     def _steps_alike(self) -> int:
-        """How many further steps nobody ends before, and there are blocks for."""
+        """How many further steps there are blocks for and nobody ends in."""
         batch, free = self.batch, self.pool.num_free
         limit = min(batch.steps_to_next_finish(), self._limit - self._anchor_steps - (2 if self._is_async else 1))
         if limit <= 0:
@@ -394,8 +394,8 @@ class Engine:
             return batch.steps_within(free, 0, limit)
         return limit
 
-    def _end_stretch(self, step: Step) -> None:
-        """Its steps have run."""
+    def _end_span(self, step: Step) -> None:
+        """Book a span whose steps have run."""
         steps = self._leap
         if steps > 1:
             self._settle_steps(steps)
@@ -403,13 +403,13 @@ class Engine:
             latest.ended = self.scheduler.leap(steps - 1)
         self._book_held()
         self._leap, self._settled = 0, 0
-        self._log_stretch(step, steps)
+        self._log_span(step, steps)
         self._anchor_steps += steps
         if step.chunks:
             self._book_chunks(step)
         self._end(step.ended)
 
-    def _log_stretch(self, step: Step, steps: int) -> None:
+    def _log_span(self, step: Step, steps: int) -> None:
         rows, now, start_s, slope_s = self._rows, self.clock.now, self._start_s, self._slope_s
         first_s = self._first_s + self._anchor_steps * slope_s if step.is_pure else now - start_s
         measured, joined = step.num_measured, 0
@@ -470,7 +470,7 @@ class Engine:
             state.prefilled(self._start_s, self.clock.now, alone_s, again or chunk.again)
 
     def _book_token(self, sequence: Sequence, now: float) -> None:
-        """All tokens so far have KV, and there is the next one."""
+        """Book the token that follows a sequence's last computed one."""
         state = sequence.state
         if state.first_token_s < 0:
             state.first_token_s = now
@@ -517,14 +517,14 @@ class Engine:
         return found
 
     def _book_held(self) -> None:
-        """To be called before what is held changes."""
+        """Integrate the blocks held; to be called before what is held changes."""
         now = self.clock.now
         if now > self._held_s:
             self.held_block_s += (self.pool.num_blocks - self.pool.num_free) * (now - self._held_s)
             self._held_s = now
 
     def _grown_block_s(self, settled: int, added: int, blocks: int) -> float:
-        """What the blocks of the leap's steps between come to, each from the start of its step until now."""
+        """Block-seconds of the blocks that the leap's steps between take, each from the start of its step until now."""
         count, before = added - settled, self._anchor_steps + 1
         starts_s = self.batch.blocks_by_start_s(settled, count, before, self._first_s, self._slope_s)
         return blocks * (self.clock.now - self._anchor_s) - starts_s
@@ -542,7 +542,7 @@ class Engine:
                 self.log.gap(first_token_s - state.first_token_s)
 
     def _book_preempted(self) -> None:
-        """Not before the tokens that were on their way have come."""
+        """Tell of preempted sequences, not before the tokens that were on their way have come."""
         preempted, self._preempted = self._preempted, []
         for sequence in preempted:
             self.reservation.leave(sequence)
@@ -554,7 +554,7 @@ class Engine:
     def _end(self, sequences: list[Sequence]) -> None:
         for sequence in sequences:
             self.scheduler.finish(sequence)
-            if sequence.margin_end >= 0:
+            if sequence.reservation_end >= 0:
                 self.reservation.leave(sequence)
         for sequence in sequences:
             self._listener.finished(self, sequence)

@@ -32,7 +32,8 @@ class PagedPool(BlockPool):
         on_evict: Callable[[int, int], None] | None = None,
     ) -> None:
         """``on_evict(chain, cached)`` is told when a shared chain shrinks to ``cached`` blocks; with a negative chain,
-        that so many blocks went which nobody else can ask for."""
+        that so many blocks went which nobody else can ask for.
+        """
         super().__init__(num_blocks, enable_prefix_caching, on_evict)
         self._chains: dict[int, Chain] = {}
         self._queue: deque[Segment] = deque()

@@ -97,7 +97,7 @@ class RadixPool(BlockPool):
         self.release(table)
 
     def insert(self, path: Path, entry: int, first: int, end: int) -> int:
-        """They are taken only if they continue what is cached and fit; returns how many were."""
+        """Cache blocks from elsewhere if they continue what is cached and fit; returns how many were taken."""
         cached, _ = self.match(path, end)
         count = end - cached
         if cached < first or count <= 0 or not self.enable_prefix_caching:

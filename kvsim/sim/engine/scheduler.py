@@ -22,7 +22,7 @@ from kvsim.sim.engine.step import Step
 
 _SET_ASIDE: Final = -1
 _NO_PROMPTS: Final[list[tuple[Sequence, int]]] = []
-"""As ``NOBODY``."""
+"""No chunks: it stays empty, as ``NOBODY`` does."""
 
 
 class Scheduler:
@@ -35,7 +35,7 @@ class Scheduler:
         "_look_up",
         "_most_of_prompt",
         "_order",
-        "_resting",
+        "_skipped",
         "aborted",
         "batch",
         "chunks",
@@ -77,7 +77,7 @@ class Scheduler:
         self.loading = 0
         """Sequences that stand aside."""
         self.loaded: dict[Sequence, None] = {}
-        """Those in ``waiting`` that hold blocks."""
+        """Sequences in ``waiting`` that hold blocks: what they stood aside for has come."""
         self.running: dict[Sequence, None] = {}
         """In the order of admission."""
         self.aborted: list[Sequence] = []
@@ -85,13 +85,13 @@ class Scheduler:
         self.prefilling: list[Sequence] = []
         """Running sequences whose prompt is not computed yet, in the order of admission."""
         self.chunks = _NO_PROMPTS
-        """Of the step scheduled last: prompts and how many of their tokens it computes."""
+        """Prompts that the step scheduled last computes, and how many of their tokens."""
         self.joined = NOBODY
-        """Of the step scheduled last: sequences from ``arrived`` that decode for the first time."""
+        """Sequences from ``kv_ready`` that decode for the first time in the step scheduled last."""
         self.stalled = NOBODY
-        """Of the step scheduled last: decoding sequences the budget did not reach."""
+        """Decoding sequences that the budget of the step scheduled last did not reach."""
         self.preempted = NOBODY
-        """Of the step scheduled last."""
+        """Sequences that lost their blocks when the last step was scheduled."""
         self.deferred = DeferredHashing(pool, batch, settings.block_size, 1 if settings.async_scheduling else 0)
         self.query_tokens = self.hit_tokens = self.preemptions = 0
         self.has_priorities = settings.scheduling_policy == PRIORITY
@@ -100,8 +100,8 @@ class Scheduler:
             self._order = ORDERS[settings.scheduling_policy]
         self.reorders = self._order is not None
         """Whether somebody may be admitted before who came earlier."""
-        self._resting = NOBODY
-        """Those that the step before did not reach."""
+        self._skipped = NOBODY
+        """Decoding sequences that the step before did not reach."""
         self._is_static = settings.batching == "static"
         self._admissions = 0
         self._most_of_prompt = 0
@@ -205,7 +205,7 @@ class Scheduler:
             return
         del self.running[sequence]
         self.deferred.settle_chains(sequence.path, 0, 0)
-        self._stop_growing(sequence, sequence.computed, sequence.computed)
+        self._stop_hashing(sequence, sequence.computed, sequence.computed)
         sequence.is_incoming = False
         self.pool.release(sequence)
 
@@ -239,15 +239,15 @@ class Scheduler:
         """Count the step scheduled last as run; ``step`` gets what will have come of it."""
         batch = self.batch
         batch.steps += 1
-        if self._resting:
-            step.returned = [sequence for sequence in self._resting if sequence.decoding]
-        for sequence in self._resting:
+        if self._skipped:
+            step.returned = [sequence for sequence in self._skipped if sequence.decoding]
+        for sequence in self._skipped:
             if sequence.decoding:
                 held_tokens = sequence.base + batch.steps
                 self.deferred.settle_chains(sequence.path, 0, 0)
                 self.deferred.settle(sequence, held_tokens, held_tokens)
             sequence.skipped_last_step = False
-        self._resting = step.stalled = self.stalled
+        self._skipped = step.stalled = self.stalled
         for sequence in self.stalled:
             sequence.skipped_last_step = True
             batch.add(sequence)
@@ -281,7 +281,7 @@ class Scheduler:
         return self._pop_ended()
 
     def _pop_ended(self) -> list[Sequence]:
-        """What they filled is hashed here: from now on they keep no step with the others of their chains."""
+        """Take out who has its last token, and hash what it filled: it keeps step with its chains no more."""
         ended = self.batch.pop_finished()
         for sequence in ended:
             sequence.ending = True
@@ -298,7 +298,7 @@ class Scheduler:
         self.start_decoding(sequence)
         return True
 
-    def _stop_growing(self, sequence: Sequence, held_tokens: int, known_tokens: int) -> None:
+    def _stop_hashing(self, sequence: Sequence, held_tokens: int, known_tokens: int) -> None:
         self.deferred.settle(sequence, held_tokens, known_tokens)
         self.deferred.discard(sequence)
 
@@ -360,7 +360,7 @@ class Scheduler:
         return budget
 
     def _stall(self, sequence: Sequence) -> None:
-        """It is not reached in this step."""
+        """Leave a sequence out of this step, whose budget does not reach it."""
         if sequence.decoding:
             self.deferred.settle_chains(sequence.path, 1, sequence.serial - 1)
             self.batch.remove(sequence)
@@ -392,7 +392,7 @@ class Scheduler:
             self.waiting.appendleft(victim)
 
     def _withdraw(self, victim: Sequence, had_its_turn: bool, serial: int) -> None:
-        """It runs no more, and what it holds is hashed as far as it is known.
+        """Take a sequence off the running ones, and hash what it holds as far as it is known.
 
         ``had_its_turn``: blocks of this step, which it will not run, are taken and hashed already. Those up to
         ``serial`` had theirs.
@@ -406,10 +406,10 @@ class Scheduler:
                 self.stalled.remove(victim)
             victim.num_tokens = victim.computed + 1
             held = victim.num_tokens if had_its_turn else victim.computed
-            self._stop_growing(victim, held, held - self.deferred.lag_of(victim))
+            self._stop_hashing(victim, held, held - self.deferred.lag_of(victim))
         elif victim.ending:
             self.deferred.settle_chains(victim.path, 1, serial)
-            self._stop_growing(victim, victim.computed, victim.computed - self.deferred.lag_of(victim))
+            self._stop_hashing(victim, victim.computed, victim.computed - self.deferred.lag_of(victim))
         else:
             self.prefilling.remove(victim)
             self.chunks = [(sequence, tokens) for sequence, tokens in self.chunks if sequence is not victim]
@@ -453,8 +453,8 @@ class Scheduler:
                 return
 
     def _let_loaded_go(self) -> bool:
-        """Nobody runs, and the head of the queue lacks room: free what the last of the others that was loaded holds, if
-        none but they hold blocks. Blocks that several hold count for each, so it may do that too early.
+        """Free what the last of the loaded sequences holds, the head of the queue excepted, if none but they hold
+        blocks: nobody runs, and the head lacks room. Blocks that several hold count for each, so it may be too early.
         """
         held = sum(sequence.computed for sequence in self.loaded) // self._block_size
         others = [sequence for sequence in self.loaded if sequence is not self.waiting[0]]

@@ -1,4 +1,4 @@
-"""A request on its way: its journey through the system, and the sequence it is on one engine."""
+"""A request in the system: its state from arrival to the last token, and the sequence it is on one engine."""
 
 from __future__ import annotations
 
@@ -107,10 +107,10 @@ class Sequence(BlockTable):
         "is_incoming",
         "last_token_s",
         "looked_up",
-        "margin_end",
         "num_tokens",
         "ready",
         "remaining",
+        "reservation_end",
         "resumed",
         "serial",
         "skipped_last_step",
@@ -138,12 +138,13 @@ class Sequence(BlockTable):
         """Not all of its KV has come: what it holds beside hits is not hashed."""
         self.decoding = False
         self.ending = False
-        """Its last token is scheduled."""
+        """Whether the last token is scheduled."""
         self.resumed = self.looked_up = False
         self.skipped_last_step = False
-        """It sat out the step before the one that was scheduled last: it has no token on its way."""
+        """Whether the step before the one that was scheduled last did not reach it: it has no token on its way."""
         self.base = self.finish_step = self.serial = 0
-        self.margin_end = -1
+        self.reservation_end = -1
+        """Decode step at which its reservation is used up; -1: it has none."""
         self.last_token_s = -1.0
 
 

@@ -20,11 +20,11 @@ class Chunk:
 
 
 NO_CHUNKS: Final[list[Chunk]] = []
-"""As ``NOBODY``."""
+"""No chunks: it stays empty, as ``NOBODY`` does."""
 
 
 class Step:
-    """What outlives the scheduling of the next one."""
+    """One scheduled step: what of it outlives the scheduling of the next one."""
 
     __slots__ = (
         "chunks",
@@ -45,28 +45,28 @@ class Step:
     )
 
     ended: list[Sequence]
-    """Those that have their last token then, in the order of admission; known once the scheduler has advanced."""
+    """Sequences that have their last token when it has run, in the order of admission; set by ``advance``."""
 
     def __init__(self, joined: list[Sequence], preempted: list[Sequence]) -> None:
         self.chunks = NO_CHUNKS
         self.joined = joined
         """Sequences whose KV came from elsewhere, which decode for the first time."""
         self.preempted = preempted
-        """To make room for it."""
+        """Sequences that lost their blocks to make room for it."""
         self.stalled = self.returned = NOBODY
         """Decoding sequences that it does not reach, and those that the one before did not reach and it does."""
         self.completed = NOBODY
-        """Those whose tokens so far all have KV when it has run, and did not before."""
+        """Sequences whose tokens so far all have KV when it has run, and did not before."""
         self.num_decodes = 0
         self.num_measured = 0
-        """Of the decoding ones: those that are not warm-up."""
+        """Decoding sequences that are not warm-up."""
         self.steps_before = 0
         """Decode steps scheduled before it."""
         self.version = 0
-        """Of the decoding batch."""
+        """Version of the decoding batch."""
         self.is_pure = False
         """Whether it only decodes, and all of the batch."""
         self.first_s = self.slope_s = 0.0
-        """How long it takes, and how much longer each further step of the same batch."""
+        """Seconds that it takes, and how much longer each further step of the same batch does."""
         self.limit = 0
-        """Steps that both hold for."""
+        """Steps that ``first_s`` and ``slope_s`` hold for."""

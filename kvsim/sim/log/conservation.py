@@ -11,7 +11,7 @@ from kvsim.sim.network.network import Network
 
 _TOLERANCE_S = 1e-9
 _ROUNDING = 1e-14
-"""Of sums of a dozen times: relative."""
+"""Relative rounding of sums of a dozen times."""
 _TOLERANCE_BYTES = 1.0
 
 
@@ -53,12 +53,12 @@ class KvBooks:
     def __init__(self) -> None:
         self.needed_bytes = self.found_bytes = 0.0
         self.wrong_bytes = 0.0
-        """By how much the two differ, summed over requests."""
+        """By how much what is needed and what is found differ, summed over requests."""
         self.left_blocks = 0
         """Blocks that reservations which were cancelled left as cached, though their KV never came."""
 
     def land(self, needed_bytes: float, found_bytes: float) -> None:
-        """All KV of a prompt has come: so much was needed, so much has moved or could be hit there without it."""
+        """Book a prompt whose KV has all come: how much was needed, and how much has moved or could be hit there."""
         self.needed_bytes += needed_bytes
         self.found_bytes += found_bytes
         self.wrong_bytes += abs(needed_bytes - found_bytes)

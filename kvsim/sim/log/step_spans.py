@@ -1,4 +1,4 @@
-"""Stretches of steps as they are told of, packed: this runs while the simulation does."""
+"""Spans of steps as engines tell of them, packed: this runs while the simulation does."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class StepSpans:
         self._when_full = when_full
 
     def add(self, start_s: float, end_s: float, first_s: float, slope_s: float, steps: int, sequences: int) -> None:
-        """``steps`` steps took first, first + slope, ... seconds; in each ``sequences`` sequences got a token at that
-        interval after their previous one, which counts.
+        """Add a span: its ``steps`` steps took first, first + slope, ... seconds. In each of them ``sequences``
+        sequences whose inter-token latencies count got a token, one step after their previous one.
         """
         _ROW.pack_into(self._rows, self._end, start_s, end_s, first_s, slope_s, steps, sequences)
         self._end += _ROW_BYTES
@@ -33,6 +33,6 @@ class StepSpans:
             self._when_full()
 
     def take(self) -> bytes:
-        """The rows so far; none is left."""
+        """Take the rows so far out, packed."""
         end, self._end = self._end, 0
         return bytes(self._rows[:end])

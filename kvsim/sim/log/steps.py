@@ -1,4 +1,4 @@
-"""What the steps of one side of the system amount to: inter-token latencies and busy time, without a row per token."""
+"""Inter-token latencies and busy time of one side of the system, from spans of steps, without a row per token."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _BINS = 256
 
 
 class StepLog:
-    """Collects stretches of steps: engines add them to ``rows``."""
+    """Collects spans of steps: engines add them to ``rows``."""
 
     def __init__(self, keeps_spans: bool = False) -> None:
-        """``keeps_stretches``: for ``stretches``; else memory is bounded."""
+        """``keeps_spans``: for ``spans``; else memory is bounded."""
         self.itl = WeightedHistogram()
         self.busy_s = 0.0
         self.steps = 0
@@ -27,7 +27,7 @@ class StepLog:
         self._bin_s = 1e-3
 
     def gap(self, interval_s: float) -> None:
-        """One token came ``interval_s`` after its sequence's previous one, outside any stretch."""
+        """One token came ``interval_s`` after its sequence's previous one, outside any span."""
         self.rows.add(0.0, 0.0, interval_s, 0.0, 0, 1)
 
     def flush(self) -> None:
@@ -47,7 +47,7 @@ class StepLog:
         self._add_busy(starts, ends)
 
     def spans(self) -> Floats:
-        """What was kept: a row each of start, end, first step and slope in seconds, and the number of steps."""
+        """The spans kept, shape ``(n, 5)``: start, end, first step and slope in seconds, and the number of steps."""
         self.flush()
         return np.concatenate([np.zeros((0, 5)), *(self._kept or ())])
 

@@ -14,7 +14,7 @@ from kvsim.units import GB, MICRO
 
 
 def host_link_bytes_per_s(plan: Plan) -> float:
-    """Of one GPU to the others of its host, one direction: NVLink, or PCIe where it has none."""
+    """Bytes/s of one GPU to the others of its host, one direction: NVLink, or PCIe where it has none."""
     given = plan.config.cluster.network.nvlink_gb_per_s
     return plan.spec.gpu.interconnect_bytes_per_s if given is None else given * GB / 2
 

@@ -62,7 +62,7 @@ class Stream:
         """What the links are to move for it, in bytes: jitter and descriptors included; in all, and still."""
         self.rate = 0.0
         self.since_s = 0.0
-        """Up to here ``work_left`` and ``busy_s`` are true."""
+        """Time up to which ``work_left`` and ``busy_s`` are true."""
         self.end_s = 0.0
         """When, at this rate, nothing is left."""
         self.busy_s = 0.0
@@ -107,12 +107,12 @@ class Network:
         num_links = topology.num_links
         self._flows: list[dict[Stream, None] | None] = [None] * num_links
         self._demand: list[float] = [0.0] * num_links
-        """Of each link: the sum of its streams' line rates."""
+        """By link: the sum of its streams' line rates."""
         self._free_s: list[float] = [0.0] * num_links
         self.carried: list[float] = [0.0] * num_links
-        """Of each link: the integral of its rates, bytes of work."""
+        """By link: the integral of its rates, bytes of work."""
         self.work_asked = self.work_done = 0.0
-        """Of all streams, less what was cancelled; and the integral of their rates."""
+        """Bytes of work of all streams, less what was cancelled; and the integral of their rates."""
         self.bytes_sent = self.bytes_received = 0.0
         self.rerated = 0
         """Streams looked at when rates were computed again."""
@@ -146,7 +146,7 @@ class Network:
         return stream
 
     def push(self, stream: Stream, num_bytes: float, last: bool, descriptors: int = 0) -> None:
-        """So many more bytes may leave from now on, after those before; ``last``: no more will follow."""
+        """Let ``num_bytes`` more leave from now on, after those before; ``last``: no more will follow."""
         if last:
             stream.last = True
         work = 0.0
@@ -179,7 +179,7 @@ class Network:
             now = self._clock.now
             self._settle(stream, min(now, stream.end_s))
             self._leave(stream)
-        self._silence(stream)
+        self._cancel_timer(stream)
         _forget(stream)
         moved_bytes = stream.sent_bytes
         if stream.work_left > 0:
@@ -190,13 +190,13 @@ class Network:
         return moved_bytes
 
     def utilisation(self, kind: str, end_s: float) -> float:
-        """Of all links of a kind (``topology.KINDS``): what they carried over what they could have until ``end_s``."""
+        """What all links of a kind (``topology.KINDS``) carried over what they could have until ``end_s``; 0..1."""
         links = self.topology.links(kind)
         could = sum(self._capacity[link] for link in links) * end_s
         return sum(self.carried[link] for link in links) / could if could > 0 else 0.0
 
     def rate(self, stream: Stream) -> float:
-        """Its share of the links right now, bytes/s."""
+        """Bytes/s that a stream has of its links right now."""
         return stream.rate if stream.active and stream.end_s > self._clock.now else 0.0
 
     def _work(self, stream: Stream, num_bytes: float, descriptors: int) -> float:
@@ -364,8 +364,8 @@ class Network:
             self.carried[link] += moved
 
     def _time(self, stream: Stream) -> None:
-        """Ring when the stream leaves its links, or where nobody else would know, when it has arrived."""
-        self._silence(stream)
+        """Set a timer to when the stream leaves its links, or where nobody else would know, to when it has arrived."""
+        self._cancel_timer(stream)
         if not stream.lone:
             stream.timer = self._clock.schedule(stream.end_s, callback=partial(self._drain, stream))
         elif stream.last:
@@ -384,7 +384,7 @@ class Network:
             stream.first_at_s + stream.latency_s, callback=partial(self._first, stream)
         )
 
-    def _silence(self, stream: Stream) -> None:
+    def _cancel_timer(self, stream: Stream) -> None:
         timer = stream.timer
         if timer is not None and timer.callbacks:
             timer.callbacks.clear()
@@ -399,4 +399,4 @@ def _forget(stream: Stream) -> None:
 
 
 def _nobody(_: Stream) -> None:
-    """Told of what nobody waits for."""
+    """Take note of what nobody waits for."""

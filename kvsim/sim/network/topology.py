@@ -1,4 +1,4 @@
-"""Which links a transfer between two instances runs over, and what they carry."""
+"""The links that a transfer between two instances runs over, and what they carry."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Topology:
         return source, first + up, first + self._num_racks + down, num + target
 
     def latency_s(self, source: int, target: int) -> float:
-        """From the moment a byte leaves the links to its arrival."""
+        """Seconds from when a byte leaves the links to its arrival."""
         if self._host_of[source] == self._host_of[target]:
             return self._nvlink_latency_s
         return self._same_rack_s if self._rack_of[source] == self._rack_of[target] else self._other_rack_s

@@ -51,16 +51,16 @@ def prefill_router(
     slack: float,
     num_candidates: int,
     generator: np.random.Generator,
-    below: RoutingTierView | None = None,
+    tier_view: RoutingTierView | None = None,
     seats: float = math.inf,
 ) -> prefill.PrefillRouter:
-    """The router of that name. ``below``: tiers whose contents it sees. ``seats``: the load at which an instance has
-    none left. Raises ``ConfigError`` naming the nearest.
+    """The router of that name. ``tier_view``: tiers whose contents it sees. ``seats``: the load at which an instance
+    has none left. Raises ``ConfigError`` naming the nearest.
     """
     match name:
         case "affinity":
             return prefill.Affinity(
-                loads, backlog_tokens, index, block_size, guard, slack, num_candidates, below, seats
+                loads, backlog_tokens, index, block_size, guard, slack, num_candidates, tier_view, seats
             )
         case "least_loaded":
             return prefill.LeastLoaded(loads)

@@ -47,7 +47,7 @@ class Capacity:
         return least, local
 
     def _emptiest(self, rack: int) -> int:
-        """Of a rack; -1 where there is none."""
+        """The emptiest instance of a rack; -1 where there is none."""
         local, loads = self._racks[rack], self._loads.loads
         if not local:
             return -1

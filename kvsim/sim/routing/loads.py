@@ -21,7 +21,7 @@ class Loads:
         self.total = 0.0
         self._num = num_instances
         self._turn = list(range(num_instances))
-        """Whose load changed later has the higher one."""
+        """By instance: a number that is higher the later its load changed."""
         self._turns = num_instances
         self._winners = [0] * num_instances + list(range(num_instances))
         """Place ``i`` has the winner of places ``2 i`` and ``2 i + 1``, the last ``n`` have an instance each."""
@@ -76,11 +76,11 @@ class DecodeLoads(Loads):
 
     @property
     def mean(self) -> float:
-        """Of the shares."""
+        """The mean of the shares, over instances."""
         return (self.total - self._seatless * _SEATLESS) / self._num
 
     def seated_first(self, instances: Sequence[int]) -> Sequence[int]:
-        """The same, those without a free seat last."""
+        """``instances``, those without a free seat last."""
         for instance in instances:
             if self._requests[instance] >= self._seats:
                 return sorted(instances, key=self._lacks_seat)
@@ -90,11 +90,11 @@ class DecodeLoads(Loads):
         return self._requests[instance] >= self._seats
 
     def promise(self, instance: int, tokens: int) -> None:
-        """A request gets a seat and room for so many tokens."""
+        """Promise a request a seat, and room for ``tokens``."""
         self._change(instance, tokens, 1)
 
     def give_back(self, instance: int, tokens: int) -> None:
-        """It has left, or will not come."""
+        """Take a promise back: the request has left, or will not come."""
         self._change(instance, -tokens, -1)
 
     def _change(self, instance: int, tokens: int, requests: int) -> None:

@@ -63,7 +63,7 @@ class Affinity:
     Among the session's last instance, a few holders of the longest known prefix and the least loaded one, take the one
     with the fewest tokens to compute before this prompt's end: its backlog and the uncached part of the prompt. An
     instance with more than ``guard`` x the mean load, plus ``slack``, is left out, and so is one without a free seat
-    while another has one. With ``below``, what an instance can load counts for as much as loading spares it, and
+    while another has one. With ``tier_view``, what an instance can load counts for as much as loading spares it, and
     instances next to the tiers that have most are compared too.
     """
 
@@ -76,13 +76,13 @@ class Affinity:
         guard: float,
         slack: float,
         num_candidates: int,
-        below: RoutingTierView | None = None,
+        tier_view: RoutingTierView | None = None,
         seats: float = math.inf,
     ) -> None:
         """``seats``: the load at which an instance has none left."""
         self._loads, self._backlog_tokens, self._index = loads, backlog_tokens, index
         self._block_size, self._guard, self._slack = block_size, guard, slack
-        self._num_candidates, self._below, self._seats = num_candidates, below, seats
+        self._num_candidates, self._tier_view, self._seats = num_candidates, tier_view, seats
         self._session_at: dict[int, int] = {}
 
     def choose(self, path: Path, prompt_tokens: int, session_id: int) -> int:
@@ -95,19 +95,20 @@ class Affinity:
         last = self._session_at.get(session_id, best)
         if last != best:
             found.append((last, index.matched(last, path, limit)))
-        if found or self._below is not None:
+        if found or self._tier_view is not None:
             found.insert(0, (best, index.matched(best, path, limit)))
             holders: Sequence[Holder] = found
-            if self._below is not None:
-                holders = self._below.reached(path, limit, found, index, self._loads.loads, self._num_candidates)
+            if self._tier_view is not None:
+                holders = self._tier_view.reached(path, limit, found, index, self._loads.loads, self._num_candidates)
             best = self._cheapest(holders)
         if session_id >= 0:
             self._session_at[session_id] = best
         return best
 
     def _cheapest(self, found: Sequence[Holder]) -> int:
-        """Of instances and what they have of a prompt, in blocks, the one with the fewest tokens to compute before its
-        end. The first, the least loaded, is allowed in any case, and taken where others cost as much.
+        """The instance of ``found`` (instances, and the blocks each has of a prompt) with the fewest tokens to compute
+        before the prompt's end. The first, the least loaded, is allowed in any case, and taken where others cost as
+        much.
         """
         loads, backlog_tokens, block_size = self._loads.loads, self._backlog_tokens, self._block_size
         most = self._guard * self._loads.mean + self._slack

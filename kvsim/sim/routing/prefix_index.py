@@ -1,4 +1,4 @@
-"""Which instances hold how much of a prefix."""
+"""How much of a prefix each instance holds, as routers know it."""
 
 from __future__ import annotations
 

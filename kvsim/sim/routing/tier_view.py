@@ -1,4 +1,4 @@
-"""What a router sees of the tiers below instances."""
+"""The tiers below instances as a router sees them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Protocol
 from kvsim.sim.routing.prefix_index import Path, PrefixIndex
 
 Holder = tuple[int, float]
-"""An instance, and how many blocks of a prompt's head it has, or what it reaches is worth in such blocks."""
+"""An instance, and how many blocks of a prompt's head it has; what it can load counts for so many blocks."""
 
 
 class Waits(Protocol):
-    """What one instance's loads have to wait for."""
+    """How long loads of one instance have to wait."""
 
     def wait_s(self, place: int, chain: int) -> float:
         """Seconds until a load of that chain from the instance's tier at that place would begin."""
@@ -34,7 +34,7 @@ class RoutingTierView:
         block_s: float,
     ) -> None:
         """``copies(chain)``: by tier, how many of its chunks that has. ``reach``: of each instance the tiers it loads
-        from, the nearest first, and what a token there is worth of one in its own cache, from 0 to 1. ``waits``: of
+        from, the nearest first, and how much of computing a token a load from there saves, from 0 to 1. ``waits``: of
         each instance. ``block_s``: what computing a block takes.
         """
         self._copies, self._reach, self._chunk_blocks = copies, reach, chunk_blocks
@@ -44,7 +44,7 @@ class RoutingTierView:
             for tier, _ in tiers:
                 members.setdefault(tier, []).append(instance)
         self._members = {tier: found for tier, found in members.items() if len(found) < len(reach)}
-        """Of tiers that not everybody reaches: who does."""
+        """The instances that reach a tier, for tiers that not everybody reaches."""
 
     def reached(
         self,
@@ -68,7 +68,9 @@ class RoutingTierView:
                     known.add(instance)
                     found.append((instance, index.matched(instance, path, limit)))
         copies = self._copies(chain)
-        return [(instance, self._worth(instance, blocks, chain, copies, first, end)) for instance, blocks in found]
+        return [
+            (instance, self._saved_blocks(instance, blocks, chain, copies, first, end)) for instance, blocks in found
+        ]
 
     def _nearby(self, chain: int, loads: Sequence[float], most: int) -> list[int]:
         """The least loaded instance at each of the latest ``most`` tiers that have some of a chain."""
@@ -88,8 +90,12 @@ class RoutingTierView:
                 return chain, first, min(end, limit)
         return -1, 0, 0
 
-    def _worth(self, instance: int, blocks: int, chain: int, copies: dict[int, int], first: int, end: int) -> float:
-        """Each tier gives what it has beyond the nearer ones, all at the same time, down to whichever pays."""
+    def _saved_blocks(
+        self, instance: int, blocks: int, chain: int, copies: dict[int, int], first: int, end: int
+    ) -> float:
+        """Blocks that an instance has, and those that loads save it: each tier gives what it has beyond the nearer
+        ones, all at the same time, down to whichever pays.
+        """
         if blocks >= end:
             return float(blocks)
         covered, saved, wait, best = blocks, 0.0, 0.0, 0.0

@@ -70,7 +70,7 @@ class PdSystem(ServingSystem):
         """Tokens that one descriptor moves, of all layers, or of one where they leave one by one."""
         self._forwards_first_token = separation.first_token == "prefill"
         self._returns_kv = separation.return_generated_kv and workload.info.generated_known
-        self._margin_tokens = plan.decode_settings.output_margin_tokens
+        self._reservation_tokens = plan.decode_settings.output_margin_tokens
         self._begun: dict[RequestState, KvTransfer] = {}
         """Transfers of prompts that are not whole yet."""
         self._waiting: deque[KvTransfer] = deque()
@@ -244,7 +244,7 @@ class PdSystem(ServingSystem):
                 transfer.present_blocks = present_tokens // self._block_size
                 transfer.sent_tokens = 0.0 if self._sends_all else float(present_tokens)
                 state.decode_instance = instance
-                self.decode_loads.promise(instance, num_tokens + self._margin_tokens)
+                self.decode_loads.promise(instance, num_tokens + self._reservation_tokens)
                 return True
         return False
 
@@ -357,7 +357,7 @@ class PdSystem(ServingSystem):
 
     def _free_place(self, engine: Engine, sequence: Sequence) -> None:
         forwarded = 1 if self._forwards_first_token else 0
-        committed_tokens = sequence.state.request.prompt_tokens + forwarded + self._margin_tokens
+        committed_tokens = sequence.state.request.prompt_tokens + forwarded + self._reservation_tokens
         self.decode_loads.give_back(engine.instance, committed_tokens)
         self._retry_soon()
 
@@ -393,7 +393,7 @@ class PdSystem(ServingSystem):
         self.network.push(stream, num_bytes, True, self._descriptors((end - first) * self._block_size))
 
     def _returned(self, instance: int, path: Path, first: int, end: int, lookup: TierLookup | None) -> None:
-        """It enters the cache where there is room and the prompt is still there; from there tiers have it."""
+        """Cache KV that has returned, where there is room and the prompt is still there; from there tiers have it."""
         pool = self.prefill_engines[instance].pool
         if pool.insert(path, len(path) - 1, first, end):
             self.index.computed(instance, path, end)

@@ -1,4 +1,4 @@
-"""What both systems share: build, let the workload arrive, run, and hand over the result."""
+"""The base of both systems: build, let the workload arrive, run, and count."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ Progress = Callable[[int, float], None]
 
 _PROGRESS_EVERY = 1000
 _WAITING_WEIGHT = 4
-"""Of a waiting request against a running one, in vLLM's data-parallel balancer."""
+"""Weight of a waiting request against a running one, in vLLM's data-parallel balancer."""
 _MARKS = 20
 """Equal parts of the arrivals: measured windows begin and end at their edges."""
 _TYPICAL_TOKENS = 2048
-"""Of a prompt by which routers are told what computing a token takes."""
+"""Tokens of the prompt by which routers are told what computing a token takes."""
 
 
 class Mark:
-    """What had been held until some time."""
+    """Some time, and what had been held until then."""
 
     __slots__ = ("held_block_s", "time_s")
 
@@ -117,11 +117,11 @@ class ServingSystem:
         self.warmup_requests = 0
         """The first so many requests are served, and their inter-token latencies not counted."""
         self.failed_arrival_s: list[float] = []
-        """When those came that fit nowhere."""
+        """Arrivals of requests that fit nowhere."""
         self.marks: list[Mark] = []
         """At some arrivals, the first and the last among them, and at the end of the run."""
         self._mark_at: set[int] = set()
-        """Numbers of these arrivals."""
+        """Numbers of the arrivals that are marked."""
 
     def run(self, warmup_requests: int = 0) -> None:
         """Serve the whole workload; an interrupt ends the run early and marks it incomplete."""
@@ -203,7 +203,7 @@ class ServingSystem:
             self._writes_back = self.tiers.writes_back
 
     def _now_cached(self, instance: int, sequence: Sequence, blocks: int) -> None:
-        """An engine's cache has so many blocks of a sequence."""
+        """Publish that an engine's cache has the first ``blocks`` blocks of a sequence."""
         if sequence.path[0][0] >= 0:
             self.index.computed(instance, sequence.path, blocks)
 
@@ -249,7 +249,7 @@ class ServingSystem:
         self._admit(state)
 
     def _balanced(self, instance: int) -> int:
-        """Of the data-parallel engines that ``instance`` is one of, the one vLLM's front end sends a request to."""
+        """The engine vLLM's front end sends a request to, among the data-parallel ones that ``instance`` is one of."""
         first = instance - instance % self._group_size
         best, least = first, -1
         for place in range(first, min(first + self._group_size, len(self.prefill_engines))):
@@ -268,7 +268,7 @@ class ServingSystem:
         raise NotImplementedError
 
     def complete(self, state: RequestState) -> None:
-        """The last token is out."""
+        """Count a request whose last token is out."""
         now = self.clock.now
         request = state.request
         hit_tokens, loaded_tokens = state.hit_tokens, 0
@@ -307,7 +307,7 @@ class ServingSystem:
         self._gone(request)
 
     def _gone(self, request: Request) -> None:
-        """A request is over; the run too, when it was the last."""
+        """End a request, and the run too, when it was the last."""
         if self._is_closed:
             self._arrivals.ended(request)
         self._stop_if_over()
@@ -363,7 +363,9 @@ class ServingSystem:
         )
 
     def _evicted(self, instance: int, chain: int, cached: int) -> None:
-        """Only ``cached`` blocks of a chain are left in an engine's cache, or so many went that were one request's."""
+        """Publish that an engine's cache has only ``cached`` blocks of a chain left; with a negative chain, that so
+        many blocks went which were one request's.
+        """
         if chain >= 0:
             self.index.evicted(instance, chain, cached)
         if self._writes_back is not None:
@@ -372,12 +374,12 @@ class ServingSystem:
     def _make_router(
         self, loads: Loads, backlog_tokens: list[float], slack: float, seats: float = math.inf
     ) -> PrefillRouter:
-        """To be made once the tiers are. ``seats``: the load at which an instance has none left."""
+        """The router of prompts, which sees the tiers. ``seats``: the load at which an instance has none left."""
         routing = self.plan.config.routing
-        below = None
+        tier_view = None
         if self.tiers is not None and routing.sees_tiers:
             alone_s = self.prefill_engines[0].step_time.prefill_alone_s(_TYPICAL_TOKENS, 0)
-            below = self.tiers.hierarchy.below(alone_s / _TYPICAL_TOKENS)
+            tier_view = self.tiers.hierarchy.tier_view(alone_s / _TYPICAL_TOKENS)
         return prefill_router(
             routing.prefill,
             loads=loads,
@@ -388,7 +390,7 @@ class ServingSystem:
             slack=slack,
             num_candidates=routing.candidates,
             generator=self.generators[0],
-            below=below,
+            tier_view=tier_view,
             seats=seats,
         )
 

@@ -1,4 +1,4 @@
-"""What a simulation takes, before it is built: memory against what there is, CPU time against ``limits.cpu_s``."""
+"""What a simulation takes, estimated before it is built: memory and CPU time, against what there is and is allowed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which tiers have chunks of a chain, over all tiers of a cluster."""
+"""The directory of shared chunks: how many of each chain every tier of a cluster has."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ _NOBODY: dict[int, int] = {}
 
 
 class _Copies:
-    """Of one chain."""
+    """What tiers have, and ever had, of one chain."""
 
     __slots__ = ("chunks", "refused_end", "written_end")
 
     def __init__(self) -> None:
         self.chunks: dict[int, int] = {}
-        """By tier that has any: how many chunks of the chain."""
+        """By tier that has any: how many chunks of the chain it has."""
         self.written_end = 0
         """The place behind the last chunk that any tier ever had."""
         self.refused_end = 0
-        """The same of those that a tier did not take."""
+        """The place behind the last chunk that a tier did not take."""
 
 
 class ChunkDirectory:
@@ -28,7 +28,7 @@ class ChunkDirectory:
         self._chains: dict[int, _Copies] = {}
 
     def came(self, chain: int, tier: int, first: int, end: int) -> None:
-        """The chunks ``[first, end)`` of a chain are in that tier now."""
+        """Note that a tier has the chunks ``[first, end)`` of a chain now."""
         copies = self._of(chain)
         if end > copies.written_end:
             copies.written_end = end
@@ -48,7 +48,7 @@ class ChunkDirectory:
                 copies.written_end = end
 
     def left(self, chain: int, tier: int, count: int) -> None:
-        """So many of them are not there any more."""
+        """Note that a tier has ``count`` chunks of a chain fewer."""
         chunks = self._chains[chain].chunks
         left = chunks[tier] - count
         if left:

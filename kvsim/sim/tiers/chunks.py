@@ -39,7 +39,7 @@ def num_chunks(runs: list[Run]) -> int:
 
 
 def sliced(runs: list[Run], first: int, end: int) -> list[Run]:
-    """Of a prompt's runs the part between two places."""
+    """The chunks ``[first, end)`` of a prompt, as runs."""
     found: list[Run] = []
     for chain, start, stop in runs:
         low, high = (start if start > first else first), (stop if stop < end else end)

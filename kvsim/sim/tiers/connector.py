@@ -1,7 +1,7 @@
-"""What stands behind an instance's own KV cache: tiers of memory, the ways there, and what moves between them.
+"""The connector between an instance's own KV cache and its tiers: what it loads from them, and writes there.
 
 A prompt that finds its head in a tier is loaded before it is scheduled: the blocks enter the engine's prefix cache once
-they have arrived. What is computed, or evicted from the engine's cache, goes the other way without anybody waiting.
+they have arrived. What is computed, or evicted from the engine's cache, goes down without anybody waiting.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Rules:
     loads_on_arrival: bool
     """A prompt is looked up when it comes; else when it is to be scheduled."""
     most_write_wait_s: float
-    """A write whose ports need longer for what is on its way already is given up."""
+    """Seconds: a write whose ports need longer for what they have to move already is given up."""
 
 
 class TierView:
@@ -50,7 +50,7 @@ class TierView:
 
 
 class Segment:
-    """Tokens ``[first, end)`` of a prompt that one level has."""
+    """Tokens ``[first, end)`` of a prompt that one tier has: the one of that number among an instance's views."""
 
     __slots__ = ("end", "first", "tier_number")
 
@@ -60,7 +60,7 @@ class Segment:
 
 @dataclass
 class TierTraffic:
-    """Chunks that went from one place to another, and why; summed over instances."""
+    """Chunks that moved between tiers and instances, or did not, and why; summed over instances."""
 
     demoted_chunks: int = 0
     promoted_chunks: int = 0
@@ -73,7 +73,7 @@ class TierTraffic:
 
 
 class KvConnector(Receiver):
-    """The levels behind one instance, the nearest first."""
+    """Loads and writes of one instance; ``views`` are its tiers, the nearest first. vLLM calls this a KV connector."""
 
     __slots__ = ("_clock", "_rules", "_transfers", "_writes", "traffic", "views")
 
@@ -90,7 +90,9 @@ class KvConnector(Receiver):
         self.traffic, self._transfers, self._writes = traffic, transfers, writes
 
     def found(self, runs: list[Run], cached_tokens: int, access: Access) -> list[Segment]:
-        """The levels that have what follows the ``cached_tokens`` of a prompt, each stretch as one segment."""
+        """The parts of a prompt behind its ``cached_tokens`` that tiers have, up to the first chunk that none has; one
+        segment for neighbours of one tier.
+        """
         self._writes.settle(self._clock.now)
         chunk_tokens = self._rules.chunk_tokens
         segments: list[Segment] = []
@@ -109,7 +111,7 @@ class KvConnector(Receiver):
         return segments
 
     def nearest(self, chain: int, place: int, end: int, access: Access | None = None) -> tuple[int, int]:
-        """The nearest level that has that chunk, -1 where none does, and up to where that is so, at most to ``end``.
+        """The nearest tier that has that chunk, -1 where none does, and up to where that is so, at most to ``end``.
 
         ``access``: of who wants to use it.
         """
@@ -143,7 +145,7 @@ class KvConnector(Receiver):
         return segments[:best]
 
     def wait_s(self, place: int, chain: int) -> float:
-        """For how long, at most, a load of that chain from the level at that place would be held up by others."""
+        """Seconds that a load of that chain from the tier at that place would be held up by others, at most."""
         return self._transfers.backlog_s(self.views[place].routes.read(chain))
 
     def load(self, segments: list[Segment], runs: list[Run], access: Access, loaded: Callable[[], None]) -> None:
@@ -164,10 +166,7 @@ class KvConnector(Receiver):
         Load(self._clock, started, loaded)
 
     def store(self, runs: list[Run], access: Access) -> None:
-        """Chunks that the engine has computed, or has evicted: back them up.
-
-        What a tier has already counts as used there.
-        """
+        """Back up chunks that the engine has computed, or has evicted. What a tier has already counts as used there."""
         now = self._clock.now
         self._writes.settle(now)
         access.time_s = now
@@ -179,18 +178,18 @@ class KvConnector(Receiver):
                 return
 
     def prefetch(self, keys: Sequence[int], access: Access) -> None:
-        """Bring chunks, given by name, of lower levels up to the first, of those that others can ask for too."""
+        """Bring chunks, given by name, from farther tiers to the first, if others can ask for them too."""
         now = self._clock.now
         self._writes.settle(now)
         access.time_s = now
-        by_level: dict[int, list[Run]] = {}
+        by_tier: dict[int, list[Run]] = {}
         for chain, place, end in runs_of(keys):
             while place < end:
                 number, to = self.nearest(chain, place, end, access)
                 if number > 0:
-                    by_level.setdefault(number, []).append((chain, place, to))
+                    by_tier.setdefault(number, []).append((chain, place, to))
                 place = to
-        for number, found in by_level.items():
+        for number, found in by_tier.items():
             welcome = self.views[0].tier.admitted(found, access)
             if not welcome:
                 continue
@@ -202,17 +201,19 @@ class KvConnector(Receiver):
             self.traffic.prefetched_chunks += self._send_all(0, welcome, access, reads)
 
     def written(self, now_s: float, number: int, runs: list[Run], access: Access) -> None:
-        """Chunks have arrived at a level."""
+        """Put chunks that have arrived at a tier into it; what they displace goes down, unless tiers are written to at
+        once.
+        """
         access.time_s = now_s
         victims = self.views[number].tier.store(runs, access)
         if victims and number + 1 < len(self.views) and not self._rules.writes_through:
-            below = self.views[number + 1].tier
-            fresh = _absent(below, victims)
+            lower = self.views[number + 1].tier
+            fresh = _absent(lower, victims)
             if fresh:
                 self.traffic.demoted_chunks += self._write(number + 1, fresh, access)
 
     def _parts(self, segment: Segment, runs: list[Run]) -> list[tuple[Route, float]]:
-        """The ways on which a segment comes, and its bytes on each: one, unless its chains lie on several devices."""
+        """The routes on which a segment comes, and its bytes on each: one, unless its chains lie on several devices."""
         routes, chunk_tokens = self.views[segment.tier_number].routes, self._rules.chunk_tokens
         token_bytes = self._rules.chunk_bytes / chunk_tokens
         moved = sliced(runs, segment.first // chunk_tokens, segment.end // chunk_tokens)
@@ -226,7 +227,7 @@ class KvConnector(Receiver):
         return found
 
     def _moved_up(self, number: int, runs: list[Run], access: Access, reads: list[Transfer]) -> None:
-        """Chunks of that level are being loaded, by ``reads``."""
+        """Take note that chunks of a tier are being loaded, by ``reads``."""
         view, rules = self.views[number], self._rules
         if not rules.inclusive:
             view.tier.discard(runs)
@@ -236,8 +237,8 @@ class KvConnector(Receiver):
             self.traffic.promoted_chunks += self._write(0, runs, access, reads)
 
     def _write(self, number: int, runs: list[Run], access: Access, reads: list[Transfer] = NO_READS) -> int:
-        """Send chunks to a level, where it lets them in; they are there once they have been written. Returns how many
-        are on their way.
+        """Send chunks to a tier, where it lets them in; they are there once they have been written. Returns how many
+        are being written.
 
         ``reads``: by which they come from another tier. They are passed on as they come.
         """
@@ -245,14 +246,14 @@ class KvConnector(Receiver):
         return self._send_all(number, runs, access, reads) if runs else 0
 
     def _send_all(self, number: int, runs: list[Run], access: Access, reads: list[Transfer]) -> int:
-        """The same of chunks that are let in."""
+        """Send chunks that a tier lets in; returns how many are being written."""
         sent = 0
         for part in _by_device(runs, self.views[number].routes):
             sent += self._send(number, part, access, reads)
         return sent
 
     def _send(self, number: int, runs: list[Run], access: Access, reads: list[Transfer]) -> int:
-        """The same of chunks that go to one device."""
+        """Send chunks that go to one device; returns how many are being written: all, or none."""
         view, rules = self.views[number], self._rules
         chunks = num_chunks(runs)
         route = view.routes.write(runs[0][0])
@@ -269,14 +270,14 @@ class KvConnector(Receiver):
 
 
 def _by_device(runs: list[Run], routes: Routes) -> list[list[Run]]:
-    """Chunks that go one way together."""
+    """Chunks by route: those that go together."""
     if len(runs) == 1 or not routes.spreads:
         return [runs]
     return [[run] for run in runs]
 
 
 def _absent(tier: Tier, runs: list[Run]) -> list[Run]:
-    """Of these chunks those that the tier has not."""
+    """The part of ``runs`` that the tier has not."""
     found: list[Run] = []
     for chain, place, end in runs:
         while place < end:

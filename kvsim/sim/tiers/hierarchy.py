@@ -1,4 +1,4 @@
-"""The memories of a cluster below its GPUs: which tiers stand where, and who reaches them."""
+"""The tiers of a cluster below its GPUs: which stand where, and who reaches them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ VOLATILE = ("dram", "eic")
 
 
 class TierHierarchy:
-    """All tiers, their ports, and the backing of each instance whose prompts they serve."""
+    """All tiers, their ports, and a connector for each instance whose prompts they serve."""
 
     def __init__(
         self,
@@ -53,12 +53,12 @@ class TierHierarchy:
         self._clock = clock
         self._writes = Writes(clock if len(self.names) > 1 and not self.rules.writes_through else None)
         self.stray = Access()
-        """What is known of chunks that an engine evicts."""
+        """Access of chunks that an engine evicts: nothing is known of who asked for them."""
         self.restarts = 0
         self.tiers: dict[str, list[Tier]] = {name: [] for name in names}
         self._built: dict[tuple[str, int], Tier] = {}
         self._numbered: list[Tier] = []
-        """As the census numbers them."""
+        """Tiers by the numbers that the directory knows them by."""
         self._routes = TierRoutes(plan, side, places, seed)
         self.ports = self._routes.ports
         self._hosts = 1 + max(place.host for place in places)
@@ -66,7 +66,7 @@ class TierHierarchy:
         self.connectors = [
             KvConnector(
                 clock,
-                [self._level(name, place, i) for name in names],
+                [self._view(name, place, i) for name in names],
                 self.rules,
                 self.traffic,
                 transfers,
@@ -79,9 +79,9 @@ class TierHierarchy:
         """The tiers that have any chunk of a chain."""
         return [self._numbered[number] for number in self.directory.holders(chain)]
 
-    def below(self, compute_s_per_token: float) -> RoutingTierView:
-        """For routers: which tiers each instance reaches, what loading a token from them saves of computing it, and how
-        long that would have to wait now.
+    def tier_view(self, compute_s_per_token: float) -> RoutingTierView:
+        """What routers see: which tiers each instance reaches, how much of computing a token loading it from there
+        saves, and how long that would have to wait now.
         """
         rules = self.rules
         token_bytes = rules.chunk_bytes / rules.chunk_tokens
@@ -101,7 +101,7 @@ class TierHierarchy:
         self._writes.settle(self._clock.now)
 
     def restart(self) -> None:
-        """All memory is lost, and what is on its way; what stands on drives is not."""
+        """Lose what is in memory, and what is being written; what stands on drives stays."""
         self.restarts += 1
         self.settle()
         for write in self._writes.lose_all():
@@ -112,7 +112,7 @@ class TierHierarchy:
                 tier.lose_all()
 
     def backup_s_per_token(self, instance: int) -> float:
-        """What a step that waits for it spends on copying a token's KV to the first tier, nobody else on the way."""
+        """Seconds that copying a token's KV to the first tier takes when nobody else is there."""
         rules, route = self.rules, self.connectors[instance].views[0].routes.write(0)
         return rules.chunk_bytes / rules.chunk_tokens / _slowest(route)
 
@@ -122,24 +122,24 @@ class TierHierarchy:
             for tier in tiers:
                 tier.check_integrity()
 
-    def _level(self, name: str, place: Place, instance: int) -> TierView:
+    def _view(self, name: str, place: Place, instance: int) -> TierView:
         return {"dram": self._dram, "eic": self._eic, "ssd": self._ssd}[name](place, instance)
 
     def _dram(self, place: Place, instance: int) -> TierView:
-        """The host's memory."""
+        """The host's memory, as an instance sees it."""
         capacity_bytes = self._plan.config.hardware.dram.capacity_gb * GB
         tier = self._tier("dram", place.host, capacity_bytes, "hardware.dram.capacity_gb")
         return TierView(tier, self._routes.dram(place, instance))
 
     def _eic(self, place: Place, instance: int) -> TierView:
-        """The rack's pool."""
+        """The rack's pool, as an instance sees it."""
         eic = self._plan.config.cluster.eic
         capacity_bytes = eic.nodes_per_rack * eic.capacity_per_node_gb * GB
         tier = self._tier("eic", place.rack, capacity_bytes, "cluster.eic.capacity_per_node_gb")
         return TierView(tier, self._routes.eic(place, instance))
 
     def _ssd(self, place: Place, instance: int) -> TierView:
-        """Drives: the host's own, or those of all hosts of the rack or the cluster."""
+        """Drives as an instance sees them: the host's own, or those of all hosts of the rack or the cluster."""
         scope, ssd = self._plan.config.cluster.ssd_scope, self._plan.config.hardware.ssd
         own_hosts = {"host": range(place.host, place.host + 1), "cluster": range(self._hosts)}
         hosts = own_hosts.get(scope) or self._routes.hosts_of(place.rack)
@@ -179,7 +179,7 @@ class TierHierarchy:
 
 
 def _slowest(route: Route) -> float:
-    """Bytes per second of a transfer that has its way to itself."""
+    """Bytes per second of a transfer that has its route to itself."""
     return min(channel.bytes_per_s for channel in route)
 
 
@@ -213,7 +213,7 @@ def rules_of(plan: Plan) -> Rules:
 
 
 def eviction_of(config: Config, capacity_chunks: int, seed: int) -> Eviction:
-    """Raises ``ConfigError`` for a policy nobody knows, and for a model that cannot be used."""
+    """The configured eviction policy. Raises ``ConfigError`` for one nobody knows, and for a model of no use."""
     if config.policies.eviction == "learned":
         from kvsim.policy.eviction.learned import Learned
 
@@ -224,7 +224,7 @@ def eviction_of(config: Config, capacity_chunks: int, seed: int) -> Eviction:
 
 
 def admission_of(config: Config, capacity_chunks: int) -> Admission | None:
-    """``None``: everything is let in. Raises ``ConfigError`` for a policy nobody knows."""
+    """The configured admission policy; ``None``: everything is let in. Raises ``ConfigError`` for one nobody knows."""
     policies = config.policies
     name = "selective_write" if policies.selective_write else policies.admission
     if name == "all":
@@ -234,7 +234,9 @@ def admission_of(config: Config, capacity_chunks: int) -> Admission | None:
 
 
 def next_uses(workload: Workload, block_size: int, chunk_blocks: int) -> Callable[[int, int], int]:
-    """For policies that know the future: the next request after a given one that asks for a chunk."""
+    """``next_use(key, index)`` for policies that know the future: the next request behind ``index`` that asks for a
+    chunk.
+    """
     from bisect import bisect_right
 
     from kvsim.policy.eviction import NEVER

@@ -27,7 +27,7 @@ REMEMBERED_CHUNKS = 1 << 20
 AHEAD_CHUNKS = 8
 """Most chunks that come up because of what followed last time."""
 PAUSE_SHARE = 0.5
-"""Of the mean pause between a session's turns: when what its next one will ask for is brought up."""
+"""Share of the mean pause between a session's turns, after which what its next one will ask for is brought up."""
 
 
 class TierLookup:
@@ -39,15 +39,15 @@ class TierLookup:
         self.runs, self.access = runs, access
         """The chunks of its prompt, and what policies are told."""
         self.cached_tokens = 0
-        """Of the prompt, in the engine's own cache when it was looked up."""
+        """Tokens of the prompt that the engine's own cache had when it was looked up."""
         self.segments: list[Segment] = []
-        """What is loaded."""
+        """The parts of the prompt that are loaded."""
         self.arrived_tokens = 0
-        """Of that: what entered the engine's cache."""
+        """Tokens that were loaded and entered the engine's cache."""
         self.restarts = 0
         """How often memory had been lost when the loading began."""
         self.stored_chunks = 0
-        """Of its chunks: those that were computed and backed up."""
+        """Chunks of the request that were computed and backed up."""
 
 
 class Tiers:
@@ -80,7 +80,7 @@ class Tiers:
         self.log = MissLog(hierarchy)
         self.loads = 0
         self.loaded_tokens = [0] * len(hierarchy.names)
-        """Of each tier: what requests were served with."""
+        """By tier: tokens that requests were served with."""
 
     def asked_by_scheduler(self) -> LookUp | None:
         """What engines are to ask before they admit a prompt; ``None`` where prompts are looked up on arrival."""
@@ -91,7 +91,7 @@ class Tiers:
         return self.hierarchy.backup_s_per_token(instance) if self._waits_for_backup else 0.0
 
     def arrive(self, engine: Engine, sequence: Queued) -> None:
-        """A routed request: queue it, where prompts are looked up on arrival after what is loaded of it has come."""
+        """Queue a routed request: where prompts are looked up on arrival, after what is loaded of it has come."""
         state = sequence.state
         runs = chunk_runs(state.path, (state.request.prompt_tokens - 1) // self._block_size, self._chunk_blocks)
         self._lookups[state] = TierLookup(runs, self._sessions.access(state, _end_of(runs)))
@@ -102,8 +102,8 @@ class Tiers:
             engine.submit(sequence)
 
     def look_up(self, engine: Engine, sequence: Queued, cached_tokens: int) -> int:
-        """Begin to load what is worth it of a prompt whose first ``cached_tokens`` the engine has; returns how many it
-        will have then, 0 where nothing is loaded.
+        """Begin to load what gains on computing it of a prompt whose first ``cached_tokens`` the engine has; returns
+        how many it will have then, 0 where nothing is loaded.
         """
         state, connector = sequence.state, self.hierarchy.connectors[engine.instance]
         lookup, prompt_tokens = self._lookups[state], state.request.prompt_tokens
@@ -130,7 +130,7 @@ class Tiers:
         return known_tokens
 
     def _loaded(self, engine: Engine, sequence: Queued, lookup: TierLookup) -> None:
-        """Its KV has arrived: the engine's own cache has it from now on, where no room was kept as far as there is."""
+        """Let KV that has arrived be hit in the engine's cache; where no room was kept for it, as far as there is."""
         state, now = sequence.state, self._clock.now
         state.tier_load_s += now - state.mark_s
         state.mark_s = now
@@ -146,17 +146,17 @@ class Tiers:
         self._entered(engine.instance, sequence, known_tokens // self._block_size)
 
     def computed(self, engine: Engine, sequence: Queued, tokens: int) -> None:
-        """So many tokens of the request have KV on this engine, which computed them."""
+        """Back up what this engine has computed of a request: its first ``tokens`` have KV there."""
         lookup = self._lookups.get(sequence.state)
         if lookup is not None:
             self.came(engine.instance, sequence.path, tokens // self._block_size, lookup)
 
     def lookup(self, state: RequestState) -> TierLookup | None:
-        """For ``came``, should KV of a request come once it is complete."""
+        """The lookup of a request, for ``came``, should KV of it come once it is complete."""
         return self._lookups.get(state)
 
     def came(self, instance: int, path: Path, blocks: int, lookup: TierLookup) -> None:
-        """An engine has the first ``blocks`` blocks of a request's path: back up what is new in whole chunks."""
+        """Back up what is new, in whole chunks, where an engine has the first ``blocks`` blocks of a request's path."""
         if self.writes_back is not None:
             self.writes_back.entered(instance, path, blocks)
         first, count, runs = lookup.stored_chunks, blocks // self._chunk_blocks, lookup.runs
@@ -172,7 +172,7 @@ class Tiers:
             self.hierarchy.connectors[instance].store(runs, lookup.access)
 
     def served(self, state: RequestState) -> tuple[int, int]:
-        """The request is complete: its hit tokens from the engine's own cache, and those that tiers gave."""
+        """Close a complete request; returns its hit tokens from the engine's own cache, and those that tiers gave."""
         lookup = self._lookups.pop(state, None)
         if lookup is None:
             return state.hit_tokens, 0
@@ -197,7 +197,7 @@ class Tiers:
         self._told(instance, sequence, blocks)
 
     def _foresee(self, state: RequestState, lookup: TierLookup, prefetch: Prefetch) -> None:
-        """A prompt has been served: before its session's next one is due, what that will ask for may come up."""
+        """Bring up what a session's next prompt will ask for, before it is due."""
         pause_s = self._sessions.ended(state)
         wanted = prefetch.after(chunk_keys(lookup.runs), lookup.access)
         if not wanted or pause_s <= 0:
@@ -220,7 +220,7 @@ class Sessions:
         self._pauses_s, self._num_pauses = 0.0, 0
 
     def access(self, state: RequestState, blocks: int) -> Access:
-        """Of a prompt that has come, with so many chunks."""
+        """What policies are told of a prompt that has come and has ``blocks`` chunks."""
         request, access = state.request, Access()
         session = request.session_id
         access.index, access.blocks, access.session_id = request.request_id, blocks, session
@@ -235,7 +235,7 @@ class Sessions:
         return access
 
     def ended(self, state: RequestState) -> float:
-        """A turn has its answer; returns the mean pause so far, in seconds, 0 where none is known."""
+        """Note that a turn has its answer; returns the mean pause so far, in seconds, 0 where none is known."""
         session = state.request.session_id
         if session < 0:
             return 0.0

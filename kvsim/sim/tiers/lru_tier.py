@@ -1,6 +1,6 @@
 """A tier that lets the least recently used chunks go, kept as runs: what one prompt touched together stays together.
 
-Of what one prompt touched the tail counts as older than the head, and goes first: a tail is worth nothing without its
+Of what one prompt touched the tail counts as older than the head, and goes first: a tail is of no use without its
 head. LMCache and vLLM's offloading touch the chunks of a prompt in reverse too.
 """
 
@@ -22,7 +22,7 @@ class Piece:
     def __init__(self, chain: int, first: int, end: int) -> None:
         self.chain, self.first, self.end = chain, first, end
         self.older = self.newer = self
-        """Its neighbours in the order of use."""
+        """Neighbours in the order of use."""
 
 
 class LruTier(Tier):

@@ -39,16 +39,16 @@ class MissLog:
         self._asked: dict[int, int] = {}
         """By shared chain: the place behind the last chunk that some prompt had; all prompts have it from its start."""
         self._computed: dict[int, int] = {}
-        """The same of those computed, where chunks are not written when they are."""
+        """By shared chain: the place behind the last chunk computed, where chunks are not written when they are."""
         self.misses = Misses()
 
     def computed(self, runs: list[Run]) -> None:
-        """These chunks have been computed somewhere."""
+        """Note that these chunks have been computed somewhere."""
         if not self._hierarchy.rules.writes_through:
             _reach(self._computed, runs)
 
     def count(self, instance: int, runs: list[Run], prompt_tokens: int, found_tokens: int, known_tokens: int) -> None:
-        """A prompt of which ``found_tokens`` are within reach and ``known_tokens`` will not be computed."""
+        """Count a prompt of which ``found_tokens`` are within reach and ``known_tokens`` will not be computed."""
         chunk_tokens, misses = self._hierarchy.rules.chunk_tokens, self.misses
         misses.declined_tokens += found_tokens - known_tokens
         reached, place = found_tokens, found_tokens // chunk_tokens
@@ -90,7 +90,7 @@ class MissLog:
         return self._elsewhere(chain, place, end)
 
     def _elsewhere(self, chain: int, place: int, end: int) -> tuple[int, int]:
-        """Of chunks that are not within reach: whether other tiers have them, or, where nobody has, engines may."""
+        """Why a chunk that is not within reach is missing: other tiers, or where none has it, engines may have it."""
         hierarchy = self._hierarchy
         written = hierarchy.directory.written_end(chain)
         if place >= written:

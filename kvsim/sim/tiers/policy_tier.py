@@ -12,7 +12,7 @@ from kvsim.sim.tiers.tier import Tier
 
 
 class PolicyTier(Tier):
-    """As many chunks as its eviction policy has room for."""
+    """Holds what an admission policy lets in, as many chunks as its eviction policy has room for."""
 
     __slots__ = ("_admission", "_eviction", "_here", "_next_use")
 

@@ -1,4 +1,4 @@
-"""Ports of memory devices, and the ways of transfers through them.
+"""Ports of memory devices, and the routes of transfers through them.
 
 Either ports serve transfers in turn: then their times are known when they are booked, by what is here. Or transfers
 share them: ``kvsim.sim.tiers.transfers``.
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Port:
-    """What one direction of a device, or a device that does one thing at a time, is busy with."""
+    """One direction of a device, or a device that does one thing at a time: what it is busy with."""
 
     __slots__ = (
         "busy_s",
@@ -44,7 +44,7 @@ class Port:
 
 
 class Channel:
-    """A way through a port, at a rate."""
+    """A port at a rate: bytes/s, and seconds of latency."""
 
     __slots__ = ("bytes_per_s", "jitter", "latency_s", "port")
 
@@ -54,7 +54,7 @@ class Channel:
 
 
 Route = tuple[Channel, ...]
-"""The lanes that a transfer occupies together."""
+"""The channels that a transfer occupies together."""
 
 
 _KNUTH: Final = 2654435761
@@ -68,38 +68,39 @@ class Routes:
     def __init__(self, read: Route, write: Route) -> None:
         self._read, self._write = read, write
         self.spreads = False
-        """Whether chains go different ways."""
+        """Whether chains take different routes."""
 
     def read(self, chain: int) -> Route:
-        """The way of a transfer. ``chain``: what it carries, by which one of many devices is chosen."""
+        """The route of a transfer. ``chain``: what it carries, by which one of many devices is chosen."""
         return self._read
 
     def write(self, chain: int) -> Route:
         return self._write
 
     def farthest(self) -> Route:
-        """From whichever of the devices is farthest."""
+        """The route from whichever of the devices is farthest."""
         return self._read
 
 
 class Spread:
     """One direction of devices over which what is stored is spread, as one instance reaches them."""
 
-    __slots__ = ("_devices", "_far", "_near", "_near_end", "_near_first", "_own", "_own_way", "_uplinks")
+    __slots__ = ("_devices", "_far", "_near", "_near_end", "_near_first", "_own", "_own_route", "_uplinks")
 
     def __init__(
         self,
         devices: list[Channel],
         own: int,
-        own_lane: Channel,
+        own_channel: Channel,
         near: range,
         channels: tuple[Channel, Channel],
         uplinks: tuple[Channel, list[Channel]] | None = None,
     ) -> None:
-        """``own``: the device that is reached directly, over ``own_lane``. ``lanes``: what is occupied on the way to
-        the others in ``near``, and to those beyond; to these also ``uplinks``, of one's own group and of each device's.
+        """``own``: the device that is reached directly, over ``own_channel``. ``channels``: what is occupied on the
+        route to the others in ``near``, and to those beyond; to these also ``uplinks``, of one's own group and of each
+        device's.
         """
-        self._devices, self._own, self._own_way, self._uplinks = devices, own, (own_lane,), uplinks
+        self._devices, self._own, self._own_route, self._uplinks = devices, own, (own_channel,), uplinks
         self._near_first, self._near_end = near.start, near.stop
         self._near, self._far = channels
 
@@ -109,14 +110,14 @@ class Spread:
         return self._to((number * _KNUTH >> 7) % len(self._devices))
 
     def farthest(self) -> Route:
-        """To a device beyond those that are near, else to one that is not one's own, where there are any."""
+        """The route to a device beyond those that are near, else to one that is not one's own, where there are any."""
         ends = (0, len(self._devices) - 1)
         far = [device for device in ends if not self._near_first <= device < self._near_end]
         return self._to((far or [device for device in ends if device != self._own] or [self._own])[0])
 
     def _to(self, device: int) -> Route:
         if device == self._own:
-            return self._own_way
+            return self._own_route
         if self._near_first <= device < self._near_end:
             return (self._near, self._devices[device])
         if self._uplinks is not None:
@@ -151,9 +152,9 @@ def ends_s(route: Route, now_s: float, num_bytes: float) -> float:
     for channel in route:
         latency_s += channel.latency_s
         free_s = channel.port.free_s
-        lane_s = (free_s if free_s > now_s else now_s) + num_bytes / channel.bytes_per_s
-        if lane_s > done_s:
-            done_s = lane_s
+        channel_s = (free_s if free_s > now_s else now_s) + num_bytes / channel.bytes_per_s
+        if channel_s > done_s:
+            done_s = channel_s
     return done_s + latency_s
 
 
@@ -161,24 +162,24 @@ def book(route: Route, now_s: float, num_bytes: float) -> float:
     """In turn: let it happen; returns when it will have arrived, all latencies after the last of its ports is done.
 
     Each port serves what it is asked for in order, and none waits for another: bytes are passed on as they come. So a
-    transfer that its own lane keeps slow takes no more of a fast port than its bytes.
+    transfer that its own channel keeps slow takes no more of a fast port than its bytes.
     """
     done_s, seconds, latency_s = now_s, 0.0, 0.0
     for channel in route:
-        port, lane_s, lane_latency_s = channel.port, num_bytes / channel.bytes_per_s, channel.latency_s
+        port, channel_s, channel_latency_s = channel.port, num_bytes / channel.bytes_per_s, channel.latency_s
         if channel.jitter is not None:
             factor = channel.jitter.factor()
-            lane_s *= factor
-            lane_latency_s *= factor
-        latency_s += lane_latency_s
-        if lane_s > seconds:
-            seconds = lane_s
-        port_done_s = (port.free_s if port.free_s > now_s else now_s) + lane_s
+            channel_s *= factor
+            channel_latency_s *= factor
+        latency_s += channel_latency_s
+        if channel_s > seconds:
+            seconds = channel_s
+        port_done_s = (port.free_s if port.free_s > now_s else now_s) + channel_s
         if port.queues:
             port.free_s = port_done_s
         if port_done_s > done_s:
             done_s = port_done_s
-        port.busy_s += lane_s
+        port.busy_s += channel_s
         port.bytes_moved += num_bytes
         port.transfers += 1
     waited_s = done_s - now_s - seconds

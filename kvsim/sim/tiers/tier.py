@@ -26,7 +26,7 @@ class Tier:
     )
 
     def __init__(self, name: str, capacity_chunks: int, number: int, directory: ChunkDirectory | None) -> None:
-        """``number``: what ``census``, which many tiers share, knows this one by."""
+        """``number``: what ``directory``, which many tiers share, knows this one by."""
         self.name, self.capacity_chunks, self.number, self._directory = name, capacity_chunks, number, directory
         self.stored = self.refused = self.evicted = self.discarded = 0
         self.heads_first = False
@@ -40,7 +40,7 @@ class Tier:
         raise NotImplementedError
 
     def usable_to(self, chain: int, place: int, end: int, access: Access) -> int:
-        """The same for who wants to use them; chunks that are too old for that leave."""
+        """``held_to`` for somebody who wants to use the chunks; those that are too old for that leave."""
         return self.held_to(chain, place, end)
 
     def absent_to(self, chain: int, place: int, end: int) -> int:
@@ -48,17 +48,17 @@ class Tier:
         raise NotImplementedError
 
     def use(self, runs: list[Run], access: Access) -> list[Run]:
-        """Chunks of a prompt are in use: touch those that are here, the last first (unless ``heads_first``); return the
-        others, in order.
+        """Touch those of a prompt's chunks that are here, the last first (unless ``heads_first``); return the others,
+        in order.
         """
         raise NotImplementedError
 
     def admitted(self, runs: list[Run], access: Access) -> list[Run]:
-        """Of chunks that are not here those that may come in: asked before they are sent."""
+        """The part of ``runs``, which are not here, that may come in: asked before they are sent."""
         return runs
 
     def refuse(self, runs: list[Run]) -> None:
-        """Chunks that were to come in do not."""
+        """Note that chunks which were to come in do not."""
         for chain, _, end in runs:
             if chain >= 0 and self._directory is not None:
                 self._directory.refused(chain, end)
@@ -79,11 +79,11 @@ class Tier:
         return victims
 
     def discard(self, runs: list[Run]) -> None:
-        """Those of these chunks that are here leave for another tier, or are lost."""
+        """Let those of ``runs`` that are here go: to another tier, or lost."""
         raise NotImplementedError
 
     def lose_all(self) -> None:
-        """Power off: nothing that was here is any more."""
+        """Lose everything: power off."""
         raise NotImplementedError
 
     def check_integrity(self) -> None:
@@ -102,7 +102,7 @@ class Tier:
             self._directory.came(chain, self.number, first, end)
 
     def _went(self, chain: int, count: int) -> None:
-        """Not evicted but discarded."""
+        """Note chunks that are discarded, not evicted."""
         self.discarded += count
         if chain >= 0 and self._directory is not None:
             self._directory.left(chain, self.number, count)

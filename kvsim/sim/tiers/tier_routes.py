@@ -1,4 +1,4 @@
-"""How instances reach the memories of a cluster: over which ports, at which rates."""
+"""How instances reach the tiers of a cluster: over which ports, at which rates."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kvsim.units import GB, MICRO, MILLI
 
 
 class TierRoutes:
-    """The ports of all memories, and of what lies between them and the instances."""
+    """The ports of all tiers, and of what lies between them and the instances."""
 
     def __init__(self, plan: Plan, side: Side, places: Sequence[Place], seed: int) -> None:
         """``side``: what the instances are. ``places``: of the instances, by number. ``seed``: of the network's jitter,
@@ -27,13 +27,13 @@ class TierRoutes:
         self._port: dict[tuple[str, int], Port] = {}
         self._drives: dict[tuple[str, int], list[Channel]] = {}
         self._remote: dict[tuple[str, int], list[Channel]] = {}
-        """The lanes of drives, and of the uplinks of their racks, by direction and first host."""
+        """Channels of drives, and of the uplinks of their racks, by direction and first host."""
         generator = np.random.default_rng([seed, 1] if network.seed is None else network.seed)
         jitter = Jitter(network.jitter_cv, network.tail_jitter_prob, network.tail_jitter_multiplier, generator)
         self._jitter = jitter if jitter.is_on else None
 
     def dram(self, place: Place, instance: int) -> Routes:
-        """To the host's memory: an instance's own ways there, and what all of the host share."""
+        """Routes to the host's memory: over an instance's own ports, and those that all of the host share."""
         dram, gpus = self._plan.config.hardware.dram, self._side.degree
         latency_s = dram.read_latency_ms * MILLI
         read = (
@@ -47,7 +47,7 @@ class TierRoutes:
         return Routes(read, write)
 
     def eic(self, place: Place, instance: int) -> Routes:
-        """To the rack's pool, over the instance's NICs."""
+        """Routes to the rack's pool, over the instance's NICs."""
         eic = self._plan.config.cluster.eic
         latency_s = eic.access_latency_ms * MILLI + self._network.intra_rack_latency_us * MICRO
         read = (
@@ -61,7 +61,7 @@ class TierRoutes:
         return Routes(read, write)
 
     def ssd(self, place: Place, instance: int, hosts: range) -> Routes:
-        """To the drives of ``hosts``, over which chunks are spread; other hosts' are reached over the NICs."""
+        """Routes to the drives of ``hosts``, over which chunks are spread; other hosts' are reached over the NICs."""
         ssd = self._plan.config.hardware.ssd
         return SpreadRoutes(
             self._spread("read", ssd.read_gb_per_s * GB, hosts, place, instance),
@@ -69,7 +69,7 @@ class TierRoutes:
         )
 
     def hosts_of(self, rack: int) -> range:
-        """Those with instances."""
+        """The hosts of a rack that have instances."""
         per_rack = self._hosts_per_rack
         return range(rack * per_rack, min((rack + 1) * per_rack, self._hosts))
 

@@ -1,4 +1,4 @@
-"""Bytes on their way through ports: each port serves concurrent transfers in turn, or they share it max-min fairly.
+"""Transfers of bytes through ports: each port serves concurrent transfers in turn, or they share it max-min fairly.
 
 Where they share, a transfer that nobody can hold up costs no event: its end is known, and who comes to one of its ports
 later looks whether it has passed. Only those on a port of which more is wanted than there is have an event where they
@@ -20,31 +20,32 @@ _SLACK: Final = 1 + 1e-9
 
 
 class Watcher:
-    """Who wants to know when transfers will have arrived."""
+    """Somebody who wants to know when transfers will have arrived."""
 
     def retimed(self) -> None:
-        """One of them arrives at another time than was known."""
+        """Take note that one of them arrives at another time than was known."""
         raise NotImplementedError
 
 
 class Transfer:
-    """So many bytes on one way."""
+    """Some bytes on one route."""
 
     __slots__ = ("arrives_s",)
 
     def __init__(self, arrives_s: float) -> None:
         self.arrives_s = arrives_s
-        """When, by what is known now, its last byte has come."""
+        """Time at which, by what is known now, its last byte has come; seconds."""
 
     def watch(self, watcher: Watcher) -> None:
         """Let ``watcher`` know of other times from now on; in turn there are none."""
 
 
 class SharedTransfer(Transfer):
-    """One that shares ports."""
+    """A transfer that shares ports with others."""
 
     __slots__ = (
         "end_s",
+        "factor",
         "latency_s",
         "left_bytes",
         "num_bytes",
@@ -54,7 +55,6 @@ class SharedTransfer(Transfer):
         "seconds",
         "since_s",
         "start_s",
-        "stretch",
         "timer",
         "watcher",
     )
@@ -62,13 +62,13 @@ class SharedTransfer(Transfer):
     def __init__(self, route: Route, num_bytes: float, start_s: float) -> None:
         super().__init__(start_s)
         self.route, self.num_bytes, self.start_s = route, num_bytes, start_s
-        self.stretch = 1.0
-        """Of lanes with jitter: how much longer it takes there."""
+        self.factor = 1.0
+        """Jitter: how much longer it takes on channels that have one."""
         self.seconds = 0.0
-        """What it takes alone, without latency."""
+        """Seconds that it takes alone, without latency."""
         self.latency_s = 0.0
         self.end_s = start_s
-        """When, by what is known now, it leaves its ports."""
+        """Time at which, by what is known now, it leaves its ports; seconds."""
         self.left_bytes = self.rate = self.since_s = 0.0
         """Held up: what was left at ``since_s``, and its bytes per second from there on."""
         self.timer: Timer | None = None
@@ -86,7 +86,7 @@ _NO_WATCHERS: Final[list[Watcher]] = []
 
 
 class Transfers:
-    """All that is on its way through a system's ports."""
+    """All transfers through a system's ports."""
 
     __slots__ = ("_clock", "_shares")
 
@@ -104,15 +104,15 @@ class Transfers:
         seconds = latency_s = 0.0
         is_alone = True
         for channel in route:
-            port, lane_s, lane_latency_s = channel.port, num_bytes / channel.bytes_per_s, channel.latency_s
+            port, channel_s, channel_latency_s = channel.port, num_bytes / channel.bytes_per_s, channel.latency_s
             if channel.jitter is not None:
-                transfer.stretch = stretch = channel.jitter.factor()
-                lane_s *= stretch
-                lane_latency_s *= stretch
-            latency_s += lane_latency_s
-            if lane_s > seconds:
-                seconds = lane_s
-            port.busy_s += lane_s
+                transfer.factor = factor = channel.jitter.factor()
+                channel_s *= factor
+                channel_latency_s *= factor
+            latency_s += channel_latency_s
+            if channel_s > seconds:
+                seconds = channel_s
+            port.busy_s += channel_s
             port.bytes_moved += num_bytes
             port.transfers += 1
             if port.free_s > now:
@@ -131,7 +131,7 @@ class Transfers:
         return transfer
 
     def backlog_s(self, route: Route) -> float:
-        """For how long, at most, a transfer that came now would be held up by those that are on its way."""
+        """Seconds that a transfer which came now would be held up on its route by others, at most."""
         backlog_s, now = 0.0, self._clock.now
         for channel in route:
             port = channel.port
@@ -152,16 +152,16 @@ class Transfers:
         seconds = latency_s = 0.0
         for channel in route:
             latency_s += channel.latency_s
-            lane_s = num_bytes / channel.bytes_per_s
+            channel_s = num_bytes / channel.bytes_per_s
             port = channel.port
             if port.free_s > now:
-                lane_s += min(port_backlog_s(port, now), max(len(port.shared), 1) * lane_s)
-            if lane_s > seconds:
-                seconds = lane_s
+                channel_s += min(port_backlog_s(port, now), max(len(port.shared), 1) * channel_s)
+            if channel_s > seconds:
+                seconds = channel_s
         return now + seconds + latency_s
 
     def _join(self, transfer: SharedTransfer, now: float) -> None:
-        """Somebody is on its way already."""
+        """Let a transfer share ports with those that are there already."""
         for channel in transfer.route:
             port = channel.port
             if not port.queues:
@@ -186,7 +186,7 @@ class Transfers:
             self._rerate([transfer], now)
 
     def _share(self, transfer: SharedTransfer, now: float) -> None:
-        """It may get less than all from now on."""
+        """Note that a transfer may get less than it could take from now on: its end becomes an event."""
         transfer.rate = transfer.num_bytes / transfer.seconds
         left = transfer.num_bytes - transfer.rate * (now - transfer.start_s)
         transfer.left_bytes, transfer.since_s = max(left, 0.0), now
@@ -195,15 +195,15 @@ class Transfers:
             if port.queues:
                 port.shared[transfer] = _weight(transfer, channel)
                 port.free_s, port.lone = math.inf, None
-        self._ring(transfer)
+        self._set_timer(transfer)
 
-    def _ring(self, transfer: SharedTransfer) -> None:
+    def _set_timer(self, transfer: SharedTransfer) -> None:
         if transfer.timer is not None and transfer.timer.callbacks:
             transfer.timer.callbacks.clear()
         transfer.timer = self._clock.schedule(transfer.end_s, callback=partial(self._leave, transfer))
 
     def _leave(self, transfer: SharedTransfer, _: Timer) -> None:
-        """Its last byte leaves the ports; those it held back go faster."""
+        """Take a transfer whose last byte has left off its ports; those it held back go faster."""
         now = self._clock.now
         waited_s = max(now - transfer.start_s - transfer.seconds, 0.0)
         held_back: dict[SharedTransfer, None] = {}
@@ -253,7 +253,7 @@ class Transfers:
         transfer.left_bytes, transfer.since_s, transfer.rate = left, now, rate
         transfer.end_s = now + left / rate
         transfer.arrives_s = transfer.end_s + transfer.latency_s
-        self._ring(transfer)
+        self._set_timer(transfer)
         if transfer.watcher is not None:
             transfer.watcher.retimed()
             for watcher in transfer.others:
@@ -261,7 +261,7 @@ class Transfers:
 
 
 def port_backlog_s(port: Port, now_s: float) -> float:
-    """Seconds that a port still needs for what is on its way."""
+    """Seconds that a port still needs for what it has to move."""
     if port.free_s <= now_s:
         return 0.0
     lone = port.lone
@@ -279,8 +279,8 @@ def _left_bytes(transfer: SharedTransfer, now_s: float) -> float:
 
 
 def _weight(transfer: SharedTransfer, channel: Channel) -> float:
-    """Seconds of a lane's port that one byte takes."""
-    return (1.0 if channel.jitter is None else transfer.stretch) / channel.bytes_per_s
+    """Seconds of a channel's port that one byte takes."""
+    return (1.0 if channel.jitter is None else transfer.factor) / channel.bytes_per_s
 
 
 def _weight_on(transfer: SharedTransfer, port: Port) -> float:

@@ -1,4 +1,4 @@
-"""Chunks on their way to a tier, and from tiers to an engine: they are there once the last byte has come."""
+"""Writes of chunks to a tier, and loads of them into an engine: chunks are there once the last byte has come."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ NO_READS: Final[list[Transfer]] = []
 
 
 class Receiver:
-    """Where chunks are written to."""
+    """Somebody whose tiers chunks are written to."""
 
     def written(self, now_s: float, tier_number: int, runs: list[Run], access: Access) -> None:
-        """Chunks have arrived at one of its levels."""
+        """Take in chunks that have arrived at one of its tiers."""
         raise NotImplementedError
 
 
 class Write(Watcher):
-    """Chunks that go to one level of a receiver."""
+    """Chunks that go to one tier of a receiver."""
 
     __slots__ = ("_reads", "_transfer", "_writes", "access", "done_s", "number", "receiver", "runs", "tier_number")
 
@@ -42,7 +42,7 @@ class Write(Watcher):
         self.receiver, self.tier_number, self.runs, self.access = receiver, tier_number, runs, access
         self.done_s = -1.0
         self.number = 0
-        """Of its entry in ``Writes`` that is true."""
+        """Number of its entry in ``Writes`` that counts; others are of times that have changed."""
         transfer.watch(self)
         for read in reads:
             read.watch(self)
@@ -83,10 +83,10 @@ class Writes:
         write.number = self._added
         self._queue.add(write.done_s, (write.done_s, self._added, write))
         if self._clock is not None:
-            self._clock.schedule(write.done_s, callback=self._ring)
+            self._clock.schedule(write.done_s, callback=self._on_timer)
 
     def lose_all(self) -> list[Write]:
-        """Power off: nothing of what is under way arrives. Returns what that is."""
+        """Lose all writes under way, which will not arrive, and return them: power off."""
         lost: list[Write] = []
         while True:
             entry = self._queue.pop()
@@ -97,12 +97,12 @@ class Writes:
         self._queue, self._lost = EventQueue(), self._added
         return lost
 
-    def _ring(self, _: Timer) -> None:
+    def _on_timer(self, _: Timer) -> None:
         if self._clock is not None:
             self.settle(self._clock.now)
 
     def settle(self, now_s: float) -> None:
-        """All that is done by now, in the order of time; one may cause another."""
+        """Let all writes that are done by now arrive, in the order of time; one may cause another."""
         queue = self._queue
         while True:
             entry = queue.pop_until(now_s)
@@ -114,7 +114,7 @@ class Writes:
 
 
 class Load(Watcher):
-    """What one prompt waits for."""
+    """The transfers that one prompt waits for."""
 
     __slots__ = ("_clock", "_loaded", "_timer", "_transfers", "done_s")
 
@@ -137,7 +137,7 @@ class Load(Watcher):
         if self._timer is not None and self._timer.callbacks:
             self._timer.callbacks.clear()
         self.done_s = done_s
-        self._timer = self._clock.schedule(done_s, callback=self._ring)
+        self._timer = self._clock.schedule(done_s, callback=self._on_timer)
 
-    def _ring(self, _: Timer) -> None:
+    def _on_timer(self, _: Timer) -> None:
         self._loaded()

@@ -1,4 +1,4 @@
-"""What an engine asks about time: how long its next step takes, and how a stretch of like steps goes on."""
+"""Step times as an engine asks for them: how long its next step takes, and how a span of like steps goes on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from math import sqrt
 from kvsim.steptime.curves.coefficients import Coefficients
 
 ENDLESS = 1 << 60
-"""Steps: as many as there are."""
+"""Steps without limit."""
 
 
 class StepTime:
@@ -58,7 +58,7 @@ def span_s(steps: int, first_s: float, slope_s: float) -> float:
 
 
 def steps_until(until_s: float, anchor_s: float, done: int, limit: int, first_s: float, slope_s: float) -> int:
-    """Of the steps after the first ``done`` ones since ``anchor_s``, how many to the first boundary at or after
+    """How many steps after the first ``done`` ones since ``anchor_s`` it takes to the first boundary at or after
     ``until_s``: at least 1, at most ``limit``.
 
     A boundary is ``anchor + span_s(...)`` as rounded, the very time the engine schedules.

@@ -15,7 +15,7 @@ Knots = tuple[tuple[float, float], ...]
 
 @dataclass(frozen=True, slots=True)
 class Coefficients:
-    """Of one instance. Every value is >= 0; seconds and tokens as the names say."""
+    """Coefficients of one instance's step time. Every value is >= 0; seconds and tokens as the names say."""
 
     w0_s: float
     w1_s_per_token: float
@@ -36,7 +36,7 @@ class Coefficients:
     decode_mixed_s_per_seq_token: float = 0.0
     straggler_mixed_s_per_token: float = 0.0
     window_share: float = 0.0
-    """Of a and of b: layers in which a token looks at no more than ``window_tokens`` before it."""
+    """Share of a and of b in layers in which a token looks at no more than ``window_tokens`` before it."""
     window_tokens: float = 0.0
     dense_knots: Knots = ()
     """``(tokens, seconds)``, tokens ascending, two or more, in place of the two lines w and p; the outermost segments
@@ -83,7 +83,7 @@ class Coefficients:
 
 
 def _beyond(tokens: npt.NDArray[np.float64], window_tokens: float) -> npt.NDArray[np.float64]:
-    """Of a prompt's first ``tokens``, pairs of tokens that are farther apart than a window."""
+    """Pairs among a prompt's first ``tokens`` that are farther apart than a window."""
     found: npt.NDArray[np.float64] = np.maximum(tokens - window_tokens, 0.0) ** 2 / 2
     return found
 

@@ -40,7 +40,7 @@ class Tables:
     mixed_s: list[Grid]
     """What such decodes add to the attention of so many prefilled tokens; inner axes as of ``decode_s``."""
     launch_s: float
-    """Of an attention kernel with next to nothing to do: contained in each chunk's time, paid once a step."""
+    """Seconds of an attention kernel with next to nothing to do: contained in each chunk's time, paid once a step."""
     straggler_s_per_token: float
     straggler_min_seqs: float
     straggler_mixed_s_per_token: float
@@ -84,7 +84,7 @@ class TableStepTime(StepTime):
         self._batches: dict[int, list[float]] = {}
         """For batch sizes that were asked for: attention at each of the contexts."""
         self._beside: dict[int, list[list[float]]] = {}
-        """The same for what they add to each of the ``mixed_chunks``."""
+        """For batch sizes that were asked for: what they add to each of the ``mixed_chunks``."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return TableStepTime, (self.tables, self.coefficients, self._padded)
@@ -181,7 +181,7 @@ def read(axis: list[float], values: list[float], place: float) -> float:
 
 
 def between(low: float, high: float, weight: float) -> float:
-    """Of two neighbours; where they fall, what lies beyond is as the last one: a decrease ends."""
+    """A value between two neighbours; where they fall, what lies beyond is as the last one: a decrease ends."""
     return high if weight > 1 and high < low else low + weight * (high - low)
 
 

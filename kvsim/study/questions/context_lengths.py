@@ -10,7 +10,7 @@ from rich.table import Table
 
 from kvsim.capacity.demand import demand_of
 from kvsim.capacity.maximum_rates import balanced_pd_ratio, maximum_rate
-from kvsim.capacity.steady import pd_stay
+from kvsim.capacity.steady import pd_residence
 from kvsim.plan.plan import Plan
 from kvsim.record.labels import number, percent, ratio
 from kvsim.sim.run import SYSTEMS
@@ -69,7 +69,7 @@ def _row(context: StudyContext, prompt_tokens: int, output_tokens: int, share: f
     plan = plan.with_counts(*balanced_pd_ratio(plan, demand))
     maxima = {name: maximum_rate(plan, demand, name) for name in SYSTEMS}
     rate_per_s = plan.config.load.rho * min(maxima.values())
-    num = max(FEWEST_REQUESTS, math.ceil(_FILLED * pd_stay(plan, demand, rate_per_s).mean_s * rate_per_s))
+    num = max(FEWEST_REQUESTS, math.ceil(_FILLED * pd_residence(plan, demand, rate_per_s).mean_s * rate_per_s))
     num = min(num, plan.config.studies.max_requests)
     found = context.replicate(
         list(SYSTEMS),

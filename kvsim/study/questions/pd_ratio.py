@@ -12,7 +12,7 @@ from rich.table import Table
 from kvsim.capacity.demand import Demand, cache_facts, demand_of
 from kvsim.capacity.gathered import served_demand
 from kvsim.capacity.maximum_rates import balanced_pd_ratio, maximum_rate
-from kvsim.capacity.steady import pd_stay
+from kvsim.capacity.steady import pd_residence
 from kvsim.config import derived
 from kvsim.errors import CapacityError
 from kvsim.plan.plan import Plan
@@ -38,7 +38,7 @@ OVERLOAD = 1.15
 NEIGHBOURS = (-0.125, -0.0625, 0.0625, 0.125)
 """Points beside the balanced ratio, as shares of the instances that change sides."""
 WITHIN = 0.8
-"""Of the first run's best throughput: points below it are not run again."""
+"""Share of the first run's best throughput: points below it are not run again."""
 _FILLED, _OUTLASTING = 3.0, 1.6
 """Length of a run in units of mean and of late E2E: decode fills up first, the window is in the rest."""
 _FEWEST = 1_000
@@ -120,7 +120,7 @@ class _Asked:
     """The grid's middle."""
     per_s: float
     requests: int
-    """Of a run."""
+    """Requests of a run."""
     needed: int
     """For a steady state."""
 
@@ -152,7 +152,7 @@ def _at(context: StudyContext, plan: Plan, demand: Demand) -> _Asked:
     balanced = balanced_pd_ratio(plan, demand)
     at = plan.with_counts(*balanced)
     per_s = OVERLOAD * maximum_rate(at, demand, "pd")
-    stay = pd_stay(at, demand, per_s)
+    stay = pd_residence(at, demand, per_s)
     needed = math.ceil(max(_FILLED * stay.mean_s, _OUTLASTING * stay.late_s) * per_s)
     return _Asked(balanced, per_s, min(max(needed, _FEWEST), context.settings.max_requests), needed)
 
@@ -188,7 +188,7 @@ def _figures(plan: Plan, workload: Workload, result: SystemResult) -> Figures:
 
 
 def _best(found: Mapping[Counts, Sequence[Figures]]) -> Counts:
-    """Of the ratios that were run most often, the one with the highest mean."""
+    """Among the ratios that were run most often, the one with the highest mean."""
     most = max(len(values) for values in found.values())
     repeated = [counts for counts in found if len(found[counts]) == most]
     return max(repeated, key=lambda counts: sum(one[SERVED] for one in found[counts]))

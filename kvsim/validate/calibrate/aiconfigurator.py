@@ -29,7 +29,7 @@ PASS_SHARE = 0.8
 ACTIVATION_BYTES = 2
 FILES = ("gemm_perf", "context_attention_perf", "generation_attention_perf", "custom_allreduce_perf")
 DTYPES = {"bf16": "bfloat16", "fp8": "fp8"}
-"""Of kvsim, as the tables spell them; others are not measured there."""
+"""Types of kvsim, as the tables spell them; others are not measured there."""
 PREFIXES = (0.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 32768.0)
 SAMPLER_SEQS = (1.0, 16.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
 
@@ -67,7 +67,7 @@ def read_tables(folder: Path, deployment: Deployment) -> Operators:
 
 
 def table_files(folder: Path, deployment: Deployment) -> tuple[Path, ...]:
-    """Those that the deployment needs."""
+    """Table files that the deployment needs."""
     return tuple(folder / f"{name}.parquet" for name in FILES[: 4 if deployment.tensor_parallel > 1 else 3])
 
 
@@ -198,7 +198,7 @@ def _decode(frame: pl.DataFrame, deployment: Deployment) -> Floats:
 
 
 def _prefill(frame: pl.DataFrame, deployment: Deployment) -> Floats:
-    """Of chunks behind prefixes: what a whole prompt takes less what its prefix takes, never less than the chunk alone.
+    """Times of chunks behind prefixes: a whole prompt's less its prefix's, never less than the chunk's alone.
 
     Prompts were measured whole. Beyond the longest, attention grows with the square of the length.
     """
@@ -221,7 +221,7 @@ def _prefill(frame: pl.DataFrame, deployment: Deployment) -> Floats:
 
 
 def _allreduce(frame: pl.DataFrame, deployment: Deployment) -> Floats:
-    """Of the hidden states, by tokens: the custom kernel inside a CUDA graph. Message sizes are in elements."""
+    """All-reduces of the hidden states, by tokens: the custom kernel in a CUDA graph. Message sizes are in elements."""
     import polars as pl
 
     _columns(frame, "custom_allreduce_perf", ["num_gpus", "message_size", "latency"])

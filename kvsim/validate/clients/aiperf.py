@@ -18,7 +18,7 @@ def is_aiperf(values: dict[str, object]) -> bool:
 
 
 def read_aiperf(figures: Figures) -> ClientResult:
-    """Its ``inter_token_latency`` is a request's (latency - TTFT) / (tokens - 1): TPOT."""
+    """AIPerf's ``inter_token_latency`` is a request's (latency - TTFT) / (tokens - 1): TPOT."""
     completed, failures = figures.count("request_count.avg"), _failures(figures)
     outputs = figures.mean_over(completed, "output_sequence_length.avg")
     tpot_s = _times(figures, "inter_token_latency").get("mean") if outputs > 1 else None

@@ -27,7 +27,7 @@ class Figures:
         return value
 
     def within(self, key: str) -> Figures:
-        """Those below ``key``."""
+        """Figures below ``key``."""
         return Figures(self.file, self.get(key), f"{self._prefix}{key}.")
 
     def number(self, key: str, most: float = MOST, least: float = 0.0) -> float:

@@ -27,8 +27,8 @@ def read_guidellm(figures: Figures) -> list[ClientResult]:
 
 
 def _read(file: str, place: int, values: object) -> ClientResult:
-    """Its ``time_per_output_token_ms`` has the wait for the first token in it; ``inter_token_latency_ms`` is TPOT, over
-    requests weighed by their tokens. Requests that were under way at the end have no times.
+    """GuideLLM's ``time_per_output_token_ms`` has the wait for the first token in it; ``inter_token_latency_ms`` is
+    TPOT, over requests weighed by their tokens. Requests that were under way at the end have no times.
     """
     figures = Figures(file, values, f"benchmarks.{place - 1}.")
     metrics = figures.within("metrics")

@@ -19,9 +19,9 @@ from kvsim.validate.clients.traffic import SharedPrompts, Traffic
 NAME = "inference-perf"
 CONFIGS = ("load.yaml", "config.yaml")
 TIMEOUT_S = 300.0
-"""Of its HTTP library, unless it is told another."""
+"""Time-out of the client's HTTP library, unless it is told another."""
 GROUPS, PER_GROUP, HEAD_TOKENS = 10, 10, 100
-"""Its defaults for prompts with a shared head."""
+"""The client's defaults for prompts with a shared head."""
 LOADS = ("constant", "poisson")
 
 
@@ -36,7 +36,7 @@ class Client:
     timeout_s: float = TIMEOUT_S
     shared: SharedPrompts | None = None
     output_tokens: float | None = None
-    """Of every answer, where the server is told to ignore the end of a text."""
+    """Tokens of every answer, where the server is told to ignore the end of a text."""
     model: str | None = None
 
     @property
@@ -46,7 +46,7 @@ class Client:
         return () if self.shared is not None else ("prompts share nothing",)
 
     def after_others(self) -> Client:
-        """Of a stage that is not the first."""
+        """The client in a stage that is not the first."""
         return self if self.shared is None else replace(self, shared=replace(self.shared, sent_before=True))
 
 
@@ -108,7 +108,7 @@ def _outputs(data: Figures) -> float | None:
 
 
 def read_stage(figures: Figures, client: Client) -> ClientResult:
-    """Its ``time_per_output_token`` is about half the truth: TPOT is (E2E - TTFT) / (output - 1) of the means."""
+    """A stage; its ``time_per_output_token`` is half the truth: TPOT is (E2E - TTFT) / (output - 1) of the means."""
     completed, failures = figures.count("successes.count"), figures.maybe_count("failures.count") or 0
 
     def times(name: str) -> dict[str, float]:
@@ -146,7 +146,7 @@ def read_stage(figures: Figures, client: Client) -> ClientResult:
 
 
 def _token_rate(figures: Figures, client: Client, requests_per_s: float) -> float:
-    """Its own counts what the text is in tokens when it is encoded again."""
+    """Tokens/s; the client's own figure counts tokens of the text as encoded again."""
     if client.output_tokens is not None:
         return requests_per_s * client.output_tokens
     return figures.number("successes.throughput.output_tokens_per_sec")

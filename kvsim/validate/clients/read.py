@@ -17,7 +17,7 @@ READ = (
 
 
 def read_client_results(path: Path) -> list[ClientResult]:
-    """Of one file, or of a folder's ``stage_*.json`` in order, with the configuration beside them.
+    """Results of one file, or of a folder's ``stage_*.json`` in order, with the configuration beside them.
 
     Raises ``ConfigError`` (file, key, value, what is allowed).
     """

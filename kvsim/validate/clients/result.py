@@ -8,7 +8,7 @@ from kvsim.errors import ConfigError
 from kvsim.validate.clients.traffic import Traffic
 
 MOST_FAILED = 0.05
-"""Of the requests sent. Beyond that the figures are those of survivors, and nothing to compare with."""
+"""Share of the requests sent. Beyond it the figures are those of survivors, and nothing to compare with."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class ClientResult:
     tpot_weighs_tokens: bool
     """TPOT is sum(E2E - TTFT) / sum(tokens - 1); else the mean over requests of (E2E - TTFT) / (tokens - 1)."""
     model: str | None = None
-    """As the client names it."""
+    """The model as the client names it."""
     goodput_requests_per_s: float | None = None
     assumed: tuple[str, ...] = ()
     """What the client does that the file does not say."""
@@ -51,7 +51,7 @@ class ClientResult:
 
     @property
     def failed_share(self) -> float:
-        """Of the requests sent."""
+        """Failures over the requests sent."""
         return self.failures / self.traffic.requests if self.completed else 1.0
 
     @property

@@ -21,7 +21,7 @@ class Row(NamedTuple):
     hash_ids: Sequence[int | str | bytes] | None = None
     """``None``: this row has none."""
     contradiction: str = ""
-    """What of the row cannot be true together; empty where nothing is wrong."""
+    """Parts of the row that cannot be true together; empty where nothing is wrong."""
     doubt: str = ""
     """What a user should know about the row; empty where there is nothing."""
     follows: bool = False
@@ -35,18 +35,18 @@ class TableColumns(NamedTuple):
 
     time: str
     unit: str | None
-    """As in ``Row``; ``None`` allows dates and numbers."""
+    """Unit of ``time``, as in ``Row``; ``None`` allows dates and numbers."""
     prompt_tokens: str
     output_tokens: str
     session: str | None = None
     no_session: Collection[str] = ("",)
     """What stands in ``session`` where a row has none."""
     total_tokens: str | None = None
-    """Must be the sum of the two."""
+    """A column that must be the sum of prompt and output tokens."""
     not_negative: str | None = None
-    """Of no use but a check: a number, or nothing."""
+    """A column that is only checked: a number that is not negative, or nothing."""
     one: str | None = None
-    """Must be 1."""
+    """A column that must be 1."""
 
 
 class TraceFormat(Protocol):

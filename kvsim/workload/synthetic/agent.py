@@ -22,7 +22,7 @@ TURN_BYTES, DRAW_BYTES = 9_200, 40
 TOOL_S = 2.0
 """Mean time a tool takes to answer: exponential."""
 ANSWER_S_PER_TOKEN = 0.02
-"""Of an open loop: how long the model's own turn is taken to last, 50 tokens/s."""
+"""Seconds a token that the model's own turn is taken to last in an open loop: 50 tokens/s."""
 
 
 def agent(

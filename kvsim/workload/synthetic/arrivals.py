@@ -12,7 +12,7 @@ from kvsim.workload.workload import Floats
 ARRIVALS = ("poisson", "constant", "gamma", "on_off")
 Arrivals = Literal["poisson", "constant", "gamma", "on_off"]
 ON_SHARE = 0.25
-"""Of an on-off period: all requests arrive in it, at four times the mean rate."""
+"""Share of an on-off period in which all requests arrive, at four times the mean rate."""
 
 
 def arrival_times(

@@ -15,7 +15,7 @@ from kvsim.workload.records import MAX_TOKENS
 from kvsim.workload.workload import Workload
 
 Part = tuple[Hashable, int]
-"""What a stretch of a prompt is, and its tokens. ``None`` is content that only this request has."""
+"""What a part of a prompt is, and its tokens. ``None`` is content that only this request has."""
 
 
 @dataclass

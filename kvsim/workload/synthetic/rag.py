@@ -75,7 +75,7 @@ def zipf_ranks(num: int, alpha: float, draws: int, rows: int, random: np.random.
 
 
 def _largest(values: np.ndarray, count: int) -> np.ndarray:
-    """Of each row the columns of the ``count`` largest values, the largest first."""
+    """For each row, the columns of the ``count`` largest values, the largest first."""
     num = values.shape[1]
     columns = np.argpartition(values, min(num - count, num - 1), axis=1)[:, num - count :]
     order = np.argsort(-np.take_along_axis(values, columns, axis=1), axis=1, kind="stable")

@@ -86,7 +86,7 @@ def _session(
 
 
 def most_requests(traffic: ChatTrace) -> int:
-    """As many as the configured sessions make."""
+    """Requests that the configured sessions make."""
     return traffic.num_sessions * traffic.turns_per_session
 
 

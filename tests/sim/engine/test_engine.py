@@ -19,7 +19,7 @@ Log = list[tuple[float, str]]
 
 
 class Recorder:
-    """A port that writes down what it is told."""
+    """A listener that writes down what it is told."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -46,10 +46,10 @@ class Bench:
         chosen = {"num_blocks": 100, "block_size": 4, "max_num_batched_tokens": 8, **engine_settings}
         self.settings = replace(plan().colocated_settings, **chosen)
         self.clock = Clock()
-        self.port = Recorder(self.clock)
+        self.listener = Recorder(self.clock)
         self.steps = StepLog()
         step_time = AffineStepTime(coefficients(const_s=1.0))
-        self.engine = Engine(self.clock, 0, role, self.settings, step_time, self.port, self.steps)
+        self.engine = Engine(self.clock, 0, role, self.settings, step_time, self.listener, self.steps)
         rows = workload([Row(*request) for request in requests])
         self.states = [RequestState(r, block_path(r, self.settings.block_size), r.output_tokens) for r in rows]
 
@@ -62,7 +62,7 @@ class Bench:
     def log(self) -> Log:
         self.clock.run_to_stop()
         self.engine.pool.check_integrity()
-        return self.port.log
+        return self.listener.log
 
 
 def test_a_prompt_in_two_chunks_then_an_answer() -> None:
@@ -171,8 +171,8 @@ def test_a_prefill_engine_keeps_the_blocks_until_they_are_released() -> None:
     bench = Bench("prefill", [(0.0, 8, 0), (0.0, 8, 0)], num_blocks=3)
     bench.submit_all()
     released: list[Sequence] = []
-    bench.port.prefilled = lambda engine, sequence: (  # type: ignore[method-assign]
-        Recorder.prefilled(bench.port, engine, sequence),
+    bench.listener.prefilled = lambda engine, sequence: (  # type: ignore[method-assign]
+        Recorder.prefilled(bench.listener, engine, sequence),
         released.append(sequence),
     )
     bench.clock.schedule(5.0, callback=lambda _: bench.engine.release(released[0]))
@@ -191,7 +191,7 @@ def test_a_decode_engine_reserves_then_runs_the_last_prompt_token() -> None:
     assert bench.engine.pool.num_free == 100
 
 
-def test_a_decode_engine_turns_down_what_does_not_fit_beside_the_margins() -> None:
+def test_a_decode_engine_turns_down_what_does_not_fit_beside_the_reservations() -> None:
     """12 blocks: a takes 3 and keeps 2 for its answer; b needs 5 and 2."""
     for num_blocks, fits in ((12, True), (11, False)):
         bench = Bench("decode", [(0.0, 9, 3), (0.0, 17, 3)], num_blocks=num_blocks, output_margin_tokens=8)

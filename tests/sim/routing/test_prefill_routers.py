@@ -136,16 +136,16 @@ OWN_TIERS = [[(0, 0.5)], [(1, 0.5)], [(2, 0.5)]]
 
 def test_affinity_follows_what_can_be_loaded() -> None:
     seen = below({1: 2, 2: 5}, *OWN_TIERS)
-    assert router("affinity", loaded(0, 0, 0), below=seen).choose(SHARED, 1000, -1) == 2
-    assert router("affinity", loaded(0, 0, 9), below=seen).choose(SHARED, 1000, -1) == 1  # guarded
-    assert router("affinity", loaded(0, 0, 0), below=seen).choose(OWN, 1000, -1) == 0
+    assert router("affinity", loaded(0, 0, 0), tier_view=seen).choose(SHARED, 1000, -1) == 2
+    assert router("affinity", loaded(0, 0, 9), tier_view=seen).choose(SHARED, 1000, -1) == 1  # guarded
+    assert router("affinity", loaded(0, 0, 0), tier_view=seen).choose(OWN, 1000, -1) == 0
 
 
 def test_what_can_be_loaded_counts_for_what_that_spares() -> None:
     """Eight blocks of 16 tokens, at half: 64 tokens of backlog outweigh them."""
     seen = below({1: 2}, *OWN_TIERS)
     for backlog_tokens, expected in ((63.0, 1), (65.0, 0)):
-        chosen = router("affinity", loaded(0, 0, 0), backlog_tokens=[0.0, backlog_tokens, 0.0], below=seen)
+        chosen = router("affinity", loaded(0, 0, 0), backlog_tokens=[0.0, backlog_tokens, 0.0], tier_view=seen)
         assert chosen.choose(SHARED, 1000, -1) == expected
 
 
@@ -153,7 +153,7 @@ def test_a_queue_before_a_tier_makes_it_worth_less() -> None:
     """Loading saves four blocks' time, and begins three or five later."""
     for waits_blocks, expected in ((3.0, 1), (5.0, 0)):
         seen = below({1: 2}, *OWN_TIERS, waits_blocks=waits_blocks)
-        assert router("affinity", loaded(0, 0, 0), below=seen).choose(SHARED, 1000, -1) == expected
+        assert router("affinity", loaded(0, 0, 0), tier_view=seen).choose(SHARED, 1000, -1) == expected
 
 
 def test_as_many_tiers_are_looked_at_as_there_may_be_candidates_the_latest_first() -> None:
@@ -161,7 +161,7 @@ def test_as_many_tiers_are_looked_at_as_there_may_be_candidates_the_latest_first
     shared = (9, 0.5)
     seen = below({1: 5, 2: 2, 9: 1}, ((0, 0.5), shared), ((1, 0.5), shared), ((2, 0.5), shared))
     for num_candidates, expected in ((1, 2), (2, 1)):
-        chosen = router("affinity", loaded(0, 0, 0), below=seen, num_candidates=num_candidates)
+        chosen = router("affinity", loaded(0, 0, 0), tier_view=seen, num_candidates=num_candidates)
         assert chosen.choose(SHARED, 1000, -1) == expected
 
 
@@ -171,7 +171,7 @@ def test_a_busy_tier_takes_nothing_from_a_nearer_one() -> None:
     index = PrefixIndex()
     for cached_blocks, expected in ((5, 0), (7, 1)):  # three chunks at half are six blocks
         index.computed(1, SHARED, cached_blocks)
-        assert router("affinity", loaded(1, 0, 0), index, below=seen).choose(SHARED, 1000, -1) == expected
+        assert router("affinity", loaded(1, 0, 0), index, tier_view=seen).choose(SHARED, 1000, -1) == expected
 
 
 def test_what_tiers_have_begins_where_its_chain_does_and_ends_with_the_last_chunk_a_prompt_can_load() -> None:
@@ -181,8 +181,10 @@ def test_what_tiers_have_begins_where_its_chain_does_and_ends_with_the_last_chun
     index = PrefixIndex()
     for cached_blocks, expected in ((5, 2), (7, 1)):  # twelve at half
         index.computed(1, path, cached_blocks)
-        assert router("affinity", loaded(0, 0, 0), index, below=seen).choose(path, 16 * 15 + 1, -1) == expected
-    assert router("affinity", loaded(0, 0, 0), below=seen).choose(path, 16 * 8, -1) == 0  # ends before chain 3 begins
+        assert router("affinity", loaded(0, 0, 0), index, tier_view=seen).choose(path, 16 * 15 + 1, -1) == expected
+    assert (
+        router("affinity", loaded(0, 0, 0), tier_view=seen).choose(path, 16 * 8, -1) == 0
+    )  # ends before chain 3 begins
 
 
 def test_tiers_add_to_each_other() -> None:
@@ -191,14 +193,14 @@ def test_tiers_add_to_each_other() -> None:
     for cached_blocks, expected in ((4, 1), (6, 2)):
         index.computed(2, SHARED, cached_blocks)
         seen = below({1: 1, 4: 3}, (), ((1, 0.75), (4, 0.25)), ())
-        assert router("affinity", loaded(0, 0, 0), index, below=seen).choose(SHARED, 1000, -1) == expected
+        assert router("affinity", loaded(0, 0, 0), index, tier_view=seen).choose(SHARED, 1000, -1) == expected
 
 
 def test_a_cached_block_is_worth_more_than_one_below() -> None:
     index = PrefixIndex()
     index.computed(2, SHARED, 6)
-    assert router("affinity", loaded(0, 0, 0), index, below=below({1: 2}, *OWN_TIERS)).choose(SHARED, 1000, -1) == 2
-    assert router("affinity", loaded(0, 0, 0), index, below=below({1: 4}, *OWN_TIERS)).choose(SHARED, 1000, -1) == 1
+    assert router("affinity", loaded(0, 0, 0), index, tier_view=below({1: 2}, *OWN_TIERS)).choose(SHARED, 1000, -1) == 2
+    assert router("affinity", loaded(0, 0, 0), index, tier_view=below({1: 4}, *OWN_TIERS)).choose(SHARED, 1000, -1) == 1
 
 
 def test_what_all_reach_favours_nobody_and_spares_the_busy() -> None:
@@ -206,13 +208,13 @@ def test_what_all_reach_favours_nobody_and_spares_the_busy() -> None:
     index = PrefixIndex()
     index.computed(2, SHARED, 12)
     for backlog_tokens, expected in ((95.0, 2), (97.0, 0)):
-        chosen = router("affinity", loaded(0, 0, 0), index, backlog_tokens=[0.0, 0.0, backlog_tokens], below=shared)
+        chosen = router("affinity", loaded(0, 0, 0), index, backlog_tokens=[0.0, 0.0, backlog_tokens], tier_view=shared)
         assert chosen.choose(SHARED, 1000, -1) == expected
 
 
 def test_of_those_at_one_tier_the_least_loaded_is_asked() -> None:
     rack = below({7: 2}, ((6, 0.5),), ((7, 0.5),), ((7, 0.5),))
-    assert router("affinity", loaded(0, 2, 1), below=rack).choose(SHARED, 1000, -1) == 2
+    assert router("affinity", loaded(0, 2, 1), tier_view=rack).choose(SHARED, 1000, -1) == 2
 
 
 def test_an_unknown_name_is_told_the_nearest() -> None:

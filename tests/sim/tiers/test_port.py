@@ -1,4 +1,4 @@
-"""Ports in turn: one transfer after the other, each as fast as the slowest lane of its way."""
+"""Ports in turn: one transfer after the other, each as fast as the slowest channel of its route."""
 
 from __future__ import annotations
 

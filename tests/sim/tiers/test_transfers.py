@@ -13,11 +13,11 @@ from kvsim.sim.network.max_min import fair_rates
 from kvsim.sim.tiers.ports import Channel, Port, Route
 from kvsim.sim.tiers.transfers import SharedTransfer, Transfers, port_backlog_s
 
-LoadTarget = list[tuple[float, list[tuple[int, float]], float]]
+Asked = list[tuple[float, list[tuple[int, float]], float]]
 """When, over which ports at which rates, and how many bytes."""
 
 
-def shared(asked: LoadTarget, num_ports: int) -> tuple[list[float], list[Port]]:
+def shared(asked: Asked, num_ports: int) -> tuple[list[float], list[Port]]:
     """When each has arrived, and the ports after that."""
     clock = Clock()
     transfers, ports = Transfers(clock, shares=True), [Port(f"p{i}") for i in range(num_ports)]
@@ -35,7 +35,7 @@ def shared(asked: LoadTarget, num_ports: int) -> tuple[list[float], list[Port]]:
     return [started[number].arrives_s for number in range(len(asked))], ports
 
 
-def literally(asked: LoadTarget) -> list[float]:
+def literally(asked: Asked) -> list[float]:
     left: dict[int, float] = {}
     ends, now, coming = [0.0] * len(asked), 0.0, sorted(range(len(asked)), key=lambda number: asked[number][0])
     while coming or left:
@@ -63,7 +63,7 @@ paths = st.lists(st.tuples(st.integers(0, 4), st.floats(0.5, 8)), min_size=1, ma
 
 @settings(max_examples=90)
 @given(st.lists(st.tuples(st.floats(0, 5), paths, st.floats(0.1, 10)), min_size=1, max_size=9))
-def test_everybody_arrives_as_with_rates_found_anew(asked: LoadTarget) -> None:
+def test_everybody_arrives_as_with_rates_found_anew(asked: Asked) -> None:
     ends, ports = shared(asked, 5)
     assert ends == pytest.approx(literally(asked), rel=1e-9, abs=1e-9)
     for number, port in enumerate(ports):

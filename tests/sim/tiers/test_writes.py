@@ -23,7 +23,7 @@ def arriving(at_s: float) -> SharedTransfer:
 
 
 class Log(Receiver):
-    """Notes what has arrived, and may send on what comes to level 0."""
+    """Notes what has arrived, and may send on what comes to tier 0."""
 
     def __init__(self, writes: Writes, sends_on_s: float = 0.0) -> None:
         self.writes, self.sends_on_s = writes, sends_on_s

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from kvsim.policy.admission.base import Admission, AdmissionSettings
+from kvsim.policy.checked_policy import Guard, shown
 from kvsim.policy.eviction.base import Access
-from kvsim.policy.eviction.guard import Guard, shown
 
 
-class Own(Admission):
+class CheckedAdmission(Admission):
     """Raises ``ConfigError`` when the policy raises something or answers neither yes nor no."""
 
     name = "own"

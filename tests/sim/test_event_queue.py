@@ -1,4 +1,4 @@
-"""The agenda against one heap."""
+"""The calendar queue of events against one heap."""
 
 from __future__ import annotations
 

@@ -7,11 +7,11 @@ from typing import cast
 
 import numpy as np
 
+from kvsim.policy.checked_policy import Guard, shown
 from kvsim.policy.eviction.base import NOBODY, Access, Eviction
-from kvsim.policy.eviction.guard import Guard, shown
 
 
-class Own(Eviction):
+class CheckedEviction(Eviction):
     """Keeps books of its own of what is resident, by the victims it is told, and compares after each call.
 
     Raises ``ConfigError`` from any method when the policy raises something or breaks its word. Traces are replayed
@@ -82,4 +82,4 @@ def own_eviction(found: type[Eviction], name: str, capacity_blocks: int, seed: i
         "needs_access": bool(policy.needs_access),
         "heads_first": bool(policy.heads_first),
     }
-    return cast(Eviction, type(found.__name__, (Own,), said)(policy, guard, capacity_blocks))
+    return cast(Eviction, type(found.__name__, (CheckedEviction,), said)(policy, guard, capacity_blocks))

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from kvsim.policy.checked_policy import Guard, shown
 from kvsim.policy.eviction.base import Access
-from kvsim.policy.eviction.guard import Guard, shown
 from kvsim.policy.prefetch.base import Prefetch, PrefetchSettings
 
 
-class Own(Prefetch):
+class CheckedPrefetch(Prefetch):
     """Raises ``ConfigError`` when the policy raises something or names what is no key."""
 
     name = "own"
