@@ -79,7 +79,7 @@ def plan(
     nic_bytes_per_s: float = NIC_BYTES_PER_S,
     **settings: object,
 ) -> Plan:
-    """A cluster of single-GPU instances in one rack without latencies, margins or warm caches.
+    """A cluster of single-GPU instances in one rack without latencies, decode reservations or warm caches.
 
     ``times``: by default every step takes a second. ``settings`` are those of every engine.
     """

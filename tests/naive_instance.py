@@ -27,7 +27,7 @@ class Setup(NamedTuple):
     landing_s: float  # from the last byte's leaving the links on, a pull's question included
     forwards_first_token: bool
     overlaps: bool
-    margin_tokens: int
+    reservation_tokens: int
     step_s: Callable[[int, int], float]  # of so many tokens, of which those that decode read so many tokens of KV
 
 
@@ -47,7 +47,7 @@ class Host(Protocol):
 
 
 class Instance(NaiveScheduler):
-    """``margins``: up to which step room is kept for an answer, None before it has begun."""
+    """``reservations``: up to which step room is kept for an answer, None before it has begun."""
 
     def __init__(self, host: Host, side: int, place: int) -> None:
         s, self.host, self.side, self.is_awake, self.steps = host.setup, host, side, False, 0
@@ -56,7 +56,7 @@ class Instance(NaiveScheduler):
         super().__init__(*limits, threshold=s.most_of_prompt)
         self.arrived: list[NaiveRequest] = []
         self.decoding: set[NaiveRequest] = set()
-        self.margins: dict[NaiveRequest, int | None] = {}
+        self.reservations: dict[NaiveRequest, int | None] = {}
 
     def wake(self) -> None:
         if not self.is_awake:
@@ -84,7 +84,7 @@ class Instance(NaiveScheduler):
             sequence = self.arrived.pop(0)
             self.running.append(sequence)
             self.decoding.add(sequence)
-            self.margins[sequence] = self.steps + self.host.setup.margin_tokens
+            self.reservations[sequence] = self.steps + self.host.setup.reservation_tokens
             self._allocate(sequence, 1)
             left -= 1
         if not preempted:
@@ -107,16 +107,16 @@ class Instance(NaiveScheduler):
 
     def reserve(self, sequence: NaiveRequest) -> int | None:
         """How many of its tokens are cached. The blocks of the others are not hashed before their KV has come."""
-        size, reservation = self.block_size, self.host.setup.margin_tokens
+        size, reservation = self.block_size, self.host.setup.reservation_tokens
         hits = self.pool.match(sequence.keys[: (sequence.num_tokens - 1) // size])
         room = len(self.pool.free) - sum(not block.holders for block in hits)
-        if self.running or None in self.margins.values():
-            kept = sum(reservation if end is None else max(0, end - self.steps) for end in self.margins.values())
+        if self.running or None in self.reservations.values():
+            kept = sum(reservation if end is None else max(0, end - self.steps) for end in self.reservations.values())
             room -= -(-(kept + reservation) // size)
         missing = -(-sequence.num_tokens // size) - len(hits)
         if missing > room:
             return None
         self.pool.acquire(hits)
         sequence.blocks, sequence.num_hashed = hits + self.pool.take(missing), len(hits)
-        sequence.computed, self.margins[sequence] = sequence.num_tokens - 1, None
+        sequence.computed, self.reservations[sequence] = sequence.num_tokens - 1, None
         return len(hits) * size

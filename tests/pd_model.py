@@ -141,13 +141,13 @@ class Model:
         self.first_s[number] = self.first_s[number] or self.now
         if sequence.is_ending:
             self.finish_s[number] = self.now
-            del target.margins[sequence]
+            del target.reservations[sequence]
             self.at(self.now, AFTERMATH, self._retry)
 
     def withdraw(self, instance: Instance, victim: NaiveRequest) -> None:
         """A sequence is preempted; a prompt gives its place on the other side back."""
         instance.decoding.discard(victim)
-        instance.margins[victim] = 0
+        instance.reservations[victim] = 0
         flow = None if instance.side else self.flows.pop(victim.request_id, None)
         if flow is None:
             return
@@ -157,7 +157,7 @@ class Model:
             self.num_cancelled += 1
             flow.target.pool.release(flow.sequence.blocks)
             flow.target.wake()
-            del flow.target.margins[flow.sequence]
+            del flow.target.reservations[flow.sequence]
             self.moved_bytes[victim.request_id] += flow.moved_bytes - flow.left_bytes
             self.active = [other for other in self.active if other is not flow]
         self.at(self.now, AFTERMATH, self._retry)

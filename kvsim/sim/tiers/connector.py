@@ -126,7 +126,7 @@ class KvConnector(Receiver):
             to = tier.absent_to(chain, place, to)
         return -1, to
 
-    def worth_loading(self, segments: list[Segment], runs: list[Run], saves_s: Callable[[int], float]) -> list[Segment]:
+    def gaining(self, segments: list[Segment], runs: list[Run], saves_s: Callable[[int], float]) -> list[Segment]:
         """The head of ``segments`` whose loading, at present queues, gains most on computing it.
 
         ``saves_s(tokens)``: what is saved when the prompt is known up to there.

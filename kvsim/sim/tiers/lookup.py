@@ -112,7 +112,7 @@ class Tiers:
         found = connector.found(runs, cached_tokens, lookup.access)
         if found:
             saves_s = partial(_saved_s, engine, prompt_tokens, cached_tokens)
-            lookup.segments = connector.worth_loading(found, runs, saves_s)
+            lookup.segments = connector.gaining(found, runs, saves_s)
         found_tokens, known_tokens = covered(found, cached_tokens), covered(lookup.segments, cached_tokens)
         self.log.count(engine.instance, runs, prompt_tokens, found_tokens, known_tokens)
         if not lookup.segments:

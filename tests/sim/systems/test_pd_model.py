@@ -61,7 +61,7 @@ def random_system(rng: Random) -> tuple[Plan, Setup, list[Row]]:
         landing_s=latency_us * 1e-6 * (3 if pulls else 1),
         forwards_first_token=rng.random() < 0.5,
         overlaps=rng.random() < 0.8,
-        margin_tokens=rng.choice((0, 12)),
+        reservation_tokens=rng.choice((0, 12)),
         step_s=step_s,
     )
     sets = (
@@ -83,7 +83,7 @@ def plan_of(setup: Setup, sets: tuple[str, ...]) -> Plan:
         {"num_blocks": num_blocks, "max_num_seqs": seats, "max_num_batched_tokens": budget_tokens}
         for num_blocks, seats, budget_tokens in zip(setup.num_blocks, setup.seats, setup.budget_tokens, strict=True)
     ]
-    decode = replace(found.decode_settings, **own[1], output_margin_tokens=setup.margin_tokens)
+    decode = replace(found.decode_settings, **own[1], output_margin_tokens=setup.reservation_tokens)
     return replace(found, prefill_settings=replace(found.prefill_settings, **own[0]), decode_settings=decode)
 
 
