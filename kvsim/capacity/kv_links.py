@@ -72,7 +72,7 @@ def _sources(hosts: Hosts, near: bool) -> Floats:
     return found
 
 
-class Links:
+class KvLinks:
     """What links carry of the KV of ``demand``."""
 
     def __init__(self, plan: Plan, demand: Demand) -> None:

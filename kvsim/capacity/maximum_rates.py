@@ -14,7 +14,7 @@ import numpy as np
 from kvsim.capacity.decode_residency import DecodeLoad, DecodeResidency, KvFootprint, largest
 from kvsim.capacity.decoding import Decoding, mixed_s, pure_s
 from kvsim.capacity.demand import Demand
-from kvsim.capacity.kv_links import Links
+from kvsim.capacity.kv_links import KvLinks
 from kvsim.capacity.kv_saturation import Churn, empty_tokens
 from kvsim.capacity.prefill_packing import packed, packed_whole
 from kvsim.capacity.saturated import Played, Saturated, played
@@ -53,7 +53,7 @@ def pd_requests_per_s(plan: Plan, demand: Demand) -> tuple[float, float]:
 
 def _linked(plan: Plan, demand: Demand, prefill: float, decode: float) -> tuple[float, float]:
     """Requests/s of both sides, from the rates of one instance each."""
-    decodes = Links(plan, demand).requests_per_s(decode)
+    decodes = KvLinks(plan, demand).requests_per_s(decode)
     prefills = plan.num_prefill * prefill
     return (prefills if decodes == plan.num_decode * decode else min(prefills, decodes)), decodes
 
@@ -151,7 +151,7 @@ def full_decode_load(plan: Plan, demand: Demand) -> DecodeLoad:
     seats = float(min(settings.max_num_seqs, settings.max_num_batched_tokens))
     pool_tokens = settings.room_tokens
     # The transfer, and half a step until the boundary.
-    transfer_s = Links(plan, demand).sending_s()
+    transfer_s = KvLinks(plan, demand).sending_s()
 
     def committed_tokens(num_seqs: float) -> float:
         step_s = decode_step_s(plan, residency.load(num_seqs))

@@ -9,7 +9,7 @@ import numpy as np
 from kvsim.workload.workload import Floats
 
 
-class Pieces(NamedTuple):
+class PackedChunks(NamedTuple):
     """Chunks of prompts, in the order they are computed."""
 
     tokens: Floats
@@ -17,7 +17,7 @@ class Pieces(NamedTuple):
     """Tokens of the prompt before the chunk: cached or computed."""
 
 
-def packed(computed: Floats, hits: Floats, step_tokens: float) -> Pieces:
+def packed(computed: Floats, hits: Floats, step_tokens: float) -> PackedChunks:
     """Prompts laid end to end and cut every ``step_tokens``: the chunks of steps that are always full."""
     ends = np.cumsum(computed)
     cuts = np.arange(1, int(ends[-1] / step_tokens) + 1) * step_tokens
@@ -25,7 +25,7 @@ def packed(computed: Floats, hits: Floats, step_tokens: float) -> Pieces:
     starts = np.concatenate(([0.0], stops[:-1]))
     prompt = np.searchsorted(ends, starts, side="right")
     begun = starts - (ends - computed)[prompt]
-    return Pieces(stops - starts, hits[prompt] + begun)
+    return PackedChunks(stops - starts, hits[prompt] + begun)
 
 
 def packed_whole(computed: Floats, room_tokens: float, seats: int) -> Floats:

@@ -9,7 +9,7 @@ import numpy as np
 
 from kvsim.capacity.decode_residency import DecodeResidency, largest
 from kvsim.capacity.demand import Demand
-from kvsim.capacity.kv_links import Links
+from kvsim.capacity.kv_links import KvLinks
 from kvsim.capacity.maximum_rates import colocated_requests_per_s, decode_load_at, decode_step_s, prefill_s_per_request
 from kvsim.plan.plan import Plan
 from kvsim.record.windows import LATE
@@ -65,7 +65,7 @@ def steady_requests(plan: Plan, demand: Demand, requests_per_s: float, factor: f
 def pd_residence(plan: Plan, demand: Demand, requests_per_s: float) -> Residence:
     """E2E in the PD system: prefill, transfer, and decode steps as long as the load makes them."""
     residency = DecodeResidency.of_decode(plan, demand)
-    before_s = prefill_s_per_request(plan, demand) + Links(plan, demand).sending_s()
+    before_s = prefill_s_per_request(plan, demand) + KvLinks(plan, demand).sending_s()
     if not residency.mean_steps:
         return _residence(before_s, residency, 0.0)
     load = decode_load_at(plan, demand, requests_per_s / plan.num_decode)

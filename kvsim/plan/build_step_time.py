@@ -11,7 +11,7 @@ from kvsim.config import Config
 from kvsim.errors import ConfigError
 from kvsim.spec import GpuSpec, InstanceSpec
 from kvsim.steptime import AffineStepTime, Coefficients, Efficiencies, StepTime, roofline
-from kvsim.steptime.allreduce import Links, allreduce
+from kvsim.steptime.allreduce import AllReduceLinks, allreduce
 from kvsim.steptime.assemble import Shape, assemble
 from kvsim.steptime.curves.tables import TableStepTime
 from kvsim.steptime.fit import fitted
@@ -82,9 +82,9 @@ def _allreduce(config: Config, spec: InstanceSpec, degree: int) -> Callable[[Flo
     return allreduce(spec.gpu, spec.model.hidden_size, degree, _links(config)).seconds
 
 
-def _links(config: Config) -> Links:
+def _links(config: Config) -> AllReduceLinks:
     steptime = config.steptime
-    return Links(
+    return AllReduceLinks(
         nvlink_latency_s=steptime.allreduce_latency_us * MICRO,
         nvlink_share=steptime.allreduce_efficiency,
         pcie_latency_s=steptime.pcie_allreduce_latency_us * MICRO,

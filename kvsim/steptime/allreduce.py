@@ -15,7 +15,7 @@ ACTIVATION_BYTES = 2
 Tokens = TypeVar("Tokens", float, npt.NDArray[np.float64])
 
 
-class Links(NamedTuple):
+class AllReduceLinks(NamedTuple):
     """How fast GPUs reach each other: over NVLink, or where a GPU has none over PCIe."""
 
     nvlink_latency_s: float
@@ -37,7 +37,7 @@ class AllReduce(NamedTuple):
         return self.latency_s + tokens * self.s_per_token
 
 
-def allreduce(gpu: GpuSpec, hidden_size: int, degree: int, links: Links) -> AllReduce:
+def allreduce(gpu: GpuSpec, hidden_size: int, degree: int, links: AllReduceLinks) -> AllReduce:
     """An all-reduce of hidden states among ``degree`` GPUs.
 
     A ring moves 2 (n - 1) / n of the bytes over each GPU's link, in 2 (n - 1) hops.

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from kvsim.spec import InstanceSpec
-from kvsim.steptime.allreduce import AllReduce, Links, allreduce
+from kvsim.steptime.allreduce import AllReduce, AllReduceLinks, allreduce
 from kvsim.steptime.curves.coefficients import Coefficients, Knots
 
 PREFILL_CHUNK_FLOOR_TOKENS = 256
@@ -27,7 +27,7 @@ class Efficiencies:
     kv_reading: float
     attention_compute: float
     mixed_attention_factor: float
-    links: Links
+    links: AllReduceLinks
     step_overhead_s: float
     sequence_overhead_s: float
 
@@ -69,7 +69,7 @@ def roofline(instance: InstanceSpec, efficiencies: Efficiencies) -> Coefficients
     )
 
 
-def _communication(instance: InstanceSpec, links: Links) -> AllReduce:
+def _communication(instance: InstanceSpec, links: AllReduceLinks) -> AllReduce:
     """All-reduces of a whole step: tensor parallelism adds two all-reduces a layer.
 
     Data-parallel engines that share experts gather the tokens of all before a layer's experts and scatter the sums

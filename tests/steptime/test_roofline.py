@@ -12,7 +12,7 @@ from kvsim.plan.build_step_time import allreduce_of
 from kvsim.plan.plan import make_plan
 from kvsim.spec import GPUS, MODELS, InstanceSpec
 from kvsim.steptime import AffineStepTime, Efficiencies, roofline
-from kvsim.steptime.allreduce import Links
+from kvsim.steptime.allreduce import AllReduceLinks
 
 IDEAL = Efficiencies(
     compute=1.0,
@@ -20,7 +20,7 @@ IDEAL = Efficiencies(
     kv_reading=1.0,
     attention_compute=1.0,
     mixed_attention_factor=1.0,
-    links=Links(nvlink_latency_s=0.0, nvlink_share=1.0, pcie_latency_s=40e-6, pcie_bytes_per_s=16e9),
+    links=AllReduceLinks(nvlink_latency_s=0.0, nvlink_share=1.0, pcie_latency_s=40e-6, pcie_bytes_per_s=16e9),
     step_overhead_s=0.0,
     sequence_overhead_s=0.0,
 )

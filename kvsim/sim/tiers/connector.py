@@ -49,7 +49,7 @@ class TierView:
         self.read_bytes = self.written_bytes = 0.0
 
 
-class Segment:
+class TierSegment:
     """Tokens ``[first, end)`` of a prompt that one tier has: the one of that number among an instance's views."""
 
     __slots__ = ("end", "first", "tier_number")
@@ -89,13 +89,13 @@ class KvConnector(Receiver):
         self._clock, self.views, self._rules = clock, views, rules
         self.traffic, self._transfers, self._writes = traffic, transfers, writes
 
-    def found(self, runs: list[Run], cached_tokens: int, access: Access) -> list[Segment]:
+    def found(self, runs: list[Run], cached_tokens: int, access: Access) -> list[TierSegment]:
         """The parts of a prompt behind its ``cached_tokens`` that tiers have, up to the first chunk that none has; one
         segment for neighbours of one tier.
         """
         self._writes.settle(self._clock.now)
         chunk_tokens = self._rules.chunk_tokens
-        segments: list[Segment] = []
+        segments: list[TierSegment] = []
         start, place, last = cached_tokens, cached_tokens // chunk_tokens, -1
         for chain, _, end in runs:
             while place < end:
@@ -106,7 +106,7 @@ class KvConnector(Receiver):
                 if tier_number == last:
                     segments[-1].end = place * chunk_tokens
                 else:
-                    segments.append(Segment(tier_number, start, place * chunk_tokens))
+                    segments.append(TierSegment(tier_number, start, place * chunk_tokens))
                 start, last = place * chunk_tokens, tier_number
         return segments
 
@@ -126,7 +126,9 @@ class KvConnector(Receiver):
             to = tier.absent_to(chain, place, to)
         return -1, to
 
-    def gaining(self, segments: list[Segment], runs: list[Run], saves_s: Callable[[int], float]) -> list[Segment]:
+    def gaining(
+        self, segments: list[TierSegment], runs: list[Run], saves_s: Callable[[int], float]
+    ) -> list[TierSegment]:
         """The head of ``segments`` whose loading, at present queues, gains most on computing it.
 
         ``saves_s(tokens)``: what is saved when the prompt is known up to there.
@@ -148,7 +150,7 @@ class KvConnector(Receiver):
         """Seconds that a load of that chain from the tier at that place would be held up by others, at most."""
         return self._transfers.backlog_s(self.views[place].routes.read(chain))
 
-    def load(self, segments: list[Segment], runs: list[Run], access: Access, loaded: Callable[[], None]) -> None:
+    def load(self, segments: list[TierSegment], runs: list[Run], access: Access, loaded: Callable[[], None]) -> None:
         """Begin the loading; ``loaded()`` once the last byte has arrived."""
         chunk_tokens, transfers = self._rules.chunk_tokens, self._transfers
         access.time_s = self._clock.now
@@ -212,7 +214,7 @@ class KvConnector(Receiver):
             if fresh:
                 self.traffic.demoted_chunks += self._write(number + 1, fresh, access)
 
-    def _parts(self, segment: Segment, runs: list[Run]) -> list[tuple[Route, float]]:
+    def _parts(self, segment: TierSegment, runs: list[Run]) -> list[tuple[Route, float]]:
         """The routes on which a segment comes, and its bytes on each: one, unless its chains lie on several devices."""
         routes, chunk_tokens = self.views[segment.tier_number].routes, self._rules.chunk_tokens
         token_bytes = self._rules.chunk_bytes / chunk_tokens

@@ -16,7 +16,7 @@ from kvsim.sim.engine.engine import Engine, LookUp
 from kvsim.sim.engine.sequence import RequestState
 from kvsim.sim.engine.sequence import Sequence as Queued
 from kvsim.sim.tiers.chunks import Run, chunk_keys, chunk_runs, sliced
-from kvsim.sim.tiers.connector import Segment
+from kvsim.sim.tiers.connector import TierSegment
 from kvsim.sim.tiers.hierarchy import TierHierarchy, next_uses
 from kvsim.sim.tiers.misses import MissLog, covered
 from kvsim.sim.tiers.write_back import WriteBack
@@ -40,7 +40,7 @@ class TierLookup:
         """The chunks of its prompt, and what policies are told."""
         self.cached_tokens = 0
         """Tokens of the prompt that the engine's own cache had when it was looked up."""
-        self.segments: list[Segment] = []
+        self.segments: list[TierSegment] = []
         """The parts of the prompt that are loaded."""
         self.arrived_tokens = 0
         """Tokens that were loaded and entered the engine's cache."""

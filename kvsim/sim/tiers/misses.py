@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kvsim.sim.tiers.chunks import Run
-from kvsim.sim.tiers.connector import Segment
+from kvsim.sim.tiers.connector import TierSegment
 from kvsim.sim.tiers.hierarchy import TierHierarchy
 
 
@@ -113,6 +113,6 @@ def _reach(ends: dict[int, int], runs: list[Run]) -> None:
             ends[chain] = end
 
 
-def covered(segments: Sequence[Segment], cached_tokens: int) -> int:
+def covered(segments: Sequence[TierSegment], cached_tokens: int) -> int:
     """Tokens at the head of a prompt that the engine's cache and these segments have."""
     return segments[-1].end if segments else cached_tokens

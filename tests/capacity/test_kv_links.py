@@ -9,7 +9,7 @@ import pytest
 from builders import KV_BYTES_PER_TOKEN, Row, coefficients, plan, workload
 
 from kvsim.capacity.demand import Demand, SharedPrompts, demand_of
-from kvsim.capacity.kv_links import Links
+from kvsim.capacity.kv_links import KvLinks
 from kvsim.capacity.maximum_rates import balanced_pd_ratio, maximum_rate, pd_requests_per_s
 from kvsim.plan.plan import Plan
 from kvsim.sim.outcome import outcome
@@ -65,7 +65,7 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_closed_forms(name: str) -> None:
     found, expected = CASES[name]
-    assert Links(found, asked()).requests_per_s(1e9) == pytest.approx(expected)
+    assert KvLinks(found, asked()).requests_per_s(1e9) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -96,18 +96,18 @@ def test_one_host_is_no_matter_of_its_nics() -> None:
 def test_half_of_the_pairs_of_two_racks_cross() -> None:
     """Uplinks are as much as one NIC of four, and each way has half of the pairs that cross."""
     sets = "cluster.network.rack_oversubscription=4", "routing.decode=two_choices"
-    assert Links(hosts_of(4, 4, 4, *sets, rack=4), asked()).requests_per_s(1e9) == pytest.approx(4.0)
+    assert KvLinks(hosts_of(4, 4, 4, *sets, rack=4), asked()).requests_per_s(1e9) == pytest.approx(4.0)
 
 
 def test_racks_of_their_own_need_no_uplink() -> None:
     """The router prefers a rack as long as its decode instances are not fuller than others."""
     sets = "cluster.network.rack_oversubscription=1000"
-    assert Links(hosts_of(4, 4, 1, sets, rack=4), asked()).requests_per_s(1e9) == pytest.approx(4.0)
+    assert KvLinks(hosts_of(4, 4, 1, sets, rack=4), asked()).requests_per_s(1e9) == pytest.approx(4.0)
 
 
 def test_answers_go_back_the_other_way() -> None:
-    assert Links(hosts_of(2, 2, 1), asked(TOKENS)).requests_per_s(1e9) == pytest.approx(2.0)
-    assert Links(hosts_of(2, 2, 1), asked(2.0 * TOKENS)).requests_per_s(1e9) == pytest.approx(1.0)
+    assert KvLinks(hosts_of(2, 2, 1), asked(TOKENS)).requests_per_s(1e9) == pytest.approx(2.0)
+    assert KvLinks(hosts_of(2, 2, 1), asked(2.0 * TOKENS)).requests_per_s(1e9) == pytest.approx(1.0)
 
 
 def test_descriptors_and_tails_take_links() -> None:
@@ -118,12 +118,12 @@ def test_descriptors_and_tails_take_links() -> None:
         "cluster.network.tail_jitter_prob=0.25",
         "cluster.network.tail_jitter_multiplier=3",
     )
-    assert Links(hosts_of(2, 2, 1, *sets), asked()).requests_per_s(1e9) == pytest.approx(2 / 1.7 / 1.5)
+    assert KvLinks(hosts_of(2, 2, 1, *sets), asked()).requests_per_s(1e9) == pytest.approx(2 / 1.7 / 1.5)
 
 
 def test_links_without_contention_are_no_limit() -> None:
     found = hosts_of(2, 2, 1, "cluster.network.contention_enabled=false")
-    assert Links(found, asked()).requests_per_s(7.0) == 14.0
+    assert KvLinks(found, asked()).requests_per_s(7.0) == 14.0
 
 
 @pytest.mark.parametrize("per_host", [1, 4, 12])

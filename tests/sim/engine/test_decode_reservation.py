@@ -1,4 +1,4 @@
-"""Room for answers as sums, against the requests one by one."""
+"""Decode reservations as sums, against the requests one by one."""
 
 from __future__ import annotations
 
