@@ -92,27 +92,20 @@ class PdSystem(ServingSystem):
         self._prefill_nodes: list[int] = []
         """By number of a prefill instance: what the network knows it by, its place."""
         self._decode_nodes: list[int] = []
-        prefill_step_time, decode_step_time = plan.prefill.step_time, plan.decode.step_time
+        prefill, decode = plan.prefill.step_time, plan.decode.step_time
         self._decode_by_rack: list[list[int]] = [[] for _ in range(num_racks)]
         for place, stands in enumerate(places):
             rack = stands.rack
             if stands.is_prefill:
-                number = len(self.prefill_engines)
-                self.prefill_engines.append(
-                    self._prefill_engine(
-                        number,
-                        "prefill",
-                        plan.prefill_settings,
-                        prefill_step_time,
-                        announces_chunks=self._layerwise,
-                    )
-                )
+                number, settings, layerwise = len(self.prefill_engines), plan.prefill_settings, self._layerwise
+                engine = self._prefill_engine(number, "prefill", settings, prefill, announces_chunks=layerwise)
+                self.prefill_engines.append(engine)
                 self._rack_of_prefill.append(rack)
                 self._prefill_nodes.append(place)
             else:
                 self._decode_by_rack[rack].append(len(self.decode_engines))
                 number, settings = len(self.decode_engines), plan.decode_settings
-                engine = Engine(self.clock, number, "decode", settings, decode_step_time, self, self.decode_log)
+                engine = Engine(self.clock, number, "decode", settings, decode, self, self.decode_log)
                 self.decode_engines.append(engine)
                 self._decode_nodes.append(place)
 

@@ -24,6 +24,7 @@ from kvsim.sim.routing import Loads, PrefixIndex, StaleIndex, prefill_router
 from kvsim.sim.routing.prefill import PrefillRouter
 from kvsim.sim.systems.arrivals import Arrivals
 from kvsim.sim.systems.interrupt import on_interrupt
+from kvsim.sim.systems.marks import Mark, marked_arrivals
 from kvsim.sim.systems.size import check_size
 from kvsim.sim.systems.warm import COMMON_SHARE, common_heads, warm
 from kvsim.sim.tiers.lookup import Tiers, tiers_of
@@ -39,27 +40,8 @@ Progress = Callable[[int, float], None]
 _PROGRESS_EVERY = 1000
 _WAITING_WEIGHT = 4
 """Weight of a waiting request against a running one, in vLLM's data-parallel balancer."""
-_MARKS = 20
-"""Equal parts of the arrivals: measured windows begin and end at their edges."""
 _TYPICAL_TOKENS = 2048
 """Tokens of the prompt by which routers are told what computing a token takes."""
-
-
-class Mark:
-    """Some time, and what had been held until then."""
-
-    __slots__ = ("held_block_s", "time_s")
-
-    def __init__(self, time_s: float, held_block_s: dict[str, float]) -> None:
-        self.time_s = time_s
-        self.held_block_s = held_block_s
-        """By role: blocks that requests held, integrated over time."""
-
-
-def marked_arrivals(num_requests: int, warmup_requests: int) -> set[int]:
-    """Numbers of the arrivals, from 0 on, that a measured window may begin or end at."""
-    last = max(num_requests - 1, 0)
-    return {0, min(warmup_requests, last), *(last * part // _MARKS for part in range(1, _MARKS + 1))}
 
 
 class ServingSystem:
