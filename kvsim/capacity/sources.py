@@ -19,7 +19,7 @@ RATES_PER_S = 1e-9, 1e9
 """The least and the highest that requests may arrive at."""
 _POPULATION_REQUESTS = 10_000
 _SESSION_LIVES = 3.0
-"""Of a run: mean lives of a session, so that most of those that begin also end in it."""
+"""Mean lives of a session that a run lasts at least, so that most of those that begin also end in it."""
 
 
 class Source(Protocol):
@@ -140,7 +140,7 @@ class SessionsTraffic:
 
 
 class SessionsRun:
-    """As many requests as are configured, else as a steady state and the sessions' lives take."""
+    """Sessions: the requests that are configured, else as many as a steady state and the sessions' lives take."""
 
     def __init__(self, plan: Plan, mode: Mode) -> None:
         self.traffic = SessionsTraffic(plan.config, mode)

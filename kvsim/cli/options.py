@@ -79,7 +79,7 @@ def systems(text: str) -> str:
 
 
 def cores() -> int:
-    """Those that this process may run on."""
+    """Cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -33,7 +33,7 @@ class Examples(NamedTuple):
 
 
 @dataclass(frozen=True)
-class LoadTarget:
+class Asked:
     """Blocks that prompts asked for, in their order, with what a server knew then."""
 
     features: Matrix
@@ -45,19 +45,19 @@ class LoadTarget:
     """When each was asked for."""
 
     @classmethod
-    def of(cls, runs: list[Runs], keys: list[int], time_s: Floats) -> LoadTarget:
+    def of(cls, runs: list[Runs], keys: list[int], time_s: Floats) -> Asked:
         """``time_s`` of each block."""
         blocks = np.array([count for each in runs for count in each.blocks], dtype=np.int64)
         features = [np.zeros((0, len(FEATURES)), dtype=np.float32), *(each.features for each in runs)]
         run = np.repeat(np.arange(len(blocks)), blocks)
         return cls(np.concatenate(features), run, np.array(keys, dtype=np.int64), time_s)
 
-    def before(self, blocks: int) -> LoadTarget:
+    def before(self, blocks: int) -> Asked:
         """The first ones."""
-        return LoadTarget(self.features, self.run[:blocks], self.keys[:blocks], self.time_s[:blocks])
+        return Asked(self.features, self.run[:blocks], self.keys[:blocks], self.time_s[:blocks])
 
 
-def asked_by(accesses: Accesses, history_blocks: int = HISTORY_BLOCKS) -> LoadTarget:
+def asked_by(accesses: Accesses, history_blocks: int = HISTORY_BLOCKS) -> Asked:
     """A trace with its features, one prompt after the other: none depends on what comes after its prompt."""
     history = History(history_blocks)
     runs = [
@@ -65,10 +65,10 @@ def asked_by(accesses: Accesses, history_blocks: int = HISTORY_BLOCKS) -> LoadTa
         for start, stop, time_s, session_id, turn in accesses.prompts()
     ]
     times_s = np.repeat(np.asarray(accesses.time_s, dtype=np.float64), np.diff(accesses.offsets))
-    return LoadTarget.of(runs, accesses.keys, times_s)
+    return Asked.of(runs, accesses.keys, times_s)
 
 
-def examples_of(asked: LoadTarget, first: int = 0, end_s: float | None = None) -> Examples:
+def examples_of(asked: Asked, first: int = 0, end_s: float | None = None) -> Examples:
     """Examples of the blocks from number ``first`` on, with what is known at ``end_s``, by default at the last.
 
     A step that was not over by then says nothing and is left out; so are steps after the block was asked for again.
@@ -97,7 +97,7 @@ def _step_by_step(features: Matrix, again_s: Floats, known_s: Floats, weights: F
     return Examples(np.column_stack((features[row], np.concatenate(steps))), np.concatenate(outcomes), weights[row])
 
 
-def _times_of_next(asked: LoadTarget) -> Floats:
+def _times_of_next(asked: Asked) -> Floats:
     """When the block of each access is asked for again; infinite where it is not."""
     order = np.argsort(asked.keys, kind="stable")
     same = asked.keys[order[1:]] == asked.keys[order[:-1]]

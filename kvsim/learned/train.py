@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kvsim.errors import WorkloadError
-from kvsim.learned.examples import Examples, LoadTarget, asked_by, examples_of
+from kvsim.learned.examples import Asked, Examples, asked_by, examples_of
 from kvsim.learned.features import Runs
 from kvsim.learned.gittins import Floats
 from kvsim.learned.model import COLUMNS, Model
@@ -102,7 +102,7 @@ def train_online(runs: list[Runs], keys: list[int], time_s: Floats, prompts: int
     ``keys`` are the blocks of the runs and ``time_s`` when each was asked for. Raises ``WorkloadError`` where there is
     too little to learn from.
     """
-    return _grown_on_all(LoadTarget.of(runs, keys, time_s), Parts(prompts, prompts), TREES, seed).model
+    return _grown_on_all(Asked.of(runs, keys, time_s), Parts(prompts, prompts), TREES, seed).model
 
 
 def first_prompts(accesses: Accesses, count: int) -> Accesses:
@@ -117,7 +117,7 @@ def first_prompts(accesses: Accesses, count: int) -> Accesses:
 
 
 def _grown_on_all(
-    asked: LoadTarget, parts: Parts, trees: int, seed: int, loss: float | None = None, baseline: float | None = None
+    asked: Asked, parts: Parts, trees: int, seed: int, loss: float | None = None, baseline: float | None = None
 ) -> Training:
     import lightgbm
 

@@ -68,7 +68,7 @@ class ExperimentSpec:
     studies: Sequence[str] = ()
     comparisons: Sequence[Comparison] = ()
     train: Train | None = None
-    """Of learned policies that name no model."""
+    """How learned policies are trained that name no model; ``None``: not at all."""
 
 
 def pd_variants(config: Config, systems: Sequence[str] = SYSTEMS) -> list[Variant]:
@@ -84,7 +84,7 @@ class Experiment:
     """The first variant's, with the token budget that its baseline was tuned to."""
     workload: Workload
     results: tuple[SystemResult, ...]
-    """Those of the variants that were run, in their order."""
+    """One for each variant that was run, in their order."""
     cluster: dict[str, Any]
     """The report's ``cluster`` section."""
     load: dict[str, Any] | None
@@ -203,7 +203,7 @@ class _Served:
 
 
 def _demand_of(served: Sequence[_Served]) -> Demand:
-    """Of the PD system, else of the first."""
+    """What requests ask of the PD system, else of the first."""
     return next((one.demand for one in served if one.system == "pd"), served[0].demand)
 
 

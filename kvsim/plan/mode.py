@@ -20,7 +20,7 @@ class Mode:
 
     name: ModeName
     warmup_share: float
-    """Of a run's requests, which do not count, where nothing is configured. Tiers take longer to fill than engines."""
+    """The first share of a run's requests, which does not count unless configured. Tiers fill slowly."""
 
     @property
     def is_pd(self) -> bool:

@@ -81,7 +81,7 @@ class Processes:
         self._pool: ProcessPoolExecutor | None = None
         self._told: Any = None
         self.cpu_s = 0.0
-        """That other processes have taken for cases, so far."""
+        """CPU seconds that other processes have taken for cases, so far."""
 
     def __enter__(self) -> Processes:
         return self
@@ -216,7 +216,7 @@ def _nameless_main() -> Iterator[None]:
 
 
 _queue: Any = None
-"""Of a worker: where it tells how far it is."""
+"""Where a worker tells how far it is."""
 
 
 def _begin(told: Any) -> None:

@@ -45,9 +45,9 @@ class Study:
     rows: str = "rows"
     """The key of what there has to be something of for a picture."""
     section: str = ""
-    """Its key among the report's ``studies``; ``name`` unless given."""
+    """The key of its answer among the report's ``studies``; ``name`` unless given."""
     compares: bool = False
-    """It is asked by ``--compare``, and by no name."""
+    """Whether ``--compare`` asks it, and no name."""
 
     @property
     def key(self) -> str:
@@ -68,7 +68,7 @@ def studies() -> dict[str, Study]:
 
 
 def named(mode: ModeName, systems: Sequence[str] = ()) -> dict[str, Study]:
-    """Those of ``mode`` that can be asked for by name where only ``systems`` are run (none: all), in its order."""
+    """Studies of ``mode`` that can be asked for by name where only ``systems`` are run (none: all), in its order."""
     asked = [study for study in studies().values() if mode in study.places and not study.compares]
     known = [study for study in asked if not systems or study.systems <= set(systems)]
     return {study.name: study for study in sorted(known, key=lambda study: study.places[mode])}

@@ -31,9 +31,9 @@ FEWEST_OF_A_ROLE = 4
 """A router that chooses among fewer queues longer than one of a whole cluster."""
 MOST_TIMES = 4
 MOST_REQUESTS = 2_500
-"""Of one run of a study of memory."""
+"""Requests of one run of a study of memory."""
 _ROUNDING = 1e-6
-"""Of a number of copies."""
+"""What a number of copies may be off by."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class StudyContext:
     """What the run served."""
     traffic: Traffic
     demand: Demand
-    """Of the run's PD system, or of its first, with the cache hits that it measured: it says how long runs are, and
-    nothing else."""
+    """What requests asked of the run's PD system, or of its first, after the cache hits that were measured: it says how
+    long runs are, and nothing else."""
     seed: int
     executor: Executor
     comparisons: tuple[Comparison, ...] = ()
@@ -172,12 +172,12 @@ class StudyContext:
 
     @cached_property
     def trace_requests(self) -> int | None:
-        """Of the trace that runs take parts of; ``None`` where requests are drawn."""
+        """Requests of the trace that runs take parts of; ``None`` where requests are drawn."""
         drawn = self.traffic.copies_at(self.requests_per_s) is None
         return None if drawn else len(self.traffic.population())
 
     def requests_at(self, plan: Plan, requests_per_s: float, factor: float) -> int:
-        """As many as a steady state takes, at most ``studies.max_requests``."""
+        """Requests that a steady state takes, at most ``studies.max_requests``."""
         needed = steady_requests(plan, self.demand, requests_per_s, factor, None)
         return min(max(needed, FEWEST_REQUESTS), self.settings.max_requests)
 
@@ -190,12 +190,12 @@ class StudyContext:
 
     @property
     def most_requests(self) -> int:
-        """Of one run of a study of memory."""
+        """Requests of one run of a study of memory."""
         return min(self.settings.max_requests, MOST_REQUESTS)
 
     @property
     def _kept_copies(self) -> int | None:
-        """Of the run's copies of a trace: the sample's share."""
+        """The sample's share of the run's copies of a trace."""
         copies = self.traffic.copies_at(self.requests_per_s)
         share = self.sample.num_instances / self.plan.num_instances
         return None if copies is None else max(1, round(copies * share))

@@ -61,14 +61,14 @@ def latencies(result: SystemResult) -> dict[str, float]:
 
 
 def tpot_ms(result: SystemResult) -> np.ndarray:
-    """Of the requests that count and have more than one token."""
+    """TPOT of the requests that count and have more than one token."""
     values = tpot_s(rows_of(result, result.measured))
     found: np.ndarray = values[~np.isnan(values)] / MILLI
     return found
 
 
 def ttft_ms(result: SystemResult) -> np.ndarray:
-    """Of the requests that count."""
+    """TTFT of the requests that count."""
     rows = result.measured
     values: np.ndarray = (result.table["first_token_s"] - result.table["arrival_s"])[rows] * 1000
     return values

@@ -115,7 +115,7 @@ def runs_of(study: Found) -> str:
 
 
 def at_rate(study: Found) -> str:
-    """Of runs at the rate of the run above: how hard that drives them, by their own hits."""
+    """How hard the rate of the run above drives these runs, by their own hits."""
     loads = ", ".join(f"{label} {percent(load)}" for label, load in _loads(study))
     return f"at the run's rate, there {loads} of the maximum,\n{sample_of(study)}"
 

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 KNEE_SHARE = 0.1
-"""Of the rise of a curve: one that bends by less is called straight."""
+"""A curve that bends by less than this share of its rise is called straight."""
 ENOUGH = 0.98
-"""Of the hits that memory without end would give: more is called all of them."""
+"""More than this share of the hits that memory without end would give is called all of them."""
 
 
 def capacity_study(context: StudyContext) -> dict[str, Any]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 _DEMAND_REQUESTS = 64
-"""Of sessions with long contexts, to know what rate they allow."""
+"""Requests of sessions with long contexts that tell what rate they allow."""
 
 
 def context_study(context: StudyContext) -> dict[str, Any]:
