@@ -1,20 +1,25 @@
-"""The root command: the modes and all their flags."""
+"""The root command, and the verbs below it."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 import kvsim
 from kvsim.cli import options
 from kvsim.cli.calibrate import calibrate_app
+from kvsim.cli.flags import Flags, taking_flags
 from kvsim.cli.hits import hits
 from kvsim.cli.learn import learn_app
 from kvsim.cli.trace import trace_app
 from kvsim.cli.usage import FlagError, Verbs, flags_given
 from kvsim.cli.validate import validate_app
+
+if TYPE_CHECKING:
+    from kvsim.cli.run import Command
+    from kvsim.modes.training import Train
+    from kvsim.workload.traffic import TraceSource
 
 TRAIN_FRACTION = 0.3
 
@@ -33,123 +38,13 @@ app.command()(hits)
 
 
 @app.callback(invoke_without_command=True)
-def root(
-    ctx: typer.Context,
-    pd: Annotated[bool, typer.Option("--pd", help="Prefill/decode separation next to unified serving.")] = False,
-    cluster: Annotated[bool, typer.Option("--cluster", help="Racks, their memory pools, tiers side by side.")] = False,
-    config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="YAML merged over the defaults in config.yaml.")
-    ] = None,
-    calibration_profile: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Overlay with measured figures, or a shipped profile's name; none: without."),
-    ] = None,
-    preset: Annotated[str | None, typer.Option(metavar="NAME", help="Scale: smoke, dev, prod-eval.")] = None,
-    assignments: Annotated[
-        list[str] | None, typer.Option("--set", metavar="A.B=C", help="Set one key of the configuration; repeatable.")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(metavar="N", parser=options.whole, help="Seed of every random draw.")
-    ] = None,
-    workload_trace: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Serve this trace instead of synthetic traffic.")
-    ] = None,
-    workload_format: options.WorkloadFormat = "auto",
-    workload_limit: options.WorkloadLimit = None,
-    workload_time_unit: options.TimeUnit = "auto",
-    workload_arrival_scale: options.ArrivalScale = 1.0,
-    workload_include_failed: options.IncludeFailed = False,
-    workload_hash_tokens_per_block: options.HashTokens = None,
-    workload_dequantise: options.Dequantise = False,
-    strict_workload_validation: options.Strict = False,
-    workload_replicas: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", parser=options.count, help="Serve N time-shifted copies of the trace; default: by --load."
-        ),
-    ] = None,
-    load: Annotated[
-        float | None,
-        typer.Option(metavar="RHO", parser=options.positive, help="Bring arrivals to this share of the maximum rate."),
-    ] = None,
-    load_of: Annotated[
-        str | None,
-        typer.Option(metavar="SYSTEM", parser=options.load_system, help="Whose maximum rate: pd (default) or unified."),
-    ] = None,
-    systems: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME,NAME", parser=options.systems, help="What --pd runs: unified, pd; default: unified,pd."
-        ),
-    ] = None,
-    policy: Annotated[
-        str | None,
-        typer.Option(metavar="NAME,NAME", help="Policy bundles, eviction policies or package.module:Class to compare."),
-    ] = None,
-    stepwise: Annotated[
-        bool, typer.Option("--stepwise", help="One event per engine step: slow, the same results.")
-    ] = False,
-    report_json: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", callback=options.or_stdout, help="Write the report as JSON; -: to stdout."),
-    ] = None,
-    report_csv: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", callback=options.or_stdout, help="Write one row per request as CSV; -: to stdout."
-        ),
-    ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the pictures, created if missing.")] = None,
-    no_plot: Annotated[bool, typer.Option("--no-plot", help="Write no pictures.")] = False,
-    show_plot: Annotated[bool, typer.Option("--show-plot", help="Open the pictures.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Neither progress nor tables, the conclusion alone.")] = False,
-    studies: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME,NAME",
-            help="Studies to run, of those that '--studies list' names. Default: all of the mode.",
-        ),
-    ] = None,
-    no_studies: Annotated[bool, typer.Option("--no-studies", help="Run no studies.")] = False,
-    skip_context_sweep: Annotated[
-        bool, typer.Option("--skip-context-sweep", help="No study of context lengths.")
-    ] = False,
-    compare: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--compare",
-            metavar="KEY=V1,V2",
-            help="With --pd: serve the same requests with other values of a setting (or stepwise=true); repeatable.",
-        ),
-    ] = None,
-    no_train: Annotated[
-        bool, typer.Option("--no-train", help="The learned policy as shipped, which is the default.")
-    ] = False,
-    learned_train_mode: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODE",
-            parser=options.train_mode,
-            help="Train the learned policy on the first requests, which do not count (warmup) or are left out (split).",
-        ),
-    ] = None,
-    learned_train_fraction: Annotated[
-        float | None,
-        typer.Option(metavar="X", parser=options.share, help="Share of the requests to train on; default 0.3."),
-    ] = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", parser=options.count, help="Simulations at a time, a process each; default: the cores."
-        ),
-    ] = None,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-) -> int:
+@taking_flags
+def root(ctx: typer.Context, flags: Flags) -> int:
     """Simulate an LLM-serving cluster: what TTFT, TPOT, throughput and cache hit rate it would give, and why.
 
     Start with: kvsim --pd --preset dev
     """
-    if version:
+    if flags.version:
         print(f"kvsim {kvsim.__version__}")
         return 0
     given = flags_given(ctx)
@@ -157,81 +52,100 @@ def root(
         if given:
             raise FlagError(f"{next(iter(given.values()))} does not go with the command '{ctx.invoked_subcommand}'")
         return 0
-    if pd and cluster:
-        raise FlagError("--cluster and --pd exclude each other; give one")
-    if no_plot and show_plot:
-        raise FlagError("--no-plot and --show-plot exclude each other; give one")
-    if no_studies and studies is not None:
-        raise FlagError("--no-studies and --studies exclude each other; give one")
-    if systems is not None and not pd:
-        raise FlagError("--systems needs --pd: the other modes run unified instances")
-    if load_of is not None and not pd:
-        raise FlagError("--load-of needs --pd: the other modes run unified instances alone")
-    if load_of is not None and load is None and workload_trace is not None:
-        raise FlagError("--load-of needs --load beside --workload-trace: without, the trace runs at its own rate")
-    if compare and not pd:
-        raise FlagError("--compare needs --pd; here --policy names what is compared, and --set changes one run")
-    if workload_trace is None:
-        _refuse_trace_flags(given)
-    if pd and policy is not None:
-        _check_policies(policy)
-    from kvsim.cli.run import Command, list_studies, run_command
-    from kvsim.modes.training import Train
+    _check(flags, given)
+    from kvsim.cli.run import list_studies, run_command
     from kvsim.report.json_report import RunClock
-    from kvsim.workload.traffic import TraceSource
 
-    if studies == "list":
+    if flags.studies == "list":
         list_studies()
         return 0
     clock = RunClock()
-    train = None if pd else _train_mode(learned_train_mode, learned_train_fraction, no_train)
-    fraction = TRAIN_FRACTION if learned_train_fraction is None else learned_train_fraction
-    command = Command(
-        mode="pd" if pd else "cluster" if cluster else "single",
-        config=config,
-        profile=calibration_profile,
-        preset=preset,
-        sets=(*(assignments or ()), *(() if seed is None else (f"seed={seed}",))),
-        trace=None
-        if workload_trace is None
-        else TraceSource(
-            path=workload_trace,
-            fmt=workload_format,
-            limit=workload_limit,
-            time_unit=workload_time_unit,
-            arrival_scale=workload_arrival_scale,
-            include_failed=workload_include_failed,
-            hash_tokens_per_block=workload_hash_tokens_per_block,
-            strict=strict_workload_validation,
-            dequantise=workload_dequantise,
-        ),
-        load=load,
-        load_of=load_of,
-        systems=options.SYSTEMS if systems is None else tuple(systems.split(",")),
-        policy=policy,
-        replicas=workload_replicas,
-        stepwise=stepwise,
-        studies=None if studies is None else tuple(name.strip() for name in studies.split(",")),
-        no_studies=no_studies,
-        skip_context_sweep=skip_context_sweep,
-        comparisons=tuple(compare or ()),
-        report_json=report_json,
-        report_csv=report_csv,
-        out=out,
-        plots=not no_plot,
-        show_plots=show_plot,
-        quiet=quiet,
-        jobs=options.cores() if jobs is None else jobs,
-        train=None if train is None else Train(train, fraction),
+    return run_command(_command(flags, given), clock)
+
+
+def _check(flags: Flags, given: dict[str, str]) -> None:
+    """Raise ``FlagError`` for flags that exclude each other, or that lack one they need."""
+    if flags.pd and flags.cluster:
+        raise FlagError("--cluster and --pd exclude each other; give one")
+    if flags.no_plot and flags.show_plot:
+        raise FlagError("--no-plot and --show-plot exclude each other; give one")
+    if flags.no_studies and flags.studies is not None:
+        raise FlagError("--no-studies and --studies exclude each other; give one")
+    if flags.systems is not None and not flags.pd:
+        raise FlagError("--systems needs --pd: the other modes run unified instances")
+    if flags.load_of is not None and not flags.pd:
+        raise FlagError("--load-of needs --pd: the other modes run unified instances alone")
+    if flags.load_of is not None and flags.load is None and flags.workload_trace is not None:
+        raise FlagError("--load-of needs --load beside --workload-trace: without, the trace runs at its own rate")
+    if flags.compare and not flags.pd:
+        raise FlagError("--compare needs --pd; here --policy names what is compared, and --set changes one run")
+    if flags.workload_trace is None:
+        _refuse_trace_flags(given)
+    if flags.pd and flags.policy is not None:
+        _check_policies(flags.policy)
+
+
+def _command(flags: Flags, given: dict[str, str]) -> Command:
+    from kvsim.cli.run import Command
+
+    return Command(
+        mode="pd" if flags.pd else "cluster" if flags.cluster else "single",
+        config=flags.config,
+        profile=flags.calibration_profile,
+        preset=flags.preset,
+        sets=(*(flags.assignments or ()), *(() if flags.seed is None else (f"seed={flags.seed}",))),
+        trace=_trace(flags),
+        load=flags.load,
+        load_of=flags.load_of,
+        systems=options.SYSTEMS if flags.systems is None else tuple(flags.systems.split(",")),
+        policy=flags.policy,
+        replicas=flags.workload_replicas,
+        stepwise=flags.stepwise,
+        studies=None if flags.studies is None else tuple(name.strip() for name in flags.studies.split(",")),
+        no_studies=flags.no_studies,
+        skip_context_sweep=flags.skip_context_sweep,
+        comparisons=tuple(flags.compare or ()),
+        report_json=flags.report_json,
+        report_csv=flags.report_csv,
+        out=flags.out,
+        plots=not flags.no_plot,
+        show_plots=flags.show_plot,
+        quiet=flags.quiet,
+        jobs=options.cores() if flags.jobs is None else flags.jobs,
+        train=_train(flags),
         given=given,
     )
-    return run_command(command, clock)
 
 
-def _train_mode(mode: str | None, fraction: float | None, no_train: bool) -> str | None:
-    if no_train and (mode is not None or fraction is not None):
+def _trace(flags: Flags) -> TraceSource | None:
+    from kvsim.workload.traffic import TraceSource
+
+    if flags.workload_trace is None:
+        return None
+    return TraceSource(
+        path=flags.workload_trace,
+        fmt=flags.workload_format,
+        limit=flags.workload_limit,
+        time_unit=flags.workload_time_unit,
+        arrival_scale=flags.workload_arrival_scale,
+        include_failed=flags.workload_include_failed,
+        hash_tokens_per_block=flags.workload_hash_tokens_per_block,
+        strict=flags.strict_workload_validation,
+        dequantise=flags.workload_dequantise,
+    )
+
+
+def _train(flags: Flags) -> Train | None:
+    from kvsim.modes.training import Train
+
+    mode, fraction = flags.learned_train_mode, flags.learned_train_fraction
+    if flags.pd:
+        return None
+    if flags.no_train and (mode is not None or fraction is not None):
         raise FlagError("--no-train excludes --learned-train-mode and --learned-train-fraction; give one")
-    return mode if fraction is None or mode is not None else "warmup"
+    if mode is None and fraction is None:
+        return None
+    return Train(mode or "warmup", TRAIN_FRACTION if fraction is None else fraction)
 
 
 def _check_policies(names: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from kvsim.cli.entry import BAD_INPUT, DONE, OTHER, one_line
@@ -100,7 +101,7 @@ def list_studies() -> None:
     for mode in MODES:
         print("the single node:" if mode == "single" else f"--{mode}:")
         for name, study in named(mode).items():
-            print(f"  {name:<16}{study.asks}")
+            print(fill(study.asks, 80, initial_indent=f"  {name:<16}", subsequent_indent=" " * 18))
 
 
 def _studies(command: Command) -> tuple[str, ...]:

@@ -1,0 +1,148 @@
+"""The flags of the root command: what each takes, its default, its line of help."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from kvsim.cli import options
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What was said on the command line, in the order of ``--help``; a parameter of the command each."""
+
+    pd: Annotated[bool, typer.Option("--pd", help="Prefill/decode separation next to unified serving.")] = False
+    cluster: Annotated[bool, typer.Option("--cluster", help="Racks, their memory pools, tiers side by side.")] = False
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="YAML merged over the defaults in config.yaml.")
+    ] = None
+    calibration_profile: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Overlay with measured figures, or a shipped profile's name; none: without."),
+    ] = None
+    preset: Annotated[str | None, typer.Option(metavar="NAME", help="Scale: smoke, dev, prod-eval.")] = None
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", metavar="A.B=C", help="Set one key of the configuration; repeatable.")
+    ] = None
+    seed: Annotated[int | None, typer.Option(metavar="N", parser=options.whole, help="Seed of every random draw.")] = (
+        None
+    )
+    workload_trace: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Serve this trace instead of synthetic traffic.")
+    ] = None
+    workload_format: options.WorkloadFormat = "auto"
+    workload_limit: options.WorkloadLimit = None
+    workload_time_unit: options.TimeUnit = "auto"
+    workload_arrival_scale: options.ArrivalScale = 1.0
+    workload_include_failed: options.IncludeFailed = False
+    workload_hash_tokens_per_block: options.HashTokens = None
+    workload_dequantise: options.Dequantise = False
+    strict_workload_validation: options.Strict = False
+    workload_replicas: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", parser=options.count, help="Serve N time-shifted copies of the trace; default: by --load."
+        ),
+    ] = None
+    load: Annotated[
+        float | None,
+        typer.Option(metavar="RHO", parser=options.positive, help="Bring arrivals to this share of the maximum rate."),
+    ] = None
+    load_of: Annotated[
+        str | None,
+        typer.Option(metavar="SYSTEM", parser=options.load_system, help="Whose maximum rate: pd (default) or unified."),
+    ] = None
+    systems: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,NAME", parser=options.systems, help="What --pd runs: unified, pd; default: unified,pd."
+        ),
+    ] = None
+    policy: Annotated[
+        str | None,
+        typer.Option(metavar="NAME,NAME", help="Policy bundles, eviction policies or package.module:Class to compare."),
+    ] = None
+    stepwise: Annotated[bool, typer.Option("--stepwise", help="One event per engine step: slow, the same results.")] = (
+        False
+    )
+    report_json: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", callback=options.or_stdout, help="Write the report as JSON; -: to stdout."),
+    ] = None
+    report_csv: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", callback=options.or_stdout, help="Write one row per request as CSV; -: to stdout."
+        ),
+    ] = None
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the pictures, created if missing.")] = None
+    no_plot: Annotated[bool, typer.Option("--no-plot", help="Write no pictures.")] = False
+    show_plot: Annotated[bool, typer.Option("--show-plot", help="Open the pictures.")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", help="Neither progress nor tables, the conclusion alone.")] = False
+    studies: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,NAME",
+            help="Studies to run, of those that '--studies list' names. Default: all of the mode.",
+        ),
+    ] = None
+    no_studies: Annotated[bool, typer.Option("--no-studies", help="Run no studies.")] = False
+    skip_context_sweep: Annotated[bool, typer.Option("--skip-context-sweep", help="No study of context lengths.")] = (
+        False
+    )
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--compare",
+            metavar="KEY=V1,V2",
+            help="With --pd: serve the same requests with other values of a setting (or stepwise=true); repeatable.",
+        ),
+    ] = None
+    no_train: Annotated[
+        bool, typer.Option("--no-train", help="The learned policy as shipped, which is the default.")
+    ] = False
+    learned_train_mode: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODE",
+            parser=options.train_mode,
+            help="Train the learned policy on the first requests, which do not count (warmup) or are left out (split).",
+        ),
+    ] = None
+    learned_train_fraction: Annotated[
+        float | None,
+        typer.Option(metavar="X", parser=options.share, help="Share of the requests to train on; default 0.3."),
+    ] = None
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", parser=options.count, help="Simulations at a time, a process each; default: the cores."
+        ),
+    ] = None
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
+
+
+def taking_flags(command: Callable[[typer.Context, Flags], int]) -> Callable[..., int]:
+    """``command`` with a parameter for each field of ``Flags``, in place of one that has them all."""
+    kinds = get_type_hints(Flags, include_extras=True)
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    own = inspect.Parameter("ctx", keyword, annotation=typer.Context)
+    parameters = [
+        inspect.Parameter(field.name, keyword, default=field.default, annotation=kinds[field.name])
+        for field in fields(Flags)
+    ]
+
+    @functools.wraps(command)
+    def with_flags(ctx: typer.Context, **given: Any) -> int:
+        return command(ctx, Flags(**given))
+
+    with_flags.__signature__ = inspect.Signature([own, *parameters])  # type: ignore[attr-defined]
+    with_flags.__annotations__ = {"ctx": typer.Context, **kinds}
+    return with_flags
