@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from kvsim.config.derived import block_size, explicit_kv_bytes_per_token, kv_size_key
-from kvsim.config.layer import Origins, Tree, get
-from kvsim.config.schema import Config, dump
-from kvsim.config.schema_traffic import ChatTrace, PdTrace
+from kvsim.config.layer import Origins
+from kvsim.config.schema import ChatTrace, Config, PdTrace, dump
+from kvsim.config.tree import Tree, get
 from kvsim.errors import ConfigError
 
 Finding = tuple[str, tuple[str, ...]]

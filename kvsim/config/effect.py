@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from kvsim.config.load import load_config
 from kvsim.config.schema import Config, dump
+from kvsim.config.tree import get
 from kvsim.spec import find_gpu
 
 HBM = (
@@ -121,10 +121,4 @@ def _unseen_with_tiers(config: Config, is_cluster: bool) -> tuple[str, ...]:
 
 def _given(config: Config, paths: Sequence[str]) -> list[str]:
     given, shipped = dump(config), dump(load_config().config)
-    return [path for path in paths if _at(given, path) != _at(shipped, path)]
-
-
-def _at(tree: dict[str, Any], path: str) -> Any:
-    for key in path.split("."):
-        tree = tree[key]
-    return tree
+    return [path for path in paths if get(given, path) != get(shipped, path)]

@@ -8,13 +8,12 @@ from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
 
+from kvsim.config.kvcache_sim_compat import own_spelling
 from kvsim.config.schema import Config
 from kvsim.config.section import Section
-from kvsim.config.spelling import own_spelling
+from kvsim.config.tree import Tree, has
 from kvsim.config.yaml_source import kind, shown
 from kvsim.errors import ConfigError, nearest
-
-Tree = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -80,51 +79,6 @@ def all_keys(section: type[Section], parent: str = "") -> Iterator[str]:
             yield path
         else:
             yield from all_keys(inner, path)
-
-
-def all_leaves(tree: Tree, parent: str = "") -> Iterator[str]:
-    """The dotted path of every value in ``tree``."""
-    for key, value in tree.items():
-        path = f"{parent}.{key}" if parent else key
-        if isinstance(value, dict):
-            yield from all_leaves(value, path)
-        else:
-            yield path
-
-
-def merged(below: Tree, above: Tree) -> Tree:
-    """``below`` overlaid by ``above``: mappings merge key by key, everything else (lists too) is replaced."""
-    result = dict(below)
-    for key, value in above.items():
-        old = result.get(key)
-        result[key] = merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-    return result
-
-
-def get(tree: Tree, path: str) -> Any:
-    """The value at a dotted path; ``KeyError`` where there is none."""
-    value: Any = tree
-    for key in path.split("."):
-        if not isinstance(value, dict):
-            raise KeyError(path)
-        value = value[key]
-    return value
-
-
-def has(tree: Tree, path: str) -> bool:
-    """Whether ``tree`` says anything at a dotted path."""
-    try:
-        get(tree, path)
-    except KeyError:
-        return False
-    return True
-
-
-def put(tree: Tree, path: str, value: Any) -> Tree:
-    """``tree`` with ``value`` at a dotted path."""
-    for key in reversed(path.split(".")):
-        value = {key: value}
-    return merged(tree, value)
 
 
 def origin(layers: Sequence[Layer], *paths: str) -> str:

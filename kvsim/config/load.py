@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from kvsim.config.checks import Mode, check
-from kvsim.config.explain import explained
-from kvsim.config.layer import Layer, Origins, Tree, make_layer, merged, origin
+from kvsim.config.kvcache_sim_compat import overlaid
+from kvsim.config.layer import Layer, Origins, make_layer, origin
 from kvsim.config.overlay import Overlay, mismatches, read_overlay
 from kvsim.config.preset import find_preset, preset_layers
-from kvsim.config.schema import Config
-from kvsim.config.twins import overlaid
+from kvsim.config.schema import Config, dump
+from kvsim.config.tree import Tree, leaves, merged, put
 from kvsim.config.yaml_source import named, parse, read_mapping, shown
 from kvsim.config.yielding import yielded
 from kvsim.content import content_path
 from kvsim.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 NO_PROFILE = "none"
 """The name that stands for no profile."""
@@ -85,17 +88,17 @@ def load_config(
 
 def set_values(sets: Sequence[str]) -> dict[str, Any]:
     """What ``--set`` says, by ``section.key`` in kvsim's own spelling; a later one wins. Raises ``ConfigError``."""
-    return _leaves(_set_layer(sets).tree)
+    return dict(leaves(_set_layer(sets).tree))
 
 
-def _leaves(tree: Tree, above: str = "") -> dict[str, Any]:
-    leaves: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict) and value:
-            leaves |= _leaves(value, f"{above}{key}.")
-        else:
-            leaves[f"{above}{key}"] = value
-    return leaves
+def changed(config: Config, values: Mapping[str, Any], where: str, mode: Mode | None = "pd") -> Config:
+    """``config`` with other values at dotted keys, checked for ``mode``. Raises ``ConfigError``, which begins with
+    ``where``.
+    """
+    tree, chosen = dump(config), Tree()
+    for key, value in values.items():
+        tree, chosen = put(tree, key, value), put(chosen, key, value)
+    return _validated(tree, (Layer(where, {}, is_default=True), Layer(where, chosen)), mode)
 
 
 def _file_layers(config: Path | None) -> tuple[list[Layer], dict[str, Layer]]:
@@ -140,17 +143,14 @@ def _assignment(text: str) -> dict[str, Any]:
     keys = path.strip().split(".")
     if not equals or not all(keys):
         raise ConfigError(f"--set: {shown(text)} is not of the form section.key=value")
-    tree: Any = parse(value, f"--set {shown(text)}")
-    for key in reversed(keys):
-        tree = {key: tree}
-    return {**tree}
+    return put({}, path.strip(), parse(value, f"--set {shown(text)}"))
 
 
 def _stacked(layers: Sequence[Layer]) -> tuple[Tree, list[str]]:
     tree: Tree = layers[0].tree
     notes: list[str] = []
     for layer in layers[1:]:
-        tree, replaced = overlaid(tree, layer)
+        tree, replaced = overlaid(tree, layer.tree, layer.where)
         if layer.respelled:
             notes.append(f"{layer.where}: keys of kvcache-sim read as kvsim's own: {', '.join(layer.respelled)}")
         notes += replaced
@@ -158,15 +158,51 @@ def _stacked(layers: Sequence[Layer]) -> tuple[Tree, list[str]]:
 
 
 def _validated(tree: Tree, layers: Sequence[Layer], mode: Mode | None) -> Config:
-    def where(*paths: str) -> str:
-        return origin(layers, *paths)
-
     try:
         config = Config.model_validate(tree)
     except ValidationError as invalid:
-        raise explained(invalid, where) from None
+        raise _explained(invalid, layers) from None
     check(config, Origins(layers), mode)
     return config
+
+
+def _explained(invalid: ValidationError, layers: Sequence[Layer]) -> ConfigError:
+    """The schema's first finding as one line, with the number of further ones: who set it, the key, what is allowed."""
+    findings = invalid.errors(include_url=False)
+    first = findings[0]
+    key = ".".join(part for part in map(str, first["loc"]) if not part.isdigit())
+    further = len(findings) - 1
+    more = f" (and {further} more)" if further else ""
+    return ConfigError(f"{origin(layers, key)}: {_finding(first)}{more}")
+
+
+def _finding(found: ErrorDetails) -> str:
+    path = _dotted(found["loc"])
+    if found["type"] == "missing" and isinstance(found["loc"][-1], int):
+        return f"{_dotted(found['loc'][:-1])} = {shown(found['input'])}: must have {found['loc'][-1] + 1} items or more"
+    if found["type"] == "missing":
+        return f"{path} is missing"
+    return f"{path} = {shown(found['input'])}: {_allowed(found['msg'])}"
+
+
+def _dotted(loc: tuple[int | str, ...]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
+
+
+def _allowed(message: str) -> str:
+    words = {
+        "Input should be a valid": "must be a",
+        "Input should be": "must be",
+        "Tuple should have": "must have",
+        "String should have": "must have",
+        " after validation": "",
+        "must be a tuple": "must be a list",
+        "must be a string": "must be text",
+        "must be a integer": "must be an integer",
+    }
+    for theirs, ours in words.items():
+        message = message.replace(theirs, ours)
+    return message
 
 
 def _provenance(profile: Overlay | None, preset: str | None, notes: Sequence[str], config: Config) -> Provenance:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from kvsim.config.layer import Layer, all_leaves, make_layer
+from kvsim.config.layer import Layer, make_layer
+from kvsim.config.tree import leaves
 from kvsim.config.yaml_source import kind, shown
 from kvsim.errors import ConfigError, nearest
 
@@ -48,7 +49,7 @@ def preset_layers(presets: Any, where: str) -> dict[str, Layer]:
         if not isinstance(tree, dict):
             raise ConfigError(f"{here} holds {kind(tree)}; a mapping of sections is wanted")
         layers[str(name)] = make_layer(here, tree)
-        for path in all_leaves(layers[str(name)].tree):
+        for path, _ in leaves(layers[str(name)].tree):
             if path not in SCALE_KEYS:
                 raise ConfigError(f"{here}: {shown(path)} is no scale; {nearest(path, SCALE_KEYS)}")
     return layers

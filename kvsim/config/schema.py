@@ -1,16 +1,401 @@
-"""The whole configuration: one attribute per section of ``config.yaml``, resolved and immutable."""
+"""The schema of ``config.yaml``, section by section: types and ranges. Defaults stand there, not here."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from kvsim.config.schema_cluster import Cluster
-from kvsim.config.schema_instance import Cache, Engine, Hardware, Model
-from kvsim.config.schema_pd import Load, PdSeparation, Routing, Slo
-from kvsim.config.schema_steptime import StepTime
-from kvsim.config.schema_studies import Limits, Studies
-from kvsim.config.schema_traffic import AgentTrace, ChatTrace, Experiment, PdExperiment, PdTrace, Policies
-from kvsim.config.section import Section, Whole
+from pydantic import Field, Strict
+
+from kvsim.config.section import (
+    Count,
+    Counts,
+    Factor,
+    Knots,
+    Name,
+    NonNegative,
+    Positive,
+    PositiveShare,
+    Ratio,
+    Ratios,
+    Section,
+    Share,
+    TierNames,
+    Whole,
+)
+
+
+class Model(Section):
+    """``model``: which one, and numbers that replace those of the known model."""
+
+    name: Name
+    weight_dtype: Literal["bf16", "fp16", "fp8", "int8", "int4"]
+    kv_dtype: Literal["bf16", "fp16", "fp8", "int8"]
+    max_model_len: Count
+    params_billions: Positive | None
+    kv_bytes_per_token: Count | None
+
+
+class Engine(Section):
+    """``engine``: the arguments of one instance, named as vLLM names them."""
+
+    tensor_parallel_size: Count
+    data_parallel_size: Count
+    enable_expert_parallel: bool
+    block_size: Count
+    max_num_batched_tokens: Count
+    max_num_seqs: Count
+    gpu_memory_utilization: PositiveShare
+    non_kv_gb_per_gpu: NonNegative
+    num_gpu_blocks_override: Annotated[int, Field(ge=2)] | None
+    enable_prefix_caching: bool
+    long_prefill_token_threshold: Whole
+    watermark: Annotated[float, Field(ge=0, lt=1)]
+    scheduling_policy: Literal["fcfs", "priority", "lpm", "dfs_weight"]
+    scheduler_reserve_full_isl: bool
+    async_scheduling: bool
+    batching: Literal["continuous", "static"]
+    cudagraph_capture_sizes: Annotated[tuple[Count, ...], Strict(False)]
+    tune_colocated_budget: bool
+    colocated_budgets: Counts
+
+
+class Hbm(Section):
+    """``hardware.hbm``: one GPU; ``null`` leaves what the known GPU has."""
+
+    kv_capacity_gb: Positive | None
+    read_gb_per_s: Positive | None
+    write_gb_per_s: Positive | None
+    read_latency_ms: NonNegative
+
+
+class Tier(Section):
+    """``hardware.dram``, ``hardware.ssd``: a tier of one host below the GPUs' own memory."""
+
+    capacity_gb: NonNegative
+    read_gb_per_s: Positive
+    write_gb_per_s: Positive
+    read_latency_ms: NonNegative
+
+
+class Dram(Tier):
+    """``hardware.dram``: rates of one GPU's way there, beside that of the whole host's memory."""
+
+    host_gb_per_s: Positive
+
+
+class Hardware(Section):
+    """``hardware``: the GPU and the tiers beside it."""
+
+    gpu: Name
+    memory_gib: Positive | None
+    peak_tflops: Positive | None
+    hbm: Hbm
+    dram: Dram
+    ssd: Tier
+
+
+class Coefficients(Section):
+    """``steptime.coefficients``: of one whole instance; profiles/README.md has the formula. Terms left out are 0."""
+
+    w0_s: NonNegative
+    w1_s_per_token: NonNegative
+    p0_s: NonNegative
+    p1_s_per_token: NonNegative
+    a_s_per_kv_token: NonNegative
+    a_mixed_s_per_kv_token: NonNegative
+    straggler_s_per_token: NonNegative
+    straggler_min_seqs: NonNegative
+    b_s_per_token2: NonNegative
+    prefill_chunk_floor_tokens: NonNegative
+    s_s_per_seq: NonNegative
+    comm0_s: NonNegative
+    comm1_s_per_token: NonNegative
+    const_s: NonNegative
+    decode_s_per_seq: NonNegative = 0.0
+    decode_mixed_s_per_seq: NonNegative = 0.0
+    decode_mixed_s_per_seq_token: NonNegative = 0.0
+    straggler_mixed_s_per_token: NonNegative = 0.0
+    window_share: Share = 0.0
+    window_tokens: NonNegative = 0.0
+    dense_knots: Knots = ()
+
+
+class StepTime(Section):
+    """``steptime``: the method, the roofline's efficiencies, and a profile's coefficients or operator times."""
+
+    method: Literal["roofline", "fitted", "tables"]
+    compute_efficiency: PositiveShare
+    memory_efficiency: PositiveShare
+    attention_memory_efficiency: PositiveShare
+    attention_compute_efficiency: PositiveShare
+    mixed_attention_factor: Factor
+    allreduce_latency_us: NonNegative
+    allreduce_efficiency: PositiveShare
+    pcie_allreduce_latency_us: NonNegative
+    pcie_allreduce_gb_per_s: Positive
+    step_overhead_us: NonNegative
+    sequence_overhead_us: NonNegative
+    coefficients: Coefficients | None
+    operators: Name | None
+
+
+class Cache(Section):
+    """``cache``: how prefixes are kept, and what moves between the tiers."""
+
+    prefix_cache: Literal["paged", "radix"]
+    block_size_bytes: Count | None
+    num_workers: Count
+    tiers: TierNames
+    chunk_tokens: Count
+    write_policy: Literal["write_through", "write_back"]
+    inclusive: bool
+    promote_on_hit: bool
+    async_backup: bool
+    load_or_recompute: bool
+    load_at: Literal["scheduling", "arrival"]
+    contention: Literal["max_min", "fifo"]
+    max_write_wait_s: NonNegative
+    restart_after_requests: Count | None
+
+
+class ClusterGpu(Section):
+    """``cluster.gpu``: as ``hardware.hbm``, for cluster runs; ``null`` leaves what stands there."""
+
+    kv_capacity_gb: Positive | None
+    hbm_read_gb_per_s: Positive | None
+    hbm_write_gb_per_s: Positive | None
+    hbm_latency_ms: NonNegative | None
+
+
+class Eic(Section):
+    """``cluster.eic``: the memory pool that a rack's GPUs share."""
+
+    nodes_per_rack: Whole
+    capacity_per_node_gb: NonNegative
+    read_gb_per_s: Positive
+    write_gb_per_s: Positive
+    access_latency_ms: NonNegative
+
+
+class Network(Section):
+    """``cluster.network``: NVLink inside a host, RDMA beyond."""
+
+    gpus_per_host: Count
+    intra_rack_latency_us: NonNegative
+    cross_rack_latency_us: NonNegative
+    remote_ssd_latency_us: NonNegative
+    nvlink_gb_per_s: Positive | None
+    nvlink_latency_us: NonNegative
+    p2p_rdma_gb_per_s: Positive
+    p2p_rdma_latency_us: NonNegative
+    rack_oversubscription: Factor
+    jitter_cv: NonNegative
+    tail_jitter_prob: Share
+    tail_jitter_multiplier: Factor
+    contention_enabled: bool
+    seed: Whole | None
+
+
+class Cluster(Section):
+    """``cluster``: the scale that is described and the scale that is simulated."""
+
+    total_gpus: Count
+    gpus_per_rack: Count
+    simulate_racks: Count
+    simulate_gpus_per_rack: Count
+    tiers: TierNames
+    ssd_scope: Literal["host", "rack", "cluster"]
+    gpu: ClusterGpu
+    eic: Eic
+    network: Network
+
+
+class Compute(Section):
+    """``pd_separation.compute``: achieved figures of one GPU; ``null`` leaves what the rest of the config gives."""
+
+    prefill_tflops: Positive | None
+    decode_memory_gb_per_s: Positive | None
+    model_params_b: Positive | None
+    kv_bytes_per_token: Count | None
+    tokens_per_block: Count | None
+    overhead_factor: Positive
+    prefill_batch_efficiency: PositiveShare | None
+    decode_kv_overhead_factor: NonNegative | None
+
+
+class Transfer(Section):
+    """``pd_separation.transfer``: how KV moves from a prefill to a decode instance."""
+
+    strategy: Literal["push", "pull", "pull_on_demand"]
+    rdma_gb_per_s: Positive | None
+    rdma_efficiency: PositiveShare
+    rdma_latency_us: NonNegative | None
+    contention: Literal["max_min", "fifo", "none"]
+    pipelining: bool
+    layerwise: bool
+    decode_start: Literal["last_chunk", "first_chunk"]
+    pipeline_chunk_blocks: Count
+    descriptor_us: NonNegative
+    delta: bool
+    compression_ratio: Positive
+
+
+class PdSeparation(Section):
+    """``pd_separation``: the two sides and what passes between them."""
+
+    enabled: bool
+    pd_ratio: Ratio
+    prefill_tensor_parallel_size: Count | None
+    decode_tensor_parallel_size: Count | None
+    first_token: Literal["decode", "prefill"]
+    chunked_prefill: bool
+    chunk_size_tokens: Count | None
+    max_output_tokens: Count | None
+    output_margin_tokens: Whole
+    return_generated_kv: bool
+    tiers: TierNames
+    compute: Compute
+    transfer: Transfer
+
+
+class Routing(Section):
+    """``routing``: policy names are checked against the registry where the system is built."""
+
+    prefill: Name
+    decode: Name
+    load_guard: NonNegative
+    candidates: Count
+    index_staleness_ms: NonNegative
+    sees_tiers: bool
+
+
+class Slo(Section):
+    """``slo``: a request is good when it meets both."""
+
+    ttft_ms: Positive
+    tpot_ms: Positive
+
+
+class ChatTrace(Section):
+    """``trace``, ``cluster_trace``: multi-turn chat over shared prompts and documents."""
+
+    num_sessions: Count
+    turns_per_session: Count
+    prompt_tokens_min: Count
+    prompt_tokens_max: Count
+    initial_context_tokens: Whole
+    num_system_prompts: Count
+    num_shared_docs: Whole
+    num_rag_chunks: Whole
+    doc_zipf_alpha: NonNegative
+    output_tokens_mean: Positive
+    think_time_s: NonNegative
+    qps: Positive | None
+    seed: Whole | None
+
+
+class PdTrace(Section):
+    """``pd_trace``: the default traffic of prefill/decode runs."""
+
+    kind: Literal["chat", "rag"]
+    arrivals: Literal["poisson", "constant", "gamma", "on_off"]
+    num_requests: Count | None
+    num_sessions: Count | None
+    turns_per_session: Count
+    num_system_prompts: Count
+    system_prompt_tokens: Whole
+    prompt_tokens_min: Count | None
+    prompt_tokens_max: Count | None
+    new_tokens_mean: Positive
+    new_tokens_cv: NonNegative
+    initial_context_tokens: Whole | None
+    history_tokens_mean: NonNegative
+    output_tokens_mean: Positive
+    output_tokens_cv: NonNegative
+    think_time_s: NonNegative
+    num_shared_docs: Whole
+    num_rag_chunks: Whole
+    doc_zipf_alpha: NonNegative
+    qps: Positive | None
+    seed: Whole | None
+
+
+class AgentTrace(Section):
+    """``agent_trace``: long sessions of tool calls, whose results grow the context."""
+
+    num_sessions: Count
+    turns_min: Count
+    turns_max: Count
+    tool_def_tokens: Whole
+    tool_result_min_tokens: Count
+    tool_result_max_tokens: Count
+    reasoning_tokens: Whole
+    num_tool_sets: Count
+    num_system_prompts: Count
+    qps: Positive
+    seed: Whole | None
+
+
+class Experiment(Section):
+    """``experiments``, ``cluster_experiments``: how many requests a run takes, and where its files go."""
+
+    num_requests: Count | None
+    warmup_requests: Whole | None
+    output_dir: Name
+
+
+class PdExperiment(Experiment):
+    """``pd_experiments``: also the prefill:decode ratios that a ratio study tries."""
+
+    pd_ratios: Ratios
+
+
+class Load(Section):
+    """``load``: the share of a system's maximum rate that arrivals are brought to."""
+
+    rho: Positive
+    of: Literal["pd", "unified"]
+    warm_caches: bool
+    pilot_requests: Count
+    unsteady_factor: NonNegative
+
+
+class Studies(Section):
+    """``studies``: runs on a sample of the cluster that answer one question each."""
+
+    instances: Annotated[int, Field(ge=2)]
+    replications: Annotated[int, Field(ge=2)]
+    most_replications: Annotated[int, Field(ge=2)]
+    budget_requests: Count
+    tier_budget_requests: Count
+    max_requests: Count
+    fewest_requests: Count
+    confidence: Annotated[float, Field(gt=0, lt=1)]
+    precision: PositiveShare
+    tie_share: Share
+    context_tokens: Counts
+    context_output_tokens: Count
+    capacity_shares: Annotated[tuple[PositiveShare, ...], Field(min_length=1), Strict(False)]
+    evictions: Annotated[tuple[Name, ...], Strict(False)]
+    eic_gb_per_rack: Annotated[tuple[NonNegative, ...], Field(min_length=1), Strict(False)]
+
+
+class Limits(Section):
+    """``limits``: what one simulation may take; what would take more is refused before it starts."""
+
+    cpu_s: Positive
+
+
+class Policies(Section):
+    """``policies``: names are checked against the registry where the system is built."""
+
+    eviction: Name
+    prefetch: Name
+    admission: Name
+    selective_write: bool
+    selective_write_depth_threshold: Whole
+    ttl_s: Positive
+    learned_model: Name | None
 
 
 class Config(Section):

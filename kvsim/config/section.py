@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from itertools import pairwise
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, Strict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
 
 
 class Section(BaseModel):
@@ -30,3 +31,16 @@ PositiveShare = Annotated[float, Field(gt=0, le=1)]
 Counts = Annotated[tuple[Count, ...], Field(min_length=1), Strict(False)]
 Ratio = Annotated[tuple[Count, Count], Strict(False)]
 Ratios = Annotated[tuple[Ratio, ...], Field(min_length=1), Strict(False)]
+TierNames = Annotated[tuple[Literal["dram", "eic", "ssd"], ...], Strict(False)]
+
+
+def _ascending(knots: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
+    tokens = [knot[0] for knot in knots]
+    if len(knots) == 1 or any(low >= high for low, high in pairwise(tokens)):
+        raise ValueError("must be two or more pairs of (tokens, seconds), tokens ascending")
+    return knots
+
+
+Knots = Annotated[
+    tuple[Annotated[tuple[NonNegative, NonNegative], Strict(False)], ...], Strict(False), AfterValidator(_ascending)
+]

@@ -7,7 +7,8 @@ from math import gcd
 from typing import Any
 
 from kvsim.config.checks import EXPERIMENTS, Mode, tiers_in_use
-from kvsim.config.layer import Origins, Tree, get, put
+from kvsim.config.layer import Origins
+from kvsim.config.tree import Tree, get, put
 from kvsim.config.yaml_source import shown
 
 Yielded = Iterator[tuple[str, Any, str]]

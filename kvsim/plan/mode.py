@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from kvsim.config import Config, derived
-from kvsim.config.schema_cluster import ClusterGpu
-from kvsim.config.schema_traffic import ChatTrace, Experiment
+from kvsim.config.schema import ClusterGpu
+from kvsim.config.schema import ChatTrace, Experiment
 from kvsim.errors import ConfigError
 from kvsim.plan.plan import Plan, check_instances, make_plan
 

@@ -11,7 +11,7 @@ from functools import cache, partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kvsim.config.schema_studies import Studies
+from kvsim.config.schema import Studies
 from kvsim.failures import Failures
 from kvsim.plan.mode import ModeName
 from kvsim.sim.run import SystemName

@@ -14,7 +14,7 @@ from kvsim.capacity.demand import Demand
 from kvsim.capacity.pilot import FEWEST_REQUESTS
 from kvsim.capacity.steady import steady_requests
 from kvsim.config.comparison import Comparison
-from kvsim.config.schema_studies import Studies
+from kvsim.config.schema import Studies
 from kvsim.plan.mode import Mode
 from kvsim.plan.plan import Plan
 from kvsim.record.result import SystemResult

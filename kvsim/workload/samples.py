@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kvsim.config.schema_traffic import PdTrace
+from kvsim.config.schema import PdTrace
 from kvsim.workload.synthetic.chat import chat
 from kvsim.workload.table import ANSWER_S_PER_TOKEN
 from kvsim.workload.workload import Workload

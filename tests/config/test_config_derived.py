@@ -4,10 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvsim.config import Config, load_config
 from kvsim.config import derived as d
-from kvsim.config.layer import all_keys
-from kvsim.config.twins import MORE_SPECIFIC
+from kvsim.config import load_config
 from kvsim.errors import ConfigError
 
 
@@ -64,11 +62,6 @@ def test_the_more_specific_key_wins_within_a_source_and_the_later_source_over_al
     loaded = load_config(file, sets=[f"{general}={low}"])
     assert accessor(loaded.config) == pytest.approx(low * unit)
     assert any(f"{general} replaces {specific} = {high}" in note for note in loaded.provenance.notes)
-
-
-def test_twins_name_keys_that_exist():
-    named = set(MORE_SPECIFIC) | {key for keys in MORE_SPECIFIC.values() for key in keys}
-    assert named <= set(all_keys(Config))
 
 
 def test_block_bytes_alone_give_the_kv_size():

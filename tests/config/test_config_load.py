@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvsim.config import Config, dump, load_config
-from kvsim.config.layer import all_keys, merged
-from kvsim.config.schema_steptime import Coefficients
+from kvsim.config.layer import all_keys
+from kvsim.config.schema import Coefficients
 from kvsim.config.section import Section
+from kvsim.config.tree import merged
 from kvsim.content import content_path
 
 

@@ -15,8 +15,8 @@ from experiments import context_of, run_pd
 from kvsim.capacity.demand import CacheFacts, demand_of
 from kvsim.capacity.maximum_rates import maximum_rate
 from kvsim.config import load_config
-from kvsim.config.changed import changed
 from kvsim.config.comparison import read_comparison
+from kvsim.config.load import changed
 from kvsim.errors import CapacityError, ConfigError
 from kvsim.modes.experiment import Experiment
 from kvsim.plan.plan import make_plan

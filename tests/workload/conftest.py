@@ -10,7 +10,7 @@ import pytest
 import yaml
 from places import DATA
 
-from kvsim.config.schema_traffic import PdTrace
+from kvsim.config.schema import PdTrace
 from kvsim.content import content_path
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import yaml
 
-from kvsim.config.schema_traffic import AgentTrace
+from kvsim.config.schema import AgentTrace
 from kvsim.content import content_path
 from kvsim.errors import WorkloadError
 from kvsim.workload.synthetic.agent import MOST_CONTEXT_TOKENS, SYSTEM_PROMPT_TOKENS, agent

@@ -9,9 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from kvsim.config import Config, dump
-from kvsim.config.changed import changed
 from kvsim.config.comparison import STEPWISE, Comparison
 from kvsim.config.effect import why_unseen
+from kvsim.config.load import changed
 from kvsim.plan.plan import Plan, make_plan
 from kvsim.policy.admission import ADMISSIONS, Admission
 from kvsim.policy.eviction import eviction_class

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.table import Table
 
-from kvsim.config.changed import changed
 from kvsim.config.derived import nic_bytes_per_s_per_gpu
+from kvsim.config.load import changed
 from kvsim.config.schema import Config
 from kvsim.plan.plan import Plan, make_plan
 from kvsim.record.labels import number, percent

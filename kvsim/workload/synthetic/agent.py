@@ -12,7 +12,7 @@ from kvsim.workload.synthetic.assembled import Assembly, Part
 from kvsim.workload.workload import Workload
 
 if TYPE_CHECKING:
-    from kvsim.config.schema_traffic import AgentTrace
+    from kvsim.config.schema import AgentTrace
 
 MOST_CONTEXT_TOKENS = 128 * 1024
 """A session whose next turn would be longer ends there, as an agent that runs out of context does."""

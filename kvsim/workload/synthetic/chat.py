@@ -22,7 +22,7 @@ from kvsim.workload.records import MAX_TOKENS
 from kvsim.workload.workload import Floats, Ints, Workload
 
 if TYPE_CHECKING:
-    from kvsim.config.schema_traffic import PdTrace
+    from kvsim.config.schema import PdTrace
 
 # How long a user waits for an answer before thinking of the next turn; 50 tokens/s, the order of a loaded service.
 ANSWER_S_PER_TOKEN = 0.02

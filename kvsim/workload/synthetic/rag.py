@@ -13,7 +13,7 @@ from kvsim.workload.synthetic.assembled import Assembly
 from kvsim.workload.workload import Workload
 
 if TYPE_CHECKING:
-    from kvsim.config.schema_traffic import PdTrace
+    from kvsim.config.schema import PdTrace
 
 DOCUMENT_TOKENS = 512
 """Mean length of a retrieved chunk, a usual size for splitting documents; drawn once each, within half of it."""

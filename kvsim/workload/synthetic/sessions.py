@@ -13,7 +13,7 @@ from kvsim.workload.synthetic.rag import DOCUMENT_TOKENS, check_documents, logno
 from kvsim.workload.workload import Workload
 
 if TYPE_CHECKING:
-    from kvsim.config.schema_traffic import ChatTrace
+    from kvsim.config.schema import ChatTrace
 
 OUTPUT_TOKENS_CV = 0.6
 ANSWER_S_PER_TOKEN = 0.02

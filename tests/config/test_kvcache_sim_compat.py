@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from kvsim.config import dump, load_config
-from kvsim.config.layer import get
-from kvsim.config.spelling import SPELLINGS
+from kvsim.config import Config, dump, load_config
+from kvsim.config.kvcache_sim_compat import MORE_SPECIFIC, SPELLINGS
+from kvsim.config.layer import all_keys
+from kvsim.config.tree import get
 from kvsim.errors import ConfigError
 
 # Every key that kvcache-sim's configuration knows, at the values it ships.
@@ -160,3 +161,8 @@ def test_spellings_may_differ_between_files(tmp_path, seed_config):
     overlay = tmp_path / "o.yaml"
     overlay.write_text("pd_separation: {transfer: {rdma_gb_per_s: 25}}", encoding="utf-8")
     assert load_config(seed_config, overlay).config.pd_separation.transfer.rdma_gb_per_s == 25
+
+
+def test_keys_of_one_quantity_name_keys_that_exist():
+    named = set(MORE_SPECIFIC) | {key for keys in MORE_SPECIFIC.values() for key in keys}
+    assert named <= set(all_keys(Config))
