@@ -95,15 +95,16 @@ def train(
     With --mode warmup the model is what a run that learns from its own first prompts comes to, and is scored over the
     whole run: LRU until then, the model afterwards.
     """
-    from kvsim.cli.learn_card import card, card_path, check_card
+    from kvsim.cli.learn_card import card, check_free
     from kvsim.cli.outputs import check_file
     from kvsim.learned import Parts, train_on
+    from kvsim.learned.card import card_path
     from kvsim.report.atomic import replacing
     from kvsim.workload.accesses import read_accesses
 
     taken = {"the trace": file, **{f"the trace {path}": path for path in also or ()}}
     check_file("--output", output, taken, "model")
-    check_card(output, {**taken, "the model": output})
+    check_free(output, {**taken, "the model": output})
     first, second = _fractions(mode, parts, fraction)
     accesses = read_accesses(file, reading)
     others = [(path, read_accesses(path, reading)) for path in also or ()]

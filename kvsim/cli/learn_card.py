@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from kvsim.cli.outputs import refuse_taken
 from kvsim.cli.usage import FlagError
+from kvsim.learned.card import WHAT, card_head, card_path
 from kvsim.report.atomic import ensure_writable
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from kvsim.learned import Training
     from kvsim.workload.accesses import Accesses
 
-WHAT = "When a block of a KV cache is asked for again, by LightGBM; eviction policy `learned`."
-"""What stands below the title of every card."""
 STATES = {
     "warm": "Caches have served the prompts before, each under its own policy; only hits of the scored part count",
     "cold": "The scored part alone, from empty caches and without a memory of what was before",
@@ -35,12 +34,7 @@ LIMITS = """\
 """
 
 
-def card_path(model: Path) -> Path:
-    """Beside the model."""
-    return model.with_suffix(".md") if model.suffix != ".md" else model.with_name(f"{model.name}.card.md")
-
-
-def check_card(model: Path, taken: Mapping[str, Path]) -> None:
+def check_free(model: Path, taken: Mapping[str, Path]) -> None:
     """Raise a ``KvsimError`` where the model's card cannot be written, or something else stands in its place."""
     path = card_path(model)
     refuse_taken("the card of --output", path, taken)
@@ -65,8 +59,7 @@ def card(
     """The card in Markdown. ``scores`` by the state that caches were in; ``elsewhere``: on traces not trained on."""
     also = "".join(f" --also {path.name}" for path, _ in elsewhere)
     sections = [
-        f"# {model.stem}\n",
-        f"{WHAT}\n",
+        card_head(model, training.model.text()),
         f"    python main.py learn train {trace.name} -o {model.name} {recipe}{also}\n",
         f"## Data\n\n{_data(trace, accesses, training)}",
         f"## Training\n\n{_training(training)}",

@@ -10,9 +10,9 @@ import numpy as np
 
 from kvsim.content import content_path
 from kvsim.errors import ConfigError
+from kvsim.learned.card import card_head, card_path, check_card
 from kvsim.learned.features import FEATURES, Matrix
 from kvsim.learned.gittins import STEPS, Floats
-from kvsim.learned.modeltext import check_text, only_trees, silent
 
 if TYPE_CHECKING:
     import lightgbm
@@ -23,6 +23,12 @@ VERSION = 1
 AGE_FEATURE = f"age_step_v{VERSION}"
 """The last column: which step of its age is asked about."""
 COLUMNS = (*FEATURES, AGE_FEATURE)
+KIND = {"objective": "binary", "num_class": "1", "num_tree_per_iteration": "1"}
+"""What a model of kvsim's says of itself, by the first word of each."""
+END = "end of trees\n"
+"""What stands behind the last tree. What follows, how it was trained, has no part in what a model predicts; LightGBM
+reads it all the same, and crashes on a parameter that it does not know.
+"""
 
 
 class Model:
@@ -40,14 +46,14 @@ class Model:
 
     @classmethod
     def read(cls, path: str | Path) -> Model:
-        """A model file. Raises ``ConfigError`` where there is none, or none that can be used."""
+        """A model file, with its card beside it. Raises ``ConfigError`` where there is none that can be used."""
         import lightgbm
 
         text = _text(Path(path))
-        check_text(text, path)
+        check_card(Path(path), text)
+        _check_kind(text, path)
         try:
-            with silent():
-                booster = lightgbm.Booster(model_str=only_trees(text))
+            booster = lightgbm.Booster(model_str=text.partition(END)[0] + END)
         except (lightgbm.basic.LightGBMError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise ConfigError(f"learned model {path}: LightGBM cannot read it: {reason}") from None
@@ -56,6 +62,11 @@ class Model:
     def text(self) -> str:
         """What a model file holds."""
         return str(self._booster.model_to_string()) if self._text is None else self._text
+
+    def write(self, path: Path) -> None:
+        """A model file, and the shortest card beside it. Raises ``OSError``."""
+        path.write_text(self.text(), encoding="utf-8", newline="\n")
+        card_path(path).write_text(card_head(path, self.text()), encoding="utf-8", newline="\n")
 
     def chances(self, features: Matrix) -> Floats:
         """For each row of features and each step of age: that the block is asked for then, if not before."""
@@ -96,11 +107,22 @@ def read_model(path: str | Path | None = None) -> Model:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"learned model {path}: {error.strerror or error}") from None
     except UnicodeDecodeError:
-        raise ConfigError(f"learned model {path}: not a LightGBM model in text format") from None
+        text = ""
+    if not text.startswith("tree\n"):
+        raise ConfigError(f"learned model {path}: not a LightGBM model in text format")
+    return text
+
+
+def _check_kind(text: str, path: str | Path) -> None:
+    fields = dict(line.partition("=")[::2] for line in text.partition("\nTree=0\n")[0].splitlines())
+    for name, wanted in KIND.items():
+        value = fields.get(name, "")
+        if value.split()[:1] != [wanted]:
+            raise ConfigError(f"learned model {path}: {name} is {value!r}; allowed: {wanted!r}")
 
 
 def _difference(names: tuple[str, ...]) -> str:

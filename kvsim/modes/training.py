@@ -56,14 +56,14 @@ def accesses_of(workload: Workload, plan: Plan) -> Accesses:
 
 
 def trained(workload: Workload, plan: Plan, train: Train, path: Path) -> None:
-    """Write a model that has seen the first requests of ``workload`` to ``path``.
+    """Write a model that has seen the first requests of ``workload`` to ``path``, and its card.
 
     Raises ``WorkloadError`` where they are too few to learn from, ``KvsimError`` where the file cannot be written.
     """
     first = workload.limited(train.num_requests(workload))
-    text = train_on(accesses_of(first, plan), seed=plan.config.seed).model.text()
+    model = train_on(accesses_of(first, plan), seed=plan.config.seed).model
     try:
-        path.write_text(text, encoding="utf-8")
+        model.write(path)
     except OSError as error:
         raise KvsimError(f"cannot write {str(path)!r}: {error.strerror}") from error
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from kvsim.content import content_path
+from kvsim.learned.card import card_head
 from kvsim.policy.eviction import EVICTIONS
 from kvsim.workload.accesses import read_accesses
 
@@ -69,7 +70,9 @@ def test_the_model_that_is_set(kvsim, empty: Path) -> None:
     flipped = re.sub("^leaf_value=.*$", _flipped, shipped, flags=re.MULTILINE)
     trees = re.findall(r"^Tree=.*?(?=^Tree=|^end of trees)", flipped, flags=re.MULTILINE | re.DOTALL)
     sizes = " ".join(str(len(tree)) for tree in trees)
-    (empty / "own.txt").write_text(re.sub("^tree_sizes=.*$", f"tree_sizes={sizes}", flipped, flags=re.MULTILINE))
+    own = re.sub("^tree_sizes=.*$", f"tree_sizes={sizes}", flipped, flags=re.MULTILINE)
+    (empty / "own.txt").write_text(own)
+    (empty / "own.md").write_text(card_head(empty / "own.txt", own))
     found = []
     for words in ((), ("--set", "policies.learned_model=own.txt")):
         sample = content_path("trace", "mooncake_sample.jsonl")

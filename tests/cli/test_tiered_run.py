@@ -13,6 +13,7 @@ import pytest
 from installed import as_installed
 
 from kvsim.content import content_path
+from kvsim.learned.card import card_head, card_path
 from kvsim.record.result import COLUMNS, COMPONENTS
 
 MAIN = Path(__file__).resolve().parents[2] / "main.py"
@@ -151,6 +152,7 @@ def _other_features(text: str) -> str:
 
 MODELS = {
     "missing": (None, "No such file or directory"),
+    "without a card": (lambda text: text, "no card"),
     "cut short": (lambda text: text[: len(text) // 2], "cut short or damaged"),
     "no model": (lambda text: "a page of prose", "not a LightGBM model"),
     "other features": (_other_features, "feature 'depth'"),
@@ -161,8 +163,11 @@ MODELS = {
 def test_a_model_that_cannot_be_used_is_one_line(kvsim, empty: Path, spoilt, message: str) -> None:
     model = empty / "model.txt"
     if spoilt is not None:
-        shipped = Path(__file__).parents[2] / "learned" / "mooncake_conversation.txt"
-        model.write_text(spoilt(shipped.read_text(encoding="utf-8")), encoding="utf-8")
+        shipped = content_path("learned", "mooncake_conversation.txt").read_text(encoding="utf-8")
+        model.write_text(spoilt(shipped), encoding="utf-8")
+        carded = spoilt(shipped) if message.startswith("feature") else shipped
+        if message != "no card":
+            card_path(model).write_text(card_head(model, carded), encoding="utf-8")
     policy = ("--policy", "learned", "--set", f"policies.learned_model={model}")
     outcome = kvsim("--preset", "smoke", "--no-plot", "--no-studies", "--report-json", "r.json", *policy)
     assert outcome.code == 2, outcome.out

@@ -129,7 +129,7 @@ def test_scores_of_a_cold_cache_forget_what_was_before(model: Model) -> None:
 
 
 def test_from_a_file(model: Model, tmp_path: Path) -> None:
-    (tmp_path / "m.txt").write_text(model.text())
+    model.write(tmp_path / "m.txt")
     trace = chats(300)
     read = Learned.from_file(100, tmp_path / "m.txt")
     assert replay(read, trace) == replay(Learned(100, model=model), trace)
