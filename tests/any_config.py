@@ -8,9 +8,14 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from kvsim.config.schema import Config
+from kvsim.policy.scheduling import ORDERS
 from kvsim.sim.routing import DECODE_ROUTERS, PREFILL_ROUTERS
 
-NAMES = {"routing.prefill": PREFILL_ROUTERS, "routing.decode": DECODE_ROUTERS}
+NAMES = {
+    "routing.prefill": tuple(PREFILL_ROUTERS),
+    "routing.decode": tuple(DECODE_ROUTERS),
+    "engine.scheduling_policy": tuple(ORDERS),
+}
 """To the schema any string will do."""
 SIZES = (*range(10), *(1 << bits for bits in range(4, 13)))
 AMOUNTS = (0.0, 1e-3, 0.1, 0.25, 0.5, 0.9, 1.0, 1.5, 2.0, 10.0, 1000.0)

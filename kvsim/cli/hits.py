@@ -91,13 +91,13 @@ def hits(
 
 def _names(given: str | None) -> list[str]:
     """Names of policies. Raises ``ConfigError`` for one that does not."""
-    from kvsim.policy.eviction import EVICTIONS, eviction_class
+    from kvsim.policy.eviction import EVICTIONS
 
     if given is None:
         return list(EVICTIONS)
     names = list(dict.fromkeys(name.strip() for name in given.split(",")))
     for name in names:
-        eviction_class(name)
+        EVICTIONS.find(name)
     return names
 
 

@@ -50,7 +50,7 @@ class Engine(Section):
     enable_prefix_caching: bool
     long_prefill_token_threshold: Whole
     watermark: Annotated[float, Field(ge=0, lt=1)]
-    scheduling_policy: Literal["fcfs", "priority", "lpm", "dfs_weight"]
+    scheduling_policy: Name
     scheduler_reserve_full_isl: bool
     async_scheduling: bool
     batching: Literal["continuous", "static"]

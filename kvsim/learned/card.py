@@ -35,9 +35,7 @@ def check_card(model: Path, text: str) -> None:
     try:
         found = re.search(f"^{SHA256}([0-9a-f]{{64}})$", path.read_text(encoding="utf-8"), re.MULTILINE)
     except FileNotFoundError:
-        raise ConfigError(
-            f"{what}: no card {path} beside it; {wanted} tells a whole model from part of one"
-        ) from None
+        raise ConfigError(f"{what}: no card {path} beside it; {wanted} tells a whole model from part of one") from None
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ConfigError(f"{what}: its card {path} cannot be read: {reason}") from None

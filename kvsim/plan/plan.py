@@ -9,6 +9,7 @@ from kvsim.config import Config, derived
 from kvsim.errors import ConfigError
 from kvsim.plan.build_step_time import build_step_time
 from kvsim.plan.engine_settings import EngineSettings
+from kvsim.policy.scheduling import ORDERS
 from kvsim.spec import InstanceSpec, find_gpu, find_model
 from kvsim.steptime import StepTime
 from kvsim.units import GB, GIB, TERA
@@ -165,6 +166,7 @@ def make_plan(config: Config, *, stepwise: bool = False) -> Plan:
     own = [_own_side(config, spec, role, degree) for role, degree in degrees]
     prefill_spec, decode_spec = (spec if side is None else side.spec for side in own)
     engine = config.engine
+    ORDERS.check(config)
     common = EngineSettings(
         num_blocks=spec.num_blocks - 1,
         block_size=spec.block_size_tokens,

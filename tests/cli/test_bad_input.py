@@ -69,7 +69,7 @@ USAGE = {
     "--pd --set pd_separation.transfer.contention=maxmin": "pd_separation.transfer.contention = 'maxmin'",
     "--pd --set cluster.network.rack_oversubscription=0.5": "cluster.network.rack_oversubscription = 0.5",
     "--pd --set routing.index_staleness_ms=-1": "routing.index_staleness_ms = -1",
-    "--pd --set engine.scheduling_policy=sjf": "engine.scheduling_policy = 'sjf'",
+    "--pd --set engine.scheduling_policy=sjf": "engine.scheduling_policy: unknown policy 'sjf'; known: dfs_weight,",
 }
 
 FLAGS = {

@@ -222,7 +222,7 @@ def test_any_setting_can_be_compared() -> None:
         ("engine.block_size=", "one value or several"),
         ("stepwise=3", "must be a boolean"),
         ("engine.block_size=x", "engine.block_size = 'x': must be an integer"),
-        ("routing.prefill=round_robbin", "unknown router 'round_robbin'; did you mean 'round_robin'"),
+        ("routing.prefill=round_robbin", "unknown policy 'round_robbin'; did you mean 'round_robin'"),
         ("policies.eviction=acr", "did you mean 'arc'"),
         ("policies.admission=al", "did you mean 'all'"),
         ("policies.prefetch=sesion", "did you mean 'session'"),

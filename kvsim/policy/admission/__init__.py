@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from kvsim.policy.admission.all_blocks import AllBlocks
 from kvsim.policy.admission.base import Admission, AdmissionSettings
-from kvsim.policy.admission.checked import CheckedAdmission
 from kvsim.policy.admission.second_hit import SecondHit
 from kvsim.policy.admission.selective_write import SelectiveWrite
 from kvsim.policy.admission.ttl import Ttl
-from kvsim.policy.eviction.named import find_class, is_own
+from kvsim.policy.registry import Policies, is_own
 
 __all__ = ["ADMISSIONS", "Admission", "AdmissionSettings", "make_admission"]
 
-ADMISSIONS: dict[str, type[Admission]] = {
-    "all": AllBlocks,
-    "selective_write": SelectiveWrite,
-    "ttl": Ttl,
-    "second_hit": SecondHit,
-}
+ADMISSIONS: Policies[type[Admission]] = Policies(
+    "policies.admission",
+    {
+        "all": AllBlocks,
+        "selective_write": SelectiveWrite,
+        "ttl": Ttl,
+        "second_hit": SecondHit,
+    },
+    base=Admission,
+    kind="admission",
+)
 
 
 def make_admission(name: str, settings: AdmissionSettings) -> Admission:
@@ -25,5 +29,9 @@ def make_admission(name: str, settings: AdmissionSettings) -> Admission:
 
     Raises ``ConfigError`` for an unknown name, with the nearest, and for settings that it cannot use.
     """
-    found = find_class("admission", name, ADMISSIONS, Admission)
-    return CheckedAdmission(found, name, settings) if is_own(name) else found(settings)
+    found = ADMISSIONS.find(name)
+    if not is_own(name):
+        return found(settings)
+    from kvsim.policy.checked_policy import CheckedAdmission
+
+    return CheckedAdmission(found, name, settings)

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from kvsim.policy.eviction.named import find_class, is_own
 from kvsim.policy.prefetch.base import Prefetch, PrefetchSettings
-from kvsim.policy.prefetch.checked import CheckedPrefetch
 from kvsim.policy.prefetch.next_block import NextBlock
 from kvsim.policy.prefetch.nothing import Nothing
 from kvsim.policy.prefetch.session import SessionPrefetch
+from kvsim.policy.registry import Policies, is_own
 
 __all__ = ["PREFETCHERS", "Prefetch", "PrefetchSettings", "make_prefetch"]
 
-PREFETCHERS: dict[str, type[Prefetch]] = {"none": Nothing, "session": SessionPrefetch, "next_block": NextBlock}
+PREFETCHERS: Policies[type[Prefetch]] = Policies(
+    "policies.prefetch",
+    {
+        "none": Nothing,
+        "session": SessionPrefetch,
+        "next_block": NextBlock,
+    },
+    base=Prefetch,
+    kind="prefetch",
+)
 
 
 def make_prefetch(name: str, settings: PrefetchSettings) -> Prefetch:
@@ -19,5 +27,9 @@ def make_prefetch(name: str, settings: PrefetchSettings) -> Prefetch:
 
     Raises ``ConfigError`` for an unknown name, with the nearest, and for settings that it cannot use.
     """
-    found = find_class("prefetch", name, PREFETCHERS, Prefetch)
-    return CheckedPrefetch(found, name, settings) if is_own(name) else found(settings)
+    found = PREFETCHERS.find(name)
+    if not is_own(name):
+        return found(settings)
+    from kvsim.policy.checked_policy import CheckedPrefetch
+
+    return CheckedPrefetch(found, name, settings)

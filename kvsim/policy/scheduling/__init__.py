@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from kvsim.policy.registry import Policies
 from kvsim.policy.scheduling.dfs_weight import dfs_weight
 from kvsim.policy.scheduling.lpm import longest_prefix
 
@@ -18,5 +19,13 @@ Order = Callable[[Sequence[Path], Sequence[int], int], list[int]]
 PRIORITY = "priority"
 """Lower ``Request.priority`` first, then who came first, as in vLLM; who is preempted goes by it too."""
 
-ORDERS: dict[str, Order | None] = {"fcfs": None, "lpm": longest_prefix, "dfs_weight": dfs_weight, PRIORITY: None}
+ORDERS: Policies[Order | None] = Policies(
+    "engine.scheduling_policy",
+    {
+        "fcfs": None,
+        "lpm": longest_prefix,
+        "dfs_weight": dfs_weight,
+        PRIORITY: None,
+    },
+)
 """``None``: the order in which the scheduler's own queue stands."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
-from kvsim.errors import ConfigError, nearest
+from kvsim.policy.registry import Policies
 from kvsim.sim.routing import decode, prefill
 from kvsim.sim.routing.loads import DecodeLoads, Loads
 from kvsim.sim.routing.prefix_index import PrefixIndex, StaleIndex
@@ -24,20 +25,24 @@ __all__ = [
     "prefill_router",
 ]
 
-PREFILL_ROUTERS = ("affinity", "least_loaded", "two_choices", "round_robin")
-DECODE_ROUTERS = ("capacity", "least_loaded", "two_choices", "round_robin")
-
-
-def check_names(prefill_name: str, decode_name: str) -> None:
-    """Raises ``ConfigError`` for a router that does not exist, naming the nearest."""
-    if prefill_name not in PREFILL_ROUTERS:
-        raise _unknown("prefill", prefill_name, PREFILL_ROUTERS)
-    if decode_name not in DECODE_ROUTERS:
-        raise _unknown("decode", decode_name, DECODE_ROUTERS)
-
-
-def _unknown(side: str, name: str, known: tuple[str, ...]) -> ConfigError:
-    return ConfigError(f"routing.{side}: unknown router '{name}'; {nearest(name, known)}")
+PREFILL_ROUTERS: Policies[Callable[..., prefill.PrefillRouter]] = Policies(
+    "routing.prefill",
+    {
+        "affinity": prefill.Affinity,
+        "least_loaded": prefill.LeastLoaded,
+        "two_choices": prefill.TwoChoices,
+        "round_robin": prefill.RoundRobin,
+    },
+)
+DECODE_ROUTERS: Policies[Callable[..., decode.DecodeRouter]] = Policies(
+    "routing.decode",
+    {
+        "capacity": decode.Capacity,
+        "least_loaded": decode.LeastLoaded,
+        "two_choices": decode.TwoChoices,
+        "round_robin": decode.RoundRobin,
+    },
+)
 
 
 def prefill_router(
@@ -57,31 +62,25 @@ def prefill_router(
     """The router of that name. ``tier_view``: tiers whose contents it sees. ``seats``: the load at which an instance
     has none left. Raises ``ConfigError`` naming the nearest.
     """
-    match name:
-        case "affinity":
+    match PREFILL_ROUTERS.find(name):
+        case prefill.Affinity:
             return prefill.Affinity(
                 loads, backlog_tokens, index, block_size, guard, slack, num_candidates, tier_view, seats
             )
-        case "least_loaded":
-            return prefill.LeastLoaded(loads)
-        case "two_choices":
+        case prefill.TwoChoices:
             return prefill.TwoChoices(loads, generator)
-        case "round_robin":
-            return prefill.RoundRobin(loads)
-    raise _unknown("prefill", name, PREFILL_ROUTERS)
+        case found:
+            return found(loads)
 
 
 def decode_router(
     name: str, *, loads: Loads, racks: list[list[int]], generator: np.random.Generator
 ) -> decode.DecodeRouter:
     """The router of that name. Raises ``ConfigError`` naming the nearest."""
-    match name:
-        case "capacity":
+    match DECODE_ROUTERS.find(name):
+        case decode.Capacity:
             return decode.Capacity(loads, racks)
-        case "least_loaded":
-            return decode.LeastLoaded(loads)
-        case "two_choices":
+        case decode.TwoChoices:
             return decode.TwoChoices(loads, generator)
-        case "round_robin":
-            return decode.RoundRobin(loads)
-    raise _unknown("decode", name, DECODE_ROUTERS)
+        case found:
+            return found(loads)

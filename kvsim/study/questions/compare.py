@@ -13,13 +13,12 @@ from kvsim.config.comparison import STEPWISE, Comparison
 from kvsim.config.effect import why_unseen
 from kvsim.config.load import changed
 from kvsim.plan.plan import Plan, make_plan
-from kvsim.policy.admission import ADMISSIONS, Admission
-from kvsim.policy.eviction import eviction_class
-from kvsim.policy.eviction.named import find_class
-from kvsim.policy.prefetch import PREFETCHERS, Prefetch
+from kvsim.policy.admission import ADMISSIONS
+from kvsim.policy.eviction import EVICTIONS
+from kvsim.policy.prefetch import PREFETCHERS
 from kvsim.record.labels import number, percent
 from kvsim.record.result import SystemResult
-from kvsim.sim.routing import check_names
+from kvsim.sim.routing import DECODE_ROUTERS, PREFILL_ROUTERS
 from kvsim.sim.run import SYSTEMS, Case
 from kvsim.study.catalogue import Found, Study
 from kvsim.study.context import StudyContext
@@ -118,10 +117,8 @@ def check_comparisons(plan: Plan, comparisons: Sequence[Comparison]) -> None:
     for comparison in comparisons:
         for value in comparison.values:
             config = variant(plan, comparison, value, plan.num_gpus).config
-            check_names(config.routing.prefill, config.routing.decode)
-            eviction_class(config.policies.eviction)
-            find_class("prefetch", config.policies.prefetch, PREFETCHERS, Prefetch)
-            find_class("admission", config.policies.admission, ADMISSIONS, Admission)
+            for policies in (PREFILL_ROUTERS, DECODE_ROUTERS, EVICTIONS, PREFETCHERS, ADMISSIONS):
+                policies.check(config)
 
 
 def _configured(plan: Plan, key: str) -> Any:

@@ -71,7 +71,7 @@ def test_round_robin_takes_turns_and_falls_back_on_the_emptiest() -> None:
 
 
 def test_an_unknown_name_is_told_the_nearest() -> None:
-    with pytest.raises(ConfigError, match=r"routing.decode: unknown router 'capacities'; did you mean 'capacity'"):
+    with pytest.raises(ConfigError, match=r"routing.decode: unknown policy 'capacities'; did you mean 'capacity'"):
         router("capacities", [0], [[0]])
 
 

@@ -218,7 +218,7 @@ def test_of_those_at_one_tier_the_least_loaded_is_asked() -> None:
 
 
 def test_an_unknown_name_is_told_the_nearest() -> None:
-    with pytest.raises(ConfigError, match=r"routing.prefill: unknown router 'afinity'; did you mean 'affinity'"):
+    with pytest.raises(ConfigError, match=r"routing.prefill: unknown policy 'afinity'; did you mean 'affinity'"):
         router("afinity", loaded(0))
 
 

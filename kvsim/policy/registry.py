@@ -1,4 +1,4 @@
-"""Policies by name: those of a registry, and classes of a user's own as ``package.module:Class``."""
+"""Policies of every kind by name: those that kvsim has, and classes of a user's own as ``package.module:Class``."""
 
 from __future__ import annotations
 
@@ -8,13 +8,47 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import reduce
 from types import ModuleType
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from kvsim.errors import ConfigError, nearest
-from kvsim.policy.checked_policy import described
 
 Policy = TypeVar("Policy")
+
+
+class Policies(Mapping[str, Policy]):
+    """All of one kind that kvsim has, by name. A user's own class can be found too where the kind has a ``base``."""
+
+    def __init__(self, key: str, known: Mapping[str, Policy], base: type | None = None, kind: str = "") -> None:
+        """``key``: the setting that names one. ``kind``: what errors call it, by default as the key."""
+        self._key, self._known, self._base, self._kind = key, dict(known), base, kind or key
+
+    def __getitem__(self, name: str) -> Policy:
+        return self._known[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def find(self, name: str) -> Policy:
+        """What ``name`` means.
+
+        ``package.module:Class`` is imported, from the working directory too. Raises ``ConfigError`` for an unknown
+        name, with the nearest; for a module or a class that is not there; and for one that is no ``base``, or only part
+        of one.
+        """
+        if self._base is not None and is_own(name):
+            return cast(Policy, _imported(self._kind, name, self._base))
+        if name not in self._known:
+            raise ConfigError(f"{self._kind}: unknown policy '{name}'; {nearest(name, self._known)}")
+        return self._known[name]
+
+    def check(self, config: object) -> None:
+        """Raises ``ConfigError`` where ``config`` names one that cannot be found."""
+        self.find(cast(str, reduce(getattr, self._key.split("."), cast(Any, config))))
 
 
 def is_own(name: str) -> bool:
@@ -22,17 +56,10 @@ def is_own(name: str) -> bool:
     return ":" in name
 
 
-def find_class(kind: str, name: str, known: Mapping[str, type[Policy]], base: type) -> type[Policy]:
-    """The class that ``name`` means. ``kind`` says in errors what is looked for.
-
-    ``package.module:Class`` is imported, from the working directory too. Raises ``ConfigError`` for an unknown name,
-    with the nearest; for a module or a class that is not there; and for one that is no ``base``, or only part of one.
-    """
-    if is_own(name):
-        return cast(type[Policy], _imported(kind, name, base))
-    if name not in known:
-        raise ConfigError(f"{kind}: unknown policy '{name}'; {nearest(name, known)}")
-    return known[name]
+def described(error: BaseException) -> str:
+    """An exception of a user's own code in one line."""
+    words = " ".join(str(error).split())
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__
 
 
 def _imported(kind: str, name: str, base: type) -> type:

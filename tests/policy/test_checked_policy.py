@@ -10,7 +10,7 @@ import pytest
 
 from kvsim.errors import ConfigError
 from kvsim.policy.admission import AdmissionSettings, make_admission
-from kvsim.policy.eviction import NOBODY, Access, eviction_class, make_eviction
+from kvsim.policy.eviction import EVICTIONS, NOBODY, Access, make_eviction
 from kvsim.policy.prefetch import PrefetchSettings, make_prefetch
 from kvsim.sim.tiers.policy_tier import PolicyTier
 
@@ -161,10 +161,10 @@ def test_a_key_that_stays() -> None:
 
 def test_half_a_class_and_a_module_that_leaves() -> None:
     with pytest.raises(ConfigError) as raised:
-        eviction_class("own_wrong_rules:Part")
+        EVICTIONS.find("own_wrong_rules:Part")
     refused(raised, "eviction", "Part", "methods are missing: discard, hit")
     with pytest.raises(ConfigError, match="cannot import own_leaving_rules: SystemExit: 0"):
-        eviction_class("own_leaving_rules:Mine")
+        EVICTIONS.find("own_leaving_rules:Mine")
 
 
 def test_right_ones() -> None:

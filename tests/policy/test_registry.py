@@ -8,8 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from kvsim.config import load_config
 from kvsim.errors import ConfigError
-from kvsim.policy.eviction import EVICTIONS, eviction_class, make_eviction
+from kvsim.policy.admission import ADMISSIONS
+from kvsim.policy.eviction import EVICTIONS, make_eviction
+from kvsim.policy.prefetch import PREFETCHERS
+from kvsim.policy.registry import Policies
+from kvsim.policy.scheduling import ORDERS
+from kvsim.sim.routing import DECODE_ROUTERS, PREFILL_ROUTERS
 
 OWN = """
 from kvsim.policy.eviction.lru import Lru
@@ -63,5 +69,30 @@ def test_a_class_of_the_users_own(here: Path) -> None:
 )
 def test_what_is_not_there(here: Path, name: str, words: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(words)) as raised:
-        eviction_class(name)
+        EVICTIONS.find(name)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("policies", "key"),
+    [
+        (EVICTIONS, "policies.eviction"),
+        (ADMISSIONS, "policies.admission"),
+        (PREFETCHERS, "policies.prefetch"),
+        (ORDERS, "engine.scheduling_policy"),
+        (PREFILL_ROUTERS, "routing.prefill"),
+        (DECODE_ROUTERS, "routing.decode"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_every_kind_knows_its_setting(policies: Policies[object], key: str) -> None:
+    policies.check(load_config().config)
+    for name in policies:
+        policies.check(load_config(sets=[f"{key}={name}"]).config)
+    with pytest.raises(ConfigError, match="unknown policy 'lur'; "):
+        policies.check(load_config(sets=[f"{key}=lur"]).config)
+
+
+def test_orders_and_routers_are_no_classes_of_a_users_own() -> None:
+    with pytest.raises(ConfigError, match="unknown policy 'mine:Order'; known: dfs_weight, fcfs, lpm, priority"):
+        ORDERS.find("mine:Order")
