@@ -12,7 +12,6 @@ import numpy.typing as npt
 from kvsim.capacity.demand import CacheFacts, Demand, demand_of
 from kvsim.capacity.gathered import facts_of
 from kvsim.capacity.maximum_rates import maximum_rate
-from kvsim.plan.mode import PD
 from kvsim.plan.plan import Plan
 from kvsim.record.result import SystemResult
 from kvsim.record.summary import summarise
@@ -23,7 +22,6 @@ from kvsim.units import MILLI
 from kvsim.workload.traffic import Traffic
 from kvsim.workload.workload import Workload
 
-SAMPLE_GPUS = 64
 TUNING_REQUESTS = 3_000
 FEWEST_REQUESTS = 200
 """Requests of a short run, where there are as many: of slow traffic a sample of the cluster may get none."""
@@ -47,7 +45,7 @@ class Trial:
     """Requests of a run on the whole cluster at a rate in requests/s: a trial lasts as long, or shorter."""
 
     def small_plan(self, requests_per_s: float) -> Plan:
-        """At most about ``SAMPLE_GPUS`` GPUs at the same ratio of roles.
+        """At most about ``load.pilot_gpus`` GPUs at the same ratio of roles.
 
         What hits a cache is decided by load per instance and by the time between a prefix and its reuse, and both stay:
         a trace takes proportionally fewer copies, at the same stretch, which is why the cluster may be somewhat larger.
@@ -75,7 +73,7 @@ class Trial:
 
     @property
     def _most_instances(self) -> int:
-        return max(2, SAMPLE_GPUS // self.plan.spec.tensor_parallel)
+        return max(2, self.plan.config.load.pilot_gpus // self.plan.spec.tensor_parallel)
 
     def workload(self, plan: Plan, requests_per_s: float, most: int) -> Workload:
         """The share that ``plan`` gets of traffic which brings ``requests_per_s`` to the whole cluster."""
@@ -161,7 +159,10 @@ def tuned_budget(trial: Trial, requests_per_s: float) -> Tuned:
     workload = trial.workload(small, requests_per_s, TUNING_REQUESTS)
     goodput: dict[int, float] = {}
     mean_ttft_ms: dict[int, float] = {}
-    warmup, budgets = int(len(workload) * PD.warmup_share), list(dict.fromkeys(config.engine.colocated_budgets))
+    warmup, budgets = (
+        int(len(workload) * config.pd_experiments.warmup_share),
+        list(dict.fromkeys(config.engine.colocated_budgets)),
+    )
     plans = [small.with_colocated_budget(budget) for budget in budgets]
     results = trial.run(
         *(

@@ -42,7 +42,7 @@ class Source(Protocol):
 def source_of(mode: Mode, plan: Plan, trace: TraceSource | None, replicas: int | None, seed: int) -> Source:
     """The trace where there is one, of which ``replicas`` copies are run; else what ``mode`` serves on ``plan``."""
     if trace is not None:
-        return TraceRun(TraceTraffic(trace, replicas, seed))
+        return TraceRun(TraceTraffic(trace, replicas, seed, derived.answer_s_per_token(plan.config)))
     return ChatRun(plan) if mode.is_pd else SessionsRun(plan, mode)
 
 
@@ -96,8 +96,9 @@ class ChatRun:
         given = derived.num_requests(config)
         if given is not None:
             return given
-        warmup, factor = config.pd_experiments.warmup_requests, config.load.unsteady_factor
-        needed = run_requests(self._plan, demand, requests_per_s, factor, warmup)
+        experiment, factor = config.pd_experiments, config.load.unsteady_factor
+        warmup, share = experiment.warmup_requests, experiment.warmup_share
+        needed = run_requests(self._plan, demand, requests_per_s, factor, warmup, share)
         return min(needed, self.traffic.most_requests or needed)
 
 
@@ -108,6 +109,7 @@ class SessionsTraffic:
         self._section, self._traffic = mode.sessions(config)
         own = self._traffic.seed
         self._seed = config.seed if own is None else own
+        self._answer_s_per_token = derived.answer_s_per_token(config)
 
     @property
     def most_requests(self) -> int:
@@ -116,8 +118,8 @@ class SessionsTraffic:
     @property
     def life_s(self) -> float:
         """From a session's first turn to its last, the mean."""
-        traffic = self._traffic
-        return (traffic.turns_per_session - 1) * (traffic.think_time_s + 0.02 * traffic.output_tokens_mean)
+        traffic, answer_s = self._traffic, self._answer_s_per_token * self._traffic.output_tokens_mean
+        return (traffic.turns_per_session - 1) * (traffic.think_time_s + answer_s)
 
     def population(self) -> Workload:
         return self._population
@@ -127,14 +129,17 @@ class SessionsTraffic:
         return self.at_rate(1.0, min(_POPULATION_REQUESTS, self.most_requests))
 
     def at_rate(self, requests_per_s: float, num_requests: int) -> Workload:
-        return sessions(self._traffic, self._section, num_requests, requests_per_s, self._seed)
+        return self._sessions(num_requests, requests_per_s, self._seed)
+
+    def _sessions(self, num_requests: int, requests_per_s: float, seed: int) -> Workload:
+        return sessions(self._traffic, self._section, num_requests, requests_per_s, seed, self._answer_s_per_token)
 
     def copies_at(self, requests_per_s: float) -> int | None:
         return None
 
     def sample(self, requests_per_s: float, num_requests: int, copies: int | None, seed: int) -> Workload:
         num_requests = min(num_requests, self.most_requests)
-        return sessions(self._traffic, self._section, num_requests, requests_per_s, seed)
+        return self._sessions(num_requests, requests_per_s, seed)
 
     part = sample
 
@@ -175,7 +180,7 @@ class SessionsRun:
                     f"{self.traffic.most_requests:,}"
                 )
             return given
-        own, factor = experiment.warmup_requests, config.load.unsteady_factor
-        steady = run_requests(self._plan, demand, requests_per_s, factor, own, self._mode.warmup_share)
+        own, share = experiment.warmup_requests, experiment.warmup_share
+        steady = run_requests(self._plan, demand, requests_per_s, config.load.unsteady_factor, own, share)
         lives = int(_SESSION_LIVES * self.traffic.life_s * requests_per_s)
         return min(max(steady, lives), self.traffic.most_requests)

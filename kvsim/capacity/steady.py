@@ -32,7 +32,7 @@ class Residence:
 
 
 def run_requests(
-    plan: Plan, demand: Demand, requests_per_s: float, factor: float, warmup: int | None, warmup_share: float = 0.1
+    plan: Plan, demand: Demand, requests_per_s: float, factor: float, warmup: int | None, warmup_share: float
 ) -> int:
     """Requests of a run whose window is ``factor`` times late E2E long, as a steady one is.
 
@@ -52,12 +52,14 @@ def run_requests(
 def steady_requests(plan: Plan, demand: Demand, requests_per_s: float, factor: float, warmup: int | None) -> int:
     """Requests that a run of a study takes to tell latencies, and to have a window in which throughput is measured.
 
-    After the warm-up (the first tenth, if none is given) ``factor`` x E2E x rate are left; and late E2E is at most 70%
-    of the arrivals' span. The slower of the two systems decides, at its full load where the rate is above that.
+    After the warm-up (``pd_experiments.warmup_share``, if none is given) ``factor`` x E2E x rate are left; and late E2E
+    is at most 70% of the arrivals' span. The slower of the two systems decides, at its full load where the rate is
+    above that.
     """
     residences = pd_residence(plan, demand, requests_per_s), unified_residence(plan, demand, requests_per_s)
     measured = factor * max(residence.mean_s for residence in residences) * requests_per_s
-    steady = measured / 0.9 if warmup is None else measured + warmup
+    share = plan.config.pd_experiments.warmup_share
+    steady = measured / (1 - share) if warmup is None else measured + warmup
     windowed = max(residence.late_s for residence in residences) / (1 - _WINDOW_SHARE) * requests_per_s
     return max(1, math.ceil(max(steady, windowed)))
 

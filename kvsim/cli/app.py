@@ -18,10 +18,7 @@ from kvsim.cli.validate import validate_app
 
 if TYPE_CHECKING:
     from kvsim.cli.run import Command
-    from kvsim.modes.training import Train
     from kvsim.workload.traffic import TraceSource
-
-TRAIN_FRACTION = 0.3
 
 app = typer.Typer(
     cls=Verbs,
@@ -135,9 +132,7 @@ def _trace(flags: Flags) -> TraceSource | None:
     )
 
 
-def _train(flags: Flags) -> Train | None:
-    from kvsim.modes.training import Train
-
+def _train(flags: Flags) -> tuple[str, float | None] | None:
     mode, fraction = flags.learned_train_mode, flags.learned_train_fraction
     if flags.pd:
         return None
@@ -145,7 +140,7 @@ def _train(flags: Flags) -> Train | None:
         raise FlagError("--no-train excludes --learned-train-mode and --learned-train-fraction; give one")
     if mode is None and fraction is None:
         return None
-    return Train(mode or "warmup", TRAIN_FRACTION if fraction is None else fraction)
+    return mode or "warmup", fraction
 
 
 def _check_policies(names: str) -> None:

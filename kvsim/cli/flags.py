@@ -118,7 +118,11 @@ class Flags:
     ] = None
     learned_train_fraction: Annotated[
         float | None,
-        typer.Option(metavar="X", parser=options.share, help="Share of the requests to train on; default 0.3."),
+        typer.Option(
+            metavar="X",
+            parser=options.share,
+            help="Share of the requests to train on; default: policies.learned_train_fraction, 0.3 as shipped.",
+        ),
     ] = None
     jobs: Annotated[
         int | None,

@@ -21,7 +21,7 @@ from kvsim.failures import Failures
 from kvsim.report.atomic import is_stdout, reaching_stdout
 
 if TYPE_CHECKING:
-    from kvsim.config import LoadedConfig
+    from kvsim.config import Config, LoadedConfig
     from kvsim.modes.experiment import Experiment, ExperimentSpec
     from kvsim.modes.training import Train
     from kvsim.plan.mode import Mode, ModeName
@@ -61,8 +61,9 @@ class Command:
     quiet: bool
     jobs: int
     """Simulations at a time."""
-    train: Train | None
-    """How the learned policy is trained on this run's requests; ``None``: not at all."""
+    train: tuple[str, float | None] | None
+    """How the learned policy is trained on this run's requests, and on which share of them (``None``: as configured);
+    ``None``: not at all."""
     given: Mapping[str, str]
     """The flags that were given, as parameter to spelling."""
 
@@ -157,8 +158,17 @@ def _spec(command: Command, mode: Mode, loaded: LoadedConfig, studies: tuple[str
         stepwise=command.stepwise,
         studies=studies,
         comparisons=[read_comparison(text) for text in command.comparisons],
-        train=command.train,
+        train=_train(command, variants[0].config),
     )
+
+
+def _train(command: Command, config: Config) -> Train | None:
+    from kvsim.modes.training import Train
+
+    if command.train is None:
+        return None
+    mode, fraction = command.train
+    return Train(mode, config.policies.learned_train_fraction if fraction is None else fraction)
 
 
 def _uses(spec: ExperimentSpec, studies: tuple[str, ...], outputs: Outputs) -> Uses:

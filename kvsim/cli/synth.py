@@ -59,17 +59,18 @@ def synth(
     if schema is None:
         raise FlagError(f"trace synth: no schema for {str(out)!r}; give --format, or a name in .csv or .jsonl")
     from kvsim.cli.outputs import check_file
-    from kvsim.config import load_config
+    from kvsim.config import derived, load_config
     from kvsim.workload.writers import write_trace
 
     check_file("--out", out, {}, "trace")
     config = load_config(sets=assignments or (), mode="traffic").config
+    pace_s = derived.answer_s_per_token(config)
 
     def made() -> Workload:
         if kind == "chat":
             from kvsim.workload.synthetic.chat import chat
 
-            return chat(config.pd_trace, requests, rate, seed, config.pd_separation.max_output_tokens)
+            return chat(config.pd_trace, requests, rate, seed, config.pd_separation.max_output_tokens, pace_s)
         if kind == "rag":
             from kvsim.workload.synthetic.rag import rag
 
@@ -77,7 +78,7 @@ def synth(
         if kind == "agent":
             from kvsim.workload.synthetic.agent import agent
 
-            return agent(config.agent_trace, requests, rate, seed, arrivals, closed=closed)
+            return agent(config.agent_trace, requests, rate, seed, arrivals, closed=closed, answer_s_per_token=pace_s)
         from kvsim.workload.synthetic.bench import bench
 
         return bench(

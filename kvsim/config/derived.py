@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from kvsim.config.schema import Config
 from kvsim.errors import ConfigError
-from kvsim.units import GB, MICRO
+from kvsim.units import GB, MICRO, MILLI
 
 
 def params_billions(config: Config) -> float | None:
@@ -95,6 +95,11 @@ def num_requests(config: Config) -> int | None:
 def traffic_seed(config: Config) -> int:
     """Seed of the synthetic prefill/decode traffic."""
     return config.seed if config.pd_trace.seed is None else config.pd_trace.seed
+
+
+def answer_s_per_token(config: Config) -> float:
+    """How long a token of an answer is taken to last where arrivals must be known before anything is simulated."""
+    return config.load.assumed_tpot_ms * MILLI
 
 
 def simulated_gpus(config: Config) -> int:

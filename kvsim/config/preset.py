@@ -25,12 +25,14 @@ SCALE_KEYS = frozenset(
         "pd_experiments.num_requests",
         "pd_experiments.warmup_requests",
         "load.pilot_requests",
+        "load.pilot_gpus",
         "studies.instances",
         "studies.replications",
         "studies.most_replications",
         "studies.budget_requests",
         "studies.tier_budget_requests",
         "studies.max_requests",
+        "studies.tier_max_requests",
         "studies.capacity_shares",
     }
 )

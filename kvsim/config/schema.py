@@ -341,6 +341,7 @@ class Experiment(Section):
 
     num_requests: Count | None
     warmup_requests: Whole | None
+    warmup_share: Annotated[float, Field(ge=0, le=0.9)]
     output_dir: Name
 
 
@@ -357,6 +358,8 @@ class Load(Section):
     of: Literal["pd", "unified"]
     warm_caches: bool
     pilot_requests: Count
+    pilot_gpus: Count
+    assumed_tpot_ms: Positive
     unsteady_factor: NonNegative
 
 
@@ -369,6 +372,7 @@ class Studies(Section):
     budget_requests: Count
     tier_budget_requests: Count
     max_requests: Count
+    tier_max_requests: Count
     fewest_requests: Count
     confidence: Annotated[float, Field(gt=0, lt=1)]
     precision: PositiveShare
@@ -396,6 +400,7 @@ class Policies(Section):
     selective_write_depth_threshold: Whole
     ttl_s: Positive
     learned_model: Name | None
+    learned_train_fraction: Annotated[float, Field(gt=0, lt=1)]
 
 
 class Config(Section):

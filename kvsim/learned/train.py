@@ -17,7 +17,6 @@ from kvsim.workload.accesses import Accesses
 if TYPE_CHECKING:
     import lightgbm
 
-TRAIN_FRACTION, TUNE_FRACTION = 0.5, 0.2
 TREES = 150
 """Where nothing is set aside to settle it."""
 MOST_TREES, PATIENCE_TREES = TREES, 40

@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from kvsim.config import Config, derived
-from kvsim.config.schema import ClusterGpu
-from kvsim.config.schema import ChatTrace, Experiment
+from kvsim.config.schema import ChatTrace, ClusterGpu, Experiment
 from kvsim.errors import ConfigError
 from kvsim.plan.plan import Plan, check_instances, make_plan
 
@@ -19,8 +18,6 @@ class Mode:
     """What the modes differ in."""
 
     name: ModeName
-    warmup_share: float
-    """The first share of a run's requests, which does not count unless configured. Tiers fill slowly."""
 
     @property
     def is_pd(self) -> bool:
@@ -57,7 +54,7 @@ class Mode:
         section, experiment = self.experiment(config)
         given = experiment.warmup_requests
         if given is None:
-            return int(num_requests * self.warmup_share)
+            return int(num_requests * experiment.warmup_share)
         if given >= num_requests:
             raise ConfigError(
                 f"{section}.warmup_requests is {given}; allowed: below the {num_requests} requests of the run"
@@ -65,7 +62,7 @@ class Mode:
         return given
 
 
-SINGLE, CLUSTER, PD = Mode("single", 0.3), Mode("cluster", 0.3), Mode("pd", 0.1)
+SINGLE, CLUSTER, PD = Mode("single"), Mode("cluster"), Mode("pd")
 MODES = {mode.name: mode for mode in (SINGLE, CLUSTER, PD)}
 
 

@@ -30,8 +30,6 @@ from kvsim.workload.workload import Workload
 FEWEST_OF_A_ROLE = 4
 """A router that chooses among fewer queues longer than one of a whole cluster."""
 MOST_TIMES = 4
-MOST_REQUESTS = 2_500
-"""Requests of one run of a study of memory."""
 _ROUNDING = 1e-6
 """What a number of copies may be off by."""
 
@@ -104,7 +102,7 @@ class StudyContext:
 
     def case(self, label: str, system: str, plan: Plan, workload: Workload, seed: int, *, drains: bool = True) -> Case:
         """To serve ``workload``, the mode's share of it as warm-up; without ``drains`` only to the last arrival."""
-        warmup = int(len(workload) * self.mode.warmup_share)
+        warmup = int(len(workload) * self.mode.experiment(self.plan.config)[1].warmup_share)
         return Case(system, system, plan.without_restart(), workload, seed, warmup, label, drains=drains)
 
     def run(self, *cases: Case) -> list[SystemResult]:
@@ -191,7 +189,7 @@ class StudyContext:
     @property
     def most_requests(self) -> int:
         """Requests of one run of a study of memory."""
-        return min(self.settings.max_requests, MOST_REQUESTS)
+        return min(self.settings.max_requests, self.settings.tier_max_requests)
 
     @property
     def _kept_copies(self) -> int | None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from kvsim.errors import WorkloadError
 from kvsim.workload.lint import lint_raw, raise_first_error
-from kvsim.workload.rawread import read_raw, timed
+from kvsim.workload.rawtrace import read_raw, timed
 from kvsim.workload.reading import AS_IT_STANDS, Reading
 from kvsim.workload.workload import Ints
 

@@ -16,8 +16,7 @@ from kvsim.errors import WorkloadError
 from kvsim.workload.info import Finding
 from kvsim.workload.lint_hashes import hash_findings
 from kvsim.workload.lint_times import time_findings
-from kvsim.workload.rawread import read_raw, timed
-from kvsim.workload.rawtrace import RawTrace, in_sessions
+from kvsim.workload.rawtrace import RawTrace, in_sessions, read_raw, timed
 from kvsim.workload.reading import AS_IT_STANDS, Reading
 from kvsim.workload.workload import Ints
 

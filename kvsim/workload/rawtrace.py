@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal
@@ -14,9 +14,12 @@ import numpy.typing as npt
 from kvsim.errors import WorkloadError
 from kvsim.workload import columnar
 from kvsim.workload.chains import HashPaths
+from kvsim.workload.dequantise import spread
+from kvsim.workload.formats import FORMATS, format_named
 from kvsim.workload.formats.base import Row, TraceFormat
 from kvsim.workload.info import Finding
-from kvsim.workload.table import ANSWER_S_PER_TOKEN, Remarks, Table, TableBuilder
+from kvsim.workload.reading import Reading
+from kvsim.workload.table import Remarks, Table, TableBuilder
 from kvsim.workload.times import DATE, PER_SECOND, likely_unit
 from kvsim.workload.tracefile import TraceFile
 from kvsim.workload.workload import Floats, Ints
@@ -85,39 +88,57 @@ def in_sessions(raw: RawTrace) -> tuple[Ints, Ints]:
     return earlier[same], later[same]
 
 
-def collect(
-    file: TraceFile,
-    name: str,
-    schema: TraceFormat,
+def read_raw(
+    path: str | Path,
+    reading: Reading,
     *,
-    limit: int | None,
-    time_unit: str,
-    include_failed: bool,
+    keeps_failed: bool = False,
     tolerant: bool = False,
-) -> RawTrace:
-    """The rows of ``file`` up to ``limit`` usable ones; nothing behind them is read.
+    answer_s_per_token: float | None = None,
+) -> tuple[TraceFile, RawTrace]:
+    """The rows of a file as they stand, up to the limit, not yet dequantised or scaled; what is behind is not read.
 
-    ``tolerant`` collects rows that cannot be read as findings instead of raising ``WorkloadError`` for the first.
+    ``keeps_failed``: rows without tokens count towards the limit. Raises ``WorkloadError`` for what cannot be read;
+    ``tolerant`` collects rows that cannot as findings. Answers that later rows follow are taken to last
+    ``answer_s_per_token``.
     """
+    file = TraceFile(path)
+    name = format_named(reading.fmt, file)
+    schema = FORMATS[name](reading.hash_tokens_per_block)
     faults: list[Finding] = []
-    table = columnar.read(file, schema) if limit is None else None
+    table = columnar.read(file, schema) if reading.limit is None else None
     if table is None:
-        table = _by_rows(file, schema, limit, time_unit, include_failed, faults if tolerant else None)
+        builder = TableBuilder(reading.time_unit, answer_s_per_token)
+        keeps_failed = keeps_failed or reading.include_failed
+        table = _by_rows(file, schema, builder, reading.limit, keeps_failed, faults if tolerant else None)
     if not len(table.line) and not faults:
         raise WorkloadError(f"{file.path}: no rows; a trace needs at least one request")
-    return _raw(file.path, name, schema, table, _unit(table, time_unit), faults)
+    return file, _raw(file.path, name, schema, table, reading, faults)
+
+
+def timed(raw: RawTrace, reading: Reading) -> RawTrace:
+    """``raw`` at the times that ``reading`` makes of the file's."""
+    time_s = raw.time_s
+    if reading.dequantise and len(time_s):
+        order = np.argsort(time_s, kind="stable")
+        found = spread(time_s[order])
+        if found is not None:
+            time_s = np.empty_like(time_s)
+            time_s[order] = found[0]
+    if reading.arrival_scale != 1:
+        time_s = time_s * reading.arrival_scale
+    return raw if time_s is raw.time_s else replace(raw, time_s=time_s)
 
 
 def _by_rows(
     file: TraceFile,
     schema: TraceFormat,
+    builder: TableBuilder,
     limit: int | None,
-    time_unit: str,
-    include_failed: bool,
+    keeps_failed: bool,
     faults: list[Finding] | None,
 ) -> Table:
     """Row by row; the faulty ones are added to ``faults``, or raised where there is none."""
-    builder = TableBuilder(time_unit)
     unit: str | None = None
     usable = count(1)
     for row in _rows(file, schema, faults):
@@ -125,7 +146,7 @@ def _by_rows(
             raise WorkloadError(f"{file.path}:{row.line}: times are dates in some rows and numbers in others")
         unit = row.unit
         builder.append(row)
-        if (include_failed or (row.prompt_tokens and row.output_tokens)) and next(usable) == limit:
+        if (keeps_failed or (row.prompt_tokens and row.output_tokens)) and next(usable) == limit:
             break
     return builder.table(unit)
 
@@ -165,20 +186,13 @@ def _unit(table: Table, asked: str) -> tuple[str, tuple[str, ...]]:
     return unit, (f"times taken for '{unit}' by their spacing; --workload-time-unit says otherwise",)
 
 
-def _raw(
-    path: Path,
-    name: str,
-    schema: TraceFormat,
-    table: Table,
-    unit: tuple[str, tuple[str, ...]],
-    faults: list[Finding],
-) -> RawTrace:
-    notes = unit[1]
-    per_second = PER_SECOND["ns" if unit[0] == DATE else unit[0]]
+def _raw(path: Path, name: str, schema: TraceFormat, table: Table, reading: Reading, faults: list[Finding]) -> RawTrace:
+    unit, notes = _unit(table, reading.time_unit)
+    per_second = PER_SECOND["ns" if unit == DATE else unit]
     if table.after is not None:
         notes += (
             f"{int((table.after >= 0).sum()):,} rows follow an answer after a delay: a closed loop (taken as an open "
-            f"one, to find rates, answers last {ANSWER_S_PER_TOKEN * 1000:g} ms a token)",
+            f"one, to find rates, answers last {table.answer_s_per_token * 1000:g} ms a token)",
         )
     paths = None
     if len(table.ids):
@@ -203,7 +217,7 @@ def _raw(
         think_s=None if table.delay is None else table.delay / per_second,
         notes=notes,
         faults=tuple(faults),
-        unit=unit[0],
+        unit=unit,
     )
 
 

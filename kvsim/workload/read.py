@@ -13,8 +13,7 @@ from kvsim.workload.dequantise import dequantised
 from kvsim.workload.info import Finding, WorkloadInfo
 from kvsim.workload.lint import lint_raw, raise_first_error
 from kvsim.workload.prompts import content_of
-from kvsim.workload.rawread import read_raw
-from kvsim.workload.rawtrace import RawTrace
+from kvsim.workload.rawtrace import RawTrace, read_raw
 from kvsim.workload.reading import FLAGS, Reading
 from kvsim.workload.tracefile import TraceFile
 from kvsim.workload.workload import Floats, Ints, Workload
@@ -33,22 +32,24 @@ def read_trace(
     hash_tokens_per_block: int | None = None,
     strict: bool = False,
     dequantise: bool = False,
+    answer_s_per_token: float | None = None,
 ) -> Workload:
     """The requests of a trace file, from the first arrival at 0 s, in time order (ties in file order).
 
     ``limit`` takes the first usable rows of the file and reads no further. ``arrival_scale`` multiplies times. Rows
     without prompt or output tokens are failures: left out, or with ``include_failed`` taken with one token. ``strict``
     raises the first lint error. ``dequantise`` spreads requests that share a time
-    (:func:`kvsim.workload.dequantise.dequantised`). Raises ``WorkloadError`` with the file, the line, the field, the
+    (:func:`kvsim.workload.dequantise.dequantised`). Answers that later rows follow are taken to last
+    ``answer_s_per_token``. Raises ``WorkloadError`` with the file, the line, the field, the
     value and the limit.
     """
     reading = Reading(fmt, limit, time_unit, arrival_scale, include_failed, hash_tokens_per_block, strict, dequantise)
-    return read_workload(path, reading)
+    return read_workload(path, reading, answer_s_per_token)
 
 
-def read_workload(path: str | Path, reading: Reading) -> Workload:
+def read_workload(path: str | Path, reading: Reading, answer_s_per_token: float | None = None) -> Workload:
     """The workload in a file, read as ``reading`` says; errors as of :func:`read_trace`."""
-    file, raw = read_raw(path, reading)
+    file, raw = read_raw(path, reading, answer_s_per_token=answer_s_per_token)
     lint = tuple(lint_raw(raw))
     if reading.strict:
         raise_first_error(file.path, lint)

@@ -10,7 +10,7 @@ import numpy as np
 
 from kvsim.config.schema import PdTrace
 from kvsim.workload.synthetic.chat import chat
-from kvsim.workload.table import ANSWER_S_PER_TOKEN
+from kvsim.workload.times import assumed_pace_s
 from kvsim.workload.workload import Workload
 from kvsim.workload.writers import write_trace
 
@@ -59,10 +59,11 @@ def _waiting(workload: Workload) -> Workload:
     """Chats as a closed loop: a turn waits for the answer before it, which is taken to last as it would."""
     after, think_s = np.full(len(workload), -1, dtype=np.int64), np.zeros(len(workload))
     latest: dict[int, int] = {}
+    pace_s = assumed_pace_s(None)
     for request in workload:
         row, before = request.request_id, latest.get(request.session_id)
         if before is not None:
-            answered_s = workload.arrival_s[before] + workload.output_tokens[before] * ANSWER_S_PER_TOKEN
+            answered_s = workload.arrival_s[before] + workload.output_tokens[before] * pace_s
             after[row], think_s[row] = before, max(request.arrival_s - answered_s, 0.0)
         latest[request.session_id] = row
     return replace(workload, after=after, think_s=think_s)

@@ -5,17 +5,15 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from kvsim.workload.formats.base import Row
-from kvsim.workload.times import PER_SECOND
+from kvsim.workload.times import PER_SECOND, assumed_pace_s
 from kvsim.workload.workload import Floats, Ints
-
-# Of an open loop: how long the answer is taken to last that a later turn follows; 50 tokens/s.
-ANSWER_S_PER_TOKEN = 0.02
 
 Remarks = tuple[tuple[int, str], ...]
 """Line and reason."""
@@ -43,14 +41,18 @@ class Table:
     after: Ints | None = None
     delay: Floats | None = None
     """In ``unit``, from the answer to the row that ``after`` names."""
+    answer_s_per_token: float = 0.0
+    """How long those answers are taken to last."""
 
 
 class TableBuilder:
     """A table that grows row by row. Sessions and hash ids become small numbers in order of appearance."""
 
-    def __init__(self, time_unit: str) -> None:
-        """``time_unit``: what the user says the times are in, or ``auto``."""
-        self._time_unit = time_unit
+    def __init__(self, time_unit: str, answer_s_per_token: float | None = None) -> None:
+        """``time_unit``: what the user says the times are in, or ``auto``. ``answer_s_per_token``: how long an answer
+        is taken to last that a later row follows.
+        """
+        self._time_unit, self._pace = time_unit, answer_s_per_token
         self.line = array("q")
         self.time: list[int | float] = []
         self.prompt = array("q")
@@ -88,7 +90,7 @@ class TableBuilder:
         self.hashed_outputs.append(row.hashed_output_tokens)
 
     def _following(self, row: Row, session: int) -> int | float:
-        """The time of a row that follows an answer, as if that took an ordinary time."""
+        """The time of a row that follows an answer, as if that took its assumed time."""
         before = self._latest.get(session)
         if before is None:
             self.doubts.append((row.line, "a delay, but no earlier row of its session: it counts from the start"))
@@ -96,8 +98,12 @@ class TableBuilder:
         place = len(self.time)
         self.after[place], self.delay[place] = before, row.time
         unit = row.unit if self._time_unit == "auto" else self._time_unit
-        answer = self.output[before] * ANSWER_S_PER_TOKEN * PER_SECOND[unit or "s"]
+        answer = self.output[before] * self._answer_s_per_token * PER_SECOND[unit or "s"]
         return self.time[before] + answer + row.time
+
+    @cached_property
+    def _answer_s_per_token(self) -> float:
+        return assumed_pace_s(self._pace)
 
     def _append_ids(self, hash_ids: Sequence[int | str | bytes]) -> None:
         known = self._hashes
@@ -131,6 +137,7 @@ class TableBuilder:
             doubts=tuple(self.doubts),
             after=after,
             delay=delay,
+            answer_s_per_token=self._answer_s_per_token if self.after else 0.0,
         )
 
 

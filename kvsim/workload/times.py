@@ -25,6 +25,15 @@ _DATE = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?\s*(Z|
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+def assumed_pace_s(answer_s_per_token: float | None) -> float:
+    """How long a token of an answer is taken to last; ``None``: as ``config.yaml`` has it."""
+    if answer_s_per_token is not None:
+        return answer_s_per_token
+    from kvsim.config import derived, load_config
+
+    return derived.answer_s_per_token(load_config(mode="traffic").config)
+
+
 def date_ns(text: str) -> int:
     """Nanoseconds since 1970 of a date with up to nine decimals; UTC when no zone is given. ``ValueError`` else."""
     match = _DATE.fullmatch(text.strip())

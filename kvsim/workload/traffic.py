@@ -38,7 +38,7 @@ class TraceSource:
     strict: bool
     dequantise: bool = False
 
-    def read(self) -> Workload:
+    def read(self, answer_s_per_token: float | None = None) -> Workload:
         """All that there is for anything to be made of."""
         from kvsim.workload.read import read_trace
 
@@ -52,6 +52,7 @@ class TraceSource:
             self.hash_tokens_per_block,
             self.strict,
             self.dequantise,
+            answer_s_per_token,
         )
 
 
@@ -78,16 +79,19 @@ class Traffic(Protocol):
 class TraceTraffic:
     """A recorded trace, or several copies of it."""
 
-    def __init__(self, source: TraceSource, replicas: int | None, seed: int) -> None:
+    def __init__(
+        self, source: TraceSource, replicas: int | None, seed: int, answer_s_per_token: float | None = None
+    ) -> None:
         """``replicas``: as many copies and no other number. Raises ``WorkloadError`` where it is below one."""
         if replicas is not None and replicas < 1:
             raise WorkloadError(f"workload replicas is {replicas}; allowed: 1 or more")
         self._source, self._replicas, self._seed = source, replicas, seed
+        self._answer_s_per_token = answer_s_per_token
 
     @cached_property
     def _one(self) -> Workload:
         """Within the limit: what is not to be served decides no rate, and is in no sample and no part."""
-        return self._source.read()
+        return self._source.read(self._answer_s_per_token)
 
     @property
     def most_requests(self) -> int:
@@ -148,6 +152,7 @@ class ChatTraffic:
     def __init__(self, config: Config) -> None:
         self._traffic, self._seed = config.pd_trace, derived.traffic_seed(config)
         self._max_output_tokens = config.pd_separation.max_output_tokens
+        self._answer_s_per_token = derived.answer_s_per_token(config)
 
     @property
     def most_requests(self) -> int | None:
@@ -180,4 +185,5 @@ class ChatTraffic:
             return rag(self._traffic, num_requests, requests_per_s, seed, self._traffic.arrivals)
         from kvsim.workload.synthetic.chat import chat
 
-        return chat(self._traffic, num_requests, requests_per_s, seed, self._max_output_tokens)
+        most, pace_s = self._max_output_tokens, self._answer_s_per_token
+        return chat(self._traffic, num_requests, requests_per_s, seed, most, pace_s)

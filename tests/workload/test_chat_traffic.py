@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from kvsim.errors import WorkloadError
-from kvsim.workload.synthetic.chat import ANSWER_S_PER_TOKEN, chat
+from kvsim.workload.synthetic.chat import chat
+from kvsim.workload.times import assumed_pace_s
 from kvsim.workload.workload import Workload
 
 SYSTEM_PROMPTS = 32
@@ -53,7 +54,7 @@ def test_a_turn_continues_where_its_conversation_stopped(traffic) -> None:
         assert before.session_id == after.session_id
         assert before.pieces[0] == after.pieces[0]
         assert after.pieces[1][1] > before.pieces[1][1] + before.output_tokens
-        assert after.arrival_s - before.arrival_s >= before.output_tokens * ANSWER_S_PER_TOKEN - 1e-9
+        assert after.arrival_s - before.arrival_s >= before.output_tokens * assumed_pace_s(None) - 1e-9
     assert max(len(requests) for requests in conversations(workload).values()) == 4
 
 

@@ -14,8 +14,9 @@ from kvsim.errors import WorkloadError
 from kvsim.workload import columnar
 from kvsim.workload.formats import FORMATS
 from kvsim.workload.lint import lint_trace
-from kvsim.workload.rawtrace import RawTrace, collect
+from kvsim.workload.rawtrace import RawTrace, read_raw
 from kvsim.workload.read import read_trace
+from kvsim.workload.reading import Reading
 from kvsim.workload.tracefile import TraceFile
 
 V1 = "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
@@ -46,15 +47,14 @@ def every_size(monkeypatch) -> None:
 
 def both(path, name: str) -> tuple[RawTrace | None, RawTrace | str]:
     """By columns where it can be, and row by row."""
-    options = {"limit": None, "time_unit": "auto", "include_failed": True}
     table = columnar.read(TraceFile(path), FORMATS[name](None))
     try:
-        by_rows = collect(TraceFile(path), name, FORMATS[name](None), **{**options, "limit": 10**9})
+        by_rows = read_raw(path, Reading(name, limit=10**9, include_failed=True))[1]
     except WorkloadError as fault:
         return (None if table is None else table), str(fault)
     if table is None:
         return None, by_rows
-    return collect(TraceFile(path), name, FORMATS[name](None), **options), by_rows
+    return read_raw(path, Reading(name, include_failed=True))[1], by_rows
 
 
 def check(path, name: str) -> bool:

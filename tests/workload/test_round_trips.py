@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from kvsim.workload.info import WorkloadInfo
 from kvsim.workload.read import read_trace
-from kvsim.workload.table import ANSWER_S_PER_TOKEN
+from kvsim.workload.times import assumed_pace_s
 from kvsim.workload.workload import Workload
 from kvsim.workload.writers import write_trace
+
+PACE_S = assumed_pace_s(None)
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,9 @@ def workloads(draw) -> Workload:
         # Apart, so that rounding cannot swap two of them.
         now += draw(st.floats(0.01, 3))
         if before is not None:
-            now = max(now, arrival_s[before] + output[before] * ANSWER_S_PER_TOKEN + pause_s, arrival_s[-1] + 0.01)
+            now = max(now, arrival_s[before] + output[before] * PACE_S + pause_s, arrival_s[-1] + 0.01)
             after.append(before)
-            think_s.append(now - arrival_s[before] - output[before] * ANSWER_S_PER_TOKEN)
+            think_s.append(now - arrival_s[before] - output[before] * PACE_S)
         else:
             after.append(-1)
             think_s.append(0.0)

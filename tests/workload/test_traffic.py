@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kvsim.config import load_config
+from kvsim.config import derived, load_config
 from kvsim.config.effect import without_effect
 from kvsim.errors import WorkloadError
+from kvsim.workload.synthetic.agent import agent
+from kvsim.workload.synthetic.chat import chat
+from kvsim.workload.synthetic.sessions import sessions
 from kvsim.workload.traffic import ChatTraffic, TraceSource, TraceTraffic
 
 
@@ -179,5 +182,33 @@ def test_rag_traffic_is_driven_at_a_load() -> None:
     assert found.info.source == "synthetic RAG" and len(found) == 3000
     assert found.mean_rate_per_s == pytest.approx(20.0, rel=0.3)
     assert 0.2 < found.info.infinite_cache_hit_rate_tokens < 1
-    assert without_effect(load_config(sets=sets).config, "pd") == []
-    assert without_effect(load_config(sets=sets[1:]).config, "pd") == ["pd_trace.arrivals", "pd_trace.num_shared_docs"]
+    assert without_effect(load_config(sets=sets).config) == []
+    assert without_effect(load_config(sets=sets[1:]).config) == ["pd_trace.arrivals", "pd_trace.num_shared_docs"]
+
+
+def test_answers_are_taken_to_last_as_configured(json_lines):
+    """Before anything is simulated: a turn that follows an answer, of a file or drawn."""
+    rows = [
+        {"session_id": "a", "timestamp": 0, "input_length": 600, "output_length": 50, "hash_ids": [1, 2]},
+        {"session_id": "a", "delay": 500, "input_length": 1100, "output_length": 5, "hash_ids": [1, 2, 4]},
+    ]
+    source = TraceSource(json_lines(rows), "auto", None, "auto", 1.0, False, None, False)
+    pace_s = derived.answer_s_per_token(load_config(sets=["load.assumed_tpot_ms=100"]).config)
+    found = [TraceTraffic(source, None, 1, pace).own() for pace in (None, pace_s)]
+    assert [own.arrival_s.tolist() for own in found] == [[0.0, 50 * 0.02 + 0.5], [0.0, 50 * 0.1 + 0.5]]
+    assert "answers last 100 ms a token" in " ".join(found[1].info.notes)
+
+
+def test_drawn_turns_wait_for_answers_as_configured():
+    """An agent's n turns take n - 1 answers; only those last longer, all else is drawn alike."""
+    agents = load_config().config.agent_trace.model_copy(update={"turns_min": 4, "turns_max": 4})
+    slow, fast = (agent(agents, 1, 1.0, 1, answer_s_per_token=pace).arrival_s for pace in (0.5, 0.25))
+    assert (slow - fast).tolist() == pytest.approx([n * agents.reasoning_tokens * 0.25 for n in range(4)])
+
+    def chats(pace_s: float | None) -> list[float]:
+        return chat(load_config().config.pd_trace, 50, 0.1, 1, 100, pace_s).arrival_s.tolist()
+
+    assert chats(None) == chats(0.02) != chats(0.2)
+    section = load_config().config.trace
+    drawn = [sessions(section, "trace", 50, 1.0, 1, pace).arrival_s.tolist() for pace in (None, 0.02, 0.2)]
+    assert drawn[0] == drawn[1] != drawn[2]

@@ -9,6 +9,7 @@ import numpy as np
 from kvsim import room
 from kvsim.workload.synthetic.arrivals import arrival_times
 from kvsim.workload.synthetic.assembled import Assembly, Part
+from kvsim.workload.times import assumed_pace_s
 from kvsim.workload.workload import Workload
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ TURN_BYTES, DRAW_BYTES = 9_200, 40
 """Memory that a turn takes, and that drawing one does before it is known whether the context holds it."""
 TOOL_S = 2.0
 """Mean time a tool takes to answer: exponential."""
-ANSWER_S_PER_TOKEN = 0.02
-"""Seconds a token that the model's own turn is taken to last in an open loop: 50 tokens/s."""
 
 
 def agent(
@@ -33,12 +32,14 @@ def agent(
     arrivals: str = "poisson",
     *,
     closed: bool = False,
+    answer_s_per_token: float | None = None,
 ) -> Workload:
     """``num_sessions`` agents, each with ``turns_min`` to ``turns_max`` turns over one tool set and system prompt.
 
     A prompt is the system prompt, the tool definitions, and every earlier thought and tool result. A turn follows the
-    answer before it and the time its tool takes; ``closed`` waits for that answer, else it is taken to last an
-    ordinary time. All but the last tool result of a prompt was in the prompt before, so most of it can be hit.
+    answer before it and the time its tool takes; ``closed`` waits for that answer, else it is taken to last
+    ``answer_s_per_token`` a token. All but the last tool result of a prompt was in the prompt before, so most of it can
+    be hit.
     """
     each_tokens = max(traffic.reasoning_tokens, 1) + traffic.tool_result_min_tokens
     turns = min((traffic.turns_min + traffic.turns_max) / 2, MOST_CONTEXT_TOKENS / each_tokens)
@@ -48,14 +49,21 @@ def agent(
     room.require(num_sessions * turns * TURN_BYTES, what, f"up to about {most} agents would fit")
     random = np.random.default_rng(seed)
     starts_s = arrival_times(arrivals, num_sessions, sessions_per_s, random)
-    found = Assembly()
+    found, thought_s = Assembly(), max(traffic.reasoning_tokens, 1) * assumed_pace_s(answer_s_per_token)
     for session in range(num_sessions):
-        _session(found, traffic, session, float(starts_s[session]), random)
+        _session(found, traffic, session, float(starts_s[session]), thought_s, random)
     notes = (f"agents of {traffic.turns_min} to {traffic.turns_max} turns, up to {MOST_CONTEXT_TOKENS:,} tokens",)
     return found.workload("synthetic agents", notes, closed=closed)
 
 
-def _session(found: Assembly, traffic: AgentTrace, session: int, start_s: float, random: np.random.Generator) -> None:
+def _session(
+    found: Assembly,
+    traffic: AgentTrace,
+    session: int,
+    start_s: float,
+    thought_s: float,
+    random: np.random.Generator,
+) -> None:
     parts: list[Part] = [
         (("system", int(random.integers(traffic.num_system_prompts))), SYSTEM_PROMPT_TOKENS),
         (("tools", int(random.integers(traffic.num_tool_sets))), traffic.tool_def_tokens),
@@ -75,4 +83,4 @@ def _session(found: Assembly, traffic: AgentTrace, session: int, start_s: float,
         before = found.add(time_s, parts, thought, session=session, after=before, think_s=wait_s, answer=answer)
         parts.append((answer, thought))
         context += thought
-        time_s += thought * ANSWER_S_PER_TOKEN + float(waits_s[min(turn + 1, turns - 1)])
+        time_s += thought_s + float(waits_s[min(turn + 1, turns - 1)])

@@ -19,13 +19,12 @@ from kvsim.errors import WorkloadError
 from kvsim.workload.hits import token_hit_rate
 from kvsim.workload.info import WorkloadInfo
 from kvsim.workload.records import MAX_TOKENS
+from kvsim.workload.times import assumed_pace_s
 from kvsim.workload.workload import Floats, Ints, Workload
 
 if TYPE_CHECKING:
     from kvsim.config.schema import PdTrace
 
-# How long a user waits for an answer before thinking of the next turn; 50 tokens/s, the order of a loaded service.
-ANSWER_S_PER_TOKEN = 0.02
 # Tool and system prompts differ in length: evenly spread around their mean by this share of it.
 SYSTEM_PROMPT_SPREAD = 0.5
 MAX_RATE_PER_S = 1e9
@@ -34,21 +33,27 @@ TURN_BYTES, SYSTEM_PROMPT_BYTES = 400, 24
 
 
 def chat(
-    traffic: PdTrace, num_requests: int, rate_per_s: float, seed: int, max_output_tokens: int | None = None
+    traffic: PdTrace,
+    num_requests: int,
+    rate_per_s: float,
+    seed: int,
+    max_output_tokens: int | None = None,
+    answer_s_per_token: float | None = None,
 ) -> Workload:
     """The first ``num_requests`` turns of stationary multi-turn chat at ``rate_per_s`` from time 0 on.
 
     Sessions start as a Poisson process; a turn follows the one before after its answer and an exponential pause,
     whatever the simulated system does (open loop). What stands in ``traffic`` is described in ``config.yaml``;
-    ``num_sessions`` and ``turns_per_session`` bound the requests. ``max_output_tokens`` cuts answers. Raises
-    ``WorkloadError`` for numbers that cannot go together.
+    ``num_sessions`` and ``turns_per_session`` bound the requests. ``max_output_tokens`` cuts answers,
+    ``answer_s_per_token`` says how long they are taken to last. Raises ``WorkloadError`` for numbers that cannot go
+    together.
     """
     sessions = _num_sessions(traffic, num_requests)
     if not 0 < rate_per_s <= MAX_RATE_PER_S:
         raise WorkloadError(f"arrival rate is {rate_per_s:g} requests/s; allowed: above 0, up to {MAX_RATE_PER_S:g}")
     _check_room(traffic, sessions)
     random = np.random.default_rng(seed)
-    turns = _turns(traffic, sessions, rate_per_s, random, max_output_tokens)
+    turns = _turns(traffic, sessions, rate_per_s, random, max_output_tokens, assumed_pace_s(answer_s_per_token))
     return _assembled(traffic, turns, num_requests)
 
 
@@ -95,6 +100,7 @@ def _turns(
     rate_per_s: float,
     random: np.random.Generator,
     max_output_tokens: int | None,
+    pace_s: float,
 ) -> _Turns:
     shape = (sessions, traffic.turns_per_session)
     new_tokens = _new_tokens(traffic, shape, random)
@@ -104,7 +110,7 @@ def _turns(
     before = np.cumsum(new_tokens + output_tokens, axis=1) - new_tokens - output_tokens
     converses = random.random(sessions) < _conversing_share(traffic, float(before.mean()))
     period_s = sessions * traffic.turns_per_session / rate_per_s
-    elapsed_s = _elapsed_s(traffic, output_tokens, period_s, random)
+    elapsed_s = _elapsed_s(traffic, output_tokens, pace_s, period_s, random)
     system_prompt = random.integers(traffic.num_system_prompts, size=sessions)
     laps = np.floor_divide(elapsed_s, period_s)
     _, session = np.unique(np.arange(sessions)[:, None] * (laps.max() + 1) + laps, return_inverse=True)
@@ -119,13 +125,15 @@ def _turns(
     )
 
 
-def _elapsed_s(traffic: PdTrace, output_tokens: Ints, period_s: float, random: np.random.Generator) -> Floats:
+def _elapsed_s(
+    traffic: PdTrace, output_tokens: Ints, pace_s: float, period_s: float, random: np.random.Generator
+) -> Floats:
     """When each turn arrives, counted from the start of the period its session begins in; it may lie in a later one.
 
     Turned back into the period, such turns make the traffic stationary from time 0 on: they are what sessions begun
     before then still ask. Given their number, the starts of a Poisson process are uniform.
     """
-    pauses = random.exponential(traffic.think_time_s, output_tokens.shape) + output_tokens * ANSWER_S_PER_TOKEN
+    pauses = random.exponential(traffic.think_time_s, output_tokens.shape) + output_tokens * pace_s
     starts = random.uniform(0.0, period_s, (len(output_tokens), 1))
     return np.concatenate((starts, starts + np.cumsum(pauses[:, :-1], axis=1)), axis=1)
 

@@ -10,40 +10,48 @@ from kvsim import room
 from kvsim.errors import WorkloadError
 from kvsim.workload.synthetic.assembled import Assembly, Part
 from kvsim.workload.synthetic.rag import DOCUMENT_TOKENS, check_documents, lognormal, zipf_ranks
+from kvsim.workload.times import assumed_pace_s
 from kvsim.workload.workload import Workload
 
 if TYPE_CHECKING:
     from kvsim.config.schema import ChatTrace
 
 OUTPUT_TOKENS_CV = 0.6
-ANSWER_S_PER_TOKEN = 0.02
-"""How long a user waits for an answer before thinking of the next turn; 50 tokens/s, the order of a loaded service."""
 TURN_BYTES, REQUEST_BYTES = 31, 2_900
 """Memory that drawing takes, of every turn that is under way and of every request that is kept."""
 _LIVES_BEFORE = 4
 """Mean lives of a session before time 0 from when on they start: hardly any of an earlier one would be left."""
 
 
-def sessions(traffic: ChatTrace, section: str, num_requests: int, rate_per_s: float, seed: int) -> Workload:
+def sessions(
+    traffic: ChatTrace,
+    section: str,
+    num_requests: int,
+    rate_per_s: float,
+    seed: int,
+    answer_s_per_token: float | None = None,
+) -> Workload:
     """The first ``num_requests`` turns of stationary sessions at ``rate_per_s`` from time 0 on.
 
     Every prompt of a session begins with its system prompt and its documents, and carries all earlier questions and
     answers. Sessions start as a Poisson process, also before time 0: of those that are under way then, only the turns
     still to come are sent. A turn follows the one before after its answer and an exponential pause, whatever the
-    system does. ``section`` names ``traffic`` in errors. Raises ``WorkloadError`` for numbers that cannot go together.
+    system does; answers are taken to last ``answer_s_per_token``. ``section`` names ``traffic`` in errors. Raises
+    ``WorkloadError`` for numbers that cannot go together.
     """
     _check(traffic, section, num_requests)
+    pace_s = assumed_pace_s(answer_s_per_token)
     random = np.random.default_rng(seed)
     turns = traffic.turns_per_session
-    before_s = _LIVES_BEFORE * (turns - 1) * (traffic.think_time_s + traffic.output_tokens_mean * ANSWER_S_PER_TOKEN)
+    before_s = _LIVES_BEFORE * (turns - 1) * (traffic.think_time_s + traffic.output_tokens_mean * pace_s)
     wanted = num_requests / turns + before_s * rate_per_s / turns
     drawn = int(wanted + 4 * wanted**0.5) + 16
     _check_room(section, num_requests, rate_per_s, drawn * turns)
     starts_s = np.cumsum(random.exponential(turns / rate_per_s, drawn)) - before_s
     answers = lognormal(traffic.output_tokens_mean, OUTPUT_TOKENS_CV, drawn * turns, random).reshape(drawn, turns)
     pauses_s = random.exponential(traffic.think_time_s, (drawn, turns))
-    arrival_s = starts_s[:, None] + np.cumsum(answers * ANSWER_S_PER_TOKEN + pauses_s, axis=1)
-    arrival_s -= (answers * ANSWER_S_PER_TOKEN + pauses_s)[:, :1]
+    arrival_s = starts_s[:, None] + np.cumsum(answers * pace_s + pauses_s, axis=1)
+    arrival_s -= (answers * pace_s + pauses_s)[:, :1]
     last_s = np.partition(arrival_s[arrival_s >= 0], num_requests - 1)[num_requests - 1]
     heard = ((arrival_s >= 0) & (arrival_s <= last_s)).any(axis=1)
     answers, arrival_s, drawn = answers[heard], arrival_s[heard], int(heard.sum())
