@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from kvsim.workload.records import Record
+from kvsim.workload.times import DATE, DATE_FORM, date_ns
 
 
 class Row(NamedTuple):
@@ -31,7 +32,7 @@ class Row(NamedTuple):
 
 
 class TableColumns(NamedTuple):
-    """Where a CSV table without hash ids keeps what its rows are made of: names of its header."""
+    """Where a table without hash ids keeps what its rows are made of: names of its header."""
 
     time: str
     unit: str | None
@@ -47,6 +48,20 @@ class TableColumns(NamedTuple):
     """A column that is only checked: a number that is not negative, or nothing."""
     one: str | None = None
     """A column that must be 1."""
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """What every table has; the others may be missing."""
+        names = (self.time, self.prompt_tokens, self.output_tokens, self.total_tokens)
+        return tuple(name for name in names if name is not None)
+
+    def within(self, header: Collection[str]) -> TableColumns:
+        """Without those of the others that ``header`` lacks."""
+
+        def there(name: str | None) -> str | None:
+            return name if name in header else None
+
+        return self._replace(session=there(self.session), not_negative=there(self.not_negative), one=there(self.one))
 
 
 class TraceFormat(Protocol):
@@ -79,3 +94,53 @@ class TabularFormat(Protocol):
 
     def columns(self, header: Sequence[str]) -> TableColumns | None:
         """Where things are; ``None`` where this file must be read row by row."""
+
+
+class Tabular:
+    """A schema that its columns tell all of, row by row and a column at a time."""
+
+    COLUMNS: ClassVar[TableColumns]
+    ids_cover_prompt = True
+
+    def __init__(self, hash_block_tokens: int | None) -> None:
+        self.hash_block_tokens = hash_block_tokens
+
+    @classmethod
+    def matches(cls, fields: Collection[str]) -> bool:
+        return set(cls.COLUMNS.needed) <= set(fields)
+
+    def columns(self, header: Sequence[str]) -> TableColumns | None:
+        return self.COLUMNS.within(header) if self.matches(header) else None
+
+    def row(self, record: Record) -> Row:
+        columns, values = self.COLUMNS, record.values
+        prompt, output = record.tokens(columns.prompt_tokens), record.tokens(columns.output_tokens)
+        session = values.get(columns.session) if columns.session is not None else None
+        return Row(
+            record.line,
+            _date(record, columns.time) if columns.unit == DATE else record.time(columns.time),
+            columns.unit,
+            prompt,
+            output,
+            str(session).strip() or None if session is not None else None,
+            contradiction=_contradiction(record, columns, prompt + output),
+        )
+
+
+def _date(record: Record, field: str) -> int:
+    value = record.value(field)
+    try:
+        return date_ns(str(value))
+    except ValueError:
+        raise record.error(field, value, DATE_FORM) from None
+
+
+def _contradiction(record: Record, columns: TableColumns, parts: int) -> str:
+    """What must hold of a row, and does not."""
+    total, one, span = columns.total_tokens, columns.one, columns.not_negative
+    if total is not None and (tokens := record.tokens(total)) != parts:
+        return f"{total} is {tokens}, its parts make {parts}"
+    if one is not None and one in record.values and (count := record.tokens(one)) != 1:
+        return f"{one} is {count}: taken for one request"
+    value = "" if span is None else str(record.values.get(span) or "").strip()
+    return f"{span} is {value}, less than none" if value.startswith("-") else ""
