@@ -91,7 +91,7 @@ FLAGS = {
     "--workload-trace in/good.csv --workload-arrival-scale 0": "'--workload-arrival-scale': '0'",
     "--workload-trace in/good.csv --workload-hash-tokens-per-block 1.5": "'1.5'; allowed: a whole number >= 1",
     "--workload-trace in/good.csv --workload-format azuer": "did you mean 'azure'?",
-    "--workload-trace in/good.csv --workload-format burstgpt": "no field 'Request tokens'",
+    "--workload-trace in/good.csv --workload-format burstgpt": "no field 'Timestamp'",
     "--workload-trace in/good.csv --workload-format splitwise": "no field 'arrival_timestamp'",
     "--workload-trace in/good.csv --workload-format bailian": "no field 'chat_id'",
     "--workload-trace in/good.csv --workload-format aiperf": "no field 'input_length'",

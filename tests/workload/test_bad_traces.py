@@ -103,7 +103,7 @@ def test_bad_content(text_file, content, words: list[str]) -> None:
         ({"time_unit": "sec"}, "workload time unit 'sec' is unknown; "),
         ({"arrival_scale": -1.0}, "arrival scale is -1.0"),
         ({"hash_tokens_per_block": 0}, "hash tokens per block is 0"),
-        ({"fmt": "burstgpt"}, "no field 'Request tokens'"),
+        ({"fmt": "burstgpt"}, "no field 'Timestamp'"),
         ({"fmt": "bailian"}, "no field 'chat_id'"),
     ],
 )

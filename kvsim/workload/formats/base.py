@@ -114,11 +114,12 @@ class Tabular:
 
     def row(self, record: Record) -> Row:
         columns, values = self.COLUMNS, record.values
+        time = _date(record, columns.time) if columns.unit == DATE else record.time(columns.time)
         prompt, output = record.tokens(columns.prompt_tokens), record.tokens(columns.output_tokens)
         session = values.get(columns.session) if columns.session is not None else None
         return Row(
             record.line,
-            _date(record, columns.time) if columns.unit == DATE else record.time(columns.time),
+            time,
             columns.unit,
             prompt,
             output,
