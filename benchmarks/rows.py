@@ -49,6 +49,7 @@ class Case:
         from kvsim.config import load_config
         from kvsim.plan.mode import CLUSTER
         from kvsim.plan.plan import make_plan
+        from kvsim.workload.reading import Reading
         from kvsim.workload.traffic import TraceSource, TraceTraffic
 
         config = load_config(sets=sets).config
@@ -56,7 +57,7 @@ class Case:
             self.system, self.plan = "unified", CLUSTER.plan(config)
         else:
             self.system, self.plan = system, make_plan(config)
-        source = TraceSource(trace, "auto", num_requests, "auto", 1.0, False, None, False)
+        source = TraceSource(trace, Reading("auto", num_requests, "auto"))
         self.traffic = TraceTraffic(source, None, SEED)
         found = self._maximum(config.load.pilot_requests, num_requests)
         if self.system == "pd":

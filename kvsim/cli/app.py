@@ -115,21 +115,13 @@ def _command(flags: Flags, given: dict[str, str]) -> Command:
 
 
 def _trace(flags: Flags) -> TraceSource | None:
+    from kvsim.workload.reading import Reading
     from kvsim.workload.traffic import TraceSource
 
     if flags.workload_trace is None:
         return None
-    return TraceSource(
-        path=flags.workload_trace,
-        fmt=flags.workload_format,
-        limit=flags.workload_limit,
-        time_unit=flags.workload_time_unit,
-        arrival_scale=flags.workload_arrival_scale,
-        include_failed=flags.workload_include_failed,
-        hash_tokens_per_block=flags.workload_hash_tokens_per_block,
-        strict=flags.strict_workload_validation,
-        dequantise=flags.workload_dequantise,
-    )
+    reading = Reading(**{field: getattr(flags, name) for name, (field, _, _) in options.READING.items()})
+    return TraceSource(flags.workload_trace, reading)
 
 
 def _train(flags: Flags) -> tuple[str, float | None] | None:

@@ -32,23 +32,24 @@ def read_trace(
     hash_tokens_per_block: int | None = None,
     strict: bool = False,
     dequantise: bool = False,
-    answer_s_per_token: float | None = None,
 ) -> Workload:
     """The requests of a trace file, from the first arrival at 0 s, in time order (ties in file order).
 
     ``limit`` takes the first usable rows of the file and reads no further. ``arrival_scale`` multiplies times. Rows
     without prompt or output tokens are failures: left out, or with ``include_failed`` taken with one token. ``strict``
     raises the first lint error. ``dequantise`` spreads requests that share a time
-    (:func:`kvsim.workload.dequantise.dequantised`). Answers that later rows follow are taken to last
-    ``answer_s_per_token``. Raises ``WorkloadError`` with the file, the line, the field, the
+    (:func:`kvsim.workload.dequantise.dequantised`). Raises ``WorkloadError`` with the file, the line, the field, the
     value and the limit.
     """
     reading = Reading(fmt, limit, time_unit, arrival_scale, include_failed, hash_tokens_per_block, strict, dequantise)
-    return read_workload(path, reading, answer_s_per_token)
+    return read_workload(path, reading)
 
 
 def read_workload(path: str | Path, reading: Reading, answer_s_per_token: float | None = None) -> Workload:
-    """The workload in a file, read as ``reading`` says; errors as of :func:`read_trace`."""
+    """The workload in a file, read as ``reading`` says; errors as of :func:`read_trace`.
+
+    Answers that later rows follow are taken to last ``answer_s_per_token``.
+    """
     file, raw = read_raw(path, reading, answer_s_per_token=answer_s_per_token)
     lint = tuple(lint_raw(raw))
     if reading.strict:

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from kvsim.config import Config, derived
 from kvsim.errors import WorkloadError
+from kvsim.workload.reading import Reading
 from kvsim.workload.replicas import part
 from kvsim.workload.workload import Workload
 
@@ -25,35 +26,16 @@ _ROUNDING = 1e-3
 
 @dataclass(frozen=True)
 class TraceSource:
-    """A trace file and how to read it, as in :func:`kvsim.workload.read.read_trace`."""
+    """A trace file and how to read it. Of merged copies as many requests are run as the reading's limit allows."""
 
     path: str | Path
-    fmt: str
-    limit: int | None
-    """The first usable rows: what stands behind them is not read. Of merged copies, as many are run."""
-    time_unit: str
-    arrival_scale: float
-    include_failed: bool
-    hash_tokens_per_block: int | None
-    strict: bool
-    dequantise: bool = False
+    reading: Reading
 
     def read(self, answer_s_per_token: float | None = None) -> Workload:
         """All that there is for anything to be made of."""
-        from kvsim.workload.read import read_trace
+        from kvsim.workload.read import read_workload
 
-        return read_trace(
-            self.path,
-            self.fmt,
-            self.limit,
-            self.time_unit,
-            self.arrival_scale,
-            self.include_failed,
-            self.hash_tokens_per_block,
-            self.strict,
-            self.dequantise,
-            answer_s_per_token,
-        )
+        return read_workload(self.path, self.reading, answer_s_per_token)
 
 
 class Traffic(Protocol):
@@ -86,6 +68,7 @@ class TraceTraffic:
         if replicas is not None and replicas < 1:
             raise WorkloadError(f"workload replicas is {replicas}; allowed: 1 or more")
         self._source, self._replicas, self._seed = source, replicas, seed
+        self._limit = source.reading.limit
         self._answer_s_per_token = answer_s_per_token
 
     @cached_property
@@ -104,7 +87,7 @@ class TraceTraffic:
         """At its own rate, times the replicas asked for."""
         if self._replicas is None or self._replicas == 1:
             return self._one
-        return self._one.replicated(self._replicas, self._seed, self._source.limit)
+        return self._one.replicated(self._replicas, self._seed, self._limit)
 
     def at_rate(self, requests_per_s: float) -> Workload:
         """The trace in as few copies as reach the rate, stretched to hit it; all their requests, or the limit's.
@@ -113,7 +96,7 @@ class TraceTraffic:
         """
         copies = self._replicas or self.copies_at(requests_per_s)
         while True:
-            merged = self._one.replicated(copies, self._seed, self._source.limit)
+            merged = self._one.replicated(copies, self._seed, self._limit)
             if merged.mean_rate_per_s >= requests_per_s * (1 - _ROUNDING):
                 return merged.stretched_to(requests_per_s)
             if self._replicas is not None:
@@ -134,7 +117,7 @@ class TraceTraffic:
     def requests_at(self, requests_per_s: float) -> int:
         """How many requests ``at_rate`` gives, at least about."""
         whole = len(self._one) * (self._replicas or self.copies_at(requests_per_s))
-        return whole if self._source.limit is None else min(self._source.limit, whole)
+        return whole if self._limit is None else min(self._limit, whole)
 
     def sample(self, requests_per_s: float, num_requests: int, copies: int | None, seed: int) -> Workload:
         count = copies or self.copies_at(requests_per_s)

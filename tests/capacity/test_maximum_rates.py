@@ -26,6 +26,7 @@ from kvsim.plan.plan import Plan, make_plan
 from kvsim.sim.outcome import outcome
 from kvsim.sim.systems.pd import PdSystem
 from kvsim.sim.systems.unified import UnifiedSystem
+from kvsim.workload.reading import AS_IT_STANDS
 from kvsim.workload.traffic import TraceSource, TraceTraffic
 
 FAST_NIC = 1e15
@@ -207,7 +208,7 @@ def trace(name: str) -> TraceTraffic:
     folder = DATA / "traces"
     if not folder.is_dir():
         pytest.skip(f"third-party traces are not at {folder} (KVSIM_DATA)")
-    return TraceTraffic(TraceSource(folder / TRACES[name], "auto", None, "auto", 1.0, False, None, False), None, 1)
+    return TraceTraffic(TraceSource(folder / TRACES[name], AS_IT_STANDS), None, 1)
 
 
 @pytest.mark.parametrize(

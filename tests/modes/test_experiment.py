@@ -19,6 +19,7 @@ from kvsim.plan.plan import make_plan
 from kvsim.record.result import SystemResult
 from kvsim.report.json_report import SECTION_KEYS
 from kvsim.sim.executor import Serial
+from kvsim.workload.reading import Reading
 from kvsim.workload.traffic import ChatTraffic, TraceSource
 
 UNTUNED = "engine.tune_colocated_budget=false"
@@ -37,7 +38,7 @@ def trace_source(tmp_path: Path, num_requests: int = 300, gap_ms: int = 100) -> 
     path = tmp_path / "trace.jsonl"
     row = '{{"timestamp": {}, "input_length": {}, "output_length": {}}}\n'
     path.write_text("".join(row.format(gap_ms * i, 500 + i % 9, 20 + i % 5) for i in range(num_requests)))
-    return TraceSource(path, "generic", None, "ms", 1.0, False, None, False)
+    return TraceSource(path, Reading("generic", None, "ms"))
 
 
 def test_both_systems_serve_everything(smoke: Experiment):

@@ -26,6 +26,7 @@ from kvsim.sim.executor import Serial
 from kvsim.sim.systems.pd import PdSystem
 from kvsim.study.catalogue import run_studies
 from kvsim.study.context import StudyContext
+from kvsim.workload.reading import AS_IT_STANDS
 from kvsim.workload.traffic import TraceSource
 
 SMALL = ("model.name=llama-3.1-8b", "engine.tensor_parallel_size=1")
@@ -72,7 +73,7 @@ def test_a_trace_that_does_not_fit(mode: str, tmp_path: Any) -> None:
     path = tmp_path / "huge.csv"
     lines = [f"2024-05-10 00:00:0{i}.0000000,{900_000 + i},10" for i in range(6)]
     path.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n" + "\n".join(lines) + "\n", encoding="utf-8")
-    said = refused(mode, trace=TraceSource(path, "auto", None, "auto", 1.0, False, None, False))
+    said = refused(mode, trace=TraceSource(path, AS_IT_STANDS))
     assert said == (
         "no request fits: 6 prompts, 900,000 tokens or more, are longer than the 131,071 tokens that "
         "model.max_model_len = 131,072 leaves a prompt"

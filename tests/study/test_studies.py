@@ -27,6 +27,7 @@ from kvsim.study.questions import compare as compare_module
 from kvsim.study.questions.compare import check_comparisons
 from kvsim.study.questions.pd_ratio import pd_ratio_study, ratio_grid
 from kvsim.study.questions.transfer import transfer_study
+from kvsim.workload.reading import Reading
 from kvsim.workload.traffic import ChatTraffic, TraceSource, TraceTraffic
 
 SMALL = (
@@ -59,7 +60,7 @@ def experimented(
     limit: int | None = None,
     load: float | None = None,
 ) -> Experiment:
-    source = None if trace is None else TraceSource(trace, "auto", limit, "ms", 1.0, False, None, False)
+    source = None if trace is None else TraceSource(trace, Reading("auto", limit, "ms"))
     return run_pd(
         load_config(sets=[*SMALL, *sets]).config,
         trace=source,
@@ -270,7 +271,7 @@ def test_a_short_trace_is_laid_end_to_end_and_says_so(tmp_path: Path) -> None:
 def test_parts_of_copies_are_stretched_as_the_run_is(
     tmp_path: Path, replicas: int | None, rate_per_s: float, copies: int
 ) -> None:
-    trace = TraceSource(rows_of_a_trace(tmp_path / "t.jsonl", 400), "auto", None, "ms", 1.0, False, None, False)
+    trace = TraceSource(rows_of_a_trace(tmp_path / "t.jsonl", 400), Reading("auto", None, "ms"))
     plan = make_plan(load_config(sets=[*SMALL, "cluster.simulate_gpus_per_rack=16"]).config)
     context = context_of(plan, TraceTraffic(trace, replicas, 1), rate_per_s)
     for share in (0.25, 0.5, 1.0, 2.0):
@@ -311,7 +312,7 @@ def test_ratios_stand_beside_what_their_own_runs_hit(tmp_path: Path, hits: float
     sets = ("studies.instances=8", "cluster.simulate_gpus_per_rack=8", "studies.max_requests=1500")
     config = load_config(sets=[*SMALL, *sets, "pd_trace.output_tokens_mean=20"]).config
     plan = make_plan(config)
-    trace = TraceSource(rows_of_a_trace(tmp_path / "t.jsonl", 400), "auto", None, "ms", 1.0, False, None, False)
+    trace = TraceSource(rows_of_a_trace(tmp_path / "t.jsonl", 400), Reading("auto", None, "ms"))
     traffic = TraceTraffic(trace, None, 1) if hits else ChatTraffic(config)
     prompts = traffic.population().prompt_tokens.astype(float)
     facts = CacheFacts(prompts, hits * prompts, (1 - hits) * prompts)
@@ -330,7 +331,7 @@ def test_what_the_run_s_rate_asks_of_a_study_is_by_the_study_s_own_hits(tmp_path
     """Nothing hits there, whatever the run hit."""
     sets = ("studies.instances=8", "cluster.simulate_gpus_per_rack=8", "studies.max_requests=300")
     plan = make_plan(load_config(sets=[*SMALL, *sets]).config)
-    trace = TraceSource(rows_of_a_trace(tmp_path / "t.jsonl", 400), "auto", None, "ms", 1.0, False, None, False)
+    trace = TraceSource(rows_of_a_trace(tmp_path / "t.jsonl", 400), Reading("auto", None, "ms"))
     traffic = TraceTraffic(trace, None, 1)
     prompts = traffic.population().prompt_tokens.astype(float)
     of_the_run = demand_of(traffic.population(), plan, CacheFacts(prompts, HIT * prompts, (1 - HIT) * prompts))

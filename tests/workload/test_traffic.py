@@ -13,6 +13,7 @@ import pytest
 from kvsim.config import derived, load_config
 from kvsim.config.effect import without_effect
 from kvsim.errors import WorkloadError
+from kvsim.workload.reading import AS_IT_STANDS, Reading
 from kvsim.workload.synthetic.agent import agent
 from kvsim.workload.synthetic.chat import chat
 from kvsim.workload.synthetic.sessions import sessions
@@ -27,7 +28,7 @@ def source(tmp_path: Path):
     path.write_text("\n".join(lines))
 
     def make(limit: int | None = None) -> TraceSource:
-        return TraceSource(path, "generic", limit, "ms", 1.0, False, None, False)
+        return TraceSource(path, Reading("generic", limit, "ms"))
 
     return make
 
@@ -127,8 +128,11 @@ READINGS: dict[str, tuple[dict[str, Any], Callable[[int], str], Callable[[int], 
 def test_all_that_is_made_of_a_trace_is_made_of_what_the_flags_leave_of_it(tmp_path: Path, which: str) -> None:
     """A file as flags read it is the file that says so itself: for the run, the pilots and the parts of studies."""
     reading, given, rewritten = READINGS[which]
-    plain = TraceSource(tmp_path / "plain", "mooncake", None, "ms", 1.0, False, None, False)
-    flagged = replace(plain, path=rows(tmp_path / "flagged", 100 if which == "limit" else 60, given), **reading)
+    as_it_stands = Reading("mooncake", None, "ms")
+    plain = TraceSource(tmp_path / "plain", as_it_stands)
+    flagged = TraceSource(
+        rows(tmp_path / "flagged", 100 if which == "limit" else 60, given), replace(as_it_stands, **reading)
+    )
     rows(tmp_path / "plain", 60, rewritten)
     one, other = TraceTraffic(flagged, None, 1), TraceTraffic(plain, None, 1)
     assert one.most_requests == other.most_requests == 60
@@ -150,7 +154,7 @@ def test_a_trace_without_span_has_no_rate(tmp_path: Path):
     path = tmp_path / "burst.jsonl"
     path.write_text('{"timestamp": 0, "input_length": 9, "output_length": 2}\n' * 3)
     with pytest.raises(WorkloadError, match="all 3 requests arrive at once"):
-        TraceTraffic(TraceSource(path, "generic", None, "s", 1.0, False, None, False), None, 1).at_rate(1.0)
+        TraceTraffic(TraceSource(path, Reading("generic", None, "s")), None, 1).at_rate(1.0)
 
 
 def test_same_seed_same_copies(source):
@@ -192,7 +196,7 @@ def test_answers_are_taken_to_last_as_configured(json_lines):
         {"session_id": "a", "timestamp": 0, "input_length": 600, "output_length": 50, "hash_ids": [1, 2]},
         {"session_id": "a", "delay": 500, "input_length": 1100, "output_length": 5, "hash_ids": [1, 2, 4]},
     ]
-    source = TraceSource(json_lines(rows), "auto", None, "auto", 1.0, False, None, False)
+    source = TraceSource(json_lines(rows), AS_IT_STANDS)
     pace_s = derived.answer_s_per_token(load_config(sets=["load.assumed_tpot_ms=100"]).config)
     found = [TraceTraffic(source, None, 1, pace).own() for pace in (None, pace_s)]
     assert [own.arrival_s.tolist() for own in found] == [[0.0, 50 * 0.02 + 0.5], [0.0, 50 * 0.1 + 0.5]]
