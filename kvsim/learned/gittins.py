@@ -13,7 +13,7 @@ STEPS = len(AGES_S) - 1
 LEAST_CHANCE = 1e-7
 
 
-def worth(chances: Floats) -> Floats:
+def gittins_index(chances: Floats) -> Floats:
     """For each block (row) and step of its age: the most hits per second that keeping it can bring from there on.
 
     ``chances[:, j]``: that it is asked for within step ``j``, when it was not before. A keeper may give up after any

@@ -8,7 +8,7 @@ from itertools import islice
 import numpy as np
 
 from kvsim.learned.examples import Ints
-from kvsim.learned.gittins import AGES_S, STEPS, Floats, worth
+from kvsim.learned.gittins import AGES_S, STEPS, Floats, gittins_index
 from kvsim.learned.model import Model
 from kvsim.learned.recalibration import Recalibration, kinds_of
 from kvsim.learned.stream import Part
@@ -181,7 +181,7 @@ class Ranking:
         _, first, neighbours = np.unique(self._run[slots], return_index=True, return_inverse=True)
         one_each = slots[first]
         chances = self._recalibration.corrected(self._chances[one_each].astype(np.float64), self._kind[one_each])
-        self._worth[slots] = worth(chances)[neighbours]
+        self._worth[slots] = gittins_index(chances)[neighbours]
 
     def _grow(self) -> None:
         """Twice the slots, up to the capacity."""

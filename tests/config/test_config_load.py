@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from kvsim.config import Config, dump, load_config
 from kvsim.config.layer import all_keys
+from kvsim.config.load import changed
 from kvsim.config.schema import Coefficients
 from kvsim.config.section import Section
 from kvsim.config.tree import merged
 from kvsim.content import content_path
+from kvsim.errors import ConfigError
 
 
 def write(folder: Path, name: str, text: str) -> Path:
@@ -164,3 +166,21 @@ def test_merging_is_idempotent_and_leaves_its_operands(below, middle, above):
     assert merged(below, {}) == below and merged({}, above) == above
     assert json.dumps([below, above]) == before
     assert set(merged(merged(below, middle), above)) == set(below) | set(middle) | set(above)
+
+
+def test_changed_by_dotted_keys():
+    """Checked as what is loaded is, and blamed on who changes it."""
+    config = load_config().config
+    found = changed(config, {"cluster.eic.nodes_per_rack": 2, "routing.prefill": "round_robin"}, "here")
+    assert (found.cluster.eic.nodes_per_rack, found.routing.prefill) == (2, "round_robin")
+    assert found.cluster.eic.read_gb_per_s == config.cluster.eic.read_gb_per_s
+    assert changed(config, {}, "here") == config
+    for values, words in (
+        ({"engine.block_size": 0}, r"^here: engine.block_size = 0: must be greater than or equal to 1$"),
+        ({"engine.blok_size": 16}, r"^here: engine.blok_size = 16"),
+        ({"engine.max_num_batched_tokens": 100}, r"^here: engine.max_num_batched_tokens = 100 is below"),
+        ({"cache.tiers": ["ssd", "dram"]}, r"^here: cache.tiers = \[ssd, dram\]: the nearest stands first"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            changed(config, values, "here", "single")
+    assert changed(config, {"cache.tiers": ["ssd", "dram"]}, "here", "pd").cache.tiers == ("ssd", "dram")

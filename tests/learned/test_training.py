@@ -13,7 +13,7 @@ from kvsim.errors import ConfigError, WorkloadError
 from kvsim.learned import AGES_S, COLUMNS, STEPS, Model, read_model, train_on
 from kvsim.learned.card import card_head, card_path
 from kvsim.learned.examples import asked_by, examples_of
-from kvsim.learned.gittins import worth
+from kvsim.learned.gittins import gittins_index
 from kvsim.learned.model import SHIPPED
 from kvsim.learned.train import first_prompts
 
@@ -40,15 +40,15 @@ def test_neighbours_of_one_fate_are_one_example() -> None:
     assert sorted(examples.weight[first].tolist()) == pytest.approx(sorted([2**0.5, 14**0.5, 1, 2**0.5, 1]))
 
 
-def test_worth_by_hand() -> None:
+def test_gittins_index_by_hand() -> None:
     """Sure to come in the second step: worth half as much before the first, where nothing can come."""
     chances = np.zeros((1, STEPS))
     chances[0, 1] = 1.0
-    found = worth(chances)[0]
+    found = gittins_index(chances)[0]
     assert found[1] == pytest.approx(1 / 7.5, rel=1e-4)
     assert found[0] == pytest.approx(1 / 22.5, rel=1e-4)
     assert found[2] < 1e-6
-    even = worth(np.full((1, STEPS), 0.2))[0]
+    even = gittins_index(np.full((1, STEPS), 0.2))[0]
     assert even[0] == pytest.approx(0.2 / (15 * 0.9))
 
 
