@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from kvsim.capacity.session_traffic import SessionsRun
 
 from kvsim.capacity.demand import demand_of
 from kvsim.capacity.pilot import Trial
+from kvsim.capacity.sources import SessionsRun
 from kvsim.capacity.steady import run_requests, steady_requests
 from kvsim.config import load_config
 from kvsim.plan.mode import SINGLE
