@@ -81,7 +81,8 @@ def compile_in_place(root: Path) -> list[Path]:
             scratch = Path(folder)
             for path in _compiled(root, scratch, rules):
                 shutil.copyfile(path, root / path.relative_to(scratch))
-        (package / rules.DIGEST).write_text(f"{rules.digest(package)}\n", "ascii")
+            # Of the copy: the sources may have been edited since it was made.
+            (package / rules.DIGEST).write_text(f"{rules.digest(scratch / 'kvsim')}\n", "ascii")
     modules = [path.with_suffix(SUFFIX) for path in rules.compiled_sources(package)]
     return [*root.glob(f"*__mypyc{SUFFIX}"), *modules, package / rules.DIGEST]
 
