@@ -5,11 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from kvsim.cli.saying import BAD_INPUT, DONE, OTHER, one_line
 from kvsim.errors import KvsimError
 from kvsim.report.atomic import give_up, reaching_stdout
-
-DONE, OTHER, BAD_INPUT = 0, 1, 2
-"""The exit codes."""
 
 _INTERRUPTED = 130
 """What the command-line library returns after a Ctrl-C that no command handled."""
@@ -39,11 +37,6 @@ def complain(message: str) -> int:
     """Say on one line of stderr what is wrong; returns the exit code for it."""
     print(f"kvsim: error: {one_line(message)}", file=sys.stderr)
     return BAD_INPUT
-
-
-def one_line(message: str) -> str:
-    """``message`` with every character that could break its line, a path's newline say, written as an escape."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in message)
 
 
 def _run(argv: Sequence[str] | None) -> int:

@@ -12,9 +12,9 @@ from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from kvsim.cli.entry import BAD_INPUT, DONE, OTHER, one_line
 from kvsim.cli.idle import Uses, idle
 from kvsim.cli.outputs import Outputs
+from kvsim.cli.saying import BAD_INPUT, DONE, OTHER, one_line
 from kvsim.cli.usage import FlagError
 from kvsim.errors import nearest
 from kvsim.failures import Failures

@@ -15,7 +15,7 @@ from typing import Protocol
 from kvsim.config import Config, derived
 from kvsim.errors import WorkloadError
 from kvsim.workload.reading import Reading
-from kvsim.workload.replicas import part
+from kvsim.workload.replicas import part, replicated
 from kvsim.workload.workload import Workload
 
 _POPULATION_REQUESTS = 20_000
@@ -87,7 +87,7 @@ class TraceTraffic:
         """At its own rate, times the replicas asked for."""
         if self._replicas is None or self._replicas == 1:
             return self._one
-        return self._one.replicated(self._replicas, self._seed, self._limit)
+        return replicated(self._one, self._replicas, self._seed, self._limit)
 
     def at_rate(self, requests_per_s: float) -> Workload:
         """The trace in as few copies as reach the rate, stretched to hit it; all their requests, or the limit's.
@@ -96,7 +96,7 @@ class TraceTraffic:
         """
         copies = self._replicas or self.copies_at(requests_per_s)
         while True:
-            merged = self._one.replicated(copies, self._seed, self._limit)
+            merged = replicated(self._one, copies, self._seed, self._limit)
             if merged.mean_rate_per_s >= requests_per_s * (1 - _ROUNDING):
                 return merged.stretched_to(requests_per_s)
             if self._replicas is not None:
@@ -121,7 +121,7 @@ class TraceTraffic:
 
     def sample(self, requests_per_s: float, num_requests: int, copies: int | None, seed: int) -> Workload:
         count = copies or self.copies_at(requests_per_s)
-        return self._one.replicated(count, seed, num_requests).stretched_to(requests_per_s)
+        return replicated(self._one, count, seed, num_requests).stretched_to(requests_per_s)
 
     def part(self, requests_per_s: float, num_requests: int, copies: int | None, seed: int) -> Workload:
         """From a random moment of the trace on; one that is too short is laid end to end."""

@@ -197,12 +197,3 @@ class Workload:
             think_s=None if self.think_s is None else self.think_s[:num_requests].copy(),
             max_concurrency=self.max_concurrency,
         )
-
-    def replicated(self, copies: int, seed: int, horizon_requests: int | None = None) -> Workload:
-        """``copies`` time-shifted copies that share nothing, cut to the earliest ``horizon_requests`` arrivals.
-
-        See :func:`kvsim.workload.replicas.replicated`.
-        """
-        from kvsim.workload.replicas import replicated
-
-        return replicated(self, copies, seed, horizon_requests)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from kvsim.errors import WorkloadError
 from kvsim.workload.info import WorkloadInfo
 from kvsim.workload.read import read_trace
-from kvsim.workload.replicas import _Clock, part
+from kvsim.workload.replicas import _Clock, part, replicated
 from kvsim.workload.workload import Workload
 
 
@@ -33,12 +33,12 @@ def session_trace(arrival_s: list[float]) -> Workload:
 
 def test_one_copy_is_the_trace_itself() -> None:
     trace = session_trace([0.0, 1.0, 5.0])
-    assert list(trace.replicated(1, seed=3)) == list(trace)
+    assert list(replicated(trace, 1, seed=3)) == list(trace)
 
 
 def test_copies_share_neither_chains_nor_sessions() -> None:
     trace = session_trace([0.0, 1.0, 2.0, 3.0])
-    copies = trace.replicated(3, seed=1)
+    copies = replicated(trace, 3, seed=1)
     assert len(copies) == 12
     owner: dict[int, int] = {}
     for request in copies:
@@ -52,7 +52,7 @@ def test_copies_share_neither_chains_nor_sessions() -> None:
 
 def test_nothing_can_hit_its_own_future() -> None:
     """Within a namespace the trace's order holds: the session's prompts only grow."""
-    copies = session_trace([0.0, 1.0, 2.0, 3.0, 7.0]).replicated(20, seed=5)
+    copies = replicated(session_trace([0.0, 1.0, 2.0, 3.0, 7.0]), 20, seed=5)
     longest: dict[int, int] = {}
     for request in copies:
         assert request.prompt_tokens > longest.get(request.session_id, 0)
@@ -68,9 +68,9 @@ def test_nothing_can_hit_its_own_future() -> None:
 )
 def test_a_horizon_is_the_earliest_of_all_arrivals(times: list[float], copies: int, seed: int, data) -> None:
     trace = session_trace(times)
-    whole = trace.replicated(copies, seed)
+    whole = replicated(trace, copies, seed)
     horizon = data.draw(st.integers(1, len(whole)))
-    head = trace.replicated(copies, seed, horizon)
+    head = replicated(trace, copies, seed, horizon)
     assert len(whole) == copies * len(trace) and len(head) == horizon
     assert head.arrival_s.tolist() == whole.arrival_s[:horizon].tolist()
     assert sorted(whole.prompt_tokens.tolist()) == sorted(trace.prompt_tokens.tolist() * copies)
@@ -78,17 +78,17 @@ def test_a_horizon_is_the_earliest_of_all_arrivals(times: list[float], copies: i
 
 def test_the_rate_grows_with_the_copies_and_seeds_matter() -> None:
     trace = session_trace(np.sort(np.random.default_rng(0).uniform(0, 100, 500)).tolist())
-    copies = trace.replicated(20, seed=1)
+    copies = replicated(trace, 20, seed=1)
     assert copies.mean_rate_per_s == pytest.approx(20 * trace.mean_rate_per_s, rel=0.02)
-    assert list(trace.replicated(20, seed=1)) == list(copies)
-    assert trace.replicated(20, seed=2).arrival_s.tolist() != copies.arrival_s.tolist()
+    assert list(replicated(trace, 20, seed=1)) == list(copies)
+    assert replicated(trace, 20, seed=2).arrival_s.tolist() != copies.arrival_s.tolist()
     # Copy 0 stands as it is.
     assert set(trace.arrival_s - trace.arrival_s[0]) <= set(copies.arrival_s)
 
 
 def test_mooncake_four_hundred_times(shared_data) -> None:
     trace = read_trace(shared_data / "traces/mooncake_conversation_trace.jsonl")
-    copies = trace.replicated(400, seed=1, horizon_requests=500_000)
+    copies = replicated(trace, 400, seed=1, horizon_requests=500_000)
     assert len(copies) == 500_000
     # The trace's rate varies over its hour, not so the sum of its shifted copies.
     assert copies.mean_rate_per_s == pytest.approx(400 * trace.mean_rate_per_s, rel=0.03)
@@ -127,7 +127,7 @@ def test_parts_of_one_copy_differ_by_seed_and_keep_its_rate() -> None:
 
 def test_copies_keep_the_priorities_of_requests() -> None:
     trace = replace(session_trace([0.0, 1.0, 5.0]), priority=np.array([7, 8, 9], dtype=np.int32))
-    for found in (trace.replicated(3, seed=1), part(trace, 2, 1, 10)):
+    for found in (replicated(trace, 3, seed=1), part(trace, 2, 1, 10)):
         assert found.priority is not None
         assert (found.priority == found.prompt_tokens + 4).all()
 
@@ -152,6 +152,6 @@ def test_arrivals_are_counted_by_row_as_by_copy(arrival_s: list[float], copies: 
 
 
 def test_a_few_requests_of_very_many_copies() -> None:
-    found = session_trace([0.0, 604800.0]).replicated(1_000_000, 1, horizon_requests=100)
+    found = replicated(session_trace([0.0, 604800.0]), 1_000_000, 1, horizon_requests=100)
     assert len(found) == 100
     assert found.mean_rate_per_s == pytest.approx(2e6 / (2 * 604800), rel=0.2)

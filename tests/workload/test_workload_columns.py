@@ -7,6 +7,7 @@ import pytest
 
 from kvsim.errors import WorkloadError
 from kvsim.workload.info import WorkloadInfo
+from kvsim.workload.replicas import replicated
 from kvsim.workload.request import Request
 from kvsim.workload.workload import CHUNK_REQUESTS, Workload
 
@@ -78,8 +79,8 @@ def test_the_first_requests_alone() -> None:
         (lambda w: w.stretched_to(-1), "arrival rate is -1"),
         (lambda w: w.limited(1).stretched_to(2), "a single request has no rate"),
         (lambda w: w.limited(0), "number of requests is 0"),
-        (lambda w: w.replicated(0, seed=1), "number of replicas is 0"),
-        (lambda w: w.limited(1).replicated(2, seed=1), "a single request has no rate"),
+        (lambda w: replicated(w, 0, seed=1), "number of replicas is 0"),
+        (lambda w: replicated(w.limited(1), 2, seed=1), "a single request has no rate"),
     ],
 )
 def test_what_makes_no_sense_is_refused(change, words) -> None:

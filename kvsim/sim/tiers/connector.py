@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from kvsim.policy.eviction import Access
 from kvsim.sim.clock import Clock
 from kvsim.sim.tiers.chunks import Run, num_chunks, runs_of, sliced
-from kvsim.sim.tiers.ports import Route, Routes
+from kvsim.sim.tiers.ports import Route, Routes, Transfer
 from kvsim.sim.tiers.tier import Tier
-from kvsim.sim.tiers.transfers import Transfer, Transfers
+from kvsim.sim.tiers.transfers import Transfers
 from kvsim.sim.tiers.writes import NO_READS, Load, Receiver, Write, Writes
 
 

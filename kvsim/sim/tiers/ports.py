@@ -1,4 +1,4 @@
-"""Ports of memory devices, and the routes of transfers through them.
+"""Ports of memory devices, the routes through them, and what is on its way there.
 
 Either ports serve transfers in turn: then their times are known when they are booked, by what is here. Or transfers
 share them: ``kvsim.sim.tiers.transfers``.
@@ -6,12 +6,10 @@ share them: ``kvsim.sim.tiers.transfers``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from kvsim.sim.clock import Timer
 from kvsim.sim.network.jitter import Jitter
-
-if TYPE_CHECKING:
-    from kvsim.sim.tiers.transfers import SharedTransfer
 
 
 class Port:
@@ -55,6 +53,72 @@ class Channel:
 
 Route = tuple[Channel, ...]
 """The channels that a transfer occupies together."""
+
+
+class Watcher:
+    """Somebody who wants to know when transfers will have arrived."""
+
+    def retimed(self) -> None:
+        """Take note that one of them arrives at another time than was known."""
+        raise NotImplementedError
+
+
+class Transfer:
+    """Some bytes on one route."""
+
+    __slots__ = ("arrives_s",)
+
+    def __init__(self, arrives_s: float) -> None:
+        self.arrives_s = arrives_s
+        """Time at which, by what is known now, its last byte has come; seconds."""
+
+    def watch(self, watcher: Watcher) -> None:
+        """Let ``watcher`` know of other times from now on; in turn there are none."""
+
+
+class SharedTransfer(Transfer):
+    """A transfer that shares ports with others."""
+
+    __slots__ = (
+        "end_s",
+        "factor",
+        "latency_s",
+        "left_bytes",
+        "num_bytes",
+        "others",
+        "rate",
+        "route",
+        "seconds",
+        "since_s",
+        "start_s",
+        "timer",
+        "watcher",
+    )
+
+    def __init__(self, route: Route, num_bytes: float, start_s: float) -> None:
+        super().__init__(start_s)
+        self.route, self.num_bytes, self.start_s = route, num_bytes, start_s
+        self.factor = 1.0
+        """Jitter: how much longer it takes on channels that have one."""
+        self.seconds = 0.0
+        """Seconds that it takes alone, without latency."""
+        self.latency_s = 0.0
+        self.end_s = start_s
+        """Time at which, by what is known now, it leaves its ports; seconds."""
+        self.left_bytes = self.rate = self.since_s = 0.0
+        """Held up: what was left at ``since_s``, and its bytes per second from there on."""
+        self.timer: Timer | None = None
+        self.watcher: Watcher | None = None
+        self.others: list[Watcher] = _NO_WATCHERS
+
+    def watch(self, watcher: Watcher) -> None:
+        if self.watcher is None:
+            self.watcher = watcher
+        else:
+            self.others = [*self.others, watcher]
+
+
+_NO_WATCHERS: Final[list[Watcher]] = []
 
 
 _KNUTH: Final = 2654435761

@@ -9,7 +9,7 @@ from kvsim.policy.eviction.access import Access
 from kvsim.sim.clock import Clock, Timer
 from kvsim.sim.event_queue import EventQueue
 from kvsim.sim.tiers.chunks import Run
-from kvsim.sim.tiers.transfers import Transfer, Watcher
+from kvsim.sim.tiers.ports import Transfer, Watcher
 
 NO_READS: Final[list[Transfer]] = []
 

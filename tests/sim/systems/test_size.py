@@ -15,6 +15,7 @@ from kvsim.plan.mode import CLUSTER, SINGLE
 from kvsim.plan.plan import make_plan
 from kvsim.sim.systems.size import REQUEST_S, STEP_S, check_size, least_cpu_s
 from kvsim.sim.systems.unified import UnifiedSystem
+from kvsim.workload.replicas import replicated
 from kvsim.workload.synthetic.agent import agent
 from kvsim.workload.synthetic.bench import bench
 from kvsim.workload.synthetic.chat import chat
@@ -83,8 +84,8 @@ TOO_LARGE = {
     "turns of agents": lambda: agent(AGENT.model_copy(update={"turns_max": 10**10}), 1, 1.0, 1),
     "sessions at a high rate": lambda: sessions(CHAT, "trace", 5, 1e6, 1),
     "documents of sessions": lambda: sessions(CHAT.model_copy(update={"num_shared_docs": 10**11}), "trace", 5, 1.0, 1),
-    "replicas": lambda: workload([Row(0.0), Row(604800.0)]).replicated(10**9, 1),
-    "replicas of which few are seen": lambda: workload([Row(0.0), Row(604800.0)]).replicated(10**9, 1, 100),
+    "replicas": lambda: replicated(workload([Row(0.0), Row(604800.0)]), 10**9, 1),
+    "replicas of which few are seen": lambda: replicated(workload([Row(0.0), Row(604800.0)]), 10**9, 1, 100),
 }
 
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from kvsim.sim.clock import Clock
 from kvsim.sim.network.jitter import Jitter
 from kvsim.sim.network.max_min import fair_rates
-from kvsim.sim.tiers.ports import Channel, Port, Route
-from kvsim.sim.tiers.transfers import SharedTransfer, Transfers, port_backlog_s
+from kvsim.sim.tiers.ports import Channel, Port, Route, SharedTransfer
+from kvsim.sim.tiers.transfers import Transfers, port_backlog_s
 
 Asked = list[tuple[float, list[tuple[int, float]], float]]
 """When, over which ports at which rates, and how many bytes."""

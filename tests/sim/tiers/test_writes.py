@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from kvsim.policy.eviction import Access
 from kvsim.sim.clock import Clock
-from kvsim.sim.tiers.ports import Channel, Port
-from kvsim.sim.tiers.transfers import SharedTransfer, Transfers
+from kvsim.sim.tiers.ports import Channel, Port, SharedTransfer
+from kvsim.sim.tiers.transfers import Transfers
 from kvsim.sim.tiers.writes import NO_READS, Load, Receiver, Write, Writes
 
 pytestmark = pytest.mark.sources
