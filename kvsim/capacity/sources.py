@@ -69,39 +69,6 @@ class TraceRun:
         return self.traffic.requests_at(requests_per_s)
 
 
-class ChatRun:
-    """Synthetic chat: as many requests as are configured, else as a steady state takes."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.traffic = ChatTraffic(plan.config)
-        self._plan = plan
-        self._population = self.traffic.population()
-        self._unhelped = demand_of(self._population, plan)
-
-    def own(self) -> Workload | None:
-        qps = self._plan.config.pd_trace.qps
-        if qps is None:
-            return None
-        check_rate(qps, "pd_trace.qps")
-        return self.at_rate(qps, self._unhelped)
-
-    def at_rate(self, requests_per_s: float, demand: Demand) -> Workload:
-        return self.traffic.at_rate(requests_per_s, self._requests(requests_per_s, demand))
-
-    def requests_at(self, requests_per_s: float) -> int:
-        return self._requests(requests_per_s, self._unhelped)
-
-    def _requests(self, requests_per_s: float, demand: Demand) -> int:
-        config = self._plan.config
-        given = derived.num_requests(config)
-        if given is not None:
-            return given
-        experiment, factor = config.pd_experiments, config.load.unsteady_factor
-        warmup, share = experiment.warmup_requests, experiment.warmup_share
-        needed = run_requests(self._plan, demand, requests_per_s, factor, warmup, share)
-        return min(needed, self.traffic.most_requests or needed)
-
-
 class SessionsTraffic:
     """Sessions of ``trace`` or ``cluster_trace`` at any rate."""
 
@@ -144,23 +111,25 @@ class SessionsTraffic:
     part = sample
 
 
-class SessionsRun:
-    """Sessions: the requests that are configured, else as many as a steady state and the sessions' lives take."""
+class _Drawn:
+    """Synthetic traffic, which has any number of requests."""
 
-    def __init__(self, plan: Plan, mode: Mode) -> None:
-        self.traffic = SessionsTraffic(plan.config, mode)
-        self._plan, self._mode = plan, mode
+    traffic: ChatTraffic | SessionsTraffic
+
+    def __init__(self, plan: Plan, key: str, qps: float | None) -> None:
+        """``qps``: the requests/s that the configuration sets at ``key``, if it does."""
+        self._plan, self._key, self._qps = plan, key, qps
 
     @cached_property
     def _unhelped(self) -> Demand:
+        """What the requests ask where caches hit nothing."""
         return demand_of(self.traffic.population(), self._plan)
 
     def own(self) -> Workload | None:
-        section, traffic = self._mode.sessions(self._plan.config)
-        if traffic.qps is None:
+        if self._qps is None:
             return None
-        check_rate(traffic.qps, f"{section}.qps")
-        return self.at_rate(traffic.qps, self._unhelped)
+        check_rate(self._qps, self._key)
+        return self.at_rate(self._qps, self._unhelped)
 
     def at_rate(self, requests_per_s: float, demand: Demand) -> Workload:
         return self.traffic.at_rate(requests_per_s, self._requests(requests_per_s, demand))
@@ -169,18 +138,47 @@ class SessionsRun:
         return self._requests(requests_per_s, self._unhelped)
 
     def _requests(self, requests_per_s: float, demand: Demand) -> int:
+        raise NotImplementedError
+
+
+class ChatRun(_Drawn):
+    """Synthetic chat: as many requests as are configured, else as a steady state takes."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan, "pd_trace.qps", plan.config.pd_trace.qps)
+        self.traffic: ChatTraffic = ChatTraffic(plan.config)
+
+    def _requests(self, requests_per_s: float, demand: Demand) -> int:
         config = self._plan.config
-        _, experiment = self._mode.experiment(config)
-        given = experiment.num_requests
+        given = derived.num_requests(config)
+        if given is not None:
+            return given
+        experiment, factor = config.pd_experiments, config.load.unsteady_factor
+        warmup, share = experiment.warmup_requests, experiment.warmup_share
+        needed = run_requests(self._plan, demand, requests_per_s, factor, warmup, share)
+        return min(needed, self.traffic.most_requests or needed)
+
+
+class SessionsRun(_Drawn):
+    """Sessions: the requests that are configured, else as many as a steady state and the sessions' lives take."""
+
+    def __init__(self, plan: Plan, mode: Mode) -> None:
+        section, traffic = mode.sessions(plan.config)
+        super().__init__(plan, f"{section}.qps", traffic.qps)
+        self.traffic: SessionsTraffic = SessionsTraffic(plan.config, mode)
+        self._section, self._experiment = section, mode.experiment(plan.config)[1]
+
+    def _requests(self, requests_per_s: float, demand: Demand) -> int:
+        given = self._experiment.num_requests
         if given is not None:
             if given > self.traffic.most_requests:
-                section = self._mode.sessions(config)[0]
                 raise ConfigError(
-                    f"{section}: {given:,} requests are more than num_sessions x turns_per_session = "
+                    f"{self._section}: {given:,} requests are more than num_sessions x turns_per_session = "
                     f"{self.traffic.most_requests:,}"
                 )
             return given
-        own, share = experiment.warmup_requests, experiment.warmup_share
-        steady = run_requests(self._plan, demand, requests_per_s, config.load.unsteady_factor, own, share)
+        own, share = self._experiment.warmup_requests, self._experiment.warmup_share
+        factor = self._plan.config.load.unsteady_factor
+        steady = run_requests(self._plan, demand, requests_per_s, factor, own, share)
         lives = int(_SESSION_LIVES * self.traffic.life_s * requests_per_s)
         return min(max(steady, lives), self.traffic.most_requests)
