@@ -76,6 +76,7 @@ def test_a_case_that_fails_costs_itself(processes: Processes) -> None:
             whole([first, second, third])
 
 
+@pytest.mark.sources
 def test_a_little_is_run_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Processes, "_run", lambda *_: pytest.fail("processes for that"))
     with Processes(8) as found:
@@ -84,6 +85,7 @@ def test_a_little_is_run_here(monkeypatch: pytest.MonkeyPatch) -> None:
         )
 
 
+@pytest.mark.sources
 def test_no_more_at_a_time_than_memory_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(executor_module, "_WORTH_S", -1.0)
     monkeypatch.setattr(executor_module, "needed_bytes", lambda plan, workload: 3.0)
