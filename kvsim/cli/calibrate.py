@@ -163,7 +163,7 @@ def _write_tables(output: Path, tree: dict[str, Any], found: Operators) -> int:
 def _write_fitted(output: Path, tree: dict[str, Any], found: Operators, model: dict[str, str]) -> int:
     """A profile of whole steps: of the model that is named, at the degree that ``tree`` has."""
     from kvsim.plan.build_step_time import shape_of
-    from kvsim.plan.plan import instance_spec
+    from kvsim.plan.instance import spec_of
     from kvsim.plan.plausible import implausible
     from kvsim.steptime import AffineStepTime
     from kvsim.steptime.assemble import assemble
@@ -171,7 +171,7 @@ def _write_fitted(output: Path, tree: dict[str, Any], found: Operators, model: d
     from kvsim.validate.calibrate.profile import fit_error_of, fitted_steptime, identity
 
     config = _config(tree, model)
-    spec = instance_spec(config)
+    spec = spec_of(config)
     tables = assemble(found, shape_of(config, spec))
     coefficients = fitted(tables)
     wrong = implausible(AffineStepTime(coefficients), spec)

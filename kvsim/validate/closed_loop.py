@@ -55,7 +55,7 @@ def predict_point(point: OperatingPoint, sets: tuple[str, ...] = ()) -> PointPre
     coefficients = chosen.coefficients
     if not is_async(point.engine_version):
         coefficients = synchronous(coefficients)
-    plan = replace(plan, step_time=AffineStepTime(coefficients, tuple(config.engine.cudagraph_capture_sizes)))
+    plan = plan.with_instances(step_time=AffineStepTime(coefficients, tuple(config.engine.cudagraph_capture_sizes)))
     table = run(Case("unified", "unified", plan, _users(point, config.seed), config.seed)).system.table
     if not len(table["arrival_s"]):
         tokens = f"{point.prompt_tokens} + {point.output_tokens} tokens"

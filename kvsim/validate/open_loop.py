@@ -73,7 +73,7 @@ def server(profile: Path, model: str, degree: int, vllm_version: str, sets: list
         return Server(plan, loaded, tuple(doubts))
     older = synchronous(plan.step_time.coefficients)
     steps = AffineStepTime(older, tuple(loaded.config.engine.cudagraph_capture_sizes))
-    return Server(replace(plan, step_time=steps), loaded, tuple(doubts))
+    return Server(plan.with_instances(step_time=steps), loaded, tuple(doubts))
 
 
 def predict_load(load: ClientResult, plan: Plan) -> LoadPrediction:

@@ -10,7 +10,7 @@ import pytest
 from kvsim.cli import main
 from kvsim.config import load_config
 from kvsim.errors import ConfigError
-from kvsim.plan.plan import instance_spec
+from kvsim.plan.instance import spec_of
 from kvsim.validate.calibrate.choose import choose
 from kvsim.validate.closed_loop import predict_point
 from kvsim.validate.points import OperatingPoint, read_points
@@ -103,7 +103,7 @@ def test_bad_tables_are_refused_in_one_line(
 
 def chosen(*sets: str):
     config = load_config(sets=sets).config
-    return choose(config, instance_spec(config))
+    return choose(config, spec_of(config))
 
 
 def test_the_very_profile_else_the_nearest_sibling_scaled() -> None:

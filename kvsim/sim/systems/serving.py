@@ -12,7 +12,8 @@ from functools import partial
 import numpy as np
 
 from kvsim.plan.engine_settings import EngineSettings
-from kvsim.plan.plan import Place, Plan, Side
+from kvsim.plan.instance import Instance
+from kvsim.plan.plan import Place, Plan
 from kvsim.sim.clock import Clock
 from kvsim.sim.engine.engine import Engine, Role
 from kvsim.sim.engine.sequence import RequestState, Sequence, block_path
@@ -161,7 +162,7 @@ class ServingSystem:
         self.incomplete = True
         self.clock.stop()
 
-    def _build_tiers(self, side: Side, places: list[Place]) -> None:
+    def _build_tiers(self, side: Instance, places: list[Place]) -> None:
         """Put the plan's tiers below the caches of ``front``: instances of ``side`` that stand at ``places``."""
         self.places = places
         names = self.plan.tiers
