@@ -26,7 +26,7 @@ def error(value: float | None, width: int) -> str:
     return "-".rjust(width) if value is None else f"{f'{value:+,.1f}%':>{width}}"
 
 
-def points(value: float | None, width: int, *, signed: bool = True) -> str:
+def percentage(value: float | None, width: int, *, signed: bool = True) -> str:
     """Percent without its sign, for columns that say so."""
     if value is None:
         return "-".rjust(width)

@@ -46,7 +46,7 @@ def _read(path: Path, _version: int) -> Operators:
 
 
 def shape_of(config: Config, spec: InstanceSpec) -> Shape:
-    """What of the instance decides how its operators add up."""
+    """The numbers of an instance that decide how its operators add up."""
     model, gpu, degree = spec.model, spec.gpu, spec.tensor_parallel
     kv_heads = 1.0 if model.is_mla else max(1.0, model.num_kv_heads / degree)
     expert_parallel = max(spec.expert_parallel, 1)
@@ -68,8 +68,8 @@ def shape_of(config: Config, spec: InstanceSpec) -> Shape:
 
 
 def _straggler_s(head_dim: int, gpu: GpuSpec, value_bytes: float) -> float:
-    """Of a token by which the longest context exceeds the mean: one KV head's keys and values, read by one of a
-    multiprocessor's two workers while the others have nothing left to do."""
+    """Seconds for each token by which the longest context exceeds the mean: one KV head's keys and values, read by one
+    of a multiprocessor's two workers while the others have nothing left to do."""
     return 2 * head_dim * value_bytes / (gpu.hbm_bytes_per_s / gpu.num_sms)
 
 

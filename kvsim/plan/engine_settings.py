@@ -1,4 +1,4 @@
-"""What configures one engine, by vLLM's names."""
+"""The settings of one engine, by vLLM's names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class EngineSettings:
     """vLLM's engine arguments, for one role."""
 
     num_blocks: int
-    """That hold KV: vLLM's ``num_gpu_blocks`` less the null block."""
+    """Blocks that hold KV: vLLM's ``num_gpu_blocks`` less the null block."""
     block_size: int
     max_num_batched_tokens: int
     max_num_seqs: int
@@ -33,7 +33,7 @@ class EngineSettings:
     batching: str = "continuous"
     """``continuous``, or ``static``: nobody is admitted while somebody decodes."""
     output_margin_tokens: int = 0
-    """Decode role: room for the answer that is kept for each request KV is reserved for."""
+    """Decode role: tokens of an answer that room is kept for when its KV is reserved (decode reservation)."""
     stepwise: bool = False
     """One event per step instead of leaps."""
 
@@ -42,5 +42,5 @@ class EngineSettings:
 
     @property
     def room_tokens(self) -> int:
-        """That the pool holds."""
+        """KV tokens that the pool holds."""
         return self.num_blocks * self.block_size

@@ -1,14 +1,19 @@
-"""One engine on its GPUs: the one way from a configuration to what an instance runs on."""
+"""One engine on its GPUs: from vLLM's arguments to a configuration, and from that to what an instance runs on."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
-from kvsim.config import Config, derived
+from kvsim.config import Config, LoadedConfig, derived, load_config
 from kvsim.errors import ConfigError
+from kvsim.fields import Fields
 from kvsim.plan.build_step_time import build_step_time
 from kvsim.plan.engine_settings import EngineSettings
+from kvsim.plan.vllm import engine_keys
 from kvsim.spec import GpuSpec, InstanceSpec, ModelSpec, find_gpu, find_model
 from kvsim.steptime import StepTime
 from kvsim.units import GB, GIB, TERA
@@ -29,6 +34,31 @@ class Instance:
     @property
     def degree(self) -> int:
         return self.spec.tensor_parallel
+
+
+def load_instance(
+    model: str,
+    arguments: Fields,
+    *,
+    vllm_version: str = "",
+    longest_tokens: int | None = None,
+    profile: Path | None = None,
+    keys: Mapping[str, Any] | None = None,
+    sets: Sequence[str] = (),
+) -> LoadedConfig:
+    """The configuration of one server of ``model``, as vLLM's ``arguments`` tell it, on as many GPUs as it takes.
+
+    ``profile``: step times; ``keys``: further ones of kvsim's own, by name; ``sets``: assignments, which come last.
+    ``vllm_version`` may be empty: a present one. ``longest_tokens`` as for ``engine_keys``. Raises ``ConfigError``.
+    """
+    own = {"model.name": model, **engine_keys(arguments, vllm_version, longest_tokens), **(keys or {})}
+    degree = own["engine.tensor_parallel_size"]
+    engines = max(2, own["engine.data_parallel_size"])  # a cluster that could be separated as well
+    for key in ("total_gpus", "gpus_per_rack", "simulate_gpus_per_rack", "network.gpus_per_host"):
+        own[f"cluster.{key}"] = degree * engines
+    own |= {"cluster.simulate_racks": 1, "pd_separation.pd_ratio": [1, engines - 1]}
+    assignments = [f"{key}={json.dumps(value)}" for key, value in own.items()]
+    return load_config(overlay=profile, sets=[*assignments, *sets], mode="instance")
 
 
 def instance_of(

@@ -15,12 +15,12 @@ ModeName = Literal["single", "cluster"]
 
 @dataclass(frozen=True)
 class Mode:
-    """What the two modes differ in."""
+    """A mode with tiers, ``--cluster`` or the single node: what the two differ in."""
 
     name: ModeName
 
     def plan(self, config: Config, *, stepwise: bool = False) -> Plan:
-        """Raises a ``KvsimError`` where the configuration cannot be built."""
+        """The plan of a configuration in this mode. Raises a ``KvsimError`` where it cannot be built."""
         engine = config.engine.model_copy(update={"tune_colocated_budget": False})
         config = config.model_copy(update={"engine": engine})
         if self.name == "cluster":
@@ -43,7 +43,7 @@ SINGLE, CLUSTER = Mode("single"), Mode("cluster")
 
 
 def _node(config: Config, workers: int) -> Config:
-    """Workers that share nothing: each has a host of its own."""
+    """The configuration of workers that share nothing: each has a host of its own."""
     degree = config.engine.tensor_parallel_size
     cluster = config.cluster
     network = cluster.network.model_copy(update={"gpus_per_host": degree})

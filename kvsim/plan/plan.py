@@ -32,22 +32,22 @@ class Plan:
 
     config: Config
     colocated: Instance
-    """Of the unified system."""
+    """An instance of the unified system."""
     prefill: Instance
     decode: Instance
     num_instances: int
-    """Of the unified system."""
+    """Instances of the unified system."""
     num_prefill: int
     num_decode: int
     """0, as ``num_prefill``, where nobody separates the two."""
     kv_bytes_per_token: float
-    """On the wire to a decode instance: after compression, each copy of a KV head once."""
+    """Bytes on the wire to a decode instance: after compression, each copy of a KV head once."""
     tiers: tuple[str, ...] = ()
     """Below the caches of the instances that compute prompts, the nearest first."""
 
     @property
     def spec(self) -> InstanceSpec:
-        """Of the unified system's instances; so are ``step_time`` and ``colocated_settings``."""
+        """What instances of the unified system are, as ``step_time`` and ``colocated_settings`` are of them."""
         return self.colocated.spec
 
     @property
@@ -96,7 +96,7 @@ class Plan:
         return (self.num_gpus - num_prefill * prefill) // decode
 
     def places(self) -> list[Place]:
-        """Of the PD system's instances: the roles spread evenly over the racks, nobody across the edge of a host."""
+        """Where the PD system's instances stand: roles spread evenly over racks, nobody across the edge of a host."""
         prefill, decode = self.degrees
         config, roles = self.config.cluster, self.interleaved_roles()
         per_host, per_rack = config.network.gpus_per_host, config.simulate_gpus_per_rack
@@ -107,14 +107,14 @@ class Plan:
         return [Place(role, gpu // per_host, gpu // per_rack) for role, gpu in zip(roles, first_gpus, strict=True)]
 
     def unified_places(self) -> list[Place]:
-        """Of the unified system's instances, one after the other."""
+        """Where the unified system's instances stand, one after the other."""
         config, degree = self.config.cluster, self.spec.tensor_parallel
         per_host, per_rack = config.network.gpus_per_host, config.simulate_gpus_per_rack
         firsts = [instance * degree for instance in range(self.num_instances)]
         return [Place(False, gpu // per_host, gpu // per_rack) for gpu in firsts]
 
     def interleaved_roles(self) -> list[bool]:
-        """For each place whether a prefill instance stands there: the roles spread evenly."""
+        """For each place, whether a prefill instance stands there: the roles spread evenly."""
         total, prefill = self.num_prefill + self.num_decode, self.num_prefill
         return [(place + 1) * prefill // total > place * prefill // total for place in range(total)]
 
@@ -133,25 +133,25 @@ class Plan:
         return scaled.sized(scaled.num_instances, min(max(num_prefill, 1), scaled.most_prefill))
 
     def without_restart(self) -> Plan:
-        """The same cluster, which never loses its memory: short runs ask what it is like in between."""
+        """A plan of this cluster in which it never loses its memory: short runs ask what it is like in between."""
         if self.config.cache.restart_after_requests is None:
             return self
         cache = self.config.cache.model_copy(update={"restart_after_requests": None})
         return replace(self, config=self.config.model_copy(update={"cache": cache}))
 
     def with_colocated_budget(self, tokens: int) -> Plan:
-        """The same with another token budget for the unified baseline; never below its number of seats."""
+        """A plan with another token budget for the unified baseline; never more seats than tokens."""
         seats = min(self.colocated_settings.max_num_seqs, tokens)
         return self.with_settings("colocated", max_num_batched_tokens=tokens, max_num_seqs=seats)
 
     def with_settings(self, *roles: Role, **changes: Any) -> Plan:
-        """The same with other arguments of the engines of these roles."""
+        """A plan with other arguments of the engines of these roles."""
         found = {role: getattr(self, role) for role in roles}
         changed = {role: replace(own, settings=replace(own.settings, **changes)) for role, own in found.items()}
         return replace(self, **changed)
 
     def with_instances(self, **changes: Any) -> Plan:
-        """The same with another ``step_time``, ``spec`` or ``nic_bytes_per_s`` of the instances of every role."""
+        """A plan with another ``step_time``, ``spec`` or ``nic_bytes_per_s`` of the instances of every role."""
         return replace(self, **{role: replace(getattr(self, role), **changes) for role in ROLES})
 
 
@@ -176,7 +176,7 @@ def make_plan(config: Config, *, stepwise: bool = False) -> Plan:
 
 
 def unified_plan(config: Config, num_instances: int, tiers: tuple[str, ...] = (), *, stepwise: bool = False) -> Plan:
-    """So many instances that do both, and nobody who does one; raises as ``make_plan`` does."""
+    """A cluster of so many instances that do both, and nobody who does one alone; raises as ``make_plan`` does."""
     own = instance_of(config, stepwise=stepwise)
     return Plan(config, own, own, own, num_instances, 0, 0, own.spec.kv_bytes_per_token, tiers)
 

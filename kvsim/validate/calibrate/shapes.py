@@ -17,7 +17,7 @@ class Product:
 
 
 def layer_products(model: ModelSpec, degree: int) -> list[Product]:
-    """Of one dense layer: columns of the first product of a pair and rows of the second are split over the GPUs."""
+    """Products of one dense layer: columns of the first of a pair and rows of the second are split over the GPUs."""
     heads, kv_heads = model.num_heads // degree, max(1, model.num_kv_heads // degree)
     inner = model.intermediate_size // degree
     attention_width = heads * model.head_dim

@@ -12,7 +12,7 @@ from kvsim.workload.info import WorkloadInfo
 from kvsim.workload.workload import Floats, Workload
 
 POISSON, EQUAL = 1.0, math.inf
-"""Of ``burstiness``: exponential gaps, equal ones."""
+"""Values of ``burstiness``: exponential gaps, equal ones."""
 PREAMBLE_S = 2.0
 """Between two requests that an earlier stage left in the cache: each is over before the next one comes."""
 
