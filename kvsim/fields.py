@@ -46,27 +46,25 @@ class Fields:
         """A number that is there unless it is a mean over nothing: then 0."""
         return self.number(key) if count else 0.0
 
-    def count(self, key: str) -> int:
-        """A whole number of requests; ``40.0`` is one."""
-        found = self.number(key, MOST_COUNT)
-        if found != int(found):
-            raise self.error(key, "must be a whole number")
-        return int(found)
-
-    def maybe_count(self, key: str) -> int | None:
-        return None if self.get(key) is None else self.count(key)
-
     def whole(
         self, key: str, default: int | None = None, *, least: int = 1, most: int | None = None, of: str = ""
     ) -> int:
-        """An integer as such; ``default`` where there is none. ``of``: what is counted, for the message."""
+        """A whole number, ``16`` or ``16.0``; ``default`` where there is none. ``of``: what is counted, to say so."""
         value = self.get(key)
         if value is None and default is not None:
             return default
-        if not isinstance(value, int) or isinstance(value, bool) or value < least or (most and value > most):
+        is_whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+        if not is_whole or isinstance(value, bool) or value < least or (most and value > most):
             what = f"a whole number of {of}" if of else "a whole number"
             raise self.error(key, f"must be {what} from {least}{f' to {most:,}' if most else ''}")
-        return value
+        return int(value)
+
+    def count(self, key: str) -> int:
+        """Requests, or anything else of which there may be none."""
+        return self.whole(key, least=0, most=MOST_COUNT)
+
+    def maybe_count(self, key: str) -> int | None:
+        return None if self.get(key) is None else self.count(key)
 
     def flag(self, key: str, default: bool) -> bool:
         """``true`` or ``false``; ``default`` where there is nothing."""

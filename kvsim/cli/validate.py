@@ -14,6 +14,7 @@ from kvsim.cli.usage import FlagError, Verbs
 from kvsim.cli.validate_load import validate_load
 from kvsim.cli.validate_points import validate_points
 from kvsim.cli.validate_run import validate_run
+from kvsim.cli.validate_text import check_json, write_json
 
 if TYPE_CHECKING:
     from kvsim.validate.replay import Difference
@@ -43,10 +44,7 @@ def oracle(
     json_out: JsonOut = None,
 ) -> int:
     """Replay recordings of vLLM's scheduler. Exit code 0: every step is identical, 1: some are not, 2: unreadable."""
-    if json_out is not None:
-        from kvsim.cli.outputs import check_file
-
-        check_file("--json", json_out, {f"recording {place + 1}": file for place, file in enumerate(files)}, "JSON")
+    check_json(json_out, {f"recording {place + 1}": file for place, file in enumerate(files)})
     from kvsim.validate.recording import read_recording
     from kvsim.validate.replay import replay
 
@@ -58,11 +56,8 @@ def oracle(
         sys.stdout.write(f"{file}: {_sentence(found.steps, found.first_difference)}\n")
     identical, steps = sum(found.identical for found in results), sum(found.steps_compared for found in results)
     sys.stdout.write(f"{identical} of {len(results)} recordings identical, {steps:,} steps compared\n")
-    if json_out is not None:
-        from kvsim.report.json_report import write_json
-
-        found_all = {"identical": identical == len(results), "steps_compared": steps}
-        write_json(json_out, found_all | {"recordings": [asdict(found) for found in results]})
+    whole = {"identical": identical == len(results), "steps_compared": steps}
+    write_json(json_out, whole | {"recordings": [asdict(found) for found in results]})
     return 0 if identical == len(results) else 1
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kvsim.cli.options import JsonOut, count
-from kvsim.cli.validate_text import compared_rows, wrapped
+from kvsim.cli.validate_text import check_json, compared_rows, wrapped, write_json
 
 if TYPE_CHECKING:
     from kvsim.validate.clients.result import ClientResult
@@ -29,10 +29,7 @@ def validate_load(
     json_out: JsonOut = None,
 ) -> int:
     """Predict loads on one instance that vLLM's `bench serve`, inference-perf, AIPerf or GuideLLM measured."""
-    if json_out is not None:
-        from kvsim.cli.outputs import check_file
-
-        check_file("--json", json_out, {} if results.is_dir() else {"the results": results}, "JSON")
+    check_json(json_out, {} if results.is_dir() else {"the results": results})
     from kvsim.validate.clients.read import read_client_results
     from kvsim.validate.compare_loads import compare_load, server_warnings
     from kvsim.validate.predict_load import load_server
@@ -47,11 +44,8 @@ def validate_load(
     for load in loads:
         comparisons.append(compare_load(load, server))
         sys.stdout.write(_block(comparisons[-1]))
-    if json_out is not None:
-        from kvsim.report.json_report import write_json
-
-        head = {"profile": server.loaded.provenance.name, "warnings": warnings}
-        write_json(json_out, head | {"loads": [found.dump() for found in comparisons]})
+    head = {"profile": server.loaded.provenance.name, "warnings": warnings}
+    write_json(json_out, head | {"loads": [found.dump() for found in comparisons]})
     return 0
 
 

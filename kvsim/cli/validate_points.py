@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kvsim.cli.options import JsonOut
-from kvsim.cli.validate_text import error, figure, wrapped
+from kvsim.cli.validate_text import check_json, error, figure, wrapped, write_json
 
 if TYPE_CHECKING:
     from kvsim.validate.compare_points import PointComparison, PointsSummary
@@ -28,10 +28,7 @@ def validate_points(
     json_out: JsonOut = None,
 ) -> int:
     """Predict mean TTFT and TPOT of closed loops, each with the shipped profile that comes nearest."""
-    if json_out is not None:
-        from kvsim.cli.outputs import check_file
-
-        check_file("--json", json_out, {"the table of points": file}, "JSON")
+    check_json(json_out, {"the table of points": file})
     from kvsim.validate.compare_points import compare_point, summary_of
     from kvsim.validate.operating_points import read_points
     from kvsim.validate.predict_point import ASSUMPTIONS
@@ -54,11 +51,8 @@ def validate_points(
         comparisons.append(found)
     summary = summary_of(comparisons)
     sys.stdout.write(_summary(summary))
-    if json_out is not None:
-        from kvsim.report.json_report import write_json
-
-        entries = [found.dump() for found in comparisons]
-        write_json(json_out, {"points": entries, "median_abs_error_pct": asdict(summary), "assumptions": ASSUMPTIONS})
+    entries = [found.dump() for found in comparisons]
+    write_json(json_out, {"points": entries, "median_abs_error_pct": asdict(summary), "assumptions": ASSUMPTIONS})
     return 0
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kvsim.cli.options import JsonOut, reads_traces
-from kvsim.cli.validate_text import figure, percentage, wrapped
+from kvsim.cli.validate_text import check_json, figure, percentage, wrapped, write_json
 from kvsim.workload.reading import Reading
 
 if TYPE_CHECKING:
@@ -43,10 +43,7 @@ def validate_run(
     prediction = predict_run(run, read_workload(workload, reading.default_format("sharegpt")), loaded)
     report = compare_run(run, loaded, prediction)
     _print(report)
-    if json_out is not None:
-        from kvsim.report.json_report import write_json
-
-        write_json(json_out, asdict(report))
+    write_json(json_out, asdict(report))
     if plot is not None:
         from kvsim.report.validation_plots import draw_run
 
@@ -57,11 +54,9 @@ def validate_run(
 def _check(json_out: Path | None, plot: Path | None, taken: dict[str, Path]) -> None:
     from kvsim.cli.outputs import check_file
 
-    if json_out is not None:
-        check_file("--json", json_out, taken, "JSON")
-        taken = taken | {"also that of --json": json_out}
+    check_json(json_out, taken)
     if plot is not None:
-        check_file("--plot", plot, taken, "PNG")
+        check_file("--plot", plot, taken if json_out is None else taken | {"also that of --json": json_out}, "PNG")
 
 
 def _print(report: RunComparison) -> None:

@@ -155,19 +155,16 @@ def _shifted(rows: Floats) -> Table:
 def _series(path: Path) -> dict[str, Floats]:
     if not path.is_file():
         return {}
-    found = [_point(row, f"{path.name}: line {line}") for line, row in read_csv(path, ())]
+    found: list[list[float]] = []
+    for line, row in read_csv(path, ()):
+        try:
+            found.append([float(row[key] or "") for key in SERIES])
+        except (KeyError, ValueError):
+            found.append([math.nan])
+        if not all(map(math.isfinite, found[-1])):
+            raise ConfigError(f"{path.name}: line {line}: wanted are numbers for {', '.join(SERIES)}")
     columns = np.array(found, dtype=np.float64).reshape(-1, len(SERIES))
     return {key: columns[:, place] for place, key in enumerate(SERIES)}
-
-
-def _point(row: dict[str, Any], where: str) -> list[float]:
-    try:
-        found = [float(row[key] or "") for key in SERIES]
-    except (KeyError, ValueError, TypeError):
-        found = [math.nan]
-    if not all(map(math.isfinite, found)):
-        raise ConfigError(f"{where}: wanted are numbers for {', '.join(SERIES)}")
-    return found
 
 
 def _gpu(meta: dict[str, Any], profiled: Path) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -115,14 +115,11 @@ def _value(path: Path, line: int, column: str, text: str | None) -> float | str:
 
 
 def _by_name(rows: list[list[Any]]) -> dict[str, Floats]:
-    """By operator: (place, seconds) ascending; places that were measured several times count with their median."""
-    found: dict[str, dict[float, list[float]]] = {}
-    for name, place, time_us in rows:
-        found.setdefault(name, {}).setdefault(place, []).append(time_us)
-    return {
-        name: np.array([(place, float(np.median(times)) * MICRO) for place, times in sorted(places.items())])
-        for name, places in found.items()
-    }
+    """Seconds by place, of each operator."""
+    found: dict[str, list[list[Any]]] = {}
+    for name, *values in rows:
+        found.setdefault(name, []).append(values)
+    return {name: _array(values, 2) for name, values in found.items()}
 
 
 def _array(rows: list[list[Any]], width: int) -> Floats:
@@ -156,16 +153,11 @@ def _check_places(operators: dict[str, Floats], path: Path, what: str) -> None:
 def _check_attention(attention: Floats, path: Path) -> None:
     prefill = attention[(attention[:, 0] > 0) & (attention[:, 2] == 0)]
     decode = attention[(attention[:, 0] == 0) & (attention[:, 2] > 0)]
-    wanted: tuple[tuple[str, Floats, Callable[[Floats], int]], ...] = (
-        ("prefill_chunk of steps that only prefill", prefill[:, 0], _distinct),
-        ("kv_prefill of steps that only prefill", prefill[:, 1], _distinct),
-        ("n_decode of steps that only decode", decode[:, 2], _distinct),
-        ("kv_decode of steps that only decode", decode[:, 3], _distinct),
-    )
-    for words, values, distinct in wanted:
-        if distinct(values) < 2:
+    for words, values in (
+        ("prefill_chunk of steps that only prefill", prefill[:, 0]),
+        ("kv_prefill of steps that only prefill", prefill[:, 1]),
+        ("n_decode of steps that only decode", decode[:, 2]),
+        ("kv_decode of steps that only decode", decode[:, 3]),
+    ):
+        if len(np.unique(values)) < 2:
             raise ConfigError(f"{path.name}: {words}: two values or more are needed to interpolate")
-
-
-def _distinct(values: Floats) -> int:
-    return len(np.unique(values))
