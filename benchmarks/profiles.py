@@ -8,13 +8,12 @@ H100 SXM, and operator times of an RTX PRO 6000 measured by LLMServingSim's prof
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-DATA = Path(os.environ.get("KVSIM_DATA", ROOT.parent / "shared" / "data"))
+from places import DATA, ROOT
+
 H100 = (
     ("llama-3.1-8b", 1, "bf16"),
     ("llama-3.1-70b", 4, "bf16"),

@@ -17,11 +17,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+from places import ROOT, SMALL_8B
+
 SAMPLES = ROOT / "trace"
 PD, CLUSTER, SINGLE = ("--pd",), ("--cluster",), ()
 PLAIN = ("--no-studies",)
-SMALL_8B = ("model.name=llama-3.1-8b", "engine.tensor_parallel_size=1")
 
 
 def sets(*assignments: str) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import subprocess
 import sys
@@ -12,16 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from places import ROOT, SMALL_8B, data
+
 from kvsim._compiled import engine
 
 if TYPE_CHECKING:
-    from kvsim.plan.plan import Plan
-    from kvsim.workload.workload import Workload
+    from kvsim.config import Config
 
-ROOT = Path(__file__).resolve().parent.parent
 Found = tuple[float | None, str]
 SEED = 7
-SMALL_8B = ("model.name=llama-3.1-8b", "engine.tensor_parallel_size=1")
 
 
 def run(name: str) -> Found:
@@ -29,19 +27,13 @@ def run(name: str) -> Found:
     return globals()[name]()
 
 
-def data(*parts: str) -> Path | None:
-    """A file of the shared data, or None."""
-    folder = os.environ.get("KVSIM_DATA")
-    path = (Path(folder) if folder else ROOT.parent / "shared" / "data").joinpath(*parts)
-    return path if path.exists() else None
-
-
 MISSING = "the trace is not here: set KVSIM_DATA to the folder that holds traces/ and measured/"
 MOONCAKE = ("traces", "mooncake_conversation_trace.jsonl")
+EIGHT = (*SMALL_8B, "cluster.simulate_racks=1", "cluster.simulate_gpus_per_rack=8")
 AZURE = ("traces", "AzureLLMInferenceTrace_conv.csv")
 
 
-class Case:
+class TraceAtLoad:
     """A plan, a trace, and the rate that loads one system to ``rho`` of its analytic maximum."""
 
     def __init__(self, system: str, trace: Path, sets: tuple[str, ...], rho: float, num_requests: int) -> None:
@@ -77,12 +69,11 @@ class Case:
 
     def cpu_s_per_request(self) -> tuple[float, str]:
         """Simulate once; raises if a conservation law is broken."""
-        from kvsim.sim import run
+        from kvsim.sim.run import Case, run_whole
 
-        result = run.run(run.Case(self.system, self.system, self.plan, self.workload, SEED)).system
-        broken = [check.name for check in result.checks if not check.ok]
-        if broken or result.completed != len(self.workload):
-            raise AssertionError(f"{result.completed} of {len(self.workload)} done, broken laws: {broken}")
+        result = run_whole(Case(self.system, self.system, self.plan, self.workload, SEED))
+        if result.completed != len(self.workload):
+            raise AssertionError(f"{result.completed} of {len(self.workload)} done")
         detail = (
             f"{result.completed:,} requests in {result.sim_cpu_s:.1f} CPU-s, {self.rate_per_s:,.1f} requests/s, "
             f"{result.events / result.completed:.1f} events a request, {result.cache.evicted_blocks:,} blocks evicted, "
@@ -99,7 +90,7 @@ def _rate(system: str, trace: tuple[str, ...], sets: tuple[str, ...], rho: float
     path = data(*trace)
     if path is None:
         return None, MISSING
-    cpu_s, detail = Case(system, path, sets, rho, num_requests).cpu_s_per_request()
+    cpu_s, detail = TraceAtLoad(system, path, sets, rho, num_requests).cpu_s_per_request()
     return 1 / cpu_s, detail
 
 
@@ -117,16 +108,12 @@ def cluster_10240_gpus() -> Found:
     return _rate("cluster", MOONCAKE, sizes, 0.7, 200_000)
 
 
-def _eight(gpus: int = 8) -> tuple[str, ...]:
-    return (*SMALL_8B, "cluster.simulate_racks=1", f"cluster.simulate_gpus_per_rack={gpus}")
-
-
 def colocated_8() -> Found:
-    return _rate("unified", AZURE, _eight(), 0.7, 60_000)
+    return _rate("unified", AZURE, EIGHT, 0.7, 60_000)
 
 
 def saturated_8() -> Found:
-    return _rate("unified", AZURE, _eight(), 1.3, 60_000)
+    return _rate("unified", AZURE, EIGHT, 1.3, 60_000)
 
 
 def colocated_1024() -> Found:
@@ -137,8 +124,8 @@ def scale_ratio() -> Found:
     path = data(*MOONCAKE)
     if path is None:
         return None, MISSING
-    small, small_detail = Case("pd", path, ("cluster.simulate_racks=1",), 0.7, 12_000).cpu_s_per_request()
-    large, large_detail = Case("pd", path, (), 0.7, 200_000).cpu_s_per_request()
+    small, small_detail = TraceAtLoad("pd", path, ("cluster.simulate_racks=1",), 0.7, 12_000).cpu_s_per_request()
+    large, large_detail = TraceAtLoad("pd", path, (), 0.7, 200_000).cpu_s_per_request()
     return large / small, f"64 GPUs: {small_detail}; 10,240 GPUs: {large_detail}"
 
 
@@ -147,7 +134,7 @@ def output_ratio() -> Found:
     path = data(*AZURE)
     if path is None:
         return None, MISSING
-    case = Case("pd", path, ("cluster.simulate_racks=1", "model.max_model_len=32768"), 0.7, 20_000)
+    case = TraceAtLoad("pd", path, ("cluster.simulate_racks=1", "model.max_model_len=32768"), 0.7, 20_000)
     short, short_detail = case.cpu_s_per_request()
     case.workload = replace(
         case.workload, output_tokens=case.workload.output_tokens * 10, arrival_s=case.workload.arrival_s * 10
@@ -175,18 +162,16 @@ def sharegpt_300() -> Found:
     if path is None:
         return None, MISSING
     from kvsim.config import load_config
-    from kvsim.plan.plan import make_plan
+
+    return _one_instance(load_config(sets=SMALL_8B).config, path)
+
+
+def _one_instance(config: Config, trace: Path) -> Found:
+    from kvsim.plan.plan import unified_plan
+    from kvsim.sim.run import Case, run
     from kvsim.workload.read import read_trace
 
-    plan = make_plan(load_config(sets=_eight(2)).config)
-    return _one_instance(plan, read_trace(path))
-
-
-def _one_instance(plan: Plan, workload: Workload) -> Found:
-    from kvsim.sim import run
-
-    case = run.Case("unified", "unified", replace(plan, num_instances=1), workload, SEED, keeps_steps=True)
-    found = run.run(case)
+    found = run(Case("unified", "unified", unified_plan(config, 1), read_trace(trace), SEED, keeps_steps=True))
     steps = int(found.steps[:, 4].sum())
     return found.system.sim_cpu_s, f"{found.system.completed} requests, {steps:,} engine steps"
 
@@ -199,14 +184,11 @@ def sharegpt_300_tables() -> Found:
     with tempfile.TemporaryDirectory() as scratch:
         profile = Path(scratch) / "profile.yaml"
         _command("calibrate", "operators", str(folder), "-o", str(profile))
-        from kvsim.plan.plan import make_plan
-        from kvsim.validate.predict import configured
-        from kvsim.validate.run import read_run
-        from kvsim.workload.read import read_trace
+        from kvsim.validate.measured_run import read_run
+        from kvsim.validate.predict_run import load_run
 
-        run = read_run(folder)
-        plan = make_plan(configured(run, profile, folder / "model_config.json", []).config)
-        return _one_instance(plan, read_trace(path))
+        loaded = load_run(read_run(folder), profile, folder / "model_config.json", [])
+        return _one_instance(loaded.config, path)
 
 
 def help_s() -> Found:

@@ -8,7 +8,6 @@ to stdout and the page stays.
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -17,24 +16,24 @@ from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
-import numpy as np
+from places import DATA, ROOT
 
 from kvsim.cli import main as kvsim
 from kvsim.plan.plan import Plan
 from kvsim.steptime.curves.tables import Tables, TableStepTime
+from kvsim.validate.calibrate.residual_fit import fit_residual
 from kvsim.validate.clients.read import read_client_results
-from kvsim.validate.closed_loop import predict_point
-from kvsim.validate.errors import percent
-from kvsim.validate.open_loop import load_errors, predict_load, server
-from kvsim.validate.points import read_points
-from kvsim.validate.predict import METRICS, compared, configured, predict
-from kvsim.validate.residual import fit_residual
-from kvsim.validate.run import MeasuredRun, read_run
+from kvsim.validate.compare_loads import compare_load
+from kvsim.validate.compare_points import compare_point, summary_of
+from kvsim.validate.compare_run import run_accuracy
+from kvsim.validate.measured_run import MeasuredRun, read_run
+from kvsim.validate.operating_points import read_points
+from kvsim.validate.predict_load import load_server
+from kvsim.validate.predict_run import METRICS, load_run, predict_run
 from kvsim.workload.read import read_trace
 from kvsim.workload.workload import Workload
 
-ROOT = Path(__file__).resolve().parent.parent
-DATA = Path(os.environ.get("KVSIM_DATA", ROOT.parent / "shared" / "data")) / "measured"
+MEASURED = DATA / "measured"
 PAGE = ROOT / "docs" / "validation.md"
 BEGIN, END = "<!-- tables: begin -->\n", "<!-- tables: end -->\n"
 RUNS = (
@@ -50,7 +49,7 @@ Change = Callable[[Plan], Plan]
 
 
 def main() -> int:
-    if not DATA.is_dir():
+    if not MEASURED.is_dir():
         sys.stderr.write("no measurements: set KVSIM_DATA\n")
         return 1
     text = "\n".join([*_runs(), *_loads(), *_points()]) + "\n"
@@ -69,8 +68,8 @@ def _runs() -> Iterator[str]:
         for folder, trace, fitted in RUNS:
             profile = Path(scratch) / f"{folder}.yaml"
             with redirect_stdout(StringIO()):
-                kvsim(["calibrate", "operators", str(DATA / folder), "-o", str(profile)])
-            found.append((read_run(DATA / folder), read_trace(DATA / trace, "sharegpt"), profile, Path(fitted)))
+                kvsim(["calibrate", "operators", str(MEASURED / folder), "-o", str(profile)])
+            found.append((read_run(MEASURED / folder), read_trace(MEASURED / trace, "sharegpt"), profile, Path(fitted)))
         yield "### Runs, request by request\n"
         yield "Errors of the prediction in percent; the last column is the mean over requests of the absolute error.\n"
         yield "| run | step times | metric | mean | p50 | p90 | p95 | p99 | per request |"
@@ -95,27 +94,29 @@ def _runs() -> Iterator[str]:
 
 
 def _residuals(run: MeasuredRun, workload: Workload, profile: Path, kind: str) -> str:
-    half = len(run.requests.arrival_s) // 2
-    found = fit_residual(run, workload, profile, DATA / run.name / "model_config.json", half)
+    half = run.num_requests // 2
+    found = fit_residual(run, workload, profile, MEASURED / run.name / "model_config.json", half)
     errors = " | ".join(f"{found.held_out_pct[metric]:+.1f}" for metric in ("ttft", "tpot", "e2e"))
     return f"| {run.name} | {kind} | {found.factor:.3f} | {found.host_s * 1e3:.2f} | {errors} |"
 
 
 def _errors(run: MeasuredRun, workload: Workload, profile: Path, kind: str) -> Iterator[str]:
-    errors = compared(run, predict(run, workload, _config(run, profile, [])))
+    errors = run_accuracy(run, predict_run(run, workload, _config(run, profile, [])))
     for metric in METRICS:
         row = errors[metric]
-        figures = " | ".join(f"{row[f'{key}_pct']:+.1f}" for key in ("mean", "p50", "p90", "p95", "p99"))
-        yield f"| {run.name} | {kind} | {metric} | {figures} | {row['mape_pct']:.1f} |"
+        figures = " | ".join(
+            f"{pct:+.1f}" for pct in (row.mean_pct, row.p50_pct, row.p90_pct, row.p95_pct, row.p99_pct)
+        )
+        yield f"| {run.name} | {kind} | {metric} | {figures} | {row.mape_pct:.1f} |"
 
 
 def _config(run: MeasuredRun, profile: Path, sets: list[str]):
-    return configured(run, profile, DATA / run.name / "model_config.json", sets)
+    return load_run(run, profile, MEASURED / run.name / "model_config.json", sets)
 
 
 def _mean_errors(run: MeasuredRun, workload: Workload, profile: Path, sets: list[str], change: Change | None) -> str:
-    errors = compared(run, predict(run, workload, _config(run, profile, sets), change))
-    return " / ".join(f"{errors[metric]['mean_pct']:+.1f}" for metric in ("ttft", "tpot", "e2e"))
+    errors = run_accuracy(run, predict_run(run, workload, _config(run, profile, sets), change))
+    return " / ".join(f"{errors[metric].mean_pct:+.1f}" for metric in ("ttft", "tpot", "e2e"))
 
 
 def _tables(change: Callable[[Tables], Tables]) -> Change:
@@ -123,7 +124,7 @@ def _tables(change: Callable[[Tables], Tables]) -> Change:
         steps = plan.step_time
         assert isinstance(steps, TableStepTime)
         sizes = tuple(plan.config.engine.cudagraph_capture_sizes)
-        return replace(plan, step_time=TableStepTime(change(steps.tables), steps.coefficients, sizes))
+        return plan.with_instances(step_time=TableStepTime(change(steps.tables), steps.coefficients, sizes))
 
     return changed
 
@@ -159,15 +160,15 @@ ABLATIONS: tuple[tuple[str, list[str], Change | None], ...] = (
 
 
 def _loads() -> Iterator[str]:
-    plan = server(Path("h100_llama-3.1-8b_tp1_bf16"), "llama-3.1-8b", 1, "0.11.0", LOAD_SETS).plan
+    server = load_server(Path("h100_llama-3.1-8b_tp1_bf16"), "llama-3.1-8b", 1, "0.11.0", LOAD_SETS)
     yield "\n### Llama-3.1-8B on one H100, open loop\n"
     yield "| requests/s sent | served | error % | TTFT (ms) | error % | TPOT (ms) | error % | E2E (s) | error % |"
     yield "|---|---|---|---|---|---|---|---|---|"
-    for load in read_client_results(DATA / "H100_Llama-3.1-8B_open_loop"):
-        errors = load_errors(load, predict_load(load, plan))
+    for load in read_client_results(MEASURED / "H100_Llama-3.1-8B_open_loop"):
+        errors = compare_load(load, server).error_pct
         assert load.tpot_mean_s is not None
         yield (
-            f"| {load.requested_rate_per_s:.1f} | {load.requests_per_s:.1f} | {errors['requests_per_s']:+.1f} | "
+            f"| {load.traffic.rate_per_s:.1f} | {load.requests_per_s:.1f} | {errors['requests_per_s']:+.1f} | "
             f"{load.ttft_s['mean'] * 1e3:,.1f} | {errors['ttft_mean']:+.1f} | {load.tpot_mean_s * 1e3:.2f} | "
             f"{errors['tpot_mean']:+.1f} | {load.e2e_s['mean']:.3f} | {errors['e2e_mean']:+.1f} |"
         )
@@ -177,26 +178,24 @@ def _points() -> Iterator[str]:
     yield "\n### H100 operating points, closed loop\n"
     yield "| model | in | out | users | TTFT (ms) | predicted | error % | TPOT (ms) | predicted | error % |"
     yield "|---|---|---|---|---|---|---|---|---|---|"
-    errors: dict[tuple[str, bool], list[float]] = {}
-    recognised = []
-    for point in read_points(DATA / "h100_closed_loop_means.csv"):
-        found = predict_point(point)
-        saturated = bool(point.saturated)
-        recognised.append(found.saturated == saturated)
-        cells = []
-        for name, ours_s, theirs_s in (("TTFT", found.ttft_s, point.ttft_s), ("TPOT", found.tpot_s, point.tpot_s)):
-            assert theirs_s is not None
-            error = percent(ours_s, theirs_s)
-            errors.setdefault((name, saturated), []).append(abs(error))
-            cells.append(f"{theirs_s * 1e3:,.1f} | {ours_s * 1e3:,.1f} | {error:+.1f}")
+    comparisons = []
+    for point in read_points(MEASURED / "h100_closed_loop_means.csv"):
+        found = compare_point(point)
+        comparisons.append(found)
+        theirs, ours, error = found.measured_ms, found.predicted_ms, found.error_pct
+        cells = [
+            f"{getattr(theirs, name):,.1f} | {getattr(ours, name):,.1f} | {getattr(error, name):+.1f}"
+            for name in ("ttft", "tpot")
+        ]
         model = f"{point.model.split('/')[-1]} {point.weight_dtype} TP{point.tensor_parallel}"
         lengths = f"{point.prompt_tokens} | {point.output_tokens} | {point.concurrency}"
-        yield f"| {model}{' (saturated)' if saturated else ''} | {lengths} | {' | '.join(cells)} |"
-    medians = {key: float(np.median(values)) for key, values in errors.items()}
+        yield f"| {model}{' (saturated)' if point.saturated else ''} | {lengths} | {' | '.join(cells)} |"
+    summary = summary_of(comparisons)
+    recognised = sum(found.prediction.saturated == found.point.saturated for found in comparisons)
     yield (
-        f"\nMedian absolute error of unsaturated points: TTFT {medians['TTFT', False]:.1f}%, TPOT "
-        f"{medians['TPOT', False]:.1f}%; of saturated ones TPOT {medians['TPOT', True]:.1f}%. Saturation recognised in "
-        f"{sum(recognised)} of {len(recognised)} points."
+        f"\nMedian absolute error of unsaturated points: TTFT {summary.ttft:.1f}%, TPOT {summary.tpot:.1f}%; of "
+        f"saturated ones TPOT {summary.tpot_saturated:.1f}%. Saturation recognised in {recognised} of "
+        f"{len(comparisons)} points."
     )
 
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from kvsim.config import load_config
-from kvsim.plan.plan import Plan, make_plan
+from kvsim.plan.plan import ROLES, Plan, make_plan
 from kvsim.record.result import COMPONENTS, Table
 from kvsim.sim.log.conservation import request_checks
 from kvsim.sim.systems.pd import PdSystem
@@ -84,29 +84,16 @@ def plan(
     ``times``: by default every step takes a second. ``settings`` are those of every engine.
     """
     found = _plan(num_prefill, num_decode, tuple(sets))
-    changed = {
-        name: replace(getattr(found, name), **settings)
-        for name in ("prefill_settings", "decode_settings", "colocated_settings")
-    }
     if "block_size" in settings:
-        changed["spec"] = replace(found.spec, block_size_tokens=settings["block_size"])
-    return replace(
-        found,
-        step_time=AffineStepTime(times or coefficients(const_s=1.0)),
-        kv_bytes_per_token=KV_BYTES_PER_TOKEN,
-        nic_bytes_per_s=nic_bytes_per_s,
-        **changed,
-    )
+        found = found.with_instances(spec=replace(found.spec, block_size_tokens=settings["block_size"]))
+    step_time = AffineStepTime(times or coefficients(const_s=1.0))
+    found = found.with_instances(step_time=step_time, nic_bytes_per_s=nic_bytes_per_s)
+    return replace(found.with_settings(*ROLES, **settings), kv_bytes_per_token=KV_BYTES_PER_TOKEN)
 
 
 def stepwise(plan: Plan) -> Plan:
     """The same with one event per step on every engine."""
-    return replace(
-        plan,
-        prefill_settings=replace(plan.prefill_settings, stepwise=True),
-        decode_settings=replace(plan.decode_settings, stepwise=True),
-        colocated_settings=replace(plan.colocated_settings, stepwise=True),
-    )
+    return plan.with_settings(*ROLES, stepwise=True)
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,9 @@ def unified_residence(plan: Plan, demand: Demand, requests_per_s: float) -> Resi
     Prompts take ``u = rate x prefill time`` of an instance, so that its n = rate x E2E decodes advance 1 / (1 - u)
     times slower than alone.
     """
-    plan = replace(plan, own_prefill=None, own_decode=None)
+    own = plan.colocated
+    prefill, decode = replace(own, settings=plan.prefill_settings), replace(own, settings=plan.decode_settings)
+    plan = replace(plan, prefill=prefill, decode=decode)
     rate_per_s = min(requests_per_s / plan.num_instances, 0.95 * colocated_requests_per_s(plan, demand))
     residency = DecodeResidency.of_colocated(plan, demand)
     prefill_s = prefill_s_per_request(plan, demand)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,7 @@ from kvsim.workload.reading import Reading
 if TYPE_CHECKING:
     from kvsim.config import Config
     from kvsim.steptime.operators import Operators
+    from kvsim.validate.calibrate.profile import Profile
 
 calibrate_app = typer.Typer(
     cls=Verbs, help="Make a profile from measurements.", rich_markup_mode=None, add_completion=False
@@ -56,17 +58,14 @@ def operators(
     from kvsim.validate.calibrate.profile import tables_profile
 
     measured = read_folder(folder)
-    tree = tables_profile(measured, output)
-    if gpu is not None:
-        tree["overrides"]["hardware"] = {"gpu": gpu}
+    profile = tables_profile(measured, output, gpu)
     if method == "tables":
-        return _write_tables(output, tree, measured.operators)
+        return _write_tables(output, profile, measured.operators)
     if model is None:
         raise FlagError("--method fitted needs --model: a formula of a whole step counts its layers")
-    if "hardware" not in tree["overrides"]:
+    if "hardware" not in profile.overrides:
         raise FlagError("--method fitted needs --gpu: the folder does not name a known one")
-    tree["overrides"]["engine"] = {"tensor_parallel_size": degree}
-    return _write_fitted(output, tree, measured.operators, {"name": model})
+    return _write_fitted(output, profile, measured.operators, _Engine(model, degree))
 
 
 @calibrate_app.command()
@@ -82,21 +81,19 @@ def aiconfigurator(
 ) -> int:
     """A profile from AIConfigurator's Parquet files of one GPU and engine version."""
     _check(output, method)
-    from kvsim.spec import find_gpu, find_model
-    from kvsim.validate.calibrate.aiconfigurator import Deployment, read_tables, table_files
-    from kvsim.validate.calibrate.operators import Measured
+    from kvsim.plan.instance import spec_of
+    from kvsim.validate.calibrate.aiconfigurator import DTYPES, read_folder
     from kvsim.validate.calibrate.profile import tables_profile
 
-    deployment = Deployment(find_model(model), find_gpu(gpu), degree, weight_dtype, kv_dtype)
-    found = read_tables(folder, deployment)
-    measured = Measured(found, {"gpu": gpu, "model": model}, table_files(folder, deployment))
-    tree = tables_profile(measured, output)
-    tree["sources"]["licence"] = "AIConfigurator, Apache-2.0"
-    tree["provenance"]["method"] = "kernels measured one by one; memory-bound passes by arithmetic"
+    for flag, dtype in (("--weight-dtype", weight_dtype), ("--kv-dtype", kv_dtype)):
+        if dtype not in DTYPES:
+            raise FlagError(f"{flag} is '{dtype}'; known: {', '.join(DTYPES)}")
+    engine = _Engine(model, degree, {"model.weight_dtype": weight_dtype, "model.kv_dtype": kv_dtype})
+    measured = read_folder(folder, spec_of(engine.config({"hardware.gpu": gpu})))
+    profile = tables_profile(measured, output)
     if method == "tables":
-        return _write_tables(output, tree, found)
-    tree["overrides"]["engine"] = {"tensor_parallel_size": degree}
-    return _write_fitted(output, tree, found, {"name": model, "weight_dtype": weight_dtype, "kv_dtype": kv_dtype})
+        return _write_tables(output, profile, measured.operators)
+    return _write_fitted(output, profile, measured.operators, engine)
 
 
 @calibrate_app.command()
@@ -116,17 +113,14 @@ def requests(
     """A profile brought to a measured run: one factor on every step, and the host's time of it."""
     from kvsim.config.overlay import read_overlay
     from kvsim.validate.calibrate.profile import residual_profile
-    from kvsim.validate.residual import fit_residual, residual_sets
-    from kvsim.validate.run import read_run
+    from kvsim.validate.calibrate.residual_fit import fit_residual
+    from kvsim.validate.measured_run import read_run
     from kvsim.workload.read import read_workload
 
     check_file("--output", output, {"the workload": workload}, "profile")
     run = read_run(measured)
     found = fit_residual(run, read_workload(workload, reading.default_format("sharegpt")), profile, model_config, first)
-    sets = residual_sets(profile, found.factor, found.host_s)
-    errors = {"fitted_on_first": found.fitted_on, "mean_error_pct": found.errors_pct}
-    errors |= {"held_out_mean_error_pct": found.held_out_pct} if found.held_out_pct else {}
-    _write(output, residual_profile(read_overlay(profile), output, sets, run.name, errors))
+    _write(output, residual_profile(read_overlay(profile), output, found, run.name))
     words = ", ".join(f"{name.upper()} {value:+.1f}%" for name, value in found.errors_pct.items())
     sys.stdout.write(f"{output}: steps take {found.factor:.3f} x (profile + {found.host_s * 1e3:.2f} ms); mean errors ")
     sys.stdout.write(f"on the {found.fitted_on} requests of the fit: {words}\n")
@@ -147,68 +141,56 @@ def _check(output: Path, method: str) -> None:
         ensure_writable(operators_file(output))
 
 
-def _write_tables(output: Path, tree: dict[str, Any], found: Operators) -> int:
+def _write_tables(output: Path, profile: Profile, found: Operators) -> int:
     from kvsim.report.atomic import replacing
     from kvsim.steptime.operators import write_operators
     from kvsim.validate.calibrate.profile import operators_file
 
     with replacing(operators_file(output)) as file:
         write_operators(found, file)
-    _write(output, tree)
+    _write(output, profile)
     rows = len(found.attention) + sum(map(len, found.dense.values())) + sum(map(len, found.per_sequence.values()))
     sys.stdout.write(f"{output}: {rows:,} measured operator times, in {operators_file(output).name} beside it\n")
     return 0
 
 
-def _write_fitted(output: Path, tree: dict[str, Any], found: Operators, model: dict[str, str]) -> int:
-    """A profile of whole steps: of the model that is named, at the degree that ``tree`` has."""
-    from kvsim.plan.build_step_time import shape_of
-    from kvsim.plan.plan import instance_spec
-    from kvsim.plan.plausible import implausible
-    from kvsim.steptime import AffineStepTime
-    from kvsim.steptime.assemble import assemble
-    from kvsim.steptime.fit import fitted
-    from kvsim.validate.calibrate.profile import fit_error_of, fitted_steptime, identity
+@dataclass(frozen=True)
+class _Engine:
+    """What a profile of whole steps is of, beside the GPU."""
 
-    config = _config(tree, model)
-    spec = instance_spec(config)
-    tables = assemble(found, shape_of(config, spec))
-    coefficients = fitted(tables)
-    wrong = implausible(AffineStepTime(coefficients), spec)
-    if wrong is not None:
-        raise FlagError(f"{output.name} is not written: {wrong}")
-    tree["validity"] |= identity(spec)
-    tree["description"] = f"Whole steps of {spec.model.name} on {spec.tensor_parallel} x {spec.gpu.name}: a formula."
-    tree["fit_error"] = fit_error_of(tables, coefficients)
-    del tree["overrides"]["engine"]
-    tree["overrides"]["steptime"] = fitted_steptime(coefficients)
-    _write(output, tree)
-    errors = ", ".join(f"{key.split('_')[0]} {value}%" for key, value in tree["fit_error"].items() if key != "of")
-    sys.stdout.write(f"{output}: a formula of {spec.model.name} on {spec.tensor_parallel} x {spec.gpu.name}; ")
-    sys.stdout.write(f"steps are off the operator times by {errors} in the mean\n")
+    model: str
+    degree: int
+    keys: dict[str, str] = field(default_factory=dict)
+
+    def config(self, keys: dict[str, Any]) -> Config:
+        """The configuration of that engine, with further ``keys``."""
+        from kvsim.fields import Fields
+        from kvsim.plan.instance import load_instance
+
+        return load_instance(
+            self.model, Fields("", {"tensor_parallel_size": self.degree}), keys=self.keys | keys
+        ).config
+
+
+def _write_fitted(output: Path, tables: Profile, found: Operators, engine: _Engine) -> int:
+    from kvsim.validate.calibrate.profile import fitted_profile
+
+    steptime = tables.overrides["steptime"]
+    keys = {f"steptime.{key}": steptime[key] for key in ("step_overhead_us", "sequence_overhead_us")}
+    profile = fitted_profile(tables, found, engine.config(keys | {"hardware.gpu": tables.overrides["hardware"]["gpu"]}))
+    _write(output, profile)
+    what, fit_error = profile.validity or {}, profile.fit_error or {}
+    errors = ", ".join(f"{key.split('_')[0]} {value}%" for key, value in fit_error.items() if key != "of")
+    instance = f"{what['model']} on {what['tensor_parallel_size']} x {what['gpu']}"
+    sys.stdout.write(f"{output}: a formula of {instance}; steps are off the operator times by {errors} in the mean\n")
     return 0
 
 
-def _config(tree: dict[str, Any], model: dict[str, str]) -> Config:
-    import json
-
-    from kvsim.config import load_config
-
-    steptime = tree["overrides"]["steptime"]
-    sets = {
-        "hardware.gpu": tree["overrides"]["hardware"]["gpu"],
-        "engine.tensor_parallel_size": tree["overrides"]["engine"]["tensor_parallel_size"],
-        "steptime.step_overhead_us": steptime["step_overhead_us"],
-        "steptime.sequence_overhead_us": steptime["sequence_overhead_us"],
-    } | {f"model.{key}": value for key, value in model.items()}
-    return load_config(sets=[f"{key}={json.dumps(value)}" for key, value in sets.items()], mode="instance").config
-
-
-def _write(output: Path, tree: dict[str, Any]) -> None:
+def _write(output: Path, profile: Profile) -> None:
     import yaml
 
     from kvsim.report.atomic import replacing
 
     with replacing(output) as file:
-        text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=118, default_flow_style=None)
+        text = yaml.safe_dump(asdict(profile), sort_keys=False, allow_unicode=True, width=118, default_flow_style=None)
         file.write(text.encode("utf-8"))

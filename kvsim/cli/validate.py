@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,9 +14,9 @@ from kvsim.cli.usage import FlagError, Verbs
 from kvsim.cli.validate_load import validate_load
 from kvsim.cli.validate_points import validate_points
 from kvsim.cli.validate_run import validate_run
+from kvsim.cli.validate_text import check_json, write_json
 
 if TYPE_CHECKING:
-    from kvsim.validate.recording import Recording
     from kvsim.validate.replay import Difference
 
 validate_app = typer.Typer(
@@ -43,52 +44,24 @@ def oracle(
     json_out: JsonOut = None,
 ) -> int:
     """Replay recordings of vLLM's scheduler. Exit code 0: every step is identical, 1: some are not, 2: unreadable."""
-    if json_out is not None:
-        from kvsim.cli.outputs import check_file
-
-        check_file("--json", json_out, {f"recording {place + 1}": file for place, file in enumerate(files)}, "JSON")
+    check_json(json_out, {f"recording {place + 1}": file for place, file in enumerate(files)})
     from kvsim.validate.recording import read_recording
-    from kvsim.validate.replay import first_difference
+    from kvsim.validate.replay import replay
 
     recordings = [(file, read_recording(file)) for file in files]
     results = []
     for file, recording in recordings:
-        difference = first_difference(recording)
-        results.append(_result(file, recording, difference))
-        sys.stdout.write(f"{file}: {_sentence(recording, difference)}\n")
-    identical = sum(result["identical"] for result in results)
-    steps = sum(result["steps_compared"] for result in results)
+        found = replay(str(file), recording)
+        results.append(found)
+        sys.stdout.write(f"{file}: {_sentence(found.steps, found.first_difference)}\n")
+    identical, steps = sum(found.identical for found in results), sum(found.steps_compared for found in results)
     sys.stdout.write(f"{identical} of {len(results)} recordings identical, {steps:,} steps compared\n")
-    if json_out is not None:
-        from kvsim.report.json_report import write_json
-
-        whole = {"identical": identical == len(results), "steps_compared": steps, "recordings": results}
-        write_json(json_out, whole)
+    whole = {"identical": identical == len(results), "steps_compared": steps}
+    write_json(json_out, whole | {"recordings": [asdict(found) for found in results]})
     return 0 if identical == len(results) else 1
 
 
-def _result(file: Path, recording: Recording, difference: Difference | None) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "file": str(file),
-        "engine": recording.engine,
-        "requests": len(recording.requests),
-        "steps": len(recording.steps),
-        "steps_compared": len(recording.steps) if difference is None else difference.step + 1,
-        "identical": difference is None,
-        "first_difference": None,
-    }
-    if difference is not None:
-        found["first_difference"] = {
-            "step": difference.step,
-            "field": difference.field,
-            "recorded": difference.recorded,
-            "found": difference.found,
-        }
-    return found
-
-
-def _sentence(recording: Recording, difference: Difference | None) -> str:
-    steps = len(recording.steps)
+def _sentence(steps: int, difference: Difference | None) -> str:
     if difference is None:
         return f"{steps:,} steps identical"
     recorded, found = _apart(difference.recorded, difference.found)

@@ -1,11 +1,29 @@
-"""Lines and tables of ``validate``, at most ``COLUMNS`` wide."""
+"""What ``validate`` writes: lines and tables, at most ``COLUMNS`` wide, and JSON where it is asked for."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 COLUMNS = 80
+
+
+def check_json(path: Path | None, taken: Mapping[str, Path]) -> None:
+    """Raise a ``KvsimError`` where ``--json`` cannot be written, or is one of the files ``taken``."""
+    from kvsim.cli.outputs import check_file
+
+    if path is not None:
+        check_file("--json", path, taken, "JSON")
+
+
+def write_json(path: Path | None, report: Mapping[str, Any]) -> None:
+    """Write ``report`` where ``--json`` is given."""
+    from kvsim.report import json_report
+
+    if path is not None:
+        json_report.write_json(path, report)
 
 
 def wrapped(text: str) -> str:
@@ -26,7 +44,7 @@ def error(value: float | None, width: int) -> str:
     return "-".rjust(width) if value is None else f"{f'{value:+,.1f}%':>{width}}"
 
 
-def points(value: float | None, width: int, *, signed: bool = True) -> str:
+def percentage(value: float | None, width: int, *, signed: bool = True) -> str:
     """Percent without its sign, for columns that say so."""
     if value is None:
         return "-".rjust(width)

@@ -37,12 +37,12 @@ def _limits(plan: Plan) -> Iterator[tuple[str, int, str]]:
     """What is limited, to how many tokens, and by what; the model's own limit first."""
     config, model_tokens = plan.config, plan.colocated_settings.max_model_len
     yield "prompt", model_tokens - 1, f"that model.max_model_len = {model_tokens:,} leaves a prompt"
-    for side, settings, asked, name in (
-        (plan.colocated, plan.colocated_settings, "request", "an instance"),
-        (plan.prefill, plan.prefill_settings, "prompt", "a prefill instance"),
-        (plan.decode, plan.decode_settings, "request", "a decode instance"),
+    for own, asked, name in (
+        (plan.colocated, "request", "an instance"),
+        (plan.prefill, "prompt", "a prefill instance"),
+        (plan.decode, "request", "a decode instance"),
     ):
-        yield asked, settings.room_tokens, f"of KV that {name} holds ({_what_decides(config, side.spec)})"
+        yield asked, own.settings.room_tokens, f"of KV that {name} holds ({_what_decides(config, own.spec)})"
 
 
 def _what_decides(config: Config, spec: InstanceSpec) -> str:

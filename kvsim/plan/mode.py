@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from kvsim.config import Config, derived
 from kvsim.config.schema import ChatTrace, ClusterGpu, Experiment
 from kvsim.errors import ConfigError
-from kvsim.plan.plan import Plan, check_instances, make_plan
+from kvsim.plan.plan import Plan, check_instances, make_plan, unified_plan
 
 ModeName = Literal["single", "cluster", "pd"]
 
@@ -29,13 +29,14 @@ class Mode:
         if self.is_pd:
             return make_plan(config, stepwise=stepwise)
         engine = config.engine.model_copy(update={"tune_colocated_budget": False})
-        config = _unseparated(config.model_copy(update={"engine": engine}))
+        config = config.model_copy(update={"engine": engine})
         if self.name == "cluster":
-            return _of_cluster(config, stepwise)
+            instances = derived.instances(config)
+            check_instances(instances, "cluster.simulate_racks and cluster.simulate_gpus_per_rack")
+            return unified_plan(config, instances, config.cluster.tiers, stepwise=stepwise)
         workers = config.cache.num_workers
         check_instances(workers, "cache.num_workers")
-        plan = make_plan(_node(config, max(workers, 2)), stepwise=stepwise)
-        return replace(plan, num_instances=workers, tiers=config.cache.tiers)
+        return unified_plan(_node(config, workers), workers, config.cache.tiers, stepwise=stepwise)
 
     def sessions(self, config: Config) -> tuple[str, ChatTrace]:
         """The section that describes the sessions of the single node or of a cluster, and what stands there."""
@@ -66,14 +67,6 @@ SINGLE, CLUSTER, PD = Mode("single"), Mode("cluster"), Mode("pd")
 MODES = {mode.name: mode for mode in (SINGLE, CLUSTER, PD)}
 
 
-def _of_cluster(config: Config, stepwise: bool) -> Plan:
-    """A plan has a prefill and a decode instance, which nobody builds here: one instance alone is a cluster too."""
-    instances, racks = derived.instances(config), config.cluster.simulate_racks
-    cluster = config.cluster.model_copy(update={"simulate_racks": racks if instances > 1 else 2 * racks})
-    plan = make_plan(config.model_copy(update={"cluster": cluster}), stepwise=stepwise)
-    return replace(plan, num_instances=instances, tiers=config.cluster.tiers)
-
-
 def _node(config: Config, workers: int) -> Config:
     """Workers that share nothing: each has a host of its own."""
     degree = config.engine.tensor_parallel_size
@@ -89,9 +82,3 @@ def _node(config: Config, workers: int) -> Config:
         "gpu": ClusterGpu(**dict.fromkeys(ClusterGpu.model_fields)),
     }
     return config.model_copy(update={"cluster": cluster.model_copy(update=update)})
-
-
-def _unseparated(config: Config) -> Config:
-    """Degrees of prefill and decode instances mean nothing where no instance is either."""
-    update = {"prefill_tensor_parallel_size": None, "decode_tensor_parallel_size": None}
-    return config.model_copy(update={"pd_separation": config.pd_separation.model_copy(update=update)})

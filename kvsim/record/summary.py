@@ -39,6 +39,16 @@ def tpot_s(table: Table) -> Floats:
     return per_token_s
 
 
+def mean_tpot_s(table: Table, *, weighs_tokens: bool = False) -> float | None:
+    """Over requests; ``weighs_tokens``: over tokens, ``sum(E2E - TTFT) / sum(n - 1)``. ``None``: all have one token."""
+    each_s = tpot_s(table)
+    if np.isnan(each_s).all():
+        return None
+    if weighs_tokens:
+        return float((table["finish_s"] - table["first_token_s"]).sum() / (table["output_tokens"] - 1).sum())
+    return float(each_s[~np.isnan(each_s)].mean())
+
+
 def within_limits(
     table: Table, slo_ttft_s: float, slo_tpot_s: float
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:

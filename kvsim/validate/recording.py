@@ -6,14 +6,14 @@ import gzip
 import json
 import zlib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 
-from kvsim.errors import WorkloadError
-
-MOST = 1_000_000_000
-"""No count of a scheduler is larger."""
+from kvsim.errors import ConfigError, WorkloadError
+from kvsim.fields import Fields
+from kvsim.plan.engine_settings import EngineSettings
+from kvsim.plan.vllm import MOST, scheduler_settings
 
 Count = Annotated[int, Field(ge=1, le=MOST)]
 Whole = Annotated[int, Field(ge=0, le=MOST)]
@@ -21,27 +21,6 @@ Whole = Annotated[int, Field(ge=0, le=MOST)]
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
-
-
-class RecordedSettings(_Part):
-    """The scheduler's settings, by vLLM's names. ``num_blocks`` counts the null block, which holds nothing."""
-
-    num_blocks: Annotated[int, Field(ge=2, le=MOST)]
-    block_size: Annotated[int, Field(ge=1, le=1_000_000)]
-    max_num_batched_tokens: Count
-    max_num_seqs: Count
-    max_model_len: Count
-    enable_prefix_caching: bool = True
-    enable_chunked_prefill: bool = True
-    policy: Literal["fcfs", "priority"] = "fcfs"
-    watermark: Annotated[float, Field(ge=0, lt=1, strict=False)] = 0.0
-    long_prefill_token_threshold: Whole = 0
-    scheduler_reserve_full_isl: bool = True
-    async_scheduling: bool = False
-
-    def output_tokens(self, request: RecordedRequest) -> int:
-        """How many tokens it generates before it is done or reaches ``max_model_len``."""
-        return min(len(request.output_token_ids), self.max_model_len - len(request.prompt_token_ids))
 
 
 class RecordedRequest(_Part):
@@ -70,13 +49,21 @@ class RecordedStep(_Part):
     free_blocks: Whole
 
 
+def _settings(recorded: object) -> EngineSettings:
+    return scheduler_settings(Fields("", recorded, "config."))
+
+
 class Recording(_Part):
     """A whole recording."""
 
     engine: str = ""
-    config: RecordedSettings
+    settings: Annotated[EngineSettings, PlainValidator(_settings), Field(alias="config")]
     requests: list[RecordedRequest]
     steps: list[RecordedStep]
+
+    def output_tokens(self, request: RecordedRequest) -> int:
+        """How many tokens it generates before it is done or reaches ``max_model_len``."""
+        return min(len(request.output_token_ids), self.settings.max_model_len - len(request.prompt_token_ids))
 
 
 def read_recording(path: Path) -> Recording:
@@ -90,6 +77,8 @@ def read_recording(path: Path) -> Recording:
         raise WorkloadError(f"{path}: cannot be read: {error.strerror or 'no gzip file'}") from None
     except (EOFError, zlib.error):
         raise WorkloadError(f"{path}: cannot be read: the gzip data is cut short or damaged") from None
+    except ConfigError as error:
+        raise WorkloadError(f"{path}: {error}") from None
     except ValidationError as invalid:
         raise WorkloadError(f"{path}: {_finding(invalid)}") from None
     except (ValueError, RecursionError) as error:
@@ -112,29 +101,31 @@ def _check(path: Path, found: Recording) -> None:
         raise WorkloadError(f"{path}: holds no {'step' if found.requests else 'request'}: nothing to compare")
     last = -1
     known: set[str] = set()
-    config = found.config
-    capacity_tokens = (config.num_blocks - 1) * config.block_size
     for place, request in enumerate(found.requests):
         where = f"{path}: requests.{place}"
         if request.id in known:
             raise WorkloadError(f"{where}.id: {request.id!r} stands twice")
         if request.arrival_step < last:
             raise WorkloadError(f"{where}.arrival_step: {request.arrival_step} after {last}; allowed: in order")
-        if config.async_scheduling and (request.max_tokens or 0) > len(request.output_token_ids):
-            raise WorkloadError(
-                f"{where}: stops before max_tokens = {request.max_tokens}: with asynchronous scheduling the step too "
-                "many that its end-of-sequence token costs is not replayed"
-            )
-        prompt_tokens = len(request.prompt_token_ids)
-        if prompt_tokens >= config.max_model_len:
-            raise WorkloadError(
-                f"{where}: {prompt_tokens} prompt tokens; allowed: fewer than max_model_len = {config.max_model_len}"
-            )
-        whole_tokens = prompt_tokens + config.output_tokens(request)
-        if whole_tokens > capacity_tokens:
-            raise WorkloadError(f"{where}: {whole_tokens} tokens; allowed: the {capacity_tokens} that the blocks hold")
+        _check_length(where, request, found)
         known.add(request.id)
         last = request.arrival_step
     for place, step in enumerate(found.steps):
         if step.step != place:
             raise WorkloadError(f"{path}: steps.{place}.step: {step.step}; allowed: {place}, one entry a step")
+
+
+def _check_length(where: str, request: RecordedRequest, recording: Recording) -> None:
+    settings, prompt_tokens = recording.settings, len(request.prompt_token_ids)
+    if settings.async_scheduling and (request.max_tokens or 0) > len(request.output_token_ids):
+        raise WorkloadError(
+            f"{where}: stops before max_tokens = {request.max_tokens}: with asynchronous scheduling the step too "
+            "many that its end-of-sequence token costs is not replayed"
+        )
+    if prompt_tokens >= settings.max_model_len:
+        raise WorkloadError(
+            f"{where}: {prompt_tokens} prompt tokens; allowed: fewer than max_model_len = {settings.max_model_len}"
+        )
+    whole_tokens = prompt_tokens + recording.output_tokens(request)
+    if whole_tokens > settings.room_tokens:
+        raise WorkloadError(f"{where}: {whole_tokens} tokens; allowed: the {settings.room_tokens} that the blocks hold")

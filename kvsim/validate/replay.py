@@ -13,7 +13,7 @@ from kvsim.sim.engine.paged import PagedPool
 from kvsim.sim.engine.scheduler import Scheduler
 from kvsim.sim.engine.sequence import RequestState, Sequence, block_path
 from kvsim.sim.engine.step import Step
-from kvsim.validate.recording import RecordedRequest, RecordedSettings, RecordedStep, Recording
+from kvsim.validate.recording import RecordedRequest, RecordedStep, Recording
 from kvsim.workload.chains import HashPaths, pieces_of
 from kvsim.workload.request import Request
 
@@ -26,6 +26,26 @@ class Difference:
     field: str
     recorded: object
     found: object
+
+
+@dataclass(frozen=True)
+class Replay:
+    """One recording as ``validate oracle`` reports it."""
+
+    file: str
+    engine: str
+    requests: int
+    steps: int
+    steps_compared: int
+    identical: bool
+    first_difference: Difference | None
+
+
+def replay(file: str, recording: Recording) -> Replay:
+    """``file``: where the recording is from."""
+    found, steps = first_difference(recording), len(recording.steps)
+    compared = steps if found is None else found.step + 1
+    return Replay(file, recording.engine, len(recording.requests), steps, compared, found is None, found)
 
 
 def first_difference(recording: Recording) -> Difference | None:
@@ -42,21 +62,20 @@ def first_difference(recording: Recording) -> Difference | None:
 
 def replayed(recording: Recording) -> Iterator[RecordedStep]:
     """kvsim's own decisions for the recording's requests, as many steps as were recorded."""
-    replay = _Replay(recording.config)
+    stepper = _Stepper(recording.settings)
     arriving = _sequences(recording)
     arrived = 0
     for step in range(len(recording.steps)):
         while arrived < len(arriving) and recording.requests[arrived].arrival_step <= step:
-            replay.scheduler.submit(arriving[arrived])
+            stepper.scheduler.submit(arriving[arrived])
             arrived += 1
-        yield replay.step(step, [request.id for request in recording.requests])
+        yield stepper.step(step, [request.id for request in recording.requests])
 
 
-class _Replay:
+class _Stepper:
     """The scheduler and block pool of a colocated engine, step by step; there is no time."""
 
-    def __init__(self, config: RecordedSettings) -> None:
-        settings = engine_settings(config)
+    def __init__(self, settings: EngineSettings) -> None:
         pool = PagedPool(settings.num_blocks, enable_prefix_caching=settings.enable_prefix_caching)
         self.scheduler = Scheduler(settings, pool, DecodeBatch(settings.block_size, False))
         self._is_async = settings.async_scheduling
@@ -98,31 +117,13 @@ class _Replay:
         )
 
 
-def engine_settings(config: RecordedSettings) -> EngineSettings:
-    """The recorded settings as kvsim's, whose blocks are those that hold something."""
-    return EngineSettings(
-        num_blocks=config.num_blocks - 1,
-        block_size=config.block_size,
-        max_num_batched_tokens=config.max_num_batched_tokens,
-        max_num_seqs=config.max_num_seqs,
-        max_model_len=config.max_model_len,
-        enable_prefix_caching=config.enable_prefix_caching,
-        enable_chunked_prefill=config.enable_chunked_prefill,
-        long_prefill_token_threshold=config.long_prefill_token_threshold,
-        watermark=config.watermark,
-        scheduler_reserve_full_isl=config.scheduler_reserve_full_isl,
-        scheduling_policy=config.policy,
-        async_scheduling=config.async_scheduling,
-    )
-
-
 def _sequences(recording: Recording) -> list[Sequence]:
     """The requests in their order, equal blocks behind equal prefixes being the same blocks of the same chains.
 
     ``session_id`` is the place in the recording; ``request_id`` breaks ties of priority and arrival as vLLM does, by
     the request's name.
     """
-    requests, block_size = recording.requests, recording.config.block_size
+    requests, block_size = recording.requests, recording.settings.block_size
     by_name = sorted(range(len(requests)), key=lambda place: requests[place].id)
     rank = {place: at for at, place in enumerate(by_name)}
     lengths = np.array([len(r.prompt_token_ids) + len(r.output_token_ids) for r in requests], dtype=np.int64)
@@ -134,7 +135,7 @@ def _sequences(recording: Recording) -> list[Sequence]:
             request_id=rank[place],
             arrival_s=float(recorded.arrival_step),
             prompt_tokens=len(recorded.prompt_token_ids),
-            output_tokens=recording.config.output_tokens(recorded),
+            output_tokens=recording.output_tokens(recorded),
             session_id=place,
             pieces=tuple(zip(chain[pieces].tolist(), tokens[pieces].tolist(), strict=True)),
             output_chain=-1 - place,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from builders import KV_BYTES_PER_TOKEN, Row, coefficients, plan, workload
@@ -43,7 +41,7 @@ def hosts_of(
         f"cluster.simulate_racks={total // rack}",
     )
     found = plan(prefill, decode, sets=(*layout, *sets), times=FAST, nic_bytes_per_s=NIC, num_blocks=190)
-    return replace(found, prefill_settings=replace(found.prefill_settings, num_blocks=600))
+    return found.with_settings("prefill", num_blocks=600)
 
 
 CASES = {
@@ -88,7 +86,7 @@ def test_saturated(name: str) -> None:
 
 def test_one_host_is_no_matter_of_its_nics() -> None:
     found = hosts_of(1, 1, 2)
-    slow = replace(found, nic_bytes_per_s=1.0)
+    slow = found.with_instances(nic_bytes_per_s=1.0)
     assert pd_requests_per_s(slow, asked()) == pd_requests_per_s(found, asked())
     assert maximum_rate(slow, asked(), "pd") > 100
 

@@ -138,7 +138,7 @@ def test_room_bounds_decodes():
     found = free_flowing(times=coefficients(const_s=1.0), num_blocks=10_000, **UNBLOCKED)
     # Pending requests, half a step each of 21, hold another 90 / 42 tokens per decoding one.
     assert full_decode_load(found, equal(90, 21)).num_seqs == pytest.approx(10_000 / 102, rel=0.03)
-    reserving = replace(found, decode_settings=replace(found.decode_settings, output_margin_tokens=111))
+    reserving = found.with_settings("decode", output_margin_tokens=111)
     assert full_decode_load(reserving, equal(90, 21)).num_seqs == pytest.approx(10_000 / 200, rel=0.03)
 
 

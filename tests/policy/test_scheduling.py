@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from builders import coefficients, colocated, plan, served
@@ -100,7 +98,7 @@ def figures(policy: str, prefix_cache: str, shared_tokens: int, seed: int) -> tu
         max_num_batched_tokens=1024,
     )
     changes = {"scheduling_policy": policy, "prefix_cache": prefix_cache}
-    found = replace(found, colocated_settings=replace(found.colocated_settings, **changes))
+    found = found.with_settings("colocated", **changes)
     table = served(UnifiedSystem, colocated(found), sessions(shared_tokens, seed)).requests.table()
     ttft_s = table["first_token_s"] - table["arrival_s"]
     return float(table["hit_tokens"].sum() / table["prompt_tokens"].sum()), float(ttft_s.mean())

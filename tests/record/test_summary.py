@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from kvsim.record.percentiles import distribution
 from kvsim.record.result import COLUMNS, COMPONENTS, CacheUse, Check, RoleUse, SystemResult, TransferUse
-from kvsim.record.summary import p99_rows, plain, summarise, tpot_s
+from kvsim.record.summary import mean_tpot_s, p99_rows, plain, summarise, tpot_s
 
 NAN = math.nan
 
@@ -176,3 +176,12 @@ def test_plain_leaves_nothing_json_cannot_say(tmp_path):
     tree = {"a": (np.float64(1.5), NAN), "b": {"c": np.int64(3), 4: math.inf}, "d": np.array([1, 2]), "e": tmp_path}
     assert plain(tree) == {"a": [1.5, None], "b": {"c": 3, "4": None}, "d": [1, 2], "e": str(tmp_path)}
     assert plain([True, None, "x", np.bool_(False)]) == [True, None, "x", False]
+
+
+def test_mean_tpot_weighs_requests_or_their_tokens():
+    """(0.05 + 0.2 + 0.1) / 3; and 0.5 + 1 + 1 s over 10 + 5 + 10 later tokens."""
+    table = {name: np.array(values, dtype=float) for name, values in FOUR.items()}
+    assert mean_tpot_s(table) == pytest.approx(0.35 / 3)
+    assert mean_tpot_s(table, weighs_tokens=True) == pytest.approx(2.5 / 25)
+    assert mean_tpot_s({name: values[3:] for name, values in table.items()}) is None
+    assert mean_tpot_s({name: values[:0] for name, values in table.items()}) is None

@@ -81,7 +81,7 @@ def case(rng: Random, chosen: dict[str, Any]) -> tuple[Plan, Workload]:
     base["engine.num_gpu_blocks_override"] = need + rng.randint(0, need)
     found = tiered_plan(base | given)
     if rng.random() < 0.7:
-        found = replace(found, step_time=AffineStepTime(random_times(rng)))
+        found = found.with_instances(step_time=AffineStepTime(random_times(rng)))
     return found, workload(rows)
 
 
@@ -123,7 +123,7 @@ def half_as_fast(plan: Plan) -> Plan:
     slow["cluster.network.nvlink_gb_per_s"] = host_link_bytes_per_s(plan) / 1e9
     steps = plan.step_time.coefficients
     slowed = {each.name: 2 * getattr(steps, each.name) for each in fields(steps) if re.search("_s(_per|$)", each.name)}
-    return replace(tiered_plan(slow), step_time=AffineStepTime(replace(steps, **slowed)))
+    return tiered_plan(slow).with_instances(step_time=AffineStepTime(replace(steps, **slowed)))
 
 
 def flat(tree: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
@@ -140,7 +140,7 @@ def flat(tree: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
 def test_half_as_fast_takes_twice_as_long(chosen: dict[str, Any], seed: int) -> None:
     try:
         found, requests = case(Random(seed), chosen)
-        found = replace(found, step_time=AffineStepTime(random_times(Random(seed))))
+        found = found.with_instances(step_time=AffineStepTime(random_times(Random(seed))))
         UnifiedSystem(found, requests, 1)
         PdSystem(found, requests, 1)
     except KvsimError:

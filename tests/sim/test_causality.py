@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import replace
 from random import Random
 
 import pytest
@@ -33,9 +32,7 @@ OPTIMISTIC = (
 
 
 def with_cache(found: Plan, prefix_cache: str) -> Plan:
-    sides = (found.prefill_settings, found.decode_settings)
-    prefill, decode = (replace(settings, prefix_cache=prefix_cache) for settings in sides)
-    return replace(found, prefill_settings=prefill, decode_settings=decode)
+    return found.with_settings("prefill", "decode", prefix_cache=prefix_cache)
 
 
 @pytest.mark.parametrize("prefix_cache", ["paged", "radix"])
@@ -82,7 +79,7 @@ def test_an_answer_that_is_over_before_its_prompt_has_come_leaves_nothing() -> N
 def colliding(**changes: object) -> tuple[Plan, Workload]:
     """Two prompts of four blocks grow in a prefill pool of six; the second is preempted and computed again."""
     found = plan(1, 1, nic_bytes_per_s=1e6, long_prefill_token_threshold=16, **changes)
-    found = replace(found, prefill_settings=replace(found.prefill_settings, num_blocks=6))
+    found = found.with_settings("prefill", num_blocks=6)
     return found, workload([Row(0.0, 0, 2, ((0, 64),)), Row(0.0, 0, 2, ((1, 64),))])
 
 

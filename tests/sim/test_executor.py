@@ -30,10 +30,8 @@ def case(name: str, seed: int = 1, rows: list[Row] = ROWS) -> Case:
 def endless() -> Case:
     """Much longer than any test."""
     one = case("unified", rows=[Row(0.01 * i, 8, 40_000) for i in range(2_000)])
-    settings = replace(
-        one.plan.colocated_settings, stepwise=True, num_blocks=10**7, max_model_len=50_000, max_num_seqs=1
-    )
-    return replace(one, plan=replace(one.plan, colocated_settings=settings))
+    settings = {"stepwise": True, "num_blocks": 10**7, "max_model_len": 50_000, "max_num_seqs": 1}
+    return replace(one, plan=one.plan.with_settings("colocated", **settings))
 
 
 @pytest.fixture

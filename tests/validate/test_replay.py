@@ -158,7 +158,7 @@ def broken(change: str) -> bytes:
         (broken("order"), "allowed: in order"),
         (broken("long"), "allowed: fewer than max_model_len"),
         (broken("steps"), "steps.3.step: 7; allowed: 3"),
-        (broken("huge"), "config.block_size: Input should be less than"),
+        (broken("huge"), "config.block_size = 1000.*: must be a whole number from 1 to 1,000,000"),
         (broken("empty"), "requests.2.output_token_ids"),
         (b"[1, 2]", "valid dictionary"),
         (b"nonsense", "is not JSON"),

@@ -12,7 +12,8 @@ from functools import partial
 import numpy as np
 
 from kvsim.plan.engine_settings import EngineSettings
-from kvsim.plan.plan import Place, Plan, Side
+from kvsim.plan.instance import Instance
+from kvsim.plan.plan import Place, Plan
 from kvsim.record.result import Check, TransferUse
 from kvsim.sim.clock import Clock
 from kvsim.sim.engine.engine import Engine, Role
@@ -173,7 +174,7 @@ class ServingSystem:
         self.incomplete = True
         self.clock.stop()
 
-    def _build_tiers(self, side: Side, places: list[Place]) -> None:
+    def _build_tiers(self, side: Instance, places: list[Place]) -> None:
         """Make the plan's tiers, which the engines that compute prompts ask: instances of ``side`` at ``places``.
 
         To be called before those engines are made.

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 from kvsim.config import Config
 from kvsim.errors import ConfigError
-from kvsim.plan.plan import Place, Plan, Side
+from kvsim.plan.instance import Instance
+from kvsim.plan.plan import Place, Plan
 from kvsim.policy.admission import Admission, AdmissionSettings, make_admission
 from kvsim.policy.eviction import Access, Eviction, make_eviction
 from kvsim.sim.clock import Clock
@@ -34,7 +35,7 @@ class TierHierarchy:
         self,
         clock: Clock,
         plan: Plan,
-        side: Side,
+        side: Instance,
         names: Sequence[str],
         places: Sequence[Place],
         next_use: Callable[[int, int], int] | None = None,

@@ -7,7 +7,8 @@ from functools import partial
 
 import numpy as np
 
-from kvsim.plan.plan import Place, Plan, Side
+from kvsim.plan.instance import Instance
+from kvsim.plan.plan import Place, Plan
 from kvsim.policy.eviction import EVICTIONS, Access
 from kvsim.policy.prefetch import Prefetch, PrefetchSettings, make_prefetch
 from kvsim.sim.clock import Clock, Timer
@@ -246,7 +247,7 @@ class Sessions:
 def tiers_of(
     clock: Clock,
     plan: Plan,
-    side: Side,
+    side: Instance,
     workload: Workload,
     places: Sequence[Place],
     generator: np.random.Generator,

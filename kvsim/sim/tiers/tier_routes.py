@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kvsim.plan.plan import Place, Plan, Side
+from kvsim.plan.instance import Instance
+from kvsim.plan.plan import Place, Plan
 from kvsim.sim.network.jitter import Jitter
 from kvsim.sim.tiers.ports import Channel, Port, Routes, Spread, SpreadRoutes
 from kvsim.units import GB, MICRO, MILLI
@@ -15,7 +16,7 @@ from kvsim.units import GB, MICRO, MILLI
 class TierRoutes:
     """The ports of all tiers, and of what lies between them and the instances."""
 
-    def __init__(self, plan: Plan, side: Side, places: Sequence[Place], seed: int) -> None:
+    def __init__(self, plan: Plan, side: Instance, places: Sequence[Place], seed: int) -> None:
         """``side``: what the instances are. ``places``: of the instances, by number. ``seed``: of the network's jitter,
         unless it has one of its own.
         """

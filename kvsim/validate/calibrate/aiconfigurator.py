@@ -8,22 +8,23 @@ in the tables: ``PASS_S`` and bytes over ``PASS_SHARE`` of the bandwidth, as the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kvsim.errors import ConfigError
-from kvsim.spec import GpuSpec, ModelSpec
+from kvsim.spec import GpuSpec, InstanceSpec
 from kvsim.steptime.curves.coefficients import extended
 from kvsim.steptime.operators import Floats, Operators
 from kvsim.units import MILLI
+from kvsim.validate.calibrate.operators import MeasuredOperators
 from kvsim.validate.calibrate.shapes import Product, head_product, layer_products, pass_values
 
 if TYPE_CHECKING:
     import polars as pl
 
+METHOD = "kernels measured one by one; memory-bound passes by arithmetic"
 PASS_S = 3e-6
 PASS_SHARE = 0.8
 ACTIVATION_BYTES = 2
@@ -34,41 +35,36 @@ PREFIXES = (0.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 32768.0)
 SAMPLER_SEQS = (1.0, 16.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
 
 
-@dataclass(frozen=True)
-class Deployment:
-    """What the operator times are for."""
-
-    model: ModelSpec
-    gpu: GpuSpec
-    tensor_parallel: int
-    weight_dtype: str
-    kv_dtype: str
+def read_folder(folder: Path, spec: InstanceSpec) -> MeasuredOperators:
+    """Raises ``ConfigError`` (file, what is missing) where the tables do not cover the instance."""
+    meta = {"gpu": spec.gpu.name, "model": spec.model.name}
+    licence = {"licence": "AIConfigurator, Apache-2.0"}
+    return MeasuredOperators(_operators(folder, spec), meta, _files(folder, spec), METHOD, licence)
 
 
-def read_tables(folder: Path, deployment: Deployment) -> Operators:
-    """Raises ``ConfigError`` (file, what is missing) where the tables do not cover the deployment."""
-    if deployment.weight_dtype not in DTYPES:
-        raise ConfigError(f"weight_dtype = '{deployment.weight_dtype}': the tables hold {' and '.join(DTYPES)}")
-    if deployment.model.is_moe or deployment.model.is_mla:
-        raise ConfigError(f"model {deployment.model.name}: only dense models with ordinary KV heads are supported here")
-    frames = {path.stem: _frame(path) for path in table_files(folder, deployment)}
-    gemm = _Gemm(frames["gemm_perf"], deployment.gpu)
-    dense = _dense(gemm, deployment)
-    if deployment.tensor_parallel > 1:
-        dense["allreduce"] = _allreduce(frames["custom_allreduce_perf"], deployment)
+def _operators(folder: Path, spec: InstanceSpec) -> Operators:
+    if spec.weight_dtype not in DTYPES:
+        raise ConfigError(f"weight_dtype = '{spec.weight_dtype}': the tables hold {' and '.join(DTYPES)}")
+    if spec.model.is_moe or spec.model.is_mla:
+        raise ConfigError(f"model {spec.model.name}: only dense models with ordinary KV heads are supported here")
+    frames = {path.stem: _frame(path) for path in _files(folder, spec)}
+    gemm = _Gemm(frames["gemm_perf"], spec.gpu)
+    dense = _dense(gemm, spec)
+    if spec.tensor_parallel > 1:
+        dense["allreduce"] = _allreduce(frames["custom_allreduce_perf"], spec)
     attention = np.concatenate(
         (
-            _prefill(frames["context_attention_perf"], deployment),
-            _decode(frames["generation_attention_perf"], deployment),
+            _prefill(frames["context_attention_perf"], spec),
+            _decode(frames["generation_attention_perf"], spec),
         )
     )
-    head = gemm.times(head_product(deployment.model, deployment.tensor_parallel), "bf16")
-    return Operators(dense=dense, per_sequence={"lm_head": head, "sampler": _sampler(deployment)}, attention=attention)
+    head = gemm.times(head_product(spec.model, spec.tensor_parallel), "bf16")
+    return Operators(dense=dense, per_sequence={"lm_head": head, "sampler": _sampler(spec)}, attention=attention)
 
 
-def table_files(folder: Path, deployment: Deployment) -> tuple[Path, ...]:
-    """Table files that the deployment needs."""
-    return tuple(folder / f"{name}.parquet" for name in FILES[: 4 if deployment.tensor_parallel > 1 else 3])
+def _files(folder: Path, spec: InstanceSpec) -> tuple[Path, ...]:
+    """Table files that the instance needs."""
+    return tuple(folder / f"{name}.parquet" for name in FILES[: 4 if spec.tensor_parallel > 1 else 3])
 
 
 def _frame(path: Path) -> pl.DataFrame:
@@ -144,38 +140,38 @@ def _log_place(axis: Floats, value: float) -> tuple[int, float]:
     return place, float(np.clip(share, 0.0, 1.0))
 
 
-def _dense(gemm: _Gemm, deployment: Deployment) -> dict[str, Floats]:
-    model, degree = deployment.model, deployment.tensor_parallel
-    dense = {product.name: gemm.times(product, deployment.weight_dtype) for product in layer_products(model, degree)}
+def _dense(gemm: _Gemm, spec: InstanceSpec) -> dict[str, Floats]:
+    model, degree = spec.model, spec.tensor_parallel
+    dense = {product.name: gemm.times(product, spec.weight_dtype) for product in layer_products(model, degree)}
     tokens = dense["qkv_proj"][:, 0]
-    bytes_per_s = deployment.gpu.hbm_bytes_per_s * PASS_SHARE
+    bytes_per_s = spec.gpu.hbm_bytes_per_s * PASS_SHARE
     for name, values in pass_values(model, degree).items():
         dense[name] = np.column_stack((tokens, PASS_S + tokens * (values * ACTIVATION_BYTES / bytes_per_s)))
     return dense
 
 
-def _sampler(deployment: Deployment) -> Floats:
+def _sampler(spec: InstanceSpec) -> Floats:
     """Logits gathered, cast and searched: three passes over them."""
     seqs = np.array(SAMPLER_SEQS)
-    num_bytes = seqs * deployment.model.vocab_size * 3 * 4
-    return np.column_stack((seqs, 3 * PASS_S + num_bytes / (deployment.gpu.hbm_bytes_per_s * PASS_SHARE)))
+    num_bytes = seqs * spec.model.vocab_size * 3 * 4
+    return np.column_stack((seqs, 3 * PASS_S + num_bytes / (spec.gpu.hbm_bytes_per_s * PASS_SHARE)))
 
 
-def _heads(deployment: Deployment) -> tuple[int, int]:
-    degree, model = deployment.tensor_parallel, deployment.model
+def _heads(spec: InstanceSpec) -> tuple[int, int]:
+    degree, model = spec.tensor_parallel, spec.model
     return model.num_heads // degree, max(1, model.num_kv_heads // degree)
 
 
-def _attention(frame: pl.DataFrame, name: str, deployment: Deployment, keys: list[str]) -> Floats:
-    """Rows of ``keys`` and seconds for the deployment's heads; the fastest kernel counts."""
+def _attention(frame: pl.DataFrame, name: str, spec: InstanceSpec, keys: list[str]) -> Floats:
+    """Rows of ``keys`` and seconds for the spec's heads; the fastest kernel counts."""
     import polars as pl
 
-    heads, kv_heads = _heads(deployment)
-    kv_dtype = DTYPES.get(deployment.kv_dtype, "bfloat16")
+    heads, kv_heads = _heads(spec)
+    kv_dtype = DTYPES.get(spec.kv_dtype, "bfloat16")
     wanted = {
         "num_heads": heads,
         "num_key_value_heads": kv_heads,
-        "head_dim": deployment.model.head_dim,
+        "head_dim": spec.model.head_dim,
         "window_size": 0,
         "kv_cache_dtype": kv_dtype,
     }
@@ -183,7 +179,7 @@ def _attention(frame: pl.DataFrame, name: str, deployment: Deployment, keys: lis
     own = frame.filter(*(pl.col(key) == value for key, value in wanted.items()))
     if not len(own):
         raise ConfigError(
-            f"{name}.parquet: no attention of {heads} heads on {kv_heads} KV heads of {deployment.model.head_dim} "
+            f"{name}.parquet: no attention of {heads} heads on {kv_heads} KV heads of {spec.model.head_dim} "
             f"in {kv_dtype}"
         )
     rows = _columns(own.group_by(keys).agg(pl.col("latency").min()).sort(keys), name, [*keys, "latency"])
@@ -191,18 +187,18 @@ def _attention(frame: pl.DataFrame, name: str, deployment: Deployment, keys: lis
     return rows
 
 
-def _decode(frame: pl.DataFrame, deployment: Deployment) -> Floats:
-    rows = _attention(frame, "generation_attention_perf", deployment, ["batch_size", "step"])
+def _decode(frame: pl.DataFrame, spec: InstanceSpec) -> Floats:
+    rows = _attention(frame, "generation_attention_perf", spec, ["batch_size", "step"])
     zeros = np.zeros(len(rows))
     return np.column_stack((zeros, zeros, rows[:, 0], rows[:, 1] + 1, rows[:, 2]))
 
 
-def _prefill(frame: pl.DataFrame, deployment: Deployment) -> Floats:
+def _prefill(frame: pl.DataFrame, spec: InstanceSpec) -> Floats:
     """Times of chunks behind prefixes: a whole prompt's less its prefix's, never less than the chunk's alone.
 
     Prompts were measured whole. Beyond the longest, attention grows with the square of the length.
     """
-    rows = _attention(frame, "context_attention_perf", deployment, ["batch_size", "isl"])
+    rows = _attention(frame, "context_attention_perf", spec, ["batch_size", "isl"])
     whole = rows[rows[:, 0] == 1][:, 1:]
     longest, longest_s = whole[-1]
     launch_s = float(whole[:, 1].min())
@@ -220,14 +216,14 @@ def _prefill(frame: pl.DataFrame, deployment: Deployment) -> Floats:
     return np.array(found)
 
 
-def _allreduce(frame: pl.DataFrame, deployment: Deployment) -> Floats:
+def _allreduce(frame: pl.DataFrame, spec: InstanceSpec) -> Floats:
     """All-reduces of the hidden states, by tokens: the custom kernel in a CUDA graph. Message sizes are in elements."""
     import polars as pl
 
     _columns(frame, "custom_allreduce_perf", ["num_gpus", "message_size", "latency"])
-    own = frame.filter(pl.col("num_gpus") == deployment.tensor_parallel)
+    own = frame.filter(pl.col("num_gpus") == spec.tensor_parallel)
     graphs = own.filter(pl.col("backend").str.contains("graph")) if "backend" in own.columns else own
     if not len(graphs):
-        raise ConfigError(f"custom_allreduce_perf.parquet: no all-reduce of {deployment.tensor_parallel} GPUs")
+        raise ConfigError(f"custom_allreduce_perf.parquet: no all-reduce of {spec.tensor_parallel} GPUs")
     rows = _columns(graphs.sort("message_size"), "custom_allreduce_perf", ["message_size", "latency"])
-    return np.column_stack((rows[:, 0] / deployment.model.hidden_size, rows[:, 1] * MILLI))
+    return np.column_stack((rows[:, 0] / spec.model.hidden_size, rows[:, 1] * MILLI))

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from kvsim.errors import ConfigError
 from kvsim.steptime.operators import Floats, Operators
 from kvsim.units import MICRO
+from kvsim.validate.files import read_csv, read_yaml
 
 MOST_US = 10e6
 """No operator of a layer takes 10 s: such a file is not in microseconds."""
@@ -27,15 +26,19 @@ KNOWN_DENSE = frozenset(
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A folder of operator times: the times, and what stands in its ``*meta.yaml``."""
+class MeasuredOperators:
+    """A folder of operator times."""
 
     operators: Operators
     meta: dict[str, Any]
+    """What stands in its ``*meta.yaml``; ``gpu`` and ``model``, among others."""
     files: tuple[Path, ...]
+    method: str = "operators measured one by one"
+    licence: dict[str, str] = field(default_factory=dict)
+    """``licence``, where there is one to name."""
 
 
-def read_folder(folder: Path) -> Measured:
+def read_folder(folder: Path) -> MeasuredOperators:
     """``*dense.csv``, ``*attention.csv``, ``*per_sequence.csv`` and, where present, ``*moe.csv``, ``*skew.csv``,
     ``*meta.yaml``.
 
@@ -68,7 +71,8 @@ def read_folder(folder: Path) -> Measured:
     _check_places(operators.per_sequence, files[1], "sequences")
     _check_attention(operators.attention, files[2])
     path = _only(folder, "*meta.yaml", needed=False)
-    return Measured(operators, _meta(path) if path is not None else {}, tuple(files))
+    meta = read_yaml(path) if path is not None else {}
+    return MeasuredOperators(operators, meta if isinstance(meta, dict) else {}, tuple(files))
 
 
 def _only(folder: Path, pattern: str, *, needed: bool) -> Path | None:
@@ -82,18 +86,10 @@ def _only(folder: Path, pattern: str, *, needed: bool) -> Path | None:
 
 
 def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[list[Any]]:
-    try:
-        with path.open(newline="", encoding="utf-8") as lines:
-            reader = csv.DictReader(lines)
-            missing = [column for column in columns if column not in (reader.fieldnames or ())]
-            if missing:
-                raise ConfigError(f"{path.name}: no column '{missing[0]}'; wanted are {', '.join(columns)}")
-            empty = True
-            for row in reader:
-                empty = False
-                yield [_value(path, reader.line_num, column, row[column]) for column in columns]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"{path.name}: not readable as CSV: {error}") from None
+    empty = True
+    for line, row in read_csv(path, columns):
+        empty = False
+        yield [_value(path, line, column, row[column]) for column in columns]
     if empty:
         raise ConfigError(f"{path.name}: holds no measurement")
 
@@ -119,14 +115,11 @@ def _value(path: Path, line: int, column: str, text: str | None) -> float | str:
 
 
 def _by_name(rows: list[list[Any]]) -> dict[str, Floats]:
-    """By operator: (place, seconds) ascending; places that were measured several times count with their median."""
-    found: dict[str, dict[float, list[float]]] = {}
-    for name, place, time_us in rows:
-        found.setdefault(name, {}).setdefault(place, []).append(time_us)
-    return {
-        name: np.array([(place, float(np.median(times)) * MICRO) for place, times in sorted(places.items())])
-        for name, places in found.items()
-    }
+    """Seconds by place, of each operator."""
+    found: dict[str, list[list[Any]]] = {}
+    for name, *values in rows:
+        found.setdefault(name, []).append(values)
+    return {name: _array(values, 2) for name, values in found.items()}
 
 
 def _array(rows: list[list[Any]], width: int) -> Floats:
@@ -160,24 +153,11 @@ def _check_places(operators: dict[str, Floats], path: Path, what: str) -> None:
 def _check_attention(attention: Floats, path: Path) -> None:
     prefill = attention[(attention[:, 0] > 0) & (attention[:, 2] == 0)]
     decode = attention[(attention[:, 0] == 0) & (attention[:, 2] > 0)]
-    wanted: tuple[tuple[str, Floats, Callable[[Floats], int]], ...] = (
-        ("prefill_chunk of steps that only prefill", prefill[:, 0], _distinct),
-        ("kv_prefill of steps that only prefill", prefill[:, 1], _distinct),
-        ("n_decode of steps that only decode", decode[:, 2], _distinct),
-        ("kv_decode of steps that only decode", decode[:, 3], _distinct),
-    )
-    for words, values, distinct in wanted:
-        if distinct(values) < 2:
+    for words, values in (
+        ("prefill_chunk of steps that only prefill", prefill[:, 0]),
+        ("kv_prefill of steps that only prefill", prefill[:, 1]),
+        ("n_decode of steps that only decode", decode[:, 2]),
+        ("kv_decode of steps that only decode", decode[:, 3]),
+    ):
+        if len(np.unique(values)) < 2:
             raise ConfigError(f"{path.name}: {words}: two values or more are needed to interpolate")
-
-
-def _distinct(values: Floats) -> int:
-    return len(np.unique(values))
-
-
-def _meta(path: Path) -> dict[str, Any]:
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path.name}: not readable as YAML: {str(error).splitlines()[0]}") from None
-    return found if isinstance(found, dict) else {}

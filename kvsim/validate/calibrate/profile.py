@@ -5,19 +5,26 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Iterable
-from dataclasses import fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from kvsim.config import Config
 from kvsim.config.overlay import Overlay
+from kvsim.errors import ConfigError
+from kvsim.plan.build_step_time import shape_of
+from kvsim.plan.instance import spec_of
+from kvsim.plan.plausible import implausible
 from kvsim.spec import InstanceSpec, find_gpu, known_gpu, known_model
 from kvsim.steptime import AffineStepTime, Coefficients
-from kvsim.steptime.assemble import ALLREDUCE
+from kvsim.steptime.assemble import ALLREDUCE, assemble
 from kvsim.steptime.curves.tables import Tables, TableStepTime
+from kvsim.steptime.fit import fitted
 from kvsim.steptime.operators import Operators
-from kvsim.validate.calibrate.operators import Measured
+from kvsim.validate.calibrate.operators import MeasuredOperators
+from kvsim.validate.calibrate.residual_fit import Residual
 
 HOST_US, HOST_US_PER_SEQ = 300, 2
 """Host time a step, and a sequence of it, that the GPU does not hide: gaps between kernels, copies of inputs. Of an
@@ -30,18 +37,23 @@ def operators_file(profile: Path) -> Path:
     return profile.with_name(f"{profile.stem}.operators.parquet")
 
 
-def tables_profile(measured: Measured, profile: Path) -> Tree:
-    """The profile of a folder of operator times, which are taken as they are."""
+@dataclass(frozen=True)
+class Profile:
+    """A profile's file: ``overrides`` is the overlay, the rest says where it comes from and how far it holds."""
+
+    name: str
+    description: str
+    sources: Tree
+    provenance: Tree
+    validity: Tree | None
+    fit_error: Tree | None
+    overrides: Tree
+
+
+def tables_profile(measured: MeasuredOperators, profile: Path, gpu: str | None = None) -> Profile:
+    """The profile of a folder of operator times, taken as they are; ``gpu`` in place of what the folder says."""
     meta = measured.meta
-    tree: Tree = {
-        "name": profile.stem,
-        "description": _description(meta),
-        "sources": {"operators": _sources(measured.files)},
-        "provenance": _provenance(meta),
-        "validity": validity_of(measured.operators) | _known(meta),
-        "fit_error": None,
-    }
-    gpu = known_gpu(str(meta.get("gpu", meta.get("hardware", ""))))
+    gpu = gpu or known_gpu(str(meta.get("gpu", meta.get("hardware", ""))))
     overrides: Tree = {"hardware": {"gpu": gpu}} if gpu is not None else {}
     overrides["steptime"] = {
         "method": "tables",
@@ -49,31 +61,60 @@ def tables_profile(measured: Measured, profile: Path) -> Tree:
         "step_overhead_us": HOST_US,
         "sequence_overhead_us": HOST_US_PER_SEQ,
     }
-    return tree | {"overrides": overrides}
+    return Profile(
+        name=profile.stem,
+        description=_description(meta),
+        sources={"operators": _sources(measured.files)} | measured.licence,
+        provenance=_provenance(measured),
+        validity=validity_of(measured.operators) | _known(meta),
+        fit_error=None,
+        overrides=overrides,
+    )
 
 
-def residual_profile(base: Overlay, profile: Path, sets: list[str], run: str, errors: Tree) -> Tree:
-    """``base`` with the assignments ``sets`` merged in, which a fit on ``run`` found."""
+def fitted_profile(base: Profile, operators: Operators, config: Config) -> Profile:
+    """``base`` with a formula of whole steps in place of the operator times, of the instance that ``config`` is of.
+
+    Raises ``ConfigError`` where the times cannot be those of that instance.
+    """
+    spec = spec_of(config)
+    tables = assemble(operators, shape_of(config, spec))
+    coefficients = fitted(tables)
+    wrong = implausible(AffineStepTime(coefficients), spec)
+    if wrong is not None:
+        raise ConfigError(f"{base.name} is not written: {wrong}")
+    return replace(
+        base,
+        description=f"Whole steps of {spec.model.name} on {spec.tensor_parallel} x {spec.gpu.name}: a formula.",
+        validity=(base.validity or {}) | _identity(spec),
+        fit_error=_fit_error(tables, coefficients),
+        overrides=base.overrides | {"steptime": _fitted_steptime(coefficients)},
+    )
+
+
+def residual_profile(base: Overlay, profile: Path, residual: Residual, run: str) -> Profile:
+    """``base`` brought to the machine of the measured ``run``."""
     overrides: Tree = copy.deepcopy(base.layer.tree)
-    for assignment in sets:
-        path, _, value = assignment.partition("=")
-        *sections, key = path.split(".")
+    for key, value in residual.keys.items():
+        *sections, last = key.split(".")
         section = overrides
         for name in sections:
             section = section.setdefault(name, {})
-        section[key] = rounded(float(value))
-    return {
-        "name": profile.stem,
-        "description": f"{base.metadata['name']}, brought to the measured run {run}.",
-        "sources": {"profile": base.metadata.get("sources"), "run": run},
-        "provenance": {"method": "residual fit of two numbers", "profile": base.metadata.get("provenance")},
-        "validity": base.metadata.get("validity"),
-        "fit_error": errors,
-        "overrides": overrides,
-    }
+        section[last] = rounded(value)
+    errors: Tree = {"fitted_on_first": residual.fitted_on, "mean_error_pct": residual.errors_pct}
+    errors |= {"held_out_mean_error_pct": residual.held_out_pct} if residual.held_out_pct else {}
+    return Profile(
+        name=profile.stem,
+        description=f"{base.metadata['name']}, brought to the measured run {run}.",
+        sources={"profile": base.metadata.get("sources"), "run": run},
+        provenance={"method": "residual fit of two numbers", "profile": base.metadata.get("provenance")},
+        validity=base.metadata.get("validity"),
+        fit_error=errors,
+        overrides=overrides,
+    )
 
 
-def fitted_steptime(coefficients: Coefficients) -> Tree:
+def _fitted_steptime(coefficients: Coefficients) -> Tree:
     """The ``steptime`` section of a fitted profile; figures as many as they are worth."""
     values: Tree = {
         f.name: rounded(getattr(coefficients, f.name)) for f in fields(coefficients) if f.name != "dense_knots"
@@ -98,7 +139,7 @@ def validity_of(operators: Operators) -> Tree:
     }
 
 
-def identity(spec: InstanceSpec) -> Tree:
+def _identity(spec: InstanceSpec) -> Tree:
     """What a whole-step profile holds for."""
     return {
         "model": spec.model.name,
@@ -109,7 +150,7 @@ def identity(spec: InstanceSpec) -> Tree:
     }
 
 
-def fit_error_of(tables: Tables, coefficients: Coefficients) -> Tree:
+def _fit_error(tables: Tables, coefficients: Coefficients) -> Tree:
     """How far the formula is from the tables: mean absolute error of whole steps, in percent."""
     exact, formula = TableStepTime(tables, coefficients), AffineStepTime(coefficients)
     batches = [
@@ -140,9 +181,9 @@ def _sources(files: tuple[Path, ...]) -> list[str]:
     return [f"{path.name}, sha256 {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}" for path in files]
 
 
-def _provenance(meta: Tree) -> Tree:
+def _provenance(measured: MeasuredOperators) -> Tree:
     kept = ("gpu", "model", "variant", "vllm_version", "cuda_version", "profiled_at", "profiler_version")
-    return {"method": "operators measured one by one"} | {key: str(meta[key]) for key in kept if key in meta}
+    return {"method": measured.method} | {key: str(measured.meta[key]) for key in kept if key in measured.meta}
 
 
 def _description(meta: Tree) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from kvsim.errors import ConfigError
+from kvsim.fields import Fields
 from kvsim.units import MILLI
-from kvsim.validate.clients.figures import PERCENTS, Figures
-from kvsim.validate.clients.result import ClientResult
+from kvsim.validate.clients.result import PERCENTS, ClientResult
 from kvsim.validate.clients.traffic import EQUAL, POISSON, Traffic
 
 NAME = "GuideLLM"
@@ -18,20 +18,20 @@ def is_guidellm(values: dict[str, object]) -> bool:
     return isinstance(values.get("benchmarks"), list) and "metadata" in values
 
 
-def read_guidellm(figures: Figures) -> list[ClientResult]:
+def read_guidellm(fields: Fields) -> list[ClientResult]:
     """Raises ``ConfigError`` for what is no benchmark of a language model."""
-    benchmarks = figures.get("benchmarks")
+    benchmarks = fields.get("benchmarks")
     if not benchmarks:
-        raise ConfigError(f"{figures.file}: benchmarks: holds none")
-    return [_read(figures.file, place, values) for place, values in enumerate(benchmarks, 1)]
+        raise ConfigError(f"{fields.file}: benchmarks: holds none")
+    return [_read(fields.file, place, values) for place, values in enumerate(benchmarks, 1)]
 
 
 def _read(file: str, place: int, values: object) -> ClientResult:
     """GuideLLM's ``time_per_output_token_ms`` has the wait for the first token in it; ``inter_token_latency_ms`` is
     TPOT, over requests weighed by their tokens. Requests that were under way at the end have no times.
     """
-    figures = Figures(file, values, f"benchmarks.{place - 1}.")
-    metrics = figures.within("metrics")
+    fields = Fields(file, values, f"benchmarks.{place - 1}.")
+    metrics = fields.within("metrics")
     totals = metrics.within("request_totals")
     completed, sent = totals.count("successful"), totals.count("total")
     outputs = metrics.mean_over(completed, "output_token_count.successful.mean")
@@ -39,7 +39,7 @@ def _read(file: str, place: int, values: object) -> ClientResult:
     return ClientResult(
         name=f"{file} {place}",
         client=NAME,
-        traffic=_traffic(figures, sent, metrics.mean_over(completed, "prompt_token_count.successful.mean"), outputs),
+        traffic=_traffic(fields, sent, metrics.mean_over(completed, "prompt_token_count.successful.mean"), outputs),
         completed=completed,
         failures=sent - completed,
         requests_per_s=metrics.mean_over(completed, "requests_per_second.successful.mean"),
@@ -52,14 +52,14 @@ def _read(file: str, place: int, values: object) -> ClientResult:
     )
 
 
-def _times(metrics: Figures, metric: str, unit_s: float) -> dict[str, float]:
+def _times(metrics: Fields, metric: str, unit_s: float) -> dict[str, float]:
     keys = {"mean": "mean"} | {percent: f"percentiles.{percent}" for percent in PERCENTS}
     return metrics.within(f"{metric}.successful").times(keys, unit_s)
 
 
-def _traffic(figures: Figures, sent: int, prompts: float, outputs: float) -> Traffic:
+def _traffic(fields: Fields, sent: int, prompts: float, outputs: float) -> Traffic:
     """Strategies with a rate are open loops; ``streams`` are users with one request in flight each."""
-    strategy = figures.within("config.strategy" if figures.get("config.strategy") is not None else "args.strategy")
+    strategy = fields.within("config.strategy" if fields.get("config.strategy") is not None else "args.strategy")
     kind = strategy.get("type_")
     if kind not in STRATEGIES:
         raise strategy.error("type_", f"must be one of {', '.join(STRATEGIES)}")

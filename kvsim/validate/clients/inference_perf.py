@@ -9,12 +9,11 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import yaml
-
 from kvsim.errors import ConfigError
-from kvsim.validate.clients.figures import PERCENTS, Figures
-from kvsim.validate.clients.result import ClientResult
+from kvsim.fields import Fields
+from kvsim.validate.clients.result import PERCENTS, ClientResult
 from kvsim.validate.clients.traffic import SharedPrompts, Traffic
+from kvsim.validate.files import read_yaml
 
 NAME = "inference-perf"
 CONFIGS = ("load.yaml", "config.yaml")
@@ -65,32 +64,28 @@ def read_client(folder: Path) -> Client:
     path = next((folder / name for name in CONFIGS if (folder / name).is_file()), None)
     if path is None:
         return Client()
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path.name}: not readable as YAML: {str(error).splitlines()[0]}") from None
-    figures = Figures(path.name, tree)
-    if not isinstance(figures.get("load"), dict):
+    fields = Fields(path.name, read_yaml(path))
+    if not isinstance(fields.get("load"), dict):
         raise ConfigError(f"{path.name}: no section 'load', so no configuration of {NAME}")
-    workers, each = figures.maybe_count("load.num_workers"), figures.maybe_count("load.worker_max_concurrency")
-    kind = figures.get("load.type")
+    workers, each = fields.maybe_count("load.num_workers"), fields.maybe_count("load.worker_max_concurrency")
+    kind = fields.get("load.type")
     if kind not in (None, *LOADS):
-        raise figures.error("load.type", f"loads that are read: {', '.join(LOADS)}")
-    data = figures.within("data.shared_prefix")
-    is_shared = isinstance(data.values, dict) and figures.get("data.type") in (None, "shared_prefix")
-    timeout_s = figures.maybe("load.request_timeout")
+        raise fields.error("load.type", f"loads that are read: {', '.join(LOADS)}")
+    data = fields.within("data.shared_prefix")
+    is_shared = isinstance(data.values, dict) and fields.get("data.type") in (None, "shared_prefix")
+    timeout_s = fields.maybe("load.request_timeout")
     return Client(
         file=path.name,
         max_in_flight=workers * each if workers and each else None,
         scaled=kind != "poisson",
         timeout_s=timeout_s or TIMEOUT_S,
         shared=_shared(data) if is_shared else None,
-        output_tokens=_outputs(data) if is_shared and figures.get("server.ignore_eos") is True else None,
-        model=figures.text("server.model_name"),
+        output_tokens=_outputs(data) if is_shared and fields.get("server.ignore_eos") is True else None,
+        model=fields.text("server.model_name"),
     )
 
 
-def _shared(data: Figures) -> SharedPrompts:
+def _shared(data: Fields) -> SharedPrompts:
     """Keys by which later versions know the sizes had no effect; where both are absent its defaults hold."""
     if data.get("enable_multi_turn_chat") and data.get("num_groups") is not None:
         raise data.error("enable_multi_turn_chat", "conversations of several turns are not read")
@@ -101,32 +96,32 @@ def _shared(data: Figures) -> SharedPrompts:
     return SharedPrompts(groups, per_group, head)
 
 
-def _outputs(data: Figures) -> float | None:
+def _outputs(data: Fields) -> float | None:
     if any(data.get(key) for key in ("output_len_std", "output_distribution")):
         return None
     return data.maybe("output_len") or None
 
 
-def read_stage(figures: Figures, client: Client) -> ClientResult:
+def read_stage(fields: Fields, client: Client) -> ClientResult:
     """A stage; its ``time_per_output_token`` is half the truth: TPOT is (E2E - TTFT) / (output - 1) of the means."""
-    completed, failures = figures.count("successes.count"), figures.maybe_count("failures.count") or 0
+    completed, failures = fields.count("successes.count"), fields.maybe_count("failures.count") or 0
 
     def times(name: str) -> dict[str, float]:
         keys = {"p50": "median"} | {percent: percent for percent in PERCENTS[1:]} | {"mean": "mean"}
-        return figures.times({key: f"successes.latency.{name}.{of}" for key, of in keys.items()}, 1.0)
+        return fields.times({key: f"successes.latency.{name}.{of}" for key, of in keys.items()}, 1.0)
 
     ttft_s, e2e_s = times("time_to_first_token"), times("request_latency")
-    outputs = client.output_tokens or figures.mean_over(completed, "successes.output_len.mean")
+    outputs = client.output_tokens or fields.mean_over(completed, "successes.output_len.mean")
     known = outputs > 1 and "mean" in ttft_s and "mean" in e2e_s
-    requests_per_s = figures.mean_over(completed, "successes.throughput.requests_per_sec")
+    requests_per_s = fields.mean_over(completed, "successes.throughput.requests_per_sec")
     return ClientResult(
-        name=figures.file,
+        name=fields.file,
         client=NAME,
         traffic=Traffic(
-            requests=figures.maybe_count("load_summary.count") or completed + failures,
-            rate_per_s=figures.number("load_summary.requested_rate", least=1e-6),
+            requests=fields.maybe_count("load_summary.count") or completed + failures,
+            rate_per_s=fields.number("load_summary.requested_rate", least=1e-6),
             scaled=client.scaled,
-            prompt_tokens=figures.mean_over(completed, "successes.prompt_len.mean"),
+            prompt_tokens=fields.mean_over(completed, "successes.prompt_len.mean"),
             output_tokens=outputs,
             max_in_flight=client.max_in_flight,
             timeout_s=client.timeout_s,
@@ -135,7 +130,7 @@ def read_stage(figures: Figures, client: Client) -> ClientResult:
         completed=completed,
         failures=failures,
         requests_per_s=requests_per_s,
-        output_tokens_per_s=_token_rate(figures, client, requests_per_s) if completed else 0.0,
+        output_tokens_per_s=_token_rate(fields, client, requests_per_s) if completed else 0.0,
         ttft_s=ttft_s,
         e2e_s=e2e_s,
         tpot_mean_s=(e2e_s["mean"] - ttft_s["mean"]) / (outputs - 1) if known else None,
@@ -145,11 +140,11 @@ def read_stage(figures: Figures, client: Client) -> ClientResult:
     )
 
 
-def _token_rate(figures: Figures, client: Client, requests_per_s: float) -> float:
+def _token_rate(fields: Fields, client: Client, requests_per_s: float) -> float:
     """Tokens/s; the client's own figure counts tokens of the text as encoded again."""
     if client.output_tokens is not None:
         return requests_per_s * client.output_tokens
-    return figures.number("successes.throughput.output_tokens_per_sec")
+    return fields.number("successes.throughput.output_tokens_per_sec")
 
 
 def stages_of(folder: Path) -> list[Path]:

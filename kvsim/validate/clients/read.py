@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from kvsim.errors import ConfigError
+from kvsim.fields import Fields
 from kvsim.validate.clients import aiperf, bench_serve, guidellm, inference_perf
-from kvsim.validate.clients.figures import Figures
 from kvsim.validate.clients.result import ClientResult
+from kvsim.validate.files import read_json
 
 READ = (
     "results of 'vllm bench serve', stages of inference-perf (stage_N*.json), AIPerf's profile_export_aiperf.json and "
@@ -38,37 +38,21 @@ def _all(path: Path) -> list[ClientResult]:
 
 
 def _read(path: Path) -> list[ClientResult]:
-    values = _json(path)
-    figures = Figures(path.name, values)
+    values = read_json(path)
+    fields = Fields(path.name, values)
     if isinstance(values, dict):
         if inference_perf.is_stage(values):
-            return [_stage(path, figures)]
+            return [_stage(path, fields)]
         if guidellm.is_guidellm(values):
-            return guidellm.read_guidellm(figures)
+            return guidellm.read_guidellm(fields)
         if aiperf.is_aiperf(values):
-            return [aiperf.read_aiperf(figures)]
+            return [aiperf.read_aiperf(fields)]
         if bench_serve.is_bench_serve(values):
-            return [bench_serve.read_bench_serve(figures)]
+            return [bench_serve.read_bench_serve(fields)]
     raise ConfigError(f"{path.name}: not the result of a client that is read; these are: {READ}")
 
 
-def _stage(path: Path, figures: Figures) -> ClientResult:
+def _stage(path: Path, fields: Fields) -> ClientResult:
     client = inference_perf.read_client(path.parent)
     is_first = inference_perf.stage_number(path) == 0
-    return inference_perf.read_stage(figures, client if is_first else client.after_others())
-
-
-def _json(path: Path) -> object:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise ConfigError(f"{path}: not readable: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path.name}: not JSON: no UTF-8 text") from None
-    if not text.strip():
-        raise ConfigError(f"{path.name}: is empty")
-    try:
-        values: object = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path.name}: not JSON: {str(error).splitlines()[0]}") from None
-    return values
+    return inference_perf.read_stage(fields, client if is_first else client.after_others())

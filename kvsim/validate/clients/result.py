@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 from kvsim.errors import ConfigError
 from kvsim.validate.clients.traffic import Traffic
 
+PERCENTS = ("p50", "p90", "p95", "p99")
 MOST_FAILED = 0.05
 """Share of the requests sent. Beyond it the figures are those of survivors, and nothing to compare with."""
 
@@ -45,11 +48,6 @@ class ClientResult:
             raise ConfigError(f"{self.name}: {answered} of {self.traffic.requests:,} requests sent")
 
     @property
-    def requested_rate_per_s(self) -> float:
-        """``inf``: everything at once."""
-        return self.traffic.rate_per_s
-
-    @property
     def failed_share(self) -> float:
         """Failures over the requests sent."""
         return self.failures / self.traffic.requests if self.completed else 1.0
@@ -57,3 +55,29 @@ class ClientResult:
     @property
     def comparable(self) -> bool:
         return self.failed_share <= MOST_FAILED
+
+    def dump(self) -> dict[str, Any]:
+        """The load as JSON has it: what was sent beside what came of it, on one level."""
+        traffic, rate = self.traffic, self.traffic.rate_per_s
+        return {
+            "name": self.name,
+            "client": self.client,
+            "model": self.model,
+            "requested_rate_per_s": rate if math.isfinite(rate) else None,
+            "gaps": traffic.gaps,
+            "max_in_flight": traffic.max_in_flight,
+            "timeout_s": traffic.timeout_s,
+            "prompts": None if traffic.shared is None else traffic.shared.words,
+            "sent": traffic.requests,
+            "requests": self.completed,
+            "failures": self.failures,
+            "prompt_tokens_mean": traffic.prompt_tokens,
+            "output_tokens_mean": traffic.output_tokens,
+            "requests_per_s": self.requests_per_s,
+            "output_tokens_per_s": self.output_tokens_per_s,
+            "goodput_requests_per_s": self.goodput_requests_per_s,
+            "ttft_s": self.ttft_s,
+            "e2e_s": self.e2e_s,
+            "tpot_mean_s": self.tpot_mean_s,
+            "assumed": list(self.assumed),
+        }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from builders import Row, by_request, check, workload
 from hypothesis import given
@@ -124,7 +122,7 @@ def test_a_request_that_only_one_side_holds_fails_rather_than_waits_for_ever() -
     held_tokens = plan.decode_settings.num_blocks * plan.decode_settings.block_size
     assert held_tokens < plan.prefill_settings.num_blocks * plan.prefill_settings.block_size
     rows = [Row(0.0, min(held_tokens, 130_000), 200), *(Row(0.1 * i, 300, 5) for i in range(1, 21))]
-    small = replace(plan, decode_settings=replace(plan.decode_settings, num_blocks=2000))
+    small = plan.with_settings("decode", num_blocks=2000)
     system = PdSystem(small, workload(rows), 1)
     system.run()
     assert (system.counts.completed, system.counts.failed) == (20, 1)

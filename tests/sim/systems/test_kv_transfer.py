@@ -130,7 +130,7 @@ def test_a_prompt_that_is_preempted_starts_its_transfer_again(layerwise: bool) -
     chunks, and of the third, at whose end it is preempted, the layers that had left before."""
     rows = [Row(0.0, 64, 2), Row(0.0, 64, 2)]
     found = cluster(1e5, *transfer(layerwise=layerwise), max_num_batched_tokens=32, long_prefill_token_threshold=16)
-    found = replace(found, prefill_settings=replace(found.prefill_settings, num_blocks=6))
+    found = found.with_settings("prefill", num_blocks=6)
     system = served(PdSystem, found, workload(rows))
     table, in_vain_bytes = by_request(system), 32_000 + 16_000 * (1 - 1 / LAYERS) * layerwise
     assert table["preemptions"].tolist() == [0, 1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import replace
 from random import Random
 
 import numpy as np
@@ -83,8 +82,8 @@ def plan_of(setup: Setup, sets: tuple[str, ...]) -> Plan:
         {"num_blocks": num_blocks, "max_num_seqs": seats, "max_num_batched_tokens": budget_tokens}
         for num_blocks, seats, budget_tokens in zip(setup.num_blocks, setup.seats, setup.budget_tokens, strict=True)
     ]
-    decode = replace(found.decode_settings, **own[1], output_margin_tokens=setup.reservation_tokens)
-    return replace(found, prefill_settings=replace(found.prefill_settings, **own[0]), decode_settings=decode)
+    found = found.with_settings("decode", **own[1], output_margin_tokens=setup.reservation_tokens)
+    return found.with_settings("prefill", **own[0])
 
 
 def requests_of(rows: list[Row]) -> list[NaiveRequest]:

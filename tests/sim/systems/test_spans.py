@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from random import Random
 
 import pytest
@@ -12,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from step_tables import random_tables, table_times
 
+from kvsim.plan.plan import ROLES
 from kvsim.sim.systems.pd import PdSystem
 from kvsim.sim.systems.unified import UnifiedSystem
 
@@ -36,7 +36,7 @@ def test_pd_leaps_like_single_steps(rng: Random) -> None:
 @given(st.randoms(use_true_random=False))
 def test_spans_that_end_at_the_knots_of_tables_are_single_steps_too(rng: Random) -> None:
     found, requests = random_case(rng)
-    found = replace(found, step_time=table_times(random_tables(rng), rng.choice([(), (1, 2, 4)])))
+    found = found.with_instances(step_time=table_times(random_tables(rng), rng.choice([(), (1, 2, 4)])))
     same_both_ways(UnifiedSystem, colocated(found), requests)
     same_both_ways(PdSystem, found, requests)
 
@@ -48,13 +48,7 @@ def test_spans_that_end_at_the_knots_of_tables_are_single_steps_too(rng: Random)
 @given(rng=st.randoms(use_true_random=False))
 def test_other_caches_and_orders_leap_like_single_steps(prefix_cache: str, policy: str, rng: Random) -> None:
     found, requests = random_case(rng)
-    changes = {"prefix_cache": prefix_cache, "scheduling_policy": policy}
-    found = replace(
-        found,
-        prefill_settings=replace(found.prefill_settings, **changes),
-        decode_settings=replace(found.decode_settings, **changes),
-        colocated_settings=replace(found.colocated_settings, **changes),
-    )
+    found = found.with_settings(*ROLES, prefix_cache=prefix_cache, scheduling_policy=policy)
     same_both_ways(UnifiedSystem, colocated(found), requests)
     same_both_ways(PdSystem, found, requests)
 
@@ -90,8 +84,7 @@ def test_asynchronous_scheduling_gives_every_request_the_same_tokens(rng: Random
     found, requests = random_case(rng)
     expected_gaps = int(requests.output_tokens.sum()) - len(requests)
     for chosen in (False, True):
-        settings_of = replace(found.colocated_settings, async_scheduling=chosen)
-        system = UnifiedSystem(colocated(replace(found, colocated_settings=settings_of)), requests, 1)
+        system = UnifiedSystem(colocated(found.with_settings("colocated", async_scheduling=chosen)), requests, 1)
         system.run()
         check(system)
         table = by_request(system)

@@ -114,7 +114,7 @@ def test_loads_share_a_port_or_take_it_in_turn(contention: str, turns: tuple[int
 def test_readers_that_a_pool_has_room_for_do_not_hold_each_other_up(contention: str) -> None:
     """Four of 46 GB/s at a pool of 200."""
     own = tiered(("eic",), f"cache.contention={contention}", instances=5, per_host=5)
-    nics = replace(own, nic_bytes_per_s=46 * GB)
+    nics = own.with_instances(nic_bytes_per_s=46 * GB)
     loads_s = by_request(served(UnifiedSystem, nics, workload(after_one(4))))["tier_load_s"][1:]
     alone_s = 5e-6 + HEAD * TOKEN_BYTES / (46 * GB)
     assert loads_s == pytest.approx(4 * [alone_s], rel=1e-9)
@@ -124,7 +124,7 @@ def test_readers_that_a_pool_has_room_for_do_not_hold_each_other_up(contention: 
 def test_readers_that_a_pool_has_no_room_for_take_all_of_it(contention: str, rates: list[float]) -> None:
     """Five of 46 GB/s would take 230 of 200."""
     own = tiered(("eic",), f"cache.contention={contention}", instances=6, per_host=6)
-    own = replace(own, nic_bytes_per_s=46 * GB)
+    own = own.with_instances(nic_bytes_per_s=46 * GB)
     loads_s = by_request(served(UnifiedSystem, own, workload(after_one(5))))["tier_load_s"][1:]
     assert loads_s == pytest.approx([5e-6 + HEAD * TOKEN_BYTES / (rate * GB) for rate in rates], rel=1e-9)
 
@@ -424,7 +424,7 @@ def test_prefill_instances_of_another_degree_have_their_own_ways() -> None:
     system = PdSystem(own, workload(two()), 0)
     assert system.tiers is not None
     dram, pool = (view.routes.read(0)[0] for view in system.tiers.hierarchy.connectors[0].views)
-    assert pool.bytes_per_s == own.prefill.nic_bytes_per_s == 2 * own.nic_bytes_per_s
+    assert pool.bytes_per_s == own.prefill.nic_bytes_per_s == 2 * own.colocated.nic_bytes_per_s
     assert dram.bytes_per_s == 2 * config.hardware.dram.read_gb_per_s * GB
 
 
@@ -574,7 +574,7 @@ def test_laws_hold_and_leaps_equal_single_steps(rows: list, moves: tuple[str, ..
     own = tiered(tiers, *sets, "engine.num_gpu_blocks_override=90")
     leaping = served(UnifiedSystem, own, workload(made))
     assert not laws(leaping)
-    single = replace(own, colocated_settings=replace(own.colocated_settings, stepwise=True))
+    single = own.with_settings("colocated", stepwise=True)
     stepping = served(UnifiedSystem, single, workload(made))
     table = by_request(leaping)
     assert table["finish_s"] == pytest.approx(by_request(stepping)["finish_s"], rel=1e-9)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kvsim.config import LoadedConfig, load_config
-from kvsim.validate.doubts import gpu_doubts, model_doubts, profile_doubts, size_doubts, version_doubts
+from kvsim.validate.caveats import gpu_caveats, model_caveats, profile_caveats, size_caveats, version_caveats
 
 PROFILE = Path("h100_llama-3.1-8b_tp1_bf16")
 
@@ -27,7 +27,7 @@ def loaded(*sets: str) -> LoadedConfig:
     ],
 )
 def test_models(measured: str | None, said: str | None) -> None:
-    assert model_doubts("r.json", measured, loaded().config) == ([] if said is None else [said])
+    assert model_caveats("r.json", measured, loaded().config) == ([] if said is None else [said])
 
 
 def test_a_config_json_is_compared_by_its_shapes(tmp_path: Path) -> None:
@@ -39,11 +39,11 @@ def test_a_config_json_is_compared_by_its_shapes(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text(json.dumps(shapes), encoding="utf-8")
     config = loaded(f"model.name={path}")
-    assert profile_doubts(config) == model_doubts("run", "meta-llama/Llama-3.1-8B", config.config) == []
+    assert profile_caveats(config) == model_caveats("run", "meta-llama/Llama-3.1-8B", config.config) == []
     path.write_text(json.dumps(shapes | {"num_hidden_layers": 40}), encoding="utf-8")
     config = loaded(f"model.name={path}")
-    assert profile_doubts(config) == [f"profile {PROFILE} was measured with llama-3.1-8b; predicted is {path}"]
-    assert len(model_doubts("run", "meta-llama/Llama-3.1-8B", config.config)) == 1
+    assert profile_caveats(config) == [f"profile {PROFILE} was measured with llama-3.1-8b; predicted is {path}"]
+    assert len(model_caveats("run", "meta-llama/Llama-3.1-8B", config.config)) == 1
 
 
 @pytest.mark.parametrize(
@@ -56,22 +56,22 @@ def test_a_config_json_is_compared_by_its_shapes(tmp_path: Path) -> None:
     ],
 )
 def test_gpus(measured: str | None, said: str | None) -> None:
-    assert gpu_doubts("run", measured, loaded().config) == ([] if said is None else [said])
+    assert gpu_caveats("run", measured, loaded().config) == ([] if said is None else [said])
 
 
 def test_degrees_and_models_that_the_profile_does_not_hold_for() -> None:
-    assert profile_doubts(loaded()) == []
-    (found,) = profile_doubts(loaded("engine.tensor_parallel_size=2"))
+    assert profile_caveats(loaded()) == []
+    (found,) = profile_caveats(loaded("engine.tensor_parallel_size=2"))
     assert "holds for tensor_parallel_size 1; this run has 2" in found
 
 
 def test_versions() -> None:
-    assert version_doubts("run", "0.19.0rc1") == []
-    assert version_doubts("run", "nightly")[0].startswith("run names vLLM 'nightly', which is no version: taken for")
-    assert version_doubts("run", "²")[0].startswith("run names vLLM '²', which is no version")
-    assert version_doubts("run", "")[0].startswith("run names no version of vLLM: taken for")
+    assert version_caveats("run", "0.19.0rc1") == []
+    assert version_caveats("run", "nightly")[0].startswith("run names vLLM 'nightly', which is no version: taken for")
+    assert version_caveats("run", "²")[0].startswith("run names vLLM '²', which is no version")
+    assert version_caveats("run", "")[0].startswith("run names no version of vLLM: taken for")
 
 
 def test_errors_that_no_right_profile_has() -> None:
-    assert size_doubts(None, loaded().config) == size_doubts(-20.0, loaded().config) == []
-    assert size_doubts(-47.0, loaded().config)[0].startswith("TPOT is -47% off")
+    assert size_caveats(None, loaded().config) == size_caveats(-20.0, loaded().config) == []
+    assert size_caveats(-47.0, loaded().config)[0].startswith("TPOT is -47% off")

@@ -9,17 +9,18 @@ import pytest
 from client_files import LOAD_YAML, bench, stage, written
 
 from kvsim.errors import CapacityError, ConfigError
+from kvsim.plan.vllm import SYNCHRONOUS_S, SYNCHRONOUS_S_PER_SEQ
 from kvsim.validate.clients.read import read_client_results
 from kvsim.validate.clients.traffic import EQUAL, SharedPrompts, Traffic
-from kvsim.validate.open_loop import FRONT_END_S, Server, load_errors, predict_load, predict_traffic, server
-from kvsim.validate.vllm import SYNCHRONOUS_S, SYNCHRONOUS_S_PER_SEQ
+from kvsim.validate.compare_loads import LoadComparison, compare_load
+from kvsim.validate.predict_load import FRONT_END_S, Server, load_server, predict_load, predict_traffic
 
 PROFILE = Path("h100_llama-3.1-8b_tp1_bf16")
 RARE = Traffic(requests=4, rate_per_s=0.5, prompt_tokens=100.0, output_tokens=3.0, burstiness=EQUAL)
 
 
 def served(*sets: str, version: str = "0.19.0") -> Server:
-    return server(PROFILE, "llama-3.1-8b", 1, version, list(sets))
+    return load_server(PROFILE, "llama-3.1-8b", 1, version, list(sets))
 
 
 def test_a_lone_request_is_the_formula() -> None:
@@ -85,15 +86,17 @@ def test_no_more_are_in_flight_than_the_client_holds(tmp_path: Path) -> None:
     narrow, wide = predict_load(narrow_load, plan), predict_load(load, plan)
     assert narrow.requests_per_s < wide.requests_per_s
     assert narrow.ttft_s["mean"] < wide.ttft_s["mean"]
-    assert load_errors(load, wide)["requests_per_s"] == pytest.approx((wide.requests_per_s / 9.0 - 1) * 100)
+    assert LoadComparison(load, wide, served()).error_pct["requests_per_s"] == pytest.approx(
+        (wide.requests_per_s / 9.0 - 1) * 100
+    )
 
 
 @pytest.mark.parametrize(("failed", "compared"), [(0, True), (2, True), (3, False), (38, False)])
 def test_survivors_are_compared_with_nothing(tmp_path: Path, failed: int, compared: bool) -> None:
     """Two of forty requests are 5%."""
     (load,) = read_client_results(written(tmp_path / "stage_0.json", stage(count=40 - failed, failed=failed)))
-    errors = load_errors(load, predict_load(load, served().plan))
-    assert bool(errors) == load.comparable == compared
+    found = compare_load(load, served())
+    assert bool(found.error_pct) == load.comparable == (found.refusal is None) == compared
 
 
 def test_the_load_beside_a_stage_is_what_is_served(tmp_path: Path) -> None:

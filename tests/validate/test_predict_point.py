@@ -1,4 +1,4 @@
-"""Operating points: what is read, which profile is chosen, and that more users wait longer."""
+"""Operating points: what is read, and that more users wait longer."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ import pytest
 from kvsim.cli import main
 from kvsim.config import load_config
 from kvsim.errors import ConfigError
-from kvsim.plan.plan import instance_spec
-from kvsim.validate.calibrate.choose import choose
-from kvsim.validate.closed_loop import predict_point
-from kvsim.validate.points import OperatingPoint, read_points
-from kvsim.validate.users import CLIENTS, users
+from kvsim.validate.clients.users import CLIENTS, users
+from kvsim.validate.operating_points import OperatingPoint, read_points
+from kvsim.validate.predict_point import predict_point
 
 HEAD = "model,gpu,backend_version,precision,tp_size,isl,osl,concurrency,ttft_mean_ms,tpot_mean_ms\n"
 ROW = "meta-llama/Llama-3.1-8B,h100_sxm,0.19.0,bf16?,1,512,64,{users},50,8.5\n"
@@ -99,29 +97,3 @@ def test_bad_tables_are_refused_in_one_line(
     assert main(["validate", "points", str(path), "--json", str(tmp_path / "out.json")]) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
     assert not (tmp_path / "out.json").exists()
-
-
-def chosen(*sets: str):
-    config = load_config(sets=sets).config
-    return choose(config, instance_spec(config))
-
-
-def test_the_very_profile_else_the_nearest_sibling_scaled() -> None:
-    exact = chosen("model.name=llama-3.1-70b", "engine.tensor_parallel_size=4", "model.weight_dtype=fp8")
-    assert (exact.profile, exact.warning) == ("h100_llama-3.1-70b_tp4_fp8", None)
-    wider = chosen("model.name=llama-3.1-8b", "engine.tensor_parallel_size=2")
-    alone = chosen("model.name=llama-3.1-8b", "engine.tensor_parallel_size=1")
-    assert wider.profile == alone.profile == "h100_llama-3.1-8b_tp1_bf16"
-    assert wider.warning is not None
-    assert "never measured; scaled from llama-3.1-8b bf16 on 1 x h100-sxm" in wider.warning
-    assert wider.coefficients.a_s_per_kv_token == pytest.approx(alone.coefficients.a_s_per_kv_token / 2)
-    assert wider.coefficients.dense_knots[-1][1] < 0.75 * alone.coefficients.dense_knots[-1][1]
-    other = chosen("model.name=llama-3.1-8b", "engine.tensor_parallel_size=1", "hardware.gpu=h200-sxm")
-    assert other.coefficients.a_s_per_kv_token == pytest.approx(alone.coefficients.a_s_per_kv_token * 3350 / 4800)
-
-
-def test_what_resembles_nothing_falls_back_to_the_data_sheet() -> None:
-    found = chosen("model.name=qwen3-30b-a3b", "engine.tensor_parallel_size=2")
-    assert found.profile is None
-    assert found.warning is not None
-    assert "data-sheet arithmetic" in found.warning

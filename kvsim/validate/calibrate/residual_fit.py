@@ -10,9 +10,9 @@ import numpy as np
 from kvsim.config import load_config
 from kvsim.errors import ConfigError
 from kvsim.units import MICRO
-from kvsim.validate.errors import Floats, percent
-from kvsim.validate.predict import configured, measured_metrics, predict
-from kvsim.validate.run import MeasuredRun
+from kvsim.validate.accuracy import Floats, percent_off
+from kvsim.validate.measured_run import MeasuredRun
+from kvsim.validate.predict_run import load_run, metrics_of, predict_run
 from kvsim.workload.workload import Workload
 
 FACTORS = (0.5, 2.0)
@@ -29,6 +29,8 @@ class Residual:
 
     factor: float
     host_s: float
+    keys: dict[str, float]
+    """kvsim's, that say so to a run of the profile it was fitted to."""
     fitted_on: int
     errors_pct: dict[str, float]
     """Mean errors on the requests it was fitted on."""
@@ -45,57 +47,52 @@ def fit_residual(
     """
     from scipy.optimize import minimize
 
-    total = len(run.requests.arrival_s)
+    total = run.num_requests
     count = total if first is None else first
     if not 10 <= count <= total:
         raise ConfigError(f"{run.name}: a fit takes 10 requests or more, at most the {total} of the run, not {count}")
-    measured = measured_metrics(run)
+    measured = metrics_of(run.requests)
 
-    def errors(factor: float, host_s: float) -> dict[str, Floats]:
-        loaded = configured(run, profile, model_config, residual_sets(profile, factor, host_s))
-        ours = predict(run, workload, loaded).metrics()
-        # Not relative to each: a TTFT of 50 ms that is 20 ms off says next to nothing of the steps.
-        return {name: (ours[name] - measured[name]) / np.nanmean(measured[name][:count]) for name in WEIGHTS}
+    def predicted(factor: float, host_s: float) -> dict[str, Floats]:
+        sets = [f"{key}={value!r}" for key, value in residual_keys(profile, factor, host_s).items()]
+        loaded = load_run(run, profile, model_config, sets)
+        return metrics_of(predict_run(run, workload, loaded).requests)
 
-    def badness(place: Floats) -> float:
+    def misfit(place: Floats) -> float:
         factor, host_s = float(place[0]), float(place[1]) * _HOST_SCALE_S
         if not (FACTORS[0] <= factor <= FACTORS[1] and 0 <= host_s <= MOST_HOST_S):
             return 1e6
-        found = errors(factor, host_s)
-        kept = {name: found[name][:count] for name in WEIGHTS}
-        return float(
-            sum(
-                weight * (np.nanmean(kept[name]) ** 2 + SPREAD * np.nanmean(kept[name] ** 2))
-                for name, weight in WEIGHTS.items()
-            )
-        )
+        ours, found = predicted(factor, host_s), 0.0
+        for name, weight in WEIGHTS.items():
+            # Not relative to each: a TTFT of 50 ms that is 20 ms off says next to nothing of the steps.
+            off = (ours[name][:count] - measured[name][:count]) / np.nanmean(measured[name][:count])
+            found += weight * float(np.nanmean(off) ** 2 + SPREAD * np.nanmean(off**2))
+        return found
 
-    best = minimize(badness, (1.0, 0.5), method="Nelder-Mead", options={"maxfev": 90, "xatol": 1e-3, "fatol": 1e-9})
+    best = minimize(misfit, (1.0, 0.5), method="Nelder-Mead", options={"maxfev": 90, "xatol": 1e-3, "fatol": 1e-9})
     factor, host_s = float(best.x[0]), float(best.x[1]) * _HOST_SCALE_S
-    ours = predict(
-        run, workload, configured(run, profile, model_config, residual_sets(profile, factor, host_s))
-    ).metrics()
+    ours = predicted(factor, host_s)
 
     def means(rows: slice) -> dict[str, float]:
         return {name: _percent(ours[name][rows], measured[name][rows]) for name in WEIGHTS}
 
     held_out = means(slice(count, None)) if count < total else {}
-    return Residual(factor, host_s, count, means(slice(0, count)), held_out)
+    keys = residual_keys(profile, factor, host_s)
+    return Residual(factor, host_s, keys, count, means(slice(0, count)), held_out)
 
 
 def _percent(ours: Floats, measured: Floats) -> float:
-    return percent(float(np.nanmean(ours)), float(np.nanmean(measured)))
+    return percent_off(float(np.nanmean(ours)), float(np.nanmean(measured)))
 
 
 _HOST_SCALE_S = 1e-3
 """The search moves in milliseconds, so that both of its directions are of the order of one."""
 
 
-def residual_sets(profile: Path, factor: float, host_s: float) -> list[str]:
+def residual_keys(profile: Path, factor: float, host_s: float) -> dict[str, float]:
     """What brings a profile's step times to ``factor x (time + host)``."""
     steptime = load_config(overlay=profile).config.steptime
+    found = {"pd_separation.compute.overhead_factor": factor}
     if steptime.coefficients is not None and steptime.method == "fitted":
-        host = f"steptime.coefficients.const_s={steptime.coefficients.const_s + host_s!r}"
-    else:
-        host = f"steptime.step_overhead_us={steptime.step_overhead_us + host_s / MICRO!r}"
-    return [f"pd_separation.compute.overhead_factor={factor!r}", host]
+        return found | {"steptime.coefficients.const_s": steptime.coefficients.const_s + host_s}
+    return found | {"steptime.step_overhead_us": steptime.step_overhead_us + host_s / MICRO}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,11 @@ from hypothesis import strategies as st
 from kvsim.cli import main
 from kvsim.config import load_config
 from kvsim.errors import ConfigError
-from kvsim.validate.errors import error_summary
-from kvsim.validate.predict import configured, predict
-from kvsim.validate.residual import residual_sets
-from kvsim.validate.run import read_run
-from kvsim.validate.vllm import capture_sizes, engine_sets, is_async
+from kvsim.validate.accuracy import accuracy_of
+from kvsim.validate.calibrate.residual_fit import residual_keys
+from kvsim.validate.compare_run import run_accuracy
+from kvsim.validate.measured_run import read_run
+from kvsim.validate.predict_run import load_run, predict_run
 from kvsim.workload.read import read_trace
 
 PROFILE = Path("rtx-pro-6000_llama-3.1-8b_tp1_bf16")
@@ -46,8 +47,8 @@ def made(tmp_path: Path, sets: list[str]) -> tuple[Path, Path]:
             rows.append((i * 0.02, prompt, output))
     _write(folder, [_request(i, *row, 0.0, 0.1, 0.2) for i, row in enumerate(rows)])
     run = read_run(folder)
-    found = predict(run, read_trace(workload), configured(run, PROFILE, None, sets))
-    times = zip(found.queued_s, found.first_token_s, found.last_token_s, strict=True)
+    found = predict_run(run, read_trace(workload), load_run(run, PROFILE, None, sets))
+    times = zip(*(found.requests[name] for name in ("queued_s", "first_token_s", "finish_s")), strict=True)
     _write(folder, [_request(i, *row, *map(float, at)) for i, (row, at) in enumerate(zip(rows, times, strict=True))])
     return folder, workload
 
@@ -97,7 +98,7 @@ def test_slower_steps_are_seen(measured: tuple[Path, Path], tmp_path: Path, caps
 
 
 def test_a_residual_fit_finds_what_the_profile_misses(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    folder, workload = made(tmp_path, residual_sets(PROFILE, 1.12, 0.002))
+    folder, workload = made(tmp_path, [f"{key}={value}" for key, value in residual_keys(PROFILE, 1.12, 0.002).items()])
     profile = tmp_path / "mended.yaml"
     flags = ["--measured", str(folder), "--workload", str(workload), "--profile", str(PROFILE), "-o", str(profile)]
     assert main(["calibrate", "requests", *flags, "--first", "25"]) == 0
@@ -105,8 +106,8 @@ def test_a_residual_fit_finds_what_the_profile_misses(tmp_path: Path, capsys: py
     assert mended.config.pd_separation.compute.overhead_factor == pytest.approx(1.12, rel=0.02)
     assert abs(mended.provenance.fit_error["held_out_mean_error_pct"]["e2e"]) < 0.5
     run = read_run(folder)
-    found = predict(run, read_trace(workload), configured(run, profile, None, []))
-    assert abs(error_summary(found.metrics()["e2e"], run.requests.e2e_s)["mean_pct"]) < 0.5
+    found = predict_run(run, read_trace(workload), load_run(run, profile, None, []))
+    assert abs(run_accuracy(run, found)["e2e"].mean_pct) < 0.5
     capsys.readouterr()
     assert main(["calibrate", "requests", *flags, "--first", "5"]) == 2
     assert "takes 10 requests or more" in capsys.readouterr().err
@@ -139,30 +140,16 @@ def test_runs_that_cannot_be_are_refused_in_one_line(
     _write(folder, rows)
     with pytest.raises(ConfigError, match=message):
         run = read_run(folder)
-        predict(run, read_trace(workload), configured(run, PROFILE, None, []))
+        predict_run(run, read_trace(workload), load_run(run, PROFILE, None, []))
     flags = ["--measured", str(folder), "--workload", str(workload), "--profile", str(PROFILE)]
     assert main(["validate", "run", *flags]) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
 
-def test_vllm_defaults() -> None:
-    assert capture_sizes(4) == [1, 2, 4, 8]
-    assert capture_sizes(1024)[-3:] == [480, 496, 512]
-    assert (is_async("0.13.1"), is_async("0.14.0"), is_async("0.19.0rc1"), is_async("")) == (False, True, True, True)
-    found = engine_sets({"max_num_seqs": 4096, "async_scheduling": False, "enforce_eager": True}, "0.19.0", 8000)
-    assert found["engine.max_num_seqs"] == 4096
-    assert found["engine.max_num_batched_tokens"] == 8192
-    assert found["engine.async_scheduling"] is False
-    assert found["engine.cudagraph_capture_sizes"] == []
-    assert found["model.max_model_len"] == 8000
-    with pytest.raises(ConfigError, match=r"engine_kwargs.max_num_seqs = 'many': must be a whole number"):
-        engine_sets({"max_num_seqs": "many"}, "0.19.0", None)
-
-
 @given(st.lists(st.floats(0.01, 100), min_size=2, max_size=30), st.floats(0.5, 2.0))
 def test_errors_are_relative(times: list[float], factor: float) -> None:
     measured = np.array([*times, np.nan])
-    found = error_summary(measured * factor, measured)
+    found = asdict(accuracy_of(measured * factor, measured))
     for name, value in found.items():
         expected = abs(factor - 1) * 100 if name == "mape_pct" else (factor - 1) * 100
         assert value == pytest.approx(expected, abs=1e-6), name

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from kvsim.errors import ConfigError
 from kvsim.units import MILLI
-from kvsim.validate.users import CLIENTS
+from kvsim.validate.clients.users import CLIENTS
+from kvsim.validate.files import read_csv
 
 REQUIRED = ("model", "gpu", "precision", "tp_size", "isl", "osl", "concurrency", "ttft_mean_ms", "tpot_mean_ms")
 DTYPES = {"bf16": "bf16", "bfloat16": "bf16", "fp16": "fp16", "float16": "fp16", "fp8": "fp8", "int4": "int4"}
@@ -36,7 +36,7 @@ class OperatingPoint:
     ttft_s: float | None
     tpot_s: float | None
     client: str = "exact_lengths"
-    """One of ``kvsim.validate.users.CLIENTS``."""
+    """One of ``kvsim.validate.clients.users.CLIENTS``."""
 
     @property
     def saturated(self) -> bool | None:
@@ -46,18 +46,7 @@ class OperatingPoint:
 
 def read_points(path: Path) -> list[OperatingPoint]:
     """Raises ``ConfigError`` (file, line, column, value, what is allowed)."""
-    points = []
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as lines:
-            reader = csv.DictReader(lines)
-            missing = [column for column in REQUIRED if column not in (reader.fieldnames or ())]
-            if missing:
-                raise ConfigError(f"{path.name}: no column '{missing[0]}'; wanted are {', '.join(REQUIRED)}")
-            points = [_point(_Row(path.name, reader.line_num, row)) for row in reader]
-    except OSError as error:
-        raise ConfigError(f"{path}: not readable: {error.strerror}") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"{path.name}: not readable as CSV: {error}") from None
+    points = [_point(_Row(path.name, line, row)) for line, row in read_csv(path, REQUIRED)]
     if not points:
         raise ConfigError(f"{path.name}: holds no operating point")
     return points

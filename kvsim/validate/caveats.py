@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from kvsim.config import Config, LoadedConfig
+from kvsim.plan.vllm import version_of
 from kvsim.spec import find_model, known_gpu, known_model
-from kvsim.validate.vllm import version_of
 
 FAR_OFF_PCT = 25.0
 """No profile of the right GPU was ever found that far off (docs/validation.md)."""
 
 
-def profile_doubts(loaded: LoadedConfig) -> list[str]:
+def profile_caveats(loaded: LoadedConfig) -> list[str]:
     """Where the run leaves the profile, and what the profile does not say."""
     found, config = list(loaded.provenance.warnings), loaded.config
     validity = loaded.provenance.validity
@@ -18,11 +18,11 @@ def profile_doubts(loaded: LoadedConfig) -> list[str]:
         used = config.hardware.gpu
         found.append(f"the profile names no known GPU: memory and multiprocessors are {used}'s; see --set hardware.gpu")
     elif isinstance(validity.get("model"), str) and config.model.name.endswith(".json"):
-        found += model_doubts(f"profile {loaded.provenance.name}", validity["model"], config)
+        found += model_caveats(f"profile {loaded.provenance.name}", validity["model"], config)
     return found
 
 
-def model_doubts(where: str, measured: str | None, config: Config) -> list[str]:
+def model_caveats(where: str, measured: str | None, config: Config) -> list[str]:
     """``measured``: the model as the measurement names it. A ``config.json`` is compared by its shapes."""
     used = config.model.name
     if measured is None:
@@ -42,7 +42,7 @@ def _shape(model: str) -> tuple[int, ...]:
     return spec.num_layers, spec.hidden_size, spec.num_heads, spec.num_kv_heads, spec.num_experts
 
 
-def gpu_doubts(where: str, measured: str | None, config: Config) -> list[str]:
+def gpu_caveats(where: str, measured: str | None, config: Config) -> list[str]:
     """``measured``: the GPU as the measurement names it."""
     used = config.hardware.gpu
     if measured is None:
@@ -53,15 +53,15 @@ def gpu_doubts(where: str, measured: str | None, config: Config) -> list[str]:
     return [] if theirs == ours else [f"{where} was measured on {theirs}; predicted is {ours or used}"]
 
 
-def version_doubts(where: str, version: str) -> list[str]:
-    """Doubts about a recorded version of vLLM."""
+def version_caveats(where: str, version: str) -> list[str]:
+    """Caveats of a recorded version of vLLM."""
     if version_of(version):
         return []
     what = f"vLLM {version!r}, which is no version" if version else "no version of vLLM"
     return [f"{where} names {what}: taken for one of today, which schedules ahead"]
 
 
-def size_doubts(tpot_error_pct: float | None, config: Config) -> list[str]:
+def size_caveats(tpot_error_pct: float | None, config: Config) -> list[str]:
     """An error that no profile of the same engine has."""
     if tpot_error_pct is None or abs(tpot_error_pct) <= FAR_OFF_PCT:
         return []

@@ -21,30 +21,32 @@ REFERENCE = "reference"
 
 
 @dataclass(frozen=True)
-class Chosen:
+class NearestProfile:
     """Step times of an instance, and how they are known."""
 
     coefficients: Coefficients
-    profile: str | None
+    name: str | None
+    """``None``: the roofline's."""
     warning: str | None
 
 
-def choose(config: Config, spec: InstanceSpec) -> Chosen:
+def nearest_profile(config: Config, spec: InstanceSpec) -> NearestProfile:
     """A profile of the very instance; else the nearest sibling, scaled by the parts' specifications; else roofline."""
     efficiencies = efficiencies_of(config, spec)
     profiles = _profiles()
     if not profiles:
-        return Chosen(roofline(spec, efficiencies), None, f"{_named(spec)}: no profile at all; data-sheet arithmetic")
+        words = f"{_named(spec)}: no profile at all; data-sheet arithmetic"
+        return NearestProfile(roofline(spec, efficiencies), None, words)
     name, (validity, coefficients) = min(profiles.items(), key=lambda item: _distance(item[1][0], spec))
     sibling = _spec_of(validity, spec)
     if _distance(validity, spec) == 0:
-        return Chosen(coefficients, name, None)
+        return NearestProfile(coefficients, name, None)
     if validity["model"] != spec.model.name and (spec.model.is_moe or find_model(validity["model"]).is_moe):
         words = f"{_named(spec)}: never measured and like nothing that was; data-sheet arithmetic, which may be far off"
-        return Chosen(roofline(spec, efficiencies), None, words)
+        return NearestProfile(roofline(spec, efficiencies), None, words)
     scaled = scaled_to(coefficients, sibling, spec, efficiencies)
     words = f"{_named(spec)}: never measured; scaled from {_named(sibling)} by their specifications"
-    return Chosen(scaled, name, words)
+    return NearestProfile(scaled, name, words)
 
 
 @cache

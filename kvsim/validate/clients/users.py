@@ -14,8 +14,8 @@ ROUNDS = 10
 
 
 @dataclass(frozen=True)
-class Client:
-    """What of a benchmark's client decides who waits for whom."""
+class UserBehaviour:
+    """The part of a benchmark's client that decides which of its users waits for whom."""
 
     shortest_share: float
     """Prompts and answers are uniformly between this share of the length asked for and all of it."""
@@ -32,15 +32,15 @@ class Client:
 
 
 CLIENTS = {
-    "random_lengths": Client(shortest_share=0.8, sending_s=0.001),
-    "exact_lengths": Client(shortest_share=1.0, sending_s=0.05),
+    "random_lengths": UserBehaviour(shortest_share=0.8, sending_s=0.001),
+    "exact_lengths": UserBehaviour(shortest_share=1.0, sending_s=0.05),
 }
 """``random_lengths``: InferenceX (InferenceMAX), which runs vLLM's serving benchmark with a random range ratio of 0.8.
 ``exact_lengths``: AIPerf's fixed lengths, which keep users in step; how far apart they start decides how long they wait
 for each other, and was chosen on 30 measured points (docs/validation.md)."""
 
 
-def users(client: Client, concurrency: int, prompt_tokens: int, output_tokens: int, seed: int) -> Workload:
+def users(client: UserBehaviour, concurrency: int, prompt_tokens: int, output_tokens: int, seed: int) -> Workload:
     """``ROUNDS`` requests of each user, with prompts that share nothing."""
     generator = np.random.default_rng(seed)
     total = ROUNDS * concurrency

@@ -1,0 +1,174 @@
+"""One engine on its GPUs: from vLLM's arguments to a configuration, and from that to what an instance runs on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from kvsim.config import Config, LoadedConfig, derived, load_config
+from kvsim.errors import ConfigError
+from kvsim.fields import Fields
+from kvsim.plan.build_step_time import build_step_time
+from kvsim.plan.engine_settings import EngineSettings
+from kvsim.plan.vllm import engine_keys
+from kvsim.policy.scheduling import ORDERS
+from kvsim.spec import GpuSpec, InstanceSpec, ModelSpec, find_gpu, find_model
+from kvsim.steptime import StepTime
+from kvsim.units import GB, GIB, TERA
+
+Role = Literal["colocated", "prefill", "decode"]
+
+
+@dataclass(frozen=True)
+class Instance:
+    """What the instances of one role run on."""
+
+    spec: InstanceSpec
+    settings: EngineSettings
+    step_time: StepTime
+    nic_bytes_per_s: float
+    """The NICs of all its GPUs, as achieved."""
+
+    @property
+    def degree(self) -> int:
+        return self.spec.tensor_parallel
+
+
+def load_instance(
+    model: str,
+    arguments: Fields,
+    *,
+    vllm_version: str = "",
+    longest_tokens: int | None = None,
+    profile: Path | None = None,
+    keys: Mapping[str, Any] | None = None,
+    sets: Sequence[str] = (),
+) -> LoadedConfig:
+    """The configuration of one server of ``model``, as vLLM's ``arguments`` tell it, on as many GPUs as it takes.
+
+    ``profile``: step times; ``keys``: further ones of kvsim's own, by name; ``sets``: assignments, which come last.
+    ``vllm_version`` may be empty: a present one. ``longest_tokens`` as for ``engine_keys``. Raises ``ConfigError``.
+    """
+    own = {"model.name": model, **engine_keys(arguments, vllm_version, longest_tokens), **(keys or {})}
+    degree = own["engine.tensor_parallel_size"]
+    engines = max(2, own["engine.data_parallel_size"])  # a cluster that could be separated as well
+    for key in ("total_gpus", "gpus_per_rack", "simulate_gpus_per_rack", "network.gpus_per_host"):
+        own[f"cluster.{key}"] = degree * engines
+    own |= {"cluster.simulate_racks": 1, "pd_separation.pd_ratio": [1, engines - 1]}
+    assignments = [f"{key}={json.dumps(value)}" for key, value in own.items()]
+    return load_config(overlay=profile, sets=[*assignments, *sets], mode="instance")
+
+
+def instance_of(
+    config: Config, role: Role = "colocated", *, stepwise: bool = False, like: Instance | None = None
+) -> Instance:
+    """The instances of ``role`` that ``config`` describes.
+
+    ``like``: one of the same configuration, whose step times hold where the degree is the same. Raises ``ConfigError``
+    where the configuration cannot be built, ``CapacityError`` where the model does not fit its GPUs.
+    """
+    ORDERS.check(config)
+    spec = spec_of(config, role)
+    if like is not None and like.degree == spec.tensor_parallel:
+        spec, step_time = like.spec, like.step_time
+    else:
+        _check_profile(config, role, spec)
+        step_time = build_step_time(config, spec)
+    nic_bytes_per_s = derived.nic_bytes_per_s_per_gpu(config) * spec.tensor_parallel
+    return Instance(spec, settings_of(config, spec, role, stepwise=stepwise), step_time, nic_bytes_per_s)
+
+
+def settings_of(config: Config, spec: InstanceSpec, role: Role, *, stepwise: bool = False) -> EngineSettings:
+    """The engine's arguments in one role; of the pool's blocks one is vLLM's null block, which holds nothing."""
+    engine, separation = config.engine, config.pd_separation
+    found = EngineSettings(
+        num_blocks=spec.num_blocks - 1,
+        block_size=spec.block_size_tokens,
+        max_num_batched_tokens=engine.max_num_batched_tokens,
+        max_num_seqs=engine.max_num_seqs,
+        max_model_len=config.model.max_model_len,
+        enable_prefix_caching=engine.enable_prefix_caching,
+        enable_chunked_prefill=True,
+        long_prefill_token_threshold=engine.long_prefill_token_threshold,
+        watermark=engine.watermark,
+        scheduler_reserve_full_isl=engine.scheduler_reserve_full_isl,
+        batching=engine.batching,
+        async_scheduling=engine.async_scheduling,
+        scheduling_policy=engine.scheduling_policy,
+        prefix_cache=config.cache.prefix_cache,
+        stepwise=stepwise,
+    )
+    if role == "prefill":
+        budget = derived.prefill_token_budget(config)
+        return replace(found, max_num_batched_tokens=budget, enable_chunked_prefill=separation.chunked_prefill)
+    if role == "decode":
+        return replace(found, output_margin_tokens=separation.output_margin_tokens, batching="continuous")
+    return found
+
+
+def _check_profile(config: Config, role: Role, spec: InstanceSpec) -> None:
+    """A profile's times are of one degree, the colocated instances'."""
+    own = config.engine.tensor_parallel_size
+    if spec.tensor_parallel != own and config.steptime.method != "roofline":
+        raise ConfigError(
+            f"{_degree_key(role)} = {spec.tensor_parallel} beside engine.tensor_parallel_size = {own}: a profile's "
+            "times are of one degree; give steptime.method 'roofline'"
+        )
+
+
+def spec_of(config: Config, role: Role = "colocated") -> InstanceSpec:
+    """The model on the GPUs of an instance, with what the configuration replaces of the known ones."""
+    degrees = dict(zip(("prefill", "decode"), derived.pd_degrees(config), strict=True))
+    own = config.engine.tensor_parallel_size
+    degree = degrees.get(role, own)
+    return InstanceSpec(
+        model=_model_of(config),
+        gpu=_gpu_of(config),
+        tensor_parallel=degree,
+        weight_dtype=config.model.weight_dtype,
+        kv_dtype=config.model.kv_dtype,
+        block_size_tokens=derived.block_size(config),
+        memory_utilisation=config.engine.gpu_memory_utilization,
+        non_kv_bytes_per_gpu=config.engine.non_kv_gb_per_gpu * GB,
+        kv_bytes_per_token_override=derived.kv_bytes_per_token_override(config),
+        kv_capacity_bytes_per_gpu=derived.kv_capacity_bytes_per_gpu_override(config),
+        num_blocks_override=config.engine.num_gpu_blocks_override,
+        tensor_parallel_key="engine.tensor_parallel_size" if degree == own else _degree_key(role),
+        block_size_key=derived.block_size_key(config),
+        kv_size_key=derived.kv_size_key(config),
+        kv_capacity_key=derived.kv_capacity_key(config),
+        expert_parallel=derived.expert_parallel(config),
+    )
+
+
+def _degree_key(role: Role) -> str:
+    return f"pd_separation.{role}_tensor_parallel_size"
+
+
+def _model_of(config: Config) -> ModelSpec:
+    model = find_model(config.model.name)
+    params_billions = derived.params_billions(config)
+    if params_billions is None:
+        return model
+    if params_billions * 1e9 <= model.expert_params:
+        raise ConfigError(
+            f"model.params_billions = {params_billions:g}: must be above the {model.expert_params / 1e9:.2f} that "
+            f"the routed experts of {model.name} have"
+        )
+    return replace(model, params=params_billions * 1e9)
+
+
+def _gpu_of(config: Config) -> GpuSpec:
+    gpu, hardware = find_gpu(config.hardware.gpu), config.hardware
+    if hardware.memory_gib is not None:
+        gpu = replace(gpu, memory_bytes=hardware.memory_gib * GIB)
+    hbm_bytes_per_s = derived.hbm_read_bytes_per_s_override(config)
+    if hbm_bytes_per_s is not None:
+        gpu = replace(gpu, hbm_bytes_per_s=hbm_bytes_per_s)
+    if hardware.peak_tflops is not None:
+        peak_flops = hardware.peak_tflops * TERA
+        gpu = replace(gpu, bf16_flops=peak_flops, fp8_flops=peak_flops)
+    return gpu

@@ -1,0 +1,96 @@
+"""The loads that a client measured beside what is predicted for them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from kvsim.validate.accuracy import percent_off
+from kvsim.validate.caveats import model_caveats, size_caveats
+from kvsim.validate.clients.result import MOST_FAILED, ClientResult
+from kvsim.validate.predict_load import LoadPrediction, Server, predict_load
+
+
+@dataclass(frozen=True)
+class LoadComparison:
+    """One load, measured and predicted."""
+
+    measured: ClientResult
+    predicted: LoadPrediction | None
+    """``None`` where no request was answered."""
+    server: Server
+
+    @property
+    def refusal(self) -> str | None:
+        """Why errors would mean nothing."""
+        load, sent = self.measured, f"{self.measured.traffic.requests:,} requests"
+        if load.comparable:
+            return None
+        if not load.completed:
+            return f"no comparison: none of {sent} has an answer"
+        timeout_s = load.traffic.timeout_s
+        cut = "" if timeout_s is None else f", cut at the client's {timeout_s:g} s"
+        return (
+            f"no comparison: {load.failures:,} of {sent} ({load.failed_share:.0%}) have no answer, more than "
+            f"{MOST_FAILED:.0%}: the figures are the survivors'{cut}, on both sides"
+        )
+
+    @cached_property
+    def error_pct(self) -> dict[str, float]:
+        """Signed, of what was recorded; none where too many requests have no times."""
+        load, found = self.measured, self.predicted
+        if found is None or not load.comparable:
+            return {}
+        errors: dict[str, float] = {}
+        for metric, ours, theirs in (("ttft", found.ttft_s, load.ttft_s), ("e2e", found.e2e_s, load.e2e_s)):
+            shared = {name: value for name, value in theirs.items() if value > 0 and name in ours}
+            errors |= {f"{metric}_{name}": percent_off(ours[name], value) for name, value in shared.items()}
+        if load.tpot_mean_s and found.tpot_mean_s is not None:
+            errors["tpot_mean"] = percent_off(found.tpot_mean_s, load.tpot_mean_s)
+        if load.requests_per_s > 0:
+            errors["requests_per_s"] = percent_off(found.requests_per_s, load.requests_per_s)
+        return errors
+
+    @property
+    def warnings(self) -> list[str]:
+        """What speaks against the comparison."""
+        load, found = self.measured, self.predicted
+        if found is None or not load.comparable:
+            return []
+        warnings = size_caveats(self.error_pct.get("tpot_mean"), self.server.loaded.config)
+        if load.failures:
+            share = f"{load.failures:,} of {load.traffic.requests:,} requests"
+            warnings.append(f"{share} without an answer; the figures are the others'")
+        if found.gave_up:
+            outlast = f"{found.gave_up:,} predicted requests outlast the client"
+            warnings.append(f"{outlast}, and are left out of the figures too")
+        if found.unfit:
+            warnings.append(f"{found.unfit:,} predicted requests are longer than the model or the KV cache: not served")
+        return warnings
+
+    def dump(self) -> dict[str, Any]:
+        """The comparison as JSON has it."""
+        return {
+            "measured": self.measured.dump(),
+            "predicted": None if self.predicted is None else asdict(self.predicted),
+            "comparable": self.measured.comparable,
+            "warnings": self.warnings if self.refusal is None else [self.refusal],
+            "error_pct": self.error_pct,
+        }
+
+
+def compare_load(load: ClientResult, server: Server) -> LoadComparison:
+    """Predicts it. Raises ``CapacityError`` where no request fits."""
+    return LoadComparison(load, predict_load(load, server.plan) if load.completed else None, server)
+
+
+def server_warnings(server: Server, loads: list[ClientResult]) -> list[str]:
+    """What speaks against all of the comparisons; what is the same of every load is said once, of the first."""
+    found = list(server.caveats)
+    for load in loads:
+        found += model_caveats(load.name, load.model, server.loaded.config)
+    said: dict[str, str] = {}
+    for warning in found:
+        said.setdefault(warning.partition(" was measured with ")[2] or warning, warning)
+    return list(said.values())

@@ -1,0 +1,120 @@
+"""What kvsim predicts for a load as its client describes it: rate, prompts, lengths, requests in flight, patience."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kvsim.config import LoadedConfig
+from kvsim.errors import CapacityError
+from kvsim.fields import Fields
+from kvsim.plan.instance import load_instance
+from kvsim.plan.plan import Plan, unified_plan
+from kvsim.plan.vllm import checked_version, is_async, step_time_of_version
+from kvsim.record.result import Table
+from kvsim.record.summary import e2e_s, mean_tpot_s, ttft_s
+from kvsim.sim.run import Case, Patience, run
+from kvsim.steptime import AffineStepTime
+from kvsim.validate.accuracy import Floats
+from kvsim.validate.caveats import profile_caveats
+from kvsim.validate.clients.result import PERCENTS, ClientResult
+from kvsim.validate.clients.traffic import Traffic
+
+FRONT_END_S = 0.02
+"""Seconds of a request outside the engine: HTTP, tokens to text and back, the client's event loop. Chosen on one
+measured load at one request a second (docs/validation.md)."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """One instance as it was served, and what speaks against its profile."""
+
+    plan: Plan
+    loaded: LoadedConfig
+    caveats: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LoadPrediction:
+    """The figures of a ``ClientResult``, predicted, of the requests that were answered; ``None`` where none was."""
+
+    completed: int
+    gave_up: int
+    """Requests whose client hung up."""
+    unfit: int
+    """Requests that could never be served: longer than the model or the KV cache."""
+    ttft_s: dict[str, float]
+    e2e_s: dict[str, float]
+    tpot_mean_s: float | None
+    requests_per_s: float
+    output_tokens_per_s: float
+
+
+def load_server(profile: Path, model: str, degree: int, vllm_version: str, sets: list[str]) -> Server:
+    """One instance; vLLM's defaults where ``sets`` does not say otherwise. Older engines get their host time.
+
+    ``vllm_version`` may be empty: a present one. Raises ``ConfigError`` on what cannot be used.
+    """
+    loaded = load_instance(
+        model,
+        Fields("", {"tensor_parallel_size": degree}),
+        vllm_version=checked_version(vllm_version),
+        profile=profile,
+        keys={"load.warm_caches": False},
+        sets=sets,
+    )
+    plan, caveats = unified_plan(loaded.config, 1), profile_caveats(loaded)
+    if not is_async(vllm_version) and not isinstance(plan.step_time, AffineStepTime):
+        caveats.append(f"vLLM {vllm_version} schedules between steps; a profile of tables has no host time for that")
+    elif not is_async(vllm_version):
+        sizes = loaded.config.engine.cudagraph_capture_sizes
+        plan = plan.with_instances(step_time=step_time_of_version(plan.step_time.coefficients, vllm_version, sizes))
+    return Server(plan, loaded, tuple(caveats))
+
+
+def predict_load(load: ClientResult, plan: Plan) -> LoadPrediction:
+    """Raises ``CapacityError`` where no request fits."""
+    return predict_traffic(load.traffic, plan, load.name, weighs_tokens=load.tpot_weighs_tokens)
+
+
+def predict_traffic(traffic: Traffic, plan: Plan, source: str, *, weighs_tokens: bool) -> LoadPrediction:
+    """Statistics of the requests that are answered before their client gives them up, from sending on.
+
+    ``weighs_tokens``: TPOT as ``ClientResult.tpot_weighs_tokens`` has it. Raises ``CapacityError``.
+    """
+    workload, seed = traffic.workload(source, plan.config.seed), plan.config.seed
+    patience = None
+    if traffic.timeout_s is not None:
+        patience = Patience(max(traffic.timeout_s - FRONT_END_S, 0.0), traffic.preamble)
+    found = run(Case("unified", "unified", plan, workload, seed, patience=patience))
+    gave_up, unfit = found.gave_up, found.system.failed - found.gave_up
+    if unfit >= traffic.requests:
+        raise CapacityError(f"{source}: a request of {traffic.prompt_tokens:.0f} tokens does not fit the engine")
+    whole = found.system.table
+    table = {name: column[whole["request_id"] >= traffic.preamble] for name, column in whole.items()}
+    return _prediction(table, gave_up, unfit, weighs_tokens)
+
+
+def _prediction(table: Table, gave_up: int, unfit: int, weighs_tokens: bool) -> LoadPrediction:
+    completed = len(table["arrival_s"])
+    if not completed:
+        return LoadPrediction(0, gave_up, unfit, {}, {}, None, 0.0, 0.0)
+    table = table | {"arrival_s": table["arrival_s"] - FRONT_END_S}
+    span_s = float(table["finish_s"].max() - table["arrival_s"].min())
+    return LoadPrediction(
+        completed=completed,
+        gave_up=gave_up,
+        unfit=unfit,
+        ttft_s=_statistics(ttft_s(table)),
+        e2e_s=_statistics(e2e_s(table)),
+        tpot_mean_s=mean_tpot_s(table, weighs_tokens=weighs_tokens),
+        requests_per_s=completed / span_s,
+        output_tokens_per_s=float(table["output_tokens"].sum()) / span_s,
+    )
+
+
+def _statistics(values_s: Floats) -> dict[str, float]:
+    found = {name: float(np.percentile(values_s, int(name[1:]))) for name in PERCENTS}
+    return {"mean": float(values_s.mean())} | found
