@@ -26,6 +26,8 @@ from kvsim.sim.systems.size import least_cpu_s, needed_bytes
 _WORTH_S = 1.0
 """CPU time that running side by side has to save before processes are started: each takes a part of that to begin."""
 _POLL_S = 0.1
+_LABEL = 16
+"""Characters of a label that leave room for figures beside it."""
 _PATIENCE_S = 10.0
 """After an interrupt: how long what runs may take to end between two events, and to tell what came of it."""
 
@@ -81,6 +83,7 @@ class Processes:
         self._serial = Serial(progress)
         self._pool: ProcessPoolExecutor | None = None
         self._told: Any = None
+        self._now_s = 0.0
         self.cpu_s = 0.0
         """CPU seconds that other processes have taken for cases, so far."""
 
@@ -98,8 +101,9 @@ class Processes:
         at_once = self._at_once(cases)
         if at_once < 2:
             return self._serial.run(cases)
-        label = cases[0].label or cases[0].name
-        with self._progress(f"{label} and {len(cases) - 1} more", sum(len(case.workload) for case in cases)) as bar:
+        labels = ", ".join(case.label or case.name for case in cases)
+        label = labels if len(labels) <= _LABEL else f"{len(cases)} runs"
+        with self._progress(label, sum(len(case.workload) for case in cases)) as bar:
             return self._run(cases, at_once, bar)
 
     def _at_once(self, cases: Sequence[Case]) -> int:
@@ -169,11 +173,10 @@ class Processes:
             future.set_result(result)
 
     def _show(self, bar: ProgressLike, completed: list[int]) -> None:
-        now_s = 0.0
         while not self._told.empty():
-            number, done, now_s = self._told.get()
+            number, done, self._now_s = self._told.get()
             completed[number] = max(completed[number], done)
-        bar.update(sum(completed), now_s)
+        bar.update(sum(completed), self._now_s)
 
     def _workers(self) -> list[int]:
         return list(self._pool._processes or ()) if self._pool is not None else []
