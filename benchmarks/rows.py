@@ -62,16 +62,17 @@ class TraceAtLoad:
 
     def _maximum(self, pilot_requests: int, num_requests: int) -> Any:
         from kvsim.capacity.pilot import Trial, measured_maximum
-        from kvsim.sim.run import quiet
+        from kvsim.sim.executor import Serial
 
-        trial = Trial(self.plan, self.traffic, SEED, quiet, lambda _: num_requests)
+        trial = Trial(self.plan, self.traffic, SEED, Serial(), lambda _: num_requests)
         return measured_maximum(trial, self.system, pilot_requests)
 
     def cpu_s_per_request(self) -> tuple[float, str]:
         """Simulate once; raises if a conservation law is broken."""
-        from kvsim.sim.run import Case, run_whole
+        from kvsim.sim.executor import Serial, whole
+        from kvsim.sim.run import Case
 
-        result = run_whole(Case(self.system, self.system, self.plan, self.workload, SEED))
+        (result,) = whole(Serial().run([Case(self.system, self.system, self.plan, self.workload, SEED)]))
         if result.completed != len(self.workload):
             raise AssertionError(f"{result.completed} of {len(self.workload)} done")
         detail = (
