@@ -294,7 +294,7 @@ class _Sentence:
         if load:
             rho, of, rate = load.groups()
             asked = workload["load"]
-            self.must((float(rho), of.lower()) == (asked["rho"], asked["of"]))
+            self.must((rho, of.lower()) == (f"{asked['rho']:g}", asked["of"]))
             self.number(rate, asked["rho"] * asked["max_requests_per_s"])
         own = re.search(rf" at the workload's own {N} requests/s", text)
         if own:
