@@ -6,6 +6,7 @@ config = load_config(preset="smoke", sets=["engine.tensor_parallel_size=8"]).con
 
 from kvsim.config.load import LoadedConfig, Provenance, load_config
 from kvsim.config.overlay import shipped_profiles
-from kvsim.config.schema import Config, dump
+from kvsim.config.schema import Config
+from kvsim.config.tree import dump
 
 __all__ = ["Config", "LoadedConfig", "Provenance", "dump", "load_config", "shipped_profiles"]

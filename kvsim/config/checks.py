@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from kvsim.config.derived import block_size, explicit_kv_bytes_per_token, kv_size_key
 from kvsim.config.layer import Origins
-from kvsim.config.schema import ChatTrace, Config, PdTrace, dump
-from kvsim.config.tree import Tree, get
+from kvsim.config.schema import ChatTrace, Config, PdTrace
+from kvsim.config.tree import Tree, dump, get
 from kvsim.errors import ConfigError
 
 Finding = tuple[str, tuple[str, ...]]

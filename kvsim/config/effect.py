@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kvsim.config.load import load_config
-from kvsim.config.schema import Config, dump
-from kvsim.config.tree import get
+from kvsim.config.schema import Config
+from kvsim.config.tree import dump, get
 from kvsim.spec import find_gpu
 
 HBM = (

@@ -15,8 +15,8 @@ from kvsim.config.kvcache_sim_compat import overlaid
 from kvsim.config.layer import Layer, Origins, make_layer, origin
 from kvsim.config.overlay import Overlay, mismatches, read_overlay
 from kvsim.config.preset import find_preset, preset_layers
-from kvsim.config.schema import Config, dump
-from kvsim.config.tree import Tree, leaves, merged, put
+from kvsim.config.schema import Config
+from kvsim.config.tree import Tree, dump, leaves, merged, put
 from kvsim.config.yaml_source import named, parse, read_mapping, shown
 from kvsim.config.yielding import yielded
 from kvsim.content import content_path

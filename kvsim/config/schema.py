@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, Strict
 
-from kvsim.config.section import (
-    Count,
-    Counts,
-    Factor,
-    Knots,
-    Name,
-    NonNegative,
-    Positive,
-    PositiveShare,
-    Ratio,
-    Ratios,
-    Section,
-    Share,
-    TierNames,
-    Whole,
-)
+# isort: off
+from kvsim.config.section import Count, Counts, Factor, Knots, Name, NonNegative, Positive
+from kvsim.config.section import PositiveShare, Ratio, Ratios, Section, Share, TierNames, Whole
+
+# isort: on
 
 
 class Model(Section):
@@ -427,8 +416,3 @@ class Config(Section):
     studies: Studies
     limits: Limits
     policies: Policies
-
-
-def dump(config: Config) -> dict[str, Any]:
-    """The whole configuration as plain mappings, lists and scalars, ready for JSON."""
-    return config.model_dump(mode="json")

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from pydantic import BaseModel
+
 Tree = dict[str, Any]
+
+
+def dump(config: BaseModel) -> Tree:
+    """The whole configuration as plain mappings, lists and scalars, ready for JSON."""
+    return config.model_dump(mode="json")
 
 
 def leaves(tree: Tree, parent: str = "") -> Iterator[tuple[str, Any]]:

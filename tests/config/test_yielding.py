@@ -8,8 +8,7 @@ import pytest
 
 from kvsim.config import load_config
 from kvsim.config.effect import without_effect
-from kvsim.config.schema import dump
-from kvsim.config.tree import get
+from kvsim.config.tree import dump, get
 from kvsim.errors import ConfigError
 
 GIVES_WAY = [
