@@ -1,9 +1,4 @@
-"""One vLLM-like engine in one of three roles: a scheduler, a block pool, and the steps it runs in time.
-
-While nothing but decoding can happen the engine *leaps*: the steps to the next change of membership, or to the
-exhaustion of its blocks, are one event, and their end is a closed form. Something that arrives meanwhile cuts the leap
-at the next step boundary.
-"""
+"""One vLLM-like engine in one of three roles: a scheduler, a block pool, and the steps it runs in time."""
 
 from __future__ import annotations
 
@@ -13,17 +8,18 @@ from typing import Any, Literal, Protocol
 
 from kvsim.plan.engine_settings import EngineSettings
 from kvsim.sim.clock import DECODE_BOUNDARY, PREFILL_BOUNDARY, Clock, MovableTimer
-from kvsim.sim.engine.batch import DecodeBatch
 from kvsim.sim.engine.block_pool import BlockPool
-from kvsim.sim.engine.block_table import Path, shared_blocks
+from kvsim.sim.engine.block_table import Path
+from kvsim.sim.engine.booking import book_chunk, book_joined, book_returned, book_token, known_before
 from kvsim.sim.engine.decode_reservation import DecodeReservation
+from kvsim.sim.engine.leaping import LeapingEngine
 from kvsim.sim.engine.paged import PagedPool
 from kvsim.sim.engine.radix import RadixPool
 from kvsim.sim.engine.scheduler import Scheduler
-from kvsim.sim.engine.sequence import NOBODY, Sequence
+from kvsim.sim.engine.sequence import Sequence
 from kvsim.sim.engine.step import Chunk, Step
 from kvsim.sim.log.steps import StepLog
-from kvsim.steptime.curves.base import ENDLESS, StepTime, span_s, steps_until
+from kvsim.steptime.curves.base import StepTime
 
 Role = Literal["prefill", "decode", "colocated"]
 
@@ -55,43 +51,19 @@ def pool_of(settings: EngineSettings, on_evict: Callable[[int, int], None] | Non
     return kind(settings.num_blocks, enable_prefix_caching=settings.enable_prefix_caching, on_evict=on_evict)
 
 
-class Engine:
+class Engine(LeapingEngine):
     """One instance. The roles differ only in where sequences come from and where they end."""
 
     __slots__ = (
-        "_anchor_s",
-        "_anchor_steps",
-        "_anchor_version",
         "_announces_chunks",
-        "_backup_s",
-        "_block_size",
-        "_first_s",
-        "_held_s",
         "_idle",
-        "_is_async",
-        "_leap",
-        "_limit",
         "_listener",
-        "_next",
-        "_preempted",
         "_rows",
-        "_settled",
-        "_slope_s",
-        "_start_s",
-        "_stops_at_first_token",
-        "_timer",
-        "batch",
-        "clock",
-        "held_block_s",
         "instance",
         "log",
-        "pool",
         "reservation",
         "role",
-        "scheduler",
         "seat_waits",
-        "settings",
-        "step_time",
     )
 
     def __init__(
@@ -113,37 +85,24 @@ class Engine:
         are left. ``look_up``: asked before a prompt is admitted. ``backup_s``: seconds a computed token that a step is
         not over before its KV is copied away; 0: nobody waits for that.
         """
-        self.clock, self.instance, self.role, self.settings = clock, instance, role, settings
-        self.step_time, self._listener, self.log, self._rows = step_time, listener, log, log.rows
-        self.pool = pool_of(settings, on_evict)
-        self.batch = DecodeBatch(settings.block_size, step_time.needs_longest)
-        self.scheduler = Scheduler(settings, self.pool, self.batch, None if look_up is None else partial(look_up, self))
+        super().__init__(
+            clock,
+            MovableTimer(clock, DECODE_BOUNDARY if role == "decode" else PREFILL_BOUNDARY, instance),
+            settings,
+            pool_of(settings, on_evict),
+            step_time,
+            stops_at_first_token=role == "prefill",
+            backup_s=backup_s,
+        )
+        self.instance, self.role = instance, role
+        self._listener, self.log, self._rows = listener, log, log.rows
         self.reservation = DecodeReservation(settings.output_margin_tokens)
-        self._block_size = settings.block_size
-        self._is_async = settings.async_scheduling
-        self._stops_at_first_token = role == "prefill"
-        self._next: Step | None = None
-        """Asynchronous: scheduled while another one runs."""
-        self._preempted: list[Sequence] = []
-        """By steps that are planned and have not begun."""
-        self._leap = 0
-        """Steps of the span under way; 0 when idle."""
-        self._settled = 0
-        """Steps that a leap has added to the scheduled ones and whose blocks are taken."""
-        self._start_s = 0.0
-        self._anchor_s = self._first_s = self._slope_s = 0.0
-        self._anchor_version = -1
-        self._limit = ENDLESS
-        """Steps from the anchor on that its times hold for."""
-        self._anchor_steps = 0
-        """Steps from the anchor, the latest change of membership, to the start of the leap."""
+        self._announces_chunks = announces_chunks
         self._idle = False
-        self.held_block_s = self._held_s = 0.0
-        """Blocks held, integrated over time up to ``_held_s``."""
-        self._announces_chunks, self._backup_s = announces_chunks, backup_s
         self.seat_waits = 0
         """Decode role: sequences that found all seats taken when their KV had come."""
-        self._timer = MovableTimer(clock, DECODE_BOUNDARY if role == "decode" else PREFILL_BOUNDARY, instance)
+        asked = None if look_up is None else partial(look_up, self)
+        self.scheduler = Scheduler(settings, self.pool, self.batch, asked)
         clock.process(self._run())
 
     def submit(self, sequence: Sequence) -> None:
@@ -257,11 +216,6 @@ class Engine:
         if len(kv_ready) == 1:
             self._nudge()
 
-    def settle_begun(self) -> None:
-        """Take the blocks of the steps that have begun, so that nothing they evict counts as cached any more."""
-        if self._leap - 1 > self._settled:
-            self._settle_steps(self._steps_begun())
-
     def _run(self) -> Generator[Any, None, None]:
         """Serve for ever: run spans of steps and book them, sleep when there is nothing to run."""
         while True:
@@ -286,75 +240,19 @@ class Engine:
         elif self._leap > 1 and len(self.scheduler.running) < self.settings.max_num_seqs:
             self._cut_leap(self._steps_begun())
 
-    def _plan(self) -> Step | None:
-        """The next step, with its blocks taken; ``None`` when there is nothing to run."""
-        scheduler = self.scheduler
-        while True:
-            scheduler.schedule()
-            if scheduler.chunks or self.batch.num:
-                return self._planned()
-            if not (scheduler.preempted or scheduler.stalled):
-                return None
-            self._preempted += scheduler.preempted
-            scheduler.advance(Step(NOBODY, NOBODY), stops_at_first_token=False)
-
-    def _planned(self) -> Step:
-        """What was scheduled, and how long it takes; to the scheduler it has run."""
-        scheduler, batch, step_time = self.scheduler, self.batch, self.step_time
-        step = Step(scheduler.joined, scheduler.preempted)
-        self._preempted += scheduler.preempted
-        step.num_decodes, step.steps_before, step.version = batch.num, batch.steps, batch.version
-        step.num_measured = batch.num_measured
-        step.is_pure = not (scheduler.chunks or scheduler.stalled)
-        if not step.is_pure or not self._is_anchored(batch.version, 1 if self._leap else 0):
-            kv_tokens = batch.base_sum + batch.num * (batch.steps + 1)
-            longest_tokens = batch.longest_tokens if batch.needs_longest else 0
-            if step.is_pure:
-                step.first_s, step.slope_s, step.limit = step_time.decode_span(batch.num, kv_tokens, longest_tokens)
-            else:
-                step.first_s = self._mixed_s(step, kv_tokens, longest_tokens)
-        scheduler.advance(step, stops_at_first_token=self._stops_at_first_token)
-        return step
-
-    def _is_anchored(self, version: int, further_steps: int) -> bool:
-        """Whether the anchor's times hold for a batch of that version, so many steps after the start of the span."""
-        return version == self._anchor_version and self._anchor_steps + further_steps < self._limit
-
-    def _mixed_s(self, step: Step, kv_tokens: int, longest_tokens: int) -> float:
-        """Seconds of a step that computes the scheduled prompts; they become its chunks."""
-        tokens, work, decodes = step.num_decodes, 0.0, step.num_decodes
-        chunks: list[Chunk] = []
-        for sequence, count in self.scheduler.chunks:
-            chunks.append(Chunk(sequence, count))
-            tokens += count
-            work += self.step_time.chunk_work(count, sequence.computed)
-        step.chunks = chunks
-        num_seqs = decodes + len(chunks)
-        copied_s = self._backup_s * (tokens - decodes)
-        return self.step_time.mixed_s(tokens, num_seqs, decodes, kv_tokens, longest_tokens, work) + copied_s
-
     def _begin(self, step: Step) -> float:
         """Start a span with ``step``, as long as nothing else can happen; returns when it is to end."""
-        self._start_s = now = self.clock.now
-        self._leap, self._settled = 1, 0
-        if not step.is_pure:
-            self._anchor_version, self._anchor_s, self._anchor_steps = -1, now, 0
-            self._first_s, self._slope_s = step.first_s, 0.0
-        elif not self._is_anchored(step.version, 0):
-            self._anchor_version, self._anchor_s, self._anchor_steps = step.version, now, 0
-            self._first_s, self._slope_s, self._limit = step.first_s, step.slope_s, step.limit
+        self._anchor(step)
         if self._preempted:
             self._book_preempted()
         for sequence in step.stalled:
             if sequence.last_token_s < 0:
-                sequence.last_token_s = now
+                sequence.last_token_s = self._start_s
         end_s = self._boundary_s(1)
         if step.joined:
             self._book_joined(step, end_s)
         if self._announces_chunks:
-            for chunk in step.chunks:
-                end = chunk.before + chunk.tokens
-                self._listener.computing(self, chunk.sequence, self._known_before(step, chunk), end, end_s)
+            self._announce(step, end_s)
         if self._is_async:
             self._next = self._plan()
         latest = self._next if self._is_async else step
@@ -363,36 +261,11 @@ class Engine:
         self._leap = 1 + self._steps_alike()
         return self._boundary_s(self._leap)
 
-    def _known_before(self, step: Step, chunk: Chunk) -> int:
-        """Tokens of a chunk's sequence that have KV when its step begins: as blocks are hashed when they are scheduled,
-        it may have hit some that the same step computes."""
-        known = chunk.before
-        if known and self.pool.hashes_when_scheduled:
-            for other in step.chunks:
-                if other.before < known and other is not chunk:
-                    shared_tokens = shared_blocks(chunk.sequence.path, other.sequence.path) * self._block_size
-                    if other.before < shared_tokens:
-                        known = other.before
-        return known
-
-    def _may_leap(self, step: Step, latest: Step) -> bool:
-        """Whether steps like it may follow the latest scheduled one."""
-        scheduler = self.scheduler
-        if self.settings.stepwise or not latest.is_pure or latest.ended or latest.preempted:
-            return False
-        if latest is not step and (not step.is_pure or step.version != latest.version or latest.joined):
-            return False
-        return not (scheduler.waiting and scheduler.may_change_head)
-
-    def _steps_alike(self) -> int:
-        """How many further steps there are blocks for and nobody ends in."""
-        batch, free = self.batch, self.pool.num_free
-        limit = min(batch.steps_to_next_finish(), self._limit - self._anchor_steps - (2 if self._is_async else 1))
-        if limit <= 0:
-            return 0
-        if batch.num * (limit // self._block_size + 1) > free:
-            return batch.steps_within(free, 0, limit)
-        return limit
+    def _announce(self, step: Step, end_s: float) -> None:
+        for chunk in step.chunks:
+            before, end = chunk.before, chunk.before + chunk.tokens
+            known = known_before(step, chunk, self._block_size) if self.pool.hashes_when_scheduled else before
+            self._listener.computing(self, chunk.sequence, known, end, end_s)
 
     def _end_span(self, step: Step) -> None:
         """Book a span whose steps have run."""
@@ -416,7 +289,7 @@ class Engine:
         for sequence in step.joined:
             joined += sequence.state.measured
         if step.returned:
-            joined += self._book_returned(step)
+            joined += book_returned(step, self.log, self._boundary_s(1))
         if joined and steps > 1:
             first_end_s = self._boundary_s(1)
             rows.add(start_s, first_end_s, first_s, 0.0, 1, measured - joined)
@@ -426,120 +299,27 @@ class Engine:
         else:
             rows.add(start_s, now, first_s, 0.0, 1, measured - joined)
 
-    def _book_returned(self, step: Step) -> int:
-        """Sequences that steps before did not reach have waited longer than a step for their token; how many count."""
-        counted = 0
-        for sequence in step.returned:
-            if sequence.last_token_s >= 0:
-                if sequence.state.measured:
-                    self.log.gap(self._boundary_s(1) - sequence.last_token_s)
-                    counted += 1
-                sequence.last_token_s = -1.0
-        return counted
-
     def _book_chunks(self, step: Step) -> None:
         listener, now, chunks = self._listener, self.clock.now, step.chunks
         lonely = len(chunks) == 1 and not step.num_decodes
         for chunk in chunks:
-            self._book_chunk(chunk, now - self._start_s if lonely else -1.0)
+            book_chunk(chunk, lonely, self.step_time, self._start_s, now)
         for chunk in chunks:
             if not self._is_lost(chunk):
                 listener.prefilled(self, chunk.sequence)
         if not self._stops_at_first_token:
             for sequence in step.completed:
-                self._book_token(sequence, now)
+                book_token(sequence, self.log, now)
 
     def _is_lost(self, chunk: Chunk) -> bool:
         """Whether a prefill instance has forgotten it while it was computed."""
         return self._stops_at_first_token and chunk.sequence.computed < chunk.sequence.ready
 
-    def _book_chunk(self, chunk: Chunk, alone_s: float) -> None:
-        sequence, before = chunk.sequence, chunk.before
-        state, after = sequence.state, before + chunk.tokens
-        sequence.ready = after
-        high_water, prompt_tokens = chunk.high_water, state.request.prompt_tokens
-        again = high_water > before
-        if again:
-            state.recomputed_tokens += min(after, high_water) - before
-            before = min(after, high_water)
-        if prompt_tokens > before:
-            state.computed_tokens += min(after, prompt_tokens) - before
-        if state.first_token_s < 0:
-            if alone_s < 0 and not chunk.again:
-                alone_s = self.step_time.prefill_alone_s(chunk.tokens, chunk.before)
-            state.prefilled(self._start_s, self.clock.now, alone_s, again or chunk.again)
-
-    def _book_token(self, sequence: Sequence, now: float) -> None:
-        """Book the token that follows a sequence's last computed one."""
-        state = sequence.state
-        if state.first_token_s < 0:
-            state.first_token_s = now
-        elif sequence.last_token_s >= 0:
-            if state.measured:
-                self.log.gap(now - sequence.last_token_s)
-            sequence.last_token_s = -1.0
-
-    def _boundary_s(self, steps: int) -> float:
-        """When the leap's first ``steps`` steps have run."""
-        return self._anchor_s + span_s(self._anchor_steps + steps, self._first_s, self._slope_s)
-
-    def _steps_begun(self) -> int:
-        """Steps of the leap that have begun: before now, or now where this instant's boundaries are passed."""
-        now = self.clock.now
-        begun = steps_until(now, self._anchor_s, self._anchor_steps, self._leap, self._first_s, self._slope_s)
-        if self.clock.aftermath_s == now and begun < self._leap and self._boundary_s(begun) <= now:
-            begun += 1
-        return begun
-
-    def _cut_leap(self, steps: int) -> None:
-        if steps < self._leap:
-            self._leap = steps
-            self._timer.set(self._boundary_s(steps))
-
-    def _settle_steps(self, steps: int) -> None:
-        """Take the blocks of the first ``steps`` steps of the leap, the first of them had its own."""
-        settled, added = self._settled, steps - 1
-        if added > settled:
-            self._book_held()
-            blocks = self.batch.blocks_needed(settled, added - settled)
-            if blocks:
-                self.held_block_s += self._grown_block_s(settled, added, blocks)
-            self.pool.take(blocks)
-            self._settled = added
-
-    def held_so_far_block_s(self) -> float:
-        """Blocks that requests hold, integrated over time up to now."""
-        held_s = self.clock.now - self._held_s
-        found = self.held_block_s + (self.pool.num_blocks - self.pool.num_free) * held_s
-        settled, added = self._settled, self._steps_begun() - 1 if self._leap else 0
-        if added > settled:
-            found += self._grown_block_s(settled, added, self.batch.blocks_needed(settled, added - settled))
-        return found
-
-    def _book_held(self) -> None:
-        """Integrate the blocks held; to be called before what is held changes."""
-        now = self.clock.now
-        if now > self._held_s:
-            self.held_block_s += (self.pool.num_blocks - self.pool.num_free) * (now - self._held_s)
-            self._held_s = now
-
-    def _grown_block_s(self, settled: int, added: int, blocks: int) -> float:
-        """Block-seconds of the blocks that the leap's steps between take, each from the start of its step until now."""
-        count, before = added - settled, self._anchor_steps + 1
-        starts_s = self.batch.blocks_by_start_s(settled, count, before, self._first_s, self._slope_s)
-        return blocks * (self.clock.now - self._anchor_s) - starts_s
-
-    def _book_joined(self, step: Step, first_token_s: float) -> None:
+    def _book_joined(self, step: Step, end_s: float) -> None:
         """Sequences whose KV came from elsewhere run their first decode step here."""
-        now = self.clock.now
         for sequence in step.joined:
-            state = sequence.state
             self.reservation.start(sequence, step.steps_before)
-            if state.first_token_s < 0:
-                alone_s = self.step_time.decode_alone_s(sequence.num_tokens)
-                state.first_decoded(now, first_token_s, alone_s)
-            elif state.measured:
-                self.log.gap(first_token_s - state.first_token_s)
+            book_joined(sequence, self.step_time, self.log, self._start_s, end_s)
 
     def _book_preempted(self) -> None:
         """Tell of preempted sequences, not before the tokens that were on their way have come."""

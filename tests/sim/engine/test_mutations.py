@@ -62,9 +62,9 @@ MUTATIONS = {
         "sim/engine/scheduler.py", "0 if is_alone else self.settings.long", "self.settings.long"
     ),
     "the first running request is preempted": Mutation(
-        "sim/engine/scheduler.py", "return next(reversed(self.running))", "return next(iter(self.running))"
+        "sim/engine/preemption.py", "return next(reversed(self.running))", "return next(iter(self.running))"
     ),
-    "a victim's budget is lost": Mutation("sim/engine/scheduler.py", "budget += spent.get(victim, 0)", "pass"),
+    "a victim's budget is lost": Mutation("sim/engine/preemption.py", "budget += spent.get(victim, 0)", "pass"),
 }
 
 

@@ -1,0 +1,220 @@
+"""The steps of an engine in time: planned one at a time, run in spans that end as one event each.
+
+While nothing but decoding can happen the engine *leaps*: the steps to the next change of membership, or to the
+exhaustion of its blocks, are one event, and their end is a closed form. Something that arrives meanwhile cuts the leap
+at the next step boundary.
+"""
+
+from __future__ import annotations
+
+from kvsim.plan.engine_settings import EngineSettings
+from kvsim.sim.clock import Clock, MovableTimer
+from kvsim.sim.engine.batch import DecodeBatch
+from kvsim.sim.engine.block_pool import BlockPool
+from kvsim.sim.engine.scheduler import Scheduler
+from kvsim.sim.engine.sequence import NOBODY, Sequence
+from kvsim.sim.engine.step import Chunk, Step
+from kvsim.steptime.curves.base import ENDLESS, StepTime, span_s, steps_until
+
+
+class LeapingEngine:
+    """The part of an engine that lets time pass: how long steps take, which of them have begun, the blocks they hold.
+
+    Whoever is built on it sets ``scheduler``.
+    """
+
+    __slots__ = (
+        "_anchor_s",
+        "_anchor_steps",
+        "_anchor_version",
+        "_backup_s",
+        "_block_size",
+        "_first_s",
+        "_held_s",
+        "_is_async",
+        "_leap",
+        "_limit",
+        "_next",
+        "_preempted",
+        "_settled",
+        "_slope_s",
+        "_start_s",
+        "_stops_at_first_token",
+        "_timer",
+        "batch",
+        "clock",
+        "held_block_s",
+        "pool",
+        "scheduler",
+        "settings",
+        "step_time",
+    )
+
+    scheduler: Scheduler
+
+    def __init__(
+        self,
+        clock: Clock,
+        timer: MovableTimer,
+        settings: EngineSettings,
+        pool: BlockPool,
+        step_time: StepTime,
+        *,
+        stops_at_first_token: bool,
+        backup_s: float,
+    ) -> None:
+        """``backup_s``: seconds a computed token that a step is not over before its KV is copied away."""
+        self.clock, self._timer, self.settings, self.pool, self.step_time = clock, timer, settings, pool, step_time
+        self.batch = DecodeBatch(settings.block_size, step_time.needs_longest)
+        self._block_size = settings.block_size
+        self._is_async = settings.async_scheduling
+        self._stops_at_first_token, self._backup_s = stops_at_first_token, backup_s
+        self._next: Step | None = None
+        """Asynchronous: scheduled while another one runs."""
+        self._preempted: list[Sequence] = []
+        """By steps that are planned and have not begun."""
+        self._leap = 0
+        """Steps of the span under way; 0 when idle."""
+        self._settled = 0
+        """Steps that a leap has added to the scheduled ones and whose blocks are taken."""
+        self._start_s = 0.0
+        self._anchor_s = self._first_s = self._slope_s = 0.0
+        self._anchor_version = -1
+        self._limit = ENDLESS
+        """Steps from the anchor on that its times hold for."""
+        self._anchor_steps = 0
+        """Steps from the anchor, the latest change of membership, to the start of the leap."""
+        self.held_block_s = self._held_s = 0.0
+        """Blocks held, integrated over time up to ``_held_s``."""
+
+    def settle_begun(self) -> None:
+        """Take the blocks of the steps that have begun, so that nothing they evict counts as cached any more."""
+        if self._leap - 1 > self._settled:
+            self._settle_steps(self._steps_begun())
+
+    def held_so_far_block_s(self) -> float:
+        """Blocks that requests hold, integrated over time up to now."""
+        held_s = self.clock.now - self._held_s
+        found = self.held_block_s + (self.pool.num_blocks - self.pool.num_free) * held_s
+        settled, added = self._settled, self._steps_begun() - 1 if self._leap else 0
+        if added > settled:
+            found += self._grown_block_s(settled, added, self.batch.blocks_needed(settled, added - settled))
+        return found
+
+    def _plan(self) -> Step | None:
+        """The next step, with its blocks taken; ``None`` when there is nothing to run."""
+        scheduler = self.scheduler
+        while True:
+            scheduler.schedule()
+            if scheduler.chunks or self.batch.num:
+                return self._planned()
+            if not (scheduler.preempted or scheduler.stalled):
+                return None
+            self._preempted += scheduler.preempted
+            scheduler.advance(Step(NOBODY, NOBODY), stops_at_first_token=False)
+
+    def _planned(self) -> Step:
+        """What was scheduled, and how long it takes; to the scheduler it has run."""
+        scheduler, batch, step_time = self.scheduler, self.batch, self.step_time
+        step = Step(scheduler.joined, scheduler.preempted)
+        self._preempted += scheduler.preempted
+        step.num_decodes, step.steps_before, step.version = batch.num, batch.steps, batch.version
+        step.num_measured = batch.num_measured
+        step.is_pure = not (scheduler.chunks or scheduler.stalled)
+        if not step.is_pure or not self._is_anchored(batch.version, 1 if self._leap else 0):
+            kv_tokens = batch.base_sum + batch.num * (batch.steps + 1)
+            longest_tokens = batch.longest_tokens if batch.needs_longest else 0
+            if step.is_pure:
+                step.first_s, step.slope_s, step.limit = step_time.decode_span(batch.num, kv_tokens, longest_tokens)
+            else:
+                step.first_s = self._mixed_s(step, kv_tokens, longest_tokens)
+        scheduler.advance(step, stops_at_first_token=self._stops_at_first_token)
+        return step
+
+    def _is_anchored(self, version: int, further_steps: int) -> bool:
+        """Whether the anchor's times hold for a batch of that version, so many steps after the start of the span."""
+        return version == self._anchor_version and self._anchor_steps + further_steps < self._limit
+
+    def _mixed_s(self, step: Step, kv_tokens: int, longest_tokens: int) -> float:
+        """Seconds of a step that computes the scheduled prompts; they become its chunks."""
+        tokens, work, decodes = step.num_decodes, 0.0, step.num_decodes
+        chunks: list[Chunk] = []
+        for sequence, count in self.scheduler.chunks:
+            chunks.append(Chunk(sequence, count))
+            tokens += count
+            work += self.step_time.chunk_work(count, sequence.computed)
+        step.chunks = chunks
+        num_seqs = decodes + len(chunks)
+        copied_s = self._backup_s * (tokens - decodes)
+        return self.step_time.mixed_s(tokens, num_seqs, decodes, kv_tokens, longest_tokens, work) + copied_s
+
+    def _anchor(self, step: Step) -> None:
+        """Let a span start with ``step`` now, in the series of times that goes on, or in one of its own."""
+        self._start_s = now = self.clock.now
+        self._leap, self._settled = 1, 0
+        if not step.is_pure:
+            self._anchor_version, self._anchor_s, self._anchor_steps = -1, now, 0
+            self._first_s, self._slope_s = step.first_s, 0.0
+        elif not self._is_anchored(step.version, 0):
+            self._anchor_version, self._anchor_s, self._anchor_steps = step.version, now, 0
+            self._first_s, self._slope_s, self._limit = step.first_s, step.slope_s, step.limit
+
+    def _may_leap(self, step: Step, latest: Step) -> bool:
+        """Whether steps like it may follow the latest scheduled one."""
+        scheduler = self.scheduler
+        if self.settings.stepwise or not latest.is_pure or latest.ended or latest.preempted:
+            return False
+        if latest is not step and (not step.is_pure or step.version != latest.version or latest.joined):
+            return False
+        return not (scheduler.waiting and scheduler.may_change_head)
+
+    def _steps_alike(self) -> int:
+        """How many further steps there are blocks for and nobody ends in."""
+        batch, free = self.batch, self.pool.num_free
+        limit = min(batch.steps_to_next_finish(), self._limit - self._anchor_steps - (2 if self._is_async else 1))
+        if limit <= 0:
+            return 0
+        if batch.num * (limit // self._block_size + 1) > free:
+            return batch.steps_within(free, 0, limit)
+        return limit
+
+    def _boundary_s(self, steps: int) -> float:
+        """When the leap's first ``steps`` steps have run."""
+        return self._anchor_s + span_s(self._anchor_steps + steps, self._first_s, self._slope_s)
+
+    def _steps_begun(self) -> int:
+        """Steps of the leap that have begun: before now, or now where this instant's boundaries are passed."""
+        now = self.clock.now
+        begun = steps_until(now, self._anchor_s, self._anchor_steps, self._leap, self._first_s, self._slope_s)
+        if self.clock.aftermath_s == now and begun < self._leap and self._boundary_s(begun) <= now:
+            begun += 1
+        return begun
+
+    def _cut_leap(self, steps: int) -> None:
+        if steps < self._leap:
+            self._leap = steps
+            self._timer.set(self._boundary_s(steps))
+
+    def _settle_steps(self, steps: int) -> None:
+        """Take the blocks of the first ``steps`` steps of the leap, the first of them had its own."""
+        settled, added = self._settled, steps - 1
+        if added > settled:
+            self._book_held()
+            blocks = self.batch.blocks_needed(settled, added - settled)
+            if blocks:
+                self.held_block_s += self._grown_block_s(settled, added, blocks)
+            self.pool.take(blocks)
+            self._settled = added
+
+    def _book_held(self) -> None:
+        """Integrate the blocks held; to be called before what is held changes."""
+        now = self.clock.now
+        if now > self._held_s:
+            self.held_block_s += (self.pool.num_blocks - self.pool.num_free) * (now - self._held_s)
+            self._held_s = now
+
+    def _grown_block_s(self, settled: int, added: int, blocks: int) -> float:
+        """Block-seconds of the blocks that the leap's steps between take, each from the start of its step until now."""
+        count, before = added - settled, self._anchor_steps + 1
+        starts_s = self.batch.blocks_by_start_s(settled, count, before, self._first_s, self._slope_s)
+        return blocks * (self.clock.now - self._anchor_s) - starts_s
