@@ -14,6 +14,7 @@ from kvsim.cli.usage import FlagError
 from kvsim.errors import nearest
 
 if TYPE_CHECKING:
+    from kvsim.config import Config
     from kvsim.workload.workload import Workload
 
 KINDS = ("chat", "rag", "agent", "bench")
@@ -59,36 +60,42 @@ def synth(
     if schema is None:
         raise FlagError(f"trace synth: no schema for {str(out)!r}; give --format, or a name in .csv or .jsonl")
     from kvsim.cli.outputs import check_file
-    from kvsim.config import derived, load_config
+    from kvsim.config import load_config
     from kvsim.workload.writers import write_trace
 
     check_file("--out", out, {}, "trace")
     config = load_config(sets=assignments or (), mode="traffic").config
-    pace_s = derived.answer_s_per_token(config)
-
-    def made() -> Workload:
-        if kind == "chat":
-            from kvsim.workload.synthetic.chat import chat
-
-            return chat(config.pd_trace, requests, rate, seed, config.pd_separation.max_output_tokens, pace_s)
-        if kind == "rag":
-            from kvsim.workload.synthetic.rag import rag
-
-            return rag(config.pd_trace, requests, rate, seed, arrivals)
-        if kind == "agent":
-            from kvsim.workload.synthetic.agent import agent
-
-            return agent(config.agent_trace, requests, rate, seed, arrivals, closed=closed, answer_s_per_token=pace_s)
+    if kind == "bench":
         from kvsim.workload.synthetic.bench import bench
 
-        return bench(
+        workload = bench(
             requests, rate, input_tokens, output_tokens, seed,
             range_ratio=range_ratio, shared_prefix_tokens=prefix_tokens, burstiness=burstiness,
         )  # fmt: skip
-
-    workload = made()
+    else:
+        workload = _configured(kind, config, requests, rate, seed, arrivals, closed)
     for lost in write_trace(workload, out, schema):
         sys.stderr.write(f"kvsim: note: {lost}\n")
     span_s = workload.span_s if math.isfinite(workload.span_s) else 0.0
     sys.stdout.write(f"{out}: {len(workload):,} requests over {span_s:,.1f} s in schema {schema}\n")
     return 0
+
+
+def _configured(
+    kind: str, config: Config, requests: int, rate: float, seed: int, arrivals: str, closed: bool
+) -> Workload:
+    """Traffic whose shape the configuration says."""
+    from kvsim.config import derived
+
+    pace_s = derived.answer_s_per_token(config)
+    if kind == "chat":
+        from kvsim.workload.synthetic.chat import chat
+
+        return chat(config.pd_trace, requests, rate, seed, config.pd_separation.max_output_tokens, pace_s)
+    if kind == "rag":
+        from kvsim.workload.synthetic.rag import rag
+
+        return rag(config.pd_trace, requests, rate, seed, arrivals)
+    from kvsim.workload.synthetic.agent import agent
+
+    return agent(config.agent_trace, requests, rate, seed, arrivals, closed=closed, answer_s_per_token=pace_s)
