@@ -13,74 +13,12 @@ from typing import Final
 from kvsim.sim.clock import Clock, Timer
 from kvsim.sim.network.jitter import Jitter
 from kvsim.sim.network.max_min import fair_rates
+from kvsim.sim.network.stream import FirstPart, Stream
 from kvsim.sim.network.topology import Topology
 
 CONTENTION = ("max_min", "fifo", "none")
 _SLACK: Final = 1 + 1e-9
 """Sums of bandwidths are kept up to date by adding and subtracting; this much more is rounding."""
-
-
-class Stream:
-    """One request's KV between two instances, chunk after chunk."""
-
-    __slots__ = (
-        "active",
-        "busy_s",
-        "end_s",
-        "factor",
-        "first_arrived",
-        "first_at_s",
-        "first_timer",
-        "first_work",
-        "landed",
-        "last",
-        "latency_s",
-        "line_bytes_per_s",
-        "lone",
-        "path",
-        "rate",
-        "sent_bytes",
-        "since_s",
-        "timer",
-        "work",
-        "work_left",
-    )
-
-    def __init__(
-        self,
-        path: tuple[int, ...],
-        line_bytes_per_s: float,
-        latency_s: float,
-        factor: float,
-        landed: Callable[[Stream], None],
-    ) -> None:
-        self.path, self.line_bytes_per_s, self.latency_s, self.factor = path, line_bytes_per_s, latency_s, factor
-        self.landed = landed
-        self.sent_bytes = 0.0
-        """Given to the network so far."""
-        self.work = self.work_left = 0.0
-        """What the links are to move for it, in bytes: jitter and descriptors included; in all, and still."""
-        self.rate = 0.0
-        self.since_s = 0.0
-        """Time up to which ``work_left`` and ``busy_s`` are true."""
-        self.end_s = 0.0
-        """When, at this rate, nothing is left."""
-        self.busy_s = 0.0
-        self.active = self.lone = self.last = False
-        self.timer: Timer | None = None
-        self.first_arrived: Callable[[Stream], None] | None = None
-        self.first_work = 0.0
-        self.first_at_s = -1.0
-        self.first_timer: Timer | None = None
-
-
-class FirstPart:
-    """The head of a stream, of whose arrival somebody wants to know."""
-
-    __slots__ = ("arrived", "descriptors", "num_bytes")
-
-    def __init__(self, num_bytes: float, descriptors: int, arrived: Callable[[Stream], None]) -> None:
-        self.num_bytes, self.descriptors, self.arrived = num_bytes, descriptors, arrived
 
 
 class Network:
@@ -179,8 +117,8 @@ class Network:
             now = self._clock.now
             self._settle(stream, min(now, stream.end_s))
             self._leave(stream)
-        self._cancel_timer(stream)
-        _forget(stream)
+        stream.cancel_timer()
+        stream.forget()
         moved_bytes = stream.sent_bytes
         if stream.work_left > 0:
             moved_bytes *= 1 - stream.work_left / stream.work
@@ -210,7 +148,7 @@ class Network:
             self._remove(stream)
         self.bytes_received += stream.sent_bytes
         landed = stream.landed
-        _forget(stream)
+        stream.forget()
         landed(stream)
 
     def _first(self, stream: Stream, _: Timer) -> None:
@@ -365,7 +303,7 @@ class Network:
 
     def _time(self, stream: Stream) -> None:
         """Set a timer to when the stream leaves its links, or where nobody else would know, to when it has arrived."""
-        self._cancel_timer(stream)
+        stream.cancel_timer()
         if not stream.lone:
             stream.timer = self._clock.schedule(stream.end_s, callback=partial(self._drain, stream))
         elif stream.last:
@@ -383,20 +321,3 @@ class Network:
         stream.first_timer = self._clock.schedule(
             stream.first_at_s + stream.latency_s, callback=partial(self._first, stream)
         )
-
-    def _cancel_timer(self, stream: Stream) -> None:
-        timer = stream.timer
-        if timer is not None and timer.callbacks:
-            timer.callbacks.clear()
-        stream.timer = None
-
-
-def _forget(stream: Stream) -> None:
-    """Nobody waits for the stream any more: what was to be told holds it, and it would hold that, for ever."""
-    stream.landed = _nobody
-    stream.first_arrived = None
-    stream.timer = stream.first_timer = None
-
-
-def _nobody(_: Stream) -> None:
-    """Take note of what nobody waits for."""

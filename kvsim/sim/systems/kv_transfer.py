@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kvsim.sim.engine.engine import Engine
 from kvsim.sim.engine.sequence import Sequence
-from kvsim.sim.network.network import Stream
+from kvsim.sim.network.stream import Stream
 
 
 class KvTransfer:

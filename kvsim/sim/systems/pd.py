@@ -15,7 +15,7 @@ from kvsim.sim.engine.sequence import RequestState, Sequence
 from kvsim.sim.log.conservation import KvBooks, kv_checks, network_checks
 from kvsim.sim.log.steps import StepLog
 from kvsim.sim.network.build_network import build_network
-from kvsim.sim.network.network import FirstPart, Stream
+from kvsim.sim.network.stream import FirstPart, Stream
 from kvsim.sim.routing import DecodeLoads, Loads, decode_router
 from kvsim.sim.systems.kv_transfer import KvTransfer
 from kvsim.sim.systems.serving import Progress, ServingSystem, fits

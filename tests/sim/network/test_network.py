@@ -16,7 +16,8 @@ from scipy import stats
 from kvsim.sim.clock import Clock
 from kvsim.sim.network.jitter import Jitter
 from kvsim.sim.network.max_min import fair_rates
-from kvsim.sim.network.network import CONTENTION, FirstPart, Network, Stream
+from kvsim.sim.network.network import CONTENTION, Network
+from kvsim.sim.network.stream import FirstPart, Stream
 from kvsim.sim.network.topology import Topology
 
 LINE = 10.0

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from traffic import routed_table
 
 from kvsim.record.result import COMPONENTS, Table
-from kvsim.sim.network.network import Stream
+from kvsim.sim.network.stream import Stream
 from kvsim.sim.outcome import outcome
 from kvsim.sim.routing import DECODE_ROUTERS
 from kvsim.sim.systems.pd import KvTransfer, PdSystem
