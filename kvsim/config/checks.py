@@ -10,6 +10,7 @@ from kvsim.config.layer import Origins
 from kvsim.config.schema import ChatTrace, Config, PdTrace
 from kvsim.config.tree import Tree, dump, get
 from kvsim.errors import ConfigError
+from kvsim.spec.tier_kinds import DRAM, EIC, SSD, TIER_NAMES, TIERS
 
 Finding = tuple[str, tuple[str, ...]]
 """A sentence that names the numbers, and the keys it is about."""
@@ -145,25 +146,22 @@ def _warmup(config: Config, origins: Origins, mode: Mode | None) -> Iterator[Fin
             )
 
 
-TIERS = ("dram", "eic", "ssd")
-"""From the nearest to the farthest."""
-
-
 def _tiers(config: Config, origins: Origins, mode: Mode | None) -> Iterator[Finding]:
     cache, eic = config.cache, config.cluster.eic
-    capacity = {
-        "dram": ("hardware.dram.capacity_gb", config.hardware.dram.capacity_gb),
-        "eic": ("cluster.eic.capacity_per_node_gb", eic.nodes_per_rack * eic.capacity_per_node_gb),
-        "ssd": ("hardware.ssd.capacity_gb", config.hardware.ssd.capacity_gb),
+    capacity_gb = {
+        DRAM: config.hardware.dram.capacity_gb,
+        EIC: eic.nodes_per_rack * eic.capacity_per_node_gb,
+        SSD: config.hardware.ssd.capacity_gb,
     }
+    empty = {kind.name: kind.capacity_key for kind in TIERS if not capacity_gb[kind]}
     tree: dict[str, Any] = dump(config)
     for key in _tier_lists(mode):
         tiers = get(tree, key)
-        if tiers != [tier for tier in TIERS if tier in tiers]:
-            yield f"{key} = [{', '.join(tiers)}]: the nearest stands first, each once: {', '.join(TIERS)}", (key,)
+        if tiers != [tier for tier in TIER_NAMES if tier in tiers]:
+            yield f"{key} = [{', '.join(tiers)}]: the nearest stands first, each once: {', '.join(TIER_NAMES)}", (key,)
         for tier in tiers:
-            if not capacity[tier][1]:
-                yield f"{capacity[tier][0]}: {tier} holds nothing; take it out of {key} instead", (capacity[tier][0],)
+            if tier in empty:
+                yield f"{empty[tier]}: {tier} holds nothing; take it out of {key} instead", (empty[tier],)
     if not tiers_in_use(tree, mode):
         return
     if cache.chunk_tokens % block_size(config):

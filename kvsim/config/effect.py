@@ -8,6 +8,7 @@ from kvsim.config.load import load_config
 from kvsim.config.schema import Config
 from kvsim.config.tree import dump, get
 from kvsim.spec import find_gpu
+from kvsim.spec.tier_kinds import TIERS
 
 HBM = (
     "hardware.hbm.write_gb_per_s",
@@ -113,10 +114,13 @@ def _unseen_with_tiers(config: Config, is_cluster: bool) -> tuple[str, ...]:
     """What a run of ``--cluster`` or of the single node does not look at."""
     unseen = (*HBM, "cluster.gpus_per_rack", *_unseen_by_step_times(config))
     unseen = unseen if is_cluster else (*unseen, *SINGLE_NODE)
-    if not (config.cluster.tiers if is_cluster else config.cache.tiers):
+    tiers = config.cluster.tiers if is_cluster else config.cache.tiers
+    if not tiers:
         unseen = (*unseen, *WITHOUT_TIERS)
-    remote = {"eic", "ssd"} & set(config.cluster.tiers) if is_cluster else "eic" in config.cache.tiers
-    return unseen if remote else (*unseen, *NETWORK)
+    # The hosts that drives could be of stand in the cluster alone.
+    away = ("always", "other_hosts") if is_cluster else ("always",)
+    is_remote = any(kind.over_nics in away for kind in TIERS if kind.name in tiers)
+    return unseen if is_remote else (*unseen, *NETWORK)
 
 
 def _given(config: Config, paths: Sequence[str]) -> list[str]:

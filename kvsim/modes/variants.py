@@ -12,6 +12,7 @@ from kvsim.errors import ConfigError
 from kvsim.modes.experiment import Variant
 from kvsim.plan.mode import Mode
 from kvsim.policy.eviction import EVICTIONS
+from kvsim.spec.tier_kinds import EIC
 
 SINGLE_POLICIES = ("baseline", "arc", "session_prefetch", "selective_write", "learned", "hybrid", "belady")
 """Bundles that the single node compares unless others are named."""
@@ -45,8 +46,8 @@ def policy_variants(mode: Mode, loaded: LoadedConfig, policy: str | None, layers
 def _pool_on_and_off(loaded: LoadedConfig) -> list[Variant]:
     config = loaded.config
     cluster, tiers = config.cluster, config.cluster.tiers
-    if "eic" not in tiers:
+    if EIC.name not in tiers:
         return [Variant("configured", "unified", config)]
-    without = cluster.model_copy(update={"tiers": tuple(name for name in tiers if name != "eic")})
+    without = cluster.model_copy(update={"tiers": tuple(name for name in tiers if name != EIC.name)})
     off = config.model_copy(update={"cluster": without})
     return [Variant("eic on", "unified", config), Variant("eic off", "unified", off)]

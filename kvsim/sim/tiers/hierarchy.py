@@ -21,11 +21,9 @@ from kvsim.sim.tiers.tier import Tier
 from kvsim.sim.tiers.tier_routes import TierRoutes
 from kvsim.sim.tiers.transfers import Transfers
 from kvsim.sim.tiers.writes import Writes
+from kvsim.spec.tier_kinds import DRAM, EIC, SSD, TIERS, TierKind
 from kvsim.units import GB
 from kvsim.workload.workload import Workload
-
-VOLATILE = ("dram", "eic")
-"""Tiers that a restart empties."""
 
 
 class TierHierarchy:
@@ -108,9 +106,10 @@ class TierHierarchy:
         for write in self._writes.lose_all():
             for chain, _, end in write.runs:
                 self.directory.lost(chain, end)
-        for name in VOLATILE:
-            for tier in self.tiers.get(name, ()):
-                tier.lose_all()
+        for kind in TIERS:
+            if kind.is_volatile:
+                for tier in self.tiers.get(kind.name, ()):
+                    tier.lose_all()
 
     def backup_s_per_token(self, instance: int) -> float:
         """Seconds that copying a token's KV to the first tier takes when nobody else is there."""
@@ -124,19 +123,24 @@ class TierHierarchy:
                 tier.check_integrity()
 
     def _view(self, name: str, place: Place, instance: int) -> TierView:
-        return {"dram": self._dram, "eic": self._eic, "ssd": self._ssd}[name](place, instance)
+        made: dict[str, Callable[[Place, int], TierView]] = {
+            DRAM.name: self._dram,
+            EIC.name: self._eic,
+            SSD.name: self._ssd,
+        }
+        return made[name](place, instance)
 
     def _dram(self, place: Place, instance: int) -> TierView:
         """The host's memory, as an instance sees it."""
         capacity_bytes = self._plan.config.hardware.dram.capacity_gb * GB
-        tier = self._tier("dram", place.host, capacity_bytes, "hardware.dram.capacity_gb")
+        tier = self._tier(DRAM, place.host, capacity_bytes)
         return TierView(tier, self._routes.dram(place, instance))
 
     def _eic(self, place: Place, instance: int) -> TierView:
         """The rack's pool, as an instance sees it."""
         eic = self._plan.config.cluster.eic
         capacity_bytes = eic.nodes_per_rack * eic.capacity_per_node_gb * GB
-        tier = self._tier("eic", place.rack, capacity_bytes, "cluster.eic.capacity_per_node_gb")
+        tier = self._tier(EIC, place.rack, capacity_bytes)
         return TierView(tier, self._routes.eic(place, instance))
 
     def _ssd(self, place: Place, instance: int) -> TierView:
@@ -145,37 +149,37 @@ class TierHierarchy:
         own_hosts = {"host": range(place.host, place.host + 1), "cluster": range(self._hosts)}
         hosts = own_hosts.get(scope) or self._routes.hosts_of(place.rack)
         group = {"host": place.host, "rack": place.rack, "cluster": 0}[scope]
-        tier = self._tier("ssd", group, ssd.capacity_gb * GB * len(hosts), "hardware.ssd.capacity_gb")
+        tier = self._tier(SSD, group, ssd.capacity_gb * GB * len(hosts))
         return TierView(tier, self._routes.ssd(place, instance, hosts))
 
-    def _tier(self, name: str, group: int, capacity_bytes: float, key: str) -> Tier:
-        built = self._built.get((name, group))
+    def _tier(self, kind: TierKind, group: int, capacity_bytes: float) -> Tier:
+        built = self._built.get((kind.name, group))
         if built is not None:
             return built
         chunks = int(capacity_bytes // self.rules.chunk_bytes)
         if not chunks:
             raise ConfigError(
-                f"{key}: {capacity_bytes / GB:g} GB hold no chunk of {self.rules.chunk_tokens} tokens, which takes "
-                f"{self.rules.chunk_bytes / GB:.3g} GB"
+                f"{kind.capacity_key}: {capacity_bytes / GB:g} GB hold no chunk of {self.rules.chunk_tokens} tokens, "
+                f"which takes {self.rules.chunk_bytes / GB:.3g} GB"
             )
-        tier = self._built[name, group] = self._made(name, chunks)
-        self.tiers[name].append(tier)
+        tier = self._built[kind.name, group] = self._made(kind, chunks)
+        self.tiers[kind.name].append(tier)
         self._numbered.append(tier)
         return tier
 
-    def _made(self, name: str, chunks: int) -> Tier:
+    def _made(self, kind: TierKind, chunks: int) -> Tier:
         config, number = self._plan.config, len(self._numbered)
         admission = admission_of(config, chunks)
         if admission is None and config.policies.eviction == "lru":
-            return LruTier(name, chunks, number, self.directory)
+            return LruTier(kind.name, chunks, number, self.directory)
         return PolicyTier(
-            name,
+            kind.name,
             eviction_of(config, chunks, self._seed + number),
             number,
             self.directory,
             admission=admission,
             next_use=self._next_use,
-            is_volatile=name in VOLATILE and config.cache.restart_after_requests is not None,
+            is_volatile=kind.is_volatile and config.cache.restart_after_requests is not None,
         )
 
 

@@ -10,6 +10,7 @@ from kvsim.sim.log.conservation import exact
 from kvsim.sim.tiers.lookup import Tiers
 from kvsim.sim.tiers.ports import Port
 from kvsim.sim.tiers.transfers import port_backlog_s
+from kvsim.spec.tier_kinds import DRAM, EIC
 
 
 def with_tiers(use: CacheUse, tiers: Tiers, end_s: float) -> CacheUse:
@@ -46,8 +47,8 @@ def tier_notes(tiers: Tiers, config: Config) -> list[str]:
 def _shadow_notes(tiers: Tiers) -> list[str]:
     """A pool that no other host reaches stands behind memory that has the same."""
     hierarchy = tiers.hierarchy
-    hosts, pools = (len(hierarchy.tiers.get(name, ())) for name in ("dram", "eic"))
-    if not pools or hosts != pools or tiers.loaded_tokens[hierarchy.names.index("eic")]:
+    hosts, pools = (len(hierarchy.tiers.get(name, ())) for name in (DRAM.name, EIC.name))
+    if not pools or hosts != pools or tiers.loaded_tokens[hierarchy.names.index(EIC.name)]:
         return []
     return [
         "each rack has one host here, whose memory has what the rack's pool has: nothing came from a pool (eic); more "

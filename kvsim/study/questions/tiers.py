@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from kvsim.record.labels import number, percent
+from kvsim.spec.tier_kinds import DRAM, EIC, SSD
 from kvsim.study.catalogue import Found, Study
 from kvsim.study.context import StudyContext
 from kvsim.study.memory import changed, means, replicated
@@ -75,7 +76,7 @@ def _table(study: Found) -> Table:
     return table
 
 
-_TIER_COLOURS = {"hbm": "#404040", "dram": "#0072B2", "eic": "#009E73", "ssd": "#E69F00"}
+_TIER_COLOURS = {"hbm": "#404040", DRAM.name: "#0072B2", EIC.name: "#009E73", SSD.name: "#E69F00"}
 
 
 def _picture(study: Found) -> Figure:
