@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
+
+from kvsim.spec.tier_kinds import TierName
 
 
 class Section(BaseModel):
@@ -31,7 +33,7 @@ PositiveShare = Annotated[float, Field(gt=0, le=1)]
 Counts = Annotated[tuple[Count, ...], Field(min_length=1), Strict(False)]
 Ratio = Annotated[tuple[Count, Count], Strict(False)]
 Ratios = Annotated[tuple[Ratio, ...], Field(min_length=1), Strict(False)]
-TierNames = Annotated[tuple[Literal["dram", "eic", "ssd"], ...], Strict(False)]
+TierNames = Annotated[tuple[TierName, ...], Strict(False)]
 
 
 def _ascending(knots: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
