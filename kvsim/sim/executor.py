@@ -26,7 +26,7 @@ from kvsim.sim.systems.size import least_cpu_s, needed_bytes
 _WORTH_S = 1.0
 """CPU time that running side by side has to save before processes are started: each takes a part of that to begin."""
 _POLL_S = 0.1
-_LABEL = 16
+_LABEL = 8
 """Characters of a label that leave room for figures beside it."""
 _PATIENCE_S = 10.0
 """After an interrupt: how long what runs may take to end between two events, and to tell what came of it."""
