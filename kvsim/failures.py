@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
 from kvsim.errors import KvsimError
 
@@ -13,8 +13,8 @@ Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
-class Failure:
-    """One part that could not be made."""
+class FailedPart:
+    """What a report says of a part that could not be made."""
 
     part: str
     """What it is, e.g. ``study pd_ratio``."""
@@ -22,17 +22,24 @@ class Failure:
     is_defect: bool
     """An exception that nobody raised on purpose: kvsim's own fault, where a ``KvsimError`` is the input's and an
     ``OSError`` the machine's."""
-    error: Exception
-    trace: str = ""
-    """Python traceback of a defect."""
-
-    def report(self) -> dict[str, Any]:
-        """For the JSON report."""
-        return {"part": self.part, "why": self.why, "is_defect": self.is_defect, "trace": self.trace}
+    trace: str
+    """Python traceback of a defect, else empty."""
 
     def sentence(self) -> str:
         """For a reader, on one line."""
         return f"{self.part} failed{', a defect of kvsim' if self.is_defect else ''}: {self.why}"
+
+
+@dataclass(frozen=True)
+class Failure(FailedPart):
+    """One part that could not be made, and what was raised."""
+
+    error: Exception
+
+    @property
+    def told(self) -> FailedPart:
+        """The part without the exception, for the report."""
+        return FailedPart(self.part, self.why, self.is_defect, self.trace)
 
 
 @dataclass
@@ -48,7 +55,7 @@ class Failures:
         except BrokenPipeError:
             raise
         except (KvsimError, OSError) as error:
-            self.found.append(Failure(part, str(error), is_defect=False, error=error))
+            self.found.append(Failure(part, str(error), is_defect=False, trace="", error=error))
         except Exception as error:
             why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             self.found.append(Failure(part, why, is_defect=True, error=error, trace=traceback.format_exc()))

@@ -59,9 +59,9 @@ def check_conclusion(report: Mapping[str, Any], csv_rows: Rows, conclusion: str 
 
 
 def concluded(report: Mapping[str, Any]) -> str:
-    from kvsim.report.conclude import conclude
+    from reports import read_back
 
-    return conclude(report)
+    return read_back(report).conclusion
 
 
 class _System:

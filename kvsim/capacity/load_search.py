@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from kvsim.capacity.demand import Demand
 from kvsim.capacity.maximum_rates import maximum_rate
@@ -20,6 +20,26 @@ from kvsim.workload.hits import longest_seen_tokens
 from kvsim.workload.workload import Workload
 
 
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """A load that was asked for, and the rate of arrivals that it comes to."""
+
+    rho: float
+    """Share of the maximum rate."""
+    of: SystemName
+    requests_per_s: float
+    max_requests_per_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuning:
+    """The token budget that the unified baseline was given, and the goodput of each on a sample."""
+
+    budget_tokens: int
+    goodput_requests_per_s: Mapping[str, float]
+    """By budget."""
+
+
 @dataclass(frozen=True)
 class Offered:
     """What is run, and what was found out before."""
@@ -27,10 +47,10 @@ class Offered:
     plan: Plan
     """With the token budget of the unified baseline."""
     workload: Workload
-    load: dict[str, Any] | None
-    """``{rho, of, requests_per_s, max_requests_per_s}`` where a load was asked for."""
-    tuning: dict[str, Any] | None
-    """``{budget_tokens, goodput_requests_per_s}`` where the baseline was tuned; goodput per budget, of the sample."""
+    load: Load | None
+    """``None``: the workload runs at its own rate."""
+    tuning: Tuning | None
+    """``None``: the baseline was not tuned."""
     notes: tuple[str, ...]
 
 
@@ -111,7 +131,7 @@ class LoadSearch:
         except CapacityError as error:
             raise CapacityError(f"{said}: {error}") from error
         fitting_rows(workload, self._plan)
-        load = {"rho": asked.rho, "of": asked.of, "requests_per_s": rate_per_s, "max_requests_per_s": max_per_s}
+        load = Load(rho=asked.rho, of=asked.of, requests_per_s=rate_per_s, max_requests_per_s=max_per_s)
         if share < 1:
             note = f"{share:.1%} of requests fit an instance: the load is that of these, the others cost nothing"
             notes = (*notes, note)
@@ -136,7 +156,7 @@ class LoadSearch:
     def _trial(self, plan: Plan, seed: int) -> Trial:
         return Trial(plan, self._source.traffic, seed, self._executor, self._source.requests_at)
 
-    def _tuned(self, requests_per_s: float) -> tuple[Plan, dict[str, Any] | None, tuple[str, ...]]:
+    def _tuned(self, requests_per_s: float) -> tuple[Plan, Tuning | None, tuple[str, ...]]:
         if not self._tunes:
             return self._plan, None, ()
         trial = self._trial(self._plan, self._tuning_seed)
@@ -151,4 +171,4 @@ class LoadSearch:
             f"the unified baseline takes {tuned.budget_tokens:,} tokens a step, {why} on a sample of "
             f"{tuned.sample_gpus:,} GPUs (requests/s: {listed})"
         )
-        return tuned.plan, {"budget_tokens": tuned.budget_tokens, "goodput_requests_per_s": goodput}, (note,)
+        return tuned.plan, Tuning(budget_tokens=tuned.budget_tokens, goodput_requests_per_s=goodput), (note,)

@@ -172,9 +172,9 @@ def tuned_budget(trial: Trial, requests_per_s: float) -> Tuned:
     )
     limits = {"slo_ttft_s": config.slo.ttft_ms * MILLI, "slo_tpot_s": config.slo.tpot_ms * MILLI}
     for budget, result in zip(budgets, measured_alike(results, 0.0, {}), strict=True):
-        report = summarise(result, **limits, gpus=small.num_gpus)
-        goodput[budget] = report["goodput"]["requests_per_s"] or 0.0
-        mean_ttft_ms[budget] = report["ttft_ms"]["mean"] or math.inf
+        told = summarise(result, **limits, gpus=small.num_gpus)
+        goodput[budget] = told.goodput.requests_per_s or 0.0
+        mean_ttft_ms[budget] = told.ttft_ms.mean or math.inf
     enough = max(goodput.values()) * (1 - _EQUAL_GOODPUT)
     alike = [budget for budget in goodput if goodput[budget] >= enough]
     best = min(alike, key=mean_ttft_ms.__getitem__)

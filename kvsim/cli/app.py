@@ -51,7 +51,7 @@ def root(ctx: typer.Context, flags: Flags) -> int:
         return 0
     _check(flags, given)
     from kvsim.cli.run import list_studies, run_command
-    from kvsim.report.json_report import RunClock
+    from kvsim.report.run_clock import RunClock
 
     if flags.studies == "list":
         list_studies()

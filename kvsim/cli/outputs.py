@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from kvsim.cli.usage import FlagError
 from kvsim.errors import KvsimError
@@ -17,6 +17,7 @@ from kvsim.report.atomic import ensure_takes_files, ensure_writable, is_stdout
 
 if TYPE_CHECKING:
     from kvsim.record.result import SystemResult
+    from kvsim.report.report import Report
 
 
 Kind = Literal["JSON", "CSV", "PNG", "model", "profile", "trace"]
@@ -83,17 +84,16 @@ class Outputs:
                 check_file(flag, path, taken, "JSON" if path == self.report_json else "CSV")
             taken[f"also that of {flag}"] = path
 
-    def write(self, report: Mapping[str, Any], results: Sequence[SystemResult], failures: Failures) -> list[Path]:
+    def write(self, report: Report, results: Sequence[SystemResult], failures: Failures) -> list[Path]:
         """Write everything that can be; returns the paths written."""
         from kvsim.report.csv_report import write_csv
-        from kvsim.report.json_report import write_json
         from kvsim.report.plots import plot_report
 
         if self.needs_folder:
             failures.attempt("the folder of results", self._create_folder)
         written = []
         writers: dict[str, Callable[[Path], None]] = {
-            "--report-json": lambda path: write_json(path, report),
+            "--report-json": report.write_json,
             "--report-csv": lambda path: write_csv(path, results),
         }
         for flag, path in self._reports():

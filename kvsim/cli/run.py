@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kvsim.cli.idle import Uses, idle
 from kvsim.cli.outputs import Outputs
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from kvsim.modes.experiment import Experiment, ExperimentSpec
     from kvsim.modes.training import Train
     from kvsim.plan.mode import Mode, ModeName
-    from kvsim.report.json_report import RunClock
+    from kvsim.report.report import Report
+    from kvsim.report.run_clock import RunClock
     from kvsim.workload.traffic import TraceSource
 
 
@@ -197,7 +198,7 @@ def _handed_over(
     command: Command,
     loaded: LoadedConfig,
     outputs: Outputs,
-    report: Mapping[str, Any],
+    report: Report,
     experiment: Experiment,
     uses: Uses,
 ) -> int:
@@ -217,18 +218,16 @@ def _handed_over(
         _stderr(f"error: {failure.sentence() if failure.is_defect else failure.why}")
     if any(not failure.is_defect for failure in failed):
         return BAD_INPUT
-    sound = all(result["conservation"]["ok"] for result in report["results"])
+    sound = all(result.conservation.ok for result in report.results)
     defects = any(failure.is_defect for failure in (*failed, *experiment.failures))
     return OTHER if experiment.incomplete or defects or not sound else DONE
 
 
-def _shown(report: Mapping[str, Any], *, quiet: bool) -> None:
+def _shown(report: Report, *, quiet: bool) -> None:
     """The tables, or under ``--quiet`` the conclusion alone: it carries its own reservations."""
     with reaching_stdout():
         if quiet:
-            from kvsim.report.conclude import conclude
-
-            print(conclude(report))
+            print(report.conclusion)
             return
         from rich.console import Console
 

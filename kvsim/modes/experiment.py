@@ -13,7 +13,7 @@ import numpy as np
 
 from kvsim.capacity.demand import Demand, asked_per_s, demand_of
 from kvsim.capacity.gathered import facts_of
-from kvsim.capacity.load_search import LoadSearch, LoadTarget, Offered
+from kvsim.capacity.load_search import Load, LoadSearch, LoadTarget, Offered
 from kvsim.capacity.maximum_rates import role_maxima
 from kvsim.capacity.pilot import measured_rows
 from kvsim.capacity.sources import Source, source_of
@@ -22,7 +22,7 @@ from kvsim.config.comparison import Comparison
 from kvsim.config.effect import without_effect
 from kvsim.errors import ConfigError
 from kvsim.failures import Failure, Failures
-from kvsim.modes.cluster import cluster_section
+from kvsim.modes.cluster import PdCluster, TieredCluster, cluster_section
 from kvsim.modes.training import Train, is_learned, trained, with_model, without_first
 from kvsim.plan.mode import Mode
 from kvsim.plan.plan import Plan
@@ -85,10 +85,9 @@ class Experiment:
     workload: Workload
     results: tuple[SystemResult, ...]
     """One for each variant that was run, in their order."""
-    cluster: dict[str, Any]
-    """The report's ``cluster`` section."""
-    load: dict[str, Any] | None
-    """``{rho, of, requests_per_s, max_requests_per_s}`` where a load was asked for."""
+    cluster: PdCluster | TieredCluster
+    load: Load | None
+    """``None``: the workload runs at its own rate."""
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
     incomplete: bool

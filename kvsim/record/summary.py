@@ -1,23 +1,34 @@
-"""One system's result as the object that stands under ``results`` in the JSON report."""
+"""From one system's result to the figures that a report has of it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from kvsim.record.figures import (
+    Active,
+    Attribution,
+    Cache,
+    Conservation,
+    Goodput,
+    Quantiles,
+    RequestCounts,
+    SideUse,
+    SloLimits,
+    Steadiness,
+    SystemSummary,
+    Throughput,
+    WindowBounds,
+)
 from kvsim.record.percentiles import Floats, distribution, percentiles
+from kvsim.record.plain import known
 from kvsim.record.result import COMPONENTS, Distribution, Pace, RoleUse, SystemResult, Table
 
 P99_BAND = (98.5, 99.5)
 """Percentiles of TTFT between which requests stand for "a request at p99" in the attribution."""
-
-
-_PACE = ("ttft_growth_s_per_min", "asked_requests_per_s", "possible_requests_per_s")
 
 
 def ttft_s(table: Table) -> Floats:
@@ -65,77 +76,56 @@ def rows_of(result: SystemResult, rows: npt.NDArray[np.bool_]) -> Table:
     return {name: result.table[name][rows] for name in ("arrival_s", "first_token_s", "finish_s", "output_tokens")}
 
 
-def summarise(result: SystemResult, *, slo_ttft_s: float, slo_tpot_s: float, gpus: int) -> dict[str, Any]:
-    """What ``result`` shows, as plain JSON values; latencies in milliseconds over measured requests.
+def summarise(result: SystemResult, *, slo_ttft_s: float, slo_tpot_s: float, gpus: int) -> SystemSummary:
+    """What ``result`` shows; latencies in milliseconds over measured requests.
 
     Throughput and goodput count the completions inside the measured window, divided by its length; ``gpus`` is what
-    the whole system uses. ``null`` stands where nothing was measured.
+    the whole system uses.
     """
     table = rows_of(result, result.measured)
     tpots_s = tpot_s(table)
-    return plain_mapping(
-        {
-            "name": result.name,
-            "requests": {
-                "arrived": result.arrived,
-                "completed": result.completed,
-                "failed": result.failed,
-                "in_flight": result.in_flight,
-                "measured": int(result.measured.sum()),
-                "completed_in_window": int(in_window(result, result.window_s).sum()),
-                "failed_in_window": _failed_in_window(result),
-            },
-            "ttft_ms": _in_ms(distribution(ttft_s(table))),
-            "tpot_ms": _in_ms(distribution(tpots_s[~np.isnan(tpots_s)])),
-            "itl_ms": _in_ms(result.itl),
-            "e2e_ms": _in_ms(distribution(e2e_s(table))),
-            **_rates(result, slo_ttft_s, slo_tpot_s, gpus),
-            "cache": _cache(result),
-            "transfer": None if result.transfer is None else asdict(result.transfer),
-            "preemptions": result.cache.preemptions,
-            "attribution_ms": _attribution_ms(result, ttft_s(table)),
-            "utilisation": {role.role: _use(role) for role in result.roles},
-            "conservation": {
-                "ok": all(check.ok for check in result.checks),
-                "checks": [asdict(check) for check in result.checks],
-            },
-            "steady": {"ok": result.steady, "why": result.steady_why} | _pace(result.pace),
-            "incomplete": result.incomplete,
-            "window_s": {
-                "start": result.window_s[0],
-                "end": result.window_s[1],
-                "whole": result.window_is_whole,
-            },
-            "simulated_s": result.end_s,
-            "notes": result.notes,
-        }
+    throughput, goodput = _rates(result, slo_ttft_s, slo_tpot_s, gpus)
+    return SystemSummary(
+        name=result.name,
+        requests=_counts(result),
+        ttft_ms=_in_ms(distribution(ttft_s(table))),
+        tpot_ms=_in_ms(distribution(tpots_s[~np.isnan(tpots_s)])),
+        itl_ms=_in_ms(result.itl),
+        e2e_ms=_in_ms(distribution(e2e_s(table))),
+        throughput=throughput,
+        goodput=goodput,
+        cache=_cache(result),
+        transfer=result.transfer,
+        preemptions=result.cache.preemptions,
+        attribution_ms=_attribution_ms(result, ttft_s(table)),
+        utilisation={role.role: _use(role) for role in result.roles},
+        conservation=Conservation(ok=all(check.ok for check in result.checks), checks=result.checks),
+        steady=_steadiness(result),
+        incomplete=result.incomplete,
+        window_s=WindowBounds(start=result.window_s[0], end=result.window_s[1], whole=result.window_is_whole),
+        simulated_s=result.end_s,
+        notes=result.notes,
     )
 
 
-def plain_mapping(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """``tree`` with nothing in it that JSON cannot say; see :func:`plain`."""
-    return {str(key): plain(value) for key, value in tree.items()}
+def _counts(result: SystemResult) -> RequestCounts:
+    return RequestCounts(
+        arrived=result.arrived,
+        completed=result.completed,
+        failed=result.failed,
+        in_flight=result.in_flight,
+        measured=int(result.measured.sum()),
+        completed_in_window=int(in_window(result, result.window_s).sum()),
+        failed_in_window=_failed_in_window(result),
+    )
 
 
-def plain(value: Any) -> Any:
-    """``value`` as JSON has it: numpy scalars and arrays unwrapped, ``nan`` and infinities ``None``, else ``str``."""
-    if isinstance(value, Mapping):
-        return plain_mapping(value)
-    if isinstance(value, np.ndarray | np.generic):
-        return plain(value.tolist())
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, bool | int | str) else str(value)
+def _in_ms(latency: Distribution) -> Quantiles:
+    return Quantiles(**{name: known(value * 1e3) for name, value in asdict(latency).items() if name != "count"})
 
 
-def _in_ms(latency: Distribution) -> dict[str, float]:
-    return {name: value * 1e3 for name, value in asdict(latency).items() if name != "count"}
-
-
-def _rates(result: SystemResult, slo_ttft_s: float, slo_tpot_s: float, gpus: int) -> dict[str, Any]:
-    """``throughput`` and ``goodput``: completions in the window ``(start, end]``, and those of them within the SLO.
+def _rates(result: SystemResult, slo_ttft_s: float, slo_tpot_s: float, gpus: int) -> tuple[Throughput, Goodput]:
+    """Completions in the window ``(start, end]``, and those of them within the SLO.
 
     The shares are of the completions in the window and of the requests that came in it and fit no instance: these are
     within no limit.
@@ -146,22 +136,20 @@ def _rates(result: SystemResult, slo_ttft_s: float, slo_tpot_s: float, gpus: int
     in_ttft, in_tpot = within_limits(table, slo_ttft_s, slo_tpot_s)
     judged = int(rows.sum()) + _failed_in_window(result)
     length_s = end_s - start_s if end_s > start_s else math.nan
-    completed = int(rows.sum())
     output_tokens_per_s = float(table["output_tokens"].sum()) / length_s
-    return {
-        "throughput": {
-            "requests_per_s": completed / length_s,
-            "output_tokens_per_s": output_tokens_per_s,
-            "tokens_per_s_per_gpu": output_tokens_per_s / gpus,
-        },
-        "goodput": {
-            "requests_per_s": int((in_ttft & in_tpot).sum()) / length_s,
-            "share": _share(int((in_ttft & in_tpot).sum()), judged),
-            "ttft_share": _share(int(in_ttft.sum()), judged),
-            "tpot_share": _share(int(in_tpot.sum()), judged),
-            "slo": {"ttft_ms": slo_ttft_s * 1e3, "tpot_ms": slo_tpot_s * 1e3},
-        },
-    }
+    throughput = Throughput(
+        requests_per_s=known(int(rows.sum()) / length_s),
+        output_tokens_per_s=known(output_tokens_per_s),
+        tokens_per_s_per_gpu=known(output_tokens_per_s / gpus),
+    )
+    goodput = Goodput(
+        requests_per_s=known(int((in_ttft & in_tpot).sum()) / length_s),
+        share=_share(int((in_ttft & in_tpot).sum()), judged),
+        ttft_share=_share(int(in_ttft.sum()), judged),
+        tpot_share=_share(int(in_tpot.sum()), judged),
+        slo=SloLimits(ttft_ms=slo_ttft_s * 1e3, tpot_ms=slo_tpot_s * 1e3),
+    )
+    return throughput, goodput
 
 
 def in_window(result: SystemResult, window_s: tuple[float, float]) -> npt.NDArray[np.bool_]:
@@ -178,64 +166,64 @@ def _failed_in_window(result: SystemResult) -> int:
     return int(((result.failed_arrival_s >= start_s) & (result.failed_arrival_s <= end_s)).sum())
 
 
-def _pace(pace: Pace | None) -> dict[str, Any]:
-    if pace is None:
-        return {"overloaded": False, **dict.fromkeys(_PACE)}
-    values = pace.ttft_growth * 60, pace.asked_per_s, pace.possible_per_s
-    return {"overloaded": pace.overloaded, **dict(zip(_PACE, values, strict=True))}
+def _steadiness(result: SystemResult) -> Steadiness:
+    pace = result.pace or Pace(overloaded=False, ttft_growth=math.nan, asked_per_s=math.nan, possible_per_s=math.nan)
+    return Steadiness(
+        ok=result.steady,
+        why=result.steady_why,
+        overloaded=pace.overloaded,
+        ttft_growth_s_per_min=known(pace.ttft_growth * 60),
+        asked_requests_per_s=known(pace.asked_per_s),
+        possible_requests_per_s=known(pace.possible_per_s),
+    )
 
 
-def _mean(values: npt.NDArray[np.float64] | npt.NDArray[np.bool_]) -> float:
-    return float(values.mean()) if values.size else math.nan
-
-
-def _cache(result: SystemResult) -> dict[str, Any]:
+def _cache(result: SystemResult) -> Cache:
     use = result.cache
     own_tokens = use.hit_tokens - sum(tier.loaded_tokens for tier in use.tiers)
-    return {
-        "prefix_hit_rate": _share(use.hit_tokens, use.query_tokens),
-        "by_tier": {"hbm": _share(own_tokens, use.query_tokens)}
+    return Cache(
+        prefix_hit_rate=_share(use.hit_tokens, use.query_tokens),
+        by_tier={"hbm": _share(own_tokens, use.query_tokens)}
         | {tier.name: _share(tier.loaded_tokens, use.query_tokens) for tier in use.tiers},
-        "query_tokens": use.query_tokens,
-        "hit_tokens": use.hit_tokens,
-        "evictions": use.evicted_blocks,
-        "blocks_per_instance": use.blocks_per_instance,
-        "recomputed_tokens": int(result.table["recomputed_tokens"].sum()),
-        "active": {"instances": use.active_instances, "racks": use.active_racks},
-        "loads": use.loads,
-        "tiers": {tier.name: asdict(tier) for tier in use.tiers},
-        "misses": {reason: _share(tokens, use.query_tokens) for reason, tokens in use.misses.items()},
-        "movements": use.movements,
-    }
+        query_tokens=use.query_tokens,
+        hit_tokens=use.hit_tokens,
+        evictions=use.evicted_blocks,
+        blocks_per_instance=use.blocks_per_instance,
+        recomputed_tokens=int(result.table["recomputed_tokens"].sum()),
+        active=Active(instances=use.active_instances, racks=use.active_racks),
+        loads=use.loads,
+        tiers={tier.name: tier for tier in use.tiers},
+        misses={reason: _share(tokens, use.query_tokens) for reason, tokens in use.misses.items()},
+        movements=use.movements,
+    )
 
 
-def _share(part: float, whole: float) -> float:
-    return part / whole if whole else math.nan
+def _share(part: float, whole: float) -> float | None:
+    return part / whole if whole else None
 
 
-def _use(role: RoleUse) -> dict[str, Any]:
-    return {
-        "instances": role.instances,
-        "gpus": role.gpus,
-        "busy": role.busy,
-        "kv_usage": role.kv_usage,
-        "load": role.load,
-    }
+def _use(role: RoleUse) -> SideUse:
+    return SideUse(
+        instances=role.instances,
+        gpus=role.gpus,
+        busy=known(role.busy),
+        kv_usage=known(role.kv_usage),
+        load=known(role.load),
+    )
 
 
-def _attribution_ms(result: SystemResult, ttfts_s: Floats) -> dict[str, dict[str, float]]:
+def _attribution_ms(result: SystemResult, ttfts_s: Floats) -> Attribution:
     """The parts of TTFT, averaged over all measured requests and over those at p99."""
     at_p99 = p99_rows(ttfts_s)
-    mean, p99 = {}, {}
-    for name in COMPONENTS:
-        part_s = result.table[name][result.measured]
-        mean[_bare(name)] = _mean(part_s) * 1e3
-        p99[_bare(name)] = _mean(part_s[at_p99]) * 1e3
-    return {"mean": mean, "p99": p99}
+    parts_s = {name.removesuffix("_s"): result.table[name][result.measured] for name in COMPONENTS}
+    return Attribution(
+        mean={name: _mean_ms(part_s) for name, part_s in parts_s.items()},
+        p99={name: _mean_ms(part_s[at_p99]) for name, part_s in parts_s.items()},
+    )
 
 
-def _bare(component: str) -> str:
-    return component.removesuffix("_s")
+def _mean_ms(values_s: Floats) -> float | None:
+    return float(values_s.mean()) * 1e3 if values_s.size else None
 
 
 def p99_rows(ttfts_s: Floats) -> npt.NDArray[np.bool_]:

@@ -2,60 +2,67 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
-from kvsim.config import LoadedConfig, dump, load_config
+from kvsim.config import LoadedConfig, load_config
 from kvsim.modes.experiment import Experiment
+from kvsim.plan.mode import ModeName
 from kvsim.record.summary import summarise
-from kvsim.report.json_report import RunClock, build_report
+from kvsim.report.report import Report
+from kvsim.report.run_clock import RunClock
+from kvsim.report.sections import Calibration, WorkloadFacts
 from kvsim.units import MILLI
 
 
 def build(
-    clock: RunClock, loaded: LoadedConfig, experiment: Experiment, mode: str, others_cpu_s: float = 0.0
-) -> dict[str, Any]:
-    """The JSON report of a run; ``others_cpu_s`` is what other processes took for it."""
+    clock: RunClock, loaded: LoadedConfig, experiment: Experiment, mode: ModeName, others_cpu_s: float = 0.0
+) -> Report:
+    """The report of a run; ``others_cpu_s`` is what other processes took for it."""
     config = loaded.config
     slo_ttft_s, slo_tpot_s = config.slo.ttft_ms * MILLI, config.slo.tpot_ms * MILLI
     gpus = experiment.plan.num_gpus
-    results = [summarise(r, slo_ttft_s=slo_ttft_s, slo_tpot_s=slo_tpot_s, gpus=gpus) for r in experiment.results]
-    status = "incomplete" if experiment.incomplete else None
-    preset, seed = loaded.provenance.preset, config.seed
-    return build_report(
+    return Report(
         run=clock.section(
-            mode=mode, preset=preset, seed=seed, results=experiment.results, status=status, others_cpu_s=others_cpu_s
-        )
-        | {"failures": [failure.report() for failure in experiment.failures]},
-        config=dump(config),
-        calibration=calibration_section(loaded),
-        workload=_workload_section(experiment),
-        cluster=experiment.cluster | {"warnings": list(experiment.warnings)},
-        results=results,
+            mode=mode,
+            preset=loaded.provenance.preset,
+            seed=config.seed,
+            results=experiment.results,
+            status="incomplete" if experiment.incomplete else None,
+            others_cpu_s=others_cpu_s,
+            failures=experiment.failures,
+        ),
+        config=config,
+        calibration=calibration_of(loaded),
+        workload=workload_facts(experiment),
+        cluster=replace(experiment.cluster, warnings=experiment.warnings),
+        results=tuple(
+            summarise(result, slo_ttft_s=slo_ttft_s, slo_tpot_s=slo_tpot_s, gpus=gpus) for result in experiment.results
+        ),
         studies=experiment.studies,
     )
 
 
-def calibration_section(loaded: LoadedConfig) -> dict[str, Any]:
+def calibration_of(loaded: LoadedConfig) -> Calibration:
     """How the step times are known, and how far they can be trusted."""
     profile = loaded.provenance
     warnings = list(profile.warnings)
     readiness = _readiness(loaded)
     if profile.name is None:
         warnings.append(f"{readiness}; set times against measurements before trusting them")
-    return {
-        "profile": profile.name,
-        "method": loaded.config.steptime.method,
-        "sources": profile.sources,
-        "validity": profile.validity,
-        "readiness": readiness,
-        "warnings": warnings,
-        "description": profile.description,
-        "provenance": profile.provenance,
-        "fit_error": profile.fit_error,
-        "notes": list(profile.notes),
-    }
+    return Calibration(
+        profile=profile.name,
+        method=loaded.config.steptime.method,
+        sources=profile.sources,
+        validity=profile.validity,
+        readiness=readiness,
+        warnings=tuple(warnings),
+        description=profile.description,
+        provenance=profile.provenance,
+        fit_error=profile.fit_error,
+        notes=profile.notes,
+    )
 
 
 def _readiness(loaded: LoadedConfig) -> str:
@@ -70,23 +77,23 @@ def _readiness(loaded: LoadedConfig) -> str:
     return f"uncalibrated: roofline with {'default' if same else 'configured'} efficiencies"
 
 
-def _workload_section(experiment: Experiment) -> dict[str, Any]:
+def workload_facts(experiment: Experiment) -> WorkloadFacts:
+    """What was served, and at which load."""
     workload = experiment.workload
     info = workload.info
-    lint = [f"line {found.line}: {found.message}" if found.line else found.message for found in info.lint]
-    return {
-        "source": info.source,
-        "format": info.format,
-        "sha256": info.sha256,
-        "requests": len(workload),
-        "span_s": workload.span_s,
-        "prompt_tokens": int(workload.prompt_tokens.sum(dtype=np.int64)),
-        "output_tokens": int(workload.output_tokens.sum(dtype=np.int64)),
-        "infinite_cache_hit_rate": info.infinite_cache_hit_rate,
-        "lint": lint,
-        "notes": [*info.notes, *experiment.notes],
-        "infinite_cache_hit_rate_full_blocks": info.infinite_cache_hit_rate_full_blocks,
-        "infinite_cache_hit_rate_tokens": info.infinite_cache_hit_rate_tokens,
-        "hash_block_tokens": info.hash_block_tokens,
-        "load": experiment.load,
-    }
+    return WorkloadFacts(
+        source=info.source,
+        format=info.format,
+        sha256=info.sha256,
+        requests=len(workload),
+        span_s=workload.span_s,
+        prompt_tokens=int(workload.prompt_tokens.sum(dtype=np.int64)),
+        output_tokens=int(workload.output_tokens.sum(dtype=np.int64)),
+        infinite_cache_hit_rate=info.infinite_cache_hit_rate,
+        lint=tuple(f"line {found.line}: {found.message}" if found.line else found.message for found in info.lint),
+        notes=(*info.notes, *experiment.notes),
+        infinite_cache_hit_rate_full_blocks=info.infinite_cache_hit_rate_full_blocks,
+        infinite_cache_hit_rate_tokens=info.infinite_cache_hit_rate_tokens,
+        hash_block_tokens=info.hash_block_tokens,
+        load=experiment.load,
+    )

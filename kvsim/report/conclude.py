@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from kvsim.report.conclusion import conclude_systems
+from kvsim.report.sections import Sections
 from kvsim.report.tier_conclusion import conclude_tiers
 
 
-def conclude(report: Mapping[str, Any]) -> str:
+def conclude(report: Sections) -> str:
     """Which system is better, or which policy or memory, under which condition and why; with its own reservations."""
-    return conclude_systems(report) if report["run"]["mode"] == "pd" else conclude_tiers(report)
+    return conclude_systems(report) if report.run.mode == "pd" else conclude_tiers(report)

@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import math
+from collections.abc import Callable, Sequence
 
+from kvsim.record.figures import SystemSummary
 from kvsim.record.labels import COMPONENT_LABELS, listed, number, percent, ratio, relative_difference, system_label
 from kvsim.record.windows import GROWS
+from kvsim.report.sections import Sections
 
 GOODPUT_TIE = 0.02
 LATENCY_TIE = 0.05
 BALANCE_TIE = 0.10
 """Relative differences below which two figures are called equal."""
 
-Result = Mapping[str, Any]
-_LATENCIES = (("ttft_ms", "p99 TTFT"), ("tpot_ms", "p99 TPOT"))
+Read = Callable[[SystemSummary], float | None]
+_LATENCIES: tuple[tuple[Read, str], ...] = (
+    (lambda result: result.ttft_ms.p99, "p99 TTFT"),
+    (lambda result: result.tpot_ms.p99, "p99 TPOT"),
+)
 
 
-def conclude_systems(report: Mapping[str, Any]) -> str:
+def conclude_systems(report: Sections) -> str:
     """One sentence on ``report``: the better system by goodput, else by p99 TTFT, else by p99 TPOT, else a tie.
 
     It names the load it holds for, what makes the difference, where the loser is the better one, the largest part of
     each p99 TTFT, and the P:D ratio that would balance the sides. More than two systems: the two best by goodput.
     Where one is overloaded latencies have no end and it names what was asked, what is possible and what was completed.
     """
-    results = sorted(report["results"], key=_goodput, reverse=True)
+    results = sorted(report.results, key=_goodput, reverse=True)
     if not results:
         return "Nothing was simulated."
     if any(map(is_overloaded, results)):
-        clauses = [*overload(report["results"], condition(report)), *misfits(results), *_balance_advice(report)]
+        clauses = [*overload(report.results, condition(report)), *misfits(results), *_balance_advice(report)]
         return reservation(results) + sentence_of(clauses)
     if len(results) == 1:
         clauses = [f"{_label(results[0])} gives {_goods(results[0])} {condition(report)}; nothing to compare it with"]
@@ -44,11 +49,11 @@ def sentence_of(clauses: Sequence[str]) -> str:
     return sentence[0].upper() + sentence[1:]
 
 
-def is_overloaded(result: Result) -> bool:
-    return bool(result["steady"].get("overloaded"))
+def is_overloaded(result: SystemSummary) -> bool:
+    return result.steady.overloaded
 
 
-def overload(results: Sequence[Result], where: str) -> list[str]:
+def overload(results: Sequence[SystemSummary], where: str) -> list[str]:
     """Which of the systems do not keep up, by how much, and what each completes."""
     over = [result for result in results if is_overloaded(result)]
     are = "is" if len(over) == 1 else "are"
@@ -56,32 +61,32 @@ def overload(results: Sequence[Result], where: str) -> list[str]:
     kept = [result for result in results if not is_overloaded(result)]
     if kept:
         clauses.append(f"{listed(_labels(kept))} {'keeps' if len(kept) == 1 else 'keep'} up")
-    if any(result["window_s"].get("whole") for result in results):
+    if any(result.window_s.whole for result in results):
         return [*clauses, "the run is too short to tell what each can complete"]
-    by_rate = sorted(results, key=lambda result: result["throughput"]["requests_per_s"] or 0.0, reverse=True)
-    rates = [f"{_label(result)} {number(result['throughput']['requests_per_s'])}" for result in by_rate]
+    by_rate = sorted(results, key=lambda result: result.throughput.requests_per_s or 0.0, reverse=True)
+    rates = [f"{_label(result)} {number(result.throughput.requests_per_s)}" for result in by_rate]
     return [*clauses, f"requests completed a second: {', '.join(rates)}"]
 
 
-def _beyond(result: Result) -> str:
+def _beyond(result: SystemSummary) -> str:
     """How an overload shows: the rates, where arithmetic says so too, and the growth of TTFT, where there is some."""
-    steady, facts = result["steady"], []
-    asked, possible = steady["asked_requests_per_s"], steady["possible_requests_per_s"]
+    facts = []
+    asked, possible = result.steady.asked_requests_per_s, result.steady.possible_requests_per_s
     if asked is not None and possible is not None and asked > possible:
         facts.append(f"{number(asked)} requests/s asked, {number(possible)} possible")
-    growth = steady["ttft_growth_s_per_min"]
+    growth = result.steady.ttft_growth_s_per_min
     if growth is not None and growth >= GROWS * 60:
         facts.append(f"TTFT grows with the length of the run, by {number(growth)} s a minute")
     return f"{_label(result)}: {', and '.join(facts)}"
 
 
-def misfits(results: Sequence[Result]) -> list[str]:
+def misfits(results: Sequence[SystemSummary]) -> list[str]:
     """The share of the requests in the window that fit no instance."""
-    shares: dict[str, list[Result]] = {}
+    shares: dict[str, list[SystemSummary]] = {}
     for result in results:
-        failed = result["requests"].get("failed_in_window")
+        failed = result.requests.failed_in_window
         if failed:
-            judged = failed + result["requests"]["completed_in_window"]
+            judged = failed + result.requests.completed_in_window
             shares.setdefault(percent(failed / judged), []).append(result)
     return [
         f"{share} of requests fit no instance of {listed(_labels(whose))}, and count against the SLO"
@@ -89,59 +94,57 @@ def misfits(results: Sequence[Result]) -> list[str]:
     ]
 
 
-def _whole_run(results: Sequence[Result]) -> list[str]:
+def _whole_run(results: Sequence[SystemSummary]) -> list[str]:
     """What rates are of where no window is steady."""
-    windows = [result["window_s"] for result in results if result["window_s"].get("whole")]
+    windows = [result.window_s for result in results if result.window_s.whole]
     if not windows:
         return []
-    length_s = number(windows[0]["end"] - windows[0]["start"])
+    length_s = number(windows[0].end - windows[0].start)
     return [f"rates are over the whole run of {length_s} s, its filling and draining included"]
 
 
-def lower_latency(first: Result, second: Result, key: str) -> Result | None:
-    """The one with the lower p99 of ``key``, or ``None`` when they tie or one has none."""
-    a, b = first[key]["p99"], second[key]["p99"]
+def lower_latency(first: SystemSummary, second: SystemSummary, p99_of: Read) -> SystemSummary | None:
+    """The one with the lower p99 of a latency, or ``None`` when they tie or one has none."""
+    a, b = p99_of(first), p99_of(second)
     if a is None or b is None or relative_difference(a, b) < LATENCY_TIE:
         return None
     return first if a < b else second
 
 
-def _goodput(result: Result) -> float:
-    return result["goodput"]["requests_per_s"] or 0.0
+def _goodput(result: SystemSummary) -> float:
+    return result.goodput.requests_per_s or 0.0
 
 
-def is_chance(first: Result, second: Result) -> bool:
+def is_chance(first: SystemSummary, second: SystemSummary) -> bool:
     """Whether what two systems complete in one window differs by no more than where a window's edges fall.
 
     Of n arrivals at random sqrt(n) more or fewer fall on either side of an edge; both edges count.
     """
-    counts = [result["requests"].get("completed_in_window") for result in (first, second)]
-    if None in counts:
-        return False
-    return bool(abs(counts[0] - counts[1]) <= 2 * max(counts) ** 0.5)
+    counts = [result.requests.completed_in_window for result in (first, second)]
+    return abs(counts[0] - counts[1]) <= 2 * math.sqrt(max(counts))
 
 
-def good_alike(first: Result, second: Result) -> bool:
+def good_alike(first: SystemSummary, second: SystemSummary) -> bool:
     """Whether as many are within the SLO, but for chance: where as large a share is, counts tell nothing more."""
     high, low = sorted((_goodput(first), _goodput(second)), reverse=True)
-    shares = [result["goodput"]["share"] for result in (first, second)]
-    same = None not in shares and abs(shares[0] - shares[1]) < GOODPUT_TIE
+    shares = first.goodput.share, second.goodput.share
+    same = shares[0] is not None and shares[1] is not None and abs(shares[0] - shares[1]) < GOODPUT_TIE
     return relative_difference(high, low) < GOODPUT_TIE or (same and is_chance(first, second))
 
 
-def _goods(result: Result) -> str:
+def _goods(result: SystemSummary) -> str:
     return f"{number(_goodput(result))} requests/s within the SLO"
 
 
-def _label(result: Result) -> str:
-    return system_label(result["name"])
+def _label(result: SystemSummary) -> str:
+    return system_label(result.name)
 
 
-def _labels(results: Sequence[Result]) -> list[str]:
+def _labels(results: Sequence[SystemSummary]) -> list[str]:
     return list(map(_label, results))
 
 
-def _compare(best: Result, other: Result, condition: str) -> list[str]:
+def _compare(best: SystemSummary, other: SystemSummary, condition: str) -> list[str]:
     """The verdict and, behind it, every p99 latency in which the loser is better."""
     high, low = _goodput(best), _goodput(other)
     if not good_alike(best, other):
@@ -157,7 +160,7 @@ def _compare(best: Result, other: Result, condition: str) -> list[str]:
     return [tie, *(lower or [f"their p99 TTFT and TPOT are within {LATENCY_TIE:.0%}"])]
 
 
-def _more(best: Result, other: Result) -> str:
+def _more(best: SystemSummary, other: SystemSummary) -> str:
     high, low = _goodput(best), _goodput(other)
     against = f"({number(high)} against {number(low)} requests/s within the SLO)"
     if low == 0:
@@ -167,48 +170,46 @@ def _more(best: Result, other: Result) -> str:
     return f"{_label(best)} gives {percent(high / low - 1)} more goodput than {_label(other)} {against}"
 
 
-def _reason(best: Result, other: Result) -> str:
+def _reason(best: SystemSummary, other: SystemSummary) -> str:
     """Which limit the loser misses more often than the winner, else that it completes less."""
-    slo = other["goodput"]["slo"]
-    gaps = {
-        key: (best["goodput"][f"{key}_share"] or 0.0) - (other["goodput"][f"{key}_share"] or 0.0)
-        for key in ("ttft", "tpot")
-    }
-    key = max(gaps, key=lambda name: gaps[name])
-    if gaps[key] < 0.01:
-        rates = [number(result["throughput"]["requests_per_s"]) for result in (other, best)]
+    won, lost, slo = best.goodput, other.goodput, other.goodput.slo
+    limits = [
+        ("TTFT", slo.ttft_ms, won.ttft_share or 0.0, lost.ttft_share or 0.0),
+        ("TPOT", slo.tpot_ms, won.tpot_share or 0.0, lost.tpot_share or 0.0),
+    ]
+    name, limit_ms, within, without = max(limits, key=lambda limit: limit[2] - limit[3])
+    if within - without < 0.01:
+        rates = [number(result.throughput.requests_per_s) for result in (other, best)]
         return f"{_label(other)} completes {rates[0]} requests/s and {_label(best)} {rates[1]}"
-    missed = [percent(1 - (result["goodput"][f"{key}_share"] or 0.0)) for result in (other, best)]
-    limit = f"{key.upper()} limit of {slo[f'{key}_ms']:,g} ms"
-    return f"{_label(other)} misses the {limit} in {missed[0]} of requests and {_label(best)} in {missed[1]}"
+    limit = f"{name} limit of {limit_ms:,g} ms"
+    missed = f"in {percent(1 - without)} of requests and {_label(best)} in {percent(1 - within)}"
+    return f"{_label(other)} misses the {limit} {missed}"
 
 
-def _lower(result: Result, than: Result) -> list[str]:
+def _lower(result: SystemSummary, than: SystemSummary) -> list[str]:
     """The clause on the latencies in which ``result`` beats ``than``."""
     won = [
-        f"the lower {label} ({number(result[key]['p99'])} against {number(than[key]['p99'])} ms)"
-        for key, label in _LATENCIES
-        if lower_latency(result, than, key) is result
+        f"the lower {label} ({number(p99_of(result))} against {number(p99_of(than))} ms)"
+        for p99_of, label in _LATENCIES
+        if lower_latency(result, than, p99_of) is result
     ]
     return [f"{_label(result)} has {' and '.join(won)}"] if won else []
 
 
-def condition(report: Mapping[str, Any]) -> str:
+def condition(report: Sections) -> str:
     """The load for which the sentence holds."""
-    load = report["workload"].get("load")
-    if load and load["rho"] is not None:
-        rate = number(load["requests_per_s"])
-        return f"at {load['rho']:g} of {system_label(load['of'])}'s maximum rate ({rate} requests/s)"
-    requests, span_s = report["workload"]["requests"], report["workload"]["span_s"]
-    if load:
-        return f"at {number(load['requests_per_s'])} requests/s"
+    load = report.workload.load
+    if load is not None:
+        rate = number(load.requests_per_s)
+        return f"at {load.rho:g} of {system_label(load.of)}'s maximum rate ({rate} requests/s)"
+    requests, span_s = report.workload.requests, report.workload.span_s
     return f"at the workload's own {number(requests / span_s)} requests/s" if span_s else "for this workload"
 
 
-def _dominating(results: Sequence[Result]) -> list[str]:
+def _dominating(results: Sequence[SystemSummary]) -> list[str]:
     parts = []
     for result in results:
-        p99 = {name: value for name, value in result["attribution_ms"]["p99"].items() if value}
+        p99 = {name: value for name, value in result.attribution_ms.p99.items() if value}
         if p99:
             name = max(p99, key=lambda key: p99[key])
             share = percent(p99[name] / sum(p99.values()))
@@ -216,24 +217,24 @@ def _dominating(results: Sequence[Result]) -> list[str]:
     return [f"the largest part of p99 TTFT is {' and '.join(parts)}"] if parts else []
 
 
-def _balance_advice(report: Mapping[str, Any]) -> list[str]:
-    cluster = report["cluster"]
-    balanced, actual = cluster["balanced_pd_ratio"], [cluster["prefill_instances"], cluster["decode_instances"]]
+def _balance_advice(report: Sections) -> list[str]:
+    cluster = report.cluster
+    balanced, actual = cluster.balanced_pd_ratio, (cluster.prefill_instances, cluster.decode_instances)
     if not balanced or not all(balanced) or not all(actual):
         return []
     if relative_difference(balanced[0] / balanced[1], actual[0] / actual[1]) < BALANCE_TIE:
-        if any(map(is_overloaded, report["results"])):
+        if any(map(is_overloaded, report.results)):
             return []
         return [f"P:D {ratio(actual)} is balanced for this workload"]
     return [f"P:D {ratio(balanced)} would balance the two sides, where {ratio(actual)} was simulated"]
 
 
-def reservation(results: Sequence[Result]) -> str:
+def reservation(results: Sequence[SystemSummary]) -> str:
     """What the sentence has to be read with, gravest first."""
     grave = (
-        ("Not to be trusted, conservation violated in", [r for r in results if not r["conservation"]["ok"]]),
-        ("Partial, interrupted:", [r for r in results if r["incomplete"]]),
-        ("Indicative only, not steady:", [r for r in results if not r["steady"]["ok"] and not is_overloaded(r)]),
+        ("Not to be trusted, conservation violated in", [r for r in results if not r.conservation.ok]),
+        ("Partial, interrupted:", [r for r in results if r.incomplete]),
+        ("Indicative only, not steady:", [r for r in results if not r.steady.ok and not is_overloaded(r)]),
     )
     for words, whom in grave:
         if whom:

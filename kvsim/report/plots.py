@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kvsim.failures import Failures
+from kvsim.record.figures import Parts
 from kvsim.record.labels import COMPONENT_LABELS, number, ratio, system_label
 from kvsim.report.atomic import replacing
-from kvsim.study.catalogue import studies
+from kvsim.report.sections import Sections
+from kvsim.study.catalogue import Found, studies
 from kvsim.study.pictures import PALETTE, figure_of, legend_below, plain_numbers, plain_powers
 
 if TYPE_CHECKING:
@@ -28,9 +30,7 @@ _PNG = {"compress_level": 2}
 _CDF_POINTS = 2_000
 
 
-def plot_report(
-    out_dir: Path, report: Mapping[str, Any], results: Sequence[SystemResult], failures: Failures
-) -> list[Path]:
+def plot_report(out_dir: Path, report: Sections, results: Sequence[SystemResult], failures: Failures) -> list[Path]:
     """Write ``ttft_cdf.png``, ``ttft_waterfall.png`` and ``utilisation.png`` into the existing folder ``out_dir``,
     and ``study_*.png`` of each study.
 
@@ -41,13 +41,13 @@ def plot_report(
         "ttft_cdf.png": lambda: _ttft_cdf(report, results),
         "ttft_waterfall.png": lambda: _ttft_waterfall(report),
         "utilisation.png": lambda: _utilisation(report, results),
-        **study_painters(report.get("studies") or {}),
+        **study_painters(report.studies or {}),
     }
     written = (failures.attempt(name, partial(_painted, out_dir / name, paint)) for name, paint in painters.items())
     return [path for path in written if path is not None]
 
 
-def study_painters(found: Mapping[str, Any]) -> dict[str, Callable[[], Figure | None]]:
+def study_painters(found: Mapping[str, Found]) -> dict[str, Callable[[], Figure | None]]:
     """File name -> what makes its figure, of the studies that have something to show."""
     known = studies()
     return {
@@ -66,18 +66,18 @@ def _painted(path: Path, paint: Callable[[], Figure | None]) -> Path | None:
     return path
 
 
-def _subtitle(report: Mapping[str, Any]) -> str:
-    cluster, workload = report["cluster"], report["workload"]
-    sides = [cluster["prefill_instances"], cluster["decode_instances"]]
-    parts = [report["config"]["model"]["name"], f"{cluster['gpus']:,} GPUs"]
+def _subtitle(report: Sections) -> str:
+    cluster, workload = report.cluster, report.workload
+    sides = cluster.prefill_instances, cluster.decode_instances
+    parts = [report.config.model.name, f"{cluster.gpus:,} GPUs"]
     if all(sides):
         parts.append(f"P:D {ratio(sides)}")
-    load = workload.get("load")
-    parts.append(f"{number(load['requests_per_s'])} requests/s" if load else f"{workload['requests']:,} requests")
+    load = workload.load
+    parts.append(f"{number(load.requests_per_s)} requests/s" if load else f"{workload.requests:,} requests")
     return " · ".join(parts)
 
 
-def _ttft_cdf(report: Mapping[str, Any], results: Sequence[SystemResult]) -> Figure | None:
+def _ttft_cdf(report: Sections, results: Sequence[SystemResult]) -> Figure | None:
     import numpy as np
 
     from kvsim.record.percentiles import percentiles
@@ -92,7 +92,7 @@ def _ttft_cdf(report: Mapping[str, Any], results: Sequence[SystemResult]) -> Fig
     for (names, ttfts_s), colour, style in zip(_alike(curves), PALETTE, _STYLES * 2, strict=False):
         label = ", ".join(system_label(name) for name in names)
         axis.plot(ttfts_s * 1e3, percents, color=colour, linestyle=style, linewidth=2, label=label)
-    _slo_line(axis, report["results"][0]["goodput"]["slo"]["ttft_ms"])
+    _slo_line(axis, report.results[0].goodput.slo.ttft_ms)
     axis.set_xscale("log")
     axis.set_xlabel("TTFT (ms)")
     axis.set_ylabel("requests with at most this TTFT (%)")
@@ -129,19 +129,22 @@ def _slo_line(axis: Axes, slo_ms: float) -> None:
     )
 
 
-def _ttft_waterfall(report: Mapping[str, Any]) -> Figure | None:
-    results = [result for result in report["results"] if result["ttft_ms"]["mean"] is not None]
+def _ttft_waterfall(report: Sections) -> Figure | None:
+    results = [result for result in report.results if result.ttft_ms.mean is not None]
     if not results:
         return None
-    panels = (("mean", "mean (ms)"), ("p99", "p99: mean over p98.5-p99.5 (ms)"))
+    panels = (
+        ("mean (ms)", [result.attribution_ms.mean for result in results]),
+        ("p99: mean over p98.5-p99.5 (ms)", [result.attribution_ms.p99 for result in results]),
+    )
     height_in = 2.2 + 0.6 * len(results)
     title = "What time to first token is made of"
     figure, axes = figure_of(title, _subtitle(report), len(panels), height_in=height_in)
-    for axis, (which, label) in zip(axes, panels, strict=True):
-        _stack(axis, [result["attribution_ms"][which] for result in results])
+    for axis, (label, parts_ms) in zip(axes, panels, strict=True):
+        _stack(axis, parts_ms)
         axis.set_xlabel(label)
         axis.grid(False, axis="y")
-        axis.set_yticks(range(len(results)), [system_label(result["name"]) for result in results])
+        axis.set_yticks(range(len(results)), [system_label(result.name) for result in results])
         axis.invert_yaxis()
     axes[1].set_yticklabels([])
     handles = {label: bar for axis in axes for bar, label in zip(*axis.get_legend_handles_labels(), strict=True)}
@@ -150,7 +153,7 @@ def _ttft_waterfall(report: Mapping[str, Any]) -> Figure | None:
     return figure
 
 
-def _stack(axis: Axes, systems: Sequence[Mapping[str, float | None]]) -> None:
+def _stack(axis: Axes, systems: Sequence[Parts]) -> None:
     """One horizontal bar a system, its parts side by side and its total behind them."""
     before_ms = [0.0] * len(systems)
     for (name, label), colour in zip(COMPONENT_LABELS.items(), PALETTE, strict=True):
@@ -165,7 +168,7 @@ def _stack(axis: Axes, systems: Sequence[Mapping[str, float | None]]) -> None:
     plain_numbers(axis.xaxis)
 
 
-def _utilisation(report: Mapping[str, Any], results: Sequence[SystemResult]) -> Figure | None:
+def _utilisation(report: Sections, results: Sequence[SystemResult]) -> Figure | None:
     """A panel a system, a curve a side."""
     shown = [(result, curves) for result in results if (curves := list(_busy_curves(result)))]
     if not shown:

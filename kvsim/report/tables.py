@@ -3,58 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from kvsim.capacity.load_search import Load
+from kvsim.modes.cluster import PdCluster, TieredCluster
+from kvsim.record.figures import Parts, SystemSummary
 from kvsim.record.labels import COMPONENT_LABELS, counted, number, percent, ratio, system_label
 from kvsim.report import caveats
 from kvsim.report.comparison import groups
 from kvsim.report.conclude import conclude
+from kvsim.report.sections import Sections, WorkloadFacts
 from kvsim.report.tier_tables import sources_table, tiers_table, variants_table
 from kvsim.report.whole import print_whole
-from kvsim.study.catalogue import studies
+from kvsim.study.catalogue import Found, studies
 from kvsim.study.words import preamble
 
-Report = Mapping[str, Any]
 _NARROW_BAR = 9
 _WIDE_BAR = 20
 """Characters of a waterfall, on a terminal of up to 100 columns and on a wider one."""
 
 
-def print_report(console: Console, report: Report) -> None:
-    """Print ``report`` (:func:`kvsim.report.json_report.build_report`) for a person; 80 columns suffice."""
-    results = report["results"]
+def print_report(console: Console, report: Sections) -> None:
+    """Print ``report`` for a person; 80 columns suffice."""
+    results = report.results
     console.print(header(report))
     if results:
-        for table in _systems(console, results) if report["run"]["mode"] == "pd" else _variants(console, results):
+        for table in _systems(console, results) if report.run.mode == "pd" else _variants(console, results):
             print_whole(console, table)
     console.print(Text(conclude(report), style="bold"))
-    if report.get("studies"):
+    if report.studies:
         console.print()
-        print_studies(console, report["studies"])
+        print_studies(console, report.studies)
     print_caveats(console, report)
 
 
-def _systems(console: Console, results: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
+def _systems(console: Console, results: Sequence[SystemSummary]) -> Iterator[Table]:
     yield _side_by_side(results)
     for result in results:
         yield waterfall(console, result)
 
 
-def _variants(console: Console, results: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
+def _variants(console: Console, results: Sequence[SystemSummary]) -> Iterator[Table]:
     yield variants_table(results)
     yield sources_table(results)
-    if results[0]["cache"].get("tiers"):
+    if results[0].cache.tiers:
         yield tiers_table(results[0])
     yield waterfall(console, results[0])
 
 
-def print_studies(console: Console, found: Mapping[str, Any]) -> None:
-    """A table and a sentence of every study of ``report["studies"]``."""
+def print_studies(console: Console, found: Mapping[str, Found]) -> None:
+    """A table and a sentence of every study that was made."""
     known = studies()
     if found:
         console.print(Text(preamble(found)))
@@ -65,7 +67,7 @@ def print_studies(console: Console, found: Mapping[str, Any]) -> None:
         console.print()
 
 
-def header(report: Report) -> Table:
+def header(report: Sections) -> Table:
     """What was simulated."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True, style="dim")
@@ -75,34 +77,33 @@ def header(report: Report) -> Table:
     return grid
 
 
-def _facts(report: Report) -> Iterator[tuple[str, str]]:
-    run, config, workload = report["run"], report["config"], report["workload"]
-    preset = f", preset {run['preset']}" if run["preset"] else ""
-    yield "kvsim", f"{run['version']}, mode {run['mode']}{preset}, seed {run['seed']}"
-    yield "cluster", _cluster(report["cluster"])
-    model, engine = config["model"], config["engine"]
-    gpu = config["hardware"]["gpu"]
-    yield "model", f"{model['name']} {model['weight_dtype']}, {engine['tensor_parallel_size']} x {gpu} an instance"
-    yield "KV cache", _kv_cache(report["cluster"]["kv_cache_tokens_per_instance"], model["max_model_len"])
-    method, profile = report["calibration"]["method"], report["calibration"]["profile"]
+def _facts(report: Sections) -> Iterator[tuple[str, str]]:
+    run, config = report.run, report.config
+    preset = f", preset {run.preset}" if run.preset else ""
+    yield "kvsim", f"{run.version}, mode {run.mode}{preset}, seed {run.seed}"
+    yield "cluster", _cluster(report.cluster)
+    model, degree = config.model, config.engine.tensor_parallel_size
+    yield "model", f"{model.name} {model.weight_dtype}, {degree} x {config.hardware.gpu} an instance"
+    yield "KV cache", _kv_cache(report.cluster.kv_cache_tokens_per_instance, model.max_model_len)
+    method, profile = report.calibration.method, report.calibration.profile
     yield "step time", f"{method}, {profile}" if profile else f"{method}"
-    yield "workload", _workload(workload)
-    if workload.get("load"):
-        yield "load", _load(workload["load"])
-    elif any(result["steady"].get("possible_requests_per_s") for result in report["results"]):
-        yield "load", _own_load(report["results"])
-    for result in report["results"][:1]:
-        slo = result["goodput"]["slo"]
-        yield "SLO", f"TTFT <= {slo['ttft_ms']:,g} ms and mean TPOT <= {slo['tpot_ms']:,g} ms"
+    yield "workload", _workload(report.workload)
+    if report.workload.load is not None:
+        yield "load", _load(report.workload.load)
+    elif any(result.steady.possible_requests_per_s for result in report.results):
+        yield "load", _own_load(report.results)
+    for result in report.results[:1]:
+        slo = result.goodput.slo
+        yield "SLO", f"TTFT <= {slo.ttft_ms:,g} ms and mean TPOT <= {slo.tpot_ms:,g} ms"
 
 
-def _cluster(cluster: Mapping[str, Any]) -> str:
-    size = f"{counted(cluster['gpus'], 'GPU')}, {counted(cluster['instances'], 'instance')}, "
-    size += counted(cluster["racks"], "rack")
-    if not cluster["prefill_instances"]:
+def _cluster(cluster: PdCluster | TieredCluster) -> str:
+    size = f"{counted(cluster.gpus, 'GPU')}, {counted(cluster.instances, 'instance')}, "
+    size += counted(cluster.racks, "rack")
+    if isinstance(cluster, TieredCluster) or not cluster.prefill_instances:
         return size
-    actual, balanced = [cluster["prefill_instances"], cluster["decode_instances"]], cluster["balanced_pd_ratio"]
-    degrees = cluster["prefill_gpus_per_instance"], cluster["decode_gpus_per_instance"]
+    actual, balanced = (cluster.prefill_instances, cluster.decode_instances), cluster.balanced_pd_ratio
+    degrees = cluster.prefill_gpus_per_instance, cluster.decode_gpus_per_instance
     if degrees[0] != degrees[1]:
         size += f"; of {degrees[0]} GPUs for prefill, of {degrees[1]} for decode"
     advice = f", balanced {ratio(balanced)}" if balanced else ""
@@ -115,39 +116,36 @@ def _kv_cache(tokens: int, max_model_len: int) -> str:
     return f"{tokens:,} tokens an instance, maximum concurrency for {max_model_len:,} tokens per request: {concurrency}"
 
 
-def _workload(workload: Mapping[str, Any]) -> str:
-    requests, span_s = workload["requests"], workload["span_s"]
-    text = f"{workload['source']} ({workload['format']}): {requests:,} requests over {number(span_s)} s"
+def _workload(workload: WorkloadFacts) -> str:
+    requests, span_s = workload.requests, workload.span_s
+    text = f"{workload.source} ({workload.format}): {requests:,} requests over {number(span_s)} s"
     if not requests:
         return text
-    means = [number(workload[key] / requests) for key in ("prompt_tokens", "output_tokens")]
-    return f"{text}, on average {means[0]} prompt and {means[1]} output tokens"
+    prompt, output = number(workload.prompt_tokens / requests), number(workload.output_tokens / requests)
+    return f"{text}, on average {prompt} prompt and {output} output tokens"
 
 
-def _load(load: Mapping[str, Any]) -> str:
-    rate = f"{number(load['requests_per_s'])} requests/s"
-    if load["rho"] is None:
-        return rate
-    of = f"{load['rho']:g} of {system_label(load['of'])}'s maximum"
-    return f"{of}: {rate} of {number(load['max_requests_per_s'])}"
+def _load(load: Load) -> str:
+    of = f"{load.rho:g} of {system_label(load.of)}'s maximum"
+    return f"{of}: {number(load.requests_per_s)} requests/s of {number(load.max_requests_per_s)}"
 
 
-def _own_load(results: Sequence[Mapping[str, Any]]) -> str:
+def _own_load(results: Sequence[SystemSummary]) -> str:
     """What the requests that fit ask of the systems, and what these can serve; of many the two extremes."""
-    known = [result for result in results if result["steady"].get("possible_requests_per_s")]
-    known.sort(key=lambda result: result["steady"]["possible_requests_per_s"])
-    possible = [
-        f"{number(result['steady']['possible_requests_per_s'])} ({system_label(result['name'])})" for result in known
-    ]
+    known = sorted(
+        (result for result in results if result.steady.possible_requests_per_s),
+        key=lambda result: result.steady.possible_requests_per_s or 0.0,
+    )
+    possible = [f"{number(result.steady.possible_requests_per_s)} ({system_label(result.name)})" for result in known]
     words = possible[0] if len(known) == 1 else f"{possible[0]} to {possible[-1]}"
-    return f"{number(known[0]['steady']['asked_requests_per_s'])} requests/s asked, possible {words}"
+    return f"{number(known[0].steady.asked_requests_per_s)} requests/s asked, possible {words}"
 
 
-def _side_by_side(results: Sequence[Mapping[str, Any]]) -> Table:
+def _side_by_side(results: Sequence[SystemSummary]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
     for result in results:
-        table.add_column(system_label(result["name"]), justify="right", no_wrap=True)
+        table.add_column(system_label(result.name), justify="right", no_wrap=True)
     if len(results) == 2:
         table.add_column("better", no_wrap=True, style="green")
     for group in groups(results):
@@ -156,12 +154,12 @@ def _side_by_side(results: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def waterfall(console: Console, result: Mapping[str, Any]) -> Table:
+def waterfall(console: Console, result: SystemSummary) -> Table:
     """The parts of TTFT, each bar starting where the one before ends; parts that never occur are left out."""
-    parts = result["attribution_ms"]
+    parts = {"mean": result.attribution_ms.mean, "p99": result.attribution_ms.p99}
     width = _WIDE_BAR if console.width > 100 else _NARROW_BAR
     bars = {which: _bars(parts[which], width, "#" if console.options.ascii_only else "\u2588") for which in parts}
-    title = f"Where TTFT goes: {system_label(result['name'])} (p99: mean over requests between p98.5 and p99.5)"
+    title = f"Where TTFT goes: {system_label(result.name)} (p99: mean over requests between p98.5 and p99.5)"
     table = Table(title=title, title_justify="left", title_style="", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
     for which in parts:
@@ -182,7 +180,7 @@ def _part(value_ms: float | None, total_ms: float, bar: str) -> tuple[str, str, 
     return number(value_ms), percent((value_ms or 0.0) / total_ms if total_ms else None), bar
 
 
-def _bars(parts_ms: Mapping[str, float | None], width: int, ink: str) -> dict[str, str]:
+def _bars(parts_ms: Parts, width: int, ink: str) -> dict[str, str]:
     """A bar for each part, ``width`` characters together; a part too small for a character has none."""
     total_ms = sum(value or 0.0 for value in parts_ms.values())
     bars, before_ms = {}, 0.0
@@ -194,7 +192,7 @@ def _bars(parts_ms: Mapping[str, float | None], width: int, ink: str) -> dict[st
     return bars
 
 
-def print_caveats(console: Console, report: Report) -> None:
+def print_caveats(console: Console, report: Sections) -> None:
     """Laws that were broken, warnings, notes."""
     for law in caveats.violations(report):
         console.print(Text(f"CONSERVATION VIOLATED, the figures above are wrong. {law}", style="bold white on red"))

@@ -17,7 +17,6 @@ from kvsim.errors import ConfigError, WorkloadError
 from kvsim.modes.experiment import Experiment
 from kvsim.plan.plan import make_plan
 from kvsim.record.result import SystemResult
-from kvsim.report.json_report import SECTION_KEYS
 from kvsim.sim.executor import Serial
 from kvsim.workload.reading import Reading
 from kvsim.workload.traffic import ChatTraffic, TraceSource
@@ -51,23 +50,22 @@ def test_both_systems_serve_everything(smoke: Experiment):
 
 
 def test_what_is_reported(smoke: Experiment):
-    assert set(SECTION_KEYS["cluster"]) <= set(smoke.cluster)
-    assert smoke.cluster["gpus"] == 16
-    assert smoke.cluster["racks"] == 2
-    assert sum(smoke.cluster["balanced_pd_ratio"]) == smoke.cluster["instances"] == 4
+    assert smoke.cluster.gpus == 16
+    assert smoke.cluster.racks == 2
+    assert sum(smoke.cluster.balanced_pd_ratio) == smoke.cluster.instances == 4
     assert smoke.load is not None
-    assert smoke.load["requests_per_s"] == pytest.approx(0.7 * smoke.load["max_requests_per_s"])
-    assert smoke.load["of"] == "pd"
-    assert set(smoke.cluster["served_max_requests_per_s"]) == {"unified", "pd"}
+    assert smoke.load.requests_per_s == pytest.approx(0.7 * smoke.load.max_requests_per_s)
+    assert smoke.load.of == "pd"
+    assert set(smoke.cluster.served_max_requests_per_s) == {"unified", "pd"}
 
 
 def test_loads_are_rate_over_maximum(smoke: Experiment):
-    maxima = smoke.cluster["max_requests_per_s"]
+    maxima = smoke.cluster.max_requests_per_s
     rate_per_s = smoke.workload.mean_rate_per_s
     loads = {role.role: role.load for result in smoke.results for role in result.roles}
-    assert loads["prefill"] == pytest.approx(rate_per_s / maxima["prefill"])
-    assert loads["decode"] == pytest.approx(rate_per_s / maxima["decode"])
-    assert loads["colocated"] == pytest.approx(rate_per_s / maxima["unified"])
+    assert loads["prefill"] == pytest.approx(rate_per_s / maxima.prefill)
+    assert loads["decode"] == pytest.approx(rate_per_s / maxima.decode)
+    assert loads["colocated"] == pytest.approx(rate_per_s / maxima.unified)
 
 
 def test_same_seed_same_results(smoke: Experiment):
@@ -83,8 +81,8 @@ def test_same_seed_same_results(smoke: Experiment):
 def test_load_and_its_system_override_the_configuration():
     found = run(load=0.3, load_of="unified")
     assert found.load is not None
-    assert (found.load["rho"], found.load["of"]) == (0.3, "unified")
-    assert found.workload.mean_rate_per_s == pytest.approx(found.load["requests_per_s"], rel=0.25)
+    assert (found.load.rho, found.load.of) == (0.3, "unified")
+    assert found.workload.mean_rate_per_s == pytest.approx(found.load.requests_per_s, rel=0.25)
 
 
 def test_configured_rate():
@@ -105,7 +103,7 @@ def test_trace_runs_whole_at_its_own_rate(tmp_path: Path):
 def test_trace_is_brought_to_a_load(tmp_path: Path):
     found = run(trace=trace_source(tmp_path), load=0.5)
     assert found.load is not None
-    assert found.workload.mean_rate_per_s == pytest.approx(found.load["requests_per_s"])
+    assert found.workload.mean_rate_per_s == pytest.approx(found.load.requests_per_s)
     assert len(found.workload) % 300 == 0
     with pytest.raises(WorkloadError, match="workload replicas is 1"):
         run(trace=trace_source(tmp_path), load=5.0, replicas=1)
@@ -120,19 +118,19 @@ def test_load_is_that_of_the_requests_that_fit(tmp_path: Path):
     found, whole = run(trace=source, load=0.5), run(trace=trace_source(tmp_path), load=0.5)
     assert [result.failed for result in found.results] == [len(found.workload) // 2] * 2
     assert found.load is not None and whole.load is not None
-    assert found.load["requests_per_s"] == pytest.approx(2 * whole.load["requests_per_s"], rel=0.1)
+    assert found.load.requests_per_s == pytest.approx(2 * whole.load.requests_per_s, rel=0.1)
     loads = [role.load for role in found.results[1].roles]
     assert max(loads) == pytest.approx(0.5, rel=0.1)
     for result in found.results:
         assert result.pace is not None
-        assert result.pace.asked_per_s == pytest.approx(found.load["requests_per_s"] / 2, rel=0.05)
+        assert result.pace.asked_per_s == pytest.approx(found.load.requests_per_s / 2, rel=0.05)
 
 
 @pytest.mark.parametrize(("name", "known"), [("pd", ["prefill", "decode"]), ("unified", ["unified"])])
 def test_no_maximum_is_told_of_a_system_that_is_not_run(tmp_path: Path, name: str, known: list[str]):
     """It would be by what the other one hit."""
     found = run(trace=trace_source(tmp_path), systems=(name,))
-    assert [role for role, rate in found.cluster["max_requests_per_s"].items() if rate is not None] == known
+    assert [role for role, rate in vars(found.cluster.max_requests_per_s).items() if rate is not None] == known
 
 
 def test_compared_systems_are_measured_over_one_window(smoke: Experiment):
@@ -148,16 +146,16 @@ def test_requests_that_arrive_at_once(tmp_path: Path):
 
 def test_no_tuning_when_off():
     found = run("pd_trace.qps=5")
-    assert found.cluster["unified_tuning"] is None
-    assert found.cluster["unified_token_budget"] == 8192
+    assert found.cluster.unified_tuning is None
+    assert found.cluster.unified_token_budget == 8192
 
 
 def test_tuning_takes_the_best_goodput(smoke: Experiment):
-    tuning = smoke.cluster["unified_tuning"]
-    assert set(tuning["goodput_requests_per_s"]) == {"512", "2048", "8192"}
-    goodput = tuning["goodput_requests_per_s"]
-    assert goodput[str(tuning["budget_tokens"])] >= 0.99 * max(goodput.values())
-    assert smoke.cluster["unified_token_budget"] == tuning["budget_tokens"]
+    tuning = smoke.cluster.unified_tuning
+    assert set(tuning.goodput_requests_per_s) == {"512", "2048", "8192"}
+    goodput = tuning.goodput_requests_per_s
+    assert goodput[str(tuning.budget_tokens)] >= 0.99 * max(goodput.values())
+    assert smoke.cluster.unified_token_budget == tuning.budget_tokens
 
 
 def test_tuning_follows_the_objective():
@@ -230,7 +228,7 @@ def test_interrupt_keeps_what_is_done(system: str, names: list[str]):
     assert 1000 <= last.completed < 2500
     assert all(check.ok for check in last.checks)
     assert bool(found.warnings) == (system == "unified")
-    assert (found.cluster["balanced_pd_ratio"] is None) == (system == "unified")
+    assert (found.cluster.balanced_pd_ratio is None) == (system == "unified")
 
 
 def test_interrupt_before_the_first_system():

@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kvsim.record.figures import SideUse, SloLimits, WindowBounds
 from kvsim.record.percentiles import distribution
+from kvsim.record.plain import plain
 from kvsim.record.result import COLUMNS, COMPONENTS, CacheUse, Check, RoleUse, SystemResult, TransferUse
-from kvsim.record.summary import mean_tpot_s, p99_rows, plain, summarise, tpot_s
+from kvsim.record.summary import mean_tpot_s, p99_rows, summarise, tpot_s
 
 NAN = math.nan
 
@@ -55,43 +57,43 @@ FOUR = {
 
 def test_latencies_in_milliseconds():
     found = summary(FOUR)
-    assert found["ttft_ms"] == pytest.approx(
+    assert vars(found.ttft_ms) == pytest.approx(
         {"mean": 875, "p50": 500, "p90": 1550, "p95": 1775, "p99": 1955, "max": 2000}
     )
-    assert found["tpot_ms"]["mean"] == pytest.approx(350 / 3)
-    assert found["tpot_ms"]["p50"] == pytest.approx(100)
-    assert found["e2e_ms"]["max"] == pytest.approx(3000)
+    assert found.tpot_ms.mean == pytest.approx(350 / 3)
+    assert found.tpot_ms.p50 == pytest.approx(100)
+    assert found.e2e_ms.max == pytest.approx(3000)
 
 
 def test_tpot_needs_two_tokens():
     assert tpot_s({k: np.array(v) for k, v in FOUR.items()}) == pytest.approx([0.05, 0.2, 0.1, NAN], nan_ok=True)
     alone = summary({"finish_s": [1.0], "first_token_s": [1.0], "output_tokens": [1]})
-    assert alone["tpot_ms"]["mean"] is None
-    assert alone["goodput"]["share"] == 1.0
+    assert alone.tpot_ms.mean is None
+    assert alone.goodput.share == 1.0
 
 
 def test_goodput_needs_both_limits_and_counts_the_limit_itself():
     """Row 0 is good, row 1 misses TPOT, row 2 misses TTFT, row 3 has one token and meets TTFT."""
-    found = summary(FOUR)["goodput"]
-    assert found["requests_per_s"] == pytest.approx(0.2)
-    assert found["share"] == 0.5
-    assert (found["ttft_share"], found["tpot_share"]) == (0.75, 0.75)
-    assert found["slo"] == {"ttft_ms": 1000.0, "tpot_ms": 100.0}
-    assert summary(FOUR, slo_ttft_s=2.0, slo_tpot_s=0.2)["goodput"]["share"] == 1.0
+    found = summary(FOUR).goodput
+    assert found.requests_per_s == pytest.approx(0.2)
+    assert found.share == 0.5
+    assert (found.ttft_share, found.tpot_share) == (0.75, 0.75)
+    assert found.slo == SloLimits(ttft_ms=1000.0, tpot_ms=100.0)
+    assert summary(FOUR, slo_ttft_s=2.0, slo_tpot_s=0.2).goodput.share == 1.0
 
 
 def test_throughput_counts_completions_after_the_start_and_up_to_the_end_of_the_window():
     found = summary(FOUR, window_s=(1.0, 3.5))
-    assert found["throughput"]["requests_per_s"] == pytest.approx(2 / 2.5)
-    assert found["throughput"]["output_tokens_per_s"] == pytest.approx(7 / 2.5)
-    assert found["throughput"]["tokens_per_s_per_gpu"] == pytest.approx(7 / 2.5 / 4)
-    assert found["window_s"] == {"start": 1.0, "end": 3.5, "whole": True}
+    assert found.throughput.requests_per_s == pytest.approx(2 / 2.5)
+    assert found.throughput.output_tokens_per_s == pytest.approx(7 / 2.5)
+    assert found.throughput.tokens_per_s_per_gpu == pytest.approx(7 / 2.5 / 4)
+    assert found.window_s == WindowBounds(start=1.0, end=3.5, whole=True)
 
 
 def test_warm_up_is_cut_from_latencies_but_not_from_requests():
     found = summary(FOUR, measured=np.array([False, True, False, True]))
-    assert found["ttft_ms"]["max"] == pytest.approx(500)
-    assert found["requests"] == {
+    assert found.ttft_ms.max == pytest.approx(500)
+    assert vars(found.requests) == {
         "arrived": 4,
         "completed": 4,
         "failed": 0,
@@ -105,12 +107,12 @@ def test_warm_up_is_cut_from_latencies_but_not_from_requests():
 def test_an_empty_run_is_null_and_json():
     nothing = {name: [] for name in COLUMNS}
     found = summary(nothing, window_s=(0.0, 0.0))
-    assert found["ttft_ms"]["p99"] is None
-    assert found["throughput"]["requests_per_s"] is None
-    assert found["goodput"]["share"] is None
-    assert found["cache"]["prefix_hit_rate"] is None
-    assert found["attribution_ms"]["p99"]["queue"] is None
-    json.dumps(found, allow_nan=False)
+    assert found.ttft_ms.p99 is None
+    assert found.throughput.requests_per_s is None
+    assert found.goodput.share is None
+    assert found.cache.prefix_hit_rate is None
+    assert found.attribution_ms.p99["queue"] is None
+    json.dumps(plain(found), allow_nan=False)
 
 
 def test_counters_cache_transfer_and_sides():
@@ -122,38 +124,38 @@ def test_counters_cache_transfer_and_sides():
         roles=(role,),
         notes=("one",),
     )
-    assert found["cache"]["prefix_hit_rate"] == 0.4
-    assert found["cache"]["by_tier"] == {"hbm": 0.4}
-    assert found["cache"]["evictions"] == 7
-    assert found["cache"]["recomputed_tokens"] == 3
-    assert found["preemptions"] == 3
-    assert found["transfer"]["bytes_sent"] == 8e9
-    assert found["transfer"]["hidden_share"] is None
-    assert found["utilisation"] == {"prefill": {"instances": 2, "gpus": 8, "busy": 0.5, "kv_usage": 0.25, "load": None}}
-    assert found["notes"] == ["one"]
+    assert found.cache.prefix_hit_rate == 0.4
+    assert found.cache.by_tier == {"hbm": 0.4}
+    assert found.cache.evictions == 7
+    assert found.cache.recomputed_tokens == 3
+    assert found.preemptions == 3
+    assert found.transfer.bytes_sent == 8e9
+    assert plain(found)["transfer"]["hidden_share"] is None
+    assert found.utilisation == {"prefill": SideUse(instances=2, gpus=8, busy=0.5, kv_usage=0.25, load=None)}
+    assert found.notes == ("one",)
 
 
 def test_one_broken_law_breaks_conservation():
     laws = (Check("blocks", 4.0, 4.0, True), Check("bytes", 4.0, 3.0, False))
-    found = summary(FOUR, checks=laws)["conservation"]
-    assert found["ok"] is False
-    assert found["checks"][1] == {"name": "bytes", "expected": 4.0, "found": 3.0, "ok": False}
-    assert summary(FOUR, checks=laws[:1])["conservation"]["ok"] is True
+    found = summary(FOUR, checks=laws).conservation
+    assert found.ok is False
+    assert plain(found.checks[1]) == {"name": "bytes", "expected": 4.0, "found": 3.0, "ok": False}
+    assert summary(FOUR, checks=laws[:1]).conservation.ok is True
 
 
 def test_timings_of_the_machine_stay_out():
-    assert "sim_cpu_s" not in summary(FOUR) and "events" not in summary(FOUR)
+    assert not {"sim_cpu_s", "events"} & set(plain(summary(FOUR)))
 
 
 def test_attribution_at_p99_averages_its_band_only():
     """1,001 TTFTs of 0, 1, ..., 1000 ms: p98.5 to p99.5 are the eleven from 985 to 995."""
     ttfts_s = np.arange(1001) / 1000
     queue_s = np.where((ttfts_s >= 0.985) & (ttfts_s <= 0.995), 0.9, 0.0)
-    found = summary({"first_token_s": ttfts_s, "queue_s": queue_s, "prefill_s": ttfts_s - queue_s})["attribution_ms"]
-    assert list(found["p99"]) == [name.removesuffix("_s") for name in COMPONENTS]
-    assert found["p99"]["queue"] == pytest.approx(900)
-    assert sum(found["p99"].values()) == pytest.approx(990)
-    assert found["mean"]["queue"] == pytest.approx(11 * 900 / 1001)
+    found = summary({"first_token_s": ttfts_s, "queue_s": queue_s, "prefill_s": ttfts_s - queue_s}).attribution_ms
+    assert list(found.p99) == [name.removesuffix("_s") for name in COMPONENTS]
+    assert found.p99["queue"] == pytest.approx(900)
+    assert sum(found.p99.values()) == pytest.approx(990)
+    assert found.mean["queue"] == pytest.approx(11 * 900 / 1001)
 
 
 @pytest.mark.parametrize(
@@ -168,14 +170,8 @@ def test_small_samples_take_the_request_nearest_to_p99(ttfts_s, rows):
 def test_mean_attribution_sums_to_mean_ttft(parts):
     columns = dict(zip(COMPONENTS, np.array(parts).T, strict=True))
     found = summary(columns | {"first_token_s": np.array(parts).sum(axis=1)})
-    assert sum(found["attribution_ms"]["mean"].values()) == pytest.approx(found["ttft_ms"]["mean"], abs=1e-6)
-    assert sum(found["attribution_ms"]["p99"].values()) <= found["ttft_ms"]["max"] * (1 + 1e-12) + 1e-6
-
-
-def test_plain_leaves_nothing_json_cannot_say(tmp_path):
-    tree = {"a": (np.float64(1.5), NAN), "b": {"c": np.int64(3), 4: math.inf}, "d": np.array([1, 2]), "e": tmp_path}
-    assert plain(tree) == {"a": [1.5, None], "b": {"c": 3, "4": None}, "d": [1, 2], "e": str(tmp_path)}
-    assert plain([True, None, "x", np.bool_(False)]) == [True, None, "x", False]
+    assert sum(found.attribution_ms.mean.values()) == pytest.approx(found.ttft_ms.mean, abs=1e-6)
+    assert sum(found.attribution_ms.p99.values()) <= found.ttft_ms.max * (1 + 1e-12) + 1e-6
 
 
 def test_mean_tpot_weighs_requests_or_their_tokens():

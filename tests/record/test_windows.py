@@ -55,7 +55,7 @@ def served(arrival_s: Any, ttft_s: Any, e2e_s: Any, name: str = "pd", warmup: in
 
 
 def throughput(result: SystemResult) -> float:
-    return summarise(result, slo_ttft_s=1e9, slo_tpot_s=1e9, gpus=1)["throughput"]["requests_per_s"]
+    return summarise(result, slo_ttft_s=1e9, slo_tpot_s=1e9, gpus=1).throughput.requests_per_s
 
 
 EVERY_SECOND = np.arange(100.0)
@@ -115,9 +115,9 @@ def test_ttft_grows_by_what_is_asked_too_much(asked_over_possible: float) -> Non
     assert f"{asked_over_possible:.3g} requests/s asked, 1 possible" in found.steady_why
     assert f"by {60 * (asked_over_possible - 1):.3g} s a minute" in found.steady_why
     assert pace(result, math.nan, math.nan).overloaded
-    told = summarise(found, slo_ttft_s=1.0, slo_tpot_s=1.0, gpus=1)["steady"]
-    assert told["ttft_growth_s_per_min"] == pytest.approx(60 * (asked_over_possible - 1))
-    assert (told["overloaded"], told["asked_requests_per_s"]) == (True, asked_over_possible)
+    told = summarise(found, slo_ttft_s=1.0, slo_tpot_s=1.0, gpus=1).steady
+    assert told.ttft_growth_s_per_min == pytest.approx(60 * (asked_over_possible - 1))
+    assert (told.overloaded, told.asked_requests_per_s) == (True, asked_over_possible)
 
 
 def test_throughput_in_overload_is_what_is_completed_while_requests_wait() -> None:
@@ -180,10 +180,10 @@ def test_a_window_that_less_completes_in_than_comes_is_not_steady() -> None:
 def test_what_fits_no_instance_counts_against_the_slo() -> None:
     result = served(EVERY_SECOND, 0.2, 1.0, failed_arrival_s=np.arange(100.0), failed=100, arrived=200)
     told = summarise(measured_alike([result], 2.0, {})[0], slo_ttft_s=1.0, slo_tpot_s=1.0, gpus=1)
-    completed, failed = told["requests"]["completed_in_window"], told["requests"]["failed_in_window"]
+    completed, failed = told.requests.completed_in_window, told.requests.failed_in_window
     assert (completed, failed) == (98, 99)
-    for key in ("share", "ttft_share", "tpot_share"):
-        assert told["goodput"][key] == completed / (completed + failed)
+    for share in (told.goodput.share, told.goodput.ttft_share, told.goodput.tpot_share):
+        assert share == completed / (completed + failed)
 
 
 def test_use_is_of_the_window() -> None:

@@ -8,49 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from reports import report_of
 
 from kvsim.record.percentiles import distribution
 from kvsim.record.result import COLUMNS, COMPONENTS, CacheUse, Check, RoleUse, SystemResult, TransferUse
 from kvsim.record.summary import summarise
-from kvsim.report.json_report import RunClock, build_report
-
-WORKLOAD = {
-    "source": "synthetic chat",
-    "format": "synthetic",
-    "sha256": None,
-    "requests": 10,
-    "span_s": 10.0,
-    "prompt_tokens": 20_000,
-    "output_tokens": 110,
-    "infinite_cache_hit_rate": 0.7,
-    "lint": [],
-    "notes": [],
-    "load": {"rho": 0.7, "of": "pd", "requests_per_s": 1.0, "max_requests_per_s": 1.43},
-}
-CLUSTER = {
-    "gpus": 64,
-    "instances": 16,
-    "racks": 1,
-    "prefill_instances": 4,
-    "decode_instances": 12,
-    "prefill_gpus_per_instance": 4,
-    "decode_gpus_per_instance": 4,
-    "balanced_pd_ratio": [4, 12],
-    "kv_cache_tokens_per_instance": 458_176,
-}
-CALIBRATION = {
-    "profile": None,
-    "method": "roofline",
-    "sources": [],
-    "validity": {},
-    "readiness": "roofline",
-    "warnings": [],
-}
-CONFIG = {
-    "model": {"max_model_len": 131_072, "name": "llama-3.1-70b", "weight_dtype": "bf16"},
-    "engine": {"tensor_parallel_size": 4},
-    "hardware": {"gpu": "h100-sxm"},
-}
+from kvsim.report.report import Report
+from kvsim.report.run_clock import RunClock
 
 
 def _roles(name: str, busy: dict[str, float], load: dict[str, float]) -> tuple[RoleUse, ...]:
@@ -109,23 +73,12 @@ def make_result() -> Callable[..., SystemResult]:
 
 
 @pytest.fixture
-def make_report() -> Callable[..., dict[str, Any]]:
-    """``make_report(*results)``; ``workload`` and ``cluster`` replace keys of these sections."""
+def make_report() -> Callable[..., Report]:
+    """``make_report(*results)``; ``workload`` and ``cluster`` replace fields of these sections."""
 
-    def make(
-        *results: SystemResult,
-        workload: dict[str, Any] | None = None,
-        cluster: dict[str, Any] | None = None,
-        slo_ttft_s: float = 2.0,
-        slo_tpot_s: float = 0.05,
-    ) -> dict[str, Any]:
-        return build_report(
-            run=RunClock().section(mode="pd", preset="smoke", seed=42, results=results),
-            config=CONFIG,
-            calibration=CALIBRATION,
-            workload=WORKLOAD | (workload or {}),
-            cluster=CLUSTER | (cluster or {}),
-            results=[summarise(r, slo_ttft_s=slo_ttft_s, slo_tpot_s=slo_tpot_s, gpus=64) for r in results],
-        )
+    def make(*results: SystemResult, slo_ttft_s: float = 2.0, slo_tpot_s: float = 0.05, **sections: Any) -> Report:
+        summaries = (summarise(r, slo_ttft_s=slo_ttft_s, slo_tpot_s=slo_tpot_s, gpus=64) for r in results)
+        run = RunClock().section(mode="pd", preset="smoke", seed=42, results=results)
+        return report_of(*summaries, run=run, **sections)
 
     return make

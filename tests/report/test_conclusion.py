@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from kvsim.capacity.load_search import Load
 from kvsim.record.result import Check
 from kvsim.report.conclude import conclude
 
@@ -56,7 +57,7 @@ def test_where_the_edges_of_a_window_fall_makes_nobody_better(make_report, make_
     window_s = (0.5, 8.5)
     results = [make_result("unified", {"queue_s": 1.0}, window_s=window_s), make_result("pd", {}, window_s=window_s)]
     report = make_report(*results)
-    counts = [result["requests"]["completed_in_window"] for result in report["results"]]
+    counts = [result.requests.completed_in_window for result in report.results]
     assert counts == [8, 8] or abs(counts[0] - counts[1]) == 1
     assert "tie in goodput" in conclude(report)
 
@@ -93,7 +94,10 @@ def test_no_goodput_at_all(concluded):
 @pytest.mark.parametrize(
     "workload, words",
     [
-        ({"load": {"rho": None, "of": "pd", "requests_per_s": 3.0, "max_requests_per_s": None}}, "at 3.00 requests/s"),
+        (
+            {"load": Load(rho=0.5, of="unified", requests_per_s=3.0, max_requests_per_s=6.0)},
+            "at 0.5 of unified's maximum rate (3.00 requests/s)",
+        ),
         ({"load": None}, "at the workload's own 1.00 requests/s"),
         ({"load": None, "span_s": 0.0}, "for this workload"),
     ],
@@ -103,7 +107,7 @@ def test_the_condition_names_the_load(concluded, workload, words):
 
 
 def test_balance_advice(concluded):
-    text = concluded(({},), ({},), cluster={"balanced_pd_ratio": [1, 15]})
+    text = concluded(({},), ({},), cluster={"balanced_pd_ratio": (1, 15)})
     assert text.endswith("P:D 1:15 would balance the two sides, where 4:12 was simulated.")
     assert "P:D" not in concluded(({},), ({},), cluster={"balanced_pd_ratio": None})
 

@@ -6,7 +6,6 @@ import pytest
 from rich.console import Console
 
 from kvsim.record.result import Check
-from kvsim.report.conclude import conclude
 from kvsim.report.tables import print_report
 
 
@@ -91,7 +90,7 @@ def test_no_line_is_wider_than_the_terminal_and_no_colour_is_written(make_report
 
 def test_the_conclusion_is_the_report_s(make_report, systems, width):
     report = make_report(*systems)
-    assert conclude(report) in " ".join(printed(report, width).split())
+    assert report.conclusion in " ".join(printed(report, width).split())
 
 
 def test_ascii_terminals_get_ascii(make_report, systems):
@@ -116,8 +115,8 @@ def test_caveats_are_printed(make_report, make_result, width):
         checks=(Check("bytes sent = bytes received", 4.0, 3.0, False),),
         notes=("blocks were synthesised",),
     )
-    sections = {"workload": {"lint": ["3 rows without output"], "notes": ["blocks were synthesised"]}}
-    report = make_report(make_result("unified", {}), pd, cluster={"balanced_pd_ratio": [1, 9]}, **sections)
+    sections = {"workload": {"lint": ("3 rows without output",), "notes": ("blocks were synthesised",)}}
+    report = make_report(make_result("unified", {}), pd, cluster={"balanced_pd_ratio": (1, 9)}, **sections)
     text = " ".join(printed(report, width).split())
     assert "CONSERVATION VIOLATED, the figures above are wrong. PD: bytes sent = bytes received: expected 4.0" in text
     assert "warning: PD: not steady: 60 requests, steady needs 400" in text
@@ -141,5 +140,5 @@ def test_other_numbers_of_systems(make_report, make_result, count):
 
 
 def test_what_had_no_effect_and_what_failed_is_said_once(make_report, systems, width):
-    text = printed(make_report(*systems, cluster={"warnings": ["study 'context' failed: none fits"]}), width)
+    text = printed(make_report(*systems, cluster={"warnings": ("study 'context' failed: none fits",)}), width)
     assert text.count("warning: study 'context' failed: none fits") == 1

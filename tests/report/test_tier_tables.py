@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from reports import TIER, report_of, summary
 from rich.console import Console
 
+from kvsim.record.figures import Conservation, SystemSummary
 from kvsim.record.labels import COMPONENT_LABELS
+from kvsim.report.report import Report
 from kvsim.report.tables import print_report, print_studies
 from kvsim.report.tier_conclusion import ORACLE, conclude_tiers
 from kvsim.study.questions.capacity import capacity_sentence
@@ -17,21 +21,17 @@ from kvsim.study.questions.session_contexts import contexts_sentence
 from kvsim.study.questions.tiers import tiers_sentence
 
 
-def result(name: str, hit_rate: float, ttft_ms: float, **misses: float) -> dict[str, Any]:
-    return {
-        "name": name,
-        "ttft_ms": {"mean": ttft_ms, "p50": ttft_ms, "p99": 2 * ttft_ms},
-        "cache": {"prefix_hit_rate": hit_rate, "misses": misses, "by_tier": {"hbm": hit_rate}},
-        "conservation": {"ok": True},
-        "incomplete": False,
-        "steady": {"ok": True},
-        "requests": {"completed_in_window": 100, "failed_in_window": 0},
-    }
+def result(name: str, hit_rate: float, ttft_ms: float, **misses: float) -> SystemSummary:
+    return summary(
+        name=name,
+        ttft_ms={"mean": ttft_ms, "p50": ttft_ms, "p99": 2 * ttft_ms},
+        cache={"prefix_hit_rate": hit_rate, "misses": misses, "by_tier": {"hbm": hit_rate}},
+    )
 
 
-def report(*results: dict[str, Any], infinite: float | None = None) -> dict[str, Any]:
-    workload = {"requests": 100, "span_s": 10.0, "load": None, "infinite_cache_hit_rate_tokens": infinite}
-    return {"results": list(results), "workload": workload}
+def report(*results: SystemSummary, infinite: float | None = None) -> Report:
+    workload = {"requests": 100, "load": None, "infinite_cache_hit_rate_tokens": infinite}
+    return report_of(*results, mode="single", workload=workload)
 
 
 def test_the_best_is_named_with_what_it_gains() -> None:
@@ -61,7 +61,7 @@ def test_the_share_of_a_cache_without_end() -> None:
 
 
 def test_what_is_not_to_be_trusted_is_said_first() -> None:
-    broken = result("lru", 0.4, 200.0) | {"conservation": {"ok": False}}
+    broken = replace(result("lru", 0.4, 200.0), conservation=Conservation(ok=False, checks=()))
     assert conclude_tiers(report(broken)).startswith("[Not to be trusted, conservation violated in lru]")
 
 
@@ -230,50 +230,37 @@ def test_the_first_ahead_of_some_and_near_others() -> None:
     assert three.startswith("baseline ties with arc and lfu in mean TTFT, within 5%: it hits 40%")
 
 
-def wide(name: str, scale: float) -> dict[str, Any]:
+def wide(name: str, scale: float) -> SystemSummary:
     """A result whose every figure is as wide as a simulation could make it."""
     parts = dict.fromkeys(COMPONENT_LABELS, 1234567.0 * scale)
-    return result(name, 0.4567, 104_321.5 * scale, evicted_tokens=0.3) | {
-        "ttft_ms": {"mean": 104_321.0 * scale, "p50": 87_654.0 * scale, "p99": 1_234_567.0 * scale},
-        "tpot_ms": {"mean": 12_345.0},
-        "goodput": {"requests_per_s": 123_456.0, "slo": {"ttft_ms": 2000, "tpot_ms": 50}},
-        "attribution_ms": {"mean": parts, "p99": parts},
-        "requests": {"failed": 0},
-        "utilisation": {},
-        "notes": [],
-        "conservation": {"ok": True, "checks": []},
-        "cache": {
+    figures = ("tiers", "capacity_bytes", "held_bytes", "read_bytes", "written_bytes", "evicted_chunks",
+               "busiest_share", "mean_wait_s")  # fmt: skip
+    return summary(
+        name=name,
+        ttft_ms={"mean": 104_321.0 * scale, "p50": 87_654.0 * scale, "p99": 1_234_567.0 * scale},
+        tpot_ms={"mean": 12_345.0},
+        goodput={"requests_per_s": 123_456.0},
+        attribution_ms={"mean": parts, "p99": parts},
+        cache={
             "prefix_hit_rate": 0.4567,
             "misses": {"evicted_tokens": 0.3},
             "by_tier": {"hbm": 0.4567, "dram": 0.1},
             "active": {"instances": 10_240, "racks": 160},
-            "tiers": {"dram": dict.fromkeys(TIER_FIGURES, 98_765_432_109_876)},
+            "tiers": {"dram": TIER | dict.fromkeys(figures, 98_765_432_109_876)},
         },
-    }
+    )
 
 
-TIER_FIGURES = (
-    *("tiers", "capacity_bytes", "held_bytes", "read_bytes", "written_bytes", "evicted_chunks"),
-    *("busiest_share", "mean_wait_s"),
-)
 NAMES = ("baseline", "arc", "session_prefetch", "selective_write", "learned", "hybrid", "own.module:Policy", ORACLE)
 
 
-def whole_report() -> dict[str, Any]:
-    every = report(*(wide(name, 1 + place) for place, name in enumerate(NAMES)))
-    every["workload"] |= {"source": "t.csv", "format": "azure", "prompt_tokens": 10, "output_tokens": 10}
-    every["workload"] |= {"lint": [], "notes": []}
-    cluster = {"gpus": 8, "instances": 2, "racks": 1, "prefill_instances": 0, "decode_instances": 0}
-    every["cluster"] = cluster | {"balanced_pd_ratio": None, "kv_cache_tokens_per_instance": 1000}
-    every["cluster"]["warnings"] = ["study 'capacity' failed: too few requests"]
-    every["run"] = {"version": "1", "mode": "single", "preset": None, "seed": 1}
-    every["config"] = {
-        "model": {"max_model_len": 1000, "name": "m", "weight_dtype": "bf16"},
-        "engine": {"tensor_parallel_size": 4},
-        "hardware": {"gpu": "g"},
-    }
-    every["calibration"] = {"method": "roofline", "profile": None, "warnings": []}
-    return every
+def whole_report() -> Report:
+    return report_of(
+        *(wide(name, 1 + place) for place, name in enumerate(NAMES)),
+        mode="single",
+        workload={"load": None},
+        cluster={"warnings": ("study 'capacity' failed: too few requests",)},
+    )
 
 
 @pytest.mark.parametrize("columns", [200, 80, 60])

@@ -83,8 +83,8 @@ def test_systems_share_a_window_and_throughput_times_window_is_what_completes(rn
     for result in alike:
         told = summarise(result, slo_ttft_s=5.0, slo_tpot_s=1.0, gpus=2)
         inside = (result.table["finish_s"] > start_s) & (result.table["finish_s"] <= end_s)
-        assert told["throughput"]["requests_per_s"] * (end_s - start_s) == pytest.approx(inside.sum())
-        assert told["requests"]["completed_in_window"] == inside.sum()
-        parts_ms = sum(value for value in told["attribution_ms"]["mean"].values())
+        assert told.throughput.requests_per_s * (end_s - start_s) == pytest.approx(inside.sum())
+        assert told.requests.completed_in_window == inside.sum()
+        parts_ms = sum(value for value in told.attribution_ms.mean.values())
         assert parts_ms == pytest.approx(1e3 * ttft_s(result.table)[result.measured].mean(), abs=1e-6)
         assert all(0 <= role.kv_usage <= 1 for role in result.roles)

@@ -1,0 +1,167 @@
+"""What a report says of one system: every figure under its name, with its unit; ``None`` where nothing was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kvsim.record.result import Check, TierUse, TransferUse
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestCounts:
+    """Fates of requests; ``measured`` ones count in latencies, those ``in_window`` in rates."""
+
+    arrived: int
+    completed: int
+    failed: int
+    in_flight: int
+    measured: int
+    completed_in_window: int
+    failed_in_window: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantiles:
+    """A latency over the measured requests."""
+
+    mean: float | None
+    p50: float | None
+    p90: float | None
+    p95: float | None
+    p99: float | None
+    max: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Throughput:
+    """Completions inside the measured window, divided by its length."""
+
+    requests_per_s: float | None
+    output_tokens_per_s: float | None
+    tokens_per_s_per_gpu: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SloLimits:
+    """Limits that a request within the SLO keeps: its TTFT, and the mean of its TPOT."""
+
+    ttft_ms: float
+    tpot_ms: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goodput:
+    """Completions of the window that keep both limits, and shares of what was judged that keep both or one."""
+
+    requests_per_s: float | None
+    share: float | None
+    ttft_share: float | None
+    tpot_share: float | None
+    slo: SloLimits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Active:
+    """What served a request at all."""
+
+    instances: int
+    racks: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cache:
+    """Hits of prompts, and memory below the GPUs; shares are of ``query_tokens``."""
+
+    prefix_hit_rate: float | None
+    by_tier: Mapping[str, float | None]
+    """Shares hit in the instances' own caches, ``hbm``, and loaded from each tier."""
+    query_tokens: int
+    hit_tokens: int
+    evictions: int
+    """Blocks."""
+    blocks_per_instance: int
+    recomputed_tokens: int
+    active: Active
+    loads: int
+    tiers: Mapping[str, TierUse]
+    misses: Mapping[str, float | None]
+    """Shares computed, by the reason: ``kvsim.sim.tiers.misses.Misses``."""
+    movements: Mapping[str, int]
+
+
+Parts = Mapping[str, float | None]
+"""Milliseconds of TTFT by :data:`kvsim.record.labels.COMPONENT_LABELS`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attribution:
+    """Where TTFT goes: over all measured requests, and over those between its p98.5 and p99.5."""
+
+    mean: Parts
+    p99: Parts
+
+
+@dataclass(frozen=True, kw_only=True)
+class SideUse:
+    """How one side was used over the window: shares as in :class:`kvsim.record.result.RoleUse`."""
+
+    instances: int
+    gpus: int
+    busy: float | None
+    kv_usage: float | None
+    load: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conservation:
+    """The laws that a run must obey."""
+
+    ok: bool
+    checks: tuple[Check, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steadiness:
+    """Whether the window shows a steady state, and whether the system keeps up with what arrives."""
+
+    ok: bool
+    why: str
+    overloaded: bool
+    ttft_growth_s_per_min: float | None
+    asked_requests_per_s: float | None
+    possible_requests_per_s: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowBounds:
+    """The measured window in simulated seconds; ``whole``: it is the whole run."""
+
+    start: float
+    end: float
+    whole: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class SystemSummary:
+    """One system: an entry of a report's ``results``."""
+
+    name: str
+    requests: RequestCounts
+    ttft_ms: Quantiles
+    tpot_ms: Quantiles
+    itl_ms: Quantiles
+    e2e_ms: Quantiles
+    throughput: Throughput
+    goodput: Goodput
+    cache: Cache
+    transfer: TransferUse | None
+    preemptions: int
+    attribution_ms: Attribution
+    utilisation: Mapping[str, SideUse]
+    conservation: Conservation
+    steady: Steadiness
+    incomplete: bool
+    window_s: WindowBounds
+    simulated_s: float
+    notes: tuple[str, ...]

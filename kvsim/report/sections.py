@@ -1,0 +1,92 @@
+"""The sections of a report, in the order in which its JSON has them: what its readers read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from kvsim.capacity.load_search import Load
+from kvsim.config import Config, dump
+from kvsim.failures import FailedPart
+from kvsim.modes.cluster import PdCluster, TieredCluster
+from kvsim.plan.mode import ModeName
+from kvsim.record.figures import SystemSummary
+from kvsim.record.plain import OMITTED, written
+from kvsim.study.catalogue import Found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """How the run went on this machine: the only section in which two runs of one seed differ."""
+
+    version: str
+    engine: str
+    """``compiled`` or ``pure``."""
+    mode: ModeName
+    preset: str | None
+    seed: int
+    started_at: str
+    """ISO 8601, to the second."""
+    cpu_s: float
+    """CPU time of the whole process, of its finished children and of those that simulated for it."""
+    wall_s: float
+    peak_rss_bytes: int
+    sim_cpu_s: float
+    """CPU time of simulating the results alone."""
+    requests_per_cpu_s: float | None
+    events: int
+    status: str
+    """``complete`` or ``incomplete``."""
+    failures: tuple[FailedPart, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """How the step times are known, and how far they can be trusted; ``None`` is what no profile says."""
+
+    profile: str | None
+    method: str
+    sources: object
+    validity: object
+    readiness: str
+    warnings: tuple[str, ...]
+    description: str | None
+    provenance: object
+    fit_error: object
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkloadFacts:
+    """What was served; rates of an infinite cache are ``None`` where they are not known."""
+
+    source: str
+    format: str
+    sha256: str | None
+    requests: int
+    span_s: float
+    """From the first arrival to the last."""
+    prompt_tokens: int
+    output_tokens: int
+    infinite_cache_hit_rate: float | None
+    lint: tuple[str, ...]
+    notes: tuple[str, ...]
+    infinite_cache_hit_rate_full_blocks: float | None
+    infinite_cache_hit_rate_tokens: float | None
+    hash_block_tokens: int | None
+    load: Load | None
+    """``None``: it ran at its own rate."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sections:
+    """All that is known at the end of a run, for a terminal, a file or a picture."""
+
+    run: Run
+    config: Config = field(metadata=written(dump))
+    calibration: Calibration
+    workload: WorkloadFacts
+    cluster: PdCluster | TieredCluster
+    results: tuple[SystemSummary, ...]
+    studies: Mapping[str, Found] | None = field(default=None, metadata=OMITTED)
+    """By section; no key where none were made."""
