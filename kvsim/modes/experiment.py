@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -31,6 +30,7 @@ from kvsim.record.result import SystemResult
 from kvsim.record.windows import measured_alike
 from kvsim.sim.executor import Executor
 from kvsim.sim.run import SYSTEMS, Case, SystemName
+from kvsim.study.answer import StudyAnswer
 from kvsim.study.catalogue import run_studies, why_none
 from kvsim.study.context import StudyContext
 from kvsim.study.questions.compare import check_comparisons
@@ -91,8 +91,8 @@ class Experiment:
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
     incomplete: bool
-    studies: dict[str, Any] | None = None
-    """The report's ``studies``."""
+    studies: dict[str, StudyAnswer] | None = None
+    """By their section of the report; ``None`` where none were asked."""
     failures: tuple[Failure, ...] = ()
     """What could not be made, and cost itself only."""
 

@@ -12,7 +12,8 @@ from kvsim.record.figures import Parts
 from kvsim.record.labels import COMPONENT_LABELS, number, ratio, system_label
 from kvsim.report.atomic import replacing
 from kvsim.report.sections import Sections
-from kvsim.study.catalogue import Found, studies
+from kvsim.study.answer import StudyAnswer
+from kvsim.study.catalogue import studies
 from kvsim.study.pictures import PALETTE, figure_of, legend_below, plain_numbers, plain_powers
 
 if TYPE_CHECKING:
@@ -47,13 +48,11 @@ def plot_report(out_dir: Path, report: Sections, results: Sequence[SystemResult]
     return [path for path in written if path is not None]
 
 
-def study_painters(found: Mapping[str, Found]) -> dict[str, Callable[[], Figure | None]]:
+def study_painters(found: Mapping[str, StudyAnswer]) -> dict[str, Callable[[], Figure | None]]:
     """File name -> what makes its figure, of the studies that have something to show."""
     known = studies()
     return {
-        f"study_{key}.png": partial(known[key].figure, study)
-        for key, study in found.items()
-        if study.get(known[key].rows)
+        f"study_{key}.png": partial(known[key].figure, study) for key, study in found.items() if known[key].rows(study)
     }
 
 

@@ -12,7 +12,7 @@ from kvsim.modes.cluster import PdCluster, TieredCluster
 from kvsim.plan.mode import ModeName
 from kvsim.record.figures import SystemSummary
 from kvsim.record.plain import OMITTED, written
-from kvsim.study.catalogue import Found
+from kvsim.study.answer import StudyAnswer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,5 +88,5 @@ class Sections:
     workload: WorkloadFacts
     cluster: PdCluster | TieredCluster
     results: tuple[SystemSummary, ...]
-    studies: Mapping[str, Found] | None = field(default=None, metadata=OMITTED)
+    studies: Mapping[str, StudyAnswer] | None = field(default=None, metadata=OMITTED)
     """By section; no key where none were made."""

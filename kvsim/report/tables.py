@@ -19,7 +19,8 @@ from kvsim.report.conclude import conclude
 from kvsim.report.sections import Sections, WorkloadFacts
 from kvsim.report.tier_tables import sources_table, tiers_table, variants_table
 from kvsim.report.whole import print_whole
-from kvsim.study.catalogue import Found, studies
+from kvsim.study.answer import StudyAnswer
+from kvsim.study.catalogue import studies
 from kvsim.study.words import preamble
 
 _NARROW_BAR = 9
@@ -55,7 +56,7 @@ def _variants(console: Console, results: Sequence[SystemSummary]) -> Iterator[Ta
     yield waterfall(console, results[0])
 
 
-def print_studies(console: Console, found: Mapping[str, Found]) -> None:
+def print_studies(console: Console, found: Mapping[str, StudyAnswer]) -> None:
     """A table and a sentence of every study that was made."""
     known = studies()
     if found:

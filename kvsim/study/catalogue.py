@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 import pkgutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from kvsim.config.schema import Studies
 from kvsim.failures import Failures
 from kvsim.plan.mode import ModeName
 from kvsim.sim.run import SystemName
 from kvsim.study import questions
+from kvsim.study.answer import StudyAnswer
 from kvsim.study.context import StudyContext
 from kvsim.workload.traffic import Traffic
 from kvsim.workload.workload import Workload
@@ -24,12 +25,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.table import Table
 
-Found = Mapping[str, Any]
-"""A study as the report has it."""
+Answer = TypeVar("Answer", bound=StudyAnswer)
 
 
 @dataclass(frozen=True)
-class Study:
+class Study(Generic[Answer]):
     """One question, and all ways to tell its answer. A file of ``kvsim.study.questions`` has one, as ``STUDY``."""
 
     name: str
@@ -38,12 +38,12 @@ class Study:
     """The modes that ask it, and its place among their studies."""
     systems: frozenset[SystemName]
     """Which have to be run for it."""
-    ask: Callable[[StudyContext], dict[str, Any]]
-    sentence: Callable[[Found], str]
-    table: Callable[[Found], Table]
-    figure: Callable[[Found], Figure]
-    rows: str = "rows"
-    """The key of what there has to be something of for a picture."""
+    ask: Callable[[StudyContext], Answer]
+    sentence: Callable[[Answer], str]
+    table: Callable[[Answer], Table]
+    figure: Callable[[Answer], Figure]
+    rows: Callable[[Answer], Sized]
+    """What there has to be something of for a picture."""
     section: str = ""
     """The key of its answer among the report's ``studies``; ``name`` unless given."""
     compares: bool = False
@@ -60,14 +60,14 @@ class Study:
 
 
 @cache
-def studies() -> dict[str, Study]:
+def studies() -> dict[str, Study[Any]]:
     """All of them, by their section in the report."""
     names = sorted(module.name for module in pkgutil.iter_modules(questions.__path__))
     found = [import_module(f"{questions.__name__}.{name}").STUDY for name in names]
     return {study.key: study for study in found}
 
 
-def named(mode: ModeName, systems: Sequence[str] = ()) -> dict[str, Study]:
+def named(mode: ModeName, systems: Sequence[str] = ()) -> dict[str, Study[Any]]:
     """Studies of ``mode`` that can be asked for by name where only ``systems`` are run (none: all), in its order."""
     asked = [study for study in studies().values() if mode in study.places and not study.compares]
     known = [study for study in asked if not systems or study.systems <= set(systems)]
@@ -77,7 +77,7 @@ def named(mode: ModeName, systems: Sequence[str] = ()) -> dict[str, Study]:
 class Studied(NamedTuple):
     """What came of studies."""
 
-    found: dict[str, Any]
+    found: dict[str, StudyAnswer]
     """The report's ``studies``."""
     cut_short: bool
     """By an interrupt."""
@@ -104,7 +104,7 @@ def run_studies(context: StudyContext, names: Sequence[str], failures: Failures)
     """
     known = named(context.mode.name)
     compared = [study for study in studies().values() if study.compares and context.comparisons]
-    found: dict[str, Any] = {}
+    found: dict[str, StudyAnswer] = {}
     try:
         for study in (*compared, *(known[name] for name in names)):
             answer = failures.attempt(f"study {study.name}", partial(study.ask, context))

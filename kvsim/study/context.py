@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -17,13 +16,14 @@ from kvsim.config.comparison import Comparison
 from kvsim.config.schema import Studies
 from kvsim.plan.mode import Mode
 from kvsim.plan.plan import Plan
+from kvsim.record.plain import OMITTED
 from kvsim.record.result import SystemResult
 from kvsim.record.windows import measured_alike
 from kvsim.sim.executor import Executor, whole
 from kvsim.sim.gc_pause import gc_paused
 from kvsim.sim.run import Case
 from kvsim.study.measures import check_measured
-from kvsim.study.replication import Arm, Budget, Figures, Goal, Replicated, replicate
+from kvsim.study.replication import Arm, Budget, Figures, Goal, Replicated, Runs, replicate
 from kvsim.workload.traffic import Traffic
 from kvsim.workload.workload import Workload
 
@@ -32,6 +32,20 @@ FEWEST_OF_A_ROLE = 4
 MOST_TIMES = 4
 _ROUNDING = 1e-6
 """What a number of copies may be off by."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """On what a study ran."""
+
+    instances: int
+    of_instances: int
+    """How many the whole cluster has."""
+    prefill_instances: int | None = field(default=None, metadata=OMITTED)
+    """In ``--pd`` alone, as ``decode_instances``."""
+    decode_instances: int | None = field(default=None, metadata=OMITTED)
+    trace_requests: int | None
+    """Requests of the trace that runs take parts of; ``None`` where requests are drawn."""
 
 
 @dataclass(frozen=True)
@@ -158,15 +172,38 @@ class StudyContext:
 
         return replicate(arms, base_of, measure, goal, self.budget(share), is_out)
 
-    def sizes(self, plan: Plan) -> dict[str, Any]:
+    def size(self, plan: Plan) -> Size:
         """What every study says of where it ran."""
-        roles = {"prefill_instances": plan.num_prefill, "decode_instances": plan.num_decode}
-        return {
-            "instances": plan.num_instances,
-            "of_instances": self.plan.num_instances,
-            **(roles if self.mode.is_pd else {}),
-            "trace_requests": self.trace_requests,
-        }
+        return Size(
+            instances=plan.num_instances,
+            of_instances=self.plan.num_instances,
+            prefill_instances=plan.num_prefill if self.mode.is_pd else None,
+            decode_instances=plan.num_decode if self.mode.is_pd else None,
+            trace_requests=self.trace_requests,
+        )
+
+    def single_runs(self, simulated_requests: int) -> Runs:
+        """What is said of variants that run once, of so many requests together."""
+        return self._runs([1], simulated_requests, within_budget=True)
+
+    def runs_of(self, parts: Sequence[Runs]) -> Runs:
+        """What is said of several replicated runs together, of none too."""
+        return self._runs(
+            [often for part in parts for often in (part.fewest_replications, part.replications)],
+            sum(part.simulated_requests for part in parts),
+            within_budget=all(part.within_budget for part in parts),
+        )
+
+    def _runs(self, replications: Sequence[int], simulated_requests: int, *, within_budget: bool) -> Runs:
+        return Runs(
+            replications=max(replications, default=0),
+            fewest_replications=min(replications, default=0),
+            confidence=self.settings.confidence,
+            tie_share=self.settings.tie_share,
+            precision=self.settings.precision,
+            simulated_requests=simulated_requests,
+            within_budget=within_budget,
+        )
 
     @cached_property
     def trace_requests(self) -> int | None:

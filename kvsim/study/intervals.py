@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -43,9 +43,6 @@ class Interval:
     def is_within(self, share: float) -> bool:
         """Whether the half width is at most this share of the mean."""
         return self.half_width <= share * abs(self.mean)
-
-    def report(self) -> dict[str, Any]:
-        return {name: value if math.isfinite(value) else None for name, value in vars(self).items()}
 
 
 def interval(values: Sequence[float], confidence: float) -> Interval:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from kvsim.study.words import Found, instances_of, runs_of
+from kvsim.study.answer import StudyAnswer
+from kvsim.study.intervals import Interval
+from kvsim.study.words import ran_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,16 +82,15 @@ def named_places(axis: Axis, names: Sequence[str]) -> None:
         axis.set_tick_params(labelrotation=30)
 
 
-def drawn(title: str, study: Found, panels: int = 1) -> tuple[Figure, list[Axes]]:
+def drawn(title: str, study: StudyAnswer, panels: int = 1, requests: int | None = None) -> tuple[Figure, list[Axes]]:
     """An empty picture of a study, which says below its title where and how often that ran."""
-    ran = f"{instances_of(study)}, {runs_of(study)}, {study['confidence']:.0%} intervals"
-    return figure_of(title, ran, panels)
+    return figure_of(title, f"{ran_of(study, requests)}, {study.runs.confidence:.0%} intervals", panels)
 
 
-def bars_of(values: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[float]]:
+def bars_of(values: Sequence[Interval]) -> tuple[list[float], list[float]]:
     """Means and half widths; a gap where a figure is not there."""
-    means = [math.nan if value["mean"] is None else value["mean"] for value in values]
-    return means, [value["half_width"] or 0.0 for value in values]
+    widths = [value.half_width if math.isfinite(value.half_width) else 0.0 for value in values]
+    return [value.mean for value in values], widths
 
 
 def hits_and_ttfts(hits: Axes, ttfts: Axes) -> None:

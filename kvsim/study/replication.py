@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Generic, TypeVar
 
+from kvsim.record.plain import spliced
 from kvsim.study.intervals import Interval, Verdict, difference, interval
 
 Figures = dict[str, float]
@@ -68,6 +69,25 @@ class Goal:
         return math.isnan(apart.mean) or ties or apart.is_within(self.precision)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Runs:
+    """How often a study ran, and what may be said of a difference between such runs."""
+
+    replications: int
+    """Runs of the arm that ran most often."""
+    fewest_replications: int
+    confidence: float
+    """Share of intervals that hold what they are of."""
+    tie_share: float
+    """Differences that are surely below this share of a figure are ties."""
+    precision: float
+    """Half width over the difference that was wanted."""
+    simulated_requests: int
+    """Requests of all runs together."""
+    within_budget: bool
+    """Each difference was known well enough before the budget was spent."""
+
+
 @dataclass(frozen=True)
 class Replicated(Generic[Arm]):
     """What every arm was measured to be, one entry a replication, and which questions stayed open."""
@@ -90,12 +110,25 @@ class Replicated(Generic[Arm]):
     def replications(self) -> int:
         return max(len(found) for found in self.figures.values())
 
-    def means(self, arm: Arm, metrics: Iterable[str] | None = None) -> dict[str, Any]:
+    @property
+    def runs(self) -> Runs:
+        counts = [len(found) for found in self.figures.values()]
+        return Runs(
+            replications=max(counts),
+            fewest_replications=min(counts),
+            confidence=self.goal.confidence,
+            tie_share=self.goal.tie_share,
+            precision=self.goal.precision,
+            simulated_requests=self.requests,
+            within_budget=not self.open,
+        )
+
+    def means(self, arm: Arm, metrics: Iterable[str] | None = None) -> dict[str, Interval]:
         """Interval of each metric."""
         found = self.figures[arm]
         chosen = found[0] if metrics is None else metrics
         around = {metric: interval([one[metric] for one in found], self.goal.confidence) for metric in chosen}
-        return {name: replace(one, mean=self._mean(arm, name)).report() for name, one in around.items()}
+        return {name: replace(one, mean=self._mean(arm, name)) for name, one in around.items()}
 
     def _mean(self, arm: Arm, metric: str) -> float:
         """The mean of the base, and of the differences to it: arms with fewer runs stand beside those with more.
@@ -119,33 +152,33 @@ class Replicated(Generic[Arm]):
         """``arm`` less ``base``."""
         ours, theirs = ([one[metric] for one in self.figures[which]] for which in (arm, base))
         found = difference(ours, theirs, self.goal.confidence)
-        return Apart(found, found.verdict(self.goal.margin(metric, theirs)), found.is_within(self.goal.precision))
-
-    def report(self) -> dict[str, Any]:
-        """What every study says of its runs."""
-        counts = [len(found) for found in self.figures.values()]
-        return {
-            "replications": max(counts),
-            "fewest_replications": min(counts),
-            "confidence": self.goal.confidence,
-            "tie_share": self.goal.tie_share,
-            "precision": self.goal.precision,
-            "simulated_requests": self.requests,
-            "within_budget": not self.open,
-        }
+        verdict = found.verdict(self.goal.margin(metric, theirs))
+        tie = verdict in ("same", "tie")
+        return Apart(found, verdict, tie=tie, precise=found.is_within(self.goal.precision) or tie)
 
 
 @dataclass(frozen=True)
 class Apart:
-    """A difference, what may be said of it, and whether it is as narrow as was wanted."""
+    """A difference, and what may be said of it."""
 
-    interval: Interval
+    interval: Interval = field(metadata=spliced())
     verdict: Verdict
-    is_precise: bool
+    tie: bool
+    """The verdict is ``same`` or ``tie``."""
+    precise: bool
+    """Known as narrowly as was wanted; a tie is."""
 
-    def report(self) -> dict[str, Any]:
-        tie = self.verdict in ("same", "tie")
-        return {**self.interval.report(), "verdict": self.verdict, "tie": tie, "precise": self.is_precise or tie}
+    @property
+    def mean(self) -> float:
+        return self.interval.mean
+
+    @property
+    def half_width(self) -> float:
+        return self.interval.half_width
+
+    def scaled(self, factor: float) -> Apart:
+        """The difference in another unit, such as points where figures are shares."""
+        return replace(self, interval=Interval(factor * self.mean, factor * self.half_width))
 
 
 def replicate(

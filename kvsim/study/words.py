@@ -2,57 +2,59 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from rich import box
 from rich.table import Table
 
 from kvsim.record.labels import number, percent
+from kvsim.study.answer import DrivenAnswer, StudyAnswer
+from kvsim.study.context import Size
+from kvsim.study.intervals import Interval
+from kvsim.study.replication import Apart, Runs
 
-Found = Mapping[str, Any]
 LABELLED = (("unified", "unified"), ("pd", "PD"))
 """Names and labels."""
 
 
-def plus_minus(found: Mapping[str, Any]) -> str:
+def plus_minus(found: Interval) -> str:
     """Mean and half width, in one unit."""
-    half_width = found["half_width"]
-    return number(found["mean"]) if half_width is None else f"{number(found['mean'])} ± {number(half_width)}"
+    known = math.isfinite(found.half_width)
+    return f"{number(found.mean)} ± {number(found.half_width)}" if known else number(found.mean)
 
 
-def preamble(studies: Mapping[str, Found]) -> str:
+def preamble(studies: Mapping[str, StudyAnswer]) -> str:
     """How to read all of them."""
-    shares = {study["tie_share"] for study in studies.values()}
+    shares = {study.runs.tie_share for study in studies.values()}
     said = [f"Studies: a tie is a difference surely below {100 * max(shares):g}%, an open one is not told apart."]
-    if any(study["instances"] < study["of_instances"] for study in studies.values()):
+    if any(study.size.instances < study.size.of_instances for study in studies.values()):
         said.append("They run on fewer instances than the run above, so compare within a table only.")
-    trace = max(study["trace_requests"] or 0 for study in studies.values())
+    trace = max(study.size.trace_requests or 0 for study in studies.values())
     if trace:
         laid = ", which is laid end to end where that is too short"
         said.append(f"Each run serves another part of the {trace:,} requests of the trace{laid}.")
     return " ".join(said)
 
 
-def said_of(apart: Mapping[str, Any], unit: str = " ms") -> str:
+def said_of(apart: Apart, unit: str = " ms") -> str:
     """A difference in words; with its half width where that is not as narrow as was wanted."""
-    verdict: str = apart["verdict"]
-    if verdict in ("same", "tie"):
+    if apart.tie:
         return "a tie"
-    if verdict == "open":
+    if apart.verdict == "open":
         return "not told apart"
-    width = "" if apart["precise"] else f" ± {number(apart['half_width'])}"
-    return f"{signed(apart['mean'])}{width}{unit}"
+    width = "" if apart.precise else f" ± {number(apart.half_width)}"
+    return f"{signed(apart.mean)}{width}{unit}"
 
 
-def budget_spent(study: Found) -> str:
+def budget_spent(runs: Runs) -> str:
     """What to add to a sentence where the budget ended the runs."""
-    if study["within_budget"]:
+    if runs.within_budget:
         return ""
-    return f"; the budget of runs ended before each difference was known to {100 * study['precision']:g}% of itself"
+    return f"; the budget of runs ended before each difference was known to {100 * runs.precision:g}% of itself"
 
 
-def overloaded_there(study: Found) -> str:
+def overloaded_there(study: DrivenAnswer) -> str:
     """What to add to a sentence where the run's rate is more than the study's own runs can take."""
     beyond = [f"{label} {percent(load)}" for label, load in _loads(study) if load > 1]
     if not beyond:
@@ -61,8 +63,8 @@ def overloaded_there(study: Found) -> str:
     return f"; {asked}: times grow with their length"
 
 
-def _loads(study: Found) -> list[tuple[str, float]]:
-    return [(label, study["loads"][name]) for name, label in LABELLED if name in study["loads"]]
+def _loads(study: DrivenAnswer) -> list[tuple[str, float]]:
+    return [(label, study.loads[name]) for name, label in LABELLED if name in study.loads]
 
 
 def signed(value: float) -> str:
@@ -86,62 +88,65 @@ def table_of(title: str, columns: Sequence[str], *, names: bool = True) -> Table
     return table
 
 
-def ran_on(study: Found) -> str:
+def ran_on(size: Size, requests: int) -> str:
     """On what, with how many requests, in a picture of single runs or of means."""
-    return f"{study['instances']} instances, {study['requests']:,} requests"
+    return f"{size.instances} instances, {requests:,} requests"
 
 
-def ran_of(study: Found) -> str:
-    """On how many instances, how often."""
-    return f"{instances_of(study)}, {runs_of(study)}"
+def ran_of(study: StudyAnswer, requests: int | None = None) -> str:
+    """On how many instances, how often, with how many ``requests`` a run."""
+    return f"{instances_of(study.size)}, {runs_of(study.runs, requests)}"
 
 
-def sample_of(study: Found) -> str:
+def sample_of(study: StudyAnswer, requests: int | None = None) -> str:
     """As ``ran_of``, with the confidence of what stands in the table."""
-    return f"{instances_of(study)}\n{runs_of(study)}, {percent(study['confidence'])} intervals"
+    runs = runs_of(study.runs, requests)
+    return f"{instances_of(study.size)}\n{runs}, {percent(study.runs.confidence)} intervals"
 
 
-def instances_of(study: Found) -> str:
+def instances_of(size: Size) -> str:
     """How many of the cluster's."""
-    here, whole = study["instances"], study["of_instances"]
+    here, whole = size.instances, size.of_instances
     return f"on {here:,} of the {whole:,} instances" if here < whole else f"on all {whole:,} instances"
 
 
-def runs_of(study: Found) -> str:
-    """How often each variant was run."""
-    fewest, most = study["fewest_replications"], study["replications"]
-    runs = f"{fewest} runs of each" if fewest == most else f"{fewest} to {most} runs of each"
-    return f"{runs}, {study['requests']:,} requests a run" if "requests" in study else runs
+def runs_of(runs: Runs, requests: int | None = None) -> str:
+    """How often each variant was run, with how many ``requests`` where they are the same."""
+    fewest, most = runs.fewest_replications, runs.replications
+    often = f"{fewest} runs of each" if fewest == most else f"{fewest} to {most} runs of each"
+    return often if requests is None else f"{often}, {requests:,} requests a run"
 
 
-def at_rate(study: Found) -> str:
+def scale_of(size: Size, requests: int) -> str:
+    """On how many instances, with how many requests."""
+    return f"{instances_of(size)}, {requests:,} requests a run"
+
+
+def at_rate(study: DrivenAnswer) -> str:
     """How hard the rate of the run above drives these runs, by their own hits."""
     loads = ", ".join(f"{label} {percent(load)}" for label, load in _loads(study))
-    return f"at the run's rate, there {loads} of the maximum,\n{sample_of(study)}"
+    return f"at the run's rate, there {loads} of the maximum,\n{sample_of(study, study.requests)}"
 
 
-def change(apart: Mapping[str, Any]) -> str:
+def change(apart: Apart) -> str:
     """A difference in a table."""
-    verdict: str = apart["verdict"]
-    if verdict in ("same", "tie"):
-        return verdict
-    width = f" ± {number(apart['half_width'])}" if apart["half_width"] is not None else ", one run"
-    return f"{signed(apart['mean'])}{width}" if apart["mean"] is not None else number(None)
+    if apart.tie:
+        return apart.verdict
+    if math.isnan(apart.mean):
+        return number(None)
+    width = f" ± {number(apart.half_width)}" if math.isfinite(apart.half_width) else ", one run"
+    return f"{signed(apart.mean)}{width}"
 
 
-def growing_there(*runs: tuple[str, Mapping[str, Any]]) -> str:
-    """What to add to a sentence where most runs of some memory were overloaded, named by it."""
-    over = [name for name, found in runs if found["growing_share"] >= 0.5]
+def growing_there(*shares: tuple[str, float]) -> str:
+    """What to add to a sentence where most runs of some memory, by its name, were overloaded."""
+    over = [name for name, growing_share in shares if growing_share >= 0.5]
     if not over:
         return ""
     return f"; {', '.join(over)}: the run's rate is too much there, and TTFT grows with the length of runs"
 
 
-def saved_width(saved: Mapping[str, Any]) -> str:
+def saved_width(saved: Apart) -> str:
     """What is saved, as a number above zero; with its half width where that is not as narrow as was wanted."""
-    width = "" if saved["precise"] else f" ± {number(saved['half_width'])}"
-    return f"{number(-saved['mean'])}{width}"
-
-
-def scale_of(study: Found) -> str:
-    return f"{instances_of(study)}, {study['requests']:,} requests a run"
+    width = "" if saved.precise else f" ± {number(saved.half_width)}"
+    return f"{number(-saved.mean)}{width}"

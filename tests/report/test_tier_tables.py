@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
-from typing import Any
 
 import pytest
+from answers import RUNS, SIZE, apart, memory_figures, memory_means
 from reports import TIER, report_of, summary
 from rich.console import Console
 
@@ -15,10 +15,12 @@ from kvsim.record.labels import COMPONENT_LABELS
 from kvsim.report.report import Report
 from kvsim.report.tables import print_report, print_studies
 from kvsim.report.tier_conclusion import ORACLE, conclude_tiers
-from kvsim.study.questions.capacity import capacity_sentence
-from kvsim.study.questions.eic import eic_sentence
-from kvsim.study.questions.session_contexts import contexts_sentence
-from kvsim.study.questions.tiers import tiers_sentence
+from kvsim.study.intervals import Verdict
+from kvsim.study.questions.capacity import CapacityAnswer, SizeRow, WidestGap, capacity_sentence
+from kvsim.study.questions.eic import EicAnswer, OverNoPool, PoolRow, eic_sentence
+from kvsim.study.questions.session_contexts import ContextRow, ContextsAnswer, contexts_sentence
+from kvsim.study.questions.tiers import Added, TiersAnswer, TiersRow, tiers_sentence
+from kvsim.study.replication import Apart
 
 
 def result(name: str, hit_rate: float, ttft_ms: float, **misses: float) -> SystemSummary:
@@ -65,35 +67,33 @@ def test_what_is_not_to_be_trusted_is_said_first() -> None:
     assert conclude_tiers(report(broken)).startswith("[Not to be trusted, conservation violated in lru]")
 
 
-RUNS = {
-    "instances": 8, "of_instances": 2560, "trace_requests": None, "requests": 2500, "replications": 5,
-    "fewest_replications": 3, "confidence": 0.95, "tie_share": 0.01, "precision": 0.05, "within_budget": True,
-}  # fmt: skip
-
-
-def without_requests() -> dict[str, Any]:
-    return {name: value for name, value in RUNS.items() if name != "requests"}
-
-
-def apart(mean: float, verdict: str = "", half_width: float = 0.0) -> dict[str, Any]:
-    words = verdict or ("lower" if mean < 0 else "higher")
-    tie = words in ("same", "tie")
-    precise = tie or half_width <= 0.05 * abs(mean)
-    return {"mean": mean, "half_width": half_width, "verdict": words, "tie": tie, "precise": precise}
-
-
-def pool(size_gb: float, hits: float, change_ms: float, verdict: str = "") -> dict[str, Any]:
+def pool(size_gb: float, hits: float, change_ms: float, verdict: Verdict | None = None) -> PoolRow:
     """Beside 30% and 300 ms without one."""
-    change = {"hit_rate": apart(hits, "" if hits else "same"), "ttft_mean_ms": apart(change_ms, verdict, 1.0)}
-    return {
-        "beside": ["hbm"], "pool_gb_per_rack": size_gb, "hit_rate": 0.3 + hits, "ttft_mean_ms": 300 + change_ms,
-        "ttft_p99_ms": 900.0, "busiest_share": {"eic": 0.95 if size_gb > 1000 else 0.2}, "by_tier": {},
-        "mean_wait_ms": {}, "growing_share": 0.0, "over_no_pool": change,
-    }  # fmt: skip
+    return PoolRow(
+        beside=("hbm",),
+        pool_gb_per_rack=size_gb,
+        means=memory_means(
+            hit_rate=0.3 + hits,
+            ttft_mean_ms=300 + change_ms,
+            ttft_p99_ms=900.0,
+            busiest_share={"eic": 0.95 if size_gb > 1000 else 0.2},
+        ),
+        over_no_pool=OverNoPool(
+            hit_rate=apart(hits, None if hits else "same", 0.0), ttft_mean_ms=apart(change_ms, verdict)
+        ),
+    )
 
 
-def pools(*rows: dict[str, Any]) -> dict[str, Any]:
-    return {**RUNS, "rows": list(rows), "smaller_than_an_instance": [128], "hbm_kv_gb_per_instance": 150.0}
+def pools(*rows: PoolRow) -> EicAnswer:
+    return EicAnswer(
+        size=SIZE,
+        runs=RUNS,
+        racks=1,
+        requests=2500,
+        hbm_kv_gb_per_instance=150.0,
+        smaller_than_an_instance=(128,),
+        rows=rows,
+    )
 
 
 def test_a_small_pool_buys_little_and_the_sentence_says_so() -> None:
@@ -106,17 +106,18 @@ def test_a_small_pool_buys_little_and_the_sentence_says_so() -> None:
     assert "from 300 to 291 ms, which are not told apart" in unclear and "of those hits" not in unclear
 
 
-def tiers(*added: tuple[str, float, str, float]) -> dict[str, Any]:
-    rows: list[dict[str, Any]] = [
-        {"tiers": ["hbm"], "hit_rate": 0.3, "ttft_mean_ms": 100.0, "ttft_p99_ms": 300.0, "growing_share": 0.0}
-    ]
+def tiers(*added: tuple[str, float, Verdict, float]) -> TiersAnswer:
+    rows = [TiersRow(tiers=("hbm",), means=memory_means())]
     for name, change_ms, verdict, half_width in added:
-        tier = {
-            "used_gb": 5.0, "hit_points": 12.0, "ttft_mean_ms": -change_ms, "ttft_mean_ms_per_tb": 1.0,
-            "ttft_difference_ms": apart(change_ms, verdict, half_width),
-        }  # fmt: skip
-        rows.append({**rows[-1], "tiers": [*rows[-1]["tiers"], name], "added": tier})
-    return {**RUNS, "rows": rows}
+        tier = Added(
+            used_gb=5.0,
+            hit_points=12.0,
+            ttft_mean_ms=-change_ms,
+            ttft_mean_ms_per_tb=1.0,
+            ttft_difference_ms=apart(change_ms, verdict, half_width),
+        )
+        rows.append(TiersRow(tiers=(*rows[-1].tiers, name), means=memory_means(), added=tier))
+    return TiersAnswer(size=SIZE, runs=RUNS, requests=2500, rows=tuple(rows))
 
 
 def test_tiers_that_save_nothing_are_said_to() -> None:
@@ -132,21 +133,35 @@ def test_tiers_that_save_nothing_are_said_to() -> None:
     )
 
 
-def capacity(whole: float, noise_points: float, gap: dict[str, Any] | None) -> dict[str, Any]:
-    rows = [
-        {"capacity_gb_per_host": size, "policies": {"lru": {"hit_rate": rate, "ttft_mean_ms": 100.0}}}
+def capacity(whole: float, noise_points: float, gap: WidestGap | None) -> CapacityAnswer:
+    rows = tuple(
+        SizeRow(share=1.0, capacity_gb_per_host=size, policies={"lru": memory_figures(hit_rate=rate)})
         for size, rate in ((10.0, 0.4), (20.0, 0.58), (40.0, 0.6))
-    ]
-    widest = None if gap is None else {**without_requests(), "capacity_gb_per_host": 10.0, **gap}
-    return {
-        **RUNS, "rows": rows, "whole": {"hit_rate": whole},
-        "without": {"hit_rate": 0.3, "ttft_mean_ms": 200.0, "growing_share": 0.0},
-        "knee_gb_per_host": 20.0, "noise_hit_points": noise_points, "widest_gap": widest,
-    }  # fmt: skip
+    )
+    return CapacityAnswer(
+        size=SIZE,
+        runs=RUNS,
+        hosts=1,
+        requests=2500,
+        requests_per_s=1.0,
+        footprint_gb=40.0,
+        without=memory_figures(ttft_mean_ms=200.0),
+        whole=memory_figures(hit_rate=whole),
+        rows=rows,
+        knee_gb_per_host=20.0,
+        gap_to_belady=(),
+        noise_hit_points=noise_points,
+        widest_gap=gap,
+        gain_per_gb=(),
+    )
 
 
-GAP = {"hit_rate": apart(0.05, half_width=0.001), "ttft_mean_ms": apart(-5.0, half_width=1.0)}
-NO_GAP = {"hit_rate": apart(0.01, "open", 0.05), "ttft_mean_ms": apart(-5.0, "open", 10.0)}
+def gap(hit_rate: Apart, ttft_mean_ms: Apart) -> WidestGap:
+    return WidestGap(capacity_gb_per_host=10.0, runs=RUNS, hit_rate=hit_rate, ttft_mean_ms=ttft_mean_ms)
+
+
+GAP = gap(apart(0.05, half_width=0.001), apart(-5.0, half_width=1.0))
+NO_GAP = gap(apart(0.01, "open", 0.05), apart(-5.0, "open", 10.0))
 
 
 @pytest.mark.parametrize(
@@ -161,23 +176,26 @@ NO_GAP = {"hit_rate": apart(0.01, "open", 0.05), "ttft_mean_ms": apart(-5.0, "op
     ],
 )  # fmt: skip
 def test_the_knee_is_told_where_memory_matters(
-    whole: float, noise_points: float, gap: dict[str, Any] | None, words: str
+    whole: float, noise_points: float, gap: WidestGap | None, words: str
 ) -> None:
     assert words in capacity_sentence(capacity(whole, noise_points, gap))
 
 
-def contexts(*rows: tuple[int, float, str, float]) -> dict[str, Any]:
-    cells = {"hit_rate": 0.5, "ttft_mean_ms": 100.0, "ttft_p99_ms": 300.0, "growing_share": 0.0}
-    found = [
-        {
-            "context_tokens": tokens,
-            "with_tiers": cells,
-            "without": cells,
-            "saved": apart(change_ms, verdict, half_width),
-        }
+def contexts(*rows: tuple[int, float, Verdict, float]) -> ContextsAnswer:
+    cells = memory_means(hit_rate=0.5)
+    found = (
+        ContextRow(
+            context_tokens=tokens,
+            requests=2500,
+            requests_per_s=1.0,
+            runs=RUNS,
+            with_tiers=cells,
+            without=cells,
+            saved=apart(change_ms, verdict, half_width),
+        )
         for tokens, change_ms, verdict, half_width in rows
-    ]
-    return {**without_requests(), "rows": found}
+    )
+    return ContextsAnswer(size=SIZE, runs=RUNS, rows=tuple(found))
 
 
 def test_what_tiers_save_at_each_length() -> None:
@@ -195,13 +213,16 @@ def test_what_tiers_save_at_each_length() -> None:
 def test_memory_with_which_the_rate_of_the_run_is_too_much_is_named() -> None:
     study = tiers(("dram", -40.0, "lower", 0.5))
     assert "TTFT grows" not in tiers_sentence(study)
-    study["rows"][0]["growing_share"] = 0.8
+    none, *others = study.rows
+    study = replace(study, rows=(replace(none, means=memory_means(growing_share=0.8)), *others))
     grows = ": the run's rate is too much there, and TTFT grows with the length of runs"
     assert tiers_sentence(study).endswith(f"; hbm{grows}")
     study = contexts((4096, -50.0, "lower", 1.0))
-    study["rows"][0]["without"] = {**study["rows"][0]["without"], "growing_share": 1.0}
+    study = replace(study, rows=(replace(study.rows[0], without=memory_means(growing_share=1.0)),))
     assert contexts_sentence(study).endswith(f"; without tiers at 4,096{grows}")
-    study = pools(pool(0, 0.0, 0.0), pool(128, 0.1, -50.0), {**pool(1000, 0.3, -150.0), "growing_share": 0.5})
+    large = pool(1000, 0.3, -150.0)
+    large = replace(large, means=replace(large.means, growing_share=0.5))
+    study = pools(pool(0, 0.0, 0.0), pool(128, 0.1, -50.0), large)
     assert eic_sentence(study).endswith(f"; hbm, 1,000 GB{grows}")
 
 

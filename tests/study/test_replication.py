@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pytest
 
+from kvsim.study.intervals import Interval
 from kvsim.study.replication import SIGN, Budget, Figures, Goal, Replicated, replicate
 
 Measure = Callable[[int, Sequence[str]], tuple[dict[str, Figures], int]]
@@ -40,8 +42,8 @@ def test_an_arm_stops_when_its_difference_is_known_and_the_base_runs_on_for_the_
     assert found.open == {"noisy"} and found.replications == 20
     verdicts = {arm: found.apart(arm, "base", "x").verdict for arm in values}
     assert verdicts == {"base": "same", "far": "higher", "tied": "tie", "noisy": "higher"}
-    assert not found.apart("noisy", "base", "x").is_precise
-    assert found.report()["fewest_replications"] == 3 and not found.report()["within_budget"]
+    assert not found.apart("noisy", "base", "x").precise
+    assert found.runs.fewest_replications == 3 and not found.runs.within_budget
 
 
 def test_means_of_fewer_runs_are_moved_beside_those_of_more() -> None:
@@ -50,10 +52,10 @@ def test_means_of_fewer_runs_are_moved_beside_those_of_more() -> None:
     values = {"base": base, "same": base, "far": base + 50, "noisy": base + random.normal(10, 8, 20)}
     found, _ = run(values, Budget(3, 20, 10_000))
     assert len(found.figures["far"]) == 3 < len(found.figures["base"])
-    means = {arm: found.means(arm)["x"]["mean"] for arm in values}
+    means = {arm: found.means(arm)["x"].mean for arm in values}
     assert means["base"] == means["same"] == pytest.approx(base.mean())
     assert means["far"] == pytest.approx(base.mean() + 50)
-    assert found.means("far")["x"]["half_width"] == pytest.approx(found.means("same")["x"]["half_width"])
+    assert found.means("far")["x"].half_width == pytest.approx(found.means("same")["x"].half_width)
 
 
 def test_no_further_replication_begins_beyond_the_budget() -> None:
@@ -78,7 +80,7 @@ def test_the_first_run_suffices_for_who_is_out() -> None:
 
     found = replicate(["a", "b", "c"], best, one_by_one(measure), GOAL, Budget(3, 5, 100), lambda arm, _: arm == "b")
     assert {arm: len(figures) for arm, figures in found.figures.items()} == {"a": 3, "b": 1, "c": 3}
-    assert found.means("b")["x"] == {"mean": 1.0, "half_width": None}
+    assert found.means("b")["x"] == Interval(1.0, math.inf)
 
 
 @pytest.mark.parametrize(("apart", "precision"), [(0.0, 0.05), (0.0, SIGN), (0.02, SIGN), (0.05, 0.05), (0.3, 0.05)])
@@ -101,7 +103,7 @@ def test_the_figure_compared_with_is_run_until_it_is_known_too() -> None:
     found, ran = run({"base": base, "far": base + 50}, Budget(3, 40, 10_000), goal)
     assert ran[-1] == ["base"] and 3 < found.replications < 40 and not found.open
     around = found.means("base")["x"]
-    assert around["half_width"] <= 0.05 * around["mean"]
+    assert around.half_width <= 0.05 * around.mean
 
 
 def test_whoever_is_compared_with_runs_as_often_along_a_chain() -> None:
@@ -117,7 +119,7 @@ def test_whoever_is_compared_with_runs_as_often_along_a_chain() -> None:
 
     found = replicate(list(values), lambda arm, _: above[arm], one_by_one(measure), GOAL, Budget(3, 20, 1000))
     assert {len(runs) for runs in found.figures.values()} == {20} and found.open == {"ssd"}
-    assert found.means("dram")["x"]["mean"] == pytest.approx(found.means("hbm")["x"]["mean"] - 40)
+    assert found.means("dram")["x"].mean == pytest.approx(found.means("hbm")["x"].mean - 40)
 
 
 def test_replications_that_are_sure_are_asked_for_at_once() -> None:

@@ -7,6 +7,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,12 +21,13 @@ from kvsim.config.load import changed
 from kvsim.errors import CapacityError, ConfigError
 from kvsim.modes.experiment import Experiment
 from kvsim.plan.plan import make_plan
+from kvsim.record.plain import plain
 from kvsim.record.result import SystemResult
 from kvsim.study.intervals import Interval, difference, interval
 from kvsim.study.measures import latencies
 from kvsim.study.questions import compare as compare_module
 from kvsim.study.questions.compare import check_comparisons
-from kvsim.study.questions.pd_ratio import pd_ratio_study, ratio_grid
+from kvsim.study.questions.pd_ratio import RatioAnswer, pd_ratio_study, ratio_grid
 from kvsim.study.questions.transfer import transfer_study
 from kvsim.workload.reading import Reading
 from kvsim.workload.traffic import ChatTraffic, TraceSource, TraceTraffic
@@ -46,7 +48,7 @@ SMALL = (
 )
 
 
-def studied(*sets: str, names: tuple[str, ...] = (), compare: tuple[str, ...] = ()) -> dict:
+def studied(*sets: str, names: tuple[str, ...] = (), compare: tuple[str, ...] = ()) -> dict[str, Any]:
     experiment = experimented(*sets, names=names, compare=compare)
     assert experiment.studies is not None and not experiment.incomplete and not experiment.failures
     return experiment.studies
@@ -73,7 +75,7 @@ def experimented(
 def test_intervals_are_student_s() -> None:
     found = interval([1.0, 2.0, 3.0], 0.95)
     assert (found.mean, found.half_width) == (2.0, pytest.approx(4.302652729911275 / np.sqrt(3)))
-    assert interval([5.0], 0.95).report() == {"mean": 5.0, "half_width": None}
+    assert plain(interval([5.0], 0.95)) == {"mean": 5.0, "half_width": None}
 
 
 def test_noise_that_both_share_is_no_difference() -> None:
@@ -95,7 +97,7 @@ def test_what_does_not_matter_is_a_tie_and_what_is_not_known_is_none(
 
 
 def test_a_figure_that_a_run_lacks_has_no_mean() -> None:
-    assert interval([1.0, math.nan], 0.95).report() == {"mean": None, "half_width": None}
+    assert plain(interval([1.0, math.nan], 0.95)) == {"mean": None, "half_width": None}
 
 
 @pytest.mark.parametrize("confidence", [0.5, 0.9])
@@ -121,10 +123,10 @@ def test_a_changed_configuration_is_checked_as_any_other() -> None:
         changed(config, {"pd_separation.transfer.strategy": "pul"}, "x")
 
 
-def near_balance(study: dict) -> bool:
+def near_balance(study: RatioAnswer) -> bool:
     """Whether the best point of the grid is the one nearest the analytic balance, or next to it."""
-    ratios = [point["ratio"] for point in study["points"]]
-    return abs(ratios.index(study["best"]) - ratios.index(study["balanced"])) <= 1
+    ratios = [point.ratio for point in study.points]
+    return abs(ratios.index(study.best) - ratios.index(study.balanced)) <= 1
 
 
 def test_output_heavy_traffic_wants_decode_instances() -> None:
@@ -132,10 +134,10 @@ def test_output_heavy_traffic_wants_decode_instances() -> None:
         "pd_trace.output_tokens_mean=400", "pd_trace.new_tokens_mean=100", "pd_trace.system_prompt_tokens=100",
         "pd_trace.history_tokens_mean=0", "studies.instances=16", names=("pd_ratio",),
     )["pd_ratio"]  # fmt: skip
-    assert study["instances"] == 16 and near_balance(study)
-    assert study["best"][0] < study["best"][1]
-    marked = [point for point in study["points"] if point["balanced"]]
-    assert [point["ratio"] for point in marked] == [study["balanced"]]
+    assert study.size.instances == 16 and near_balance(study)
+    assert study.best[0] < study.best[1]
+    marked = [point for point in study.points if point.balanced]
+    assert [point.ratio for point in marked] == [study.balanced]
 
 
 def test_prompt_heavy_traffic_wants_prefill_instances() -> None:
@@ -143,7 +145,7 @@ def test_prompt_heavy_traffic_wants_prefill_instances() -> None:
         "pd_trace.output_tokens_mean=20", "pd_trace.new_tokens_mean=2500", "pd_trace.system_prompt_tokens=100",
         "pd_trace.history_tokens_mean=0", "studies.instances=32", names=("pd_ratio",),
     )["pd_ratio"]  # fmt: skip
-    assert near_balance(study) and study["best"][0] > study["best"][1]
+    assert near_balance(study) and study.best[0] > study.best[1]
 
 
 def test_transfer_strategies_have_the_signs_of_a_hand_calculation() -> None:
@@ -151,30 +153,30 @@ def test_transfer_strategies_have_the_signs_of_a_hand_calculation() -> None:
         "pd_separation.transfer.rdma_gb_per_s=2", "cluster.network.gpus_per_host=1",
         "studies.instances=8", "studies.max_requests=600", names=("transfer",),
     )["transfer"]  # fmt: skip
-    rows = {row["name"]: row for row in study["rows"]}
-    change_ms = {name: row["ttft_mean_difference_ms"]["mean"] for name, row in rows.items()}
-    assert rows["push, by chunk"]["ttft_mean_difference_ms"]["verdict"] == "same"
+    rows = {row.name: row for row in study.rows}
+    change_ms = {name: row.ttft_mean_difference_ms.mean for name, row in rows.items()}
+    assert rows["push, by chunk"].ttft_mean_difference_ms.verdict == "same"
     assert change_ms["push, by layer"] < 0 < change_ms["NIC x 1/4"]
     assert change_ms["compressed 2 x"] < 0 and change_ms["no contention"] <= 0 <= change_ms["pull"]
-    quarter, whole = rows["NIC x 1/4"]["transfer_mean_ms"]["mean"], rows["as configured"]["transfer_mean_ms"]["mean"]
+    quarter, whole = (rows[name].figures.transfer_mean_ms.mean for name in ("NIC x 1/4", "as configured"))
     assert quarter > 3.9 * whole
-    assert json.dumps(study)
+    assert json.dumps(plain(study), allow_nan=False)
 
 
 def test_contexts_that_no_instance_holds_are_left_out() -> None:
     study = studied("studies.instances=4", "studies.context_tokens=[1024,131072]", names=("context",))["context"]
-    assert [row["context_tokens"] for row in study["rows"]] == [1024]
-    assert study["rows"][0]["pd"]["ttft_mean_ms"]["mean"] > 0
+    assert [row.context_tokens for row in study.rows] == [1024]
+    assert study.rows[0].pd["ttft_mean_ms"].mean > 0
 
 
 def test_long_prompts_meet_both_systems_at_one_rate_and_pd_at_its_balance() -> None:
     """At the configured 1:7 PD could not serve what is offered: it would be compared with an overloaded self."""
     sets = ("studies.instances=16", "studies.context_tokens=[2048]", "studies.context_output_tokens=20",
             "pd_separation.pd_ratio=[1,7]")  # fmt: skip
-    (row,) = studied(*sets, names=("context",))["context"]["rows"]
-    assert row["pd_ratio"][0] > row["pd_ratio"][1]
-    assert max(row["load"].values()) == pytest.approx(0.7) and min(row["load"].values()) > 0.4
-    assert row["pd"]["ttft_mean_ms"]["mean"] < 4 * row["unified"]["ttft_mean_ms"]["mean"]
+    (row,) = studied(*sets, names=("context",))["context"].rows
+    assert row.pd_ratio[0] > row.pd_ratio[1]
+    assert max(row.load.values()) == pytest.approx(0.7) and min(row.load.values()) > 0.4
+    assert row.pd["ttft_mean_ms"].mean < 4 * row.unified["ttft_mean_ms"].mean
 
 
 def test_a_sample_has_four_of_each_role() -> None:
@@ -188,12 +190,12 @@ def test_a_sample_has_four_of_each_role() -> None:
 def test_small_budgets_of_unified_spare_tpot_and_cost_ttft() -> None:
     sets = ("studies.instances=4", "engine.colocated_budgets=[512,8192]", "pd_trace.new_tokens_mean=1000")
     study = studied(*sets, names=("unified_budget",))
-    rows = {row["max_num_batched_tokens"]: row for row in study["unified_budget"]["rows"]}
-    assert sorted(rows) == [512, 8192] and [row["used"] for row in rows.values()].count(True) == 1
-    assert rows[512]["ttft_mean_ms"]["mean"] > rows[8192]["ttft_mean_ms"]["mean"]
-    assert rows[512]["tpot_p99_ms"]["mean"] < rows[8192]["tpot_p99_ms"]["mean"]
-    used = next(row for row in rows.values() if row["used"])
-    assert used["good_share_difference"]["verdict"] == "same" and not used["tie"]
+    rows = {row.max_num_batched_tokens: row for row in study["unified_budget"].rows}
+    assert sorted(rows) == [512, 8192] and [row.used for row in rows.values()].count(True) == 1
+    assert rows[512].figures.ttft_mean_ms.mean > rows[8192].figures.ttft_mean_ms.mean
+    assert rows[512].figures.tpot_p99_ms.mean < rows[8192].figures.tpot_p99_ms.mean
+    used = next(row for row in rows.values() if row.used)
+    assert used.good_share_difference.verdict == "same" and not used.tie
 
 
 def test_any_setting_can_be_compared() -> None:
@@ -201,17 +203,17 @@ def test_any_setting_can_be_compared() -> None:
         "studies.instances=8", "studies.max_requests=600", "studies.replications=3", "cluster.network.gpus_per_host=1",
         compare=("routing.prefill=affinity,round_robin", "stepwise=true", "pd_separation.transfer.rdma_gb_per_s=0.5"),
     )["compare"]  # fmt: skip
-    routers, stepwise, slow = study["keys"]
-    assert routers["configured"] == "affinity" and stepwise["configured"] is False
-    same, other = routers["rows"]
-    for row in (same, *stepwise["rows"]):
+    routers, stepwise, slow = study.keys
+    assert routers.configured == "affinity" and stepwise.configured is False
+    same, other = routers.rows
+    for row in (same, *stepwise.rows):
         for name in ("unified", "pd"):
-            assert row[name]["ttft_mean_ms"]["mean"] == pytest.approx(study["configured"][name]["ttft_mean_ms"]["mean"])
-            assert {apart["verdict"] for apart in row[f"{name}_difference"].values()} == {"same"}
-    assert other["unified"]["prefix_hit_rate"]["mean"] < same["unified"]["prefix_hit_rate"]["mean"]
-    assert not other["unified_difference"]["prefix_hit_rate"]["tie"]
-    assert slow["rows"][0]["pd_difference"]["ttft_mean_ms"]["mean"] > 0
-    assert slow["rows"][0]["unified_difference"]["ttft_mean_ms"]["tie"]
+            assert row.means[name]["ttft_mean_ms"].mean == pytest.approx(study.configured[name]["ttft_mean_ms"].mean)
+            assert {apart.verdict for apart in row.differences[name].values()} == {"same"}
+    assert other.unified["prefix_hit_rate"].mean < same.unified["prefix_hit_rate"].mean
+    assert not other.unified_difference["prefix_hit_rate"].tie
+    assert slow.rows[0].pd_difference["ttft_mean_ms"].mean > 0
+    assert slow.rows[0].unified_difference["ttft_mean_ms"].tie
 
 
 @pytest.mark.parametrize(
@@ -261,9 +263,9 @@ def test_a_short_trace_is_laid_end_to_end_and_says_so(tmp_path: Path) -> None:
     sets = ("studies.instances=8", "cluster.simulate_gpus_per_rack=8", "studies.max_requests=1500")
     traces = [rows_of_a_trace(tmp_path / f"{times}.jsonl", 150, times, gap_ms=8) for times in (1, 10)]
     short, long = (experimented(*sets, names=("pd_ratio",), trace=trace).studies["pd_ratio"] for trace in traces)
-    assert short["trace_requests"] == 150 and short["requests"] == 1000 > short["requests_needed"]
-    assert short["best"] == long["best"]
-    rates = [max(point["throughput_requests_per_s"]["mean"] for point in found["points"]) for found in (short, long)]
+    assert short.size.trace_requests == 150 and short.requests == 1000 > short.requests_needed
+    assert short.best == long.best
+    rates = [max(point.throughput_requests_per_s.mean for point in found.points) for found in (short, long)]
     assert rates[0] == pytest.approx(rates[1], rel=0.05)
 
 
@@ -284,8 +286,8 @@ def test_replications_of_one_copy_of_a_trace_differ(tmp_path: Path) -> None:
     trace = rows_of_a_trace(tmp_path / "t.jsonl", 400)
     sets = ("studies.instances=8", "cluster.simulate_gpus_per_rack=8", "studies.max_requests=150")
     study = experimented(*sets, names=("unified_budget",), trace=trace).studies["unified_budget"]
-    assert study["requests_per_s"] == pytest.approx(20.0)
-    assert all(row["ttft_mean_ms"]["half_width"] > 0 for row in study["rows"])
+    assert study.requests_per_s == pytest.approx(20.0)
+    assert all(row.figures.ttft_mean_ms.half_width > 0 for row in study.rows)
 
 
 @pytest.mark.parametrize("load", [None, 0.05])
@@ -298,8 +300,8 @@ def test_studies_of_a_limited_trace_are_those_of_a_shorter_file(tmp_path: Path, 
     asked = {"names": ("pd_ratio", "unified_budget"), "load": load}
     limited = experimented(*sets, **asked, trace=whole, limit=120)
     cut = experimented(*sets, **asked, trace=head)
-    assert len(limited.workload) == 120 and limited.studies["pd_ratio"]["trace_requests"] == 120
-    assert limited.studies == cut.studies and not limited.failures
+    assert len(limited.workload) == 120 and limited.studies["pd_ratio"].size.trace_requests == 120
+    assert plain(limited.studies) == plain(cut.studies) and not limited.failures
     assert limited.workload.prompt_tokens.max() < 2000
 
 
@@ -318,12 +320,12 @@ def test_ratios_stand_beside_what_their_own_runs_hit(tmp_path: Path, hits: float
     facts = CacheFacts(prompts, hits * prompts, (1 - hits) * prompts)
     demand = demand_of(traffic.population(), plan, facts)
     study = pd_ratio_study(context_of(plan, traffic, 20.0, demand))
-    for point in study["points"]:
-        served = point["throughput_requests_per_s"]["mean"]
-        assert point["analytic_requests_per_s"] == pytest.approx(served, rel=0.1), point["ratio"]
-    assert near_balance(study) and study["unsaturated"] == []
-    first = study["points"][0]
-    of_the_run = maximum_rate(plan.with_counts(*first["ratio"]), demand, "pd") / first["analytic_requests_per_s"]
+    for point in study.points:
+        served = point.throughput_requests_per_s.mean
+        assert point.analytic_requests_per_s == pytest.approx(served, rel=0.1), point.ratio
+    assert near_balance(study) and study.unsaturated == ()
+    first = study.points[0]
+    of_the_run = maximum_rate(plan.with_counts(*first.ratio), demand, "pd") / first.analytic_requests_per_s
     assert of_the_run > 1.2 if hits else of_the_run < 1 / 1.2
 
 
@@ -337,7 +339,7 @@ def test_what_the_run_s_rate_asks_of_a_study_is_by_the_study_s_own_hits(tmp_path
     of_the_run = demand_of(traffic.population(), plan, CacheFacts(prompts, HIT * prompts, (1 - HIT) * prompts))
     rate_per_s = 1.3 * maximum_rate(plan, demand_of(traffic.population(), plan), "pd")
     study = transfer_study(context_of(plan, traffic, rate_per_s, of_the_run))
-    assert study["loads"] == {"pd": pytest.approx(1.3, rel=0.1)}
+    assert study.loads == {"pd": pytest.approx(1.3, rel=0.1)}
 
 
 def test_runs_too_short_for_any_answer_are_said_to_be(tmp_path: Path) -> None:

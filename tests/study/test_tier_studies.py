@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from answers import RUNS, SIZE, memory_figures
 
 from kvsim.capacity.sources import SessionsTraffic
 from kvsim.config import load_config
@@ -16,14 +17,18 @@ from kvsim.plan.mode import SINGLE
 from kvsim.sim.executor import Serial
 from kvsim.study.catalogue import run_studies, studies
 from kvsim.study.context import StudyContext
-from kvsim.study.questions.capacity import _knee, _noise
-from kvsim.study.questions.tiers import tiers_study
+from kvsim.study.questions.capacity import CapacityAnswer, SizeRow, _knee, _noise
+from kvsim.study.questions.tiers import TiersAnswer, tiers_study
 
 
-def rows(*points: tuple[float, float, float]) -> list[dict[str, Any]]:
+def rows(*points: tuple[float, float, float]) -> list[SizeRow]:
     """``points``: GB, LRU's hit rate, the oracle's."""
     return [
-        {"capacity_gb_per_host": gb, "policies": {"lru": {"hit_rate": lru}, "belady": {"hit_rate": best}}}
+        SizeRow(
+            share=1.0,
+            capacity_gb_per_host=gb,
+            policies={"lru": memory_figures(hit_rate=lru), "belady": memory_figures(hit_rate=best)},
+        )
         for gb, lru, best in points
     ]
 
@@ -41,7 +46,7 @@ def rows(*points: tuple[float, float, float]) -> list[dict[str, Any]]:
     ids=["early", "late", "straight", "bent the other way", "flat", "none"],
 )
 def test_the_knee_lies_above_the_chord_from_nothing(points: tuple, knee: float | None) -> None:
-    assert _knee(rows(*points), {"hit_rate": 0.0}, "lru") == knee
+    assert _knee(rows(*points), memory_figures(hit_rate=0.0), "lru") == knee
 
 
 @pytest.mark.parametrize(
@@ -56,18 +61,20 @@ def test_the_knee_lies_above_the_chord_from_nothing(points: tuple, knee: float |
     ids=["none", "falls", "below no memory at all", "above the oracle", "no rows"],
 )
 def test_noise_is_what_cannot_be(points: tuple, noise: float) -> None:
-    assert _noise(rows(*points), {"hit_rate": 0.3}) == pytest.approx(noise)
+    assert _noise(rows(*points), memory_figures(hit_rate=0.3)) == pytest.approx(noise)
 
 
 def test_a_study_that_cannot_be_made_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(context: Any) -> dict[str, Any]:
+    answer = TiersAnswer(size=SIZE, runs=RUNS, requests=1, rows=())
+
+    def fails(context: Any) -> CapacityAnswer:
         raise ConfigError("no such policy")
 
-    for name, ask in (("capacity", fails), ("tiers", lambda context: {"rows": []})):
+    for name, ask in (("capacity", fails), ("tiers", lambda context: answer)):
         monkeypatch.setitem(studies(), name, replace(studies()[name], ask=ask))
     failures, context = Failures(), SimpleNamespace(mode=SINGLE, comparisons=())
     found = run_studies(context, ("capacity", "tiers"), failures)  # type: ignore[arg-type]
-    assert found == ({"tiers": {"rows": []}}, False)
+    assert found == ({"tiers": answer}, False)
     assert [failure.sentence() for failure in failures.found] == ["study capacity failed: no such policy"]
 
 
@@ -78,4 +85,4 @@ def test_memory_with_which_the_rate_of_the_run_is_too_much_is_known(rate_per_s: 
     plan, traffic = SINGLE.plan(config), SessionsTraffic(config, SINGLE)
     served = traffic.at_rate(rate_per_s, 300)
     found = tiers_study(StudyContext(SINGLE, plan, served, traffic, None, 1, Serial()))  # type: ignore[arg-type]
-    assert [row["growing_share"] for row in found["rows"]] == [share, share]
+    assert [row.means.growing_share for row in found.rows] == [share, share]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -20,11 +21,13 @@ from kvsim.record.labels import number, percent
 from kvsim.record.result import SystemResult
 from kvsim.sim.routing import DECODE_ROUTERS, PREFILL_ROUTERS
 from kvsim.sim.run import SYSTEMS, Case
-from kvsim.study.catalogue import Found, Study
+from kvsim.study.answer import DrivenAnswer
+from kvsim.study.catalogue import Study
 from kvsim.study.context import StudyContext
+from kvsim.study.intervals import Interval
 from kvsim.study.measures import LOAD, latencies, own_load, throughput_per_s
 from kvsim.study.pictures import BLUE, GREEN, ORANGE, bars_of, drawn, legend_below, plain_numbers
-from kvsim.study.replication import Figures, Replicated
+from kvsim.study.replication import Apart, Figures, Replicated
 from kvsim.study.words import LABELLED, at_rate, budget_spent, change, overloaded_there, said_of, table_of
 from kvsim.workload.workload import Workload
 
@@ -41,7 +44,55 @@ Arm = tuple[Setting, str]
 CONFIGURED: Setting = (-1, "")
 
 
-def compare_study(context: StudyContext) -> dict[str, Any]:
+Means = Mapping[str, Interval]
+"""By the name of a figure, as differences are."""
+Differences = Mapping[str, Apart]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValueRow:
+    """Both systems with another value, and their differences to the run as configured."""
+
+    value: object
+    unseen: str | None
+    """Why nothing can come of it, where that is known."""
+    unified: Means
+    unified_difference: Differences
+    unified_runs: int
+    pd: Means
+    pd_difference: Differences
+    pd_runs: int
+
+    @property
+    def means(self) -> dict[str, Means]:
+        """By system."""
+        return {"unified": self.unified, "pd": self.pd}
+
+    @property
+    def differences(self) -> dict[str, Differences]:
+        """By system."""
+        return {"unified": self.unified_difference, "pd": self.pd_difference}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedKey:
+    """A setting, and every value that was asked for."""
+
+    key: str
+    configured: object
+    rows: tuple[ValueRow, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareAnswer(DrivenAnswer):
+    """Every setting, beside the run as configured."""
+
+    configured: Mapping[str, Means]
+    """By system."""
+    keys: tuple[ComparedKey, ...]
+
+
+def compare_study(context: StudyContext) -> CompareAnswer:
     """The report's ``studies.compare``: both systems with each value, paired with the same run as configured.
 
     ``loads``: what share of its maximum rate either was offered in these runs as configured.
@@ -70,29 +121,25 @@ def compare_study(context: StudyContext) -> dict[str, Any]:
         },
         context.goal("ttft_mean_ms"),
     )
-    return {
-        **context.sizes(context.sample),
-        **found.report(),
-        "requests": found.requests_a_run,
-        "requests_per_s": rate_per_s,
-        "loads": {name: found.means((CONFIGURED, name), (LOAD,))[LOAD]["mean"] for name in SYSTEMS},
-        "configured": {name: found.means((CONFIGURED, name)) for name in SYSTEMS},
-        "keys": [
-            {
-                "key": comparison.key,
-                "configured": _configured(context.plan, comparison.key),
-                "rows": [
-                    {
-                        "value": value,
-                        "unseen": why_unseen(plans[at, str(value)].config, comparison.key),
-                        **_row(found, (at, str(value))),
-                    }
+    return CompareAnswer(
+        size=context.size(context.sample),
+        runs=found.runs,
+        requests=found.requests_a_run,
+        requests_per_s=rate_per_s,
+        loads={name: found.means((CONFIGURED, name), (LOAD,))[LOAD].mean for name in SYSTEMS},
+        configured={name: found.means((CONFIGURED, name)) for name in SYSTEMS},
+        keys=tuple(
+            ComparedKey(
+                key=comparison.key,
+                configured=_configured(context.plan, comparison.key),
+                rows=tuple(
+                    _row(found, (at, str(value)), value, why_unseen(plans[at, str(value)].config, comparison.key))
                     for value in comparison.values
-                ],
-            }
+                ),
+            )
             for at, comparison in enumerate(comparisons)
-        ],
-    }
+        ),
+    )
 
 
 def variant(plan: Plan, comparison: Comparison, value: Any, num_gpus: int) -> Plan:
@@ -130,14 +177,21 @@ def _configured(plan: Plan, key: str) -> Any:
     return value
 
 
-def _row(found: Replicated[Arm], which: Setting) -> dict[str, Any]:
-    row: dict[str, Any] = {}
-    for name in SYSTEMS:
+def _row(found: Replicated[Arm], which: Setting, value: object, unseen: str | None) -> ValueRow:
+    def differences(name: str) -> Differences:
         arm, base = (which, name), (CONFIGURED, name)
-        row[name] = found.means(arm)
-        row[f"{name}_difference"] = {metric: found.apart(arm, base, metric).report() for metric in row[name]}
-        row[f"{name}_runs"] = len(found.figures[arm])
-    return row
+        return {metric: found.apart(arm, base, metric) for metric in found.figures[arm][0]}
+
+    return ValueRow(
+        value=value,
+        unseen=unseen,
+        unified=found.means((which, "unified")),
+        unified_difference=differences("unified"),
+        unified_runs=len(found.figures[which, "unified"]),
+        pd=found.means((which, "pd")),
+        pd_difference=differences("pd"),
+        pd_runs=len(found.figures[which, "pd"]),
+    )
 
 
 def _figures(result: SystemResult) -> Figures:
@@ -155,63 +209,65 @@ _NAME_COLUMNS = 16
 """A longer setting and its value stand one below the other."""
 
 
-def compare_sentence(study: Found) -> str:
+def compare_sentence(study: CompareAnswer) -> str:
     """Which values change mean TTFT, of which system, by how much."""
     said = []
-    for key in study["keys"]:
-        for row in key["rows"]:
-            apart = {label: row[f"{name}_difference"] for name, label in LABELLED}
+    for key in study.keys:
+        for row in key.rows:
+            apart = {label: row.differences[name] for name, label in LABELLED}
             changes = [
                 f"{label} {said_of(found['ttft_mean_ms'])}"
                 for label, found in apart.items()
-                if not found["ttft_mean_ms"]["tie"]
+                if not found["ttft_mean_ms"].tie
             ]
-            verdicts = {metric["verdict"] for found in apart.values() for metric in found.values()}
-            why = f": {row['unseen']}" if row["unseen"] else ""
+            verdicts = {metric.verdict for found in apart.values() for metric in found.values()}
+            why = f": {row.unseen}" if row.unseen else ""
             none = f"changes nothing{why}" if verdicts == {"same"} else "a tie"
-            said.append(f"{setting(key['key'], row['value'])}: {', '.join(changes) or none}")
-    return f"mean TTFT against the run as configured: {'; '.join(said)}{overloaded_there(study)}{budget_spent(study)}"
+            said.append(f"{setting(key.key, row.value)}: {', '.join(changes) or none}")
+    return (
+        f"mean TTFT against the run as configured: {'; '.join(said)}{overloaded_there(study)}{budget_spent(study.runs)}"
+    )
 
 
-def setting(key: str, value: Any) -> str:
+def setting(key: str, value: object) -> str:
     """A compared value with the last part of its key."""
     words = str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
     return f"{key.rpartition('.')[2]}={words}"
 
 
-def _table(study: Found) -> Table:
+def _table(study: CompareAnswer) -> Table:
     columns = ("ms", "TTFT", "change", "p99", "TPOT", "change", "hits")
     table = table_of(f"Other settings {at_rate(study)}", columns)
     table.add_row("configured")
     for name, label in LABELLED:
-        table.add_row(f"  {label}", *_compared(study["configured"][name], None))
-    for key in study["keys"]:
-        for row in key["rows"]:
-            name = setting(key["key"], row["value"])
+        table.add_row(f"  {label}", *_compared(study.configured[name], None))
+    for key in study.keys:
+        for row in key.rows:
+            name = setting(key.key, row.value)
             table.add_row(Text(name if len(name) <= _NAME_COLUMNS else name.replace("=", "=\n", 1)))
             for name, label in LABELLED:
-                table.add_row(f"  {label}", *_compared(row[name], row[f"{name}_difference"]))
+                table.add_row(f"  {label}", *_compared(row.means[name], row.differences[name]))
     return table
 
 
-def _compared(found: Mapping[str, Any], apart: Mapping[str, Any] | None) -> Iterator[str]:
+def _compared(found: Means, apart: Differences | None) -> Iterator[str]:
     for metric, also in (("ttft_mean_ms", "ttft_p99_ms"), ("tpot_mean_ms", None)):
-        yield number(found[metric]["mean"])
+        yield number(found[metric].mean)
         if apart is None:
             yield ""
         else:
             yield change(apart[metric])
         if also is not None:
-            yield number(found[also]["mean"])
-    yield percent(found["prefix_hit_rate"]["mean"])
+            yield number(found[also].mean)
+    yield percent(found["prefix_hit_rate"].mean)
 
 
-def _picture(study: Found) -> Figure:
-    figure, axes = drawn("Other settings, against the run as configured", study, len(_COMPARE_PANELS))
-    rows = [(setting(key["key"], row["value"]), row) for key in study["keys"] for row in key["rows"]][::-1]
+def _picture(study: CompareAnswer) -> Figure:
+    figure, axes = drawn("Other settings, against the run as configured", study, len(_COMPARE_PANELS), study.requests)
+    rows = [(setting(key.key, row.value), row) for key in study.keys for row in key.rows][::-1]
     for axis, (metric, label) in zip(axes, _COMPARE_PANELS, strict=True):
         for name, shown, colour, above in (("pd", "PD", GREEN, -0.2), ("unified", "unified", BLUE, 0.2)):
-            apart, errors = bars_of([row[f"{name}_difference"][metric] for _, row in rows])
+            apart, errors = bars_of([row.differences[name][metric].interval for _, row in rows])
             places = [at + above for at in range(len(rows))]
             axis.barh(places, apart, 0.4, xerr=errors, color=colour, capsize=2, ecolor=ORANGE, label=shown)
         axis.axvline(0, color="0.3", linewidth=0.8)
@@ -230,6 +286,6 @@ STUDY = Study(
     sentence=compare_sentence,
     table=_table,
     figure=_picture,
-    rows="keys",
+    rows=lambda study: study.keys,
     compares=True,
 )

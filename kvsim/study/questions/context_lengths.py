@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
@@ -13,11 +14,15 @@ from kvsim.capacity.maximum_rates import balanced_pd_ratio, maximum_rate
 from kvsim.capacity.steady import pd_residence
 from kvsim.plan.plan import Plan
 from kvsim.record.labels import number, percent, ratio
+from kvsim.record.plain import spliced
 from kvsim.sim.run import SYSTEMS
-from kvsim.study.catalogue import Found, Study
+from kvsim.study.answer import StudyAnswer
+from kvsim.study.catalogue import Study
 from kvsim.study.context import StudyContext
+from kvsim.study.intervals import Interval
 from kvsim.study.measures import latencies
 from kvsim.study.pictures import BLUE, GREEN, bars_of, drawn, legend_below, named_places, plain_numbers
+from kvsim.study.replication import Apart, Runs
 from kvsim.study.words import LABELLED, budget_spent, plus_minus, said_of, sample_of, table_of
 from kvsim.workload.synthetic.fixed import fixed
 from kvsim.workload.workload import Workload
@@ -31,7 +36,46 @@ _FILLED = 2.5
 _METRICS = ("ttft_mean_ms", "ttft_p99_ms", "tpot_mean_ms")
 
 
-def context_study(context: StudyContext) -> dict[str, Any]:
+Means = Mapping[str, Interval]
+"""By the name of a figure."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LengthRow:
+    """Both systems with prompts of one length."""
+
+    context_tokens: int
+    requests: int
+    """What a run serves."""
+    requests_per_s: float
+    pd_ratio: tuple[int, int]
+    load: Mapping[str, float]
+    """By system: the share of its maximum rate."""
+    runs: Runs = field(metadata=spliced())
+    unified: Means
+    pd: Means
+    pd_minus_unified: Mapping[str, Apart]
+
+    @property
+    def means(self) -> dict[str, Means]:
+        """By system."""
+        return {"unified": self.unified, "pd": self.pd}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LengthsAnswer(StudyAnswer):
+    """Every length that fits an instance."""
+
+    runs: Runs = field(
+        metadata=spliced("confidence", "precision", "tie_share", "replications", "fewest_replications", "within_budget")
+    )
+    output_tokens: int
+    load: float
+    """Share of the smaller maximum rate."""
+    rows: tuple[LengthRow, ...]
+
+
+def context_study(context: StudyContext) -> LengthsAnswer:
     """The report's ``studies.context``: at each length PD at the ratio that suits it beside unified, on the same GPUs.
 
     Both are offered ``load.rho`` of the smaller of their maximum rates.
@@ -41,22 +85,17 @@ def context_study(context: StudyContext) -> dict[str, Any]:
     longest = config.model.max_model_len - output_tokens
     lengths = list(dict.fromkeys(min(asked, longest) for asked in config.studies.context_tokens))
     found = [_row(context, prompt_tokens, output_tokens, 1 / len(lengths)) for prompt_tokens in lengths]
-    return {
-        **context.sizes(context.sample),
-        "confidence": context.settings.confidence,
-        "precision": config.studies.precision,
-        "tie_share": config.studies.tie_share,
-        "replications": max((row["replications"] for row in found if row), default=0),
-        "fewest_replications": min((row["fewest_replications"] for row in found if row), default=0),
-        "within_budget": all(row["within_budget"] for row in found if row),
-        "trace_requests": None,
-        "output_tokens": output_tokens,
-        "load": config.load.rho,
-        "rows": [row for row in found if row],
-    }
+    rows = tuple(row for row in found if row is not None)
+    return LengthsAnswer(
+        size=replace(context.size(context.sample), trace_requests=None),
+        runs=context.runs_of([row.runs for row in rows]),
+        output_tokens=output_tokens,
+        load=config.load.rho,
+        rows=rows,
+    )
 
 
-def _row(context: StudyContext, prompt_tokens: int, output_tokens: int, share: float) -> dict[str, Any] | None:
+def _row(context: StudyContext, prompt_tokens: int, output_tokens: int, share: float) -> LengthRow | None:
     """One context length; ``None`` where an instance cannot hold a request of it."""
     plan = context.sample
     if prompt_tokens < 1 or not _fits(plan, prompt_tokens + output_tokens):
@@ -80,16 +119,17 @@ def _row(context: StudyContext, prompt_tokens: int, output_tokens: int, share: f
         context.goal("ttft_mean_ms"),
         share,
     )
-    return {
-        "context_tokens": prompt_tokens,
-        "requests": num,
-        "requests_per_s": rate_per_s,
-        "pd_ratio": [plan.num_prefill, plan.num_decode],
-        "load": {name: rate_per_s / maximum for name, maximum in maxima.items()},
-        **found.report(),
-        **{name: found.means(name, _METRICS) for name in SYSTEMS},
-        "pd_minus_unified": {metric: found.apart("pd", "unified", metric).report() for metric in _METRICS},
-    }
+    return LengthRow(
+        context_tokens=prompt_tokens,
+        requests=num,
+        requests_per_s=rate_per_s,
+        pd_ratio=(plan.num_prefill, plan.num_decode),
+        load={name: rate_per_s / maximum for name, maximum in maxima.items()},
+        runs=found.runs,
+        unified=found.means("unified", _METRICS),
+        pd=found.means("pd", _METRICS),
+        pd_minus_unified={metric: found.apart("pd", "unified", metric) for metric in _METRICS},
+    )
 
 
 def _fits(plan: Plan, tokens: int) -> bool:
@@ -98,36 +138,36 @@ def _fits(plan: Plan, tokens: int) -> bool:
     return tokens <= min(side.spec.num_blocks * side.spec.block_size_tokens for side in sides)
 
 
-def context_sentence(study: Found) -> str:
+def context_sentence(study: LengthsAnswer) -> str:
     """Who has the lower mean TTFT at each length, by how much of the other's."""
-    if not study["rows"]:
+    if not study.rows:
         return "no context length fits an instance"
     said = []
-    for row in study["rows"]:
-        apart, means = row["pd_minus_unified"]["ttft_mean_ms"], [row[n]["ttft_mean_ms"]["mean"] for n, _ in LABELLED]
+    for row in study.rows:
+        apart, means = row.pd_minus_unified["ttft_mean_ms"], [row.means[n]["ttft_mean_ms"].mean for n, _ in LABELLED]
         words = said_of(apart)
-        if apart["verdict"] in ("lower", "higher"):
-            width = "" if apart["precise"] else f" ± {percent(apart['half_width'] / max(means))}"
-            words = f"{'PD' if apart['mean'] < 0 else 'unified'} by {percent(abs(apart['mean']) / max(means))}{width}"
-        said.append(f"{row['context_tokens']:,} tokens: {words}")
+        if apart.verdict in ("lower", "higher"):
+            width = "" if apart.precise else f" ± {percent(apart.half_width / max(means))}"
+            words = f"{_better(apart)} by {percent(abs(apart.mean) / max(means))}{width}"
+        said.append(f"{row.context_tokens:,} tokens: {words}")
     same = "the same rate and GPUs, PD at the ratio that suits each length"
-    return f"lower mean TTFT at {same}: {'; '.join(said)}{budget_spent(study)}"
+    return f"lower mean TTFT at {same}: {'; '.join(said)}{budget_spent(study.runs)}"
 
 
-def _table(study: Found) -> Table:
-    title = f"Context length at {number(study['load'])} of the smaller maximum, {sample_of(study)}"
+def _table(study: LengthsAnswer) -> Table:
+    title = f"Context length at {number(study.load)} of the smaller maximum, {sample_of(study)}"
     table = table_of(title, ("prompt tokens", "", "unified", "PD", "better"))
-    for row in study["rows"]:
-        load, left = row["load"], iter((f"at {number(row['requests_per_s'])}/s",))
-        ran = f"{percent(load['pd'])}, P:D {ratio(row['pd_ratio'])}"
-        table.add_row(f"{row['context_tokens']:,}", "load", percent(load["unified"]), ran, "")
+    for row in study.rows:
+        left = iter((f"at {number(row.requests_per_s)}/s",))
+        ran = f"{percent(row.load['pd'])}, P:D {ratio(row.pd_ratio)}"
+        table.add_row(f"{row.context_tokens:,}", "load", percent(row.load["unified"]), ran, "")
         for label, metric in _CONTEXT_METRICS:
             table.add_row(
                 next(left, ""),
                 label,
-                plus_minus(row["unified"][metric]),
-                plus_minus(row["pd"][metric]),
-                _better(row["pd_minus_unified"][metric]),
+                plus_minus(row.unified[metric]),
+                plus_minus(row.pd[metric]),
+                _better(row.pd_minus_unified[metric]),
             )
     return table
 
@@ -139,20 +179,20 @@ _CONTEXT_METRICS = (
 )
 
 
-def _better(apart: Mapping[str, Any]) -> str:
+def _better(apart: Apart) -> str:
     """Who has the lower figure."""
-    return {"lower": "PD", "higher": "unified"}.get(apart["verdict"], str(apart["verdict"]))
+    return {"lower": "PD", "higher": "unified"}.get(apart.verdict, apart.verdict)
 
 
 _CONTEXT_PANELS = (("ttft_mean_ms", "mean TTFT (ms)"), ("tpot_mean_ms", "mean TPOT (ms)"))
 
 
-def _picture(study: Found) -> Figure:
+def _picture(study: LengthsAnswer) -> Figure:
     figure, axes = drawn("Unified and PD by context length", study, len(_CONTEXT_PANELS))
-    lengths = [row["context_tokens"] for row in study["rows"]]
+    lengths = [row.context_tokens for row in study.rows]
     for axis, (metric, label) in zip(axes, _CONTEXT_PANELS, strict=True):
         for name, colour, marker in (("unified", BLUE, "o"), ("pd", GREEN, "s")):
-            means, errors = bars_of([row[name][metric] for row in study["rows"]])
+            means, errors = bars_of([row.means[name][metric] for row in study.rows])
             shown = "PD" if name == "pd" else name
             at, style = range(len(lengths)), f"{marker}-"
             axis.errorbar(at, means, yerr=errors, fmt=style, color=colour, capsize=3, label=shown)
@@ -173,4 +213,5 @@ STUDY = Study(
     sentence=context_sentence,
     table=_table,
     figure=_picture,
+    rows=lambda study: study.rows,
 )

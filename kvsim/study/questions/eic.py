@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from kvsim.plan.plan import Plan
 from kvsim.record.labels import number, percent
-from kvsim.study.catalogue import Found, Study
+from kvsim.record.plain import spliced
+from kvsim.study.answer import StudyAnswer
+from kvsim.study.catalogue import Study
 from kvsim.study.context import StudyContext
-from kvsim.study.memory import changed, means, replicated
+from kvsim.study.memory import MemoryMeans, changed, means, replicated
 from kvsim.study.pictures import PALETTE, figure_of, hits_and_ttfts, legend_below, named_places
+from kvsim.study.replication import Apart
 from kvsim.study.words import budget_spent, growing_there, ran_of, ran_on, table_of
 from kvsim.units import GB
 
@@ -20,7 +23,39 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def eic_study(context: StudyContext) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class OverNoPool:
+    """What a pool changes."""
+
+    hit_rate: Apart
+    ttft_mean_ms: Apart
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolRow:
+    """A pool of one size, 0 for none, beside the memory of hosts or without."""
+
+    beside: tuple[str, ...]
+    """``hbm``, and ``dram`` where hosts have some."""
+    pool_gb_per_rack: float
+    means: MemoryMeans = field(metadata=spliced())
+    over_no_pool: OverNoPool
+
+
+@dataclass(frozen=True, kw_only=True)
+class EicAnswer(StudyAnswer):
+    """Every size, beside the instances' own caches first."""
+
+    racks: int
+    requests: int
+    """The mean of a run."""
+    hbm_kv_gb_per_instance: float
+    smaller_than_an_instance: tuple[float, ...]
+    """Sizes of pools that are, in GB."""
+    rows: tuple[PoolRow, ...]
+
+
+def eic_study(context: StudyContext) -> EicAnswer:
     """The rack's pool off, and of several sizes, beside the instances' own caches alone and beside host memory."""
     plan = context.sample
     own_gb = plan.spec.num_blocks * plan.spec.block_size_tokens * plan.spec.kv_bytes_per_token / GB
@@ -35,18 +70,24 @@ def eic_study(context: StudyContext) -> dict[str, Any]:
     rows = []
     for beside, pool_gb in plans:
         arm, off = (beside, pool_gb), (beside, 0.0)
-        apart = {metric: found.apart(arm, off, metric).report() for metric in ("hit_rate", "ttft_mean_ms")}
-        row = {"beside": ["hbm", *beside], "pool_gb_per_rack": pool_gb, **means(found, arm)}
-        rows.append({**row, "over_no_pool": apart})
-    return {
-        **context.sizes(context.sample),
-        **found.report(),
-        "racks": plan.num_racks,
-        "requests": found.requests_a_run,
-        "hbm_kv_gb_per_instance": own_gb,
-        "smaller_than_an_instance": [gb for gb in sizes_gb if 0 < gb < own_gb],
-        "rows": rows,
-    }
+        row = PoolRow(
+            beside=("hbm", *beside),
+            pool_gb_per_rack=pool_gb,
+            means=means(found, arm),
+            over_no_pool=OverNoPool(
+                hit_rate=found.apart(arm, off, "hit_rate"), ttft_mean_ms=found.apart(arm, off, "ttft_mean_ms")
+            ),
+        )
+        rows.append(row)
+    return EicAnswer(
+        size=context.size(plan),
+        runs=found.runs,
+        racks=plan.num_racks,
+        requests=found.requests_a_run,
+        hbm_kv_gb_per_instance=own_gb,
+        smaller_than_an_instance=tuple(gb for gb in sizes_gb if 0 < gb < own_gb),
+        rows=tuple(rows),
+    )
 
 
 def _with_pool(plan: Plan, beside: tuple[str, ...], pool_gb: float) -> Plan:
@@ -59,87 +100,92 @@ def _with_pool(plan: Plan, beside: tuple[str, ...], pool_gb: float) -> Plan:
     )
 
 
-def eic_sentence(study: Found) -> str:
+def eic_sentence(study: EicAnswer) -> str:
     """What the pool changes, and that a small one does not."""
-    alone = [row for row in study["rows"] if row["beside"] == ["hbm"]]
-    off = next((row for row in alone if not row["pool_gb_per_rack"]), alone[0])
-    largest = max(alone, key=lambda row: row["pool_gb_per_rack"])
+    alone = [row for row in study.rows if row.beside == ("hbm",)]
+    off = next((row for row in alone if not row.pool_gb_per_rack), alone[0])
+    largest = max(alone, key=lambda row: row.pool_gb_per_rack)
+    hit_rate, ttft_mean_ms = _beside_off(largest, off)
     said = [
-        f"beside the instances' own caches alone, a pool of {number(largest['pool_gb_per_rack'])} GB a rack takes the "
-        f"hit rate from {percent(off['hit_rate'])} to {percent(_beside_off(largest, off, 'hit_rate'))} and mean TTFT "
-        f"from {number(off['ttft_mean_ms'])} to {number(_beside_off(largest, off, 'ttft_mean_ms'))} "
-        f"ms{_verdict(largest)}"
+        f"beside the instances' own caches alone, a pool of {number(largest.pool_gb_per_rack)} GB a rack takes the "
+        f"hit rate from {percent(off.means.hit_rate)} to {percent(hit_rate)} and mean TTFT "
+        f"from {number(off.means.ttft_mean_ms)} to {number(ttft_mean_ms)} ms{_verdict(largest)}"
     ]
-    for small in study["smaller_than_an_instance"]:
-        row = next(row for row in alone if row["pool_gb_per_rack"] == small)
-        if largest["over_no_pool"]["hit_rate"]["verdict"] != "higher":
+    for small in study.smaller_than_an_instance:
+        row = next(row for row in alone if row.pool_gb_per_rack == small)
+        if largest.over_no_pool.hit_rate.verdict != "higher":
             continue
-        gains = [found["over_no_pool"]["hit_rate"]["mean"] for found in (row, largest)]
-        share = gains[0] / gains[1]
+        share = row.over_no_pool.hit_rate.mean / largest.over_no_pool.hit_rate.mean
         said.append(
-            f"one of {number(small)} GB, less than the {number(study['hbm_kv_gb_per_instance'])} GB that one instance "
+            f"one of {number(small)} GB, less than the {number(study.hbm_kv_gb_per_instance)} GB that one instance "
             f"holds itself, buys {percent(max(share, 0.0))} of those hits"
         )
-    if largest["busiest_share"].get("eic", 0.0) > 0.9:
+    if largest.means.busiest_share.get("eic", 0.0) > 0.9:
         said.append("its port is the bottleneck")
-    beside = [(f"{' + '.join(row['beside'])}, {number(row['pool_gb_per_rack'])} GB", row) for row in study["rows"]]
-    return "; ".join(said + _beside_memory(study)) + growing_there(*beside) + budget_spent(study)
+    growing = growing_there(
+        *(
+            (f"{' + '.join(row.beside)}, {number(row.pool_gb_per_rack)} GB", row.means.growing_share)
+            for row in study.rows
+        )
+    )
+    return "; ".join(said + _beside_memory(study)) + growing + budget_spent(study.runs)
 
 
-def _beside_off(row: Mapping[str, Any], off: Mapping[str, Any], metric: str) -> float:
-    """What no pool has, and the difference to it: it may have been run more often than ``row``."""
-    found: float = off[metric] + row["over_no_pool"][metric]["mean"]
-    return found
+def _beside_off(row: PoolRow, off: PoolRow) -> tuple[float, float]:
+    """Hit rate and mean TTFT, in ms: what no pool has, and the difference to it, as it may have been run more often."""
+    apart, means = row.over_no_pool, off.means
+    return means.hit_rate + apart.hit_rate.mean, means.ttft_mean_ms + apart.ttft_mean_ms.mean
 
 
-def _verdict(row: Mapping[str, Any]) -> str:
+def _verdict(row: PoolRow) -> str:
     """Whether that much less or more TTFT than without a pool is one."""
     words = {"same": ", which is the same", "tie": ", a tie", "open": ", which are not told apart"}
-    return words.get(row["over_no_pool"]["ttft_mean_ms"]["verdict"], "")
+    return words.get(row.over_no_pool.ttft_mean_ms.verdict, "")
 
 
-def _beside_memory(study: Found) -> list[str]:
+def _beside_memory(study: EicAnswer) -> list[str]:
     """What the largest pool adds where hosts have memory too."""
-    beside = [row for row in study["rows"] if len(row["beside"]) > 1]
+    beside = [row for row in study.rows if len(row.beside) > 1]
     if not beside:
         return []
-    off, largest = beside[0], max(beside, key=lambda row: row["pool_gb_per_rack"])
+    off, largest = beside[0], max(beside, key=lambda row: row.pool_gb_per_rack)
+    hit_rate, ttft_mean_ms = _beside_off(largest, off)
     return [
-        f"beside host memory, which hits {percent(off['hit_rate'])}, "
-        f"{percent(_beside_off(largest, off, 'hit_rate'))} and {number(off['ttft_mean_ms'])} to "
-        f"{number(_beside_off(largest, off, 'ttft_mean_ms'))} ms{_verdict(largest)}"
+        f"beside host memory, which hits {percent(off.means.hit_rate)}, {percent(hit_rate)} and "
+        f"{number(off.means.ttft_mean_ms)} to {number(ttft_mean_ms)} ms{_verdict(largest)}"
     ]
 
 
-def _table(study: Found) -> Table:
+def _table(study: EicAnswer) -> Table:
     table = table_of(
-        f"The rack's pool: hits, and TTFT by mean and p99\n{ran_of(study)}",
+        f"The rack's pool: hits, and TTFT by mean and p99\n{ran_of(study, study.requests)}",
         ("beside", "GB a rack", "hits", "by pool", "mean ms", "p99 ms", "busiest", "wait ms"),
     )
-    for row in study["rows"]:
+    for row in study.rows:
+        means = row.means
         table.add_row(
-            " + ".join(row["beside"]),
-            number(row["pool_gb_per_rack"]),
-            percent(row["hit_rate"]),
-            percent(row["by_tier"].get("eic", 0.0)),
-            number(row["ttft_mean_ms"]),
-            number(row["ttft_p99_ms"]),
-            percent(row["busiest_share"].get("eic", 0.0)),
-            number(row["mean_wait_ms"].get("eic", 0.0)),
+            " + ".join(row.beside),
+            number(row.pool_gb_per_rack),
+            percent(means.hit_rate),
+            percent(means.by_tier.get("eic", 0.0)),
+            number(means.ttft_mean_ms),
+            number(means.ttft_p99_ms),
+            percent(means.busiest_share.get("eic", 0.0)),
+            number(means.mean_wait_ms.get("eic", 0.0)),
         )
     return table
 
 
-def _picture(study: Found) -> Figure:
-    figure, (hits, ttfts) = figure_of("The rack's pool", ran_on(study), 2)
-    beside = list(dict.fromkeys(tuple(row["beside"]) for row in study["rows"]))
-    sizes = sorted({row["pool_gb_per_rack"] for row in study["rows"]})
+def _picture(study: EicAnswer) -> Figure:
+    figure, (hits, ttfts) = figure_of("The rack's pool", ran_on(study.size, study.requests), 2)
+    beside = list(dict.fromkeys(row.beside for row in study.rows))
+    sizes = sorted({row.pool_gb_per_rack for row in study.rows})
     for names, colour in zip(beside, PALETTE, strict=False):
-        rows = [row for row in study["rows"] if tuple(row["beside"]) == names]
-        at = [sizes.index(row["pool_gb_per_rack"]) for row in rows]
+        rows = [row for row in study.rows if row.beside == names]
+        at = [sizes.index(row.pool_gb_per_rack) for row in rows]
         label = f"beside {' + '.join(names)}"
-        hits.plot(at, [100 * row["hit_rate"] for row in rows], marker="o", color=colour, label=label)
-        ttfts.plot(at, [row["ttft_mean_ms"] for row in rows], marker="o", color=colour)
+        hits.plot(at, [100 * row.means.hit_rate for row in rows], marker="o", color=colour, label=label)
+        ttfts.plot(at, [row.means.ttft_mean_ms for row in rows], marker="o", color=colour)
     for axis in (hits, ttfts):
         named_places(axis.xaxis, [f"{size:,.10g}" for size in sizes])
         axis.set_xlabel("GB a rack")
@@ -156,4 +202,5 @@ STUDY = Study(
     sentence=eic_sentence,
     table=_table,
     figure=_picture,
+    rows=lambda study: study.rows,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
@@ -17,13 +17,16 @@ from kvsim.config import derived
 from kvsim.errors import CapacityError
 from kvsim.plan.plan import Plan
 from kvsim.record.labels import number, ratio
+from kvsim.record.plain import known
 from kvsim.record.result import SystemResult
 from kvsim.sim.run import Case
-from kvsim.study.catalogue import Found, Study
+from kvsim.study.answer import StudyAnswer
+from kvsim.study.catalogue import Study
 from kvsim.study.context import StudyContext
+from kvsim.study.intervals import Interval
 from kvsim.study.measures import throughput_per_s
 from kvsim.study.pictures import BLUE, GREY, ORANGE, bars_of, drawn, legend_below, plain_numbers
-from kvsim.study.replication import SIGN, Figures, Replicated
+from kvsim.study.replication import SIGN, Apart, Figures, Replicated
 from kvsim.study.words import change, plus_minus, sample_of, table_of
 from kvsim.workload.workload import Workload
 
@@ -49,12 +52,59 @@ _CLOSE = 0.05
 """Pilots stop when the same ratio is balanced and its maximum rate is this near, relatively, to the one before."""
 
 
-def pd_ratio_study(context: StudyContext) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class RatioPoint:
+    """A ratio at saturation."""
+
+    ratio: Counts
+    configured: bool
+    analytic_requests_per_s: float
+    """The maximum rate of what its own runs served, with what that hit; ``nan`` where that is not known."""
+    throughput_requests_per_s: Interval
+    difference_to_best: Apart
+    best: bool
+    runs: int
+    tie: bool
+    open: bool
+    """Not told apart from the best."""
+    balanced: bool
+    """Where ``analytic_requests_per_s`` is highest."""
+
+    @property
+    def marks(self) -> list[str]:
+        """What it is, in words."""
+        marks = {
+            "best": self.best,
+            "tie": self.tie,
+            "open": self.open,
+            "balanced": self.balanced,
+            "configured": self.configured,
+        }
+        return [word for word, is_so in marks.items() if is_so]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RatioAnswer(StudyAnswer):
+    """Every ratio, the one with the fewest prefill instances first."""
+
+    requests: int
+    """The mean of a run."""
+    requests_needed: int
+    """Requests of a run that a steady state takes."""
+    offered_requests_per_s: float
+    balanced: Counts
+    best: Counts
+    tied: tuple[Counts, ...]
+    """With the best."""
+    unsaturated: tuple[Counts, ...]
+    """By arithmetic these could take more than they were offered."""
+    points: tuple[RatioPoint, ...]
+
+
+def pd_ratio_study(context: StudyContext) -> RatioAnswer:
     """The report's ``studies.pd_ratio``: throughput at saturation of every ratio, the best one, and its ties.
 
-    ``analytic_requests_per_s`` of a point is the maximum rate of what its own runs served, with what that hit;
-    ``balanced`` is the point where that is highest. Points in ``unsaturated`` could take more than they were offered,
-    by that. Where ``requests`` is below ``requests_needed``, ``studies.max_requests`` or the configured sessions ended
+    Where ``requests`` is below ``requests_needed``, ``studies.max_requests`` or the configured sessions ended
     the runs before a steady state. Raises ``CapacityError`` where nothing completes.
     """
     plan = context.small
@@ -62,39 +112,40 @@ def pd_ratio_study(context: StudyContext) -> dict[str, Any]:
     grid = ratio_grid(plan, asked.balanced)
     found = _served(context, grid, asked)
     best = _best(found.figures)
-    if not found.means(best, (SERVED,))[SERVED]["mean"]:
+    if not known(found.means(best, (SERVED,))[SERVED].mean):
         few = f"a steady state takes {asked.needed:,}, studies.max_requests is {plan.config.studies.max_requests:,}"
         raise CapacityError(f"none of {asked.requests:,} requests completes before the last one arrives: {few}")
-    analytic = {counts: found.means(counts, (ANALYTIC,))[ANALYTIC]["mean"] for counts in grid}
-    balanced = max(grid, key=lambda counts: analytic[counts] or 0.0)
-    points = [_point(plan, found, counts, best) | {"balanced": counts == balanced} for counts in grid]
-    return {
-        **context.sizes(plan),
-        **found.report(),
-        "requests": found.requests_a_run,
-        "requests_needed": asked.needed,
-        "offered_requests_per_s": asked.per_s,
-        "balanced": list(balanced),
-        "best": list(best),
-        "tied": [point["ratio"] for point in points if point["tie"]],
-        "unsaturated": [point["ratio"] for point in points if (point[ANALYTIC] or 0.0) > asked.per_s],
-        "points": points,
-    }
+    analytic = {counts: known(found.means(counts, (ANALYTIC,))[ANALYTIC].mean) or 0.0 for counts in grid}
+    balanced = max(grid, key=analytic.__getitem__)
+    points = tuple(_point(plan, found, counts, best, balanced) for counts in grid)
+    return RatioAnswer(
+        size=context.size(plan),
+        runs=found.runs,
+        requests=found.requests_a_run,
+        requests_needed=asked.needed,
+        offered_requests_per_s=asked.per_s,
+        balanced=balanced,
+        best=best,
+        tied=tuple(point.ratio for point in points if point.tie),
+        unsaturated=tuple(counts for counts in grid if analytic[counts] > asked.per_s),
+        points=points,
+    )
 
 
-def _point(plan: Plan, found: Replicated[Counts], counts: Counts, best: Counts) -> dict[str, Any]:
+def _point(plan: Plan, found: Replicated[Counts], counts: Counts, best: Counts, balanced: Counts) -> RatioPoint:
     apart, means = found.apart(counts, best, SERVED), found.means(counts, (SERVED, ANALYTIC))
-    return {
-        "ratio": list(counts),
-        "configured": counts == (plan.num_prefill, plan.num_decode),
-        ANALYTIC: means[ANALYTIC]["mean"],
-        SERVED: means[SERVED],
-        "difference_to_best": apart.report(),
-        "best": counts == best,
-        "runs": len(found.figures[counts]),
-        "tie": counts != best and apart.verdict in ("same", "tie"),
-        "open": counts != best and len(found.figures[counts]) > 1 and apart.verdict == "open",
-    }
+    return RatioPoint(
+        ratio=counts,
+        configured=counts == (plan.num_prefill, plan.num_decode),
+        analytic_requests_per_s=means[ANALYTIC].mean,
+        throughput_requests_per_s=means[SERVED],
+        difference_to_best=apart,
+        best=counts == best,
+        runs=len(found.figures[counts]),
+        tie=counts != best and apart.tie,
+        open=counts != best and len(found.figures[counts]) > 1 and apart.verdict == "open",
+        balanced=counts == balanced,
+    )
 
 
 def ratio_grid(plan: Plan, balanced: tuple[int, int]) -> list[tuple[int, int]]:
@@ -194,56 +245,56 @@ def _best(found: Mapping[Counts, Sequence[Figures]]) -> Counts:
     return max(repeated, key=lambda counts: sum(one[SERVED] for one in found[counts]))
 
 
-def pd_ratio_sentence(study: Found) -> str:
+def pd_ratio_sentence(study: RatioAnswer) -> str:
     """Which ratio serves most, and whether that is where the arithmetic puts it."""
-    points = study["points"]
-    best = next(point for point in points if point["best"])
+    best = next(point for point in study.points if point.best)
     near = [
-        f", {words} {', '.join(ratio(point['ratio']) for point in points if point[which])}"
-        for which, words in (("tie", "tied with"), ("open", "not told apart from"))
-        if any(point[which] for point in points)
+        f", {words} {', '.join(map(ratio, those))}"
+        for those, words in (
+            ([point.ratio for point in study.points if point.tie], "tied with"),
+            ([point.ratio for point in study.points if point.open], "not told apart from"),
+        )
+        if those
     ]
-    needed = study["requests_needed"]
-    cut = f"; runs of {study['requests']:,} requests are not steady" if study["requests"] < needed else ""
-    more = ", ".join(map(ratio, study["unsaturated"]))
-    offered = f"the {number(study['offered_requests_per_s'])} requests/s offered"
+    is_cut = study.requests < study.requests_needed
+    cut = f"; runs of {study.requests:,} requests are not steady" if is_cut else ""
+    more = ", ".join(map(ratio, study.unsaturated))
+    offered = f"the {number(study.offered_requests_per_s)} requests/s offered"
     unfilled = f"; by arithmetic {more} could take more than {offered}" if more else ""
     return (
-        f"P:D {ratio(best['ratio'])} serves most at saturation, {plus_minus(best['throughput_requests_per_s'])} "
-        f"requests/s on {study['instances']} instances{''.join(near)}; by arithmetic, each with its own "
-        f"hits, {ratio(study['balanced'])} does{unfilled}{cut}"
+        f"P:D {ratio(best.ratio)} serves most at saturation, {plus_minus(best.throughput_requests_per_s)} "
+        f"requests/s on {study.size.instances} instances{''.join(near)}; by arithmetic, each with its own "
+        f"hits, {ratio(study.balanced)} does{unfilled}{cut}"
     )
 
 
-def _table(study: Found) -> Table:
-    title = f"Prefill:decode ratio at saturation, {sample_of(study)}"
+def _table(study: RatioAnswer) -> Table:
+    title = f"Prefill:decode ratio at saturation, {sample_of(study, study.requests)}"
     table = table_of(title, ("P:D", "requests/s", "behind the best", "analytic, own hits", ""))
-    for point in study["points"]:
-        marks = [word for word in ("best", "tie", "open", "balanced", "configured") if point[word]]
-        behind = "" if point["best"] else change(point["difference_to_best"])
+    for point in study.points:
         table.add_row(
-            ratio(point["ratio"]),
-            plus_minus(point["throughput_requests_per_s"]),
-            behind,
-            number(point["analytic_requests_per_s"]),
-            ", ".join(marks),
+            ratio(point.ratio),
+            plus_minus(point.throughput_requests_per_s),
+            "" if point.best else change(point.difference_to_best),
+            number(point.analytic_requests_per_s),
+            ", ".join(point.marks),
         )
     return table
 
 
-def _picture(study: Found) -> Figure:
-    figure, (axis,) = drawn("Throughput at saturation by prefill:decode ratio", study)
-    points = study["points"]
-    shares = [point["ratio"][0] / sum(point["ratio"]) for point in points]
-    means, errors = bars_of([point["throughput_requests_per_s"] for point in points])
-    analytic = [math.nan if p["analytic_requests_per_s"] is None else p["analytic_requests_per_s"] for p in points]
+def _picture(study: RatioAnswer) -> Figure:
+    figure, (axis,) = drawn("Throughput at saturation by prefill:decode ratio", study, requests=study.requests)
+    points = study.points
+    shares = [point.ratio[0] / sum(point.ratio) for point in points]
+    means, errors = bars_of([point.throughput_requests_per_s for point in points])
+    analytic = [point.analytic_requests_per_s for point in points]
     axis.plot(shares, analytic, "--", color=GREY, label="analytic maximum, own hits")
     axis.errorbar(shares, means, yerr=errors, fmt="o-", color=BLUE, capsize=3, label="simulated")
     for point, share, mean in zip(points, shares, means, strict=True):
-        if point["best"] or point["balanced"] or point["configured"]:
-            words = [word for word in ("best", "balanced", "configured") if point[word]]
+        words = [word for word in point.marks if word not in ("tie", "open")]
+        if words:
             axis.annotate(
-                f"{ratio(point['ratio'])}\n{', '.join(words)}", (share, mean), xytext=(0, -8),
+                f"{ratio(point.ratio)}\n{', '.join(words)}", (share, mean), xytext=(0, -8),
                 textcoords="offset points", ha="center", va="top", fontsize=8, color=ORANGE,
             )  # fmt: skip
     axis.set_xlabel("prefill share of the instances")
@@ -266,5 +317,5 @@ STUDY = Study(
     sentence=pd_ratio_sentence,
     table=_table,
     figure=_picture,
-    rows="points",
+    rows=lambda study: study.points,
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.table import Table
@@ -12,11 +14,15 @@ from kvsim.config.load import changed
 from kvsim.config.schema import Config
 from kvsim.plan.plan import Plan, make_plan
 from kvsim.record.labels import number, percent
+from kvsim.record.plain import OMITTED, spliced
 from kvsim.record.result import SystemResult
-from kvsim.study.catalogue import Found, Study
+from kvsim.study.answer import DrivenAnswer
+from kvsim.study.catalogue import Study
 from kvsim.study.context import StudyContext
+from kvsim.study.intervals import Interval
 from kvsim.study.measures import LOAD, own_load, ttft_ms
 from kvsim.study.pictures import BLUE, GREY, ORANGE, bars_of, drawn, plain_numbers
+from kvsim.study.replication import Apart
 from kvsim.study.words import at_rate, budget_spent, change, overloaded_there, said_of, table_of
 from kvsim.units import GB
 
@@ -29,7 +35,45 @@ FACTOR = 2.0
 """Latencies need no more requests than this x E2E x rate."""
 
 
-def transfer_variants(config: Config) -> dict[str, dict[str, Any]]:
+Changes = Mapping[str, object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferFigures:
+    """What is measured of a way to move KV."""
+
+    ttft_mean_ms: Interval
+    ttft_p50_ms: Interval
+    ttft_p99_ms: Interval
+    transfer_mean_ms: Interval
+    """As TTFT sees it."""
+    hidden_share: Interval
+    nic_out_utilisation: Interval
+    load: Interval | None = field(default=None, metadata=OMITTED)
+    """Only where the way is the configured one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferRow:
+    """A way to move KV, beside the configured one."""
+
+    name: str
+    changes: Changes
+    """Values below ``pd_separation.transfer``."""
+    figures: TransferFigures = field(metadata=spliced())
+    ttft_mean_difference_ms: Apart
+    runs: int
+    tie: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferAnswer(DrivenAnswer):
+    """Every way; the configured one first."""
+
+    rows: tuple[TransferRow, ...]
+
+
+def transfer_variants(config: Config) -> dict[str, Changes]:
     """What is compared: a name and the values it changes, keyed below ``pd_separation.transfer``."""
     nic_gb_per_s = nic_bytes_per_s_per_gpu(config) / config.pd_separation.transfer.rdma_efficiency / GB
     push = {"strategy": "push", "pipelining": True, "layerwise": False, "decode_start": "last_chunk"}
@@ -48,7 +92,7 @@ def transfer_variants(config: Config) -> dict[str, dict[str, Any]]:
     }
 
 
-def transfer_study(context: StudyContext) -> dict[str, Any]:
+def transfer_study(context: StudyContext) -> TransferAnswer:
     """The report's ``studies.transfer``: TTFT of each variant, and its paired difference to what is configured.
 
     ``loads``: what share of its maximum rate the configured one was offered in these runs.
@@ -75,20 +119,27 @@ def transfer_study(context: StudyContext) -> dict[str, Any]:
     rows = []
     for name in plans:
         ran = name if name in found.figures else CONFIGURED
-        apart = found.apart(ran, CONFIGURED, "ttft_mean_ms").report()
-        row = {"name": name, "changes": variants[name], **found.means(ran), "ttft_mean_difference_ms": apart}
-        rows.append({**row, "runs": len(found.figures[ran]), "tie": name != CONFIGURED and apart["tie"]})
-    return {
-        **context.sizes(plan),
-        **found.report(),
-        "requests": found.requests_a_run,
-        "requests_per_s": rate_per_s,
-        "loads": {"pd": found.means(CONFIGURED, (LOAD,))[LOAD]["mean"]},
-        "rows": rows,
-    }
+        apart = found.apart(ran, CONFIGURED, "ttft_mean_ms")
+        row = TransferRow(
+            name=name,
+            changes=variants[name],
+            figures=TransferFigures(**found.means(ran)),
+            ttft_mean_difference_ms=apart,
+            runs=len(found.figures[ran]),
+            tie=name != CONFIGURED and apart.tie,
+        )
+        rows.append(row)
+    return TransferAnswer(
+        size=context.size(plan),
+        runs=found.runs,
+        requests=found.requests_a_run,
+        requests_per_s=rate_per_s,
+        loads={"pd": found.means(CONFIGURED, (LOAD,))[LOAD].mean},
+        rows=tuple(rows),
+    )
 
 
-def changed_plan(plan: Plan, values: dict[str, Any], where: str) -> Plan:
+def changed_plan(plan: Plan, values: Changes, where: str) -> Plan:
     """``plan`` built from a configuration with other values, at the same size and ratio."""
     if not values:
         return plan
@@ -110,46 +161,48 @@ def _figures(result: SystemResult) -> dict[str, float]:
     }
 
 
-def transfer_sentence(study: Found) -> str:
+def transfer_sentence(study: TransferAnswer) -> str:
     """What changes mean TTFT, and what does not."""
-    rows = study["rows"][1:]
-    real = [row for row in rows if not row["tie"]]
+    rows = study.rows[1:]
+    real = [row for row in rows if not row.tie]
     if not real:
         return f"mean TTFT: every way to move KV ties with the configured one{overloaded_there(study)}"
-    said = ", ".join(f"{row['name']} {said_of(row['ttft_mean_difference_ms'])}" for row in real)
+    said = ", ".join(f"{row.name} {said_of(row.ttft_mean_difference_ms)}" for row in real)
     others = "; the others tie" if len(real) < len(rows) else ""
-    return f"mean TTFT against the configured transfer: {said}{others}{overloaded_there(study)}{budget_spent(study)}"
+    return (
+        f"mean TTFT against the configured transfer: {said}{others}{overloaded_there(study)}{budget_spent(study.runs)}"
+    )
 
 
-def _table(study: Found) -> Table:
+def _table(study: TransferAnswer) -> Table:
     columns = ("ms", "TTFT", "difference", "p99", "transfer", "hidden", "NIC")
     table = table_of(f"Ways to move KV {at_rate(study)}", columns)
-    for row in study["rows"]:
+    for row in study.rows:
         table.add_row(
-            row["name"],
-            number(row["ttft_mean_ms"]["mean"]),
-            "" if row["name"] == "as configured" else change(row["ttft_mean_difference_ms"]),
-            number(row["ttft_p99_ms"]["mean"]),
-            number(row["transfer_mean_ms"]["mean"]),
-            percent(row["hidden_share"]["mean"]),
-            percent(row["nic_out_utilisation"]["mean"]),
+            row.name,
+            number(row.figures.ttft_mean_ms.mean),
+            "" if row.name == CONFIGURED else change(row.ttft_mean_difference_ms),
+            number(row.figures.ttft_p99_ms.mean),
+            number(row.figures.transfer_mean_ms.mean),
+            percent(row.figures.hidden_share.mean),
+            percent(row.figures.nic_out_utilisation.mean),
         )
     return table
 
 
-def _picture(study: Found) -> Figure:
-    figure, (axis,) = drawn("Mean TTFT by the way KV moves, against the configured one", study)
-    rows = study["rows"][:0:-1]
-    apart, errors = bars_of([row["ttft_mean_difference_ms"] for row in rows])
-    verdicts = [row["ttft_mean_difference_ms"]["verdict"] for row in rows]
+def _picture(study: TransferAnswer) -> Figure:
+    figure, (axis,) = drawn("Mean TTFT by the way KV moves, against the configured one", study, requests=study.requests)
+    rows = study.rows[:0:-1]
+    apart, errors = bars_of([row.ttft_mean_difference_ms.interval for row in rows])
+    verdicts = [row.ttft_mean_difference_ms.verdict for row in rows]
     colours = [BLUE if verdict in ("lower", "higher") else GREY for verdict in verdicts]
     names = [
-        row["name"] if verdict in ("lower", "higher") else f"{row['name']} ({verdict})"
+        row.name if verdict in ("lower", "higher") else f"{row.name} ({verdict})"
         for row, verdict in zip(rows, verdicts, strict=True)
     ]
     axis.barh(names, apart, xerr=errors, color=colours, capsize=2, ecolor=ORANGE)
     axis.axvline(0, color="0.3", linewidth=0.8)
-    configured = study["rows"][0]["ttft_mean_ms"]["mean"]
+    configured = study.rows[0].figures.ttft_mean_ms.mean
     axis.set_xlabel(f"difference in mean TTFT (ms); configured: {configured:,.0f} ms")
     plain_numbers(axis.xaxis)
     return figure
@@ -163,4 +216,5 @@ STUDY = Study(
     sentence=transfer_sentence,
     table=_table,
     figure=_picture,
+    rows=lambda study: study.rows,
 )

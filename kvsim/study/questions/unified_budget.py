@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from kvsim.record.labels import number, percent
+from kvsim.record.plain import OMITTED, spliced
 from kvsim.record.result import SystemResult
 from kvsim.record.summary import rows_of, within_limits
-from kvsim.study.catalogue import Found, Study
+from kvsim.study.answer import DrivenAnswer
+from kvsim.study.catalogue import Study
 from kvsim.study.context import StudyContext
+from kvsim.study.intervals import Interval
 from kvsim.study.measures import LOAD, latencies, own_load
 from kvsim.study.pictures import BLUE, ORANGE, bars_of, drawn, legend_below, named_places, plain_numbers
+from kvsim.study.replication import Apart
 from kvsim.study.words import at_rate, budget_spent, change, overloaded_there, table_of
 from kvsim.units import MILLI
 
@@ -24,7 +28,40 @@ FACTOR = 2.0
 """Latencies need no more requests than this x E2E x rate."""
 
 
-def unified_budget_study(context: StudyContext) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class BudgetFigures:
+    """What is measured of unified with one budget."""
+
+    ttft_mean_ms: Interval
+    ttft_p99_ms: Interval
+    tpot_mean_ms: Interval
+    tpot_p99_ms: Interval
+    good_share: Interval
+    """Share of requests within the SLO."""
+    load: Interval | None = field(default=None, metadata=OMITTED)
+    """Only where the budget is the one that the run used."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetRow:
+    """A budget, beside the one that the run used."""
+
+    max_num_batched_tokens: int
+    used: bool
+    figures: BudgetFigures = field(metadata=spliced())
+    good_share_difference: Apart
+    runs: int
+    tie: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetAnswer(DrivenAnswer):
+    """Every budget, the smallest first."""
+
+    rows: tuple[BudgetRow, ...]
+
+
+def unified_budget_study(context: StudyContext) -> BudgetAnswer:
     """The report's ``studies.unified_budget``: latencies and goodput of each budget, paired with the run's own.
 
     The budgets are ``engine.colocated_budgets`` and the one that the run used. ``loads``: what share of its maximum
@@ -48,18 +85,24 @@ def unified_budget_study(context: StudyContext) -> dict[str, Any]:
     )
     rows = []
     for tokens in plans:
-        apart = found.apart(tokens, used, "good_share").report()
-        row = {"max_num_batched_tokens": tokens, "used": tokens == used, **found.means(tokens)}
-        tie = tokens != used and apart["tie"]
-        rows.append({**row, "good_share_difference": apart, "runs": len(found.figures[tokens]), "tie": tie})
-    return {
-        **context.sizes(plan),
-        **found.report(),
-        "requests": found.requests_a_run,
-        "requests_per_s": rate_per_s,
-        "loads": {"unified": found.means(used, (LOAD,))[LOAD]["mean"]},
-        "rows": rows,
-    }
+        apart = found.apart(tokens, used, "good_share")
+        row = BudgetRow(
+            max_num_batched_tokens=tokens,
+            used=tokens == used,
+            figures=BudgetFigures(**found.means(tokens)),
+            good_share_difference=apart,
+            runs=len(found.figures[tokens]),
+            tie=tokens != used and apart.tie,
+        )
+        rows.append(row)
+    return BudgetAnswer(
+        size=context.size(plan),
+        runs=found.runs,
+        requests=found.requests_a_run,
+        requests_per_s=rate_per_s,
+        loads={"unified": found.means(used, (LOAD,))[LOAD].mean},
+        rows=tuple(rows),
+    )
 
 
 def _budgets(context: StudyContext, used: int) -> list[int]:
@@ -73,62 +116,54 @@ def _figures(context: StudyContext, result: SystemResult) -> dict[str, float]:
     return {**latencies(result), "good_share": float(good.mean())}
 
 
-def unified_budget_sentence(study: Found) -> str:
+def unified_budget_sentence(study: BudgetAnswer) -> str:
     """Which token budgets keep more or less within the SLO than the one that unified ran with."""
-    used = next(row for row in study["rows"] if row["used"])
-    others = [row for row in study["rows"] if not row["used"]]
+    used = next(row for row in study.rows if row.used)
+    others = [row for row in study.rows if not row.used]
     said = []
     for row in others:
-        apart = row["good_share_difference"]
-        if apart["verdict"] == "open":
-            said.append(f"{row['max_num_batched_tokens']:,} is not told apart")
-        elif not row["tie"]:
-            width = "" if apart["precise"] else f" ± {number(100 * apart['half_width'])}"
-            points = f"{number(abs(100 * apart['mean']))}{width} points {_side(apart['mean'])}"
-            said.append(f"{row['max_num_batched_tokens']:,} has {points}")
+        points = row.good_share_difference.scaled(100)
+        if points.verdict == "open":
+            said.append(f"{row.max_num_batched_tokens:,} is not told apart")
+        elif not row.tie:
+            width = "" if points.precise else f" ± {number(points.half_width)}"
+            side = "more" if points.mean > 0 else "less"
+            said.append(f"{row.max_num_batched_tokens:,} has {number(abs(points.mean))}{width} points {side}")
     if others and len(said) < len(others):
         said.append("the others tie in that")
-    share = percent(used["good_share"]["mean"])
-    head = f"unified with {used['max_num_batched_tokens']:,} tokens a step: {share} within the SLO"
-    return "; ".join([head, *said]) + overloaded_there(study) + budget_spent(study)
+    share = percent(used.figures.good_share.mean)
+    head = f"unified with {used.max_num_batched_tokens:,} tokens a step: {share} within the SLO"
+    return "; ".join([head, *said]) + overloaded_there(study) + budget_spent(study.runs)
 
 
-def _side(apart: float) -> str:
-    return "more" if apart > 0 else "less"
-
-
-def _table(study: Found) -> Table:
+def _table(study: BudgetAnswer) -> Table:
     columns = ("tokens a step; ms", "TTFT mean", "p99", "TPOT mean", "p99", "within SLO", "points")
     table = table_of(f"Unified's token budget {at_rate(study)}", columns)
-    for row in study["rows"]:
+    for row in study.rows:
         table.add_row(
-            f"{row['max_num_batched_tokens']:,}",
-            number(row["ttft_mean_ms"]["mean"]),
-            number(row["ttft_p99_ms"]["mean"]),
-            number(row["tpot_mean_ms"]["mean"]),
-            number(row["tpot_p99_ms"]["mean"]),
-            percent(row["good_share"]["mean"]),
-            "used" if row["used"] else _points(row["good_share_difference"]),
+            f"{row.max_num_batched_tokens:,}",
+            number(row.figures.ttft_mean_ms.mean),
+            number(row.figures.ttft_p99_ms.mean),
+            number(row.figures.tpot_mean_ms.mean),
+            number(row.figures.tpot_p99_ms.mean),
+            percent(row.figures.good_share.mean),
+            "used" if row.used else change(row.good_share_difference.scaled(100)),
         )
     return table
 
 
-def _points(apart: Mapping[str, Any]) -> str:
-    scaled = {name: None if apart[name] is None else 100 * apart[name] for name in ("mean", "half_width")}
-    return change({**apart, **scaled})
-
-
-_BUDGET_PANELS = (("ttft", "TTFT (ms)"), ("tpot", "TPOT (ms)"))
-
-
-def _picture(study: Found) -> Figure:
-    figure, axes = drawn("Unified by its token budget", study, 2)
-    rows = study["rows"]
-    budgets = [row["max_num_batched_tokens"] for row in rows]
-    used = next(row["max_num_batched_tokens"] for row in rows if row["used"])
-    for axis, (metric, label) in zip(axes, _BUDGET_PANELS, strict=True):
-        for which, colour, marker in (("mean", BLUE, "o"), ("p99", ORANGE, "s")):
-            means, errors = bars_of([row[f"{metric}_{which}_ms"] for row in rows])
+def _picture(study: BudgetAnswer) -> Figure:
+    figure, axes = drawn("Unified by its token budget", study, 2, requests=study.requests)
+    budgets = [row.max_num_batched_tokens for row in study.rows]
+    used = next(row.max_num_batched_tokens for row in study.rows if row.used)
+    found = [row.figures for row in study.rows]
+    panels = (
+        ("TTFT (ms)", [figures.ttft_mean_ms for figures in found], [figures.ttft_p99_ms for figures in found]),
+        ("TPOT (ms)", [figures.tpot_mean_ms for figures in found], [figures.tpot_p99_ms for figures in found]),
+    )
+    for axis, (label, mean, p99) in zip(axes, panels, strict=True):
+        for which, around, colour, marker in (("mean", mean, BLUE, "o"), ("p99", p99, ORANGE, "s")):
+            means, errors = bars_of(around)
             at = range(len(budgets))
             axis.errorbar(at, means, yerr=errors, fmt=f"{marker}-", color=colour, capsize=3, label=which)
         axis.axvline(budgets.index(used), color="0.3", linewidth=0.8, linestyle=":", label="used")
@@ -149,4 +184,5 @@ STUDY = Study(
     sentence=unified_budget_sentence,
     table=_table,
     figure=_picture,
+    rows=lambda study: study.rows,
 )
