@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-import kvsim
+from kvsim._version import __version__
 from kvsim.cli import options
 from kvsim.cli.calibrate import calibrate_app
 from kvsim.cli.flags import Flags, taking_flags
@@ -42,7 +42,7 @@ def root(ctx: typer.Context, flags: Flags) -> int:
     Start with: kvsim --pd --preset dev
     """
     if flags.version:
-        print(f"kvsim {kvsim.__version__}")
+        print(f"kvsim {__version__}")
         return 0
     given = flags_given(ctx)
     if ctx.invoked_subcommand is not None:

@@ -16,7 +16,6 @@ from kvsim.cli.idle import Uses, idle
 from kvsim.cli.outputs import Outputs
 from kvsim.cli.saying import BAD_INPUT, DONE, OTHER, one_line
 from kvsim.cli.usage import FlagError
-from kvsim.errors import nearest
 from kvsim.failures import Failures
 from kvsim.report.atomic import is_stdout, reaching_stdout
 
@@ -108,18 +107,12 @@ def list_studies() -> None:
 
 def _studies(command: Command) -> tuple[str, ...]:
     """The names of those to run, one that is skipped included."""
-    from kvsim.study.catalogue import named
+    from kvsim.study.catalogue import chosen
 
     if command.no_studies:
         return ()
     systems = command.systems if command.mode == "pd" else ()
-    known, possible = list(named(command.mode)), list(named(command.mode, systems))
-    for name in command.studies or ():
-        if name not in known:
-            raise FlagError(f"--studies: '{name}' is no study of this mode; {nearest(name, known)}")
-        if name not in possible:
-            raise FlagError(f"--studies {name} cannot be made with --systems {','.join(command.systems)} alone")
-    return tuple(possible) if command.studies is None else command.studies
+    return chosen(command.mode, command.studies, systems, ("--studies", "--systems"))
 
 
 def _unskipped(command: Command, studies: tuple[str, ...]) -> tuple[str, ...]:
@@ -139,16 +132,11 @@ def _check_flags(command: Command) -> None:
 
 def _spec(command: Command, mode: Mode, loaded: LoadedConfig, studies: tuple[str, ...]) -> ExperimentSpec:
     from kvsim.config.comparison import read_comparison
-    from kvsim.modes.experiment import ExperimentSpec, pd_variants
-    from kvsim.modes.variants import policy_variants
+    from kvsim.modes.experiment import ExperimentSpec
+    from kvsim.modes.variants import variants_of
 
-    variants = (
-        pd_variants(loaded.config, command.systems)
-        if mode.is_pd
-        else policy_variants(
-            mode, loaded, command.policy, (command.config, command.profile, command.preset, command.sets)
-        )
-    )
+    layers = command.config, command.profile, command.preset, command.sets
+    variants = variants_of(mode, loaded, layers, command.systems, command.policy)
     return ExperimentSpec(
         mode=mode,
         variants=variants,

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from kvsim.config import LoadedConfig, load_config
 from kvsim.config.bundles import find_bundles
 from kvsim.config.load import set_values
 from kvsim.errors import ConfigError
-from kvsim.modes.experiment import Variant
+from kvsim.modes.experiment import Variant, pd_variants
 from kvsim.plan.mode import Mode
 from kvsim.policy.eviction import EVICTIONS
+from kvsim.sim.run import SYSTEMS
 from kvsim.spec.tier_kinds import EIC
 
 SINGLE_POLICIES = ("baseline", "arc", "session_prefetch", "selective_write", "learned", "hybrid", "belady")
 """Bundles that the single node compares unless others are named."""
 Layers = tuple[Path | None, Path | None, str | None, tuple[str, ...]]
 """Configuration, profile, preset and assignments that ``loaded`` was made of."""
+
+
+def variants_of(
+    mode: Mode, loaded: LoadedConfig, layers: Layers, systems: Sequence[str] = SYSTEMS, policy: str | None = None
+) -> list[Variant]:
+    """What a mode compares: ``systems`` in ``--pd``, else what :func:`policy_variants` says."""
+    return pd_variants(loaded.config, systems) if mode.is_pd else policy_variants(mode, loaded, policy, layers)
 
 
 def policy_variants(mode: Mode, loaded: LoadedConfig, policy: str | None, layers: Layers) -> list[Variant]:

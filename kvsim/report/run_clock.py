@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-import kvsim
 from kvsim._compiled import engine
+from kvsim._version import __version__
 
 if TYPE_CHECKING:
     from kvsim.failures import Failure
@@ -48,7 +48,7 @@ class RunClock:
         completed = sum(result.completed for result in results)
         whole = not any(result.incomplete for result in results)
         return Run(
-            version=kvsim.__version__,
+            version=__version__,
             engine=engine(),
             mode=mode,
             preset=preset,

@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from kvsim.config.schema import Studies
+from kvsim.errors import ConfigError, nearest
 from kvsim.failures import Failures
 from kvsim.plan.mode import ModeName
 from kvsim.sim.run import SystemName
@@ -72,6 +73,23 @@ def named(mode: ModeName, systems: Sequence[str] = ()) -> dict[str, Study[Any]]:
     asked = [study for study in studies().values() if mode in study.places and not study.compares]
     known = [study for study in asked if not systems or study.systems <= set(systems)]
     return {study.name: study for study in sorted(known, key=lambda study: study.places[mode])}
+
+
+def chosen(
+    mode: ModeName, names: Sequence[str] | None, systems: Sequence[str], said: tuple[str, str] = ("studies", "systems")
+) -> tuple[str, ...]:
+    """``names``, or all that can be made where only ``systems`` are run (none: all are) in place of ``None``.
+
+    Raises ``ConfigError`` for one that ``mode`` does not know or that cannot be made; ``said``: how names and systems
+    were asked for.
+    """
+    known, possible = list(named(mode)), list(named(mode, systems))
+    for name in names or ():
+        if name not in known:
+            raise ConfigError(f"{said[0]}: '{name}' is no study of this mode; {nearest(name, known)}")
+        if name not in possible:
+            raise ConfigError(f"{said[0]} {name} cannot be made with {said[1]} {','.join(systems)} alone")
+    return tuple(possible) if names is None else tuple(names)
 
 
 class Studied(NamedTuple):

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from kvsim.config import Config, derived
 from kvsim.errors import WorkloadError
-from kvsim.workload.reading import Reading
+from kvsim.workload.reading import AS_IT_STANDS, Reading
 from kvsim.workload.replicas import part, replicated
 from kvsim.workload.workload import Workload
 
@@ -29,7 +29,7 @@ class TraceSource:
     """A trace file and how to read it. Of merged copies as many requests are run as the reading's limit allows."""
 
     path: str | Path
-    reading: Reading
+    reading: Reading = AS_IT_STANDS
 
     def read(self, answer_s_per_token: float | None = None) -> Workload:
         """All that there is for anything to be made of."""

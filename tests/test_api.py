@@ -1,0 +1,97 @@
+"""kvsim from Python: the examples run, and a report is the command's."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from installed import as_installed
+from places import REPOSITORY
+
+import kvsim
+from kvsim.cli import main
+from kvsim.errors import ConfigError
+
+SMALL = ("engine.tune_colocated_budget=false", "pd_experiments.num_requests=60")
+
+
+def test_the_examples_of_the_package_and_of_the_readme_are_one_and_run(capsys: pytest.CaptureFixture[str]) -> None:
+    text = kvsim.__doc__ or ""
+    example = textwrap.dedent(text[text.index("    import kvsim") : text.index("Read these three")]).strip()
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    assert example in readme
+    exec(compile(example, "example", "exec"), {})
+    conclusion, *systems = capsys.readouterr().out.splitlines()
+    assert "at 0.7 of PD's maximum rate" in conclusion
+    assert [line.split()[0] for line in systems] == ["unified", "pd"]
+
+
+def test_the_files_to_read_first_are_there() -> None:
+    named = re.findall(r"kvsim/\S+?\.py|docs/\S+?\.md", kvsim.__doc__ or "")
+    assert len(named) == 4 and all((REPOSITORY / name).is_file() for name in named)
+
+
+@pytest.mark.parametrize(("mode", "flag"), [("pd", ["--pd"]), ("single", [])])
+def test_a_report_is_the_command_s(tmp_path: Path, mode: str, flag: list[str]) -> None:
+    given = {"policy": "lru"} if mode == "single" else {}
+    report = kvsim.simulate(mode, preset="smoke", sets=(*SMALL, "seed=7"), **given)
+    ours, theirs = tmp_path / "ours.json", tmp_path / "theirs.json"
+    report.write_json(str(ours))
+    flags = [word for assignment in (*SMALL, "seed=7") for word in ("--set", assignment)]
+    policy = ["--policy", "lru"] if mode == "single" else []
+    out = ["--report-json", str(theirs), "--no-studies", "--no-plot", "--quiet"]
+    assert main([*flag, "--preset", "smoke", *flags, *policy, *out]) == 0
+    one, other = (json.loads(path.read_text()) | {"run": None} for path in (ours, theirs))
+    assert json.dumps(one) == json.dumps(other) and ours.read_text() == report.to_json()
+    assert report.studies is None and report.run.mode == mode
+
+
+def test_a_trace_and_a_study_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    row = '{{"timestamp": {}, "input_length": 300, "output_length": 20}}\n'
+    path.write_text("".join(row.format(100 * at) for at in range(100)))
+    sets = (*SMALL, "studies.replications=2", "studies.most_replications=2", "studies.max_requests=100")
+    report = kvsim.simulate(preset="smoke", sets=sets, trace=path, studies=["unified_budget"])
+    assert len(kvsim.load_workload(path)) == report.workload.requests == 100
+    assert report.studies is not None and list(report.studies) == ["unified_budget"] and not report.run.failures
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"mode": "dp"}, "known: cluster, pd, single"),
+        ({"jobs": 0}, "jobs is 0"),
+        ({"policy": "lru"}, "policy is for the modes"),
+        ({"mode": "single", "systems": ("pd",)}, "are for the mode 'pd'"),
+        ({"mode": "cluster", "load_of": "unified"}, "are for the mode 'pd'"),
+        ({"systems": ()}, "systems is empty"),
+        ({"systems": ("pdd",)}, "systems has 'pdd'"),
+        ({"sets": ("pd_separation.enabled=false",)}, "contradicts the system 'pd'"),
+        ({"studies": ("ratio",)}, "studies: 'ratio' is no study of this mode"),
+        ({"studies": ("pd_ratio",), "systems": ("unified",)}, "studies pd_ratio cannot be made with systems unified"),
+        ({"load_of": "pdd"}, "known: pd, unified"),
+        ({"sets": ("engine.block_siz=1",)}, "did you mean 'block_size'"),
+    ],
+)
+def test_bad_input_is_one_line(asked: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(words)) as refused:
+        kvsim.simulate(**asked)  # type: ignore[arg-type]
+    assert "\n" not in str(refused.value)
+
+
+def test_what_is_not_there_is_named() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'simulat'"):
+        kvsim.simulat  # noqa: B018
+    assert {"Report", "Workload", "load_workload", "simulate"} <= set(dir(kvsim))
+
+
+def test_the_package_is_imported_without_what_a_run_needs() -> None:
+    heavy = ("numpy", "polars", "pydantic", "simpy", "kvsim.api")
+    code = f"import kvsim, sys; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], env=as_installed(), capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
