@@ -29,6 +29,7 @@ from kvsim.plan.unmodelled import left_out
 from kvsim.record.result import SystemResult
 from kvsim.record.windows import measured_alike
 from kvsim.sim.executor import Executor
+from kvsim.sim.routing import check_policies
 from kvsim.sim.run import SYSTEMS, Case, SystemName
 from kvsim.study.answer import StudyAnswer
 from kvsim.study.catalogue import run_studies, why_none
@@ -105,6 +106,8 @@ def run_experiment(spec: ExperimentSpec, executor: Executor) -> Experiment:
     """
     first = spec.variants[0]
     plans = [spec.mode.plan(variant.config, stepwise=spec.stepwise) for variant in spec.variants]
+    for variant in spec.variants:
+        check_policies(variant.config)
     check_comparisons(plans[0], spec.comparisons)
     seeds = [int(child.generate_state(1)[0]) for child in np.random.SeedSequence(first.config.seed).spawn(5)]
     source = source_of(spec.mode, plans[0], spec.trace, spec.replicas, seeds[0])

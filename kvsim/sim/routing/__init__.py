@@ -7,6 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from kvsim.config import Config
+from kvsim.policy.admission import ADMISSIONS
+from kvsim.policy.eviction import EVICTIONS
+from kvsim.policy.prefetch import PREFETCHERS
 from kvsim.policy.registry import Policies
 from kvsim.sim.routing import decode, prefill
 from kvsim.sim.routing.loads import DecodeLoads, Loads
@@ -21,6 +25,7 @@ __all__ = [
     "PrefixIndex",
     "RoutingTierView",
     "StaleIndex",
+    "check_policies",
     "decode_router",
     "prefill_router",
 ]
@@ -43,6 +48,12 @@ DECODE_ROUTERS: Policies[Callable[..., decode.DecodeRouter]] = Policies(
         "round_robin": decode.RoundRobin,
     },
 )
+
+
+def check_policies(config: Config) -> None:
+    """Raise ``ConfigError`` for the first policy of any kind that ``config`` names and nobody knows."""
+    for policies in (PREFILL_ROUTERS, DECODE_ROUTERS, EVICTIONS, PREFETCHERS, ADMISSIONS):
+        policies.check(config)
 
 
 def prefill_router(

@@ -14,12 +14,9 @@ from kvsim.config.comparison import STEPWISE, Comparison
 from kvsim.config.effect import why_unseen
 from kvsim.config.load import changed
 from kvsim.plan.plan import Plan, make_plan
-from kvsim.policy.admission import ADMISSIONS
-from kvsim.policy.eviction import EVICTIONS
-from kvsim.policy.prefetch import PREFETCHERS
 from kvsim.record.labels import number, percent
 from kvsim.record.result import SystemResult
-from kvsim.sim.routing import DECODE_ROUTERS, PREFILL_ROUTERS
+from kvsim.sim.routing import check_policies
 from kvsim.sim.run import SYSTEMS, Case
 from kvsim.study.answer import DrivenAnswer
 from kvsim.study.catalogue import Study
@@ -163,9 +160,7 @@ def check_comparisons(plan: Plan, comparisons: Sequence[Comparison]) -> None:
     """Raises ``ConfigError`` for the first value that no cluster can be built with."""
     for comparison in comparisons:
         for value in comparison.values:
-            config = variant(plan, comparison, value, plan.num_gpus).config
-            for policies in (PREFILL_ROUTERS, DECODE_ROUTERS, EVICTIONS, PREFETCHERS, ADMISSIONS):
-                policies.check(config)
+            check_policies(variant(plan, comparison, value, plan.num_gpus).config)
 
 
 def _configured(plan: Plan, key: str) -> Any:
