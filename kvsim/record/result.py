@@ -37,7 +37,7 @@ COLUMNS = (
     "transferred_bytes",
     *COMPONENTS,
 )
-"""One row per completed request. Times ``*_first_token_s`` and ``finish_s`` are absolute simulated times.
+"""One row per completed request. Times ``arrival_s``, ``first_token_s`` and ``finish_s`` are absolute simulated times.
 
 ``prompt_tokens == hit_tokens + loaded_tokens + computed_tokens``; ``recomputed_tokens`` counts work done again after a
 preemption. ``decode_instance`` equals ``prefill_instance`` in a colocated system.

@@ -13,9 +13,10 @@ from kvsim.capacity.demand import Demand
 from kvsim.capacity.pilot import FEWEST_REQUESTS
 from kvsim.capacity.steady import steady_requests
 from kvsim.config.comparison import Comparison
+from kvsim.config.load import changed
 from kvsim.config.schema import Studies
 from kvsim.plan.mode import Mode
-from kvsim.plan.plan import Plan
+from kvsim.plan.plan import Plan, make_plan
 from kvsim.record.plain import OMITTED
 from kvsim.record.result import SystemResult
 from kvsim.record.windows import measured_alike
@@ -245,3 +246,12 @@ class StudyContext:
     def part(self, seed: int) -> Workload:
         """As ``first_part``, but others with each seed."""
         return self.traffic.part(self.sample_requests_per_s, self.most_requests, self._kept_copies, seed)
+
+
+def changed_plan(plan: Plan, values: Mapping[str, object], where: str) -> Plan:
+    """``plan`` built from a configuration with other values, at the same size and ratio."""
+    if not values:
+        return plan
+    made = make_plan(changed(plan.config, values, where), stepwise=plan.prefill_settings.stepwise)
+    budget = plan.colocated_settings.max_num_batched_tokens
+    return made.with_colocated_budget(budget).sized(plan.num_instances, plan.num_prefill)

@@ -19,6 +19,7 @@ from installed import as_installed
 from kvsim.cli import main
 from kvsim.content import content_path
 from kvsim.record.result import COLUMNS, COMPONENTS
+from kvsim.study.catalogue import named
 
 MAIN = Path(__file__).resolve().parents[2] / "main.py"
 SMOKE = ("--pd", "--preset", "smoke")
@@ -26,7 +27,7 @@ SETS = ("pd_experiments.num_requests=60", "pd_trace.qps=10", "engine.tune_coloca
 FAST = (*SMOKE, "--no-studies", *(word for assignment in SETS for word in ("--set", assignment)))
 """Without pilot runs and studies."""
 PICTURES = ["ttft_cdf.png", "ttft_waterfall.png", "utilisation.png"]
-STUDIES = ["pd_ratio", "transfer", "unified_budget", "context"]
+STUDIES = [study.key for study in named("pd").values()]
 
 
 @pytest.fixture(scope="module")

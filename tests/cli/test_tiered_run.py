@@ -15,6 +15,7 @@ from installed import as_installed
 from kvsim.content import content_path
 from kvsim.learned.card import card_head, card_path
 from kvsim.record.result import COLUMNS, COMPONENTS
+from kvsim.study.catalogue import named
 
 MAIN = Path(__file__).resolve().parents[2] / "main.py"
 SEED_CONFIG = """
@@ -31,7 +32,7 @@ policies: {eviction: lru, prefetch: none, selective_write: false, selective_writ
 experiments: {num_requests: 60, warmup_requests: 10, output_dir: results}
 """
 MODES = {"single": (), "cluster": ("--cluster",)}
-STUDIES = {"single": ["capacity", "tiers"], "cluster": ["tiers", "eic", "capacity", "contexts"]}
+STUDIES = {mode: [study.key for study in named(mode).values()] for mode in ("single", "cluster")}
 
 
 @pytest.fixture(scope="module", params=MODES)

@@ -10,15 +10,13 @@ import numpy as np
 from rich.table import Table
 
 from kvsim.config.derived import nic_bytes_per_s_per_gpu
-from kvsim.config.load import changed
 from kvsim.config.schema import Config
-from kvsim.plan.plan import Plan, make_plan
 from kvsim.record.labels import number, percent
 from kvsim.record.plain import OMITTED, spliced
 from kvsim.record.result import SystemResult
 from kvsim.study.answer import DrivenAnswer
 from kvsim.study.catalogue import Study
-from kvsim.study.context import StudyContext
+from kvsim.study.context import StudyContext, changed_plan
 from kvsim.study.intervals import Interval
 from kvsim.study.measures import LOAD, own_load, ttft_ms
 from kvsim.study.pictures import BLUE, GREY, ORANGE, bars_of, drawn, plain_numbers
@@ -137,15 +135,6 @@ def transfer_study(context: StudyContext) -> TransferAnswer:
         loads={"pd": found.means(CONFIGURED, (LOAD,))[LOAD].mean},
         rows=tuple(rows),
     )
-
-
-def changed_plan(plan: Plan, values: Changes, where: str) -> Plan:
-    """``plan`` built from a configuration with other values, at the same size and ratio."""
-    if not values:
-        return plan
-    made = make_plan(changed(plan.config, values, where), stepwise=plan.prefill_settings.stepwise)
-    budget = plan.colocated_settings.max_num_batched_tokens
-    return made.with_colocated_budget(budget).sized(plan.num_instances, plan.num_prefill)
 
 
 def _figures(result: SystemResult) -> dict[str, float]:

@@ -65,7 +65,7 @@ class TableColumns(NamedTuple):
 
 
 class TraceFormat(Protocol):
-    """A trace schema. One file and one line in the registry each; :mod:`kvsim.workload.formats.azure` is the shortest.
+    """A trace schema. One file and one line in the registry each, as :mod:`kvsim.workload.formats.mooncake`.
 
     ``hash_block_tokens`` is what the user asked for, ``None`` for the schema's own block.
     """
