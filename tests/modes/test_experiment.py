@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from builders import Bar
-
 from experiments import run_pd
+
 from kvsim.capacity.demand import demand_of
 from kvsim.capacity.pilot import Trial, tuned_budget
 from kvsim.capacity.steady import pd_residence, steady_requests

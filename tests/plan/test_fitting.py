@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 from builders import Row, coefficients, plan, served, workload
+from experiments import run_pd, run_tiered
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments import run_pd, run_tiered
 from kvsim.capacity.demand import demand_of
 from kvsim.capacity.load_search import LoadSearch
 from kvsim.capacity.maximum_rates import decode_requests_per_s, role_maxima

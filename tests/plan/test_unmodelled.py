@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-
 from experiments import run_pd, run_tiered
+
 from kvsim.config import load_config
 from kvsim.errors import ConfigError
 from kvsim.plan.mode import SINGLE

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from experiments import context_of, run_pd
+
 from kvsim.capacity.demand import CacheFacts, demand_of
 from kvsim.capacity.maximum_rates import maximum_rate
 from kvsim.config import load_config
