@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -149,10 +150,14 @@ FILES = {
 
 @pytest.mark.parametrize("command", FILES.values(), ids=FILES)
 def test_a_file_that_outgrows_its_room_is_named(empty: Path, command: tuple[str, ...]) -> None:
-    """A limit on the size of files stands for a full disk; nothing half written is left."""
+    """A limit on the size of files stands for a full disk; nothing half written is left.
+
+    Python itself would leave the bytecode of libraries half written there, for all who come after.
+    """
     done = subprocess.run(
         [sys.executable, MAIN, *command],
         cwd=empty,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)),
