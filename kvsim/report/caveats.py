@@ -60,8 +60,8 @@ def notes(report: Sections) -> list[str]:
     run = report.run
     if run.engine == "pure" and run.cpu_s > LONG_CPU_S:
         every.append(
-            f"{run.cpu_s:,.0f} s of CPU in pure Python; compiled, simulating takes a third to a half: 'make compile' in a "
-            "checkout, or KVSIM_COMPILE=1 in pip's environment where it builds kvsim from its sources"
+            f"{run.cpu_s:,.0f} s of CPU in pure Python; compiled, simulating takes a third to a half: 'make compile' "
+            "in a checkout, or KVSIM_COMPILE=1 in pip's environment where it builds kvsim from its sources"
         )
     return list(dict.fromkeys(every))
 
