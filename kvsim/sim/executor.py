@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Any, Protocol
 
 from kvsim import room
+from kvsim._compiled import engine
 from kvsim.errors import CapacityError
 from kvsim.record.result import SystemResult
 from kvsim.sim.run import Case, ProgressLike, ProgressMaker, RunResult, quiet, run
@@ -25,6 +26,8 @@ from kvsim.sim.systems.size import least_cpu_s, needed_bytes
 
 _WORTH_S = 1.0
 """CPU time that running side by side has to save before processes are started: each takes a part of that to begin."""
+_COMPILED = 3.0
+"""How much faster compiled runs are than the sources, whose time is estimated."""
 _POLL_S = 0.1
 _LABEL = 8
 """Characters of a label that leave room for figures beside it."""
@@ -94,6 +97,7 @@ class Processes:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
+        if self._told is not None:
             _end_server()
 
     def run(self, cases: Sequence[Case]) -> list[Future[RunResult]]:
@@ -117,6 +121,8 @@ class Processes:
             most -= 1
         times_s = [least_cpu_s(case.plan, case.workload) for case in cases]
         saved_s = min(sum(times_s) * (1 - 1 / most), sum(times_s) - max(times_s))
+        if engine() == "compiled":
+            saved_s /= _COMPILED
         return most if self._pool is not None or saved_s > _WORTH_S else 1
 
     def _run(self, cases: Sequence[Case], at_once: int, bar: ProgressLike) -> list[Future[RunResult]]:
@@ -131,6 +137,9 @@ class Processes:
                     begun += 1
                 done, _ = wait(running, timeout=_POLL_S, return_when=FIRST_COMPLETED)
                 self._show(bar, completed)
+                if any(isinstance(one.exception(), BrokenProcessPool) for one in done):
+                    # All that its processes ran fails with it; what comes next gets others.
+                    done, self._pool = wait(running).done, None
                 for one in done:
                     number = running.pop(one)
                     self._settle(one, found[number], cases[number])
@@ -160,7 +169,6 @@ class Processes:
     def _settle(self, one: Future[tuple[RunResult, float]], future: Future[RunResult], case: Case) -> None:
         error = one.exception()
         if isinstance(error, BrokenProcessPool):
-            self._pool = None
             what = f"{case.label or case.name}: its process was killed, for want of memory perhaps"
             future.set_exception(CapacityError(f"{what}; --jobs 1 needs the least"))
         elif isinstance(error, KeyboardInterrupt):
