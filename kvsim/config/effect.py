@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from kvsim.config.load import load_config
 from kvsim.config.schema import Config
+from kvsim.config.steptime_keys import FOR_METHOD, NVLINK, PCIE, ROOFLINE, SHARES
 from kvsim.config.tree import dump, get
 from kvsim.spec import find_gpu
 from kvsim.spec.tier_kinds import TIERS
@@ -58,32 +59,17 @@ WITHOUT_RAG = ("pd_trace.arrivals", "pd_trace.num_shared_docs", "pd_trace.num_ra
 """What only RAG traffic looks at."""
 
 
-ROOFLINE = (
-    "steptime.compute_efficiency",
-    "steptime.memory_efficiency",
-    "steptime.attention_memory_efficiency",
-    "steptime.attention_compute_efficiency",
-    "steptime.mixed_attention_factor",
-    "pd_separation.compute.prefill_tflops",
-    "pd_separation.compute.decode_memory_gb_per_s",
-    "pd_separation.compute.prefill_batch_efficiency",
-)
-"""What only step times from data sheets look at."""
-NVLINK = ("steptime.allreduce_latency_us", "steptime.allreduce_efficiency")
-PCIE = ("steptime.pcie_allreduce_latency_us", "steptime.pcie_allreduce_gb_per_s")
-"""What is looked at where GPUs have no NVLink, in place of ``NVLINK``."""
-HOST = ("steptime.step_overhead_us", "steptime.sequence_overhead_us")
-
-
 def _unseen_by_step_times(config: Config) -> dict[str, str]:
     """What step times do not look at, and why."""
     method, gpu = config.steptime.method, config.hardware.gpu
     of_method = f"steptime.method is {method}"
+    if method == "auto":
+        return dict.fromkeys((*ROOFLINE, *FOR_METHOD), f"{of_method}: another value needs 'roofline'")
     if method == "fitted":
-        return dict.fromkeys((*ROOFLINE, *NVLINK, *PCIE, *HOST, "steptime.operators"), of_method)
+        return dict.fromkeys((*ROOFLINE, "steptime.operators"), of_method)
     has_nvlink = find_gpu(gpu).has_nvlink
     of_links = dict.fromkeys(PCIE if has_nvlink else NVLINK, f"{gpu} has {'NVLink' if has_nvlink else 'no NVLink'}")
-    others = ROOFLINE if method == "tables" else ("steptime.operators",)
+    others = SHARES if method == "tables" else ("steptime.operators",)
     return of_links | dict.fromkeys(("steptime.coefficients", *others), of_method)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from kvsim.config.layer import Layer, make_layer
 from kvsim.config.schema import Config
-from kvsim.config.yaml_source import kind, named, read_mapping, shown
+from kvsim.config.yaml_source import kind, named, parse_trusted, read_mapping, shown
 from kvsim.content import content_path
 from kvsim.errors import ConfigError, nearest
 from kvsim.spec import known_gpu, known_model
@@ -70,6 +70,12 @@ def _overrides(changes: dict[Any, Any], path: Path) -> dict[Any, Any]:
     return overrides
 
 
+def read_shipped(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a shipped profile says of itself, and the sections it changes; read fast, and not checked."""
+    tree = parse_trusted(content_path("profiles", f"{name}.yaml").read_text(encoding="utf-8"))
+    return {key: tree[key] for key in METADATA if key in tree}, tree.get("overrides") or {}
+
+
 def shipped_profiles() -> list[str]:
     """Names of the profiles that come with kvsim."""
     return sorted(path.stem for path in content_path("profiles").glob("*.yaml"))
@@ -105,11 +111,13 @@ def mismatches(metadata: dict[str, Any], config: Config) -> list[str]:
             continue  # a file of its own; its shapes are taken from there
         if value not in (valid if isinstance(valid, list) else [valid]):
             sentences.append(f"profile {metadata['name']} holds for {key} {_words(valid)}; this run has {value}")
-    return sentences + _outside(metadata["name"], validity, config)
+    return sentences + outside_validity(metadata["name"], validity, config)
 
 
-def _outside(name: str, validity: dict[str, Any], config: Config) -> list[str]:
-    """Steps that the engine may run and that were not measured."""
+def outside_validity(name: str, validity: object, config: Config) -> list[str]:
+    """Steps that the engine may run and that the profile ``name`` was not measured for, one sentence each."""
+    if not isinstance(validity, dict):
+        return []
     most = {
         "tokens_per_step": ("engine.max_num_batched_tokens", config.engine.max_num_batched_tokens),
         "decodes_per_step": ("engine.max_num_seqs", config.engine.max_num_seqs),

@@ -112,7 +112,7 @@ class Coefficients(Section):
 class StepTime(Section):
     """``steptime``: the method, the roofline's efficiencies, and a profile's coefficients or operator times."""
 
-    method: Literal["roofline", "fitted", "tables"]
+    method: Literal["auto", "roofline", "fitted", "tables"]
     compute_efficiency: PositiveShare
     memory_efficiency: PositiveShare
     attention_memory_efficiency: PositiveShare

@@ -8,6 +8,7 @@ from typing import Any
 
 from kvsim.config.checks import EXPERIMENTS, Mode, tiers_in_use
 from kvsim.config.layer import Origins
+from kvsim.config.steptime_keys import FOR_METHOD, ROOFLINE, method_of
 from kvsim.config.tree import Tree, get, put
 from kvsim.config.yaml_source import shown
 
@@ -18,12 +19,23 @@ Yielded = Iterator[tuple[str, Any, str]]
 def yielded(tree: Tree, origins: Origins, mode: Mode | None) -> tuple[Tree, list[str]]:
     """``tree`` with those defaults changed that could not stand beside what was chosen, and a note on each."""
     notes = []
-    rules: tuple[Callable[[Tree, Origins, Mode | None], Yielded], ...] = (_seats, _chunks, _sessions, _hosts)
+    rules: tuple[Callable[[Tree, Origins, Mode | None], Yielded], ...] = (_method, _seats, _chunks, _sessions, _hosts)
     for rule in rules:
         for key, value, reason in rule(tree, origins, mode):
             notes.append(f"{key} = {shown(value)} instead of {shown(get(tree, key))}: {reason}")
             tree = put(tree, key, value)
     return tree, notes
+
+
+def _method(tree: Tree, origins: Origins, mode: Mode | None) -> Yielded:
+    """Who sets what one way to know step times looks at means that way."""
+    method = "steptime.method"
+    if get(tree, method) != "auto" or origins.is_chosen(method):
+        return
+    for key in (*FOR_METHOD, *ROOFLINE):
+        if origins.is_chosen(key) and get(tree, key) is not None:
+            yield method, method_of(key), f"{key} is set"
+            return
 
 
 def _seats(tree: Tree, origins: Origins, mode: Mode | None) -> Yielded:

@@ -3,31 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 from kvsim.config import Config
 from kvsim.errors import ConfigError
+from kvsim.plan.efficiencies import efficiencies_of, links_of
+from kvsim.plan.nearest_profile import NearestProfile, nearest_profile
 from kvsim.spec import GpuSpec, InstanceSpec
-from kvsim.steptime import AffineStepTime, Coefficients, Efficiencies, StepTime, roofline
-from kvsim.steptime.allreduce import AllReduceLinks, allreduce
+from kvsim.steptime import AffineStepTime, Coefficients, StepTime, roofline
+from kvsim.steptime.allreduce import allreduce
 from kvsim.steptime.assemble import Shape, assemble
 from kvsim.steptime.curves.tables import TableStepTime
 from kvsim.steptime.fit import fitted
 from kvsim.steptime.operators import Floats, Operators, read_operators
-from kvsim.units import GB, MICRO, TERA
+from kvsim.units import MICRO
 
 
-def build_step_time(config: Config, spec: InstanceSpec) -> StepTime:
+@dataclass(frozen=True)
+class KnownStepTime:
+    """The step times of an instance, and for ``steptime.method: auto`` how they are known."""
+
+    step_time: StepTime
+    nearest: NearestProfile | None
+    """``None`` where the configuration itself says which step times it has."""
+
+
+def build_step_time(config: Config, spec: InstanceSpec) -> KnownStepTime:
     """How long the steps of one instance take. Raises ``ConfigError`` where the configuration lacks what that needs."""
     sizes = tuple(sorted(config.engine.cudagraph_capture_sizes))
-    if config.steptime.method != "tables":
-        return AffineStepTime(step_coefficients(config, spec), sizes)
-    tables = assemble(operators_of(config), shape_of(config, spec))
-    compute = config.pd_separation.compute
-    tables = tables.scaled(compute.overhead_factor, 1 + (compute.decode_kv_overhead_factor or 0.0))
-    return TableStepTime(tables, fitted(tables), sizes)
+    method = config.steptime.method
+    if method == "tables":
+        tables = assemble(operators_of(config), shape_of(config, spec))
+        compute = config.pd_separation.compute
+        tables = tables.scaled(compute.overhead_factor, 1 + (compute.decode_kv_overhead_factor or 0.0))
+        return KnownStepTime(TableStepTime(tables, fitted(tables), sizes), None)
+    nearest = nearest_profile(config, spec) if method == "auto" else None
+    coefficients = _configured(config, spec) if nearest is None else nearest.coefficients
+    return KnownStepTime(AffineStepTime(_overhead(coefficients, config), sizes), nearest)
 
 
 def operators_of(config: Config) -> Operators:
@@ -79,28 +93,22 @@ def allreduce_of(config: Config, spec: InstanceSpec) -> Callable[[Floats], Float
 
 
 def _allreduce(config: Config, spec: InstanceSpec, degree: int) -> Callable[[Floats], Floats]:
-    return allreduce(spec.gpu, spec.model.hidden_size, degree, _links(config)).seconds
+    return allreduce(spec.gpu, spec.model.hidden_size, degree, links_of(config)).seconds
 
 
-def _links(config: Config) -> AllReduceLinks:
+def _configured(config: Config, spec: InstanceSpec) -> Coefficients:
+    """Fitted ones where ``steptime.method`` says so, else the roofline's."""
     steptime = config.steptime
-    return AllReduceLinks(
-        nvlink_latency_s=steptime.allreduce_latency_us * MICRO,
-        nvlink_share=steptime.allreduce_efficiency,
-        pcie_latency_s=steptime.pcie_allreduce_latency_us * MICRO,
-        pcie_bytes_per_s=steptime.pcie_allreduce_gb_per_s * GB,
-    )
+    if steptime.method == "roofline":
+        return roofline(spec, efficiencies_of(config, spec))
+    if steptime.coefficients is None:
+        raise ConfigError("steptime.method: 'fitted' needs steptime.coefficients, e.g. from --calibration-profile")
+    return Coefficients(**steptime.coefficients.model_dump())
 
 
-def step_coefficients(config: Config, spec: InstanceSpec) -> Coefficients:
-    """Fitted ones where ``steptime.method`` says so, else the roofline's; both times ``overhead_factor``."""
-    steptime, compute = config.steptime, config.pd_separation.compute
-    if steptime.method == "fitted":
-        if steptime.coefficients is None:
-            raise ConfigError("steptime.method: 'fitted' needs steptime.coefficients, e.g. from --calibration-profile")
-        coefficients = Coefficients(**steptime.coefficients.model_dump())
-    else:
-        coefficients = roofline(spec, efficiencies_of(config, spec))
+def _overhead(coefficients: Coefficients, config: Config) -> Coefficients:
+    """Times the configured factors, of every step and of reading KV."""
+    compute = config.pd_separation.compute
     if compute.decode_kv_overhead_factor is not None:
         factor = 1 + compute.decode_kv_overhead_factor
         coefficients = replace(
@@ -111,26 +119,3 @@ def step_coefficients(config: Config, spec: InstanceSpec) -> Coefficients:
     if AffineStepTime(coefficients).decode_alone_s(1) <= 0:
         raise ConfigError("steptime.coefficients: a step of one token takes no time; allowed: e.g. const_s above 0")
     return coefficients.scaled(compute.overhead_factor)
-
-
-def efficiencies_of(config: Config, spec: InstanceSpec) -> Efficiencies:
-    """The configured shares; an achieved TFLOPS or GB/s of the seed's keys is turned into one."""
-    steptime, compute = config.steptime, config.pd_separation.compute
-    compute_share = steptime.compute_efficiency
-    if compute.prefill_tflops is not None:
-        compute_share = compute.prefill_tflops * TERA / spec.gpu.peak_flops(spec.weight_dtype)
-    if compute.prefill_batch_efficiency is not None:
-        compute_share *= compute.prefill_batch_efficiency
-    memory_share = steptime.memory_efficiency
-    if compute.decode_memory_gb_per_s is not None:
-        memory_share = compute.decode_memory_gb_per_s * GB / spec.gpu.hbm_bytes_per_s
-    return Efficiencies(
-        compute=compute_share,
-        weight_reading=memory_share,
-        kv_reading=steptime.attention_memory_efficiency,
-        attention_compute=steptime.attention_compute_efficiency,
-        mixed_attention_factor=steptime.mixed_attention_factor,
-        links=_links(config),
-        step_overhead_s=steptime.step_overhead_us * MICRO,
-        sequence_overhead_s=steptime.sequence_overhead_us * MICRO,
-    )

@@ -11,8 +11,9 @@ from typing import Any, Literal
 from kvsim.config import Config, LoadedConfig, derived, load_config
 from kvsim.errors import ConfigError
 from kvsim.fields import Fields
-from kvsim.plan.build_step_time import build_step_time
+from kvsim.plan.build_step_time import KnownStepTime, build_step_time
 from kvsim.plan.engine_settings import EngineSettings
+from kvsim.plan.nearest_profile import NearestProfile
 from kvsim.plan.vllm import engine_keys
 from kvsim.policy.scheduling import ORDERS
 from kvsim.spec import GpuSpec, InstanceSpec, ModelSpec, find_gpu, find_model
@@ -31,6 +32,8 @@ class Instance:
     step_time: StepTime
     nic_bytes_per_s: float
     """The NICs of all its GPUs, as achieved."""
+    nearest: NearestProfile | None = None
+    """How its step times are known, where ``steptime.method`` is ``auto``."""
 
     @property
     def degree(self) -> int:
@@ -73,12 +76,13 @@ def instance_of(
     ORDERS.check(config)
     spec = spec_of(config, role)
     if like is not None and like.degree == spec.tensor_parallel:
-        spec, step_time = like.spec, like.step_time
+        spec, known = like.spec, KnownStepTime(like.step_time, like.nearest)
     else:
         _check_profile(config, role, spec)
-        step_time = build_step_time(config, spec)
+        known = build_step_time(config, spec)
     nic_bytes_per_s = derived.nic_bytes_per_s_per_gpu(config) * spec.tensor_parallel
-    return Instance(spec, settings_of(config, spec, role, stepwise=stepwise), step_time, nic_bytes_per_s)
+    settings = settings_of(config, spec, role, stepwise=stepwise)
+    return Instance(spec, settings, known.step_time, nic_bytes_per_s, known.nearest)
 
 
 def settings_of(config: Config, spec: InstanceSpec, role: Role, *, stepwise: bool = False) -> EngineSettings:
@@ -112,10 +116,10 @@ def settings_of(config: Config, spec: InstanceSpec, role: Role, *, stepwise: boo
 def _check_profile(config: Config, role: Role, spec: InstanceSpec) -> None:
     """A profile's times are of one degree, the colocated instances'."""
     own = config.engine.tensor_parallel_size
-    if spec.tensor_parallel != own and config.steptime.method != "roofline":
+    if spec.tensor_parallel != own and config.steptime.method in ("fitted", "tables"):
         raise ConfigError(
             f"{_degree_key(role)} = {spec.tensor_parallel} beside engine.tensor_parallel_size = {own}: a profile's "
-            "times are of one degree; give steptime.method 'roofline'"
+            "times are of one degree; give steptime.method 'auto'"
         )
 
 

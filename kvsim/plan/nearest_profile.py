@@ -1,23 +1,20 @@
-"""The shipped profile that comes nearest to an instance, and its step times brought to it."""
+"""The step times that are known of an instance: measured, or of the nearest that was, or by the data sheet."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import cache
-from math import log2
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
-from kvsim.config import Config, load_config
-from kvsim.config.overlay import read_overlay, shipped_profiles
-from kvsim.content import content_path
-from kvsim.plan.build_step_time import efficiencies_of
-from kvsim.spec import InstanceSpec, find_gpu, find_model
-from kvsim.steptime import Coefficients, roofline
+from kvsim.config import Config
+from kvsim.plan.efficiencies import efficiencies_of
+from kvsim.plan.measured_profiles import MeasuredProfile, measured_profiles
+from kvsim.plan.scaling_error import roofline_error, scaling_error
+from kvsim.spec import InstanceSpec
+from kvsim.steptime import Coefficients, Efficiencies, roofline
 from kvsim.steptime.sibling import scaled_to
 
-IDENTITY = ("model", "gpu", "tensor_parallel_size", "weight_dtype")
-REFERENCE = "reference"
-"""Profiles so named are set to published points by hand; they are no measurement to scale from."""
+Level = Literal["measured", "scaled", "roofline"]
 
 
 @dataclass(frozen=True)
@@ -25,68 +22,61 @@ class NearestProfile:
     """Step times of an instance, and how they are known."""
 
     coefficients: Coefficients
-    name: str | None
+    level: Level
+    profile: MeasuredProfile | None
     """``None``: the roofline's."""
     warning: str | None
+    """How far the instance is from what was measured; ``None``: it was."""
+
+    @property
+    def name(self) -> str | None:
+        return None if self.profile is None else self.profile.name
 
 
 def nearest_profile(config: Config, spec: InstanceSpec) -> NearestProfile:
-    """A profile of the very instance; else the nearest sibling, scaled by the parts' specifications; else roofline."""
+    """A profile of the very instance; else the nearest sibling, scaled by the parts' specifications; else roofline.
+
+    A mixture of experts is never scaled to or from another model: its experts' times are like nothing that a dense
+    model was measured on.
+    """
     efficiencies = efficiencies_of(config, spec)
-    profiles = _profiles()
-    if not profiles:
-        words = f"{_named(spec)}: no profile at all; data-sheet arithmetic"
-        return NearestProfile(roofline(spec, efficiencies), None, words)
-    name, (validity, coefficients) = min(profiles.items(), key=lambda item: _distance(item[1][0], spec))
-    sibling = _spec_of(validity, spec)
-    if _distance(validity, spec) == 0:
-        return NearestProfile(coefficients, name, None)
-    if validity["model"] != spec.model.name and (spec.model.is_moe or find_model(validity["model"]).is_moe):
-        words = f"{_named(spec)}: never measured and like nothing that was; data-sheet arithmetic, which may be far off"
-        return NearestProfile(roofline(spec, efficiencies), None, words)
-    scaled = scaled_to(coefficients, sibling, spec, efficiencies)
-    words = f"{_named(spec)}: never measured; scaled from {_named(sibling)} by their specifications"
-    return NearestProfile(scaled, name, words)
+    nearest = min(measured_profiles(), key=lambda profile: profile.distance(spec), default=None)
+    if nearest is None:
+        return _roofline(spec, efficiencies, "no instance was measured")
+    differs = nearest.differences(spec)
+    if not differs:
+        return NearestProfile(nearest.coefficients, "measured", nearest, None)
+    if "model" in differs and (spec.model.is_moe or nearest.model.is_moe):
+        return _roofline(spec, efficiencies, "it was never measured, nor anything like it")
+    sibling = nearest.spec(spec)
+    scaled = scaled_to(nearest.coefficients, sibling, spec, efficiencies)
+    words = f"{named(spec)} was not measured: step times of {named(sibling)}, scaled by the specifications"
+    return NearestProfile(scaled, "scaled", nearest, f"{words}; {_scaling(differs, spec, efficiencies)}")
 
 
-@cache
-def _profiles() -> dict[str, tuple[dict[str, Any], Coefficients]]:
-    """Fitted profiles that say what they hold for."""
-    found = {}
-    for name in shipped_profiles():
-        if REFERENCE in name:
-            continue
-        path = content_path("profiles", f"{name}.yaml")
-        validity = read_overlay(path).metadata.get("validity")
-        if isinstance(validity, dict) and set(IDENTITY) <= set(validity):
-            given = load_config(overlay=path).config.steptime.coefficients
-            if given is not None:
-                found[name] = validity, Coefficients(**given.model_dump())
-    return found
+def _scaling(differs: Sequence[str], spec: InstanceSpec, efficiencies: Efficiencies) -> str:
+    """What is known of such scaling."""
+    parts = " and ".join(differs)
+    known = scaling_error(differs, spec, efficiencies)
+    if known is not None:
+        return f"measured instances that differ in {parts}, scaled so, are off by {known.words()}"
+    alone = [(part, scaling_error((part,), spec, efficiencies)) for part in differs]
+    found = [f"{part} alone is off by {error.words()}" for part, error in alone if error is not None]
+    unknown = [part for part, error in alone if error is None]
+    if unknown:
+        found.append(f"how far a different {' or '.join(unknown)} is off is not known")
+    return "; ".join(found)
 
 
-def _distance(validity: dict[str, Any], spec: InstanceSpec) -> float:
-    """0 for the same; a degree is nearer than a data type, that than a GPU, that than a model."""
-    model, gpu = find_model(validity["model"]), find_gpu(validity["gpu"])
-    found = abs(log2(validity["tensor_parallel_size"] / spec.tensor_parallel))
-    if validity["weight_dtype"] != spec.weight_dtype:
-        found += 4
-    if gpu.name != spec.gpu.name:
-        found += 10 + abs(log2(gpu.hbm_bytes_per_s / spec.gpu.hbm_bytes_per_s))
-    if model.name != spec.model.name:
-        found += 30 + 10 * abs(log2(model.params / spec.model.params))
-    return found
+def _roofline(spec: InstanceSpec, efficiencies: Efficiencies, why: str) -> NearestProfile:
+    words = f"{named(spec)}: {why}; data-sheet arithmetic, which may be far off"
+    error = None if spec.model.is_moe else roofline_error(spec, efficiencies)
+    if error is not None:
+        words += f": of the measured instances it is off by {error.words()}"
+    return NearestProfile(roofline(spec, efficiencies), "roofline", None, words)
 
 
-def _spec_of(validity: dict[str, Any], like: InstanceSpec) -> InstanceSpec:
-    return replace(
-        like,
-        model=find_model(validity["model"]),
-        gpu=find_gpu(validity["gpu"]),
-        tensor_parallel=validity["tensor_parallel_size"],
-        weight_dtype=validity["weight_dtype"],
-    )
-
-
-def _named(spec: InstanceSpec) -> str:
-    return f"{spec.model.name} {spec.weight_dtype} on {spec.tensor_parallel} x {spec.gpu.name}"
+def named(spec: InstanceSpec) -> str:
+    """An instance in a sentence: ``llama-3.1-8b bf16 on 1 x h100-sxm``."""
+    dtype = spec.weight_dtype if spec.kv_dtype in ("bf16", "fp16") else f"{spec.weight_dtype} (KV {spec.kv_dtype})"
+    return f"{spec.model.name} {dtype} on {spec.tensor_parallel} x {spec.gpu.name}"

@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from kvsim.config import LoadedConfig, load_config
+from kvsim.config import LoadedConfig
 from kvsim.modes.experiment import Experiment
 from kvsim.plan.mode import ModeName
 from kvsim.record.summary import summarise
+from kvsim.report.calibration import calibration_of
 from kvsim.report.report import Report
 from kvsim.report.run_clock import RunClock
-from kvsim.report.sections import Calibration, WorkloadFacts
+from kvsim.report.sections import WorkloadFacts
 from kvsim.units import MILLI
 
 
@@ -34,7 +35,7 @@ def build(
             failures=experiment.failures,
         ),
         config=config,
-        calibration=calibration_of(loaded),
+        calibration=calibration_of(loaded, experiment.plan),
         workload=workload_facts(experiment),
         cluster=replace(experiment.cluster, warnings=experiment.warnings),
         results=tuple(
@@ -42,39 +43,6 @@ def build(
         ),
         studies=experiment.studies,
     )
-
-
-def calibration_of(loaded: LoadedConfig) -> Calibration:
-    """How the step times are known, and how far they can be trusted."""
-    profile = loaded.provenance
-    warnings = list(profile.warnings)
-    readiness = _readiness(loaded)
-    if profile.name is None:
-        warnings.append(f"{readiness}; set times against measurements before trusting them")
-    return Calibration(
-        profile=profile.name,
-        method=loaded.config.steptime.method,
-        sources=profile.sources,
-        validity=profile.validity,
-        readiness=readiness,
-        warnings=tuple(warnings),
-        description=profile.description,
-        provenance=profile.provenance,
-        fit_error=profile.fit_error,
-        notes=profile.notes,
-    )
-
-
-def _readiness(loaded: LoadedConfig) -> str:
-    profile, config = loaded.provenance, loaded.config
-    if profile.name is not None:
-        fit = "fitted to measurements" if profile.fit_error is not None else "fitted to no run, its error is not known"
-        return f"profile {profile.name}: {fit}"
-    if config.steptime.method == "fitted":
-        return "uncalibrated: fitted coefficients of unknown origin"
-    shipped = load_config().config
-    same = (config.steptime, config.pd_separation.compute) == (shipped.steptime, shipped.pd_separation.compute)
-    return f"uncalibrated: roofline with {'default' if same else 'configured'} efficiencies"
 
 
 def workload_facts(experiment: Experiment) -> WorkloadFacts:

@@ -54,6 +54,8 @@ class Calibration:
     provenance: object
     fit_error: object
     notes: tuple[str, ...]
+    level: str
+    """``measured``, ``scaled`` from the nearest that was, ``roofline``, or ``configured``: what the user gave."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -86,8 +86,7 @@ def _facts(report: Sections) -> Iterator[tuple[str, str]]:
     model, degree = config.model, config.engine.tensor_parallel_size
     yield "model", f"{model.name} {model.weight_dtype}, {degree} x {config.hardware.gpu} an instance"
     yield "KV cache", _kv_cache(report.cluster.kv_cache_tokens_per_instance, model.max_model_len)
-    method, profile = report.calibration.method, report.calibration.profile
-    yield "step time", f"{method}, {profile}" if profile else f"{method}"
+    yield "step time", report.calibration.readiness
     yield "workload", _workload(report.workload)
     if report.workload.load is not None:
         yield "load", _load(report.workload.load)
