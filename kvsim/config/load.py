@@ -66,8 +66,8 @@ def load_config(
 
     ``overlay`` is a file, the name of a shipped profile, or ``none``: step times of no measurement; ``sets`` are
     ``a.b=value`` with the value in YAML. ``mode``: what it is for; keys that have no use there need not agree with
-    others. Defaults that cannot go with what somebody chose give way, and the notes say so. Raises ``ConfigError``, one line that names the source, the key,
-    its value, what is allowed or the nearest known name.
+    others. Defaults that cannot go with what somebody chose give way, and the notes say so. Raises ``ConfigError``, one
+    line that names the source, the key, its value, what is allowed or the nearest known name.
     """
     layers, presets = _file_layers(config)
     if overlay is not None and str(overlay) == NO_PROFILE and not overlay.exists():
