@@ -78,10 +78,14 @@ class Trial:
     def workload(self, plan: Plan, requests_per_s: float, most: int) -> Workload:
         """The share that ``plan`` gets of traffic which brings ``requests_per_s`` to the whole cluster."""
         share = plan.num_instances / self.plan.num_instances
-        copies = self.traffic.copies_at(requests_per_s)
-        kept = None if copies is None or share == 1 else max(1, round(copies * share))
         num_requests = min(most, max(FEWEST_REQUESTS, round(self.run_requests(requests_per_s) * share)))
-        return self.traffic.sample(requests_per_s * share, num_requests, kept, self.seed)
+        return self.traffic.sample(requests_per_s * share, num_requests, self.copies(plan, requests_per_s), self.seed)
+
+    def copies(self, plan: Plan, requests_per_s: float) -> int | None:
+        """Of a trace, those that ``plan`` gets; ``None`` where that is not decided by its size."""
+        share = plan.num_instances / self.plan.num_instances
+        copies = self.traffic.copies_at(requests_per_s)
+        return None if copies is None or share == 1 else max(1, round(copies * share))
 
     def case(self, label: str, system: str, plan: Plan, workload: Workload, warmup: int) -> Case:
         """To serve ``workload``, the first ``warmup`` requests of which do not count."""

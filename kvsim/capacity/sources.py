@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from kvsim.capacity.demand import Demand, demand_of
 from kvsim.capacity.steady import run_requests
@@ -12,12 +14,18 @@ from kvsim.errors import ConfigError
 from kvsim.plan.mode import Mode
 from kvsim.plan.plan import Plan
 from kvsim.workload.synthetic.sessions import most_requests, sessions
-from kvsim.workload.traffic import ChatTraffic, TraceSource, TraceTraffic, Traffic
+from kvsim.workload.traffic import ChatTraffic, TraceSource, TraceTraffic, Traffic, WordTraffic
 from kvsim.workload.workload import Workload
+
+if TYPE_CHECKING:
+    from kvsim.workload.words import WorkloadWord
 
 RATES_PER_S = 1e-9, 1e9
 """The least and the highest that requests may arrive at."""
 _POPULATION_REQUESTS = 10_000
+_FEWEST_REQUESTS, _MOST_REQUESTS = 500, 100_000
+_ROUNDS = 20
+"""Requests of a user in a closed loop."""
 _SESSION_LIVES = 3.0
 """Mean lives of a session that a run lasts at least, so that most of those that begin also end in it."""
 
@@ -39,11 +47,16 @@ class Source(Protocol):
         """About how many requests that has."""
 
 
-def source_of(mode: Mode, plan: Plan, trace: TraceSource | None, replicas: int | None, seed: int) -> Source:
-    """The trace where there is one, of which ``replicas`` copies are run; else what ``mode`` serves on ``plan``."""
-    if trace is not None:
-        return TraceRun(TraceTraffic(trace, replicas, seed, derived.answer_s_per_token(plan.config)))
-    return ChatRun(plan) if mode.is_pd else SessionsRun(plan, mode)
+def source_of(
+    mode: Mode, plan: Plan, given: TraceSource | WordSource | None, replicas: int | None, seed: int
+) -> Source:
+    """The trace where there is one, of which ``replicas`` copies are run, or what a word stands for; else what ``mode``
+    serves on ``plan``."""
+    if isinstance(given, TraceSource):
+        return TraceRun(TraceTraffic(given, replicas, seed, derived.answer_s_per_token(plan.config)))
+    if given is not None:
+        return WordRun(given, plan.config.seed)
+    return SessionsRun(plan, mode) if mode.name in ("single", "cluster") else ChatRun(plan)
 
 
 def check_rate(requests_per_s: float, asked_for: str) -> None:
@@ -182,3 +195,39 @@ class SessionsRun(_Drawn):
         steady = run_requests(self._plan, demand, requests_per_s, factor, own, share)
         lives = int(_SESSION_LIVES * self.traffic.life_s * requests_per_s)
         return min(max(steady, lives), self.traffic.most_requests)
+
+
+@dataclass(frozen=True)
+class WordSource:
+    """Requests of one kind, and how they come."""
+
+    word: WorkloadWord
+    concurrency: int | None = None
+    """Users in a closed loop: each sends its next request when the last one has ended; ``None``: arrivals at a rate."""
+    duration_s: float = 3600.0
+    """How long requests come, where their number is not given."""
+    num_requests: int | None = None
+
+
+class WordRun:
+    """What a word stands for, in an open or a closed loop."""
+
+    def __init__(self, given: WordSource, seed: int) -> None:
+        self.traffic = WordTraffic(given.word, seed)
+        self._given, self._seed = given, seed
+
+    def own(self) -> Workload | None:
+        """Of users; requests that come at a rate have none of their own."""
+        concurrency = self._given.concurrency
+        if concurrency is None:
+            return None
+        num_requests = self._given.num_requests or max(_ROUNDS * concurrency, _FEWEST_REQUESTS)
+        return self._given.word.users(concurrency, num_requests, self._seed)
+
+    def at_rate(self, requests_per_s: float, demand: Demand) -> Workload:
+        return self._given.word.generate(self.requests_at(requests_per_s), requests_per_s, self._seed)
+
+    def requests_at(self, requests_per_s: float) -> int:
+        """As many as come in the time, but enough for percentiles, and no more than these need."""
+        wanted = math.ceil(requests_per_s * self._given.duration_s)
+        return self._given.num_requests or min(max(wanted, _FEWEST_REQUESTS), _MOST_REQUESTS)

@@ -39,7 +39,7 @@ def run_requests(
     The window begins when the run is as old as late E2E, and behind the warm-up (``warmup_share`` of the run, if none
     is given). The slower of the two systems decides, at its full load where the rate is above that.
     """
-    residences = pd_residence(plan, demand, requests_per_s), unified_residence(plan, demand, requests_per_s)
+    residences = _residences(plan, demand, requests_per_s)
     late_s = _ERROR * max(residence.late_s for residence in residences)
     filling = late_s * requests_per_s
     free_share = 1 - _ROUNDED_SHARE
@@ -56,12 +56,18 @@ def steady_requests(plan: Plan, demand: Demand, requests_per_s: float, factor: f
     is at most 70% of the arrivals' span. The slower of the two systems decides, at its full load where the rate is
     above that.
     """
-    residences = pd_residence(plan, demand, requests_per_s), unified_residence(plan, demand, requests_per_s)
+    residences = _residences(plan, demand, requests_per_s)
     measured = factor * max(residence.mean_s for residence in residences) * requests_per_s
     share = plan.config.pd_experiments.warmup_share
     steady = measured / (1 - share) if warmup is None else measured + warmup
     windowed = max(residence.late_s for residence in residences) / (1 - _WINDOW_SHARE) * requests_per_s
     return max(1, math.ceil(max(steady, windowed)))
+
+
+def _residences(plan: Plan, demand: Demand, requests_per_s: float) -> list[Residence]:
+    """In each of the systems that the plan has instances for."""
+    found = [unified_residence(plan, demand, requests_per_s)]
+    return [*found, pd_residence(plan, demand, requests_per_s)] if plan.num_decode else found
 
 
 def pd_residence(plan: Plan, demand: Demand, requests_per_s: float) -> Residence:

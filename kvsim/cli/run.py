@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import signal
-import sys
-import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING
 
+from kvsim.cli.handing_over import hand_over, simulated
 from kvsim.cli.idle import Uses, idle
 from kvsim.cli.outputs import Outputs
-from kvsim.cli.saying import BAD_INPUT, DONE, OTHER, one_line
 from kvsim.cli.usage import FlagError
-from kvsim.failures import Failures
-from kvsim.report.atomic import is_stdout, reaching_stdout
 
 if TYPE_CHECKING:
     from kvsim.config import Config, LoadedConfig
-    from kvsim.modes.experiment import Experiment, ExperimentSpec
+    from kvsim.modes.experiment import ExperimentSpec
     from kvsim.modes.training import Train
     from kvsim.plan.mode import Mode, ModeName
-    from kvsim.report.report import Report
     from kvsim.report.run_clock import RunClock
     from kvsim.workload.traffic import TraceSource
 
@@ -78,6 +72,7 @@ class Command:
 def run_command(command: Command, clock: RunClock) -> int:
     """Simulate, print, write; returns the exit code: 1 when interrupted or when a conservation law is violated."""
     from kvsim.config import load_config
+    from kvsim.modes.experiment import run_experiment
     from kvsim.plan.mode import MODES
     from kvsim.report.build import build
 
@@ -89,9 +84,10 @@ def run_command(command: Command, clock: RunClock) -> int:
     folder = command.out or Path(mode.experiment(loaded.config)[1].output_dir)
     outputs = Outputs(command.report_json, command.report_csv, folder, command.plots)
     outputs.check(command.inputs())
-    experiment, others_cpu_s = _simulated(command, spec)
+    experiment, others_cpu_s = simulated(partial(run_experiment, spec), command.jobs, quiet=command.quiet)
     report = build(clock, loaded, experiment, mode.name, others_cpu_s)
-    return _handed_over(command, loaded, outputs, report, experiment, _uses(spec, studies, outputs))
+    unused = idle(command.given, _uses(spec, studies, outputs))
+    return hand_over(loaded, outputs, report, experiment, unused, quiet=command.quiet, show_plots=command.show_plots)
 
 
 def list_studies() -> None:
@@ -167,80 +163,3 @@ def _uses(spec: ExperimentSpec, studies: tuple[str, ...], outputs: Outputs) -> U
     learned = not spec.mode.is_pd and any(config.policies.eviction == "learned" for config in configs)
     trainable = not spec.mode.is_pd and any(map(is_learned, configs))
     return Uses(spec.mode.name, studies, outputs.needs_folder, learned=learned, trainable=trainable)
-
-
-def _simulated(command: Command, spec: ExperimentSpec) -> tuple[Experiment, float]:
-    """The experiment, and the CPU time that other processes took for it."""
-    from kvsim.modes.experiment import run_experiment
-    from kvsim.report.progress import progress_bar
-    from kvsim.sim.executor import Processes
-
-    if threading.current_thread() is threading.main_thread():
-        # A shell script's background jobs start with SIGINT ignored; a run must end with a report there too.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    with Processes(command.jobs, partial(progress_bar, quiet=command.quiet)) as executor:
-        return run_experiment(spec, executor), executor.cpu_s
-
-
-def _handed_over(
-    command: Command,
-    loaded: LoadedConfig,
-    outputs: Outputs,
-    report: Report,
-    experiment: Experiment,
-    uses: Uses,
-) -> int:
-    """Write the files, show the report; what fails of that leaves the rest. Returns the exit code.
-
-    Flags without an effect are told once the run has succeeded, so that bad input stays one line.
-    """
-    unwritten, unshown = Failures(), Failures()
-    written = outputs.write(report, experiment.results, unwritten)
-    unshown.attempt("the report on the terminal", partial(_shown, report, quiet=command.quiet))
-    _say(command, loaded, written, idle(command.given, uses))
-    if command.quiet:
-        for failure in experiment.failures:
-            _stderr(f"warning: {failure.sentence()}")
-    failed = [*unwritten.found, *unshown.found]
-    for failure in failed:
-        _stderr(f"error: {failure.sentence() if failure.is_defect else failure.why}")
-    if any(not failure.is_defect for failure in failed):
-        return BAD_INPUT
-    sound = all(result.conservation.ok for result in report.results)
-    defects = any(failure.is_defect for failure in (*failed, *experiment.failures))
-    return OTHER if experiment.incomplete or defects or not sound else DONE
-
-
-def _shown(report: Report, *, quiet: bool) -> None:
-    """The tables, or under ``--quiet`` the conclusion alone: it carries its own reservations."""
-    with reaching_stdout():
-        if quiet:
-            print(report.conclusion)
-            return
-        from rich.console import Console
-
-        from kvsim.report.tables import print_report
-
-        print_report(Console(highlight=False), report)
-
-
-def _say(command: Command, loaded: LoadedConfig, written: list[Path], warnings: Sequence[str]) -> None:
-    """What concerns the flags and the files rather than the cluster."""
-    for warning in warnings:
-        _stderr(f"warning: {warning}")
-    if not command.quiet:
-        for note in loaded.provenance.notes:
-            _stderr(f"note: {note}")
-        for path in written:
-            if not is_stdout(path):
-                _stderr(f"wrote {path}")
-    if command.show_plots:
-        from kvsim.cli.pictures import show
-
-        why = show([path for path in written if path.suffix == ".png"])
-        if why is not None:
-            _stderr(f"warning: pictures are not shown: {why}")
-
-
-def _stderr(message: str) -> None:
-    print(f"kvsim: {one_line(message)}", file=sys.stderr)

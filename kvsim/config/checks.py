@@ -14,8 +14,11 @@ from kvsim.spec.tier_kinds import DRAM, EIC, SSD, TIER_NAMES, TIERS
 
 Finding = tuple[str, tuple[str, ...]]
 """A sentence that names the numbers, and the keys it is about."""
-Mode = Literal["single", "cluster", "pd", "instance", "traffic"]
-"""What a configuration is for: the three modes, one instance without tiers or racks, or synthetic traffic alone."""
+Mode = Literal["single", "cluster", "pd", "predict", "instance", "traffic"]
+"""What a configuration is for: the three modes, one deployment of unified instances, one instance without tiers or
+racks, or synthetic traffic alone."""
+UNPLACED = ("single", "predict", "instance", "traffic")
+"""Modes in which it does not matter where in a cluster an instance stands."""
 EXPERIMENTS: Mapping[Mode, tuple[str, str]] = {
     "single": ("trace", "experiments"),
     "cluster": ("cluster_trace", "cluster_experiments"),
@@ -26,6 +29,7 @@ TIER_LISTS: Mapping[Mode, str] = {
     "single": "cache.tiers",
     "cluster": "cluster.tiers",
     "pd": "pd_separation.tiers",
+    "predict": "pd_separation.tiers",
 }
 
 
@@ -56,7 +60,7 @@ def _engine(config: Config, origins: Origins, mode: Mode | None) -> Iterator[Fin
 
 def _placement(config: Config, origins: Origins, mode: Mode | None) -> Iterator[Finding]:
     """Racks and hosts are of clusters: instances of a single node have a host each."""
-    if mode in ("single", "instance", "traffic"):
+    if mode in UNPLACED:
         return
     separation = config.pd_separation
     degrees = {"engine.tensor_parallel_size": config.engine.tensor_parallel_size}

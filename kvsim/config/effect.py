@@ -85,10 +85,12 @@ def _unseen(config: Config) -> dict[str, str]:
 
 
 def without_effect(config: Config, mode: str) -> list[str]:
-    """Settings that a run of ``mode`` (``single``, ``cluster``, ``pd``) does not look at and that differ from
+    """Settings that a run of ``mode`` (``single``, ``cluster``, ``pd``, ``predict``) does not look at and that differ from
     ``config.yaml``: somebody may count on them.
     """
-    return _given(config, tuple(_unseen(config)) if mode == "pd" else _unseen_with_tiers(config, mode == "cluster"))
+    if mode in ("pd", "predict"):
+        return _given(config, tuple(_unseen(config)))
+    return _given(config, _unseen_with_tiers(config, mode == "cluster"))
 
 
 def why_unseen(config: Config, key: str) -> str | None:

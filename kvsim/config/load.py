@@ -55,14 +55,30 @@ class LoadedConfig:
     provenance: Provenance
 
 
+@dataclass(frozen=True)
+class Given:
+    """Values by dotted key, in kvsim's own spelling, that stand for somebody's own words."""
+
+    where: str
+    """Begins the message of an error."""
+    values: Mapping[str, Any]
+
+    def layer(self) -> Layer:
+        tree = Tree()
+        for key, value in self.values.items():
+            tree = put(tree, key, value)
+        return Layer(self.where, tree)
+
+
 def load_config(
     config: Path | None = None,
     overlay: Path | None = None,
     preset: str | None = None,
     sets: Sequence[str] = (),
     mode: Mode | None = None,
+    engine: Given | None = None,
 ) -> LoadedConfig:
-    """The configuration that these sources make, each merged over those before it.
+    """The configuration that these sources make, each merged over those before it; ``sets`` come last.
 
     ``overlay`` is a file, the name of a shipped profile, or ``none``: step times of no measurement; ``sets`` are
     ``a.b=value`` with the value in YAML. ``mode``: what it is for; keys that have no use there need not agree with
@@ -78,6 +94,8 @@ def load_config(
         layers.append(profile.layer)
     if preset is not None:
         layers.append(find_preset(preset, presets))
+    if engine is not None:
+        layers.append(engine.layer())
     if sets:
         layers.append(_set_layer(sets))
     tree, notes = _stacked(layers)

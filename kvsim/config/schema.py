@@ -263,6 +263,7 @@ class Slo(Section):
 
     ttft_ms: Positive
     tpot_ms: Positive
+    share: PositiveShare
 
 
 class ChatTrace(Section):

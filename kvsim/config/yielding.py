@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from math import gcd
 from typing import Any
 
-from kvsim.config.checks import EXPERIMENTS, Mode, tiers_in_use
+from kvsim.config.checks import EXPERIMENTS, UNPLACED, Mode, tiers_in_use
 from kvsim.config.layer import Origins
 from kvsim.config.steptime_keys import FOR_METHOD, ROOFLINE, method_of
 from kvsim.config.tree import Tree, get, put
@@ -80,7 +80,7 @@ def _hosts(tree: Tree, origins: Origins, mode: Mode | None) -> Yielded:
     """A rack holds whole hosts."""
     host, rack = "cluster.network.gpus_per_host", "cluster.simulate_gpus_per_rack"
     per_host, per_rack = _whole(tree, host), _whole(tree, rack)
-    if mode in ("single", "instance", "traffic") or origins.is_chosen(host) or not origins.is_chosen(rack):
+    if mode in UNPLACED or origins.is_chosen(host) or not origins.is_chosen(rack):
         return
     if per_host > 0 and per_rack > 0 and per_rack % per_host:
         yield host, gcd(per_host, per_rack), f"whole hosts in a rack of {rack} = {per_rack}"

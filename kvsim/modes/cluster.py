@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from kvsim.capacity.binding import Binding
 from kvsim.capacity.demand import Demand
 from kvsim.capacity.gathered import served_demand
 from kvsim.capacity.load_search import Offered, Tuning
 from kvsim.capacity.maximum_rates import balanced_pd_ratio, maximum_rate
+from kvsim.capacity.slo_rate import SloRate
 from kvsim.plan.mode import Mode
+from kvsim.plan.plan import Plan
 from kvsim.record.result import SystemResult
 
 Maxima = Mapping[str, Mapping[str, float]]
@@ -73,6 +76,24 @@ class TieredCluster(Cluster):
     warnings: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class DeployedCluster(Cluster):
+    """What ``predict`` simulated, and what it could have served."""
+
+    kv_blocks_per_instance: int
+    kv_cache_tokens_per_instance: int
+    kv_cache_bytes_per_gpu: float
+    max_concurrency: float
+    """Requests of ``max_model_len`` tokens that an instance's KV cache holds."""
+    served_max_requests_per_s: Mapping[str, float]
+    """Maximum rate of the deployment, by arithmetic with the hits of this run."""
+    binding: Binding | None = None
+    """``None``: not asked, or not to be had."""
+    slo_rate: SloRate | None = None
+    """``None``: not asked, or not to be had."""
+    warnings: tuple[str, ...] = ()
+
+
 def cluster_section(
     mode: Mode,
     offered: Offered,
@@ -81,7 +102,7 @@ def cluster_section(
     demand: Demand,
     *,
     has_pd: bool,
-) -> PdCluster | TieredCluster:
+) -> PdCluster | TieredCluster | DeployedCluster:
     """``maxima``: requests/s by variant and role; ``demand``: what requests ask of the PD system, if that was run.
 
     ``has_pd``: it was to be.
@@ -89,6 +110,8 @@ def cluster_section(
     plan = offered.plan
     if mode.is_pd:
         return _of_pd(offered, results, demand, maxima, has_pd)
+    if mode.name == "predict":
+        return _deployed(plan, maxima)
     kv_tokens = plan.spec.num_blocks * plan.spec.block_size_tokens
     return TieredCluster(
         gpus=plan.num_gpus,
@@ -102,6 +125,23 @@ def cluster_section(
         kv_cache_tokens_per_instance=kv_tokens,
         kv_cache_bytes_per_instance=kv_tokens * plan.spec.kv_bytes_per_token,
         tiers=plan.tiers,
+        served_max_requests_per_s={name: min(roles.values()) for name, roles in maxima.items()},
+    )
+
+
+def _deployed(plan: Plan, maxima: Maxima) -> DeployedCluster:
+    kv_tokens = plan.spec.num_blocks * plan.spec.block_size_tokens
+    return DeployedCluster(
+        gpus=plan.num_gpus,
+        instances=plan.num_instances,
+        racks=plan.num_racks,
+        prefill_instances=0,
+        decode_instances=0,
+        balanced_pd_ratio=None,
+        kv_blocks_per_instance=plan.spec.num_blocks,
+        kv_cache_tokens_per_instance=kv_tokens,
+        kv_cache_bytes_per_gpu=kv_tokens * plan.spec.kv_bytes_per_token / plan.spec.tensor_parallel,
+        max_concurrency=kv_tokens / plan.config.model.max_model_len,
         served_max_requests_per_s={name: min(roles.values()) for name, roles in maxima.items()},
     )
 

@@ -15,13 +15,13 @@ from kvsim.capacity.gathered import facts_of
 from kvsim.capacity.load_search import Load, LoadSearch, LoadTarget, Offered
 from kvsim.capacity.maximum_rates import role_maxima
 from kvsim.capacity.pilot import measured_rows
-from kvsim.capacity.sources import Source, source_of
+from kvsim.capacity.sources import Source, WordSource, check_rate, source_of
 from kvsim.config import Config
 from kvsim.config.comparison import Comparison
 from kvsim.config.effect import without_effect
 from kvsim.errors import ConfigError
 from kvsim.failures import Failure, Failures
-from kvsim.modes.cluster import PdCluster, TieredCluster, cluster_section
+from kvsim.modes.cluster import DeployedCluster, PdCluster, TieredCluster, cluster_section
 from kvsim.modes.training import Train, is_learned, trained, with_model, without_first
 from kvsim.plan.mode import Mode
 from kvsim.plan.plan import Plan
@@ -55,8 +55,10 @@ class ExperimentSpec:
     mode: Mode
     variants: Sequence[Variant]
     """One at least; the first decides rate and requests."""
-    trace: TraceSource | None = None
-    """``None``: the mode's synthetic traffic."""
+    trace: TraceSource | WordSource | None = None
+    """A recorded trace, or what a word stands for; ``None``: the mode's synthetic traffic."""
+    rate_per_s: float | None = None
+    """Arrivals are brought to this rate; takes the place of ``load``."""
     load: float | None = None
     """A share of the maximum rate; without, a trace runs at its own rate, synthetic traffic at its ``qps`` where that
     is set, else at ``load.rho``."""
@@ -86,9 +88,13 @@ class Experiment:
     workload: Workload
     results: tuple[SystemResult, ...]
     """One for each variant that was run, in their order."""
-    cluster: PdCluster | TieredCluster
+    cluster: PdCluster | TieredCluster | DeployedCluster
     load: Load | None
     """``None``: the workload runs at its own rate."""
+    demand: Demand
+    """What the requests ask of the PD system, else of the first, after its cache hits."""
+    source: Source
+    """Where the requests come from, at any rate."""
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
     incomplete: bool
@@ -126,9 +132,9 @@ def run_experiment(spec: ExperimentSpec, executor: Executor) -> Experiment:
         ]
         results, unstarted = _ran(cases, failures, executor)
     served = [_Served.of(case, results[case.name]) for case in cases if case.name in results]
-    experiment = _experiment(spec, offered, served, unstarted)
+    experiment = _experiment(spec, offered, served, unstarted, source)
     if (spec.studies or spec.comparisons) and not experiment.incomplete:
-        experiment = _studied(spec, experiment, source, _demand_of(served), seeds[4], failures, executor)
+        experiment = _studied(spec, experiment, seeds[4], failures, executor)
     return replace(experiment, failures=tuple(failures.found))
 
 
@@ -137,7 +143,10 @@ def _offered(
 ) -> Offered:
     systems = [variant.system for variant in spec.variants]
     search = LoadSearch(plan, source, (seeds[1], seeds[2]), failures, executor, tunes="unified" in systems)
-    if spec.load is None and (spec.trace is not None or spec.load_of is None):
+    if spec.rate_per_s is not None:
+        check_rate(spec.rate_per_s, "--rate")
+        return search.at_own_rate(source.at_rate(spec.rate_per_s, demand_of(source.traffic.population(), plan)))
+    if spec.load is None and (isinstance(spec.trace, TraceSource) or spec.load_of is None):
         own = source.own()
         if own is not None:
             return search.at_own_rate(own)
@@ -210,7 +219,7 @@ def _demand_of(served: Sequence[_Served]) -> Demand:
 
 
 def _experiment(
-    spec: ExperimentSpec, offered: Offered, served: Sequence[_Served], unstarted: tuple[str, ...]
+    spec: ExperimentSpec, offered: Offered, served: Sequence[_Served], unstarted: tuple[str, ...], source: Source
 ) -> Experiment:
     maxima = {one.result.name: role_maxima(one.plan, one.demand, one.system) for one in served}
     results = [one.result for one in served]
@@ -223,6 +232,8 @@ def _experiment(
         results=alike,
         cluster=cluster_section(spec.mode, offered, alike, maxima, _demand_of(served), has_pd=has_pd),
         load=offered.load,
+        demand=_demand_of(served),
+        source=source,
         warnings=(
             *(f"{name} was not started: the run was interrupted before" for name in unstarted),
             *left_out(offered.plan, is_pd=has_pd),
@@ -258,21 +269,19 @@ def compared(
 def _studied(
     spec: ExperimentSpec,
     experiment: Experiment,
-    source: Source,
-    demand: Demand,
     seed: int,
     failures: Failures,
     executor: Executor,
 ) -> Experiment:
-    why = why_none(experiment.workload, source.traffic, experiment.plan.config.studies)
+    why = why_none(experiment.workload, experiment.source.traffic, experiment.plan.config.studies)
     if why is not None:
         return replace(experiment, warnings=(*experiment.warnings, f"studies left out: {why}"))
     context = StudyContext(
         mode=spec.mode,
         plan=experiment.plan,
         served=experiment.workload,
-        traffic=source.traffic,
-        demand=demand,
+        traffic=experiment.source.traffic,
+        demand=experiment.demand,
         seed=seed,
         executor=executor,
         comparisons=tuple(spec.comparisons),

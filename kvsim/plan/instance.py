@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from kvsim.config import Config, LoadedConfig, derived, load_config
+from kvsim.config import Config, Given, LoadedConfig, derived, load_config
 from kvsim.errors import ConfigError
 from kvsim.fields import Fields
 from kvsim.plan.build_step_time import KnownStepTime, build_step_time
@@ -49,20 +48,27 @@ def load_instance(
     profile: Path | None = None,
     keys: Mapping[str, Any] | None = None,
     sets: Sequence[str] = (),
+    instances: int | None = None,
+    where: str = "engine arguments",
 ) -> LoadedConfig:
-    """The configuration of one server of ``model``, as vLLM's ``arguments`` tell it, on as many GPUs as it takes.
+    """The configuration of servers of ``model``, as vLLM's ``arguments`` tell them, on as many GPUs as they take.
 
+    ``instances``: how many servers; ``None``: one, on GPUs that its prefills and decodes could be separated on as well.
     ``profile``: step times; ``keys``: further ones of kvsim's own, by name; ``sets``: assignments, which come last.
-    ``vllm_version`` may be empty: a present one. ``longest_tokens`` as for ``engine_keys``. Raises ``ConfigError``.
+    ``vllm_version`` may be empty: a present one. ``longest_tokens`` as for ``engine_keys``. ``where``: who
+    gives the arguments, for messages. Raises ``ConfigError``.
     """
     own = {"model.name": model, **engine_keys(arguments, vllm_version, longest_tokens), **(keys or {})}
     degree = own["engine.tensor_parallel_size"]
-    engines = max(2, own["engine.data_parallel_size"])  # a cluster that could be separated as well
-    for key in ("total_gpus", "gpus_per_rack", "simulate_gpus_per_rack", "network.gpus_per_host"):
+    engines = own["engine.data_parallel_size"]
+    engines = max(2, engines) if instances is None else engines * instances
+    for key in ("total_gpus", "gpus_per_rack", "simulate_gpus_per_rack"):
         own[f"cluster.{key}"] = degree * engines
-    own |= {"cluster.simulate_racks": 1, "pd_separation.pd_ratio": [1, engines - 1]}
-    assignments = [f"{key}={json.dumps(value)}" for key, value in own.items()]
-    return load_config(overlay=profile, sets=[*assignments, *sets], mode="instance")
+    if instances is None:
+        own["cluster.network.gpus_per_host"] = degree * engines
+    own |= {"cluster.simulate_racks": 1, "pd_separation.pd_ratio": [1, max(engines - 1, 1)]}
+    mode: Literal["instance", "predict"] = "instance" if instances is None else "predict"
+    return load_config(overlay=profile, sets=sets, mode=mode, engine=Given(where, own))
 
 
 def instance_of(

@@ -1,4 +1,4 @@
-"""The three modes: how a configuration becomes a plan in each, and which of its sections are the mode's own."""
+"""The modes: how a configuration becomes a plan in each, and which of its sections are the mode's own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kvsim.config.schema import ChatTrace, ClusterGpu, Experiment
 from kvsim.errors import ConfigError
 from kvsim.plan.plan import Plan, check_instances, make_plan, unified_plan
 
-ModeName = Literal["single", "cluster", "pd"]
+ModeName = Literal["single", "cluster", "pd", "predict"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class Mode:
             instances = derived.instances(config)
             check_instances(instances, "cluster.simulate_racks and cluster.simulate_gpus_per_rack")
             return unified_plan(config, instances, config.cluster.tiers, stepwise=stepwise)
+        if self.name == "predict":
+            return unified_plan(config, derived.instances(config), config.pd_separation.tiers, stepwise=stepwise)
         workers = config.cache.num_workers
         check_instances(workers, "cache.num_workers")
         return unified_plan(_node(config, workers), workers, config.cache.tiers, stepwise=stepwise)
@@ -44,7 +46,7 @@ class Mode:
 
     def experiment(self, config: Config) -> tuple[str, Experiment]:
         """The section that says how many requests a run takes and where its files go, and what stands there."""
-        if self.is_pd:
+        if self.name in ("pd", "predict"):
             return "pd_experiments", config.pd_experiments
         if self.name == "single":
             return "experiments", config.experiments
@@ -65,6 +67,9 @@ class Mode:
 
 SINGLE, CLUSTER, PD = Mode("single"), Mode("cluster"), Mode("pd")
 MODES = {mode.name: mode for mode in (SINGLE, CLUSTER, PD)}
+"""Those that compare several systems, policies or memories."""
+PREDICT = Mode("predict")
+"""One deployment of unified instances, as a server's command line describes it."""
 
 
 def _node(config: Config, workers: int) -> Config:

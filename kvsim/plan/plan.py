@@ -128,6 +128,8 @@ class Plan:
 
     def scaled_to(self, num_instances: int) -> Plan:
         """A cluster of fewer instances with the same ratio of roles, as near as whole instances come."""
+        if not self.num_decode:
+            return replace(self, num_instances=num_instances)
         scaled = replace(self, num_instances=max(num_instances, -(-sum(self.degrees) // self.spec.tensor_parallel)))
         num_prefill = round(scaled.num_instances * self.num_prefill / self.num_instances)
         return scaled.sized(scaled.num_instances, min(max(num_prefill, 1), scaled.most_prefill))

@@ -7,20 +7,26 @@ from dataclasses import replace
 import numpy as np
 
 from kvsim.config import LoadedConfig
+from kvsim.launch import LaunchLine
 from kvsim.modes.experiment import Experiment
 from kvsim.plan.mode import ModeName
 from kvsim.record.summary import summarise
 from kvsim.report.calibration import calibration_of
 from kvsim.report.report import Report
 from kvsim.report.run_clock import RunClock
-from kvsim.report.sections import WorkloadFacts
+from kvsim.report.sections import Launch, WorkloadFacts
 from kvsim.units import MILLI
 
 
 def build(
-    clock: RunClock, loaded: LoadedConfig, experiment: Experiment, mode: ModeName, others_cpu_s: float = 0.0
+    clock: RunClock,
+    loaded: LoadedConfig,
+    experiment: Experiment,
+    mode: ModeName,
+    others_cpu_s: float = 0.0,
+    launch: LaunchLine | None = None,
 ) -> Report:
-    """The report of a run; ``others_cpu_s`` is what other processes took for it."""
+    """The report of a run; ``others_cpu_s`` is what other processes took for it, ``launch`` the server's line."""
     config = loaded.config
     slo_ttft_s, slo_tpot_s = config.slo.ttft_ms * MILLI, config.slo.tpot_ms * MILLI
     gpus = experiment.plan.num_gpus
@@ -42,6 +48,18 @@ def build(
             summarise(result, slo_ttft_s=slo_ttft_s, slo_tpot_s=slo_tpot_s, gpus=gpus) for result in experiment.results
         ),
         studies=experiment.studies,
+        launch=None if launch is None else _launch(launch),
+    )
+
+
+def _launch(launch: LaunchLine) -> Launch:
+    return Launch(
+        line=launch.line,
+        engine=launch.engine,
+        model=launch.model,
+        arguments=launch.arguments,
+        notes=launch.notes,
+        warnings=launch.warnings,
     )
 
 

@@ -50,13 +50,14 @@ def warnings(report: Sections) -> list[str]:
         found += _imbalance(result, report.cluster)
     found += [failure.sentence() for failure in report.run.failures]
     found += report.cluster.warnings
+    found += report.launch.warnings if report.launch is not None else ()
     found += [f"calibration: {text}" for text in report.calibration.warnings]
     return found + [f"trace: {text}" for text in report.workload.lint]
 
 
 def notes(report: Sections) -> list[str]:
     """Plain sentences for the reader, each once."""
-    every = [*report.workload.notes, *(note for result in report.results for note in result.notes)]
+    every = [*(report.launch.notes if report.launch is not None else ()), *report.workload.notes, *(note for result in report.results for note in result.notes)]
     run = report.run
     if run.engine == "pure" and run.cpu_s > LONG_CPU_S:
         every.append(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from kvsim.capacity.load_search import Load
 from kvsim.config import Config, dump
 from kvsim.failures import FailedPart
-from kvsim.modes.cluster import PdCluster, TieredCluster
+from kvsim.modes.cluster import DeployedCluster, PdCluster, TieredCluster
 from kvsim.plan.mode import ModeName
 from kvsim.record.figures import SystemSummary
 from kvsim.record.plain import OMITTED, written
@@ -81,6 +81,21 @@ class WorkloadFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Launch:
+    """The server's command line that the configuration was made of, as it was understood."""
+
+    line: str
+    engine: str
+    """``vllm`` or ``sglang``."""
+    model: str
+    arguments: Mapping[str, object]
+    """By vLLM's names, those that were given."""
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+    """What of it changes serving, and is not modelled."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sections:
     """All that is known at the end of a run, for a terminal, a file or a picture."""
 
@@ -88,7 +103,9 @@ class Sections:
     config: Config = field(metadata=written(dump))
     calibration: Calibration
     workload: WorkloadFacts
-    cluster: PdCluster | TieredCluster
+    cluster: PdCluster | TieredCluster | DeployedCluster
     results: tuple[SystemSummary, ...]
     studies: Mapping[str, StudyAnswer] | None = field(default=None, metadata=OMITTED)
     """By section; no key where none were made."""
+    launch: Launch | None = field(default=None, metadata=OMITTED)
+    """No key where no command line was given."""

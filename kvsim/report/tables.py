@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from rich import box
 from rich.console import Console
@@ -10,12 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from kvsim.capacity.load_search import Load
-from kvsim.modes.cluster import PdCluster, TieredCluster
+from kvsim.modes.cluster import DeployedCluster, PdCluster, TieredCluster
 from kvsim.record.figures import Parts, SystemSummary
 from kvsim.record.labels import COMPONENT_LABELS, counted, number, percent, ratio, system_label
 from kvsim.report import caveats
 from kvsim.report.comparison import groups
 from kvsim.report.conclude import conclude
+from kvsim.report.prediction import prediction_tables
 from kvsim.report.sections import Sections, WorkloadFacts
 from kvsim.report.tier_tables import sources_table, tiers_table, variants_table
 from kvsim.report.whole import print_whole
@@ -33,7 +34,7 @@ def print_report(console: Console, report: Sections) -> None:
     results = report.results
     console.print(header(report))
     if results:
-        for table in _systems(console, results) if report.run.mode == "pd" else _variants(console, results):
+        for table in _TABLES.get(report.run.mode, _variants)(console, results):
             print_whole(console, table)
     console.print(Text(conclude(report), style="bold"))
     if report.studies:
@@ -54,6 +55,18 @@ def _variants(console: Console, results: Sequence[SystemSummary]) -> Iterator[Ta
     if results[0].cache.tiers:
         yield tiers_table(results[0])
     yield waterfall(console, results[0])
+
+
+def _prediction(console: Console, results: Sequence[SystemSummary]) -> Iterator[Table]:
+    for result in results:
+        yield from prediction_tables(result)
+        yield waterfall(console, result)
+
+
+_TABLES: Mapping[str, Callable[[Console, Sequence[SystemSummary]], Iterator[Table]]] = {
+    "pd": _systems,
+    "predict": _prediction,
+}
 
 
 def print_studies(console: Console, found: Mapping[str, StudyAnswer]) -> None:
@@ -82,6 +95,8 @@ def _facts(report: Sections) -> Iterator[tuple[str, str]]:
     run, config = report.run, report.config
     preset = f", preset {run.preset}" if run.preset else ""
     yield "kvsim", f"{run.version}, mode {run.mode}{preset}, seed {run.seed}"
+    if report.launch is not None:
+        yield "server", report.launch.line
     yield "cluster", _cluster(report.cluster)
     model, degree = config.model, config.engine.tensor_parallel_size
     yield "model", f"{model.name} {model.weight_dtype}, {degree} x {config.hardware.gpu} an instance"
@@ -97,9 +112,11 @@ def _facts(report: Sections) -> Iterator[tuple[str, str]]:
         yield "SLO", f"TTFT <= {slo.ttft_ms:,g} ms and mean TPOT <= {slo.tpot_ms:,g} ms"
 
 
-def _cluster(cluster: PdCluster | TieredCluster) -> str:
+def _cluster(cluster: PdCluster | TieredCluster | DeployedCluster) -> str:
     size = f"{counted(cluster.gpus, 'GPU')}, {counted(cluster.instances, 'instance')}, "
     size += counted(cluster.racks, "rack")
+    if isinstance(cluster, DeployedCluster):
+        return f"{counted(cluster.gpus, 'GPU')}, {counted(cluster.instances, 'instance')}"
     if isinstance(cluster, TieredCluster) or not cluster.prefill_instances:
         return size
     actual, balanced = (cluster.prefill_instances, cluster.decode_instances), cluster.balanced_pd_ratio

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from kvsim.config import Config, derived
 from kvsim.errors import WorkloadError
@@ -18,7 +18,10 @@ from kvsim.workload.reading import AS_IT_STANDS, Reading
 from kvsim.workload.replicas import part, replicated
 from kvsim.workload.workload import Workload
 
-_POPULATION_REQUESTS = 20_000
+if TYPE_CHECKING:
+    from kvsim.workload.words import WorkloadWord
+
+_POPULATION_REQUESTS, _WORD_REQUESTS = 20_000, 5_000
 """Synthetic requests drawn to know what they ask for."""
 _ROUNDING = 1e-3
 """Copies this much too slow, relatively, are squeezed: the ends of a trace make its rate no better known."""
@@ -170,3 +173,30 @@ class ChatTraffic:
 
         most, pace_s = self._max_output_tokens, self._answer_s_per_token
         return chat(self._traffic, num_requests, requests_per_s, seed, most, pace_s)
+
+
+@dataclass(frozen=True)
+class WordTraffic:
+    """Synthetic requests of a kind that one word names, at any rate; drawn anew for every rate and number."""
+
+    word: WorkloadWord
+    seed: int
+
+    @property
+    def most_requests(self) -> int | None:
+        return None
+
+    def population(self) -> Workload:
+        return self._population
+
+    @cached_property
+    def _population(self) -> Workload:
+        return self.word.generate(_WORD_REQUESTS, 1.0, self.seed)
+
+    def copies_at(self, requests_per_s: float) -> int | None:
+        return None
+
+    def sample(self, requests_per_s: float, num_requests: int, copies: int | None, seed: int) -> Workload:
+        return self.word.generate(num_requests, requests_per_s, seed)
+
+    part = sample

@@ -1,0 +1,104 @@
+"""Running what a command asks, and handing over what came of it: files, the report on the terminal, the exit code."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kvsim.cli.outputs import Outputs
+from kvsim.cli.saying import BAD_INPUT, DONE, OTHER, one_line
+from kvsim.failures import Failures
+from kvsim.report.atomic import is_stdout, reaching_stdout
+
+if TYPE_CHECKING:
+    from kvsim.config import LoadedConfig
+    from kvsim.modes.experiment import Experiment
+    from kvsim.report.report import Report
+    from kvsim.sim.executor import Executor
+
+
+def simulated(run: Callable[[Executor], Experiment], jobs: int, *, quiet: bool) -> tuple[Experiment, float]:
+    """The experiment that ``run`` makes on ``jobs`` processes, and the CPU time that others took for it."""
+    from kvsim.report.progress import progress_bar
+    from kvsim.sim.executor import Processes
+
+    if threading.current_thread() is threading.main_thread():
+        # A shell script's background jobs start with SIGINT ignored; a run must end with a report there too.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    with Processes(jobs, partial(progress_bar, quiet=quiet)) as executor:
+        return run(executor), executor.cpu_s
+
+
+def hand_over(
+    loaded: LoadedConfig,
+    outputs: Outputs,
+    report: Report,
+    experiment: Experiment,
+    warnings: Sequence[str],
+    *,
+    quiet: bool,
+    show_plots: bool = False,
+) -> int:
+    """Write the files, show the report; what fails of that leaves the rest. Returns the exit code.
+
+    Flags without an effect are told once the run has succeeded, so that bad input stays one line.
+    """
+    unwritten, unshown = Failures(), Failures()
+    written = outputs.write(report, experiment.results, unwritten)
+    unshown.attempt("the report on the terminal", partial(_shown, report, quiet=quiet))
+    for warning in warnings:
+        _stderr(f"warning: {warning}")
+    if not quiet:
+        _say(loaded, written)
+    if show_plots:
+        _show(written)
+    if quiet:
+        for failure in experiment.failures:
+            _stderr(f"warning: {failure.sentence()}")
+    failed = [*unwritten.found, *unshown.found]
+    for failure in failed:
+        _stderr(f"error: {failure.sentence() if failure.is_defect else failure.why}")
+    if any(not failure.is_defect for failure in failed):
+        return BAD_INPUT
+    sound = all(result.conservation.ok for result in report.results)
+    defects = any(failure.is_defect for failure in (*failed, *experiment.failures))
+    return OTHER if experiment.incomplete or defects or not sound else DONE
+
+
+def _shown(report: Report, *, quiet: bool) -> None:
+    """The tables, or under ``--quiet`` the conclusion alone: it carries its own reservations."""
+    with reaching_stdout():
+        if quiet:
+            print(report.conclusion)
+            return
+        from rich.console import Console
+
+        from kvsim.report.tables import print_report
+
+        print_report(Console(highlight=False), report)
+
+
+def _say(loaded: LoadedConfig, written: list[Path]) -> None:
+    """What concerns the flags and the files rather than the cluster."""
+    for note in loaded.provenance.notes:
+        _stderr(f"note: {note}")
+    for path in written:
+        if not is_stdout(path):
+            _stderr(f"wrote {path}")
+
+
+def _show(written: list[Path]) -> None:
+    from kvsim.cli.pictures import show
+
+    why = show([path for path in written if path.suffix == ".png"])
+    if why is not None:
+        _stderr(f"warning: pictures are not shown: {why}")
+
+
+def _stderr(message: str) -> None:
+    print(f"kvsim: {one_line(message)}", file=sys.stderr)

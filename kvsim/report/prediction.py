@@ -1,0 +1,97 @@
+"""What ``predict`` says of one deployment: latencies, what it serves, what binds it, the largest rate within the SLO."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich import box
+from rich.table import Table
+
+from kvsim.modes.cluster import DeployedCluster
+from kvsim.record.figures import Quantiles, SystemSummary
+from kvsim.record.labels import counted, number, percent
+from kvsim.report.conclusion import condition, is_overloaded, misfits, overload, reservation, sentence_of
+from kvsim.report.sections import Sections
+
+QUANTILES = ("mean", "p50", "p90", "p95", "p99", "max")
+
+
+def conclude_prediction(report: Sections) -> str:
+    """What the deployment gives at this load, up to which rate it keeps the SLO, and what binds it."""
+    if not report.results:
+        return "Nothing was simulated."
+    (result,) = report.results
+    if is_overloaded(result):
+        clauses = overload(report.results, condition(report))
+    else:
+        clauses = [_gives(report, result)]
+    sentences = [reservation(report.results) + sentence_of([*clauses, *misfits(report.results)])]
+    return " ".join([*sentences, *_answers(report)])
+
+
+def _answers(report: Sections) -> Iterator[str]:
+    cluster, slo = report.cluster, report.config.slo
+    if isinstance(cluster, DeployedCluster):
+        if cluster.slo_rate is not None:
+            yield cluster.slo_rate.sentence(slo.ttft_ms, slo.tpot_ms)
+        if cluster.binding is not None:
+            yield cluster.binding.sentence()
+
+
+def _gives(report: Sections, result: SystemSummary) -> str:
+    config, instances = report.config, report.cluster.instances
+    size = f"{counted(instances, 'instance')} of {config.engine.tensor_parallel_size} x {config.hardware.gpu}"
+    verb = "gives" if instances == 1 else "give"
+    ttft, tpot = result.ttft_ms, result.tpot_ms
+    said = f"{size} {verb} a TTFT of {number(ttft.p50)} ms (p99 {number(ttft.p99)})"
+    if tpot.mean is not None:
+        said += f" and a TPOT of {number(tpot.p50)} ms (p99 {number(tpot.p99)})"
+    slo = result.goodput.slo
+    limits = f"TTFT <= {slo.ttft_ms:,g} ms and mean TPOT <= {slo.tpot_ms:,g} ms"
+    return f"{said} {condition(report)}; {percent(result.goodput.share)} of requests keep {limits}"
+
+
+def prediction_tables(result: SystemSummary) -> Iterator[Table]:
+    """Latencies by percentile, and what was served and used."""
+    yield _latencies(result)
+    yield _served(result)
+
+
+def _latencies(result: SystemSummary) -> Table:
+    table = _grid()
+    for name in QUANTILES:
+        table.add_column(name, justify="right", no_wrap=True)
+    rows: list[tuple[str, Quantiles]] = [
+        ("TTFT (ms)", result.ttft_ms),
+        ("TPOT (ms)", result.tpot_ms),
+        ("ITL (ms)", result.itl_ms),
+        ("E2E (ms)", result.e2e_ms),
+    ]
+    for label, quantiles in rows:
+        table.add_row(label, *(number(getattr(quantiles, name)) for name in QUANTILES))
+    return table
+
+
+def _served(result: SystemSummary) -> Table:
+    table = _grid()
+    table.add_column("", justify="right")
+    use, throughput = result.utilisation["colocated"], result.throughput
+    rows = {
+        "requests/s": number(throughput.requests_per_s),
+        "within the SLO, requests/s": number(result.goodput.requests_per_s),
+        "output tokens/s": number(throughput.output_tokens_per_s),
+        "output tokens/s a GPU": number(throughput.tokens_per_s_per_gpu),
+        "prefix hits, of prompt tokens": percent(result.cache.prefix_hit_rate),
+        "KV cache in use": percent(use.kv_usage),
+        "load, of the maximum rate": percent(use.load),
+        "preemptions": f"{result.preemptions:,}",
+    }
+    for label, value in rows.items():
+        table.add_row(label, value)
+    return table
+
+
+def _grid() -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("")
+    return table
