@@ -52,6 +52,18 @@ def token_hit_rate(
     return float(seen.sum() / prompt_tokens.sum(dtype=np.int64))
 
 
+def hit_rate(workload: Workload) -> float:
+    """``token_hit_rate`` of a workload whose content is known token by token."""
+    return token_hit_rate(
+        workload.prompt_tokens,
+        workload.output_tokens,
+        workload.output_chain,
+        workload.piece_offsets,
+        workload.piece_chain,
+        workload.piece_tokens,
+    )
+
+
 def longest_seen_tokens(workload: Workload) -> int:
     """The longest head of any prompt that an earlier request's prompt or answer had; 0 where nothing is shared."""
     request, seen = _seen_in_chains(
@@ -86,7 +98,7 @@ def _seen_in_chains(
     asked = np.insert(piece_tokens.astype(np.int64), at, 0)
     request = np.repeat(np.arange(len(output_chain)), np.diff(piece_offsets) + 1)
     shared = chain >= 0
-    return request[shared], np.minimum(asked[shared], _most_before(chain[shared], reached[shared]))
+    return request[shared], np.minimum(asked[shared], most_before(chain[shared], reached[shared]))
 
 
 def _seen(ids: Ints) -> npt.NDArray[np.bool_]:
@@ -100,7 +112,7 @@ def _share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-def _most_before(key: Ints, value: Ints) -> Ints:
+def most_before(key: Ints, value: Ints) -> Ints:
     """For each entry the largest value of an earlier entry with the same key, 0 for the first."""
     order = np.argsort(key, kind="stable")
     group = np.cumsum(np.diff(key[order], prepend=key[order][:1]) != 0)

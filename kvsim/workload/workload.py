@@ -175,6 +175,26 @@ class Workload:
             raise WorkloadError(f"{self.info.source}: {self.without_rate}, so no rate can be set by stretching")
         return self.scaled(self.mean_rate_per_s / rate_per_s)
 
+    def taken(self, rows: Ints, arrival_s: Floats) -> Workload:
+        """A workload of some of these requests in the order given, at other times; none waits for another."""
+        counts = np.diff(self.piece_offsets)[rows]
+        ends = np.cumsum(counts)
+        pieces = np.arange(int(ends[-1])) + np.repeat(self.piece_offsets[rows] - (ends - counts), counts)
+        return replace(
+            self,
+            arrival_s=arrival_s,
+            prompt_tokens=self.prompt_tokens[rows],
+            output_tokens=self.output_tokens[rows],
+            session_id=self.session_id[rows],
+            output_chain=self.output_chain[rows],
+            piece_offsets=np.concatenate(([0], ends)),
+            piece_chain=self.piece_chain[pieces],
+            piece_tokens=self.piece_tokens[pieces],
+            priority=None if self.priority is None else self.priority[rows],
+            after=None,
+            think_s=None,
+        )
+
     def limited(self, num_requests: int) -> Workload:
         """The first ``num_requests`` arrivals, or all of them when there are fewer."""
         if num_requests < 1:
