@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kvsim.config import load_config
 from kvsim.config.load import set_values
 from kvsim.errors import ConfigError, nearest
 from kvsim.modes.experiment import ExperimentSpec, run_experiment
-from kvsim.modes.variants import variants_of
+from kvsim.modes.variants import Layers, variants_of
 from kvsim.plan.mode import MODES
 from kvsim.report.build import build
 from kvsim.report.report import Report
@@ -63,8 +62,8 @@ def simulate(
     if jobs < 1:
         raise ConfigError(f"jobs is {jobs}; allowed: a whole number >= 1")
     _check(mode, systems, load_of, policy, sets)
-    layers = _path(config), _path(profile), preset, tuple(sets)
-    loaded = load_config(*layers, mode)
+    layers = Layers(_path(config), _path(profile), preset, sets=tuple(sets))
+    loaded = layers.load(mode)
     names = chosen(mode, studies, systems or ())
     spec = ExperimentSpec(
         mode=MODES[mode],

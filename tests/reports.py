@@ -79,6 +79,7 @@ CALIBRATION = Calibration(
     provenance=None,
     fit_error=None,
     notes=(),
+    level="roofline",
 )
 _LATENCY = {"mean": 100.0, "p50": 100.0, "p90": 100.0, "p95": 100.0, "p99": 100.0, "max": 100.0}
 _NOTHING = dict.fromkeys(COMPONENT_LABELS, 0.0)

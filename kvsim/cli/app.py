@@ -12,12 +12,15 @@ from kvsim.cli.calibrate import calibrate_app
 from kvsim.cli.flags import Flags, taking_flags
 from kvsim.cli.hits import hits
 from kvsim.cli.learn import learn_app
+from kvsim.cli.predict import predict, slo_sets
 from kvsim.cli.trace import trace_app
 from kvsim.cli.usage import FlagError, Verbs, flags_given
 from kvsim.cli.validate import validate_app
 
 if TYPE_CHECKING:
+    from kvsim.capacity.sources import WordSource
     from kvsim.cli.run import Command
+    from kvsim.plan.mode import ModeName
     from kvsim.workload.traffic import TraceSource
 
 app = typer.Typer(
@@ -32,6 +35,7 @@ app.add_typer(calibrate_app, name="calibrate")
 app.add_typer(validate_app, name="validate")
 app.add_typer(learn_app, name="learn")
 app.command()(hits)
+app.command()(predict)
 
 
 @app.callback(invoke_without_command=True)
@@ -70,6 +74,12 @@ def _check(flags: Flags, given: dict[str, str]) -> None:
         raise FlagError("--no-studies and --studies exclude each other; give one")
     if flags.systems is not None and not flags.pd:
         raise FlagError("--systems needs --pd: the other modes run unified instances")
+    if flags.workload is not None and flags.workload_trace is not None:
+        raise FlagError("--workload and --workload-trace exclude each other; give one")
+    if flags.requests is not None and flags.workload is None:
+        raise FlagError("--requests needs --workload; a trace takes --workload-limit, synthetic traffic num_requests")
+    if flags.rate is not None and flags.load is not None:
+        raise FlagError("--rate and --load exclude each other; give one")
     if flags.load_of is not None and not flags.pd:
         raise FlagError("--load-of needs --pd: the other modes run unified instances alone")
     if flags.load_of is not None and flags.load is None and flags.workload_trace is not None:
@@ -84,14 +94,26 @@ def _check(flags: Flags, given: dict[str, str]) -> None:
 
 def _command(flags: Flags, given: dict[str, str]) -> Command:
     from kvsim.cli.run import Command
+    from kvsim.modes.variants import Layers
+    from kvsim.plan.deployment import launch_of, launch_words, server_keys
 
-    return Command(
-        mode="pd" if flags.pd else "cluster" if flags.cluster else "single",
+    mode: ModeName = "pd" if flags.pd else "cluster" if flags.cluster else "single"
+    has_launch = flags.engine is not None or flags.engine_args is not None
+    launch = launch_of(flags.engine, flags.engine_args) if has_launch else None
+    seed = () if flags.seed is None else (f"seed={flags.seed}",)
+    layers = Layers(
         config=flags.config,
         profile=flags.calibration_profile,
         preset=flags.preset,
-        sets=(*(flags.assignments or ()), *(() if flags.seed is None else (f"seed={flags.seed}",))),
+        engine=server_keys(mode, launch, gpu=flags.gpu, gpus=flags.gpus, tensor_parallel=flags.tp),
+        sets=(*slo_sets(flags.slo), *(flags.assignments or ()), *seed),
+    )
+    return Command(
+        mode=mode,
+        layers=layers,
+        launch=None if launch is None else (launch_words(flags.engine, flags.engine_args), launch),
         trace=_trace(flags),
+        rate_per_s=flags.rate,
         load=flags.load,
         load_of=flags.load_of,
         systems=options.SYSTEMS if flags.systems is None else tuple(flags.systems.split(",")),
@@ -114,10 +136,15 @@ def _command(flags: Flags, given: dict[str, str]) -> Command:
     )
 
 
-def _trace(flags: Flags) -> TraceSource | None:
+def _trace(flags: Flags) -> TraceSource | WordSource | None:
+    from kvsim.capacity.sources import WordSource
     from kvsim.workload.reading import Reading
     from kvsim.workload.traffic import TraceSource
 
+    if flags.workload is not None:
+        from kvsim.workload.words import word_of
+
+        return WordSource(word_of(flags.workload), num_requests=flags.requests)
     if flags.workload_trace is None:
         return None
     reading = Reading(**{field: getattr(flags, name) for name, (field, _, _) in options.READING.items()})

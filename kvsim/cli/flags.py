@@ -34,6 +34,34 @@ class Flags:
     seed: Annotated[int | None, typer.Option(metavar="N", parser=options.whole, help="Seed of every random draw.")] = (
         None
     )
+    engine: Annotated[
+        str | None, typer.Option(metavar="LINE", help="The server's command line: 'vllm serve MODEL --flag ...'.")
+    ] = None
+    engine_args: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="vLLM's arguments as YAML, in place of --engine.")
+    ] = None
+    gpu: Annotated[str | None, typer.Option(metavar="NAME", help="The GPU, e.g. h100-sxm; as hardware.gpu.")] = None
+    gpus: Annotated[
+        int | None, typer.Option(metavar="N", parser=options.count, help="GPUs of the simulated cluster, in all.")
+    ] = None
+    tp: Annotated[
+        int | None, typer.Option(metavar="N", parser=options.count, help="GPUs an instance, as tensor_parallel_size.")
+    ] = None
+    slo: Annotated[str | None, typer.Option(metavar="ttft=MS,tpot=MS", help="Limits of a good request, as slo.*.")] = (
+        None
+    )
+    workload: Annotated[
+        str | None,
+        typer.Option(
+            metavar="W", help="Requests in a word: sharegpt, chat, rag, agent, summarise, code, in=2000,out=300."
+        ),
+    ] = None
+    requests: Annotated[
+        int | None, typer.Option(metavar="N", parser=options.count, help="How many of --workload; default: an hour's.")
+    ] = None
+    rate: Annotated[
+        float | None, typer.Option(metavar="R", parser=options.positive, help="Arrivals a second, in place of --load.")
+    ] = None
     workload_trace: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Serve this trace instead of synthetic traffic.")
     ] = None

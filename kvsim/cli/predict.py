@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from kvsim.modes.prediction import PredictionSpec
 
 DEFAULT_WORKLOAD = "sharegpt"
+WHOLE_TRACE = 1_000_000_000
+"""Requests that no trace has."""
 
 
 @options.reads_traces
@@ -58,7 +60,9 @@ def predict(
     ] = False,
     calibration_profile: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Step times; default: the nearest measured ones. none: data-sheet arithmetic."),
+        typer.Option(
+            metavar="FILE", help="Step times; default: the nearest measured ones. none: data-sheet arithmetic."
+        ),
     ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One key of the configuration; repeatable.")
@@ -87,7 +91,7 @@ def predict(
     from kvsim.cli.handing_over import hand_over, simulated
     from kvsim.cli.outputs import Outputs
     from kvsim.modes.prediction import run_prediction
-    from kvsim.plan.deployment import launch_of, load_deployment
+    from kvsim.plan.deployment import launch_of, launch_words, load_deployment
     from kvsim.report.build import build
     from kvsim.report.run_clock import RunClock
 
@@ -103,7 +107,7 @@ def predict(
     outputs.check({what: path for what, path in inputs.items() if path is not None})
     workers = options.cores() if jobs is None else jobs
     experiment, others_cpu_s = simulated(partial(run_prediction, spec), workers, quiet=quiet)
-    report = build(clock, loaded, experiment, "predict", others_cpu_s, launch)
+    report = build(clock, loaded, experiment, "predict", others_cpu_s, (launch_words(line, engine_args), launch))
     return hand_over(loaded, outputs, report, experiment, (), quiet=quiet)
 
 
@@ -125,13 +129,16 @@ def _spec(
     from kvsim.workload.words import word_of
 
     given: TraceSource | WordSource
-    if Path(workload).is_file():
-        if concurrency is not None or requests is not None:
-            flag, advice = ("--concurrency", "--rate") if concurrency is not None else ("--requests", "--workload-limit")
-            raise FlagError(f"{flag} is for workloads in a word; a trace takes {advice}")
+    is_trace = Path(workload).is_file()
+    if is_trace and concurrency is None:
+        if requests is not None:
+            raise FlagError(
+                "--requests is for workloads in a word and for --concurrency; a trace takes --workload-limit"
+            )
         given = TraceSource(workload, reading)
     else:
-        given = WordSource(word_of(workload), concurrency, num_requests=requests)
+        number = requests or (WHOLE_TRACE if is_trace else None)
+        given = WordSource(word_of(workload, reading), concurrency, num_requests=number)
     run = ExperimentSpec(PREDICT, [Variant("unified", "unified", loaded.config)], given, rate_per_s=rate)
     return PredictionSpec(run, searches)
 

@@ -15,9 +15,12 @@ from kvsim.cli.outputs import Outputs
 from kvsim.cli.usage import FlagError
 
 if TYPE_CHECKING:
+    from kvsim.capacity.sources import WordSource
     from kvsim.config import Config, LoadedConfig
+    from kvsim.launch import LaunchLine
     from kvsim.modes.experiment import ExperimentSpec
     from kvsim.modes.training import Train
+    from kvsim.modes.variants import Layers
     from kvsim.plan.mode import Mode, ModeName
     from kvsim.report.run_clock import RunClock
     from kvsim.workload.traffic import TraceSource
@@ -28,11 +31,11 @@ class Command:
     """One run as the flags describe it."""
 
     mode: ModeName
-    config: Path | None
-    profile: Path | None
-    preset: str | None
-    sets: tuple[str, ...]
-    trace: TraceSource | None
+    layers: Layers
+    launch: tuple[str, LaunchLine] | None
+    """The server's command line, and what it says, that ``layers`` has the engine of."""
+    trace: TraceSource | WordSource | None
+    rate_per_s: float | None
     load: float | None
     load_of: str | None
     systems: tuple[str, ...]
@@ -63,21 +66,21 @@ class Command:
 
     def inputs(self) -> dict[str, Path]:
         """What is read, by what it is."""
-        inputs = {"the configuration": self.config, "the calibration profile": self.profile}
-        if self.trace is not None:
-            inputs["the trace"] = Path(self.trace.path)
+        inputs = {"the configuration": self.layers.config, "the calibration profile": self.layers.profile}
+        path = getattr(self.trace, "path", None)
+        if path is not None:
+            inputs["the trace"] = Path(path)
         return {what: path for what, path in inputs.items() if path is not None}
 
 
 def run_command(command: Command, clock: RunClock) -> int:
     """Simulate, print, write; returns the exit code: 1 when interrupted or when a conservation law is violated."""
-    from kvsim.config import load_config
     from kvsim.modes.experiment import run_experiment
     from kvsim.plan.mode import MODES
     from kvsim.report.build import build
 
     mode = MODES[command.mode]
-    loaded = load_config(command.config, command.profile, command.preset, command.sets, mode.name)
+    loaded = command.layers.load(mode.name)
     studies = _studies(command)
     _check_flags(command)
     spec = _spec(command, mode, loaded, _unskipped(command, studies))
@@ -85,7 +88,7 @@ def run_command(command: Command, clock: RunClock) -> int:
     outputs = Outputs(command.report_json, command.report_csv, folder, command.plots)
     outputs.check(command.inputs())
     experiment, others_cpu_s = simulated(partial(run_experiment, spec), command.jobs, quiet=command.quiet)
-    report = build(clock, loaded, experiment, mode.name, others_cpu_s)
+    report = build(clock, loaded, experiment, mode.name, others_cpu_s, command.launch)
     unused = idle(command.given, _uses(spec, studies, outputs))
     return hand_over(loaded, outputs, report, experiment, unused, quiet=command.quiet, show_plots=command.show_plots)
 
@@ -122,7 +125,7 @@ def _check_flags(command: Command) -> None:
     if command.comparisons and len(command.systems) < 2:
         raise FlagError("--compare tells what a setting changes in both systems; give --systems unified,pd")
     has_pd = command.mode == "pd" and "pd" in command.systems
-    if has_pd and set_values(command.sets).get("pd_separation.enabled") is False:
+    if has_pd and set_values(command.layers.sets).get("pd_separation.enabled") is False:
         raise FlagError("--set pd_separation.enabled=false contradicts --pd; --systems unified runs unified alone")
 
 
@@ -131,12 +134,12 @@ def _spec(command: Command, mode: Mode, loaded: LoadedConfig, studies: tuple[str
     from kvsim.modes.experiment import ExperimentSpec
     from kvsim.modes.variants import variants_of
 
-    layers = command.config, command.profile, command.preset, command.sets
-    variants = variants_of(mode, loaded, layers, command.systems, command.policy)
+    variants = variants_of(mode, loaded, command.layers, command.systems, command.policy)
     return ExperimentSpec(
         mode=mode,
         variants=variants,
         trace=command.trace,
+        rate_per_s=command.rate_per_s,
         load=command.load,
         load_of=command.load_of,
         replicas=command.replicas,

@@ -85,8 +85,8 @@ def _unseen(config: Config) -> dict[str, str]:
 
 
 def without_effect(config: Config, mode: str) -> list[str]:
-    """Settings that a run of ``mode`` (``single``, ``cluster``, ``pd``, ``predict``) does not look at and that differ from
-    ``config.yaml``: somebody may count on them.
+    """Settings that a run of ``mode`` (``single``, ``cluster``, ``pd``, ``predict``) does not look at and that differ
+    from ``config.yaml``: somebody may count on them.
     """
     if mode in ("pd", "predict"):
         return _given(config, tuple(_unseen(config)))

@@ -4,22 +4,36 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from kvsim.config import LoadedConfig, load_config
+from kvsim.config import Given, LoadedConfig, load_config
 from kvsim.config.bundles import find_bundles
 from kvsim.config.load import set_values
 from kvsim.errors import ConfigError
 from kvsim.modes.experiment import Variant, pd_variants
-from kvsim.plan.mode import Mode
+from kvsim.plan.mode import Mode, ModeName
 from kvsim.policy.eviction import EVICTIONS
 from kvsim.sim.run import SYSTEMS
 from kvsim.spec.tier_kinds import EIC
 
 SINGLE_POLICIES = ("baseline", "arc", "session_prefetch", "selective_write", "learned", "hybrid", "belady")
 """Bundles that the single node compares unless others are named."""
-Layers = tuple[Path | None, Path | None, str | None, tuple[str, ...]]
-"""Configuration, profile, preset and assignments that ``loaded`` was made of."""
+
+
+@dataclass(frozen=True)
+class Layers:
+    """What a configuration is made of, each laid over those before it."""
+
+    config: Path | None = None
+    profile: Path | None = None
+    preset: str | None = None
+    engine: Given | None = None
+    sets: tuple[str, ...] = ()
+
+    def load(self, mode: ModeName, *more: str) -> LoadedConfig:
+        """The configuration for ``mode``, with further assignments. Raises ``ConfigError``."""
+        return load_config(self.config, self.profile, self.preset, (*self.sets, *more), mode, self.engine)
 
 
 def variants_of(
@@ -36,18 +50,17 @@ def policy_variants(mode: Mode, loaded: LoadedConfig, policy: str | None, layers
     """
     if policy is None and mode.name == "cluster":
         return _pool_on_and_off(loaded)
-    config, profile, preset, sets = layers
     names = SINGLE_POLICIES if policy is None else tuple(name.strip() for name in policy.split(","))
     variants = []
     if policy is None and loaded.config.policies != load_config().config.policies:
         variants.append(Variant("configured", "unified", loaded.config))
-    given = {} if policy is None else set_values(sets)
+    given = {} if policy is None else set_values(layers.sets)
     for bundle in find_bundles(names, list(EVICTIONS)):
         for key, value in set_values(bundle.sets).items():
             if given.get(key, value) != value:
                 set_, asked = (f"{key}={json.dumps(found)}" for found in (value, given[key]))
                 raise ConfigError(f"--policy {bundle.name} sets {set_}: --set {asked} would go unused")
-        own = load_config(config, profile, preset, (*sets, *bundle.sets), mode.name)
+        own = layers.load(mode.name, *bundle.sets)
         variants.append(Variant(bundle.name, "unified", own.config))
     return variants
 

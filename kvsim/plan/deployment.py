@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from kvsim.config import LoadedConfig
+from kvsim.config import Given, LoadedConfig, load_config
 from kvsim.errors import ConfigError
 from kvsim.fields import Fields
 from kvsim.launch import LaunchLine, read_engine_args, read_launch_line
 from kvsim.plan.instance import load_instance
+from kvsim.plan.mode import ModeName
+from kvsim.plan.vllm import engine_keys
 from kvsim.spec import find_gpu
+
+RACK_GPUS = 64
+"""GPUs of a rack, at most, where only their number is given."""
 
 
 def launch_of(line: str | None, engine_args: Path | None) -> LaunchLine:
@@ -20,8 +26,15 @@ def launch_of(line: str | None, engine_args: Path | None) -> LaunchLine:
     if line is not None:
         return read_launch_line(line)
     if engine_args is None:
-        raise ConfigError("no server is given; e.g. 'vllm serve meta-llama/Llama-3.1-8B-Instruct', or --engine-args FILE")
+        raise ConfigError(
+            "no server is given; e.g. 'vllm serve meta-llama/Llama-3.1-8B-Instruct', or --engine-args FILE"
+        )
     return read_engine_args(engine_args)
+
+
+def launch_words(line: str | None, engine_args: Path | None) -> str:
+    """The line on one line, or the file that stands for it."""
+    return f"arguments in {engine_args}" if line is None else " ".join(line.split())
 
 
 def load_deployment(
@@ -46,3 +59,43 @@ def load_deployment(
         instances=instances,
         where="the server's command line",
     )
+
+
+def server_keys(
+    mode: ModeName,
+    launch: LaunchLine | None,
+    *,
+    gpu: str | None = None,
+    gpus: int | None = None,
+    tensor_parallel: int | None = None,
+) -> Given | None:
+    """What a command line and short forms say of a cluster of such servers in ``mode``; ``None``: nothing.
+
+    ``gpus``: of the whole cluster. Raises ``ConfigError``.
+    """
+    keys: dict[str, Any] = {} if gpu is None else {"hardware.gpu": find_gpu(gpu).name}
+    if launch is not None:
+        keys |= {"model.name": launch.model, **engine_keys(Fields("", dict(launch.arguments)), "", None)}
+        keys["engine.tune_colocated_budget"] = "max_num_batched_tokens" not in launch.arguments
+    if tensor_parallel is not None:
+        keys["engine.tensor_parallel_size"] = tensor_parallel
+    if gpus is not None:
+        keys |= _size(mode, gpus, keys.get("engine.tensor_parallel_size"))
+    return Given("--engine" if launch is not None else "--gpus, --gpu, --tp", keys) if keys else None
+
+
+def _size(mode: ModeName, gpus: int, degree: int | None) -> dict[str, Any]:
+    """Keys of a cluster of so many GPUs: racks of up to 64, of whole hosts of 8 where that goes."""
+    degree = load_config().config.engine.tensor_parallel_size if degree is None else degree
+    if gpus % degree:
+        raise ConfigError(f"--gpus is {gpus}; allowed: a multiple of the {degree} GPUs of an instance")
+    if mode == "single":
+        return {"cache.num_workers": gpus // degree}
+    sizes = [size for size in range(degree, min(gpus, RACK_GPUS) + 1, degree) if gpus % size == 0]
+    rack = max(sizes, default=gpus)
+    return {
+        "cluster.total_gpus": gpus,
+        "cluster.gpus_per_rack": rack,
+        "cluster.simulate_racks": gpus // rack,
+        "cluster.simulate_gpus_per_rack": rack,
+    }

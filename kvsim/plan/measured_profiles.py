@@ -79,7 +79,7 @@ def _speed(gpu: GpuSpec) -> tuple[float, ...]:
 
 @cache
 def measured_profiles() -> tuple[MeasuredProfile, ...]:
-    """Those that come with kvsim, by name; a file without what identifies its instance is left out."""
+    """The profiles that come with kvsim, by name; a file without what identifies its instance is left out."""
     found = (_measured(name) for name in shipped_profiles() if REFERENCE not in name)
     return tuple(profile for profile in found if profile is not None)
 

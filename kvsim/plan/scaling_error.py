@@ -37,7 +37,7 @@ class ScalingError:
 
 
 def scaling_error(differences: Sequence[str], like: InstanceSpec, efficiencies: Efficiencies) -> ScalingError | None:
-    """Of pairs of measured instances that differ in just ``differences``, each scaled to the other.
+    """How far off measured instances are that differ in just ``differences``, scaled to each other.
 
     ``None`` where no two measured ones do.
     """
@@ -52,7 +52,7 @@ def scaling_error(differences: Sequence[str], like: InstanceSpec, efficiencies: 
 
 
 def roofline_error(like: InstanceSpec, efficiencies: Efficiencies) -> ScalingError | None:
-    """Of the roofline against every measured instance; ``None`` where there is none."""
+    """How far off the roofline is over all measured instances; ``None`` where there is none."""
     return _over([_error(roofline(one.spec(like), efficiencies), one) for one in measured_profiles()])
 
 

@@ -35,7 +35,9 @@ def _window(plan: Plan) -> str | None:
         return None
     dtype = plan.spec.kv_dtype
     times = model.kv_bytes_per_token(dtype) * tokens / model.kv_bytes_of_sequence(tokens, dtype)
-    known = "step times count that" if config.steptime.method == "roofline" else "step times are as measured"
+    nearest = plan.colocated.nearest
+    is_measured = config.steptime.method != "roofline" if nearest is None else nearest.level == "measured"
+    known = "step times are as measured" if is_measured else "step times count that"
     return (
         f"{model.name}: in {model.num_window_layers} of {model.num_layers} layers a token looks back "
         f"{model.sliding_window_tokens:,} tokens; {known}, but KV caches, transfers and tiers keep every token in all "

@@ -24,9 +24,10 @@ def build(
     experiment: Experiment,
     mode: ModeName,
     others_cpu_s: float = 0.0,
-    launch: LaunchLine | None = None,
+    launch: tuple[str, LaunchLine] | None = None,
 ) -> Report:
-    """The report of a run; ``others_cpu_s`` is what other processes took for it, ``launch`` the server's line."""
+    """The report of a run; ``others_cpu_s`` is what other processes took for it, ``launch`` the server's
+    line and what it says."""
     config = loaded.config
     slo_ttft_s, slo_tpot_s = config.slo.ttft_ms * MILLI, config.slo.tpot_ms * MILLI
     gpus = experiment.plan.num_gpus
@@ -48,13 +49,13 @@ def build(
             summarise(result, slo_ttft_s=slo_ttft_s, slo_tpot_s=slo_tpot_s, gpus=gpus) for result in experiment.results
         ),
         studies=experiment.studies,
-        launch=None if launch is None else _launch(launch),
+        launch=None if launch is None else _launch(*launch),
     )
 
 
-def _launch(launch: LaunchLine) -> Launch:
+def _launch(line: str, launch: LaunchLine) -> Launch:
     return Launch(
-        line=launch.line,
+        line=line,
         engine=launch.engine,
         model=launch.model,
         arguments=launch.arguments,

@@ -21,7 +21,7 @@ def calibration_of(loaded: LoadedConfig, plan: Plan) -> Calibration:
 
 
 def _chosen(loaded: LoadedConfig, plan: Plan, nearest: NearestProfile) -> Calibration:
-    """Of step times that kvsim chose itself."""
+    """The section where kvsim chose the step times itself."""
     overlay = loaded.provenance
     facts = {} if nearest.profile is None else nearest.profile.facts
     notes = list(overlay.notes)
@@ -61,7 +61,7 @@ def error_words(fit_error: object) -> str | None:
 
 
 def _warnings(loaded: LoadedConfig, plan: Plan) -> Iterator[str]:
-    """Of each kind of instance, once."""
+    """What is to be said of each kind of instance, once."""
     said: list[NearestProfile] = []
     for role, instance in _instances(plan):
         nearest = instance.nearest
@@ -79,7 +79,7 @@ def _instances(plan: Plan) -> list[tuple[str, Instance]]:
 
 
 def _configured(loaded: LoadedConfig) -> Calibration:
-    """Of step times that the configuration gives."""
+    """The section where the configuration gives the step times."""
     profile = loaded.provenance
     warnings, readiness = list(profile.warnings), _configured_readiness(loaded)
     if profile.name is None:

@@ -57,7 +57,11 @@ def warnings(report: Sections) -> list[str]:
 
 def notes(report: Sections) -> list[str]:
     """Plain sentences for the reader, each once."""
-    every = [*(report.launch.notes if report.launch is not None else ()), *report.workload.notes, *(note for result in report.results for note in result.notes)]
+    every = [
+        *(report.launch.notes if report.launch is not None else ()),
+        *report.workload.notes,
+        *(note for result in report.results for note in result.notes),
+    ]
     run = report.run
     if run.engine == "pure" and run.cpu_s > LONG_CPU_S:
         every.append(

@@ -1,4 +1,4 @@
-"""What ``predict`` says of one deployment: latencies, what it serves, what binds it, the largest rate within the SLO."""
+"""What ``predict`` says of a deployment: latencies, what it serves, what binds it, the largest rate within the SLO."""
 
 from __future__ import annotations
 
@@ -21,10 +21,8 @@ def conclude_prediction(report: Sections) -> str:
     if not report.results:
         return "Nothing was simulated."
     (result,) = report.results
-    if is_overloaded(result):
-        clauses = overload(report.results, condition(report))
-    else:
-        clauses = [_gives(report, result)]
+    where = condition(report)
+    clauses = overload(report.results, where) if is_overloaded(result) else [_gives(report, result, where)]
     sentences = [reservation(report.results) + sentence_of([*clauses, *misfits(report.results)])]
     return " ".join([*sentences, *_answers(report)])
 
@@ -38,7 +36,7 @@ def _answers(report: Sections) -> Iterator[str]:
             yield cluster.binding.sentence()
 
 
-def _gives(report: Sections, result: SystemSummary) -> str:
+def _gives(report: Sections, result: SystemSummary, where: str) -> str:
     config, instances = report.config, report.cluster.instances
     size = f"{counted(instances, 'instance')} of {config.engine.tensor_parallel_size} x {config.hardware.gpu}"
     verb = "gives" if instances == 1 else "give"
@@ -48,7 +46,7 @@ def _gives(report: Sections, result: SystemSummary) -> str:
         said += f" and a TPOT of {number(tpot.p50)} ms (p99 {number(tpot.p99)})"
     slo = result.goodput.slo
     limits = f"TTFT <= {slo.ttft_ms:,g} ms and mean TPOT <= {slo.tpot_ms:,g} ms"
-    return f"{said} {condition(report)}; {percent(result.goodput.share)} of requests keep {limits}"
+    return f"{said} {where}; {percent(result.goodput.share)} of requests keep {limits}"
 
 
 def prediction_tables(result: SystemSummary) -> Iterator[Table]:

@@ -58,8 +58,13 @@ def test_report(smoke) -> None:
     assert list(report["studies"]) == STUDIES
     assert (report["run"]["mode"], report["run"]["preset"], report["run"]["seed"]) == ("pd", "smoke", 42)
     assert report["run"]["status"] == "complete"
-    assert report["calibration"]["profile"] is None
-    assert report["calibration"]["readiness"] == "uncalibrated: roofline with default efficiencies"
+    calibration = report["calibration"]
+    assert (calibration["profile"], calibration["level"]) == ("h100_llama-3.1-70b_tp4_bf16", "measured")
+    assert calibration["readiness"] == (
+        "profile h100_llama-3.1-70b_tp4_bf16: fitted to measured kernels, steps off by: decode 1.3%, prefill 1.2%, "
+        "mixed 3.7%"
+    )
+    assert calibration["fit_error"]["mixed_steps_mape_pct"] == 3.69
     assert [result["name"] for result in report["results"]] == ["unified", "pd"]
     assert report["cluster"]["gpus"] == 16
     for result in report["results"]:
@@ -206,7 +211,7 @@ def test_an_interrupt_before_there_is_anything_to_tell(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("kvsim.config.load_config", interrupted)
+    monkeypatch.setattr("kvsim.modes.variants.load_config", interrupted)
     code = main(list(FAST))
     assert (code, capsys.readouterr()) == (1, ("", "kvsim: interrupted\n"))
     assert list(empty.iterdir()) == []

@@ -144,7 +144,7 @@ OVERLAYS = {
     "overrides: {}\nhardware: {}\n": "'hardware' stands beside 'overrides'",
     "name: [x]\n": "name = ['x']: must be text, not a list",
     "hardware: {hbm: {capacity_gb: 5, kv_capacity_gb: 5}}\n": "gives both 'capacity_gb' and 'kv_capacity_gb'",
-    "steptime: {method: guess}\n": "steptime.method = 'guess': must be 'roofline', 'fitted' or 'tables'",
+    "steptime: {method: guess}\n": "steptime.method = 'guess': must be 'auto', 'roofline', 'fitted' or 'tables'",
 }
 
 

@@ -119,8 +119,29 @@ def test_dump_loads_back(tmp_path):
     assert load_config(path).config == config
 
 
-def test_a_profile_called_none_is_no_profile():
-    assert load_config(overlay=Path("none")) == load_config()
+def test_a_profile_called_none_is_step_times_of_no_measurement():
+    without = load_config(overlay=Path("none"))
+    assert without == load_config(sets=["steptime.method=roofline"])
+    assert load_config().config.steptime.method == "auto"
+    # It stands below what anybody asks for.
+    assert load_config(overlay=Path("none"), sets=["steptime.method=auto"]).config.steptime.method == "auto"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "method"),
+    [
+        ("steptime.compute_efficiency", "0.5", "roofline"),
+        ("steptime.allreduce_latency_us", "9", "roofline"),
+        ("pd_separation.compute.prefill_tflops", "400", "roofline"),
+        ("pd_separation.compute.overhead_factor", "2", "auto"),
+        ("hardware.peak_tflops", "400", "auto"),
+    ],
+)
+def test_whoever_sets_what_one_method_looks_at_means_that_method(key: str, value: str, method: str):
+    loaded = load_config(sets=[f"{key}={value}"])
+    assert loaded.config.steptime.method == method
+    expected = () if method == "auto" else (f"steptime.method = 'roofline' instead of 'auto': {key} is set",)
+    assert loaded.provenance.notes == expected
 
 
 def test_no_profile_no_provenance():

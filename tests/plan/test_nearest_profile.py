@@ -1,12 +1,23 @@
-"""Step times of an instance that nobody measured: the nearest one's, brought to it."""
+"""Step times of an instance that nobody measured: the nearest one's, brought to it, and how far off that may be."""
 
 from __future__ import annotations
 
+import re
+
+import numpy as np
 import pytest
 
 from kvsim.config import load_config
-from kvsim.plan.instance import spec_of
+from kvsim.plan.efficiencies import efficiencies_of
+from kvsim.plan.instance import instance_of, spec_of
+from kvsim.plan.measured_profiles import measured_profiles
 from kvsim.plan.nearest_profile import NearestProfile, nearest_profile
+from kvsim.plan.plan import make_plan
+from kvsim.plan.scaling_error import roofline_error, scaling_error
+from kvsim.steptime import AffineStepTime, roofline
+from kvsim.steptime.sibling import scaled_to
+
+ONE_8B = ("model.name=llama-3.1-8b", "engine.tensor_parallel_size=1")
 
 
 def nearest(*sets: str) -> NearestProfile:
@@ -16,20 +27,105 @@ def nearest(*sets: str) -> NearestProfile:
 
 def test_the_very_profile_else_the_nearest_sibling_scaled() -> None:
     exact = nearest("model.name=llama-3.1-70b", "engine.tensor_parallel_size=4", "model.weight_dtype=fp8")
-    assert (exact.name, exact.warning) == ("h100_llama-3.1-70b_tp4_fp8", None)
+    assert (exact.name, exact.level, exact.warning) == ("h100_llama-3.1-70b_tp4_fp8", "measured", None)
     wider = nearest("model.name=llama-3.1-8b", "engine.tensor_parallel_size=2")
-    alone = nearest("model.name=llama-3.1-8b", "engine.tensor_parallel_size=1")
+    alone = nearest(*ONE_8B)
     assert wider.name == alone.name == "h100_llama-3.1-8b_tp1_bf16"
+    assert (wider.level, alone.level) == ("scaled", "measured")
     assert wider.warning is not None
-    assert "never measured; scaled from llama-3.1-8b bf16 on 1 x h100-sxm" in wider.warning
+    said = "on 2 x h100-sxm was not measured: step times of llama-3.1-8b bf16 on 1 x h100-sxm, scaled by"
+    assert said in wider.warning
     assert wider.coefficients.a_s_per_kv_token == pytest.approx(alone.coefficients.a_s_per_kv_token / 2)
     assert wider.coefficients.dense_knots[-1][1] < 0.75 * alone.coefficients.dense_knots[-1][1]
-    other = nearest("model.name=llama-3.1-8b", "engine.tensor_parallel_size=1", "hardware.gpu=h200-sxm")
+    other = nearest(*ONE_8B, "hardware.gpu=h200-sxm")
     assert other.coefficients.a_s_per_kv_token == pytest.approx(alone.coefficients.a_s_per_kv_token * 3350 / 4800)
+
+
+@pytest.mark.parametrize(
+    ("sets", "differs"),
+    [
+        ((), ()),
+        (("engine.tensor_parallel_size=2",), ("degree",)),
+        (("model.kv_dtype=fp8",), ("KV type",)),
+        (("model.kv_bytes_per_token=99999",), ("KV size",)),
+        (("model.weight_dtype=fp8",), ("weight type",)),
+        (("hardware.gpu=h200-sxm",), ("GPU",)),
+        (("hardware.peak_tflops=400",), ("GPU",)),
+        (("hardware.hbm.read_gb_per_s=2000",), ("GPU",)),
+        (("hardware.memory_gib=141",), ()),
+        (("model.params_billions=9",), ("model",)),
+    ],
+)
+def test_whatever_bears_on_step_times_makes_another_instance(sets: tuple[str, ...], differs: tuple[str, ...]) -> None:
+    config = load_config(sets=[*ONE_8B, *sets]).config
+    (own,) = (one for one in measured_profiles() if one.name == "h100_llama-3.1-8b_tp1_bf16")
+    spec = spec_of(config)
+    assert own.differences(spec) == differs
+    assert (own.distance(spec) == 0) == (not differs)
+
+
+def test_gpus_with_nvlink_are_scaled_from_each_other() -> None:
+    for gpu, profile in (("a100-80gb-sxm", "h100"), ("l40s", "rtx-pro-6000"), ("rtx-4090", "rtx-pro-6000")):
+        found = nearest(*ONE_8B, f"hardware.gpu={gpu}", "engine.num_gpu_blocks_override=1000")
+        assert found.name == f"{profile}_llama-3.1-8b_tp1_bf16"
+
+
+def test_scaling_errors_are_those_of_measured_pairs() -> None:
+    """An independent loop over the pairs that differ in the degree alone."""
+    config = load_config(sets=ONE_8B).config
+    spec, efficiencies = spec_of(config), efficiencies_of(config, spec_of(config))
+
+    def decode_s(coefficients):
+        times = AffineStepTime(coefficients)
+        return np.array([times.decode_span(n, n * k, k)[0] for n in (1, 16, 64, 256) for k in (1000, 4000)])
+
+    errors = []
+    for one in measured_profiles():
+        for other in measured_profiles():
+            alike = (one.model, one.gpu, one.weight_dtype) == (other.model, other.gpu, other.weight_dtype)
+            if alike and one.tensor_parallel != other.tensor_parallel:
+                times = scaled_to(one.coefficients, one.spec(spec), other.spec(spec), efficiencies)
+                errors.append(100 * np.abs(decode_s(times) / decode_s(other.coefficients) - 1).mean())
+    found = scaling_error(("degree",), spec, efficiencies)
+    assert found is not None
+    assert (found.instances, found.decode_pct) == (len(errors), pytest.approx(np.median(errors)))
+    assert found.decode_worst_pct == pytest.approx(max(errors))
+    assert scaling_error(("KV type",), spec, efficiencies) is None
+
+
+def test_what_is_not_known_is_said() -> None:
+    kv = nearest(*ONE_8B, "model.kv_dtype=fp8").warning
+    assert kv is not None and "how far a different KV type is off is not known" in kv
+    two = nearest(*ONE_8B, "model.kv_dtype=fp8", "hardware.gpu=h200-sxm").warning
+    assert two is not None and "GPU alone is off by" in two and "a different KV type is off is not known" in two
 
 
 def test_what_resembles_nothing_falls_back_to_the_data_sheet() -> None:
     found = nearest("model.name=qwen3-30b-a3b", "engine.tensor_parallel_size=2")
-    assert found.name is None
-    assert found.warning is not None
-    assert "data-sheet arithmetic" in found.warning
+    assert (found.name, found.level) == (None, "roofline")
+    assert found.warning is not None and "data-sheet arithmetic" in found.warning
+    # No mixture of experts was measured, so that no error of others is shown for it.
+    assert "%" not in found.warning
+    config = load_config(sets=["model.name=qwen3-30b-a3b", "engine.tensor_parallel_size=2"]).config
+    assert found.coefficients == roofline(spec_of(config), efficiencies_of(config, spec_of(config)))
+
+
+def test_the_roofline_is_held_against_every_measured_instance() -> None:
+    config = load_config(sets=ONE_8B).config
+    found = roofline_error(spec_of(config), efficiencies_of(config, spec_of(config)))
+    assert found is not None and found.instances == len(measured_profiles())
+    assert re.fullmatch(r"\d+% in decode and \d+% in prefill steps \(.*\)", found.words())
+
+
+def test_each_role_has_the_times_of_its_own_degree() -> None:
+    plan = make_plan(load_config(sets=["pd_separation.prefill_tensor_parallel_size=8"]).config)
+    assert plan.prefill.nearest is not None and plan.decode.nearest is not None
+    names = plan.prefill.nearest.name, plan.decode.nearest.name
+    assert names == ("h100_llama-3.1-70b_tp8_bf16", "h100_llama-3.1-70b_tp4_bf16")
+
+
+def test_without_a_profile_it_is_the_data_sheet() -> None:
+    config = load_config(sets=["steptime.method=roofline"]).config
+    found = instance_of(config)
+    assert found.nearest is None
+    assert found.step_time.coefficients == roofline(found.spec, efficiencies_of(config, found.spec))

@@ -134,7 +134,7 @@ def test_gpus_without_nvlink_reduce_over_pcie() -> None:
     assert found.comm0_s == pytest.approx(64 * 40e-6)
     assert four.comm0_s == pytest.approx(64 * 120e-6)
     assert found.comm1_s_per_token == pytest.approx(64 * 4096 * 2 * 2 * (1 / 2) / 16e9)
-    sets = ["model.name=llama-3.1-8b", "engine.tensor_parallel_size=2", "hardware.gpu=l40s"]
+    sets = ["model.name=llama-3.1-8b", "engine.tensor_parallel_size=2", "hardware.gpu=l40s", "steptime.method=roofline"]
     config = load_config(sets=sets).config
     configured = make_plan(config)
     reduce_s = allreduce_of(config, configured.spec)

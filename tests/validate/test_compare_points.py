@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from kvsim.plan.measured_profiles import measured_profiles
 from kvsim.plan.nearest_profile import NearestProfile
 from kvsim.validate.compare_points import PointComparison, PointsSummary, summary_of
 from kvsim.validate.operating_points import OperatingPoint
@@ -12,7 +15,8 @@ from kvsim.validate.predict_point import PointPrediction
 
 def compared(measured_s: tuple[float | None, float | None], predicted_s: tuple[float, float | None]) -> PointComparison:
     point = OperatingPoint(2, "llama-3.1-8b", "h100-sxm", "0.19.0", "bf16", False, 1, 1000, 50, 1, *measured_s)
-    profile = NearestProfile(None, "profile", "scaled")  # type: ignore[arg-type]
+    measured = replace(measured_profiles()[0], name="profile")
+    profile = NearestProfile(measured.coefficients, "scaled", measured, "scaled")
     return PointComparison(point, PointPrediction(*predicted_s, predicted_s[0] > 2, 3.0, profile, 99))
 
 
