@@ -1,0 +1,117 @@
+"""A server's line, or its file of arguments, as a model and vLLM's engine arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kvsim.errors import ConfigError
+from kvsim.launch.command import ServerCommand, server_command
+from kvsim.launch.flags import Engine, flags_of
+from kvsim.launch.parser import COMMANDS, parse, words_of
+from kvsim.launch.remarks import notes_of, warnings_of
+from kvsim.launch.sglang import from_sglang
+
+MOST_FILE_BYTES = 1_000_000
+
+
+@dataclass(frozen=True)
+class LaunchLine:
+    """What a line says of the server that it starts."""
+
+    engine: Engine
+    model: str
+    arguments: dict[str, object]
+    """What is simulated, by vLLM's names of engine arguments; only those that are given. ``kvsim.launch.sglang`` has
+    the names of those of SGLang's that vLLM has none for.
+    """
+    notes: tuple[str, ...]
+    """Sentences on what was understood and changes nothing here."""
+    warnings: tuple[str, ...]
+    """Sentences on what changes serving and is not simulated."""
+    version: str = ""
+    """vLLM's, where the line names one (an image's tag, a package's version)."""
+
+
+def read_launch_line(text: str) -> LaunchLine:
+    """``vllm serve``, its older forms, or SGLang's server, as it stands in a terminal, a script or a web page.
+
+    Raises ``ConfigError``, one line: no server or several, an unknown flag with the nearest, a value of the wrong kind.
+    """
+    return _line(server_command(text))
+
+
+def read_engine_args(path: Path) -> LaunchLine:
+    """A file for ``--config``: YAML or JSON, arguments by name, with dashes or underscores.
+
+    Raises ``ConfigError``, also where the file cannot be read.
+    """
+    values = _mapping(path)
+    engine: Engine = "sglang" if {"model-path", "model_path"} & values.keys() else "vllm"
+    if "model_tag" in values:
+        values = {"model": values["model_tag"]} | {key: value for key, value in values.items() if key != "model_tag"}
+    return _line(ServerCommand(engine, tuple(words_of(values.items(), engine)), "", ()), str(path))
+
+
+def _line(command: ServerCommand, where: str = "") -> LaunchLine:
+    try:
+        given, rest = parse(command.engine, _with_file(command))
+        model = _model(command, given, rest)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") if where else error from None
+    simulated = {flag.name: flag.argument for flag in flags_of(command.engine) if flag.role == "simulated"}
+    arguments = {simulated[name]: value for name, value in given.items() if name in simulated}
+    arguments.pop("model" if command.engine == "vllm" else "model_path", None)
+    warnings = warnings_of(command.engine, given)
+    if command.engine == "sglang":
+        arguments, differing = from_sglang(arguments)
+        warnings += differing
+    return LaunchLine(command.engine, model, arguments, notes_of(command, given), warnings, command.version)
+
+
+def _with_file(command: ServerCommand) -> Sequence[str]:
+    """The words of a ``--config`` file before all others but the model, so that these win."""
+    words = list(command.words)
+    place = next((place for place, word in enumerate(words) if word.partition("=")[0] == "--config"), None)
+    if place is None:
+        return words
+    _, equals, name = words.pop(place).partition("=")
+    if not equals:
+        if place == len(words):
+            raise ConfigError(f"{COMMANDS[command.engine]}: --config: expected a file")
+        name = words.pop(place)
+    head = [words.pop(0)] if words and not words[0].startswith("-") else []
+    return [*head, *words_of(_mapping(Path(name)).items(), command.engine), *words]
+
+
+def _model(command: ServerCommand, given: Mapping[str, Any], rest: Sequence[str]) -> str:
+    """The model that stands alone, else the one behind its flag."""
+    name, called = ("--model-path" if command.engine == "sglang" else "--model"), COMMANDS[command.engine]
+    if len(rest) > 1:
+        raise ConfigError(f"{called}: {rest[1]!r:.60} belongs to no flag; the model is {rest[0]!r:.60}")
+    model = rest[0] if rest else given.get(name)
+    if not model:
+        raise ConfigError(f"{called}: no model: {name} MODEL must be given")
+    if rest and given.get(name, model) != model and any(word.partition("=")[0] == name for word in command.words):
+        raise ConfigError(f"{called}: two models, {model!r:.60} and {given[name]!r:.60}: give one")
+    if model.startswith("$"):
+        raise ConfigError(f"{called}: the model is {model!r:.60}, which has no value in this text: write it out")
+    return str(model)
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > MOST_FILE_BYTES:
+            raise ConfigError(f"{path}: more than {MOST_FILE_BYTES:,} bytes: must be a file of a server's arguments")
+        values = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
+        raise ConfigError(f"{path}: is not YAML: must have a server's arguments, `name: value` a line") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: must have a server's arguments, `name: value` a line")
+    return values

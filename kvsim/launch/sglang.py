@@ -1,0 +1,83 @@
+"""SGLang's arguments by vLLM's names, and by names of their own where vLLM has none.
+
+``prefix_cache`` is ``radix``; ``static_memory_fraction`` the share of a GPU's memory that weights and KV take together.
+Source: SGLang's ``ServerArgs`` and scheduler, 0.5.23.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kvsim.errors import ConfigError
+
+AS_VLLM = {
+    "context_length": "max_model_len",
+    "max_running_requests": "max_num_seqs",
+    "page_size": "block_size",
+    "mem_fraction_static": "static_memory_fraction",
+    "dtype": "dtype",
+    "quantization": "quantization",
+    "kv_cache_dtype": "kv_cache_dtype",
+    "disable_cuda_graph": "enforce_eager",
+    "disable_decode_cuda_graph": "enforce_eager",
+    "cuda_graph_max_bs": "max_cudagraph_capture_size",
+    "cuda_graph_max_bs_decode": "max_cudagraph_capture_size",
+    "cuda_graph_bs": "cudagraph_capture_sizes",
+    "cuda_graph_bs_decode": "cudagraph_capture_sizes",
+}
+"""Those that differ in their names alone."""
+POLICIES = {"fcfs": "fcfs", "lpm": "lpm", "dfs-weight": "dfs_weight", "priority": "priority"}
+MAX_PREFILL_TOKENS = 16_384
+"""Prompt tokens of a step where they are not cut into chunks."""
+
+
+def from_sglang(own: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """vLLM's arguments, and sentences on what SGLang does otherwise than what is simulated.
+
+    Raises ``ConfigError`` where GPUs do not divide among data-parallel engines.
+    """
+    found = {name: own[key] for key, name in AS_VLLM.items() if own.get(key) is not None}
+    found |= {"prefix_cache": "radix", "block_size": own.get("page_size") or 1}
+    found |= _parallel(own) | _budget(own)
+    if own.get("max_total_tokens") is not None:
+        found["num_gpu_blocks_override"] = own["max_total_tokens"] // found["block_size"] + 1
+    if own.get("disable_radix_cache"):
+        found["enable_prefix_caching"] = False
+    found["async_scheduling"] = not own.get("disable_overlap_schedule", False)
+    policy = "priority" if own.get("enable_priority_scheduling") else own.get("schedule_policy", "fcfs")
+    found["scheduling_policy"] = POLICIES.get(policy, "fcfs")
+    warnings = []
+    if policy not in POLICIES:
+        warnings.append(f"not modelled: --schedule-policy {policy}; requests are served in order of arrival")
+    if not own.get("enable_mixed_chunk", False):
+        warnings.append(
+            "SGLang computes prompts in steps of their own; here prompts and answers share steps, as with "
+            "--enable-mixed-chunk"
+        )
+    return found, tuple(warnings)
+
+
+def _parallel(own: Mapping[str, Any]) -> dict[str, Any]:
+    """With attention in data parallel the engines share the GPUs of ``tp_size``; else each has as many."""
+    tensor, data = own.get("tp_size", 1), own.get("dp_size", 1)
+    found: dict[str, Any] = {"tensor_parallel_size": tensor, "data_parallel_size": data}
+    if own.get("enable_dp_attention") and data > 1:
+        if tensor % data:
+            raise ConfigError(f"sglang.launch_server: --tp-size {tensor} must be a multiple of --dp-size {data}")
+        found |= {"tensor_parallel_size": tensor // data, "enable_expert_parallel": True}
+    if own.get("ep_size", 1) > 1:
+        found["enable_expert_parallel"] = True
+    return found
+
+
+def _budget(own: Mapping[str, Any]) -> dict[str, Any]:
+    chunk = own.get("chunked_prefill_size")
+    if chunk is None:
+        return {}
+    if chunk > 0:
+        return {"max_num_batched_tokens": chunk}
+    return {
+        "enable_chunked_prefill": False,
+        "max_num_batched_tokens": own.get("max_prefill_tokens", MAX_PREFILL_TOKENS),
+    }
