@@ -11,7 +11,7 @@ from kvsim.config.schema import Config
 from kvsim.config.yaml_source import kind, named, parse_trusted, read_mapping, shown
 from kvsim.content import content_path
 from kvsim.errors import ConfigError, nearest
-from kvsim.spec import known_gpu, known_model
+from kvsim.spec import known_gpu, known_model, model_file
 
 SECTIONS = ("hardware", "cache", "cluster", "pd_separation", "steptime")
 """What an overlay may change, at its top or under ``overrides:``."""
@@ -107,7 +107,7 @@ def mismatches(metadata: dict[str, Any], config: Config) -> list[str]:
     sentences = []
     for key, value in used.items():
         valid = validity.get(key, value)
-        if key == "model" and str(value).endswith(".json"):
+        if key == "model" and model_file(str(value)) is not None:
             continue  # a file of its own; its shapes are taken from there
         if value not in (valid if isinstance(valid, list) else [valid]):
             sentences.append(f"profile {metadata['name']} holds for {key} {_words(valid)}; this run has {value}")

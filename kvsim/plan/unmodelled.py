@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from kvsim.config import Config
 from kvsim.plan.plan import Plan
-from kvsim.spec import BYTES_PER_VALUE, find_model
-from kvsim.spec.huggingface import model_dtype
+from kvsim.spec import BYTES_PER_VALUE, MODELS, find_model
 
 
 def left_out(plan: Plan, *, is_pd: bool = False) -> tuple[str, ...]:
@@ -47,12 +44,12 @@ def _window(plan: Plan) -> str | None:
 
 
 def _weights(plan: Plan) -> str | None:
-    """A ``config.json`` may say in which type its weights are stored; what counts is configured."""
-    name, dtype = plan.config.model.name, plan.spec.weight_dtype
-    stored = model_dtype(Path(name)) if name.endswith(".json") else None
-    if stored is None or BYTES_PER_VALUE[stored] == BYTES_PER_VALUE[dtype]:
+    """A checkpoint says in which type its weights are stored; what counts is configured."""
+    name, stored, dtype = plan.config.model.name, plan.spec.model.weight_dtype, plan.spec.weight_dtype
+    if name in MODELS or BYTES_PER_VALUE[stored] == BYTES_PER_VALUE[dtype]:
         return None
-    return f"{Path(name).name}: its weights are stored as {stored}; model.weight_dtype = {dtype} is what was simulated"
+    named = name.rpartition("/")[2]
+    return f"{named}: its weights are stored as {stored}; model.weight_dtype = {dtype} is what was simulated"
 
 
 def _static(plan: Plan) -> str | None:

@@ -24,45 +24,117 @@ class GpuSpec:
     num_sms: int
     """Streaming multiprocessors, or compute units."""
     has_nvlink: bool
+    capability: tuple[int, int] = (0, 0)
+    """CUDA's compute capability; (0, 0): not NVIDIA's."""
+    usable_memory_bytes: float = 0.0
+    """What the driver leaves to processes, as ``cudaMemGetInfo`` and PyTorch's ``total_memory`` say it; vLLM's
+    ``gpu_memory_utilization`` is a share of that."""
 
     def peak_flops(self, weight_dtype: str) -> float:
         """Dense peak at which GEMMs with such weights run; integer weights are dequantised to bf16."""
         return self.fp8_flops if weight_dtype == "fp8" else self.bf16_flops
 
 
+def _gpu(
+    name: str,
+    memory_bytes: float,
+    *,
+    usable_gib: float,
+    gb_per_s: float,
+    tflops: tuple[float, float],
+    link_gb_per_s: float,
+    sms: int,
+    nvlink: bool = False,
+    capability: tuple[int, int],
+) -> GpuSpec:
+    """``tflops``: of bf16 and of fp8."""
+    bf16, fp8 = (peak * TERA for peak in tflops)
+    return GpuSpec(
+        name, memory_bytes, gb_per_s * GB, bf16, fp8, link_gb_per_s * GB, sms, nvlink, capability, usable_gib * GIB
+    )
+
+
 GPUS = {
     spec.name: spec
     for spec in (
-        GpuSpec("a100-40gb-sxm", 40 * GIB, 1555 * GB, 312 * TERA, 312 * TERA, 300 * GB, 108, True),
-        GpuSpec("a100-80gb-sxm", 80 * GIB, 2039 * GB, 312 * TERA, 312 * TERA, 300 * GB, 108, True),
-        GpuSpec("h100-sxm", 80 * GIB, 3350 * GB, 989 * TERA, 1979 * TERA, 450 * GB, 132, True),
-        GpuSpec("h200-sxm", 141 * GB, 4800 * GB, 989 * TERA, 1979 * TERA, 450 * GB, 132, True),
-        GpuSpec("b200-sxm", 180 * GB, 8000 * GB, 2250 * TERA, 4500 * TERA, 900 * GB, 148, True),
-        GpuSpec("h100-pcie", 80 * GIB, 2000 * GB, 756 * TERA, 1513 * TERA, 64 * GB, 114, False),
-        GpuSpec("h20", 96 * GB, 4000 * GB, 148 * TERA, 296 * TERA, 450 * GB, 78, True),
-        GpuSpec("gh200", 96 * GB, 4000 * GB, 989 * TERA, 1979 * TERA, 450 * GB, 132, True),
-        GpuSpec("l4", 24 * GB, 300 * GB, 121 * TERA, 242 * TERA, 32 * GB, 58, False),
-        GpuSpec("a10", 24 * GB, 600 * GB, 125 * TERA, 125 * TERA, 32 * GB, 72, False),
-        GpuSpec("a40", 48 * GB, 696 * GB, 150 * TERA, 150 * TERA, 32 * GB, 84, False),
-        GpuSpec("rtx-a6000", 48 * GB, 768 * GB, 155 * TERA, 155 * TERA, 32 * GB, 84, False),
-        GpuSpec("rtx-5090", 32 * GB, 1792 * GB, 209 * TERA, 419 * TERA, 64 * GB, 170, False),
-        GpuSpec("l40s", 48 * GB, 864 * GB, 362 * TERA, 733 * TERA, 32 * GB, 142, False),
-        GpuSpec("rtx-4090", 24 * GB, 1008 * GB, 165 * TERA, 330 * TERA, 32 * GB, 128, False),
-        GpuSpec("rtx-pro-6000", 96 * GB, 1792 * GB, 503 * TERA, 1007 * TERA, 64 * GB, 188, False),
-        GpuSpec("mi300x", 192 * GB, 5300 * GB, 1307 * TERA, 2614 * TERA, 448 * GB, 304, True),
+        _gpu("a100-40gb-sxm", 40 * GIB, usable_gib=39.49, gb_per_s=1555, tflops=(312, 312), link_gb_per_s=300,
+             sms=108, nvlink=True, capability=(8, 0)),
+        _gpu("a100-40gb-pcie", 40 * GIB, usable_gib=39.39, gb_per_s=1555, tflops=(312, 312), link_gb_per_s=32,
+             sms=108, capability=(8, 0)),
+        _gpu("a100-80gb-sxm", 80 * GIB, usable_gib=79.25, gb_per_s=2039, tflops=(312, 312), link_gb_per_s=300,
+             sms=108, nvlink=True, capability=(8, 0)),
+        _gpu("a100-80gb-pcie", 80 * GIB, usable_gib=79.25, gb_per_s=1935, tflops=(312, 312), link_gb_per_s=32,
+             sms=108, capability=(8, 0)),
+        _gpu("h100-sxm", 80 * GIB, usable_gib=79.18, gb_per_s=3350, tflops=(989, 1979), link_gb_per_s=450,
+             sms=132, nvlink=True, capability=(9, 0)),
+        _gpu("h100-pcie", 80 * GIB, usable_gib=79.18, gb_per_s=2000, tflops=(756, 1513), link_gb_per_s=64,
+             sms=114, capability=(9, 0)),
+        _gpu("h100-nvl", 94 * GB, usable_gib=93.1, gb_per_s=3900, tflops=(835, 1671), link_gb_per_s=300,
+             sms=132, nvlink=True, capability=(9, 0)),
+        _gpu("h200-sxm", 141 * GB, usable_gib=139.8, gb_per_s=4800, tflops=(989, 1979), link_gb_per_s=450,
+             sms=132, nvlink=True, capability=(9, 0)),
+        _gpu("h20", 96 * GB, usable_gib=95.22, gb_per_s=4000, tflops=(148, 296), link_gb_per_s=450,
+             sms=78, nvlink=True, capability=(9, 0)),
+        _gpu("gh200", 96 * GB, usable_gib=94.5, gb_per_s=4000, tflops=(989, 1979), link_gb_per_s=450,
+             sms=132, nvlink=True, capability=(9, 0)),
+        _gpu("b200-sxm", 180 * GB, usable_gib=178.35, gb_per_s=8000, tflops=(2250, 4500), link_gb_per_s=900,
+             sms=148, nvlink=True, capability=(10, 0)),
+        _gpu("gb200", 186 * GB, usable_gib=184.31, gb_per_s=8000, tflops=(2500, 5000), link_gb_per_s=900,
+             sms=152, nvlink=True, capability=(10, 0)),
+        _gpu("l4", 24 * GB, usable_gib=22.03, gb_per_s=300, tflops=(121, 242), link_gb_per_s=32,
+             sms=58, capability=(8, 9)),
+        _gpu("a10", 24 * GB, usable_gib=22.06, gb_per_s=600, tflops=(125, 125), link_gb_per_s=32,
+             sms=72, capability=(8, 6)),
+        _gpu("a10g", 24 * GB, usable_gib=22.06, gb_per_s=600, tflops=(70, 70), link_gb_per_s=32,
+             sms=80, capability=(8, 6)),
+        _gpu("a40", 48 * GB, usable_gib=44.34, gb_per_s=696, tflops=(150, 150), link_gb_per_s=32,
+             sms=84, capability=(8, 6)),
+        _gpu("rtx-a6000", 48 * GB, usable_gib=47.53, gb_per_s=768, tflops=(155, 155), link_gb_per_s=32,
+             sms=84, capability=(8, 6)),
+        _gpu("l40s", 48 * GB, usable_gib=44.4, gb_per_s=864, tflops=(362, 733), link_gb_per_s=32,
+             sms=142, capability=(8, 9)),
+        _gpu("rtx-4090", 24 * GB, usable_gib=23.52, gb_per_s=1008, tflops=(165, 330), link_gb_per_s=32,
+             sms=128, capability=(8, 9)),
+        _gpu("rtx-5090", 32 * GB, usable_gib=31.36, gb_per_s=1792, tflops=(209, 419), link_gb_per_s=64,
+             sms=170, capability=(12, 0)),
+        _gpu("rtx-pro-6000", 96 * GB, usable_gib=94.97, gb_per_s=1792, tflops=(503, 1007), link_gb_per_s=64,
+             sms=188, capability=(12, 0)),
+        _gpu("mi300x", 192 * GB, usable_gib=191.98, gb_per_s=5300, tflops=(1307, 2614), link_gb_per_s=448,
+             sms=304, nvlink=True, capability=(0, 0)),
+        _gpu("mi325x", 256 * GB, usable_gib=255.98, gb_per_s=6000, tflops=(1307, 2614), link_gb_per_s=448,
+             sms=304, nvlink=True, capability=(0, 0)),
     )
-}
+}  # fmt: skip
+"""Data sheets of NVIDIA and AMD; usable memory as PyTorch printed it ("GPU 0 has a total capacity of"), of whole GPUs
+with error correction on, which moves by some tenths of a percent with the driver."""
 
-_ALIASES = {"a100": "a100-80gb-sxm", "a100sxm": "a100-80gb-sxm", "a100sxm480gb": "a100-80gb-sxm"}
-_SPELLINGS = (
-    (re.compile("h100(sxm|80gbhbm3|sxm5)?$"), "h100-sxm"),
-    (re.compile("h200(sxm)?$"), "h200-sxm"),
-    (re.compile("b200(sxm)?$"), "b200-sxm"),
-    (re.compile("(rtxpro6000|rtx6000pro)(blackwell)?(serveredition|server)?$"), "rtx-pro-6000"),
-    (re.compile("geforcertx4090$"), "rtx-4090"),
-    (re.compile("geforcertx5090$"), "rtx-5090"),
-    (re.compile("a100sxm4?40gb$"), "a100-40gb-sxm"),
-)
+_MAKERS = re.compile("nvidia|amd|instinct|tesla|geforce|oam")
+_SPELLINGS = {
+    "a100-40gb-sxm": "a100(sxm4?)?40gb(sxm4?)?",
+    "a100-40gb-pcie": "a100(pcie40gb|40gbpcie)",
+    "a100-80gb-sxm": "a100((sxm4?)?80gb|80gbsxm4?|sxm4?)?",
+    "a100-80gb-pcie": "a100(pcie80gb|80gbpcie)",
+    "h100-sxm": "h100(sxm5?|hbm3)?(80gb)?(hbm3|sxm5?)?",
+    "h100-pcie": "h100(80gb)?pcie(80gb)?",
+    "h100-nvl": "h100(94gb)?nvl(94gb)?",
+    "h200-sxm": "h200(sxm5?)?(141gb)?(sxm5?)?",
+    "h20": "h20(sxm5?)?(96gb)?",
+    "gh200": "gh200(96gb|480gb)?",
+    "b200-sxm": "b200(sxm6?)?(180gb)?",
+    "gb200": "gb200(nvl72|nvl4)?",
+    "l4": "l4(24gb)?",
+    "a10": "a10(24gb)?(pcie)?",
+    "a10g": "a10g(24gb)?",
+    "l40s": "l40s(48gb)?(pcie)?",
+    "a40": "a40(48gb)?(pcie)?",
+    "rtx-a6000": "(rtx)?a6000",
+    "rtx-4090": "(rtx)?4090",
+    "rtx-5090": "(rtx)?5090",
+    "rtx-pro-6000": "(rtxpro6000|rtx6000pro|pro6000)(blackwell)?((server|workstation)(edition)?)?",
+    "mi300x": "mi300x(192gb)?",
+    "mi325x": "mi325x(256gb)?",
+}
+"""What people and drivers write, without its maker and but for letters and digits."""
 
 
 def find_gpu(name: str) -> GpuSpec:
@@ -80,8 +152,7 @@ def known_gpu(name: str) -> str | None:
     """kvsim's name of it, if there is one."""
     if name in GPUS:
         return name
-    plain = re.sub("[^a-z0-9]", "", name.lower()).removeprefix("nvidia").removeprefix("amdinstinct")
-    by_plain = {re.sub("[^a-z0-9]", "", key): key for key in GPUS} | _ALIASES
-    if plain in by_plain:
-        return by_plain[plain]
-    return next((key for pattern, key in _SPELLINGS if pattern.match(plain)), None)
+    plain = _MAKERS.sub("", re.sub("[^a-z0-9]", "", name.lower()))
+    return next(
+        (key for key, spelling in _SPELLINGS.items() if re.fullmatch(spelling.replace("gb", "gb?"), plain)), None
+    )

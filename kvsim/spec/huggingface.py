@@ -1,160 +1,179 @@
-"""Models as their ``config.json`` describes them."""
+"""Models as their ``config.json`` describes them: of a file, of a checkout, and of each entry of the catalogue."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kvsim.errors import ConfigError
-from kvsim.spec.model import ModelSpec
+from kvsim.errors import ConfigError, nearest
+from kvsim.spec.attention import attention_params, head_dim_of, window_of
+from kvsim.spec.config_keys import FILE, ConfigKeys, read_json
+from kvsim.spec.families import FAMILIES, UNMODELLED, UNMODELLED_KEYS, Family
+from kvsim.spec.feed_forward import FeedForward, feed_forward_of
+from kvsim.spec.max_length import max_length_of
+from kvsim.spec.model import BYTES_PER_VALUE, ModelSpec
+from kvsim.spec.quantisation import Stored, kept_share, stored_as
 
-_MOST = 1 << 24
-"""No size of a model is larger."""
-_DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "bf16", "fp8": "fp8", "compressed-tensors": None}
+QUANTISATION_FILE = "hf_quant_config.json"
+"""Beside a ``config.json``, where ModelOpt says what it quantised."""
 
 
 def read_model_config(path: Path) -> ModelSpec:
-    """The model that a Hugging Face ``config.json`` describes.
+    """The model that a Hugging Face ``config.json``, or the folder that has one, describes.
 
-    Parameters are counted from the shapes: embedding and output projection, per layer the attention's matrices and the
-    MLP's three, norms left out. Raises ``ConfigError`` (file, key, value, what is allowed).
+    Parameters are counted from the shapes (:func:`model_of`). Raises ``ConfigError`` (file, key, value, what is
+    allowed), also for kinds of models that a ``ModelSpec`` cannot tell rightly.
     """
-    keys = _Keys(path)
-    heads, hidden = keys.count("num_attention_heads"), keys.count("hidden_size")
-    experts = keys.any_count(("num_local_experts", "num_experts", "n_routed_experts"))
-    layers = keys.count("num_hidden_layers")
-    intermediate = keys.count("intermediate_size")
-    expert_size = keys.count("moe_intermediate_size", intermediate) if experts else 0
-    window = _window(keys, layers)
-    kv_heads = keys.count("num_key_value_heads", heads)
-    if heads % kv_heads:
-        raise keys.error("num_key_value_heads", kv_heads, f"a divisor of num_attention_heads, {heads}")
+    path = path / FILE if path.is_dir() else path
+    values = read_json(path)
+    beside = path.with_name(QUANTISATION_FILE)
+    if "quantization_config" not in values and path.name == FILE and beside.is_file():
+        values = {**values, "quantization_config": read_json(beside)}
+    given = values.get("_name_or_path")
+    own = path.resolve().parent.name if path.name == FILE else path.stem
+    return model_of(values, given if isinstance(given, str) and given else own or path.stem, path.name)
+
+
+def model_of(values: Mapping[str, Any], name: str, where: str) -> ModelSpec:
+    """The model of these keys of a ``config.json``, which stand in ``where``.
+
+    Of a model that sees as well, the text part. Everything that a token passes is counted: embedding, output
+    projection, attention, MLPs or experts, biases and norms. Raises ``ConfigError``.
+    """
+    text, note = _text_of(ConfigKeys(values, where))
+    family = _family_of(text)
+    keys = ConfigKeys(family.named(text.values), where)
+    stored = stored_as(ConfigKeys({**text.values, **values}, where), _torch_dtype(values, text.values))
+    layers, hidden, vocab = keys.count("num_hidden_layers"), keys.count("hidden_size"), keys.count("vocab_size")
+    tied = keys.flag("tie_word_embeddings", bool(values.get("tie_word_embeddings", False)))
+    feed_forward, heads = feed_forward_of(keys, family, layers, hidden), keys.count("num_attention_heads")
+    window = window_of(keys, family, layers)
     model = ModelSpec(
-        name=keys.name(),
+        name=name,
         params=1.0,
         num_layers=layers,
         hidden_size=hidden,
         num_heads=heads,
-        num_kv_heads=kv_heads,
-        head_dim=_head_dim(keys, hidden, heads),
-        intermediate_size=intermediate,
-        vocab_size=keys.count("vocab_size"),
-        qk_norm=str(keys.values.get("model_type", "")).startswith("qwen3"),
-        num_experts=experts,
-        experts_per_token=keys.any_count(("num_experts_per_tok", "experts_per_token")) if experts else 0,
-        expert_intermediate_size=expert_size,
-        num_shared_experts=keys.count("n_shared_experts", 0) if experts else 0,
-        num_dense_layers=keys.count("first_k_dense_replace", 0) if experts else 0,
-        sliding_window_tokens=window[0],
-        num_window_layers=window[1],
+        num_kv_heads=_kv_heads(keys, heads, feed_forward),
+        head_dim=head_dim_of(keys, hidden, heads),
+        intermediate_size=feed_forward.dense_size,
+        vocab_size=vocab,
+        qk_norm=family.has_qk_norm(keys.values),
+        num_experts=feed_forward.experts,
+        experts_per_token=feed_forward.per_token,
+        expert_intermediate_size=feed_forward.expert_size,
+        num_shared_experts=feed_forward.shared,
+        num_dense_layers=layers - feed_forward.moe_layers if feed_forward.experts else 0,
+        sliding_window_tokens=window.tokens,
+        num_window_layers=window.layers,
+        window_is_chunk=window.is_chunk,
         kv_lora_rank=keys.count("kv_lora_rank", 0),
         rope_head_dim=keys.count("qk_rope_head_dim", 0),
+        max_position_embeddings=max_length_of(keys),
+        num_kv_layers=feed_forward.attention_layers if feed_forward.attention_layers < layers else 0,
+        tied_embeddings=tied,
+        mlp_matrices=family.mlp_matrices,
+        note=note,
     )
-    if experts and not 1 <= model.experts_per_token <= experts:
-        raise keys.error("num_experts_per_tok", model.experts_per_token, f"1 to {experts}, the experts of a layer")
-    attention = _latent_attention(keys, model) if model.is_mla else _attention(model)
-    return _with_params(model, attention, tied=bool(keys.values.get("tie_word_embeddings", False)))
+    return _with_weights(model, keys, family, feed_forward, stored)
 
 
-def model_dtype(path: Path) -> str | None:
-    """kvsim's name of the weights' type, where the file says it."""
-    values = _Keys(path).values
-    quantised = values.get("quantization_config")
-    if isinstance(quantised, dict):
-        method = str(quantised.get("quant_method", ""))
-        if method in ("awq", "gptq"):
-            return "int4"
-        return "fp8" if "fp8" in method or "fp8" in json.dumps(quantised).lower() else None
-    return _DTYPES.get(str(values.get("torch_dtype", values.get("dtype"))))
+def _text_of(keys: ConfigKeys) -> tuple[ConfigKeys, str]:
+    """The keys that describe what writes text, and what is left out beside them."""
+    _refuse_unmodelled(keys)
+    inner = keys.table("text_config")
+    if not inner:
+        return keys, ""
+    kind = keys.text("model_type")
+    inner = {"model_type": _TEXT_KINDS.get(kind, f"{kind}_text"), **inner}
+    text = ConfigKeys(inner, f"{keys.where}: text_config")
+    _refuse_unmodelled(text)
+    seen = "vision_config" in keys.values or "audio_config" in keys.values
+    return text, "its text part; what sees or hears beside it is left out" if seen else ""
 
 
-def _head_dim(keys: _Keys, hidden: int, heads: int) -> int:
-    """Width of a head's query, key and value. Latent attention has several: what of a key is not rotated, which is as
-    wide as a value, stands for them; the rotated part is one for all heads, and left out of what attention computes.
-    """
-    if keys.count("kv_lora_rank", 0):
-        return keys.count("v_head_dim", keys.count("qk_nope_head_dim", keys.count("head_dim", max(1, hidden // heads))))
-    return keys.count("head_dim", max(1, hidden // heads))
+_TEXT_KINDS = {"mistral3": "mistral", "llava": "llama", "llava_next": "llama", "kimi_k25": "kimi_k2"}
+"""What the text part is where it does not say so."""
 
 
-def _attention(model: ModelSpec) -> int:
-    """Parameters of a layer's four matrices."""
-    return model.hidden_size * 2 * (model.num_heads + model.num_kv_heads) * model.head_dim
+def _refuse_unmodelled(keys: ConfigKeys) -> None:
+    kind = keys.text("model_type")
+    reason = UNMODELLED.get(kind)
+    found = next((key for key in UNMODELLED_KEYS if keys.values.get(key) not in (None, False, 0, [], {})), None)
+    if reason is not None:
+        raise ConfigError(f"{keys.where}: model_type '{kind}' is not modelled: {reason}")
+    if found is not None:
+        raise ConfigError(f"{keys.where}: a model with '{found}' is not modelled: {UNMODELLED_KEYS[found]}")
 
 
-def _latent_attention(keys: _Keys, model: ModelSpec) -> int:
-    """Parameters of a layer's latent attention: queries, with a latent of their own or without; keys and values down to
-    theirs and up again; the output (DeepSeek-V2, section 2.1)."""
-    hidden, heads = model.hidden_size, model.num_heads
-    nope, value = keys.count("qk_nope_head_dim", model.head_dim), keys.count("v_head_dim", model.head_dim)
-    query_width, query_rank = heads * (nope + model.rope_head_dim), keys.count("q_lora_rank", 0)
-    queries = query_rank * (hidden + query_width) if query_rank else hidden * query_width
-    down = hidden * (model.kv_lora_rank + model.rope_head_dim)
-    return queries + down + model.kv_lora_rank * heads * (nope + value) + heads * value * hidden
+def _family_of(keys: ConfigKeys) -> Family:
+    kind = keys.text("model_type")
+    if not kind:
+        raise ConfigError(f"{keys.where}: no key 'model_type'; a model's {FILE} has it")
+    family = FAMILIES.get(kind.lower())
+    if family is None:
+        raise ConfigError(
+            f"{keys.where}: model_type '{kind}' is not known; {nearest(kind, FAMILIES)}; one that is built as Llama is "
+            "can be called 'llama' there"
+        )
+    return family
 
 
-def _with_params(model: ModelSpec, attention: int, *, tied: bool) -> ModelSpec:
-    """``attention``: parameters of one layer's."""
-    hidden = model.hidden_size
-    moe_layers = model.num_layers - model.num_dense_layers if model.is_moe else 0
-    dense_layers = model.num_layers - moe_layers
-    shared = 3 * model.num_shared_experts * hidden * model.expert_intermediate_size + hidden * model.num_experts
-    total = (
-        hidden * model.vocab_size * (1 if tied else 2)
-        + model.num_layers * attention
-        + dense_layers * 3 * hidden * model.intermediate_size
-        + moe_layers * shared
-        + model.expert_params
-    )
-    return replace(model, params=float(total))
+def _torch_dtype(*tables: Mapping[str, Any]) -> str:
+    found = (values.get(key) for values in tables for key in ("torch_dtype", "dtype"))
+    return next((str(value) for value in found if value is not None), "bfloat16")
 
 
-def _window(keys: _Keys, layers: int) -> tuple[int | None, int]:
-    """Tokens of the sliding window, and how many layers have it."""
-    tokens = keys.values.get("sliding_window")
-    if tokens is None or keys.values.get("use_sliding_window") is False:
-        return None, 0
-    kinds = keys.values.get("layer_types")
-    own = sum(kind == "sliding_attention" for kind in kinds) if isinstance(kinds, list) else layers
-    return keys.count("sliding_window"), own
+def _kv_heads(keys: ConfigKeys, heads: int, feed_forward: FeedForward) -> int:
+    kv_heads = feed_forward.kv_heads or keys.count("num_key_value_heads", heads)
+    if keys.values.get("multi_query") is True and not keys.flag("new_decoder_architecture"):
+        kv_heads = 1  # whatever the file says (Falcon)
+    if heads % kv_heads:
+        raise keys.error("num_key_value_heads", kv_heads, f"a divisor of num_attention_heads, {heads}")
+    return kv_heads
 
 
-class _Keys:
-    """The keys of one file, each checked when it is asked for."""
+def _with_weights(
+    model: ModelSpec, keys: ConfigKeys, family: Family, feed_forward: FeedForward, stored: Stored
+) -> ModelSpec:
+    """Its parameters, and in which types they are held."""
+    matrices, small = attention_params(keys, family, model)
+    parts = {
+        "self_attn.q_proj": matrices * model.attention_layers,
+        "mlp.gate_proj": feed_forward.dense_params,
+        "mlp.shared_experts.gate_proj": feed_forward.shared_params,
+    }
+    always = _outside_layers(model, family) + small * model.attention_layers + feed_forward.small_params
+    always += model.num_layers * family.norms_of(keys.values) * model.hidden_size * (2 if family.norm_bias else 1)
+    kept = {part: _kept(stored, model, part) * params for part, params in parts.items()}
+    others = always + sum(parts.values())
+    unquantised = always + sum(kept.values())
+    counted = replace(model, params=float(others + model.expert_params), unquantised_params=float(unquantised))
+    return _typed(counted, stored, others_kept=unquantised >= others)
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"{path}: not readable: {error.strerror}") from None
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise ConfigError(f"{path}: not JSON: {str(error).splitlines()[0]}") from None
-        if not isinstance(values, dict):
-            raise ConfigError(f"{path}: holds no object; a model's config.json is wanted")
-        self.values: dict[str, Any] = values
 
-    def name(self) -> str:
-        given = self.values.get("_name_or_path")
-        return given if isinstance(given, str) and given else self.path.stem
+def _outside_layers(model: ModelSpec, family: Family) -> int:
+    """Embedding, output projection and last norm."""
+    matrices = model.hidden_size * model.vocab_size * (1 if model.tied_embeddings else 2)
+    norm = model.hidden_size * (2 if family.norm_bias else 1)
+    return matrices + norm + (model.vocab_size if family.head_bias else 0)
 
-    def count(self, key: str, default: int | None = None) -> int:
-        value = self.values.get(key)
-        if value is None:
-            if default is None:
-                raise ConfigError(f"{self.path.name}: no key '{key}'; a model's config.json has it")
-            return default
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= _MOST:
-            if value == 0 and default == 0:
-                return 0
-            raise self.error(key, value, f"a whole number from 1 to {_MOST}")
-        return value
 
-    def any_count(self, keys: tuple[str, ...]) -> int:
-        """The first of them that is there, else 0."""
-        return next((self.count(key, 0) for key in keys if self.values.get(key) is not None), 0)
+def _kept(stored: Stored, model: ModelSpec, part: str) -> float:
+    """Share of the layers whose ``part`` is not quantised."""
+    return kept_share(stored, [f"model.layers.{layer}.{part}" for layer in range(model.num_layers)])
 
-    def error(self, key: str, value: object, allowed: str) -> ConfigError:
-        return ConfigError(f"{self.path.name}: {key} = {value!r}: must be {allowed}")
+
+def _typed(model: ModelSpec, stored: Stored, *, others_kept: bool) -> ModelSpec:
+    """``others_kept``: nothing but the routed experts is quantised."""
+    if stored.quantised is None:
+        return replace(model, weight_dtype=stored.dtype)
+    others, note = stored.dtype if others_kept else stored.quantised, model.note
+    if others not in BYTES_PER_VALUE:
+        note = "; ".join(filter(None, (note, f"weights stored as {others} are taken for int4, computed in 16 bits")))
+        others = "int4"
+    experts = stored.dtype if _kept(stored, model, "mlp.experts.0.gate_proj") > 0.5 else stored.quantised
+    own = experts if model.is_moe and experts != others else None
+    return replace(model, weight_dtype=others, expert_weight_dtype=own, note=note)

@@ -50,14 +50,12 @@ class InstanceSpec:
     @property
     def weight_bytes_per_gpu(self) -> float:
         """Routed experts are split over ``expert_parallel`` GPUs where those are more, the rest over the instance's."""
-        rest = (self.model.params - self.model.expert_params) / self.tensor_parallel
-        return self.expert_bytes_per_gpu + rest * BYTES_PER_VALUE[self.weight_dtype]
+        return self.expert_bytes_per_gpu + self.model.other_bytes(self.weight_dtype) / self.tensor_parallel
 
     @property
     def expert_bytes_per_gpu(self) -> float:
         """Weights of the routed experts on each GPU."""
-        experts = self.model.expert_params / max(self.tensor_parallel, self.expert_parallel)
-        return experts * BYTES_PER_VALUE[self.weight_dtype]
+        return self.model.expert_bytes(self.weight_dtype) / max(self.tensor_parallel, self.expert_parallel)
 
     @property
     def shares_experts(self) -> bool:
@@ -72,7 +70,8 @@ class InstanceSpec:
     def derived_kv_bytes_per_gpu(self) -> float:
         """memory x utilisation - weights - activations and graphs; negative when the model does not fit."""
         usable_bytes = self.gpu.memory_bytes * self.memory_utilisation
-        return usable_bytes - self.weight_bytes_per_gpu - self.non_kv_bytes_per_gpu
+        weight_bytes = self.weight_bytes_per_gpu + self.model.extra_bytes / self.tensor_parallel
+        return usable_bytes - weight_bytes - self.non_kv_bytes_per_gpu
 
     @property
     def num_blocks(self) -> int:

@@ -1,17 +1,23 @@
 """Models and their arithmetic: bytes and FLOPs, nothing measured.
 
-Source: the models' published ``config.json`` files and model cards.
+Which models there are stands in ``models.json`` (``kvsim/spec/catalogue.py``).
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from pathlib import Path
-
-from kvsim.errors import ConfigError, nearest
 
 BYTES_PER_VALUE = {"bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 0.5}
+WEIGHT_BYTES = {
+    **BYTES_PER_VALUE,
+    "int4": 0.5 + 2.5 / 128,  # a 16-bit scale and a 4-bit zero for each 128, the usual group of AWQ and GPTQ
+    "int4_g32": 0.5 + 2 / 32,
+    "mxfp4": 0.5 + 1 / 32,  # a byte of scale for each 32 (OCP Microscaling Formats 1.0)
+    "nvfp4": 0.5 + 1 / 16,  # a byte of scale for each 16
+}
+"""Bytes of one quantised weight with its share of the scales; those of fp8 and int8 are too few to count."""
+UNQUANTISED_BYTES = 2.0
+"""Of a weight that is left as it was: 16 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,29 @@ class ModelSpec:
     kv_lora_rank: int = 0
     """Rank of multi-head latent attention; 0: ordinary KV heads."""
     rope_head_dim: int = 0
+    hf_id: str = ""
+    """The Hugging Face id that it was asked for by, else the first it answers to; empty: none is known."""
+    weight_dtype: str = "bf16"
+    """In which type the checkpoint has its weights, a name of ``BYTES_PER_VALUE``; what runs is configured."""
+    expert_weight_dtype: str | None = None
+    """Type of the routed experts' weights, of ``WEIGHT_BYTES``, where it is another, whatever is configured."""
+    unquantised_params: float = 0.0
+    """Of ``params``, those that stay in 16 bits where the weights are quantised: embeddings, output projection, norms,
+    biases, routers, and what the checkpoint names besides."""
+    extra_params: float = 0.0
+    """Loaded beside ``params`` and no part of a token's way, in 16 bits: a vision tower."""
+    max_position_embeddings: int = 0
+    """Tokens of a sequence at most, as vLLM derives ``max_model_len`` where it is not given; 0: not known."""
+    window_is_chunk: bool = False
+    """Layers with a window look back to the start of the chunk of ``sliding_window_tokens`` (Llama 4), not that far."""
+    num_kv_layers: int = 0
+    """Layers that have attention, and so KV; 0: all."""
+    tied_embeddings: bool = False
+    """The output projection is the embedding, held once."""
+    mlp_matrices: int = 3
+    """Of a dense layer's MLP: three where it is gated, else two."""
+    note: str = ""
+    """What of the model is left out or taken for something else; empty: nothing."""
 
     @property
     def is_moe(self) -> bool:
@@ -49,6 +78,27 @@ class ModelSpec:
     @property
     def is_mla(self) -> bool:
         return self.kv_lora_rank > 0
+
+    @property
+    def attention_layers(self) -> int:
+        """Layers that have attention, and so KV."""
+        return self.num_kv_layers or self.num_layers
+
+    def expert_bytes(self, weight_dtype: str) -> float:
+        """Bytes of all routed experts where weights are stored as ``weight_dtype``."""
+        return self.expert_params * WEIGHT_BYTES[self.expert_weight_dtype or weight_dtype]
+
+    def other_bytes(self, weight_dtype: str) -> float:
+        """Bytes of all other weights of ``params``, the unquantised among them."""
+        others = self.params - self.expert_params
+        kept = min(self.unquantised_params, others)
+        size = WEIGHT_BYTES[weight_dtype]
+        return kept * max(size, UNQUANTISED_BYTES) + (others - kept) * size
+
+    @property
+    def extra_bytes(self) -> float:
+        """Bytes of what is loaded beside the weights that a token is multiplied with."""
+        return self.extra_params * UNQUANTISED_BYTES
 
     @property
     def expert_params(self) -> float:
@@ -71,116 +121,20 @@ class ModelSpec:
     @property
     def window_share(self) -> float:
         """Share of the layers in which a token looks at no more than ``sliding_window_tokens``."""
-        return self.num_window_layers / self.num_layers if self.sliding_window_tokens else 0.0
+        return self.num_window_layers / self.attention_layers if self.sliding_window_tokens else 0.0
 
     def kv_bytes_per_token(self, kv_dtype: str) -> float:
-        """Keys and values of one token over all layers: 2 x layers x kv_heads x head_dim x bytes.
+        """Keys and values of one token over all layers with attention: 2 x layers x kv_heads x head_dim x bytes.
 
         Latent attention keeps one latent and one rotated key a layer. Windows do not count: within one, a token is kept
         in every layer.
         """
         values = self.kv_lora_rank + self.rope_head_dim if self.is_mla else 2 * self.num_kv_heads * self.head_dim
-        return self.num_layers * values * BYTES_PER_VALUE[kv_dtype]
+        return self.attention_layers * values * BYTES_PER_VALUE[kv_dtype]
 
     def kv_bytes_of_sequence(self, tokens: int, kv_dtype: str) -> float:
-        """KV bytes of a sequence; layers with a window keep no more tokens than that."""
+        """KV bytes of a sequence; layers with a window keep no more tokens than that, those with chunks at most."""
         whole = self.kv_bytes_per_token(kv_dtype) * tokens
         if self.sliding_window_tokens is None or tokens <= self.sliding_window_tokens:
             return whole
         return whole * (1 - self.window_share * (1 - self.sliding_window_tokens / tokens))
-
-
-def _dense(
-    name: str,
-    billions: float,
-    layers: int,
-    hidden: int,
-    heads: tuple[int, int],
-    intermediate: int,
-    vocab: int,
-    *,
-    head_dim: int = 128,
-    qk_norm: bool = False,
-) -> ModelSpec:
-    return ModelSpec(
-        name, billions * 1e9, layers, hidden, *heads, head_dim,
-        intermediate_size=intermediate, vocab_size=vocab, qk_norm=qk_norm,
-    )  # fmt: skip
-
-
-_LLAMA_VOCAB, _QWEN_VOCAB = 128256, 151936
-
-MODELS = {
-    spec.name: spec
-    for spec in (
-        _dense("llama-3.2-1b", 1.236, 16, 2048, (32, 8), 8192, _LLAMA_VOCAB, head_dim=64),
-        _dense("llama-3.2-3b", 3.213, 28, 3072, (24, 8), 8192, _LLAMA_VOCAB),
-        _dense("llama-3.1-8b", 8.03, 32, 4096, (32, 8), 14336, _LLAMA_VOCAB),
-        _dense("llama-3.1-70b", 70.55, 80, 8192, (64, 8), 28672, _LLAMA_VOCAB),
-        _dense("llama-3.3-70b", 70.55, 80, 8192, (64, 8), 28672, _LLAMA_VOCAB),
-        _dense("llama-3.1-405b", 405.85, 126, 16384, (128, 8), 53248, _LLAMA_VOCAB),
-        _dense("qwen3-1.7b", 1.72, 28, 2048, (16, 8), 6144, _QWEN_VOCAB, qk_norm=True),
-        _dense("qwen3-4b", 4.02, 36, 2560, (32, 8), 9728, _QWEN_VOCAB, qk_norm=True),
-        _dense("qwen3-8b", 8.19, 36, 4096, (32, 8), 12288, _QWEN_VOCAB, qk_norm=True),
-        _dense("qwen3-14b", 14.77, 40, 5120, (40, 8), 17408, _QWEN_VOCAB, qk_norm=True),
-        _dense("qwen3-32b", 32.76, 64, 5120, (64, 8), 25600, _QWEN_VOCAB, qk_norm=True),
-        _dense("mistral-7b", 7.25, 32, 4096, (32, 8), 14336, 32768),
-        ModelSpec(
-            "qwen3-30b-a3b", 30.53e9, 48, 2048, 32, 4, 128,
-            vocab_size=_QWEN_VOCAB, qk_norm=True, num_experts=128, experts_per_token=8, expert_intermediate_size=768,
-        ),
-        ModelSpec(
-            "qwen3-235b-a22b", 235.1e9, 94, 4096, 64, 4, 128,
-            vocab_size=_QWEN_VOCAB, qk_norm=True, num_experts=128, experts_per_token=8, expert_intermediate_size=1536,
-        ),
-        ModelSpec(
-            "mixtral-8x7b", 46.7e9, 32, 4096, 32, 8, 128,
-            vocab_size=32000, num_experts=8, experts_per_token=2, expert_intermediate_size=14336,
-        ),
-        ModelSpec(
-            "mixtral-8x22b", 140.6e9, 56, 6144, 48, 8, 128,
-            vocab_size=32768, num_experts=8, experts_per_token=2, expert_intermediate_size=16384,
-        ),
-        ModelSpec(
-            "deepseek-v3", 671.0e9, 61, 7168, 128, 128, 128,
-            intermediate_size=18432, vocab_size=129280, num_experts=256, experts_per_token=8,
-            expert_intermediate_size=2048, num_shared_experts=1, num_dense_layers=3, kv_lora_rank=512, rope_head_dim=64,
-        ),
-        ModelSpec(
-            "gpt-oss-20b", 20.9e9, 24, 2880, 64, 8, 64,
-            vocab_size=201088, num_experts=32, experts_per_token=4, expert_intermediate_size=2880,
-            sliding_window_tokens=128, num_window_layers=12,
-        ),
-        ModelSpec(
-            "gpt-oss-120b", 116.8e9, 36, 2880, 64, 8, 64,
-            vocab_size=201088, num_experts=128, experts_per_token=4, expert_intermediate_size=2880,
-            sliding_window_tokens=128, num_window_layers=18,
-        ),
-    )
-}  # fmt: skip
-
-_SUFFIXES = re.compile(r"(-instruct|-it|-hf|-chat|-base|-fp8|-fp8-dynamic|-v0\.\d|-2507)+$")
-
-
-def find_model(name: str) -> ModelSpec:
-    """The known model of that name, also by its Hugging Face id, or what a ``config.json`` describes.
-
-    Raises ``ConfigError`` naming the nearest.
-    """
-    if name.endswith(".json"):
-        from kvsim.spec.huggingface import read_model_config
-
-        return read_model_config(Path(name))
-    found = known_model(name)
-    if found is None:
-        raise ConfigError(f"model.name: unknown model '{name}'; {nearest(_short(name), MODELS)}")
-    return MODELS[found]
-
-
-def known_model(name: str) -> str | None:
-    """kvsim's name of it, if there is one; also by its Hugging Face id."""
-    return _short(name) if _short(name) in MODELS else None
-
-
-def _short(name: str) -> str:
-    return _SUFFIXES.sub("", name.lower().rpartition("/")[2].removeprefix("meta-"))

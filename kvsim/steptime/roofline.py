@@ -45,7 +45,7 @@ def roofline(instance: InstanceSpec, efficiencies: Efficiencies) -> Coefficients
     hbm_bytes_per_s = degree * gpu.hbm_bytes_per_s
     weight_s = degree * instance.weight_bytes_per_gpu / (hbm_bytes_per_s * efficiencies.weight_reading)
     token_s = 2 * model.active_params / (flops * efficiencies.compute)
-    attention_flops = 4 * model.num_layers * model.num_heads * model.head_dim
+    attention_flops = 4 * model.attention_layers * model.num_heads * model.head_dim
     kv_s = instance.kv_bytes_per_token / (hbm_bytes_per_s * efficiencies.kv_reading)
     comm = _communication(instance, efficiencies.links)
     return Coefficients(

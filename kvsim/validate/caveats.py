@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kvsim.config import Config, LoadedConfig
 from kvsim.plan.vllm import version_of
-from kvsim.spec import find_model, known_gpu, known_model
+from kvsim.spec import find_model, known_gpu, known_model, model_file
 
 FAR_OFF_PCT = 25.0
 """No profile of the right GPU was ever found that far off (docs/validation.md)."""
@@ -17,7 +17,7 @@ def profile_caveats(loaded: LoadedConfig) -> list[str]:
     if not isinstance(validity, dict) or "gpu" not in validity:
         used = config.hardware.gpu
         found.append(f"the profile names no known GPU: memory and multiprocessors are {used}'s; see --set hardware.gpu")
-    elif isinstance(validity.get("model"), str) and config.model.name.endswith(".json"):
+    elif isinstance(validity.get("model"), str) and model_file(config.model.name) is not None:
         found += model_caveats(f"profile {loaded.provenance.name}", validity["model"], config)
     return found
 
@@ -29,7 +29,7 @@ def model_caveats(where: str, measured: str | None, config: Config) -> list[str]
         return []
     theirs = known_model(measured)
     if theirs is None:
-        if used.endswith(".json"):
+        if model_file(used) is not None:
             return []
         return [f"{where} was measured with {measured}, which is not known here: taken for {used}"]
     if _shape(theirs) == _shape(used):

@@ -42,8 +42,9 @@ def test_windows_do_not_free_what_lies_before_them() -> None:
 
 def test_the_type_that_a_config_stores_is_not_the_one_that_counts(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
-    shapes = {"hidden_size": 4096, "num_attention_heads": 32, "num_hidden_layers": 4, "intermediate_size": 14336}
-    values = {**shapes, "num_key_value_heads": 8, "vocab_size": 32000, "quantization_config": {"quant_method": "fp8"}}
+    shapes = {"model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 4}
+    heads = {"num_attention_heads": 32, "num_key_value_heads": 8}
+    values = {**shapes, **heads, "vocab_size": 32000, "quantization_config": {"quant_method": "fp8"}}
     path.write_text(json.dumps(values), encoding="utf-8")
     (said,) = left_out(planned(f"model.name={path}"))
     assert said == "config.json: its weights are stored as fp8; model.weight_dtype = bf16 is what was simulated"

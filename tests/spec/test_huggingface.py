@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from kvsim.errors import ConfigError
 from kvsim.spec import MODELS, InstanceSpec, find_gpu, find_model
-from kvsim.spec.huggingface import model_dtype, read_model_config
+from kvsim.spec.huggingface import read_model_config
 
 LLAMA_8B = {
     "model_type": "llama",
@@ -48,13 +49,16 @@ def test_a_config_describes_the_model_we_know(tmp_path: Path, values: dict[str, 
     assert found.params == pytest.approx(known.params, rel=0.02)
     assert found.kv_bytes_per_token("bf16") == known.kv_bytes_per_token("bf16")
     assert (found.num_experts, found.experts_per_token) == (known.num_experts, known.experts_per_token)
-    assert find_model(str(tmp_path / "config.json")) == found
+    path = str(tmp_path / "config.json")
+    assert find_model(path) == replace(found, hf_id=path)
 
 
 def test_weights_types_are_named_as_here(tmp_path: Path) -> None:
-    assert model_dtype(written(tmp_path, LLAMA_8B)) == "bf16"
-    assert model_dtype(written(tmp_path, LLAMA_8B | {"quantization_config": {"quant_method": "fp8"}})) == "fp8"
-    assert model_dtype(written(tmp_path, LLAMA_8B | {"quantization_config": {"quant_method": "awq"}})) == "int4"
+    def dtype(method: str | None) -> str:
+        changed = {} if method is None else {"quantization_config": {"quant_method": method}}
+        return read_model_config(written(tmp_path, LLAMA_8B | changed)).weight_dtype
+
+    assert [dtype(method) for method in (None, "fp8", "awq")] == ["bf16", "fp8", "int4"]
 
 
 BAD = {
@@ -182,4 +186,4 @@ def test_a_config_of_deepseek_is_the_model_we_know(tmp_path: Path) -> None:
     assert pairs[0] == pairs[1] == pytest.approx(4.0e6, rel=1e-3)
     assert found.kv_bytes_per_token("bf16") == known.kv_bytes_per_token("bf16")
     assert found.params == pytest.approx(known.params, rel=1e-3)
-    assert model_dtype(written(tmp_path, DEEPSEEK_V3)) == "fp8"
+    assert (found.weight_dtype, found.expert_weight_dtype) == ("fp8", None)

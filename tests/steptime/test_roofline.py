@@ -10,7 +10,7 @@ import pytest
 from kvsim.config import load_config
 from kvsim.plan.build_step_time import allreduce_of
 from kvsim.plan.plan import make_plan
-from kvsim.spec import GPUS, MODELS, InstanceSpec
+from kvsim.spec import GPUS, MODELS, WEIGHT_BYTES, InstanceSpec
 from kvsim.steptime import AffineStepTime, Efficiencies, roofline
 from kvsim.steptime.allreduce import AllReduceLinks
 
@@ -87,7 +87,8 @@ def test_a_step_reads_the_experts_that_its_tokens_touch(model: str, tokens: int)
     shape = spec.model
     experts = 3 * (shape.num_layers - shape.num_dense_layers) * shape.hidden_size * shape.expert_intermediate_size
     touched = shape.num_experts * (1 - (1 - shape.experts_per_token / shape.num_experts) ** tokens)
-    reading_s = 2 * (shape.params - experts * (shape.num_experts - touched)) / 3350e9
+    expert_bytes = WEIGHT_BYTES[shape.expert_weight_dtype or "bf16"]
+    reading_s = (2 * (shape.params - experts * shape.num_experts) + expert_bytes * experts * touched) / 3350e9
     computing_s = 2 * shape.active_params * tokens / 989e12
     found = roofline(spec, IDEAL)
     time_s = AffineStepTime(found).mixed_s(tokens, 1, 0, 0, 0, 0.0)

@@ -1,0 +1,175 @@
+"""The models that kvsim knows by name: ``models.json``, whose entries are read as any ``config.json`` is."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from kvsim.content import content_path
+from kvsim.errors import ConfigError, nearest
+from kvsim.spec.config_keys import FILE
+from kvsim.spec.huggingface import model_of, read_model_config
+from kvsim.spec.model import ModelSpec
+
+_SUFFIXES = re.compile(
+    r"-(instruct|it|hf|chat|base|v0\.\d|\d{4}|fp8|fp8-dynamic|fp8-block|fp8-kv|awq|awq-int4|gptq|gptq-int4|gptq-int8"
+    r"|int4|int8|w4a16|w4a16-g128|quantized\.w4a16|w8a8|w8a8-fp8|quantized\.w8a8|bnb-4bit|nvfp4|fp4)$"
+)
+"""What a name may have behind a model's that changes how its weights are stored, or what it was trained for."""
+_QUANTISATIONS: dict[str, dict[str, Any]] = {
+    "nvfp4": {"quant_method": "modelopt_fp4", "quant_algo": "NVFP4"},
+    "fp4": {"quant_method": "modelopt_fp4", "quant_algo": "NVFP4"},
+    "fp8": {"quant_method": "fp8"},
+    "int8": {"quant_method": "gptq", "bits": 8},
+    "w8a8": {"quant_method": "int8"},
+    "awq": {"quant_method": "awq", "bits": 4},
+    "gptq": {"quant_method": "gptq", "bits": 4},
+    "int4": {"quant_method": "awq", "bits": 4},
+    "w4a16": {"quant_method": "gptq", "bits": 4},
+    "4bit": {"quant_method": "bitsandbytes", "load_in_4bit": True},
+}
+"""By a word of such a suffix, the first that is in it."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model of the catalogue."""
+
+    name: str
+    ids: tuple[str, ...]
+    """Hugging Face ids it answers to; those of ``variants`` come on top."""
+    config: dict[str, Any]
+    variants: tuple[tuple[tuple[str, ...], dict[str, Any]], ...]
+    """Ids of the same model whose ``config.json`` differs, each with the keys that do."""
+    params: float | None
+    """As published, where that is not what the shapes have."""
+    extra_params: float
+    note: str
+    source: str
+
+    def spec(self, hf_id: str, changed: Mapping[str, Any]) -> ModelSpec:
+        """The model, with ``changed`` keys."""
+        found = model_of({**self.config, **changed}, self.name, f"models.json: {self.name}")
+        note = "; ".join(filter(None, (self.note, found.note)))
+        return replace(
+            found, params=self.params or found.params, extra_params=self.extra_params, hf_id=hf_id, note=note
+        )
+
+
+@cache
+def entries() -> dict[str, Entry]:
+    """All of ``models.json``, by name."""
+    text = content_path("models.json").read_text(encoding="utf-8")
+    return {name: _entry(name, given) for name, given in json.loads(text)["models"].items()}
+
+
+def _entry(name: str, given: dict[str, Any]) -> Entry:
+    billions = given.get("params_billions")
+    return Entry(
+        name=name,
+        ids=tuple(given["ids"]),
+        config=given["config"],
+        variants=tuple((tuple(variant["ids"]), variant["config"]) for variant in given.get("variants", ())),
+        params=None if billions is None else billions * 1e9,
+        extra_params=given.get("extra_params_billions", 0.0) * 1e9,
+        note=given.get("note", ""),
+        source=given["source"],
+    )
+
+
+@cache
+def _index() -> dict[str, tuple[str, str, dict[str, Any]]]:
+    """Entry, id and changed keys by all that a model is called, in small letters: its name, its ids and their ends."""
+    found: dict[str, tuple[str, str, dict[str, Any]]] = {}
+    for entry in entries().values():
+        found[entry.name] = entry.name, entry.ids[0], {}
+        for ids, changed in ((entry.ids, {}), *entry.variants):
+            for hf_id in ids:
+                found.setdefault(hf_id.lower(), (entry.name, hf_id, changed))
+                found.setdefault(_tail(hf_id), (entry.name, hf_id, changed))
+    return found
+
+
+class _Models(Mapping[str, ModelSpec]):
+    """The known models by name, each read when it is asked for."""
+
+    def __getitem__(self, name: str) -> ModelSpec:
+        return _known_spec(entries()[name].name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(entries())
+
+    def __len__(self) -> int:
+        return len(entries())
+
+
+MODELS: Mapping[str, ModelSpec] = _Models()
+
+
+def find_model(name: str) -> ModelSpec:
+    """The known model of that name or Hugging Face id, in any letter case, or what a ``config.json`` describes: a file,
+    or a folder that has one.
+
+    A folder's name counts where there is no such folder. Raises ``ConfigError`` naming the nearest.
+    """
+    if name.lower() not in _index():
+        path = model_file(name)
+        if path is not None:
+            return replace(read_model_config(path), hf_id=name)
+        if _found(name) is None:
+            known = nearest(_tail(name), _index())
+            hint = known if known.startswith("did") else "`kvsim models` lists those that are known."
+            raise ConfigError(
+                f"model.name: unknown model '{name}'; {hint} Its {FILE}, or the folder that has one, is taken as well"
+            )
+    return _known_spec(name)
+
+
+def known_model(name: str) -> str | None:
+    """kvsim's name of it, if there is one; also by its Hugging Face id."""
+    found = _found(name)
+    return None if found is None else found[0]
+
+
+def model_file(name: str) -> Path | None:
+    """The ``config.json`` that a model's name stands for, where it is a file or a folder with one and no known name."""
+    if name.lower() in _index():
+        return None
+    path = Path(name).expanduser()
+    if name.endswith(".json"):
+        return path
+    return path / FILE if path.is_dir() and (path / FILE).is_file() else None
+
+
+@cache
+def _known_spec(name: str) -> ModelSpec:
+    found = _found(name)
+    if found is None:
+        raise KeyError(name)
+    entry, hf_id, changed = found
+    return entries()[entry].spec(hf_id, changed)
+
+
+def _found(name: str) -> tuple[str, str, dict[str, Any]] | None:
+    """By the whole name, else by its end, then by what is left of that without one suffix after the other."""
+    index, end = _index(), _tail(name)
+    known = index.get(name.lower()) or index.get(end)
+    if known is not None:
+        return known
+    quantisation: dict[str, Any] | None = None
+    while (suffix := _SUFFIXES.search(end)) is not None:
+        quantisation = quantisation or next((way for word, way in _QUANTISATIONS.items() if word in suffix[1]), None)
+        end = end[: suffix.start()]
+        if end in index:
+            entry, _, changed = index[end]
+            return entry, name, changed if quantisation is None else {**changed, "quantization_config": quantisation}
+    return None
+
+
+def _tail(name: str) -> str:
+    return name.lower().rstrip("/").rpartition("/")[2].removeprefix("meta-")
