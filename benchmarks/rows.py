@@ -172,8 +172,9 @@ def _one_instance(config: Config, trace: Path) -> Found:
     from kvsim.sim.run import Case, run
     from kvsim.workload.read import read_trace
 
-    found = run(Case("unified", "unified", unified_plan(config, 1), read_trace(trace), SEED, keeps_steps=True))
-    steps = int(found.steps[:, 4].sum())
+    found = run(Case("unified", "unified", unified_plan(config, 1), read_trace(trace), SEED, keeps_detail=True))
+    assert found.system.detail is not None
+    steps = int(found.system.detail.steps["num_steps"].sum())
     return found.system.sim_cpu_s, f"{found.system.completed} requests, {steps:,} engine steps"
 
 

@@ -70,6 +70,8 @@ class ExperimentSpec:
     """An event a step: slow, the same results."""
     studies: Sequence[str] = ()
     comparisons: Sequence[Comparison] = ()
+    keeps_detail: bool = False
+    """Whether the results have steps, levels and movements of KV: ``SystemResult.detail``."""
     train: Train | None = None
     """How learned policies are trained that name no model; ``None``: not at all."""
 
@@ -127,7 +129,7 @@ def run_experiment(spec: ExperimentSpec, executor: Executor) -> Experiment:
         offered, plans, trained_on = _trained(spec, offered, plans, Path(scratch) / "model.txt")
         warmup = max(trained_on, spec.mode.warmup(first.config, len(offered.workload)))
         cases = [
-            Case(variant.name, variant.system, plan, offered.workload, seeds[3], warmup)
+            Case(variant.name, variant.system, plan, offered.workload, seeds[3], warmup, keeps_detail=spec.keeps_detail)
             for variant, plan in zip(spec.variants, plans, strict=True)
         ]
         results, unstarted = _ran(cases, failures, executor)

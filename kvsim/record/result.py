@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from kvsim.record.detail import Detail
 
 COMPONENTS = (
     "queue_s",
@@ -44,6 +48,7 @@ preemption. ``decode_instance`` equals ``prefill_instance`` in a colocated syste
 """
 
 Table = dict[str, npt.NDArray[np.float64]]
+"""Columns of one length, by name."""
 
 
 @dataclass(frozen=True)
@@ -232,3 +237,5 @@ class SystemResult:
     window_is_whole: bool = True
     """The window is the whole run of all that is compared, from its filling up until the last has drained."""
     pace: Pace | None = None
+    detail: Detail | None = None
+    """Steps, levels and movements of KV; ``None`` where the run was not asked to keep them."""

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from kvsim.plan.plan import Plan
+from kvsim.record.detail import Detail, InstanceFacts
 from kvsim.record.percentiles import distribution
 from kvsim.record.result import CacheUse, Check, Distribution, Held, RoleUse, SystemResult, Table
 from kvsim.record.windows import measured_alike
 from kvsim.sim.engine.engine import Engine, Role
-from kvsim.sim.log.conservation import exact, request_checks
+from kvsim.sim.log.conservation import detail_checks, exact, request_checks
 from kvsim.sim.log.steps import StepLog
 from kvsim.sim.systems.serving import ServingSystem
 from kvsim.sim.tiers.use import tier_checks, tier_notes, with_tiers
@@ -33,6 +34,7 @@ def outcome(
     logs = system.logs_by_role()
     for log in logs.values():
         log.flush()
+    detail = _detail(system)
     arrivals_s = np.array([mark.time_s for mark in system.marks[:-1]])
     result = SystemResult(
         name=name or system.name,
@@ -54,6 +56,7 @@ def outcome(
             *_block_checks(system),
             *system.byte_checks(),
             *_tier_checks(system, table),
+            *_detail_checks(system, detail, table),
         ),
         end_s=end_s,
         sim_cpu_s=system.sim_cpu_s,
@@ -66,8 +69,42 @@ def outcome(
         first_measured_s=_first_measured_s(system, table, measured, warmup_requests),
         failed_arrival_s=np.array(system.failed_arrival_s),
         is_closed=system.workload.is_closed,
+        detail=detail,
     )
     return measured_alike([result], unsteady_factor, {})[0]
+
+
+def _detail(system: ServingSystem) -> Detail | None:
+    log = system.detail
+    if log is None:
+        return None
+    facts = []
+    for number, engine in enumerate(system.engines()):
+        place = system.place_of(engine)
+        facts.append(
+            InstanceFacts(
+                role=engine.role,
+                number=engine.instance,
+                host=place.host,
+                rack=place.rack,
+                kv_blocks=engine.settings.num_blocks,
+                peak_kv_blocks=log.engines[number].peak_blocks,
+                preemptions=engine.scheduler.preemptions,
+                evicted_blocks=engine.pool.evicted_blocks,
+            )
+        )
+    levels = log.levels.table(system.clock.now)
+    return Detail(
+        instances=tuple(facts),
+        tiers=() if system.tiers is None else system.tiers.hierarchy.names,
+        steps=log.steps.table(),
+        gaps=log.gaps.table(),
+        transfers=log.transfers.table(),
+        loads=log.loads.table(),
+        served=log.served.table(),
+        bin_s=log.levels.bin_s,
+        levels=levels,
+    )
 
 
 def _first_measured_s(system: ServingSystem, table: Table, measured: np.ndarray, warmup_requests: int) -> float:
@@ -142,6 +179,15 @@ def _block_checks(system: ServingSystem) -> list[Check]:
 
 def _tier_checks(system: ServingSystem, table: Table) -> list[Check]:
     return [] if system.tiers is None or system.counts.in_flight else tier_checks(system.tiers, table)
+
+
+def _detail_checks(system: ServingSystem, detail: Detail | None, table: Table) -> list[Check]:
+    if detail is None:
+        return []
+    busy_s = sum(log.busy_s for log in system.logs_by_role().values())
+    is_whole = not (system.counts.in_flight or system.gave_up)
+    held_block_s = sum(engine.held_so_far_block_s() for engine in system.engines())
+    return detail_checks(detail, busy_s, held_block_s, float(table["output_tokens"].sum()) if is_whole else None)
 
 
 def _tier_notes(system: ServingSystem) -> list[str]:

@@ -14,7 +14,6 @@ from kvsim.pickling import by_fields
 from kvsim.plan.plan import Plan
 from kvsim.record.result import SystemResult
 from kvsim.sim.gc_pause import gc_paused
-from kvsim.sim.log.steps import Floats
 from kvsim.sim.outcome import outcome
 from kvsim.sim.systems.impatient import ImpatientSystem
 from kvsim.sim.systems.pd import PdSystem
@@ -69,8 +68,8 @@ class Case:
     """Whether the run ends with the last answer; else as the last request comes, which is not served any more."""
     patience: Patience | None = None
     """When clients of a unified system give up; ``None``: they wait for ever."""
-    keeps_steps: bool = False
-    """Whether the result has every step that an engine ran."""
+    keeps_detail: bool = False
+    """Whether the result has every step that an engine ran, what instances held over time and what KV moved."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return by_fields(self)
@@ -85,8 +84,6 @@ class RunResult:
     """Measured over a window of its own: ``kvsim.record.windows.measured_alike`` gives several the same."""
     gave_up: int
     """Requests whose client gave them up; they count as failed."""
-    steps: Floats
-    """Spans of the engines that compute prompts, as ``StepLog.spans`` has them; empty unless the case keeps them."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return by_fields(self)
@@ -109,20 +106,19 @@ def run(case: Case, progress: ProgressMaker | None = None) -> RunResult:
             case,
             outcome(built, warmup_requests=case.warmup_requests, unsteady_factor=0.0, name=case.name),
             built.gave_up,
-            built.prefill_log.spans(),
         )
         del built
     return found
 
 
 def _built(case: Case, update: Callable[[int, float], None]) -> ServingSystem:
-    plan, workload, seed, keeps_steps = case.plan, case.workload, case.seed, case.keeps_steps
+    plan, workload, seed, keeps_detail = case.plan, case.workload, case.seed, case.keeps_detail
     if case.system == "pd":
-        return PdSystem(plan, workload, seed, update, keeps_steps=keeps_steps)
+        return PdSystem(plan, workload, seed, update, keeps_detail=keeps_detail)
     if case.patience is not None:
         timeout_s, patient = case.patience.timeout_s, case.patience.patient_requests
-        return ImpatientSystem(plan, workload, seed, timeout_s, patient, keeps_steps=keeps_steps)
-    return UnifiedSystem(plan, workload, seed, update, keeps_steps=keeps_steps)
+        return ImpatientSystem(plan, workload, seed, timeout_s, patient, keeps_detail=keeps_detail)
+    return UnifiedSystem(plan, workload, seed, update, keeps_detail=keeps_detail)
 
 
 class _Silent:

@@ -83,14 +83,16 @@ def predict_run(
     if change is not None:
         plan = change(plan)
     workload = replace(workload, arrival_s=np.maximum.accumulate(measured.requests["arrival_s"]))
-    found = run(Case("unified", "unified", plan, workload, config.seed, keeps_steps=True))
+    found = run(Case("unified", "unified", plan, workload, config.seed, keeps_detail=True))
     if not found.system.completed:
         raise CapacityError(f"{measured.name}: none of {len(workload)} requests fits the model and the KV cache")
     return _prediction(found)
 
 
 def _prediction(found: RunResult) -> RunPrediction:
-    table, plan = found.system.table, found.case.plan
+    table, plan, detail = found.system.table, found.case.plan, found.system.detail
+    assert detail is not None  # it was asked for
+    steps = detail.steps
     arrival_s = np.asarray(found.case.workload.arrival_s, dtype=np.float64)
     rows = table["request_id"].astype(np.int64)
 
@@ -101,7 +103,7 @@ def _prediction(found: RunResult) -> RunPrediction:
 
     requests = {
         "arrival_s": arrival_s,
-        "queued_s": next_boundaries_s(found.steps, arrival_s) if plan.num_instances == 1 else arrival_s,
+        "queued_s": next_boundaries_s(steps, arrival_s) if plan.num_instances == 1 else arrival_s,
         "scheduled_s": arrival_s + column("queue_s"),
     }
     return RunPrediction(
@@ -109,27 +111,29 @@ def _prediction(found: RunResult) -> RunPrediction:
         preemptions=int(table["preemptions"].sum()),
         kv_blocks=plan.spec.num_blocks,
         hit_tokens=int(table["hit_tokens"].sum()),
-        steps=int(found.steps[:, 4].sum()),
+        steps=int(steps["num_steps"].sum()),
         implausible=implausible(plan.step_time, plan.spec),
         sim_cpu_s=found.system.sim_cpu_s,
     )
 
 
-def next_boundaries_s(spans: Floats, times_s: Floats) -> Floats:
+def next_boundaries_s(steps: Table, times_s: Floats) -> Floats:
     """For each time the end of the step that has begun before and still runs; else the time itself.
 
-    ``spans`` as ``StepLog.spans`` gives them, of one engine.
+    ``steps``: rows of ``kvsim.record.detail.STEP_COLUMNS``, of one engine.
     """
-    if not len(spans):
+    start_s = steps["start_s"]
+    if not len(start_s):
         return times_s
-    place = np.searchsorted(spans[:, 0], times_s, side="left") - 1
+    spans = np.column_stack([steps[name] for name in ("start_s", "end_s", "first_step_s", "slope_s", "num_steps")])
+    place = np.searchsorted(start_s, times_s, side="left") - 1
     found = times_s.copy()
     for at, (row, now) in enumerate(zip(place, times_s, strict=True)):
         if row < 0 or now >= spans[row, 1]:
             continue
-        start_s, end_s, first_s, slope_s, steps = spans[row]
-        count = np.arange(1, int(steps) + 1)
-        ends_s = start_s + count * first_s + slope_s * (count * (count - 1) / 2)
+        begin_s, end_s, first_s, slope_s, number = spans[row]
+        count = np.arange(1, int(number) + 1)
+        ends_s = begin_s + count * first_s + slope_s * (count * (count - 1) / 2)
         ends_s[-1] = end_s
         found[at] = ends_s[np.searchsorted(ends_s, now)]
     return found

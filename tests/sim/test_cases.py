@@ -41,8 +41,9 @@ def test_a_case_that_was_sent_gives_the_same_result(system: str, tables: bool) -
 
 
 def test_what_a_case_asks_for() -> None:
-    kept = run(case("unified", keeps_steps=True))
-    assert kept.steps[:, 4].sum() > 0 and not len(run(case("unified")).steps)
+    kept = run(case("unified", keeps_detail=True)).system.detail
+    assert kept is not None and kept.steps["num_steps"].sum() > 0
+    assert run(case("unified")).system.detail is None
     hurried = run(case("unified", patience=Patience(timeout_s=1e-9, patient_requests=4)))
     assert (hurried.gave_up, hurried.system.completed, hurried.system.failed) == (8, 4, 8)
     cut = run(case("pd", drains=False)).system

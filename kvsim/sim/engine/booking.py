@@ -5,6 +5,7 @@ from __future__ import annotations
 from kvsim.sim.engine.block_table import shared_blocks
 from kvsim.sim.engine.sequence import Sequence
 from kvsim.sim.engine.step import Chunk, Step
+from kvsim.sim.log.detail import EngineDetail
 from kvsim.sim.log.steps import StepLog
 from kvsim.steptime.curves.base import StepTime
 
@@ -28,7 +29,7 @@ def book_chunk(chunk: Chunk, is_lonely: bool, step_time: StepTime, start_s: floa
         state.prefilled(start_s, end_s, alone_s, again or chunk.again)
 
 
-def book_token(sequence: Sequence, log: StepLog, now: float) -> None:
+def book_token(sequence: Sequence, log: StepLog, now: float, detail: EngineDetail | None) -> None:
     """The token that follows a sequence's last computed one has come."""
     state = sequence.state
     if state.first_token_s < 0:
@@ -36,19 +37,26 @@ def book_token(sequence: Sequence, log: StepLog, now: float) -> None:
     elif sequence.last_token_s >= 0:
         if state.measured:
             log.gap(now - sequence.last_token_s)
+        if detail is not None:
+            detail.gap(now - sequence.last_token_s)
         sequence.last_token_s = -1.0
 
 
-def book_joined(sequence: Sequence, step_time: StepTime, log: StepLog, start_s: float, end_s: float) -> None:
+def book_joined(
+    sequence: Sequence, step_time: StepTime, log: StepLog, start_s: float, end_s: float, detail: EngineDetail | None
+) -> None:
     """A sequence whose KV came from elsewhere has its first decode step, from ``start_s`` to ``end_s``."""
     state = sequence.state
     if state.first_token_s < 0:
         state.first_decoded(start_s, end_s, step_time.decode_alone_s(sequence.num_tokens))
-    elif state.measured:
+        return
+    if state.measured:
         log.gap(end_s - state.first_token_s)
+    if detail is not None:
+        detail.gap(end_s - state.first_token_s)
 
 
-def book_returned(step: Step, log: StepLog, end_s: float) -> int:
+def book_returned(step: Step, log: StepLog, end_s: float, detail: EngineDetail | None) -> int:
     """Sequences that steps before did not reach have waited longer than a step for their token, which the step that
     ended at ``end_s`` gave; how many count."""
     counted = 0
@@ -57,6 +65,8 @@ def book_returned(step: Step, log: StepLog, end_s: float) -> int:
             if sequence.state.measured:
                 log.gap(end_s - sequence.last_token_s)
                 counted += 1
+            if detail is not None:
+                detail.gap(end_s - sequence.last_token_s)
             sequence.last_token_s = -1.0
     return counted
 

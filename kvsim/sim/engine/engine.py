@@ -18,6 +18,7 @@ from kvsim.sim.engine.radix import RadixPool
 from kvsim.sim.engine.scheduler import Scheduler
 from kvsim.sim.engine.sequence import Sequence
 from kvsim.sim.engine.step import Chunk, Step
+from kvsim.sim.log.detail import EngineDetail
 from kvsim.sim.log.steps import StepLog
 from kvsim.steptime.curves.base import StepTime
 
@@ -80,10 +81,11 @@ class Engine(LeapingEngine):
         look_up: LookUp | None = None,
         backup_s: float = 0.0,
         announces_chunks: bool = False,
+        detail: EngineDetail | None = None,
     ) -> None:
         """``log`` collects its steps; ``on_evict(chain, cached)`` is told when of a shared chain only ``cached`` blocks
         are left. ``look_up``: asked before a prompt is admitted. ``backup_s``: seconds a computed token that a step is
-        not over before its KV is copied away; 0: nobody waits for that.
+        not over before its KV is copied away; 0: nobody waits for that. ``detail``: told of every step and level.
         """
         super().__init__(
             clock,
@@ -93,6 +95,7 @@ class Engine(LeapingEngine):
             step_time,
             stops_at_first_token=role == "prefill",
             backup_s=backup_s,
+            detail=detail,
         )
         self.instance, self.role = instance, role
         self._listener, self.log, self._rows = listener, log, log.rows
@@ -107,7 +110,10 @@ class Engine(LeapingEngine):
 
     def submit(self, sequence: Sequence) -> None:
         """Queue a request whose prompt is to be computed here."""
-        if self.scheduler.submit(sequence):
+        is_next = self.scheduler.submit(sequence)
+        if self._detail is not None:
+            self._tell_queued(self._detail)
+        if is_next:
             self._nudge()
 
     def resume(self, sequence: Sequence, known_tokens: int) -> None:
@@ -115,6 +121,8 @@ class Engine(LeapingEngine):
         self.settle_begun()
         self._book_held()
         self.scheduler.resume(sequence, known_tokens, self._settled)
+        if self._detail is not None:
+            self._tell_queued(self._detail)
         self._nudge()
 
     def abort(self, sequence: Sequence) -> None:
@@ -122,6 +130,8 @@ class Engine(LeapingEngine):
         is_running = sequence in self.scheduler.running
         self._book_held()
         self.scheduler.abort(sequence)
+        if self._detail is not None:
+            self._tell_queued(self._detail)
         if not is_running:
             self._nudge()
         elif self._leap > 1:
@@ -213,6 +223,8 @@ class Engine(LeapingEngine):
         if len(self.scheduler.running) + len(kv_ready) >= self.settings.max_num_seqs:
             self.seat_waits += 1
         kv_ready.append(sequence)
+        if self._detail is not None:
+            self._tell_queued(self._detail)
         if len(kv_ready) == 1:
             self._nudge()
 
@@ -222,6 +234,8 @@ class Engine(LeapingEngine):
             step = self._next
             if step is None:
                 step = self._plan()
+                if self._detail is not None:
+                    self._tell_queued(self._detail)
             self._next = None
             if step is None:
                 self._book_preempted()
@@ -255,6 +269,8 @@ class Engine(LeapingEngine):
             self._announce(step, end_s)
         if self._is_async:
             self._next = self._plan()
+            if self._detail is not None:
+                self._tell_queued(self._detail)
         latest = self._next if self._is_async else step
         if latest is None or not self._may_leap(step, latest):
             return end_s
@@ -276,6 +292,8 @@ class Engine(LeapingEngine):
             latest.ended = self.scheduler.leap(steps - 1)
         self._book_held()
         self._leap, self._settled = 0, 0
+        if self._detail is not None:
+            self._tell_span(self._detail, step, steps)
         self._log_span(step, steps)
         self._anchor_steps += steps
         if step.chunks:
@@ -289,7 +307,7 @@ class Engine(LeapingEngine):
         for sequence in step.joined:
             joined += sequence.state.measured
         if step.returned:
-            joined += book_returned(step, self.log, self._boundary_s(1))
+            joined += book_returned(step, self.log, self._boundary_s(1), self._detail)
         if joined and steps > 1:
             first_end_s = self._boundary_s(1)
             rows.add(start_s, first_end_s, first_s, 0.0, 1, measured - joined)
@@ -309,7 +327,7 @@ class Engine(LeapingEngine):
                 listener.prefilled(self, chunk.sequence)
         if not self._stops_at_first_token:
             for sequence in step.completed:
-                book_token(sequence, self.log, now)
+                book_token(sequence, self.log, now, self._detail)
 
     def _is_lost(self, chunk: Chunk) -> bool:
         """Whether a prefill instance has forgotten it while it was computed."""
@@ -319,7 +337,7 @@ class Engine(LeapingEngine):
         """Sequences whose KV came from elsewhere run their first decode step here."""
         for sequence in step.joined:
             self.reservation.start(sequence, step.steps_before)
-            book_joined(sequence, self.step_time, self.log, self._start_s, end_s)
+            book_joined(sequence, self.step_time, self.log, self._start_s, end_s, self._detail)
 
     def _book_preempted(self) -> None:
         """Tell of preempted sequences, not before the tokens that were on their way have come."""
@@ -336,5 +354,29 @@ class Engine(LeapingEngine):
             self.scheduler.finish(sequence)
             if sequence.reservation_end >= 0:
                 self.reservation.leave(sequence)
+        if self._detail is not None:
+            self._tell_queued(self._detail)
         for sequence in sequences:
             self._listener.finished(self, sequence)
+
+    # What a run that is looked at closely keeps.
+
+    def _tell_queued(self, detail: EngineDetail) -> None:
+        detail.queued(self.clock.now, self.scheduler.num_queued)
+
+    def _tell_span(self, detail: EngineDetail, step: Step, steps: int) -> None:
+        """Tell of a span whose steps have run and are not booked yet."""
+        now, start_s, slope_s, tokens = self.clock.now, self._start_s, self._slope_s, 0
+        first_s = self._first_s + self._anchor_steps * slope_s if step.is_pure else now - start_s
+        completed = 0 if self._stops_at_first_token else len(step.completed)
+        for chunk in step.chunks:
+            tokens += chunk.tokens
+            after, sequence = chunk.before + chunk.tokens, chunk.sequence
+            if detail.forwards and after == sequence.num_tokens and sequence.computed >= after:
+                completed += 1
+        apart = len(step.joined) + sum([sequence.last_token_s >= 0 for sequence in step.returned])
+        slope_s = slope_s if steps > 1 else 0.0
+        if steps > 1 and self._next is not None:
+            held = self.pool.num_blocks - self.pool.num_free
+            detail.put_off(step.num_decodes * (steps - 1), self.scheduler.num_queued, held)
+        detail.ran(start_s, now, steps, first_s, slope_s, tokens, len(step.chunks), step.num_decodes, completed, apart)

@@ -14,6 +14,7 @@ from kvsim.sim.engine.block_pool import BlockPool
 from kvsim.sim.engine.scheduler import Scheduler
 from kvsim.sim.engine.sequence import NOBODY, Sequence
 from kvsim.sim.engine.step import Chunk, Step
+from kvsim.sim.log.detail import EngineDetail
 from kvsim.steptime.curves.base import ENDLESS, StepTime, span_s, steps_until
 
 
@@ -29,6 +30,7 @@ class LeapingEngine:
         "_anchor_version",
         "_backup_s",
         "_block_size",
+        "_detail",
         "_first_s",
         "_held_s",
         "_is_async",
@@ -62,13 +64,17 @@ class LeapingEngine:
         *,
         stops_at_first_token: bool,
         backup_s: float,
+        detail: EngineDetail | None,
     ) -> None:
-        """``backup_s``: seconds a computed token that a step is not over before its KV is copied away."""
+        """``backup_s``: seconds a computed token that a step is not over before its KV is copied away. ``detail``: told
+        of every step.
+        """
         self.clock, self._timer, self.settings, self.pool, self.step_time = clock, timer, settings, pool, step_time
         self.batch = DecodeBatch(settings.block_size, step_time.needs_longest)
         self._block_size = settings.block_size
         self._is_async = settings.async_scheduling
         self._stops_at_first_token, self._backup_s = stops_at_first_token, backup_s
+        self._detail = detail
         self._next: Step | None = None
         """Asynchronous: scheduled while another one runs."""
         self._preempted: list[Sequence] = []
@@ -101,6 +107,16 @@ class LeapingEngine:
             found += self._grown_block_s(settled, added, self.batch.blocks_needed(settled, added - settled))
         return found
 
+    def tell_held(self) -> None:
+        """Tell the detail of all blocks held up to now, at the end of a run."""
+        detail = self._detail
+        if detail is not None:
+            detail.held_in_all(self._held_s, self.clock.now, self.pool.num_blocks - self.pool.num_free)
+            settled, added = self._settled, self._steps_begun() - 1 if self._leap else 0
+            if added > settled:
+                self._tell_growth(detail, settled, added)
+            detail.queued_until(self.clock.now)
+
     def _plan(self) -> Step | None:
         """The next step, with its blocks taken; ``None`` when there is nothing to run."""
         scheduler = self.scheduler
@@ -121,6 +137,8 @@ class LeapingEngine:
         step.num_decodes, step.steps_before, step.version = batch.num, batch.steps, batch.version
         step.num_measured = batch.num_measured
         step.is_pure = not (scheduler.chunks or scheduler.stalled)
+        if self._detail is not None:
+            self._tell_planned(self._detail)
         if not step.is_pure or not self._is_anchored(batch.version, 1 if self._leap else 0):
             kv_tokens = batch.base_sum + batch.num * (batch.steps + 1)
             longest_tokens = batch.longest_tokens if batch.needs_longest else 0
@@ -203,6 +221,8 @@ class LeapingEngine:
             blocks = self.batch.blocks_needed(settled, added - settled)
             if blocks:
                 self.held_block_s += self._grown_block_s(settled, added, blocks)
+                if self._detail is not None:
+                    self._tell_growth(self._detail, settled, added)
             self.pool.take(blocks)
             self._settled = added
 
@@ -210,7 +230,10 @@ class LeapingEngine:
         """Integrate the blocks held; to be called before what is held changes."""
         now = self.clock.now
         if now > self._held_s:
-            self.held_block_s += (self.pool.num_blocks - self.pool.num_free) * (now - self._held_s)
+            held = self.pool.num_blocks - self.pool.num_free
+            self.held_block_s += held * (now - self._held_s)
+            if self._detail is not None:
+                self._detail.held_in_all(self._held_s, now, held)
             self._held_s = now
 
     def _grown_block_s(self, settled: int, added: int, blocks: int) -> float:
@@ -218,3 +241,27 @@ class LeapingEngine:
         count, before = added - settled, self._anchor_steps + 1
         starts_s = self.batch.blocks_by_start_s(settled, count, before, self._first_s, self._slope_s)
         return blocks * (self.clock.now - self._anchor_s) - starts_s
+
+    # What a run that is looked at closely keeps.
+
+    def _tell_planned(self, detail: EngineDetail) -> None:
+        """Tell of a step that was scheduled, and not yet advanced over."""
+        scheduler, batch, pool = self.scheduler, self.batch, self.pool
+        kv_tokens = batch.base_sum + batch.num * (batch.steps + 1)
+        for sequence, _ in scheduler.chunks:
+            kv_tokens += sequence.computed
+        query = scheduler.query_tokens, scheduler.hit_tokens
+        running = batch.num + len(scheduler.prefilling) + len(scheduler.stalled)
+        detail.planned(kv_tokens, query, running, scheduler.num_queued, pool.num_blocks - pool.num_free)
+
+    def _tell_growth(self, detail: EngineDetail, settled: int, added: int) -> None:
+        """Tell of the blocks that the leap's steps between take, each from the start of its step until now."""
+        batch, now = self.batch, self.clock.now
+        for step in range(settled, added):
+            blocks = batch.blocks_needed(step, 1)
+            if blocks:
+                detail.held(self._boundary_s(1 + step), now, blocks)
+        detail.peak_blocks = max(
+            detail.peak_blocks,
+            self.pool.num_blocks - self.pool.num_free + batch.blocks_needed(settled, added - settled),
+        )

@@ -135,6 +135,11 @@ class Scheduler(PreemptiveScheduler):
             self._admit_queued(budget)
 
     @property
+    def num_queued(self) -> int:
+        """Requests that are in no step: those that stand aside too."""
+        return len(self.waiting) + len(self.kv_ready) + self.loading
+
+    @property
     def may_change_head(self) -> bool:
         """Whether the step after the next may admit whom this one could not."""
         return (self.reorders and len(self.running) < self.settings.max_num_seqs) or self.head_may_grow_hits

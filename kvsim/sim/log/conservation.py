@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from kvsim.record.detail import HELD, Detail
 from kvsim.record.result import COMPONENTS, Check, Table
 from kvsim.sim.network.network import Network
 
@@ -108,9 +109,31 @@ def request_checks(table: Table, counts: RequestCounts) -> list[Check]:
     return checks
 
 
+def detail_checks(detail: Detail, busy_s: float, held_block_s: float, output_tokens: float | None) -> list[Check]:
+    """What was kept of the steps against the run's own books.
+
+    ``output_tokens``: of all requests, where all are complete and nobody gave one up.
+    """
+    steps = detail.steps
+    checks = [
+        _near(
+            "seconds of steps kept = seconds that steps ran", busy_s, float((steps["end_s"] - steps["start_s"]).sum())
+        ),
+        _near("block-seconds kept, over bins = blocks held over time", held_block_s, float(detail.levels[HELD].sum())),
+    ]
+    if output_tokens is not None:
+        tokens = float(steps["output_tokens"].sum())
+        checks.append(exact("output tokens, by request = by step", output_tokens, tokens))
+    return checks
+
+
 def exact(name: str, expected: float, found: float) -> Check:
     return Check(name, float(expected), float(found), expected == found)
 
 
 def _close(name: str, expected: float, found: float) -> Check:
     return Check(name, expected, found, math.isclose(expected, found, rel_tol=1e-9, abs_tol=1.0))
+
+
+def _near(name: str, expected: float, found: float) -> Check:
+    return Check(name, expected, found, math.isclose(expected, found, rel_tol=1e-9, abs_tol=1e-9))

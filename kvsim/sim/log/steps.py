@@ -16,13 +16,11 @@ _BINS = 256
 class StepLog:
     """Collects spans of steps: engines add them to ``rows``."""
 
-    def __init__(self, keeps_spans: bool = False) -> None:
-        """``keeps_spans``: for ``spans``; else memory is bounded."""
+    def __init__(self) -> None:
         self.itl = WeightedHistogram()
         self.busy_s = 0.0
         self.steps = 0
         self.rows = StepSpans(self.flush)
-        self._kept: list[Floats] | None = [] if keeps_spans else None
         self._busy_bins: Floats = np.zeros(_BINS)
         self._bin_s = 1e-3
 
@@ -35,8 +33,6 @@ class StepLog:
         rows = np.frombuffer(self.rows.take(), dtype=np.float64).reshape(-1, FIELDS)
         if not len(rows):
             return
-        if self._kept is not None:
-            self._kept.append(rows[rows[:, 4] > 0, :5])
         counted = rows[rows[:, 5] > 0][:, 2:6]
         counted = np.column_stack((counted[:, :2], np.maximum(counted[:, 2], 1.0), counted[:, 3]))
         if len(counted):
@@ -45,11 +41,6 @@ class StepLog:
         self.busy_s += float((ends - starts).sum())
         self.steps += int(rows[:, 4].sum())
         self._add_busy(starts, ends)
-
-    def spans(self) -> Floats:
-        """The spans kept, shape ``(n, 5)``: start, end, first step and slope in seconds, and the number of steps."""
-        self.flush()
-        return np.concatenate([np.zeros((0, 5)), *(self._kept or ())])
 
     def busy_between(self, start_s: float, end_s: float) -> float:
         """Busy instance-seconds in the window, to the resolution of the bins."""

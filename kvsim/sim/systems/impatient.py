@@ -25,10 +25,10 @@ class ImpatientSystem(UnifiedSystem):
         timeout_s: float,
         patient: int,
         *,
-        keeps_steps: bool = False,
+        keeps_detail: bool = False,
     ) -> None:
         """The first ``patient`` requests are never given up."""
-        super().__init__(plan, workload, seed, keeps_steps=keeps_steps)
+        super().__init__(plan, workload, seed, keeps_detail=keeps_detail)
         self._timeout_s, self._patient = timeout_s, patient
         self._awaited: set[int] = set()
         """Ids of the requests that may still be given up."""

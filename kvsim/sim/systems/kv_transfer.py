@@ -19,6 +19,7 @@ class KvTransfer:
         "prefilled_s",
         "present_blocks",
         "ready_tokens",
+        "sent_s",
         "sent_tokens",
         "source",
         "stream",
@@ -38,6 +39,8 @@ class KvTransfer:
         """Tokens of the prompt that are sent, or were there when blocks were reserved."""
         self.bytes_before = prefill.state.transferred_bytes
         """What an earlier attempt, which was preempted, has sent in vain."""
+        self.sent_s = 0.0
+        """When its first byte left."""
         self.prefilled_s = -1.0
         """When the whole prompt was computed; -1 while it is not."""
         self.hidden_s = 0.0

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from functools import partial
 
 from kvsim.config.derived import nic_latency_s
-from kvsim.plan.plan import Plan
+from kvsim.plan.plan import Place, Plan
+from kvsim.record.detail import TRANSFER_KINDS
 from kvsim.record.result import Check, TransferUse
 from kvsim.sim.clock import AFTERMATH, Timer
 from kvsim.sim.engine.block_table import Path
@@ -40,15 +42,16 @@ class PdSystem(ServingSystem):
         seed: int,
         progress: Progress | None = None,
         *,
-        keeps_steps: bool = False,
+        keeps_detail: bool = False,
     ) -> None:
-        super().__init__(plan, workload, seed, progress, keeps_steps=keeps_steps)
+        super().__init__(plan, workload, seed, progress, keeps_detail=keeps_detail)
         separation = plan.config.pd_separation
         transfer = separation.transfer
         self._overlaps = transfer.pipelining and transfer.strategy != "pull_on_demand"
         self._num_layers = plan.spec.model.num_layers
         self._layerwise = self._overlaps and transfer.layerwise and self._num_layers > 1
         self.decode_log = StepLog()
+        self._forwards_first_token = separation.first_token == "prefill"
         self._build_tiers(plan.prefill, [place for place in plan.places() if place.is_prefill])
         self._build_engines(plan)
         self.loads = Loads(plan.num_prefill)
@@ -68,7 +71,6 @@ class PdSystem(ServingSystem):
         self._sends_all = not transfer.delta
         self._piece_tokens = transfer.pipeline_chunk_blocks * self._block_size
         """Tokens that one descriptor moves, of all layers, or of one where they leave one by one."""
-        self._forwards_first_token = separation.first_token == "prefill"
         self._returns_kv = separation.return_generated_kv and workload.info.generated_known
         self._reservation_tokens = plan.decode_settings.output_margin_tokens
         self._begun: dict[RequestState, KvTransfer] = {}
@@ -84,7 +86,7 @@ class PdSystem(ServingSystem):
 
     def _build_engines(self, plan: Plan) -> None:
         """One at each place, roles interleaved over the racks."""
-        places = plan.places()
+        places = self._places = plan.places()
         num_racks = max(place.rack for place in places) + 1
         self.prefill_engines: list[Engine] = []
         self.decode_engines: list[Engine] = []
@@ -98,14 +100,18 @@ class PdSystem(ServingSystem):
             rack = stands.rack
             if stands.is_prefill:
                 number, settings, layerwise = len(self.prefill_engines), plan.prefill_settings, self._layerwise
-                engine = self._prefill_engine(number, "prefill", settings, prefill, announces_chunks=layerwise)
+                forwards = self._forwards_first_token
+                engine = self._prefill_engine(
+                    number, "prefill", settings, prefill, announces_chunks=layerwise, forwards=forwards
+                )
                 self.prefill_engines.append(engine)
                 self._rack_of_prefill.append(rack)
                 self._prefill_nodes.append(place)
             else:
                 self._decode_by_rack[rack].append(len(self.decode_engines))
                 number, settings = len(self.decode_engines), plan.decode_settings
-                engine = Engine(self.clock, number, "decode", settings, decode, self, self.decode_log)
+                detail = None if self.detail is None else self.detail.engine(plan.num_prefill + number)
+                engine = Engine(self.clock, number, "decode", settings, decode, self, self.decode_log, detail=detail)
                 self.decode_engines.append(engine)
                 self._decode_nodes.append(place)
 
@@ -114,6 +120,10 @@ class PdSystem(ServingSystem):
 
     def logs_by_role(self) -> dict[Role, StepLog]:
         return {"prefill": self.prefill_log, "decode": self.decode_log}
+
+    def place_of(self, engine: Engine) -> Place:
+        nodes = self._decode_nodes if engine.role == "decode" else self._prefill_nodes
+        return self._places[nodes[engine.instance]]
 
     def transfer_use(self, end_s: float) -> TransferUse:
         network, transfers, returned_bytes = self.network, self.num_transfers, self.returned_bytes
@@ -219,7 +229,9 @@ class PdSystem(ServingSystem):
         taken = -(-reserved.num_tokens // self._block_size) - transfer.present_blocks
         self.kv_books.left_blocks += taken - target.cancel(reserved)
         if transfer.stream is not None:
-            sequence.state.transferred_bytes = transfer.bytes_before + self.network.cancel(transfer.stream)
+            moved_bytes = self.network.cancel(transfer.stream)
+            sequence.state.transferred_bytes = transfer.bytes_before + moved_bytes
+            self._tell_moved(transfer, target, moved_bytes, "cancelled")
         self._free_place(target, reserved)
 
     def _reserve(self, transfer: KvTransfer) -> bool:
@@ -249,6 +261,7 @@ class PdSystem(ServingSystem):
         state, stream = transfer.prefill.state, transfer.stream
         if stream is None:
             stream = transfer.stream = self._open_stream(transfer)
+            transfer.sent_s = self.clock.now
         if complete:
             self._begun.pop(state, None)
             self.pinning += 1
@@ -300,6 +313,8 @@ class PdSystem(ServingSystem):
             self.num_transfers += 1
             self.transfer_s += stream.busy_s
             self.hidden_s += transfer.hidden_s
+            if transfer.target is not None:
+                self._tell_moved(transfer, transfer.target[0], stream.sent_bytes, "prompt")
         self._receive(transfer)
         transfer.source.release(transfer.prefill)
         self.pinning -= 1
@@ -370,7 +385,6 @@ class PdSystem(ServingSystem):
     def _return_kv(self, engine: Engine, sequence: Sequence) -> None:
         """Send the full blocks that hold generated tokens back to the prefill instance."""
         state = sequence.state
-        path = state.path
         first = state.request.prompt_tokens // self._block_size
         end = (state.request.prompt_tokens + state.output_tokens - 1) // self._block_size
         if end <= first:
@@ -380,10 +394,35 @@ class PdSystem(ServingSystem):
         stream = self.network.open(
             self._decode_nodes[engine.instance],
             self._prefill_nodes[state.prefill_instance],
-            lambda _: self._returned(state.prefill_instance, path, first, end, lookup),
+            partial(self._kv_returned, engine.instance, state, first, end, lookup, self.clock.now, num_bytes),
         )
         self.returned_bytes += num_bytes
         self.network.push(stream, num_bytes, True, self._descriptors((end - first) * self._block_size))
+
+    def _kv_returned(
+        self,
+        source: int,
+        state: RequestState,
+        first: int,
+        end: int,
+        lookup: TierLookup | None,
+        sent_s: float,
+        num_bytes: float,
+        _: Stream,
+    ) -> None:
+        self._returned(state.prefill_instance, state.path, first, end, lookup)
+        if self.detail is not None:
+            kind, source = TRANSFER_KINDS.index("returned"), len(self.prefill_engines) + source
+            row = (state.request.request_id, sent_s, self.clock.now, num_bytes, source, state.prefill_instance, kind)
+            self.detail.transfers.add(row)
+
+    def _tell_moved(self, transfer: KvTransfer, target: Engine, num_bytes: float, kind: str) -> None:
+        """Tell of a prompt's KV that has moved, where somebody looks closely."""
+        if self.detail is not None:
+            request_id, place = transfer.prefill.state.request.request_id, len(self.prefill_engines) + target.instance
+            times_s = transfer.sent_s, self.clock.now
+            source = transfer.source.instance
+            self.detail.transfers.add((request_id, *times_s, num_bytes, source, place, TRANSFER_KINDS.index(kind)))
 
     def _returned(self, instance: int, path: Path, first: int, end: int, lookup: TierLookup | None) -> None:
         """Cache KV that has returned, where there is room and the prompt is still there; from there tiers have it."""

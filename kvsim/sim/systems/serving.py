@@ -19,6 +19,7 @@ from kvsim.sim.clock import Clock
 from kvsim.sim.engine.engine import Engine, Role
 from kvsim.sim.engine.sequence import RequestState, Sequence, block_path
 from kvsim.sim.log.conservation import RequestCounts
+from kvsim.sim.log.detail import DetailLog
 from kvsim.sim.log.requests import RequestLog
 from kvsim.sim.log.steps import StepLog
 from kvsim.sim.routing import Loads, PrefixIndex, StaleIndex, prefill_router
@@ -65,11 +66,11 @@ class ServingSystem:
         seed: int,
         progress: Progress | None = None,
         *,
-        keeps_steps: bool = False,
+        keeps_detail: bool = False,
         refreshes_index: bool = False,
     ) -> None:
-        """``keeps_steps``: of the engines that compute prompts, see ``StepLog``. ``refreshes_index``: those engines
-        evict inside leaps, and say so when the prefix index is asked.
+        """``keeps_detail``: steps, levels and movements of KV, see ``kvsim.record.detail``. ``refreshes_index``: the
+        engines that compute prompts evict inside leaps, and say so when the prefix index is asked.
         """
         check_size(plan, workload)
         self.plan, self.workload = plan, workload
@@ -77,7 +78,8 @@ class ServingSystem:
         self.requests = RequestLog()
         self.counts = RequestCounts()
         self.generators = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(4)]
-        self.prefill_log = StepLog(keeps_spans=keeps_steps)
+        self.prefill_log = StepLog()
+        self.detail = DetailLog() if keeps_detail else None
         staleness_s = plan.config.routing.index_staleness_ms * MILLI
         refresh = self._settle_evictions if refreshes_index else None
         self.index = StaleIndex(staleness_s, lambda: self.clock.now, refresh) if staleness_s else PrefixIndex(refresh)
@@ -123,6 +125,9 @@ class ServingSystem:
                 gc.enable()
             self.sim_cpu_s = time.process_time() - cpu_s
         self.marks.append(self._mark())
+        if self.detail is not None:
+            for engine in self.engines():
+                engine.tell_held()
         if self.counts.arrived < self._restart_after:
             came = f"{self.counts.arrived:,} came, and nothing was lost"
             self.notes.append(f"cache.restart_after_requests = {self._restart_after:,}: {came}")
@@ -134,6 +139,10 @@ class ServingSystem:
     def logs_by_role(self) -> dict[Role, StepLog]:
         """The steps of each role's engines."""
         raise NotImplementedError
+
+    def place_of(self, engine: Engine) -> Place:
+        """Where one of its engines stands."""
+        return self.prefill_places[engine.instance]
 
     def transfer_use(self, end_s: float) -> TransferUse | None:
         """What moved between instances up to ``end_s``; ``None`` where no KV does."""
@@ -182,7 +191,9 @@ class ServingSystem:
         self.prefill_places = places
         if self.plan.tiers:
             told = self._now_cached
-            self.tiers = tiers_of(self.clock, self.plan, side, self.workload, places, self.generators[3], told)
+            self.tiers = tiers_of(
+                self.clock, self.plan, side, self.workload, places, self.generators[3], told, self.detail
+            )
             self._writes_back = self.tiers.writes_back
 
     def _now_cached(self, instance: int, sequence: Sequence, blocks: int) -> None:
@@ -322,11 +333,12 @@ class ServingSystem:
         step_time: StepTime,
         *,
         announces_chunks: bool = False,
+        forwards: bool = False,
     ) -> Engine:
         """An engine that computes prompts: the prefix index knows what it caches.
 
         What it evicts inside a leap is told when somebody asks: too late where tiers are fed with it, and where the
-        age of the news counts.
+        age of the news counts. ``forwards``: see ``EngineDetail``.
         """
         config, tiers = self.plan.config, self.tiers
         if config.routing.index_staleness_ms or (self.plan.tiers and config.cache.write_policy == "write_back"):
@@ -343,6 +355,7 @@ class ServingSystem:
             look_up=None if tiers is None else tiers.asked_by_scheduler(),
             backup_s=0.0 if tiers is None else tiers.backup_s(instance),
             announces_chunks=announces_chunks,
+            detail=None if self.detail is None else self.detail.engine(instance, forwards=forwards),
         )
 
     def _evicted(self, instance: int, chain: int, cached: int) -> None:

@@ -23,9 +23,9 @@ class UnifiedSystem(ServingSystem):
         seed: int,
         progress: Progress | None = None,
         *,
-        keeps_steps: bool = False,
+        keeps_detail: bool = False,
     ) -> None:
-        super().__init__(plan, workload, seed, progress, keeps_steps=keeps_steps, refreshes_index=True)
+        super().__init__(plan, workload, seed, progress, keeps_detail=keeps_detail, refreshes_index=True)
         self._build_tiers(plan.colocated, plan.unified_places())
         self.prefill_engines = [
             self._prefill_engine(instance, "colocated", plan.colocated_settings, plan.step_time)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from kvsim.policy.eviction import Access
 from kvsim.sim.clock import Clock
+from kvsim.sim.log.detail import Rows
 from kvsim.sim.tiers.chunks import Run, num_chunks, runs_of, sliced
 from kvsim.sim.tiers.ports import Route, Routes, Transfer
 from kvsim.sim.tiers.tier import Tier
@@ -75,7 +77,7 @@ class TierTraffic:
 class KvConnector(Receiver):
     """Loads and writes of one instance; ``views`` are its tiers, the nearest first. vLLM calls this a KV connector."""
 
-    __slots__ = ("_clock", "_rules", "_transfers", "_writes", "traffic", "views")
+    __slots__ = ("_clock", "_instance", "_loads", "_rules", "_transfers", "_writes", "traffic", "views")
 
     def __init__(
         self,
@@ -85,8 +87,11 @@ class KvConnector(Receiver):
         traffic: TierTraffic,
         transfers: Transfers,
         writes: Writes,
+        loads: Rows | None,
+        instance: int,
     ) -> None:
-        self._clock, self.views, self._rules = clock, views, rules
+        """``loads``: told of every load of this ``instance`` that has come."""
+        self._clock, self.views, self._rules, self._loads, self._instance = clock, views, rules, loads, instance
         self.traffic, self._transfers, self._writes = traffic, transfers, writes
 
     def found(self, runs: list[Run], cached_tokens: int, access: Access) -> list[TierSegment]:
@@ -155,6 +160,7 @@ class KvConnector(Receiver):
         chunk_tokens, transfers = self._rules.chunk_tokens, self._transfers
         access.time_s = self._clock.now
         started: list[Transfer] = []
+        by_segment: list[list[Transfer]] = []
         for segment in segments:
             view = self.views[segment.tier_number]
             own: list[Transfer] = []
@@ -162,10 +168,29 @@ class KvConnector(Receiver):
                 own.append(transfers.start(route, num_bytes))
                 view.read_bytes += num_bytes
             started += own
+            by_segment.append(own)
             view.loaded_tokens += segment.end - segment.first
             moved = sliced(runs, segment.first // chunk_tokens, segment.end // chunk_tokens)
             self._moved_up(segment.tier_number, moved, access, own)
+        if self._loads is not None:
+            loaded = partial(self._tell_loaded, self._loads, segments, by_segment, access, self._clock.now, loaded)
         Load(self._clock, started, loaded)
+
+    def _tell_loaded(
+        self,
+        loads: Rows,
+        segments: list[TierSegment],
+        transfers: list[list[Transfer]],
+        access: Access,
+        start_s: float,
+        loaded: Callable[[], None],
+    ) -> None:
+        token_bytes = self._rules.chunk_bytes / self._rules.chunk_tokens
+        for segment, own in zip(segments, transfers, strict=True):
+            end_s, tokens = max([transfer.arrives_s for transfer in own]), segment.end - segment.first
+            row = (access.index, segment.tier_number, start_s, end_s, tokens * token_bytes, tokens, self._instance)
+            loads.add(row)
+        loaded()
 
     def store(self, runs: list[Run], access: Access) -> None:
         """Back up chunks that the engine has computed, or has evicted. What a tier has already counts as used there."""

@@ -11,6 +11,7 @@ from kvsim.plan.plan import Place, Plan
 from kvsim.policy.admission import Admission, AdmissionSettings, make_admission
 from kvsim.policy.eviction import Access, Eviction, make_eviction
 from kvsim.sim.clock import Clock
+from kvsim.sim.log.detail import Rows
 from kvsim.sim.routing import RoutingTierView
 from kvsim.sim.tiers.chunk_directory import ChunkDirectory
 from kvsim.sim.tiers.connector import KvConnector, Rules, TierTraffic, TierView
@@ -38,8 +39,9 @@ class TierHierarchy:
         places: Sequence[Place],
         next_use: Callable[[int, int], int] | None = None,
         seed: int = 0,
+        loads: Rows | None = None,
     ) -> None:
-        """``side``: what those instances are. ``places``: of them, by number.
+        """``side``: what those instances are. ``places``: of them, by number. ``loads``: told of every load.
 
         Raises ``ConfigError`` for tiers that hold not even a chunk, and for hosts that do not stand in one rack.
         """
@@ -70,6 +72,8 @@ class TierHierarchy:
                 self.traffic,
                 transfers,
                 self._writes,
+                loads,
+                i,
             )
             for i, place in enumerate(places)
         ]

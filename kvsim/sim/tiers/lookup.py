@@ -16,6 +16,7 @@ from kvsim.sim.engine.block_table import Path
 from kvsim.sim.engine.engine import Engine, LookUp
 from kvsim.sim.engine.sequence import RequestState
 from kvsim.sim.engine.sequence import Sequence as Queued
+from kvsim.sim.log.detail import DetailLog, Rows
 from kvsim.sim.tiers.chunks import Run, chunk_keys, chunk_runs, sliced
 from kvsim.sim.tiers.connector import TierSegment
 from kvsim.sim.tiers.hierarchy import TierHierarchy, next_uses
@@ -63,13 +64,14 @@ class Tiers:
         cached: Callable[[int, Queued, int], None],
         *,
         waits_for_backup: bool,
+        tells: Rows | None,
     ) -> None:
         """``cached(instance, sequence, blocks)``: so many of its first blocks are in that engine's cache now.
         ``waits_for_backup``: a step that computes waits until what it has computed is copied away, if that is written
-        through.
+        through. ``tells``: told of what requests were served with.
         """
         self._clock, self.hierarchy, self._prefetch, self._told = clock, hierarchy, prefetch, cached
-        self._block_size = block_size
+        self._block_size, self._tells = block_size, tells
         self._chunk_tokens = hierarchy.rules.chunk_tokens
         self._loads_on_arrival = hierarchy.rules.loads_on_arrival
         self._waits_for_backup = waits_for_backup and hierarchy.rules.writes_through
@@ -183,6 +185,8 @@ class Tiers:
             size = segment.end - segment.first
             tokens = min(left, size)
             self.loaded_tokens[segment.tier_number] += tokens
+            if self._tells is not None and tokens:
+                self._tells.add((state.request.request_id, segment.tier_number, tokens))
             left -= tokens
             lost += size
         self.hierarchy.traffic.lost_tokens += lost
@@ -252,19 +256,24 @@ def tiers_of(
     places: Sequence[Place],
     generator: np.random.Generator,
     cached: Callable[[int, Queued, int], None],
+    detail: DetailLog | None,
 ) -> Tiers:
-    """The plan's tiers behind instances of ``side`` at ``places``. Raises ``ConfigError`` for policies nobody knows."""
+    """The plan's tiers behind instances of ``side`` at ``places``, which tell ``detail``.
+
+    Raises ``ConfigError`` for policies nobody knows.
+    """
     policies, block_size = plan.config.policies, plan.spec.block_size_tokens
     known = EVICTIONS.get(policies.eviction)
     next_use = None
     if known is not None and known.is_offline:
         next_use = next_uses(workload, block_size, plan.config.cache.chunk_tokens // block_size)
     seed = int(generator.integers(1 << 31))
-    hierarchy = TierHierarchy(clock, plan, side, plan.tiers, places, next_use, seed)
+    loads, served = (None, None) if detail is None else (detail.loads, detail.served)
+    hierarchy = TierHierarchy(clock, plan, side, plan.tiers, places, next_use, seed, loads)
     settings = PrefetchSettings(REMEMBERED_CHUNKS, AHEAD_CHUNKS)
     prefetch = None if policies.prefetch == "none" else make_prefetch(policies.prefetch, settings)
     waits_for_backup = not plan.config.cache.async_backup
-    return Tiers(clock, hierarchy, block_size, prefetch, cached, waits_for_backup=waits_for_backup)
+    return Tiers(clock, hierarchy, block_size, prefetch, cached, waits_for_backup=waits_for_backup, tells=served)
 
 
 def _end_of(runs: list[Run]) -> int:
