@@ -82,7 +82,7 @@ class Trial:
         return self.traffic.sample(requests_per_s * share, num_requests, self.copies(plan, requests_per_s), self.seed)
 
     def copies(self, plan: Plan, requests_per_s: float) -> int | None:
-        """Of a trace, those that ``plan`` gets; ``None`` where that is not decided by its size."""
+        """Copies of a trace that ``plan`` gets; ``None`` where its size does not decide that."""
         share = plan.num_instances / self.plan.num_instances
         copies = self.traffic.copies_at(requests_per_s)
         return None if copies is None or share == 1 else max(1, round(copies * share))

@@ -17,7 +17,7 @@ from kvsim.sim.run import Case
 from kvsim.units import MILLI
 
 FEWEST_REQUESTS, MOST_REQUESTS = 1_500, 8_000
-"""Of one run, on the whole sample of the deployment."""
+"""Requests of one run, on the whole sample of the deployment."""
 _WARM_SHARE = 0.2
 _FIRST, _POINTS, _ROUNDS = (0.2, 0.4, 0.6, 0.8, 0.9, 1.0), 3, 2
 """Shares of the maximum rate that are tried at first; then so many rates between the last that kept the SLO and the
@@ -29,9 +29,9 @@ class Attainment:
     """What one run showed."""
 
     requests_per_s: float
-    """Of the whole deployment."""
+    """Arrivals at the whole deployment."""
     share: float
-    """Of the requests that counted: those within both limits."""
+    """Share of the requests that count which keep both limits."""
     ttft_share: float
     tpot_share: float
 

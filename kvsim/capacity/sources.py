@@ -217,7 +217,7 @@ class WordRun:
         self._given, self._seed = given, seed
 
     def own(self) -> Workload | None:
-        """Of users; requests that come at a rate have none of their own."""
+        """What users send; requests that come at a rate have none of their own."""
         concurrency = self._given.concurrency
         if concurrency is None:
             return None
@@ -228,6 +228,6 @@ class WordRun:
         return self._given.word.generate(self.requests_at(requests_per_s), requests_per_s, self._seed)
 
     def requests_at(self, requests_per_s: float) -> int:
-        """As many as come in the time, but enough for percentiles, and no more than these need."""
+        """Requests that come in the time, but enough for percentiles, and no more than these need."""
         wanted = math.ceil(requests_per_s * self._given.duration_s)
         return self._given.num_requests or min(max(wanted, _FEWEST_REQUESTS), _MOST_REQUESTS)

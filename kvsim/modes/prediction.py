@@ -24,7 +24,7 @@ class PredictionSpec:
     """What is asked of a prediction beside the run itself."""
 
     run: ExperimentSpec
-    """Of the mode ``PREDICT``, one variant."""
+    """An experiment of the mode ``PREDICT``, with one variant."""
     searches_rate: bool = True
     """Whether the largest rate within the SLO is looked for, which takes a dozen short runs."""
 

@@ -67,7 +67,7 @@ class Mode:
 
 SINGLE, CLUSTER, PD = Mode("single"), Mode("cluster"), Mode("pd")
 MODES = {mode.name: mode for mode in (SINGLE, CLUSTER, PD)}
-"""Those that compare several systems, policies or memories."""
+"""Modes that compare several systems, policies or memories."""
 PREDICT = Mode("predict")
 """One deployment of unified instances, as a server's command line describes it."""
 
