@@ -25,7 +25,7 @@ RESOURCES = ("compute", "memory bandwidth", "interconnect", "host", "KV blocks",
 
 @dataclass(frozen=True, kw_only=True)
 class Binding:
-    """How many times as many requests an instance would serve with twice as much of one resource, hits unchanged."""
+    """How many times as many requests an instance would serve with twice as much of one resource, at the same hits."""
 
     gains: Mapping[str, float]
     """By resource."""

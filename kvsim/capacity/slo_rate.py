@@ -50,18 +50,18 @@ class SloRate:
     runs: tuple[Attainment, ...]
     """By rate."""
 
-    def sentence(self, ttft_ms: float, tpot_ms: float) -> str:
-        """The answer, with its limits."""
-        slo = f"TTFT <= {ttft_ms:,g} ms and mean TPOT <= {tpot_ms:,g} ms for {self.wanted_share:.0%} of requests"
+    def sentence(self) -> str:
+        """The answer, behind a sentence that has named the limits."""
+        wanted = f"{self.wanted_share:.0%} of requests"
         if self.requests_per_s is None:
             lowest = self.runs[0]
             return (
-                f"No rate keeps {slo}: at {lowest.requests_per_s:.3g} requests/s {lowest.share:.0%} do, "
-                f"{self.limit} being missed."
+                f"At no rate that was tried {wanted} keep them: at {lowest.requests_per_s:.3g} requests/s "
+                f"{lowest.share:.1%} do, {self.limit} being missed."
             )
         if self.limit is None:
-            return f"{slo} holds up to the maximum rate, {self.requests_per_s:.3g} requests/s."
-        return f"Up to {self.requests_per_s:.3g} requests/s {slo}; above, {self.limit} is missed first."
+            return f"{wanted} keep them up to the maximum rate, {self.requests_per_s:.3g} requests/s."
+        return f"{wanted} keep them up to {self.requests_per_s:.3g} requests/s; above, {self.limit} is missed first."
 
 
 def slo_rate(trial: Trial, demand: Demand) -> SloRate:

@@ -88,7 +88,9 @@ def without_effect(config: Config, mode: str) -> list[str]:
     """Settings that a run of ``mode`` (``single``, ``cluster``, ``pd``, ``predict``) does not look at and that differ
     from ``config.yaml``: somebody may count on them.
     """
-    if mode in ("pd", "predict"):
+    if mode == "predict":
+        return _given(config, [key for key in _unseen(config) if not key.startswith(("pd_trace.", "cluster."))])
+    if mode == "pd":
         return _given(config, tuple(_unseen(config)))
     return _given(config, _unseen_with_tiers(config, mode == "cluster"))
 

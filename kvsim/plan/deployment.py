@@ -10,9 +10,8 @@ from kvsim.config import Given, LoadedConfig, load_config
 from kvsim.errors import ConfigError
 from kvsim.fields import Fields
 from kvsim.launch import LaunchLine, read_engine_args, read_launch_line
-from kvsim.plan.instance import load_instance
+from kvsim.plan.instance import load_instance, server_of
 from kvsim.plan.mode import ModeName
-from kvsim.plan.vllm import engine_keys
 from kvsim.spec import find_gpu
 
 RACK_GPUS = 64
@@ -75,7 +74,7 @@ def server_keys(
     """
     keys: dict[str, Any] = {} if gpu is None else {"hardware.gpu": find_gpu(gpu).name}
     if launch is not None:
-        keys |= {"model.name": launch.model, **engine_keys(Fields("", dict(launch.arguments)), "", None)}
+        keys |= server_of(launch.model, Fields("", dict(launch.arguments)))
         keys["engine.tune_colocated_budget"] = "max_num_batched_tokens" not in launch.arguments
     if tensor_parallel is not None:
         keys["engine.tensor_parallel_size"] = tensor_parallel

@@ -58,7 +58,7 @@ def load_instance(
     ``vllm_version`` may be empty: a present one. ``longest_tokens`` as for ``engine_keys``. ``where``: who
     gives the arguments, for messages. Raises ``ConfigError``.
     """
-    own = {"model.name": model, **engine_keys(arguments, vllm_version, longest_tokens), **(keys or {})}
+    own = {**server_of(model, arguments, vllm_version, longest_tokens), **(keys or {})}
     degree = own["engine.tensor_parallel_size"]
     engines = own["engine.data_parallel_size"]
     engines = max(2, engines) if instances is None else engines * instances
@@ -69,6 +69,19 @@ def load_instance(
     own |= {"cluster.simulate_racks": 1, "pd_separation.pd_ratio": [1, max(engines - 1, 1)]}
     mode: Literal["instance", "predict"] = "instance" if instances is None else "predict"
     return load_config(overlay=profile, sets=sets, mode=mode, engine=Given(where, own))
+
+
+def server_of(
+    model: str, arguments: Fields, vllm_version: str = "", longest_tokens: int | None = None
+) -> dict[str, Any]:
+    """Keys and values of one server: what its arguments leave open is as the model's checkpoint and vLLM have it.
+
+    ``longest_tokens``: in place of what the model takes. Raises ``ConfigError``.
+    """
+    spec = find_model(model)
+    longest = longest_tokens or spec.max_position_embeddings or None
+    own = {"model.name": model, "model.weight_dtype": spec.weight_dtype}
+    return own | engine_keys(arguments, vllm_version, longest)
 
 
 def instance_of(

@@ -28,10 +28,10 @@ def conclude_prediction(report: Sections) -> str:
 
 
 def _answers(report: Sections) -> Iterator[str]:
-    cluster, slo = report.cluster, report.config.slo
+    cluster = report.cluster
     if isinstance(cluster, DeployedCluster):
         if cluster.slo_rate is not None:
-            yield cluster.slo_rate.sentence(slo.ttft_ms, slo.tpot_ms)
+            yield cluster.slo_rate.sentence()
         if cluster.binding is not None:
             yield cluster.binding.sentence()
 

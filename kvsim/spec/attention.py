@@ -40,7 +40,7 @@ def window_of(keys: ConfigKeys, family: Family, layers: int) -> Window:
 
 
 def _chunked_layers(keys: ConfigKeys, layers: int) -> int:
-    """Those with rotary embeddings (Llama 4): ``no_rope_layers`` is 1 there; else all but every fourth."""
+    """Layers with rotary embeddings (Llama 4): ``no_rope_layers`` is 1 there; else all but every fourth."""
     kinds = _kinds(keys, layers)
     if kinds:
         return sum(kind == "chunk" for kind in kinds)

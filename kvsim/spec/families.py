@@ -24,7 +24,7 @@ class Family:
     mlp_bias: bool | str = "mlp_bias"
     mlp_matrices: int = 3
     norms: int = 2
-    """Of a layer, each as wide as the model."""
+    """Norms of a layer, each as wide as the model."""
     norm_bias: bool = False
     qk_norm: Literal["never", "head", "heads"] = "never"
     """Norms of queries and keys: as wide as one head, or as all of them."""

@@ -138,7 +138,7 @@ def _kv_heads(keys: ConfigKeys, heads: int, feed_forward: FeedForward) -> int:
 def _with_weights(
     model: ModelSpec, keys: ConfigKeys, family: Family, feed_forward: FeedForward, stored: Stored
 ) -> ModelSpec:
-    """Its parameters, and in which types they are held."""
+    """A model's parameters, and in which types they are held."""
     matrices, small = attention_params(keys, family, model)
     parts = {
         "self_attn.q_proj": matrices * model.attention_layers,

@@ -17,7 +17,7 @@ WEIGHT_BYTES = {
 }
 """Bytes of one quantised weight with its share of the scales; those of fp8 and int8 are too few to count."""
 UNQUANTISED_BYTES = 2.0
-"""Of a weight that is left as it was: 16 bits."""
+"""Bytes of a weight that is left as it was: 16 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,8 @@ class ModelSpec:
     expert_weight_dtype: str | None = None
     """Type of the routed experts' weights, of ``WEIGHT_BYTES``, where it is another, whatever is configured."""
     unquantised_params: float = 0.0
-    """Of ``params``, those that stay in 16 bits where the weights are quantised: embeddings, output projection, norms,
-    biases, routers, and what the checkpoint names besides."""
+    """Parameters, of ``params``, that stay in 16 bits where the weights are quantised: embeddings, output projection,
+    norms, biases, routers, and what the checkpoint names besides."""
     extra_params: float = 0.0
     """Loaded beside ``params`` and no part of a token's way, in 16 bits: a vision tower."""
     max_position_embeddings: int = 0
@@ -67,7 +67,7 @@ class ModelSpec:
     tied_embeddings: bool = False
     """The output projection is the embedding, held once."""
     mlp_matrices: int = 3
-    """Of a dense layer's MLP: three where it is gated, else two."""
+    """Matrices of a dense layer's MLP: three where it is gated, else two."""
     note: str = ""
     """What of the model is left out or taken for something else; empty: nothing."""
 

@@ -29,9 +29,9 @@ class Stored:
     """How weights are stored."""
 
     dtype: str
-    """Of what is not quantised: ``bf16`` or ``fp16``."""
+    """Type of what is not quantised: ``bf16`` or ``fp16``."""
     quantised: str | None
-    """Of the rest, a name of ``WEIGHT_BYTES``; ``None``: nothing is quantised."""
+    """Type of the rest, a name of ``WEIGHT_BYTES``; ``None``: nothing is quantised."""
     kept: tuple[str, ...] = ()
     """Names and patterns of modules that are not."""
 

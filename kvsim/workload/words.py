@@ -89,7 +89,7 @@ class WorkloadWord(ABC):
 
     @cached_property
     def sizes(self) -> Sizes:
-        """Of ``DESCRIBED_REQUESTS`` requests, of a trace of all."""
+        """Lengths of ``DESCRIBED_REQUESTS`` requests; of a trace, of all."""
         return Sizes.of(self.generate(DESCRIBED_REQUESTS, 1.0, 0))
 
     def describe(self) -> str:
@@ -106,7 +106,7 @@ class _Single(WorkloadWord):
     prompts: Lengths
     answers: Lengths
     most_tokens: int | None = None
-    """Of prompt and answer together."""
+    """Limit of prompt and answer together."""
     prefixes: Prefixes = NOTHING_SHARED
 
     def generate(self, num_requests: int, rate_per_s: float, seed: int) -> Workload:
@@ -152,7 +152,7 @@ class _Trace(WorkloadWord):
     reading: Reading
 
     def generate(self, num_requests: int, rate_per_s: float, seed: int) -> Workload:
-        """Its first requests: as few copies side by side as reach the rate, stretched to hit it.
+        """The trace's first requests: as few copies side by side as reach the rate, stretched to hit it.
 
         Copies that have fewer requests are laid end to end from a random moment on.
         """
@@ -162,7 +162,7 @@ class _Trace(WorkloadWord):
         return drawn(rate_per_s, num_requests, copies, seed)
 
     def users(self, concurrency: int, num_requests: int, seed: int) -> Workload:
-        """Its first requests in their order, whatever their times; not more than it has."""
+        """The trace's first requests in their order, whatever their times; not more than it has."""
         _check_requests(num_requests)
         return at_most(self._whole.limited(num_requests), concurrency)
 

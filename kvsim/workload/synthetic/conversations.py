@@ -30,7 +30,7 @@ class Conversation:
     think_s: float
     """Mean pause between an answer and the next turn: exponential."""
     prefix_tokens: int = 0
-    """Of the first turn's tokens those at its head that conversations share."""
+    """Tokens at the head of the first turn that conversations share."""
     num_prefixes: int = 1
 
 
