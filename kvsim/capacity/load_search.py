@@ -101,7 +101,8 @@ class LoadSearch:
         rate_per_s = workload.mean_rate_per_s
         if not math.isfinite(rate_per_s):
             note = f"token budget of the unified baseline not tuned: {workload.without_rate}"
-            return Offered(self._plan, workload, None, None, (note, *short_heads(self._plan, workload)))
+            notes = (note,) if self._tunes else ()
+            return Offered(self._plan, workload, None, None, (*notes, *short_heads(self._plan, workload)))
         plan, tuning, notes = self._tuned(rate_per_s)
         return Offered(plan, workload, None, tuning, (*notes, *short_heads(plan, workload)))
 

@@ -16,6 +16,7 @@ from kvsim.report.report import Report
 from kvsim.report.run_clock import RunClock
 from kvsim.report.sections import Launch, WorkloadFacts
 from kvsim.units import MILLI
+from kvsim.workload.workload import Workload
 
 
 def build(
@@ -83,4 +84,11 @@ def workload_facts(experiment: Experiment) -> WorkloadFacts:
         infinite_cache_hit_rate_tokens=info.infinite_cache_hit_rate_tokens,
         hash_block_tokens=info.hash_block_tokens,
         load=experiment.load,
+        users=_users(workload),
     )
+
+
+def _users(workload: Workload) -> int | None:
+    if workload.after is not None:
+        return int((workload.after < 0).sum())
+    return workload.max_concurrency

@@ -6,7 +6,16 @@ import math
 from collections.abc import Callable, Sequence
 
 from kvsim.record.figures import SystemSummary
-from kvsim.record.labels import COMPONENT_LABELS, listed, number, percent, ratio, relative_difference, system_label
+from kvsim.record.labels import (
+    COMPONENT_LABELS,
+    counted,
+    listed,
+    number,
+    percent,
+    ratio,
+    relative_difference,
+    system_label,
+)
 from kvsim.record.windows import GROWS
 from kvsim.report.sections import Sections
 
@@ -202,7 +211,11 @@ def condition(report: Sections) -> str:
     if load is not None:
         rate = number(load.requests_per_s)
         return f"at {load.rho:g} of {system_label(load.of)}'s maximum rate ({rate} requests/s)"
+    if report.workload.users is not None:
+        return f"with {counted(report.workload.users, 'user')}"
     requests, span_s = report.workload.requests, report.workload.span_s
+    if report.run.mode == "predict" and span_s:
+        return f"at {number(requests / span_s)} requests/s"
     return f"at the workload's own {number(requests / span_s)} requests/s" if span_s else "for this workload"
 
 

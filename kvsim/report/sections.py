@@ -78,6 +78,8 @@ class WorkloadFacts:
     hash_block_tokens: int | None
     load: Load | None
     """``None``: it ran at its own rate."""
+    users: int | None
+    """Requests in flight at most, where each waits for another; ``None``: they come at their times."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -135,7 +135,8 @@ def _kv_cache(tokens: int, max_model_len: int) -> str:
 
 def _workload(workload: WorkloadFacts) -> str:
     requests, span_s = workload.requests, workload.span_s
-    text = f"{workload.source} ({workload.format}): {requests:,} requests over {number(span_s)} s"
+    pace = f"over {number(span_s)} s" if workload.users is None else f"of {counted(workload.users, 'user')}"
+    text = f"{workload.source} ({workload.format}): {requests:,} requests {pace}"
     if not requests:
         return text
     prompt, output = number(workload.prompt_tokens / requests), number(workload.output_tokens / requests)

@@ -122,8 +122,8 @@ class EngineDetail:
         self.instance, self._steps, self._gaps, self._levels, self.forwards = instance, steps, gaps, levels, forwards
         self.peak_blocks = 0
         self._planned: list[tuple[int, int, int, int, int, int]] = []
-        """Figures of steps that are scheduled and have not ended: KV tokens, queried and hit ones, requests that run and
-        that wait, blocks.
+        """Figures of steps that are scheduled and have not ended: KV tokens, queried and hit ones, requests that run
+        and that wait, blocks.
         """
         self._queued, self._queued_s = 0, 0.0
         self._query = (0, 0)
