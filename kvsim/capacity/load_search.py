@@ -101,7 +101,7 @@ class LoadSearch:
         rate_per_s = workload.mean_rate_per_s
         if not math.isfinite(rate_per_s):
             note = f"token budget of the unified baseline not tuned: {workload.without_rate}"
-            notes = (note,) if self._tunes else ()
+            notes: tuple[str, ...] = (note,) if self._tunes else ()
             return Offered(self._plan, workload, None, None, (*notes, *short_heads(self._plan, workload)))
         plan, tuning, notes = self._tuned(rate_per_s)
         return Offered(plan, workload, None, tuning, (*notes, *short_heads(plan, workload)))

@@ -17,11 +17,12 @@ from kvsim.cli import main
 SMALL = ("--preset", "smoke", "--no-studies", "--no-plot", "--quiet")
 PD = ("--pd", "--set", "engine.tune_colocated_budget=false")
 SHORT = ("--set", "pd_trace.output_tokens_mean=40", "--set", "pd_experiments.num_requests=300")
+DATA_SHEET = ("--set", "steptime.method=roofline")
 CASES = {
     "as it comes": PD,
     "steady": (*PD, *SHORT),
     "overloaded": (*PD, *SHORT, "--set", "pd_trace.qps=400"),
-    "a strict SLO": (*PD, *SHORT, "--set", "slo.tpot_ms=16", "--set", "slo.ttft_ms=100"),
+    "a strict SLO": (*PD, *SHORT, *DATA_SHEET, "--set", "slo.tpot_ms=16", "--set", "slo.ttft_ms=100"),
     "policies": ("--policy", "baseline,arc,belady"),
     "policies, overloaded": ("--policy", "baseline,arc", "--set", "trace.qps=50"),
     "memories": ("--cluster",),
