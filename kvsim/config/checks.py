@@ -56,6 +56,17 @@ def _engine(config: Config, origins: Origins, mode: Mode | None) -> Iterator[Fin
         low, high = f"{keys[0]} = {budget}", f"{keys[1]} = {seats}"
         order = f"{low} is below {high}" if origins.blamed(*keys)[1] == keys[0] else f"{high} exceeds {low}"
         yield f"{order}: a step must hold one token of every sequence", keys
+    length, tunes = config.model.max_model_len, config.engine.tune_colocated_budget and mode in ("pd", None)
+    if config.engine.enable_chunked_prefill or mode == "traffic":
+        return
+    budgets = {keys[0]: budget} | ({"engine.colocated_budgets": min(config.engine.colocated_budgets)} if tunes else {})
+    for key, tokens in budgets.items():
+        if tokens < length:
+            yield (
+                f"engine.enable_chunked_prefill = false needs steps that hold a whole prompt: {key} = {tokens} is "
+                f"below model.max_model_len = {length}",
+                ("engine.enable_chunked_prefill", key, "model.max_model_len"),
+            )
 
 
 def _placement(config: Config, origins: Origins, mode: Mode | None) -> Iterator[Finding]:

@@ -37,6 +37,7 @@ class Engine(Section):
     non_kv_gb_per_gpu: NonNegative
     num_gpu_blocks_override: Annotated[int, Field(ge=2)] | None
     enable_prefix_caching: bool
+    enable_chunked_prefill: bool
     long_prefill_token_threshold: Whole
     watermark: Annotated[float, Field(ge=0, lt=1)]
     scheduling_policy: Name

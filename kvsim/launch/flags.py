@@ -54,7 +54,7 @@ class Flag:
     is_gone: bool
     """Only older versions of the server have it."""
     neutral: tuple[str, ...] = ()
-    """Values at which nothing changes that is not simulated."""
+    """Values at which nothing changes that is not simulated; for a simulated flag none: all of them."""
     words: str = ""
 
     @property

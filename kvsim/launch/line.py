@@ -13,7 +13,7 @@ from kvsim.errors import ConfigError
 from kvsim.launch.command import ServerCommand, server_command
 from kvsim.launch.flags import Engine, flags_of
 from kvsim.launch.parser import COMMANDS, parse, words_of
-from kvsim.launch.remarks import notes_of, warnings_of
+from kvsim.launch.remarks import is_beyond, notes_of, warnings_of
 from kvsim.launch.sglang import from_sglang
 
 MOST_FILE_BYTES = 1_000_000
@@ -63,9 +63,15 @@ def _line(command: ServerCommand, where: str = "") -> LaunchLine:
         model = _model(command, given, rest)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") if where else error from None
-    simulated = {flag.name: flag.argument for flag in flags_of(command.engine) if flag.role == "simulated"}
-    arguments = {simulated[name]: value for name, value in given.items() if name in simulated}
+    arguments = {
+        flag.argument: given[flag.name]
+        for flag in flags_of(command.engine)
+        if flag.name in given and flag.role == "simulated" and not is_beyond(flag, given)
+    }
     arguments.pop("model" if command.engine == "vllm" else "model_path", None)
+    sizes = arguments.pop("cuda_graph_sizes", ())  # vLLM 0.9 to 0.11: all sizes, or the largest alone
+    if sizes:
+        arguments |= {"cudagraph_capture_sizes": sizes} if len(sizes) > 1 else {"max_cudagraph_capture_size": sizes[0]}
     warnings = warnings_of(command.engine, given)
     if command.engine == "sglang":
         arguments, differing = from_sglang(arguments)

@@ -36,15 +36,31 @@ def warnings_of(engine: Engine, given: Mapping[str, Any]) -> tuple[str, ...]:
     for flag in flags_of(engine):
         if flag.role.startswith(NOT_SIMULATED) and flag.name in given and _changes(flag, given[flag.name]):
             missing.setdefault(flag.role.removeprefix(NOT_SIMULATED), []).append(_with_detail(flag, given[flag.name]))
+    values = (_value(flag, given[flag.name]) for flag in flags_of(engine) if is_beyond(flag, given))
     return tuple(
         f"not modelled: {what} ({_listed(names)}); the prediction is of a server without it"
         for what, names in missing.items()
-    )
+    ) + tuple(values)
+
+
+def is_beyond(flag: Flag, given: Mapping[str, Any]) -> bool:
+    """Whether a simulated flag has a value that is not."""
+    value = given.get(flag.name)
+    return bool(flag.role == "simulated" and flag.neutral and value is not None and str(value) not in flag.neutral)
+
+
+def _value(flag: Flag, value: Any) -> str:
+    if flag.name == "--quantization":
+        return (
+            f"--quantization {value!s:.40} does not say how large a weight is; model.weight_dtype is that of the model "
+            "or of --dtype"
+        )
+    return f"not modelled: {flag.name} {value!s:.40}; the prediction is of a server without it"
 
 
 def _changes(flag: Flag, value: Any) -> bool:
     """Whether serving differs from what is simulated at that value."""
-    if value is None or value in ({}, []):
+    if value is None or value == {} or value == []:
         return False
     if flag.kind.base in ("flag", "switch"):
         return bool(value) != (flag.neutral == ("true",))

@@ -48,14 +48,14 @@ def load_deployment(
 
     ``gpu``: any spelling; ``None``: ``hardware.gpu``. ``profile`` and ``sets`` as for ``load_instance``.
     """
-    keys = {} if gpu is None else {"hardware.gpu": find_gpu(gpu).name}
     return load_instance(
         launch.model,
         Fields("", dict(launch.arguments)),
         profile=profile,
-        keys=keys,
         sets=sets,
         instances=instances,
+        vllm_version=launch.version,
+        gpu=find_gpu(load_config().config.hardware.gpu if gpu is None else gpu),
         where="the server's command line",
     )
 
@@ -72,9 +72,11 @@ def server_keys(
 
     ``gpus``: of the whole cluster. Raises ``ConfigError``.
     """
-    keys: dict[str, Any] = {} if gpu is None else {"hardware.gpu": find_gpu(gpu).name}
+    known = None if gpu is None else find_gpu(gpu)
+    keys: dict[str, Any] = {} if known is None else {"hardware.gpu": known.name}
     if launch is not None:
-        keys |= server_of(launch.model, Fields("", dict(launch.arguments)))
+        known = known or find_gpu(load_config().config.hardware.gpu)
+        keys |= server_of(launch.model, Fields("", dict(launch.arguments)), launch.version, None, known)
         keys["engine.tune_colocated_budget"] = "max_num_batched_tokens" not in launch.arguments
     if tensor_parallel is not None:
         keys["engine.tensor_parallel_size"] = tensor_parallel

@@ -20,6 +20,7 @@ from kvsim.steptime import StepTime
 from kvsim.units import GB, GIB, TERA
 
 Role = Literal["colocated", "prefill", "decode"]
+UNQUANTISED = ("bf16", "fp16")
 
 
 @dataclass(frozen=True)
@@ -50,15 +51,16 @@ def load_instance(
     sets: Sequence[str] = (),
     instances: int | None = None,
     where: str = "engine arguments",
+    gpu: GpuSpec | None = None,
 ) -> LoadedConfig:
     """The configuration of servers of ``model``, as vLLM's ``arguments`` tell them, on as many GPUs as they take.
 
     ``instances``: how many servers; ``None``: one, on GPUs that its prefills and decodes could be separated on as well.
     ``profile``: step times; ``keys``: further ones of kvsim's own, by name; ``sets``: assignments, which come last.
-    ``vllm_version`` may be empty: a present one. ``longest_tokens`` as for ``engine_keys``. ``where``: who
-    gives the arguments, for messages. Raises ``ConfigError``.
+    ``vllm_version`` may be empty: a present one. ``longest_tokens`` as for ``engine_keys``. ``where``: who gives the
+    arguments, for messages. ``gpu``: the one it runs on, whose defaults the server takes. Raises ``ConfigError``.
     """
-    own = {**server_of(model, arguments, vllm_version, longest_tokens), **(keys or {})}
+    own = {**server_of(model, arguments, vllm_version, longest_tokens, gpu), **(keys or {})}
     degree = own["engine.tensor_parallel_size"]
     engines = own["engine.data_parallel_size"]
     engines = max(2, engines) if instances is None else engines * instances
@@ -72,16 +74,25 @@ def load_instance(
 
 
 def server_of(
-    model: str, arguments: Fields, vllm_version: str = "", longest_tokens: int | None = None
+    model: str,
+    arguments: Fields,
+    vllm_version: str = "",
+    longest_tokens: int | None = None,
+    gpu: GpuSpec | None = None,
 ) -> dict[str, Any]:
     """Keys and values of one server: what its arguments leave open is as the model's checkpoint and vLLM have it.
 
-    ``longest_tokens``: in place of what the model takes. Raises ``ConfigError``.
+    ``longest_tokens``: in place of what the model takes. ``gpu``: the one it runs on; ``None``: as configured, and the
+    server's defaults are those of ``engine_keys``. Raises ``ConfigError``.
     """
     spec = find_model(model)
     longest = longest_tokens or spec.max_position_embeddings or None
+    known = None if gpu is None else spec
     own = {"model.name": model, "model.weight_dtype": spec.weight_dtype}
-    return own | engine_keys(arguments, vllm_version, longest)
+    own |= engine_keys(arguments, vllm_version, longest, gpu=gpu, model=known)
+    if arguments.get("quantization") is None and spec.weight_dtype not in UNQUANTISED:
+        own["model.weight_dtype"] = spec.weight_dtype  # vLLM's --dtype is that of activations
+    return own if gpu is None else own | {"hardware.gpu": gpu.name}
 
 
 def instance_of(
@@ -114,7 +125,7 @@ def settings_of(config: Config, spec: InstanceSpec, role: Role, *, stepwise: boo
         max_num_seqs=engine.max_num_seqs,
         max_model_len=config.model.max_model_len,
         enable_prefix_caching=engine.enable_prefix_caching,
-        enable_chunked_prefill=True,
+        enable_chunked_prefill=engine.enable_chunked_prefill,
         long_prefill_token_threshold=engine.long_prefill_token_threshold,
         watermark=engine.watermark,
         scheduler_reserve_full_isl=engine.scheduler_reserve_full_isl,

@@ -1,7 +1,4 @@
-"""vLLM's arguments: the words in which an engine is described, read as kvsim's keys or as an engine's settings.
-
-Source of the defaults: vLLM's ``EngineArgs``, ``VllmConfig`` and ``CompilationConfig`` of the versions named here.
-"""
+"""vLLM's arguments: the words in which an engine is described, read as kvsim's keys or as an engine's settings."""
 
 from __future__ import annotations
 
@@ -12,17 +9,30 @@ from typing import Any
 from kvsim.errors import ConfigError
 from kvsim.fields import Fields
 from kvsim.plan.engine_settings import EngineSettings
+from kvsim.plan.sglang_defaults import with_sglang_defaults
+from kvsim.plan.vllm_defaults import (
+    BATCHED_EXPERTS,
+    BLOCK_SIZE,
+    BLOCK_SIZES,
+    EXPERTS_BATCHED_TOKENS,
+    SERVER_BATCHED_TOKENS,
+    SERVER_SEQS,
+    batch_of,
+    block_size_of,
+    capture_sizes,
+    given_capture_sizes,
+    is_async,
+    memory_share,
+    server_capture_sizes,
+    version_of,
+)
+from kvsim.spec import GpuSpec, ModelSpec
 from kvsim.steptime import AffineStepTime, Coefficients
+from kvsim.units import GB
 
-ASYNC_SINCE = (0, 14)
-"""From this version on a step is scheduled while the one before it runs."""
 SYNCHRONOUS_S, SYNCHRONOUS_S_PER_SEQ = 0.4e-3, 26e-6
 """Host time a step, and a sequence of it, that older engines add: they schedule once the step before has ended. Chosen
 on measured loads of vLLM 0.11 and 0.12 (docs/validation.md)."""
-MOST_CAPTURED = 512
-SERVER_BATCHED_TOKENS = 8192
-SERVER_SEQS = 1024
-"""The last two on GPUs of 70 GiB and more."""
 MOST = 1_000_000_000
 """No count of a scheduler is larger."""
 DTYPES = {
@@ -34,50 +44,187 @@ DTYPES = {
     "fp8_e4m3": "fp8",
     "fp8_e5m2": "fp8",
 }
-AS_NAMED = ("num_gpu_blocks_override", "long_prefill_token_threshold", "scheduling_policy")
+KV_DTYPES = DTYPES | {
+    "bf16": "bf16",
+    "fp8_inc": "fp8",
+    "fp8_ds_mla": "fp8",
+    "fp8_per_token_head": "fp8",
+    "int8_per_token_head": "int8",
+}
+QUANTISED = {
+    "fp8": "fp8", "fp8_per_tensor": "fp8", "fp8_per_block": "fp8", "fp8_per_channel": "fp8", "fbgemm_fp8": "fp8",
+    "deepseek_v4_fp8": "fp8", "modelopt": "fp8", "modelopt_fp8": "fp8", "modelopt_mxfp8": "fp8", "mxfp8": "fp8",
+    "w8a8_fp8": "fp8", "int8_per_channel_weight_only": "int8", "w8a8_int8": "int8", "auto-round-int8": "int8",
+    "awq": "int4", "auto_awq": "int4", "awq_marlin": "int4", "gptq": "int4", "auto_gptq": "int4",
+    "gptq_marlin": "int4", "moe_wna16": "int4", "bitsandbytes": "int4", "mxfp4": "int4", "gpt_oss_mxfp4": "int4",
+    "modelopt_fp4": "int4", "nvfp4_per_token": "int4", "nvfp4_online": "int4",
+}  # fmt: skip
+"""The methods that tell how large a weight is, by that."""
+AS_NAMED = (
+    "num_gpu_blocks_override",
+    "long_prefill_token_threshold",
+    "scheduling_policy",
+    "watermark",
+    "scheduler_reserve_full_isl",
+)
 """Arguments whose values, where they are given, the keys of the same name take."""
 
 
-def engine_keys(arguments: Fields, vllm_version: str, longest_tokens: int | None) -> dict[str, Any]:
+def engine_keys(
+    arguments: Fields,
+    vllm_version: str,
+    longest_tokens: int | None,
+    *,
+    gpu: GpuSpec | None = None,
+    model: ModelSpec | None = None,
+) -> dict[str, Any]:
     """kvsim's keys and values for one engine; vLLM's defaults where an argument is absent.
 
-    ``longest_tokens``: what the model takes where ``max_model_len`` is not given; ``None``: not known. Raises
-    ``ConfigError`` on values of the wrong kind.
+    SGLang's arguments, which ``kvsim.launch.sglang`` has by vLLM's names, get SGLang's defaults.
+    ``longest_tokens``: what the model takes where ``max_model_len`` is not given; ``None``: not known. ``gpu`` and
+    ``model``: those that the server's defaults depend on; without, the defaults are those of a server of vLLM 0.19 on
+    an H100. Raises ``ConfigError`` on values of the wrong kind, and on those that vLLM refuses beside each other.
     """
-    max_num_seqs = arguments.whole("max_num_seqs", SERVER_SEQS)
-    batched_tokens = arguments.whole("max_num_batched_tokens", SERVER_BATCHED_TOKENS)
+    is_sglang = arguments.get("prefix_cache") == "radix"
+    if is_sglang:
+        arguments = with_sglang_defaults(arguments, gpu, model)
+    length = _length(arguments) or longest_tokens
+    tokens, seqs = _batch(arguments, vllm_version, length, gpu)
     found: dict[str, Any] = {
         "engine.tensor_parallel_size": arguments.whole("tensor_parallel_size", 1),
         "engine.data_parallel_size": arguments.whole("data_parallel_size", 1),
         "engine.enable_expert_parallel": arguments.flag("enable_expert_parallel", False),
-        "engine.max_num_seqs": min(max_num_seqs, batched_tokens),
-        "engine.max_num_batched_tokens": batched_tokens,
-        "engine.gpu_memory_utilization": _memory_share(arguments),
+        "engine.max_num_seqs": min(seqs, arguments.whole("max_num_active_seqs", seqs)),
+        "engine.max_num_batched_tokens": min(tokens, arguments.whole("max_num_scheduled_tokens", tokens)),
+        "engine.gpu_memory_utilization": _memory_share(arguments, 0.9 if gpu is None else memory_share(vllm_version)),
         "engine.enable_prefix_caching": arguments.flag("enable_prefix_caching", True),
+        "engine.enable_chunked_prefill": arguments.flag("enable_chunked_prefill", True),
         "engine.async_scheduling": arguments.flag("async_scheduling", is_async(vllm_version)),
-        "engine.block_size": arguments.whole("block_size", 16),
-        "engine.cudagraph_capture_sizes": (
-            [] if arguments.flag("enforce_eager", False) else capture_sizes(max_num_seqs)
-        ),
+        "engine.cudagraph_capture_sizes": _captured(arguments, vllm_version, tokens, seqs, gpu),
     }
     given = {key: arguments.get(key) for key in AS_NAMED}
     found |= {f"engine.{key}": value for key, value in given.items() if value is not None}
-    for key, own in (("dtype", "model.weight_dtype"), ("kv_cache_dtype", "model.kv_dtype")):
-        dtype = DTYPES[arguments.choice(key, DTYPES, "auto")]
-        if dtype is not None:
-            found[own] = dtype
-    length = arguments.get("max_model_len") or longest_tokens
+    found |= _dtypes(arguments)
+    kv_dtype = found.get("model.kv_dtype", "bf16")
+    found["engine.block_size"] = _block_size(arguments, vllm_version, gpu, model, kv_dtype)
+    if arguments.get("kv_cache_memory_bytes") is not None:
+        found["hardware.hbm.kv_capacity_gb"] = arguments.whole("kv_cache_memory_bytes") / GB
     if length:
         found["model.max_model_len"] = length
+    if is_sglang:
+        found["cache.prefix_cache"] = "radix"
+    if arguments.get("static_memory_fraction") is not None:
+        found["engine.non_kv_gb_per_gpu"] = 0.0
     return found
 
 
-def _memory_share(arguments: Fields) -> float:
+def _length(arguments: Fields) -> int | None:
+    """``None`` where the model's own is to be taken, which vLLM writes as -1."""
+    value = arguments.get("max_model_len")
+    if value is None or value == -1:
+        return None
+    return arguments.whole("max_model_len")
+
+
+def _batch(arguments: Fields, vllm_version: str, length: int | None, gpu: GpuSpec | None) -> tuple[int, int]:
+    """Tokens and sequences of a step; the default of either gives way to the other."""
+    tokens, seqs = (SERVER_BATCHED_TOKENS, SERVER_SEQS) if gpu is None else batch_of(gpu, vllm_version)
+    if _batches_experts(arguments):
+        tokens = EXPERTS_BATCHED_TOKENS
+    if arguments.get("performance_mode") == "throughput":
+        tokens, seqs = 2 * tokens, 2 * seqs
+    seqs = arguments.whole("max_num_seqs", seqs)
+    is_chunked = arguments.flag("enable_chunked_prefill", True)
+    if length and not is_chunked:
+        tokens = max(tokens, length)
+    if length and gpu is not None:
+        tokens = min(tokens, seqs * length)
+    tokens = arguments.whole("max_num_batched_tokens", tokens)
+    if length and not is_chunked and tokens < length:
+        raise arguments.error(
+            "max_num_batched_tokens", f"must be at least max_model_len, {length:,}, without chunked prefill"
+        )
+    if gpu is not None and tokens < seqs and arguments.get("max_num_seqs") is not None:
+        raise arguments.error("max_num_seqs", f"must be at most max_num_batched_tokens, {tokens:,}")
+    return tokens, min(seqs, tokens)
+
+
+def _batches_experts(arguments: Fields) -> bool:
+    is_shared = arguments.flag("enable_expert_parallel", False) and arguments.whole("data_parallel_size", 1) > 1
+    return is_shared and arguments.get("all2all_backend") in BATCHED_EXPERTS
+
+
+def _memory_share(arguments: Fields, default: float) -> float:
     key = "gpu_memory_utilization"
     if arguments.get(key) is None:
-        return 0.9
+        return default
     allowed = "must be a number above 0 and at most 1"
     return arguments.number(key, most=1.0, least=5e-324, allowed=allowed)
+
+
+def _dtypes(arguments: Fields) -> dict[str, str]:
+    """Types of weights and KV; a quantisation says more of the weights than a type does."""
+    found = {}
+    for key, known, own in (
+        ("dtype", DTYPES, "model.weight_dtype"),
+        ("quantization", QUANTISED, "model.weight_dtype"),
+        ("kv_cache_dtype", KV_DTYPES, "model.kv_dtype"),
+    ):
+        if arguments.get(key) is not None:
+            dtype = known[arguments.choice(key, known, "")]
+            if dtype is not None:
+                found[own] = dtype
+    return found
+
+
+def _block_size(
+    arguments: Fields, vllm_version: str, gpu: GpuSpec | None, model: ModelSpec | None, kv_dtype: str
+) -> int:
+    backend = arguments.get("attention_backend")
+    if isinstance(backend, str) and backend.upper() in BLOCK_SIZES:
+        default = BLOCK_SIZES[backend.upper()]
+    elif gpu is None or model is None or isinstance(backend, str):
+        default = BLOCK_SIZE
+    else:
+        default = block_size_of(model, gpu, vllm_version, kv_dtype)
+    return arguments.whole("block_size", default)
+
+
+def _captured(arguments: Fields, vllm_version: str, tokens: int, seqs: int, gpu: GpuSpec | None) -> list[int]:
+    """Sizes that CUDA graphs are captured for; none without graphs."""
+    mode = arguments.get("compilation_config.cudagraph_mode")
+    if arguments.flag("enforce_eager", False) or str(mode or "full").upper() in ("NONE", "0"):
+        return []
+    if arguments.choice("optimization_level", ("0", "1", "2", "3"), "2") == "0":
+        return []
+    sizes, most = _sizes(arguments), _either(arguments, "max_cudagraph_capture_size")
+    if sizes is not None:
+        return given_capture_sizes(sizes, tokens)
+    largest = None if most is None else arguments.whole(most)
+    if gpu is None:
+        return capture_sizes(arguments.whole("max_num_seqs", SERVER_SEQS), largest)
+    is_interactive = arguments.get("performance_mode") == "interactivity"
+    return server_capture_sizes(seqs, tokens, largest, gpu, vllm_version, is_interactive)
+
+
+def _sizes(arguments: Fields) -> list[int] | None:
+    """The sizes that are asked for."""
+    key = _either(arguments, "cudagraph_capture_sizes")
+    if key is None:
+        return None
+    sizes = arguments.get(key)
+    is_whole = isinstance(sizes, list) and all(type(size) is int and size > 0 for size in sizes)
+    if not sizes or not is_whole:
+        raise arguments.error(key, "must be whole numbers from 1")
+    return list(sizes)
+
+
+def _either(arguments: Fields, key: str) -> str | None:
+    """Where the argument stands, by itself or in ``compilation_config``; ``None``: nowhere."""
+    places = [place for place in (key, f"compilation_config.{key}") if arguments.get(place) is not None]
+    if len(places) > 1:
+        raise arguments.error(key, f"stands in compilation_config, too ({arguments.get(places[1])!r:.60}): give one")
+    return places[0] if places else None
 
 
 def scheduler_settings(recorded: Fields) -> EngineSettings:
@@ -101,34 +248,11 @@ def scheduler_settings(recorded: Fields) -> EngineSettings:
     )
 
 
-def capture_sizes(max_num_seqs: int) -> list[int]:
-    """Batch sizes that CUDA graphs are captured for: 1, 2, 4, then every 8th up to 256, every 16th up to 512."""
-    most = min(2 * max_num_seqs, MOST_CAPTURED)
-    return [size for size in (1, 2, 4, *range(8, 256, 8), *range(256, MOST_CAPTURED + 1, 16)) if size <= most]
-
-
-def version_of(text: str) -> tuple[int, ...]:
-    """``0.19.0`` as numbers; what follows the numbers is left out."""
-    numbers = []
-    for part in text.split(".")[:3]:
-        digits = "".join(character for character in part if character.isdecimal())
-        if not digits:
-            break
-        numbers.append(int(digits))
-    return tuple(numbers)
-
-
 def checked_version(text: str) -> str:
     """``text`` itself; raises ``ConfigError`` on what is neither empty nor a version."""
     if text and not version_of(text):
         raise ConfigError(f"vLLM's version is {text!r}: must be like 0.11.0, or absent for a present one")
     return text
-
-
-def is_async(vllm_version: str) -> bool:
-    """Whether that version schedules ahead by default; one that is not known counts as a present one."""
-    version = version_of(vllm_version)
-    return not version or version >= ASYNC_SINCE
 
 
 def step_time_of_version(coefficients: Coefficients, vllm_version: str, capture_sizes: Sequence[int]) -> AffineStepTime:

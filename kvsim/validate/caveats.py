@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kvsim.config import Config, LoadedConfig
-from kvsim.plan.vllm import version_of
+from kvsim.plan.vllm_defaults import version_of
 from kvsim.spec import find_model, known_gpu, known_model, model_file
 
 FAR_OFF_PCT = 25.0

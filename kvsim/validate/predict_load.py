@@ -12,7 +12,8 @@ from kvsim.errors import CapacityError
 from kvsim.fields import Fields
 from kvsim.plan.instance import load_instance
 from kvsim.plan.plan import Plan, unified_plan
-from kvsim.plan.vllm import checked_version, is_async, step_time_of_version
+from kvsim.plan.vllm import checked_version, step_time_of_version
+from kvsim.plan.vllm_defaults import is_async
 from kvsim.record.result import Table
 from kvsim.record.summary import e2e_s, mean_tpot_s, ttft_s
 from kvsim.sim.run import Case, Patience, run

@@ -11,7 +11,8 @@ from kvsim.fields import Fields
 from kvsim.plan.instance import load_instance
 from kvsim.plan.nearest_profile import NearestProfile, nearest_profile
 from kvsim.plan.plan import unified_plan
-from kvsim.plan.vllm import SERVER_BATCHED_TOKENS, SERVER_SEQS, step_time_of_version
+from kvsim.plan.vllm import step_time_of_version
+from kvsim.plan.vllm_defaults import SERVER_BATCHED_TOKENS, SERVER_SEQS
 from kvsim.record.summary import mean_tpot_s, ttft_s
 from kvsim.sim.run import Case, run
 from kvsim.spec import find_gpu, find_model

@@ -106,7 +106,10 @@ def unified_budget_study(context: StudyContext) -> BudgetAnswer:
 
 
 def _budgets(context: StudyContext, used: int) -> list[int]:
-    return sorted({*context.plan.config.engine.colocated_budgets, used})
+    """Without chunks only those that hold a whole prompt."""
+    settings = context.plan.colocated_settings
+    least = 1 if settings.enable_chunked_prefill else settings.max_model_len
+    return sorted({*(tokens for tokens in context.plan.config.engine.colocated_budgets if tokens >= least), used})
 
 
 def _figures(context: StudyContext, result: SystemResult) -> dict[str, float]:
