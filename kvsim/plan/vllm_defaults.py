@@ -122,7 +122,7 @@ def capture_sizes(max_num_seqs: int, most: int | None = None) -> list[int]:
 def server_capture_sizes(
     max_num_seqs: int, batched_tokens: int, most: int | None, gpu: GpuSpec, vllm_version: str, is_interactive: bool
 ) -> list[int]:
-    """The same for a server on ``gpu``, where a batch of all its sequences has a size of its own.
+    """Sizes that a server on ``gpu`` captures graphs for: those of ``capture_sizes``, and a batch of all its sequences.
 
     ``most``: the largest, where it is given.
     """
