@@ -68,7 +68,7 @@ class Flag:
 
     @property
     def spellings(self) -> tuple[str, ...]:
-        """The flag's names, and those that switch it off."""
+        """All names of the flag, and those that switch it off."""
         if self.kind.base != "flag":
             return self.names
         return self.names + tuple("--no-" + name.removeprefix("--") for name in self.names if name.startswith("--"))

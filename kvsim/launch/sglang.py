@@ -26,7 +26,7 @@ AS_VLLM = {
     "cuda_graph_bs": "cudagraph_capture_sizes",
     "cuda_graph_bs_decode": "cudagraph_capture_sizes",
 }
-"""Flags that differ in their names alone."""
+"""Arguments that differ in their names alone."""
 POLICIES = {"fcfs": "fcfs", "lpm": "lpm", "dfs-weight": "dfs_weight", "priority": "priority"}
 MAX_PREFILL_TOKENS = 16_384
 """Prompt tokens of a step where they are not cut into chunks."""

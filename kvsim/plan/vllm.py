@@ -193,14 +193,17 @@ def _block_size(
 def _captured(arguments: Fields, vllm_version: str, tokens: int, seqs: int, gpu: GpuSpec | None) -> list[int]:
     """Sizes that CUDA graphs are captured for; none without graphs."""
     mode = arguments.get("compilation_config.cudagraph_mode")
-    if arguments.flag("enforce_eager", False) or str(mode or "full").upper() in ("NONE", "0"):
-        return []
-    if arguments.choice("optimization_level", ("0", "1", "2", "3"), "2") == "0":
+    level = arguments.choice("optimization_level", ("0", "1", "2", "3"), "2")
+    is_off = level == "0" if mode is None else str(mode).upper() in ("NONE", "0")
+    if is_off or arguments.flag("enforce_eager", False):
         return []
     sizes, most = _sizes(arguments), _either(arguments, "max_cudagraph_capture_size")
-    if sizes is not None:
-        return given_capture_sizes(sizes, tokens)
     largest = None if most is None else arguments.whole(most)
+    if sizes is not None:
+        found = given_capture_sizes(sizes, tokens)
+        if most is not None and largest != max(found, default=0):
+            raise arguments.error(most, f"must be the largest size that is captured, {max(found, default=0)}")
+        return found
     if gpu is None:
         return capture_sizes(arguments.whole("max_num_seqs", SERVER_SEQS), largest)
     is_interactive = arguments.get("performance_mode") == "interactivity"

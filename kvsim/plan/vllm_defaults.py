@@ -42,7 +42,7 @@ BLOCK_SIZES = {
     "HPC_ATTN": 64,
     "ROCM_AITER_UNIFIED_ATTN": 64,
 }
-"""Of the attention backends that do not take ``BLOCK_SIZE``: what they take in its place."""
+"""Block sizes of the attention backends that do not take ``BLOCK_SIZE``."""
 _CAPABILITIES = (
     (re.compile("gb?[23]00|b[23]00"), 10),
     (re.compile("rtx-(50|pro-)"), 12),
