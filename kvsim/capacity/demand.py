@@ -113,10 +113,11 @@ def demand_of(workload: Workload, plan: Plan, facts: CacheFacts | None = None, r
 def asked_per_s(workload: Workload, result: SystemResult) -> float:
     """Requests/s as they came, of those that fit; infinite where all come at once.
 
-    In a closed loop that depends on the system.
+    Where slow answers hold requests back that depends on the system. Sessions that keep on coming ask for what they
+    would with answers of the assumed pace.
     """
     rate_per_s = workload.mean_rate_per_s
-    if workload.is_closed:
+    if workload.holds_back:
         arrival_s = result.table["arrival_s"]
         span_s = float(np.ptp(arrival_s)) if len(arrival_s) else 0.0
         rate_per_s = (len(arrival_s) - 1) / span_s if span_s > 0 else math.inf

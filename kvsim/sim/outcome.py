@@ -68,7 +68,7 @@ def outcome(
         marks_s=arrivals_s,
         first_measured_s=_first_measured_s(system, table, measured, warmup_requests),
         failed_arrival_s=np.array(system.failed_arrival_s),
-        is_closed=system.workload.is_closed,
+        is_closed=system.workload.holds_back,
         detail=detail,
     )
     return measured_alike([result], unsteady_factor, {})[0]

@@ -17,6 +17,7 @@ from kvsim.workload.chains import HashPaths
 from kvsim.workload.dequantise import spread
 from kvsim.workload.formats import FORMATS, format_named
 from kvsim.workload.formats.base import Row, TraceFormat
+from kvsim.workload.graph import Waits
 from kvsim.workload.info import Finding
 from kvsim.workload.reading import Reading
 from kvsim.workload.table import Remarks, Table, TableBuilder
@@ -54,10 +55,12 @@ class RawTrace:
     """Rows that cannot be true as they stand."""
     doubts: Remarks
     """Rows that a user should know about."""
-    after: Ints | None
-    """The row whose answer each waits for, -1: none; ``None``: the times are all given."""
-    think_s: Floats | None
-    """From that answer to this row."""
+    waits: Waits | None
+    """Who waits for whom, perhaps for one later in the file; ``None``: the times are all given."""
+    earliest_s: Floats | None
+    """The earliest that each row which waits may be sent, on the clock of ``time_s``."""
+    rank: Ints | None
+    """Rows in an order in which none comes before one that it waits for; ``None``: that of the file."""
     faults: tuple[Finding, ...]
     """Rows that could not be read, when they were to be collected and not raised."""
     unit: str
@@ -108,7 +111,11 @@ def read_raw(
     faults: list[Finding] = []
     table = columnar.read(file, schema) if reading.limit is None else None
     if table is None:
-        builder = TableBuilder(reading.time_unit, answer_s_per_token)
+
+        def refuse(fault: WorkloadError) -> None:
+            faults.append(_finding(file.path, str(fault)))
+
+        builder = TableBuilder(file.path, reading.time_unit, answer_s_per_token, refuse if tolerant else None)
         keeps_failed = keeps_failed or reading.include_failed
         table = _by_rows(file, schema, builder, reading.limit, keeps_failed, faults if tolerant else None)
     if not len(table.line) and not faults:
@@ -147,7 +154,7 @@ def _by_rows(
         unit = row.unit
         builder.append(row)
         if (keeps_failed or (row.prompt_tokens and row.output_tokens)) and next(usable) == limit:
-            break
+            return builder.table(unit, is_whole=False)
     return builder.table(unit)
 
 
@@ -189,11 +196,8 @@ def _unit(table: Table, asked: str) -> tuple[str, tuple[str, ...]]:
 def _raw(path: Path, name: str, schema: TraceFormat, table: Table, reading: Reading, faults: list[Finding]) -> RawTrace:
     unit, notes = _unit(table, reading.time_unit)
     per_second = PER_SECOND["ns" if unit == DATE else unit]
-    if table.after is not None:
-        notes += (
-            f"{int((table.after >= 0).sum()):,} rows follow an answer after a delay: a closed loop (taken as an open "
-            f"one, to find rates, answers last {table.answer_s_per_token * 1000:g} ms a token)",
-        )
+    if table.waits is not None:
+        notes += (_waiting_words(table.waits, table.answer_s_per_token),)
     paths = None
     if len(table.ids):
         block, inferred = _block_tokens(path, schema, table.prompt_tokens, np.diff(table.id_offsets))
@@ -213,12 +217,31 @@ def _raw(path: Path, name: str, schema: TraceFormat, table: Table, reading: Read
         ids_cover_prompt=schema.ids_cover_prompt,
         contradictions=table.contradictions,
         doubts=table.doubts,
-        after=table.after,
-        think_s=None if table.delay is None else table.delay / per_second,
+        waits=None if table.waits is None else table.waits._replace(delay_s=table.waits.delay_s / per_second),
+        earliest_s=_earliest_s(table, per_second),
+        rank=table.rank,
         notes=notes,
         faults=tuple(faults),
         unit=unit,
     )
+
+
+def _waiting_words(waits: Waits, answer_s_per_token: float) -> str:
+    rows, counts = np.unique(waits.row, return_counts=True)
+    what = "follow an answer after a delay: a closed loop"
+    if counts.max() > 1 or waits.from_sent.any():
+        joins = int((counts > 1).sum())
+        what = f"wait for others, {joins:,} of them for several: a request graph"
+    pace = f"answers last {answer_s_per_token * 1000:g} ms a token"
+    return f"{len(rows):,} rows {what} (taken as an open one, to find rates, {pace})"
+
+
+def _earliest_s(table: Table, per_second: int) -> Floats | None:
+    """On the clock that begins with the first row; 0 where nothing is said."""
+    if table.earliest is None:
+        return None
+    since_s = (table.earliest - float(table.time.min())) / per_second
+    return np.where(table.earliest > 0, np.maximum(since_s, 0.0), 0.0)
 
 
 def _seconds_since_first(times: npt.NDArray[Any], per_second: int) -> Floats:

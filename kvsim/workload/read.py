@@ -10,13 +10,14 @@ import numpy as np
 
 from kvsim.errors import WorkloadError
 from kvsim.workload.dequantise import dequantised
+from kvsim.workload.graph import RequestGraph, ranges
 from kvsim.workload.info import Finding, WorkloadInfo
 from kvsim.workload.lint import lint_raw, raise_first_error
 from kvsim.workload.prompts import content_of
 from kvsim.workload.rawtrace import RawTrace, read_raw
 from kvsim.workload.reading import FLAGS, Reading
 from kvsim.workload.tracefile import TraceFile
-from kvsim.workload.workload import Floats, Ints, Workload
+from kvsim.workload.workload import Ints, Workload
 
 # A file up to this size is hashed whole even when only its head is wanted.
 HASHED_BYTES = 64 * 1024**2
@@ -98,10 +99,11 @@ def _workload(raw: RawTrace, info: WorkloadInfo, include_failed: bool) -> Worklo
     (rows,) = np.nonzero(kept)
     if not len(rows):
         raise WorkloadError(f"{raw.path}: all {len(raw.line):,} rows have no prompt or no output tokens; none is left")
+    if raw.rank is not None:
+        rows = raw.rank[kept[raw.rank]]
     rows = rows[np.argsort(raw.time_s[rows], kind="stable")]
     prompt_tokens = np.maximum(raw.prompt_tokens[rows], 1)
     content = content_of(raw, rows, prompt_tokens)
-    after, think_s = _turns(raw, rows)
     arrival_s = raw.time_s[rows]
     return Workload(
         arrival_s=arrival_s - arrival_s[0],
@@ -113,22 +115,33 @@ def _workload(raw: RawTrace, info: WorkloadInfo, include_failed: bool) -> Worklo
         piece_chain=content.pieces.chain,
         piece_tokens=content.pieces.tokens,
         info=content.described(info),
-        after=after,
-        think_s=think_s,
+        graph=_graph(raw, rows, float(arrival_s[0])),
     )
 
 
-def _turns(raw: RawTrace, rows: Ints) -> tuple[Ints | None, Floats | None]:
-    """Whom each of ``rows`` waits for, by their new numbers, and how long after that one's answer it is sent.
+def _graph(raw: RawTrace, rows: Ints, start_s: float) -> RequestGraph | None:
+    """Whom each of ``rows`` waits for, by their new numbers; ``start_s`` is when their clock begins.
 
-    Where that one was left out it waits for the one before it, and the delays add up.
+    Where one of those was left out it waits for what that one waits for, and the delays add up.
     """
-    if raw.after is None or raw.think_s is None:
-        return None, None
-    number = np.full(len(raw.after), -1, dtype=np.int64)
+    if raw.waits is None or raw.earliest_s is None:
+        return None
+    number = np.full(len(raw.line), -1, dtype=np.int64)
     number[rows] = np.arange(len(rows))
-    waits, think_s = raw.after[rows], raw.think_s[rows]
-    while len(lost := np.flatnonzero((waits >= 0) & (number[waits] < 0))):
-        think_s[lost] += raw.think_s[waits[lost]]
-        waits[lost] = raw.after[waits[lost]]
-    return np.where(waits >= 0, number[waits], -1), think_s
+    earliest_s = np.where(raw.earliest_s > 0, np.maximum(raw.earliest_s - start_s, 0.0), 0.0)
+    order = np.argsort(raw.waits.row, kind="stable")
+    every = raw.waits.those(order)
+    first = np.concatenate(([0], np.cumsum(np.bincount(every.row, minlength=len(number)))))
+    waits = every.those(number[every.row] >= 0)
+    while len(lost := np.flatnonzero(number[waits.on] < 0)):
+        gone = waits.those(lost)
+        counts = (first[1:] - first[:-1])[gone.on]
+        free = counts == 0
+        np.maximum.at(earliest_s, gone.row[free], raw.time_s[gone.on[free]] - start_s + gone.delay_s[free])
+        np.maximum.at(earliest_s, gone.row, np.where(earliest_s[gone.on] > 0, earliest_s[gone.on] + gone.delay_s, 0.0))
+        beyond = every.those(ranges(first[gone.on], counts))
+        bridged = beyond._replace(
+            row=np.repeat(gone.row, counts), delay_s=beyond.delay_s + np.repeat(gone.delay_s, counts)
+        )
+        waits = waits.those(number[waits.on] >= 0).and_those(bridged)
+    return RequestGraph.of(waits._replace(row=number[waits.row], on=number[waits.on]), len(rows), earliest_s[rows])

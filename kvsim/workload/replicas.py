@@ -17,6 +17,7 @@ import numpy as np
 
 from kvsim import room
 from kvsim.errors import WorkloadError
+from kvsim.workload.graph import ranges
 from kvsim.workload.workload import Floats, Ints, Workload
 
 COPY_BYTES = 100
@@ -148,7 +149,7 @@ def _in_a_row(source: Workload, copies: int, seed: int, num_requests: int) -> _S
         else:
             high_s = middle_s
     lengths = arrived(begun_s + high_s) - first
-    place = _ranges(first, lengths)
+    place = ranges(first, lengths)
     copy, turn, row = np.repeat(np.arange(copies), lengths), place // rows, place % rows
     arrival_s = time_s[row] + turn * period_s - begun_s[copy]
     order = np.argsort(arrival_s, kind="stable")[:num_requests]
@@ -170,7 +171,7 @@ def _selected(source: Workload, copies: int, seed: int, horizon: int) -> _Select
     starts = np.stack((np.zeros(len(some), dtype=np.int64), clock.first_wrapped[some]), axis=1).ravel()
     lengths = np.stack((direct[some], wrapped[some]), axis=1).ravel()
     shift_s = np.stack((offset_s, offset_s - clock.period_s), axis=1).ravel()
-    row = _ranges(starts, lengths)
+    row = ranges(starts, lengths)
     part = np.repeat(np.arange(2 * len(some)), lengths)
     namespace = 2 * some[part // 2] + part % 2
     arrival_s = clock.time_s[row] + shift_s[part]
@@ -185,7 +186,7 @@ def _row_bytes(source: Workload) -> float:
 
 def _gathered(source: Workload, kept: _Selection, note: str) -> Workload:
     pieces = np.diff(source.piece_offsets)[kept.row]
-    piece = _ranges(source.piece_offsets[kept.row], pieces)
+    piece = ranges(source.piece_offsets[kept.row], pieces)
     chains = np.concatenate((source.piece_chain, source.output_chain))
     shared, private = int(chains.max(initial=-1)) + 1, -int(chains.min(initial=0))
     sessions = int(source.session_id.max()) + 1
@@ -194,6 +195,7 @@ def _gathered(source: Workload, kept: _Selection, note: str) -> Workload:
         return np.where(chain >= 0, chain + namespace * shared, chain - namespace * private)
 
     session = source.session_id[kept.row]
+    shift_s = kept.arrival_s - source.arrival_s[kept.row]
     return Workload(
         arrival_s=kept.arrival_s,
         prompt_tokens=source.prompt_tokens[kept.row],
@@ -205,24 +207,5 @@ def _gathered(source: Workload, kept: _Selection, note: str) -> Workload:
         piece_tokens=source.piece_tokens[piece],
         info=source.info.noted(note),
         priority=None if source.priority is None else source.priority[kept.row],
-        after=None if source.after is None else _after(source.after, kept, len(source)),
-        think_s=None if source.think_s is None else source.think_s[kept.row],
+        graph=None if source.graph is None else source.graph.taken(kept.row, kept.namespace, shift_s),
     )
-
-
-def _after(after: Ints, kept: _Selection, rows: int) -> Ints:
-    """Whom each kept request waits for: nobody, where the other came at the end of the period and it at its start."""
-    key = kept.namespace * rows + kept.row
-    order = np.argsort(key)
-    wanted = after[kept.row]
-    place = np.searchsorted(key, kept.namespace * rows + wanted, sorter=order)
-    found = order[np.minimum(place, len(order) - 1)]
-    there = (wanted >= 0) & (key[found] == kept.namespace * rows + wanted) & (found < np.arange(len(found)))
-    return np.where(there, found, -1)
-
-
-def _ranges(starts: Ints, lengths: Ints) -> Ints:
-    """``[start, start + length)`` of each pair, one after another."""
-    ends = np.cumsum(lengths)
-    ranges: Ints = np.arange(int(ends[-1]), dtype=np.int64) + np.repeat(starts - (ends - lengths), lengths)
-    return ranges

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from kvsim.config.schema import PdTrace
+from kvsim.workload.graph import RequestGraph
 from kvsim.workload.synthetic.chat import chat
 from kvsim.workload.times import assumed_pace_s
 from kvsim.workload.workload import Workload
@@ -66,7 +67,7 @@ def _waiting(workload: Workload) -> Workload:
             answered_s = workload.arrival_s[before] + workload.output_tokens[before] * pace_s
             after[row], think_s[row] = before, max(request.arrival_s - answered_s, 0.0)
         latest[request.session_id] = row
-    return replace(workload, after=after, think_s=think_s)
+    return replace(workload, graph=RequestGraph.turns(after, think_s))
 
 
 def _traffic(sample: Sample) -> PdTrace:

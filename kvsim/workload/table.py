@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from kvsim.errors import WorkloadError
+from kvsim.workload.edges import Edges, ResolvedEdges
 from kvsim.workload.formats.base import Row
+from kvsim.workload.graph import Waits
 from kvsim.workload.times import PER_SECOND, assumed_pace_s
 from kvsim.workload.workload import Floats, Ints
 
@@ -38,21 +42,31 @@ class Table:
     """Tokens of prompt and answer that ids are about; ``None``: the prompts'."""
     contradictions: Remarks = ()
     doubts: Remarks = ()
-    after: Ints | None = None
-    delay: Floats | None = None
-    """In ``unit``, from the answer to the row that ``after`` names."""
+    waits: Waits | None = None
+    """Delays in ``unit``; a row may wait for one that comes later in the file. ``None``: the times are all given."""
+    earliest: Floats | None = None
+    """In ``unit``: the earliest that each row which waits may be sent."""
+    rank: Ints | None = None
+    """Rows in an order in which none comes before one that it waits for; ``None``: that of the file."""
     answer_s_per_token: float = 0.0
-    """How long those answers are taken to last."""
+    """How long answers that a row waits for are taken to last."""
 
 
 class TableBuilder:
     """A table that grows row by row. Sessions and hash ids become small numbers in order of appearance."""
 
-    def __init__(self, time_unit: str, answer_s_per_token: float | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        time_unit: str,
+        answer_s_per_token: float | None = None,
+        refuse: Callable[[WorkloadError], None] | None = None,
+    ) -> None:
         """``time_unit``: what the user says the times are in, or ``auto``. ``answer_s_per_token``: how long an answer
-        is taken to last that a later row follows.
+        is taken to last that another row waits for. ``refuse`` is told of wrong waits, which are raised otherwise.
         """
         self._time_unit, self._pace = time_unit, answer_s_per_token
+        self._edges = Edges(path, refuse)
         self.line = array("q")
         self.time: list[int | float] = []
         self.prompt = array("q")
@@ -64,8 +78,6 @@ class TableBuilder:
         self.hashed_outputs = array("q")
         self.contradictions: list[tuple[int, str]] = []
         self.doubts: list[tuple[int, str]] = []
-        self.after: dict[int, int] = {}
-        self.delay: dict[int, int | float] = {}
         self._latest: dict[int, int] = {}
         self._sessions: dict[str, int] = {}
         self._hashes: dict[int | str | bytes, int] = {}
@@ -75,6 +87,7 @@ class TableBuilder:
         known = self._sessions
         session = -1 if row.session is None else known.setdefault(row.session, len(known))
         self.session.append(session)
+        self._edges.named(row)
         self.time.append(self._following(row, session) if row.follows else row.time)
         if session >= 0:
             self._latest[session] = len(self.time) - 1
@@ -90,16 +103,13 @@ class TableBuilder:
         self.hashed_outputs.append(row.hashed_output_tokens)
 
     def _following(self, row: Row, session: int) -> int | float:
-        """The time of a row that follows an answer, as if that took its assumed time."""
+        """Note that the row waits for the one before it; the earliest time that it may be sent."""
         before = self._latest.get(session)
         if before is None:
             self.doubts.append((row.line, "a delay, but no earlier row of its session: it counts from the start"))
             return row.time
-        place = len(self.time)
-        self.after[place], self.delay[place] = before, row.time
-        unit = row.unit if self._time_unit == "auto" else self._time_unit
-        answer = self.output[before] * self._answer_s_per_token * PER_SECOND[unit or "s"]
-        return self.time[before] + answer + row.time
+        self._edges.add(len(self.time), before, row.time)
+        return 0
 
     @cached_property
     def _answer_s_per_token(self) -> float:
@@ -113,16 +123,16 @@ class TableBuilder:
                 number = known[hash_id] = len(known)
             self.ids.append(number)
 
-    def table(self, unit: str | None) -> Table:
-        """What was gathered."""
+    def table(self, unit: str | None, is_whole: bool = True) -> Table:
+        """What was gathered. Rows that wait get the times they would have if answers took their assumed time.
+
+        ``is_whole``: there are no further rows in the file. Raises ``WorkloadError`` for waits that cannot be.
+        """
         prompt, hashed = _ints(self.prompt), _ints(self.hashed_outputs)
-        after, delay = None, None
-        if self.after:
-            after, delay = np.full(len(prompt), -1, dtype=np.int64), np.zeros(len(prompt))
-            places = np.fromiter(self.after, dtype=np.int64)
-            after[places] = np.fromiter(self.after.values(), dtype=np.int64)
-            delay[places] = np.fromiter(self.delay.values(), dtype=np.float64)
-        return Table(
+        if not is_whole:
+            self._edges.cut(self.doubts)
+        edges = self._edges.resolved(self.line)
+        table = Table(
             line=_ints(self.line),
             time=np.array(self.time),
             unit=unit,
@@ -135,9 +145,19 @@ class TableBuilder:
             hashed_tokens=prompt + hashed if np.any(hashed) else None,
             contradictions=tuple(self.contradictions),
             doubts=tuple(self.doubts),
-            after=after,
-            delay=delay,
-            answer_s_per_token=self._answer_s_per_token if self.after else 0.0,
+        )
+        return table if edges is None else self._timed(table, edges)
+
+    def _timed(self, table: Table, edges: ResolvedEdges) -> Table:
+        unit = table.unit if self._time_unit == "auto" else self._time_unit
+        per_token = self._answer_s_per_token * PER_SECOND[unit or "s"]
+        return replace(
+            table,
+            time=np.array(edges.times(self.time, [tokens * per_token for tokens in self.output])),
+            waits=edges.waits(),
+            earliest=np.where(edges.is_root(len(self.time)), 0.0, np.array(self.time, dtype=np.float64)),
+            rank=edges.rank,
+            answer_s_per_token=self._answer_s_per_token,
         )
 
 

@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from kvsim.errors import WorkloadError
+from kvsim.workload.graph import Floats, Ints, RequestGraph, ranges
 from kvsim.workload.info import WorkloadInfo
 from kvsim.workload.request import Request
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+__all__ = ["CHUNK_REQUESTS", "Counts", "Floats", "Ints", "Workload"]
+
 Counts = npt.NDArray[np.int32]
 
 # Requests turned into Python objects at a time: enough to spread numpy's cost per call, few enough that the processor's
@@ -32,10 +33,9 @@ class Workload:
     Pieces stand in compressed rows: request ``i`` owns ``piece_chain[piece_offsets[i]:piece_offsets[i + 1]]``. What
     chains mean is said by :class:`kvsim.workload.request.Request`. Raises ``ValueError`` when the columns disagree.
 
-    An open loop sends every request at its ``arrival_s``. In a closed loop a request may wait for others: where
-    ``after[i]`` is a request, ``i`` is sent ``think_s[i]`` after that one's last token, and its ``arrival_s`` is only
-    what an open loop would take; and while ``max_concurrency`` requests are in flight, further ones that are due wait
-    for one of them to end, first come first served, and arrive then.
+    An open loop sends every request at its ``arrival_s``. In a closed loop a request may wait for others, as ``graph``
+    says, and its ``arrival_s`` is only what an open loop would take; and while ``max_concurrency`` requests are in
+    flight, further ones that are due wait for one of them to end, first come first served, and arrive then.
     """
 
     arrival_s: Floats
@@ -49,10 +49,8 @@ class Workload:
     info: WorkloadInfo
     priority: Counts | None = None
     """Lower goes first where the engines schedule by priority. ``None``: all alike."""
-    after: Ints | None = None
-    """The earlier request that each waits for; -1: none. ``None``: nobody waits."""
-    think_s: Floats | None = None
-    """From the last token of that one to this; of no meaning where ``after`` is -1."""
+    graph: RequestGraph | None = None
+    """Who waits for whom; ``None``: nobody waits."""
     max_concurrency: int | None = None
     """Most requests in flight; ``None``: no limit."""
 
@@ -64,10 +62,8 @@ class Workload:
         ends = np.concatenate(([0], np.cumsum(self.piece_tokens, dtype=np.int64)))[self.piece_offsets]
         if np.any(np.diff(ends) != self.prompt_tokens):
             raise ValueError("the pieces of a request must sum to its prompt tokens")
-        if (self.after is None) != (self.think_s is None):
-            raise ValueError("after and think_s go together")
-        if self.after is not None and np.any(self.after >= np.arange(len(self.after))):
-            raise ValueError("a request can only wait for an earlier one")
+        if self.graph is not None and len(self.graph) != len(self.arrival_s):
+            raise ValueError("the graph must be one of these requests")
 
     @classmethod
     def private(cls, arrival_s: Floats, prompt_tokens: Counts, output_tokens: Counts, info: WorkloadInfo) -> Workload:
@@ -115,23 +111,29 @@ class Workload:
     @property
     def is_closed(self) -> bool:
         """Whether arrivals depend on how fast answers come."""
-        return self.after is not None or self.max_concurrency is not None
+        return self.graph is not None or self.max_concurrency is not None
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether slow answers keep requests away, so that no overload can build up.
+
+        So it is where a number of requests in flight is the most, or where nothing comes in the second half of the span
+        but what waits for others: users. Where sessions keep on coming at their own times, each of them waits for its
+        answers, and the number of sessions grows.
+        """
+        if self.max_concurrency is not None:
+            return True
+        if self.graph is None or not len(self):
+            return False
+        last_root_s = float(self.arrival_s[self.graph.is_root][-1])
+        return last_root_s - float(self.arrival_s[0]) < self.span_s / 2
 
     def sent_first(self) -> Iterator[Request]:
         """The requests that wait for no other, in arrival order."""
-        if self.after is None:
+        if self.graph is None:
             return iter(self)
-        roots = (self.after < 0).tolist()
+        roots = self.graph.is_root.tolist()
         return (request for request in self if roots[request.request_id])
-
-    def successors(self) -> tuple[Ints, Ints] | None:
-        """``(rows, offsets)``: those that wait for request ``i`` are ``rows[offsets[i]:offsets[i + 1]]``."""
-        if self.after is None:
-            return None
-        (waiting,) = np.nonzero(self.after >= 0)
-        rows = waiting[np.argsort(self.after[waiting], kind="stable")]
-        counts = np.bincount(self.after[waiting], minlength=len(self))
-        return rows, np.concatenate(([0], np.cumsum(counts)))
 
     def request(self, row: int) -> Request:
         """One of them."""
@@ -165,7 +167,10 @@ class Workload:
                 f"allowed: {_SHORTEST_S:g} to {_LONGEST_S:g} s"
             )
         note = f"arrival times multiplied by {arrival_scale:g}"
-        return replace(self, arrival_s=self.arrival_s * arrival_scale, info=self.info.noted(note))
+        graph = self.graph
+        if graph is not None:
+            graph = replace(graph, earliest_s=graph.earliest_s * arrival_scale)
+        return replace(self, arrival_s=self.arrival_s * arrival_scale, graph=graph, info=self.info.noted(note))
 
     def stretched_to(self, rate_per_s: float) -> Workload:
         """A workload of these requests at another mean rate. Gaps change with it: turns do not wait for answers."""
@@ -176,10 +181,9 @@ class Workload:
         return self.scaled(self.mean_rate_per_s / rate_per_s)
 
     def taken(self, rows: Ints, arrival_s: Floats) -> Workload:
-        """A workload of some of these requests in the order given, at other times; none waits for another."""
+        """A workload of some of these requests in the order given, at other times; who waited for others still does."""
         counts = np.diff(self.piece_offsets)[rows]
-        ends = np.cumsum(counts)
-        pieces = np.arange(int(ends[-1])) + np.repeat(self.piece_offsets[rows] - (ends - counts), counts)
+        pieces = ranges(self.piece_offsets[rows], counts)
         return replace(
             self,
             arrival_s=arrival_s,
@@ -187,12 +191,11 @@ class Workload:
             output_tokens=self.output_tokens[rows],
             session_id=self.session_id[rows],
             output_chain=self.output_chain[rows],
-            piece_offsets=np.concatenate(([0], ends)),
+            piece_offsets=np.concatenate(([0], np.cumsum(counts))),
             piece_chain=self.piece_chain[pieces],
             piece_tokens=self.piece_tokens[pieces],
             priority=None if self.priority is None else self.priority[rows],
-            after=None,
-            think_s=None,
+            graph=None if self.graph is None else self.graph.taken(rows, shift_s=arrival_s - self.arrival_s[rows]),
         )
 
     def limited(self, num_requests: int) -> Workload:
@@ -201,19 +204,6 @@ class Workload:
             raise WorkloadError(f"number of requests is {num_requests}; allowed: 1 or more")
         if num_requests >= len(self):
             return self
-        pieces = int(self.piece_offsets[num_requests])
-        return Workload(
-            arrival_s=self.arrival_s[:num_requests].copy(),
-            prompt_tokens=self.prompt_tokens[:num_requests].copy(),
-            output_tokens=self.output_tokens[:num_requests].copy(),
-            session_id=self.session_id[:num_requests].copy(),
-            output_chain=self.output_chain[:num_requests].copy(),
-            piece_offsets=self.piece_offsets[: num_requests + 1].copy(),
-            piece_chain=self.piece_chain[:pieces].copy(),
-            piece_tokens=self.piece_tokens[:pieces].copy(),
-            priority=None if self.priority is None else self.priority[:num_requests].copy(),
-            info=self.info.noted(f"cut to the first {num_requests:,} of {len(self):,} requests"),
-            after=None if self.after is None else self.after[:num_requests].copy(),
-            think_s=None if self.think_s is None else self.think_s[:num_requests].copy(),
-            max_concurrency=self.max_concurrency,
-        )
+        first = self.taken(np.arange(num_requests), self.arrival_s[:num_requests])
+        note = f"cut to the first {num_requests:,} of {len(self):,} requests"
+        return replace(first, info=self.info.noted(note))

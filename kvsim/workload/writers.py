@@ -45,8 +45,8 @@ def write_trace(workload: Workload, path: str | Path, fmt: str) -> tuple[str, ..
 
 def _lost(workload: Workload, fmt: str) -> tuple[str, ...]:
     lost = []
-    if workload.after is not None:
-        waiting = int(np.count_nonzero(workload.after >= 0))
+    if workload.graph is not None:
+        waiting = int(np.count_nonzero(~workload.graph.is_root))
         if fmt == "aiperf":
             waiting -= int(np.count_nonzero(_waits_in_session(workload)))
         if waiting:
@@ -195,8 +195,9 @@ def _aiperf(workload: Workload) -> Iterator[str]:
         row: dict[str, object] = {}
         if request.session_id >= 0:
             row["session_id"] = f"s{request.session_id}"
-        if workload.think_s is not None and waits[request.request_id]:
-            row["delay"] = round(float(workload.think_s[request.request_id]) * 1000, 3)
+        if workload.graph is not None and waits[request.request_id]:
+            wait = workload.graph.offsets[request.request_id]
+            row["delay"] = round(float(workload.graph.delay_s[wait]) * 1000, 3)
         else:
             row["timestamp"] = round(request.arrival_s * 1000, 3)
         row["input_length"] = request.prompt_tokens
@@ -212,7 +213,10 @@ def _waits_in_session(workload: Workload) -> npt.NDArray[np.bool_]:
     same = np.diff(workload.session_id[order]) == 0
     before[order[1:][same]] = order[:-1][same]
     in_session = (workload.session_id >= 0) & (before >= 0)
-    return in_session & (workload.after == before) if workload.after is not None else np.zeros_like(in_session)
+    if workload.graph is None:
+        return np.zeros_like(in_session)
+    waits: npt.NDArray[np.bool_] = in_session & (workload.graph.as_turns()[0] == before)
+    return waits
 
 
 WRITERS: Mapping[str, Callable[[Workload], Iterator[str]]] = {

@@ -70,7 +70,7 @@ def test_lengths_are_exact_or_spread_as_the_benchmark_does(tmp_path: Path) -> No
     assert set(exact.output_tokens) == {500}
     assert 800 <= spread.prompt_tokens.min() < 850 < 950 < spread.prompt_tokens.max() <= 1000
     assert 400 <= spread.output_tokens.min() < 425 < 475 < spread.output_tokens.max() <= 500
-    assert list(exact.after[:6]) == [-1, -1, -1, -1, 0, 1]
+    assert list(exact.graph.as_turns()[0][:6]) == [-1, -1, -1, -1, 0, 1]
 
 
 BAD = {

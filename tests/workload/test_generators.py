@@ -96,19 +96,20 @@ def test_an_agent_repeats_all_but_its_last_result() -> None:
     assert found.output_tokens.tolist() == [50] * 3 and one_parent_each(found) and found.info.generated_known
     # The second turn repeats the first prompt and its answer, the third the second's.
     assert found.info.infinite_cache_hit_rate_tokens == pytest.approx((head + 150 + head + 300) / (3 * head + 750))
-    assert found.after is None
+    assert found.graph is None
 
 
 def test_closed_agents_wait_for_their_answers() -> None:
     found = agent(agents(), 12, 0.5, 3, closed=True)
     assert one_parent_each(found)
+    after, think_s = found.graph.as_turns()
     last = dict.fromkeys(found.session_id.tolist(), -1)
     for row, session in enumerate(found.session_id.tolist()):
-        assert found.after[row] == last[session]
+        assert after[row] == last[session]
         last[session] = row
     turns = np.bincount(found.session_id)
     assert turns.max() <= 50 and (found.prompt_tokens + found.output_tokens).max() <= MOST_CONTEXT_TOKENS
-    waits = found.think_s[found.after >= 0]
+    waits = think_s[after >= 0]
     assert waits.mean() == pytest.approx(2.0, rel=0.2)
 
 
@@ -132,7 +133,8 @@ def test_an_assembly_is_sorted_and_keeps_who_waits_for_whom() -> None:
     assert (late, first) == (0, 1)
     made = found.workload("test", (), closed=True)
     assert made.arrival_s.tolist() == [1.0, 3.0, 5.0]
-    assert made.after.tolist() == [-1, 0, -1] and made.think_s.tolist() == [0.0, 0.5, 0.0]
+    after, think_s = made.graph.as_turns()
+    assert after.tolist() == [-1, 0, -1] and think_s.tolist() == [0.0, 0.5, 0.0]
     both = ((0, 10), (1, 4))
     assert [request.pieces for request in made] == [both, (*both, (2, 2), (-2, 1)), ((0, 10), (-3, 3))]
     assert made.output_chain.tolist() == [2, -2, -3]

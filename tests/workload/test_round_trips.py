@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kvsim.workload.graph import RequestGraph
 from kvsim.workload.info import WorkloadInfo
 from kvsim.workload.read import read_trace
 from kvsim.workload.times import assumed_pace_s
@@ -88,8 +89,7 @@ def workloads(draw) -> Workload:
         piece_chain=np.array(chains, dtype=np.int64).ravel(),
         piece_tokens=np.array(tokens, dtype=np.int32).ravel(),
         info=WorkloadInfo("test", "synthetic"),
-        after=np.array(after, dtype=np.int64) if waits else None,
-        think_s=np.array(think_s) if waits else None,
+        graph=RequestGraph.turns(np.array(after, dtype=np.int64), np.array(think_s)) if waits else None,
     )
 
 
@@ -124,12 +124,13 @@ def test_round_trip(tmp_path, schema: str, workload: Workload) -> None:
         known = workload.session_id >= 0
         pairs = set(zip(workload.session_id[known].tolist(), read.session_id[known].tolist(), strict=True))
         assert len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
-    if holds.turns and workload.after is not None and np.any(workload.after >= 0):
-        assert read.after.tolist() == workload.after.tolist()
-        np.testing.assert_allclose(read.think_s, workload.think_s, atol=1e-6)
+    waiting = workload.graph is not None and bool(len(workload.graph.on))
+    if holds.turns and waiting:
+        (read_after, read_think_s), (after, think_s) = read.graph.as_turns(), workload.graph.as_turns()
+        assert read_after.tolist() == after.tolist()
+        np.testing.assert_allclose(read_think_s, think_s, atol=1e-6)
     else:
-        assert read.after is None
-    waiting = workload.after is not None and bool(np.any(workload.after >= 0))
+        assert read.graph is None
     assert any("wait" in sentence for sentence in lost) == (waiting and not holds.turns)
     if holds.block_tokens is not None:
         check_content(workload, read, holds)
@@ -155,7 +156,7 @@ def check_content(written: Workload, read: Workload, holds: Holds) -> None:
 def test_a_wait_outside_the_session_is_said_to_be_lost(tmp_path) -> None:
     tokens = np.array([5, 5, 5], dtype=np.int32)
     alone = Workload.private(np.arange(3.0), tokens, tokens, WorkloadInfo("test", "synthetic"))
-    workload = replace(alone, after=np.array([-1, 0, -1]), think_s=np.array([0.0, 1.0, 0.0]))
+    workload = replace(alone, graph=RequestGraph.turns(np.array([-1, 0, -1]), np.array([0.0, 1.0, 0.0])))
     lost = write_trace(workload, tmp_path / "a.jsonl", "aiperf")
     assert lost == (
         "aiperf cannot say that 1 requests wait for answers outside their session: "

@@ -118,11 +118,11 @@ def test_aiperf_turns_follow_their_answers(json_lines) -> None:
     assert read.info.format == "aiperf" and read.info.hash_block_tokens == 512
     assert read.prompt_tokens.tolist() == [10, 600, 1100, 40]
     # The failed turn is left out: the next waits for the one before it, both delays long.
-    assert read.after.tolist() == [-1, -1, 1, 2]
-    assert read.think_s[2:].tolist() == pytest.approx([0.5, 0.2505 + 0.007])
+    assert read.graph.as_turns()[0].tolist() == [-1, -1, 1, 2]
+    assert read.graph.as_turns()[1][2:].tolist() == pytest.approx([0.5, 0.2505 + 0.007])
     assert read.arrival_s.tolist() == pytest.approx([0.0, 1.0, 1.0 + 50 * 0.02 + 0.5, 2.5 + 0.1 + 0.2505 + 0.007])
     whole = read_trace(json_lines(rows), include_failed=True)
-    assert whole.after.tolist() == [-1, -1, 1, 2, 3]
+    assert whole.graph.as_turns()[0].tolist() == [-1, -1, 1, 2, 3]
     assert "closed loop" in " ".join(read.info.notes)
 
 
@@ -132,7 +132,7 @@ def test_aiperf_without_delays_is_open(json_lines) -> None:
         {"session_id": "a", "timestamp": 9, "input_length": 600, "output_length": 50},
     ]
     read = read_trace(json_lines(rows))
-    assert read.after is None and read.arrival_s.tolist() == [0.0, 0.004]
+    assert read.graph is None and read.arrival_s.tolist() == [0.0, 0.004]
     assert read.session_id.tolist() == [0, 0]
 
 
@@ -149,7 +149,7 @@ def test_a_session_is_known_from_rows_behind_the_first(json_lines) -> None:
         {"delay": 0, "input_length": 700, "output_length": 50, "hash_ids": [3, 4], "session_id": "a"},
     ]
     read = read_trace(json_lines(rows))
-    assert read.info.format == "aiperf" and read.after.tolist() == [-1, -1, 1]
+    assert read.info.format == "aiperf" and read.graph.as_turns()[0].tolist() == [-1, -1, 1]
     assert read_trace(json_lines(rows[:1])).info.format == "mooncake"
 
 
@@ -160,11 +160,11 @@ def test_aiperf_turns_without_a_time_follow_at_once(json_lines) -> None:
         {"session_id": "a", "timestamp": 1, "delay": 500, "input_length": 90, "output_length": 5},
     ]
     read = read_trace(json_lines(rows))
-    assert read.info.format == "aiperf" and read.after.tolist() == [-1, 0, 1]
-    assert read.think_s[1:].tolist() == [0.0, 0.5]
+    assert read.info.format == "aiperf" and read.graph.as_turns()[0].tolist() == [-1, 0, 1]
+    assert read.graph.as_turns()[1][1:].tolist() == [0.0, 0.5]
     assert read.arrival_s.tolist() == pytest.approx([0.0, 1.0, 1.6])
     in_s = read_trace(json_lines(rows), time_unit="s")
-    assert in_s.think_s[2] == 500 and in_s.arrival_s.tolist() == pytest.approx([0.0, 1.0, 501.1])
+    assert in_s.graph.as_turns()[1][2] == 500 and in_s.arrival_s.tolist() == pytest.approx([0.0, 1.0, 501.1])
 
 
 def test_lengths_with_another_time_are_not_aiperfs(json_lines) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from kvsim.content import content_path
 from kvsim.errors import WorkloadError
+from kvsim.workload.graph import RequestGraph
 from kvsim.workload.read import read_trace
 from kvsim.workload.samples import SAMPLES, write_samples
 from kvsim.workload.synthetic.chat import chat
@@ -58,18 +59,20 @@ def test_sessions_and_delays_are_read_back(tmp_path, traffic) -> None:
         after[row] = latest.get(session, -1)
         latest[session] = row
     assert (after >= 0).any()
-    closed = replace(open_loop, after=after, think_s=np.where(after >= 0, np.arange(60) / 8, 0.0))
+    think_s = np.where(after >= 0, np.arange(60) / 8, 0.0)
+    closed = replace(open_loop, graph=RequestGraph.turns(after, think_s))
     assert write_trace(closed, tmp_path / "a.jsonl", "aiperf") == ()
     read = read_trace(tmp_path / "a.jsonl")
     found = {}
+    read_after, read_think_s = read.graph.as_turns()
     for row in range(60):
-        before = int(read.after[row])
+        before = int(read_after[row])
         key = (int(read.prompt_tokens[row]), int(read.output_tokens[row]))
-        found[key] = (float(read.think_s[row]), before >= 0 and int(read.prompt_tokens[before]))
+        found[key] = (float(read_think_s[row]), before >= 0 and int(read.prompt_tokens[before]))
     for row in range(60):
         before = int(after[row])
         key = (int(closed.prompt_tokens[row]), int(closed.output_tokens[row]))
-        assert found[key] == (closed.think_s[row], before >= 0 and int(closed.prompt_tokens[before]))
+        assert found[key] == (think_s[row], before >= 0 and int(closed.prompt_tokens[before]))
     assert "wait for answers" in write_trace(closed, tmp_path / "m.jsonl", "mooncake")[0]
     for schema in ("bailian", "burstgpt", "generic"):
         write_trace(open_loop, tmp_path / schema, schema)

@@ -79,23 +79,25 @@ def test_every_word_has_the_rate_and_is_the_same_for_a_seed(text: str) -> None:
 def test_every_word_has_users(text: str) -> None:
     found = word_of(text).users(7, 300, 3)
     assert len(found) == 300 and found.is_closed
-    if found.after is None:
+    if found.graph is None:
         assert found.max_concurrency == 7 and not found.arrival_s.any()
         return
-    assert np.count_nonzero(found.after < 0) == 7, "each user begins once"
-    waited_for = found.after[found.after >= 0]
+    after, _ = found.graph.as_turns()
+    assert np.count_nonzero(after < 0) == 7, "each user begins once"
+    waited_for = after[after >= 0]
     assert len(set(waited_for.tolist())) == len(waited_for), "and sends the next request after each"
-    same_session = found.session_id[found.after] == found.session_id
-    assert same_session[found.after >= 0].mean() > 0.5, "which is mostly the next turn of the same session"
+    same_session = found.session_id[after] == found.session_id
+    assert same_session[after >= 0].mean() > 0.5, "which is mostly the next turn of the same session"
 
 
 @pytest.mark.parametrize("text", ["chat", "agent", CUSTOM[2]])
 def test_turns_of_users_keep_their_order_and_content(text: str) -> None:
     found = word_of(text).users(5, 200, 3)
     last: dict[int, int] = {}
+    after, _ = found.graph.as_turns()
     for request in found:
         if request.session_id in last:
-            assert found.after[request.request_id] == last[request.session_id]
+            assert after[request.request_id] == last[request.session_id]
         last[request.session_id] = request.request_id
     assert found.info.infinite_cache_hit_rate_tokens == hit_rate(found)
 

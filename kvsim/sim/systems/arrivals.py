@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from kvsim.sim.clock import AFTERMATH, Clock, Timer
+from kvsim.workload.graph import Waits
 from kvsim.workload.request import Request
 from kvsim.workload.workload import Workload
 
@@ -16,8 +17,9 @@ from kvsim.workload.workload import Workload
 class Arrivals:
     """Sends every request of a workload once. In a closed loop it has to be told who has ended.
 
-    A request that waited for another, or for a place among ``max_concurrency``, arrives when it is sent. Those that
-    end at one instant are looked at together, by their ids, so that it does not matter who was booked first.
+    A request that waited for others, or for a place among ``max_concurrency``, arrives when it is sent. Those that
+    end at one instant are looked at together, by their ids, so that it does not matter who was booked first. A request
+    that could not be served, or was given up, has ended: who waits for it is sent all the same, and counted.
     """
 
     def __init__(self, clock: Clock, workload: Workload, send: Callable[[Request], None]) -> None:
@@ -28,11 +30,24 @@ class Arrivals:
         """Requests that wait for a place."""
         self._ended: list[int] = []
         self._left = len(workload)
-        self._successors: tuple[list[int], list[int]] | None = None
-        self._think_s = np.zeros(0) if workload.think_s is None else workload.think_s
-        successors = workload.successors()
-        if successors is not None:
-            self._successors = successors[0].tolist(), successors[1].tolist()
+        self.after_failed = 0
+        """Requests that were sent though one that they waited for had failed."""
+        self._on_end: _Followers | None = None
+        self._on_sent: _Followers | None = None
+        self._open: list[int] = []
+        """Waits of each request that are not over."""
+        self._ready_s: list[float] = []
+        """When each may be sent, by the waits that are over."""
+        self._failed: set[int] = set()
+        """Requests that waited for one that failed, and are not sent yet."""
+        graph = workload.graph
+        if graph is not None:
+            waits = graph.waits()
+            self._open = np.diff(graph.offsets).tolist()
+            self._ready_s = graph.earliest_s.tolist()
+            self._on_end = _Followers(waits.those(~waits.from_sent), len(workload))
+            if waits.from_sent.any():
+                self._on_sent = _Followers(waits.those(waits.from_sent), len(workload))
 
     @property
     def all_sent(self) -> bool:
@@ -46,9 +61,11 @@ class Arrivals:
                 yield clock.schedule(request.arrival_s)
             self._is_due(request)
 
-    def ended(self, request: Request) -> None:
-        """Closed loop: the last token of ``request`` is out, or it could not be served."""
+    def ended(self, request: Request, failed: bool) -> None:
+        """Closed loop: the last token of ``request`` is out, or it ``failed``: could not be served, or was given up."""
         self._ended.append(request.request_id)
+        if failed and self._on_end is not None:
+            self._failed.update(self._on_end.of(request.request_id))
         if len(self._ended) == 1:
             self._clock.schedule(self._clock.now, AFTERMATH, self._go_on)
 
@@ -66,26 +83,52 @@ class Arrivals:
         now = self._clock.now
         self._in_flight += 1
         self._left -= 1
+        row = request.request_id
+        if row in self._failed:
+            self._failed.discard(row)
+            self.after_failed += 1
+        if self._on_sent is not None:
+            self._over(self._on_sent, row, later=True)
         self._send(request if request.arrival_s == now else request._replace(arrival_s=now))
 
     def _go_on(self, _: Timer) -> None:
-        now = self._clock.aftermath_s = self._clock.now
+        self._clock.aftermath_s = self._clock.now
         ended, self._ended = sorted(self._ended), []
         self._in_flight -= len(ended)
         while self._due and self._has_room:
             self._dispatch(self._due.popleft())
-        for row in ended:
-            for successor in self._waiting_for(row):
-                self._schedule(self._workload.request(successor), now + float(self._think_s[successor]))
+        if self._on_end is not None:
+            for row in ended:
+                self._over(self._on_end, row, later=False)
 
-    def _waiting_for(self, row: int) -> list[int]:
-        if self._successors is None:
-            return []
-        rows, offsets = self._successors
-        return rows[offsets[row] : offsets[row + 1]]
+    def _over(self, followers: _Followers, row: int, later: bool) -> None:
+        """The waits of ``followers`` for ``row`` are over; ``later``: nobody is due before this event has ended."""
+        now = self._clock.now
+        for place in range(followers.offsets[row], followers.offsets[row + 1]):
+            follower = followers.rows[place]
+            ready_s = max(self._ready_s[follower], now + followers.delay_s[place])
+            self._ready_s[follower] = ready_s
+            self._open[follower] -= 1
+            if not self._open[follower]:
+                self._schedule(self._workload.request(follower), ready_s, later)
 
-    def _schedule(self, request: Request, time_s: float) -> None:
-        if time_s <= self._clock.now:
+    def _schedule(self, request: Request, time_s: float, later: bool) -> None:
+        if time_s <= self._clock.now and not later:
             self._is_due(request)
         else:
             self._clock.schedule(time_s, callback=lambda _: self._is_due(request))
+
+
+class _Followers:
+    """Who waits for whom, by the one that is waited for: ``rows[offsets[i]:offsets[i + 1]]`` wait for ``i``."""
+
+    def __init__(self, waits: Waits, num_requests: int) -> None:
+        by_on = waits.those(np.argsort(waits.on, kind="stable"))
+        counts = np.bincount(by_on.on, minlength=num_requests)
+        self.offsets: list[int] = [0, *np.cumsum(counts).tolist()]
+        self.rows: list[int] = by_on.row.tolist()
+        self.delay_s: list[float] = by_on.delay_s.tolist()
+
+    def of(self, row: int) -> list[int]:
+        """Who waits for one."""
+        return self.rows[self.offsets[row] : self.offsets[row + 1]]

@@ -55,7 +55,7 @@ class ImpatientSystem(UnifiedSystem):
         if sequence.ready < state.request.prompt_tokens:
             self.backlog_tokens[engine.instance] -= state.request.prompt_tokens
         self.counts.fail(self.clock.now)
-        self._gone(state.request)
+        self._gone(state.request, failed=True)
 
     def prefilled(self, engine: Engine, sequence: Sequence) -> None:
         """Nothing is published of a request that was given up."""

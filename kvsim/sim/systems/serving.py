@@ -128,6 +128,8 @@ class ServingSystem:
         if self.detail is not None:
             for engine in self.engines():
                 engine.tell_held()
+        if after := self._arrivals.after_failed:
+            self.notes.append(f"{after:,} requests were sent though one that they waited for had failed")
         if self.counts.arrived < self._restart_after:
             came = f"{self.counts.arrived:,} came, and nothing was lost"
             self.notes.append(f"cache.restart_after_requests = {self._restart_after:,}: {came}")
@@ -231,7 +233,7 @@ class ServingSystem:
         if output_tokens < 1 or not self._can_hold(request.prompt_tokens, output_tokens):
             self.counts.fail(self.clock.now)
             self.failed_arrival_s.append(self.clock.now)
-            self._gone(request)
+            self._gone(request, failed=True)
             return
         state = RequestState(request, block_path(request, self._block_size), output_tokens)
         if request.request_id < self.warmup_requests:
@@ -300,10 +302,10 @@ class ServingSystem:
             self._progress(counts.completed, now)
         self._gone(request)
 
-    def _gone(self, request: Request) -> None:
+    def _gone(self, request: Request, failed: bool = False) -> None:
         """End a request, and the run too, when it was the last."""
         if self._is_closed:
-            self._arrivals.ended(request)
+            self._arrivals.ended(request, failed)
         self._stop_if_over()
 
     def _stop_if_over(self) -> None:

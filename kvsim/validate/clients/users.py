@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from kvsim.workload.graph import RequestGraph
 from kvsim.workload.info import WorkloadInfo
 from kvsim.workload.workload import Workload
 
@@ -55,4 +56,4 @@ def users(client: UserBehaviour, concurrency: int, prompt_tokens: int, output_to
     info = WorkloadInfo(source=f"{concurrency} users", format="synthetic", infinite_cache_hit_rate_tokens=0.0)
     sent_s = np.arange(total, dtype=np.float64) * client.sending_s
     alone = Workload.private(sent_s, prompts, outputs, info)
-    return replace(alone, after=after, think_s=generator.exponential(client.turnaround_s, total))
+    return replace(alone, graph=RequestGraph.turns(after, generator.exponential(client.turnaround_s, total)))

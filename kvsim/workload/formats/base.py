@@ -9,11 +9,23 @@ from kvsim.workload.records import Record
 from kvsim.workload.times import DATE, DATE_FORM, date_ns
 
 
+class Wait(NamedTuple):
+    """What a row waits for: another one's end, or its sending."""
+
+    name: str
+    delay: int | float = 0
+    """In the row's unit, from then on."""
+    from_sent: bool = False
+    field: str = "wait_for"
+    """Where the row says so."""
+
+
 class Row(NamedTuple):
     """One request as its trace gives it, nothing judged or converted yet."""
 
     line: int
     time: int | float
+    """Of a row that waits for others: the earliest that it may be sent."""
     unit: str | None
     """``s``, ``ms``, ``us``, ``ns``, ``date`` (whole nanoseconds since 1970), or ``None``: to be found out."""
     prompt_tokens: int
@@ -26,9 +38,12 @@ class Row(NamedTuple):
     doubt: str = ""
     """What a user should know about the row; empty where there is nothing."""
     follows: bool = False
-    """``time`` counts from the answer to the row before it of the same session."""
+    """It waits for the row before it of the same session, and ``time`` counts from the answer to that one."""
     hashed_output_tokens: int = 0
     """How many tokens of the answer ``hash_ids`` goes on over, behind those of the prompt."""
+    name: str | None = None
+    """What other rows that wait for it call it."""
+    waits: Sequence[Wait] = ()
 
 
 class TableColumns(NamedTuple):

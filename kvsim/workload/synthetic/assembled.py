@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from kvsim.errors import WorkloadError
+from kvsim.workload.graph import RequestGraph
 from kvsim.workload.hits import token_hit_rate
 from kvsim.workload.info import WorkloadInfo
 from kvsim.workload.records import MAX_TOKENS
@@ -101,7 +102,8 @@ class Assembly:
             arrival_s=arrival_s[order],
             session_id=np.array(self.session, dtype=np.int64)[order],
             info=info,
-            after=np.where(after >= 0, rank[after], -1) if closed else None,
-            think_s=np.array(self.think_s)[order] if closed else None,
+            graph=RequestGraph.turns(np.where(after >= 0, rank[after], -1), np.array(self.think_s)[order])
+            if closed
+            else None,
             **columns,
         )

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from kvsim.errors import WorkloadError
+from kvsim.workload.graph import RequestGraph
 from kvsim.workload.hits import hit_rate
 from kvsim.workload.workload import Floats, Ints, Workload
 
@@ -70,4 +71,5 @@ def _in_order(source: Workload, after: Ints, think_s: Floats, sent_s: Floats, no
     waits = after[order]
     taken = source.taken(order, sent_s[order])
     info = replace(source.info.noted(note), infinite_cache_hit_rate_tokens=hit_rate(taken))
-    return replace(taken, after=np.where(waits >= 0, rank[waits], -1), think_s=think_s[order], info=info)
+    graph = RequestGraph.turns(np.where(waits >= 0, rank[waits], -1), think_s[order])
+    return replace(taken, graph=graph, info=info)

@@ -19,6 +19,7 @@ from kvsim.record.result import Table
 from kvsim.sim.outcome import outcome
 from kvsim.sim.systems.pd import PdSystem
 from kvsim.sim.systems.unified import UnifiedSystem
+from kvsim.workload.graph import RequestGraph
 from kvsim.workload.info import WorkloadInfo
 from kvsim.workload.synthetic.fixed import fixed
 from kvsim.workload.workload import Workload
@@ -62,7 +63,7 @@ def users(num_users: int, turns: int, think_s: float, output_tokens: int, seed: 
         np.full(count, output_tokens, dtype=np.int32),
         WorkloadInfo("test", "synthetic"),
     )
-    return replace(base, after=after, think_s=random.exponential(think_s, count))
+    return replace(base, graph=RequestGraph.turns(after, random.exponential(think_s, count)))
 
 
 def test_one_place_serves_one_after_the_other() -> None:
@@ -74,7 +75,7 @@ def test_one_place_serves_one_after_the_other() -> None:
 
 def test_the_next_turn_follows_its_answer_and_a_pause() -> None:
     rows = [Row(0.0, 16, 3), Row(1.0, 16, 1), Row(2.0, 16, 2)]
-    asked = replace(workload(rows), after=np.array([-1, 0, 0]), think_s=np.array([9.0, 5.0, 0.0]))
+    asked = replace(workload(rows), graph=RequestGraph.turns(np.array([-1, 0, 0]), np.array([9.0, 5.0, 0.0])))
     found = by_request(served(UnifiedSystem, colocated(plan()), asked))
     assert found["arrival_s"].tolist() == [0.0, 8.0, 3.0]
     assert found["finish_s"].tolist() == [3.0, 9.0, 5.0]
@@ -82,7 +83,8 @@ def test_the_next_turn_follows_its_answer_and_a_pause() -> None:
 
 def test_who_waits_for_a_request_that_fails_is_not_forgotten() -> None:
     rows = [Row(0.0, 10**6, 3), Row(1.0, 16, 1)]
-    asked = replace(workload(rows), after=np.array([-1, 0]), think_s=np.array([0.0, 2.0]), max_concurrency=1)
+    graph = RequestGraph.turns(np.array([-1, 0]), np.array([0.0, 2.0]))
+    asked = replace(workload(rows), graph=graph, max_concurrency=1)
     system = served(UnifiedSystem, colocated(plan()), asked)
     assert (system.counts.failed, system.counts.completed) == (1, 1)
     assert system.requests.table()["arrival_s"].tolist() == [2.0]
@@ -109,8 +111,7 @@ def test_leaps_like_single_steps(system, seed: int) -> None:
     think_s = [rng.choice([0.0, 0.0, rng.uniform(0, 20)]) for _ in range(len(requests))]
     closed = replace(
         requests,
-        after=np.array(after, dtype=np.int64),
-        think_s=np.array(think_s),
+        graph=RequestGraph.turns(np.array(after, dtype=np.int64), np.array(think_s)),
         max_concurrency=rng.choice([None, 1, 2, 5]),
     )
     same_both_ways(system, colocated(found) if system is UnifiedSystem else found, closed)
