@@ -122,8 +122,8 @@ class EngineDetail:
         self.instance, self._steps, self._gaps, self._levels, self.forwards = instance, steps, gaps, levels, forwards
         self.peak_blocks = 0
         self._planned: list[tuple[int, int, int, int, int, int]] = []
-        """Figures of steps that are scheduled and have not ended: KV tokens, queried and hit ones, requests that run
-        and that wait, blocks.
+        """By step that is scheduled and has not ended: KV tokens, queried and hit ones, requests that run and that
+        wait, blocks.
         """
         self._queued, self._queued_s = 0, 0.0
         self._query = (0, 0)
@@ -201,7 +201,7 @@ class EngineDetail:
             self._queued = requests
 
     def queued_until(self, now_s: float) -> None:
-        """Count the requests that were told last as waiting until now."""
+        """The requests told of last have waited until now."""
         if self._queued and now_s > self._queued_s:
             self._levels.add(QUEUED, self.instance, self._queued_s, now_s, self._queued)
         self._queued_s = now_s
