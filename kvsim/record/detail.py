@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
-import numpy as np
+from dataclasses import dataclass
 
 from kvsim.record.binned import Floats
 from kvsim.record.result import Table
@@ -37,6 +35,11 @@ their sequence's previous one. ``query_tokens``: of prompts scheduled for the fi
 or loaded. ``kv_tokens``: tokens whose KV attention reads, over all its steps: contexts of decoding sequences, and what
 stands before a prompt's chunk. ``running``, ``waiting`` requests and ``kv_blocks`` in use are those of the instant at
 which its first step was scheduled: with asynchronous scheduling, when the step before began.
+"""
+
+CHUNK_COLUMNS = ("request_id", "step", "before", "tokens")
+"""One row per part of a prompt that a step computed, behind ``before`` tokens; ``step`` is a row of ``Detail.steps``.
+After a preemption what is computed again is in it, and answers up to there.
 """
 
 GAP_COLUMNS = ("instance", "interval_s")
@@ -84,6 +87,8 @@ class Detail:
     tiers: tuple[str, ...]
     steps: Table
     """``STEP_COLUMNS``, in the order in which the spans ended. A step that had not ended is not there."""
+    chunks: Table
+    """``CHUNK_COLUMNS``, in the order of the steps."""
     gaps: Table
     transfers: Table
     """``TRANSFER_COLUMNS``, in the order of the arrivals. What had not arrived is not there."""
@@ -95,13 +100,3 @@ class Detail:
     """By ``HELD`` and ``QUEUED``, instance and bin from 0 s on: the integral over the bin, block-seconds and
     request-seconds. The last bin is cut where the run ends.
     """
-
-    def of_role(self, role: str) -> Table:
-        """The rows of ``steps`` of one role's instances."""
-        own = [place for place, facts in enumerate(self.instances) if facts.role == role]
-        rows = np.isin(self.steps["instance"], own)
-        return {name: column[rows] for name, column in self.steps.items()}
-
-    def without_steps(self) -> Detail:
-        """The detail of a run whose steps nobody wants any more."""
-        return replace(self, steps={name: column[:0] for name, column in self.steps.items()})

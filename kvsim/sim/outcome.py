@@ -98,6 +98,7 @@ def _detail(system: ServingSystem) -> Detail | None:
         instances=tuple(facts),
         tiers=() if system.tiers is None else system.tiers.hierarchy.names,
         steps=log.steps.table(),
+        chunks=log.chunks.table(),
         gaps=log.gaps.table(),
         transfers=log.transfers.table(),
         loads=log.loads.table(),

@@ -77,6 +77,7 @@ def test_a_run_of_nothing() -> None:
         instances=(),
         tiers=(),
         steps={},
+        chunks={},
         gaps={},
         transfers={},
         loads={},

@@ -371,6 +371,7 @@ class Engine(LeapingEngine):
         completed = 0 if self._stops_at_first_token else len(step.completed)
         for chunk in step.chunks:
             tokens += chunk.tokens
+            detail.chunk(chunk.sequence.state.request.request_id, chunk.before, chunk.tokens)
             after, sequence = chunk.before + chunk.tokens, chunk.sequence
             if detail.forwards and after == sequence.num_tokens and sequence.computed >= after:
                 completed += 1

@@ -11,6 +11,7 @@ import numpy as np
 from kvsim import room
 from kvsim.record.binned import Floats, integrals
 from kvsim.record.detail import (
+    CHUNK_COLUMNS,
     GAP_COLUMNS,
     HELD,
     LOAD_COLUMNS,
@@ -48,6 +49,9 @@ class Rows:
             # An array that is full is copied to a larger one.
             needed_bytes = 2 * self._packer.size * self._count
             room.require(needed_bytes, f"keeping more than {self._count:,} rows of the run's steps or transfers")
+
+    def __len__(self) -> int:
+        return self._count
 
     def table(self) -> Table:
         """The columns as arrays."""
@@ -103,6 +107,7 @@ class EngineDetail:
     """What one engine tells."""
 
     __slots__ = (
+        "_chunks",
         "_gaps",
         "_levels",
         "_planned",
@@ -115,11 +120,12 @@ class EngineDetail:
         "peak_blocks",
     )
 
-    def __init__(self, instance: int, steps: Rows, gaps: Rows, levels: Levels, *, forwards: bool) -> None:
+    def __init__(self, instance: int, log: DetailLog, *, forwards: bool) -> None:
         """``instance``: its number among all. ``forwards``: of one that ends with a prompt: whether the first token
         goes with the KV.
         """
-        self.instance, self._steps, self._gaps, self._levels, self.forwards = instance, steps, gaps, levels, forwards
+        self.instance, self.forwards = instance, forwards
+        self._steps, self._chunks, self._gaps, self._levels = log.steps, log.chunks, log.gaps, log.levels
         self.peak_blocks = 0
         self._planned: list[tuple[int, int, int, int, int, int]] = []
         """By step that is scheduled and has not ended: KV tokens, queried and hit ones, requests that run and that
@@ -180,6 +186,10 @@ class EngineDetail:
             )
         )
 
+    def chunk(self, request_id: int, before: int, tokens: int) -> None:
+        """The span told of next computes a part of a prompt."""
+        self._chunks.add((request_id, len(self._steps), before, tokens))
+
     def gap(self, interval_s: float) -> None:
         """A token came ``interval_s`` after its sequence's previous one, which was not in the step before."""
         self._gaps.add((self.instance, interval_s))
@@ -210,17 +220,17 @@ class EngineDetail:
 class DetailLog:
     """All that is kept of a run beside its requests."""
 
-    __slots__ = ("engines", "gaps", "levels", "loads", "served", "steps", "transfers")
+    __slots__ = ("chunks", "engines", "gaps", "levels", "loads", "served", "steps", "transfers")
 
     def __init__(self) -> None:
-        self.steps, self.gaps = Rows(STEP_COLUMNS), Rows(GAP_COLUMNS)
+        self.steps, self.chunks, self.gaps = Rows(STEP_COLUMNS), Rows(CHUNK_COLUMNS), Rows(GAP_COLUMNS)
         self.transfers, self.loads, self.served = Rows(TRANSFER_COLUMNS), Rows(LOAD_COLUMNS), Rows(SERVED_COLUMNS)
         self.levels = Levels()
         self.engines: dict[int, EngineDetail] = {}
 
     def engine(self, number: int, *, forwards: bool = False) -> EngineDetail:
         """The detail of the engine of that number among all; all are to be made before time begins."""
-        found = EngineDetail(number, self.steps, self.gaps, self.levels, forwards=forwards)
+        found = EngineDetail(number, self, forwards=forwards)
         self.engines[number] = found
         self.levels.instances = len(self.engines)
         return found

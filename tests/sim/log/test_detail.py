@@ -100,6 +100,8 @@ def test_steps_of_two_requests() -> None:
     assert steps["kv_tokens"].tolist() == [0, 9 + 10, 11, 12 + 7]
     assert steps["running"].tolist() == [1, 1, 2, 2]
     assert steps["kv_blocks"].tolist() == [2, 3, 5, 5]
+    chunks = {name: column.tolist() for name, column in detail.chunks.items()}
+    assert chunks == {"request_id": [0, 1], "step": [0, 2], "before": [0, 0], "tokens": [8, 6]}
     waited_s, held = detail.levels[QUEUED].sum(), detail.levels[HELD].sum()
     assert (waited_s, held) == (pytest.approx(0.5), pytest.approx(2 + 3 + 3 + 5 + 5))
     assert detail.instances[0].peak_kv_blocks == 5
