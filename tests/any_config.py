@@ -15,6 +15,7 @@ NAMES = {
     "routing.prefill": tuple(PREFILL_ROUTERS),
     "routing.decode": tuple(DECODE_ROUTERS),
     "engine.scheduling_policy": tuple(ORDERS),
+    "engine.vllm_version": ("0.8.5", "0.12.0", "0.19.0", "0.32.0"),
 }
 """To the schema any string will do."""
 SIZES = (*range(10), *(1 << bits for bits in range(4, 13)))

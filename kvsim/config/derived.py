@@ -51,13 +51,16 @@ def kv_size_key(config: Config) -> str:
 
 def kv_capacity_bytes_per_gpu_override(config: Config) -> float | None:
     """KV budget of one GPU that replaces what memory, weights and utilisation leave; None: derived."""
-    return _times(_first(config.cluster.gpu.kv_capacity_gb, config.hardware.hbm.kv_capacity_gb), GB)
+    given = _times(_first(config.cluster.gpu.kv_capacity_gb, config.hardware.hbm.kv_capacity_gb), GB)
+    return config.engine.kv_cache_memory_bytes if given is None else given
 
 
 def kv_capacity_key(config: Config) -> str:
     """The key that ``kv_capacity_bytes_per_gpu_override`` reads first."""
-    specific = config.cluster.gpu.kv_capacity_gb is not None
-    return "cluster.gpu.kv_capacity_gb" if specific else "hardware.hbm.kv_capacity_gb"
+    if config.cluster.gpu.kv_capacity_gb is not None:
+        return "cluster.gpu.kv_capacity_gb"
+    of_engine = config.hardware.hbm.kv_capacity_gb is None and config.engine.kv_cache_memory_bytes is not None
+    return "engine.kv_cache_memory_bytes" if of_engine else "hardware.hbm.kv_capacity_gb"
 
 
 def hbm_read_bytes_per_s_override(config: Config) -> float | None:

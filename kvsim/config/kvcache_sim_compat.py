@@ -72,6 +72,7 @@ MORE_SPECIFIC: dict[str, tuple[str, ...]] = {
     "pd_separation.compute.kv_bytes_per_token": ("cache.block_size_bytes",),
     "engine.block_size": ("pd_separation.compute.tokens_per_block", "cache.block_size_bytes"),
     "pd_separation.compute.tokens_per_block": ("cache.block_size_bytes",),
+    "engine.kv_cache_memory_bytes": ("hardware.hbm.kv_capacity_gb", "cluster.gpu.kv_capacity_gb"),
     "hardware.hbm.kv_capacity_gb": ("cluster.gpu.kv_capacity_gb",),
     "hardware.hbm.read_gb_per_s": ("cluster.gpu.hbm_read_gb_per_s",),
     "hardware.hbm.write_gb_per_s": ("cluster.gpu.hbm_write_gb_per_s",),

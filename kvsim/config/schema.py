@@ -34,7 +34,10 @@ class Engine(Section):
     max_num_batched_tokens: Count
     max_num_seqs: Count
     gpu_memory_utilization: PositiveShare
-    non_kv_gb_per_gpu: NonNegative
+    non_kv_gb_per_gpu: NonNegative | None
+    kv_cache_memory_bytes: Count | None
+    enforce_eager: bool
+    vllm_version: Name
     num_gpu_blocks_override: Annotated[int, Field(ge=2)] | None
     enable_prefix_caching: bool
     enable_chunked_prefill: bool

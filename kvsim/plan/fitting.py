@@ -55,6 +55,8 @@ def _what_decides(config: Config, spec: InstanceSpec) -> str:
     ):
         if capacity_gb is not None:
             return f"{key} = {capacity_gb:g}"
+    if config.engine.kv_cache_memory_bytes is not None:
+        return f"engine.kv_cache_memory_bytes = {config.engine.kv_cache_memory_bytes}"
     return (
         f"what {spec.model.name} in {spec.weight_dtype} leaves of {config.engine.gpu_memory_utilization:g} of the "
         f"memory of {spec.tensor_parallel} x {spec.gpu.name}: {spec.tensor_parallel_key}"

@@ -14,8 +14,10 @@ from kvsim.plan.build_step_time import KnownStepTime, build_step_time
 from kvsim.plan.engine_settings import EngineSettings
 from kvsim.plan.nearest_profile import NearestProfile
 from kvsim.plan.vllm import engine_keys
+from kvsim.plan.vllm_defaults import version_of
 from kvsim.policy.scheduling import ORDERS
 from kvsim.spec import GpuSpec, InstanceSpec, ModelSpec, find_gpu, find_model
+from kvsim.spec.memory import MemoryArguments
 from kvsim.steptime import StepTime
 from kvsim.units import GB, GIB, TERA
 
@@ -158,6 +160,7 @@ def spec_of(config: Config, role: Role = "colocated") -> InstanceSpec:
     degrees = dict(zip(("prefill", "decode"), derived.pd_degrees(config), strict=True))
     own = config.engine.tensor_parallel_size
     degree = degrees.get(role, own)
+    others_gb = config.engine.non_kv_gb_per_gpu
     return InstanceSpec(
         model=_model_of(config),
         gpu=_gpu_of(config),
@@ -166,7 +169,8 @@ def spec_of(config: Config, role: Role = "colocated") -> InstanceSpec:
         kv_dtype=config.model.kv_dtype,
         block_size_tokens=derived.block_size(config),
         memory_utilisation=config.engine.gpu_memory_utilization,
-        non_kv_bytes_per_gpu=config.engine.non_kv_gb_per_gpu * GB,
+        non_kv_bytes_per_gpu=None if others_gb is None else others_gb * GB,
+        arguments=_memory_arguments(config, role),
         kv_bytes_per_token_override=derived.kv_bytes_per_token_override(config),
         kv_capacity_bytes_per_gpu=derived.kv_capacity_bytes_per_gpu_override(config),
         num_blocks_override=config.engine.num_gpu_blocks_override,
@@ -175,6 +179,22 @@ def spec_of(config: Config, role: Role = "colocated") -> InstanceSpec:
         kv_size_key=derived.kv_size_key(config),
         kv_capacity_key=derived.kv_capacity_key(config),
         expert_parallel=derived.expert_parallel(config),
+    )
+
+
+def _memory_arguments(config: Config, role: Role) -> MemoryArguments:
+    engine = config.engine
+    version = version_of(engine.vllm_version)
+    if not version:
+        raise ConfigError(f"engine.vllm_version = {engine.vllm_version!r}: must be like 0.32.0")
+    budget_tokens = derived.prefill_token_budget(config) if role == "prefill" else engine.max_num_batched_tokens
+    return MemoryArguments(
+        max_num_batched_tokens=budget_tokens,
+        max_num_seqs=engine.max_num_seqs,
+        max_model_len=config.model.max_model_len,
+        enforce_eager=engine.enforce_eager,
+        async_scheduling=engine.async_scheduling,
+        vllm_version=version,
     )
 
 
@@ -198,7 +218,8 @@ def _model_of(config: Config) -> ModelSpec:
 def _gpu_of(config: Config) -> GpuSpec:
     gpu, hardware = find_gpu(config.hardware.gpu), config.hardware
     if hardware.memory_gib is not None:
-        gpu = replace(gpu, memory_bytes=hardware.memory_gib * GIB)
+        given_bytes = hardware.memory_gib * GIB
+        gpu = replace(gpu, memory_bytes=given_bytes, usable_memory_bytes=given_bytes)
     hbm_bytes_per_s = derived.hbm_read_bytes_per_s_override(config)
     if hbm_bytes_per_s is not None:
         gpu = replace(gpu, hbm_bytes_per_s=hbm_bytes_per_s)

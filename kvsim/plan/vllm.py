@@ -62,6 +62,7 @@ QUANTISED = {
 """The methods that tell how large a weight is, by that."""
 AS_NAMED = (
     "num_gpu_blocks_override",
+    "kv_cache_memory_bytes",
     "long_prefill_token_threshold",
     "scheduling_policy",
     "watermark",
@@ -100,15 +101,16 @@ def engine_keys(
         "engine.enable_prefix_caching": arguments.flag("enable_prefix_caching", True),
         "engine.enable_chunked_prefill": arguments.flag("enable_chunked_prefill", True),
         "engine.async_scheduling": arguments.flag("async_scheduling", is_async(vllm_version)),
+        "engine.enforce_eager": arguments.flag("enforce_eager", False),
         "engine.cudagraph_capture_sizes": _captured(arguments, vllm_version, tokens, seqs, gpu),
     }
+    if vllm_version:
+        found["engine.vllm_version"] = vllm_version
     given = {key: arguments.get(key) for key in AS_NAMED}
     found |= {f"engine.{key}": value for key, value in given.items() if value is not None}
     found |= _dtypes(arguments)
     kv_dtype = found.get("model.kv_dtype", "bf16")
     found["engine.block_size"] = _block_size(arguments, vllm_version, gpu, model, kv_dtype)
-    if arguments.get("kv_cache_memory_bytes") is not None:
-        found["hardware.hbm.kv_capacity_gb"] = arguments.whole("kv_cache_memory_bytes") / GB
     if length:
         found["model.max_model_len"] = length
     if is_sglang:

@@ -30,6 +30,15 @@ class GpuSpec:
     """What the driver leaves to processes, as ``cudaMemGetInfo`` and PyTorch's ``total_memory`` say it; vLLM's
     ``gpu_memory_utilization`` is a share of that."""
 
+    @property
+    def is_amd(self) -> bool:
+        return self.name.startswith("mi")
+
+    @property
+    def total_memory_bytes(self) -> float:
+        """What an engine takes its share of; 1% less than the data sheet's where it is not known."""
+        return self.usable_memory_bytes or 0.99 * self.memory_bytes
+
     def peak_flops(self, weight_dtype: str) -> float:
         """Dense peak at which GEMMs with such weights run; integer weights are dequantised to bf16."""
         return self.fp8_flops if weight_dtype == "fp8" else self.bf16_flops

@@ -70,6 +70,7 @@ def model_of(values: Mapping[str, Any], name: str, where: str) -> ModelSpec:
         num_window_layers=window.layers,
         window_is_chunk=window.is_chunk,
         kv_lora_rank=keys.count("kv_lora_rank", 0),
+        q_lora_rank=keys.count("q_lora_rank", 0),
         rope_head_dim=keys.count("qk_rope_head_dim", 0),
         max_position_embeddings=max_length_of(keys),
         num_kv_layers=feed_forward.attention_layers if feed_forward.attention_layers < layers else 0,

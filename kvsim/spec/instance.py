@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 
 from kvsim.errors import CapacityError
 from kvsim.spec.gpu import GpuSpec
+from kvsim.spec.kv_groups import kv_groups
+from kvsim.spec.memory import MemoryArguments, NonKvMemory, extra_weight_bytes, non_kv_memory
 from kvsim.spec.model import BYTES_PER_VALUE, ModelSpec
 from kvsim.units import GB
 
@@ -21,7 +23,10 @@ class InstanceSpec:
     kv_dtype: str
     block_size_tokens: int
     memory_utilisation: float
-    non_kv_bytes_per_gpu: float
+    non_kv_bytes_per_gpu: float | None = None
+    """What neither weights nor KV take; None: by the rule of ``kvsim/spec/memory.py``, from ``arguments``."""
+    arguments: MemoryArguments | None = None
+    """What the rule and the figures that vLLM prints need of the engine."""
     kv_bytes_per_token_override: float | None = None
     kv_capacity_bytes_per_gpu: float | None = None
     """KV budget of one GPU; replaces what memory, weights and utilisation leave."""
@@ -67,11 +72,50 @@ class InstanceSpec:
         return self.expert_parallel // self.tensor_parallel if self.shares_experts else 1
 
     @property
+    def loaded_weight_bytes_per_gpu(self) -> float:
+        """What the weights take of a GPU's memory: more than a step reads of them."""
+        return self.weight_bytes_per_gpu + extra_weight_bytes(self.model, self.tensor_parallel, self.weight_dtype)
+
+    @property
+    def non_kv_memory(self) -> NonKvMemory:
+        """By the rule, whether or not ``non_kv_bytes_per_gpu`` replaces it."""
+        degrees = self.tensor_parallel, self.expert_parallel
+        return non_kv_memory(self.model, self.gpu, *degrees, self.weight_dtype, self._arguments)
+
+    @property
     def derived_kv_bytes_per_gpu(self) -> float:
-        """memory x utilisation - weights - activations and graphs; negative when the model does not fit."""
-        usable_bytes = self.gpu.memory_bytes * self.memory_utilisation
-        weight_bytes = self.weight_bytes_per_gpu + self.model.extra_bytes / self.tensor_parallel
-        return usable_bytes - weight_bytes - self.non_kv_bytes_per_gpu
+        """memory x utilisation - weights - all else; negative when the model does not fit."""
+        given = self.non_kv_bytes_per_gpu
+        others = self.non_kv_memory.total if given is None else given
+        return self._requested_bytes_per_gpu - self.loaded_weight_bytes_per_gpu - others
+
+    @property
+    def _requested_bytes_per_gpu(self) -> float:
+        return self.gpu.total_memory_bytes * self.memory_utilisation
+
+    @property
+    def _arguments(self) -> MemoryArguments:
+        assert self.arguments is not None, "an instance without arguments has non_kv_bytes_per_gpu, and prints nothing"
+        return self.arguments
+
+    @property
+    def kv_cache_tokens(self) -> int:
+        """``GPU KV cache size`` as vLLM prints it: ``max_concurrency`` requests of ``max_model_len`` tokens."""
+        tokens = self._arguments.max_model_len
+        return int(self.max_concurrency(tokens) * tokens)
+
+    def max_concurrency(self, max_model_len: int) -> float:
+        """``Maximum concurrency for`` that many tokens per request, as vLLM prints it.
+
+        Where layers with a window have block tables of their own, its blocks are not those of ``num_blocks``, each of
+        which holds a token of all layers.
+        """
+        groups, blocks, window = kv_groups(self.model), self.num_blocks, self.model.sliding_window_tokens
+        if groups is None or window is None:
+            return blocks / -(-max_model_len // self.block_size_tokens)
+        if self.num_blocks_override is None:
+            blocks = int(self._kv_room_bytes // (self._block_bytes * groups.layers / self.model.num_layers))
+        return blocks / groups.blocks_per_request(max_model_len, self.block_size_tokens, window, self._arguments)
 
     @property
     def num_blocks(self) -> int:
@@ -110,11 +154,12 @@ class InstanceSpec:
         )
 
     def _does_not_fit(self) -> str:
-        usable_gb = self.gpu.memory_bytes * self.memory_utilisation / GB
+        given = self.non_kv_bytes_per_gpu
+        others = self.non_kv_memory.in_words() if given is None else f"{given / GB:.1f} GB beside them"
         return (
             f"{self.model.name} ({self.weight_dtype}) does not fit {self.tensor_parallel} x {self.gpu.name}: "
-            f"{self.weight_bytes_per_gpu / GB:.1f} GB of weights + {self.non_kv_bytes_per_gpu / GB:.1f} GB of "
-            f"activations leave no KV block in {usable_gb:.1f} GB a GPU; {self._what_would_fit()}"
+            f"{self.loaded_weight_bytes_per_gpu / GB:.1f} GB of weights + {others} leave no KV block in "
+            f"{self._requested_bytes_per_gpu / GB:.1f} GB a GPU; {self._what_would_fit()}"
         )
 
     def _what_would_fit(self) -> str:

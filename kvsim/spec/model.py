@@ -70,6 +70,8 @@ class ModelSpec:
     """Matrices of a dense layer's MLP: three where it is gated, else two."""
     note: str = ""
     """What of the model is left out or taken for something else; empty: nothing."""
+    q_lora_rank: int = 0
+    """Rank of latent attention's queries; 0: they have no latent."""
 
     @property
     def is_moe(self) -> bool:

@@ -27,6 +27,16 @@ def test_defaults():
     assert (d.simulated_gpus(defaults), d.instances(defaults), d.pd_counts(defaults)) == (10240, 2560, (640, 1920))
 
 
+def test_the_kv_budget_in_bytes_is_the_least_specific_of_its_keys():
+    budget, capacity = "engine.kv_cache_memory_bytes=7000000", "hardware.hbm.kv_capacity_gb=5"
+    assert d.kv_capacity_bytes_per_gpu_override(config(budget)) == 7e6
+    assert d.kv_capacity_key(config(budget)) == "engine.kv_cache_memory_bytes"
+    for both in ((budget, capacity), (capacity, budget)):
+        assert d.kv_capacity_bytes_per_gpu_override(config(*both)) == 5e9
+        assert d.kv_capacity_key(config(*both)) == "hardware.hbm.kv_capacity_gb"
+    assert d.kv_capacity_key(config("cluster.gpu.kv_capacity_gb=5", budget)) == "cluster.gpu.kv_capacity_gb"
+
+
 PAIRS = [
     (d.params_billions, "model.params_billions", "pd_separation.compute.model_params_b", 7.0, 8.0, 1),
     (d.kv_bytes_per_token_override, "model.kv_bytes_per_token", "pd_separation.compute.kv_bytes_per_token", 7, 8, 1),

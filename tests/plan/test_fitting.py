@@ -56,11 +56,15 @@ def refused(mode: str, *sets: str, trace: TraceSource | None = None) -> str:
         (("engine.num_gpu_blocks_override=10",), "144 tokens of KV that an instance holds (engine.num_gpu_blocks_ov"),
         (("hardware.hbm.kv_capacity_gb=0.04",), "tokens of KV that an instance holds (hardware.hbm.kv_capacity_gb = "),
         (
-            (*SMALL, "engine.gpu_memory_utilization=0.24"),
-            "(what llama-3.1-8b in bf16 leaves of 0.24 of the memory of 1 x h100-sxm: engine.tensor_parallel_size)",
+            ("engine.kv_cache_memory_bytes=40000000",),
+            "that an instance holds (engine.kv_cache_memory_bytes = 40000000)",
+        ),
+        (
+            (*SMALL, "engine.gpu_memory_utilization=0.2242"),
+            "(what llama-3.1-8b in bf16 leaves of 0.2242 of the memory of 1 x h100-sxm: engine.tensor_parallel_size)",
         ),
     ],
-    ids=["model", "blocks", "capacity", "memory"],
+    ids=["model", "blocks", "capacity", "budget", "memory"],
 )
 def test_synthetic_requests_that_do_not_fit(mode: str, sets: tuple[str, ...], reason: str) -> None:
     said = refused(mode, *sets)
