@@ -20,7 +20,7 @@ class KvGroups:
     """Groups of equally many layers, each with a block table of its own over one pool of blocks."""
 
     layers: int
-    """Of each group; a block is so many layers deep."""
+    """Layers of each group: so many deep is a block."""
     full: int
     """Groups of layers that look at the whole sequence."""
     windowed: int

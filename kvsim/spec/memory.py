@@ -31,7 +31,7 @@ from kvsim.spec.model import BYTES_PER_VALUE, ModelSpec
 from kvsim.units import GB, GIB
 
 UNQUANTISED_BYTES = 2.0
-"""Of a value in 16 bits."""
+"""Size of a value in 16 bits."""
 LOGIT_BYTES = 4.0
 HIDDEN_COPIES, MLP_COPIES = 4, 3
 """What a compiled layer holds at its peak: residual, its normed copy, attention's output and the MLP's input; gate and

@@ -70,7 +70,7 @@ def test_the_gpus_are_filled_at_the_ratio_of_instances(prefill: int, decode: int
 
 
 def test_a_side_whose_gpus_do_not_hold_the_weights_is_named() -> None:
-    with pytest.raises(CapacityError, match=r"; pd_separation.prefill_tensor_parallel_size 2 would fit$"):
+    with pytest.raises(CapacityError, match=r"; pd_separation.prefill_tensor_parallel_size 4 would fit$"):
         made(1, 8, "model.name=llama-3.1-70b")
 
 
