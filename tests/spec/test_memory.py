@@ -200,7 +200,7 @@ def test_what_public_logs_print_is_met() -> None:
     assert all(SOURCES[str(each.row["source"])].startswith("https://") for each in cited)
     met = {str(each.row["run"]) for each in cited if abs(each.error) <= 0.03}
     assert len(cited) == 38 and {str(each.row["run"]) for each in cited} - met == MISSED
-    assert max(abs(each.error) for each in cited if each.is_fitted) < 0.005
+    assert max(abs(each.error) for each in cited if each.is_fitted) < 0.01
 
 
 def test_weights_as_loaded_are_what_public_logs_print() -> None:
