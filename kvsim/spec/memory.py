@@ -6,7 +6,8 @@ width of a dense MLP, k the experts a token goes to, all in 16 bits where nothin
 
 - runtime: what the CUDA context, cuBLAS and Triton take once vLLM has looked how much is free;
 - communication: buffers of all-reduces where the instance has several GPUs. NCCL's own count only up to vLLM 0.11.0:
-  later versions look after NCCL has been set up. Since 0.18 the fused all-reduce over NVLink has a workspace;
+  later versions look after NCCL has been set up. Since 0.18 GPUs with NVLink print 1.3 GiB more, alike for two and four
+  of them on H100, H200 and B200; what has it does not follow from the sources;
 - sampler state: counts of generated tokens and a mask of those of the prompt, S x V x (4 + 1/8) bytes, which model
   runner V2 keeps for penalties;
 - expert workspace: two buffers of N x k rows, h or the experts' width wide, kept from step to step;
