@@ -28,7 +28,6 @@ from kvsim.plan.vllm_defaults import (
 )
 from kvsim.spec import GpuSpec, ModelSpec
 from kvsim.steptime import AffineStepTime, Coefficients
-from kvsim.units import GB
 
 SYNCHRONOUS_S, SYNCHRONOUS_S_PER_SEQ = 0.4e-3, 26e-6
 """Host time a step, and a sequence of it, that older engines add: they schedule once the step before has ended. Chosen

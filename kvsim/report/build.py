@@ -89,6 +89,6 @@ def workload_facts(experiment: Experiment) -> WorkloadFacts:
 
 
 def _users(workload: Workload) -> int | None:
-    if workload.after is not None:
-        return int((workload.after < 0).sum())
-    return workload.max_concurrency
+    if workload.max_concurrency is not None or workload.graph is None:
+        return workload.max_concurrency
+    return int(workload.graph.is_root.sum()) if workload.holds_back else None
