@@ -12,6 +12,7 @@ from kvsim.cli.calibrate import calibrate_app
 from kvsim.cli.flags import Flags, taking_flags
 from kvsim.cli.hits import hits
 from kvsim.cli.learn import learn_app
+from kvsim.cli.models import models
 from kvsim.cli.predict import predict, slo_sets
 from kvsim.cli.trace import trace_app
 from kvsim.cli.usage import FlagError, Verbs, flags_given
@@ -35,6 +36,7 @@ app.add_typer(calibrate_app, name="calibrate")
 app.add_typer(validate_app, name="validate")
 app.add_typer(learn_app, name="learn")
 app.command()(hits)
+app.command()(models)
 app.command()(predict)
 
 

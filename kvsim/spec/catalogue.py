@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kvsim.content import content_path
 from kvsim.errors import ConfigError, nearest
@@ -36,28 +36,39 @@ _QUANTISATIONS: dict[str, dict[str, Any]] = {
 """By a word of such a suffix, the first that is in it."""
 
 
-@dataclass(frozen=True)
-class Entry:
+class Variant(NamedTuple):
+    """Checkpoints of a model whose ``config.json`` differs from the entry's."""
+
+    ids: tuple[str, ...]
+    changed: Mapping[str, Any]
+    """The keys that do."""
+    extra_params: float = 0.0
+    note: str = ""
+
+
+class Entry(NamedTuple):
     """One model of the catalogue."""
 
     name: str
     ids: tuple[str, ...]
     """Hugging Face ids it answers to; those of ``variants`` come on top."""
-    config: dict[str, Any]
-    variants: tuple[tuple[tuple[str, ...], dict[str, Any]], ...]
-    """Ids of the same model whose ``config.json`` differs, each with the keys that do."""
+    config: Mapping[str, Any]
+    variants: tuple[Variant, ...]
     params: float | None
     """As published, where that is not what the shapes have."""
+    source: str
     extra_params: float
     note: str
-    source: str
 
-    def spec(self, hf_id: str, changed: Mapping[str, Any]) -> ModelSpec:
-        """The model, with ``changed`` keys."""
-        found = model_of({**self.config, **changed}, self.name, f"models.json: {self.name}")
-        note = "; ".join(filter(None, (self.note, found.note)))
+    def spec(self, variant: Variant, hf_id: str) -> ModelSpec:
+        """The model as the checkpoint of that id has it."""
+        found = model_of({**self.config, **variant.changed}, self.name, f"models.json: {self.name}")
         return replace(
-            found, params=self.params or found.params, extra_params=self.extra_params, hf_id=hf_id, note=note
+            found,
+            params=self.params or found.params,
+            extra_params=variant.extra_params or self.extra_params,
+            hf_id=hf_id,
+            note="; ".join(filter(None, (variant.note or self.note, found.note))),
         )
 
 
@@ -74,24 +85,42 @@ def _entry(name: str, given: dict[str, Any]) -> Entry:
         name=name,
         ids=tuple(given["ids"]),
         config=given["config"],
-        variants=tuple((tuple(variant["ids"]), variant["config"]) for variant in given.get("variants", ())),
+        variants=tuple(
+            Variant(tuple(variant["ids"]), variant["config"], *_beside(variant))
+            for variant in given.get("variants", ())
+        ),
         params=None if billions is None else billions * 1e9,
-        extra_params=given.get("extra_params_billions", 0.0) * 1e9,
-        note=given.get("note", ""),
         source=given["source"],
+        extra_params=_beside(given)[0],
+        note=_beside(given)[1],
     )
 
 
+def _beside(given: Mapping[str, Any]) -> tuple[float, str]:
+    """What is loaded beside the model, and the note on it."""
+    return given.get("extra_params_billions", 0.0) * 1e9, given.get("note", "")
+
+
+class _Found(NamedTuple):
+    """What a name means."""
+
+    entry: str
+    hf_id: str
+    variant: Variant
+
+
 @cache
-def _index() -> dict[str, tuple[str, str, dict[str, Any]]]:
-    """Entry, id and changed keys by all that a model is called, in small letters: its name, its ids and their ends."""
-    found: dict[str, tuple[str, str, dict[str, Any]]] = {}
+def _index() -> dict[str, _Found]:
+    """By all that a model is called, in small letters: its name, its ids and their ends."""
+    found: dict[str, _Found] = {}
     for entry in entries().values():
-        found[entry.name] = entry.name, entry.ids[0], {}
-        for ids, changed in ((entry.ids, {}), *entry.variants):
-            for hf_id in ids:
-                found.setdefault(hf_id.lower(), (entry.name, hf_id, changed))
-                found.setdefault(_tail(hf_id), (entry.name, hf_id, changed))
+        own = Variant(entry.ids, {})
+        found[entry.name] = _Found(entry.name, entry.ids[0], own)
+        for variant in (own, *entry.variants):
+            for hf_id in variant.ids:
+                meant = _Found(entry.name, hf_id, variant)
+                found.setdefault(hf_id.lower(), meant)
+                found.setdefault(_tail(hf_id), meant)
     return found
 
 
@@ -133,7 +162,7 @@ def find_model(name: str) -> ModelSpec:
 def known_model(name: str) -> str | None:
     """kvsim's name of it, if there is one; also by its Hugging Face id."""
     found = _found(name)
-    return None if found is None else found[0]
+    return None if found is None else found.entry
 
 
 def model_file(name: str) -> Path | None:
@@ -151,11 +180,10 @@ def _known_spec(name: str) -> ModelSpec:
     found = _found(name)
     if found is None:
         raise KeyError(name)
-    entry, hf_id, changed = found
-    return entries()[entry].spec(hf_id, changed)
+    return entries()[found.entry].spec(found.variant, found.hf_id)
 
 
-def _found(name: str) -> tuple[str, str, dict[str, Any]] | None:
+def _found(name: str) -> _Found | None:
     """By the whole name, else by its end, then by what is left of that without one suffix after the other."""
     index, end = _index(), _tail(name)
     known = index.get(name.lower()) or index.get(end)
@@ -166,8 +194,10 @@ def _found(name: str) -> tuple[str, str, dict[str, Any]] | None:
         quantisation = quantisation or next((way for word, way in _QUANTISATIONS.items() if word in suffix[1]), None)
         end = end[: suffix.start()]
         if end in index:
-            entry, _, changed = index[end]
-            return entry, name, changed if quantisation is None else {**changed, "quantization_config": quantisation}
+            found = index[end]
+            changed = {} if quantisation is None else {"quantization_config": quantisation}
+            variant = found.variant._replace(changed={**found.variant.changed, **changed})
+            return _Found(found.entry, name, variant)
     return None
 
 

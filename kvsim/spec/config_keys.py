@@ -34,7 +34,7 @@ class ConfigKeys:
         self.values = values
         self.where = where
 
-    def count(self, key: str, default: int | None = None, *, least: int = 1) -> int:
+    def count(self, key: str, default: int | None = None, *, least: int = 1, most: int = MOST) -> int:
         """A whole number; ``default`` where it is missing, or ``ConfigError`` where there is none."""
         value = self.values.get(key)
         if value is None:
@@ -43,10 +43,10 @@ class ConfigKeys:
             return default
         if isinstance(value, float) and value.is_integer():
             value = int(value)
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= MOST:
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
             if value == 0 and default == 0:
                 return 0
-            raise self.error(key, value, f"a whole number from {least} to {MOST}")
+            raise self.error(key, value, f"a whole number from {least} to {most}")
         return value
 
     def any_count(self, keys: tuple[str, ...]) -> int:

@@ -123,6 +123,8 @@ def _blocks(keys: ConfigKeys, layers: int, hidden: int) -> FeedForward:
             sizes.append(_block_size(mlp, hidden))
     if len(set(groups)) != 1:
         raise keys.error("block_configs n_heads_in_group", sorted(set(groups)), "the same in all layers with attention")
+    if heads % groups[0]:
+        raise keys.error("block_configs n_heads_in_group", groups[0], f"a divisor of num_attention_heads, {heads}")
     dense = 3 * hidden * sum(sizes) + matrices
     return FeedForward(max(sizes, default=0), dense, attention_layers=len(groups), kv_heads=heads // groups[0])
 

@@ -78,7 +78,7 @@ GPUS = {
              sms=132, nvlink=True, capability=(9, 0)),
         _gpu("h100-pcie", 80 * GIB, usable_gib=79.18, gb_per_s=2000, tflops=(756, 1513), link_gb_per_s=64,
              sms=114, capability=(9, 0)),
-        _gpu("h100-nvl", 94 * GB, usable_gib=93.1, gb_per_s=3900, tflops=(835, 1671), link_gb_per_s=300,
+        _gpu("h100-nvl", 94 * GIB, usable_gib=93.1, gb_per_s=3900, tflops=(835, 1671), link_gb_per_s=300,
              sms=132, nvlink=True, capability=(9, 0)),
         _gpu("h200-sxm", 141 * GB, usable_gib=139.8, gb_per_s=4800, tflops=(989, 1979), link_gb_per_s=450,
              sms=132, nvlink=True, capability=(9, 0)),
@@ -88,7 +88,7 @@ GPUS = {
              sms=132, nvlink=True, capability=(9, 0)),
         _gpu("b200-sxm", 180 * GB, usable_gib=178.35, gb_per_s=8000, tflops=(2250, 4500), link_gb_per_s=900,
              sms=148, nvlink=True, capability=(10, 0)),
-        _gpu("gb200", 186 * GB, usable_gib=184.31, gb_per_s=8000, tflops=(2500, 5000), link_gb_per_s=900,
+        _gpu("gb200", 186 * GIB, usable_gib=184.31, gb_per_s=8000, tflops=(2500, 5000), link_gb_per_s=900,
              sms=152, nvlink=True, capability=(10, 0)),
         _gpu("l4", 24 * GB, usable_gib=22.03, gb_per_s=300, tflops=(121, 242), link_gb_per_s=32,
              sms=58, capability=(8, 9)),
@@ -110,7 +110,7 @@ GPUS = {
              sms=188, capability=(12, 0)),
         _gpu("mi300x", 192 * GB, usable_gib=191.98, gb_per_s=5300, tflops=(1307, 2614), link_gb_per_s=448,
              sms=304, nvlink=True, capability=(0, 0)),
-        _gpu("mi325x", 256 * GB, usable_gib=255.98, gb_per_s=6000, tflops=(1307, 2614), link_gb_per_s=448,
+        _gpu("mi325x", 256 * GIB, usable_gib=255.98, gb_per_s=6000, tflops=(1307, 2614), link_gb_per_s=448,
              sms=304, nvlink=True, capability=(0, 0)),
     )
 }  # fmt: skip

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from kvsim.errors import ConfigError, nearest
+from kvsim.errors import ConfigError
 from kvsim.spec.attention import attention_params, head_dim_of, window_of
 from kvsim.spec.config_keys import FILE, ConfigKeys, read_json
 from kvsim.spec.families import FAMILIES, UNMODELLED, UNMODELLED_KEYS, Family
 from kvsim.spec.feed_forward import FeedForward, feed_forward_of
 from kvsim.spec.max_length import max_length_of
 from kvsim.spec.model import BYTES_PER_VALUE, ModelSpec
-from kvsim.spec.quantisation import Stored, kept_share, stored_as
+from kvsim.spec.quantisation import Stored, stored_as
 
+MOST_LAYERS = 10_000
 QUANTISATION_FILE = "hf_quant_config.json"
 """Beside a ``config.json``, where ModelOpt says what it quantised."""
 
@@ -45,8 +47,10 @@ def model_of(values: Mapping[str, Any], name: str, where: str) -> ModelSpec:
     text, note = _text_of(ConfigKeys(values, where))
     family = _family_of(text)
     keys = ConfigKeys(family.named(text.values), where)
-    stored = stored_as(ConfigKeys({**text.values, **values}, where), _torch_dtype(values, text.values))
-    layers, hidden, vocab = keys.count("num_hidden_layers"), keys.count("hidden_size"), keys.count("vocab_size")
+    quantised = next((each for each in (values, text.values) if each.get("quantization_config")), values)
+    stored = stored_as(ConfigKeys(quantised, where), _torch_dtype(values, text.values))
+    layers = keys.count("num_hidden_layers", most=MOST_LAYERS)
+    hidden, vocab = keys.count("hidden_size"), keys.count("vocab_size")
     tied = keys.flag("tie_word_embeddings", bool(values.get("tie_word_embeddings", False)))
     feed_forward, heads = feed_forward_of(keys, family, layers, hidden), keys.count("num_attention_heads")
     window = window_of(keys, family, layers)
@@ -115,10 +119,11 @@ def _family_of(keys: ConfigKeys) -> Family:
         raise ConfigError(f"{keys.where}: no key 'model_type'; a model's {FILE} has it")
     family = FAMILIES.get(kind.lower())
     if family is None:
-        raise ConfigError(
-            f"{keys.where}: model_type '{kind}' is not known; {nearest(kind, FAMILIES)}; one that is built as Llama is "
-            "can be called 'llama' there"
+        close = get_close_matches(kind, FAMILIES, n=1, cutoff=0.75)
+        advice = (
+            f"did you mean '{close[0]}'?" if close else "one whose layers are built as Llama's can be called 'llama'"
         )
+        raise ConfigError(f"{keys.where}: model_type '{kind}' is not known; {advice}")
     return family
 
 
@@ -142,13 +147,13 @@ def _with_weights(
     """A model's parameters, and in which types they are held."""
     matrices, small = attention_params(keys, family, model)
     parts = {
-        "self_attn.q_proj": matrices * model.attention_layers,
-        "mlp.gate_proj": feed_forward.dense_params,
-        "mlp.shared_experts.gate_proj": feed_forward.shared_params,
+        "attention": matrices * model.attention_layers,
+        "dense": feed_forward.dense_params,
+        "shared": feed_forward.shared_params,
     }
     always = _outside_layers(model, family) + small * model.attention_layers + feed_forward.small_params
     always += model.num_layers * family.norms_of(keys.values) * model.hidden_size * (2 if family.norm_bias else 1)
-    kept = {part: _kept(stored, model, part) * params for part, params in parts.items()}
+    kept = {part: stored.kept_share(part, model.num_layers) * params for part, params in parts.items()}
     others = always + sum(parts.values())
     unquantised = always + sum(kept.values())
     counted = replace(model, params=float(others + model.expert_params), unquantised_params=float(unquantised))
@@ -162,19 +167,17 @@ def _outside_layers(model: ModelSpec, family: Family) -> int:
     return matrices + norm + (model.vocab_size if family.head_bias else 0)
 
 
-def _kept(stored: Stored, model: ModelSpec, part: str) -> float:
-    """Share of the layers whose ``part`` is not quantised."""
-    return kept_share(stored, [f"model.layers.{layer}.{part}" for layer in range(model.num_layers)])
-
-
 def _typed(model: ModelSpec, stored: Stored, *, others_kept: bool) -> ModelSpec:
     """``others_kept``: nothing but the routed experts is quantised."""
     if stored.quantised is None:
         return replace(model, weight_dtype=stored.dtype)
-    others, note = stored.dtype if others_kept else stored.quantised, model.note
+    others, notes = stored.dtype if others_kept else stored.quantised, [model.note]
     if others not in BYTES_PER_VALUE:
-        note = "; ".join(filter(None, (note, f"weights stored as {others} are taken for int4, computed in 16 bits")))
+        notes.append(f"weights stored as {others} are taken for int4, computed in 16 bits")
         others = "int4"
-    experts = stored.dtype if _kept(stored, model, "mlp.experts.0.gate_proj") > 0.5 else stored.quantised
+    experts = stored.dtype if stored.kept_share("experts", model.num_layers) > 0.5 else stored.quantised
     own = experts if model.is_moe and experts != others else None
-    return replace(model, weight_dtype=others, expert_weight_dtype=own, note=note)
+    if own == "nvfp4" and others_kept:
+        notes.append("experts stored as nvfp4 are computed in 16 bits")
+    note = "; ".join(filter(None, notes))
+    return replace(model, weight_dtype=others, expert_weight_dtype=own, kv_dtype=stored.kv_dtype, note=note)

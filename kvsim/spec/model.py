@@ -53,6 +53,8 @@ class ModelSpec:
     """In which type the checkpoint has its weights, a name of ``BYTES_PER_VALUE``; what runs is configured."""
     expert_weight_dtype: str | None = None
     """Type of the routed experts' weights, of ``WEIGHT_BYTES``, where it is another, whatever is configured."""
+    kv_dtype: str | None = None
+    """Type of KV that the checkpoint asks for and vLLM takes where it is told none; ``None``: 16 bits."""
     unquantised_params: float = 0.0
     """Parameters, of ``params``, that stay in 16 bits where the weights are quantised: embeddings, output projection,
     norms, biases, routers, and what the checkpoint names besides."""

@@ -5,7 +5,6 @@ Source: vLLM 0.32's quantisation methods (``vllm/model_executor/layers/quantizat
 
 from __future__ import annotations
 
-import fnmatch
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +20,15 @@ _BY_METHOD = {
     "bitsandbytes": "int4", "int8": "int8", "experts_int8": "int8",
 }  # fmt: skip
 _BITS_KEYS = ("bits", "w_bit", "wbits")
+PARTS = {
+    "attention": ("self_attn.q_proj", "self_attn.q_a_proj", "self_attn.qkv_proj"),
+    "dense": ("mlp.gate_proj", "mlp.up_proj", "feed_forward.gate_proj"),
+    "shared": (
+        "mlp.shared_experts.gate_proj", "mlp.shared_expert.gate_proj", "feed_forward.shared_expert.gate_proj",
+    ),
+    "experts": ("mlp.experts.0.gate_proj", "feed_forward.experts.0.gate_proj", "block_sparse_moe.experts.0.w1"),
+}  # fmt: skip
+"""Modules of a layer that stand for a part of it, by all that they are called."""
 METHODS = (*_BY_METHOD, "compressed-tensors", "modelopt", "quark")
 
 
@@ -32,12 +40,19 @@ class Stored:
     """Type of what is not quantised: ``bf16`` or ``fp16``."""
     quantised: str | None
     """Type of the rest, a name of ``WEIGHT_BYTES``; ``None``: nothing is quantised."""
-    kept: tuple[str, ...] = ()
-    """Names and patterns of modules that are not."""
+    kept: re.Pattern[str] | None = None
+    """What the names of modules match that are not."""
+    kv_dtype: str | None = None
+    """Type of KV, where the checkpoint asks for another type than ``dtype``."""
 
-    def keeps(self, module: str) -> bool:
-        """Whether the module of that name is among those that are not quantised."""
-        return any(_matches(pattern, module) for pattern in self.kept)
+    def kept_share(self, part: str, layers: int) -> float:
+        """Share of the layers whose ``part``, one of ``PARTS``, is not quantised."""
+        if self.quantised is None or self.kept is None:
+            return 0.0
+        found = sum(
+            any(self.kept.fullmatch(f"model.layers.{layer}.{name}") for name in PARTS[part]) for layer in range(layers)
+        )
+        return found / layers
 
 
 def stored_as(keys: ConfigKeys, torch_dtype: str) -> Stored:
@@ -50,8 +65,20 @@ def stored_as(keys: ConfigKeys, torch_dtype: str) -> Stored:
     method = str(given.get("quant_method", "")).lower().replace("_tensors", "-tensors")
     quantised = _by_groups(keys, given) if "config_groups" in given else _by_method(keys, given, method)
     ignored = [given.get(key) for key in ("ignore", "modules_to_not_convert", "exclude_modules", "exclude")]
-    kept = [str(name) for names in ignored if isinstance(names, list) for name in names]
-    return Stored(dtype, quantised, tuple(kept))
+    names = [str(name) for names in ignored if isinstance(names, list) for name in names]
+    return Stored(dtype, quantised, _pattern(keys, names), _kv_dtype(given, method))
+
+
+def _kv_dtype(given: dict[str, Any], method: str) -> str | None:
+    """What vLLM makes of ``kv_cache_dtype`` auto: ModelOpt's checkpoints say it, others are not asked."""
+    producer = given.get("producer")
+    is_modelopt = isinstance(producer, dict) and producer.get("name") == "modelopt"
+    if not (is_modelopt or method.startswith("modelopt")):
+        return None
+    scheme = given.get("kv_cache_scheme") or given.get("kv_cache_quant_algo")
+    if isinstance(scheme, dict):
+        return "fp8" if (scheme.get("type"), scheme.get("num_bits")) == ("float", 8) else None
+    return "fp8" if str(scheme).lower() == "fp8" else None
 
 
 def _modelopt(given: dict[str, Any]) -> dict[str, Any]:
@@ -101,24 +128,18 @@ def _group_type(keys: ConfigKeys, weights: dict[str, Any]) -> str:
     raise keys.error("quantization_config weights", f"{bits} bits of {kind}", "8 or 4 bits of float or int")
 
 
-def _matches(pattern: str, module: str) -> bool:
-    if pattern.startswith("re:"):
-        try:
-            return re.match(pattern[3:], module) is not None
-        except re.error:
-            return False
-    if "*" in pattern:
-        return fnmatch.fnmatchcase(module, pattern) or fnmatch.fnmatchcase(module, f"{pattern}.*")
-    return (
-        module == pattern
-        or module.startswith(f"{pattern}.")
-        or module.endswith(f".{pattern}")
-        or f".{pattern}." in module
-    )
-
-
-def kept_share(stored: Stored, modules: Sequence[str]) -> float:
-    """Share of ``modules``, one a layer, that is not quantised."""
-    if stored.quantised is None or not modules or not stored.kept:
-        return 0.0
-    return sum(stored.keeps(module) for module in modules) / len(modules)
+def _pattern(keys: ConfigKeys, names: Sequence[str]) -> re.Pattern[str] | None:
+    """One expression for ``names`` of modules: expressions themselves, with stars, or whole parts of a name."""
+    every = []
+    for given in names:
+        name = given.removeprefix("language_model.")
+        if name.startswith("re:"):
+            every.append(f"(?:{name[3:]}).*")
+        elif "*" in name:
+            every.append(rf"{re.escape(name).replace(chr(92) + '*', '.*')}(?:\..*)?")
+        else:
+            every.append(rf"(?:.*\.)?{re.escape(name)}(?:\..*)?")
+    try:
+        return re.compile("|".join(every)) if every else None
+    except re.error as error:
+        raise keys.error("quantization_config ignore", str(error), "names, or expressions behind 're:'") from None

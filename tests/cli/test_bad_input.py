@@ -33,6 +33,7 @@ FILES = {
     "section.yaml": "name: x\noverrides: {engine: {block_size: 8}}\n",
     "stray.yaml": "nmae: x\n",
     "binary.yaml": b"\xff\xfe\x00",
+    "model.json": '{\n"model_type": "jamba"}\n',
 }
 
 
@@ -167,6 +168,15 @@ VERBS = {
     "trace lint in/empty.csv": "the file is empty",
     "trace lint in/good.csv --workload-hash-tokens-per-block 0": "allowed: a whole number >= 1",
     "trace lint in/good.csv --pd": "unknown option '--pd'",
+    "models qwen3-33b": "unknown model or GPU 'qwen3-33b'; did you mean 'qwen3-32b'?",
+    "models xyzzy": "unknown model or GPU 'xyzzy'; without a name all are shown",
+    "models in/nosuch.json": "not readable: No such file",
+    "models in/model.json": "model_type 'jamba' is not modelled: some of its layers are state-space",
+    "models in/model.json --json in/model.json": "which is the model",
+    "models --json nowhere/m.json": "there is no folder",
+    "models --jsn m.json": "did you mean '--json'?",
+    "models h100 l4": "unexpected extra argument",
+    "--pd models": "--pd does not go with the command 'models'",
 }
 
 CASES = {
