@@ -20,11 +20,11 @@ def implausible(steps: StepTime, spec: InstanceSpec) -> str | None:
     if max(one_s, many_s) > MOST_STEP_S:
         tokens = 2048 if many_s >= one_s else 1
         return f"a step of {tokens} tokens takes {max(one_s, many_s):,.1f} s: are the times in microseconds?"
-    gpu, share = spec.gpu, spec.model.active_params / spec.model.params
-    bytes_per_s = spec.weight_bytes_per_gpu * share / one_s
+    gpu, needed_bytes = spec.gpu, _bytes_of_a_token(spec)
+    bytes_per_s = needed_bytes / one_s
     if bytes_per_s > MARGIN * gpu.hbm_bytes_per_s:
         return (
-            f"a step of one token reads {spec.weight_bytes_per_gpu * share / GB:.1f} GB of weights at "
+            f"a step of one token reads {needed_bytes / GB:.1f} GB of weights at "
             f"{bytes_per_s / GB:,.0f} GB/s, above the {gpu.hbm_bytes_per_s / GB:,.0f} GB/s of a {gpu.name}: are times, "
             "shapes and degree those of this instance?"
         )
@@ -36,3 +36,10 @@ def implausible(steps: StepTime, spec: InstanceSpec) -> str | None:
             f"{gpu.name}: are times, shapes and degree those of this instance?"
         )
     return None
+
+
+def _bytes_of_a_token(spec: InstanceSpec) -> float:
+    """Weights on each GPU that one token is multiplied with: its own share of the routed experts, and all the rest."""
+    model = spec.model
+    unused = 1 - model.experts_per_token / model.num_experts if model.is_moe else 0.0
+    return spec.weight_bytes_per_gpu - spec.expert_bytes_per_gpu * unused

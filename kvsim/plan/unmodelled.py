@@ -9,7 +9,7 @@ from kvsim.spec import BYTES_PER_VALUE, MODELS, find_model
 
 def left_out(plan: Plan, *, is_pd: bool = False) -> tuple[str, ...]:
     """Each where it applies. ``is_pd``: prefill/decode separation is among what is run."""
-    found = (_window(plan), _weights(plan), _static(plan) if is_pd else None, *unmodelled(plan.config))
+    found = (_note(plan), _window(plan), _weights(plan), _static(plan) if is_pd else None, *unmodelled(plan.config))
     return tuple(sentence for sentence in found if sentence is not None)
 
 
@@ -23,6 +23,12 @@ def unmodelled(config: Config) -> list[str]:
         "share experts take their steps together, an idle one too; here each takes its own, which is too fast "
         "where their loads differ"
     ]
+
+
+def _note(plan: Plan) -> str | None:
+    """What a ``ModelSpec`` leaves out of the model, or takes for something else."""
+    model = plan.spec.model
+    return f"{model.name}: {model.note}" if model.note else None
 
 
 def _window(plan: Plan) -> str | None:

@@ -82,7 +82,7 @@ GPUS = {
              sms=132, nvlink=True, capability=(9, 0)),
         _gpu("h200-sxm", 141 * GB, usable_gib=139.8, gb_per_s=4800, tflops=(989, 1979), link_gb_per_s=450,
              sms=132, nvlink=True, capability=(9, 0)),
-        _gpu("h20", 96 * GB, usable_gib=95.22, gb_per_s=4000, tflops=(148, 296), link_gb_per_s=450,
+        _gpu("h20", 96 * GB, usable_gib=95.1, gb_per_s=4000, tflops=(148, 296), link_gb_per_s=450,
              sms=78, nvlink=True, capability=(9, 0)),
         _gpu("gh200", 96 * GB, usable_gib=94.5, gb_per_s=4000, tflops=(989, 1979), link_gb_per_s=450,
              sms=132, nvlink=True, capability=(9, 0)),
@@ -114,8 +114,7 @@ GPUS = {
              sms=304, nvlink=True, capability=(0, 0)),
     )
 }  # fmt: skip
-"""Data sheets of NVIDIA and AMD; usable memory as PyTorch printed it ("GPU 0 has a total capacity of"), of whole GPUs
-with error correction on, which moves by some tenths of a percent with the driver."""
+"""By the data sheets of NVIDIA and AMD; usable memory as PyTorch printed it of whole GPUs (``docs/models.md``)."""
 
 _MAKERS = re.compile("nvidia|amd|instinct|tesla|geforce|oam")
 _SPELLINGS = {

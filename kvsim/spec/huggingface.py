@@ -144,7 +144,7 @@ def _kv_heads(keys: ConfigKeys, heads: int, feed_forward: FeedForward) -> int:
 def _with_weights(
     model: ModelSpec, keys: ConfigKeys, family: Family, feed_forward: FeedForward, stored: Stored
 ) -> ModelSpec:
-    """A model's parameters, and in which types they are held."""
+    """``model`` with its parameters, and the types in which they are held."""
     matrices, small = attention_params(keys, family, model)
     parts = {
         "attention": matrices * model.attention_layers,

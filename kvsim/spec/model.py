@@ -56,8 +56,8 @@ class ModelSpec:
     kv_dtype: str | None = None
     """Type of KV that the checkpoint asks for and vLLM takes where it is told none; ``None``: 16 bits."""
     unquantised_params: float = 0.0
-    """Parameters, of ``params``, that stay in 16 bits where the weights are quantised: embeddings, output projection,
-    norms, biases, routers, and what the checkpoint names besides."""
+    """Part of ``params`` that stays in 16 bits where the weights are quantised: embeddings, output projection, norms,
+    biases, routers, and what the checkpoint names besides."""
     extra_params: float = 0.0
     """Loaded beside ``params`` and no part of a token's way, in 16 bits: a vision tower."""
     max_position_embeddings: int = 0

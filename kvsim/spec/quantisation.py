@@ -43,7 +43,7 @@ class Stored:
     kept: re.Pattern[str] | None = None
     """What the names of modules match that are not."""
     kv_dtype: str | None = None
-    """Type of KV, where the checkpoint asks for another type than ``dtype``."""
+    """Type of KV, where the checkpoint asks for another than ``dtype``."""
 
     def kept_share(self, part: str, layers: int) -> float:
         """Share of the layers whose ``part``, one of ``PARTS``, is not quantised."""

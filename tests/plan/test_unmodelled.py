@@ -51,6 +51,18 @@ def test_the_type_that_a_config_stores_is_not_the_one_that_counts(tmp_path: Path
     assert left_out(planned(f"model.name={path}", "model.weight_dtype=fp8")) == ()
 
 
+def test_a_model_that_sees_is_its_text_part() -> None:
+    (said,) = left_out(planned("model.name=Qwen/Qwen3-VL-8B-Instruct", "engine.tensor_parallel_size=1"))
+    assert said == "qwen3-8b: its text part; its vision tower counts as memory, not as work"
+    assert left_out(planned("model.name=qwen3-8b", "engine.tensor_parallel_size=1")) == ()
+
+
+def test_a_checkpoints_type_is_not_the_one_that_counts() -> None:
+    (said,) = left_out(planned("model.name=Qwen/Qwen3-32B-FP8"))
+    assert said == "Qwen3-32B-FP8: its weights are stored as fp8; model.weight_dtype = bf16 is what was simulated"
+    assert left_out(planned("model.name=Qwen/Qwen3-32B-FP8", "model.weight_dtype=fp8")) == ()
+
+
 def test_static_batching_is_of_unified_instances() -> None:
     static = planned("engine.batching=static")
     assert left_out(static) == ()

@@ -24,7 +24,7 @@ def layer_products(model: ModelSpec, degree: int) -> list[Product]:
     return [
         Product("qkv_proj", attention_width + 2 * kv_heads * model.head_dim, model.hidden_size),
         Product("o_proj", model.hidden_size, attention_width),
-        Product("gate_up_proj", 2 * inner, model.hidden_size),
+        Product("gate_up_proj", (model.mlp_matrices - 1) * inner, model.hidden_size),
         Product("down_proj", model.hidden_size, inner),
     ]
 
@@ -43,7 +43,7 @@ def pass_values(model: ModelSpec, degree: int) -> dict[str, float]:
         "layernorm": 4.0 * model.hidden_size,
         "rotary_emb": 2 * rotated,
         "kv_write": 4 * kv_heads * model.head_dim,
-        "act_fn": 3 * inner,
+        "act_fn": model.mlp_matrices * inner,
         "embedding": 2.0 * model.hidden_size,
         "final_layernorm": 4.0 * model.hidden_size,
     }
