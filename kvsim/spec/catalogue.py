@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -167,12 +168,12 @@ def known_model(name: str) -> str | None:
 
 def model_file(name: str) -> Path | None:
     """The ``config.json`` that a model's name stands for, where it is a file or a folder with one and no known name."""
-    if name.lower() in _index():
+    if not name or name.lower() in _index():
         return None
-    path = Path(name).expanduser()
+    given = os.path.expanduser(name)
     if name.endswith(".json"):
-        return path
-    return path / FILE if path.is_dir() and (path / FILE).is_file() else None
+        return Path(given)
+    return Path(given, FILE) if os.path.isfile(os.path.join(given, FILE)) else None
 
 
 @cache

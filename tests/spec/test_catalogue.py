@@ -235,3 +235,13 @@ def test_an_unknown_name_is_told_the_nearest_and_what_else_is_taken() -> None:
     )
     with pytest.raises(ConfigError, match="`kvsim models` lists those that are known"):
         find_model("zzzzzzz")
+
+
+@pytest.mark.parametrize("name", ["", "~nobody-of-that-name/model", "x" * 5000, "a\0b", "/", "-fp8", "Meta-"])
+def test_what_is_no_name_at_all(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(entries()["qwen3-8b"].config))
+    assert known_model(name) is None and model_file(name) is None
+    with pytest.raises(ConfigError, match="unknown model"):
+        find_model(name)
+    assert find_model(".").num_layers == 36
