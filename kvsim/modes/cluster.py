@@ -130,7 +130,7 @@ def cluster_section(
 
 
 def _deployed(plan: Plan, maxima: Maxima) -> DeployedCluster:
-    kv_tokens = plan.spec.num_blocks * plan.spec.block_size_tokens
+    kv_tokens = plan.spec.kv_cache_tokens
     return DeployedCluster(
         gpus=plan.num_gpus,
         instances=plan.num_instances,
@@ -141,7 +141,7 @@ def _deployed(plan: Plan, maxima: Maxima) -> DeployedCluster:
         kv_blocks_per_instance=plan.spec.num_blocks,
         kv_cache_tokens_per_instance=kv_tokens,
         kv_cache_bytes_per_gpu=kv_tokens * plan.spec.kv_bytes_per_token / plan.spec.tensor_parallel,
-        max_concurrency=kv_tokens / plan.config.model.max_model_len,
+        max_concurrency=plan.spec.max_concurrency(plan.config.model.max_model_len),
         served_max_requests_per_s={name: min(roles.values()) for name, roles in maxima.items()},
     )
 

@@ -92,6 +92,8 @@ def server_of(
     known = None if gpu is None else spec
     own = {"model.name": model, "model.weight_dtype": spec.weight_dtype}
     own |= engine_keys(arguments, vllm_version, longest, gpu=gpu, model=known)
+    if spec.kv_dtype is not None and arguments.get("kv_cache_dtype") in (None, "auto"):
+        own["model.kv_dtype"] = spec.kv_dtype
     if arguments.get("quantization") is None and spec.weight_dtype not in UNQUANTISED:
         own["model.weight_dtype"] = spec.weight_dtype  # vLLM's --dtype is that of activations
     return own if gpu is None else own | {"hardware.gpu": gpu.name}

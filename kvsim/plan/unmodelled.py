@@ -43,9 +43,9 @@ def _window(plan: Plan) -> str | None:
     known = "step times are as measured" if is_measured else "step times count that"
     return (
         f"{model.name}: in {model.num_window_layers} of {model.num_layers} layers a token looks back "
-        f"{model.sliding_window_tokens:,} tokens; {known}, but KV caches, transfers and tiers keep every token in all "
-        f"layers: a request of {tokens:,} tokens holds {times:.2f} times what engines need that free what lies before "
-        "the window"
+        f"{model.sliding_window_tokens:,} tokens; {known}; the KV cache is as large as engines have it for requests of "
+        f"{tokens:,} tokens that free what lies before the window, and shorter ones are taken for as thrifty; transfers "
+        f"and tiers keep every token in all layers, {times:.2f} times as much"
     )
 
 

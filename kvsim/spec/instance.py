@@ -105,30 +105,44 @@ class InstanceSpec:
         return int(self.max_concurrency(tokens) * tokens)
 
     def max_concurrency(self, max_model_len: int) -> float:
-        """``Maximum concurrency for`` that many tokens per request, as vLLM prints it.
+        """``Maximum concurrency for`` that many tokens per request, as vLLM prints it."""
+        per_request = self._blocks_per_request(max_model_len)
+        return self._pool_blocks / (per_request or -(-max_model_len // self.block_size_tokens))
 
-        Where layers with a window have block tables of their own, its blocks are not those of ``num_blocks``, each of
-        which holds a token of all layers.
-        """
-        groups, blocks, window = kv_groups(self.model), self.num_blocks, self.model.sliding_window_tokens
-        if groups is None or window is None:
-            return blocks / -(-max_model_len // self.block_size_tokens)
-        if self.num_blocks_override is None:
-            blocks = int(self._kv_room_bytes // (self._block_bytes * groups.layers / self.model.num_layers))
-        return blocks / groups.blocks_per_request(max_model_len, self.block_size_tokens, window, self._arguments)
+    def _blocks_per_request(self, tokens: int) -> int | None:
+        """Blocks of the pool that a request takes where layers with a window have block tables of their own; ``None``:
+        those of its tokens."""
+        groups, window = kv_groups(self.model), self.model.sliding_window_tokens
+        if groups is None or window is None or self.arguments is None:
+            return None
+        return groups.blocks_per_request(tokens, self.block_size_tokens, window, self.arguments)
+
+    @property
+    def _pool_blocks(self) -> int:
+        """``num_gpu_blocks`` as vLLM counts them: of a group of layers each, where there are such."""
+        if self.num_blocks_override is not None:
+            return self.num_blocks_override
+        groups = kv_groups(self.model) if self.arguments is not None else None
+        layers = 1.0 if groups is None else groups.layers / self.model.num_layers
+        return int(self.kv_room_bytes // (self._block_bytes * layers))
 
     @property
     def num_blocks(self) -> int:
-        """KV blocks of the instance. Raises ``CapacityError``, saying what would fit, when there is room for none."""
-        if self.num_blocks_override is not None:
-            return self.num_blocks_override
-        blocks = int(self._kv_room_bytes // self._block_bytes)
+        """KV blocks of the instance, of all layers each. Raises ``CapacityError``, saying what would fit, when there is
+        room for none.
+
+        A model whose layers free what lies before a window has as many as hold requests of the longest length that
+        there may be: what vLLM prints.
+        """
+        blocks = self._pool_blocks
         if blocks < 1:
-            raise CapacityError(self._no_block_fits() if self._kv_room_bytes > 0 else self._does_not_fit())
-        return blocks
+            raise CapacityError(self._no_block_fits() if self.kv_room_bytes > 0 else self._does_not_fit())
+        if self.arguments is None or self._blocks_per_request(self.arguments.max_model_len) is None:
+            return blocks
+        return max(self.kv_cache_tokens // self.block_size_tokens, 1)
 
     @property
-    def _kv_room_bytes(self) -> float:
+    def kv_room_bytes(self) -> float:
         """On all GPUs; negative when the model does not fit."""
         given = self.kv_capacity_bytes_per_gpu
         return (self.derived_kv_bytes_per_gpu if given is None else given) * self.tensor_parallel
@@ -143,14 +157,14 @@ class InstanceSpec:
         is_given = self.kv_capacity_bytes_per_gpu is not None
         left = f"{self.kv_capacity_key} leaves" if is_given else f"the weights of {self.model.name} leave"
         of_whole_blocks = self.kv_size_key == "cache.block_size_bytes"  # fewer tokens would be larger ones
-        tokens = 0 if of_whole_blocks else int(self._kv_room_bytes // self.kv_bytes_per_token)
+        tokens = 0 if of_whole_blocks else int(self.kv_room_bytes // self.kv_bytes_per_token)
         smaller = f"blocks of up to {tokens:,} tokens would fit" if tokens else ""
         degree = "" if is_given or (tokens and not self._degree_that_fits) else self._what_would_fit()
         advice = "; ".join(filter(None, (smaller, degree))) or "a larger one is wanted"
         return (
             f"no KV block fits {self.tensor_parallel} x {self.gpu.name}: {self.block_size_tokens:,} tokens "
             f"({self.block_size_key}) of {self.kv_bytes_per_token:,.6g} bytes{size} take {self._block_bytes / GB:,.3g} "
-            f"GB, where {left} {self._kv_room_bytes / GB:,.3g} GB; {advice}"
+            f"GB, where {left} {self.kv_room_bytes / GB:,.3g} GB; {advice}"
         )
 
     def _does_not_fit(self) -> str:
@@ -172,6 +186,6 @@ class InstanceSpec:
     def _degree_that_fits(self) -> int | None:
         for degree in (1, 2, 4, 8, 16, 32):
             other = replace(self, tensor_parallel=degree, kv_capacity_bytes_per_gpu=None)
-            if other.derived_kv_bytes_per_gpu > GB and other._kv_room_bytes >= other._block_bytes:
+            if other.derived_kv_bytes_per_gpu > GB and other.kv_room_bytes >= other._block_bytes:
                 return degree
         return None

@@ -37,6 +37,8 @@ LOGIT_BYTES = 4.0
 HIDDEN_COPIES, MLP_COPIES = 4, 3
 """What a compiled layer holds at its peak: residual, its normed copy, attention's output and the MLP's input; gate and
 up projection together, and their product."""
+MXFP4_WIDTH = 256
+"""Experts are as wide as a multiple of it where their weights are MXFP4."""
 STAYING_EXPERTS_SINCE = (0, 17)
 """Workspaces of unquantised experts are kept from then on; those of quantised ones since ``PROFILES`` says so."""
 
@@ -170,10 +172,11 @@ def extra_weight_bytes(model: ModelSpec, tensor_parallel: int, weight_dtype: str
     """What a GPU holds of the weights beside its even share of ``weight_dtype``.
 
     Every GPU has the routers and the down projections of latent attention whole; of its up projection there is a 16-bit
-    copy for decoding (vLLM's ``MLACommonImpl``). What stands beside a language model, a vision tower, is shared out.
+    copy for decoding (vLLM's ``MLACommonImpl``). What stands beside a language model, a vision tower, is shared out;
+    experts in MXFP4 are padded.
     """
     size, others = BYTES_PER_VALUE[weight_dtype], 1 - 1 / tensor_parallel
-    beside = model.extra_bytes / tensor_parallel
+    beside = model.extra_bytes / tensor_parallel + _padding_bytes(model, tensor_parallel)
     moe_layers = model.num_layers - model.num_dense_layers
     routers = moe_layers * model.num_experts * model.hidden_size * UNQUANTISED_BYTES * others
     if not model.is_mla:
@@ -182,6 +185,16 @@ def extra_weight_bytes(model: ModelSpec, tensor_parallel: int, weight_dtype: str
     down = model.num_layers * model.hidden_size * ranks * size * others
     up = model.num_layers * model.kv_lora_rank * 2 * model.num_heads * model.head_dim * UNQUANTISED_BYTES
     return beside + routers + down + up / tensor_parallel
+
+
+def _padding_bytes(model: ModelSpec, tensor_parallel: int) -> float:
+    """What MXFP4 kernels add to a GPU's routed experts: each GPU's part of their width is rounded up. The multiple is
+    from gpt-oss-120b's printed weights; gpt-oss-20b's agree."""
+    if model.expert_weight_dtype != "mxfp4" or not model.expert_intermediate_size:
+        return 0.0
+    width = model.expert_intermediate_size / tensor_parallel
+    padded = -(-width // MXFP4_WIDTH) * MXFP4_WIDTH
+    return model.expert_bytes("mxfp4") / tensor_parallel * (padded / width - 1)
 
 
 def _is_quantised(weight_dtype: str) -> bool:

@@ -34,9 +34,9 @@ def test_nothing_of_the_defaults_is_left_out() -> None:
 
 def test_windows_do_not_free_what_lies_before_them() -> None:
     (said,) = left_out(planned("model.name=gpt-oss-20b", "model.max_model_len=8192"))
-    assert said.startswith("gpt-oss-20b: in 12 of 24 layers a token looks back 128 tokens; step times count that, but ")
-    # 24 x 8,192 tokens of a layer are held; 12 x 8,192 + 12 x 128 would be.
-    assert f"a request of 8,192 tokens holds {24 * 8192 / (12 * 8192 + 12 * 128):.2f} times what engines need" in said
+    assert said.startswith("gpt-oss-20b: in 12 of 24 layers a token looks back 128 tokens; step times count that; ")
+    # 24 x 8,192 tokens of a layer are sent; 12 x 8,192 + 12 x 128 would be.
+    assert said.endswith(f"keep every token in all layers, {24 * 8192 / (12 * 8192 + 12 * 128):.2f} times as much")
     assert left_out(planned("model.name=gpt-oss-20b", "model.max_model_len=128")) == ()
 
 

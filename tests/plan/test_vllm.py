@@ -126,7 +126,7 @@ def test_defaults_give_way_to_what_is_given() -> None:
     assert server("h100-sxm", max_model_len=-1).max_model_len == 131_072
     limited = server("h100-sxm", max_num_active_seqs=32, max_num_scheduled_tokens=1024)
     assert (limited.max_num_seqs, limited.max_num_batched_tokens) == (32, 1024)
-    assert server("h100-sxm", kv_cache_memory_bytes=20 * 10**9).__dict__["hbm.kv_capacity_gb"] == 20
+    assert server("h100-sxm", kv_cache_memory_bytes=20 * 10**9).kv_cache_memory_bytes == 20 * 10**9
 
 
 @pytest.mark.parametrize(

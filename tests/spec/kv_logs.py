@@ -12,8 +12,8 @@ from statistics import median
 import polars as pl
 
 from kvsim.errors import CapacityError
-from kvsim.plan.vllm import version_of
-from kvsim.spec import GPUS, GpuSpec, InstanceSpec, ModelSpec, find_gpu, find_model
+from kvsim.plan.vllm_defaults import version_of
+from kvsim.spec import GPUS, GpuSpec, InstanceSpec, find_gpu, find_model
 from kvsim.spec.memory import MemoryArguments
 from kvsim.units import GB, GIB, TERA
 
@@ -27,13 +27,7 @@ SOURCES = {
     "unnamed": "",
 }
 """Addresses; ``unnamed``: files of public repositories whose address is not known, which count as checks alone."""
-MODELS = {
-    "qwen2.5-0.5b": ModelSpec("qwen2.5-0.5b", 0.494e9, 24, 896, 14, 2, 64, 4864, 151936),
-    "qwen2.5-7b": ModelSpec("qwen2.5-7b", 7.616e9, 28, 3584, 28, 4, 128, 18944, 152064),
-    "qwen3-0.6b": ModelSpec("qwen3-0.6b", 0.596e9, 28, 1024, 16, 8, 128, 3072, 151936),
-}
-"""Of the logs, and not yet among the known ones; Hugging Face ``config.json``."""
-UNNAMED_GPU = GpuSpec("rtx-24gb", 24 * GB, 1e12, 165 * TERA, 330 * TERA, 32 * GB, 128, False, 23.99 * GIB)
+UNNAMED_GPU = GpuSpec("rtx-24gb", 24 * GB, 1e12, 165 * TERA, 330 * TERA, 32 * GB, 128, False, (8, 9), 23.99 * GIB)
 
 
 @dataclass(frozen=True)
@@ -54,7 +48,7 @@ class Comparison:
         try:
             if self.row["kv_tokens"] is not None:
                 return self.spec.kv_cache_tokens
-            return self.spec.num_blocks * self.spec.kv_bytes_per_token * 16 / self.spec.tensor_parallel / GIB
+            return self.spec.kv_room_bytes / self.spec.tensor_parallel / GIB
         except CapacityError:
             return 0.0
 
@@ -82,7 +76,7 @@ def _spec(row: dict[str, object]) -> InstanceSpec:
         row["batched"], row["seqs"], row["length"], bool(row["eager"]), version >= (0, 14), version
     )  # type: ignore[arg-type]
     spec = InstanceSpec(
-        model=MODELS[model] if model in MODELS else find_model(model),
+        model=find_model(model),
         gpu=find_gpu(gpu) if gpu in GPUS else UNNAMED_GPU,
         tensor_parallel=row["degree"],  # type: ignore[arg-type]
         weight_dtype=str(row["weight_dtype"]),

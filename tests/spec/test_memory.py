@@ -84,9 +84,13 @@ def test_versions_have_the_profile_of_their_age(version: tuple[int, ...], is_moe
     assert [each.since for each in PROFILES] == sorted((each.since for each in PROFILES), reverse=True)
 
 
-def test_embeddings_stay_in_16_bits_and_small_weights_are_on_every_gpu() -> None:
-    assert extra_weight_bytes(DENSE, 4, "bf16") == 0
-    assert extra_weight_bytes(DENSE, 4, "fp8") == 2 * 128_256 * 8192 / 4
+def test_small_weights_are_on_every_gpu_and_experts_in_mxfp4_are_padded() -> None:
+    assert extra_weight_bytes(DENSE, 4, "bf16") == extra_weight_bytes(DENSE, 4, "fp8") == 0
+    experts = 24 * 32 * 3 * 2880 * 2880 * (0.5 + 1 / 32)
+    assert extra_weight_bytes(OSS, 1, "bf16") == pytest.approx(experts * (3072 / 2880 - 1))
+    assert extra_weight_bytes(OSS, 2, "bf16") == pytest.approx(
+        experts / 2 * (1536 / 1440 - 1) + 24 * 32 * 2880 * 2 * (1 - 1 / 2)
+    )
     down, up = 61 * 7168 * (512 + 64 + 1536), 61 * 512 * 2 * 128 * 128 * 2
     routers = 58 * 256 * 7168 * 2
     assert extra_weight_bytes(LATENT, 8, "bf16") == pytest.approx((down * 2 + routers) * 7 / 8 + up / 8)
