@@ -63,14 +63,19 @@ wheel-test: compile
 	"$$dir/venv/bin/kvsim" --pd --preset smoke --quiet --report-json report.json; \
 	grep '"engine": "compiled"' report.json
 
-# vLLM's own scheduler, recorded on traffic never seen before, against ours. SEED=n repeats a run.
+# vLLM's own scheduler, recorded on traffic never seen before, against ours; and its own parser and rules for defaults, on
+# public and on random lines. SEED=n repeats a run.
 test-vllm: compile $(VLLM_STAMP)
 	set -e; \
 	dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
 	seed=$${SEED:-$$($(PYTHON) -c 'import secrets; print(secrets.randbelow(10**9))')}; \
 	echo "SEED=$$seed"; \
 	$(VLLM_VENV)/bin/python tests/vllm/record.py "$$dir" --seed "$$seed"; \
-	$(BIN)/python main.py validate oracle "$$dir"/*.json.gz
+	$(BIN)/python main.py validate oracle "$$dir"/*.json.gz; \
+	export PYTHONPATH=tests/launch; \
+	$(BIN)/python tests/vllm/compare_arguments.py lines "$$dir/lines.json" --seed "$$seed"; \
+	$(VLLM_VENV)/bin/python tests/vllm/arguments.py "$$dir/lines.json" "$$dir/answers.json"; \
+	$(BIN)/python tests/vllm/compare_arguments.py check "$$dir/lines.json" "$$dir/answers.json"
 
 # vLLM's environment (2.5 GB). Its CPU wheel brings a torchvision that does not load with its torch, so `import vllm` fails
 # until the packages that no scheduler needs are gone. Where pip does not find torch's +cpu build, PIP_EXTRA_INDEX_URL has

@@ -52,10 +52,10 @@ def is_beyond(flag: Flag, given: Mapping[str, Any]) -> bool:
 def _value(flag: Flag, value: Any) -> str:
     if flag.name == "--quantization":
         return (
-            f"--quantization {value!s:.40} does not say how large a weight is; model.weight_dtype is that of the model "
-            "or of --dtype"
+            f"--quantization {_shown(value)} does not say how large a weight is; model.weight_dtype is that of the "
+            "model or of --dtype"
         )
-    return f"not modelled: {flag.name} {value!s:.40}; the prediction is of a server without it"
+    return f"not modelled: {flag.name} {_shown(value)}; the prediction is of a server without it"
 
 
 def _changes(flag: Flag, value: Any) -> bool:
@@ -73,12 +73,13 @@ def _changes(flag: Flag, value: Any) -> bool:
 
 def _with_detail(flag: Flag, value: Any) -> str:
     """A connector or a method by its own name."""
-    detail = (
-        next((value[key] for key in ("kv_connector", "method") if key in value), None)
-        if isinstance(value, dict)
-        else None
-    )
-    return f"{flag.name} {detail:.40}" if isinstance(detail, str) else flag.name
+    found = [value[key] for key in ("kv_connector", "method") if key in value] if isinstance(value, dict) else []
+    return f"{flag.name} {_shown(found[0])}" if found else flag.name
+
+
+def _shown(value: Any) -> str:
+    """On one line, and not for ever."""
+    return " ".join(str(value).split())[:40]
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -196,9 +196,9 @@ def _captured(arguments: Fields, vllm_version: str, tokens: int, seqs: int, gpu:
     mode = arguments.get("compilation_config.cudagraph_mode")
     level = arguments.choice("optimization_level", ("0", "1", "2", "3"), "2")
     is_off = level == "0" if mode is None else str(mode).upper() in ("NONE", "0")
+    sizes, most = _sizes(arguments), _either(arguments, "max_cudagraph_capture_size")
     if is_off or arguments.flag("enforce_eager", False):
         return []
-    sizes, most = _sizes(arguments), _either(arguments, "max_cudagraph_capture_size")
     largest = None if most is None else arguments.whole(most)
     if sizes is not None:
         found = given_capture_sizes(sizes, tokens)
