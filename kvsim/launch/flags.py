@@ -5,10 +5,10 @@ A table is a text file. Under a heading in brackets, which is the role of all th
     --name --other-name -short KIND =DEFAULT : words
 
 ``KIND`` is ``flag`` (with a ``--no-`` twin), ``switch``, or what its value is: ``text``, ``int``, ``float``, ``size``
-(4k, 4K), ``length`` (also auto), ``json``, ``config`` (json of such sizes), ``json/text``, ``ids`` or, in braces, the
-values that are allowed (``folded``: in any case). Behind it ``?`` allows None, ``+`` takes one or more, ``*`` any
-number, ``~`` none or one, ``&`` adds up. ``DEFAULT``, or several with a bar between: values at which nothing changes.
-``words`` say what a simulated flag sets here.
+(4k, 4K), ``si`` (4k, 4Ki), ``length`` (a size or auto), ``json``, ``config`` (json of such sizes), ``json/text``,
+``ids`` or, in braces, the values that are allowed (``folded``: in any case). Behind it ``?`` allows None, ``+`` takes
+one or more, ``*`` any number, ``~`` none or one, ``&`` adds up. ``DEFAULT``, or several with a bar between: values at
+which nothing changes. ``words`` say what a simulated flag sets here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ VERSIONS: dict[Engine, str] = {"vllm": "vLLM 0.32", "sglang": "SGLang 0.5.23"}
 """Whose flags the tables have."""
 NOT_SIMULATED = "not simulated: "
 _KIND = re.compile(
-    r"(folded)?(flag|switch|text|int|float|size|length|json/text|json|config|ids)?(?:\{(.*)\})?(\?)?([+*~&])?"
+    r"(folded)?(flag|switch|text|int|float|size|si|length|json/text|json|config|ids)?(?:\{(.*)\})?(\?)?([+*~&])?"
 )
 
 

@@ -18,7 +18,9 @@ def notes_of(command: ServerCommand, given: Mapping[str, Any]) -> tuple[str, ...
     if names := [flag.name for flag in flags if flag.role == "unchanged" and not flag.is_gone]:
         found.append(f"without effect on what is simulated: {_listed(names)}")
     if names := [flag.name for flag in flags if flag.role == "kernels"]:
-        found.append(f"step times are of the kernels they were measured or estimated with, whatever {_listed(names)}")
+        found.append(
+            f"kernels are those that step times were measured or estimated with, not those of {_listed(names)}"
+        )
     if names := [flag.name for flag in flags if flag.is_gone]:
         found.append(f"not in {VERSIONS[command.engine]} any more: {_listed(names)}")
     if command.environment:

@@ -7,11 +7,13 @@ import difflib
 import json
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 from kvsim.launch.flags import Kind
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)([kKmMgGtT])")
+_SI_SIZE = re.compile(r"(\d+(?:\.\d+)?)(?:(k|M|G|T)|([KMGT])i)")
 _QUOTED = re.compile(r'("(?:[^"\\]|\\.)*")')
 _BARE_SIZE = re.compile(r"\b\d+(?:\.\d+)?[kKmMgGtT]\b")
 _UNFILLED = re.compile(r"\$(\w+|\{|\()")
@@ -73,6 +75,20 @@ def size(text: str) -> int:
     return whole(number) * int(1024**power)
 
 
+def si_size(text: str) -> int:
+    """``32k`` is 32,000, ``32Ki`` 32,768, as SGLang has it; fractions only of the former."""
+    found = _SI_SIZE.fullmatch(text.strip())
+    if found is None:
+        return whole(text)
+    number, decimal, binary = found.groups()
+    power = "KMGT".index((decimal or binary).upper()) + 1
+    if decimal:
+        return int(Decimal(number) * 1000**power)
+    if "." in number:
+        raise argparse.ArgumentTypeError(f"{text!r:.60}: a binary suffix takes whole numbers")
+    return whole(number) * int(1024**power)
+
+
 def _length(text: str) -> int:
     return -1 if text.strip().lower() in ("-1", "auto") else size(text)
 
@@ -115,6 +131,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "int": whole,
     "float": _real,
     "size": size,
+    "si": si_size,
     "length": _length,
     "json": _json,
     "config": _config,

@@ -159,6 +159,22 @@ def test_a_size_of_older_servers_is_the_largest_or_all() -> None:
     assert read_launch_line("vllm serve a --cuda-graph-sizes 1 2").arguments == {"cudagraph_capture_sizes": [1, 2]}
 
 
+@pytest.mark.parametrize(
+    ("text", "vllm", "sglang"),
+    [("1M", 2**20, 10**6), ("1.5k", 1500, 1500), ("1m", 10**6, None), ("2Ki", None, 2048), ("2K", 2048, None)],
+)
+def test_each_server_has_suffixes_of_its_own(text: str, vllm: int | None, sglang: int | None) -> None:
+    for start, flag, name, value in (
+        ("vllm serve a", "--max-num-batched-tokens", "max_num_batched_tokens", vllm),
+        ("sglang serve --model a", "--context-length", "max_model_len", sglang),
+    ):
+        if value is None:
+            with pytest.raises(ConfigError, match=f"{flag}: '{text}' must be a whole number"):
+                read_launch_line(f"{start} {flag} {text}")
+        else:
+            assert read_launch_line(f"{start} {flag} {text}").arguments[name] == value
+
+
 NAMES = [name for engine in ("vllm", "sglang") for flag in flags_of(engine) for name in flag.spellings]
 PIECES = st.one_of(
     st.sampled_from(NAMES),

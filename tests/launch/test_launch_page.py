@@ -47,7 +47,13 @@ def names(flag: Flag) -> str:
 
 
 def takes(kind: Kind) -> str:
-    words = {"flag": "on, or off as `--no-…`", "switch": "on", "size": "a number, 4k or 4K", "config": "JSON"}
+    words = {
+        "flag": "on, or off as `--no-…`",
+        "switch": "on",
+        "size": "a number, 4k or 4K",
+        "si": "a number, 4k or 4Ki",
+        "config": "JSON",
+    }
     length = "a number, 4k, 4K or auto"
     plain = words | {"int": "a whole number", "float": "a number", "text": "text", "length": length, "json": "JSON"}
     many = {"+": ", or several", "*": ", or several"}.get(kind.many, "")
