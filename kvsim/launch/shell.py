@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from json import JSONDecoder
 
 from kvsim.errors import ConfigError
 
@@ -67,6 +68,9 @@ class _Reader:
             self._at = len(self._text) if end < 0 else end
         elif character in "'\"":
             self._quoted(character)
+        elif character == "{" and (self._word or "=").endswith("=") and (json := self._bare_json()):
+            self._add(json)
+            self._at += len(json)
         elif character == "\\":
             self._add(self._text[self._at + 1 : self._at + 2])
             self._at += 2
@@ -86,6 +90,14 @@ class _Reader:
         while self._at < len(self._text) and self._text[self._at] in "<>&|":
             self._at += 1
         self._is_target = True
+
+    def _bare_json(self) -> str:
+        """An object with its quotes, as lists of processes and logs show it; no shell would pass it on. Else empty."""
+        try:
+            _, end = JSONDecoder().raw_decode(self._text, self._at)
+        except (ValueError, RecursionError):
+            return ""
+        return self._text[self._at : end]
 
     def _quoted(self, mark: str) -> None:
         start = self._at

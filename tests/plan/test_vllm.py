@@ -205,6 +205,8 @@ def test_sglang_s_defaults_are_its_own() -> None:
     reserved_mib = 512 + 1.5 * 8192 + 128 + 2 * 256 + 8 * 58
     assert found.gpu_memory_utilization == round(1 - reserved_mib / (80 * 1024), 3)
     assert found.non_kv_gb_per_gpu == 0
+    small = server("h100-sxm", prefix_cache="radix", max_num_batched_tokens=2048, max_num_seqs=8)
+    assert small.gpu_memory_utilization == round(1 - 10 / 80, 3)  # GPUs of more than 60 GiB leave 10 at least
     large = server("h100-sxm", prefix_cache="radix", static_memory_fraction=0.8, tensor_parallel_size=4)
     assert (large.gpu_memory_utilization, large.cudagraph_capture_sizes[-1]) == (0.8, 512)
     assert server("l4", prefix_cache="radix", max_num_seqs=16).cudagraph_capture_sizes[-1] == 16
