@@ -79,10 +79,24 @@ def case(rng: Random, chosen: dict[str, Any]) -> tuple[Plan, Workload]:
     need = most_blocks(rows, given["engine.block_size"]) + 2
     base = cluster(rng) | tier_sizes(rng, given["cache.chunk_tokens"])
     base["engine.num_gpu_blocks_override"] = need + rng.randint(0, need)
+    if not given.get("engine.enable_chunked_prefill", True):
+        given |= whole_prompts(rows)
     found = tiered_plan(base | given)
     if rng.random() < 0.7:
         found = found.with_instances(step_time=AffineStepTime(random_times(rng)))
     return found, workload(rows)
+
+
+def whole_prompts(rows: list[Row]) -> dict[str, Any]:
+    """Steps that hold any of these prompts, which are not cut."""
+    prompts = (sum(tokens for _, tokens in row.pieces) or row.prompt_tokens for row in rows)
+    longest = max(prompts) + max(row.output_tokens for row in rows)
+    return {
+        "model.max_model_len": longest,
+        "engine.max_num_batched_tokens": max(longest, SMALL["engine.max_num_seqs"]),
+        "engine.max_num_seqs": SMALL["engine.max_num_seqs"],
+        "engine.tune_colocated_budget": False,
+    }
 
 
 def tiered_plan(given: dict[str, Any]) -> Plan:
