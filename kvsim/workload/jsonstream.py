@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TextIO
 
 ROW_KEYS = ("data", "rows", "requests")
@@ -93,7 +93,7 @@ def holds_rows(stream: TextIO) -> bool:
     if scanner.peek() == "[":
         return True
     try:
-        return _enter_rows(scanner)
+        return _enter_rows(scanner, {})
     except JsonFault:
         return False
 
@@ -122,30 +122,51 @@ def document(stream: TextIO) -> str | None:
     return f"{what} the keys are: {keys}"
 
 
-def rows(stream: TextIO) -> Iterator[tuple[int, object]]:
-    """The rows of a document with the line each begins on. Raises ``JsonFault``."""
+def rows(stream: TextIO) -> Iterator[tuple[int, object, Mapping[str, object]]]:
+    """The rows of a document with the line each begins on, and what stands before them in the mapping that holds them.
+
+    Several such mappings may follow each other, as one a line. Raises ``JsonFault``.
+    """
     scanner = JsonScanner(stream)
-    if scanner.peek() == "{" and not _enter_rows(scanner):
-        raise JsonFault(scanner.line, f"a mapping without a list of rows under {', '.join(ROW_KEYS)}")
-    scanner.take("[")
-    if scanner.peek() == "]":
-        return
     while True:
-        scanner.peek()
-        yield scanner.line, scanner.value()
-        if scanner.take(",]") == "]":
+        is_mapping, head = scanner.peek() == "{", dict[str, object]()
+        if is_mapping and not _enter_rows(scanner, head):
+            raise JsonFault(scanner.line, f"a mapping without a list of rows under {', '.join(ROW_KEYS)}")
+        scanner.take("[")
+        if scanner.peek() == "]":
+            scanner.take("]")
+        else:
+            more = True
+            while more:
+                scanner.peek()
+                yield scanner.line, scanner.value(), head
+                more = scanner.take(",]") == ","
+        if not is_mapping or not _leave(scanner) or not scanner.peek():
             return
 
 
-def _enter_rows(scanner: JsonScanner) -> bool:
-    """Moves to the list of rows of a top-level mapping; whether there is one."""
+def _enter_rows(scanner: JsonScanner, head: dict[str, object]) -> bool:
+    """Moves to the list of rows of a top-level mapping, whether there is one; ``head`` gets what stands before it."""
     scanner.take("{")
     while scanner.peek() == '"':
-        key = str(scanner.value()).strip().lower()
+        key = str(scanner.value()).strip()
         scanner.take(":")
-        if key in ROW_KEYS and scanner.peek() == "[":
+        if key.lower() in ROW_KEYS and scanner.peek() == "[":
             return True
-        scanner.value()
+        value = scanner.value()
+        if not isinstance(value, list | dict):
+            head[key] = value
         if scanner.take(",}") == "}":
             return False
     return False
+
+
+def _leave(scanner: JsonScanner) -> bool:
+    """Moves behind the mapping whose list of rows has ended; whether it is whole."""
+    while scanner.take(",}") == ",":
+        if scanner.peek() != '"':
+            return False
+        scanner.value()
+        scanner.take(":")
+        scanner.value()
+    return True

@@ -154,20 +154,20 @@ def _by_rows(
         unit = row.unit
         builder.append(row)
         if (keeps_failed or (row.prompt_tokens and row.output_tokens)) and next(usable) == limit:
-            return builder.table(unit, is_whole=False)
-    return builder.table(unit)
+            return builder.table(unit, schema.answers, is_whole=False)
+    return builder.table(unit, schema.answers)
 
 
 def _rows(file: TraceFile, schema: TraceFormat, faults: list[Finding] | None) -> Iterator[Row]:
     records = file.records()
-    while True:
+    is_over = False
+    while not is_over:
         try:
             record = next(records, None)
-            if record is None:
-                return
             if isinstance(record, WorkloadError):
                 raise record
-            yield schema.row(record)
+            is_over = record is None
+            yield from schema.rest() if record is None else schema.rows(record)
         except WorkloadError as fault:
             if faults is None:
                 raise
@@ -203,6 +203,7 @@ def _raw(path: Path, name: str, schema: TraceFormat, table: Table, reading: Read
         block, inferred = _block_tokens(path, schema, table.prompt_tokens, np.diff(table.id_offsets))
         paths = HashPaths(table.id_offsets, table.ids, block)
         notes += inferred
+    notes += schema.notes
     return RawTrace(
         path=path,
         format=name,

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from kvsim.errors import WorkloadError, nearest
 
@@ -20,12 +21,16 @@ NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
 class Record:
     """The values of one row with its place in the file."""
 
-    __slots__ = ("line", "path", "values")
+    __slots__ = ("head", "line", "path", "values")
 
-    def __init__(self, path: Path, line: int, values: Mapping[str, object]) -> None:
+    def __init__(
+        self, path: Path, line: int, values: Mapping[str, object], head: Mapping[str, object] = MappingProxyType({})
+    ) -> None:
+        """``head``: what the document says of all its rows, before them."""
         self.path = path
         self.line = line
         self.values = values
+        self.head = head
 
     def error(self, field: str, value: object, allowed: str) -> WorkloadError:
         """The one line to raise for a value that makes no sense."""

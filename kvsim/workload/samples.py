@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from kvsim.config.schema import PdTrace
+from kvsim.config.schema import AgentTrace, PdTrace
 from kvsim.workload.graph import RequestGraph
+from kvsim.workload.synthetic.agent import Spawning, agent_graph
 from kvsim.workload.synthetic.chat import chat
 from kvsim.workload.times import assumed_pace_s
 from kvsim.workload.workload import Workload
@@ -38,6 +41,7 @@ SAMPLES = (
     Sample("splitwise_sample.csv", "splitwise", 40, 600, 400, 7),
     Sample("bailian_sample.jsonl", "bailian", 40, 200, 90, 8),
     Sample("aiperf_sample.jsonl", "aiperf", 40, 2600, 900, 9),
+    Sample("agentic_mooncake_sample.jsonl", "agentic_mooncake", 40, 600, 400, 10, rate_per_s=1.0),
     # Token ids are written out, so this one is short.
     Sample("sharegpt_sample.jsonl", "sharegpt", 20, 64, 48, 4),
     Sample("generic_sample.csv", "generic", 40, 600, 400, 4),
@@ -49,11 +53,66 @@ def write_samples(folder: str | Path) -> list[Path]:
     paths = []
     for sample in SAMPLES:
         paths.append(Path(folder) / sample.file)
-        workload = chat(_traffic(sample), sample.num_requests, sample.rate_per_s, sample.seed)
+        if sample.format == "agentic_mooncake":
+            workload = _agents(sample)
+        else:
+            workload = chat(_traffic(sample), sample.num_requests, sample.rate_per_s, sample.seed)
         if sample.format == "aiperf":
             workload = _waiting(workload)
         write_trace(workload, paths[-1], sample.format)
+    for name, lines in TOLD.items():
+        paths.append(Path(folder) / name)
+        paths[-1].write_text(lines(), encoding="utf-8", newline="")
     return paths
+
+
+def _agents(sample: Sample) -> Workload:
+    """A few agents, some of whose turns are followed by sub-agents."""
+    traffic = AgentTrace(
+        num_sessions=1,
+        turns_min=3,
+        turns_max=8,
+        tool_def_tokens=sample.system_prompt_tokens,
+        tool_result_min_tokens=16,
+        tool_result_max_tokens=int(sample.new_tokens_mean),
+        reasoning_tokens=64,
+        num_tool_sets=2,
+        num_system_prompts=3,
+        qps=1,
+        seed=None,
+    )
+    return agent_graph(traffic, sample.num_requests, sample.rate_per_s, sample.seed, Spawning(share=0.3, subagents=2))
+
+
+def _weka() -> str:
+    """One agent, who lets a sub-agent look something up, and goes on once it has ended."""
+
+    def call(time_s: float, prompt: int, answer: int, first_id: int, api_s: float) -> dict[str, object]:
+        blocks = [*range(6), *range(first_id, first_id + prompt // 64 - 6)]
+        kind = {"t": time_s, "type": "s", "model": "main", "in": prompt, "out": answer, "hash_ids": blocks}
+        return {**kind, "input_types": ["text"], "output_types": ["text"], "stop": "tool_use", "api_time": api_s}
+
+    spawned = {
+        "t": 14.5,
+        "type": "subagent",
+        "agent_id": "agent_001",
+        "subagent_type": "Explore",
+        "duration_ms": 9500,
+        "total_tokens": 2100,
+        "tool_use_count": 1,
+        "status": "completed",
+        "requests": [call(14.5, 900, 60, 100, 3.0), call(19.0, 1200, 80, 100, 5.0)],
+        "models": ["small"],
+        "tool_tokens": 300,
+        "system_tokens": 84,
+    }
+    requests = [call(0.0, 1000, 120, 6, 4.0), call(6.5, 1300, 200, 6, 8.0), spawned, call(25.0, 1700, 90, 6, 3.5)]
+    document = {"id": "conversation-1", "models": ["main", "small"], "block_size": 64, "hash_id_scope": "local"}
+    return json.dumps({**document, "tool_tokens": 300, "system_tokens": 84, "requests": requests}) + "\n"
+
+
+TOLD: Mapping[str, Callable[[], str]] = {"weka_sample.json": _weka}
+"""Schemas that kvsim reads and does not write."""
 
 
 def _waiting(workload: Workload) -> Workload:

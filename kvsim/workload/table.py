@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -123,12 +123,16 @@ class TableBuilder:
                 number = known[hash_id] = len(known)
             self.ids.append(number)
 
-    def table(self, unit: str | None, is_whole: bool = True) -> Table:
+    def table(self, unit: str | None, answers: Mapping[int, int], is_whole: bool = True) -> Table:
         """What was gathered. Rows that wait get the times they would have if answers took their assumed time.
 
-        ``is_whole``: there are no further rows in the file. Raises ``WorkloadError`` for waits that cannot be.
+        ``answers``: output tokens that were told behind their rows, by the rows' lines. ``is_whole``: there are no
+        further rows in the file. Raises ``WorkloadError`` for waits that cannot be.
         """
         prompt, hashed = _ints(self.prompt), _ints(self.hashed_outputs)
+        if answers:
+            told = zip(self.line, self.output, strict=True)
+            self.output = array("q", (answers.get(line, output) for line, output in told))
         if not is_whole:
             self._edges.cut(self.doubts)
         edges = self._edges.resolved(self.line)

@@ -11,7 +11,7 @@ import io
 import json
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import IO, TextIO, cast
@@ -183,14 +183,14 @@ class TraceFile:
 
     def _json(self, stream: TextIO) -> Iterator[Record | WorkloadError]:
         try:
-            for line, row in jsonstream.rows(stream):
-                yield self._object(line, row)
+            for line, row, head in jsonstream.rows(stream):
+                yield self._object(line, row, head)
         except jsonstream.JsonFault as fault:
             raise self._at(fault.line, str(fault)) from None
 
-    def _object(self, line: int, row: object) -> Record | WorkloadError:
+    def _object(self, line: int, row: object, head: Mapping[str, object] | None = None) -> Record | WorkloadError:
         if isinstance(row, dict):
-            return Record(self.path, line, row)
+            return Record(self.path, line, row) if head is None else Record(self.path, line, row, head)
         return self._at(line, f"a row is a {type(row).__name__}; allowed: an object with one value per field")
 
     def _at(self, line: int, message: str) -> WorkloadError:

@@ -81,7 +81,10 @@ class WorkloadWord(ABC):
 
     @abstractmethod
     def generate(self, num_requests: int, rate_per_s: float, seed: int) -> Workload:
-        """``num_requests`` requests that arrive at random, ``rate_per_s`` in the mean."""
+        """``num_requests`` requests that arrive at random, ``rate_per_s`` in the mean.
+
+        An open loop; of agents it is the sessions that do, and their turns wait for answers.
+        """
 
     @abstractmethod
     def users(self, concurrency: int, num_requests: int, seed: int) -> Workload:
@@ -302,15 +305,18 @@ class _Rag(WorkloadWord):
 
 
 def _agent(text: str) -> WorkloadWord:
-    """``agent_trace`` of config.yaml: agents whose tool results grow the context turn by turn."""
+    """``agent_trace`` of config.yaml as a request graph: agents whose tool results grow the context turn by turn.
+
+    Three sub-agents follow 2% of the turns: an assumption, as no public trace has a usual number of them.
+    """
     traffic = _config().agent_trace
 
     def drawn(num_requests: int, rate_per_s: float, seed: int) -> Workload:
-        from kvsim.workload.synthetic.agent import stationary_agents
+        from kvsim.workload.synthetic.agent import Spawning, agent_graph
 
-        return stationary_agents(traffic, num_requests, rate_per_s, seed)
+        return agent_graph(traffic, num_requests, rate_per_s, seed, Spawning(share=0.02, subagents=3))
 
-    return _Sessions(text, "agents with tools, agent_trace of config.yaml", drawn, 0.0)
+    return _Sessions(text, "agents with tools and sub-agents, agent_trace of config.yaml", drawn, 0.0)
 
 
 WORDS: Mapping[str, Callable[[str], WorkloadWord]] = {

@@ -16,13 +16,16 @@ import numpy as np
 import numpy.typing as npt
 
 from kvsim.errors import WorkloadError, nearest
-from kvsim.workload.formats import aiperf, bailian, mooncake
+from kvsim.workload.formats import agentic, aiperf, bailian, mooncake
+from kvsim.workload.graph import RequestGraph
 from kvsim.workload.request import Request
 from kvsim.workload.workload import Workload
 
 AZURE_START = datetime(2024, 1, 1, tzinfo=UTC)
 # Token ids that every published tokenizer has.
 VOCABULARY_TOKENS = 32_000
+AGENTIC_BLOCK_TOKENS = 64
+"""Blocks of the agentic Mooncake files that are written; their header says it."""
 
 
 def write_trace(workload: Workload, path: str | Path, fmt: str) -> tuple[str, ...]:
@@ -45,7 +48,7 @@ def write_trace(workload: Workload, path: str | Path, fmt: str) -> tuple[str, ..
 
 def _lost(workload: Workload, fmt: str) -> tuple[str, ...]:
     lost = []
-    if workload.graph is not None:
+    if workload.graph is not None and fmt != "agentic_mooncake":
         waiting = int(np.count_nonzero(~workload.graph.is_root))
         if fmt == "aiperf":
             waiting -= int(np.count_nonzero(_waits_in_session(workload)))
@@ -206,6 +209,52 @@ def _aiperf(workload: Workload) -> Iterator[str]:
         yield json.dumps(row) + "\n"
 
 
+def _agentic_mooncake(workload: Workload) -> Iterator[str]:
+    """Version 2, all of one play: what requests of different sessions share is held as well."""
+    source = {"format": "kvsim", "digest": ""}
+    header = {"schema": agentic.SCHEMA, "version": agentic.VERSION, "block_size": AGENTIC_BLOCK_TOKENS}
+    yield json.dumps({**header, "hash_id_scope": "local", "source": source}) + "\n"
+    known: dict[tuple[int, int], int] = {}
+    graph = workload.graph or RequestGraph.turns(np.full(len(workload), -1), np.zeros(len(workload)))
+    offsets, earliest_s = graph.offsets.tolist(), graph.earliest_s.tolist()
+    for request in workload:
+        row = request.request_id
+        waits = range(offsets[row], offsets[row + 1])
+        line: dict[str, object] = {
+            "request_id": f"r{row}",
+            "play_id": "0",
+            "session_id": _session_name(request),
+            "model": "",
+            "input_length": request.prompt_tokens,
+            "output_length": request.output_tokens,
+            "hash_ids": [known.setdefault(e, len(known)) for e in _block_ends(request, AGENTIC_BLOCK_TOKENS)],
+            "not_before_ms": _ms(earliest_s[row] if waits else request.arrival_s),
+        }
+        if waits:
+            line["dependencies"] = [_dependency(workload, graph, row, wait) for wait in waits]
+        yield json.dumps(line) + "\n"
+
+
+def _dependency(workload: Workload, graph: RequestGraph, row: int, wait: int) -> dict[str, object]:
+    on, several = int(graph.on[wait]), graph.offsets[row + 1] - graph.offsets[row] > 1
+    same = 0 <= workload.session_id[row] == workload.session_id[on]
+    return {
+        "request_id": f"r{on}",
+        "trigger": "dispatch" if graph.from_sent[wait] else "completion",
+        "delay_ms": _ms(float(graph.delay_s[wait])),
+        "relation": "sequence" if same else "join" if several else "spawn",
+    }
+
+
+def _session_name(request: Request) -> str:
+    """The schema has no request without a session: such a one is its own."""
+    return f"s{request.session_id}" if request.session_id >= 0 else f"r{request.request_id}"
+
+
+def _ms(time_s: float) -> float:
+    return round(time_s * 1000, 6)
+
+
 def _waits_in_session(workload: Workload) -> npt.NDArray[np.bool_]:
     """Whether each request waits for the one before it in its own session."""
     before = np.full(len(workload), -1, dtype=np.int64)
@@ -227,8 +276,9 @@ WRITERS: Mapping[str, Callable[[Workload], Iterator[str]]] = {
     "splitwise": _splitwise,
     "bailian": _bailian,
     "aiperf": _aiperf,
+    "agentic_mooncake": _agentic_mooncake,
     "sharegpt": _sharegpt,
     "generic": _generic,
 }
-HOLD_CONTENT = ("mooncake", "bailian", "aiperf", "sharegpt")
+HOLD_CONTENT = ("mooncake", "agentic_mooncake", "bailian", "aiperf", "sharegpt")
 """Schemas that say what prompts share, by hash ids or token ids."""

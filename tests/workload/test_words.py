@@ -68,7 +68,7 @@ def test_completions_are_as_long_as_published() -> None:
 def test_every_word_has_the_rate_and_is_the_same_for_a_seed(text: str) -> None:
     word = word_of(text)
     found = word.generate(600, 4.0, 3)
-    assert len(found) == 600 and not found.is_closed
+    assert len(found) == 600 and found.is_closed == (text == "agent") and not found.holds_back
     assert found.mean_rate_per_s == pytest.approx(4.0, rel=0.12)
     assert same(found, word_of(text).generate(600, 4.0, 3)) and not same(found, word.generate(600, 4.0, 4))
     assert f"{word.sizes.prompt_most:,}" in word.describe() and f"{word.sizes.output_most:,}" in word.describe()
@@ -78,23 +78,22 @@ def test_every_word_has_the_rate_and_is_the_same_for_a_seed(text: str) -> None:
 @pytest.mark.parametrize("text", [*WORDS, *CUSTOM])
 def test_every_word_has_users(text: str) -> None:
     found = word_of(text).users(7, 300, 3)
-    assert len(found) == 300 and found.is_closed
+    assert len(found) == 300 and found.is_closed and found.holds_back
     if found.graph is None:
         assert found.max_concurrency == 7 and not found.arrival_s.any()
         return
-    after, _ = found.graph.as_turns()
-    assert np.count_nonzero(after < 0) == 7, "each user begins once"
-    waited_for = after[after >= 0]
-    assert len(set(waited_for.tolist())) == len(waited_for), "and sends the next request after each"
-    same_session = found.session_id[after] == found.session_id
-    assert same_session[after >= 0].mean() > 0.5, "which is mostly the next turn of the same session"
+    first = np.flatnonzero(found.graph.is_root)
+    assert len(np.unique(found.session_id[first])) >= 7, "each user begins once, perhaps with several at once"
+    assert text == "agent" or len(first) == 7
+    assert np.all(np.diff(found.graph.offsets)[~found.graph.is_root] >= 1)
 
 
-@pytest.mark.parametrize("text", ["chat", "agent", CUSTOM[2]])
+@pytest.mark.parametrize("text", ["chat", CUSTOM[2]])
 def test_turns_of_users_keep_their_order_and_content(text: str) -> None:
     found = word_of(text).users(5, 200, 3)
     last: dict[int, int] = {}
     after, _ = found.graph.as_turns()
+    assert len(set(after[after >= 0].tolist())) == np.count_nonzero(after >= 0) == 195
     for request in found:
         if request.session_id in last:
             assert after[request.request_id] == last[request.session_id]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from kvsim.workload.formats.base import Row
+from kvsim.workload.formats.base import OneRow, Row
 from kvsim.workload.formats.generic import has_time
 from kvsim.workload.formats.hashlist import hash_list
 from kvsim.workload.records import Record
@@ -14,7 +14,7 @@ FOREIGN_FIELDS = ("chat_id", "parent_chat_id")
 BLOCK_TOKENS = 512
 
 
-class Aiperf:
+class Aiperf(OneRow):
     """``input_length``, ``output_length``; ``timestamp`` or ``delay`` (ms), ``hash_ids``, ``session_id`` may be absent.
 
     A row with a ``delay``, or with no time, follows the row before it of its session, so long after that one's answer:

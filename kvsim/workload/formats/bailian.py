@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from kvsim.workload.formats.base import Row
+from kvsim.workload.formats.base import OneRow, Row
 from kvsim.workload.formats.hashlist import hash_list
 from kvsim.workload.records import Record
 
@@ -13,7 +13,7 @@ BLOCK_TOKENS = 16
 ROOT = "-1"
 
 
-class Bailian:
+class Bailian(OneRow):
     """``chat_id, parent_chat_id`` (-1: a root), ``timestamp`` (s), ``input_length, output_length, hash_ids``.
 
     Each row already holds its whole context. A session is a root with all that descends from it; where a parent is not

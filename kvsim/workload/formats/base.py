@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from kvsim.workload.records import Record
@@ -96,8 +98,36 @@ class TraceFormat(Protocol):
     def matches(fields: Collection[str]) -> bool:
         """Whether a file whose first rows have these fields is of this schema."""
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be said about the file, once it is read."""
+
+    @property
+    def answers(self) -> Mapping[int, int]:
+        """Tokens of answers that the file says behind their rows, by the rows' lines."""
+
+    def rows(self, record: Record) -> Iterable[Row]:
+        """The rows of a record. Raises ``WorkloadError`` with the place, the value and what is allowed."""
+
+    def rest(self) -> Iterable[Row]:
+        """Rows that could not be told before the last record was known."""
+
+
+class OneRow(ABC):
+    """A schema in which a record is a row."""
+
+    notes: tuple[str, ...] = ()
+    answers: Mapping[int, int] = MappingProxyType({})
+
+    @abstractmethod
     def row(self, record: Record) -> Row:
         """The row of a record. Raises ``WorkloadError`` with the place, the value and what is allowed."""
+
+    def rows(self, record: Record) -> Iterable[Row]:
+        return (self.row(record),)
+
+    def rest(self) -> Iterable[Row]:
+        return ()
 
 
 @runtime_checkable
@@ -111,7 +141,7 @@ class TabularFormat(Protocol):
         """Where things are; ``None`` where this file must be read row by row."""
 
 
-class Tabular:
+class Tabular(OneRow):
     """A schema that its columns tell all of, row by row and a column at a time."""
 
     COLUMNS: ClassVar[TableColumns]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from kvsim.errors import WorkloadError
-from kvsim.workload.formats.base import Row, TableColumns
+from kvsim.workload.formats.base import OneRow, Row, TableColumns
 from kvsim.workload.formats.hashlist import hash_list
 from kvsim.workload.records import Record
 from kvsim.workload.times import DATE, DATE_FORM, date_ns
@@ -53,7 +53,7 @@ Columns = Mapping[str, tuple[str, str | None]]
 """Meaning to the field's own name and, for times, the unit that the name says."""
 
 
-class Generic:
+class Generic(OneRow):
     """A CSV or JSON table with synonyms of arrival time, prompt and output tokens, session and hash ids.
 
     A unit at the end of the time column's name (``arrival_time_ms``) is believed.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from kvsim.workload.formats.base import Row
+from kvsim.workload.formats.base import OneRow, Row
 from kvsim.workload.formats.hashlist import hash_list
 from kvsim.workload.records import Record
 
@@ -14,7 +14,7 @@ FOREIGN_FIELDS = ("chat_id", "parent_chat_id", "session_id", "delay")
 BLOCK_TOKENS = 512
 
 
-class Mooncake:
+class Mooncake(OneRow):
     """``timestamp`` (ms), ``input_length``, ``output_length``, ``hash_ids``; JSON lines or CSV."""
 
     ids_cover_prompt = True

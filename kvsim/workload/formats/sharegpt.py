@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Collection
 
-from kvsim.workload.formats.base import Row
+from kvsim.workload.formats.base import OneRow, Row
 from kvsim.workload.formats.tokenblocks import TokenBlocks
 from kvsim.workload.records import Record
 
@@ -13,7 +13,7 @@ FIELDS = ("input_toks", "output_toks", "arrival_time_ns", "input_tok_ids")
 BLOCK_TOKENS = 16
 
 
-class Sharegpt:
+class Sharegpt(OneRow):
     """``input_toks, output_toks, arrival_time_ns, input_tok_ids``, perhaps ``output_tok_ids``; JSON lines.
 
     A block is its token ids behind all that stands before, as engines hash it; the partial last block has none, so its

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from kvsim.errors import WorkloadError
-from kvsim.workload.graph import RequestGraph
+from kvsim.workload.graph import RequestGraph, Waits
 from kvsim.workload.hits import token_hit_rate
 from kvsim.workload.info import WorkloadInfo
 from kvsim.workload.records import MAX_TOKENS
-from kvsim.workload.workload import Workload
+from kvsim.workload.workload import Ints, Workload
 
 Part = tuple[Hashable, int]
 """What a part of a prompt is, and its tokens. ``None`` is content that only this request has."""
@@ -26,9 +26,8 @@ class Assembly:
     arrival_s: list[float] = field(default_factory=list)
     output_tokens: list[int] = field(default_factory=list)
     session: list[int] = field(default_factory=list)
-    after: list[int] = field(default_factory=list)
-    """Row that each waits for; -1: none."""
-    think_s: list[float] = field(default_factory=list)
+    waits: list[tuple[int, int, float]] = field(default_factory=list)
+    """Of each wait for an end: the row that waits, the one it waits for, and how long after that."""
     paths: list[list[tuple[int, int]]] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)
     """The chain of each answer; -1: nobody repeats it."""
@@ -41,11 +40,14 @@ class Assembly:
         output_tokens: int,
         *,
         session: int = -1,
-        after: int = -1,
+        after: int | Sequence[int] = (),
         think_s: float = 0.0,
         answer: Hashable = None,
     ) -> int:
-        """One request; returns its row. ``answer``: what a later prompt calls its answer, directly behind ``parts``."""
+        """One request; returns its row. ``answer``: what a later prompt calls its answer, directly behind ``parts``.
+
+        ``after``: the requests that it waits for, -1 for none, ``think_s`` after the last of them.
+        """
         row, past, path = len(self.paths), -1, []
         for what, tokens in parts:
             if tokens <= 0:
@@ -61,8 +63,9 @@ class Assembly:
         self.arrival_s.append(arrival_s)
         self.output_tokens.append(output_tokens)
         self.session.append(session)
-        self.after.append(after)
-        self.think_s.append(think_s)
+        for on in [after] if isinstance(after, int) else after:
+            if on >= 0:
+                self.waits.append((row, on, think_s))
         return row
 
     def workload(self, source: str, notes: tuple[str, ...], *, closed: bool) -> Workload:
@@ -90,7 +93,6 @@ class Assembly:
             "piece_chain": private,
             "piece_tokens": tokens.astype(np.int32),
         }
-        after = np.array(self.after, dtype=np.int64)[order]
         info = WorkloadInfo(
             source,
             "synthetic",
@@ -102,8 +104,12 @@ class Assembly:
             arrival_s=arrival_s[order],
             session_id=np.array(self.session, dtype=np.int64)[order],
             info=info,
-            graph=RequestGraph.turns(np.where(after >= 0, rank[after], -1), np.array(self.think_s)[order])
-            if closed
-            else None,
+            graph=self._graph(rank) if closed else None,
             **columns,
         )
+
+    def _graph(self, rank: Ints) -> RequestGraph:
+        """Who waits for whom, by the places that rows got."""
+        columns = np.array(self.waits, dtype=np.float64).reshape(len(self.waits), 3)
+        row, on = (rank[columns[:, place].astype(np.int64)] for place in (0, 1))
+        return RequestGraph.of(Waits.after(row, on, columns[:, 2]), len(rank))

@@ -8,35 +8,47 @@ from dataclasses import replace
 import numpy as np
 
 from kvsim.errors import WorkloadError
-from kvsim.workload.graph import RequestGraph
+from kvsim.workload.graph import Floats, Ints, RequestGraph, Waits
 from kvsim.workload.hits import hit_rate
-from kvsim.workload.workload import Floats, Ints, Workload
+from kvsim.workload.workload import Workload
 
 
 def as_users(source: Workload, concurrency: int, between_s: float, pace_s: float, seed: int) -> Workload:
-    """The sessions of an open loop, each begun by the first of ``concurrency`` users who is done with another.
+    """The sessions of ``source``, each begun by the first of ``concurrency`` users who is done with another.
 
-    A turn follows the answer before it and the pause that it has in ``source``, where answers last ``pace_s`` a token;
-    a session follows the user's last one after an exponential pause of mean ``between_s``. The users' first requests
-    are spread over one such pause. Arrival times are what they would be with answers of that pace.
+    A session is what a request graph holds together; where there is none, the requests of one session id, each of which
+    follows the answer before it and the pause that it has in ``source``, where answers last ``pace_s`` a token. A
+    session follows the user's last one after an exponential pause of mean ``between_s``. The users' first requests are
+    spread over one such pause. Arrival times are what they would be with answers of that pace.
     """
     check_concurrency(concurrency)
     random = np.random.default_rng(seed)
-    answers_s = source.output_tokens * pace_s
-    after, think_s = np.full(len(source), -1, dtype=np.int64), np.zeros(len(source))
-    sent_s = np.zeros(len(source))
+    ends_s = source.arrival_s + source.output_tokens * pace_s
+    inside = (source.graph or _turns(source, ends_s)).waits()
+    number = _components(inside, len(source))
+    is_root = np.bincount(inside.row, minlength=len(source)) == 0
+    is_last = np.bincount(inside.on, minlength=len(source)) == 0
     starts_s = np.arange(concurrency) / concurrency * between_s
-    free: list[tuple[float, int, int]] = [(time_s, user, -1) for user, time_s in enumerate(starts_s.tolist())]
-    for rows in _sessions(source):
+    free: list[tuple[float, int, Ints]] = [
+        (time_s, user, np.zeros(0, dtype=np.int64)) for user, time_s in enumerate(starts_s.tolist())
+    ]
+    sent_s = np.zeros(len(source))
+    row, on, delay_s = [inside.row], [inside.on], [inside.delay_s]
+    for rows in _sessions(number):
         time_s, user, last = heapq.heappop(free)
-        pauses_s = np.maximum(np.diff(source.arrival_s[rows]) - answers_s[rows[:-1]], 0.0)
-        first_s = random.exponential(between_s) if last >= 0 else 0.0
-        after[rows] = np.concatenate(([last], rows[:-1]))
-        think_s[rows] = np.concatenate(([first_s], pauses_s))
-        times_s = time_s + np.cumsum(think_s[rows] + np.concatenate(([0.0], answers_s[rows[:-1]])))
-        sent_s[rows] = times_s
-        heapq.heappush(free, (float(times_s[-1] + answers_s[rows[-1]]), user, int(rows[-1])))
-    return _in_order(source, after, think_s, sent_s, f"{concurrency:,} users, each with one request at a time")
+        pause_s = random.exponential(between_s) if len(last) else 0.0
+        begun_s = source.arrival_s[rows] - source.arrival_s[rows[0]]
+        sent_s[rows] = time_s + pause_s + begun_s
+        roots = is_root[rows]
+        row.append(np.repeat(rows[roots], len(last)))
+        on.append(np.tile(last, int(roots.sum())))
+        delay_s.append(np.repeat(pause_s + begun_s[roots], len(last)))
+        done_s = time_s + pause_s + float((ends_s[rows] - source.arrival_s[rows[0]]).max())
+        heapq.heappush(free, (done_s, user, rows[is_last[rows]]))
+    found = np.concatenate(row), np.concatenate(on), np.concatenate(delay_s)
+    from_sent = np.zeros(len(found[0]), dtype=np.bool_)
+    from_sent[: len(inside.row)] = inside.from_sent
+    return _in_order(source, Waits(*found, from_sent), sent_s, f"{concurrency:,} users, each in one session at a time")
 
 
 def at_most(source: Workload, concurrency: int) -> Workload:
@@ -55,21 +67,44 @@ def check_concurrency(concurrency: int) -> None:
         raise WorkloadError(f"concurrency is {concurrency}; allowed: 1 or more")
 
 
-def _sessions(source: Workload) -> list[Ints]:
-    """The rows of each session in their order, sessions by their first arrival; one without is its own."""
-    alone = source.session_id < 0
-    number = np.where(alone, source.session_id.max(initial=-1) + 1 + np.arange(len(source)), source.session_id)
+def _turns(source: Workload, ends_s: Floats) -> RequestGraph:
+    """Sessions of an open loop: each request waits for the one before it of its session."""
+    order = np.argsort(source.session_id, kind="stable")
+    follows = (np.diff(source.session_id[order]) == 0) & (source.session_id[order[1:]] >= 0)
+    after, think_s = np.full(len(source), -1, dtype=np.int64), np.zeros(len(source))
+    rows, before = order[1:][follows], order[:-1][follows]
+    after[rows] = before
+    think_s[rows] = np.maximum(source.arrival_s[rows] - ends_s[before], 0.0)
+    return RequestGraph.turns(after, think_s)
+
+
+def _components(waits: Waits, num_requests: int) -> Ints:
+    """What each request hangs together with: the first row of them (a forest of disjoint sets, Galler and Fischer)."""
+    first = list(range(num_requests))
+
+    def found(row: int) -> int:
+        while first[row] != row:
+            first[row] = first[first[row]]
+            row = first[row]
+        return row
+
+    for row, on in zip(waits.row.tolist(), waits.on.tolist(), strict=True):
+        one, other = sorted((found(row), found(on)))
+        first[other] = one
+    return np.array([found(row) for row in range(num_requests)], dtype=np.int64)
+
+
+def _sessions(number: Ints) -> list[Ints]:
+    """The rows of each session in their order, sessions by their first."""
     order = np.argsort(number, kind="stable")
-    parts = np.split(order, np.flatnonzero(np.diff(number[order])) + 1)
-    return sorted(parts, key=lambda rows: int(rows[0]))
+    return np.split(order, np.flatnonzero(np.diff(number[order])) + 1)
 
 
-def _in_order(source: Workload, after: Ints, think_s: Floats, sent_s: Floats, note: str) -> Workload:
+def _in_order(source: Workload, waits: Waits, sent_s: Floats, note: str) -> Workload:
     order = np.argsort(sent_s, kind="stable")
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
-    waits = after[order]
     taken = source.taken(order, sent_s[order])
     info = replace(source.info.noted(note), infinite_cache_hit_rate_tokens=hit_rate(taken))
-    graph = RequestGraph.turns(np.where(waits >= 0, rank[waits], -1), think_s[order])
+    graph = RequestGraph.of(waits._replace(row=rank[waits.row], on=rank[waits.on]), len(order))
     return replace(taken, graph=graph, info=info)
