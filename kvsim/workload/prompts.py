@@ -75,7 +75,7 @@ def _from_conversations(given: HashPaths, prompt_tokens: Ints, hashed_tokens: In
         pieces=heads(whole, prompt_tokens),
         output_chain=output_chain,
         rates=hash_hit_rates(paths, prompt_tokens, hashed_tokens),
-        notes=("answers are known by their token ids: a later prompt that repeats one can hit it",),
+        notes=("what answers say is known: a later prompt that repeats one can hit it",),
         generated_known=bool(np.any(output_chain >= 0)),
     )
 

@@ -111,7 +111,54 @@ def _weka() -> str:
     return json.dumps({**document, "tool_tokens": 300, "system_tokens": 84, "requests": requests}) + "\n"
 
 
-TOLD: Mapping[str, Callable[[], str]] = {"weka_sample.json": _weka}
+def _aiperf_turns() -> str:
+    """A chat, and an agent that spawns two others and waits for them."""
+
+    def turn(text: str, answer: int, **more: object) -> dict[str, object]:
+        return {"messages": [{"role": "user", "content": text * 12}], "max_tokens": answer, **more}
+
+    sessions: list[dict[str, object]] = [
+        {
+            "session_id": "chat",
+            "turns": [
+                {"role": "system", "text": "You are a careful assistant who answers briefly. " * 8},
+                {"text": "What is a prefix cache? ", "output_length": 90},
+                {"text": "And when does it not help? ", "delay": 4000, "output_length": 60},
+            ],
+        },
+        {
+            "session_id": "planner",
+            "turns": [
+                turn("Plan the work. ", 40, spawns=["reader", "tester"]),
+                turn("Here is what they found. ", 120, delay=250),
+            ],
+        },
+        {"session_id": "reader", "turns": [turn("Read the sources. ", 50), turn("Read on. ", 30, delay=1500)]},
+        {"session_id": "tester", "turns": [turn("Run the tests. ", 20)]},
+    ]
+    return "".join(json.dumps(session) + "\n" for session in sessions)
+
+
+def _vllm_log() -> str:
+    """Of four requests, with what several versions say of one."""
+    lines = ["INFO 01-02 03:04:01 [api_server.py:1351] vLLM API server version 0.9.2\n"]
+    head = list(range(100, 148))
+    for place, (second, tail, most) in enumerate([(2, 20, 64), (3, 37, 128), (3, 52, 64), (7, 21, 32)]):
+        ids = head + list(range(1000 * place, 1000 * place + tail))
+        params = f"SamplingParams(n=1, temperature=0.7, ignore_eos=False, max_tokens={most}, min_tokens=0)"
+        lines.append(
+            f"INFO 01-02 03:04:{second:02d} [logger.py:39] Received request cmpl-{place}-0: prompt: 'a prompt', "
+            f"params: {params}, prompt_token_ids: {ids}, lora_request: None, prompt_adapter_request: None.\n"
+        )
+        lines.append(f'INFO:     127.0.0.1:5000{place} - "POST /v1/completions HTTP/1.1" 200 OK\n')
+    return "".join(lines)
+
+
+TOLD: Mapping[str, Callable[[], str]] = {
+    "weka_sample.json": _weka,
+    "aiperf_turns_sample.jsonl": _aiperf_turns,
+    "vllm_log_sample.log": _vllm_log,
+}
 """Schemas that kvsim reads and does not write."""
 
 

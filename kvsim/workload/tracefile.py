@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, TextIO, cast
 
 from kvsim.errors import WorkloadError
-from kvsim.workload import jsonstream
+from kvsim.workload import jsonstream, loglines
 from kvsim.workload.records import Record
 
 HEAD_ROWS = 16
@@ -59,7 +59,7 @@ class TraceFile:
             raise self._not_text()
         delimiter = max(",\t;", key=head.split("\n", 1)[0].count)
         if head.lstrip()[0] not in "[{":
-            return delimiter, "csv"
+            return delimiter, "log" if loglines.is_log(head) else "csv"
         stream.seek(0)
         if jsonstream.holds_rows(stream):
             return delimiter, "json"
@@ -128,7 +128,7 @@ class TraceFile:
 
         A row that is no record is yielded as the error it is, since the rows behind it can still be read.
         """
-        readers = {"csv": self._csv, "jsonl": self._json_lines, "json": self._json}
+        readers = {"csv": self._csv, "jsonl": self._json_lines, "json": self._json, "log": self._log}
         with self._open() as stream:
             try:
                 yield from readers[self.layout](stream)
@@ -143,6 +143,9 @@ class TraceFile:
             if isinstance(record, WorkloadError):
                 raise record
             return record
+        if self.layout == "log":
+            logged = "vllm serve --enable-log-requests says them, of older versions all without --disable-log-requests"
+            raise WorkloadError(f"{self.path}: a log without 'Received request' lines; {logged}")
         raise WorkloadError(f"{self.path}: no rows; a trace needs at least one request")
 
     def fields(self) -> list[str]:
@@ -171,6 +174,10 @@ class TraceFile:
                     yield self._at(lines.line_num, f"{len(row)} columns where the header has {len(header)}")
         except csv.Error as fault:
             raise self._at(lines.line_num, f"not CSV: {fault}") from None
+
+    def _log(self, stream: TextIO) -> Iterator[Record | WorkloadError]:
+        for line, values in loglines.requests(stream):
+            yield Record(self.path, line, values)
 
     def _json_lines(self, stream: TextIO) -> Iterator[Record | WorkloadError]:
         for line, text in enumerate(stream, 1):

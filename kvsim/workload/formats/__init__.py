@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from kvsim.errors import WorkloadError, nearest
 from kvsim.workload.formats.agentic import AgenticMooncake
 from kvsim.workload.formats.aiperf import Aiperf
+from kvsim.workload.formats.aiperf_turns import AiperfTurns
 from kvsim.workload.formats.azure import Azure
 from kvsim.workload.formats.bailian import Bailian
 from kvsim.workload.formats.base import TraceFormat
@@ -19,12 +20,15 @@ from kvsim.workload.formats.generic import Generic
 from kvsim.workload.formats.mooncake import Mooncake
 from kvsim.workload.formats.sharegpt import Sharegpt
 from kvsim.workload.formats.splitwise import Splitwise
+from kvsim.workload.formats.vllm_log import VllmLog
 from kvsim.workload.formats.weka import Weka
 from kvsim.workload.tracefile import TraceFile
 
 FORMATS: Mapping[str, type[TraceFormat]] = {
     "agentic_mooncake": AgenticMooncake,
     "weka": Weka,
+    "aiperf_turns": AiperfTurns,
+    "vllm_log": VllmLog,
     "azure": Azure,
     "burstgpt": BurstGpt,
     "mooncake": Mooncake,
