@@ -119,7 +119,8 @@ WorkloadFormat = Annotated[
     typer.Option(
         "--workload-format",
         metavar="FORMAT",
-        help="Trace schema: auto, azure, burstgpt, mooncake, splitwise, bailian, aiperf, sharegpt, generic.",
+        help="Trace schema: auto, azure, burstgpt, mooncake, agentic_mooncake, splitwise, bailian, aiperf, "
+        "aiperf_turns, weka, vllm_log, sharegpt, generic.",
     ),
 ]
 WorkloadLimit = Annotated[

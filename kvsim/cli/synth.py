@@ -18,12 +18,20 @@ if TYPE_CHECKING:
     from kvsim.workload.workload import Workload
 
 KINDS = ("chat", "rag", "agent", "bench")
+WORDS = ("sharegpt", "summarise", "code")
+"""Of the workloads in one word those that are none of the kinds."""
 BY_SUFFIX = {".csv": "generic", ".jsonl": "mooncake"}
 REQUESTS, RATE_PER_S = 1000, 10.0
 
 
 def synth(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="chat, rag, agent or bench.")],
+    kind: Annotated[
+        str,
+        typer.Argument(
+            metavar="KIND",
+            help="chat, rag, agent, bench, sharegpt, summarise, code, or such as in=2000,out=300,hit=0.6,prefixes=10.",
+        ),
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="Where to; .gz compresses.")],
     fmt: Annotated[
         str | None,
@@ -42,6 +50,16 @@ def synth(
     closed: Annotated[
         bool, typer.Option("--closed", help="agent: a turn waits for its answer; aiperf files can say so.")
     ] = False,
+    spawn_share: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            help="agent: this share of turns lets sub-agents work; --requests and --rate then count requests.",
+        ),
+    ] = None,
+    subagents: Annotated[
+        int, typer.Option(metavar="N", parser=options.count, help="agent: sub-agents at a time, with --spawn-share.")
+    ] = 3,
     input_tokens: Annotated[int, typer.Option(metavar="N", parser=options.count, help="bench: prompt.")] = 1024,
     output_tokens: Annotated[int, typer.Option(metavar="N", parser=options.count, help="bench: answer.")] = 128,
     range_ratio: Annotated[float, typer.Option(metavar="X", help="bench: lengths spread by this share.")] = 0.0,
@@ -53,10 +71,13 @@ def synth(
         list[str] | None, typer.Option("--set", metavar="A.B=C", help="Set one key of pd_trace or agent_trace.")
     ] = None,
 ) -> int:
-    """Write synthetic traffic as a trace: chat, RAG over documents, agents with tools, or vllm bench serve's load."""
-    if kind not in KINDS:
-        raise FlagError(f"trace synth: unknown kind {kind!r}; {nearest(kind, KINDS)}")
-    schema = fmt or BY_SUFFIX.get(Path(out.name.removesuffix(".gz")).suffix)
+    """Write synthetic traffic as a trace: chat, RAG, agents, vllm bench serve's load, or lengths to order."""
+    if kind not in (*KINDS, *WORDS) and "=" not in kind:
+        raise FlagError(f"trace synth: unknown kind {kind!r}; {nearest(kind, (*KINDS, *WORDS))}")
+    if spawn_share is not None and kind != "agent":
+        raise FlagError(f"trace synth: --spawn-share goes with agent, not with {kind}")
+    graphs = {".jsonl": "agentic_mooncake"} if spawn_share is not None else {}
+    schema = fmt or {**BY_SUFFIX, **graphs}.get(Path(out.name.removesuffix(".gz")).suffix)
     if schema is None:
         raise FlagError(f"trace synth: no schema for {str(out)!r}; give --format, or a name in .csv or .jsonl")
     from kvsim.cli.outputs import check_file
@@ -72,6 +93,16 @@ def synth(
             requests, rate, input_tokens, output_tokens, seed,
             range_ratio=range_ratio, shared_prefix_tokens=prefix_tokens, burstiness=burstiness,
         )  # fmt: skip
+    elif spawn_share is not None:
+        from kvsim.config import derived
+        from kvsim.workload.synthetic.agent import Spawning, agent_graph
+
+        spawning, pace_s = Spawning(spawn_share, subagents), derived.answer_s_per_token(config)
+        workload = agent_graph(config.agent_trace, requests, rate, seed, spawning, pace_s)
+    elif kind not in KINDS:
+        from kvsim.workload.words import word_of
+
+        workload = word_of(kind).generate(requests, rate, seed)
     else:
         workload = _configured(kind, config, requests, rate, seed, arrivals, closed)
     for lost in write_trace(workload, out, schema):

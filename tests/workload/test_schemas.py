@@ -89,6 +89,21 @@ def test_splitwise(text_file) -> None:
     assert ("contradiction", 3) in rules(path)
 
 
+def test_bailian_types_are_counted_and_turns_checked(json_lines) -> None:
+    rows = [
+        {**bailian(7, -1, 10.0, [1]), "turn": 1, "type": "text"},
+        {**bailian(8, 7, 11.0, [1, 2]), "turn": 2, "type": "search"},
+        {**bailian(9, 8, 12.0, [1, 2, 3]), "turn": 4, "type": "text"},
+        {**bailian(10, 99, 13.0, [4]), "turn": 3, "type": "text"},
+    ]
+    read = read_trace(json_lines(rows))
+    assert "requests by type: text 3, search 1" in read.info.notes
+    assert rules(json_lines(rows))[0] == ("doubtful-row", 3)
+    assert "turn is 4 behind turn 2 of its parent" in read.info.lint[0].message
+    with pytest.raises(WorkloadError, match=":1: parent_chat_id is '7'; allowed: another chat_id than its own, or -1"):
+        read_trace(json_lines([bailian(7, 7, 10.0, [1])]))
+
+
 def test_bailian_sessions_are_roots_and_blocks_have_16_tokens(json_lines) -> None:
     rows = [
         bailian(7, -1, 10.0, [1, 2]),

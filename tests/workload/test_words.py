@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from kvsim.errors import WorkloadError
 from kvsim.workload.hits import hit_rate
 from kvsim.workload.lengths import LogNormal, Uniform, lengths_of_word
+from kvsim.workload.read import read_trace
 from kvsim.workload.words import WORDS, word_of
 from kvsim.workload.workload import Workload
+from kvsim.workload.writers import write_trace
 
 CUSTOM = (
     "in=2000,out=300,prefix=800:10",
@@ -120,6 +122,13 @@ def test_a_hit_rate_with_prefixes_of_a_length_is_had_by_so_many_requests() -> No
     assert set(found.piece_tokens[shared].tolist()) == {800}
     # 0.3 of 2,000,000 tokens are 750 hits of 800; the first request of each prefix has none.
     assert np.count_nonzero(shared) == 750 + 10
+
+
+@pytest.mark.parametrize(("schema", "lengths"), [("mooncake", "2000"), ("mooncake", "900-4000"), ("bailian", "300")])
+def test_a_hit_rate_survives_the_blocks_of_a_file(tmp_path, schema: str, lengths: str) -> None:
+    found = word_of(f"in={lengths},out=10,hit=0.6,prefixes=10").generate(2000, 1.0, 1)
+    write_trace(found, tmp_path / "t.jsonl", schema)
+    assert read_trace(tmp_path / "t.jsonl").info.infinite_cache_hit_rate_tokens == pytest.approx(0.6, abs=0.01)
 
 
 def test_prefixes_are_part_of_the_prompt() -> None:

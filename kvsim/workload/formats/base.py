@@ -116,8 +116,12 @@ class TraceFormat(Protocol):
 class OneRow(ABC):
     """A schema in which a record is a row."""
 
-    notes: tuple[str, ...] = ()
     answers: Mapping[int, int] = MappingProxyType({})
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """See ``TraceFormat``."""
+        return ()
 
     @abstractmethod
     def row(self, record: Record) -> Row:

@@ -15,6 +15,8 @@ from kvsim.workload.workload import Floats, Ints, Workload
 
 EXACT = 0.01
 """How near a hit rate is to the one asked for, at the least."""
+BLOCKS_TOKENS = (512, 16, 1)
+"""Prefixes are whole blocks, so that caches of blocks have the hit rate: Mooncake's or, of short prompts, vLLM's."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +25,10 @@ class Prefixes:
 
     count: int = 1
     tokens: int | None = None
-    """The length of each; ``None``: as long as the hit rate needs, 0 without one."""
+    """The length of each; ``None``: the whole blocks that the hit rate needs, 0 tokens without one."""
     hit: float | None = None
-    """The share of all prompt tokens that a cache that forgets nothing has. With ``tokens`` only so many prompts as it
-    takes begin with a prefix, else all do."""
+    """The share of all prompt tokens that a cache that forgets nothing has. Only so many prompts as it takes begin with
+    a prefix."""
 
 
 NOTHING_SHARED = Prefixes()
@@ -69,33 +71,40 @@ def _notes(carried: Ints, prefixes: Prefixes, rate: float) -> tuple[str, ...]:
 
 def _carried(prompts: Ints, which: Ints, prefixes: Prefixes, random: np.random.Generator) -> Ints:
     """The tokens of a shared prefix that each prompt begins with."""
-    total = int(prompts.sum())
     if prefixes.hit is None:
         return np.minimum(prefixes.tokens or 0, prompts - 1)
-    wanted = prefixes.hit * total
-    if prefixes.tokens is None:
+    wanted, order = prefixes.hit * int(prompts.sum()), random.permutation(len(prompts))
 
-        def longer(tokens: int) -> Ints:
-            return np.minimum(tokens, prompts - 1)
+    def missed(found: Ints) -> float:
+        return abs(_seen(which, found) - wanted) / int(prompts.sum())
 
-        found = _least(longer, which, wanted, int(prompts.max()))
+    if prefixes.tokens is not None:
+        found = _so_many(np.minimum(prefixes.tokens, prompts - 1), which, wanted, order)
     else:
-        order = random.permutation(len(prompts))
-        reach = np.minimum(prefixes.tokens, prompts - 1)
-
-        def more(carriers: int) -> Ints:
-            carried = np.zeros_like(reach)
-            carried[order[:carriers]] = reach[order[:carriers]]
-            return carried
-
-        found = _least(more, which, wanted, len(prompts))
-    got = _seen(which, found) / total
-    if abs(got - prefixes.hit) > EXACT:
+        shortest = int(_least(lambda tokens: np.minimum(tokens, prompts - 1), which, wanted, int(prompts.max())).max())
+        for block in BLOCKS_TOKENS:
+            whole = np.minimum(-(-shortest // block) * block, (prompts - 1) // block * block)
+            found = _so_many(whole, which, wanted, order)
+            if missed(found) <= EXACT:
+                break
+    if missed(found) > EXACT:
+        got = _seen(which, found) / int(prompts.sum())
         raise WorkloadError(
             f"a hit rate of {prefixes.hit:g} with {len(prompts):,} requests and {_words(prefixes)}: the nearest is "
             f"{got:.3g}; allowed: what so many requests can have within {EXACT:g}"
         )
     return found
+
+
+def _so_many(reach: Ints, which: Ints, wanted: float, order: Ints) -> Ints:
+    """``reach`` of as many requests as have the hits wanted, the first of ``order``; the others have none."""
+
+    def carried(carriers: int) -> Ints:
+        found = np.zeros_like(reach)
+        found[order[:carriers]] = reach[order[:carriers]]
+        return found
+
+    return _least(carried, which, wanted, len(reach))
 
 
 def _words(prefixes: Prefixes) -> str:
