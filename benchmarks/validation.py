@@ -22,7 +22,7 @@ from kvsim.cli import main as kvsim
 from kvsim.plan.plan import Plan
 from kvsim.steptime.curves.tables import Tables, TableStepTime
 from kvsim.validate.calibrate.residual_fit import fit_residual
-from kvsim.validate.clients.read import read_client_results
+from kvsim.validate.clients.read import read_results
 from kvsim.validate.compare_loads import compare_load
 from kvsim.validate.compare_points import compare_point, summary_of
 from kvsim.validate.compare_run import run_accuracy
@@ -164,7 +164,7 @@ def _loads() -> Iterator[str]:
     yield "\n### Llama-3.1-8B on one H100, open loop\n"
     yield "| requests/s sent | served | error % | TTFT (ms) | error % | TPOT (ms) | error % | E2E (s) | error % |"
     yield "|---|---|---|---|---|---|---|---|---|"
-    for load in read_client_results(MEASURED / "H100_Llama-3.1-8B_open_loop"):
+    for load in read_results(MEASURED / "H100_Llama-3.1-8B_open_loop"):
         errors = compare_load(load, server).error_pct
         assert load.tpot_mean_s is not None
         yield (

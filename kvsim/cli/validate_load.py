@@ -11,42 +11,68 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kvsim.cli.options import JsonOut, count
+from kvsim.cli.usage import FlagError
 from kvsim.cli.validate_text import check_json, compared_rows, wrapped, write_json
 
 if TYPE_CHECKING:
     from kvsim.validate.clients.result import ClientResult
+    from kvsim.validate.clients.traffic import Traffic
     from kvsim.validate.compare_loads import LoadComparison
     from kvsim.validate.predict_load import LoadPrediction, Server
 
 
 def validate_load(
-    results: Annotated[Path, typer.Argument(metavar="RESULTS", help="A client's JSON, or a folder of stage_*.json.")],
     profile: Annotated[Path, typer.Option(metavar="PROFILE", help="Step times: a file, or a shipped profile's name.")],
     model: Annotated[str, typer.Option(help="A known model, a Hugging Face id, or a config.json.")],
+    results: Annotated[
+        list[Path] | None, typer.Argument(metavar="RESULTS...", help="Files of load clients, or folders of them.")
+    ] = None,
+    measured: Annotated[list[Path] | None, typer.Option(metavar="FILE", help="As RESULTS.")] = None,
     degree: Annotated[int, typer.Option("--tensor-parallel", parser=count, help="GPUs of the instance.")] = 1,
     vllm_version: Annotated[str, typer.Option(help="Of the server; without it a present one, from 0.14 on.")] = "",
+    rate: Annotated[
+        float | None, typer.Option(min=1e-6, help="Requests/s that were sent, where a file does not say it.")
+    ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, help="Most requests in flight, where a file does not say it.")
+    ] = None,
     sets: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="As for a run; comes last.")] = None,
     json_out: JsonOut = None,
 ) -> int:
-    """Predict loads on one instance that vLLM's `bench serve`, inference-perf, AIPerf or GuideLLM measured."""
-    check_json(json_out, {} if results.is_dir() else {"the results": results})
-    from kvsim.validate.clients.read import read_client_results
+    """Predict loads on one instance that vLLM's, SGLang's or another client measured (docs/results.md)."""
+    paths = (results or []) + (measured or [])
+    if not paths:
+        raise FlagError("validate load: RESULTS are missing: a client's file, or a folder of them")
+    check_json(json_out, {f"the results {path.name}": path for path in paths if not path.is_dir()})
+    from kvsim.validate.clients.read import read_results
     from kvsim.validate.compare_loads import compare_load, server_warnings
     from kvsim.validate.predict_load import load_server
 
-    loads = read_client_results(results)
+    asked = _asked(rate, concurrency)
+    loads = [load for path in paths for load in read_results(path, asked)]
     server = load_server(profile, model, degree, vllm_version, sets or [])
     warnings = server_warnings(server, loads)
     sys.stdout.write(_head(server, vllm_version))
     for warning in warnings:
         sys.stdout.write(wrapped(f"warning: {warning}"))
-    comparisons = []
+    comparisons: list[LoadComparison] = []
+    said: tuple[str, ...] = ()
     for load in loads:
         comparisons.append(compare_load(load, server))
-        sys.stdout.write(_block(comparisons[-1]))
+        sys.stdout.write(_block(comparisons[-1], defines=load.definitions != said))
+        said = load.definitions
     head = {"profile": server.loaded.provenance.name, "warnings": warnings}
     write_json(json_out, head | {"loads": [found.dump() for found in comparisons]})
     return 0
+
+
+def _asked(rate: float | None, concurrency: int | None) -> Traffic | None:
+    from kvsim.validate.clients.traffic import Traffic
+
+    if rate is None and concurrency is None:
+        return None
+    rate_per_s = math.inf if rate is None else rate
+    return Traffic(requests=0, rate_per_s=rate_per_s, prompt_tokens=0, output_tokens=0, max_in_flight=concurrency)
 
 
 def _head(server: Server, vllm_version: str) -> str:
@@ -56,13 +82,17 @@ def _head(server: Server, vllm_version: str) -> str:
     return wrapped(f"predicted: {what}, vLLM {version}, profile {server.loaded.provenance.name}")
 
 
-def _block(found: LoadComparison) -> str:
+def _block(found: LoadComparison, *, defines: bool) -> str:
     load, lines = found.measured, ["\n"]
     if found.refusal is not None:
         lines.append(wrapped(f"{load.name}: {found.refusal}"))
     lines.append(wrapped(f"{load.name}: {_sent(load)}"))
     if load.assumed:
         lines.append(wrapped(f"assumed: {'; '.join(load.assumed)}"))
+    if defines:
+        lines.append(wrapped(f"definitions: {'; '.join(load.definitions)}"))
+    if found.saturation is not None and found.saturation.sentence is not None:
+        lines.append(wrapped(found.saturation.sentence))
     lines += [wrapped(f"warning: {warning}") for warning in found.warnings]
     if found.predicted is not None:
         lines += compared_rows(_rows(load, found.predicted, found.error_pct))
@@ -91,12 +121,19 @@ def _rows(
     if load.failures or found.gave_up:
         predicted = found.gave_up / load.traffic.requests
         yield "without an answer (%)", 100 * load.failed_share, 100 * predicted, None
-    for metric, theirs, ours in (("ttft", load.ttft_s, found.ttft_s), ("e2e", load.e2e_s, found.e2e_s)):
-        unit, unit_s = ("ms", 1e-3) if metric == "ttft" else ("s", 1.0)
-        for name in [name for name in ("mean", "p50", "p90", "p99") if name in theirs]:
-            predicted_s = ours.get(name)
-            scaled = None if predicted_s is None else predicted_s / unit_s
-            yield f"{metric.upper()} {name} ({unit})", theirs[name] / unit_s, scaled, errors.get(f"{metric}_{name}")
-        if metric == "ttft" and load.tpot_mean_s is not None:
-            tpot_ms = None if found.tpot_mean_s is None else found.tpot_mean_s * 1e3
-            yield "TPOT mean (ms)", load.tpot_mean_s * 1e3, tpot_ms, errors.get("tpot_mean")
+    yield from _latencies("TTFT", "ms", load.ttft_s, found.ttft_s, errors)
+    if load.tpot_mean_s is not None:
+        tpot_ms = None if found.tpot_mean_s is None else found.tpot_mean_s * 1e3
+        yield "TPOT mean (ms)", load.tpot_mean_s * 1e3, tpot_ms, errors.get("tpot_mean")
+    yield from _latencies("ITL", "ms", load.itl_s, found.itl_s, errors)
+    yield from _latencies("E2E", "s", load.e2e_s, found.e2e_s, errors)
+
+
+def _latencies(
+    metric: str, unit: str, theirs: dict[str, float], ours: dict[str, float], errors: dict[str, float]
+) -> Iterator[tuple[str, float | None, float | None, float | None]]:
+    unit_s = 1e-3 if unit == "ms" else 1.0
+    for name in [name for name in ("mean", "p50", "p90", "p99") if name in theirs]:
+        predicted = ours[name] / unit_s if name in ours else None
+        error = errors.get(f"{metric.lower()}_{name}")
+        yield f"{metric} {name} ({unit})", theirs[name] / unit_s, predicted, error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 from kvsim.validate.accuracy import percent_off
 from kvsim.validate.caveats import model_caveats, size_caveats
 from kvsim.validate.clients.result import MOST_FAILED, ClientResult
-from kvsim.validate.predict_load import LoadPrediction, Server, predict_load
+from kvsim.validate.predict_load import FRONT_END_S, LoadPrediction, Server, predict_load
+from kvsim.validate.saturation import Answered, Saturation, saturation_of
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,12 @@ class LoadComparison:
         if found is None or not load.comparable:
             return {}
         errors: dict[str, float] = {}
-        for metric, ours, theirs in (("ttft", found.ttft_s, load.ttft_s), ("e2e", found.e2e_s, load.e2e_s)):
+        measured = (
+            ("ttft", found.ttft_s, load.ttft_s),
+            ("e2e", found.e2e_s, load.e2e_s),
+            ("itl", found.itl_s, load.itl_s),
+        )
+        for metric, ours, theirs in measured:
             shared = {name: value for name, value in theirs.items() if value > 0 and name in ours}
             errors |= {f"{metric}_{name}": percent_off(ours[name], value) for name, value in shared.items()}
         if load.tpot_mean_s and found.tpot_mean_s is not None:
@@ -58,7 +65,8 @@ class LoadComparison:
         load, found = self.measured, self.predicted
         if found is None or not load.comparable:
             return []
-        warnings = size_caveats(self.error_pct.get("tpot_mean"), self.server.loaded.config)
+        decoding_pct = self.error_pct.get("tpot_mean", self.error_pct.get("itl_mean"))
+        warnings = size_caveats(decoding_pct, self.server.loaded.config)
         if load.failures:
             share = f"{load.failures:,} of {load.traffic.requests:,} requests"
             warnings.append(f"{share} without an answer; the figures are the others'")
@@ -69,12 +77,28 @@ class LoadComparison:
             warnings.append(f"{found.unfit:,} predicted requests are longer than the model or the KV cache: not served")
         return warnings
 
+    @cached_property
+    def saturation(self) -> Saturation | None:
+        """``None`` where nothing can be said: no rate was asked for, or too little was answered."""
+        load, found = self.measured, self.predicted
+        if found is None or not load.comparable:
+            return None
+        plan, traffic = self.server.plan, load.traffic
+        alone_s = plan.step_time.prefill_alone_s(max(1, round(traffic.prompt_tokens)), 0) + FRONT_END_S
+        return saturation_of(
+            traffic,
+            alone_s,
+            Answered(load.completed, load.requests_per_s, load.ttft_s.get("mean"), load.e2e_s.get("mean")),
+            Answered(found.completed, found.requests_per_s, found.ttft_s.get("mean"), found.e2e_s.get("mean")),
+        )
+
     def dump(self) -> dict[str, Any]:
         """The comparison as JSON has it."""
         return {
             "measured": self.measured.dump(),
             "predicted": None if self.predicted is None else asdict(self.predicted),
             "comparable": self.measured.comparable,
+            "saturated": None if self.saturation is None else asdict(self.saturation),
             "warnings": self.warnings if self.refusal is None else [self.refusal],
             "error_pct": self.error_pct,
         }
@@ -85,7 +109,7 @@ def compare_load(load: ClientResult, server: Server) -> LoadComparison:
     return LoadComparison(load, predict_load(load, server.plan) if load.completed else None, server)
 
 
-def server_warnings(server: Server, loads: list[ClientResult]) -> list[str]:
+def server_warnings(server: Server, loads: Sequence[ClientResult]) -> list[str]:
     """What speaks against all of the comparisons; what is the same of every load is said once, of the first."""
     found = list(server.caveats)
     for load in loads:

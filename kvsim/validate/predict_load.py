@@ -14,7 +14,7 @@ from kvsim.plan.instance import load_instance
 from kvsim.plan.plan import Plan, unified_plan
 from kvsim.plan.vllm import checked_version, step_time_of_version
 from kvsim.plan.vllm_defaults import is_async
-from kvsim.record.result import Table
+from kvsim.record.result import Distribution, Table
 from kvsim.record.summary import e2e_s, mean_tpot_s, ttft_s
 from kvsim.sim.run import Case, Patience, run
 from kvsim.steptime import AffineStepTime
@@ -49,6 +49,7 @@ class LoadPrediction:
     ttft_s: dict[str, float]
     e2e_s: dict[str, float]
     tpot_mean_s: float | None
+    itl_s: dict[str, float]
     requests_per_s: float
     output_tokens_per_s: float
 
@@ -77,13 +78,13 @@ def load_server(profile: Path, model: str, degree: int, vllm_version: str, sets:
 
 def predict_load(load: ClientResult, plan: Plan) -> LoadPrediction:
     """Raises ``CapacityError`` where no request fits."""
-    return predict_traffic(load.traffic, plan, load.name, weighs_tokens=load.tpot_weighs_tokens)
+    return predict_traffic(load.traffic, plan, load.name)
 
 
-def predict_traffic(traffic: Traffic, plan: Plan, source: str, *, weighs_tokens: bool) -> LoadPrediction:
+def predict_traffic(traffic: Traffic, plan: Plan, source: str) -> LoadPrediction:
     """Statistics of the requests that are answered before their client gives them up, from sending on.
 
-    ``weighs_tokens``: TPOT as ``ClientResult.tpot_weighs_tokens`` has it. Raises ``CapacityError``.
+    Raises ``CapacityError``.
     """
     workload, seed = traffic.workload(source, plan.config.seed), plan.config.seed
     patience = None
@@ -95,13 +96,13 @@ def predict_traffic(traffic: Traffic, plan: Plan, source: str, *, weighs_tokens:
         raise CapacityError(f"{source}: a request of {traffic.prompt_tokens:.0f} tokens does not fit the engine")
     whole = found.system.table
     table = {name: column[whole["request_id"] >= traffic.preamble] for name, column in whole.items()}
-    return _prediction(table, gave_up, unfit, weighs_tokens)
+    return _prediction(table, found.system.itl, gave_up, unfit)
 
 
-def _prediction(table: Table, gave_up: int, unfit: int, weighs_tokens: bool) -> LoadPrediction:
+def _prediction(table: Table, gaps: Distribution, gave_up: int, unfit: int) -> LoadPrediction:
     completed = len(table["arrival_s"])
     if not completed:
-        return LoadPrediction(0, gave_up, unfit, {}, {}, None, 0.0, 0.0)
+        return LoadPrediction(0, gave_up, unfit, {}, {}, None, {}, 0.0, 0.0)
     table = table | {"arrival_s": table["arrival_s"] - FRONT_END_S}
     span_s = float(table["finish_s"].max() - table["arrival_s"].min())
     return LoadPrediction(
@@ -110,10 +111,17 @@ def _prediction(table: Table, gave_up: int, unfit: int, weighs_tokens: bool) -> 
         unfit=unfit,
         ttft_s=_statistics(ttft_s(table)),
         e2e_s=_statistics(e2e_s(table)),
-        tpot_mean_s=mean_tpot_s(table, weighs_tokens=weighs_tokens),
+        tpot_mean_s=mean_tpot_s(table),
+        itl_s=_itl(table, gaps),
         requests_per_s=completed / span_s,
         output_tokens_per_s=float(table["output_tokens"].sum()) / span_s,
     )
+
+
+def _itl(table: Table, gaps: Distribution) -> dict[str, float]:
+    """Nothing where no answer has a second token."""
+    mean_s = mean_tpot_s(table, weighs_tokens=True)
+    return {} if mean_s is None else {"mean": mean_s} | {name: getattr(gaps, name) for name in PERCENTS}
 
 
 def _statistics(values_s: Floats) -> dict[str, float]:

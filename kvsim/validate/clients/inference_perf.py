@@ -1,16 +1,20 @@
-"""Results of inference-perf: a JSON for every stage, and beside it the configuration that it ran with.
+"""Results of inference-perf: a JSON for every stage or one of all requests, and beside it the configuration.
 
 What it sends was read from its source (``ConstantLoadTimer``, ``SharedPrefixDataGenerator``, autumn 2025).
 """
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from kvsim.errors import ConfigError
 from kvsim.fields import Fields
+from kvsim.validate.clients.definitions import NO_TPOT, NO_TTFT, TPOT_ALIKE, itl_of_gaps, time_per_token_s
+from kvsim.validate.clients.requests import Requests, Row, recorded_traffic, result_of
 from kvsim.validate.clients.result import PERCENTS, ClientResult
 from kvsim.validate.clients.traffic import SharedPrompts, Traffic
 from kvsim.validate.files import read_yaml
@@ -21,7 +25,7 @@ TIMEOUT_S = 300.0
 """Time-out of the client's HTTP library, unless it is told another."""
 GROUPS, PER_GROUP, HEAD_TOKENS = 10, 10, 100
 """The client's defaults for prompts with a shared head."""
-LOADS = ("constant", "poisson")
+LOADS = ("constant", "poisson", "concurrent")
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Client:
     file: str | None = None
     max_in_flight: int | None = None
     scaled: bool = True
-    """Gaps are exponential in both of ``LOADS``; those of ``constant`` sum to the duration."""
+    """Gaps are exponential in both loads with a rate; those of ``constant`` sum to the duration."""
     timeout_s: float = TIMEOUT_S
     shared: SharedPrompts | None = None
     output_tokens: float | None = None
@@ -103,48 +107,105 @@ def _outputs(data: Fields) -> float | None:
 
 
 def read_stage(fields: Fields, client: Client) -> ClientResult:
-    """A stage; its ``time_per_output_token`` is half the truth: TPOT is (E2E - TTFT) / (output - 1) of the means."""
+    """A stage. Its own TPOT and ITL count the tokens of texts that are encoded again, until 0.6 twice: not taken."""
     completed, failures = fields.count("successes.count"), fields.maybe_count("failures.count") or 0
-
-    def times(name: str) -> dict[str, float]:
-        keys = {"p50": "median"} | {percent: percent for percent in PERCENTS[1:]} | {"mean": "mean"}
-        return fields.times({key: f"successes.latency.{name}.{of}" for key, of in keys.items()}, 1.0)
-
-    ttft_s, e2e_s = times("time_to_first_token"), times("request_latency")
-    outputs = client.output_tokens or fields.mean_over(completed, "successes.output_len.mean")
-    known = outputs > 1 and "mean" in ttft_s and "mean" in e2e_s
+    ttft_s, e2e_s = _times(fields, "time_to_first_token"), _times(fields, "request_latency")
+    outputs, is_alike = _output_tokens(fields, client, completed)
+    per_token_s = time_per_token_s(ttft_s, e2e_s, outputs)
+    itl_s, itl_words = itl_of_gaps(per_token_s, _times(fields, "inter_token_latency"))
     requests_per_s = fields.mean_over(completed, "successes.throughput.requests_per_sec")
+    users = fields.maybe_count("load_summary.concurrency")
+    rate_per_s = math.inf if users else fields.number("load_summary.requested_rate", least=1e-6)
     return ClientResult(
         name=fields.file,
         client=NAME,
         traffic=Traffic(
             requests=fields.maybe_count("load_summary.count") or completed + failures,
-            rate_per_s=fields.number("load_summary.requested_rate", least=1e-6),
+            rate_per_s=rate_per_s,
             scaled=client.scaled,
-            prompt_tokens=fields.mean_over(completed, "successes.prompt_len.mean"),
+            prompt_tokens=_prompt_tokens(fields, completed),
             output_tokens=outputs,
-            max_in_flight=client.max_in_flight,
+            max_in_flight=users or client.max_in_flight,
             timeout_s=client.timeout_s,
             shared=client.shared,
         ),
         completed=completed,
         failures=failures,
         requests_per_s=requests_per_s,
-        output_tokens_per_s=_token_rate(fields, client, requests_per_s) if completed else 0.0,
+        output_tokens_per_s=requests_per_s * outputs if completed else 0.0,
         ttft_s=ttft_s,
         e2e_s=e2e_s,
-        tpot_mean_s=(e2e_s["mean"] - ttft_s["mean"]) / (outputs - 1) if known else None,
-        tpot_weighs_tokens=True,
+        tpot_mean_s=per_token_s if is_alike else None,
+        itl_s=itl_s,
+        definitions=(itl_words, TPOT_ALIKE if is_alike else NO_TPOT) if ttft_s else (NO_TTFT,),
         model=client.model,
         assumed=client.assumed,
     )
 
 
-def _token_rate(fields: Fields, client: Client, requests_per_s: float) -> float:
-    """Tokens/s; the client's own figure counts tokens of the text as encoded again."""
-    if client.output_tokens is not None:
-        return requests_per_s * client.output_tokens
-    return fields.number("successes.throughput.output_tokens_per_sec")
+def _times(fields: Fields, name: str) -> dict[str, float]:
+    keys = {"p50": "median"} | {percent: percent for percent in PERCENTS[1:]} | {"mean": "mean"}
+    return fields.times({key: f"successes.latency.{name}.{of}" for key, of in keys.items()}, 1.0)
+
+
+def _prompt_tokens(fields: Fields, completed: int) -> float:
+    """Since 0.5 ``prompt_tokens``, by the server's count."""
+    found = fields.within("successes")
+    if found.get("prompt_len.mean") is None and found.get("prompt_tokens.mean") is None:
+        total = found.maybe("prompt_tokens.total")
+        if total is not None:
+            return total / max(completed, 1)
+    return found.mean_over(completed, "prompt_tokens.mean" if found.get("prompt_tokens.mean") else "prompt_len.mean")
+
+
+def _output_tokens(fields: Fields, client: Client, completed: int) -> tuple[float, bool]:
+    """The mean, and whether all answers are that long: as asked where the server goes on, else by the server's count,
+    else by that of the text encoded again.
+    """
+    if client.output_tokens:
+        return client.output_tokens, True
+    found = fields.within("successes")
+    counts = "output_tokens" if found.get("output_tokens.mean") is not None else "output_len"
+    least = found.get(f"{counts}.min")
+    return found.mean_over(completed, f"{counts}.mean"), least is not None and least == found.get(f"{counts}.max")
+
+
+def request_row(request: Any) -> object:
+    """(sent, ended, tokens in, tokens out, first token, failed); ``None``: no request."""
+    if not isinstance(request, dict) or "start_time" not in request or "end_time" not in request:
+        return None
+    fields = Fields("", request)
+    info = fields.within("info")
+    answer = info.within("response_metrics") if info.get("response_metrics") is not None else info
+    counts = (answer.get("server_usage.completion_tokens"), answer.get("output_tokens"))
+    prompts = (answer.get("server_usage.prompt_tokens"), info.get("input_tokens"))
+    firsts = answer.get("output_token_times") or answer.get("chunk_times")
+    first = firsts[0] if isinstance(firsts, list) and firsts else None
+    prompt, output = (next((count for count in found if count is not None), None) for found in (prompts, counts))
+    return request["start_time"], request["end_time"], prompt, output, first, request.get("error") is not None
+
+
+REDUCTIONS = {"": request_row}
+
+
+def read_requests(file: str, rows: list[Any], client: Client) -> ClientResult:
+    """``per_request_lifecycle_metrics.json``: all stages, as one load with the times at which it was sent."""
+    for number, row in enumerate(rows, 1):
+        if row is None:
+            raise ConfigError(f"{file}: entry {number:,}: no request of {NAME}")
+    requests = Requests.of(file, (_row(*row) for row in rows))
+    traffic = recorded_traffic(requests)
+    traffic = replace(traffic, timeout_s=client.timeout_s, shared=client.shared, max_in_flight=client.max_in_flight)
+    found = result_of(requests, traffic, name=file, client=NAME, model=client.model)
+    return replace(found, assumed=(*client.assumed, "all stages are one load, sent when they were"))
+
+
+def _row(sent: Any, ended: Any, prompt: Any, output: Any, first: Any, failed: bool) -> Row:
+    def after(time: Any) -> Any:
+        numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (time, sent))
+        return time - sent if numbers else time
+
+    return Row(sent, prompt, output, None if first is None else after(first), after(ended), not failed)
 
 
 def stages_of(folder: Path) -> list[Path]:

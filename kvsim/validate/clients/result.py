@@ -34,8 +34,11 @@ class ClientResult:
     """``mean`` and percentiles."""
     e2e_s: dict[str, float]
     tpot_mean_s: float | None
-    tpot_weighs_tokens: bool
-    """TPOT is sum(E2E - TTFT) / sum(tokens - 1); else the mean over requests of (E2E - TTFT) / (tokens - 1)."""
+    """The mean over requests of (E2E - TTFT) / (tokens - 1), whatever the client calls so."""
+    itl_s: dict[str, float]
+    """``mean``: sum(E2E - TTFT) / sum(tokens - 1); percentiles of the gaps between tokens."""
+    definitions: tuple[str, ...]
+    """What the client's own figures are, and how they were made into these, or why they were not."""
     model: str | None = None
     """The model as the client names it."""
     goodput_requests_per_s: float | None = None
@@ -46,6 +49,10 @@ class ClientResult:
         if self.completed + self.failures > self.traffic.requests:
             answered = f"{self.completed:,} answered and {self.failures:,} failed"
             raise ConfigError(f"{self.name}: {answered} of {self.traffic.requests:,} requests sent")
+        if self.completed and self.traffic.prompt_tokens <= 0:
+            raise ConfigError(f"{self.name}: prompts of 0 tokens: the client did not count them")
+        if self.completed and self.traffic.output_tokens <= 0:
+            raise ConfigError(f"{self.name}: answers of 0 tokens: the client did not count them")
 
     @property
     def failed_share(self) -> float:
@@ -64,6 +71,8 @@ class ClientResult:
             "client": self.client,
             "model": self.model,
             "requested_rate_per_s": rate if math.isfinite(rate) else None,
+            "arrivals": "recorded" if traffic.is_recorded else "described",
+            "lengths": "described" if traffic.rows is None else "recorded",
             "gaps": traffic.gaps,
             "max_in_flight": traffic.max_in_flight,
             "timeout_s": traffic.timeout_s,
@@ -79,5 +88,7 @@ class ClientResult:
             "ttft_s": self.ttft_s,
             "e2e_s": self.e2e_s,
             "tpot_mean_s": self.tpot_mean_s,
+            "itl_s": self.itl_s,
+            "definitions": list(self.definitions),
             "assumed": list(self.assumed),
         }

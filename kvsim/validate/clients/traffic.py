@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kvsim.workload.info import WorkloadInfo
-from kvsim.workload.workload import Floats, Workload
+from kvsim.workload.workload import Counts, Floats, Workload
 
 POISSON, EQUAL = 1.0, math.inf
 """Values of ``burstiness``: exponential gaps, equal ones."""
@@ -36,9 +36,21 @@ class SharedPrompts:
         return f"{self.groups} x {self.per_group} prompts in turn, {self.head_tokens} tokens shared within a group"
 
 
+@dataclass(frozen=True, eq=False)
+class SentRows:
+    """The requests one by one, in the order of sending."""
+
+    prompt_tokens: Counts
+    output_tokens: Counts
+    sent_s: Floats | None
+    """From the first on; ``None`` where it was not recorded, or follows from how fast answers came: then as the
+    description has it."""
+
+
 @dataclass(frozen=True)
 class Traffic:
-    """An open loop, or a closed one where ``max_in_flight`` binds."""
+    """An open loop, or a closed one where ``max_in_flight`` binds. Where ``rows`` are known they take the place of the
+    description: their lengths of the means, and their times, where there are any, of rate and gaps."""
 
     requests: int
     """Sent, whatever became of them."""
@@ -56,6 +68,13 @@ class Traffic:
     """From sending a request until its client gives it up."""
     shared: SharedPrompts | None = None
     """``None``: prompts that share nothing."""
+    rows: SentRows | None = None
+    """As many as ``requests``."""
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether requests are sent at the times that the client recorded."""
+        return self.rows is not None and self.rows.sent_s is not None
 
     @property
     def preamble(self) -> int:
@@ -65,6 +84,8 @@ class Traffic:
     @property
     def gaps(self) -> str:
         """In a word."""
+        if self.is_recorded:
+            return "sent as recorded"
         if self.burstiness == EQUAL:
             return "equal gaps"
         shape = "exponential gaps" if self.burstiness == POISSON else f"gaps of burstiness {self.burstiness:g}"
@@ -79,6 +100,8 @@ class Traffic:
             arrival_s = np.concatenate((before_s, arrival_s + self.preamble * PREAMBLE_S))
         prompts = np.full(len(arrival_s), max(1, round(self.prompt_tokens)), dtype=np.int32)
         outputs = _whole(self.output_tokens, len(arrival_s))
+        if self.rows is not None:
+            prompts[self.preamble :], outputs[self.preamble :] = self.rows.prompt_tokens, self.rows.output_tokens
         outputs[: self.preamble] = 1
         info = WorkloadInfo(source=source, format="synthetic")
         found = Workload.private(arrival_s, prompts, outputs, info)
@@ -88,6 +111,8 @@ class Traffic:
 
     def _arrivals_s(self, generator: np.random.Generator) -> Floats:
         count, rate = self.requests, self.rate_per_s
+        if self.rows is not None and self.rows.sent_s is not None:
+            return self.rows.sent_s
         if not math.isfinite(rate):
             return np.zeros(count)
         if self.burstiness == EQUAL:
@@ -111,7 +136,7 @@ def _shared(alone: Workload, shared: SharedPrompts, preamble: int, generator: np
     count = len(alone)
     turn = np.concatenate((np.arange(preamble), np.arange(count - preamble)))
     prompt = order[turn % shared.num].astype(np.int64)
-    head = min(shared.head_tokens, int(alone.prompt_tokens[0]) - 1)
+    head = min(shared.head_tokens, int(alone.prompt_tokens.min()) - 1)
     if head == 0:
         return replace(alone, piece_chain=prompt)
     chains = np.stack((prompt // shared.per_group, shared.groups + prompt), axis=1)

@@ -10,7 +10,7 @@ import pytest
 from client_files import LOAD_YAML, aiperf, bench, guidellm, stage, written
 
 from kvsim.errors import ConfigError
-from kvsim.validate.clients.read import read_client_results
+from kvsim.validate.clients.read import read_results
 from kvsim.validate.clients.traffic import EQUAL, POISSON, SharedPrompts
 
 
@@ -18,7 +18,7 @@ def test_inference_perf_stages_in_order_with_the_load_beside_them(tmp_path: Path
     for number in (10, 0):
         written(tmp_path / f"stage_{number}_lifecycle_metrics.json", stage(rate=number + 1))
     written(tmp_path / "load.yaml", LOAD_YAML)
-    first, later = read_client_results(tmp_path)
+    first, later = read_results(tmp_path)
     assert [first.traffic.rate_per_s, later.traffic.rate_per_s] == [1.0, 11.0]
     traffic = first.traffic
     assert (traffic.requests, first.completed, first.failures) == (41, 40, 1)
@@ -31,29 +31,30 @@ def test_inference_perf_stages_in_order_with_the_load_beside_them(tmp_path: Path
 
 def test_the_load_beside_a_single_file_is_read_too(tmp_path: Path) -> None:
     path = written(tmp_path / "stage_0.json", stage())
-    (alone,) = read_client_results(path)
+    (alone,) = read_results(path)
     assert (alone.traffic.shared, alone.traffic.max_in_flight, len(alone.assumed)) == (None, None, 2)
     written(tmp_path / "load.yaml", LOAD_YAML)
-    (beside,) = read_client_results(path)
+    (beside,) = read_results(path)
     assert (beside.traffic.max_in_flight, beside.assumed) == (40, ())
 
 
 def test_answers_are_as_long_as_asked_where_the_end_is_ignored(tmp_path: Path) -> None:
     """The tokens of the text encoded again, 62.5, are not those that were generated, 64."""
     path = written(tmp_path / "stage_0.json", stage())
-    assert read_client_results(path)[0].tpot_mean_s == pytest.approx((0.5 - 0.03) / 61.5)
+    (load,) = read_results(path)
+    assert (load.tpot_mean_s, load.itl_s["mean"]) == (None, pytest.approx((0.5 - 0.03) / 61.5))
     written(tmp_path / "load.yaml", LOAD_YAML)
-    (load,) = read_client_results(path)
+    (load,) = read_results(path)
     assert load.tpot_mean_s == pytest.approx((0.5 - 0.03) / 63)
     assert (load.traffic.output_tokens, load.output_tokens_per_s) == (64.0, 256.0)
 
 
 def test_failures_are_counted(tmp_path: Path) -> None:
-    (load,) = read_client_results(written(tmp_path / "stage_0.json", stage(count=730, failed=4070)))
+    (load,) = read_results(written(tmp_path / "stage_0.json", stage(count=730, failed=4070)))
     assert (load.traffic.requests, load.completed, load.failures) == (4800, 730, 4070)
     assert load.failed_share == pytest.approx(0.848, abs=1e-3)
     assert not load.comparable
-    (load,) = read_client_results(written(tmp_path / "result.json", bench(num_prompts=52)))
+    (load,) = read_results(written(tmp_path / "result.json", bench(num_prompts=52)))
     assert (load.traffic.requests, load.failures, load.comparable) == (52, 2, True)
 
 
@@ -61,21 +62,21 @@ def test_failures_are_counted(tmp_path: Path) -> None:
 def test_bench_serve_in_both_spellings(tmp_path: Path, goodput: str) -> None:
     values = bench(model_id="Qwen/Qwen3-32B")
     values[goodput] = values.pop("request_goodput:")
-    (load,) = read_client_results(written(tmp_path / "result.json", values))
+    (load,) = read_results(written(tmp_path / "result.json", values))
     assert math.isinf(load.traffic.rate_per_s)
     assert (load.traffic.max_in_flight, load.goodput_requests_per_s, load.model) == (8, 7.5, "Qwen/Qwen3-32B")
     assert (load.traffic.prompt_tokens, load.traffic.output_tokens) == (1024, 128)
     assert load.ttft_s == pytest.approx({"mean": 0.08, "p50": 0.07, "p99": 0.2})
-    assert (load.tpot_mean_s, load.tpot_weighs_tokens) == (pytest.approx(0.008), False)
+    assert (load.tpot_mean_s, load.itl_s) == (pytest.approx(0.008), {})
 
 
 def test_bench_serve_of_one_token_has_no_tpot(tmp_path: Path) -> None:
-    (load,) = read_client_results(written(tmp_path / "r.json", bench(total_output_tokens=50, mean_tpot_ms=0.0)))
+    (load,) = read_results(written(tmp_path / "r.json", bench(total_output_tokens=50, mean_tpot_ms=0.0)))
     assert load.tpot_mean_s is None
 
 
 def test_aiperf_takes_units_from_the_file(tmp_path: Path) -> None:
-    (load,) = read_client_results(written(tmp_path / "profile_export_aiperf.json", aiperf()))
+    (load,) = read_results(written(tmp_path / "profile_export_aiperf.json", aiperf()))
     assert (load.ttft_s["mean"], load.tpot_mean_s, load.e2e_s["mean"]) == pytest.approx((0.06, 0.009, 0.4))
     assert load.e2e_s["p90"] == pytest.approx(0.48)
     traffic = load.traffic
@@ -84,20 +85,20 @@ def test_aiperf_takes_units_from_the_file(tmp_path: Path) -> None:
 
 
 def test_aiperf_as_a_closed_loop(tmp_path: Path) -> None:
-    (load,) = read_client_results(written(tmp_path / "export.json", aiperf(concurrency=4, request_rate=None)))
+    (load,) = read_results(written(tmp_path / "export.json", aiperf(concurrency=4, request_rate=None)))
     assert (load.traffic.rate_per_s, load.traffic.max_in_flight) == (math.inf, 4)
 
 
 def test_guidellm_has_a_load_a_benchmark(tmp_path: Path) -> None:
-    """Latency in seconds; TPOT is without the wait for the first token, which would make it 12.5."""
+    """Latency in seconds; ITL is without the wait for the first token, which would make it 12.5."""
     strategies = ({"type_": "constant", "rate": 4.0}, {"type_": "poisson", "rate": 8.0})
     users = ({"type_": "concurrent", "streams": 5}, {"type_": "synchronous"}, {"type_": "throughput"})
-    loads = read_client_results(written(tmp_path / "report.json", guidellm(*strategies, *users)))
+    loads = read_results(written(tmp_path / "report.json", guidellm(*strategies, *users)))
     assert [load.traffic.rate_per_s for load in loads] == [4.0, 8.0, math.inf, math.inf, math.inf]
     assert [load.traffic.burstiness for load in loads[:2]] == [EQUAL, POISSON]
     assert [load.traffic.max_in_flight for load in loads] == [None, None, 5, 1, None]
     first = loads[0]
-    assert (first.ttft_s["mean"], first.tpot_mean_s, first.e2e_s["p99"]) == pytest.approx((0.06, 0.009, 0.6))
+    assert (first.ttft_s["mean"], first.itl_s["mean"], first.e2e_s["p99"]) == pytest.approx((0.06, 0.009, 0.6))
     assert (first.traffic.requests, first.failures) == (41, 1)
 
 
@@ -113,7 +114,7 @@ def changed(values: dict[str, Any], key: str, value: object) -> dict[str, Any]:
 CONSTANT = {"type_": "constant", "rate": 4.0}
 BAD: dict[str, object] = {
     "r.json: is empty": "",
-    "r.json: not JSON": "{",
+    "r.json: line 1: not JSON": "{",
     r"not the result of a client .* AIPerf's .* GuideLLM's": {"anything": 1},
     "not the result of a client": [],
     "0 requests sent and none answered": bench(completed=0),
@@ -145,7 +146,7 @@ BAD: dict[str, object] = {
 @pytest.mark.parametrize(("message", "values"), BAD.items(), ids=range(len(BAD)))
 def test_bad_results_are_refused(tmp_path: Path, message: str, values: object) -> None:
     with pytest.raises(ConfigError, match=message) as raised:
-        read_client_results(written(tmp_path / "r.json", values))
+        read_results(written(tmp_path / "r.json", values))
     assert "\n" not in str(raised.value)
 
 
@@ -162,11 +163,11 @@ BAD_LOADS = {
 def test_a_bad_load_beside_a_stage_is_refused(tmp_path: Path, message: str, text: str) -> None:
     written(tmp_path / "load.yaml", text)
     with pytest.raises(ConfigError, match=message):
-        read_client_results(written(tmp_path / "stage_0.json", stage()))
+        read_results(written(tmp_path / "stage_0.json", stage()))
 
 
 def test_an_empty_folder_and_no_file_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no stage_\*.json"):
-        read_client_results(tmp_path)
+    with pytest.raises(ConfigError, match="no result of a client that is read"):
+        read_results(tmp_path)
     with pytest.raises(ConfigError, match=r"nothing\.json: not readable"):
-        read_client_results(tmp_path / "nothing.json")
+        read_results(tmp_path / "nothing.json")
