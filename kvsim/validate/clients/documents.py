@@ -31,7 +31,8 @@ _LONGEST = 1 << 26
 _DEEPEST = 24
 _FEW = 1000
 """Entries that are no numbers or words, of a list without a reduction."""
-_DECODER = json.JSONDecoder()
+_LONG = 30
+"""Digits of a whole number that is none of a client's: taken as a float, which no arithmetic overflows."""
 _YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _LARGE = object()
 
@@ -88,6 +89,13 @@ def _small_text(path: Path) -> str:
     if not text.strip():
         raise ConfigError(f"{path.name}: is empty")
     return text
+
+
+def _whole_number(digits: str) -> int | float:
+    return int(digits) if len(digits) < _LONG else float(digits)
+
+
+_DECODER = json.JSONDecoder(parse_int=_whole_number)
 
 
 class _Scanner(JsonScanner):

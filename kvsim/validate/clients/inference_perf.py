@@ -90,14 +90,22 @@ def read_client(folder: Path) -> Client:
 
 
 def _shared(data: Fields) -> SharedPrompts:
-    """Keys by which later versions know the sizes had no effect; where both are absent its defaults hold."""
-    if data.get("enable_multi_turn_chat") and data.get("num_groups") is not None:
+    """Sizes by the names of today, by those until 0.2, or as the client has them."""
+    if data.get("enable_multi_turn_chat"):
         raise data.error("enable_multi_turn_chat", "conversations of several turns are not read")
-    sizes = {"num_groups": GROUPS, "num_prompts_per_group": PER_GROUP, "system_prompt_len": HEAD_TOKENS}
-    groups, per_group, head = (default if data.get(key) is None else data.count(key) for key, default in sizes.items())
-    if not groups or not per_group:
-        raise data.error("num_prompts_per_group" if groups else "num_groups", "must be 1 or more")
-    return SharedPrompts(groups, per_group, head)
+    groups = _size(data, GROUPS, "num_unique_system_prompts", "num_groups")
+    per_group = _size(data, PER_GROUP, "num_users_per_system_prompt", "num_prompts_per_group")
+    return SharedPrompts(groups, per_group, _size(data, HEAD_TOKENS, "system_prompt_len", least=0))
+
+
+def _size(data: Fields, default: int, *names: str, least: int = 1) -> int:
+    name = next((name for name in names if data.get(name) is not None), None)
+    if name is None:
+        return default
+    found = data.count(name)
+    if found < least:
+        raise data.error(name, f"must be {least} or more")
+    return found
 
 
 def _outputs(data: Fields) -> float | None:
