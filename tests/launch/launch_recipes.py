@@ -251,6 +251,101 @@ VLLM_RECIPES = (
         ("speculative decoding (--speculative-config mtp)",),
     ),
     Recipe(
+        f"{RECIPES}/OpenAI/GPT-OSS.md",
+        "# one A100 is enough\nvllm serve openai/gpt-oss-20b",
+        "openai/gpt-oss-20b",
+        {},
+    ),
+    Recipe(
+        f"{RECIPES}/OpenAI/GPT-OSS.md",
+        "vllm serve openai/gpt-oss-120b --tensor-parallel-size 4",
+        "openai/gpt-oss-120b",
+        {"tensor_parallel_size": 4},
+    ),
+    Recipe(
+        f"{RECIPES}/OpenAI/GPT-OSS.md",
+        "vllm serve openai/gpt-oss-120b --tensor-parallel-size 1 --kv-cache-dtype fp8 --no-enable-prefix-caching "
+        "--max-cudagraph-capture-size 2048 --max-num-batched-tokens 8192 --stream-interval 20 --speculative-config "
+        '\'{"model":"nvidia/gpt-oss-120b-Eagle3-v2","num_speculative_tokens":3,"method":"eagle3"}\' &',
+        "openai/gpt-oss-120b",
+        {
+            "tensor_parallel_size": 1,
+            "kv_cache_dtype": "fp8",
+            "enable_prefix_caching": False,
+            "max_cudagraph_capture_size": 2048,
+            "max_num_batched_tokens": 8192,
+        },
+        ("speculative decoding (--speculative-config eagle3)", "tokens sent several at a time"),
+    ),
+    Recipe(
+        f"{RECIPES}/MiniMax/MiniMax-M2.md",
+        "vllm serve MiniMaxAI/MiniMax-M2.5 --enable-expert-parallel --data-parallel-size 8 "
+        "--reasoning-parser minimax_m2_append_think --tool-call-parser minimax_m2 --enable-auto-tool-choice",
+        "MiniMaxAI/MiniMax-M2.5",
+        {"enable_expert_parallel": True, "data_parallel_size": 8},
+    ),
+    Recipe(
+        f"{RECIPES}/MiniMax/MiniMax-M2.md",
+        "vllm serve MiniMaxAI/MiniMax-M2.5 --enable-expert-parallel --tensor-parallel-size 8 "
+        "--reasoning-parser minimax_m2_append_think --tool-call-parser minimax_m2 --enable-auto-tool-choice",
+        "MiniMaxAI/MiniMax-M2.5",
+        {"enable_expert_parallel": True, "tensor_parallel_size": 8},
+    ),
+    Recipe(
+        f"{RECIPES}/MiniMax/MiniMax-M2.md",
+        "VLLM_ROCM_USE_AITER=1 vllm serve MiniMaxAI/MiniMax-M2.5 --tensor-parallel-size 2 --trust-remote-code "
+        "--reasoning-parser minimax_m2_append_think --tool-call-parser minimax_m2 --enable-auto-tool-choice",
+        "MiniMaxAI/MiniMax-M2.5",
+        {"tensor_parallel_size": 2},
+        notes=("environment variables ignored: VLLM_ROCM_USE_AITER",),
+    ),
+    Recipe(
+        f"{RECIPES}/GLM/GLM.md",
+        "vllm serve zai-org/GLM-4.5-Air-FP8 \\\n     --tensor-parallel-size 8 \\\n     --reasoning-parser glm45 \\\n"
+        "     --tool-call-parser glm45 \\\n     --enable-auto-tool-choice --max-model-len=65536",
+        "zai-org/GLM-4.5-Air-FP8",
+        {"tensor_parallel_size": 8, "max_model_len": 65536},
+    ),
+    Recipe(
+        f"{RECIPES}/Llama/Llama3.3-70B.md",
+        "vllm serve nvidia/Llama-3.3-70B-Instruct-FP4 --kv-cache-dtype fp8 --async-scheduling "
+        "--no-enable-prefix-caching --max-num-batched-tokens 8192 --tensor-parallel-size 1 --max-num-seqs 512 "
+        '--max-model-len 10240 --compilation-config \'{"pass_config":{"eliminate_noops":true}}\'',
+        "nvidia/Llama-3.3-70B-Instruct-FP4",
+        {
+            "kv_cache_dtype": "fp8",
+            "async_scheduling": True,
+            "enable_prefix_caching": False,
+            "max_num_batched_tokens": 8192,
+            "tensor_parallel_size": 1,
+            "max_num_seqs": 512,
+            "max_model_len": 10240,
+            "compilation_config": {"pass_config": {"eliminate_noops": True}},
+        },
+    ),
+    Recipe(
+        f"{RECIPES}/Llama/Llama4-Scout.md",
+        "vllm serve nvidia/Llama-4-Scout-17B-16E-Instruct-FP8 --tensor-parallel-size 1 --max-model-len 10240 "
+        "--max-num-seqs 512 --kv-cache-dtype fp8 --async-scheduling --no-enable-prefix-caching "
+        "--max-num-batched-tokens 8192 > server.log 2>&1 &",
+        "nvidia/Llama-4-Scout-17B-16E-Instruct-FP8",
+        {
+            "tensor_parallel_size": 1,
+            "max_model_len": 10240,
+            "max_num_seqs": 512,
+            "kv_cache_dtype": "fp8",
+            "async_scheduling": True,
+            "enable_prefix_caching": False,
+            "max_num_batched_tokens": 8192,
+        },
+    ),
+    Recipe(
+        "https://qwen.readthedocs.io/en/stable/deployment/vllm.html",
+        "vllm serve Qwen/Qwen3-8B",
+        "Qwen/Qwen3-8B",
+        {},
+    ),
+    Recipe(
         f"{VLLM}/pull/12569",
         "VLLM_USE_V1=1 vllm serve neuralmagic/Meta-Llama-3.1-70B-Instruct-quantized.w8a8 "
         "--gpu-memory-utilization 0.98 --max-model-len 2048",
