@@ -23,9 +23,18 @@ from kvsim._compiled import prefer_fresh
 from kvsim._version import __version__
 
 if TYPE_CHECKING:
-    from kvsim.api import Report, Workload, load_workload, simulate
+    from kvsim.api import Config, Report, Simulation, Workload, load_config, load_workload, simulate
 
-__all__ = ["Report", "Workload", "__version__", "load_workload", "simulate"]
+__all__ = [
+    "Config",
+    "Report",
+    "Simulation",
+    "Workload",
+    "__version__",
+    "load_config",
+    "load_workload",
+    "simulate",
+]
 
 prefer_fresh()
 

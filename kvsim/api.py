@@ -2,41 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from kvsim.capacity.sources import WordSource
+from kvsim.config import Config, load_config
 from kvsim.config.load import set_values
 from kvsim.errors import ConfigError, nearest
-from kvsim.modes.experiment import ExperimentSpec, run_experiment
+from kvsim.launch import LaunchLine
+from kvsim.modes.experiment import Experiment, ExperimentSpec, Variant, run_experiment
+from kvsim.modes.prediction import PredictionSpec, run_prediction
 from kvsim.modes.variants import Layers, variants_of
-from kvsim.plan.mode import MODES
+from kvsim.plan.deployment import launch_of, launch_words, load_deployment, server_keys
+from kvsim.plan.mode import MODES, PREDICT, Mode
 from kvsim.report.build import build
 from kvsim.report.report import Report
 from kvsim.report.run_clock import RunClock
-from kvsim.sim.executor import Processes
+from kvsim.sim.executor import Executor, Processes
 from kvsim.sim.run import SYSTEMS
+from kvsim.simulation import Simulation
 from kvsim.study.catalogue import chosen
 from kvsim.workload.read import read_trace
 from kvsim.workload.traffic import TraceSource
+from kvsim.workload.words import word_of
 from kvsim.workload.workload import Workload
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kvsim.config import LoadedConfig
     from kvsim.plan.mode import ModeName
     from kvsim.sim.run import SystemName
 
-__all__ = ["Report", "Workload", "load_workload", "simulate"]
+__all__ = ["Config", "Report", "Simulation", "Workload", "load_config", "load_workload", "simulate"]
 
 load_workload = read_trace
 
 
 def simulate(
-    mode: ModeName = "pd",
+    what: str = "pd",
     *,
-    config: Path | str | None = None,
+    gpu: str | None = None,
+    instances: int = 1,
+    engine: str | None = None,
+    gpus: int | None = None,
+    tp: int | None = None,
+    workload: str | Path | None = None,
+    rate: float | None = None,
+    concurrency: int | None = None,
+    requests: int | None = None,
+    slo: Mapping[str, float] | None = None,
+    config: Path | str | Mapping[str, Any] | Config | None = None,
     profile: Path | str | None = None,
     preset: str | None = None,
-    sets: Sequence[str] = (),
+    sets: Sequence[str] | Mapping[str, Any] = (),
     trace: TraceSource | Path | str | None = None,
     load: float | None = None,
     load_of: SystemName | None = None,
@@ -44,39 +66,178 @@ def simulate(
     policy: str | None = None,
     replicas: int | None = None,
     studies: Sequence[str] | None = (),
+    searches_rate: bool = True,
+    detail: bool | None = None,
     jobs: int = 1,
-) -> Report:
-    """Run a mode as the command does with the flags of these names, and return its report; nothing is written.
+) -> Simulation:
+    """Predict a server, or run a mode, as the command does with the flags of these names; nothing is written.
 
-    ``mode`` is ``pd``, ``cluster`` or ``single``. ``sets`` are assignments ``section.key=value``, the seed among them;
-    ``config``, ``profile``, ``preset`` and ``sets`` are laid over config.yaml in this order. ``load`` is a share of the
-    maximum rate of ``load_of``. ``studies`` are names, ``None`` for all of the mode. ``jobs``: simulations at a time;
-    the report is the same but for its section ``run``.
+    ``what`` is a server's command line (``"vllm serve MODEL ..."``), which is what ``kvsim predict`` takes, or a mode:
+    ``pd``, ``cluster`` or ``single``.
 
-    Raises a ``KvsimError``, one line, for what cannot be built or read. A study that fails, or a Ctrl-C after something
-    has been simulated, leaves the rest: ``report.run`` says so in ``failures`` and ``status``.
+    A server: ``gpu`` any spelling, ``instances`` of it behind one router; ``workload`` a word (``sharegpt``, ``chat``,
+    ``in=2000,out=300``) or a trace file, at ``rate`` requests a second or for ``concurrency`` users, ``requests`` of
+    them; ``searches_rate``: also look for the largest rate within the SLO.
+
+    A mode: ``engine`` a server's command line, ``gpu``, ``gpus`` in all, ``tp`` GPUs an instance; ``workload`` a word,
+    or ``trace`` a file, at ``rate`` or at ``load``, a share of the maximum rate of ``load_of``. ``studies`` are names,
+    ``None`` for all of the mode.
+
+    Both: ``slo`` as ``{"ttft": ms, "tpot": ms}``. ``config`` a file, a mapping as in config.yaml, or a ``Config``;
+    ``config``, ``profile``, ``preset`` and ``sets`` are laid over config.yaml in this order, ``sets`` being
+    ``section.key=value`` each, or a mapping by dotted key. ``detail``: keep steps, timelines and transfers, 136 bytes a
+    step; by default of a server alone. ``jobs``: simulations at a time; the report is the same but for its section
+    ``run``.
+
+    Raises a ``KvsimError``, one line, for what cannot be built or read. What fails beside the run itself, or a Ctrl-C
+    after something has been simulated, leaves the rest: ``report.run`` says so in ``failures`` and ``status``.
     """
-    clock = RunClock()
-    if mode not in MODES:
-        raise ConfigError(f"mode is '{mode}'; {nearest(mode, list(MODES))}")
-    if jobs < 1:
-        raise ConfigError(f"jobs is {jobs}; allowed: a whole number >= 1")
-    _check(mode, systems, load_of, policy, sets)
-    layers = Layers(_path(config), _path(profile), preset, sets=tuple(sets))
-    loaded = layers.load(mode)
-    names = chosen(mode, studies, systems or ())
-    spec = ExperimentSpec(
-        mode=MODES[mode],
-        variants=variants_of(MODES[mode], loaded, layers, systems or SYSTEMS, policy),
-        trace=TraceSource(trace) if isinstance(trace, Path | str) else trace,
+    asked = _Asked(
+        source=_source(workload, trace, concurrency, requests),
+        rate_per_s=rate,
         load=load,
-        load_of=load_of,
-        replicas=replicas,
-        studies=names,
+        profile=_path(profile),
+        sets=(*_slo_sets(slo), *_assignments(sets)),
+        detail=detail,
+        jobs=jobs,
     )
-    with Processes(jobs) as executor:
-        experiment = run_experiment(spec, executor)
-        return build(clock, loaded, experiment, mode, executor.cpu_s)
+    if rate is not None and (concurrency is not None or load is not None):
+        raise ConfigError("rate excludes concurrency and load; give one")
+    if what in MODES:
+        _refuse({"instances": None if instances == 1 else instances}, "of a server; a mode takes gpus")
+        layers = Layers(
+            config if isinstance(config, Mapping | Config) else _path(config),
+            asked.profile,
+            preset,
+            server_keys(MODES[what].name, _launch(engine), gpu=gpu, gpus=gpus, tensor_parallel=tp),
+            asked.sets,
+        )
+        return asked.mode(MODES[what], layers, engine, load_of, systems, policy, replicas, studies)
+    if " " not in what.strip():
+        raise ConfigError(f"mode is '{what}'; {nearest(what, list(MODES))}, or a line such as 'vllm serve MODEL'")
+    foreign: dict[str, object] = {
+        "engine": engine,
+        "gpus": gpus,
+        "tp": tp,
+        "preset": preset,
+        "load_of": load_of,
+        "policy": policy,
+    }
+    foreign |= {"systems": systems, "replicas": replicas, "config": config}
+    _refuse(foreign | {"studies": studies or None}, "of the modes; a server has none")
+    return asked.server(what, gpu, instances, searches_rate)
+
+
+class _Asked:
+    """What is asked of a server and of a mode alike."""
+
+    def __init__(
+        self,
+        source: TraceSource | WordSource | None,
+        rate_per_s: float | None,
+        load: float | None,
+        profile: Path | None,
+        sets: tuple[str, ...],
+        detail: bool | None,
+        jobs: int,
+    ) -> None:
+        self._clock = RunClock()
+        if jobs < 1:
+            raise ConfigError(f"jobs is {jobs}; allowed: a whole number >= 1")
+        self._source, self._rate_per_s, self._load = source, rate_per_s, load
+        self.profile, self.sets, self._detail, self._jobs = profile, sets, detail, jobs
+
+    def server(self, line: str, gpu: str | None, instances: int, searches_rate: bool) -> Simulation:
+        launch = launch_of(line, None)
+        loaded = load_deployment(launch, gpu=gpu, instances=instances, profile=self.profile, sets=self.sets)
+        spec = ExperimentSpec(
+            PREDICT,
+            [Variant("unified", "unified", loaded.config)],
+            self._source or WordSource(word_of("sharegpt")),
+            rate_per_s=self._rate_per_s,
+            load=self._load,
+            keeps_detail=self._detail is not False,
+        )
+        run = partial(run_prediction, PredictionSpec(spec, searches_rate))
+        return self._ran(loaded, run, "predict", (launch_words(line, None), launch))
+
+    def mode(
+        self,
+        mode: Mode,
+        layers: Layers,
+        engine: str | None,
+        load_of: SystemName | None,
+        systems: Sequence[SystemName] | None,
+        policy: str | None,
+        replicas: int | None,
+        studies: Sequence[str] | None,
+    ) -> Simulation:
+        _check(mode.name, systems, load_of, policy, self.sets)
+        loaded = layers.load(mode.name)
+        spec = ExperimentSpec(
+            mode=mode,
+            variants=variants_of(mode, loaded, layers, systems or SYSTEMS, policy),
+            trace=self._source,
+            rate_per_s=self._rate_per_s,
+            load=self._load,
+            load_of=load_of,
+            replicas=replicas,
+            studies=chosen(mode.name, studies, systems or ()),
+            keeps_detail=bool(self._detail),
+        )
+        launch = _launch(engine)
+        words = None if launch is None or engine is None else (launch_words(engine, None), launch)
+        return self._ran(loaded, partial(run_experiment, spec), mode.name, words)
+
+    def _ran(
+        self,
+        loaded: LoadedConfig,
+        run: Callable[[Executor], Experiment],
+        mode: ModeName,
+        launch: tuple[str, LaunchLine] | None,
+    ) -> Simulation:
+        with Processes(self._jobs) as executor:
+            experiment = run(executor)
+            return Simulation(build(self._clock, loaded, experiment, mode, executor.cpu_s, launch), experiment)
+
+
+def _launch(engine: str | None) -> LaunchLine | None:
+    return None if engine is None else launch_of(engine, None)
+
+
+def _source(
+    workload: str | Path | None, trace: TraceSource | Path | str | None, concurrency: int | None, requests: int | None
+) -> TraceSource | WordSource | None:
+    """What is served; ``None``: the mode's own traffic."""
+    if workload is not None and trace is not None:
+        raise ConfigError("workload and trace exclude each other; give one")
+    if isinstance(trace, TraceSource):
+        return trace
+    if trace is not None or (workload is not None and Path(workload).is_file() and concurrency is None):
+        return TraceSource(trace or workload or "")
+    if workload is None:
+        _refuse({"concurrency": concurrency, "requests": requests}, "of a workload in a word; give one")
+        return None
+    return WordSource(word_of(str(workload)), concurrency, num_requests=requests)
+
+
+def _refuse(given: Mapping[str, object], why: str) -> None:
+    for name, value in given.items():
+        if value is not None:
+            raise ConfigError(f"{name} is {why}")
+
+
+def _slo_sets(slo: Mapping[str, float] | None) -> tuple[str, ...]:
+    for name in slo or {}:
+        if name not in ("ttft", "tpot"):
+            raise ConfigError(f"slo has '{name}'; {nearest(name, ['ttft', 'tpot'])}")
+    return tuple(f"slo.{name}_ms={json.dumps(value)}" for name, value in (slo or {}).items())
+
+
+def _assignments(sets: Sequence[str] | Mapping[str, Any]) -> tuple[str, ...]:
+    if isinstance(sets, Mapping):
+        return tuple(f"{key}={json.dumps(value)}" for key, value in sets.items())
+    return tuple(sets)
 
 
 def _check(

@@ -66,7 +66,8 @@ class Command:
 
     def inputs(self) -> dict[str, Path]:
         """What is read, by what it is."""
-        inputs = {"the configuration": self.layers.config, "the calibration profile": self.layers.profile}
+        config = self.layers.config if isinstance(self.layers.config, Path) else None
+        inputs = {"the configuration": config, "the calibration profile": self.layers.profile}
         path = getattr(self.trace, "path", None)
         if path is not None:
             inputs["the trace"] = Path(path)

@@ -71,7 +71,7 @@ class Given:
 
 
 def load_config(
-    config: Path | None = None,
+    config: Path | Mapping[str, Any] | Config | None = None,
     overlay: Path | None = None,
     preset: str | None = None,
     sets: Sequence[str] = (),
@@ -80,10 +80,11 @@ def load_config(
 ) -> LoadedConfig:
     """The configuration that these sources make, each merged over those before it; ``sets`` come last.
 
-    ``overlay`` is a file, the name of a shipped profile, or ``none``: step times of no measurement; ``sets`` are
-    ``a.b=value`` with the value in YAML. ``mode``: what it is for; keys that have no use there need not agree with
-    others. Defaults that cannot go with what somebody chose give way, and the notes say so. Raises ``ConfigError``, one
-    line that names the source, the key, its value, what is allowed or the nearest known name.
+    ``config``: a file, or what would stand in one, as a mapping or whole. ``overlay``: a file, the name of a shipped
+    profile, or ``none``, step times of no measurement. ``sets`` are ``a.b=value`` with the value in YAML. ``mode``:
+    what it is for; keys that have no use there need not agree with others. Defaults that cannot go with what somebody
+    chose give way, and the notes say so. Raises ``ConfigError``, one line that names the source, the key, its value,
+    what is allowed or the nearest known name.
     """
     layers, presets = _file_layers(config)
     if overlay is not None and str(overlay) == NO_PROFILE and not overlay.exists():
@@ -120,12 +121,17 @@ def changed(config: Config, values: Mapping[str, Any], where: str, mode: Mode | 
     return _validated(tree, (Layer(where, {}, is_default=True), Layer(where, chosen)), mode)
 
 
-def _file_layers(config: Path | None) -> tuple[list[Layer], dict[str, Layer]]:
+def _file_layers(config: Path | Mapping[str, Any] | Config | None) -> tuple[list[Layer], dict[str, Layer]]:
     """The layers of ``config.yaml`` and ``--config``, and the presets in both; the latter's merge over the former's."""
     defaults, presets = _shipped()
     if config is None:
         return [defaults], presets
-    layer, own_presets = _read_file(config, named(config))
+    if isinstance(config, Config | Mapping):
+        given = dump(config) if isinstance(config, Config) else dict(config)
+        own = preset_layers(given.pop("presets", None), "config")
+        layer, own_presets = make_layer("config", given), own
+    else:
+        layer, own_presets = _read_file(config, named(config))
     presets = dict(presets)
     for name, preset in own_presets.items():
         below = presets[name].tree if name in presets else {}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from kvsim.config import Given, LoadedConfig, load_config
+from kvsim.config import Config, Given, LoadedConfig, load_config
 from kvsim.config.bundles import find_bundles
 from kvsim.config.load import set_values
 from kvsim.errors import ConfigError
@@ -25,7 +26,7 @@ SINGLE_POLICIES = ("baseline", "arc", "session_prefetch", "selective_write", "le
 class Layers:
     """What a configuration is made of, each laid over those before it."""
 
-    config: Path | None = None
+    config: Path | Mapping[str, Any] | Config | None = None
     profile: Path | None = None
     preset: str | None = None
     engine: Given | None = None

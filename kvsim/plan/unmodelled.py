@@ -44,8 +44,8 @@ def _window(plan: Plan) -> str | None:
     return (
         f"{model.name}: in {model.num_window_layers} of {model.num_layers} layers a token looks back "
         f"{model.sliding_window_tokens:,} tokens; {known}; the KV cache is as large as engines have it for requests of "
-        f"{tokens:,} tokens that free what lies before the window, and shorter ones are taken for as thrifty; transfers "
-        f"and tiers keep every token in all layers, {times:.2f} times as much"
+        f"{tokens:,} tokens that free what lies before the window, and shorter ones are taken for as thrifty; "
+        f"transfers and tiers keep every token in all layers, {times:.2f} times as much"
     )
 
 

@@ -39,9 +39,9 @@ def plot_report(out_dir: Path, report: Sections, results: Sequence[SystemResult]
     (nothing completed, no timeline) is left out, and one that cannot be painted or written is among ``failures``.
     """
     painters: dict[str, Callable[[], Figure | None]] = {
-        "ttft_cdf.png": lambda: _ttft_cdf(report, results),
-        "ttft_waterfall.png": lambda: _ttft_waterfall(report),
-        "utilisation.png": lambda: _utilisation(report, results),
+        "ttft_cdf.png": lambda: ttft_cdf(report, results),
+        "ttft_waterfall.png": lambda: ttft_waterfall(report),
+        "utilisation.png": lambda: utilisation(report, results),
         **study_painters(report.studies or {}),
     }
     written = (failures.attempt(name, partial(_painted, out_dir / name, paint)) for name, paint in painters.items())
@@ -76,7 +76,8 @@ def _subtitle(report: Sections) -> str:
     return " · ".join(parts)
 
 
-def _ttft_cdf(report: Sections, results: Sequence[SystemResult]) -> Figure | None:
+def ttft_cdf(report: Sections, results: Sequence[SystemResult]) -> Figure | None:
+    """How TTFT is distributed, a curve a system; ``None`` where nothing completed."""
     import numpy as np
 
     from kvsim.record.percentiles import percentiles
@@ -128,7 +129,8 @@ def _slo_line(axis: Axes, slo_ms: float) -> None:
     )
 
 
-def _ttft_waterfall(report: Sections) -> Figure | None:
+def ttft_waterfall(report: Sections) -> Figure | None:
+    """What TTFT is made of, in the mean and at p99; ``None`` where nothing completed."""
     results = [result for result in report.results if result.ttft_ms.mean is not None]
     if not results:
         return None
@@ -167,7 +169,7 @@ def _stack(axis: Axes, systems: Sequence[Parts]) -> None:
     plain_numbers(axis.xaxis)
 
 
-def _utilisation(report: Sections, results: Sequence[SystemResult]) -> Figure | None:
+def utilisation(report: Sections, results: Sequence[SystemResult]) -> Figure | None:
     """A panel a system, a curve a side."""
     shown = [(result, curves) for result in results if (curves := list(_busy_curves(result)))]
     if not shown:
