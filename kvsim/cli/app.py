@@ -14,6 +14,7 @@ from kvsim.cli.hits import hits
 from kvsim.cli.learn import learn_app
 from kvsim.cli.models import models
 from kvsim.cli.predict import predict, slo_sets
+from kvsim.cli.profiles import profiles
 from kvsim.cli.trace import trace_app
 from kvsim.cli.usage import FlagError, Verbs, flags_given
 from kvsim.cli.validate import validate_app
@@ -38,6 +39,7 @@ app.add_typer(learn_app, name="learn")
 app.command()(hits)
 app.command()(models)
 app.command()(predict)
+app.command()(profiles)
 
 
 @app.callback(invoke_without_command=True)
