@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from kvsim.validate.clients.traffic import Traffic
 
 _ANSWERED = 0.95
-"""Of the rate that is sent; a little less is answered in every run, which ends with its last answer."""
+"""Share of the rate that is sent: a little less is answered in every run, which ends with its last answer."""
 _WAITS = 0.05
 """Mean TTFT over the time of sending: half of what the last requests wait longer than the first."""
 _ALONE = 3.0

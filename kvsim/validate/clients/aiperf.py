@@ -102,7 +102,7 @@ def failures_of(fields: Fields, metrics: Fields) -> int:
 
 
 def traffic_of(fields: Fields, asked: Traffic | None) -> Traffic:
-    """The load, without counts and lengths. Since 0.9 it stands in ``phases``, before in ``loadgen``.
+    """The load, without counts and lengths. 0.13 has it in ``phases``, 0.8 and before in ``loadgen``.
 
     Raises ``ConfigError`` on what is neither a rate nor a concurrency.
     """
@@ -154,7 +154,7 @@ def _burstiness(load: Fields, patterns: str) -> float:
 
 
 def model_of(fields: Fields) -> str | None:
-    """Of a run with one."""
+    """The model of a run with a single one."""
     config = fields.within("input_config")
     names = config.get("endpoint.model_names") or config.get("model_names") or config.get("models.items")
     if isinstance(names, list) and len(names) == 1:

@@ -1,6 +1,6 @@
 """Results of ``vllm bench serve --save-result``, and of ``benchmark_serving.py`` before it.
 
-Requests stand one by one in it with ``--save-detailed``, as they did always until 0.8; with ``--append-result`` runs
+Requests stand one by one in it with ``--save-detailed``, as always before there was that flag; with ``--append-result`` runs
 follow each other in one file.
 """
 
@@ -22,7 +22,7 @@ NAME = "vllm bench serve"
 
 
 def gaps_sum(gaps: Any) -> object:
-    """Of the gaps of one answer."""
+    """The sum of one answer's gaps; ``None``: they are none."""
     try:
         return math.fsum(gaps)
     except (TypeError, ValueError, OverflowError):
@@ -30,7 +30,7 @@ def gaps_sum(gaps: Any) -> object:
 
 
 REDUCTIONS = {"itls": gaps_sum, "generated_texts": lambda _: None, "errors": lambda error: bool(error)}
-"""Of the lists with an entry a request."""
+"""What is kept of lists with an entry a request."""
 
 
 def is_bench_serve(values: dict[str, object]) -> bool:

@@ -15,7 +15,7 @@ UNITS_S = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "s/token": 1.0, "ms/token": 1e-3}
 OURS = ("vllm", "sglang", "aiperf", "kvsim", "inferencemax")
 """Tools whose TPOT is a request's (E2E - TTFT) / (n - 1), by how their names begin."""
 SCALED = ("vllm", "inference-perf", "inferencemax")
-"""Those whose gaps are scaled to the duration."""
+"""Tools whose gaps are scaled to the duration."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def _traffic(
 
 
 def _stage_rate(fields: Fields, places: _Places) -> tuple[object, _Places]:
-    """Of inference-perf's own configuration, where the report carries it."""
+    """The rate by inference-perf's own configuration, where the report carries it, and where it stands then."""
     for config, stage in (
         ("scenario.load.native.config.load.stages", "scenario.load.standardized.stage"),
         ("scenario.load.args.load.stages", "scenario.load.metadata.stage"),
@@ -155,7 +155,7 @@ def _stage_rate(fields: Fields, places: _Places) -> tuple[object, _Places]:
 
 
 def _model(fields: Fields, places: _Places) -> str | None:
-    """Of the stack's engines, where all serve the same."""
+    """The model of the stack's engines, where all serve the same."""
     if places.model:
         return fields.text(places.model)
     stack = fields.get("scenario.stack")

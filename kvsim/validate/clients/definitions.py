@@ -14,7 +14,7 @@ TPOT_ALIKE = "all answers are of one length: mean TPOT is mean ITL"
 NO_TPOT = "mean TPOT, over requests, wants single requests or answers known to be of one length: not compared"
 NO_TTFT = "no TTFT (answers were not streamed, or it was left out): TPOT and ITL not compared"
 COUNTS_ANSWERED = "every request was answered: the file counts no others"
-"""Of a client that writes nothing of the rest."""
+"""What has to be assumed where a client writes nothing of requests that failed."""
 ONE_TOKEN = 0.05
 """Chunks carry a token each where the mean gap between them is as far as that from the time a token."""
 

@@ -30,7 +30,7 @@ def is_profile(values: dict[str, object]) -> bool:
 
 
 def read_genai_perf(fields: Fields, asked: Traffic | None = None) -> ClientResult:
-    """Its ``inter_token_latency`` is (latency - TTFT) / (tokens - 1) of a request, as AIPerf's."""
+    """GenAI-Perf's ``inter_token_latency`` is (latency - TTFT) / (tokens - 1) of a request, as AIPerf's."""
     if not isinstance(fields.get("request_count"), dict):
         raise fields.error("request_count", "must be a metric: without it nobody knows how many requests there were")
     load = traffic_of(fields.within("input_config.perf_analyzer.stimulus"), asked)
@@ -52,7 +52,7 @@ def traffic_of(stimulus: Fields, asked: Traffic | None) -> Traffic:
 
 
 def model_of(fields: Fields) -> str | None:
-    """Of a run with one."""
+    """The model of a run with a single one."""
     names = fields.get("input_config.model_names") or fields.get("input_config.models")
     if isinstance(names, list):
         names = names[0] if len(names) == 1 else None

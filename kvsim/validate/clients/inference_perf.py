@@ -90,7 +90,7 @@ def read_client(folder: Path) -> Client:
 
 
 def _shared(data: Fields) -> SharedPrompts:
-    """Sizes by the names of today, by those until 0.2, or as the client has them."""
+    """Sizes by the names of today, by older ones, or as the client has them."""
     if data.get("enable_multi_turn_chat"):
         raise data.error("enable_multi_turn_chat", "conversations of several turns are not read")
     groups = _size(data, GROUPS, "num_unique_system_prompts", "num_groups")
@@ -115,7 +115,7 @@ def _outputs(data: Fields) -> float | None:
 
 
 def read_stage(fields: Fields, client: Client) -> ClientResult:
-    """A stage. Its own TPOT and ITL count the tokens of texts that are encoded again, until 0.6 twice: not taken."""
+    """A stage. Its own TPOT counts the tokens of texts that are encoded again, in older versions twice: not taken."""
     completed, failures = fields.count("successes.count"), fields.maybe_count("failures.count") or 0
     ttft_s, e2e_s = _times(fields, "time_to_first_token"), _times(fields, "request_latency")
     outputs, is_alike = _output_tokens(fields, client, completed)
@@ -157,7 +157,7 @@ def _times(fields: Fields, name: str) -> dict[str, float]:
 
 
 def _prompt_tokens(fields: Fields, completed: int) -> float:
-    """Since 0.5 ``prompt_tokens``, by the server's count."""
+    """By the server's count where there is one (``prompt_tokens``)."""
     found = fields.within("successes")
     if found.get("prompt_len.mean") is None and found.get("prompt_tokens.mean") is None:
         total = found.maybe("prompt_tokens.total")

@@ -35,7 +35,7 @@ _REDUCTIONS: Mapping[str, Reduction] = (
 _SUFFIXES = (".jsonl", ".json", ".yaml", ".yml", ".csv")
 """In the order of preference, where a run wrote several."""
 _MOST_RUNS = 1000
-"""Of a file; each is simulated."""
+"""Runs of a file, each of which is simulated."""
 
 
 def read_results(path: Path, asked: Traffic | None = None) -> tuple[ClientResult, ...]:

@@ -20,7 +20,7 @@ from kvsim.workload.workload import Floats
 
 _MOST_TOKENS = 10_000_000
 _MOST_CLOCK_S = 1e11
-"""Of a clock: seconds since 1970 until the year 5138."""
+"""The latest reading of a clock: seconds from 1970 to the year 5138."""
 
 
 class Row(NamedTuple):
@@ -84,7 +84,7 @@ class Requests:
         return int(self.answered.sum())
 
     def mean_tokens(self) -> tuple[float, float]:
-        """Of prompts and answers, of the requests that were answered; 0 where nothing was recorded."""
+        """Tokens of a prompt and of an answer, over the requests that were answered; 0 where nothing was recorded."""
         found = (self.prompt_tokens[self.answered], self.output_tokens[self.answered])
         prompts, outputs = (float(np.nanmean(column)) if (~np.isnan(column)).any() else 0.0 for column in found)
         return prompts, outputs

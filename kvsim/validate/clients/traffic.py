@@ -69,7 +69,7 @@ class Traffic:
     shared: SharedPrompts | None = None
     """``None``: prompts that share nothing."""
     rows: SentRows | None = None
-    """As many as ``requests``."""
+    """There are ``requests`` of them."""
 
     @property
     def is_recorded(self) -> bool:
