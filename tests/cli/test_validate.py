@@ -208,3 +208,25 @@ def test_a_recording_of_nothing_is_not_identical(tmp_path: Path, capsys: pytest.
     settings = {"num_blocks": 9, "block_size": 4, "max_num_batched_tokens": 8, "max_num_seqs": 2, "max_model_len": 32}
     empty = {"config": settings, "requests": [], "steps": []}
     refused(capsys, "holds no request: nothing to compare", "oracle", written(tmp_path / "r.json", empty))
+
+
+def test_load_takes_several_files_in_both_ways(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    one, two = written(tmp_path / "one.json", bench()), written(tmp_path / "two.json", aiperf())
+    json_out = tmp_path / "out.json"
+    out = validate(capsys, "load", one, "--measured", two, *FLAGS, "--json", json_out)
+    names = [entry["measured"]["name"] for entry in json.loads(json_out.read_text(encoding="utf-8"))["loads"]]
+    assert names == ["one.json", "two.json"]
+    assert max(len(line) for line in out.splitlines()) <= 80
+
+
+def test_load_says_that_it_is_beyond_saturation(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """500 a second, of which 20 were answered; a queue of two minutes."""
+    values = bench(
+        request_rate=500.0, max_concurrency=None, completed=2000, num_prompts=2000, request_throughput=20.0,
+        total_input_tokens=2_048_000, total_output_tokens=256_000, mean_ttft_ms=48_000.0,
+    )  # fmt: skip
+    json_out = tmp_path / "out.json"
+    out = validate(capsys, "load", written(tmp_path / "r.json", values), *FLAGS, "--json", json_out)
+    assert "beyond saturation, as measured and as predicted: 500 requests/s are sent, 20 were" in " ".join(out.split())
+    (entry,) = json.loads(json_out.read_text(encoding="utf-8"))["loads"]
+    assert (entry["saturated"]["measured"], entry["saturated"]["predicted"]) == (True, True)

@@ -1,7 +1,7 @@
 """Results of ``vllm bench serve --save-result``, and of ``benchmark_serving.py`` before it.
 
-Requests stand one by one in it with ``--save-detailed``, as always before there was that flag; with ``--append-result`` runs
-follow each other in one file.
+Requests stand one by one in it with ``--save-detailed``, as always before there was that flag; with
+``--append-result`` runs follow each other in one file.
 """
 
 from __future__ import annotations
