@@ -171,3 +171,34 @@ def test_an_empty_folder_and_no_file_are_refused(tmp_path: Path) -> None:
         read_results(tmp_path)
     with pytest.raises(ConfigError, match=r"nothing\.json: not readable"):
         read_results(tmp_path / "nothing.json")
+
+
+def detailed(**changed: Any) -> dict[str, Any]:
+    """As ``benchmark_serving.py`` wrote it: no E2E, no times of sending; the second failed."""
+    lists = {"input_lens": [100, 100, 40], "output_lens": [3, 0, 1], "ttfts": [0.5, 0.0, 0.25]}
+    more = {"itls": [[0.125, 0.25], [], []], "errors": ["", "timed out", ""], "generated_texts": ["a", "", "b"]}
+    return bench(completed=2, num_prompts=3, duration=4.0) | lists | more | changed
+
+
+def test_bench_serve_in_detail_before_it_had_latencies(tmp_path: Path) -> None:
+    (load,) = read_results(written(tmp_path / "r.json", detailed()))
+    assert (load.traffic.requests, load.completed, load.failures) == (3, 2, 1)
+    assert (load.e2e_s["mean"], load.tpot_mean_s) == (pytest.approx((0.875 + 0.25) / 2), pytest.approx(0.1875))
+    assert load.traffic.rows is not None
+    assert load.traffic.rows.sent_s is None
+    assert load.traffic.rows.output_tokens.tolist() == [3, 2, 1]
+    assert (load.requests_per_s, load.output_tokens_per_s) == (0.5, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"ttfts": [0.5]}, "ttfts: must be a list as long as input_lens"),
+        ({"errors": "none"}, "errors: must be a list as long as input_lens"),
+        ({"ttfts": ["0.5", 0.0, 0.25]}, "request 1: ttft_s = '0.5': must be a number"),
+        ({"itls": [[0.1, "x"], [], []], "latencies": [-1.0, 0, 1]}, "request 1: e2e_s = -1.0: must be a number"),
+    ],
+)
+def test_bad_details_are_named(tmp_path: Path, changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read_results(written(tmp_path / "r.json", detailed(**changed)))
