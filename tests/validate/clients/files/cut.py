@@ -42,7 +42,8 @@ def cut(value: Any) -> Any:
 
 def main(source: Path, target: Path) -> None:
     """Folders of the machine that ran the tool become their last part."""
-    text = re.sub(r"/[\w./-]*/(?=[\w.-]+)", "", source.read_text(encoding="utf-8").replace("http://127.0.0.1", "host"))
+    text = source.read_text(encoding="utf-8").replace("http://127.0.0.1", "host")
+    text = re.sub(r"(?<!\w)/[\w./-]*/(?=[\w.-]+)", "", text)
     if source.suffix == ".json":
         text = json.dumps(cut(json.loads(text)), separators=(",", ":")) + "\n"
     target.write_text(text, encoding="utf-8")
