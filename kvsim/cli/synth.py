@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 KINDS = ("chat", "rag", "agent", "bench")
 WORDS = ("sharegpt", "summarise", "code")
-"""Of the workloads in one word those that are none of the kinds."""
+"""Workloads in one word that are none of the kinds."""
 BY_SUFFIX = {".csv": "generic", ".jsonl": "mooncake"}
 REQUESTS, RATE_PER_S = 1000, 10.0
 

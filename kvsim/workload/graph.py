@@ -57,7 +57,7 @@ class RequestGraph:
     delay_s: Floats
     from_sent: Bools
     earliest_s: Floats
-    """Of no meaning where a request waits for nobody."""
+    """No meaning where a request waits for nobody."""
 
     def __post_init__(self) -> None:
         edges = len(self.on)

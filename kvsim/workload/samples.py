@@ -140,7 +140,7 @@ def _aiperf_turns() -> str:
 
 
 def _vllm_log() -> str:
-    """Of four requests, with what several versions say of one."""
+    """Four requests as a server of vLLM 0.9 logs them."""
     lines = ["INFO 01-02 03:04:01 [api_server.py:1351] vLLM API server version 0.9.2\n"]
     head = list(range(100, 148))
     for place, (second, tail, most) in enumerate([(2, 20, 64), (3, 37, 128), (3, 52, 64), (7, 21, 32)]):

@@ -24,6 +24,7 @@ from kvsim.workload.reading import AS_IT_STANDS, Reading
 from kvsim.workload.synthetic.arrivals import arrival_times
 from kvsim.workload.synthetic.conversations import Conversation, conversations
 from kvsim.workload.synthetic.prefixes import NOTHING_SHARED, Prefixes, prefixed
+from kvsim.workload.synthetic.servegen import Client, from_clients, is_clients, read_clients
 from kvsim.workload.synthetic.users import as_users, at_most, check_concurrency
 from kvsim.workload.times import assumed_pace_s
 from kvsim.workload.tracefile import TraceFile
@@ -92,7 +93,7 @@ class WorkloadWord(ABC):
 
     @cached_property
     def sizes(self) -> Sizes:
-        """Lengths of ``DESCRIBED_REQUESTS`` requests; of a trace, of all."""
+        """Mean and largest lengths of ``DESCRIBED_REQUESTS`` requests, of a trace of all."""
         return Sizes.of(self.generate(DESCRIBED_REQUESTS, 1.0, 0))
 
     def describe(self) -> str:
@@ -109,7 +110,7 @@ class _Single(WorkloadWord):
     prompts: Lengths
     answers: Lengths
     most_tokens: int | None = None
-    """Limit of prompt and answer together."""
+    """Prompt and answer together."""
     prefixes: Prefixes = NOTHING_SHARED
 
     def generate(self, num_requests: int, rate_per_s: float, seed: int) -> Workload:
@@ -184,6 +185,25 @@ class _Trace(WorkloadWord):
         return Sizes.of(self._whole)
 
 
+@dataclass
+class _Clients(WorkloadWord):
+    """A folder of ServeGen's clients."""
+
+    text: str
+    what: str = "the clients of ServeGen in that folder"
+
+    def generate(self, num_requests: int, rate_per_s: float, seed: int) -> Workload:
+        _check_requests(num_requests)
+        return from_clients(self._clients, num_requests, rate_per_s, seed, self.text)
+
+    def users(self, concurrency: int, num_requests: int, seed: int) -> Workload:
+        return at_most(self.generate(num_requests, 1.0, seed), concurrency)
+
+    @cached_property
+    def _clients(self) -> list[Client]:
+        return read_clients(self.text)
+
+
 def word_of(text: str, reading: Reading = AS_IT_STANDS) -> WorkloadWord:
     """The workload that ``text`` says; a trace file is read as ``reading`` says.
 
@@ -195,6 +215,8 @@ def word_of(text: str, reading: Reading = AS_IT_STANDS) -> WorkloadWord:
         return WORDS[word](word)
     if os.path.isfile(text):
         return _Trace(text, "a trace", reading)
+    if is_clients(text):
+        return _Clients(text)
     if _MADE_TO_ORDER.match(text) and Path(text).suffix not in _SUFFIXES:
         return _made_to_order(text)
     if "/" in text or Path(text).suffix in _SUFFIXES:

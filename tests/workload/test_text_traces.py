@@ -6,7 +6,7 @@ import gzip
 
 import pytest
 
-from kvsim.errors import WorkloadError
+from kvsim.errors import CapacityError, WorkloadError
 from kvsim.workload.lint import lint_trace
 from kvsim.workload.read import read_trace
 from kvsim.workload.workload import Workload
@@ -145,6 +145,14 @@ def test_wrong_conversations_are_one_line(json_lines, rows, message: str) -> Non
     with pytest.raises(WorkloadError) as wrong:
         read_trace(path, "aiperf_turns")
     assert message in str(wrong.value) and str(path) in str(wrong.value) and "\n" not in str(wrong.value)
+
+
+def test_more_text_than_memory_holds_is_one_line(json_lines, monkeypatch) -> None:
+    monkeypatch.setattr("kvsim.workload.formats.aiperf_turns._LOOK_EVERY", 100)
+    monkeypatch.setattr("kvsim.room.available_bytes", lambda: 2000.0)
+    path = json_lines([session("a", says(20)), session("b", says(20))])
+    with pytest.raises(CapacityError, match=r":2: 160 characters of text so far: about .* GB of memory"):
+        read_trace(path)
 
 
 def params(most: int | None) -> str:

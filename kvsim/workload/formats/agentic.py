@@ -122,7 +122,7 @@ def _wait_for(record: Record) -> Sequence[Wait]:
 
 
 def _tokens(record: Record, what: str) -> int:
-    """Of the prompt or the answer, under either name; an answer without a length counts as failed."""
+    """The length of the prompt or the answer, under either name; an answer without one counts as failed."""
     field = f"{what}_length" if record.values.get(f"{what}_length") is not None else f"{what}_tokens"
     if what == "output" and record.values.get(field) is None:
         return 0

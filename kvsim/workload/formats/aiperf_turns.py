@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
+from kvsim import room
 from kvsim.errors import WorkloadError, nearest
 from kvsim.workload.formats.base import Row, Wait
 from kvsim.workload.formats.textblocks import CHARACTERS_PER_TOKEN, GUESS, UnknownText, characters, tokens_of
@@ -17,6 +18,10 @@ from kvsim.workload.records import Record
 BLOCK_TOKENS = 16
 ISOLATED = "message_array_with_responses"
 LENGTHS = ("output_length", "max_tokens", "max_completion_tokens")
+CHARACTER_BYTES = 16
+"""Memory that a character of the text takes: all of it is held until the last session is known."""
+_LOOK_EVERY = 1 << 24
+"""Characters that are read from one look at the memory that is left to the next."""
 DEEPEST = 200
 """Sessions that spawn each other, one below the other."""
 
@@ -58,6 +63,7 @@ class AiperfTurns:
         self._sessions: dict[str, _Session] = {}
         self._begun: dict[str, int] = {}
         self._other_media = False
+        self._characters = self._looked_at = 0
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -82,7 +88,14 @@ class AiperfTurns:
         if len(told) > 1 and told[0].values.get("role") == "system" and told[1].values.get("role") != "system":
             system = self._text(told[0])
             told = told[1:]
-        self._sessions[name] = _Session(record, name, system, [self._turn(turn) for turn in told])
+        session = self._sessions[name] = _Session(record, name, system, [self._turn(turn) for turn in told])
+        self._characters += len(system) + sum(len(turn.text) + len(turn.tools) for turn in session.turns)
+        if self._characters >= self._looked_at + _LOOK_EVERY:
+            self._looked_at = self._characters
+            what = f"{record.path}:{record.line}: {self._characters:,} characters of text so far"
+            room.require(
+                self._characters * CHARACTER_BYTES, what, "--workload-limit does not help: a session may need all"
+            )
         return ()
 
     def rest(self) -> Iterable[Row]:
@@ -265,7 +278,7 @@ class AiperfTurns:
 
 
 def _branches(record: Record, field: str) -> list[tuple[list[str], bool, object]]:
-    """Of each entry the sessions, whether in the background, and the turn that waits for them."""
+    """Sessions of each entry, whether in the background, and the turn that waits for them."""
     given = record.values.get(field) or []
     if not isinstance(given, list):
         raise record.error(field, given, "a list of session ids")

@@ -27,7 +27,7 @@ class Row(NamedTuple):
 
     line: int
     time: int | float
-    """Of a row that waits for others: the earliest that it may be sent."""
+    """Where the row waits for others, the earliest that it may be sent."""
     unit: str | None
     """``s``, ``ms``, ``us``, ``ns``, ``date`` (whole nanoseconds since 1970), or ``None``: to be found out."""
     prompt_tokens: int
@@ -40,7 +40,7 @@ class Row(NamedTuple):
     doubt: str = ""
     """What a user should know about the row; empty where there is nothing."""
     follows: bool = False
-    """It waits for the row before it of the same session, and ``time`` counts from the answer to that one."""
+    """Whether it waits for the row before it of the same session; ``time`` counts from the answer to that one then."""
     hashed_output_tokens: int = 0
     """How many tokens of the answer ``hash_ids`` goes on over, behind those of the prompt."""
     name: str | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 
 CHARACTERS_PER_TOKEN = 4
-"""Of English text in the tokenizers of today, about."""
+"""English text in the tokenizers of today, about."""
 GUESS = f"a token is taken for {CHARACTERS_PER_TOKEN} characters"
 _NO_CHARACTER = 0x110000
 """From here on there are no characters: what stands for tokens that nobody knows."""

@@ -85,7 +85,7 @@ class VllmLog:
         return Row(record.line, self._time_ns(record), DATE, prompt, min(most, MAX_TOKENS), hash_ids=hash_ids)
 
     def _prompt(self, record: Record, text: str) -> tuple[int, list[int]]:
-        """Its tokens and the numbers of its blocks; those of text are below zero."""
+        """The prompt's tokens and the numbers of its blocks; those of text are below zero."""
         literal = _PROMPT.search(text)
         # The text may say anything, also what looks like ids.
         rest = text if literal is None else text[: literal.start()] + text[literal.end() :]

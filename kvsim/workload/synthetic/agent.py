@@ -68,7 +68,7 @@ class Spawning:
     """How often agents let sub-agents work for them, instead of a tool."""
 
     share: float = 0.0
-    """Of the turns, how many are followed by sub-agents."""
+    """How many of the turns are followed by sub-agents."""
     subagents: int = 3
     """How many at a time; the next turn waits for the last of them."""
 
@@ -246,7 +246,7 @@ class _Context:
         self._parts = list(self._head)
 
     def renamed(self, own: tuple[int, ...]) -> _Context:
-        """It goes on as that of another agent, who has said as much."""
+        """The context of another agent, who has said as much."""
         self.own = own
         self._parts = [*self._head, *((self.name(what, turn), tokens) for what, turn, tokens in self._said)]
         return self

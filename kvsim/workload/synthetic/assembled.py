@@ -27,7 +27,7 @@ class Assembly:
     output_tokens: list[int] = field(default_factory=list)
     session: list[int] = field(default_factory=list)
     waits: list[tuple[int, int, float]] = field(default_factory=list)
-    """Of each wait for an end: the row that waits, the one it waits for, and how long after that."""
+    """Waits for ends: the row that waits, the one it waits for, and how long after that."""
     paths: list[list[tuple[int, int]]] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)
     """The chain of each answer; -1: nobody repeats it."""
