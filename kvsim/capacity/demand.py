@@ -113,14 +113,15 @@ def demand_of(workload: Workload, plan: Plan, facts: CacheFacts | None = None, r
 def asked_per_s(workload: Workload, result: SystemResult) -> float:
     """Requests/s as they came, of those that fit; infinite where all come at once.
 
-    Where slow answers hold requests back that depends on the system. Sessions that keep on coming ask for what they
-    would with answers of the assumed pace.
+    In a closed loop that depends on the system. Where sessions keep on coming, whatever becomes of those before, it is
+    not less than with answers of the assumed pace.
     """
     rate_per_s = workload.mean_rate_per_s
-    if workload.holds_back:
+    if workload.is_closed:
         arrival_s = result.table["arrival_s"]
         span_s = float(np.ptp(arrival_s)) if len(arrival_s) else 0.0
-        rate_per_s = (len(arrival_s) - 1) / span_s if span_s > 0 else math.inf
+        came_per_s = (len(arrival_s) - 1) / span_s if span_s > 0 else math.inf
+        rate_per_s = came_per_s if workload.holds_back else max(came_per_s, rate_per_s)
     return rate_per_s * (1 - result.failed / max(result.arrived, 1))
 
 

@@ -24,7 +24,7 @@ MIN_ANSWER_S_PER_TOKEN = 5e-4
 
 def time_findings(raw: RawTrace) -> Iterator[Finding]:
     """Findings about the times that the file gives; those of turns that follow an answer are kvsim's own."""
-    (given,) = np.nonzero(np.bincount([] if raw.waits is None else raw.waits.row, minlength=len(raw.line)) == 0)
+    (given,) = np.nonzero(raw.is_timed)
     time_s = raw.time_s[given]
     (back,) = np.nonzero(np.diff(time_s) < 0)
     if len(back):

@@ -17,7 +17,7 @@ from kvsim.workload.chains import HashPaths
 from kvsim.workload.dequantise import spread
 from kvsim.workload.formats import FORMATS, format_named
 from kvsim.workload.formats.base import Row, TraceFormat
-from kvsim.workload.graph import Waits
+from kvsim.workload.graph import Bools, Waits
 from kvsim.workload.info import Finding
 from kvsim.workload.reading import Reading
 from kvsim.workload.table import Remarks, Table, TableBuilder
@@ -71,6 +71,13 @@ class RawTrace:
         """The rows without prompt or output tokens."""
         (rows,) = np.nonzero((self.prompt_tokens == 0) | (self.output_tokens == 0))
         return rows
+
+    @property
+    def is_timed(self) -> Bools:
+        """Whether the file gives the time of each row; kvsim finds that of those that wait for others."""
+        waits = np.zeros(0, dtype=np.int64) if self.waits is None else self.waits.row
+        timed: Bools = np.bincount(waits, minlength=len(self.line)) == 0
+        return timed
 
     @property
     def hashed(self) -> Ints:

@@ -74,7 +74,7 @@ def _ignored(reading: Reading, raw: RawTrace, *, is_spread: bool) -> Iterator[tu
 
 def _info(file: TraceFile, raw: RawTrace, lint: tuple[Finding, ...], limit: int | None) -> WorkloadInfo:
     notes = raw.notes
-    if np.any(np.diff(raw.time_s) < 0):
+    if np.any(np.diff(raw.time_s[raw.is_timed]) < 0):
         notes += ("rows were not in time order: sorted",)
     hashed = limit is None or file.path.stat().st_size <= HASHED_BYTES
     if not hashed:
