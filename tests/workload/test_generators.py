@@ -9,7 +9,7 @@ import yaml
 from kvsim.config.schema import AgentTrace
 from kvsim.content import content_path
 from kvsim.errors import WorkloadError
-from kvsim.workload.synthetic.agent import MOST_CONTEXT_TOKENS, SYSTEM_PROMPT_TOKENS, agent
+from kvsim.workload.synthetic.agent import MOST_CONTEXT_TOKENS, SYSTEM_PROMPT_TOKENS, Spawning, agent, agent_graph
 from kvsim.workload.synthetic.arrivals import ARRIVALS, arrival_times
 from kvsim.workload.synthetic.assembled import Assembly
 from kvsim.workload.synthetic.bench import bench
@@ -111,6 +111,42 @@ def test_closed_agents_wait_for_their_answers() -> None:
     assert turns.max() <= 50 and (found.prompt_tokens + found.output_tokens).max() <= MOST_CONTEXT_TOKENS
     waits = think_s[after >= 0]
     assert waits.mean() == pytest.approx(2.0, rel=0.2)
+
+
+def test_agents_wait_for_all_of_their_sub_agents() -> None:
+    """Every turn but the last spawns two, each of which has two turns or more."""
+    traffic = agents(
+        turns_min=3, turns_max=3, tool_result_min_tokens=10, tool_result_max_tokens=20, reasoning_tokens=50
+    )
+    found = agent_graph(traffic, 300, 1e-3, 5, Spawning(1.0, 2))
+    assert one_parent_each(found) and len(found) == 300
+    waits, counts = found.graph.waits(), np.diff(found.graph.offsets)
+    joins = np.flatnonzero(counts == 3)
+    assert len(joins) > 20 and counts.max() == 3
+    for row in joins.tolist():
+        edges = slice(found.graph.offsets[row], found.graph.offsets[row + 1])
+        sessions = found.session_id[found.graph.on[edges]]
+        assert (sessions == found.session_id[row]).sum() == 1 and len(set(sessions.tolist())) == 3
+        assert not found.graph.delay_s[edges].any()
+    for row, on in zip(waits.row.tolist(), waits.on.tolist(), strict=True):
+        assert found.arrival_s[row] >= found.arrival_s[on] + 50 * 0.02 - 1e-9
+    assert not waits.from_sent.any()
+
+
+def test_agents_come_at_the_rate_asked_for_from_the_start_on() -> None:
+    found = agent_graph(agents(), 3000, 10.0, 5, Spawning(0.1, 3))
+    thirds = np.array_split(found.arrival_s, 3)
+    rates = [len(part) / (part[-1] - part[0]) for part in thirds]
+    assert rates == pytest.approx([10.0] * 3, rel=0.12)
+    again = agent_graph(agents(), 3000, 10.0, 5, Spawning(0.1, 3))
+    assert np.array_equal(found.graph.on, again.graph.on) and np.array_equal(found.piece_chain, again.piece_chain)
+
+
+@pytest.mark.parametrize("wrong", [{"rate": 0.0}, {"rate": float("inf")}, {"share": 1.5}, {"subagents": 0}])
+def test_impossible_agents_are_one_line(wrong: dict) -> None:
+    asked = {"rate": 1.0, "share": 0.1, "subagents": 1, **wrong}
+    with pytest.raises(WorkloadError, match="allowed"):
+        agent_graph(agents(), 5, asked["rate"], 1, Spawning(asked["share"], asked["subagents"]))
 
 
 def test_a_benchmark_s_lengths_prefix_and_concurrency() -> None:

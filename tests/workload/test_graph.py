@@ -60,6 +60,12 @@ def test_who_is_cut_off_is_waited_for_by_nobody() -> None:
     assert told(taken.graph) == [(1, 0, 1.0, False)]
 
 
+def test_in_another_order_nobody_waits_for_a_later_one() -> None:
+    taken = joined().taken(np.array([3, 1, 0, 2]), np.arange(4.0))
+    assert told(taken.graph) == [(3, 2, 0.0, False)]
+    assert [int(taken.piece_chain[row]) for row in range(4)] == [-4, -2, -1, -3]
+
+
 def test_copies_wait_for_their_own() -> None:
     found = replicated(joined(earliest_s=8.5), 2, 1)
     edges = told(found.graph)

@@ -39,7 +39,7 @@ class Arrivals:
         self._ready_s: list[float] = []
         """When each may be sent, by the waits that are over."""
         self._failed: set[int] = set()
-        """Requests that waited for one that failed, and are not sent yet."""
+        """Requests that wait, or waited, for one that failed."""
         graph = workload.graph
         if graph is not None:
             waits = graph.waits()
@@ -85,7 +85,6 @@ class Arrivals:
         self._left -= 1
         row = request.request_id
         if row in self._failed:
-            self._failed.discard(row)
             self.after_failed += 1
         if self._on_sent is not None:
             self._over(self._on_sent, row, later=True)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from both_ways import random_case, same_both_ways
 from builders import Row, by_request, colocated, plan, served, workload
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvsim.capacity.demand import asked_per_s
@@ -96,6 +96,7 @@ def random_graph(rng: Random, count: int) -> RequestGraph:
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10**6))
 def test_every_request_is_sent_once_and_when_its_waits_are_over(system, seed: int) -> None:
     rng = Random(seed)
@@ -118,6 +119,7 @@ def test_every_request_is_sent_once_and_when_its_waits_are_over(system, seed: in
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10**6))
 def test_leaps_like_single_steps(system, seed: int) -> None:
     rng = Random(seed)
