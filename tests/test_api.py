@@ -15,7 +15,7 @@ from places import REPOSITORY
 
 import kvsim
 from kvsim.cli import main
-from kvsim.errors import ConfigError
+from kvsim.errors import ConfigError, KvsimError
 
 SMALL = ("engine.tune_colocated_budget=false", "pd_experiments.num_requests=60")
 
@@ -64,11 +64,11 @@ def test_a_trace_and_a_study_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        ({"mode": "dp"}, "known: cluster, pd, single"),
+        ({"what": "dp"}, "mode is 'dp'; known: cluster, pd, single, or a line such as"),
         ({"jobs": 0}, "jobs is 0"),
         ({"policy": "lru"}, "policy is for the modes"),
-        ({"mode": "single", "systems": ("pd",)}, "are for the mode 'pd'"),
-        ({"mode": "cluster", "load_of": "unified"}, "are for the mode 'pd'"),
+        ({"what": "single", "systems": ("pd",)}, "are for the mode 'pd'"),
+        ({"what": "cluster", "load_of": "unified"}, "are for the mode 'pd'"),
         ({"systems": ()}, "systems is empty"),
         ({"systems": ("pdd",)}, "systems has 'pdd'"),
         ({"sets": ("pd_separation.enabled=false",)}, "contradicts the system 'pd'"),
@@ -87,7 +87,68 @@ def test_bad_input_is_one_line(asked: dict[str, object], words: str) -> None:
 def test_what_is_not_there_is_named() -> None:
     with pytest.raises(AttributeError, match="no attribute 'simulat'"):
         kvsim.simulat  # noqa: B018
-    assert {"Report", "Workload", "load_workload", "simulate"} <= set(dir(kvsim))
+    assert {"Report", "Simulation", "Workload", "load_workload", "simulate"} <= set(dir(kvsim))
+
+
+LINE = "vllm serve meta-llama/Llama-3.1-8B-Instruct --max-num-seqs 64"
+
+
+def test_a_server_gives_frames_pictures_and_its_report() -> None:
+    found = kvsim.simulate(
+        LINE, gpu="h100", workload="in=300,out=30", rate=4, requests=200, slo={"ttft": 90}, searches_rate=False,
+        sets={"seed": 7, "engine.watermark": 0.01},
+    )  # fmt: skip
+    assert (found.run.mode, found.config.slo.ttft_ms, found.config.seed) == ("predict", 90, 7)
+    assert found.config.engine.watermark == 0.01
+    assert repr(found) == "<kvsim.Simulation mode=predict systems=[unified] requests=200>"
+    requests, steps, timeline = found.requests, found.steps, found.timeline
+    assert requests.height == 200 and "system" not in requests.columns
+    measured = requests.filter("measured")
+    assert found.summary["ttft_mean_ms"][0] == pytest.approx(measured["ttft_s"].mean() * 1e3)
+    assert steps["output_tokens"].sum() == requests["output_tokens"].sum() == 200 * 30
+    assert timeline.filter(scope="all")["output_tokens"].sum() == 200 * 30
+    assert found.instances["requests"].to_list() == [200]
+    assert found.transfers.is_empty() and found.loads.is_empty()
+    for figure in (found.plot.ttft_cdf(), found.plot.ttft_waterfall(), found.plot.utilisation(), found.plot.timeline()):
+        assert figure.axes
+    assert found.conclusion in found._repr_html_().replace("&lt;", "<")
+
+
+def test_two_systems_stand_below_each_other() -> None:
+    found = kvsim.simulate(
+        "pd", engine="vllm serve meta-llama/Llama-3.1-8B", gpus=4, workload="in=300,out=30", rate=4, requests=100,
+        detail=True, config={"slo": {"ttft_ms": 700}},
+    )  # fmt: skip
+    assert found.config.slo.ttft_ms == 700 and found.launch is not None
+    assert found.requests.columns[0] == "system"
+    assert found.requests["system"].value_counts().sort("system").rows() == [("pd", 100), ("unified", 100)]
+    assert set(found.steps["role"]) == {"colocated", "prefill", "decode"}
+    again = kvsim.simulate("pd", config=found.config, workload="in=300,out=30", rate=4, requests=100)
+    assert again.summary.equals(found.summary)
+    with pytest.raises(KvsimError, match="kept its requests alone"):
+        again.steps  # noqa: B018
+    with pytest.raises(KvsimError, match="no system 'pdd' was run; there are: unified, pd"):
+        found.plot.timeline("pdd")
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"gpu": "h101"}, "unknown GPU 'h101'"),
+        ({"workload": "sharegtp"}, "did you mean 'sharegpt'?"),
+        ({"rate": 5, "concurrency": 3, "workload": "chat"}, "rate excludes concurrency and load"),
+        ({"concurrency": 3}, "concurrency is of a workload in a word"),
+        ({"preset": "smoke"}, "preset is of the modes"),
+        ({"gpus": 8}, "gpus is of the modes"),
+        ({"slo": {"tttft": 3}}, "slo has 'tttft'"),
+        ({"sets": {"engine.nope": 3}}, "nope"),
+        ({"workload": "chat", "trace": "x.csv"}, "exclude each other"),
+    ],
+)
+def test_a_server_s_bad_input_is_one_line(asked: dict[str, object], words: str) -> None:
+    with pytest.raises(KvsimError, match=re.escape(words)) as refused:
+        kvsim.simulate(LINE, **asked)  # type: ignore[arg-type]
+    assert "\n" not in str(refused.value)
 
 
 def test_the_package_is_imported_without_what_a_run_needs() -> None:

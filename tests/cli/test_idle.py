@@ -19,11 +19,12 @@ REFUSED = {
     "--cluster --load-of pd": "--load-of needs --pd",
     "--pd --load-of unified --workload-trace {trace}": "--load-of needs --load beside --workload-trace",
     "--pd --workload-replicas 2": "--workload-replicas needs --workload-trace FILE",
+    "--requests 5": "--requests needs --workload",
     "--strict-workload-validation": "--strict-workload-validation needs --workload-trace FILE",
 }
 """Flags without what they need: by ``kvsim.cli.app``."""
 ALWAYS = {
-    "pd", "cluster", "config", "calibration_profile", "preset", "assignments", "seed", "load", "stepwise",
+    "pd", "cluster", "engine", "engine_args", "gpu", "gpus", "tp", "slo", "workload", "rate", "config", "calibration_profile", "preset", "assignments", "seed", "load", "stepwise",
     "report_json", "report_csv", "no_plot", "show_plot", "quiet", "studies", "no_studies", "jobs", "version",
 }  # fmt: skip
 """Parameters that every mode looks at."""

@@ -43,7 +43,7 @@ def test_nothing_that_fails_beside_it_costs_the_result(
     from kvsim.study.catalogue import studies
 
     monkeypatch.setitem(studies(), "transfer", replace(studies()["transfer"], ask=lambda context: 1 / 0))
-    monkeypatch.setattr(plots, "_utilisation", lambda report, results: [][0])
+    monkeypatch.setattr(plots, "utilisation", lambda report, results: [][0])
     monkeypatch.setattr(csv_report, "write_csv", lambda path, results: {}["x"])
     files = ("--report-json", "r.json", "--report-csv", "r.csv", "--out", "out")
     done = kvsim("--pd", "--preset", "smoke", "--studies", "transfer", *files)

@@ -59,7 +59,7 @@ def test_no_figure_can_be_another(runs: Callable[[str], Run], name: str) -> None
     """Each number of the sentence a tenth larger: the checker knows it."""
     report, rows = runs(name)
     told = concluded(report)
-    for figure in re.finditer(r"(?<![\w.])\d[\d,]*(?:\.\d+)?", told):
+    for figure in re.finditer(r"(?<![\w.>])\d[\d,]*(?:\.\d+)?", told):
         lie = 1.1 * float(figure.group().replace(",", "")) + 2 * (told[figure.end()] == "%")
         assert check_conclusion(report, rows, f"{told[: figure.start()]}{lie:.4g}{told[figure.end() :]}"), figure
 

@@ -33,17 +33,17 @@ def test_the_same_report_gives_the_same_pictures(tmp_path, make_report, systems)
 
 
 def test_curves_and_bars_show_the_figures(make_report, systems):
-    from kvsim.report.plots import _ttft_cdf, _ttft_waterfall, _utilisation
+    from kvsim.report.plots import ttft_cdf, ttft_waterfall, utilisation
 
     report = make_report(*systems)
-    (axis,) = _ttft_cdf(report, systems).axes
+    (axis,) = ttft_cdf(report, systems).axes
     assert axis.get_xscale() == "log" and "(ms)" in axis.get_xlabel()
     assert axis.lines[0].get_xdata()[[0, -1]] == pytest.approx([50, 3000])
     assert axis.lines[2].get_xdata()[0] == 2000
-    mean, _ = _ttft_waterfall(report).axes
+    mean, _ = ttft_waterfall(report).axes
     assert [bar.get_width() for bar in mean.containers[0]] == pytest.approx([1525, 0])
     assert [bar.get_width() for bar in mean.containers[1]] == pytest.approx([0, 762.5])
-    unified, pd = (axis for axis in _utilisation(report, systems).axes)
+    unified, pd = (axis for axis in utilisation(report, systems).axes)
     assert [axis.get_title(loc="left") for axis in (unified, pd)] == ["unified", "PD"]
     assert pd.get_legend_handles_labels()[1] == ["prefill", "decode", "measured window"]
     assert pd.lines[0].get_ydata() == pytest.approx([50] * 6)
@@ -51,23 +51,23 @@ def test_curves_and_bars_show_the_figures(make_report, systems):
 
 
 def test_equal_curves_are_one_in_the_legend(make_report, make_result):
-    from kvsim.report.plots import _ttft_cdf
+    from kvsim.report.plots import ttft_cdf
 
     spread = np.linspace(0.05, 3.0, 10)
     results = [make_result(name, {"queue_s": spread * scale}) for name, scale in (("a", 1), ("b", 2), ("c", 1))]
-    (axis,) = _ttft_cdf(make_report(*results), results).axes
+    (axis,) = ttft_cdf(make_report(*results), results).axes
     assert axis.get_legend_handles_labels()[1] == ["a, c", "b"]
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 123.456, 1e5])
 def test_nothing_written_in_a_picture_meets_anything_else(make_report, make_result, scale):
-    from kvsim.report.plots import _ttft_cdf, _ttft_waterfall, _utilisation
+    from kvsim.report.plots import ttft_cdf, ttft_waterfall, utilisation
 
     spread = np.linspace(0.05, 3.0, 10) * scale
     names = ("baseline", "arc", "session_prefetch", "selective_write", "learned", "hybrid", "belady", "mine:Policy")
     results = [make_result(name, {"queue_s": spread * (1 + at / 7)}) for at, name in enumerate(names)]
     report = make_report(*results)
-    for figure in (_ttft_cdf(report, results), _ttft_waterfall(report), _utilisation(report, results)):
+    for figure in (ttft_cdf(report, results), ttft_waterfall(report), utilisation(report, results)):
         assert crowded(figure) == []
 
 
@@ -86,7 +86,7 @@ def test_a_missing_folder_is_one_line_a_picture(tmp_path, make_report, systems):
 
 
 def test_a_picture_that_cannot_be_painted_leaves_the_others(tmp_path, make_report, systems, monkeypatch):
-    monkeypatch.setattr(plots, "_ttft_waterfall", lambda report: 1 / 0)
+    monkeypatch.setattr(plots, "ttft_waterfall", lambda report: 1 / 0)
     failures = Failures()
     written = plot_report(tmp_path, make_report(*systems), systems, failures)
     assert [path.name for path in written] == sorted(os.listdir(tmp_path)) == [NAMES[0], NAMES[2]]

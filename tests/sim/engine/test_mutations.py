@@ -82,6 +82,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     leave = shutil.ignore_patterns("*.so", "__pycache__")
     shutil.copytree(REPOSITORY / "kvsim", folder / "kvsim", ignore=leave)
     shutil.copy(REPOSITORY / "config.yaml", folder)
+    shutil.copy(REPOSITORY / "models.json", folder)
     shutil.copytree(REPOSITORY / "profiles", folder / "profiles")
     return folder
 
