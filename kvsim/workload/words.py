@@ -63,7 +63,7 @@ def _sharegpt(text: str) -> WorkloadWord:
     """First questions and their answers of ShareGPT_V3_unfiltered_cleaned_split, as ``vllm bench serve`` samples them.
 
     It leaves out what has under 4 tokens, prompts over 1,024, and over 2,048 together. With Llama 3's tokenizer 1,000
-    of them are 217,393 prompt tokens and, to the length asked for, 201,847 generated ones, in many published outputs of
+    of them are 217,393 prompt tokens and up to 201,847 generated ones (models may end early) in published outputs of
     that tool. Their spread: published lengths of the file's first 200 pairs (SemSched's ``sharegpt_lens.json``), of
     which the filter leaves 181, have coefficients of variation of 1.10 and 1.17. Medians and deviations below are those
     of lognormals that have these means and spreads once filtered.
