@@ -130,6 +130,7 @@ def _command(flags: Flags, given: dict[str, str]) -> Command:
         comparisons=tuple(flags.compare or ()),
         report_json=flags.report_json,
         report_csv=flags.report_csv,
+        exports=tuple(flags.export or ()),
         out=flags.out,
         plots=not flags.no_plot,
         show_plots=flags.show_plot,

@@ -110,6 +110,14 @@ class Flags:
             metavar="FILE", callback=options.or_stdout, help="Write one row per request as CSV; -: to stdout."
         ),
     ] = None
+    export: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND=FILE",
+            help="Write the run for another tool: csv, parquet, perfetto, prometheus, vllm-bench, llmd, aiperf, "
+            "mooncake; repeatable.",
+        ),
+    ] = None
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the pictures, created if missing.")] = None
     no_plot: Annotated[bool, typer.Option("--no-plot", help="Write no pictures.")] = False
     show_plot: Annotated[bool, typer.Option("--show-plot", help="Open the pictures.")] = False

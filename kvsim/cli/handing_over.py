@@ -49,12 +49,13 @@ def hand_over(
     Flags without an effect are told once the run has succeeded, so that bad input stays one line.
     """
     unwritten, unshown = Failures(), Failures()
-    written = outputs.write(report, experiment.results, unwritten)
+    notes = list(loaded.provenance.notes)
+    written = outputs.write(report, experiment, unwritten, notes)
     unshown.attempt("the report on the terminal", partial(_shown, report, quiet=quiet))
     for warning in warnings:
         _stderr(f"warning: {warning}")
     if not quiet:
-        _say(loaded, written)
+        _say(notes, written)
     if show_plots:
         _show(written)
     if quiet:
@@ -83,9 +84,9 @@ def _shown(report: Report, *, quiet: bool) -> None:
         print_report(Console(highlight=False), report)
 
 
-def _say(loaded: LoadedConfig, written: list[Path]) -> None:
+def _say(notes: Sequence[str], written: list[Path]) -> None:
     """What concerns the flags and the files rather than the cluster."""
-    for note in loaded.provenance.notes:
+    for note in notes:
         _stderr(f"note: {note}")
     for path in written:
         if not is_stdout(path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,8 @@ from kvsim.failures import Failures
 from kvsim.report.atomic import ensure_takes_files, ensure_writable, is_stdout
 
 if TYPE_CHECKING:
-    from kvsim.record.result import SystemResult
+    from kvsim.export.base import Exporter
+    from kvsim.modes.experiment import Experiment
     from kvsim.report.report import Report
 
 
@@ -48,12 +49,16 @@ def check_file(flag: str, path: Path, taken: Mapping[str, Path], kind: Kind) -> 
 
 
 def _is_like(path: Path, kind: Kind) -> bool:
+    return _begins(path, _BEGINNINGS[kind])
+
+
+def _begins(path: Path, beginning: bytes) -> bool:
     try:
         with path.open("rb") as stream:
             head = stream.read(4096)
     except OSError as error:
         raise FlagError(f"{str(path)!r} is there and cannot be read: {error.strerror}") from error
-    return not head or re.match(_BEGINNINGS[kind], head) is not None
+    return not head or re.match(beginning, head) is not None
 
 
 def refuse_taken(flag: str, path: Path, taken: Mapping[str, Path]) -> None:
@@ -71,6 +76,10 @@ class Outputs:
     report_csv: Path | None
     folder: Path
     plots: bool
+    exports: tuple[tuple[Exporter, Path], ...] = ()
+    """On request, too: formats and the file each is asked for."""
+    systems: tuple[str, ...] = ()
+    """Names of the systems that are to be run."""
 
     def check(self, inputs: Mapping[str, Path]) -> None:
         """Raise a ``KvsimError`` when something could not be written or would replace an input. Nothing is created."""
@@ -83,12 +92,25 @@ class Outputs:
             else:
                 check_file(flag, path, taken, "JSON" if path == self.report_json else "CSV")
             taken[f"also that of {flag}"] = path
+        for exporter, target in self.exports:
+            flag = f"--export {exporter.name}"
+            for path in exporter.paths(target, self.systems):
+                refuse_taken(flag, path, taken)
+                if is_stdout(path):
+                    raise FlagError(f"{flag} is '-', stdout; a file is wanted")
+                if not self._in_folder(path) or self.folder.exists():
+                    ensure_writable(path)
+                    if path.is_file() and not _begins(path, exporter.beginning):
+                        what = f"which is there and no {exporter.name} file of kvsim's"
+                        raise FlagError(f"{flag} is {str(path)!r}, {what}; another name is wanted")
+                taken[f"also that of {flag}"] = path
 
-    def write(self, report: Report, results: Sequence[SystemResult], failures: Failures) -> list[Path]:
-        """Write everything that can be; returns the paths written."""
+    def write(self, report: Report, experiment: Experiment, failures: Failures, notes: list[str]) -> list[Path]:
+        """Write everything that can be; returns the paths written. What is to be said of them is added to ``notes``."""
         from kvsim.report.csv_report import write_csv
         from kvsim.report.plots import plot_report
 
+        results = experiment.results
         if self.needs_folder:
             failures.attempt("the folder of results", self._create_folder)
         written = []
@@ -101,12 +123,26 @@ class Outputs:
             failures.attempt(flag, partial(writers[flag], path))
             if len(failures.found) == before:
                 written.append(path)
+        written += self._exported(report, experiment, failures, notes)
         return written + (plot_report(self.folder, report, results, failures) if self.plots else [])
+
+    def _exported(self, report: Report, experiment: Experiment, failures: Failures, notes: list[str]) -> list[Path]:
+        from kvsim.export.base import Finished
+
+        run = Finished(report, experiment.plan, experiment.workload, experiment.results, self.systems)
+        written: list[Path] = []
+        for exporter, path in self.exports:
+            before = len(failures.found)
+            said = failures.attempt(f"--export {exporter.name}", partial(exporter.write, path, run))
+            if len(failures.found) == before:
+                notes += said or []
+                written += [found for found in exporter.paths(path, self.systems) if found.exists()]
+        return written
 
     @property
     def needs_folder(self) -> bool:
         """Whether anything is written into the folder."""
-        return self.plots or any(self._in_folder(path) for _, path in self._reports())
+        return self.plots or any(self._in_folder(path) for _, path in (*self._reports(), *self.exports))
 
     def _reports(self) -> list[tuple[str, Path]]:
         given = (("--report-json", self.report_json), ("--report-csv", self.report_csv))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from textwrap import fill
@@ -52,6 +52,8 @@ class Command:
     """``KEY=V1,V2`` each."""
     report_json: Path | None
     report_csv: Path | None
+    exports: tuple[str, ...]
+    """``KIND=FILE`` each."""
     out: Path | None
     plots: bool
     show_plots: bool
@@ -84,9 +86,14 @@ def run_command(command: Command, clock: RunClock) -> int:
     loaded = command.layers.load(mode.name)
     studies = _studies(command)
     _check_flags(command)
+    from kvsim.export.registry import target_of
+
+    exports = tuple(target_of(text) for text in command.exports)
     spec = _spec(command, mode, loaded, _unskipped(command, studies))
+    spec = replace(spec, keeps_detail=any(exporter.needs_detail for exporter, _ in exports))
     folder = command.out or Path(mode.experiment(loaded.config)[1].output_dir)
-    outputs = Outputs(command.report_json, command.report_csv, folder, command.plots)
+    systems = tuple(variant.name for variant in spec.variants)
+    outputs = Outputs(command.report_json, command.report_csv, folder, command.plots, exports, systems)
     outputs.check(command.inputs())
     experiment, others_cpu_s = simulated(partial(run_experiment, spec), command.jobs, quiet=command.quiet)
     report = build(clock, loaded, experiment, mode.name, others_cpu_s, command.launch)

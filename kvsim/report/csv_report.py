@@ -26,10 +26,11 @@ def write_csv(path: Path, results: Sequence[SystemResult]) -> None:
     A path that cannot be written raises a ``KvsimError``.
     """
     with replacing(path) as file:
-        _write_rows(file, results)
+        write_rows(file, results)
 
 
-def _write_rows(file: IO[bytes], results: Sequence[SystemResult]) -> None:
+def write_rows(file: IO[bytes], results: Sequence[SystemResult]) -> None:
+    """Write the rows of :func:`write_csv`, under their heading."""
     from kvsim.record.result import COLUMNS
 
     file.write((",".join(["system", *COLUMNS, "ttft_s", "tpot_s", "e2e_s", "measured"]) + "\n").encode())
