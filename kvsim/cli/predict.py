@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -78,6 +79,10 @@ def predict(
         Path | None,
         typer.Option(metavar="FILE", callback=options.or_stdout, help="Write one row per request; -: to stdout."),
     ] = None,
+    export: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KIND=FILE", help="Write the run for another tool, as kvsim --export does; repeatable."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the pictures; without, none.")] = None,
     no_plot: Annotated[bool, typer.Option("--no-plot", help="Write no pictures.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Neither progress nor tables, the conclusion alone.")] = False,
@@ -90,6 +95,7 @@ def predict(
     """Predict what a server gives: kvsim predict "vllm serve meta-llama/Llama-3.1-8B-Instruct" --gpu h100-sxm."""
     from kvsim.cli.handing_over import hand_over, simulated
     from kvsim.cli.outputs import Outputs
+    from kvsim.export.registry import target_of
     from kvsim.modes.prediction import run_prediction
     from kvsim.plan.deployment import launch_of, launch_words, load_deployment
     from kvsim.report.build import build
@@ -101,8 +107,12 @@ def predict(
     launch = launch_of(line, engine_args)
     sets = (*slo_sets(slo), *(set_ or ()), *(() if seed is None else (f"seed={seed}",)))
     loaded = load_deployment(launch, gpu=gpu, instances=instances, profile=calibration_profile, sets=sets)
+    exports = tuple(target_of(text) for text in export or ())
     spec = _spec(loaded, workload, reading, rate, concurrency, requests, searches=not no_search)
-    outputs = Outputs(report_json, report_csv, out or Path("results"), plots=out is not None and not no_plot)
+    keeps_detail = any(exporter.needs_detail for exporter, _ in exports)
+    spec = replace(spec, run=replace(spec.run, keeps_detail=keeps_detail))
+    plots = out is not None and not no_plot
+    outputs = Outputs(report_json, report_csv, out or Path("results"), plots, exports, ("unified",))
     inputs = {"the workload": Path(workload), "the engine's arguments": engine_args, "the profile": calibration_profile}
     outputs.check({what: path for what, path in inputs.items() if path is not None})
     workers = options.cores() if jobs is None else jobs

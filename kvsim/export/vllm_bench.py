@@ -1,4 +1,4 @@
-"""Results as ``vllm bench serve --save-result --save-detailed`` writes them: vLLM 0.32, ``vllm/benchmarks/serve.py``."""
+"""Results as ``vllm bench serve --save-result --save-detailed`` of vLLM 0.32 writes them: its ``serve.py``."""
 
 from __future__ import annotations
 
