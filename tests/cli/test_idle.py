@@ -24,14 +24,9 @@ REFUSED = {
 }
 """Flags without what they need: by ``kvsim.cli.app``."""
 ALWAYS = {
-<<<<<<< HEAD
     "pd", "cluster", "engine", "engine_args", "gpu", "gpus", "tp", "slo", "workload", "rate", "config",
-    "calibration_profile", "preset", "assignments", "seed", "load", "stepwise", "report_json", "report_csv", "no_plot",
+    "calibration_profile", "preset", "assignments", "seed", "load", "stepwise", "report_json", "report_csv", "export", "no_plot",
     "show_plot", "quiet", "studies", "no_studies", "jobs", "version",
-=======
-    "pd", "cluster", "config", "calibration_profile", "preset", "assignments", "seed", "load", "stepwise",
-    "report_json", "report_csv", "export", "no_plot", "show_plot", "quiet", "studies", "no_studies", "jobs", "version",
->>>>>>> fda3805 (Say which files a run can be exported to, with their columns, and why so)
 }  # fmt: skip
 """Parameters that every mode looks at."""
 
