@@ -21,7 +21,7 @@ from kvsim.record.timeline import edges_s, sums
 from kvsim.report.atomic import replacing
 
 MOST_STEPS = 100_000
-"""Spans of steps in a file: about 40 MB, 5 packed."""
+"""Spans of steps in a file: with as many requests as they usually serve some 90 MB, 12 packed."""
 _REQUESTS, _LINKS = 1, 2
 _FIRST_INSTANCE = 10
 """Numbers of processes."""
