@@ -38,12 +38,18 @@ class LlmdReport(FileEach):
         performance = {"aggregate": _aggregate(result, summary)}
         tree = {
             "version": "0.2",
-            "run": {"eid": _digest(run.report.run.version, run.report.workload.source), "time": _time(result)},
+            "run": _run(run, result),
             "scenario": {"stack": [_engine(run, role) for role in result.roles], "load": _load(run, result)},
             "results": {"request_performance": performance},
         }
         file.write(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True).encode())
         return []
+
+
+def _run(run: Finished, result: SystemResult) -> dict[str, object]:
+    version, source = run.report.run.version, run.report.workload.source
+    seed = run.report.run.seed
+    return {"uid": _digest(version, source, seed, result.name), "eid": _digest(version, source), "time": _time(result)}
 
 
 def _time(result: SystemResult) -> dict[str, object]:
@@ -53,19 +59,20 @@ def _time(result: SystemResult) -> dict[str, object]:
 def _engine(run: Finished, role: RoleUse) -> dict[str, object]:
     version, config = run.report.run.version, run.plan.config
     standardized = {
+        "kind": "inference_engine",
         "tool": "kvsim",
         "tool_version": version,
         "role": _ROLES[role.role],
+        "replicas": role.instances,
         "model": {"name": config.model.name},
         "accelerator": {
             "model": str(config.hardware.gpu),
             "count": role.gpus,
-            "parallelism": {"dp": role.instances, "ep": 1, "pp": 1, "tp": role.gpus // role.instances},
+            "parallelism": {"dp": 1, "ep": 1, "pp": 1, "tp": role.gpus // role.instances},
         },
     }
     return {
         "metadata": {
-            "kind": "inference_engine",
             "schema_version": "0.0.1",
             "label": f"{role.role}-0",
             "cfg_id": _digest(standardized),
@@ -126,7 +133,7 @@ def _aggregate(result: SystemResult, summary: SystemSummary) -> dict[str, object
         "input_token_rate": _rate(inputs, "tokens/s"),
         "output_token_rate": _rate(outputs, "tokens/s"),
         "total_token_rate": _rate(total, "tokens/s"),
-        "requests_rate": _rate(throughput.requests_per_s, "queries/s"),
+        "request_rate": _rate(throughput.requests_per_s, "queries/s"),
     }
     return {
         "requests": _without_none(

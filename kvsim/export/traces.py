@@ -61,7 +61,6 @@ def served(workload: Workload, result: SystemResult) -> Workload:
         piece_chain=workload.piece_chain[pieces],
         piece_tokens=workload.piece_tokens[pieces],
         priority=None if workload.priority is None else workload.priority[rows],
-        after=None,
-        think_s=None,
+        graph=None,
         max_concurrency=None,
     )

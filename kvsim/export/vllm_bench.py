@@ -70,7 +70,7 @@ def _head(run: Finished, result: SystemResult, num_requests: int) -> dict[str, o
 
 def _figures(table: Table, itls_s: list[Floats], failed: int) -> dict[str, object]:
     arrival_s, finish_s = table["arrival_s"], table["finish_s"]
-    duration_s = float(finish_s.max(initial=0.0) - arrival_s.min(initial=0.0)) if len(arrival_s) else 0.0
+    duration_s = float(finish_s.max() - arrival_s.min()) if len(arrival_s) else 0.0
     completed, prompts, outputs = (
         len(arrival_s),
         int(table["prompt_tokens"].sum()),

@@ -185,7 +185,7 @@ def test_llmd_report_has_the_numbers_of_the_report(exported: Path, system: str) 
     performance = found["results"]["request_performance"]["aggregate"]
     assert found["version"] == "0.2"
     assert performance["latency"]["time_to_first_token"]["mean"] / MILLI == pytest.approx(expected["ttft_ms"]["mean"])
-    assert performance["throughput"]["requests_rate"]["mean"] == expected["throughput"]["requests_per_s"]
+    assert performance["throughput"]["request_rate"]["mean"] == expected["throughput"]["requests_per_s"]
     roles = [component["standardized"]["role"] for component in found["scenario"]["stack"]]
     assert roles == (["replica"] if system == "unified" else ["prefill", "decode"])
 
