@@ -50,18 +50,20 @@ class SloRate:
     runs: tuple[Attainment, ...]
     """By rate."""
 
-    def sentence(self) -> str:
-        """The answer, behind a sentence that has named the limits."""
+    def sentence(self, limits: str = "them") -> str:
+        """The answer; ``limits``: what requests have to keep, in words, unless a sentence before has named them."""
         wanted = f"{self.wanted_share:.0%} of requests"
         if self.requests_per_s is None:
             lowest = self.runs[0]
             return (
-                f"At no rate that was tried {wanted} keep them: at {lowest.requests_per_s:.3g} requests/s "
+                f"At no rate that was tried {wanted} keep {limits}: at {lowest.requests_per_s:.3g} requests/s "
                 f"{lowest.share:.1%} do, {self.limit} being missed."
             )
         if self.limit is None:
-            return f"{wanted} keep them up to the maximum rate, {self.requests_per_s:.3g} requests/s."
-        return f"{wanted} keep them up to {self.requests_per_s:.3g} requests/s; above, {self.limit} is missed first."
+            return f"{wanted} keep {limits} up to the maximum rate, {self.requests_per_s:.3g} requests/s."
+        return (
+            f"{wanted} keep {limits} up to {self.requests_per_s:.3g} requests/s; above, {self.limit} is missed first."
+        )
 
 
 def slo_rate(trial: Trial, demand: Demand) -> SloRate:

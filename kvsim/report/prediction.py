@@ -24,14 +24,19 @@ def conclude_prediction(report: Sections) -> str:
     where = condition(report)
     clauses = overload(report.results, where) if is_overloaded(result) else [_gives(report, result, where)]
     sentences = [reservation(report.results) + sentence_of([*clauses, *misfits(report.results)])]
-    return " ".join([*sentences, *_answers(report)])
+    return " ".join([*sentences, *_answers(report, "them" if not is_overloaded(result) else _limits(result))])
 
 
-def _answers(report: Sections) -> Iterator[str]:
+def _limits(result: SystemSummary) -> str:
+    slo = result.goodput.slo
+    return f"TTFT <= {slo.ttft_ms:,g} ms and mean TPOT <= {slo.tpot_ms:,g} ms"
+
+
+def _answers(report: Sections, limits: str) -> Iterator[str]:
     cluster = report.cluster
     if isinstance(cluster, DeployedCluster):
         if cluster.slo_rate is not None:
-            yield cluster.slo_rate.sentence()
+            yield cluster.slo_rate.sentence(limits)
         if cluster.binding is not None:
             yield cluster.binding.sentence()
 
@@ -44,9 +49,7 @@ def _gives(report: Sections, result: SystemSummary, where: str) -> str:
     said = f"{size} {verb} a TTFT of {number(ttft.p50)} ms (p99 {number(ttft.p99)})"
     if tpot.mean is not None:
         said += f" and a TPOT of {number(tpot.p50)} ms (p99 {number(tpot.p99)})"
-    slo = result.goodput.slo
-    limits = f"TTFT <= {slo.ttft_ms:,g} ms and mean TPOT <= {slo.tpot_ms:,g} ms"
-    return f"{said} {where}; {percent(result.goodput.share)} of requests keep {limits}"
+    return f"{said} {where}; {percent(result.goodput.share)} of requests keep {_limits(result)}"
 
 
 def prediction_tables(result: SystemSummary) -> Iterator[Table]:
