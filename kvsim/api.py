@@ -72,22 +72,19 @@ def simulate(
 ) -> Simulation:
     """Predict a server, or run a mode, as the command does with the flags of these names; nothing is written.
 
-    ``what`` is a server's command line (``"vllm serve MODEL ..."``), which is what ``kvsim predict`` takes, or a mode:
-    ``pd``, ``cluster`` or ``single``.
+    ``what`` is a server's command line (``"vllm serve MODEL ..."``), as ``kvsim predict`` takes it, or a mode: ``pd``,
+    ``cluster`` or ``single``.
 
-    A server: ``gpu`` any spelling, ``instances`` of it behind one router; ``workload`` a word (``sharegpt``, ``chat``,
+    A server: ``gpu`` in any spelling, ``instances`` of it behind one router; ``workload`` a word (``sharegpt``,
     ``in=2000,out=300``) or a trace file, at ``rate`` requests a second or for ``concurrency`` users, ``requests`` of
-    them; ``searches_rate``: also look for the largest rate within the SLO.
+    them; ``searches_rate``: also look for the largest rate within the SLO. A mode: ``engine`` a server's command line,
+    ``gpu``, ``gpus`` in all, ``tp`` GPUs an instance; ``workload`` a word or ``trace`` a file, at ``rate`` or at
+    ``load``, a share of the maximum rate of ``load_of``; ``studies`` are names, ``None`` for all of the mode.
 
-    A mode: ``engine`` a server's command line, ``gpu``, ``gpus`` in all, ``tp`` GPUs an instance; ``workload`` a word,
-    or ``trace`` a file, at ``rate`` or at ``load``, a share of the maximum rate of ``load_of``. ``studies`` are names,
-    ``None`` for all of the mode.
-
-    Both: ``slo`` as ``{"ttft": ms, "tpot": ms}``. ``config`` a file, a mapping as in config.yaml, or a ``Config``;
-    ``config``, ``profile``, ``preset`` and ``sets`` are laid over config.yaml in this order, ``sets`` being
-    ``section.key=value`` each, or a mapping by dotted key. ``detail``: keep steps, timelines and transfers, 136 bytes a
-    step; by default of a server alone. ``jobs``: simulations at a time; the report is the same but for its section
-    ``run``.
+    ``slo``: ``{"ttft": ms, "tpot": ms}``. ``config`` (a file, a mapping as in config.yaml, or a ``Config``),
+    ``profile``, ``preset`` and ``sets`` (``section.key=value`` each, or a mapping by dotted key) are laid over
+    config.yaml in this order. ``detail``: keep steps, timelines and transfers; by default of a server alone. ``jobs``:
+    simulations at a time; the report is the same but for its section ``run``.
 
     Raises a ``KvsimError``, one line, for what cannot be built or read. What fails beside the run itself, or a Ctrl-C
     after something has been simulated, leaves the rest: ``report.run`` says so in ``failures`` and ``status``.
@@ -105,13 +102,9 @@ def simulate(
         raise ConfigError("rate excludes concurrency and load; give one")
     if what in MODES:
         _refuse({"instances": None if instances == 1 else instances}, "of a server; a mode takes gpus")
-        layers = Layers(
-            config if isinstance(config, Mapping | Config) else _path(config),
-            asked.profile,
-            preset,
-            server_keys(MODES[what].name, _launch(engine), gpu=gpu, gpus=gpus, tensor_parallel=tp),
-            asked.sets,
-        )
+        given = config if isinstance(config, Mapping | Config) else _path(config)
+        keys = server_keys(MODES[what].name, _launch(engine), gpu=gpu, gpus=gpus, tensor_parallel=tp)
+        layers = Layers(given, asked.profile, preset, keys, asked.sets)
         return asked.mode(MODES[what], layers, engine, load_of, systems, policy, replicas, studies)
     if " " not in what.strip():
         raise ConfigError(f"mode is '{what}'; {nearest(what, list(MODES))}, or a line such as 'vllm serve MODEL'")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 import typer
 
@@ -171,18 +171,10 @@ class Flags:
 
 def taking_flags(command: Callable[[typer.Context, Flags], int]) -> Callable[..., int]:
     """``command`` with a parameter for each field of ``Flags``, in place of one that has them all."""
-    kinds = get_type_hints(Flags, include_extras=True)
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    own = inspect.Parameter("ctx", keyword, annotation=typer.Context)
-    parameters = [
-        inspect.Parameter(field.name, keyword, default=field.default, annotation=kinds[field.name])
-        for field in fields(Flags)
-    ]
 
     @functools.wraps(command)
     def with_flags(ctx: typer.Context, **given: Any) -> int:
         return command(ctx, Flags(**given))
 
-    with_flags.__signature__ = inspect.Signature([own, *parameters])  # type: ignore[attr-defined]
-    with_flags.__annotations__ = {"ctx": typer.Context, **kinds}
-    return with_flags
+    own = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+    return options.with_parameters(with_flags, [own, *options.parameters_of(Flags)])

@@ -7,14 +7,16 @@ import inspect
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
 from kvsim.errors import nearest
 
 Number = TypeVar("Number", int, float)
+F = TypeVar("F")
 
 TRAIN_MODES = ("warmup", "split")
 FORMS = ("accesses", "engine")
@@ -87,6 +89,41 @@ def _known(name: str, known: Sequence[str]) -> str:
     if name not in known:
         raise typer.BadParameter(f"{name!r}; {nearest(name, known)}")
     return name
+
+
+def taking(kind: type[F]) -> Callable[[Callable[[F], int]], Callable[..., int]]:
+    """A verb with a parameter for each field of the dataclass ``kind``, in place of one that has them all."""
+
+    def decorated(verb: Callable[[F], int]) -> Callable[..., int]:
+        @functools.wraps(verb)
+        def with_flags(**given: Any) -> int:
+            return verb(kind(**given))
+
+        return with_parameters(with_flags, parameters_of(kind))
+
+    return decorated
+
+
+def parameters_of(kind: type) -> list[inspect.Parameter]:
+    """The fields of a dataclass as parameters of a verb."""
+    hints = get_type_hints(kind, include_extras=True)
+    keyword, empty = inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.empty
+    return [
+        inspect.Parameter(
+            field.name,
+            keyword,
+            default=empty if field.default is MISSING else field.default,
+            annotation=hints[field.name],
+        )
+        for field in fields(kind)
+    ]
+
+
+def with_parameters(verb: Callable[..., int], parameters: Sequence[inspect.Parameter]) -> Callable[..., int]:
+    """``verb`` as one that says itself which parameters it takes."""
+    verb.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    verb.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return verb
 
 
 def reads_traces(verb: Callable[..., int]) -> Callable[..., int]:

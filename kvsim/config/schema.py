@@ -7,10 +7,11 @@ from typing import Annotated, Literal
 from pydantic import Field, Strict
 
 # isort: off
-from kvsim.config.section import Count, Counts, Factor, Knots, Name, NonNegative, Positive
+from kvsim.config.section import Count, Counts, Factor, Name, NonNegative, Positive
 from kvsim.config.section import PositiveShare, Ratio, Ratios, Section, Share, TierNames, Whole
 
 # isort: on
+from kvsim.config.steptime_keys import Coefficients
 
 
 class Model(Section):
@@ -85,32 +86,6 @@ class Hardware(Section):
     hbm: Hbm
     dram: Dram
     ssd: Tier
-
-
-class Coefficients(Section):
-    """``steptime.coefficients``: of one whole instance; profiles/README.md has the formula. Terms left out are 0."""
-
-    w0_s: NonNegative
-    w1_s_per_token: NonNegative
-    p0_s: NonNegative
-    p1_s_per_token: NonNegative
-    a_s_per_kv_token: NonNegative
-    a_mixed_s_per_kv_token: NonNegative
-    straggler_s_per_token: NonNegative
-    straggler_min_seqs: NonNegative
-    b_s_per_token2: NonNegative
-    prefill_chunk_floor_tokens: NonNegative
-    s_s_per_seq: NonNegative
-    comm0_s: NonNegative
-    comm1_s_per_token: NonNegative
-    const_s: NonNegative
-    decode_s_per_seq: NonNegative = 0.0
-    decode_mixed_s_per_seq: NonNegative = 0.0
-    decode_mixed_s_per_seq_token: NonNegative = 0.0
-    straggler_mixed_s_per_token: NonNegative = 0.0
-    window_share: Share = 0.0
-    window_tokens: NonNegative = 0.0
-    dense_knots: Knots = ()
 
 
 class StepTime(Section):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from kvsim.record.detail import TRANSFER_KINDS
 from kvsim.sim.engine.engine import Engine
 from kvsim.sim.engine.sequence import Sequence
+from kvsim.sim.log.detail import DetailLog
 from kvsim.sim.network.stream import Stream
 
 
@@ -49,3 +51,18 @@ class KvTransfer:
         """Whether the first piece has arrived, for those who start with it."""
         self.joined = False
         """Whether decode has been told to start."""
+
+
+def tell_moved(
+    detail: DetailLog | None,
+    request_id: int,
+    sent_s: float,
+    now_s: float,
+    num_bytes: float,
+    source: int,
+    target: int,
+    kind: str,
+) -> None:
+    """Tell of KV that has moved from the place of one instance to another's, where somebody looks closely."""
+    if detail is not None:
+        detail.transfers.add((request_id, sent_s, now_s, num_bytes, source, target, TRANSFER_KINDS.index(kind)))

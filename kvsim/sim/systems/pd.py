@@ -8,7 +8,6 @@ from functools import partial
 
 from kvsim.config.derived import nic_latency_s
 from kvsim.plan.plan import Place, Plan
-from kvsim.record.detail import TRANSFER_KINDS
 from kvsim.record.result import Check, TransferUse
 from kvsim.sim.clock import AFTERMATH, Timer
 from kvsim.sim.engine.block_table import Path
@@ -19,7 +18,7 @@ from kvsim.sim.log.steps import StepLog
 from kvsim.sim.network.build_network import build_network
 from kvsim.sim.network.stream import FirstPart, Stream
 from kvsim.sim.routing import DecodeLoads, Loads, decode_router
-from kvsim.sim.systems.kv_transfer import KvTransfer
+from kvsim.sim.systems.kv_transfer import KvTransfer, tell_moved
 from kvsim.sim.systems.serving import Progress, ServingSystem, fits
 from kvsim.sim.tiers.lookup import TierLookup
 from kvsim.workload.workload import Workload
@@ -100,10 +99,8 @@ class PdSystem(ServingSystem):
             rack = stands.rack
             if stands.is_prefill:
                 number, settings, layerwise = len(self.prefill_engines), plan.prefill_settings, self._layerwise
-                forwards = self._forwards_first_token
-                engine = self._prefill_engine(
-                    number, "prefill", settings, prefill, announces_chunks=layerwise, forwards=forwards
-                )
+                announced = {"announces_chunks": layerwise, "forwards": self._forwards_first_token}
+                engine = self._prefill_engine(number, "prefill", settings, prefill, **announced)
                 self.prefill_engines.append(engine)
                 self._rack_of_prefill.append(rack)
                 self._prefill_nodes.append(place)
@@ -394,35 +391,24 @@ class PdSystem(ServingSystem):
         stream = self.network.open(
             self._decode_nodes[engine.instance],
             self._prefill_nodes[state.prefill_instance],
-            partial(self._kv_returned, engine.instance, state, first, end, lookup, self.clock.now, num_bytes),
+            partial(self._kv_returned, engine.instance, state, (first, end), lookup, self.clock.now, num_bytes),
         )
         self.returned_bytes += num_bytes
         self.network.push(stream, num_bytes, True, self._descriptors((end - first) * self._block_size))
 
     def _kv_returned(
-        self,
-        source: int,
-        state: RequestState,
-        first: int,
-        end: int,
-        lookup: TierLookup | None,
-        sent_s: float,
-        num_bytes: float,
-        _: Stream,
-    ) -> None:
-        self._returned(state.prefill_instance, state.path, first, end, lookup)
-        if self.detail is not None:
-            kind, source = TRANSFER_KINDS.index("returned"), len(self.prefill_engines) + source
-            row = (state.request.request_id, sent_s, self.clock.now, num_bytes, source, state.prefill_instance, kind)
-            self.detail.transfers.add(row)
+        self, source: int, state: RequestState, blocks: tuple[int, int], lookup: TierLookup | None, sent_s: float,
+        num_bytes: float, _: Stream,
+    ) -> None:  # fmt: skip
+        self._returned(state.prefill_instance, state.path, *blocks, lookup)
+        source += len(self.prefill_engines)
+        request_id, target = state.request.request_id, state.prefill_instance
+        tell_moved(self.detail, request_id, sent_s, self.clock.now, num_bytes, source, target, "returned")
 
     def _tell_moved(self, transfer: KvTransfer, target: Engine, num_bytes: float, kind: str) -> None:
-        """Tell of a prompt's KV that has moved, where somebody looks closely."""
-        if self.detail is not None:
-            request_id, place = transfer.prefill.state.request.request_id, len(self.prefill_engines) + target.instance
-            times_s = transfer.sent_s, self.clock.now
-            source = transfer.source.instance
-            self.detail.transfers.add((request_id, *times_s, num_bytes, source, place, TRANSFER_KINDS.index(kind)))
+        request_id, place = transfer.prefill.state.request.request_id, len(self.prefill_engines) + target.instance
+        source, now = transfer.source.instance, self.clock.now
+        tell_moved(self.detail, request_id, transfer.sent_s, now, num_bytes, source, place, kind)
 
     def _returned(self, instance: int, path: Path, first: int, end: int, lookup: TierLookup | None) -> None:
         """Cache KV that has returned, where there is room and the prompt is still there; from there tiers have it."""
