@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import kvsim
+from kvsim.record.labels import number
 from kvsim.simulation import Simulation
 
 LINE = "vllm serve meta-llama/Llama-3.1-8B-Instruct --max-num-seqs 64"
@@ -20,8 +21,8 @@ def test_figures_of_the_sentence_are_the_report_s() -> None:
     told = found.conclusion
     ttft, tpot = result.ttft_ms, result.tpot_ms
     assert ttft.p50 and ttft.p99 and tpot.p50 and result.goodput.share is not None
-    assert told.startswith(f"1 instance of 1 x h100-sxm gives a TTFT of {ttft.p50:.3g} ms (p99 {ttft.p99:.3g})")
-    assert f"a TPOT of {tpot.p50:.3g} ms" in told and "keep TTFT <= 50 ms and mean TPOT <= 8 ms." in told
+    assert told.startswith(f"1 instance of 1 x h100-sxm gives a TTFT of {number(ttft.p50)} ms (p99 {number(ttft.p99)})")
+    assert f"a TPOT of {number(tpot.p50)} ms" in told and "keep TTFT <= 50 ms and mean TPOT <= 8 ms." in told
     binding = found.cluster.binding  # type: ignore[attr-defined]
     assert told.endswith(binding.sentence())
 
