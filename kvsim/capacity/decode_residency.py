@@ -80,9 +80,9 @@ class DecodeResidency:
 
     @cached_property
     def _by_length(self) -> tuple[Floats, Floats]:
-        """Context lengths in rising order, and the share of steps at or below each."""
-        order = np.argsort(self.context_tokens)
-        return self.context_tokens[order], np.cumsum(self.weight[order])
+        """The different context lengths in rising order, and the share of steps at or below each."""
+        lengths, which = np.unique(self.context_tokens, return_inverse=True)
+        return lengths, np.cumsum(np.bincount(which, self.weight))
 
     def load(self, num_seqs: float) -> DecodeLoad:
         """``num_seqs`` requests drawn independently; the longest of n is at most x with probability F(x)^n."""
