@@ -61,7 +61,10 @@ wheel-test: compile
 	mkdir "$$dir/elsewhere"; cd "$$dir/elsewhere"; \
 	"$$dir/venv/bin/kvsim" --help > help.txt; \
 	"$$dir/venv/bin/kvsim" --pd --preset smoke --quiet --report-json report.json; \
-	grep '"engine": "compiled"' report.json
+	grep '"engine": "compiled"' report.json; \
+	"$$dir/venv/bin/kvsim" predict "vllm serve meta-llama/Llama-3.1-8B-Instruct" --gpu h100 --workload in=500,out=50 \
+		--rate 5 --requests 200 --no-search --quiet; \
+	"$$dir/venv/bin/kvsim" models qwen3-32b > models.txt
 
 # vLLM's own scheduler, recorded on traffic never seen before, against ours; and its own parser and rules for defaults, on
 # public and on random lines. SEED=n repeats a run.
