@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from kvsim.config import LoadedConfig
+from kvsim.failures import Failures
 from kvsim.launch import LaunchLine
 from kvsim.modes.experiment import Experiment
 from kvsim.plan.mode import ModeName
+from kvsim.reasons import reasons_of
 from kvsim.record.summary import summarise
 from kvsim.report.calibration import calibration_of
 from kvsim.report.report import Report
@@ -32,6 +35,11 @@ def build(
     config = loaded.config
     slo_ttft_s, slo_tpot_s = config.slo.ttft_ms * MILLI, config.slo.tpot_ms * MILLI
     gpus = experiment.plan.num_gpus
+    results = tuple(
+        summarise(result, slo_ttft_s=slo_ttft_s, slo_tpot_s=slo_tpot_s, gpus=gpus) for result in experiment.results
+    )
+    failures = Failures()
+    why = failures.attempt("the reasons", partial(reasons_of, experiment, results)) or ()
     return Report(
         run=clock.section(
             mode=mode,
@@ -40,15 +48,14 @@ def build(
             results=experiment.results,
             status="incomplete" if experiment.incomplete else None,
             others_cpu_s=others_cpu_s,
-            failures=experiment.failures,
+            failures=(*experiment.failures, *failures.found),
         ),
         config=config,
         calibration=calibration_of(loaded, experiment.plan),
         workload=workload_facts(experiment),
         cluster=replace(experiment.cluster, warnings=experiment.warnings),
-        results=tuple(
-            summarise(result, slo_ttft_s=slo_ttft_s, slo_tpot_s=slo_tpot_s, gpus=gpus) for result in experiment.results
-        ),
+        results=results,
+        why=why,
         studies=experiment.studies,
         launch=None if launch is None else _launch(*launch),
     )

@@ -10,6 +10,7 @@ from kvsim.config import Config, dump
 from kvsim.failures import FailedPart
 from kvsim.modes.cluster import DeployedCluster, PdCluster, TieredCluster
 from kvsim.plan.mode import ModeName
+from kvsim.reasons.reason import Reason
 from kvsim.record.figures import SystemSummary
 from kvsim.record.plain import OMITTED, written
 from kvsim.study.answer import StudyAnswer
@@ -107,6 +108,8 @@ class Sections:
     workload: WorkloadFacts
     cluster: PdCluster | TieredCluster | DeployedCluster
     results: tuple[SystemSummary, ...]
+    why: tuple[Reason, ...] = ()
+    """Why they came out as they did, what explains most first."""
     studies: Mapping[str, StudyAnswer] | None = field(default=None, metadata=OMITTED)
     """By section; no key where none were made."""
     launch: Launch | None = field(default=None, metadata=OMITTED)

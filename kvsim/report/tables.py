@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from rich import box
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from kvsim.capacity.load_search import Load
 from kvsim.modes.cluster import DeployedCluster, PdCluster, TieredCluster
+from kvsim.reasons.reason import most_important
 from kvsim.record.figures import Parts, SystemSummary
 from kvsim.record.labels import COMPONENT_LABELS, counted, number, percent, ratio, system_label
 from kvsim.report import caveats
@@ -37,10 +39,19 @@ def print_report(console: Console, report: Sections) -> None:
         for table in _TABLES.get(report.run.mode, _variants)(console, results):
             print_whole(console, table)
     console.print(Text(conclude(report), style="bold"))
+    print_reasons(console, report)
     if report.studies:
         console.print()
         print_studies(console, report.studies)
     print_caveats(console, report)
+
+
+def print_reasons(console: Console, report: Sections) -> None:
+    """The reasons that explain most, a paragraph each, with the system's name where several are compared."""
+    several = len({reason.system for reason in report.why} - {None}) > 1
+    for reason in most_important(report.why):
+        whose = f"{system_label(reason.system)}: " if several and reason.system is not None else ""
+        console.print(Padding(Text(f"- {whose}{reason.sentence}"), (0, 0, 0, 2)))
 
 
 def _systems(console: Console, results: Sequence[SystemSummary]) -> Iterator[Table]:

@@ -1,0 +1,32 @@
+"""All rules, by subject, and what they say of an experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from kvsim.modes.experiment import Experiment
+from kvsim.reasons import hit_rate
+from kvsim.reasons.evidence import Evidence
+from kvsim.reasons.reason import Reason
+from kvsim.record.figures import SystemSummary
+
+Rule = Callable[[Evidence], Reason | None]
+RULES: tuple[Rule, ...] = (*hit_rate.RULES,)
+
+
+def reasons_of(experiment: Experiment, summaries: Sequence[SystemSummary]) -> tuple[Reason, ...]:
+    """Why its results came out as they did, what explains most first; ``summaries`` are of ``experiment.results``."""
+    found = sorted(_found(experiment, summaries), key=lambda reason: -reason.weight)
+    return tuple(found)
+
+
+def _found(experiment: Experiment, summaries: Sequence[SystemSummary]) -> Iterator[Reason]:
+    for result, summary in zip(experiment.results, summaries, strict=True):
+        if not len(result.table["request_id"]):
+            continue
+        others = [each for each in summaries if each is not summary]
+        evidence = Evidence(experiment, result, summary, others)
+        for rule in RULES:
+            reason = rule(evidence)
+            if reason is not None:
+                yield reason
