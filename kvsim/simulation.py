@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from kvsim.config import Config
+    from kvsim.reasons import Reason
     from kvsim.report.sections import Calibration, Launch, Run, WorkloadFacts
     from kvsim.study.answer import StudyAnswer
 
@@ -104,6 +105,11 @@ class Simulation:
     def conclusion(self) -> str:
         """What the run shows, in one or a few sentences that carry their own reservations."""
         return self.report.conclusion
+
+    @property
+    def why(self) -> tuple[Reason, ...]:
+        """Why it came out so: a sentence each, true by the run's own counters, what explains most first."""
+        return self.report.why
 
     @property
     def run(self) -> Run:

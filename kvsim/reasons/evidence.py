@@ -17,7 +17,7 @@ from kvsim.spec import InstanceSpec
 from kvsim.workload.workload import Ints
 
 MOST_REQUESTS = 200_000
-"""Of more than so many only those of some instances are looked at."""
+"""Requests: of more than so many only those of some instances are looked at."""
 WORTH = 0.01
 """What explains a smaller share is not told."""
 

@@ -90,7 +90,8 @@ def shared_below_block(evidence: Evidence) -> Reason | None:
     longest, count = int(missed.shared[below].max()), int(below.sum())
     said = (
         f"{counted(count, 'prompt')} of {len(below):,} {'shares' if count == 1 else 'share'} a head of at most "
-        f"{longest:,} tokens, which fills no block of {block:,}{_key(evidence)}: neither routing nor memory can make {_share(evidence, lost)} hits."
+        f"{longest:,} tokens, which fills no block of {block:,}{_key(evidence)}: neither routing nor memory can make "
+        f"{_share(evidence, lost)} hits."
     )
     figures = {"prompts": count, "requests": len(below), "longest_shared_tokens": longest, "block_tokens": block}
     return _reason(evidence, "shared_below_block", lost, said, **figures)
@@ -160,8 +161,8 @@ def evicted(evidence: Evidence) -> Reason | None:
     median_s = float(np.median(waits_s)) if len(waits_s) else None
     when = "" if median_s is None else f", {number(median_s)} s (median) after their last use"
     said = (
-        f"{_share(evidence, lost)} had been computed by the same instance and evicted before {counted(count, 'prompt')} "
-        f"asked for them again{when}."
+        f"{_share(evidence, lost)} had been computed by the same instance and evicted before "
+        f"{counted(count, 'prompt')} asked for them again{when}."
     )
     return _reason(evidence, "evicted", lost, said, prompts=count, median_idle_s=median_s)
 
@@ -200,8 +201,8 @@ def pending(evidence: Evidence) -> Reason | None:
         return None
     count = int((evidence.missed.tokens["pending"] > 0).sum())
     said = (
-        f"{_share(evidence, lost)}, of {counted(count, 'prompt')}, were still being computed or generated for an earlier "
-        "request when they were asked for."
+        f"{_share(evidence, lost)}, of {counted(count, 'prompt')}, were still being computed or generated for an "
+        "earlier request when they were asked for."
     )
     return _reason(evidence, "pending", lost, said, prompts=count)
 

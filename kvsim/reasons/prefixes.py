@@ -15,7 +15,7 @@ from kvsim.workload.hits import most_before
 from kvsim.workload.workload import Floats, Ints, Workload
 
 CLASSES = ("cold", "off", "partial", "last", "evicted", "elsewhere", "answers", "pending")
-"""Of computed tokens, in the order in which one is told from the next; see ``Missed``."""
+"""What computed tokens are, in the order in which one is told from the next; see ``Missed``."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ class Reason:
 
     about: Subject
     rule: str
-    """Its name, unique within ``about``."""
+    """The rule's name, unique within ``about``."""
     sentence: str
     figures: Mapping[str, float | int | None]
     """What the sentence's numbers come from, with units in the names; shares lie between 0 and 1."""
@@ -32,6 +32,8 @@ def most_important(reasons: tuple[Reason, ...], count: int = PRINTED) -> tuple[R
     """The ``count`` that explain most, in that order; of one subject and system no more than half of them."""
     found: list[Reason] = []
     for reason in sorted(reasons, key=lambda each: -each.weight):
+        if any(each.sentence == reason.sentence for each in found):
+            continue
         alike = sum((each.about, each.system) == (reason.about, reason.system) for each in found)
         if alike < max(count // 2, 1) and len(found) < count:
             found.append(reason)

@@ -23,7 +23,7 @@ class _Uses:
     reach: Ints
     """Tokens of the chain."""
     blocks: Ints
-    """Of the chain, that the request had."""
+    """Blocks of the chain that the request had."""
     from_s: Floats
     until_s: Floats
 

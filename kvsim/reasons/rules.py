@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from kvsim.modes.experiment import Experiment
-from kvsim.reasons import hit_rate
+from kvsim.reasons import hit_rate, offload, pd, rounds, scaling, ttft
 from kvsim.reasons.evidence import Evidence
 from kvsim.reasons.reason import Reason
 from kvsim.record.figures import SystemSummary
 
 Rule = Callable[[Evidence], Reason | None]
-RULES: tuple[Rule, ...] = (*hit_rate.RULES,)
+RULES: tuple[Rule, ...] = (
+    *hit_rate.RULES, *ttft.RULES, *pd.RULES, *offload.RULES, *scaling.RULES, *rounds.RULES,
+)  # fmt: skip
 
 
 def reasons_of(experiment: Experiment, summaries: Sequence[SystemSummary]) -> tuple[Reason, ...]:

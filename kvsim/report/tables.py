@@ -50,7 +50,8 @@ def print_reasons(console: Console, report: Sections) -> None:
     """The reasons that explain most, a paragraph each, with the system's name where several are compared."""
     several = len({reason.system for reason in report.why} - {None}) > 1
     for reason in most_important(report.why):
-        whose = f"{system_label(reason.system)}: " if several and reason.system is not None else ""
+        alike = [each.system for each in report.why if each.sentence == reason.sentence and each.system is not None]
+        whose = f"{', '.join(map(system_label, alike))}: " if several and alike else ""
         console.print(Padding(Text(f"- {whose}{reason.sentence}"), (0, 0, 0, 2)))
 
 

@@ -54,7 +54,7 @@ def test_files(smoke) -> None:
 
 def test_report(smoke) -> None:
     report = smoke.report
-    assert list(report) == ["run", "config", "calibration", "workload", "cluster", "results", "studies"]
+    assert list(report) == ["run", "config", "calibration", "workload", "cluster", "results", "why", "studies"]
     assert list(report["studies"]) == STUDIES
     assert (report["run"]["mode"], report["run"]["preset"], report["run"]["seed"]) == ("pd", "smoke", 42)
     assert report["run"]["status"] == "complete"

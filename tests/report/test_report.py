@@ -8,7 +8,7 @@ from reports import read_back
 
 from kvsim.errors import KvsimError
 
-SECTIONS = ["run", "config", "calibration", "workload", "cluster", "results"]
+SECTIONS = ["run", "config", "calibration", "workload", "cluster", "results", "why"]
 
 
 @pytest.fixture
