@@ -90,6 +90,8 @@ class Experiment:
     workload: Workload
     results: tuple[SystemResult, ...]
     """One for each variant that was run, in their order."""
+    plans: tuple[Plan, ...]
+    """What each of ``results`` is of."""
     cluster: PdCluster | TieredCluster | DeployedCluster
     load: Load | None
     """``None``: the workload runs at its own rate."""
@@ -232,6 +234,7 @@ def _experiment(
         plan=offered.plan,
         workload=offered.workload,
         results=alike,
+        plans=tuple(one.plan for one in served),
         cluster=cluster_section(spec.mode, offered, alike, maxima, _demand_of(served), has_pd=has_pd),
         load=offered.load,
         demand=_demand_of(served),

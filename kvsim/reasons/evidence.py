@@ -10,6 +10,7 @@ import numpy as np
 
 from kvsim.modes.experiment import Experiment
 from kvsim.plan.engine_settings import EngineSettings
+from kvsim.plan.plan import Plan
 from kvsim.reasons.prefixes import Caches, Missed, missed
 from kvsim.record.figures import SystemSummary
 from kvsim.record.result import SystemResult
@@ -17,7 +18,7 @@ from kvsim.spec import InstanceSpec
 from kvsim.workload.workload import Ints
 
 MOST_REQUESTS = 200_000
-"""Requests: of more than so many only those of some instances are looked at."""
+"""Requests that are looked at: where there are more, the first to arrive, which depend on no later one."""
 WORTH = 0.01
 """What explains a smaller share is not told."""
 
@@ -27,6 +28,7 @@ class Evidence:
     """One system of an experiment."""
 
     experiment: Experiment
+    plan: Plan
     result: SystemResult
     summary: SystemSummary
     others: Sequence[SystemSummary] = ()
@@ -43,24 +45,29 @@ class Evidence:
     @property
     def spec(self) -> InstanceSpec:
         """The instances that compute prompts."""
-        plan = self.experiment.plan
-        return plan.prefill.spec if self.is_pd else plan.spec
+        return self.plan.prefill.spec if self.is_pd else self.plan.spec
 
     @property
     def settings(self) -> EngineSettings:
-        plan = self.experiment.plan
-        return plan.prefill_settings if self.is_pd else plan.colocated_settings
+        return self.plan.prefill_settings if self.is_pd else self.plan.colocated_settings
 
     @property
     def instances(self) -> int:
         return self.result.roles[0].instances
 
+    @property
+    def is_restarted(self) -> bool:
+        """Whether all that was cached in memory was lost on the way (``cache.restart_after_requests``)."""
+        after = self.plan.config.cache.restart_after_requests
+        return after is not None and self.result.arrived >= after > 0
+
     @cached_property
     def rows(self) -> Ints:
-        """Rows of the table that are looked at: all, or those of every so many-th instance."""
-        instance = self.result.table["prefill_instance"].astype(np.int64)
-        stride = max(1, -(-len(instance) // MOST_REQUESTS))
-        return np.flatnonzero(instance % stride == 0) if stride > 1 else np.arange(len(instance))
+        """Rows of the table that are looked at."""
+        arrival_s = self.result.table["arrival_s"]
+        if len(arrival_s) <= MOST_REQUESTS:
+            return np.arange(len(arrival_s))
+        return np.sort(np.argsort(arrival_s, kind="stable")[:MOST_REQUESTS])
 
     @property
     def is_sample(self) -> bool:
@@ -68,12 +75,11 @@ class Evidence:
 
     @cached_property
     def missed(self) -> Missed:
-        workload, config = self.experiment.workload, self.experiment.plan.config
-        known = workload.info.generated_known
+        workload = self.experiment.workload
         caches = Caches(
             block_tokens=self.settings.block_size,
             enabled=self.settings.enable_prefix_caching,
-            answers_stay=not self.is_pd or (config.pd_separation.return_generated_kv and known),
+            answers_stay=not self.is_pd,
             evicts=self.result.cache.evicted_blocks > 0,
             in_order=self.settings.scheduling_policy == "fcfs",
         )
@@ -83,4 +89,4 @@ class Evidence:
     def sampled(self) -> str:
         """A clause where not all requests were looked at."""
         whole = len(self.result.table["request_id"])
-        return f" (of {len(self.rows):,} of {whole:,} requests, those of some instances)" if self.is_sample else ""
+        return f" (of the first {len(self.rows):,} of {whole:,} requests)" if self.is_sample else ""

@@ -66,10 +66,10 @@ def nothing_shared(evidence: Evidence) -> Reason | None:
 
 
 def shorter_than_block(evidence: Evidence) -> Reason | None:
-    """Prompts of at most a block, whose last token is computed in any case."""
+    """Prompts of at most a block, all of which some earlier one had, and whose last token is computed in any case."""
     missed, block = evidence.missed, evidence.settings.block_size
     short = missed.prompt <= block
-    lost = int((missed.tokens["partial"] + missed.tokens["last"])[short].sum())
+    lost = int((missed.tokens["partial"] + missed.tokens["last"])[short & (missed.shared >= missed.prompt)].sum())
     if not evidence.settings.enable_prefix_caching or not _worth(evidence, lost):
         return None
     count = int(short.sum())
@@ -83,7 +83,7 @@ def shorter_than_block(evidence: Evidence) -> Reason | None:
 def shared_below_block(evidence: Evidence) -> Reason | None:
     """Heads that are shared, and shorter than a block."""
     missed, block = evidence.missed, evidence.settings.block_size
-    below = (missed.shared > 0) & (missed.shared < block) & (missed.prompt > block)
+    below = (missed.shared > 0) & (missed.shared < block) & (missed.shared < missed.prompt)
     lost = int(missed.tokens["partial"][below].sum())
     if not evidence.settings.enable_prefix_caching or not _worth(evidence, lost):
         return None
@@ -132,7 +132,7 @@ def elsewhere(evidence: Evidence) -> Reason | None:
     lost = evidence.missed.total("elsewhere")
     if evidence.has_tiers or not _worth(evidence, lost):
         return None
-    router, count = evidence.experiment.plan.config.routing.prefill, evidence.instances
+    router, count = evidence.plan.config.routing.prefill, evidence.instances
     said = (
         f"{_share(evidence, lost)} had been computed by another of {count:,} instances and not by the one that they "
         f"were routed to (routing.prefill {router})."
@@ -145,7 +145,9 @@ def answers(evidence: Evidence) -> Reason | None:
     lost = evidence.missed.total("answers")
     if evidence.has_tiers or not _worth(evidence, lost):
         return None
-    where = "on a decode instance and not sent back" if evidence.is_pd else "by another instance"
+    where = (
+        "on decode instances and not in the cache of the prefill instance" if evidence.is_pd else "by another instance"
+    )
     said = f"{_share(evidence, lost)} were answers of earlier requests, generated {where}."
     return _reason(evidence, "answers", lost, said)
 
@@ -154,23 +156,24 @@ def evicted(evidence: Evidence) -> Reason | None:
     """The instance had computed them, and evicted them before they were asked for again."""
     missed = evidence.missed
     lost = missed.total("evicted")
-    if evidence.has_tiers or not _worth(evidence, lost):
+    if evidence.has_tiers or evidence.is_restarted or not _worth(evidence, lost):
         return None
     waits_s = idle_s(evidence)
     count = int((missed.tokens["evicted"] > 0).sum())
     median_s = float(np.median(waits_s)) if len(waits_s) else None
-    when = "" if median_s is None else f", {number(median_s)} s (median) after their last use"
+    of = "median" if len(waits_s) == count else f"median of {len(waits_s):,}"
+    when = "" if median_s is None else f", {number(median_s)} s ({of}) after their last use"
     said = (
         f"{_share(evidence, lost)} had been computed by the same instance and evicted before "
         f"{counted(count, 'prompt')} asked for them again{when}."
     )
-    return _reason(evidence, "evicted", lost, said, prompts=count, median_idle_s=median_s)
+    return _reason(evidence, "evicted", lost, said, prompts=count, median_idle_s=median_s, timed=len(waits_s))
 
 
 def capacity(evidence: Evidence) -> Reason | None:
     """How much more KV cache would keep half of what was evicted, by reuse distances."""
     missed = evidence.missed
-    if evidence.has_tiers or not _worth(evidence, missed.total("evicted")):
+    if evidence.has_tiers or evidence.is_restarted or not _worth(evidence, missed.total("evicted")):
         return None
     found = extra_blocks(evidence)
     if found is None:
@@ -179,14 +182,17 @@ def capacity(evidence: Evidence) -> Reason | None:
     extra_gb = found.blocks * block * spec.kv_bytes_per_token / GB
     hits = missed.hit_tokens + found.tokens
     held_gb = evidence.settings.num_blocks * block * spec.kv_bytes_per_token / GB
+    routed = " as requests were routed" if evidence.instances > 1 else ""
     rates = missed.hit_tokens / missed.prompt_tokens, hits / missed.prompt_tokens
     said = (
-        f"{number(extra_gb)} GB more KV an instance, beside {number(held_gb)}, would keep half of what was evicted by "
-        f"its reuse distances: hits {percent(rates[1])} in place of {percent(rates[0])}."
+        f"{number(extra_gb)} GB more KV an instance, beside {number(held_gb)}, would keep at least half of what was "
+        f"evicted, by the reuse distances of {counted(found.prompts, 'prompt')}{routed}: hits {percent(rates[1])} in "
+        f"place of {percent(rates[0])}."
     )
     figures = {
         "extra_gb_per_instance": extra_gb,
         "extra_blocks_per_instance": found.blocks,
+        "prompts": found.prompts,
         "kv_gb_per_instance": held_gb,
         "hit_rate": rates[0],
         "hit_rate_then": rates[1],
@@ -195,16 +201,29 @@ def capacity(evidence: Evidence) -> Reason | None:
 
 
 def pending(evidence: Evidence) -> Reason | None:
-    """Nobody had computed them yet: an earlier request with them was under way."""
+    """An earlier request with them was waiting or under way."""
     lost = evidence.missed.total("pending")
-    if evidence.has_tiers or not _worth(evidence, lost):
+    if evidence.has_tiers or evidence.is_restarted or not _worth(evidence, lost):
         return None
     count = int((evidence.missed.tokens["pending"] > 0).sum())
     said = (
-        f"{_share(evidence, lost)}, of {counted(count, 'prompt')}, were still being computed or generated for an "
-        "earlier request when they were asked for."
+        f"{_share(evidence, lost)}, of {counted(count, 'prompt')}, had been asked for by an earlier request, or were "
+        "part of its answer, and were not computed yet when they were asked for again."
     )
     return _reason(evidence, "pending", lost, said, prompts=count)
+
+
+def restart(evidence: Evidence) -> Reason | None:
+    """All that was cached in memory was lost on the way, which the table does not tell from evictions."""
+    lost = evidence.missed.total("evicted") + evidence.missed.total("pending")
+    if evidence.has_tiers or not evidence.is_restarted or not _worth(evidence, lost):
+        return None
+    after = evidence.plan.config.cache.restart_after_requests or 0
+    said = (
+        f"{_share(evidence, lost)} had been asked for by an earlier request and were gone or not there yet; all that "
+        f"was cached was lost when {counted(after, 'request')} had arrived (cache.restart_after_requests)."
+    )
+    return _reason(evidence, "restart", lost, said, after_requests=after)
 
 
 def cold(evidence: Evidence) -> Reason | None:
@@ -216,14 +235,14 @@ def cold(evidence: Evidence) -> Reason | None:
     endless = int(np.maximum(missed.shared, missed.hit).sum())
     rate, now = endless / missed.prompt_tokens, missed.hit_tokens / missed.prompt_tokens
     said = (
-        f"{_share(evidence, lost)} were in no earlier prompt or answer: a cache without end, token by token, would hit "
-        f"{percent(rate)}, and {percent(now)} were hit."
+        f"{_share(evidence, lost)} were in no earlier prompt or answer: a cache without end, token by token, could hit "
+        f"{percent(rate)} at most, and {percent(now)} were hit."
     )
     return _reason(evidence, "cold", lost, said, endless_hit_rate=rate, hit_rate=now)
 
 
 def filling(evidence: Evidence) -> Reason | None:
-    """The first tenth of the requests hit much less than the others: the caches were filling."""
+    """The first tenth of the requests, which begin with empty caches, hit much less than the others."""
     missed = evidence.missed
     first = len(missed.prompt) // 10
     if first < 10 or missed.warm.any():
@@ -233,7 +252,7 @@ def filling(evidence: Evidence) -> Reason | None:
     if rates[1] - rates[0] < 0.05 or not _worth(evidence, lost):
         return None
     said = (
-        f"The first {first:,} requests met caches that were filling and hit {percent(rates[0])}; the other "
+        f"The first {first:,} requests began with empty caches and hit {percent(rates[0])}; the other "
         f"{len(missed.prompt) - first:,} hit {percent(rates[1])}."
     )
     figures = {"first_requests": first, "hit_rate_first": rates[0], "hit_rate_others": rates[1]}
@@ -243,7 +262,7 @@ def filling(evidence: Evidence) -> Reason | None:
 def warm(evidence: Evidence) -> Reason | None:
     """Hits on what caches held from the start, or that nothing accounts for."""
     found = int(evidence.missed.warm.sum())
-    if evidence.experiment.plan.config.load.warm_caches and evidence.experiment.workload.info.format == "synthetic":
+    if evidence.plan.config.load.warm_caches and evidence.experiment.workload.info.format == "synthetic":
         if not _worth(evidence, found):
             return None
         said = f"{_share(evidence, found)} hit what caches held from the start, before any request (load.warm_caches)."
@@ -255,7 +274,7 @@ def warm(evidence: Evidence) -> Reason | None:
 
 
 def _key(evidence: Evidence) -> str:
-    return f" ({block_size_key(evidence.experiment.plan.config)})"
+    return f" ({block_size_key(evidence.plan.config)})"
 
 
 RULES = (
@@ -271,6 +290,7 @@ RULES = (
     evicted,
     capacity,
     pending,
+    restart,
     cold,
     filling,
     warm,

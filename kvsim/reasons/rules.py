@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from kvsim.modes.experiment import Experiment
-from kvsim.reasons import hit_rate, offload, pd, rounds, scaling, ttft
+from kvsim.reasons import arrivals, hit_rate, offload, pd, rounds, scaling, ttft
 from kvsim.reasons.evidence import Evidence
 from kvsim.reasons.reason import Reason
 from kvsim.record.figures import SystemSummary
 
 Rule = Callable[[Evidence], Reason | None]
 RULES: tuple[Rule, ...] = (
-    *hit_rate.RULES, *ttft.RULES, *pd.RULES, *offload.RULES, *scaling.RULES, *rounds.RULES,
+    *hit_rate.RULES, *ttft.RULES, *arrivals.RULES, *pd.RULES, *offload.RULES, *scaling.RULES, *rounds.RULES,
 )  # fmt: skip
 
 
@@ -23,11 +23,11 @@ def reasons_of(experiment: Experiment, summaries: Sequence[SystemSummary]) -> tu
 
 
 def _found(experiment: Experiment, summaries: Sequence[SystemSummary]) -> Iterator[Reason]:
-    for result, summary in zip(experiment.results, summaries, strict=True):
+    for plan, result, summary in zip(experiment.plans, experiment.results, summaries, strict=True):
         if not len(result.table["request_id"]):
             continue
         others = [each for each in summaries if each is not summary]
-        evidence = Evidence(experiment, result, summary, others)
+        evidence = Evidence(experiment, plan, result, summary, others)
         for rule in RULES:
             reason = rule(evidence)
             if reason is not None:

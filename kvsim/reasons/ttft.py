@@ -1,142 +1,184 @@
-"""Why TTFT is what it is: its largest parts, and what stood in the way at the time."""
+"""Why TTFT is as long as it is: its parts, and what the queue waits for."""
 
 from __future__ import annotations
 
-import numpy as np
-
 from kvsim.reasons.evidence import Evidence
 from kvsim.reasons.reason import Reason
-from kvsim.record.labels import number, percent
+from kvsim.reasons.waiting import holders
+from kvsim.record.labels import counted, number, percent
+from kvsim.record.summary import ttft_s
 
-LARGE = 0.25
-"""Share of the mean TTFT, or of that at p99, from which on a part is told."""
-FULL, BUSY = 0.85, 0.9
-"""Shares of KV blocks in use, and of the maximum rate, that a queue is told with."""
+LARGE = 0.2
+"""The share of mean or p99 TTFT from which on a part is told."""
+MOSTLY = 0.5
+"""The share of queueing time from which on it is told what it waited for."""
+BUSY = 0.9
+"""The share of the maximum rate from which on it is told beside the queue."""
 
 
-def _part(evidence: Evidence, name: str, rest: str, **figures: float | int | None) -> Reason | None:
-    """A reason for a part of TTFT, if it is large; ``rest`` follows its figures."""
+def parts_of(evidence: Evidence, part: str) -> dict[str, float] | None:
+    """Milliseconds of a part and of TTFT, over all measured requests and at p99; ``None`` where it is small."""
     attribution = evidence.summary.attribution_ms
-    mean_ms, p99_ms = attribution.mean.get(name) or 0.0, attribution.p99.get(name) or 0.0
-    whole_ms, late_ms = (sum(value or 0.0 for value in parts.values()) for parts in (attribution.mean, attribution.p99))
-    if not whole_ms or not late_ms or max(mean_ms / whole_ms, p99_ms / late_ms) < LARGE:
+    mean, p99 = attribution.mean, attribution.p99
+    totals = [sum(value or 0.0 for value in each.values()) for each in (mean, p99)]
+    own = [mean.get(part) or 0.0, p99.get(part) or 0.0]
+    if not all(totals) or max(own[0] / totals[0], own[1] / totals[1]) < LARGE:
         return None
-    said = (
-        f"{_NAMES[name]} is {percent(mean_ms / whole_ms)} of mean TTFT ({number(mean_ms)} of {number(whole_ms)} ms) "
-        f"and {percent(p99_ms / late_ms)} at p99 ({number(p99_ms)} of {number(late_ms)} ms){rest}."
-    )
+    return {"mean_ms": own[0], "ttft_mean_ms": totals[0], "p99_ms": own[1], "ttft_p99_ms": totals[1]}
+
+
+def _said(parts: dict[str, float]) -> str:
+    shares = [percent(parts[f"{at}_ms"] / parts[f"ttft_{at}_ms"]) for at in ("mean", "p99")]
+    return f"{shares[0]} of mean TTFT ({number(parts['mean_ms'])} ms) and {shares[1]} of TTFT at p99"
+
+
+def _reason(evidence: Evidence, rule: str, weight: float, sentence: str, **figures: float | int | None) -> Reason:
     return Reason(
-        about="ttft",
-        rule=name,
-        sentence=said,
-        figures={"mean_ms": mean_ms, "ttft_ms": whole_ms, "p99_ms": p99_ms, "ttft_p99_ms": late_ms, **figures},
-        weight=mean_ms / whole_ms,
-        system=evidence.result.name,
+        about="ttft", rule=rule, sentence=sentence, figures=figures, weight=weight, system=evidence.result.name
     )
 
 
-_NAMES = {
-    "queue": "Waiting to be scheduled",
-    "interference": "Time in steps spent on other requests",
-    "preemption": "Work done again after preemptions",
-    "tier_load": "Loading from tiers",
-    "prefill": "Computing the prompt itself",
-    "transfer": "KV transfer that prefill does not hide",
-    "decode_wait": "Waiting on the decode side",
-    "first_decode": "The first decode step",
-}
+def _of_part(evidence: Evidence, rule: str, part: str, text: str, **figures: float | int | None) -> Reason | None:
+    """A reason from ``text``, in which ``{}`` stands for the share."""
+    parts = parts_of(evidence, part)
+    if parts is None:
+        return None
+    weight = max(parts["mean_ms"] / parts["ttft_mean_ms"], parts["p99_ms"] / parts["ttft_p99_ms"])
+    return _reason(evidence, rule, weight, text.format(_said(parts)), **parts, **figures)
 
 
 def queue(evidence: Evidence) -> Reason | None:
-    """Requests wait; for KV blocks, where these are full, or at a rate near or above the maximum."""
-    use = next(iter(evidence.summary.utilisation.values()))
-    kv, load, seats = use.kv_usage or 0.0, use.load or 0.0, evidence.settings.max_num_seqs
-    running = peak_running(evidence)
-    facts = [f"KV blocks are {percent(kv)} in use"] if kv >= FULL else []
-    facts += [f"all {seats:,} seats of an instance were taken at times"] if running >= seats else []
-    facts += [f"the rate is {percent(load)} of what can be served"] if load >= BUSY else []
-    if not facts:
-        facts = [f"KV blocks are {percent(kv)} in use, and of {seats:,} seats an instance had {running:,} at most"]
-    rest = f"; {', '.join(facts)}"
-    return _part(evidence, "queue", rest, kv_usage=kv, load=load, seats=seats, peak_running=running)
+    """The queue, what it waits for, and a rate near or above what can be served."""
+    if parts_of(evidence, "queue") is None:
+        return None
+    held, settings = holders(evidence), evidence.settings
+    name = max(("seats", "kv_blocks", "steps"), key=lambda each: held.shares[each])
+    of = "" if held.looked_at == held.waited else f" ({held.looked_at:,} of {held.waited:,} that waited looked at)"
+    why = f"; at the end of {percent(held.shares[name])} of that time{of} {_short(evidence)[name]}"
+    text = f"Queueing is {{}}{why if held.shares[name] >= MOSTLY else ''}"
+    load = next(iter(evidence.summary.utilisation.values())).load
+    if load is not None and load >= BUSY:
+        text += f"; the rate is {percent(load)} of the maximum"
+    figures = {f"waited_for_{each}": share for each, share in held.shares.items()}
+    sizes = {
+        "looked_at": held.looked_at,
+        "waited": held.waited,
+        "max_num_seqs": settings.max_num_seqs,
+        "kv_blocks": settings.num_blocks,
+        "token_budget": settings.max_num_batched_tokens,
+    }
+    return _of_part(evidence, "queue", "queue", f"{text}.", **figures, **sizes, load=load)
 
 
-def peak_running(evidence: Evidence) -> int:
-    """The most requests that an instance which computes prompts had scheduled at a time."""
-    table = evidence.result.table
-    start_s = table["arrival_s"] + table["queue_s"]
-    end_s = table["first_token_s"] if evidence.is_pd else table["finish_s"]
-    instance, number = table["prefill_instance"], len(start_s)
-    at_s, change = np.concatenate([start_s, end_s]), np.repeat([1, -1], number)
-    # Who ends makes room before who begins at the same instant takes it.
-    order = np.lexsort((change, at_s, np.concatenate([instance, instance])))
-    return int(np.cumsum(change[order]).max(initial=0))
+def _short(evidence: Evidence) -> dict[str, str]:
+    settings = evidence.settings
+    seats = "the only seat" if settings.max_num_seqs == 1 else f"all {settings.max_num_seqs:,} seats"
+    return {
+        "seats": f"{seats} (max_num_seqs) {'was' if settings.max_num_seqs == 1 else 'were'} taken",
+        "kv_blocks": f"too few of {settings.num_blocks:,} KV blocks were free",
+        "steps": (
+            "a seat and KV blocks were free: requests waited for a step under way or for the token budget of "
+            f"{settings.max_num_batched_tokens:,}"
+        ),
+    }
 
 
 def interference(evidence: Evidence) -> Reason | None:
-    """Steps are shared with other prompts and with decodes."""
-    tokens = evidence.settings.max_num_batched_tokens
-    return _part(evidence, "interference", f"; a step holds up to {tokens:,} tokens of all", step_tokens=tokens)
+    """Steps that take longer for what others compute in them."""
+    text = "Others' work in the same steps (batch interference) is {}."
+    return _of_part(evidence, "interference", "interference", text)
 
 
-def preemption(evidence: Evidence) -> Reason | None:
-    """KV blocks ran out under requests that had begun."""
-    count = evidence.summary.preemptions
-    return _part(evidence, "preemption", f"; {count:,} times blocks ran out under a running request", preemptions=count)
-
-
-def tier_load(evidence: Evidence) -> Reason | None:
-    """What tiers have takes its way over their ports."""
-    loads = evidence.summary.cache.loads
-    return _part(evidence, "tier_load", f"; {loads:,} loads were made", loads=loads)
+def chunking(evidence: Evidence) -> Reason | None:
+    """Prompts of more tokens than a step computes."""
+    settings, result = evidence.settings, evidence.result
+    most = settings.max_num_batched_tokens
+    if settings.long_prefill_token_threshold:
+        most = min(most, settings.long_prefill_token_threshold)
+    computed = result.table["computed_tokens"][result.measured]
+    table = {name: result.table[name][result.measured] for name in ("first_token_s", "arrival_s")}
+    long = computed > most
+    if not long.any() or not settings.enable_chunked_prefill:
+        return None
+    ttfts_s = ttft_s(table)
+    weight = float(ttfts_s[long].sum() / ttfts_s.sum()) if ttfts_s.sum() else 0.0
+    if weight < LARGE:
+        return None
+    count, steps = int(long.sum()), int(-(-computed.max() // most))
+    said = (
+        f"{counted(count, 'prompt')} of {len(long):,} compute{'s' if count == 1 else ''} more than the {most:,} tokens "
+        f"that a step takes of one, at least {steps:,} steps for the longest: mean TTFT "
+        f"{number(float(ttfts_s[long].mean()) * 1e3)} ms"
+    )
+    rest_ms = float(ttfts_s[~long].mean()) * 1e3 if count < len(long) else None
+    said += "." if rest_ms is None else f" against {number(rest_ms)} ms of the others."
+    figures = {"prompts": count, "requests": len(long), "step_tokens": most, "steps": steps}
+    times = {"ttft_ms": float(ttfts_s[long].mean()) * 1e3, "ttft_others_ms": rest_ms}
+    return _reason(evidence, "chunking", weight, said, **figures, **times)
 
 
 def prefill(evidence: Evidence) -> Reason | None:
-    """Long prompts: their own computation, cut into chunks where they are longer than a step."""
-    computed, budget = evidence.result.table["computed_tokens"], evidence.settings.max_num_batched_tokens
-    mean, over = float(computed.mean()), float((computed > budget).mean())
-    rest = f"; {number(mean)} tokens a prompt are computed"
-    if over >= 0.01 and evidence.settings.enable_chunked_prefill:
-        rest += f", {percent(over)} of prompts in several steps of {budget:,}"
-    return _part(evidence, "prefill", rest, computed_tokens=mean, share_in_chunks=over, step_tokens=budget)
+    """The computing of the request's own prompt."""
+    table, rows = evidence.result.table, evidence.result.measured
+    tokens, seconds = float(table["computed_tokens"][rows].sum()), float(table["prefill_s"][rows].sum())
+    if not seconds:
+        return None
+    mean_tokens, rate = tokens / int(rows.sum()), tokens / seconds
+    text = f"Computing the prompt itself is {{}}: {number(mean_tokens)} tokens a request, at {number(rate)} tokens/s."
+    return _of_part(
+        evidence, "prefill", "prefill", text, computed_tokens_a_request=mean_tokens, prefill_tokens_per_s=rate
+    )
+
+
+def preemption(evidence: Evidence) -> Reason | None:
+    """Prompts that lost their blocks and were computed again."""
+    count = evidence.summary.preemptions
+    short = f"KV blocks ran short in {counted(count, 'preemption')}"
+    text = f"Preemption is {{}}: {short}, and what was lost was computed again."
+    return _of_part(evidence, "preemption", "preemption", text, preemptions=count)
 
 
 def transfer(evidence: Evidence) -> Reason | None:
-    """KV has to reach the decode instance before its first step."""
+    """KV on its way to the decode instance, not hidden behind the prefill."""
     use = evidence.result.transfer
-    moved = None if use is None else use.bytes_sent / 1e9
-    rest = "" if moved is None else f"; {number(moved)} GB moved in all"
-    return _part(evidence, "transfer", rest, moved_gb=moved)
+    if use is None or not use.transfers:
+        return None
+    sent_mb = use.bytes_sent / use.transfers / 1e6
+    text = f"KV on its way to decode instances is {{}}: {number(sent_mb)} MB a transfer."
+    return _of_part(evidence, "transfer", "transfer", text, megabytes_a_transfer=sent_mb)
+
+
+def tier_load(evidence: Evidence) -> Reason | None:
+    """Loads from memory below the GPUs."""
+    text = f"Loading KV from tiers is {{}}, in {counted(evidence.summary.cache.loads, 'load')}."
+    return _of_part(evidence, "tier_load", "tier_load", text, loads=evidence.summary.cache.loads)
 
 
 def decode_wait(evidence: Evidence) -> Reason | None:
-    """Room on a decode instance, or its step under way."""
-    return _part(evidence, "decode_wait", ": for room there, and for the end of the step under way")
+    """No room on a decode instance, or KV that has come and no step yet that takes the request in."""
+    use = evidence.result.transfer
+    waits = 0 if use is None else use.reservation_waits
+    text = (
+        f"Waiting for room on the decode side and for a step there is {{}}; room or seats were short "
+        f"{counted(waits, 'time')}."
+    )
+    return _of_part(evidence, "decode_wait", "decode_wait", text, reservation_waits=waits)
 
 
 def first_decode(evidence: Evidence) -> Reason | None:
     """The first token is the decode instance's."""
-    return _part(evidence, "first_decode", ": the first token comes from the decode instance")
+    text = "The first decode step is {}: the first token comes from the decode instance."
+    return _of_part(evidence, "first_decode", "first_decode", text)
 
 
-def users_in_step(evidence: Evidence) -> Reason | None:
-    """Equal requests of a fixed number of users end together and come together."""
-    workload = evidence.experiment.workload
-    users, table = workload.max_concurrency, evidence.result.table
-    if users is None or users < 2 or np.ptp(table["prompt_tokens"]) or np.ptp(table["output_tokens"]):
-        return None
-    said = (
-        f"{users:,} users send requests of one length, so that they end and begin together: prompts meet in the same "
-        "steps. Lengths that vary, as in=400-600, spread them."
-    )
-    return Reason(
-        about="ttft",
-        rule="users_in_step",
-        sentence=said,
-        figures={"users": users, "prompt_tokens": int(table["prompt_tokens"][0])},
-        weight=0.5,
-        system=evidence.result.name,
-    )
-
-
-RULES = (queue, interference, preemption, tier_load, prefill, transfer, decode_wait, first_decode, users_in_step)
+RULES = (
+    queue,
+    interference,
+    chunking,
+    prefill,
+    preemption,
+    transfer,
+    tier_load,
+    decode_wait,
+    first_decode,
+)

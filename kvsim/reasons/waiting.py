@@ -1,0 +1,108 @@
+"""What requests waited for in the queue of an engine: what was short just before each was admitted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kvsim.reasons.evidence import Evidence
+from kvsim.reasons.prefixes import prefilled_at_s
+from kvsim.record.result import Table
+from kvsim.workload.workload import Floats, Ints
+
+QUESTIONS = 400
+"""Requests that waited which are looked at, evenly spread."""
+HOLDERS = ("seats", "kv_blocks", "steps", "unknown")
+
+
+@dataclass(frozen=True)
+class Holders:
+    """Shares of queueing time by what was short at its end."""
+
+    shares: dict[str, float]
+    looked_at: int
+    """Requests that waited, of ``waited``."""
+    waited: int
+
+
+def holders(evidence: Evidence) -> Holders:
+    """What was short as requests were admitted: seats, KV blocks, neither, or not to be told.
+
+    Blocks that prompts share are not counted one by one: that blocks were short is told where what was computed there
+    alone fills them, that they were not where all would fit without sharing. Whoever is preempted has no seat until it
+    is admitted again; that it stands at the head of a queue by arrival tells that blocks are short.
+    """
+    table, measured = evidence.result.table, evidence.result.measured
+    waited = np.flatnonzero(measured & (table["queue_s"] > 0))
+    rows = waited[:: max(1, -(-len(waited) // QUESTIONS))]
+    found = dict.fromkeys(HOLDERS, 0.0)
+    from_s, until_s = admitted_at_s(table), _held_until_s(evidence)
+    for row in rows.tolist():
+        found[_holder(evidence, table, row, from_s, until_s)] += float(table["queue_s"][row])
+    total = sum(found.values())
+    shares = {name: value / total if total else 0.0 for name, value in found.items()}
+    return Holders(shares, len(rows), len(waited))
+
+
+def admitted_at_s(table: Table) -> Floats:
+    """When each request's first step began; what tiers have of a prompt is loaded before."""
+    found: Floats = table["arrival_s"] + table["queue_s"] + table["tier_load_s"]
+    return found
+
+
+def _held_until_s(evidence: Evidence) -> Floats:
+    table = evidence.result.table
+    if not evidence.is_pd:
+        return table["finish_s"]
+    found: Floats = table["first_token_s"] - table["decode_wait_s"] - table["first_decode_s"]
+    return found
+
+
+def _holder(evidence: Evidence, table: Table, row: int, from_s: Floats, until_s: Floats) -> str:
+    settings, at_s = evidence.settings, from_s[row]
+    here = np.flatnonzero(table["prefill_instance"] == table["prefill_instance"][row])
+    before = here[from_s[here] < at_s]
+    beside = before[until_s[before] >= at_s]
+    seated = before[(prefilled_at_s(table) if evidence.is_pd else until_s)[before] >= at_s]
+    steady = table["preemptions"] == 0
+    if steady[seated].sum() >= settings.max_num_seqs:
+        return "seats"
+    block = settings.block_size
+    free = settings.num_blocks - int(settings.watermark * (settings.num_blocks + 1))
+    holds = beside if settings.scheduling_policy == "fcfs" else beside[steady[beside]]
+    if _least(evidence, holds, at_s) + -(-int(table["computed_tokens"][row]) // block) > free:
+        return "kv_blocks"
+    # Requests whose KV is on its way from a tier hold blocks before they are admitted.
+    coming = here[(from_s[here] >= at_s) & (table["loaded_tokens"][here] > 0) & (table["arrival_s"][here] <= at_s)]
+    holding = np.setdiff1d(np.concatenate([beside, coming]), [row])
+    most = _most(evidence, holding, at_s) + -(-int(table["prompt_tokens"][row]) // block)
+    has_both = len(seated) < settings.max_num_seqs and most <= free
+    return "steps" if has_both and settings.batching != "static" else "unknown"
+
+
+def _answered(evidence: Evidence, rows: Ints, at_s: float) -> Floats:
+    """Tokens of answers that an instance which computes prompts had by ``at_s``, as if evenly spaced."""
+    if evidence.is_pd:
+        return np.zeros(len(rows))
+    table = evidence.result.table
+    first_s, finish_s = table["first_token_s"][rows], table["finish_s"][rows]
+    lasts_s = np.maximum(finish_s - first_s, 1e-12)
+    found: Floats = np.clip((at_s - first_s) / lasts_s, 0, 1) * (table["output_tokens"][rows] - 1)
+    return found
+
+
+def _least(evidence: Evidence, rows: Ints, at_s: float) -> int:
+    """Blocks that ``rows`` hold at least: what they found cached is not counted."""
+    table, block = evidence.result.table, evidence.settings.block_size
+    begun = table["first_token_s"][rows] <= at_s
+    # Hits are whole blocks, so what was computed behind them begins with a block of its own.
+    computed = table["computed_tokens"][rows] + np.floor(_answered(evidence, rows, at_s))
+    return int((-(-np.where(begun, computed, 0.0) // block)).sum())
+
+
+def _most(evidence: Evidence, rows: Ints, at_s: float) -> int:
+    """Blocks that ``rows`` hold at most: nothing is shared."""
+    table, block = evidence.result.table, evidence.settings.block_size
+    tokens = table["prompt_tokens"][rows] + np.ceil(_answered(evidence, rows, at_s)) + 1
+    return int((-(-tokens // block)).sum())
