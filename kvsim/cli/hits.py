@@ -30,6 +30,8 @@ MEANING = {
     "accesses": "share of hash ids found, asked for one by one in the order of the file",
     "engine": "share that an engine could use: tails are evicted first, hits count from the head on",
 }
+Rates = dict[str, dict[str, dict[str, float]]]
+"""Hit ratios by form, policy and capacity."""
 USED_KEYS = ("policies.learned_model", "policies.selective_write_depth_threshold", "policies.ttl_s")
 """Keys of the configuration that mean something here; no other does."""
 
@@ -81,7 +83,10 @@ def hits(
     accesses = read_accesses(file, reading)
     sizes = _sizes(capacity_blocks, accesses)
     forms = FORMS if form is None else (form,)
-    report = _tried(names, sizes, forms, Cache(seed, admission, settings, model), accesses)
+    cache = Cache(seed, admission, settings, model)
+    report = _tried(names, sizes, forms, cache, accesses)
+    if form is None:
+        _print_reasons(names, sizes, cache, accesses, report)
     if json_out is not None:
         from kvsim.report.json_report import write_json
 
@@ -159,9 +164,9 @@ class Cache:
         here = replace(self.settings, capacity_blocks=size)
         gate = None if self.admission == "all" else make_admission(self.admission, here)
         count_hits = replay_engine if form == "engine" else replay
-        return count_hits(self._policy(name, size), accesses, gate) / len(accesses.keys)
+        return count_hits(self.policy(name, size), accesses, gate) / len(accesses.keys)
 
-    def _policy(self, name: str, size: int) -> Eviction:
+    def policy(self, name: str, size: int) -> Eviction:
         from kvsim.policy.eviction import make_eviction
         from kvsim.policy.eviction.learned import Learned
 
@@ -170,11 +175,9 @@ class Cache:
         return make_eviction(name, size, self.seed)
 
 
-def _tried(
-    names: Sequence[str], sizes: Sequence[int], forms: Sequence[str], cache: Cache, accesses: Accesses
-) -> dict[str, dict[str, dict[str, float]]]:
+def _tried(names: Sequence[str], sizes: Sequence[int], forms: Sequence[str], cache: Cache, accesses: Accesses) -> Rates:
     """Hit ratios by form, policy and capacity; each policy's are printed as soon as they are known."""
-    report: dict[str, dict[str, dict[str, float]]] = {form: {} for form in forms}
+    report: Rates = {form: {} for form in forms}
     labels = {(name, form): f"{name} {form}" if len(forms) > 1 else name for name in names for form in forms}
     width = max(map(len, (*labels.values(), "blocks")))
     _print_head(accesses, sizes, forms, width)
@@ -187,6 +190,21 @@ def _tried(
         sys.stdout.flush()
         report[form][name] = dict(zip(map(str, sizes), ratios, strict=True))
     return report
+
+
+def _print_reasons(names: Sequence[str], sizes: Sequence[int], cache: Cache, accesses: Accesses, report: Rates) -> None:
+    """Why the two forms differ, where each differs most from the other."""
+    from kvsim.reasons.accesses import missing_head, tails_first
+
+    plain, engine = report["accesses"], report["engine"]
+    tried = [(plain[name][str(size)] - engine[name][str(size)], name, size) for name in names for size in sizes]
+    gain, name, size = max(tried)
+    if gain > 0 and cache.admission == "all":
+        reason = missing_head(name, cache.policy(name, size), accesses)
+        sys.stdout.write(f"why: {reason.sentence}\n" if reason is not None else "")
+    _, name, size = min(tried)
+    reason = tails_first(name, size, plain[name][str(size)], engine[name][str(size)])
+    sys.stdout.write(f"why: {reason.sentence}\n" if reason is not None else "")
 
 
 def _print_head(accesses: Accesses, sizes: Sequence[int], forms: Sequence[str], width: int) -> None:
