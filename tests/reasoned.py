@@ -1,10 +1,12 @@
-"""Reasons of small runs through the real engine, without a mode around them."""
+"""Reasons of small runs through the real engine, without a mode around them, every one held against the run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
+
+from reason_comparisons import findings
 
 from kvsim.plan.plan import Plan
 from kvsim.reasons import Reason, reasons_of
@@ -18,7 +20,7 @@ def ran(
     plan: Plan, workload: Workload, system: str = "unified", *, loads: dict[str, float] | None = None
 ) -> SystemResult:
     """``loads``: of its roles, as a mode would have worked them out."""
-    result = run(Case(system, system, plan, workload, 1)).system
+    result = run(Case(system, system, plan, workload, 1, keeps_detail=True)).system
     roles = tuple(replace(role, load=(loads or {}).get(role.role, role.load)) for role in result.roles)
     return replace(result, roles=roles)
 
@@ -34,7 +36,9 @@ def reasoned(
     experiment = SimpleNamespace(
         plan=plan, workload=workload, results=results, plans=(plan,) * len(results), cluster=cluster
     )
-    return reasons_of(experiment, summaries)  # type: ignore[arg-type]
+    reasons = reasons_of(experiment, summaries)  # type: ignore[arg-type]
+    assert findings(experiment, reasons) == []  # type: ignore[arg-type]
+    return reasons
 
 
 def of(reasons: tuple[Reason, ...], about: str, rule: str | None = None) -> dict[str, str]:

@@ -54,7 +54,8 @@ def queue(evidence: Evidence) -> Reason | None:
     held, settings = holders(evidence), evidence.settings
     name = max(("seats", "kv_blocks", "steps"), key=lambda each: held.shares[each])
     of = "" if held.looked_at == held.waited else f" ({held.looked_at:,} of {held.waited:,} that waited looked at)"
-    why = f"; at the end of {percent(held.shares[name])} of that time{of} {_short(evidence)[name]}"
+    least = "at least " if held.shares["unknown"] else ""
+    why = f"; at the end of {least}{percent(held.shares[name])} of that time{of} {_short(evidence)[name]}"
     text = f"Queueing is {{}}{why if held.shares[name] >= MOSTLY else ''}"
     load = next(iter(evidence.summary.utilisation.values())).load
     if load is not None and load >= BUSY:

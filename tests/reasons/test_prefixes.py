@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from places import DATA
 from reasoned import ran, reasoned
+from token_account import account_of
 
 from kvsim.plan.plan import Plan
 from kvsim.reasons.evidence import Evidence
@@ -38,55 +39,9 @@ def evidence_of(where: Plan, requests: Workload, result: SystemResult) -> Eviden
     return Evidence(experiment, where, result, summary)  # type: ignore[arg-type]
 
 
-def counted_block_by_block(requests: Workload, result: SystemResult, block: int) -> dict[str, int]:
-    """The classes by sets of tokens and blocks, in the order of arrival: an own account of the same rules."""
-    table, found = result.table, dict.fromkeys(CLASSES, 0)
-    rows = sorted(range(len(table["request_id"])), key=lambda row: (table["arrival_s"][row], table["request_id"][row]))
-    asked: set[tuple[int, int]] = set()
-    written: dict[tuple[int, int], list[tuple[float, int, bool]]] = {}
-    paths = {}
-    for row in rows:
-        request = requests.request(int(table["request_id"][row]))
-        paths[row] = [(chain, place) for chain, tokens in request.pieces for place in range(tokens)]
-        last, length = request.pieces[-1]
-        begin = length if last == request.output_chain else 0
-        outputs = int(table["output_tokens"][row])
-        answer = [(request.output_chain, begin + place) for place in range(outputs)]
-        prefilled_s = sum(table[name][row] for name in ("transfer_s", "decode_wait_s", "first_decode_s"))
-        prefilled_s = table["first_token_s"][row] - prefilled_s
-        instance = int(table["prefill_instance"][row])
-        for token in paths[row]:
-            written.setdefault(token, []).append((prefilled_s, instance, False))
-        for token in answer[:-1]:
-            written.setdefault(token, []).append((table["finish_s"][row], instance, True))
-        paths[row] = (paths[row], answer)  # type: ignore[assignment]
-    for row in rows:
-        prompt, answer = paths[row]
-        hit = len(prompt) - int(table["computed_tokens"][row])
-        at_s, instance = table["arrival_s"][row] + table["queue_s"][row], int(table["prefill_instance"][row])
-        shared = next((place for place, token in enumerate(prompt) if token not in asked), len(prompt))
-        for place in range(hit, len(prompt)):
-            end = (place // block + 1) * block
-            if place >= shared:
-                found["cold"] += 1
-            elif end > shared or end > len(prompt):
-                found["partial"] += 1
-            elif end > (len(prompt) - 1) // block * block:
-                found["last"] += 1
-            else:
-                found[_why(written[prompt[end - 1]], instance, at_s, result.cache.evicted_blocks > 0)] += 1
-        asked.update(token for token in (*prompt, *answer) if token[0] >= 0)
-    return found
-
-
-def _why(written: list[tuple[float, int, bool]], instance: int, at_s: float, evicts: bool) -> str:
-    """Why a block is missing whose last token was ``written`` then, by whom, as part of an answer or not."""
-    by = [(whose, is_answer) for when_s, whose, is_answer in written if when_s <= at_s]
-    if any(whose == instance for whose, _ in by):
-        return "evicted" if evicts else "pending"
-    if any(not is_answer for _, is_answer in by):
-        return "elsewhere"
-    return "answers" if by else "pending"
+def counted(requests: Workload, result: SystemResult, block: int) -> dict[str, int]:
+    account = account_of(requests, result, block)
+    return {name: account.total(name) for name in CLASSES}
 
 
 def check(where: Plan, requests: Workload, result: SystemResult) -> Missed:
@@ -120,14 +75,16 @@ def test_the_classes_sum_and_equal_a_count_block_by_block(rows: list[Row], insta
     where, asked = cluster(instances, blocks), workload(rows)
     result = ran(where, asked)
     found = check(where, asked, result)
-    assert {name: found.total(name) for name in CLASSES} == counted_block_by_block(asked, result, 4)
+    assert {name: found.total(name) for name in CLASSES} == counted(asked, result, 4)
 
 
 @settings(max_examples=25)
 @given(requests(), st.integers(14, 40))
-def test_the_classes_sum_with_prefill_and_decode_apart(rows: list[Row], blocks: int) -> None:
+def test_the_classes_sum_and_equal_a_count_with_prefill_and_decode_apart(rows: list[Row], blocks: int) -> None:
     where, asked = cluster(2, blocks).with_counts(1, 1), workload(rows)
-    check(where, asked, ran(where, asked, "pd"))
+    result = ran(where, asked, "pd")
+    found = check(where, asked, result)
+    assert {name: found.total(name) for name in CLASSES} == counted(asked, result, 4)
 
 
 @settings(max_examples=40)
@@ -168,7 +125,7 @@ TRACES = {
 
 
 @pytest.mark.parametrize("name", TRACES)
-def test_no_figure_of_a_recorded_trace_is_false(name: str) -> None:
+def test_the_classes_of_a_recorded_trace(name: str) -> None:
     path: Path = DATA / "traces" / name
     if not path.exists():
         pytest.skip(f"no {path}: KVSIM_DATA names the folder of public traces")
@@ -177,20 +134,5 @@ def test_no_figure_of_a_recorded_trace_is_false(name: str) -> None:
     where = cluster(3, blocks * 16 // block, block)
     result = ran(where, asked)
     found = check(where, asked, result)
-    own = {name: found.total(name) for name in CLASSES}
-    assert own == counted_block_by_block(asked, result, block)
-    table, prompt_tokens = result.table, int(result.table["prompt_tokens"].sum())
-    for reason in reasoned(where, asked, result):
-        figures = reason.figures
-        if reason.about == "hit_rate":
-            assert figures["prompt_tokens"] == prompt_tokens, reason
-        if reason.rule in ("elsewhere", "answers", "evicted", "pending", "cold"):
-            assert figures["tokens"] == own[reason.rule], reason
-        if reason.rule == "unknown_content":
-            assert not result.cache.hit_tokens and own["cold"] == prompt_tokens
-        if reason.rule in ("queue", "prefill", "interference"):
-            own_ms = table[f"{reason.rule}_s"].mean() * 1e3
-            assert figures["mean_ms"] == pytest.approx(own_ms)
-            assert figures["ttft_mean_ms"] == pytest.approx((table["first_token_s"] - table["arrival_s"]).mean() * 1e3)
-        if reason.rule == "chunking":
-            assert figures["prompts"] == (table["computed_tokens"] > 8192).sum()
+    assert {name: found.total(name) for name in CLASSES} == counted(asked, result, block)
+    assert reasoned(where, asked, result)

@@ -1,0 +1,355 @@
+"""Sentences on hits, rounds and TTFT, and what makes them true."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+
+import numpy as np
+from reason_checker import PARTS, Facts, N, P, all_same, same, says
+from token_account import Served
+
+from kvsim.sim.run import Case, run
+
+TOKENS = rf"{P} of prompt tokens \({N}\)"
+KEY = r"(?: \((?:engine\.block_size|pd_separation\.compute\.tokens_per_block)\))"
+PART = rf"{P} of mean TTFT \({N} ms\) and {P} of TTFT at p99"
+
+
+def tokens_are(facts: Facts, share: str, count: str, true: int) -> bool:
+    return same(count, true) and same(share, true / facts.prompt_tokens) and true >= 0.01 * facts.prompt_tokens
+
+
+def having(facts: Facts, name: str) -> list[Served]:
+    return [each for each in facts.account.served if each.classes[name]]
+
+
+@says(rf"Prefix caching is off: {TOKENS} begin as an earlier prompt or answer did\.")
+def caching_off(facts: Facts, share: str, count: str) -> bool:
+    off = not facts.settings.enable_prefix_caching and facts.hits == 0
+    found = facts.account.total("off")
+    return off and all_same((count, share), found, found / facts.prompt_tokens)
+
+
+@says(r"The trace has neither hash ids nor sessions, so every prompt is taken to be unlike all others: no hits\.")
+def unknown_content(facts: Facts) -> bool:
+    asked = facts.experiment.workload
+    silent = asked.info.hash_block_tokens is None and (asked.session_id < 0).all() and asked.info.format != "synthetic"
+    return bool(silent) and facts.hits == 0 and facts.account.total("cold") == facts.prompt_tokens
+
+
+@says(rf"No prompt begins as an earlier prompt or answer did: no cache could hit any of {N} prompt tokens\.")
+def nothing_shared(facts: Facts, count: str) -> bool:
+    return all_same((count, count), facts.prompt_tokens, facts.account.total("cold"))
+
+
+@says(
+    rf"{N} prompts? of {N} ha(?:s|ve) at most {N} tokens, one block{KEY}, and can hit nothing: {TOKENS} "
+    r"were shared there in vain\."
+)
+def shorter_than_block(facts: Facts, few: str, of: str, block: str, share: str, count: str) -> bool:
+    short = [each for each in facts.account.served if each.prompt <= facts.settings.block_size]
+    lost = sum(each.classes["partial"] + each.classes["last"] for each in short if each.shared == each.prompt)
+    sizes = all_same((few, of, block), len(short), len(facts.account.served), facts.settings.block_size)
+    return sizes and all(each.hit == 0 for each in short) and tokens_are(facts, share, count, lost)
+
+
+@says(
+    rf"{N} prompts? of {N} shares? a head of at most {N} tokens, which fills no block of {N}{KEY}: neither "
+    rf"routing nor memory can make {TOKENS} hits\."
+)
+def shared_below_block(facts: Facts, few: str, of: str, most: str, block: str, share: str, count: str) -> bool:
+    size = facts.settings.block_size
+    below = [each for each in facts.account.served if 0 < each.shared < min(size, each.prompt)]
+    lost = sum(each.classes["partial"] for each in below)
+    longest = max(each.shared for each in below)
+    sizes = all_same((few, of, most, block), len(below), len(facts.account.served), longest, size)
+    return sizes and tokens_are(facts, share, count, lost)
+
+
+@says(
+    rf"{TOKENS} were shared in a last block that was not whole: {N} tokens a prompt in {N} prompts?, with "
+    rf"blocks of {N}{KEY}\."
+)
+def partial_blocks(facts: Facts, share: str, count: str, each_one: str, prompts: str, block: str) -> bool:
+    size = facts.settings.block_size
+    long = [each for each in having(facts, "partial") if each.shared >= size and each.prompt > size]
+    lost = sum(each.classes["partial"] for each in long)
+    sizes = all_same((each_one, prompts, block), lost / len(long), len(long), size)
+    return sizes and tokens_are(facts, share, count, lost)
+
+
+@says(
+    rf"{TOKENS} are the last block of {N} prompts? that an earlier one has in full: a block of {N} tokens "
+    r"is computed again for its last token\."
+)
+def repeated_whole(facts: Facts, share: str, count: str, prompts: str, block: str) -> bool:
+    own = [each for each in having(facts, "last") if each.prompt > facts.settings.block_size]
+    lost = sum(each.classes["last"] for each in own)
+    return all_same((prompts, block), len(own), facts.settings.block_size) and tokens_are(facts, share, count, lost)
+
+
+@says(
+    rf"{TOKENS} had been computed by another of {N} instances and not by the one that they were routed to "
+    r"\(routing\.prefill (\w+)\)\."
+)
+def elsewhere(facts: Facts, share: str, count: str, instances: str, router: str) -> bool:
+    there = same(instances, facts.result.roles[0].instances) and router == facts.plan.config.routing.prefill
+    return there and tokens_are(facts, share, count, facts.account.total("elsewhere"))
+
+
+@says(
+    rf"{TOKENS} were answers of earlier requests, generated (on decode instances and not in the cache of "
+    r"the prefill instance|by another instance)\."
+)
+def answers(facts: Facts, share: str, count: str, where: str) -> bool:
+    return where.startswith("on") == facts.is_pd and tokens_are(facts, share, count, facts.account.total("answers"))
+
+
+@says(
+    rf"{TOKENS} had been computed by the same instance and evicted before {N} prompts? asked for them "
+    rf"again(?:, {N} s \(median\) after their last use)?\."
+)
+def evicted(facts: Facts, share: str, count: str, prompts: str, wait_s: str | None) -> bool:
+    own, account = having(facts, "evicted"), facts.account
+    waits_s = []
+    for each in own:
+        by = account.wrote(each, each.hit // account.block, here=True)
+        stayed = [one for one in by if not (one.is_answer and facts.is_pd)]
+        ends_s = [one.released_s for one in stayed if one.released_s <= each.admitted_s]
+        waits_s += [each.admitted_s - max(ends_s)] if ends_s else []
+    timed = wait_s is None if not waits_s else wait_s is not None and same(wait_s, float(np.median(waits_s)))
+    return timed and same(prompts, len(own)) and tokens_are(facts, share, count, account.total("evicted"))
+
+
+@says(
+    rf"{N} GB more KV an instance, beside {N}, would keep at least half of what was evicted, by the reuse "
+    rf"distances of {N} prompts?(?: as requests were routed)?: hits {P} in place of {P}\."
+)
+def capacity(facts: Facts, more_gb: str, held_gb: str, prompts: str, then: str, now: str) -> bool:
+    spec, blocks = (facts.plan.prefill.spec if facts.is_pd else facts.plan.spec), facts.settings.num_blocks
+    block_gb = facts.settings.block_size * spec.kv_bytes_per_token / 1e9
+    gain = facts.account.total("evicted") / facts.prompt_tokens
+    rate = float(then.rstrip("%")) / 100
+    is_half = facts.hits + gain / 2 - 0.006 <= rate <= facts.hits + gain + 0.006
+    told = all_same((held_gb, now), blocks * block_gb, facts.hits) and int(prompts) <= len(having(facts, "evicted"))
+    extra = round(float(more_gb.replace(",", "")) / block_gb)
+    least = facts.hits + 0.8 * (rate - facts.hits)
+    return told and is_half and (facts.is_pd or _with_blocks(facts, blocks + extra) >= least)
+
+
+def _with_blocks(facts: Facts, blocks: int) -> float:
+    """The hit rate of the same requests on instances of so many blocks."""
+    plan = facts.plan.with_settings("colocated", num_blocks=blocks)
+    table = run(Case("more", "unified", plan, facts.experiment.workload, 1)).system.table
+    return 1 - float(table["computed_tokens"].sum() / table["prompt_tokens"].sum())
+
+
+@says(
+    rf"{TOKENS}, of {N} prompts?, had been asked for by an earlier request, or were part of its answer, "
+    r"and were not computed yet when they were asked for again\."
+)
+def pending(facts: Facts, share: str, count: str, prompts: str) -> bool:
+    own = having(facts, "pending")
+    return same(prompts, len(own)) and tokens_are(facts, share, count, facts.account.total("pending"))
+
+
+@says(
+    rf"{TOKENS} had been asked for by an earlier request and were gone or not there yet; all that was "
+    rf"cached was lost when {N} requests? had arrived \(cache\.restart_after_requests\)\."
+)
+def restart(facts: Facts, share: str, count: str, after: str) -> bool:
+    lost = facts.account.total("evicted") + facts.account.total("pending")
+    known = same(after, facts.plan.config.cache.restart_after_requests or 0)
+    return known and facts.result.arrived >= int(after) and tokens_are(facts, share, count, lost)
+
+
+@says(
+    rf"{TOKENS} were in no earlier prompt or answer: a cache without end, token by token, could hit {P} at "
+    rf"most, and {P} were hit\."
+)
+def cold(facts: Facts, share: str, count: str, endless: str, now: str) -> bool:
+    known = sum(max(each.shared, each.hit) for each in facts.account.served) / facts.prompt_tokens
+    return all_same((endless, now), known, facts.hits) and tokens_are(facts, share, count, facts.account.total("cold"))
+
+
+@says(rf"The first {N} requests began with empty caches and hit {P}; the other {N} hit {P}\.")
+def filling(facts: Facts, first: str, early: str, others: str, late: str) -> bool:
+    own, count = facts.account.served, int(first.replace(",", ""))
+    rates = [sum(each.hit for each in part) / sum(each.prompt for each in part) for part in (own[:count], own[count:])]
+    return count == len(own) // 10 and all_same((others, early, late), len(own) - count, *rates)
+
+
+@says(rf"{TOKENS} hit what caches held from the start, before any request \(load\.warm_caches\)\.")
+def warm(facts: Facts, share: str, count: str) -> bool:
+    found = sum(max(each.hit - each.shared, 0) for each in facts.account.served)
+    return facts.plan.config.load.warm_caches and tokens_are(facts, share, count, found)
+
+
+@says(rf"{TOKENS} were hit though no completed request had them before: of unknown origin\.")
+def unknown(facts: Facts, share: str, count: str) -> bool:
+    found = sum(max(each.hit - each.shared, 0) for each in facts.account.served)
+    return all_same((share, count), found / facts.prompt_tokens, found)
+
+
+@says(r"Hits of prompt tokens by round of the conversation \(requests\): (.+)\.")
+def by_round(facts: Facts, told: str) -> bool:
+    seen: Counter[int] = Counter()
+    turns = {}
+    for place, session in enumerate(facts.experiment.workload.session_id.tolist()):
+        turns[place] = min(seen[session], 3) if session >= 0 else None
+        seen[session] += 1
+    sums: dict[int, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
+    for each in facts.account.served:
+        turn = turns[each.request.request_id]
+        if turn is not None:
+            sums[turn] = [a + b for a, b in zip(sums[turn], (each.hit, each.prompt, 1), strict=True)]
+    words = told.split(", ")
+    expected = {f"round {turn + 1}{' and later' if turn == 3 else ''}": one for turn, one in sums.items()}
+    for word in words:
+        share, _, rest = word.partition(" in ")
+        name, _, count = rest.rstrip(")").partition(" (")
+        hit, prompt, requests = expected.pop(name)
+        if not all_same((share, count), hit / prompt, requests):
+            return False
+    return not expected
+
+
+def part_is(facts: Facts, name: str, share: str, ms: str, late: str) -> bool:
+    late_rows, table = facts.late(), facts.measured
+    at_p99 = float(table[name][late_rows].mean() / (table["first_token_s"] - table["arrival_s"])[late_rows].mean())
+    return all_same((share, ms, late), facts.ttft_ms(name) / facts.ttft_ms(), facts.ttft_ms(name), at_p99)
+
+
+SHORT = (
+    r"(the only seat \(max_num_seqs\) was taken"
+    rf"|all {N} seats \(max_num_seqs\) were taken"
+    rf"|too few of {N} KV blocks were free"
+    rf"|a seat and KV blocks were free: requests waited for a step under way or for the token budget of {N})"
+)
+WHY = rf"(?:; at the end of (at least )?{P} of that time(?: \({N} of {N} that waited looked at\))? {SHORT})?"
+
+
+@says(rf"Queueing is {PART}{WHY}(?:; the rate is {P} of the maximum)?\.")
+def queue(facts: Facts, share: str, ms: str, late: str, *why: str | None) -> bool:
+    least, told, looked_at, waited, what, seats, blocks, budget, load = why
+    settings, found = facts.settings, True
+    if told is not None and what is not None:
+        name = "steps" if "a seat and" in what else "kv_blocks" if "KV blocks" in what else "seats"
+        more = _waited_for(facts, name) - float(told.strip("<>%")) / 100
+        found = more > -0.05 and (least is not None or more < 0.05)
+        sizes = {seats: settings.max_num_seqs, blocks: settings.num_blocks, budget: settings.max_num_batched_tokens}
+        found &= all(same(size, true) for size, true in sizes.items() if size is not None)
+    if waited is not None:
+        found &= same(waited, int((facts.measured["queue_s"] > 0).sum())) and int(looked_at or 0) <= 400
+    if load is not None:
+        found &= same(load, facts.result.roles[0].load)
+    return found and part_is(facts, "queue_s", share, ms, late)
+
+
+def _waited_for(facts: Facts, name: str) -> float:
+    """The share of queueing time at whose end that was short, by the step before each admission."""
+    detail, table = facts.result.detail, facts.measured
+    assert detail is not None
+    numbers = {facts_.number: place for place, facts_ in enumerate(detail.instances) if facts_.role != "decode"}
+    steps = {place: detail.steps["instance"] == place for place in numbers.values()}
+    ordered = {place: np.flatnonzero(rows)[np.argsort(detail.steps["start_s"][rows])] for place, rows in steps.items()}
+    total = short = 0.0
+    for row in np.flatnonzero(table["queue_s"] > 0).tolist():
+        at_s = table["arrival_s"][row] + table["queue_s"][row] + table["tier_load_s"][row]
+        own = ordered[numbers[int(table["prefill_instance"][row])]]
+        before = int(np.searchsorted(detail.steps["start_s"][own], at_s - 1e-9)) - 1
+        total += table["queue_s"][row]
+        short += table["queue_s"][row] * (_short(facts, own[before], table["prompt_tokens"][row]) == name)
+    return short / total
+
+
+def _short(facts: Facts, step: int, prompt_tokens: float) -> str:
+    detail, settings = facts.result.detail, facts.settings
+    assert detail is not None
+    if detail.steps["running"][step] >= settings.max_num_seqs:
+        return "seats"
+    needs = detail.steps["kv_blocks"][step] + -(-prompt_tokens // settings.block_size)
+    return "kv_blocks" if needs > settings.num_blocks * (1 - settings.watermark) else "steps"
+
+
+OTHERS = "|".join(re.escape(name) for name in PARTS if PARTS[name] != "queue_s")
+
+
+@says(rf"({OTHERS}) {PART}(.*)\.")
+def part(facts: Facts, name: str, share: str, ms: str, late: str, rest: str) -> bool:
+    return part_is(facts, PARTS[name], share, ms, late) and _rest(facts, PARTS[name], rest)
+
+
+def _rest(facts: Facts, name: str, rest: str) -> bool:
+    """What follows a part of TTFT."""
+    import re
+
+    table, use = facts.measured, facts.result.transfer
+    figures = re.findall(N, rest)
+    if name == "prefill_s":
+        tokens = float(table["computed_tokens"].sum())
+        return all_same(figures, tokens / len(table["prefill_s"]), tokens / float(table["prefill_s"].sum()))
+    if name == "preemption_s":
+        return same(figures[0], facts.result.cache.preemptions)
+    if name == "transfer_s":
+        return use is not None and same(figures[0], use.bytes_sent / use.transfers / 1e6)
+    if name == "tier_load_s":
+        return same(figures[0], facts.result.cache.loads)
+    if name == "decode_wait_s":
+        return use is not None and same(figures[0], use.reservation_waits)
+    return rest in ("", ": the first token comes from the decode instance")
+
+
+@says(
+    rf"{N} prompts? of {N} computes? more than the {N} tokens that a step takes of one, at least {N} steps "
+    rf"for the longest: mean TTFT {N} ms(?: against {N} ms of the others)?\."
+)
+def chunking(facts: Facts, long: str, of: str, most: str, steps: str, own_ms: str, others_ms: str | None) -> bool:
+    table, settings = facts.measured, facts.settings
+    size = min(settings.max_num_batched_tokens, settings.long_prefill_token_threshold or 10**9)
+    rows = table["computed_tokens"] > size
+    ttft_ms = (table["first_token_s"] - table["arrival_s"]) * 1e3
+    longest = -(-float(table["computed_tokens"].max()) // size)
+    told = all_same((long, of, most, steps, own_ms), rows.sum(), len(rows), size, longest, ttft_ms[rows].mean())
+    return told and (rows.all() if others_ms is None else same(others_ms, ttft_ms[~rows].mean()))
+
+
+@says(
+    rf"Arrivals come in bursts: {N} within {N} s, where {N} come on average; their variance over mean is "
+    rf"{N}, 1 where they come at random\."
+)
+def bursts(facts: Facts, most: str, bin_s: str, mean: str, dispersion: str) -> bool:
+    arrival_s = sorted(facts.table["arrival_s"].tolist())
+    bins = len(arrival_s) // 10
+    width_s = (arrival_s[-1] - arrival_s[0]) / bins
+    counts = Counter(min(int((at_s - arrival_s[0]) / width_s), bins - 1) for at_s in arrival_s)
+    own = np.array([counts[place] for place in range(bins)])
+    return (
+        all_same((bin_s, mean), width_s, own.mean())
+        and abs(int(most) - own.max()) <= 1
+        and (abs(float(dispersion) / (own.var() / own.mean()) - 1) < 0.05)
+    )
+
+
+TOGETHER = (
+    rf"{N} of {N} requests arrive at the same instant and instance as another, up to {N} at once, "
+    r"and share steps or queue for each other"
+)
+
+
+@says(rf"{TOGETHER}\.")
+def in_step(facts: Facts, together: str, of: str, most: str) -> bool:
+    places = Counter(zip(facts.table["arrival_s"].tolist(), facts.table["prefill_instance"].tolist(), strict=True))
+    several = [count for count in places.values() if count > 1]
+    return all_same((together, of, most), sum(several), places.total(), max(several))
+
+
+@says(
+    rf"{N} users send requests of one length, so that they end and begin together: {TOGETHER}\. Lengths "
+    r"that vary, as in=400-600, spread them\."
+)
+def users_in_step(facts: Facts, users: str, together: str, of: str, most: str) -> bool:
+    lengths = set(zip(facts.table["prompt_tokens"].tolist(), facts.table["output_tokens"].tolist(), strict=True))
+    alike = len(lengths) == 1 and facts.experiment.workload.max_concurrency == int(users)
+    return alike and in_step(facts, together, of, most)
