@@ -91,8 +91,16 @@ class Facts:
 
     @cached_property
     def account(self) -> Account:
-        block, enabled = self.settings.block_size, self.settings.enable_prefix_caching
-        return account_of(self.experiment.workload, self.result, block, enabled=enabled, first=self.first)
+        settings = self.settings
+        return account_of(
+            self.experiment.workload,
+            self.result,
+            settings.block_size,
+            enabled=settings.enable_prefix_caching,
+            in_order=settings.scheduling_policy == "fcfs",
+            forwards=self.plan.config.pd_separation.first_token == "prefill",
+            first=self.first,
+        )
 
     @property
     def prompt_tokens(self) -> int:

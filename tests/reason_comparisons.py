@@ -140,7 +140,7 @@ for _name, _text in MISSED.items():
 
 @says(
     rf"{TOKENS} had been computed and lost as memory was \(cache\.restart_after_requests\), evicted everywhere, "
-    r"or behind what was, before they were asked for again\."
+    r"or behind what was, before they were asked for again(?:: .+ full at the end)?\."
 )
 def lost_below(facts: Facts, share: str, count: str) -> bool:
     is_restarted = any(note.startswith("memory was lost after") for note in facts.result.notes)

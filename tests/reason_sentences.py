@@ -7,9 +7,7 @@ from collections import Counter, defaultdict
 
 import numpy as np
 from reason_checker import PARTS, Facts, N, P, all_same, same, says
-from token_account import Served
-
-from kvsim.sim.run import Case, run
+from token_account import Served, Written
 
 TOKENS = rf"{P} of prompt tokens \({N}\)"
 KEY = r"(?: \((?:engine\.block_size|pd_separation\.compute\.tokens_per_block)\))"
@@ -18,6 +16,22 @@ PART = rf"{P} of mean TTFT \({N} ms\) and {P} of TTFT at p99"
 
 def tokens_are(facts: Facts, share: str, count: str, true: int) -> bool:
     return same(count, true) and same(share, true / facts.prompt_tokens) and true >= 0.01 * facts.prompt_tokens
+
+
+def _within(least: str, most: str, true: float) -> bool:
+    bounds = [float(text.replace(",", "")) for text in (least, most)]
+    return bounds[0] - true * 0.005 <= true <= bounds[1] + true * 0.005 if least != most else same(least, true)
+
+
+def _computed_s(facts: Facts, written: Written) -> float:
+    """When a request had been computed with, by the steps of its instance."""
+    detail = facts.result.detail
+    if not facts.is_pd or detail is None:
+        return written.released_s
+    own = detail.chunks["step"][detail.chunks["request_id"] == written.request_id].astype(int)
+    roles = np.array([one.role == "prefill" for one in detail.instances])
+    is_prefill = roles[detail.steps["instance"][own].astype(int)]
+    return float(detail.steps["end_s"][own][is_prefill].max())
 
 
 def having(facts: Facts, name: str) -> list[Served]:
@@ -108,41 +122,60 @@ def answers(facts: Facts, share: str, count: str, where: str) -> bool:
 
 @says(
     rf"{TOKENS} had been computed by the same instance and evicted before {N} prompts? asked for them "
-    rf"again(?:, {N} s \(median\) after their last use)?\."
+    rf"again(?:, {N}(?: to {N})? s \(median(?: of {N})?\) after their last use)?\."
 )
-def evicted(facts: Facts, share: str, count: str, prompts: str, wait_s: str | None) -> bool:
+def evicted(
+    facts: Facts, share: str, count: str, prompts: str, least: str | None, most: str | None, _: str | None
+) -> bool:
     own, account = having(facts, "evicted"), facts.account
     waits_s = []
     for each in own:
         by = account.wrote(each, each.hit // account.block, here=True)
-        stayed = [one for one in by if not (one.is_answer and facts.is_pd)]
-        ends_s = [one.released_s for one in stayed if one.released_s <= each.admitted_s]
+        ends_s = [_computed_s(facts, one) for one in by if not (one.is_answer and facts.is_pd)]
         waits_s += [each.admitted_s - max(ends_s)] if ends_s else []
-    timed = wait_s is None if not waits_s else wait_s is not None and same(wait_s, float(np.median(waits_s)))
+    middle = float(np.median(waits_s)) if waits_s else None
+    timed = middle is None if least is None else middle is not None and _within(least, most or least, middle)
     return timed and same(prompts, len(own)) and tokens_are(facts, share, count, account.total("evicted"))
 
 
 @says(
-    rf"{N} GB more KV an instance, beside {N}, would keep at least half of what was evicted, by the reuse "
-    rf"distances of {N} prompts?(?: as requests were routed)?: hits {P} in place of {P}\."
+    rf"{N} GB more KV an instance, beside {N}, would span the reuse distances of at least half of what was evicted "
+    rf"\({N} prompts? looked at\): hits about {P} in place of {P}, where requests come(?: to the same instances)? at "
+    r"the same times\."
 )
 def capacity(facts: Facts, more_gb: str, held_gb: str, prompts: str, then: str, now: str) -> bool:
     spec, blocks = (facts.plan.prefill.spec if facts.is_pd else facts.plan.spec), facts.settings.num_blocks
     block_gb = facts.settings.block_size * spec.kv_bytes_per_token / 1e9
     gain = facts.account.total("evicted") / facts.prompt_tokens
-    rate = float(then.rstrip("%")) / 100
-    is_half = facts.hits + gain / 2 - 0.006 <= rate <= facts.hits + gain + 0.006
     told = all_same((held_gb, now), blocks * block_gb, facts.hits) and int(prompts) <= len(having(facts, "evicted"))
-    extra = round(float(more_gb.replace(",", "")) / block_gb)
-    least = facts.hits + 0.8 * (rate - facts.hits)
-    return told and is_half and (facts.is_pd or _with_blocks(facts, blocks + extra) >= least)
+    rate, extra = float(then.rstrip("%")) / 100, float(more_gb.replace(",", "")) / block_gb
+    spans = sorted(_distances(facts))
+    middle = spans[(len(spans) - 1) // 2] - blocks
+    is_half = facts.hits + gain / 2 - 0.006 <= rate <= facts.hits + gain + 0.006
+    return told and is_half and abs(extra - max(middle, 1)) <= 2 + 0.1 * spans[len(spans) // 2]
 
 
-def _with_blocks(facts: Facts, blocks: int) -> float:
-    """The hit rate of the same requests on instances of so many blocks."""
-    plan = facts.plan.with_settings("colocated", num_blocks=blocks)
-    table = run(Case("more", "unified", plan, facts.experiment.workload, 1)).system.table
-    return 1 - float(table["computed_tokens"].sum() / table["prompt_tokens"].sum())
+def _distances(facts: Facts) -> list[int]:
+    """Of every evicted block: the different blocks that its instance used since its last use, and those before it."""
+    account, found = facts.account, []
+    kept = {id(each): account.blocks(each) for each in account.served}
+    for each in having(facts, "evicted"):
+        first, gone = each.hit // account.block, each.classes["evicted"] // account.block
+        for block in range(first, first + gone):
+            by = [one for one in account.wrote(each, block, here=True) if one.released_s <= each.admitted_s]
+            since_s = max((one.released_s for one in by if not (one.is_answer and facts.is_pd)), default=None)
+            if since_s is None:
+                continue
+            used = {account.key(each, place) for place in range(block + 1)}
+            for other in account.served:
+                if (
+                    other.instance == each.instance
+                    and other.released_s > since_s
+                    and other.admitted_s < each.admitted_s
+                ):
+                    used |= kept[id(other)]
+            found.append(len(used))
+    return found
 
 
 @says(
@@ -234,7 +267,7 @@ WHY = rf"(?:; at the end of (at least )?{P} of that time(?: \({N} of {N} that wa
 def queue(facts: Facts, share: str, ms: str, late: str, *why: str | None) -> bool:
     least, told, looked_at, waited, what, seats, blocks, budget, load = why
     settings, found = facts.settings, True
-    if told is not None and what is not None:
+    if told is not None and what is not None and not settings.async_scheduling:  # whose steps are decided earlier
         name = "steps" if "a seat and" in what else "kv_blocks" if "KV blocks" in what else "seats"
         more = _waited_for(facts, name) - float(told.strip("<>%")) / 100
         found = more > -0.05 and (least is not None or more < 0.05)
@@ -248,29 +281,34 @@ def queue(facts: Facts, share: str, ms: str, late: str, *why: str | None) -> boo
 
 
 def _waited_for(facts: Facts, name: str) -> float:
-    """The share of queueing time at whose end that was short, by the step before each admission."""
+    """The share of queueing time at whose end that was short, by the engines' own steps."""
     detail, table = facts.result.detail, facts.measured
     assert detail is not None
-    numbers = {facts_.number: place for place, facts_ in enumerate(detail.instances) if facts_.role != "decode"}
-    steps = {place: detail.steps["instance"] == place for place in numbers.values()}
-    ordered = {place: np.flatnonzero(rows)[np.argsort(detail.steps["start_s"][rows])] for place, rows in steps.items()}
+    steps = detail.steps
+    numbers = {one.number: place for place, one in enumerate(detail.instances) if one.role != "decode"}
+    rows = {place: np.flatnonzero(steps["instance"] == place) for place in numbers.values()}
+    ordered = {place: own[np.argsort(steps["start_s"][own])] for place, own in rows.items()}
     total = short = 0.0
     for row in np.flatnonzero(table["queue_s"] > 0).tolist():
         at_s = table["arrival_s"][row] + table["queue_s"][row] + table["tier_load_s"][row]
         own = ordered[numbers[int(table["prefill_instance"][row])]]
-        before = int(np.searchsorted(detail.steps["start_s"][own], at_s - 1e-9)) - 1
+        before = own[int(np.searchsorted(steps["start_s"][own], at_s - 1e-9)) - 1]
         total += table["queue_s"][row]
-        short += table["queue_s"][row] * (_short(facts, own[before], table["prompt_tokens"][row]) == name)
+        short += table["queue_s"][row] * (_short(facts, before, table["arrival_s"][row]) == name)
     return short / total
 
 
-def _short(facts: Facts, step: int, prompt_tokens: float) -> str:
+def _short(facts: Facts, span: int, arrival_s: float) -> str:
+    """Why a request was not in a span of steps, the last ones before it was admitted."""
     detail, settings = facts.result.detail, facts.settings
     assert detail is not None
-    if detail.steps["running"][step] >= settings.max_num_seqs:
+    own = {name: float(column[span]) for name, column in detail.steps.items()}
+    last_s = own["end_s"] - own["first_step_s"] - (own["num_steps"] - 1) * own["slope_s"]
+    if own["running"] >= settings.max_num_seqs:
         return "seats"
-    needs = detail.steps["kv_blocks"][step] + -(-prompt_tokens // settings.block_size)
-    return "kv_blocks" if needs > settings.num_blocks * (1 - settings.watermark) else "steps"
+    if arrival_s > last_s - 1e-9 or own["prefill_tokens"] + own["decode_seqs"] >= settings.max_num_batched_tokens:
+        return "steps"
+    return "kv_blocks"
 
 
 OTHERS = "|".join(re.escape(name) for name in PARTS if PARTS[name] != "queue_s")

@@ -23,18 +23,19 @@ class Served:
     admitted_s: float
     prefilled_s: float
     released_s: float
+    outputs: int
     begin: int
     """Tokens of its answer's chain that its prompt had."""
     shared: int = 0
     classes: dict[str, int] = field(default_factory=dict)
 
     def place(self, token: int) -> tuple[int, int]:
-        """The chain of a token of the prompt, and its place there."""
+        """The chain of a token of the prompt, or behind it of the answer, and its place there."""
         for chain, tokens in self.request.pieces:
             if token < tokens:
                 return chain, token
             token -= tokens
-        raise IndexError(token)
+        return self.request.output_chain, self.begin + token
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Written:
     released_s: float
     instance: int
     is_answer: bool
+    request_id: int
 
 
 @dataclass
@@ -60,6 +62,15 @@ class Account:
     def total(self, name: str) -> int:
         return sum(each.classes.get(name, 0) for each in self.served)
 
+    def key(self, request: Served, block: int) -> tuple[int, int]:
+        """What tells that block of the request's tokens from others."""
+        return request.place((block + 1) * self.block - 1)
+
+    def blocks(self, request: Served) -> set[tuple[int, int]]:
+        """The full blocks of a request's prompt and, where it is generated there, of its answer."""
+        end = request.prompt + (0 if self.is_pd else request.outputs - 1)
+        return {self.key(request, block) for block in range(end // self.block)}
+
     def wrote(self, request: Served, block: int, *, here: bool = False) -> list[Written]:
         """Who had computed that block of the request's prompt when it was admitted; ``here``: on its own instance."""
         chain, place = request.place((block + 1) * self.block - 1)
@@ -68,32 +79,42 @@ class Account:
 
 
 def account_of(
-    workload: Workload, result: SystemResult, block: int, *, enabled: bool = True, first: int | None = None
+    workload: Workload,
+    result: SystemResult,
+    block: int,
+    *,
+    enabled: bool = True,
+    in_order: bool = True,
+    forwards: bool = True,
+    first: int | None = None,
 ) -> Account:
-    """``first``: of so many requests only, the first to arrive."""
+    """``in_order``: of arrival, which admission keeps. ``forwards``: prefill instances give the first token. ``first``:
+    of so many requests only, the first to arrive."""
     table, is_pd = result.table, result.transfer is not None
-    rows = sorted(range(len(table["request_id"])), key=lambda row: (table["arrival_s"][row], table["request_id"][row]))
-    served = [_served(workload, result, row, is_pd) for row in rows[:first]]
+    asked_s = table["arrival_s"] + (0.0 if in_order else table["queue_s"])
+    rows = sorted(range(len(asked_s)), key=lambda row: (asked_s[row], table["request_id"][row]))
+    served = [_served(workload, result, row, is_pd, forwards) for row in rows[:first]]
     written: dict[int, list[Written]] = {}
     asked: dict[int, int] = {}
     for each in served:
-        outputs = int(table["output_tokens"][each.row])
         each.shared = _shared(each, asked)
         for chain, tokens in each.request.pieces:
-            own = Written(tokens, each.prefilled_s, each.released_s, each.instance, False)
+            own = Written(tokens, each.prefilled_s, each.released_s, each.instance, False, each.request.request_id)
             written.setdefault(chain, []).append(own)
             asked[chain] = max(asked.get(chain, 0), tokens)
         finish_s, chain = table["finish_s"][each.row], each.request.output_chain
-        answer = Written(each.begin + outputs - 1, finish_s, finish_s, each.instance, True)
+        answer = Written(
+            each.begin + each.outputs - 1, finish_s, finish_s, each.instance, True, each.request.request_id
+        )
         written.setdefault(chain, []).append(answer)
-        asked[chain] = max(asked.get(chain, 0), each.begin + outputs)
+        asked[chain] = max(asked.get(chain, 0), each.begin + each.outputs)
     found = Account(served, written, block, is_pd)
     for each in served:
         each.classes = _classes(found, each, enabled=enabled, evicts=result.cache.evicted_blocks > 0)
     return found
 
 
-def _served(workload: Workload, result: SystemResult, row: int, is_pd: bool) -> Served:
+def _served(workload: Workload, result: SystemResult, row: int, is_pd: bool, forwards: bool) -> Served:
     value = {name: float(column[row]) for name, column in result.table.items()}
     request = workload.request(int(value["request_id"]))
     prefilled_s = value["first_token_s"] - value["transfer_s"] - value["decode_wait_s"] - value["first_decode_s"]
@@ -106,7 +127,8 @@ def _served(workload: Workload, result: SystemResult, row: int, is_pd: bool) -> 
         int(value["prompt_tokens"] - value["computed_tokens"]),
         value["arrival_s"] + value["queue_s"],
         prefilled_s,
-        prefilled_s + value["transfer_s"] if is_pd else value["finish_s"],
+        value["finish_s"] if not is_pd else value["first_token_s"] if forwards else prefilled_s + value["transfer_s"],
+        int(value["output_tokens"]),
         tokens if last == request.output_chain else 0,
     )
 

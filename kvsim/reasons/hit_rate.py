@@ -8,6 +8,7 @@ from kvsim.config.derived import block_size_key
 from kvsim.reasons.evidence import WORTH, Evidence
 from kvsim.reasons.reason import Reason
 from kvsim.reasons.reuse import extra_blocks, idle_s
+from kvsim.reasons.times import times_of
 from kvsim.record.labels import counted, number, percent
 from kvsim.units import GB
 
@@ -36,7 +37,7 @@ def _share(evidence: Evidence, tokens: float) -> str:
 def caching_off(evidence: Evidence) -> Reason | None:
     """Prefix caching is off, and prompts share heads."""
     tokens = evidence.missed.total("off")
-    if evidence.settings.enable_prefix_caching or not tokens:
+    if evidence.settings.enable_prefix_caching or evidence.has_tiers or not tokens:
         return None
     said = f"Prefix caching is off: {_share(evidence, tokens)} begin as an earlier prompt or answer did."
     return _reason(evidence, "caching_off", tokens, said)
@@ -158,16 +159,25 @@ def evicted(evidence: Evidence) -> Reason | None:
     lost = missed.total("evicted")
     if evidence.has_tiers or evidence.is_restarted or not _worth(evidence, lost):
         return None
-    waits_s = idle_s(evidence)
     count = int((missed.tokens["evicted"] > 0).sum())
-    median_s = float(np.median(waits_s)) if len(waits_s) else None
-    of = "median" if len(waits_s) == count else f"median of {len(waits_s):,}"
-    when = "" if median_s is None else f", {number(median_s)} s ({of}) after their last use"
+    medians_s, timed = _idle_s(evidence)
+    of = "median" if timed == count else f"median of {timed:,}"
+    least, most = (number(median_s) for median_s in medians_s)
+    when = f", {least if least == most else f'{least} to {most}'} s ({of}) after their last use" if timed else ""
     said = (
         f"{_share(evidence, lost)} had been computed by the same instance and evicted before "
         f"{counted(count, 'prompt')} asked for them again{when}."
     )
-    return _reason(evidence, "evicted", lost, said, prompts=count, median_idle_s=median_s, timed=len(waits_s))
+    idle = {"median_idle_s_least": medians_s[0], "median_idle_s_most": medians_s[1]} if timed else {}
+    return _reason(evidence, "evicted", lost, said, prompts=count, timed=timed, **idle)
+
+
+def _idle_s(evidence: Evidence) -> tuple[tuple[float, float], int]:
+    """Bounds on the median time since what was evicted had last been computed with, and of how many prompts it is."""
+    waits_s = [idle_s(evidence, until_s) for until_s in times_of(evidence).computed_s]
+    if min(map(len, waits_s)) == 0:
+        return (np.nan, np.nan), 0
+    return (float(np.median(waits_s[1])), float(np.median(waits_s[0]))), len(waits_s[1])
 
 
 def capacity(evidence: Evidence) -> Reason | None:
@@ -175,19 +185,19 @@ def capacity(evidence: Evidence) -> Reason | None:
     missed = evidence.missed
     if evidence.has_tiers or evidence.is_restarted or not _worth(evidence, missed.total("evicted")):
         return None
-    found = extra_blocks(evidence)
+    found = extra_blocks(evidence, times_of(evidence).released_s[0])
     if found is None:
         return None
     spec, block = evidence.spec, evidence.settings.block_size
     extra_gb = found.blocks * block * spec.kv_bytes_per_token / GB
     hits = missed.hit_tokens + found.tokens
     held_gb = evidence.settings.num_blocks * block * spec.kv_bytes_per_token / GB
-    routed = " as requests were routed" if evidence.instances > 1 else ""
+    routed = " to the same instances" if evidence.instances > 1 else ""
     rates = missed.hit_tokens / missed.prompt_tokens, hits / missed.prompt_tokens
     said = (
-        f"{number(extra_gb)} GB more KV an instance, beside {number(held_gb)}, would keep at least half of what was "
-        f"evicted, by the reuse distances of {counted(found.prompts, 'prompt')}{routed}: hits {percent(rates[1])} in "
-        f"place of {percent(rates[0])}."
+        f"{number(extra_gb)} GB more KV an instance, beside {number(held_gb)}, would span the reuse distances of at "
+        f"least half of what was evicted ({counted(found.prompts, 'prompt')} looked at): hits about "
+        f"{percent(rates[1])} in place of {percent(rates[0])}, where requests come{routed} at the same times."
     )
     figures = {
         "extra_gb_per_instance": extra_gb,

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from kvsim.reasons.evidence import Evidence
-from kvsim.reasons.prefixes import prefilled_at_s
+from kvsim.reasons.times import Times, times_of
 from kvsim.record.result import Table
 from kvsim.workload.workload import Floats, Ints
 
 QUESTIONS = 400
 """Requests that waited which are looked at, evenly spread."""
+SAME_S = 1e-9
+"""Instants that are no further apart are one: they are sums of the same seconds in another order."""
 HOLDERS = ("seats", "kv_blocks", "steps", "unknown")
 
 
@@ -37,47 +39,36 @@ def holders(evidence: Evidence) -> Holders:
     waited = np.flatnonzero(measured & (table["queue_s"] > 0))
     rows = waited[:: max(1, -(-len(waited) // QUESTIONS))]
     found = dict.fromkeys(HOLDERS, 0.0)
-    from_s, until_s = admitted_at_s(table), _held_until_s(evidence)
+    times = times_of(evidence)
     for row in rows.tolist():
-        found[_holder(evidence, table, row, from_s, until_s)] += float(table["queue_s"][row])
+        found[_holder(evidence, table, row, times)] += float(table["queue_s"][row])
     total = sum(found.values())
     shares = {name: value / total if total else 0.0 for name, value in found.items()}
     return Holders(shares, len(rows), len(waited))
 
 
-def admitted_at_s(table: Table) -> Floats:
-    """When each request's first step began; what tiers have of a prompt is loaded before."""
-    found: Floats = table["arrival_s"] + table["queue_s"] + table["tier_load_s"]
-    return found
-
-
-def _held_until_s(evidence: Evidence) -> Floats:
-    table = evidence.result.table
-    if not evidence.is_pd:
-        return table["finish_s"]
-    found: Floats = table["first_token_s"] - table["decode_wait_s"] - table["first_decode_s"]
-    return found
-
-
-def _holder(evidence: Evidence, table: Table, row: int, from_s: Floats, until_s: Floats) -> str:
-    settings, at_s = evidence.settings, from_s[row]
+def _holder(evidence: Evidence, table: Table, row: int, times: Times) -> str:
+    settings, at_s = evidence.settings, times.from_s[row]
+    if table["tier_load_s"][row] > 0:
+        return "unknown"
     here = np.flatnonzero(table["prefill_instance"] == table["prefill_instance"][row])
-    before = here[from_s[here] < at_s]
-    beside = before[until_s[before] >= at_s]
-    seated = before[(prefilled_at_s(table) if evidence.is_pd else until_s)[before] >= at_s]
+    before = here[times.from_s[here] < at_s - SAME_S]
+    seated = [before[until_s[before] >= at_s - SAME_S] for until_s in times.computed_s]
+    holding = [before[until_s[before] >= at_s - SAME_S] for until_s in times.released_s]
     steady = table["preemptions"] == 0
-    if steady[seated].sum() >= settings.max_num_seqs:
+    if steady[seated[0]].sum() >= settings.max_num_seqs:
         return "seats"
     block = settings.block_size
     free = settings.num_blocks - int(settings.watermark * (settings.num_blocks + 1))
-    holds = beside if settings.scheduling_policy == "fcfs" else beside[steady[beside]]
-    if _least(evidence, holds, at_s) + -(-int(table["computed_tokens"][row]) // block) > free:
+    surely = holding[0] if settings.scheduling_policy == "fcfs" else holding[0][steady[holding[0]]]
+    if _least(evidence, surely, at_s) + -(-int(table["computed_tokens"][row]) // block) > free:
         return "kv_blocks"
     # Requests whose KV is on its way from a tier hold blocks before they are admitted.
-    coming = here[(from_s[here] >= at_s) & (table["loaded_tokens"][here] > 0) & (table["arrival_s"][here] <= at_s)]
-    holding = np.setdiff1d(np.concatenate([beside, coming]), [row])
-    most = _most(evidence, holding, at_s) + -(-int(table["prompt_tokens"][row]) // block)
-    has_both = len(seated) < settings.max_num_seqs and most <= free
+    later = here[(times.from_s[here] >= at_s - SAME_S) & (table["arrival_s"][here] <= at_s)]
+    coming = later[table["loaded_tokens"][later] > 0]
+    perhaps = np.setdiff1d(np.concatenate([holding[1], coming]), [row])
+    most = _most(evidence, perhaps, at_s) + -(-int(table["prompt_tokens"][row]) // block)
+    has_both = len(seated[1]) < settings.max_num_seqs and most <= free
     return "steps" if has_both and settings.batching != "static" else "unknown"
 
 

@@ -124,8 +124,8 @@ CASES: dict[tuple[str, str], tuple[Callable[[], Reasons], str]] = {
     ),
     ("hit_rate", "capacity"): (
         lambda: said(one(num_blocks=6), row(0, (0, 64)), row(10, (1, 80)), row(20, (0, 64))),
-        "0.00210 GB more KV an instance, beside 0.0126, would keep at least half of what was evicted, by the reuse "
-        "distances of 1 prompt: hits 15% in place of 7.7%.",
+        "0.00210 GB more KV an instance, beside 0.0126, would span the reuse distances of at least half of what was "
+        "evicted (1 prompt looked at): hits about 15% in place of 7.7%, where requests come at the same times.",
     ),
     ("hit_rate", "pending"): (
         lambda: said(
