@@ -21,6 +21,7 @@ from kvsim.cli.validate import validate_app
 
 if TYPE_CHECKING:
     from kvsim.capacity.sources import WordSource
+    from kvsim.cli.outputs import Reports
     from kvsim.cli.run import Command
     from kvsim.plan.mode import ModeName
     from kvsim.workload.traffic import TraceSource
@@ -97,6 +98,7 @@ def _check(flags: Flags, given: dict[str, str]) -> None:
 
 
 def _command(flags: Flags, given: dict[str, str]) -> Command:
+    from kvsim.cli.outputs import Reports
     from kvsim.cli.run import Command
     from kvsim.modes.variants import Layers
     from kvsim.plan.deployment import launch_of, launch_words, server_keys
@@ -128,8 +130,7 @@ def _command(flags: Flags, given: dict[str, str]) -> Command:
         no_studies=flags.no_studies,
         skip_context_sweep=flags.skip_context_sweep,
         comparisons=tuple(flags.compare or ()),
-        report_json=flags.report_json,
-        report_csv=flags.report_csv,
+        reports=Reports(flags.report_json, flags.report_csv, flags.report_html),
         exports=tuple(flags.export or ()),
         out=flags.out,
         plots=not flags.no_plot,

@@ -118,6 +118,10 @@ class Flags:
             "mooncake; repeatable.",
         ),
     ] = None
+    report_html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", callback=options.or_stdout, help="Write a page with charts: one file, offline."),
+    ] = None
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the pictures, created if missing.")] = None
     no_plot: Annotated[bool, typer.Option("--no-plot", help="Write no pictures.")] = False
     show_plot: Annotated[bool, typer.Option("--show-plot", help="Open the pictures.")] = False

@@ -84,6 +84,10 @@ class PredictFlags:
         Path | None,
         typer.Option(metavar="FILE", callback=options.or_stdout, help="Write one row per request; -: to stdout."),
     ] = None
+    report_html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", callback=options.or_stdout, help="Write a page with charts: one file, offline."),
+    ] = None
     export: Annotated[
         list[str] | None,
         typer.Option(metavar="KIND=FILE", help="Write the run for another tool, as kvsim --export does; repeatable."),
@@ -122,8 +126,8 @@ def predict(flags: PredictFlags) -> int:
     sets = (*slo_sets(flags.slo), *(flags.set_ or ()), *seed)
     loaded = load_deployment(launch, gpu=flags.gpu, instances=flags.instances, profile=profile, sets=sets)
     exports = tuple(target_of(text) for text in flags.export or ())
-    spec = _spec(loaded, flags, keeps_detail=any(exporter.needs_detail for exporter, _ in exports))
     outputs = _outputs(flags, exports)
+    spec = _spec(loaded, flags, keeps_detail=outputs.need_detail)
     workers = options.cores() if flags.jobs is None else flags.jobs
     experiment, others_cpu_s = simulated(partial(run_prediction, spec), workers, quiet=flags.quiet)
     line = launch_words(flags.line, flags.engine_args)
@@ -133,11 +137,12 @@ def predict(flags: PredictFlags) -> int:
 
 def _outputs(flags: PredictFlags, exports: tuple[tuple[Exporter, Path], ...]) -> Outputs:
     """Where its files go, checked: pictures only into a folder that is given."""
-    from kvsim.cli.outputs import Outputs
+    from kvsim.cli.outputs import Outputs, Reports
 
     plots = flags.out is not None and not flags.no_plot
     folder = flags.out or Path("results")
-    outputs = Outputs(flags.report_json, flags.report_csv, folder, plots, exports, ("unified",))
+    reports = Reports(flags.report_json, flags.report_csv, flags.report_html)
+    outputs = Outputs(reports, folder, plots, exports, ("unified",))
     inputs = {"the workload": Path(flags.workload), "the engine's arguments": flags.engine_args}
     inputs["the profile"] = flags.calibration_profile
     outputs.check({what: path for what, path in inputs.items() if path is not None})

@@ -98,12 +98,13 @@ def header(report: Sections) -> Table:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True, style="dim")
     grid.add_column(overflow="fold")
-    for name, text in _facts(report):
+    for name, text in facts(report):
         grid.add_row(name, Text(text))
     return grid
 
 
-def _facts(report: Sections) -> Iterator[tuple[str, str]]:
+def facts(report: Sections) -> Iterator[tuple[str, str]]:
+    """What was simulated, a name and a line each."""
     run, config = report.run, report.config
     preset = f", preset {run.preset}" if run.preset else ""
     yield "kvsim", f"{run.version}, mode {run.mode}{preset}, seed {run.seed}"

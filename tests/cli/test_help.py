@@ -15,7 +15,8 @@ MAIN = Path(__file__).resolve().parents[2] / "main.py"
 FLAGS = """
     --pd --cluster --config --preset --calibration-profile --workload-trace --workload-format --workload-limit
     --workload-time-unit --workload-arrival-scale --workload-include-failed --workload-hash-tokens-per-block
-    --strict-workload-validation --report-json --report-csv --no-plot --show-plot --skip-context-sweep --no-train
+    --strict-workload-validation --report-json --report-csv --report-html --no-plot --show-plot --skip-context-sweep
+    --no-train
     --learned-train-mode --learned-train-fraction --seed --set --policy --load --workload-replicas --stepwise --quiet
     --out
 """
