@@ -21,7 +21,6 @@ from kvsim.cli.validate import validate_app
 
 if TYPE_CHECKING:
     from kvsim.capacity.sources import WordSource
-    from kvsim.cli.outputs import Reports
     from kvsim.cli.run import Command
     from kvsim.plan.mode import ModeName
     from kvsim.workload.traffic import TraceSource
