@@ -107,8 +107,6 @@ class Outputs:
 
     def check(self, inputs: Mapping[str, Path]) -> None:
         """Raise a ``KvsimError`` when something could not be written or would replace an input. Nothing is created."""
-        if self.reports.html is not None:
-            self._check_page()
         if self.needs_folder:
             self._check_folder()
         taken = dict(inputs)
@@ -130,6 +128,8 @@ class Outputs:
                         what = f"which is there and no {exporter.name} file of kvsim's"
                         raise FlagError(f"{flag} is {str(path)!r}, {what}; another name is wanted")
                 taken[f"also that of {flag}"] = path
+        if self.reports.html is not None:
+            self._check_page()
 
     def write(self, report: Report, experiment: Experiment, failures: Failures, notes: list[str]) -> list[Path]:
         """Write everything that can be; returns the paths written. What is to be said of them is added to ``notes``."""

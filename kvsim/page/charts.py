@@ -145,7 +145,7 @@ def waterfall(name: str, which: str, caption: str, results: Sequence[SystemSumma
             "stack": "zero",
             "axis": {"format": ",~f", "tickCount": 5},
         },
-        "y": {"field": "system", "type": "nominal", "sort": labels, "title": None, "axis": {"labelLimit": 130}},
+        "y": {"field": "system", "type": "nominal", "sort": labels, "title": None, "axis": {"labelLimit": 180}},
         "color": {"field": "part", "type": "nominal", "scale": scale, "legend": None},
         "order": {"field": "place", "type": "ordinal"},
         "tooltip": [{"field": key} for key in ("system", "part", "ms")],
