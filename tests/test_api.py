@@ -16,6 +16,7 @@ from places import REPOSITORY
 import kvsim
 from kvsim.cli import main
 from kvsim.errors import ConfigError, KvsimError
+from kvsim.page.page import NO_DETAIL
 
 SMALL = ("engine.tune_colocated_budget=false", "pd_experiments.num_requests=60")
 
@@ -93,7 +94,7 @@ def test_what_is_not_there_is_named() -> None:
 LINE = "vllm serve meta-llama/Llama-3.1-8B-Instruct --max-num-seqs 64"
 
 
-def test_a_server_gives_frames_pictures_and_its_report() -> None:
+def test_a_server_gives_frames_pictures_and_its_report(tmp_path: Path) -> None:
     found = kvsim.simulate(
         LINE, gpu="h100", workload="in=300,out=30", rate=4, requests=200, slo={"ttft": 90}, searches_rate=False,
         sets={"seed": 7, "engine.watermark": 0.01},
@@ -112,6 +113,11 @@ def test_a_server_gives_frames_pictures_and_its_report() -> None:
     for figure in (found.plot.ttft_cdf(), found.plot.ttft_waterfall(), found.plot.utilisation(), found.plot.timeline()):
         assert figure.axes
     assert found.conclusion in found._repr_html_().replace("&lt;", "<")
+    pytest.importorskip("vl_convert", reason="the package with the charts is not installed")
+    page = found.html()
+    assert '<section id="time">' in page and NO_DETAIL not in page
+    found.write_html(tmp_path / "page.html")
+    assert (tmp_path / "page.html").read_text() == page
 
 
 def test_two_systems_stand_below_each_other() -> None:

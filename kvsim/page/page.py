@@ -33,7 +33,7 @@ _UNFOLDED = 2
 """Systems up to which each one's tiers stand open."""
 _NAMED = 3
 """Systems in the title."""
-NO_DETAIL = "This run kept its requests alone, and nothing of what its instances did over time."
+NO_DETAIL = "This run kept its requests alone, and nothing of what its instances did over time (detail=True keeps it)."
 HEAD = '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="generator" content="kvsim">'
 """How a page begins."""
 Section = tuple[str, str, Html]

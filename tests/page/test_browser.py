@@ -19,8 +19,8 @@ CHARTS = 9
 
 NARROW = """<iframe id="frame" style="width:360px;height:900px;border:0" srcdoc="{}"></iframe><script>
 const wait = setInterval(() => {{
-  const page = document.getElementById("frame").contentDocument.documentElement;
-  if (!page.dataset.drawn) return;
+  const page = document.getElementById("frame").contentDocument?.documentElement;
+  if (!page?.dataset.drawn) return;
   clearInterval(wait);
   const wide = [...page.querySelectorAll("svg")].filter((each) => each.getBoundingClientRect().right > 361).length;
   document.documentElement.dataset.found = `${{page.scrollWidth - page.clientWidth}} ${{wide}} ${{page.dataset.drawn}}`;

@@ -11,9 +11,9 @@ from reports import read_back
 
 from kvsim.cli.outputs import _BEGINNINGS
 from kvsim.page import html_of, page, write_html
+from kvsim.reasons import Reason
 from kvsim.record.plain import plain
 from kvsim.report.comparison import groups
-from kvsim.report.report import Report
 
 MOST_BYTES = 5_000_000
 VOID = {"meta", "link", "img", "input", "br"}
@@ -118,16 +118,12 @@ def test_without_detail_it_says_what_is_missing(told):
 
 
 def test_reasons_stand_below_the_conclusion(told):
-    @dataclasses.dataclass
-    class Reason:
-        sentence: str
-        system: str | None
-
-    class Reasoned(Report):
-        why = (Reason("hits are few & far", "pd"), Reason("short prompts", "unified"), Reason("both", None))
-
-    fields = {each.name: getattr(told.report, each.name) for each in dataclasses.fields(told.report)}
-    reasoned = Reasoned(**{name: value for name, value in fields.items() if name != "why"})
+    said = [("hits are few & far", "pd"), ("short prompts", "unified"), ("both", None)]
+    why = tuple(
+        Reason(about="ttft", rule="r", sentence=sentence, figures={}, weight=0.5, system=system)
+        for sentence, system in said
+    )
+    reasoned = dataclasses.replace(told.report, why=why)
     assert page.reasons_of(reasoned) == ["PD: hits are few & far", "unified: short prompts", "both"]
     assert "<li>PD: hits are few &amp; far</li>" in html_of(reasoned, told.results)
 
