@@ -114,12 +114,14 @@ def _conclusion(report: Report) -> Html:
 
 
 def reasons_of(report: Report) -> list[str]:
-    """Sentences of the report's ``why``; whose they are, where several systems are compared."""
-    found = report.why
-    several = len({each.system for each in found} - {None}) > 1
+    """Sentences of the report's ``why``, each once; whose they are, where several systems are compared."""
+    systems = {result.name for result in report.results}
+    whose: dict[str, set[str]] = {}
+    for each in report.why:
+        whose.setdefault(each.sentence, set()).update(systems if each.system is None else {each.system})
     return [
-        f"{system_label(each.system)}: {each.sentence}" if several and each.system is not None else each.sentence
-        for each in found
+        sentence if found == systems else f"{', '.join(map(system_label, sorted(found)))}: {sentence}"
+        for sentence, found in whose.items()
     ]
 
 

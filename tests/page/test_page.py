@@ -118,13 +118,19 @@ def test_without_detail_it_says_what_is_missing(told):
 
 
 def test_reasons_stand_below_the_conclusion(told):
-    said = [("hits are few & far", "pd"), ("short prompts", "unified"), ("both", None)]
+    said = [
+        ("hits are few & far", "pd"),
+        ("short prompts", "unified"),
+        ("both", None),
+        ("one by one", "pd"),
+        ("one by one", "unified"),
+    ]
     why = tuple(
         Reason(about="ttft", rule="r", sentence=sentence, figures={}, weight=0.5, system=system)
         for sentence, system in said
     )
     reasoned = dataclasses.replace(told.report, why=why)
-    assert page.reasons_of(reasoned) == ["PD: hits are few & far", "unified: short prompts", "both"]
+    assert page.reasons_of(reasoned) == ["PD: hits are few & far", "unified: short prompts", "both", "one by one"]
     assert "<li>PD: hits are few &amp; far</li>" in html_of(reasoned, told.results)
 
 
