@@ -31,6 +31,8 @@ from kvsim.report.tier_tables import sources_table, tiers_table
 _MOST_INSTANCE_ROWS = 300
 _UNFOLDED = 2
 """Systems up to which each one's tiers stand open."""
+_OPEN_REASONS = 8
+"""Reasons up to which they stand open."""
 _NAMED = 3
 """Systems in the title."""
 NO_DETAIL = "This run kept its requests alone, and nothing of what its instances did over time (detail=True keeps it)."
@@ -106,11 +108,17 @@ def _conclusion(report: Report) -> Html:
         for law in caveats.violations(report)
     ]
     reasons = reasons_of(report)
-    why = [element("ul", *(element("li", each) for each in reasons), class_="reasons")] if reasons else []
+    why = [_listed(reasons[:_OPEN_REASONS])] if reasons else []
+    if more := reasons[_OPEN_REASONS:]:
+        why.append(_folded(f"{len(more)} more, which explain less", _listed(more)))
     count = len(caveats.warnings(report))
     warned = f"{count} warning{'s' if count != 1 else ''}"
-    more = [element("p", element("a", warned, href="#trust"), " on what limits these figures.")] if count else []
-    return together(*broken, element("p", report.conclusion, class_="conclusion"), *why, *more)
+    limits = [element("p", element("a", warned, href="#trust"), " on what limits these figures.")] if count else []
+    return together(*broken, element("p", report.conclusion, class_="conclusion"), *why, *limits)
+
+
+def _listed(sentences: Sequence[str]) -> Html:
+    return element("ul", *(element("li", each) for each in sentences), class_="reasons")
 
 
 def reasons_of(report: Report) -> list[str]:
