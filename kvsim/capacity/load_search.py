@@ -8,14 +8,16 @@ from dataclasses import dataclass
 
 from kvsim.capacity.demand import Demand
 from kvsim.capacity.maximum_rates import maximum_rate
-from kvsim.capacity.pilot import Measured, Trial, measured_maximum, tuned_budget
+from kvsim.capacity.pilot import Measured, Trial, Tuned, measured_maximum, tuned_budget
 from kvsim.capacity.sources import Source, check_rate
 from kvsim.errors import CapacityError, ConfigError
 from kvsim.failures import Failures
 from kvsim.plan.fitting import fitting_rows
 from kvsim.plan.plan import Plan
+from kvsim.record.labels import listed, number
 from kvsim.sim.executor import Executor
 from kvsim.sim.run import SystemName
+from kvsim.units import MILLI
 from kvsim.workload.hits import longest_seen_tokens
 from kvsim.workload.workload import Workload
 
@@ -166,10 +168,28 @@ class LoadSearch:
         if tuned is None:
             return self._plan, None, ()
         goodput = {str(budget): rate_per_s for budget, rate_per_s in tuned.goodput.items()}
-        listed = ", ".join(f"{budget}: {rate_per_s:.4g}" for budget, rate_per_s in goodput.items())
-        why = "of equal goodput the lowest mean TTFT" if tuned.ties else "the best by goodput"
-        note = (
-            f"the unified baseline takes {tuned.budget_tokens:,} tokens a step, {why} on a sample of "
-            f"{tuned.sample_gpus:,} GPUs (requests/s: {listed})"
-        )
-        return tuned.plan, Tuning(budget_tokens=tuned.budget_tokens, goodput_requests_per_s=goodput), (note,)
+        tuning = Tuning(budget_tokens=tuned.budget_tokens, goodput_requests_per_s=goodput)
+        return tuned.plan, tuning, (tuning_words(tuned),)
+
+
+def tuning_words(tuned: Tuned) -> str:
+    """Which budget the baseline has, and what decided."""
+    takes, sample = f"the unified baseline takes {tuned.budget_tokens:,} tokens a step", f"{tuned.sample_gpus:,} GPUs"
+    goodputs = ", ".join(f"{budget}: {rate_per_s:.4g}" for budget, rate_per_s in tuned.goodput.items())
+    if len(tuned.tied) == 1:
+        return f"{takes}, the best by goodput on a sample of {sample} (requests/s: {goodputs})"
+    if len(set(tuned.goodput.values())) == 1:
+        goodputs = f"{max(tuned.goodput.values()):.4g} requests/s each"
+    else:
+        goodputs = f"requests/s: {goodputs}"
+    ttfts_s = {budget: tuned.mean_ttft_s[budget] for budget in tuned.tied}
+    if len(set(ttfts_s.values())) == 1:
+        why = "and in mean TTFT: it is the first of them"
+    else:
+        why = f"and it has the lowest mean TTFT (ms: {_listed_ms(ttfts_s)})"
+    budgets = listed([f"{budget:,}" for budget in tuned.tied])
+    return f"{takes}: on a sample of {sample} {budgets} tie in goodput ({goodputs}), {why}"
+
+
+def _listed_ms(times_s: Mapping[int, float]) -> str:
+    return ", ".join(f"{budget}: {number(time_s / MILLI)}" for budget, time_s in times_s.items())
