@@ -97,6 +97,8 @@ class Experiment:
     """What the requests ask of the PD system, else of the first, after its cache hits."""
     source: Source
     """Where the requests come from, at any rate."""
+    asked_requests_per_s: float | None
+    """The rate that was asked for; ``None``: a load was, or the workload runs as it was recorded."""
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
     incomplete: bool
@@ -156,6 +158,12 @@ def _offered(
     usual = configured.of if spec.mode.is_pd and configured.of in systems else systems[0]
     of = _system_name(spec.load_of or usual)
     return search.at_load(LoadTarget(configured.rho, of) if spec.load is None else LoadTarget(spec.load, of, "--load"))
+
+
+def _asked_per_s(spec: ExperimentSpec, offered: Offered, source: Source) -> float | None:
+    if offered.load is not None:
+        return None
+    return source.own_per_s if spec.rate_per_s is None else spec.rate_per_s
 
 
 def _system_name(name: str) -> SystemName:
@@ -236,6 +244,7 @@ def _experiment(
         load=offered.load,
         demand=_demand_of(served),
         source=source,
+        asked_requests_per_s=_asked_per_s(spec, offered, source),
         warnings=(
             *(f"{name} was not started: the run was interrupted before" for name in unstarted),
             *left_out(offered.plan, is_pd=has_pd),

@@ -153,7 +153,7 @@ def _steadiness(result: SystemResult, found: Pace, window: Window, factor: float
     if not window.is_filled:
         needed = 1 + math.ceil((1 + factor) * window.late_s * (result.arrived - 1) / _span_s(result))
         if found.asked_per_s >= _ABOVE * found.possible_per_s:
-            rates = f"{found.asked_per_s:.4g} requests/s asked, {found.possible_per_s:.3g} possible"
+            rates = f"{found.asked_per_s:.4g} requests/s come, {found.possible_per_s:.3g} possible"
             return False, f"{rates}: more of the same would not be steady either"
         short = f"no window of {factor:g} x {late} is left after as long a start"
         if needed <= result.arrived:
@@ -177,7 +177,7 @@ def overload_words(found: Pace) -> str:
     """``asked`` against ``possible``, and what becomes of TTFT."""
     facts = []
     if found.asked_per_s > found.possible_per_s:
-        facts.append(f"{found.asked_per_s:.3g} requests/s asked, {found.possible_per_s:.3g} possible")
+        facts.append(f"{found.asked_per_s:.3g} requests/s come, {found.possible_per_s:.3g} possible")
     if found.ttft_growth >= GROWS:
         facts.append(f"TTFT grows with the length of the run, {growth_words(found.ttft_growth)}")
     return f"overloaded: {'; '.join(facts)}"

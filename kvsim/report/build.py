@@ -91,6 +91,7 @@ def workload_facts(experiment: Experiment) -> WorkloadFacts:
         infinite_cache_hit_rate_tokens=info.infinite_cache_hit_rate_tokens,
         hash_block_tokens=info.hash_block_tokens,
         load=experiment.load,
+        asked_requests_per_s=experiment.asked_requests_per_s,
         users=_users(workload),
     )
 

@@ -112,7 +112,7 @@ def test_ttft_grows_by_what_is_asked_too_much(asked_over_possible: float) -> Non
     assert found.pace.overloaded
     assert found.pace.ttft_growth == pytest.approx(asked_over_possible - 1)
     assert not found.steady
-    assert f"{asked_over_possible:.3g} requests/s asked, 1 possible" in found.steady_why
+    assert f"{asked_over_possible:.3g} requests/s come, 1 possible" in found.steady_why
     assert f"by {60 * (asked_over_possible - 1):.3g} s a minute" in found.steady_why
     assert pace(result, math.nan, math.nan).overloaded
     told = summarise(found, slo_ttft_s=1.0, slo_tpot_s=1.0, gpus=1).steady
@@ -167,7 +167,7 @@ def test_nothing_is_overloaded_while_instances_stand_idle_or_ttft_falls() -> Non
 
 def test_more_requests_are_not_advised_where_more_are_asked_than_can_be() -> None:
     (found,) = measured_alike([served(np.arange(20) * 0.01, 1.0, 5.0)], 2.0, {"pd": (100.0, 4.0)})
-    assert found.steady_why == "100 requests/s asked, 4 possible: more of the same would not be steady either"
+    assert found.steady_why == "100 requests/s come, 4 possible: more of the same would not be steady either"
 
 
 def test_a_window_that_less_completes_in_than_comes_is_not_steady() -> None:
