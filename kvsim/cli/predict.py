@@ -110,7 +110,10 @@ class PredictFlags:
 
 @options.taking(PredictFlags)
 def predict(flags: PredictFlags) -> int:
-    """Predict what a server gives: kvsim predict "vllm serve meta-llama/Llama-3.1-8B-Instruct" --gpu h100-sxm."""
+    """Predict what a server gives.
+
+    kvsim predict "vllm serve meta-llama/Llama-3.1-8B-Instruct" --gpu h100-sxm
+    """
     from kvsim.cli.handing_over import hand_over, simulated
     from kvsim.export.registry import target_of
     from kvsim.modes.prediction import run_prediction

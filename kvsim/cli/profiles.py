@@ -21,7 +21,7 @@ LETTERS = {"degree": "d", "KV type": "k", "KV size": "k", "weight type": "w", "G
 
 def profiles(
     model: Annotated[
-        str | None, typer.Argument(metavar="[MODEL]", help="A model's name, id or config.json.", show_default=False)
+        str | None, typer.Argument(metavar="MODEL", help="A model's name, id or config.json.", show_default=False)
     ] = None,
     gpu: Annotated[str | None, typer.Option(metavar="NAME", help="Only this GPU; default: all.")] = None,
     json_out: JsonOut = None,

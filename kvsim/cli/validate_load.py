@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kvsim.cli.options import JsonOut, count
+from kvsim.cli.options import JsonOut, count, positive
 from kvsim.cli.usage import FlagError
 from kvsim.cli.validate_text import check_json, compared_rows, wrapped, write_json
 
@@ -23,18 +23,24 @@ if TYPE_CHECKING:
 
 def validate_load(
     profile: Annotated[Path, typer.Option(metavar="PROFILE", help="Step times: a file, or a shipped profile's name.")],
-    model: Annotated[str, typer.Option(help="A known model, a Hugging Face id, or a config.json.")],
+    model: Annotated[str, typer.Option(metavar="MODEL", help="A known model, a Hugging Face id, or a config.json.")],
     results: Annotated[
-        list[Path] | None, typer.Argument(metavar="RESULTS...", help="Files of load clients, or folders of them.")
+        list[Path] | None, typer.Argument(metavar="RESULTS", help="Files of load clients, or folders of them.")
     ] = None,
     measured: Annotated[list[Path] | None, typer.Option(metavar="FILE", help="As RESULTS.")] = None,
-    degree: Annotated[int, typer.Option("--tensor-parallel", parser=count, help="GPUs of the instance.")] = 1,
-    vllm_version: Annotated[str, typer.Option(help="Of the server; without it a present one, from 0.14 on.")] = "",
+    degree: Annotated[
+        int, typer.Option("--tensor-parallel", metavar="N", parser=count, help="GPUs of the instance.")
+    ] = 1,
+    vllm_version: Annotated[
+        str, typer.Option(metavar="VERSION", help="Of the server; without it a present one, from 0.14 on.")
+    ] = "",
     rate: Annotated[
-        float | None, typer.Option(min=1e-6, help="Requests/s that were sent, where a file does not say it.")
+        float | None,
+        typer.Option(metavar="R", parser=positive, help="Requests/s that were sent, where a file does not say it."),
     ] = None,
     concurrency: Annotated[
-        int | None, typer.Option(min=1, help="Most requests in flight, where a file does not say it.")
+        int | None,
+        typer.Option(metavar="C", parser=count, help="Most requests in flight, where a file does not say it."),
     ] = None,
     sets: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="As for a run; comes last.")] = None,
     json_out: JsonOut = None,
