@@ -34,8 +34,8 @@ def profiles(
     from kvsim.plan.levels import scaling_errors
     from kvsim.plan.measured_profiles import measured_profiles
 
-    levels = _levels(model, gpu)
-    measured, errors = measured_profiles(), scaling_errors()
+    levels, measured = _levels(model, gpu), measured_profiles()
+    errors = scaling_errors() if model is None or json_out is not None else {}
     if json_out is not None:
         from kvsim.record.plain import plain
         from kvsim.report.json_report import write_json

@@ -46,7 +46,7 @@ class MeasuredProfile:
             "degree": self.tensor_parallel != spec.tensor_parallel,
             "weight type": self.weight_dtype != spec.weight_dtype,
             "KV type": self.kv_dtype != spec.kv_dtype,
-            "KV size": spec.kv_bytes_per_token != replace(spec, kv_bytes_per_token_override=None).kv_bytes_per_token,
+            "KV size": _is_resized(spec),
             "GPU": _speed(self.gpu) != _speed(spec.gpu),
             "model": _shape(self.model) != _shape(spec.model),
         }
@@ -72,6 +72,13 @@ DIFFERENCES = ("degree", "KV type", "KV size", "weight type", "GPU", "model")
 """In what two instances can differ, the least first."""
 
 
+def _is_resized(spec: InstanceSpec) -> bool:
+    """Whether its KV was given another size than its model has."""
+    given = spec.kv_bytes_per_token_override
+    return given is not None and given != replace(spec, kv_bytes_per_token_override=None).kv_bytes_per_token
+
+
+@cache
 def _shape(model: ModelSpec) -> ModelSpec:
     """A model as its steps know it: one of other weights, or under another name, takes as long."""
     return replace(model, name="", hf_id="", weight_dtype="", max_position_embeddings=0, note="", extra_params=0.0)
