@@ -94,7 +94,7 @@ class PredictFlags:
     ] = None
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the pictures; without, none.")] = None
     no_plot: Annotated[bool, typer.Option("--no-plot", help="Write no pictures.")] = False
-    quiet: Annotated[bool, typer.Option("--quiet", help="Neither progress nor tables, the conclusion alone.")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", help="Conclusions alone, a line each.")] = False
     jobs: Annotated[
         int | None, typer.Option(metavar="N", parser=options.count, help="Simulations at a time; default: the cores.")
     ] = None
