@@ -138,6 +138,7 @@ class _Drawn:
     def __init__(self, plan: Plan, key: str, qps: float | None) -> None:
         """``qps``: the requests/s that the configuration sets at ``key``, if it does."""
         self._plan, self._key, self.own_per_s = plan, key, qps
+        self._requests_at: dict[float, int] = {}
 
     @cached_property
     def _unhelped(self) -> Demand:
@@ -154,7 +155,9 @@ class _Drawn:
         return self.traffic.at_rate(requests_per_s, self._requests(requests_per_s, demand))
 
     def requests_at(self, requests_per_s: float) -> int:
-        return self._requests(requests_per_s, self._unhelped)
+        if requests_per_s not in self._requests_at:
+            self._requests_at[requests_per_s] = self._requests(requests_per_s, self._unhelped)
+        return self._requests_at[requests_per_s]
 
     def _requests(self, requests_per_s: float, demand: Demand) -> int:
         raise NotImplementedError

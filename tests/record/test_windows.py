@@ -229,3 +229,11 @@ def test_one_window_and_its_completions(data: st.DataObject) -> None:
         assert completed == result.completed or not result.window_is_whole
         late_s = np.percentile((result.table["finish_s"] - result.table["arrival_s"])[result.measured], 95)
         assert not result.steady or end_s - start_s >= factor * late_s
+
+
+@pytest.mark.parametrize(("more", "steady"), [(580, True), (800, False)])
+def test_what_tells_nothing_of_throughput_is_steady_however_surely_it_is_there(more: int, steady: bool) -> None:
+    """Of 32,000 that come in the window 3 deviations are 540, and 2% are 640."""
+    arrival_s = np.concatenate((np.arange(32_000) * 0.01, np.full(more, 319.5)))
+    (found,) = measured_alike([served(arrival_s, 0.2, 5.0)], 2.0, {})
+    assert found.steady == steady
