@@ -176,6 +176,7 @@ class _Asked:
             load_of=load_of,
             replicas=replicas,
             studies=chosen(mode.name, studies, systems or ()),
+            balances=layers.balances(mode, loaded, systems or SYSTEMS),
             keeps_detail=bool(self._detail),
         )
         launch = _launch(engine)

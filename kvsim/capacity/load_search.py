@@ -88,11 +88,13 @@ class LoadSearch:
         failures: Failures,
         executor: Executor,
         tunes: bool = True,
+        pd_maximum: Measured | None = None,
     ) -> None:
         """``seeds`` of the pilots and of the tuning; a tuning that fails leaves the budget as configured.
 
-        Without ``tunes`` there is no baseline to tune.
+        Without ``tunes`` there is no baseline to tune. ``pd_maximum``: what these pilots have found before.
         """
+        self._pd_maximum = pd_maximum
         self._tunes = tunes and plan.config.engine.tune_colocated_budget
         self._plan, self._source, self._failures, self._executor = plan, source, failures, executor
         self._pilot_seed, self._tuning_seed = seeds
@@ -153,6 +155,8 @@ class LoadSearch:
         return maximum_rate(self._plan.with_colocated_budget(budget), demand, "unified")
 
     def _maximum(self, plan: Plan, of: SystemName) -> Measured:
+        if of == "pd" and self._pd_maximum is not None:
+            return self._pd_maximum
         trial = self._trial(plan, self._pilot_seed)
         return measured_maximum(trial, of, plan.config.load.pilot_requests)
 

@@ -33,6 +33,8 @@ def build(
     """The report of a run; ``others_cpu_s`` is what other processes took for it, ``launch`` the server's
     line and what it says."""
     config = loaded.config
+    if experiment.plan.config.pd_separation.pd_ratio != config.pd_separation.pd_ratio:
+        config = config.model_copy(update={"pd_separation": experiment.plan.config.pd_separation})
     slo_ttft_s, slo_tpot_s = config.slo.ttft_ms * MILLI, config.slo.tpot_ms * MILLI
     gpus = experiment.plan.num_gpus
     results = tuple(
