@@ -39,7 +39,7 @@ def balanced(plan: Plan, trial_on: Callable[[Plan], Trial]) -> Balanced:
 
 
 def balance_note(plan: Plan) -> str:
-    """That the ratio was chosen here, and what sets another."""
+    """A note that the ratio was chosen here, and what sets another."""
     counts = ratio((plan.num_prefill, plan.num_decode))
     chosen = f"P:D {counts} is taken, the balanced ratio by arithmetic with the cache hits of short runs"
     return f"{chosen}; pd_separation.pd_ratio sets another"

@@ -26,7 +26,7 @@ class Decoding:
 
     residency: DecodeResidency
     step_s: Callable[[float], float]
-    """Of a batch, as long as the instance has for its decodes."""
+    """Seconds from one step of a batch to the next, prompts between them included."""
     seats: int
     instances: int
 

@@ -20,8 +20,8 @@ _WINDOW_SHARE = 0.3
 _ROUNDED_SHARE = 0.05
 """Share of a run by which its window may begin later than it could, at the next mark."""
 _KEEPS_UP, _MOST_LOAD = 0.999, 0.95
-"""Of the rate that is asked what is served where a system keeps up, and of what unified instances can serve what they
-are looked at with at the most."""
+"""Shares: what is served of the rate that is asked where a system keeps up, and at most how much of what unified
+instances can serve they are looked at with."""
 _ERROR = 1.1
 """Late E2E as measured over that by arithmetic, which knows of no queues, at the most."""
 

@@ -53,7 +53,7 @@ def roofline_error(like: InstanceSpec, efficiencies: Efficiencies) -> ScalingErr
 def _scaling_error(
     differences: tuple[str, ...], expert_parallel: int, efficiencies: Efficiencies
 ) -> ScalingError | None:
-    """Of an instance a measured one takes nothing that bears on step times but over how many GPUs experts are split."""
+    """Nothing of the instance that is asked about bears on it but over how many GPUs its experts are split."""
     found = []
     for measured in measured_profiles():
         here = _spec(measured, expert_parallel)

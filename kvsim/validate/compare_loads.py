@@ -78,7 +78,7 @@ class LoadComparison:
         return warnings
 
     def _size_caveats(self) -> list[str]:
-        """Of TPOT, or of mean ITL where that was not measured."""
+        """What speaks against TPOT, or against mean ITL where no TPOT was measured."""
         figure = "TPOT" if "tpot_mean" in self.error_pct else "mean ITL"
         decoding_pct = self.error_pct.get("tpot_mean", self.error_pct.get("itl_mean"))
         others = self.fitting.words() if is_far_off(decoding_pct) else ""

@@ -17,7 +17,7 @@ NEAR_PCT = 15.0
 """How far off the time a token may be for a profile to be suggested."""
 _SHOWN = 3
 _REQUESTS, _MOST_REQUESTS, _ROUNDS = 500, 2_000, 4
-"""Of a load that is tried: a few times those in flight tell the time a token."""
+"""How much of a load is tried: a few times those in flight tell the time a token."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Fitting:
 
 
 def fitting_profiles(load: ClientResult, server: Server) -> Fitting:
-    """Those whose predicted TPOT, or mean ITL where no TPOT was measured, comes near the measured one."""
+    """Profiles whose predicted TPOT, or mean ITL where no TPOT was measured, comes near the measured one."""
     measured_s = load.tpot_mean_s or load.itl_s.get("mean")
     others = list(_others(server)) if measured_s else []
     found: list[tuple[str, float]] = []
