@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from kvsim.modes.prediction import PredictionSpec
     from kvsim.workload.traffic import TraceSource
 
-DEFAULT_WORKLOAD = "sharegpt"
+DEFAULT_WORKLOAD = "chat"
+"""As ``kvsim.workload.words.USUAL``, which is not imported for ``--help``."""
 WHOLE_TRACE = 1_000_000_000
 """Requests that no trace has."""
 
@@ -46,7 +47,8 @@ class PredictFlags:
         str,
         typer.Option(
             metavar="W",
-            help="sharegpt, chat, rag, agent, summarise, code, in=2000,out=300,prefix=800:10, or a trace file.",
+            help="chat (as in --pd), sharegpt, rag, agent, summarise, code, in=2000,out=300,prefix=800:10, or a trace "
+            "file.",
         ),
     ] = DEFAULT_WORKLOAD
     rate: Annotated[
