@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from kvsim.modes.cluster import Cluster
 from kvsim.reasons.reason import most_important
 from kvsim.record.figures import SystemSummary
-from kvsim.record.labels import percent, ratio, system_label
+from kvsim.record.labels import counted, percent, ratio, system_label
 from kvsim.record.plain import plain
 from kvsim.report.conclusion import is_overloaded
 from kvsim.report.sections import Sections
@@ -48,9 +48,10 @@ def warnings(report: Sections) -> list[str]:
             kind = "" if is_overloaded(result) else "not steady: "
             found.append(f"{label}: {kind}{result.steady.why}")
         if requests.failed:
-            failed = f"{requests.failed:,} requests failed"
+            failed = f"{counted(requests.failed, 'request')} failed"
             why = "longer than model.max_model_len or the KV blocks of an instance allow"
-            found.append(f"{label}: {failed}: {why}; they count against the SLO")
+            count = "it counts" if requests.failed == 1 else "they count"
+            found.append(f"{label}: {failed}: {why}; {count} against the SLO")
         found += _imbalance(result, report.cluster)
     found += [failure.sentence() for failure in report.run.failures]
     found += report.cluster.warnings
