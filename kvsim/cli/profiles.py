@@ -26,7 +26,10 @@ def profiles(
     gpu: Annotated[str | None, typer.Option(metavar="NAME", help="Only this GPU; default: all.")] = None,
     json_out: JsonOut = None,
 ) -> int:
-    """Show measured step times, their validity and error; of MODEL, how it is known on each GPU."""
+    """Show measured step times, and how a model is known.
+
+    Without MODEL the measured instances, their validity and error; of MODEL, how it is known on each GPU.
+    """
     if json_out is not None:
         from kvsim.cli.outputs import check_file
 

@@ -136,7 +136,7 @@ def _cluster(cluster: PdCluster | TieredCluster | DeployedCluster) -> str:
     degrees = cluster.prefill_gpus_per_instance, cluster.decode_gpus_per_instance
     if degrees[0] != degrees[1]:
         size += f"; of {degrees[0]} GPUs for prefill, of {degrees[1]} for decode"
-    advice = f", balanced {ratio(balanced)}" if balanced else ""
+    advice = "" if not balanced else ", balanced" if balanced == actual else f", balanced {ratio(balanced)}"
     return f"{size}; PD {ratio(actual)} prefill:decode{advice}"
 
 

@@ -61,7 +61,7 @@ def test_the_header_says_what_was_simulated(make_report, systems, width):
     text = " ".join(printed(make_report(*systems), width).split())
     for words in (
         "mode pd, preset smoke, seed 42",
-        "64 GPUs, 16 instances, 1 rack; PD 4:12 prefill:decode, balanced 4:12",
+        "64 GPUs, 16 instances, 1 rack; PD 4:12 prefill:decode, balanced",
         "llama-3.1-70b bf16, 4 x h100-sxm an instance",
         "10 requests over 10.0 s, on average 2,000 prompt and 11.0 output tokens",
         "0.7 of PD's maximum: 1.00 requests/s of 1.43",
