@@ -4,10 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEV := $(VENV)/.developed
+DOCS := $(VENV)/.documented
+NOTEBOOK := $(VENV)/.notebooks
 VLLM_VENV := .venv-vllm
 VLLM_STAMP := $(VLLM_VENV)/.installed
 
-.PHONY: run test check matrix fuzz bench profiles validation compile wheel wheel-test test-vllm clean
+.PHONY: run test check matrix fuzz bench profiles validation compile wheel wheel-test test-vllm docs notebook clean
 
 run: $(STAMP)
 	$(BIN)/python main.py --pd --preset dev
@@ -45,6 +47,17 @@ validation: compile
 # The inner loop as extension modules beside its sources, which run instead as soon as one of them is changed.
 compile: $(DEV)
 	$(BIN)/python hatch_build.py
+
+# The site, in site/: pages of docs/, and a reference made of what the program goes by. Warnings are errors; no page asks
+# another host for anything.
+docs: $(DOCS)
+	$(BIN)/python docs/_site/assemble.py
+	$(BIN)/zensical build --clean --strict
+	$(BIN)/python docs/_site/check.py site
+
+# The example notebook, executed.
+notebook: $(NOTEBOOK)
+	$(BIN)/python -m pytest tests/docs/test_notebook.py
 
 # A compiled wheel for this platform and this version of Python.
 wheel: compile
@@ -102,7 +115,17 @@ $(DEV): $(STAMP)
 	$(BIN)/python -m pip install -q --no-compile --disable-pip-version-check -e '.[dev]'
 	touch $(DEV)
 
+$(DOCS): $(STAMP)
+	@echo "installing the site's generator into $(VENV)"
+	$(BIN)/python -m pip install -q --no-compile --disable-pip-version-check -e '.[docs]'
+	touch $(DOCS)
+
+$(NOTEBOOK): $(DEV)
+	@echo "installing what runs notebooks into $(VENV)"
+	$(BIN)/python -m pip install -q --no-compile --disable-pip-version-check -e '.[notebook]'
+	touch $(NOTEBOOK)
+
 clean:
-	rm -rf $(VENV) $(VLLM_VENV) build dist results
+	rm -rf $(VENV) $(VLLM_VENV) build dist results site
 	rm -f kvsim/_compiled.sha256
 	find . -name '*.so' -not -path './$(VENV)/*' -delete

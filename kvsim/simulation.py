@@ -164,6 +164,21 @@ class Simulation:
         """Write :meth:`to_json`, whole or not at all; a path that cannot be written raises a ``KvsimError``."""
         self.report.write_json(path)
 
+    def html(self) -> str:
+        """The run as one page with charts, offline, as ``--report-html`` writes it: all of it needs ``detail=True``.
+
+        Raises a ``KvsimError`` where the package with the charts (``pip install 'kvsim[html]'``) is missing.
+        """
+        from kvsim.page import html_of
+
+        return html_of(self.report, self._experiment.results)
+
+    def write_html(self, path: Path | str) -> None:
+        """Write :meth:`html`, whole or not at all; a path that cannot be written raises a ``KvsimError``."""
+        from kvsim.page import write_html
+
+        write_html(Path(path), self.report, self._experiment.results)
+
     def __repr__(self) -> str:
         systems = ", ".join(result.name for result in self.results)
         return f"<kvsim.Simulation mode={self.run.mode} systems=[{systems}] requests={self.workload.requests:,}>"

@@ -47,7 +47,7 @@ app.command()(profiles)
 def root(ctx: typer.Context, flags: Flags) -> int:
     """Simulate an LLM-serving cluster: what TTFT, TPOT, throughput and cache hit rate it would give, and why.
 
-    Start with: kvsim --pd --preset dev
+    Start with: kvsim predict "vllm serve meta-llama/Llama-3.1-8B-Instruct"
     """
     if flags.version:
         print(f"kvsim {__version__}")
@@ -97,6 +97,7 @@ def _check(flags: Flags, given: dict[str, str]) -> None:
 
 
 def _command(flags: Flags, given: dict[str, str]) -> Command:
+    from kvsim.cli.outputs import Reports
     from kvsim.cli.run import Command
     from kvsim.modes.variants import Layers
     from kvsim.plan.deployment import launch_of, launch_words, server_keys
@@ -128,8 +129,7 @@ def _command(flags: Flags, given: dict[str, str]) -> Command:
         no_studies=flags.no_studies,
         skip_context_sweep=flags.skip_context_sweep,
         comparisons=tuple(flags.compare or ()),
-        report_json=flags.report_json,
-        report_csv=flags.report_csv,
+        reports=Reports(flags.report_json, flags.report_csv, flags.report_html),
         exports=tuple(flags.export or ()),
         out=flags.out,
         plots=not flags.no_plot,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,14 +18,16 @@ from kvsim.report.atomic import ensure_takes_files, ensure_writable, is_stdout
 if TYPE_CHECKING:
     from kvsim.export.base import Exporter
     from kvsim.modes.experiment import Experiment
+    from kvsim.record.result import SystemResult
     from kvsim.report.report import Report
 
 
-Kind = Literal["JSON", "CSV", "PNG", "model", "profile", "trace"]
+Kind = Literal["JSON", "CSV", "HTML", "PNG", "model", "profile", "trace"]
 """What a file holds. One that is there may be replaced by its like, and nothing else."""
 _BEGINNINGS: Mapping[Kind, bytes] = {
     "JSON": rb"\s*[\[{]\s*?(\n|[\]}]\s*$)",
     "CSV": rb"system,request_id,",
+    "HTML": rb'<!doctype html>\s*<html lang="en"><head><meta charset="utf-8"><meta name="generator" content="kvsim">',
     "PNG": rb"\x89PNG",
     "model": rb"tree\n",
     "profile": rb"((#.*|---|\s*)\n)*(name|description|sources|provenance|validity|overrides|steptime|hardware):",
@@ -36,11 +38,11 @@ _BEGINNINGS: Mapping[Kind, bytes] = {
 
 def check_file(flag: str, path: Path, taken: Mapping[str, Path], kind: Kind) -> None:
     """Raise a ``KvsimError`` when ``path`` cannot be written, is one of the files ``taken`` for something else, or is
-    there and holds no such ``kind`` of thing. ``-`` is stdout, for JSON and CSV.
+    there and holds no such ``kind`` of thing. ``-`` is stdout, for JSON, CSV and HTML.
     """
     refuse_taken(flag, path, taken)
     if is_stdout(path):
-        if kind not in ("JSON", "CSV"):
+        if kind not in ("JSON", "CSV", "HTML"):
             raise FlagError(f"{flag} is '-', stdout; a file is wanted")
         return
     ensure_writable(path)
@@ -69,11 +71,28 @@ def refuse_taken(flag: str, path: Path, taken: Mapping[str, Path]) -> None:
 
 
 @dataclass(frozen=True)
-class Outputs:
-    """What a run writes: two reports on request, and pictures into ``folder`` unless it has none."""
+class Reports:
+    """The files that are asked for by a flag each."""
 
-    report_json: Path | None
-    report_csv: Path | None
+    json: Path | None
+    csv: Path | None
+    html: Path | None = None
+
+    def given(self) -> list[tuple[str, Path, Kind]]:
+        """Flag, path and kind of those that are asked for."""
+        flags: tuple[tuple[str, Path | None, Kind], ...] = (
+            ("--report-json", self.json, "JSON"),
+            ("--report-csv", self.csv, "CSV"),
+            ("--report-html", self.html, "HTML"),
+        )
+        return [(flag, path, kind) for flag, path, kind in flags if path is not None]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a run writes: reports on request, and pictures into ``folder`` unless it has none."""
+
+    reports: Reports
     folder: Path
     plots: bool
     exports: tuple[tuple[Exporter, Path], ...] = ()
@@ -81,16 +100,21 @@ class Outputs:
     systems: tuple[str, ...] = ()
     """Names of the systems that are to be run."""
 
+    @property
+    def need_detail(self) -> bool:
+        """Whether something that is written tells of single steps, which a run has to keep for it."""
+        return self.reports.html is not None or any(exporter.needs_detail for exporter, _ in self.exports)
+
     def check(self, inputs: Mapping[str, Path]) -> None:
         """Raise a ``KvsimError`` when something could not be written or would replace an input. Nothing is created."""
         if self.needs_folder:
             self._check_folder()
         taken = dict(inputs)
-        for flag, path in self._reports():
+        for flag, path, kind in self.reports.given():
             if self._in_folder(path) and not self.folder.exists():
                 refuse_taken(flag, path, taken)
             else:
-                check_file(flag, path, taken, "JSON" if path == self.report_json else "CSV")
+                check_file(flag, path, taken, kind)
             taken[f"also that of {flag}"] = path
         for exporter, target in self.exports:
             flag = f"--export {exporter.name}"
@@ -104,6 +128,8 @@ class Outputs:
                         what = f"which is there and no {exporter.name} file of kvsim's"
                         raise FlagError(f"{flag} is {str(path)!r}, {what}; another name is wanted")
                 taken[f"also that of {flag}"] = path
+        if self.reports.html is not None:
+            self._check_page()
 
     def write(self, report: Report, experiment: Experiment, failures: Failures, notes: list[str]) -> list[Path]:
         """Write everything that can be; returns the paths written. What is to be said of them is added to ``notes``."""
@@ -117,8 +143,9 @@ class Outputs:
         writers: dict[str, Callable[[Path], None]] = {
             "--report-json": report.write_json,
             "--report-csv": lambda path: write_csv(path, results),
+            "--report-html": partial(_write_page, report=report, results=results),
         }
-        for flag, path in self._reports():
+        for flag, path, _ in self.reports.given():
             before = len(failures.found)
             failures.attempt(flag, partial(writers[flag], path))
             if len(failures.found) == before:
@@ -142,11 +169,16 @@ class Outputs:
     @property
     def needs_folder(self) -> bool:
         """Whether anything is written into the folder."""
-        return self.plots or any(self._in_folder(path) for _, path in (*self._reports(), *self.exports))
+        files = [path for _, path, _ in self.reports.given()] + [path for _, path in self.exports]
+        return self.plots or any(self._in_folder(path) for path in files)
 
-    def _reports(self) -> list[tuple[str, Path]]:
-        given = (("--report-json", self.report_json), ("--report-csv", self.report_csv))
-        return [(flag, path) for flag, path in given if path is not None]
+    def _check_page(self) -> None:
+        from kvsim.page.library import ensure_library
+
+        try:
+            ensure_library()
+        except KvsimError as error:
+            raise FlagError(f"--report-html: {error}") from error
 
     def _in_folder(self, path: Path) -> bool:
         return not is_stdout(path) and _same(path.parent, self.folder)
@@ -167,6 +199,12 @@ class Outputs:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise FlagError(f"--out: cannot create {str(self.folder)!r}: {error.strerror}") from error
+
+
+def _write_page(path: Path, report: Report, results: Sequence[SystemResult]) -> None:
+    from kvsim.page import write_html
+
+    write_html(path, report, results)
 
 
 def _same(path: Path, other: Path) -> bool:

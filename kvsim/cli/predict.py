@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from kvsim.modes.prediction import PredictionSpec
     from kvsim.workload.traffic import TraceSource
 
-DEFAULT_WORKLOAD = "sharegpt"
+DEFAULT_WORKLOAD = "chat"
+"""As ``kvsim.workload.words.USUAL``, which is not imported for ``--help``."""
 WHOLE_TRACE = 1_000_000_000
 """Requests that no trace has."""
 
@@ -46,7 +47,8 @@ class PredictFlags:
         str,
         typer.Option(
             metavar="W",
-            help="sharegpt, chat, rag, agent, summarise, code, in=2000,out=300,prefix=800:10, or a trace file.",
+            help="chat (as in --pd), sharegpt, rag, agent, summarise, code, in=2000,out=300,prefix=800:10, or a trace "
+            "file.",
         ),
     ] = DEFAULT_WORKLOAD
     rate: Annotated[
@@ -84,13 +86,17 @@ class PredictFlags:
         Path | None,
         typer.Option(metavar="FILE", callback=options.or_stdout, help="Write one row per request; -: to stdout."),
     ] = None
+    report_html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", callback=options.or_stdout, help="Write a page with charts: one file, offline."),
+    ] = None
     export: Annotated[
         list[str] | None,
         typer.Option(metavar="KIND=FILE", help="Write the run for another tool, as kvsim --export does; repeatable."),
     ] = None
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the pictures; without, none.")] = None
     no_plot: Annotated[bool, typer.Option("--no-plot", help="Write no pictures.")] = False
-    quiet: Annotated[bool, typer.Option("--quiet", help="Neither progress nor tables, the conclusion alone.")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", help="Conclusions alone, a line each.")] = False
     jobs: Annotated[
         int | None, typer.Option(metavar="N", parser=options.count, help="Simulations at a time; default: the cores.")
     ] = None
@@ -106,7 +112,10 @@ class PredictFlags:
 
 @options.taking(PredictFlags)
 def predict(flags: PredictFlags) -> int:
-    """Predict what a server gives: kvsim predict "vllm serve meta-llama/Llama-3.1-8B-Instruct" --gpu h100-sxm."""
+    """Predict what a server gives.
+
+    kvsim predict "vllm serve meta-llama/Llama-3.1-8B-Instruct" --gpu h100-sxm
+    """
     from kvsim.cli.handing_over import hand_over, simulated
     from kvsim.export.registry import target_of
     from kvsim.modes.prediction import run_prediction
@@ -122,8 +131,8 @@ def predict(flags: PredictFlags) -> int:
     sets = (*slo_sets(flags.slo), *(flags.set_ or ()), *seed)
     loaded = load_deployment(launch, gpu=flags.gpu, instances=flags.instances, profile=profile, sets=sets)
     exports = tuple(target_of(text) for text in flags.export or ())
-    spec = _spec(loaded, flags, keeps_detail=any(exporter.needs_detail for exporter, _ in exports))
     outputs = _outputs(flags, exports)
+    spec = _spec(loaded, flags, keeps_detail=outputs.need_detail)
     workers = options.cores() if flags.jobs is None else flags.jobs
     experiment, others_cpu_s = simulated(partial(run_prediction, spec), workers, quiet=flags.quiet)
     line = launch_words(flags.line, flags.engine_args)
@@ -133,11 +142,12 @@ def predict(flags: PredictFlags) -> int:
 
 def _outputs(flags: PredictFlags, exports: tuple[tuple[Exporter, Path], ...]) -> Outputs:
     """Where its files go, checked: pictures only into a folder that is given."""
-    from kvsim.cli.outputs import Outputs
+    from kvsim.cli.outputs import Outputs, Reports
 
     plots = flags.out is not None and not flags.no_plot
     folder = flags.out or Path("results")
-    outputs = Outputs(flags.report_json, flags.report_csv, folder, plots, exports, ("unified",))
+    reports = Reports(flags.report_json, flags.report_csv, flags.report_html)
+    outputs = Outputs(reports, folder, plots, exports, ("unified",))
     inputs = {"the workload": Path(flags.workload), "the engine's arguments": flags.engine_args}
     inputs["the profile"] = flags.calibration_profile
     outputs.check({what: path for what, path in inputs.items() if path is not None})

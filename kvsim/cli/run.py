@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from kvsim.cli.handing_over import hand_over, simulated
 from kvsim.cli.idle import Uses, idle
-from kvsim.cli.outputs import Outputs
+from kvsim.cli.outputs import Outputs, Reports
 from kvsim.cli.usage import FlagError
 
 if TYPE_CHECKING:
@@ -50,8 +50,7 @@ class Command:
     skip_context_sweep: bool
     comparisons: tuple[str, ...]
     """``KEY=V1,V2`` each."""
-    report_json: Path | None
-    report_csv: Path | None
+    reports: Reports
     exports: tuple[str, ...]
     """``KIND=FILE`` each."""
     out: Path | None
@@ -90,11 +89,11 @@ def run_command(command: Command, clock: RunClock) -> int:
 
     exports = tuple(target_of(text) for text in command.exports)
     spec = _spec(command, mode, loaded, _unskipped(command, studies))
-    spec = replace(spec, keeps_detail=any(exporter.needs_detail for exporter, _ in exports))
     folder = command.out or Path(mode.experiment(loaded.config)[1].output_dir)
     systems = tuple(variant.name for variant in spec.variants)
-    outputs = Outputs(command.report_json, command.report_csv, folder, command.plots, exports, systems)
+    outputs = Outputs(command.reports, folder, command.plots, exports, systems)
     outputs.check(command.inputs())
+    spec = replace(spec, keeps_detail=outputs.need_detail)
     experiment, others_cpu_s = simulated(partial(run_experiment, spec), command.jobs, quiet=command.quiet)
     report = build(clock, loaded, experiment, mode.name, others_cpu_s, command.launch)
     unused = idle(command.given, _uses(spec, studies, outputs))
@@ -154,6 +153,7 @@ def _spec(command: Command, mode: Mode, loaded: LoadedConfig, studies: tuple[str
         stepwise=command.stepwise,
         studies=studies,
         comparisons=[read_comparison(text) for text in command.comparisons],
+        balances=command.layers.balances(mode, loaded, command.systems),
         train=_train(command, variants[0].config),
     )
 

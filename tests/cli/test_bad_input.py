@@ -154,6 +154,8 @@ PATHS = {
     "--export x.json": "does not say what it is to hold",
     "--export csv=nowhere/x": "there is no folder 'nowhere'",
     "--report-csv r --export csv=r": "which is also that of --report-csv",
+    "--report-json r --report-html r": "which is also that of --report-json",
+    "--report-html in/good.yaml": "which is there and no HTML of kvsim's",
     "--config in/good.yaml --report-json in/good.yaml": "which is the configuration",
     "--workload-trace in/good.csv --report-csv in/good.csv": "which is the trace",
     "--out in/good.csv": "--out",

@@ -25,8 +25,8 @@ REFUSED = {
 """Flags without what they need: by ``kvsim.cli.app``."""
 ALWAYS = {
     "pd", "cluster", "engine", "engine_args", "gpu", "gpus", "tp", "slo", "workload", "rate", "config",
-    "calibration_profile", "preset", "assignments", "seed", "load", "stepwise", "report_json", "report_csv", "export",
-    "no_plot", "show_plot", "quiet", "studies", "no_studies", "jobs", "version",
+    "calibration_profile", "preset", "assignments", "seed", "load", "stepwise", "report_json", "report_csv",
+    "report_html", "export", "no_plot", "show_plot", "quiet", "studies", "no_studies", "jobs", "version",
 }  # fmt: skip
 """Parameters that every mode looks at."""
 

@@ -187,3 +187,23 @@ def test_a_folder_that_takes_no_files_is_refused_before_anything_runs(kvsim) -> 
     code, out, err = kvsim("--policy", "lru", *(word for word in QUICK if word != "--no-plot"), "--out", "/proc/new")
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert err.startswith("kvsim: error: --out: ") and "'/proc'" in err
+
+
+def test_a_page_without_its_charts_is_refused_before_anything_runs(kvsim, empty, monkeypatch):
+    monkeypatch.setattr("kvsim.page.library.PACKAGE", "kvsim_has_no_such_package")
+    for command in (("--pd", *QUICK), ("predict", "vllm serve meta-llama/Llama-3.1-8B-Instruct")):
+        code, out, err = kvsim(*command, "--report-html", "page.html")
+        assert (code, out) == (2, "")
+        needs = "a page needs vl-convert-python, which has its charts: pip install 'kvsim[html]'"
+        assert err == f"kvsim: error: --report-html: {needs}\n"
+    assert list(empty.iterdir()) == []
+
+
+def test_a_prediction_is_written_as_a_page(kvsim, empty):
+    pytest.importorskip("vl_convert", reason="the package with the charts is not installed")
+    line = "vllm serve meta-llama/Llama-3.1-8B-Instruct"
+    asked = ("--gpu", "h100-sxm", "--rate", "5", "--requests", "50", "--no-search", "--quiet", "--jobs", "1")
+    code, _, err = kvsim("predict", line, *asked, "--report-html", "page.html")
+    assert (code, err) == (0, "")
+    page = (empty / "page.html").read_text()
+    assert line in page and 'id="time-0"' in page and "Latencies by percentile" in page
