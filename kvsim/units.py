@@ -4,6 +4,7 @@ from __future__ import annotations
 
 GB = 1_000_000_000
 KIB = 1024
+MIB = 1024**2
 GIB = 1024**3
 TERA = 1_000_000_000_000
 MILLI = 1e-3

@@ -73,7 +73,10 @@ def operators(
 
 @calibrate_app.command()
 def aiconfigurator(
-    folder: Folder,
+    folders: Annotated[
+        list[Path],
+        typer.Argument(metavar="DIR...", help="Folders of tables of one GPU; of several versions the median."),
+    ],
     output: ProfileOut,
     model: Annotated[str, typer.Option(metavar="MODEL", help="A known model, a Hugging Face id, or a config.json.")],
     gpu: Annotated[str, typer.Option(metavar="NAME", help="The GPU that the tables are of.")],
@@ -82,17 +85,18 @@ def aiconfigurator(
     kv_dtype: Dtype = "bf16",
     method: Method = "fitted",
 ) -> int:
-    """A profile from AIConfigurator's Parquet files of one GPU and engine version."""
+    """A profile from AIConfigurator's Parquet files of one GPU, a folder an engine version."""
     _check(output, method)
     from kvsim.plan.instance import spec_of
-    from kvsim.validate.calibrate.aiconfigurator import DTYPES, read_folder
+    from kvsim.validate.calibrate.aiconfigurator import read_folders
+    from kvsim.validate.calibrate.measured_kernels import DTYPES
     from kvsim.validate.calibrate.profile import tables_profile
 
     for flag, dtype in (("--weight-dtype", weight_dtype), ("--kv-dtype", kv_dtype)):
         if dtype not in DTYPES:
             raise FlagError(f"{flag} is '{dtype}'; known: {', '.join(DTYPES)}")
     engine = _Engine(model, degree, {"model.weight_dtype": weight_dtype, "model.kv_dtype": kv_dtype})
-    measured = read_folder(folder, spec_of(engine.config({"hardware.gpu": gpu})))
+    measured = read_folders(folders, spec_of(engine.config({"hardware.gpu": gpu})))
     profile = tables_profile(measured, output)
     if method == "tables":
         return _write_tables(output, profile, measured.operators)

@@ -78,14 +78,14 @@ def _facts(profile: MeasuredProfile) -> dict[str, Any]:
 def _profiles(measured: tuple[MeasuredProfile, ...]) -> Iterator[str]:
     yield "Measured step times; error of decode, prefill and mixed steps in percent"
     yield ""
-    yield f"{'model':<16}{'GPUs':<20}{'weights':<9}{'decode':>7}{'prefill':>9}{'mixed':>7}  {'tokens':>6}"
+    yield f"{'model':<17}{'GPUs':<19}{'weights':<9}{'decode':>7}{'prefill':>9}{'mixed':>7}  {'tokens':>6}"
     for one in measured:
         error, validity = one.facts.get("fit_error"), one.facts.get("validity")
         shown = [_figure(error, f"{kind}_steps_mape_pct") for kind in ("decode", "prefill", "mixed")]
         most = validity.get("tokens_per_step", ["", ""])[1] if isinstance(validity, dict) else ""
         gpus = f"{one.tensor_parallel} x {one.gpu.name}"
         yield (
-            f"{one.model.name:<16}{gpus:<20}{one.weight_dtype:<9}{shown[0]:>7}{shown[1]:>9}{shown[2]:>7}  {most:>6,}"
+            f"{one.model.name:<17}{gpus:<19}{one.weight_dtype:<9}{shown[0]:>7}{shown[1]:>9}{shown[2]:>7}  {most:>6,}"
         )
     yield ""
     yield "tokens: of a step, the most that was measured. --calibration-profile takes"

@@ -89,7 +89,9 @@ def _find(profile: Path) -> Path:
         return content_path("profiles", f"{name}.yaml")
     if profile.suffix:
         return profile
-    raise ConfigError(f"unknown calibration profile {shown(name)}; {nearest(name, shipped_profiles())}")
+    near = nearest(name, shipped_profiles())
+    near = near if near.startswith("did") else "'kvsim profiles' lists those that come with kvsim"
+    raise ConfigError(f"unknown calibration profile {shown(name)}; {near}")
 
 
 def mismatches(metadata: dict[str, Any], config: Config) -> list[str]:

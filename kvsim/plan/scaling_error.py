@@ -59,6 +59,8 @@ def _scaling_error(
         here = _spec(measured, expert_parallel)
         for target in measured_profiles():
             there = _spec(target, expert_parallel)
+            if "model" in differences and (measured.model.is_moe or target.model.is_moe):
+                continue  # never scaled so
             if target is not measured and measured.differences(there) == differences:
                 times = scaled_to(measured.coefficients, here, there, efficiencies)
                 found.append(_error(times, target))

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from kvsim.errors import ConfigError, nearest
-from kvsim.units import GB, GIB, TERA
+from kvsim.units import GB, GIB, MIB, TERA
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,8 @@ class GpuSpec:
     usable_memory_bytes: float = 0.0
     """What the driver leaves to processes, as ``cudaMemGetInfo`` and PyTorch's ``total_memory`` say it; vLLM's
     ``gpu_memory_utilization`` is a share of that."""
+    cache_bytes: float = 0.0
+    """The last-level cache."""
 
     @property
     def is_amd(self) -> bool:
@@ -53,13 +55,24 @@ def _gpu(
     tflops: tuple[float, float],
     link_gb_per_s: float,
     sms: int,
+    cache_mb: float,
     nvlink: bool = False,
     capability: tuple[int, int],
 ) -> GpuSpec:
     """``tflops``: of bf16 and of fp8."""
     bf16, fp8 = (peak * TERA for peak in tflops)
     return GpuSpec(
-        name, memory_bytes, gb_per_s * GB, bf16, fp8, link_gb_per_s * GB, sms, nvlink, capability, usable_gib * GIB
+        name,
+        memory_bytes,
+        gb_per_s * GB,
+        bf16,
+        fp8,
+        link_gb_per_s * GB,
+        sms,
+        nvlink,
+        capability,
+        usable_gib * GIB,
+        cache_mb * MIB,
     )
 
 
@@ -67,51 +80,51 @@ GPUS = {
     spec.name: spec
     for spec in (
         _gpu("a100-40gb-sxm", 40 * GIB, usable_gib=39.49, gb_per_s=1555, tflops=(312, 312), link_gb_per_s=300,
-             sms=108, nvlink=True, capability=(8, 0)),
+             sms=108, cache_mb=40, nvlink=True, capability=(8, 0)),
         _gpu("a100-40gb-pcie", 40 * GIB, usable_gib=39.39, gb_per_s=1555, tflops=(312, 312), link_gb_per_s=32,
-             sms=108, capability=(8, 0)),
+             sms=108, cache_mb=40, capability=(8, 0)),
         _gpu("a100-80gb-sxm", 80 * GIB, usable_gib=79.25, gb_per_s=2039, tflops=(312, 312), link_gb_per_s=300,
-             sms=108, nvlink=True, capability=(8, 0)),
+             sms=108, cache_mb=40, nvlink=True, capability=(8, 0)),
         _gpu("a100-80gb-pcie", 80 * GIB, usable_gib=79.25, gb_per_s=1935, tflops=(312, 312), link_gb_per_s=32,
-             sms=108, capability=(8, 0)),
+             sms=108, cache_mb=40, capability=(8, 0)),
         _gpu("h100-sxm", 80 * GIB, usable_gib=79.19, gb_per_s=3350, tflops=(989, 1979), link_gb_per_s=450,
-             sms=132, nvlink=True, capability=(9, 0)),
+             sms=132, cache_mb=50, nvlink=True, capability=(9, 0)),
         _gpu("h100-pcie", 80 * GIB, usable_gib=79.19, gb_per_s=2000, tflops=(756, 1513), link_gb_per_s=64,
-             sms=114, capability=(9, 0)),
+             sms=114, cache_mb=50, capability=(9, 0)),
         _gpu("h100-nvl", 94 * GIB, usable_gib=93.1, gb_per_s=3900, tflops=(835, 1671), link_gb_per_s=300,
-             sms=132, nvlink=True, capability=(9, 0)),
+             sms=132, cache_mb=50, nvlink=True, capability=(9, 0)),
         _gpu("h200-sxm", 141 * GB, usable_gib=139.8, gb_per_s=4800, tflops=(989, 1979), link_gb_per_s=450,
-             sms=132, nvlink=True, capability=(9, 0)),
+             sms=132, cache_mb=50, nvlink=True, capability=(9, 0)),
         _gpu("h20", 96 * GB, usable_gib=95.1, gb_per_s=4000, tflops=(148, 296), link_gb_per_s=450,
-             sms=78, nvlink=True, capability=(9, 0)),
+             sms=78, cache_mb=60, nvlink=True, capability=(9, 0)),
         _gpu("gh200", 96 * GB, usable_gib=94.5, gb_per_s=4000, tflops=(989, 1979), link_gb_per_s=450,
-             sms=132, nvlink=True, capability=(9, 0)),
+             sms=132, cache_mb=50, nvlink=True, capability=(9, 0)),
         _gpu("b200-sxm", 180 * GB, usable_gib=178.35, gb_per_s=8000, tflops=(2250, 4500), link_gb_per_s=900,
-             sms=148, nvlink=True, capability=(10, 0)),
+             sms=148, cache_mb=126, nvlink=True, capability=(10, 0)),
         _gpu("gb200", 186 * GIB, usable_gib=184.31, gb_per_s=8000, tflops=(2500, 5000), link_gb_per_s=900,
-             sms=152, nvlink=True, capability=(10, 0)),
+             sms=152, cache_mb=126, nvlink=True, capability=(10, 0)),
         _gpu("l4", 24 * GB, usable_gib=22.03, gb_per_s=300, tflops=(121, 242), link_gb_per_s=32,
-             sms=58, capability=(8, 9)),
+             sms=58, cache_mb=48, capability=(8, 9)),
         _gpu("a10", 24 * GB, usable_gib=22.06, gb_per_s=600, tflops=(125, 125), link_gb_per_s=32,
-             sms=72, capability=(8, 6)),
+             sms=72, cache_mb=6, capability=(8, 6)),
         _gpu("a10g", 24 * GB, usable_gib=22.06, gb_per_s=600, tflops=(70, 70), link_gb_per_s=32,
-             sms=80, capability=(8, 6)),
+             sms=80, cache_mb=6, capability=(8, 6)),
         _gpu("a40", 48 * GB, usable_gib=44.34, gb_per_s=696, tflops=(150, 150), link_gb_per_s=32,
-             sms=84, capability=(8, 6)),
+             sms=84, cache_mb=6, capability=(8, 6)),
         _gpu("rtx-a6000", 48 * GB, usable_gib=47.53, gb_per_s=768, tflops=(155, 155), link_gb_per_s=32,
-             sms=84, capability=(8, 6)),
+             sms=84, cache_mb=6, capability=(8, 6)),
         _gpu("l40s", 48 * GB, usable_gib=44.4, gb_per_s=864, tflops=(362, 733), link_gb_per_s=32,
-             sms=142, capability=(8, 9)),
+             sms=142, cache_mb=96, capability=(8, 9)),
         _gpu("rtx-4090", 24 * GB, usable_gib=23.52, gb_per_s=1008, tflops=(165, 330), link_gb_per_s=32,
-             sms=128, capability=(8, 9)),
+             sms=128, cache_mb=72, capability=(8, 9)),
         _gpu("rtx-5090", 32 * GB, usable_gib=31.36, gb_per_s=1792, tflops=(209, 419), link_gb_per_s=64,
-             sms=170, capability=(12, 0)),
+             sms=170, cache_mb=96, capability=(12, 0)),
         _gpu("rtx-pro-6000", 96 * GB, usable_gib=94.97, gb_per_s=1792, tflops=(503, 1007), link_gb_per_s=64,
-             sms=188, capability=(12, 0)),
+             sms=188, cache_mb=128, capability=(12, 0)),
         _gpu("mi300x", 192 * GB, usable_gib=191.98, gb_per_s=5300, tflops=(1307, 2614), link_gb_per_s=448,
-             sms=304, nvlink=True, capability=(0, 0)),
+             sms=304, cache_mb=256, nvlink=True, capability=(0, 0)),
         _gpu("mi325x", 256 * GIB, usable_gib=255.98, gb_per_s=6000, tflops=(1307, 2614), link_gb_per_s=448,
-             sms=304, nvlink=True, capability=(0, 0)),
+             sms=304, cache_mb=256, nvlink=True, capability=(0, 0)),
     )
 }  # fmt: skip
 """By the data sheets of NVIDIA and AMD; usable memory as PyTorch printed it of whole GPUs (``docs/models.md``)."""

@@ -8,8 +8,11 @@ One rule set for all hardware:
   behind, which moves what an all-reduce over all their GPUs would; each is taken to run as many tokens as the others;
 - a batch of decodes waits for its longest sequence once its KV heads fill the GPU's multiprocessors: from
   n* = 0.8 x 2 x SMs / KV heads a GPU on, and in a step that also prefills always;
-- what decodes add to a step that also prefills is taken from measured mixed steps, else ``MIXED_FACTOR`` x what they
-  cost alone.
+- what decodes add to a step that also prefills is taken from measured mixed steps. Else it follows from the kernel:
+  FlashAttention-2 runs each decode as a tile of a prefill, most of whose rows are empty (``Shape.decode_tile_rows``):
+  it takes as long as so many prefilled tokens on its context, or as reading its KV, whichever is longer. Where one
+  kernel packs the heads of a group into a tile it is ``MIXED_FACTOR`` x what decodes cost alone, and where decodes have
+  a kernel of their own it is just that.
 """
 
 from __future__ import annotations
@@ -28,7 +31,8 @@ TWICE_A_LAYER = frozenset({"layernorm"})
 ALLREDUCE = "allreduce"
 MLP = frozenset({"gate_up_proj", "act_fn", "down_proj"})
 MIXED_FACTOR = 1.5
-"""Between the 1.3 and 2.0 that measured mixed steps take."""
+"""FlashAttention-3's, whose mixed steps no operator table has; chosen on the open loop of an H100
+(docs/validation.md)."""
 STRAGGLER_SHARE = 0.25
 """Share taken of what profiled batches of two context lengths lose to the longer one: in real batches contexts spread
 smoothly, and the longest is rarely the last to start. Chosen on two measured runs (docs/validation.md)."""
@@ -58,6 +62,10 @@ class Shape:
     data_parallel: int = 1
     """Engines that run their experts' steps together."""
     expert_parallel: int = 1
+    decode_tile_rows: int = 0
+    """Rows of a prefill's tile that one decode takes beside a prefill, for each of its heads; 0: heads share tiles."""
+    decodes_apart: bool = False
+    """Whether decodes beside a prefill have a kernel of their own."""
     exchange_s: Callable[[Floats], Floats] | None = None
     """Seconds in which so many tokens of all engines go to a layer's experts and back, where engines share them."""
 
@@ -71,7 +79,7 @@ def assemble(operators: Operators, shape: Shape) -> Tables:
     seqs, contexts = np.unique(decode[:, 2]), np.unique(decode[:, 3])
     prefill_s = gridded(prefill[:, [0, 1, 4]], chunks, prefixes)
     decode_s = gridded(decode[:, [2, 3, 4]], seqs, contexts)
-    mixed_chunks, mixed_s = _mixed(attention, (chunks, prefixes, prefill_s), (seqs, contexts, decode_s))
+    mixed_chunks, mixed_s = _mixed(attention, (chunks, prefixes, prefill_s), (seqs, contexts, decode_s), shape)
     min_seqs, alone_s, beside_s = _stragglers(operators.straggler, shape)
     return Tables(
         dense=_dense(operators, shape),
@@ -107,7 +115,10 @@ def gridded(rows: Floats, first: Floats, second: Floats) -> Floats:
 
 
 def _mixed(
-    attention: Floats, prefill: tuple[Floats, Floats, Floats], decode: tuple[Floats, Floats, Floats]
+    attention: Floats,
+    prefill: tuple[Floats, Floats, Floats],
+    decode: tuple[Floats, Floats, Floats],
+    shape: Shape,
 ) -> tuple[Floats, list[Floats]]:
     """What decodes add: measured mixed steps on the shortest prefix less the prompt's own attention.
 
@@ -119,7 +130,7 @@ def _mixed(
     mixed = mixed[mixed[:, 1] == mixed[:, 1].min()] if len(mixed) else mixed
     mixed_chunks = np.unique(mixed[:, 0])
     if len(mixed_chunks) < 2:
-        return np.array([1.0, 2.0]), [alone_s * MIXED_FACTOR] * 2
+        return np.array([1.0, 2.0]), [_beside(prefill, decode, shape)] * 2
     grids = []
     for chunk in mixed_chunks:
         rows = mixed[mixed[:, 0] == chunk]
@@ -127,6 +138,19 @@ def _mixed(
         added = np.column_stack((rows[:, 2:4], np.maximum(rows[:, 4] - own_s, 0.0)))
         grids.append(_filled(gridded(added, seqs, contexts), alone_s))
     return mixed_chunks, grids
+
+
+def _beside(prefill: tuple[Floats, Floats, Floats], decode: tuple[Floats, Floats, Floats], shape: Shape) -> Floats:
+    """What decodes add where no mixed step was measured: by the kernel that runs them."""
+    chunks, _, prefill_s = prefill
+    seqs, contexts, alone_s = decode
+    if shape.decodes_apart:
+        return alone_s
+    if not shape.decode_tile_rows:
+        return alone_s * MIXED_FACTOR
+    pair_s = prefill_s[-1, 0] / (chunks[-1] ** 2 / 2)
+    found: Floats = np.maximum(alone_s, pair_s * shape.decode_tile_rows * np.outer(seqs, contexts))
+    return found
 
 
 def _filled(grid: Floats, alone_s: Floats) -> Floats:

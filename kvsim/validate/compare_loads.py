@@ -11,7 +11,7 @@ from kvsim.validate.accuracy import percent_off
 from kvsim.validate.caveats import is_far_off, model_caveats, size_caveats
 from kvsim.validate.clients.result import MOST_FAILED, ClientResult
 from kvsim.validate.fitting_profiles import Fitting, fitting_profiles
-from kvsim.validate.predict_load import FRONT_END_S, LoadPrediction, Server, predict_load
+from kvsim.validate.predict_load import LoadPrediction, Server, outside_s, predict_load
 from kvsim.validate.saturation import Answered, Saturation, saturation_of
 
 
@@ -96,7 +96,7 @@ class LoadComparison:
         if found is None or not load.comparable:
             return None
         plan, traffic = self.server.plan, load.traffic
-        alone_s = plan.step_time.prefill_alone_s(max(1, round(traffic.prompt_tokens)), 0) + FRONT_END_S
+        alone_s = plan.step_time.prefill_alone_s(max(1, round(traffic.prompt_tokens)), 0) + outside_s(plan)
         return saturation_of(
             traffic,
             alone_s,

@@ -17,17 +17,14 @@ from kvsim.plan.vllm import checked_version, step_time_of_version
 from kvsim.plan.vllm_defaults import is_async
 from kvsim.record.result import Distribution, Table
 from kvsim.record.summary import e2e_s, mean_tpot_s, ttft_s
-from kvsim.sim.run import Case, Patience, run
+from kvsim.sim.run import Case, Patience, RunResult, run
 from kvsim.spec import find_gpu
 from kvsim.steptime import AffineStepTime
 from kvsim.validate.accuracy import Floats
 from kvsim.validate.caveats import nearest_caveats, profile_caveats
 from kvsim.validate.clients.result import PERCENTS, ClientResult
 from kvsim.validate.clients.traffic import Traffic
-
-FRONT_END_S = 0.02
-"""Seconds of a request outside the engine: HTTP, tokens to text and back, the client's event loop. Chosen on one
-measured load at one request a second (docs/validation.md)."""
+from kvsim.validate.front_end import front_end_s
 
 
 @dataclass(frozen=True)
@@ -121,24 +118,40 @@ def predict_traffic(traffic: Traffic, plan: Plan, source: str) -> LoadPrediction
 
     Raises ``CapacityError``.
     """
+    found = served(traffic, plan, source)
+    return _prediction(
+        answers(traffic, plan, found), found.system.itl, found.gave_up, found.system.failed - found.gave_up
+    )
+
+
+def served(traffic: Traffic, plan: Plan, source: str) -> RunResult:
+    """The traffic, and what came before it, simulated. Raises ``CapacityError`` where no request fits."""
     workload, seed = traffic.workload(source, plan.config.seed), plan.config.seed
     patience = None
     if traffic.timeout_s is not None:
-        patience = Patience(max(traffic.timeout_s - FRONT_END_S, 0.0), traffic.preamble)
+        patience = Patience(max(traffic.timeout_s - outside_s(plan), 0.0), traffic.preamble)
     found = run(Case("unified", "unified", plan, workload, seed, patience=patience))
-    gave_up, unfit = found.gave_up, found.system.failed - found.gave_up
-    if unfit >= traffic.requests:
+    if found.system.failed - found.gave_up >= traffic.requests:
         raise CapacityError(f"{source}: a request of {traffic.prompt_tokens:.0f} tokens does not fit the engine")
+    return found
+
+
+def outside_s(plan: Plan) -> float:
+    """Seconds of a request that its server spends outside the engine."""
+    return front_end_s(plan.config.engine.vllm_version)
+
+
+def answers(traffic: Traffic, plan: Plan, found: RunResult) -> Table:
+    """The requests that were answered, as their client saw them: sent a front end's time before the engine had them."""
     whole = found.system.table
     table = {name: column[whole["request_id"] >= traffic.preamble] for name, column in whole.items()}
-    return _prediction(table, found.system.itl, gave_up, unfit)
+    return table | {"arrival_s": table["arrival_s"] - outside_s(plan)}
 
 
 def _prediction(table: Table, gaps: Distribution, gave_up: int, unfit: int) -> LoadPrediction:
     completed = len(table["arrival_s"])
     if not completed:
         return LoadPrediction(0, gave_up, unfit, {}, {}, None, {}, 0.0, 0.0)
-    table = table | {"arrival_s": table["arrival_s"] - FRONT_END_S}
     span_s = float(table["finish_s"].max() - table["arrival_s"].min())
     return LoadPrediction(
         completed=completed,

@@ -20,6 +20,9 @@ from kvsim.validate.clients.users import CLIENTS, ROUNDS, users
 from kvsim.validate.operating_points import SATURATED_TTFT_S, OperatingPoint
 
 LEAST_MODEL_LEN = 32_768
+GENERATED, ROOM_TOKENS = "exact_lengths", 1500
+"""The client whose engines AIConfigurator's generator set up: token budget and longest sequence with so many tokens of
+room, and CUDA graphs of every size up to the users'."""
 ASSUMPTIONS = (
     f"max_num_batched_tokens {SERVER_BATCHED_TOKENS}, max_num_seqs {SERVER_SEQS}, gpu_memory_utilization 0.9, random "
     f"prompts; {ROUNDS} requests a user; rows that state their precision: {CLIENTS['random_lengths'].words}; others: "
@@ -74,11 +77,17 @@ def _config(point: OperatingPoint, sets: tuple[str, ...]) -> Config:
         "hardware.gpu": find_gpu(point.gpu).name,
         "load.warm_caches": False,
     }
+    arguments: dict[str, Any] = {"tensor_parallel_size": point.tensor_parallel}
+    longest_tokens = max(point.prompt_tokens + point.output_tokens + 1, LEAST_MODEL_LEN)
+    if point.client == GENERATED:
+        longest_tokens = point.prompt_tokens + point.output_tokens + ROOM_TOKENS
+        arguments["max_num_batched_tokens"] = point.concurrency + point.prompt_tokens + ROOM_TOKENS
+        keys["engine.cudagraph_capture_sizes"] = list(range(1, point.concurrency + 1))
     loaded = load_instance(
         find_model(point.model).name,
-        Fields("", {"tensor_parallel_size": point.tensor_parallel}),
+        Fields("", arguments),
         vllm_version=point.engine_version,
-        longest_tokens=max(point.prompt_tokens + point.output_tokens + 1, LEAST_MODEL_LEN),
+        longest_tokens=longest_tokens,
         keys=keys,
         sets=sets,
     )

@@ -61,10 +61,10 @@ def test_report(smoke) -> None:
     calibration = report["calibration"]
     assert (calibration["profile"], calibration["level"]) == ("h100_llama-3.1-70b_tp4_bf16", "measured")
     assert calibration["readiness"] == (
-        "profile h100_llama-3.1-70b_tp4_bf16: fitted to measured kernels, steps off by: decode 1.3%, prefill 1.2%, "
-        "mixed 3.7%"
+        "profile h100_llama-3.1-70b_tp4_bf16: fitted to measured kernels, steps off by: decode 1.1%, prefill 0.8%, "
+        "mixed 2.4%"
     )
-    assert calibration["fit_error"]["mixed_steps_mape_pct"] == 3.69
+    assert calibration["fit_error"]["mixed_steps_mape_pct"] == 2.39
     assert [result["name"] for result in report["results"]] == ["unified", "pd"]
     assert report["cluster"]["gpus"] == 16
     for result in report["results"]:

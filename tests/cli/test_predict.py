@@ -10,6 +10,7 @@ import pytest
 
 from kvsim import simulate
 from kvsim.cli.predict import DEFAULT_WORKLOAD
+from kvsim.plan.measured_profiles import measured_profiles
 from kvsim.workload.words import USUAL
 
 SMALL = "vllm serve meta-llama/Llama-3.1-8B-Instruct --max-num-seqs 64"
@@ -55,11 +56,11 @@ def test_users_in_a_closed_loop_and_a_trace(kvsim, empty: Path) -> None:
 
 def test_a_model_without_profile_says_how_far_its_sibling_is(kvsim, empty: Path) -> None:
     code, out, _ = kvsim(
-        "predict", "vllm serve Qwen/Qwen3-14B", "--gpu", "h200", "--workload", "in=100,out=10", "--rate", "2",
+        "predict", "vllm serve google/gemma-2-9b", "--gpu", "h20", "--workload", "in=100,out=10", "--rate", "2",
         "--requests", "100", "--no-search", "--jobs", "1",
     )  # fmt: skip
     flat = " ".join(out.split())
-    assert code == 0 and "scaled from profile h100_llama-3.1-8b_tp1_bf16: this instance was not measured" in flat
+    assert code == 0 and "scaled from profile h100_qwen3-8b_tp1_bf16: this instance was not measured" in flat
     assert "model alone is off by" in flat or "differ in GPU and model, scaled so, are off by" in flat
 
 
@@ -141,8 +142,8 @@ def test_profiles_tells_what_was_measured_and_how_a_model_is_known(kvsim, empty:
     code, out, _ = kvsim("profiles", "--json", "p.json")
     assert code == 0 and max(map(len, out.splitlines())) <= 80
     told = json.loads(Path("p.json").read_text())
-    assert len(told["profiles"]) == 11 and told["scaling_error"]["another KV type"] is None
-    assert told["scaling_error"]["roofline"]["instances"] == 11
+    assert len(told["profiles"]) == len(measured_profiles()) and told["scaling_error"]["another KV type"] is None
+    assert told["scaling_error"]["roofline"]["instances"] == len(measured_profiles())
     code, out, _ = kvsim("profiles", "meta-llama/Llama-3.1-70B-Instruct", "--gpu", "h100", "--json", "q.json")
     assert code == 0 and max(map(len, out.splitlines())) <= 80
     levels = {

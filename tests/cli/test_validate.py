@@ -124,9 +124,9 @@ def test_load_takes_the_model_from_the_file_and_the_nearest_step_times(
 
 def test_load_on_another_gpu_says_how_its_step_times_are_known(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     path = written(tmp_path / "r.json", bench(model_id="meta-llama/Llama-3.1-8B-Instruct"))
-    out = " ".join(validate(capsys, "load", path, "--gpu", "h200").split())
-    assert "on 1 x h200-sxm, vLLM of today, step times scaled from profile h100_llama-3.1-8b_tp1_bf16" in out
-    assert "warning: llama-3.1-8b bf16 on 1 x h200-sxm was not measured" in out
+    out = " ".join(validate(capsys, "load", path, "--gpu", "h20").split())
+    assert "on 1 x h20, vLLM of today, step times scaled from profile h100_llama-3.1-8b_tp1_bf16" in out
+    assert "warning: llama-3.1-8b bf16 on 1 x h20 was not measured" in out
     refused(capsys, "--gpu and --profile exclude each other", "load", path, *FLAGS, "--gpu", "h200")
     refused(capsys, "unknown GPU 'h1000'", "load", path, "--gpu", "h1000")
     refused(capsys, "--model MODEL says it", "load", written(tmp_path / "s.json", bench(model_id="mine")))

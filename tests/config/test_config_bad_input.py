@@ -161,7 +161,7 @@ def test_overlay(tmp_path, text, fragment):
     ("name", "fragment"),
     [
         ("h100_70b_referense", "did you mean 'h100_70b_reference'?"),
-        ("zzz", "unknown calibration profile 'zzz'; known: h100_70b_reference"),
+        ("zzz", "unknown calibration profile 'zzz'; 'kvsim profiles' lists those that come with kvsim"),
         ("nowhere/zzz", "no such file"),
         ("zzz.yaml", "zzz.yaml: no such file"),
     ],

@@ -261,6 +261,7 @@ def rows_of_a_trace(path: Path, count: int, times: int = 1, gap_ms: int = 50) ->
 def test_a_short_trace_is_laid_end_to_end_and_says_so(tmp_path: Path) -> None:
     """A window at saturation needs more requests than there are: what is found is what the long file would give."""
     sets = ("studies.instances=8", "cluster.simulate_gpus_per_rack=8", "studies.max_requests=1500")
+    sets = (*sets, "steptime.method=roofline")
     traces = [rows_of_a_trace(tmp_path / f"{times}.jsonl", 150, times, gap_ms=8) for times in (1, 10)]
     short, long = (experimented(*sets, names=("pd_ratio",), trace=trace).studies["pd_ratio"] for trace in traces)
     assert short.size.trace_requests == 150 and short.requests == 1000 > short.requests_needed

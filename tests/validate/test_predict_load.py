@@ -14,7 +14,8 @@ from kvsim.plan.vllm import SYNCHRONOUS_S, SYNCHRONOUS_S_PER_SEQ
 from kvsim.validate.clients.read import read_results
 from kvsim.validate.clients.traffic import EQUAL, SentRows, SharedPrompts, Traffic
 from kvsim.validate.compare_loads import LoadComparison, compare_load
-from kvsim.validate.predict_load import FRONT_END_S, Server, load_server, predict_load, predict_traffic
+from kvsim.validate.front_end import FRONT_END_S, OLDER_FRONT_END_S
+from kvsim.validate.predict_load import Server, load_server, predict_load, predict_traffic
 
 PROFILE = Path("h100_llama-3.1-8b_tp1_bf16")
 RARE = Traffic(requests=4, rate_per_s=0.5, prompt_tokens=100.0, output_tokens=3.0, burstiness=EQUAL)
@@ -29,9 +30,9 @@ def test_a_lone_request_is_the_formula() -> None:
     plan = served(version="0.11.0").plan
     found, steps = predict_traffic(RARE, plan, "test"), plan.step_time
     first_s = steps.prefill_alone_s(100, 0)
-    assert found.ttft_s["mean"] == pytest.approx(FRONT_END_S + first_s)
+    assert found.ttft_s["mean"] == pytest.approx(OLDER_FRONT_END_S + first_s)
     later_s = steps.decode_alone_s(101) + steps.decode_alone_s(102)
-    assert found.e2e_s["mean"] == pytest.approx(FRONT_END_S + first_s + later_s)
+    assert found.e2e_s["mean"] == pytest.approx(OLDER_FRONT_END_S + first_s + later_s)
     assert found.tpot_mean_s == pytest.approx(later_s / 2)
     more_s = steps.decode_alone_s(100) - served().plan.step_time.decode_alone_s(100)
     assert more_s == pytest.approx(SYNCHRONOUS_S + SYNCHRONOUS_S_PER_SEQ)

@@ -178,7 +178,9 @@ def _mape(pairs: Iterable[tuple[float, ...]]) -> float:
 
 
 def _sources(files: tuple[Path, ...]) -> list[str]:
-    return [f"{path.name}, sha256 {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}" for path in files]
+    return [
+        f"{path.parent.name}/{path.name}, sha256 {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}" for path in files
+    ]
 
 
 def _provenance(measured: MeasuredOperators) -> Tree:

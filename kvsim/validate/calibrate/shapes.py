@@ -29,6 +29,18 @@ def layer_products(model: ModelSpec, degree: int) -> list[Product]:
     ]
 
 
+def mixture_products(model: ModelSpec, degree: int) -> list[Product]:
+    """Products of a layer with experts besides those of the experts: the router, and the experts of every token."""
+    if not model.is_moe:
+        return []
+    inner = model.num_shared_experts * model.expert_intermediate_size // degree
+    shared = [
+        Product("shared_gate_up_proj", 2 * inner, model.hidden_size),
+        Product("shared_down_proj", model.hidden_size, inner),
+    ]
+    return [Product("router", model.num_experts, model.hidden_size), *(shared if inner else [])]
+
+
 def head_product(model: ModelSpec, degree: int) -> Product:
     """The output projection; its weights are not quantised."""
     return Product("lm_head", -(-model.vocab_size // degree), model.hidden_size)

@@ -29,16 +29,15 @@ class UserBehaviour:
     def words(self) -> str:
         if self.shortest_share < 1:
             return f"lengths from {self.shortest_share:.0%} to 100% of those given, all users start at once"
-        return f"lengths exactly as given, users start {self.sending_s * 1e3:.0f} ms apart"
+        return "lengths exactly as given, all users start at once"
 
 
 CLIENTS = {
     "random_lengths": UserBehaviour(shortest_share=0.8, sending_s=0.001),
-    "exact_lengths": UserBehaviour(shortest_share=1.0, sending_s=0.05),
+    "exact_lengths": UserBehaviour(shortest_share=1.0, sending_s=0.0),
 }
 """``random_lengths``: InferenceX (InferenceMAX), which runs vLLM's serving benchmark with a random range ratio of 0.8.
-``exact_lengths``: AIPerf's fixed lengths, which keep users in step; how far apart they start decides how long they wait
-for each other, and was chosen on 30 measured points (docs/validation.md)."""
+``exact_lengths``: AIPerf's fixed lengths, which keep users in step, as AIConfigurator's evaluation ran it."""
 
 
 def users(client: UserBehaviour, concurrency: int, prompt_tokens: int, output_tokens: int, seed: int) -> Workload:

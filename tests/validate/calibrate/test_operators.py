@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -176,3 +177,23 @@ def test_times_that_no_gpu_reaches_are_refused(folder: Path, tmp_path: Path, cap
     assert "GB of weights at" in error
     assert "above the 864 GB/s of a l40s" in error
     assert not profile.exists()
+
+
+ALONE_US, TILE_US = 5 + 0.01 * 64 * 1024, 64 * 64 * 1024 * (5 + 0.001 * 256 * 128) / (256**2 / 2)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "beside_us"),
+    [
+        ({}, MIXED_FACTOR * ALONE_US),
+        ({"decodes_apart": True}, ALONE_US),
+        ({"decode_tile_rows": 64}, TILE_US),
+        ({"decode_tile_rows": 1}, ALONE_US),
+    ],
+)
+def test_decodes_beside_a_prefill_cost_what_their_kernel_makes_of_them(
+    folder: Path, kernel: dict[str, int], beside_us: float
+) -> None:
+    """Without a measured mixed step: heads packed into tiles, a kernel of their own, or a tile a sequence and head."""
+    found = assemble(read_folder(folder).operators, replace(SHAPE, **kernel))
+    assert found.mixed_s[0][1][1] == pytest.approx(10 * beside_us * 1e-6, rel=1e-3)

@@ -1,0 +1,83 @@
+"""Times of a mixture's experts out of AIConfigurator's ``moe_perf`` table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kvsim.errors import ConfigError
+from kvsim.spec import InstanceSpec
+from kvsim.steptime.operators import Floats
+from kvsim.units import MILLI
+from kvsim.validate.calibrate.measured_kernels import DTYPES, columns
+
+if TYPE_CHECKING:
+    import polars as pl
+
+EXPERTS = "moe_perf"
+KINDS = {"fp8": ("fp8", "fp8_block")}
+"""Kernels that such weights may run in, where it is not one; the fastest counts."""
+EVEN, POWER_LAW = "balanced", "power_law_1.01"
+"""How tokens were spread over experts; of the power laws the mildest that was measured."""
+BETWEEN = (3.0, 5.0, 6.0, 10.0, 12.0, 20.0, 24.0, 40.0)
+"""Numbers of tokens that are added to the measured ones: the experts that they touch bend between those."""
+
+
+def expert_rows(frame: pl.DataFrame, spec: InstanceSpec) -> Floats:
+    """Rows of (tokens, experts that they touch, seconds) of one layer's experts on one GPU of the instance.
+
+    Routing, alignment of blocks and both products are in them. Where they were measured with tokens dealt out evenly, T
+    tokens touch min(E, T k) of the E experts. Routers choose by the tokens, as if at random: T tokens touch
+    E (1 - (1 - k/E)^T) in the mean, and take what that many experts take, and what T tokens take beyond those that
+    touch all. Where they were measured by a power law alone, that is taken as it is. Raises ``ConfigError`` where no
+    such experts were measured.
+    """
+    model = spec.model
+    rows, is_even = _measured(frame, spec)
+    if not is_even:
+        return np.column_stack((rows[:, 0], [model.active_experts(tokens) for tokens in rows[:, 0]], rows[:, 1]))
+    covering = model.num_experts / model.experts_per_token
+    found = []
+    for tokens in np.unique((*rows[:, 0], *BETWEEN)).tolist():
+        touched = model.active_experts(tokens)
+        time_s = float(np.interp(touched / model.experts_per_token, rows[:, 0], rows[:, 1]))
+        if tokens > covering:
+            more, all_s = np.interp((tokens, covering), rows[:, 0], rows[:, 1]).tolist()
+            time_s += max(0.0, more - all_s)
+        found.append((tokens, touched, time_s))
+    return np.array(found)
+
+
+def _measured(frame: pl.DataFrame, spec: InstanceSpec) -> tuple[Floats, bool]:
+    """Rows of (tokens, seconds), tokens ascending, and whether those were dealt out evenly."""
+    import polars as pl
+
+    model, dtype = spec.model, DTYPES[spec.weight_dtype]
+    if spec.expert_parallel > 1:
+        raise ConfigError(f"{EXPERTS}.parquet: experts that GPUs share out are not taken from tables")
+    wanted = {
+        "hidden_size": model.hidden_size,
+        "inter_size": model.expert_intermediate_size,
+        "topk": model.experts_per_token,
+        "num_experts": model.num_experts,
+        "moe_tp_size": spec.tensor_parallel,
+        "moe_ep_size": 1,
+    }
+    columns(frame, EXPERTS, [*wanted, "num_tokens", "latency"])
+    own = frame.filter(pl.col("moe_dtype").is_in(KINDS.get(dtype, (dtype,))))
+    own = own.filter(*(pl.col(key) == value for key, value in wanted.items()))
+    routed = next((name for name in (EVEN, POWER_LAW) if name in own["distribution"]), None)
+    if routed is None:
+        shape = f"{model.num_experts} experts of {model.hidden_size} x {model.expert_intermediate_size}"
+        split = f"{model.experts_per_token} a token, over {spec.tensor_parallel} GPUs"
+        raise ConfigError(f"{EXPERTS}.parquet: no {shape} in {dtype}, {split}")
+    fastest = (
+        own.filter(pl.col("distribution") == routed)
+        .group_by("num_tokens")
+        .agg(pl.col("latency").min())
+        .sort("num_tokens")
+    )
+    rows = columns(fastest, EXPERTS, ["num_tokens", "latency"])
+    rows[:, 1] *= MILLI
+    return rows, routed == EVEN

@@ -1,0 +1,1 @@
+"""Runs of real engines that several simulators predicted: what each said, and who came how near."""
