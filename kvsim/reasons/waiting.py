@@ -63,12 +63,12 @@ def _holder(evidence: Evidence, table: Table, row: int, times: Times) -> str:
     surely = holding[0] if settings.scheduling_policy == "fcfs" else holding[0][steady[holding[0]]]
     if _least(evidence, surely, at_s) + -(-int(table["computed_tokens"][row]) // block) > free:
         return "kv_blocks"
-    # Requests whose KV is on its way from a tier hold blocks before they are admitted.
+    # Whoever is admitted at the same instant may have stood before it; whose KV comes from a tier holds blocks earlier.
     later = here[(times.from_s[here] >= at_s - SAME_S) & (table["arrival_s"][here] <= at_s)]
+    beside = later[times.from_s[later] <= at_s + SAME_S]
     coming = later[table["loaded_tokens"][later] > 0]
-    perhaps = np.setdiff1d(np.concatenate([holding[1], coming]), [row])
-    most = _most(evidence, perhaps, at_s) + -(-int(table["prompt_tokens"][row]) // block)
-    has_both = len(seated[1]) < settings.max_num_seqs and most <= free
+    perhaps = np.unique(np.concatenate([holding[1], coming, beside]))
+    has_both = len(seated[1]) + len(beside) <= settings.max_num_seqs and _most(evidence, perhaps, at_s) <= free
     return "steps" if has_both and settings.batching != "static" else "unknown"
 
 
