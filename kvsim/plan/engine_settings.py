@@ -7,6 +7,56 @@ from typing import Any
 
 from kvsim.pickling import by_fields
 
+HIDDEN_STATE_METHODS = ("eagle", "eagle3", "mtp")
+"""Methods whose drafts come from the target's hidden states."""
+SPECULATIVE_METHODS = (*HIDDEN_STATE_METHODS, "draft_model", "ngram")
+"""vLLM's names of the methods that are known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speculation:
+    """Speculative decoding of one engine: what its scheduler asks of vLLM's ``SpeculativeConfig``, and how often drafts
+    are accepted."""
+
+    method: str
+    """One of ``SPECULATIVE_METHODS``."""
+    num_tokens: int
+    """Drafts of a sequence and step."""
+    acceptance: tuple[float, ...] = ()
+    """By position: the share of drafts that are accepted where all before them are; one for each draft."""
+    proposed_share: float = 1.0
+    """Share of the steps of a sequence after which there are drafts at all."""
+    seed: int = 0
+    """Of the acceptances; with the request's number it decides them."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return by_fields(self)
+
+    @property
+    def lookahead_tokens(self) -> int:
+        """Tokens behind those of a step that blocks are held for: the drafter writes KV there."""
+        return 0 if self.method == "ngram" else self.num_tokens
+
+    @property
+    def draft_slots(self) -> int:
+        """Tokens of the step's budget that each scheduled sequence takes beside its own: vLLM's
+        ``max_num_new_slots_for_drafting``."""
+        return 1 if self.method == "draft_model" else 0
+
+    @property
+    def drops_last_hit(self) -> bool:
+        """Whether the last block that a lookup finds is computed again, for the hidden states that drafts need."""
+        return self.method in HIDDEN_STATE_METHODS
+
+    @property
+    def mean_accepted(self) -> float:
+        """Drafts that a step with drafts accepts in the mean, where no answer ends."""
+        total, reached = 0.0, 1.0
+        for share in self.acceptance:
+            reached *= share
+            total += reached
+        return total
+
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
@@ -36,6 +86,8 @@ class EngineSettings:
     """Decode role: tokens of an answer that room is kept for when its KV is reserved (decode reservation)."""
     stepwise: bool = False
     """One event per step instead of leaps."""
+    speculation: Speculation | None = None
+    """``None``: no speculative decoding."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return by_fields(self)

@@ -8,7 +8,7 @@ from typing import Any
 
 from kvsim.errors import ConfigError
 from kvsim.fields import Fields
-from kvsim.plan.engine_settings import EngineSettings
+from kvsim.plan.engine_settings import SPECULATIVE_METHODS, EngineSettings, Speculation
 from kvsim.plan.sglang_defaults import with_sglang_defaults
 from kvsim.plan.vllm_defaults import (
     BATCHED_EXPERTS,
@@ -34,6 +34,8 @@ SYNCHRONOUS_S, SYNCHRONOUS_S_PER_SEQ = 0.4e-3, 26e-6
 on measured loads of vLLM 0.11 and 0.12 (docs/validation.md)."""
 MOST = 1_000_000_000
 """No count of a scheduler is larger."""
+MOST_DRAFTS = 64
+"""Nobody drafts more tokens at a time."""
 DTYPES = {
     "auto": None,
     "bfloat16": "bf16",
@@ -249,7 +251,16 @@ def scheduler_settings(recorded: Fields) -> EngineSettings:
         scheduler_reserve_full_isl=recorded.flag("scheduler_reserve_full_isl", True),
         scheduling_policy=recorded.choice("policy", ("fcfs", "priority"), "fcfs"),
         async_scheduling=recorded.flag("async_scheduling", False),
+        speculation=_recorded_speculation(recorded.within("speculative_config")),
     )
+
+
+def _recorded_speculation(recorded: Fields) -> Speculation | None:
+    """How often drafts are accepted stands with the requests."""
+    if recorded.values is None:
+        return None
+    num_tokens = recorded.whole("num_speculative_tokens", most=MOST_DRAFTS)
+    return Speculation(recorded.choice("method", SPECULATIVE_METHODS, "ngram"), num_tokens, (0.0,) * num_tokens)
 
 
 def checked_version(text: str) -> str:
