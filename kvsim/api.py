@@ -27,7 +27,7 @@ from kvsim.simulation import Simulation
 from kvsim.study.catalogue import chosen
 from kvsim.workload.read import read_trace
 from kvsim.workload.traffic import TraceSource
-from kvsim.workload.words import word_of
+from kvsim.workload.words import USUAL, word_of
 from kvsim.workload.workload import Workload
 
 if TYPE_CHECKING:
@@ -76,10 +76,11 @@ def simulate(
     ``cluster`` or ``single``.
 
     A server: ``gpu`` in any spelling, ``instances`` of it behind one router; ``workload`` a word (``sharegpt``,
-    ``in=2000,out=300``) or a trace file, at ``rate`` requests a second or for ``concurrency`` users, ``requests`` of
-    them; ``searches_rate``: also look for the largest rate within the SLO. A mode: ``engine`` a server's command line,
-    ``gpu``, ``gpus`` in all, ``tp`` GPUs an instance; ``workload`` a word or ``trace`` a file, at ``rate`` or at
-    ``load``, a share of the maximum rate of ``load_of``; ``studies`` are names, ``None`` for all of the mode.
+    ``in=2000,out=300``; by default ``chat``, as in ``pd``) or a trace file, at ``rate`` requests a second or for
+    ``concurrency`` users, ``requests`` of them; ``searches_rate``: also look for the largest rate within the SLO. A
+    mode: ``engine`` a server's command line, ``gpu``, ``gpus`` in all, ``tp`` GPUs an instance; ``workload`` a word or
+    ``trace`` a file, at ``rate`` or at ``load``, a share of the maximum rate of ``load_of``; ``studies`` are names,
+    ``None`` for all of the mode.
 
     ``slo``: ``{"ttft": ms, "tpot": ms}``. ``config`` (a file, a mapping as in config.yaml, or a ``Config``),
     ``profile``, ``preset`` and ``sets`` (``section.key=value`` each, or a mapping by dotted key) are laid over
@@ -89,6 +90,8 @@ def simulate(
     Raises a ``KvsimError``, one line, for what cannot be built or read. What fails beside the run itself, or a Ctrl-C
     after something has been simulated, leaves the rest: ``report.run`` says so in ``failures`` and ``status``.
     """
+    if workload is None and trace is None and what not in MODES:
+        workload = USUAL
     asked = _Asked(
         source=_source(workload, trace, concurrency, requests),
         rate_per_s=rate,
@@ -146,7 +149,7 @@ class _Asked:
         spec = ExperimentSpec(
             PREDICT,
             [Variant("unified", "unified", loaded.config)],
-            self._source or WordSource(word_of("sharegpt")),
+            self._source,
             rate_per_s=self._rate_per_s,
             load=self._load,
             keeps_detail=self._detail is not False,
@@ -176,6 +179,7 @@ class _Asked:
             load_of=load_of,
             replicas=replicas,
             studies=chosen(mode.name, studies, systems or ()),
+            balances=layers.balances(mode, loaded, systems or SYSTEMS),
             keeps_detail=bool(self._detail),
         )
         launch = _launch(engine)
@@ -204,12 +208,14 @@ def _source(
     """What is served; ``None``: the mode's own traffic."""
     if workload is not None and trace is not None:
         raise ConfigError("workload and trace exclude each other; give one")
+    is_trace = trace is not None or (workload is not None and Path(workload).is_file() and concurrency is None)
+    if is_trace or workload is None:
+        _refuse({"concurrency": concurrency, "requests": requests}, "of a workload in a word; give one")
     if isinstance(trace, TraceSource):
         return trace
-    if trace is not None or (workload is not None and Path(workload).is_file() and concurrency is None):
+    if is_trace:
         return TraceSource(trace or workload or "")
     if workload is None:
-        _refuse({"concurrency": concurrency, "requests": requests}, "of a workload in a word; give one")
         return None
     return WordSource(word_of(str(workload)), concurrency, num_requests=requests)
 

@@ -220,7 +220,7 @@ class _Sentence:
         because = rf", because (?:{missed}|{completes})"
         against = rf"\({N} against {N} requests/s within the SLO\)"
         lower = rf"the lower p99 (TTFT|TPOT) \({N} against {N} ms\)"
-        rates = rf"{N} requests/s asked, {N} possible"
+        rates = rf"{N} requests/s come, {N} possible"
         grows = rf"TTFT grows with the length of the run, by {N} s a minute"
         beyond = rf"{NAME}: (?:{rates})?(?:, and )?(?:{grows})?"
         part = rf"([\w ]+?) for {NAME} \({P} of {N} ms\)"
@@ -296,6 +296,9 @@ class _Sentence:
             asked = workload["load"]
             self.must((rho, of.lower()) == (f"{asked['rho']:g}", asked["of"]))
             self.number(rate, asked["rho"] * asked["max_requests_per_s"])
+        asked = re.search(rf" at {N} requests/s", text)
+        if asked:
+            self.must(asked.group(1) == f"{workload['asked_requests_per_s']:,.12g}")
         own = re.search(rf" at the workload's own {N} requests/s", text)
         if own:
             self.number(own.group(1), workload["requests"] / workload["span_s"])

@@ -34,6 +34,7 @@ WORKLOAD = WorkloadFacts(
     infinite_cache_hit_rate_tokens=None,
     hash_block_tokens=None,
     load=Load(rho=0.7, of="pd", requests_per_s=1.0, max_requests_per_s=1.43),
+    asked_requests_per_s=None,
     users=None,
 )
 PD_CLUSTER = PdCluster(

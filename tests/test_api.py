@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from installed import as_installed
+from matplotlib.figure import Figure
 from places import REPOSITORY
 
 import kvsim
@@ -111,7 +112,8 @@ def test_a_server_gives_frames_pictures_and_its_report(tmp_path: Path) -> None:
     assert found.instances["requests"].to_list() == [200]
     assert found.transfers.is_empty() and found.loads.is_empty()
     for figure in (found.plot.ttft_cdf(), found.plot.ttft_waterfall(), found.plot.utilisation(), found.plot.timeline()):
-        assert figure.axes
+        assert isinstance(figure, Figure) and figure.axes
+        assert figure._repr_png_().startswith(b"\x89PNG")
     assert found.conclusion in found._repr_html_().replace("&lt;", "<")
     pytest.importorskip("vl_convert", reason="the package with the charts is not installed")
     page = found.html()
@@ -143,7 +145,8 @@ def test_two_systems_stand_below_each_other() -> None:
         ({"gpu": "h101"}, "unknown GPU 'h101'"),
         ({"workload": "sharegtp"}, "did you mean 'sharegpt'?"),
         ({"rate": 5, "concurrency": 3, "workload": "chat"}, "rate excludes concurrency and load"),
-        ({"concurrency": 3}, "concurrency is of a workload in a word"),
+        ({"concurrency": 3, "trace": "x.csv"}, "concurrency is of a workload in a word"),
+        ({"requests": 3, "workload": __file__}, "requests is of a workload in a word"),
         ({"preset": "smoke"}, "preset is of the modes"),
         ({"gpus": 8}, "gpus is of the modes"),
         ({"slo": {"tttft": 3}}, "slo has 'tttft'"),

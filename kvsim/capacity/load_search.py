@@ -8,14 +8,16 @@ from dataclasses import dataclass
 
 from kvsim.capacity.demand import Demand
 from kvsim.capacity.maximum_rates import maximum_rate
-from kvsim.capacity.pilot import Measured, Trial, measured_maximum, tuned_budget
+from kvsim.capacity.pilot import Measured, Trial, Tuned, measured_maximum, tuned_budget
 from kvsim.capacity.sources import Source, check_rate
 from kvsim.errors import CapacityError, ConfigError
 from kvsim.failures import Failures
 from kvsim.plan.fitting import fitting_rows
 from kvsim.plan.plan import Plan
+from kvsim.record.labels import listed, number
 from kvsim.sim.executor import Executor
 from kvsim.sim.run import SystemName
+from kvsim.units import MILLI
 from kvsim.workload.hits import longest_seen_tokens
 from kvsim.workload.workload import Workload
 
@@ -86,11 +88,13 @@ class LoadSearch:
         failures: Failures,
         executor: Executor,
         tunes: bool = True,
+        pd_maximum: Measured | None = None,
     ) -> None:
         """``seeds`` of the pilots and of the tuning; a tuning that fails leaves the budget as configured.
 
-        Without ``tunes`` there is no baseline to tune.
+        Without ``tunes`` there is no baseline to tune. ``pd_maximum``: what these pilots have found before.
         """
+        self._pd_maximum = pd_maximum
         self._tunes = tunes and plan.config.engine.tune_colocated_budget
         self._plan, self._source, self._failures, self._executor = plan, source, failures, executor
         self._pilot_seed, self._tuning_seed = seeds
@@ -151,6 +155,8 @@ class LoadSearch:
         return maximum_rate(self._plan.with_colocated_budget(budget), demand, "unified")
 
     def _maximum(self, plan: Plan, of: SystemName) -> Measured:
+        if of == "pd" and self._pd_maximum is not None:
+            return self._pd_maximum
         trial = self._trial(plan, self._pilot_seed)
         return measured_maximum(trial, of, plan.config.load.pilot_requests)
 
@@ -166,10 +172,28 @@ class LoadSearch:
         if tuned is None:
             return self._plan, None, ()
         goodput = {str(budget): rate_per_s for budget, rate_per_s in tuned.goodput.items()}
-        listed = ", ".join(f"{budget}: {rate_per_s:.4g}" for budget, rate_per_s in goodput.items())
-        why = "of equal goodput the lowest mean TTFT" if tuned.ties else "the best by goodput"
-        note = (
-            f"the unified baseline takes {tuned.budget_tokens:,} tokens a step, {why} on a sample of "
-            f"{tuned.sample_gpus:,} GPUs (requests/s: {listed})"
-        )
-        return tuned.plan, Tuning(budget_tokens=tuned.budget_tokens, goodput_requests_per_s=goodput), (note,)
+        tuning = Tuning(budget_tokens=tuned.budget_tokens, goodput_requests_per_s=goodput)
+        return tuned.plan, tuning, (tuning_words(tuned),)
+
+
+def tuning_words(tuned: Tuned) -> str:
+    """Which budget the baseline has, and what decided."""
+    takes, sample = f"the unified baseline takes {tuned.budget_tokens:,} tokens a step", f"{tuned.sample_gpus:,} GPUs"
+    goodputs = ", ".join(f"{budget}: {rate_per_s:.4g}" for budget, rate_per_s in tuned.goodput.items())
+    if len(tuned.tied) == 1:
+        return f"{takes}, the best by goodput on a sample of {sample} (requests/s: {goodputs})"
+    if len(set(tuned.goodput.values())) == 1:
+        goodputs = f"{max(tuned.goodput.values()):.4g} requests/s each"
+    else:
+        goodputs = f"requests/s: {goodputs}"
+    ttfts_s = {budget: tuned.mean_ttft_s[budget] for budget in tuned.tied}
+    if len(set(ttfts_s.values())) == 1:
+        why = "and in mean TTFT: it is the first of them"
+    else:
+        why = f"and it has the lowest mean TTFT (ms: {_listed_ms(ttfts_s)})"
+    budgets = listed([f"{budget:,}" for budget in tuned.tied])
+    return f"{takes}: on a sample of {sample} {budgets} tie in goodput ({goodputs}), {why}"
+
+
+def _listed_ms(times_s: Mapping[int, float]) -> str:
+    return ", ".join(f"{budget}: {number(time_s / MILLI)}" for budget, time_s in times_s.items())

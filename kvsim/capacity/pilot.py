@@ -148,8 +148,10 @@ class Tuned:
     budget_tokens: int
     sample_gpus: int
     goodput: dict[int, float]
-    ties: bool
-    """Whether others have as much."""
+    mean_ttft_s: dict[int, float]
+    """Infinite where nothing was served."""
+    tied: tuple[int, ...]
+    """The budgets with as much as the best, that one included."""
 
 
 def tuned_budget(trial: Trial, requests_per_s: float) -> Tuned:
@@ -162,7 +164,7 @@ def tuned_budget(trial: Trial, requests_per_s: float) -> Tuned:
     small = trial.small_plan(requests_per_s)
     workload = trial.workload(small, requests_per_s, TUNING_REQUESTS)
     goodput: dict[int, float] = {}
-    mean_ttft_ms: dict[int, float] = {}
+    mean_ttft_s: dict[int, float] = {}
     warmup, budgets = (
         int(len(workload) * config.pd_experiments.warmup_share),
         list(dict.fromkeys(config.engine.colocated_budgets)),
@@ -178,8 +180,8 @@ def tuned_budget(trial: Trial, requests_per_s: float) -> Tuned:
     for budget, result in zip(budgets, measured_alike(results, 0.0, {}), strict=True):
         told = summarise(result, **limits, gpus=small.num_gpus)
         goodput[budget] = told.goodput.requests_per_s or 0.0
-        mean_ttft_ms[budget] = told.ttft_ms.mean or math.inf
+        mean_ttft_s[budget] = math.inf if told.ttft_ms.mean is None else told.ttft_ms.mean * MILLI
     enough = max(goodput.values()) * (1 - _EQUAL_GOODPUT)
-    alike = [budget for budget in goodput if goodput[budget] >= enough]
-    best = min(alike, key=mean_ttft_ms.__getitem__)
-    return Tuned(trial.plan.with_colocated_budget(best), best, small.num_gpus, goodput, ties=len(alike) > 1)
+    tied = tuple(budget for budget in goodput if goodput[budget] >= enough)
+    best = min(tied, key=mean_ttft_s.__getitem__)
+    return Tuned(trial.plan.with_colocated_budget(best), best, small.num_gpus, goodput, mean_ttft_s, tied)

@@ -37,6 +37,10 @@ class Source(Protocol):
     def traffic(self) -> Traffic:
         """Where requests come from, at any scale."""
 
+    @property
+    def own_per_s(self) -> float | None:
+        """Requests/s that somebody set for :meth:`own`; ``None``: it comes as it was recorded, or has none."""
+
     def own(self) -> Workload | None:
         """The workload at its own rate; ``None`` where only a load gives it one."""
 
@@ -68,6 +72,8 @@ def check_rate(requests_per_s: float, asked_for: str) -> None:
 
 class TraceRun:
     """A trace, whole."""
+
+    own_per_s = None
 
     def __init__(self, traffic: TraceTraffic) -> None:
         self.traffic = traffic
@@ -131,7 +137,8 @@ class _Drawn:
 
     def __init__(self, plan: Plan, key: str, qps: float | None) -> None:
         """``qps``: the requests/s that the configuration sets at ``key``, if it does."""
-        self._plan, self._key, self._qps = plan, key, qps
+        self._plan, self._key, self.own_per_s = plan, key, qps
+        self._requests_at: dict[float, int] = {}
 
     @cached_property
     def _unhelped(self) -> Demand:
@@ -139,16 +146,18 @@ class _Drawn:
         return demand_of(self.traffic.population(), self._plan)
 
     def own(self) -> Workload | None:
-        if self._qps is None:
+        if self.own_per_s is None:
             return None
-        check_rate(self._qps, self._key)
-        return self.at_rate(self._qps, self._unhelped)
+        check_rate(self.own_per_s, self._key)
+        return self.at_rate(self.own_per_s, self._unhelped)
 
     def at_rate(self, requests_per_s: float, demand: Demand) -> Workload:
         return self.traffic.at_rate(requests_per_s, self._requests(requests_per_s, demand))
 
     def requests_at(self, requests_per_s: float) -> int:
-        return self._requests(requests_per_s, self._unhelped)
+        if requests_per_s not in self._requests_at:
+            self._requests_at[requests_per_s] = self._requests(requests_per_s, self._unhelped)
+        return self._requests_at[requests_per_s]
 
     def _requests(self, requests_per_s: float, demand: Demand) -> int:
         raise NotImplementedError
@@ -211,6 +220,8 @@ class WordSource:
 
 class WordRun:
     """What a word stands for, in an open or a closed loop."""
+
+    own_per_s = None
 
     def __init__(self, given: WordSource, seed: int) -> None:
         self.traffic = WordTraffic(given.word, seed)

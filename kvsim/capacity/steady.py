@@ -9,6 +9,7 @@ import numpy as np
 
 from kvsim.capacity.decode_residency import DecodeResidency, largest
 from kvsim.capacity.demand import Demand
+from kvsim.capacity.filling import Decoding, window_s
 from kvsim.capacity.kv_links import KvLinks
 from kvsim.capacity.maximum_rates import colocated_requests_per_s, decode_load_at, decode_step_s, prefill_s_per_request
 from kvsim.plan.plan import Plan
@@ -18,6 +19,9 @@ _WINDOW_SHARE = 0.3
 """Share of a study's run for its measured window, at least: a quarter, and what rounding its start may take."""
 _ROUNDED_SHARE = 0.05
 """Share of a run by which its window may begin later than it could, at the next mark."""
+_KEEPS_UP, _MOST_LOAD = 0.999, 0.95
+"""Shares: what is served of the rate that is asked where a system keeps up, and at most how much of what unified
+instances can serve they are looked at with."""
 _ERROR = 1.1
 """Late E2E as measured over that by arithmetic, which knows of no queues, at the most."""
 
@@ -29,12 +33,14 @@ class Residence:
     mean_s: float
     late_s: float
     """The ``LATE`` percentile, by the length of the answer."""
+    decoding: Decoding | None
+    """``None``: nothing decodes, or not as much as is asked."""
 
 
 def run_requests(
     plan: Plan, demand: Demand, requests_per_s: float, factor: float, warmup: int | None, warmup_share: float
 ) -> int:
-    """Requests of a run whose window is ``factor`` times late E2E long, as a steady one is.
+    """Requests of a run whose window is ``factor`` times late E2E long, and in it as many complete as come.
 
     The window begins when the run is as old as late E2E, and behind the warm-up (``warmup_share`` of the run, if none
     is given). The slower of the two systems decides, at its full load where the rate is above that.
@@ -42,11 +48,14 @@ def run_requests(
     residences = _residences(plan, demand, requests_per_s)
     late_s = _ERROR * max(residence.late_s for residence in residences)
     filling = late_s * requests_per_s
+    decodings = [each.decoding for each in residences if each.decoding is not None]
+    filled_s = max((window_s(each, requests_per_s, late_s) for each in decodings), default=0.0)
+    window = max(factor * late_s, filled_s) * requests_per_s
     free_share = 1 - _ROUNDED_SHARE
-    behind_fill = (1 + factor) * filling / free_share
+    behind_fill = (filling + window) / free_share
     if warmup is None:
-        return max(1, math.ceil(max(behind_fill, factor * filling / (free_share - warmup_share))))
-    return max(1, math.ceil(max(behind_fill, (warmup + factor * filling) / free_share)))
+        return max(1, math.ceil(max(behind_fill, window / (free_share - warmup_share))))
+    return max(1, math.ceil(max(behind_fill, (warmup + window) / free_share)))
 
 
 def steady_requests(plan: Plan, demand: Demand, requests_per_s: float, factor: float, warmup: int | None) -> int:
@@ -75,14 +84,14 @@ def pd_residence(plan: Plan, demand: Demand, requests_per_s: float) -> Residence
     residency = DecodeResidency.of_decode(plan, demand)
     before_s = prefill_s_per_request(plan, demand) + KvLinks(plan, demand).sending_s()
     if not residency.mean_steps:
-        return _residence(before_s, residency, 0.0)
-    load = decode_load_at(plan, demand, requests_per_s / plan.num_decode)
-    return _residence(before_s, residency, decode_step_s(plan, load))
-
-
-def _residence(before_s: float, residency: DecodeResidency, step_s: float) -> Residence:
-    late_steps = float(np.percentile(residency.steps, LATE))
-    return Residence(before_s + residency.mean_steps * step_s, before_s + late_steps * step_s)
+        return _residence(before_s, residency, 0.0, None)
+    rate_per_s = requests_per_s / plan.num_decode
+    load = decode_load_at(plan, demand, rate_per_s)
+    step_s = decode_step_s(plan, load)
+    seats = plan.decode_settings.max_num_seqs
+    decoding = Decoding(residency, lambda batch: decode_step_s(plan, residency.load(batch)), seats, plan.num_decode)
+    keeps_up = load.num_seqs / (residency.mean_steps * step_s) > _KEEPS_UP * rate_per_s
+    return _residence(before_s, residency, step_s, decoding if keeps_up else None)
 
 
 def unified_residence(plan: Plan, demand: Demand, requests_per_s: float) -> Residence:
@@ -91,19 +100,28 @@ def unified_residence(plan: Plan, demand: Demand, requests_per_s: float) -> Resi
     Prompts take ``u = rate x prefill time`` of an instance, so that its n = rate x E2E decodes advance 1 / (1 - u)
     times slower than alone.
     """
-    own = plan.colocated
+    own, seats = plan.colocated, plan.colocated_settings.max_num_seqs
     prefill, decode = replace(own, settings=plan.prefill_settings), replace(own, settings=plan.decode_settings)
     plan = replace(plan, prefill=prefill, decode=decode)
-    rate_per_s = min(requests_per_s / plan.num_instances, 0.95 * colocated_requests_per_s(plan, demand))
+    asked_per_s = requests_per_s / plan.num_instances
+    rate_per_s = min(asked_per_s, _MOST_LOAD * colocated_requests_per_s(plan, demand))
     residency = DecodeResidency.of_colocated(plan, demand)
     prefill_s = prefill_s_per_request(plan, demand)
     free_share = max(1 - rate_per_s * prefill_s, 0.05)
 
+    def step_s(batch: float) -> float:
+        return decode_step_s(plan, residency.load(batch)) / free_share
+
     def served_per_s(num_seqs: float) -> float:
-        return num_seqs / (residency.mean_steps * decode_step_s(plan, residency.load(num_seqs))) * free_share
+        return num_seqs / (residency.mean_steps * step_s(num_seqs))
 
     if not residency.mean_steps:
-        return _residence(prefill_s / free_share, residency, 0.0)
-    seats = float(plan.colocated_settings.max_num_seqs)
-    decoding_s = largest(served_per_s, rate_per_s, seats) / rate_per_s
-    return _residence(prefill_s, residency, decoding_s / residency.mean_steps)
+        return _residence(prefill_s / free_share, residency, 0.0, None)
+    decoding_s = largest(served_per_s, rate_per_s, float(seats)) / rate_per_s
+    decoding = Decoding(residency, step_s, seats, plan.num_instances) if rate_per_s == asked_per_s else None
+    return _residence(prefill_s, residency, decoding_s / residency.mean_steps, decoding)
+
+
+def _residence(before_s: float, residency: DecodeResidency, step_s: float, decoding: Decoding | None) -> Residence:
+    late_steps = float(np.percentile(residency.steps, LATE))
+    return Residence(before_s + residency.mean_steps * step_s, before_s + late_steps * step_s, decoding)

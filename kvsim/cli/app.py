@@ -47,7 +47,7 @@ app.command()(profiles)
 def root(ctx: typer.Context, flags: Flags) -> int:
     """Simulate an LLM-serving cluster: what TTFT, TPOT, throughput and cache hit rate it would give, and why.
 
-    Start with: kvsim --pd --preset dev
+    Start with: kvsim predict "vllm serve meta-llama/Llama-3.1-8B-Instruct"
     """
     if flags.version:
         print(f"kvsim {__version__}")

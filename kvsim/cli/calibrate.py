@@ -26,11 +26,14 @@ METHODS = ("tables", "fitted")
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of measured operator times.")]
 ProfileOut = Annotated[Path, typer.Option("--output", "-o", metavar="PROFILE", help="The profile to write, YAML.")]
-Model = Annotated[str | None, typer.Option(help="A known model, a Hugging Face id, or a config.json.")]
-Gpu = Annotated[str | None, typer.Option(help="A known GPU.")]
-Degree = Annotated[int, typer.Option("--tensor-parallel", parser=count, help="GPUs of an instance.")]
-Method = Annotated[str, typer.Option(help="tables: interpolate what was measured; fitted: a formula of a whole step.")]
-Dtype = Annotated[str, typer.Option(help="bf16 or fp8.")]
+Model = Annotated[str | None, typer.Option(metavar="MODEL", help="A known model, a Hugging Face id, or a config.json.")]
+Gpu = Annotated[str | None, typer.Option(metavar="NAME", help="A known GPU.")]
+Degree = Annotated[int, typer.Option("--tensor-parallel", metavar="N", parser=count, help="GPUs of an instance.")]
+Method = Annotated[
+    str,
+    typer.Option(metavar="METHOD", help="tables: interpolate what was measured; fitted: a formula of a whole step."),
+]
+Dtype = Annotated[str, typer.Option(metavar="TYPE", help="bf16 or fp8.")]
 
 
 @calibrate_app.callback(invoke_without_command=True)
@@ -72,8 +75,8 @@ def operators(
 def aiconfigurator(
     folder: Folder,
     output: ProfileOut,
-    model: Annotated[str, typer.Option(help="A known model, a Hugging Face id, or a config.json.")],
-    gpu: Annotated[str, typer.Option(help="The GPU that the tables are of.")],
+    model: Annotated[str, typer.Option(metavar="MODEL", help="A known model, a Hugging Face id, or a config.json.")],
+    gpu: Annotated[str, typer.Option(metavar="NAME", help="The GPU that the tables are of.")],
     degree: Degree = 1,
     weight_dtype: Dtype = "bf16",
     kv_dtype: Dtype = "bf16",

@@ -43,9 +43,10 @@ def _run(argv: Sequence[str] | None) -> int:
     import typer
 
     from kvsim.cli.app import app
+    from kvsim.cli.help_text import readable
     from kvsim.cli.usage import UsageError, explained
 
-    command = typer.main.get_command(app)
+    command = readable(typer.main.get_command(app))
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         code = command.main(args=arguments, prog_name="kvsim", standalone_mode=False)

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from kvsim.cli.validate_text import wrapped
+
 
 def list_traces() -> int:
     """Show the public traces that fetch knows."""
@@ -15,7 +17,8 @@ def list_traces() -> int:
 
     for trace in catalogue().values():
         rows = f", {trace.rows:,} rows" if trace.rows else ""
-        sys.stdout.write(f"{trace.name}: {trace.what} ({trace.format}{rows}, {trace.licence})\n    {trace.source}\n")
+        sys.stdout.write(wrapped(f"{trace.name}: {trace.what} ({trace.format}{rows}, {trace.licence})"))
+        sys.stdout.write(f"    {trace.source}\n")
     return 0
 
 
@@ -35,5 +38,5 @@ def fetch_trace(
         sys.stderr.write(f"kvsim: note: the catalogue has no sha256 for {name}: nothing was verified; got {found}\n")
     sys.stdout.write(f"{target}: {trace.what}; {trace.licence}, {trace.source}\n")
     if trace.quirks:
-        sys.stdout.write(f"note: {trace.quirks}\n")
+        sys.stdout.write(wrapped(f"note: {trace.quirks}"))
     return 0

@@ -125,7 +125,9 @@ class Flags:
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the pictures, created if missing.")] = None
     no_plot: Annotated[bool, typer.Option("--no-plot", help="Write no pictures.")] = False
     show_plot: Annotated[bool, typer.Option("--show-plot", help="Open the pictures.")] = False
-    quiet: Annotated[bool, typer.Option("--quiet", help="Neither progress nor tables, the conclusion alone.")] = False
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Conclusions alone, of the run and of studies, a line each.")
+    ] = False
     studies: Annotated[
         str | None,
         typer.Option(

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from shutil import get_terminal_size
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 from kvsim.cli.outputs import Outputs
@@ -72,16 +74,29 @@ def hand_over(
 
 
 def _shown(report: Report, *, quiet: bool) -> None:
-    """The tables, or under ``--quiet`` the conclusion alone: it carries its own reservations."""
+    """The tables, or under ``--quiet`` conclusions alone, which carry their own reservations: the run's, and that of
+    each study that was made."""
     with reaching_stdout():
         if quiet:
-            print(report.conclusion)
+            _say_conclusions(report)
             return
         from rich.console import Console
 
         from kvsim.report.tables import print_report
 
         print_report(Console(highlight=False), report)
+
+
+def _say_conclusions(report: Report) -> None:
+    """A line each, for whatever reads it; on a terminal in lines as long as it is wide."""
+    from kvsim.study.catalogue import studies
+
+    known = studies()
+    found = [f"{known[key].name}: {known[key].sentence(answer)}" for key, answer in (report.studies or {}).items()]
+    for conclusion in (report.conclusion, *found):
+        if sys.stdout.isatty():
+            conclusion = fill(conclusion, get_terminal_size().columns, break_on_hyphens=False, break_long_words=False)
+        print(conclusion)
 
 
 def _say(notes: Sequence[str], written: list[Path]) -> None:

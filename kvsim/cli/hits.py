@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kvsim.cli.options import FORMS, JsonOut, TraceFile, count, counted_as, reads_traces, whole
+from kvsim.cli.validate_text import wrapped
 from kvsim.workload.reading import Reading
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ DEFAULT_SHARES = (0.01, 0.02, 0.05, 0.1, 0.25, 0.5)
 
 MEANING = {
     "accesses": "share of hash ids found, asked for one by one in the order of the file",
-    "engine": "share that an engine could use: tails are evicted first, hits count from the head on",
+    "engine": "what an engine could use: tails go first, hits count from the head on",
 }
 USED_KEYS = ("policies.learned_model", "policies.selective_write_depth_threshold", "policies.ttl_s")
 """Keys of the configuration that mean something here; no other does."""
@@ -68,7 +69,10 @@ def hits(
     *,
     reading: Reading,
 ) -> int:
-    """Hit ratios of a trace by policy and capacity: what an engine could use, and plain accesses to its hash ids."""
+    """Hit ratios of a trace by policy and capacity.
+
+    Of what an engine could use, and of plain accesses to its hash ids.
+    """
     names = _names(eviction)
     config = _config(sets or ())
     settings, model = _admission_settings(admission, config), _model(config)
@@ -191,11 +195,10 @@ def _tried(
 
 def _print_head(accesses: Accesses, sizes: Sequence[int], forms: Sequence[str], width: int) -> None:
     different = accesses.num_different
-    sys.stdout.write(
-        f"{len(accesses.keys):,} accesses to {different:,} blocks of {len(accesses.time_s):,} prompts; "
-        f"a cache that forgets nothing hits {1 - different / len(accesses.keys):.4f}\n"
-    )
+    what = f"{len(accesses.keys):,} accesses to {different:,} blocks of {len(accesses.time_s):,} prompts"
+    most = f"a cache that forgets nothing hits {1 - different / len(accesses.keys):.4f}"
+    sys.stdout.write(wrapped(f"{what}; {most}"))
     for form in forms:
-        sys.stdout.write(f"{form}: {MEANING[form]}\n")
+        sys.stdout.write(wrapped(f"{form}: {MEANING[form]}"))
     columns = "".join(f"{size:>10,}" for size in sizes)
     sys.stdout.write(f"{'blocks':<{width}}{columns}{'accesses/CPU-s':>16}\n")

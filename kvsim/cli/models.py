@@ -25,7 +25,7 @@ def models(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[NAME]", help="A model, a GPU, a part of their names, or a config.json.", show_default=False
+            metavar="NAME", help="A model, a GPU, a part of their names, or a config.json.", show_default=False
         ),
     ] = None,
     json_out: JsonOut = None,

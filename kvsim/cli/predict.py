@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from kvsim.modes.prediction import PredictionSpec
     from kvsim.workload.traffic import TraceSource
 
-DEFAULT_WORKLOAD = "sharegpt"
+DEFAULT_WORKLOAD = "chat"
+"""As ``kvsim.workload.words.USUAL``, which is not imported for ``--help``."""
 WHOLE_TRACE = 1_000_000_000
 """Requests that no trace has."""
 
@@ -46,7 +47,8 @@ class PredictFlags:
         str,
         typer.Option(
             metavar="W",
-            help="sharegpt, chat, rag, agent, summarise, code, in=2000,out=300,prefix=800:10, or a trace file.",
+            help="chat (as in --pd), sharegpt, rag, agent, summarise, code, in=2000,out=300,prefix=800:10, or a trace "
+            "file.",
         ),
     ] = DEFAULT_WORKLOAD
     rate: Annotated[
@@ -94,7 +96,7 @@ class PredictFlags:
     ] = None
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the pictures; without, none.")] = None
     no_plot: Annotated[bool, typer.Option("--no-plot", help="Write no pictures.")] = False
-    quiet: Annotated[bool, typer.Option("--quiet", help="Neither progress nor tables, the conclusion alone.")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", help="Conclusions alone, a line each.")] = False
     jobs: Annotated[
         int | None, typer.Option(metavar="N", parser=options.count, help="Simulations at a time; default: the cores.")
     ] = None
@@ -110,7 +112,10 @@ class PredictFlags:
 
 @options.taking(PredictFlags)
 def predict(flags: PredictFlags) -> int:
-    """Predict what a server gives: kvsim predict "vllm serve meta-llama/Llama-3.1-8B-Instruct" --gpu h100-sxm."""
+    """Predict what a server gives.
+
+    kvsim predict "vllm serve meta-llama/Llama-3.1-8B-Instruct" --gpu h100-sxm
+    """
     from kvsim.cli.handing_over import hand_over, simulated
     from kvsim.export.registry import target_of
     from kvsim.modes.prediction import run_prediction

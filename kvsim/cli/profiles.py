@@ -21,12 +21,15 @@ LETTERS = {"degree": "d", "KV type": "k", "KV size": "k", "weight type": "w", "G
 
 def profiles(
     model: Annotated[
-        str | None, typer.Argument(metavar="[MODEL]", help="A model's name, id or config.json.", show_default=False)
+        str | None, typer.Argument(metavar="MODEL", help="A model's name, id or config.json.", show_default=False)
     ] = None,
     gpu: Annotated[str | None, typer.Option(metavar="NAME", help="Only this GPU; default: all.")] = None,
     json_out: JsonOut = None,
 ) -> int:
-    """Show measured step times, their validity and error; of MODEL, how it is known on each GPU."""
+    """Show measured step times, and how a model is known.
+
+    Without MODEL the measured instances, their validity and error; of MODEL, how it is known on each GPU.
+    """
     if json_out is not None:
         from kvsim.cli.outputs import check_file
 
@@ -34,8 +37,8 @@ def profiles(
     from kvsim.plan.levels import scaling_errors
     from kvsim.plan.measured_profiles import measured_profiles
 
-    levels = _levels(model, gpu)
-    measured, errors = measured_profiles(), scaling_errors()
+    levels, measured = _levels(model, gpu), measured_profiles()
+    errors = scaling_errors() if model is None or json_out is not None else {}
     if json_out is not None:
         from kvsim.record.plain import plain
         from kvsim.report.json_report import write_json

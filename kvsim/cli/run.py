@@ -153,6 +153,7 @@ def _spec(command: Command, mode: Mode, loaded: LoadedConfig, studies: tuple[str
         stepwise=command.stepwise,
         studies=studies,
         comparisons=[read_comparison(text) for text in command.comparisons],
+        balances=command.layers.balances(mode, loaded, command.systems),
         train=_train(command, variants[0].config),
     )
 

@@ -13,6 +13,7 @@ from kvsim.cli.fetch import fetch_trace, list_traces
 from kvsim.cli.options import JsonOut, TraceFile, reads_traces
 from kvsim.cli.synth import synth
 from kvsim.cli.usage import FlagError, Verbs
+from kvsim.cli.validate_text import wrapped
 from kvsim.workload.reading import Reading
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def _print_stats(figures: Mapping[str, Any]) -> None:
         if name != "notes":
             sys.stdout.write(f"{name:<{width}}  {_shown(name, value)}\n")
     for note in figures["notes"]:
-        sys.stdout.write(f"note: {note}\n")
+        sys.stdout.write(wrapped(f"note: {note}"))
 
 
 def _shown(name: str, value: Any) -> str:

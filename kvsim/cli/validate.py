@@ -40,7 +40,7 @@ validate_app.command("load")(validate_load)
 
 @validate_app.command()
 def oracle(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Recordings of a scheduler: JSON or gzip.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Recordings of a scheduler: JSON or gzip.")],
     json_out: JsonOut = None,
 ) -> int:
     """Replay recordings of vLLM's scheduler. Exit code 0: every step is identical, 1: some are not, 2: unreadable."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kvsim.cli.options import JsonOut, count
+from kvsim.cli.options import JsonOut, count, positive
 from kvsim.cli.usage import FlagError
 from kvsim.cli.validate_text import check_json, compared_rows, wrapped, write_json
 
@@ -22,19 +22,36 @@ if TYPE_CHECKING:
 
 
 def validate_load(
-    profile: Annotated[Path, typer.Option(metavar="PROFILE", help="Step times: a file, or a shipped profile's name.")],
-    model: Annotated[str, typer.Option(help="A known model, a Hugging Face id, or a config.json.")],
     results: Annotated[
-        list[Path] | None, typer.Argument(metavar="RESULTS...", help="Files of load clients, or folders of them.")
+        list[Path] | None, typer.Argument(metavar="RESULTS", help="Files of load clients, or folders of them.")
     ] = None,
     measured: Annotated[list[Path] | None, typer.Option(metavar="FILE", help="As RESULTS.")] = None,
-    degree: Annotated[int, typer.Option("--tensor-parallel", parser=count, help="GPUs of the instance.")] = 1,
-    vllm_version: Annotated[str, typer.Option(help="Of the server; without it a present one, from 0.14 on.")] = "",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="A known model, a Hugging Face id, or a config.json; default: as RESULTS name it."
+        ),
+    ] = None,
+    gpu: Annotated[str | None, typer.Option(metavar="NAME", help="The GPU; default: hardware.gpu.")] = None,
+    profile: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PROFILE", help="Step times: a file, or a shipped profile's name; default: the nearest measured."
+        ),
+    ] = None,
+    degree: Annotated[
+        int, typer.Option("--tensor-parallel", metavar="N", parser=count, help="GPUs of the instance.")
+    ] = 1,
+    vllm_version: Annotated[
+        str, typer.Option(metavar="VERSION", help="Of the server; without it a present one, from 0.14 on.")
+    ] = "",
     rate: Annotated[
-        float | None, typer.Option(min=1e-6, help="Requests/s that were sent, where a file does not say it.")
+        float | None,
+        typer.Option(metavar="R", parser=positive, help="Requests/s that were sent, where a file does not say it."),
     ] = None,
     concurrency: Annotated[
-        int | None, typer.Option(min=1, help="Most requests in flight, where a file does not say it.")
+        int | None,
+        typer.Option(metavar="C", parser=count, help="Most requests in flight, where a file does not say it."),
     ] = None,
     sets: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="As for a run; comes last.")] = None,
     json_out: JsonOut = None,
@@ -43,16 +60,24 @@ def validate_load(
     paths = (results or []) + (measured or [])
     if not paths:
         raise FlagError("validate load: RESULTS are missing: a client's file, or a folder of them")
+    if gpu is not None and profile is not None:
+        raise FlagError("--gpu and --profile exclude each other: a profile is of one GPU; give one")
     check_json(json_out, {f"the results {path.name}": path for path in paths if not path.is_dir()})
     from kvsim.validate.clients.read import read_results
     from kvsim.validate.compare_loads import compare_load, server_warnings
+    from kvsim.validate.named_model import named_model
     from kvsim.validate.predict_load import load_server
 
     asked = _asked(rate, concurrency)
     loads = [load for path in paths for load in read_results(path, asked)]
-    server = load_server(profile, model, degree, vllm_version, sets or [])
+    source = named_model(loads) if model is None else None
+    name = model if source is None else source.model
+    server = load_server(profile, name or "", degree, vllm_version, sets or [], gpu)
     warnings = server_warnings(server, loads)
     sys.stdout.write(_head(server, vllm_version))
+    taken = list(_taken(source, server, gpu, profile))
+    if taken:
+        sys.stdout.write(wrapped(f"taken: {'; '.join(taken)}"))
     for warning in warnings:
         sys.stdout.write(wrapped(f"warning: {warning}"))
     comparisons: list[LoadComparison] = []
@@ -61,7 +86,7 @@ def validate_load(
         comparisons.append(compare_load(load, server))
         sys.stdout.write(_block(comparisons[-1], defines=load.definitions != said))
         said = load.definitions
-    head = {"profile": server.loaded.provenance.name, "warnings": warnings}
+    head = {"profile": server.profile, "warnings": warnings}
     write_json(json_out, head | {"loads": [found.dump() for found in comparisons]})
     return 0
 
@@ -79,7 +104,17 @@ def _head(server: Server, vllm_version: str) -> str:
     config = server.loaded.config
     what = f"{config.model.name} on {config.engine.tensor_parallel_size} x {config.hardware.gpu}"
     version = vllm_version or "of today"
-    return wrapped(f"predicted: {what}, vLLM {version}, profile {server.loaded.provenance.name}")
+    return wrapped(f"predicted: {what}, vLLM {version}, {server.step_times}")
+
+
+def _taken(source: ClientResult | None, server: Server, gpu: str | None, profile: Path | None) -> Iterator[str]:
+    """What nobody said, and where it is from."""
+    if source is not None:
+        yield f"the model from {source.name} (--model says another)"
+    if profile is None:
+        if gpu is None:
+            yield f"{server.loaded.config.hardware.gpu} as configured (--gpu)"
+        yield "step times of the nearest measured instance (--profile)"
 
 
 def _block(found: LoadComparison, *, defines: bool) -> str:

@@ -89,7 +89,10 @@ def without_effect(config: Config, mode: str) -> list[str]:
     from ``config.yaml``: somebody may count on them.
     """
     if mode == "predict":
-        return _given(config, [key for key in _unseen(config) if not key.startswith(("pd_trace.", "cluster."))])
+        # Chat there is what config.yaml has, and --requests and --rate say how much of it.
+        traffic = [f"pd_trace.{name}" for name in type(config.pd_trace).model_fields]
+        others = [key for key in _unseen(config) if not key.startswith(("pd_trace.", "cluster."))]
+        return _given(config, [*traffic, *others])
     if mode == "pd":
         return _given(config, tuple(_unseen(config)))
     return _given(config, _unseen_with_tiers(config, mode == "cluster"))

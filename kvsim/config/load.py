@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +53,8 @@ class LoadedConfig:
 
     config: Config
     provenance: Provenance
+    chosen: frozenset[str] = field(compare=False)
+    """Dotted keys that somebody set: neither ``config.yaml`` nor a preset."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,8 @@ def load_config(
     tree, given_way = yielded(tree, Origins(layers), mode)
     notes += given_way
     resolved = _validated(tree, layers, mode)
-    return LoadedConfig(resolved, _provenance(profile, preset, notes, resolved))
+    chosen = frozenset(key for layer in layers if not layer.is_default for key, _ in leaves(layer.tree))
+    return LoadedConfig(resolved, _provenance(profile, preset, notes, resolved), chosen)
 
 
 def set_values(sets: Sequence[str]) -> dict[str, Any]:

@@ -6,15 +6,17 @@ import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from kvsim.capacity.balance import Balanced, balance_note, balanced
 from kvsim.capacity.demand import Demand, asked_per_s, demand_of
 from kvsim.capacity.gathered import facts_of
 from kvsim.capacity.load_search import Load, LoadSearch, LoadTarget, Offered
 from kvsim.capacity.maximum_rates import role_maxima
-from kvsim.capacity.pilot import measured_rows
+from kvsim.capacity.pilot import Measured, Trial, measured_rows
 from kvsim.capacity.sources import Source, WordSource, check_rate, source_of
 from kvsim.config import Config
 from kvsim.config.comparison import Comparison
@@ -70,6 +72,8 @@ class ExperimentSpec:
     """An event a step: slow, the same results."""
     studies: Sequence[str] = ()
     comparisons: Sequence[Comparison] = ()
+    balances: bool = False
+    """Whether prefill and decode instances stand at the ratio that loads both sides alike, whatever is configured."""
     keeps_detail: bool = False
     """Whether the results have steps, levels and movements of KV: ``SystemResult.detail``."""
     train: Train | None = None
@@ -97,6 +101,8 @@ class Experiment:
     """What the requests ask of the PD system, else of the first, after its cache hits."""
     source: Source
     """Where the requests come from, at any rate."""
+    asked_requests_per_s: float | None
+    """The rate that was asked for; ``None``: a load was, or the workload runs as it was recorded."""
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
     incomplete: bool
@@ -120,7 +126,12 @@ def run_experiment(spec: ExperimentSpec, executor: Executor) -> Experiment:
     seeds = [int(child.generate_state(1)[0]) for child in np.random.SeedSequence(first.config.seed).spawn(5)]
     source = source_of(spec.mode, plans[0], spec.trace, spec.replicas, seeds[0])
     failures = Failures()
-    offered = _offered(spec, plans[0], source, seeds, failures, executor)
+    at = _balanced(spec, plans[0], seeds, failures, executor)
+    if at is not None:
+        plans[0], source = at.plan, source_of(spec.mode, at.plan, spec.trace, spec.replicas, seeds[0])
+    offered = _offered(spec, plans[0], source, seeds, failures, executor, None if at is None else at.maximum)
+    if at is not None:
+        offered = replace(offered, notes=(balance_note(at.plan), *offered.notes))
     plans = [
         offered.plan if variant.config is first.config else own
         for variant, own in zip(spec.variants, plans, strict=True)
@@ -140,11 +151,29 @@ def run_experiment(spec: ExperimentSpec, executor: Executor) -> Experiment:
     return replace(experiment, failures=tuple(failures.found))
 
 
+def _balanced(
+    spec: ExperimentSpec, plan: Plan, seeds: Sequence[int], failures: Failures, executor: Executor
+) -> Balanced | None:
+    """The plan at the balanced ratio; ``None`` where the configured one stays, asked for or for want of another."""
+
+    def trial_on(plan: Plan) -> Trial:
+        source = source_of(spec.mode, plan, spec.trace, spec.replicas, seeds[0])
+        return Trial(plan, source.traffic, seeds[1], executor, source.requests_at)
+
+    return failures.attempt("the balanced P:D ratio", partial(balanced, plan, trial_on)) if spec.balances else None
+
+
 def _offered(
-    spec: ExperimentSpec, plan: Plan, source: Source, seeds: Sequence[int], failures: Failures, executor: Executor
+    spec: ExperimentSpec,
+    plan: Plan,
+    source: Source,
+    seeds: Sequence[int],
+    failures: Failures,
+    executor: Executor,
+    pd_maximum: Measured | None,
 ) -> Offered:
     systems = [variant.system for variant in spec.variants]
-    search = LoadSearch(plan, source, (seeds[1], seeds[2]), failures, executor, tunes="unified" in systems)
+    search = LoadSearch(plan, source, (seeds[1], seeds[2]), failures, executor, "unified" in systems, pd_maximum)
     if spec.rate_per_s is not None:
         check_rate(spec.rate_per_s, "--rate")
         return search.at_own_rate(source.at_rate(spec.rate_per_s, demand_of(source.traffic.population(), plan)))
@@ -156,6 +185,12 @@ def _offered(
     usual = configured.of if spec.mode.is_pd and configured.of in systems else systems[0]
     of = _system_name(spec.load_of or usual)
     return search.at_load(LoadTarget(configured.rho, of) if spec.load is None else LoadTarget(spec.load, of, "--load"))
+
+
+def _asked_per_s(spec: ExperimentSpec, offered: Offered, source: Source) -> float | None:
+    if offered.load is not None:
+        return None
+    return source.own_per_s if spec.rate_per_s is None else spec.rate_per_s
 
 
 def _system_name(name: str) -> SystemName:
@@ -236,6 +271,7 @@ def _experiment(
         load=offered.load,
         demand=_demand_of(served),
         source=source,
+        asked_requests_per_s=_asked_per_s(spec, offered, source),
         warnings=(
             *(f"{name} was not started: the run was interrupted before" for name in unstarted),
             *left_out(offered.plan, is_pd=has_pd),

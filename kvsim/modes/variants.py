@@ -18,6 +18,7 @@ from kvsim.policy.eviction import EVICTIONS
 from kvsim.sim.run import SYSTEMS
 from kvsim.spec.tier_kinds import EIC
 
+PD_RATIO = "pd_separation.pd_ratio"
 SINGLE_POLICIES = ("baseline", "arc", "session_prefetch", "selective_write", "learned", "hybrid", "belady")
 """Bundles that the single node compares unless others are named."""
 
@@ -31,6 +32,16 @@ class Layers:
     preset: str | None = None
     engine: Given | None = None
     sets: tuple[str, ...] = ()
+
+    @property
+    def describes_server(self) -> bool:
+        """Whether a server's command line or a number of GPUs is given."""
+        given = () if self.engine is None else self.engine.values
+        return "model.name" in given or "cluster.total_gpus" in given
+
+    def balances(self, mode: Mode, loaded: LoadedConfig, systems: Sequence[str]) -> bool:
+        """Whether the P:D ratio is to be the balanced one: a server was described, and nobody said a ratio."""
+        return mode.is_pd and "pd" in systems and self.describes_server and PD_RATIO not in loaded.chosen
 
     def load(self, mode: ModeName, *more: str) -> LoadedConfig:
         """The configuration for ``mode``, with further assignments. Raises ``ConfigError``."""

@@ -10,6 +10,8 @@ from kvsim.config.overlay import read_shipped, shipped_profiles
 from kvsim.spec import GpuSpec, InstanceSpec, ModelSpec, find_gpu, find_model
 from kvsim.steptime import Coefficients
 
+_ROUNDED = 1e-3
+"""Relative difference of two counts of a model's parameters, one of which was published with three digits."""
 REFERENCE = "reference"
 """Profiles so named are set to published points by hand; they are no measurement to scale from."""
 
@@ -46,9 +48,9 @@ class MeasuredProfile:
             "degree": self.tensor_parallel != spec.tensor_parallel,
             "weight type": self.weight_dtype != spec.weight_dtype,
             "KV type": self.kv_dtype != spec.kv_dtype,
-            "KV size": spec.kv_bytes_per_token != replace(spec, kv_bytes_per_token_override=None).kv_bytes_per_token,
+            "KV size": _is_resized(spec),
             "GPU": _speed(self.gpu) != _speed(spec.gpu),
-            "model": _shape(self.model) != _shape(spec.model),
+            "model": not _alike(self.model, spec.model),
         }
         return tuple(name for name in DIFFERENCES if different[name])
 
@@ -72,9 +74,22 @@ DIFFERENCES = ("degree", "KV type", "KV size", "weight type", "GPU", "model")
 """In what two instances can differ, the least first."""
 
 
+def _is_resized(spec: InstanceSpec) -> bool:
+    """Whether its KV was given another size than its model has."""
+    given = spec.kv_bytes_per_token_override
+    return given is not None and given != replace(spec, kv_bytes_per_token_override=None).kv_bytes_per_token
+
+
+def _alike(model: ModelSpec, other: ModelSpec) -> bool:
+    """Whether steps of both take as long: of the same shapes, and but for how a count is rounded as large."""
+    return _shape(model) == _shape(other) and abs(model.params / other.params - 1) < _ROUNDED
+
+
+@cache
 def _shape(model: ModelSpec) -> ModelSpec:
     """A model as its steps know it: one of other weights, or under another name, takes as long."""
-    return replace(model, name="", hf_id="", weight_dtype="", max_position_embeddings=0, note="", extra_params=0.0)
+    bare = replace(model, name="", hf_id="", weight_dtype="", max_position_embeddings=0, note="", extra_params=0.0)
+    return replace(bare, params=0.0)
 
 
 def _speed(gpu: GpuSpec) -> tuple[float, ...]:

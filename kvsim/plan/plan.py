@@ -121,6 +121,12 @@ class Plan:
     def with_counts(self, num_prefill: int, num_decode: int) -> Plan:
         return replace(self, num_prefill=num_prefill, num_decode=num_decode)
 
+    def at_ratio(self, counts: tuple[int, int]) -> Plan:
+        """A plan with prefill and decode instances at that ratio, as its configuration then says, too."""
+        separation = self.config.pd_separation.model_copy(update={"pd_ratio": counts})
+        config = self.config.model_copy(update={"pd_separation": separation})
+        return replace(self, config=config).with_counts(*derived.pd_counts(config))
+
     def sized(self, num_instances: int, num_prefill: int) -> Plan:
         """A cluster of the GPUs of that many unified instances, with so many prefill instances."""
         sized = replace(self, num_instances=num_instances, num_prefill=num_prefill)

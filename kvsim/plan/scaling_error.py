@@ -41,19 +41,48 @@ def scaling_error(differences: Sequence[str], like: InstanceSpec, efficiencies: 
 
     ``None`` where no two measured ones do.
     """
-    found = []
-    for measured in measured_profiles():
-        for target in measured_profiles():
-            there = target.spec(like)
-            if target is not measured and measured.differences(there) == tuple(differences):
-                times = scaled_to(measured.coefficients, measured.spec(like), there, efficiencies)
-                found.append(_error(times, target))
-    return _over(found)
+    return _scaling_error(tuple(differences), like.expert_parallel, efficiencies)
 
 
 def roofline_error(like: InstanceSpec, efficiencies: Efficiencies) -> ScalingError | None:
     """How far off the roofline is over all measured instances; ``None`` where there is none."""
-    return _over([_error(roofline(one.spec(like), efficiencies), one) for one in measured_profiles()])
+    return _roofline_error(like.expert_parallel, efficiencies)
+
+
+@cache
+def _scaling_error(
+    differences: tuple[str, ...], expert_parallel: int, efficiencies: Efficiencies
+) -> ScalingError | None:
+    """Nothing of the instance that is asked about bears on it but over how many GPUs its experts are split."""
+    found = []
+    for measured in measured_profiles():
+        here = _spec(measured, expert_parallel)
+        for target in measured_profiles():
+            there = _spec(target, expert_parallel)
+            if target is not measured and measured.differences(there) == differences:
+                times = scaled_to(measured.coefficients, here, there, efficiencies)
+                found.append(_error(times, target))
+    return _over(found)
+
+
+@cache
+def _roofline_error(expert_parallel: int, efficiencies: Efficiencies) -> ScalingError | None:
+    found = [(one, roofline(_spec(one, expert_parallel), efficiencies)) for one in measured_profiles()]
+    return _over([_error(times, one) for one, times in found])
+
+
+def _spec(measured: MeasuredProfile, expert_parallel: int) -> InstanceSpec:
+    """The measured instance; memory, which no step time knows of, is anything."""
+    return InstanceSpec(
+        model=measured.model,
+        gpu=measured.gpu,
+        tensor_parallel=measured.tensor_parallel,
+        weight_dtype=measured.weight_dtype,
+        kv_dtype=measured.kv_dtype,
+        block_size_tokens=1,
+        memory_utilisation=1.0,
+        expert_parallel=expert_parallel,
+    )
 
 
 def _over(errors: list[tuple[float, float]]) -> ScalingError | None:

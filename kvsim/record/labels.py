@@ -42,6 +42,11 @@ def number(value: float | None) -> str:
     return f"{value:.{2 - math.floor(math.log10(size))}f}"
 
 
+def rate(asked: float) -> str:
+    """A rate as somebody gave it."""
+    return f"{asked:,.12g}"
+
+
 def percent(share: float | None) -> str:
     """A share as a percentage; never rounded to 0% or 100% when it is neither."""
     if share is None or not math.isfinite(share):

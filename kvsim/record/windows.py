@@ -21,9 +21,11 @@ _FEWEST = 30
 """Measured requests that a trend is looked for in."""
 GROWS = 0.02
 """Seconds of TTFT a second of arrivals: asked for 2% more than possible, TTFT grows by that."""
-_DEVIATIONS = 3.0
+DEVIATIONS = 3.0
 """Between what comes and what completes in a window, in standard deviations of so many arrivals at random: a window of
 twice late E2E holds at least twice what is in the system at a time, whose change is the difference."""
+MATERIAL = 0.02
+"""Share of what comes by which completions may differ, however surely: throughputs so near are called equal."""
 _ABOVE, _NEAR, _SURELY = 1.05, 0.97, 1.5
 """Loads by arithmetic, which may err by some percent, and has the hits of a short run's cold caches: overload, what may
 be one where TTFT grows, and what is one whatever TTFT does.
@@ -153,7 +155,7 @@ def _steadiness(result: SystemResult, found: Pace, window: Window, factor: float
     if not window.is_filled:
         needed = 1 + math.ceil((1 + factor) * window.late_s * (result.arrived - 1) / _span_s(result))
         if found.asked_per_s >= _ABOVE * found.possible_per_s:
-            rates = f"{found.asked_per_s:.4g} requests/s asked, {found.possible_per_s:.3g} possible"
+            rates = f"{found.asked_per_s:.4g} requests/s come, {found.possible_per_s:.3g} possible"
             return False, f"{rates}: more of the same would not be steady either"
         short = f"no window of {factor:g} x {late} is left after as long a start"
         if needed <= result.arrived:
@@ -165,7 +167,7 @@ def _steadiness(result: SystemResult, found: Pace, window: Window, factor: float
     arrival_s = result.table["arrival_s"]
     came = int(((arrival_s > window.start_s) & (arrival_s <= window.end_s)).sum())
     completed = int(in_window(result, (window.start_s, window.end_s)).sum())
-    if abs(came - completed) > 1 + _DEVIATIONS * math.sqrt(came):
+    if abs(came - completed) > max(1 + DEVIATIONS * math.sqrt(came), MATERIAL * came):
         return False, f"{came:,} requests came in the window and {completed:,} completed"
     growth, doubles = _growth(result)
     if growth >= GROWS and doubles and not result.is_closed:
@@ -177,7 +179,7 @@ def overload_words(found: Pace) -> str:
     """``asked`` against ``possible``, and what becomes of TTFT."""
     facts = []
     if found.asked_per_s > found.possible_per_s:
-        facts.append(f"{found.asked_per_s:.3g} requests/s asked, {found.possible_per_s:.3g} possible")
+        facts.append(f"{found.asked_per_s:.3g} requests/s come, {found.possible_per_s:.3g} possible")
     if found.ttft_growth >= GROWS:
         facts.append(f"TTFT grows with the length of the run, {growth_words(found.ttft_growth)}")
     return f"overloaded: {'; '.join(facts)}"

@@ -33,6 +33,8 @@ def build(
     """The report of a run; ``others_cpu_s`` is what other processes took for it, ``launch`` the server's
     line and what it says."""
     config = loaded.config
+    if experiment.plan.config.pd_separation.pd_ratio != config.pd_separation.pd_ratio:
+        config = config.model_copy(update={"pd_separation": experiment.plan.config.pd_separation})
     slo_ttft_s, slo_tpot_s = config.slo.ttft_ms * MILLI, config.slo.tpot_ms * MILLI
     gpus = experiment.plan.num_gpus
     results = tuple(
@@ -91,6 +93,7 @@ def workload_facts(experiment: Experiment) -> WorkloadFacts:
         infinite_cache_hit_rate_tokens=info.infinite_cache_hit_rate_tokens,
         hash_block_tokens=info.hash_block_tokens,
         load=experiment.load,
+        asked_requests_per_s=experiment.asked_requests_per_s,
         users=_users(workload),
     )
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kvsim.modes.cluster import Cluster
+from kvsim.reasons.reason import most_important
 from kvsim.record.figures import SystemSummary
-from kvsim.record.labels import percent, ratio, system_label
+from kvsim.record.labels import counted, percent, ratio, system_label
 from kvsim.record.plain import plain
 from kvsim.report.conclusion import is_overloaded
 from kvsim.report.sections import Sections
+from kvsim.workload.info import NONE_ALIKE
 
 UNBALANCED = 0.4
 """A side used less than this share of the other is worth a warning."""
+_REASONS_OF = {NONE_ALIKE: "nothing_shared"}
+"""Notes, and the rules whose reasons say the same."""
 LONG_CPU_S = 30.0
 """CPU seconds of a run in pure Python, from which on compiling is worth a word."""
 
@@ -44,9 +48,10 @@ def warnings(report: Sections) -> list[str]:
             kind = "" if is_overloaded(result) else "not steady: "
             found.append(f"{label}: {kind}{result.steady.why}")
         if requests.failed:
-            failed = f"{requests.failed:,} requests failed"
+            failed = f"{counted(requests.failed, 'request')} failed"
             why = "longer than model.max_model_len or the KV blocks of an instance allow"
-            found.append(f"{label}: {failed}: {why}; they count against the SLO")
+            count = "it counts" if requests.failed == 1 else "they count"
+            found.append(f"{label}: {failed}: {why}; {count} against the SLO")
         found += _imbalance(result, report.cluster)
     found += [failure.sentence() for failure in report.run.failures]
     found += report.cluster.warnings
@@ -56,7 +61,7 @@ def warnings(report: Sections) -> list[str]:
 
 
 def notes(report: Sections) -> list[str]:
-    """Plain sentences for the reader, each once."""
+    """Plain sentences for the reader, each once; none that a reason says that is told, too."""
     every = [
         *(report.launch.notes if report.launch is not None else ()),
         *report.workload.notes,
@@ -68,7 +73,8 @@ def notes(report: Sections) -> list[str]:
             f"{run.cpu_s:,.0f} s of CPU in pure Python; compiled, simulating takes a third to a half: 'make compile' "
             "in a checkout, or KVSIM_COMPILE=1 in pip's environment where it builds kvsim from its sources"
         )
-    return list(dict.fromkeys(every))
+    told = {reason.rule for reason in most_important(report.why)}
+    return [note for note in dict.fromkeys(every) if _REASONS_OF.get(note) not in told]
 
 
 def _imbalance(result: SystemSummary, cluster: Cluster) -> Iterator[str]:

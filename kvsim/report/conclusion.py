@@ -12,6 +12,7 @@ from kvsim.record.labels import (
     listed,
     number,
     percent,
+    rate,
     ratio,
     relative_difference,
     system_label,
@@ -82,7 +83,7 @@ def _beyond(result: SystemSummary) -> str:
     facts = []
     asked, possible = result.steady.asked_requests_per_s, result.steady.possible_requests_per_s
     if asked is not None and possible is not None and asked > possible:
-        facts.append(f"{number(asked)} requests/s asked, {number(possible)} possible")
+        facts.append(f"{number(asked)} requests/s come, {number(possible)} possible")
     growth = result.steady.ttft_growth_s_per_min
     if growth is not None and growth >= GROWS * 60:
         facts.append(f"TTFT grows with the length of the run, by {number(growth)} s a minute")
@@ -209,10 +210,12 @@ def condition(report: Sections) -> str:
     """The load for which the sentence holds."""
     load = report.workload.load
     if load is not None:
-        rate = number(load.requests_per_s)
-        return f"at {load.rho:g} of {system_label(load.of)}'s maximum rate ({rate} requests/s)"
+        of = f"{load.rho:g} of {system_label(load.of)}'s maximum rate"
+        return f"at {of} ({number(load.requests_per_s)} requests/s)"
     if report.workload.users is not None:
         return f"with {counted(report.workload.users, 'user')}"
+    if report.workload.asked_requests_per_s is not None:
+        return f"at {rate(report.workload.asked_requests_per_s)} requests/s"
     requests, span_s = report.workload.requests, report.workload.span_s
     if report.run.mode == "predict" and span_s:
         return f"at {number(requests / span_s)} requests/s"

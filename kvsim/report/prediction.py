@@ -59,7 +59,8 @@ def prediction_tables(result: SystemSummary) -> Iterator[Table]:
 
 
 def _latencies(result: SystemSummary) -> Table:
-    table = _grid()
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("")
     for name in QUANTILES:
         table.add_column(name, justify="right", no_wrap=True)
     rows: list[tuple[str, Quantiles]] = [
@@ -74,8 +75,10 @@ def _latencies(result: SystemSummary) -> Table:
 
 
 def _served(result: SystemSummary) -> Table:
-    table = _grid()
-    table.add_column("", justify="right")
+    # Names and figures need no heading; below them as much is left free as below the others.
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 1), caption=" ")
+    table.add_column()
+    table.add_column(justify="right")
     use, throughput = result.utilisation["colocated"], result.throughput
     rows = {
         "requests/s": number(throughput.requests_per_s),
@@ -89,10 +92,4 @@ def _served(result: SystemSummary) -> Table:
     }
     for label, value in rows.items():
         table.add_row(label, value)
-    return table
-
-
-def _grid() -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("")
     return table

@@ -78,9 +78,11 @@ class WorkloadFacts:
     infinite_cache_hit_rate_tokens: float | None
     hash_block_tokens: int | None
     load: Load | None
-    """``None``: it ran at its own rate."""
+    """``None``: it ran at its own rate, or at one that was asked for."""
     users: int | None
     """Requests in flight at most, where each waits for another; ``None``: they come at their times."""
+    asked_requests_per_s: float | None
+    """The rate that was asked for, which random arrivals meet in the mean alone; ``None``: a load was, or nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)

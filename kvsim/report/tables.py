@@ -14,7 +14,7 @@ from kvsim.capacity.load_search import Load
 from kvsim.modes.cluster import DeployedCluster, PdCluster, TieredCluster
 from kvsim.reasons.reason import most_important
 from kvsim.record.figures import Parts, SystemSummary
-from kvsim.record.labels import COMPONENT_LABELS, counted, number, percent, ratio, system_label
+from kvsim.record.labels import COMPONENT_LABELS, counted, number, percent, rate, ratio, system_label
 from kvsim.report import caveats
 from kvsim.report.comparison import groups
 from kvsim.report.conclude import conclude
@@ -119,7 +119,7 @@ def facts(report: Sections) -> Iterator[tuple[str, str]]:
     if report.workload.load is not None:
         yield "load", _load(report.workload.load)
     elif any(result.steady.possible_requests_per_s for result in report.results):
-        yield "load", _own_load(report.results)
+        yield "load", _own_load(report)
     for result in report.results[:1]:
         slo = result.goodput.slo
         yield "SLO", f"TTFT <= {slo.ttft_ms:,g} ms and mean TPOT <= {slo.tpot_ms:,g} ms"
@@ -136,7 +136,7 @@ def _cluster(cluster: PdCluster | TieredCluster | DeployedCluster) -> str:
     degrees = cluster.prefill_gpus_per_instance, cluster.decode_gpus_per_instance
     if degrees[0] != degrees[1]:
         size += f"; of {degrees[0]} GPUs for prefill, of {degrees[1]} for decode"
-    advice = f", balanced {ratio(balanced)}" if balanced else ""
+    advice = "" if not balanced else ", balanced" if balanced == actual else f", balanced {ratio(balanced)}"
     return f"{size}; PD {ratio(actual)} prefill:decode{advice}"
 
 
@@ -161,15 +161,20 @@ def _load(load: Load) -> str:
     return f"{of}: {number(load.requests_per_s)} requests/s of {number(load.max_requests_per_s)}"
 
 
-def _own_load(results: Sequence[SystemSummary]) -> str:
-    """What the requests that fit ask of the systems, and what these can serve; of many the two extremes."""
+def _own_load(report: Sections) -> str:
+    """The rate that was asked for, that of the requests that came and fit, and what the systems can serve; of many
+    the two extremes."""
     known = sorted(
-        (result for result in results if result.steady.possible_requests_per_s),
+        (result for result in report.results if result.steady.possible_requests_per_s),
         key=lambda result: result.steady.possible_requests_per_s or 0.0,
     )
     possible = [f"{number(result.steady.possible_requests_per_s)} ({system_label(result.name)})" for result in known]
     words = possible[0] if len(known) == 1 else f"{possible[0]} to {possible[-1]}"
-    return f"{number(known[0].steady.asked_requests_per_s)} requests/s asked, possible {words}"
+    came, asked = number(known[0].steady.asked_requests_per_s), report.workload.asked_requests_per_s
+    if asked is None:
+        return f"{came} requests/s came, possible {words}"
+    fitting = " and fit" if any(result.requests.failed for result in report.results) else ""
+    return f"{rate(asked)} requests/s asked, {came} came{fitting}, possible {words}"
 
 
 def _side_by_side(results: Sequence[SystemSummary]) -> Table:

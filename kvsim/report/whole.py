@@ -95,6 +95,7 @@ def _part(table: Table, figures: Sequence[_Figures], names: int) -> Table:
         box=table.box,
         padding=table.padding,
         pad_edge=table.pad_edge,
+        show_header=table.show_header,
     )
     part.add_column(first.header, justify=first.justify, width=names, overflow="fold")
     for each in figures:

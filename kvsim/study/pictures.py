@@ -27,9 +27,9 @@ def figure_of(
     title: str, subtitle: str, columns: int = 1, rows: int = 1, height_in: float = 4.2, *, shared: bool = False
 ) -> tuple[Figure, list[Axes]]:
     """An empty picture 8 inches wide and its panels, row by row; ``shared``: panels have the same axes."""
-    from matplotlib.figure import Figure
+    from kvsim.study.shown_figure import ShownFigure
 
-    figure = Figure(figsize=(8, height_in), layout="constrained")
+    figure = ShownFigure(figsize=(8, height_in), layout="constrained")
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.set(w_pad=0.08, wspace=0.04)  # type: ignore[call-arg]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from kvsim.config import Config, LoadedConfig
+from kvsim.config.overlay import outside_validity
+from kvsim.plan.nearest_profile import NearestProfile
 from kvsim.plan.vllm_defaults import version_of
 from kvsim.spec import find_model, known_gpu, known_model, model_file
 
@@ -19,6 +21,14 @@ def profile_caveats(loaded: LoadedConfig) -> list[str]:
         found.append(f"the profile names no known GPU: memory and multiprocessors are {used}'s; see --set hardware.gpu")
     elif isinstance(validity.get("model"), str) and model_file(config.model.name) is not None:
         found += model_caveats(f"profile {loaded.provenance.name}", validity["model"], config)
+    return found
+
+
+def nearest_caveats(nearest: NearestProfile, config: Config) -> list[str]:
+    """How far an instance is from what was measured, and where it leaves that."""
+    found = [] if nearest.warning is None else [nearest.warning]
+    if nearest.profile is not None:
+        found += outside_validity(nearest.profile.name, nearest.profile.facts.get("validity"), config)
     return found
 
 
@@ -61,9 +71,15 @@ def version_caveats(where: str, version: str) -> list[str]:
     return [f"{where} names {what}: taken for one of today, which schedules ahead"]
 
 
-def size_caveats(tpot_error_pct: float | None, config: Config) -> list[str]:
-    """An error that no profile of the same engine has."""
-    if tpot_error_pct is None or abs(tpot_error_pct) <= FAR_OFF_PCT:
+def is_far_off(error_pct: float | None) -> bool:
+    """Whether no profile of the same engine was ever so far off in the time a token."""
+    return error_pct is not None and abs(error_pct) > FAR_OFF_PCT
+
+
+def size_caveats(tpot_error_pct: float | None, config: Config, figure: str = "TPOT", others: str = "") -> list[str]:
+    """An error that no profile of the same engine has. ``others``: what is known of other profiles."""
+    if tpot_error_pct is None or not is_far_off(tpot_error_pct):
         return []
     what = f"{config.model.name.rpartition('/')[2]} on {config.engine.tensor_parallel_size} x {config.hardware.gpu}"
-    return [f"TPOT is {tpot_error_pct:+.0f}% off, more than any profile of the same engine was: was it {what}?"]
+    off = f"{figure} is {tpot_error_pct:+.0f}% off, more than any profile of the same engine was"
+    return [f"{off}: was it {what}?{others}"]

@@ -8,8 +8,9 @@ from functools import cached_property
 from typing import Any
 
 from kvsim.validate.accuracy import percent_off
-from kvsim.validate.caveats import model_caveats, size_caveats
+from kvsim.validate.caveats import is_far_off, model_caveats, size_caveats
 from kvsim.validate.clients.result import MOST_FAILED, ClientResult
+from kvsim.validate.fitting_profiles import Fitting, fitting_profiles
 from kvsim.validate.predict_load import FRONT_END_S, LoadPrediction, Server, predict_load
 from kvsim.validate.saturation import Answered, Saturation, saturation_of
 
@@ -65,8 +66,7 @@ class LoadComparison:
         load, found = self.measured, self.predicted
         if found is None or not load.comparable:
             return []
-        decoding_pct = self.error_pct.get("tpot_mean", self.error_pct.get("itl_mean"))
-        warnings = size_caveats(decoding_pct, self.server.loaded.config)
+        warnings = self._size_caveats()
         if load.failures:
             share = f"{load.failures:,} of {load.traffic.requests:,} requests"
             warnings.append(f"{share} without an answer; the figures are the others'")
@@ -76,6 +76,18 @@ class LoadComparison:
         if found.unfit:
             warnings.append(f"{found.unfit:,} predicted requests are longer than the model or the KV cache: not served")
         return warnings
+
+    def _size_caveats(self) -> list[str]:
+        """What speaks against TPOT, or against mean ITL where no TPOT was measured."""
+        figure = "TPOT" if "tpot_mean" in self.error_pct else "mean ITL"
+        decoding_pct = self.error_pct.get("tpot_mean", self.error_pct.get("itl_mean"))
+        others = self.fitting.words() if is_far_off(decoding_pct) else ""
+        return size_caveats(decoding_pct, self.server.loaded.config, figure, others)
+
+    @cached_property
+    def fitting(self) -> Fitting:
+        """The other profiles of the model that come near what was measured, each of which is tried for it."""
+        return fitting_profiles(self.measured, self.server)
 
     @cached_property
     def saturation(self) -> Saturation | None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kvsim.config import LoadedConfig
+from kvsim.config import LoadedConfig, load_config
+from kvsim.config.load import set_values
 from kvsim.errors import CapacityError
 from kvsim.fields import Fields
 from kvsim.plan.instance import load_instance
@@ -17,9 +18,10 @@ from kvsim.plan.vllm_defaults import is_async
 from kvsim.record.result import Distribution, Table
 from kvsim.record.summary import e2e_s, mean_tpot_s, ttft_s
 from kvsim.sim.run import Case, Patience, run
+from kvsim.spec import find_gpu
 from kvsim.steptime import AffineStepTime
 from kvsim.validate.accuracy import Floats
-from kvsim.validate.caveats import profile_caveats
+from kvsim.validate.caveats import nearest_caveats, profile_caveats
 from kvsim.validate.clients.result import PERCENTS, ClientResult
 from kvsim.validate.clients.traffic import Traffic
 
@@ -29,12 +31,35 @@ measured load at one request a second (docs/validation.md)."""
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What was said of a server beside its model, step times and GPUs."""
+
+    vllm_version: str = ""
+    sets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Server:
-    """One instance as it was served, and what speaks against its profile."""
+    """One instance as it was served, and what speaks against its step times."""
 
     plan: Plan
     loaded: LoadedConfig
     caveats: tuple[str, ...]
+    asked: Asked = Asked()
+
+    @property
+    def profile(self) -> str | None:
+        """The profile that its step times are of, given or the nearest; ``None``: a roofline's."""
+        nearest = self.plan.colocated.nearest
+        return self.loaded.provenance.name if nearest is None else nearest.name
+
+    @property
+    def step_times(self) -> str:
+        """How they are known, in words."""
+        nearest = self.plan.colocated.nearest
+        if nearest is not None and nearest.level == "scaled":
+            return f"step times scaled from profile {self.profile}"
+        return "step times of data sheets" if self.profile is None else f"profile {self.profile}"
 
 
 @dataclass(frozen=True)
@@ -54,11 +79,18 @@ class LoadPrediction:
     output_tokens_per_s: float
 
 
-def load_server(profile: Path, model: str, degree: int, vllm_version: str, sets: list[str]) -> Server:
+def load_server(
+    profile: Path | None, model: str, degree: int, vllm_version: str, sets: list[str], gpu: str | None = None
+) -> Server:
     """One instance; vLLM's defaults where ``sets`` does not say otherwise. Older engines get their host time.
 
-    ``vllm_version`` may be empty: a present one. Raises ``ConfigError`` on what cannot be used.
+    ``profile``: its step times and its GPU; ``None``: those of ``gpu``, by default the configured one, as measured or
+    of the nearest that was. ``vllm_version`` may be empty: a present one. Raises ``ConfigError`` on what cannot be
+    used.
     """
+    known = None
+    if profile is None:
+        known = find_gpu(gpu or set_values(sets).get("hardware.gpu") or load_config().config.hardware.gpu)
     loaded = load_instance(
         model,
         Fields("", {"tensor_parallel_size": degree}),
@@ -66,14 +98,17 @@ def load_server(profile: Path, model: str, degree: int, vllm_version: str, sets:
         profile=profile,
         keys={"load.warm_caches": False},
         sets=sets,
+        gpu=known,
     )
-    plan, caveats = unified_plan(loaded.config, 1), profile_caveats(loaded)
+    plan = unified_plan(loaded.config, 1)
+    nearest = plan.colocated.nearest
+    caveats = profile_caveats(loaded) if nearest is None else nearest_caveats(nearest, loaded.config)
     if not is_async(vllm_version) and not isinstance(plan.step_time, AffineStepTime):
         caveats.append(f"vLLM {vllm_version} schedules between steps; a profile of tables has no host time for that")
     elif not is_async(vllm_version):
         sizes = loaded.config.engine.cudagraph_capture_sizes
         plan = plan.with_instances(step_time=step_time_of_version(plan.step_time.coefficients, vllm_version, sizes))
-    return Server(plan, loaded, tuple(caveats))
+    return Server(plan, loaded, tuple(caveats), Asked(vllm_version, tuple(sets)))
 
 
 def predict_load(load: ClientResult, plan: Plan) -> LoadPrediction:

@@ -18,6 +18,10 @@ class Finding(NamedTuple):
     message: str
 
 
+NONE_ALIKE = "no two requests share content"
+"""A note of workloads of which every prompt is unlike all others."""
+
+
 @dataclass(frozen=True)
 class WorkloadInfo:
     """Provenance of a workload. Hit rates are those of an infinite cache, ``None`` where they have no meaning.

@@ -33,6 +33,10 @@ from kvsim.workload.workload import Workload
 __all__ = ["WORDS", "Sizes", "WorkloadWord", "word_of"]
 
 
+USUAL = "chat"
+"""What a server is served that nobody says a workload of: the traffic of ``--pd``."""
+
+
 def word_of(text: str, reading: Reading = AS_IT_STANDS) -> WorkloadWord:
     """The workload that ``text`` says; a trace file is read as ``reading`` says.
 

@@ -6,9 +6,15 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
 
 import kvsim as package
+from kvsim.cli.app import app
 
 MAIN = Path(__file__).resolve().parents[2] / "main.py"
 
@@ -35,6 +41,29 @@ def test_help_of_a_verb(kvsim) -> None:
     code, out, err = kvsim("trace", "lint", "--help")
     assert (code, err) == (0, "")
     assert "--workload-format" in out and "--json" in out
+
+
+def verbs(command: Any, *path: str) -> Iterator[tuple[str, ...]]:
+    yield path
+    for name, below in getattr(command, "commands", {}).items():
+        yield from verbs(below, *path, name)
+
+
+@pytest.mark.parametrize("verb", list(verbs(typer.main.get_command(app))), ids=" ".join)
+def test_help_names_values_and_breaks_no_word(kvsim, verb: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """No type of the program, such as ``<float range>``; no line that ends within ``meta-llama``."""
+    for width in (60, 80, 120):
+        monkeypatch.setenv("COLUMNS", str(width))
+        code, out, err = kvsim(*verb, "--help")
+        assert (code, err) == (0, "")
+        assert not re.search(r"<\w+|\[\[|\{[A-Z]|\]\.\.\.|\w-$", out.replace("[ARGS]...", ""), re.MULTILINE)
+        assert out.isascii() and max(map(len, out.splitlines())) <= max(width, 80)
+
+
+def test_the_example_of_predict_can_be_copied(kvsim, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    out = kvsim("predict", "--help")[1]
+    assert '  kvsim predict "vllm serve meta-llama/Llama-3.1-8B-Instruct" --gpu h100-sxm\n' in out
 
 
 def test_version(kvsim) -> None:

@@ -108,6 +108,22 @@ def test_quiet_prints_the_conclusion_alone(kvsim, empty: Path) -> None:
     assert list(empty.iterdir()) == []
 
 
+def test_quiet_tells_what_comparisons_found(kvsim, empty: Path) -> None:
+    code, out, err = kvsim(*FAST, "--compare", "routing.prefill=round_robin", "--quiet", "--no-plot")
+    assert (code, err) == (0, "")
+    _, compared = out.splitlines()
+    assert compared.startswith("compare: mean TTFT against the run as configured: prefill=round_robin: ")
+
+
+def test_quiet_is_as_wide_as_the_terminal(kvsim, empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    piped = kvsim(*FAST, "--quiet", "--no-plot").out
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "60")
+    shown = kvsim(*FAST, "--quiet", "--no-plot").out
+    assert max(map(len, shown.splitlines())) <= 60 and shown.count("\n") > 2
+    assert " ".join(shown.split()) == " ".join(piped.split())
+
+
 def test_a_trace(kvsim, empty: Path) -> None:
     trace = content_path("trace", "mooncake_sample.jsonl")
     code, _, err = kvsim(

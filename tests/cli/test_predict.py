@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from kvsim import simulate
+from kvsim.cli.predict import DEFAULT_WORKLOAD
+from kvsim.workload.words import USUAL
+
 SMALL = "vllm serve meta-llama/Llama-3.1-8B-Instruct --max-num-seqs 64"
 
 
@@ -68,6 +72,30 @@ def test_the_modes_take_the_line(kvsim, empty: Path) -> None:
     report = json.loads(Path("r.json").read_text())
     assert report["cluster"]["gpus"] == 8 and report["workload"]["requests"] == 200
     assert report["config"]["model"]["name"] == "meta-llama/Llama-3.1-8B"
+
+
+def test_a_server_that_nobody_says_a_workload_of_is_served_one_kind(kvsim, empty: Path) -> None:
+    """By ``predict``, by ``--pd`` and from Python."""
+    few = ("--quiet", "--jobs", "1", "--report-json", "r.json")
+    reports = []
+    for flags in (
+        ("predict", SMALL, "--requests", "300", "--no-search"),
+        ("predict", SMALL, "--requests", "300", "--no-search", "--workload", USUAL),
+        ("--pd", "--engine", SMALL, "--gpus", "4", "--preset", "smoke", "--no-plot", "--no-studies"),
+    ):
+        assert kvsim(*flags, *few).code == 0
+        reports.append(json.loads(Path("r.json").read_text())["workload"])
+    assert DEFAULT_WORKLOAD == USUAL and reports[0] == reports[1]
+    assert reports[0]["source"] == reports[2]["source"] == "synthetic chat"
+    a_request = [told["prompt_tokens"] / told["requests"] for told in reports]
+    assert a_request[2] == pytest.approx(a_request[0], rel=0.1)
+    assert simulate(SMALL, requests=300, searches_rate=False, detail=False).workload.source == "synthetic chat"
+
+
+def test_settings_of_chat_that_predict_does_not_take_are_named(kvsim, empty: Path) -> None:
+    flags = ("--requests", "100", "--no-search", "--jobs", "1", "--set", "pd_trace.output_tokens_mean=300")
+    out = " ".join(kvsim("predict", SMALL, *flags).out.split())
+    assert "warning: set, but without effect on this run: pd_trace.output_tokens_mean" in out
 
 
 BAD = {

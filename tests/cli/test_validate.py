@@ -102,6 +102,36 @@ def test_load_with_the_right_profile_has_no_warning(tmp_path: Path, capsys: pyte
     assert "warning" not in validate(capsys, "load", path, *FLAGS)
 
 
+def test_load_takes_the_model_from_the_file_and_the_nearest_step_times(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    path = written(tmp_path / "r.json", bench(model_id="meta-llama/Llama-3.1-8B-Instruct"))
+    json_out = tmp_path / "out.json"
+    short = " ".join(validate(capsys, "load", path, "--json", json_out).split())
+    assert "predicted: meta-llama/Llama-3.1-8B-Instruct on 1 x h100-sxm, vLLM of today" in short
+    assert "profile h100_llama-3.1-8b_tp1_bf16" in short
+    assert (
+        "taken: the model from r.json (--model says another); h100-sxm as configured (--gpu); step times of the "
+        "nearest measured instance (--profile)" in short
+    )
+    report = json.loads(json_out.read_text(encoding="utf-8"))
+    assert report["profile"] == "h100_llama-3.1-8b_tp1_bf16" and report["warnings"] == []
+    told = validate(capsys, "load", path, *FLAGS)
+    assert "taken:" not in told and figures(told, "TPOT mean (ms)") == figures(
+        validate(capsys, "load", path), "TPOT mean (ms)"
+    )
+
+
+def test_load_on_another_gpu_says_how_its_step_times_are_known(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    path = written(tmp_path / "r.json", bench(model_id="meta-llama/Llama-3.1-8B-Instruct"))
+    out = " ".join(validate(capsys, "load", path, "--gpu", "h200").split())
+    assert "on 1 x h200-sxm, vLLM of today, step times scaled from profile h100_llama-3.1-8b_tp1_bf16" in out
+    assert "warning: llama-3.1-8b bf16 on 1 x h200-sxm was not measured" in out
+    refused(capsys, "--gpu and --profile exclude each other", "load", path, *FLAGS, "--gpu", "h200")
+    refused(capsys, "unknown GPU 'h1000'", "load", path, "--gpu", "h1000")
+    refused(capsys, "--model MODEL says it", "load", written(tmp_path / "s.json", bench(model_id="mine")))
+
+
 HEAD = "model,gpu,backend_version,precision,tp_size,isl,osl,concurrency,ttft_mean_ms,tpot_mean_ms\n"
 
 

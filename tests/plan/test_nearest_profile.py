@@ -64,6 +64,14 @@ def test_whatever_bears_on_step_times_makes_another_instance(sets: tuple[str, ..
     assert (own.distance(spec) == 0) == (not differs)
 
 
+def test_a_rounded_count_makes_no_other_model() -> None:
+    """Llama 3 has the shapes of Llama 3.1; of one the published count stands in models.json, of the other the exact."""
+    eight = ("model.name=meta-llama/Meta-Llama-3-8B-Instruct", *ONE_8B[1:], "model.max_model_len=8192")
+    found = nearest(*eight)
+    assert (found.name, found.level) == ("h100_llama-3.1-8b_tp1_bf16", "measured")
+    assert nearest(*eight, "model.params_billions=8.2").level == "scaled"
+
+
 def test_gpus_with_nvlink_are_scaled_from_each_other() -> None:
     for gpu, profile in (("a100-80gb-sxm", "h100"), ("l40s", "rtx-pro-6000"), ("rtx-4090", "rtx-pro-6000")):
         found = nearest(*ONE_8B, f"hardware.gpu={gpu}", "engine.num_gpu_blocks_override=1000")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import re
+
+from rich.console import Console
 
 import kvsim
 from kvsim.record.labels import number
+from kvsim.report.tables import print_report
 from kvsim.simulation import Simulation
 
 LINE = "vllm serve meta-llama/Llama-3.1-8B-Instruct --max-num-seqs 64"
@@ -31,7 +35,7 @@ def test_an_overloaded_deployment_is_told_as_such() -> None:
     found = predicted(workload="in=4000,out=100", rate=60, requests=1500)
     assert found.results[0].steady.overloaded
     assert re.match(
-        r"(\[.*\] )?Unified is overloaded at [\d.]+ requests/s: unified: .* asked, .* possible", found.conclusion
+        r"(\[.*\] )?Unified is overloaded at 60 requests/s: unified: .* come, .* possible", found.conclusion
     )
 
 
@@ -43,3 +47,37 @@ def test_answers_of_one_token_have_no_tpot() -> None:
 def test_several_instances_are_told_in_the_plural() -> None:
     found = predicted(workload="in=300,out=10", rate=4, requests=200, instances=3)
     assert found.conclusion.startswith("3 instances of 1 x h100-sxm give a TTFT of")
+
+
+def printed(found: Simulation) -> list[str]:
+    stream = io.StringIO()
+    print_report(Console(width=80, file=stream), found.report)
+    return [line.rstrip() for line in stream.getvalue().splitlines()]
+
+
+def test_the_rate_that_was_asked_is_told_as_it_was_given() -> None:
+    """Arrivals at random are as many as asked in the mean alone."""
+    found = predicted(workload="in=300,out=30", rate=4, requests=300)
+    came = found.results[0].steady.asked_requests_per_s
+    assert found.workload.asked_requests_per_s == 4 and came is not None and number(came) != "4"
+    (load,) = (line for line in printed(found) if line.startswith("load"))
+    assert re.fullmatch(rf"load +4 requests/s asked, {number(came)} came, possible [\d.]+ \(unified\)", load)
+    assert " at 4 requests/s; " in found.conclusion
+
+
+def test_a_run_at_its_own_rate_was_asked_for_none() -> None:
+    found = predicted(workload="in=300,out=30", concurrency=4, requests=300)
+    assert found.workload.asked_requests_per_s is None
+
+
+def test_what_was_served_needs_no_heading() -> None:
+    lines = printed(predicted(workload="in=300,out=30", rate=4, requests=300))
+    place = next(place for place, line in enumerate(lines) if line.startswith(" requests/s"))
+    assert lines[place - 2].startswith(" E2E (ms)") and lines[place - 1] == ""
+    assert lines[place + 8] == "" and lines[place + 9].startswith("Where TTFT goes")
+
+
+def test_what_a_reason_says_is_no_note() -> None:
+    lines = printed(predicted(workload="in=300,out=30", rate=4, requests=300))
+    assert sum("No prompt begins as an earlier" in line for line in lines) == 1
+    assert not any("no two requests share content" in line for line in lines)

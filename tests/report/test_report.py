@@ -21,7 +21,7 @@ def test_sections_and_keys_stand_in_the_documented_order(report):
     assert list(tree) == SECTIONS
     assert list(tree["calibration"])[:6] == ["profile", "method", "sources", "validity", "readiness", "warnings"]
     assert list(tree["workload"])[:4] == ["source", "format", "sha256", "requests"]
-    assert list(tree["workload"])[-2:] == ["load", "users"]
+    assert list(tree["workload"])[-3:] == ["load", "users", "asked_requests_per_s"]
     assert list(tree["cluster"])[:4] == ["gpus", "instances", "racks", "prefill_instances"]
     assert [result["name"] for result in tree["results"]] == ["unified", "pd"]
 

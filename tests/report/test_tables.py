@@ -61,7 +61,7 @@ def test_the_header_says_what_was_simulated(make_report, systems, width):
     text = " ".join(printed(make_report(*systems), width).split())
     for words in (
         "mode pd, preset smoke, seed 42",
-        "64 GPUs, 16 instances, 1 rack; PD 4:12 prefill:decode, balanced 4:12",
+        "64 GPUs, 16 instances, 1 rack; PD 4:12 prefill:decode, balanced",
         "llama-3.1-70b bf16, 4 x h100-sxm an instance",
         "10 requests over 10.0 s, on average 2,000 prompt and 11.0 output tokens",
         "0.7 of PD's maximum: 1.00 requests/s of 1.43",
@@ -121,11 +121,11 @@ def test_caveats_are_printed(make_report, make_result, width):
     assert "CONSERVATION VIOLATED, the figures above are wrong. PD: bytes sent = bytes received: expected 4.0" in text
     assert "warning: PD: not steady: 60 requests, steady needs 400" in text
     assert "warning: PD: incomplete, interrupted with 8 of 10 arrived requests done" in text
-    assert "warning: PD: 1 requests failed" in text
+    assert "warning: PD: 1 request failed" in text
     assert "PD: unbalanced sides, prefill loaded to 10% and decode 70% (P:D 4:12); P:D 1:9 would balance" in text
     assert "warning: trace: 3 rows without output" in text
     assert text.count("note: blocks were synthesised") == 1
-    assert "requests failed" in text and "requests in flight" in text
+    assert "request failed" in text and "requests in flight" in text
 
 
 def test_a_sound_report_has_no_warnings(make_report, systems, width):

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from kvsim.errors import WorkloadError, nearest
-from kvsim.workload.info import WorkloadInfo
+from kvsim.workload.info import NONE_ALIKE, WorkloadInfo
 from kvsim.workload.workload import Workload
 
 ARRIVALS = ("poisson", "constant")
@@ -44,6 +44,6 @@ def fixed(
             source=f"synthetic {arrivals} arrivals of equal requests",
             format="synthetic",
             infinite_cache_hit_rate_tokens=0.0,
-            notes=("no two requests share content",),
+            notes=(NONE_ALIKE,),
         ),
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from kvsim.errors import WorkloadError
 from kvsim.workload.hits import most_before, token_hit_rate
-from kvsim.workload.info import WorkloadInfo
+from kvsim.workload.info import NONE_ALIKE, WorkloadInfo
 from kvsim.workload.workload import Floats, Ints, Workload
 
 EXACT = 0.01
@@ -61,7 +61,7 @@ def prefixed(
 
 def _notes(carried: Ints, prefixes: Prefixes, rate: float) -> tuple[str, ...]:
     if not carried.any():
-        return ("no two requests share content",)
+        return (NONE_ALIKE,)
     carriers = f"{np.count_nonzero(carried):,} of {len(carried):,} prompts"
     heads = f"one of {prefixes.count:,} prefixes" if prefixes.count > 1 else "the same prefix"
     return (

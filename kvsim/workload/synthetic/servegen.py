@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kvsim.errors import WorkloadError
-from kvsim.workload.info import WorkloadInfo
+from kvsim.workload.info import NONE_ALIKE, WorkloadInfo
 from kvsim.workload.workload import Floats, Ints, Workload
 
 TRACE_FILES = "chunk-*-trace.csv"
@@ -190,7 +190,7 @@ def from_clients(clients: list[Client], num_requests: int, rate_per_s: float, se
         source,
         "synthetic",
         infinite_cache_hit_rate_tokens=0.0,
-        notes=(f"{len(clients):,} clients of ServeGen over {place:,} of their windows; no two requests share content",),
+        notes=(f"{len(clients):,} clients of ServeGen over {place:,} of their windows", NONE_ALIKE),
     )
     asked, answered = (np.concatenate(column)[rows].astype(np.int32) for column in (prompts, answers))
     return Workload.private(arrival_s[rows], asked, answered, info)
