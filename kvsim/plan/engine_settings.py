@@ -23,7 +23,8 @@ class Speculation:
     num_tokens: int
     """Drafts of a sequence and step."""
     acceptance: tuple[float, ...] = ()
-    """By position: the share of drafts that are accepted where all before them are; one for each draft."""
+    """By position, one for each draft: the share of the steps with drafts in which it is accepted, and so are all
+    before it. Never rising. What vLLM's counters by position give over ``num_drafts``."""
     proposed_share: float = 1.0
     """Share of the steps of a sequence after which there are drafts at all."""
     seed: int = 0
@@ -50,12 +51,14 @@ class Speculation:
 
     @property
     def mean_accepted(self) -> float:
-        """Drafts that a step with drafts accepts in the mean, where no answer ends."""
-        total, reached = 0.0, 1.0
-        for share in self.acceptance:
-            reached *= share
-            total += reached
-        return total
+        """Drafts that a step accepts in the mean, where no answer ends."""
+        return self.proposed_share * sum(self.acceptance)
+
+    def most_ahead(self, async_scheduling: bool) -> int:
+        """Tokens behind those of a whole sequence that it may need blocks for: the drafts of a step, those of one that
+        is scheduled ahead of another's output, and what the drafter writes behind them."""
+        drafts = 2 * self.num_tokens + 1 if async_scheduling else self.num_tokens
+        return drafts - 1 + self.lookahead_tokens
 
 
 @dataclass(frozen=True, slots=True)

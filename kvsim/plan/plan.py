@@ -158,6 +158,13 @@ class Plan:
         changed = {role: replace(own, settings=replace(own.settings, **changes)) for role, own in found.items()}
         return replace(self, **changed)
 
+    def drafting_with(self, seed: int) -> Plan:
+        """A plan whose acceptances of drafts, where there are any, are drawn from that seed."""
+        speculation = self.colocated_settings.speculation
+        if speculation is None:
+            return self
+        return self.with_settings("colocated", "decode", speculation=replace(speculation, seed=seed))
+
     def with_instances(self, **changes: Any) -> Plan:
         """A plan with another ``step_time``, ``spec`` or ``nic_bytes_per_s`` of the instances of every role."""
         return replace(self, **{role: replace(getattr(self, role), **changes) for role in ROLES})

@@ -54,11 +54,7 @@ class SpeculativeScheduler(Scheduler):
         """Those of the sequence that is being admitted."""
         self._padding: dict[Sequence, int] = {}
         """Sequences that the step admits with one token and drafts which are none, as many."""
-        reached, product = [], 1.0
-        for share in speculation.acceptance:
-            product *= share
-            reached.append(product)
-        self._reached = tuple(reached)
+        self._reached = speculation.acceptance
 
     def schedule(self) -> None:
         """Decide the next step, and take its blocks; ``advance`` is to follow."""
@@ -69,6 +65,11 @@ class SpeculativeScheduler(Scheduler):
             if self._is_static and len(self.running) > len(self.prefilling):
                 return
             self._admit_queued(budget)
+
+    @property
+    def num_padding(self) -> int:
+        """Tokens that the step scheduled last computes as drafts and are none."""
+        return sum(self._padding.values())
 
     def scheduled(self) -> tuple[dict[Sequence, int], dict[Sequence, int]]:
         """Tokens of the step scheduled last by sequence, and how many of them are drafts, where there are any."""
