@@ -54,6 +54,18 @@ class Speculation:
         """Drafts that a step accepts in the mean, where no answer ends."""
         return self.proposed_share * sum(self.acceptance)
 
+    @property
+    def tokens_per_step(self) -> float:
+        """That a sequence gets by a step in the mean, where its answer does not end."""
+        return 1.0 + self.mean_accepted
+
+    @property
+    def overshoot_tokens(self) -> float:
+        """By how much the last step of an answer would go beyond its end in the mean: (E X^2 - E X) / (2 E X) of a
+        step's tokens X, by renewal theory."""
+        rising = 2.0 * self.proposed_share * sum([(place + 1) * share for place, share in enumerate(self.acceptance)])
+        return rising / (2.0 * self.tokens_per_step)
+
     def most_ahead(self, async_scheduling: bool) -> int:
         """Tokens behind those of a whole sequence that it may need blocks for: the drafts of a step, those of one that
         is scheduled ahead of another's output, and what the drafter writes behind them."""
