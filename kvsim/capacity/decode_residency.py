@@ -36,7 +36,7 @@ class DecodeResidency:
     needs_longest: bool
     """Whether step times ask for the longest of a batch."""
     tokens_per_step: float = 1.0
-    """That a step gives a sequence in the mean."""
+    """What a step gives a sequence in the mean."""
 
     @classmethod
     def of_decode(cls, plan: Plan, demand: Demand) -> DecodeResidency:

@@ -47,7 +47,7 @@ class Played:
     """Chunks of requests that had given their blocks back: tokens computed again, and the prefix they stand behind."""
 
     def times(self, tokens: float) -> Played:
-        """The same steps where so many tokens were played as one."""
+        """These steps where so many tokens were played as one."""
         if tokens == 1.0:
             return self
         return Played(

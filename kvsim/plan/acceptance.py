@@ -17,7 +17,7 @@ class PublishedAcceptance:
     measured_on: str
     source: str
     proposed_share: float = 1.0
-    """Of the steps of a sequence, those after which there are drafts."""
+    """Share of the steps of a sequence after which there are drafts."""
 
     def of(self, num_tokens: int) -> tuple[float, ...]:
         """For so many drafts; behind those that were measured the shares go on falling as from the last but one."""

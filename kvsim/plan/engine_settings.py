@@ -28,7 +28,7 @@ class Speculation:
     proposed_share: float = 1.0
     """Share of the steps of a sequence after which there are drafts at all."""
     seed: int = 0
-    """Of the acceptances; with the request's number it decides them."""
+    """Seed of the acceptances; with the request's number it decides them."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return by_fields(self)
@@ -56,7 +56,7 @@ class Speculation:
 
     @property
     def tokens_per_step(self) -> float:
-        """That a sequence gets by a step in the mean, where its answer does not end."""
+        """What a sequence gets by a step in the mean, where its answer does not end."""
         return 1.0 + self.mean_accepted
 
     @property

@@ -22,15 +22,15 @@ class DrafterSpec:
     """The model that drafts, split over ``tensor_parallel`` GPUs of an instance, or whole on each where that is 1."""
 
     model: ModelSpec
-    """Its parameters are those that a token of a pass is multiplied with, or could be: experts."""
+    """One pass of it: what a token is multiplied with, and all experts that it could be."""
     tensor_parallel: int
     weight_dtype: str
     loaded_params: float
-    """Those that no weights of the target are."""
+    """Parameters that it does not share with the target."""
 
     @property
     def weight_bytes_per_gpu(self) -> float:
-        """Of what it adds to a GPU's memory."""
+        """What it adds to the memory of a GPU."""
         share = self.loaded_params / self.model.params
         own = self.model.other_bytes(self.weight_dtype) + self.model.expert_bytes(self.weight_dtype)
         return own * share / self.tensor_parallel

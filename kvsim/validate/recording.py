@@ -53,7 +53,7 @@ class RecordedStep(_Part):
     waiting: list[str]
     free_blocks: Whole
     drafts: dict[str, Whole] = Field(default_factory=dict)
-    """Of the scheduled tokens, by request that has any; none without speculative decoding."""
+    """Drafts among the scheduled tokens, by request that has any; none without speculative decoding."""
 
 
 def _settings(recorded: object) -> EngineSettings:

@@ -40,7 +40,7 @@ class Drafting:
         self.in_flight = 0
         """Steps that give it tokens, and have not ended."""
         self.stale = 0
-        """Those of them that were scheduled before it was preempted."""
+        """Steps among these that were scheduled before it was preempted."""
         self.gone = False
         """Complete, or given up: nothing that is on its way counts any more."""
         mixed = (seed % _M1 + 1) * 48271 % _M1

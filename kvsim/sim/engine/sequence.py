@@ -146,7 +146,7 @@ class Sequence(BlockTable):
         """Whether the step before the one that was scheduled last did not reach it: it has no token on its way."""
         self.base = self.finish_step = self.serial = 0
         self.drafting: Drafting | None = None
-        """Its drafts, on an engine that decodes speculatively."""
+        """What is drafted for it, on an engine that decodes speculatively."""
         self.reservation_end = -1
         """Decode step at which its reservation is used up; -1: it has none."""
         self.last_token_s = -1.0

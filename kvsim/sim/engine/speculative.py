@@ -51,7 +51,7 @@ class SpeculativeScheduler(Scheduler):
         self._with_prompts = False
         """Whether a prompt under way is in the step."""
         self._padded = 0
-        """Those of the sequence that is being admitted."""
+        """Padding of the sequence that is being admitted."""
         self._padding: dict[Sequence, int] = {}
         """Sequences that the step admits with one token and drafts which are none, as many."""
         self._reached = speculation.acceptance

@@ -64,7 +64,7 @@ class Step:
         self.completed = NOBODY
         """Sequences whose tokens so far all have KV when it has run, and did not before."""
         self.outputs = NO_OUTPUTS
-        """Of speculative decoding, in the order in which they were scheduled."""
+        """Who gets tokens by it, in the order in which they were scheduled; speculative decoding alone."""
         self.num_decodes = 0
         self.num_measured = 0
         """Decoding sequences that are not warm-up."""
