@@ -118,7 +118,9 @@ def speculative_keys(arguments: Fields) -> dict[str, Any]:
     method = method_of(asked)
     if method not in METHODS:
         return {}
-    num_tokens = own.whole("num_speculative_tokens", 1 if method == "mtp" else None, most=MOST_DRAFTS)
+    if asked.get("num_speculative_tokens") is None and method != "mtp":
+        raise own.error("num_speculative_tokens", "must be given: what a head's own config.json says is not read")
+    num_tokens = own.whole("num_speculative_tokens", 1, most=MOST_DRAFTS)
     found: dict[str, Any] = {"method": method, "num_speculative_tokens": num_tokens}
     if method == "draft_model":
         if not isinstance(asked.get("model"), str) or not asked["model"]:

@@ -60,13 +60,20 @@ def drafter_of(config: Config, model: ModelSpec, degree: int) -> DrafterSpec | N
         )
     if given.method == "draft_model":
         assert given.model is not None
-        own = find_model(given.model)
+        own = _named_model(given.model)
         found = separate_model(own, own.weight_dtype, own_degree)
     elif given.method == "mtp":
         found = multi_token_prediction(model, config.model.weight_dtype, own_degree)
     else:
         found = (eagle if given.method == "eagle" else eagle3)(model, own_degree)
     return found if given.draft_params_billions is None else _with_params(found, given.draft_params_billions * 1e9)
+
+
+def _named_model(name: str) -> ModelSpec:
+    try:
+        return find_model(name)
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("model.name:", f"{KEY}.model:", 1)) from None
 
 
 def _with_params(drafter: DrafterSpec, params: float) -> DrafterSpec:
