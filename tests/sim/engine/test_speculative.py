@@ -32,6 +32,16 @@ MUTATIONS = {
     "the longest length holds back no drafts": ("self.settings.max_model_len - sequence.computed - 1)", "99999)"),
     "outputs are hashed with the next step": ("if sequence in self.running and self.pool", "if False and self.pool"),
     "what a preemption interrupts is lost": ("is_stale = drafting.stale > 0", "is_stale = False"),
+    "who is admitted takes nothing for drafting": ("(budget, seats, slots)", "(budget, seats, 0)"),
+    "a victim's share for drafting is not given back": ("spent[sequence] = tokens + slots", "spent[sequence] = tokens"),
+    "tokens are padded beyond the longest length": ("tokens + num_drafts + 1 <= self", "0 < self"),
+    "tokens are left unpadded where budget is short": ("return 1 if 1 + padding <= budget else 0", "return 1"),
+    "tokens are padded beside prompts": ("if tokens == 1 and not self._with_prompts and", "if tokens == 1 and"),
+    "who is preempted is let in again at once": ("self.kv_ready) and not self.preempted:", "self.kv_ready):"),
+    "the token after accepted drafts is lost": ("min(1 + accepted, sequence", "min(max(accepted, 1), sequence"),
+    "a step too early at the end": ("sequence.computed + 2 - placeholders", "sequence.computed + 3 - placeholders"),
+    "drafts on their way are no tokens": ("placeholders += 1 + drafts", "placeholders += 1"),
+    "blocks beyond the longest length": ("min(ahead, self.settings.max_model_len)", "ahead"),
 }
 
 
