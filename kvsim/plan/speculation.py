@@ -132,17 +132,21 @@ def expected(target: Coefficients, drafter: Coefficients | None, num_tokens: int
     )
     if drafter is None:
         return found
-    pass_s = drafter.dense_knots[0][1] if drafter.dense_knots else drafter.w0_s
-    pass_s += drafter.comm0_s + drafter.const_s
-    token_s = drafter.p1_s_per_token + drafter.comm1_s_per_token
-    later = num_tokens - 1
+    reading_s = num_tokens * (drafter.dense_knots[0][1] if drafter.dense_knots else drafter.w0_s)
+    token_s, later = drafter.p1_s_per_token, num_tokens - 1
     return replace(
         found,
+        w0_s=target.w0_s + reading_s,
+        w1_s_per_token=target.w1_s_per_token + token_s,
+        p0_s=target.p0_s + reading_s,
+        p1_s_per_token=target.p1_s_per_token + token_s,
+        dense_knots=tuple((tokens, time_s + reading_s + token_s * tokens) for tokens, time_s in target.dense_knots),
         a_s_per_kv_token=target.a_s_per_kv_token + num_tokens * drafter.a_s_per_kv_token,
         a_mixed_s_per_kv_token=target.a_mixed_s_per_kv_token
         + drafter.a_mixed_s_per_kv_token
         + later * drafter.a_s_per_kv_token,
         b_s_per_token2=target.b_s_per_token2 + drafter.b_s_per_token2,
-        comm1_s_per_token=target.comm1_s_per_token + token_s,
-        const_s=target.const_s + num_tokens * pass_s,
+        comm0_s=target.comm0_s + num_tokens * drafter.comm0_s,
+        comm1_s_per_token=target.comm1_s_per_token + drafter.comm1_s_per_token,
+        const_s=target.const_s + num_tokens * drafter.const_s,
     )

@@ -5,8 +5,10 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 
+from kvsim.capacity.decoding import Decoding, mixed_s, pure_s
 from kvsim.config import load_config
 from kvsim.config.effect import without_effect
 from kvsim.errors import ConfigError
@@ -150,3 +152,20 @@ def test_what_is_not_looked_at_is_said() -> None:
     assert "engine.speculative.pass_overhead_us" in without_effect(
         config_of("method=ngram", "pass_overhead_us=1"), "predict"
     )
+
+
+@pytest.mark.parametrize("words", [("method=ngram",), ("method=eagle3",), ("method=draft_model", "model=llama-3.2-1b")])
+def test_the_formula_for_arithmetic_is_near_the_steps(words: tuple[str, ...]) -> None:
+    """Steps that only decode, and steps beside a prompt, within a pass's reading or computing, whichever is less."""
+    times = instance(*words).step_time
+    assert isinstance(times, SpeculativeStepTime)
+    for decodes in (1, 32, 200):
+        kv_tokens, drafts = decodes * 800, 3 * decodes
+        decoding = Decoding(*map(np.array, (float(decodes), 800.0, 800.0)))
+        exact_s = times.step_s(0, 0, decodes, drafts, kv_tokens, 800, 0.0, 0.0)
+        assert float(pure_s(times.coefficients, decoding)) == pytest.approx(exact_s, rel=0.08)
+        work, draft_work = times.chunk_work(2000, 0), times.draft_work(2000, 0)
+        exact_s = times.step_s(2000, 1, decodes, drafts, kv_tokens, 800, work, draft_work)
+        c = times.coefficients
+        mixed = float(mixed_s(c, decoding, np.array(2000.0))) + c.s_s_per_seq + c.b_s_per_token2 * work
+        assert mixed == pytest.approx(exact_s, rel=0.05)
