@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, Strict
 
 # isort: off
-from kvsim.config.section import Count, Counts, Factor, Name, NonNegative, Positive
+from kvsim.config.section import Acceptance, Count, Counts, Factor, Name, NonNegative, Positive
 from kvsim.config.section import PositiveShare, Ratio, Ratios, Section, Share, TierNames, Whole
 
 # isort: on
@@ -23,6 +23,20 @@ class Model(Section):
     max_model_len: Count
     params_billions: Positive | None
     kv_bytes_per_token: Count | None
+
+
+class Speculative(Section):
+    """``engine.speculative``: what drafts, and how often drafts are accepted."""
+
+    method: Literal["ngram", "draft_model", "eagle", "eagle3", "mtp"] | None
+    num_speculative_tokens: Annotated[int, Field(ge=1, le=64)]
+    acceptance: Acceptance
+    acceptance_of: Name | None
+    proposed_share: Share | None
+    model: Name | None
+    draft_tensor_parallel_size: Count | None
+    draft_params_billions: Positive | None
+    pass_overhead_us: NonNegative
 
 
 class Engine(Section):
@@ -51,6 +65,7 @@ class Engine(Section):
     cudagraph_capture_sizes: Annotated[tuple[Count, ...], Strict(False)]
     tune_colocated_budget: bool
     colocated_budgets: Counts
+    speculative: Speculative
 
 
 class Hbm(Section):

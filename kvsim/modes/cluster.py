@@ -123,7 +123,7 @@ def cluster_section(
         described_gpus=plan.config.cluster.total_gpus,
         kv_blocks_per_instance=plan.spec.num_blocks,
         kv_cache_tokens_per_instance=kv_tokens,
-        kv_cache_bytes_per_instance=kv_tokens * plan.spec.kv_bytes_per_token,
+        kv_cache_bytes_per_instance=kv_tokens * plan.spec.cached_bytes_per_token,
         tiers=plan.tiers,
         served_max_requests_per_s={name: min(roles.values()) for name, roles in maxima.items()},
     )
@@ -140,7 +140,7 @@ def _deployed(plan: Plan, maxima: Maxima) -> DeployedCluster:
         balanced_pd_ratio=None,
         kv_blocks_per_instance=plan.spec.num_blocks,
         kv_cache_tokens_per_instance=kv_tokens,
-        kv_cache_bytes_per_gpu=kv_tokens * plan.spec.kv_bytes_per_token / plan.spec.tensor_parallel,
+        kv_cache_bytes_per_gpu=kv_tokens * plan.spec.cached_bytes_per_token / plan.spec.tensor_parallel,
         max_concurrency=plan.spec.max_concurrency(plan.config.model.max_model_len),
         served_max_requests_per_s={name: min(roles.values()) for name, roles in maxima.items()},
     )

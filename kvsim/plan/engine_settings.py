@@ -7,6 +7,71 @@ from typing import Any
 
 from kvsim.pickling import by_fields
 
+HIDDEN_STATE_METHODS = ("eagle", "eagle3", "mtp")
+"""Methods whose drafts come from the target's hidden states."""
+SPECULATIVE_METHODS = (*HIDDEN_STATE_METHODS, "draft_model", "ngram")
+"""vLLM's names of the methods that are known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speculation:
+    """Speculative decoding of one engine: what its scheduler asks of vLLM's ``SpeculativeConfig``, and how often drafts
+    are accepted."""
+
+    method: str
+    """One of ``SPECULATIVE_METHODS``."""
+    num_tokens: int
+    """Drafts of a sequence and step."""
+    acceptance: tuple[float, ...] = ()
+    """By position, one for each draft: the share of the steps with drafts in which it is accepted, and so are all
+    before it. Never rising. What vLLM's counters by position give over ``num_drafts``."""
+    proposed_share: float = 1.0
+    """Share of the steps of a sequence after which there are drafts at all."""
+    seed: int = 0
+    """Seed of the acceptances; with the request's number it decides them."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return by_fields(self)
+
+    @property
+    def lookahead_tokens(self) -> int:
+        """Tokens behind those of a step that blocks are held for: the drafter writes KV there."""
+        return 0 if self.method == "ngram" else self.num_tokens
+
+    @property
+    def draft_slots(self) -> int:
+        """Tokens of the step's budget that each scheduled sequence takes beside its own: vLLM's
+        ``max_num_new_slots_for_drafting``."""
+        return 1 if self.method == "draft_model" else 0
+
+    @property
+    def drops_last_hit(self) -> bool:
+        """Whether the last block that a lookup finds is computed again, for the hidden states that drafts need."""
+        return self.method in HIDDEN_STATE_METHODS
+
+    @property
+    def mean_accepted(self) -> float:
+        """Drafts that a step accepts in the mean, where no answer ends."""
+        return self.proposed_share * sum(self.acceptance)
+
+    @property
+    def tokens_per_step(self) -> float:
+        """What a sequence gets by a step in the mean, where its answer does not end."""
+        return 1.0 + self.mean_accepted
+
+    @property
+    def overshoot_tokens(self) -> float:
+        """By how much the last step of an answer would go beyond its end in the mean: (E X^2 - E X) / (2 E X) of a
+        step's tokens X, by renewal theory."""
+        rising = 2.0 * self.proposed_share * sum([(place + 1) * share for place, share in enumerate(self.acceptance)])
+        return rising / (2.0 * self.tokens_per_step)
+
+    def most_ahead(self, async_scheduling: bool) -> int:
+        """Tokens behind those of a whole sequence that it may need blocks for: the drafts of a step, those of one that
+        is scheduled ahead of another's output, and what the drafter writes behind them."""
+        drafts = 2 * self.num_tokens + 1 if async_scheduling else self.num_tokens
+        return drafts - 1 + self.lookahead_tokens
+
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
@@ -36,6 +101,8 @@ class EngineSettings:
     """Decode role: tokens of an answer that room is kept for when its KV is reserved (decode reservation)."""
     stepwise: bool = False
     """One event per step instead of leaps."""
+    speculation: Speculation | None = None
+    """``None``: no speculative decoding."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return by_fields(self)

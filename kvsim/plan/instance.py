@@ -13,6 +13,7 @@ from kvsim.fields import Fields
 from kvsim.plan.build_step_time import KnownStepTime, build_step_time
 from kvsim.plan.engine_settings import EngineSettings
 from kvsim.plan.nearest_profile import NearestProfile
+from kvsim.plan.speculation import drafter_of, speculation_of
 from kvsim.plan.vllm import engine_keys
 from kvsim.plan.vllm_defaults import version_of
 from kvsim.policy.scheduling import ORDERS
@@ -138,10 +139,13 @@ def settings_of(config: Config, spec: InstanceSpec, role: Role, *, stepwise: boo
         scheduling_policy=engine.scheduling_policy,
         prefix_cache=config.cache.prefix_cache,
         stepwise=stepwise,
+        speculation=speculation_of(config),
     )
     if role == "prefill":
         budget = derived.prefill_token_budget(config)
-        return replace(found, max_num_batched_tokens=budget, enable_chunked_prefill=separation.chunked_prefill)
+        is_chunked = separation.chunked_prefill
+        # A prompt is all that it computes: nothing is drafted that anybody there would verify.
+        return replace(found, max_num_batched_tokens=budget, enable_chunked_prefill=is_chunked, speculation=None)
     if role == "decode":
         return replace(found, output_margin_tokens=separation.output_margin_tokens, batching="continuous")
     return found
@@ -163,8 +167,9 @@ def spec_of(config: Config, role: Role = "colocated") -> InstanceSpec:
     own = config.engine.tensor_parallel_size
     degree = degrees.get(role, own)
     others_gb = config.engine.non_kv_gb_per_gpu
+    model = _model_of(config)
     return InstanceSpec(
-        model=_model_of(config),
+        model=model,
         gpu=_gpu_of(config),
         tensor_parallel=degree,
         weight_dtype=config.model.weight_dtype,
@@ -181,6 +186,7 @@ def spec_of(config: Config, role: Role = "colocated") -> InstanceSpec:
         kv_size_key=derived.kv_size_key(config),
         kv_capacity_key=derived.kv_capacity_key(config),
         expert_parallel=derived.expert_parallel(config),
+        drafter=drafter_of(config, model, degree),
     )
 
 

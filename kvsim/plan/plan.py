@@ -11,6 +11,7 @@ from kvsim.plan.engine_settings import EngineSettings
 from kvsim.plan.instance import Instance, Role, instance_of
 from kvsim.spec import InstanceSpec
 from kvsim.steptime import StepTime
+from kvsim.steptime.curves.speculative import SpeculativeStepTime
 
 ROLES: tuple[Role, ...] = ("colocated", "prefill", "decode")
 INSTANCE_BYTES, TIERED_INSTANCE_BYTES = 15_000, 22_000
@@ -158,8 +159,20 @@ class Plan:
         changed = {role: replace(own, settings=replace(own.settings, **changes)) for role, own in found.items()}
         return replace(self, **changed)
 
+    def drafting_with(self, seed: int) -> Plan:
+        """A plan whose acceptances of drafts, where there are any, are drawn from that seed."""
+        speculation = self.colocated_settings.speculation
+        if speculation is None:
+            return self
+        return self.with_settings("colocated", "decode", speculation=replace(speculation, seed=seed))
+
     def with_instances(self, **changes: Any) -> Plan:
-        """A plan with another ``step_time``, ``spec`` or ``nic_bytes_per_s`` of the instances of every role."""
+        """A plan with another ``step_time``, ``spec`` or ``nic_bytes_per_s`` of the instances of every role. Where
+        tokens are drafted, ``step_time`` is of the model alone, and its drafter is as before.
+        """
+        own, other = self.step_time, changes.get("step_time")
+        if isinstance(own, SpeculativeStepTime) and not isinstance(other, SpeculativeStepTime | None):
+            changes["step_time"] = SpeculativeStepTime(other, own.drafter, own.num_tokens, other.coefficients)
         return replace(self, **{role: replace(getattr(self, role), **changes) for role in ROLES})
 
 

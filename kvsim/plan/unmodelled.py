@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from kvsim.config import Config
+from kvsim.plan.acceptance import PUBLISHED
 from kvsim.plan.plan import Plan
+from kvsim.plan.speculation import name_of_published
 from kvsim.spec import BYTES_PER_VALUE, MODELS, find_model
 
 
@@ -15,6 +17,23 @@ def left_out(plan: Plan, *, is_pd: bool = False) -> tuple[str, ...]:
 
 def unmodelled(config: Config) -> list[str]:
     """What the configuration alone tells. Raises ``ConfigError`` for an unknown model."""
+    return [*_experts(config), *_acceptance(config)]
+
+
+def _acceptance(config: Config) -> list[str]:
+    """How often drafts are accepted decides most, and nobody has said it of this model and this text."""
+    given = config.engine.speculative
+    if given.method is None or given.acceptance:
+        return []
+    name = name_of_published(config)
+    published = PUBLISHED[name]
+    return [
+        f"engine.speculative.acceptance is not given: drafts are accepted as published for {name} "
+        f"({published.measured_on}; {published.source}); on other texts, models and heads it is another"
+    ]
+
+
+def _experts(config: Config) -> list[str]:
     engine = config.engine
     if engine.data_parallel_size == 1 or not engine.enable_expert_parallel or not find_model(config.model.name).is_moe:
         return []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from kvsim.errors import CapacityError
+from kvsim.spec.drafter import DrafterSpec
 from kvsim.spec.gpu import GpuSpec
 from kvsim.spec.kv_groups import kv_groups
 from kvsim.spec.memory import MemoryArguments, NonKvMemory, extra_weight_bytes, non_kv_memory
@@ -38,6 +39,8 @@ class InstanceSpec:
     kv_capacity_key: str = "hardware.hbm.kv_capacity_gb"
     expert_parallel: int = 1
     """GPUs, of all data-parallel engines, that share the routed experts; 1: each instance holds them all."""
+    drafter: DrafterSpec | None = None
+    """What drafts on the same GPUs; ``None``: nothing does."""
 
     @property
     def kv_bytes_per_token(self) -> float:
@@ -47,6 +50,13 @@ class InstanceSpec:
         heads = 1 if self.model.is_mla else self.model.num_kv_heads
         copies = max(1.0, self.tensor_parallel / heads)
         return self.model.kv_bytes_per_token(self.kv_dtype) * copies
+
+    @property
+    def cached_bytes_per_token(self) -> float:
+        """What a token takes of the KV cache: ``kv_bytes_per_token``, and the drafter's KV."""
+        if self.drafter is None:
+            return self.kv_bytes_per_token
+        return self.kv_bytes_per_token + self.drafter.kv_bytes_per_token(self.kv_dtype, self.tensor_parallel)
 
     @property
     def kv_value_bytes(self) -> float:
@@ -74,7 +84,8 @@ class InstanceSpec:
     @property
     def loaded_weight_bytes_per_gpu(self) -> float:
         """What the weights take of a GPU's memory: more than a step reads of them."""
-        return self.weight_bytes_per_gpu + extra_weight_bytes(self.model, self.tensor_parallel, self.weight_dtype)
+        own = self.weight_bytes_per_gpu + extra_weight_bytes(self.model, self.tensor_parallel, self.weight_dtype)
+        return own if self.drafter is None else own + self.drafter.weight_bytes_per_gpu
 
     @property
     def non_kv_memory(self) -> NonKvMemory:
@@ -149,7 +160,7 @@ class InstanceSpec:
 
     @property
     def _block_bytes(self) -> float:
-        return self.kv_bytes_per_token * self.block_size_tokens
+        return self.cached_bytes_per_token * self.block_size_tokens
 
     def _no_block_fits(self) -> str:
         """The blocks are too large rather than the weights."""
@@ -157,14 +168,14 @@ class InstanceSpec:
         is_given = self.kv_capacity_bytes_per_gpu is not None
         left = f"{self.kv_capacity_key} leaves" if is_given else f"the weights of {self.model.name} leave"
         of_whole_blocks = self.kv_size_key == "cache.block_size_bytes"  # fewer tokens would be larger ones
-        tokens = 0 if of_whole_blocks else int(self.kv_room_bytes // self.kv_bytes_per_token)
+        tokens = 0 if of_whole_blocks else int(self.kv_room_bytes // self.cached_bytes_per_token)
         smaller = f"blocks of up to {tokens:,} tokens would fit" if tokens else ""
         degree = "" if is_given or (tokens and not self._degree_that_fits) else self._what_would_fit()
         advice = "; ".join(filter(None, (smaller, degree))) or "a larger one is wanted"
         return (
             f"no KV block fits {self.tensor_parallel} x {self.gpu.name}: {self.block_size_tokens:,} tokens "
-            f"({self.block_size_key}) of {self.kv_bytes_per_token:,.6g} bytes{size} take {self._block_bytes / GB:,.3g} "
-            f"GB, where {left} {self.kv_room_bytes / GB:,.3g} GB; {advice}"
+            f"({self.block_size_key}) of {self.cached_bytes_per_token:,.6g} bytes{size} take "
+            f"{self._block_bytes / GB:,.3g} GB, where {left} {self.kv_room_bytes / GB:,.3g} GB; {advice}"
         )
 
     def _does_not_fit(self) -> str:

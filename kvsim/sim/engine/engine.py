@@ -17,6 +17,7 @@ from kvsim.sim.engine.paged import PagedPool
 from kvsim.sim.engine.radix import RadixPool
 from kvsim.sim.engine.scheduler import Scheduler
 from kvsim.sim.engine.sequence import Sequence
+from kvsim.sim.engine.speculative import SpeculativeScheduler
 from kvsim.sim.engine.step import Chunk, Step
 from kvsim.sim.log.detail import EngineDetail
 from kvsim.sim.log.steps import StepLog
@@ -105,7 +106,8 @@ class Engine(LeapingEngine):
         self.seat_waits = 0
         """Decode role: sequences that found all seats taken when their KV had come."""
         asked = None if look_up is None else partial(look_up, self)
-        self.scheduler = Scheduler(settings, self.pool, self.batch, asked)
+        kind = Scheduler if settings.speculation is None else SpeculativeScheduler
+        self.scheduler = kind(settings, self.pool, self.batch, asked)
         clock.process(self._run())
 
     def submit(self, sequence: Sequence) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from kvsim.sim.engine.drafting import Drafting
 from kvsim.sim.engine.paged import OPEN_END, BlockTable, Path, private_from
 from kvsim.workload.request import Request
 
@@ -101,6 +102,7 @@ class Sequence(BlockTable):
         "base",
         "computed",
         "decoding",
+        "drafting",
         "ending",
         "finish_step",
         "high_water",
@@ -143,6 +145,8 @@ class Sequence(BlockTable):
         self.skipped_last_step = False
         """Whether the step before the one that was scheduled last did not reach it: it has no token on its way."""
         self.base = self.finish_step = self.serial = 0
+        self.drafting: Drafting | None = None
+        """What is drafted for it, on an engine that decodes speculatively."""
         self.reservation_end = -1
         """Decode step at which its reservation is used up; -1: it has none."""
         self.last_token_s = -1.0

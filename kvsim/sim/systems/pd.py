@@ -13,6 +13,7 @@ from kvsim.sim.clock import AFTERMATH, Timer
 from kvsim.sim.engine.block_table import Path
 from kvsim.sim.engine.engine import Engine, Role
 from kvsim.sim.engine.sequence import RequestState, Sequence
+from kvsim.sim.engine.speculative_engine import engine_kind
 from kvsim.sim.log.conservation import KvBooks, kv_checks, network_checks
 from kvsim.sim.log.steps import StepLog
 from kvsim.sim.network.build_network import build_network
@@ -108,7 +109,9 @@ class PdSystem(ServingSystem):
                 self._decode_by_rack[rack].append(len(self.decode_engines))
                 number, settings = len(self.decode_engines), plan.decode_settings
                 detail = None if self.detail is None else self.detail.engine(plan.num_prefill + number)
-                engine = Engine(self.clock, number, "decode", settings, decode, self, self.decode_log, detail=detail)
+                engine = engine_kind(settings)(
+                    self.clock, number, "decode", settings, decode, self, self.decode_log, detail=detail
+                )
                 self.decode_engines.append(engine)
                 self._decode_nodes.append(place)
 
