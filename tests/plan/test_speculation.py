@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
+from places import REPOSITORY
 
 from kvsim.capacity.decoding import Decoding, mixed_s, pure_s
 from kvsim.config import load_config
@@ -169,3 +171,10 @@ def test_the_formula_for_arithmetic_is_near_the_steps(words: tuple[str, ...]) ->
         c = times.coefficients
         mixed = float(mixed_s(c, decoding, np.array(2000.0))) + c.s_s_per_seq + c.b_s_per_token2 * work
         assert mixed == pytest.approx(exact_s, rel=0.05)
+
+
+def test_the_page_has_all_figures_and_their_first_share() -> None:
+    page = (REPOSITORY / "docs/speculation.md").read_text("utf-8")
+    rows = dict(re.findall(r"^\| `([\w/-]+)` \| (\.\d+)", page, re.MULTILINE))
+    assert rows.keys() == PUBLISHED.keys()
+    assert all(float(rows[name]) == round(PUBLISHED[name].by_position[0], 2) for name in rows)
