@@ -7,6 +7,23 @@ from typing import Any
 
 from kvsim.pickling import by_fields
 
+KV_GROUP_KINDS = ("full", "window", "chunk", "state")
+"""Kinds of layers that the hybrid KV cache manager knows: with full attention, with a sliding window, with attention
+within chunks, and with a state instead of KV (linear attention, state space)."""
+
+
+@dataclass(frozen=True, slots=True)
+class KvGroup:
+    """Layers that share a block table of their own over the engine's one pool of blocks."""
+
+    kind: str
+    """One of ``KV_GROUP_KINDS``."""
+    tokens: int = 0
+    """Size of the window or of the chunks; 0 for the other kinds."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return by_fields(self)
+
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
@@ -28,6 +45,9 @@ class EngineSettings:
     """Order of the waiting queue, one of ``kvsim.policy.scheduling.ORDERS``."""
     prefix_cache: str = "paged"
     """``paged`` or ``radix``."""
+    kv_groups: tuple[KvGroup, ...] = ()
+    """Groups of layers with block tables of their own, in vLLM's order (hybrid KV cache manager); none: all layers are
+    one group that keeps every token."""
     async_scheduling: bool = False
     """A step is scheduled while the one before it runs, without its outcome."""
     batching: str = "continuous"
@@ -42,5 +62,13 @@ class EngineSettings:
 
     @property
     def room_tokens(self) -> int:
-        """KV tokens that the pool holds."""
-        return self.num_blocks * self.block_size
+        """KV tokens of one sequence that the pool holds, as far as each of them is kept."""
+        if not self.kv_groups:
+            return self.num_blocks * self.block_size
+        whole = sum(group.kind == "full" for group in self.kv_groups)
+        return self.num_blocks // whole * self.block_size if whole else self.max_model_len
+
+    @property
+    def max_in_flight_tokens(self) -> int:
+        """Tokens that may be scheduled and not computed at a time: of one step, or of two that are scheduled ahead."""
+        return self.max_num_batched_tokens * (2 if self.async_scheduling else 1)

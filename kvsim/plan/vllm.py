@@ -9,6 +9,7 @@ from typing import Any
 from kvsim.errors import ConfigError
 from kvsim.fields import Fields
 from kvsim.plan.engine_settings import EngineSettings
+from kvsim.plan.kv_groups import recorded_kv_groups
 from kvsim.plan.sglang_defaults import with_sglang_defaults
 from kvsim.plan.vllm_defaults import (
     BATCHED_EXPERTS,
@@ -249,6 +250,7 @@ def scheduler_settings(recorded: Fields) -> EngineSettings:
         scheduler_reserve_full_isl=recorded.flag("scheduler_reserve_full_isl", True),
         scheduling_policy=recorded.choice("policy", ("fcfs", "priority"), "fcfs"),
         async_scheduling=recorded.flag("async_scheduling", False),
+        kv_groups=recorded_kv_groups(recorded),
     )
 
 

@@ -47,6 +47,8 @@ class RecordedStep(_Part):
     running: list[str]
     waiting: list[str]
     free_blocks: Whole
+    held: dict[str, list[Whole]] = Field(default_factory=dict)
+    """Blocks that each running request holds, by group of layers; none where there is one group."""
 
 
 def _settings(recorded: object) -> EngineSettings:

@@ -9,8 +9,7 @@ import numpy as np
 
 from kvsim.plan.engine_settings import EngineSettings
 from kvsim.sim.engine.batch import DecodeBatch
-from kvsim.sim.engine.paged import PagedPool
-from kvsim.sim.engine.scheduler import Scheduler
+from kvsim.sim.engine.hybrid import HybridScheduler, pool_of, scheduler_of
 from kvsim.sim.engine.sequence import RequestState, Sequence, block_path
 from kvsim.sim.engine.step import Step
 from kvsim.validate.recording import RecordedRequest, RecordedStep, Recording
@@ -76,8 +75,7 @@ class _Stepper:
     """The scheduler and block pool of a colocated engine, step by step; there is no time."""
 
     def __init__(self, settings: EngineSettings) -> None:
-        pool = PagedPool(settings.num_blocks, enable_prefix_caching=settings.enable_prefix_caching)
-        self.scheduler = Scheduler(settings, pool, DecodeBatch(settings.block_size, False))
+        self.scheduler = scheduler_of(settings, pool_of(settings, None), DecodeBatch(settings.block_size, False))
         self._is_async = settings.async_scheduling
         self._in_flight: Step | None = None
 
@@ -114,6 +112,9 @@ class _Stepper:
             running=[name(sequence) for sequence in scheduler.running],
             waiting=[name(sequence) for sequence in scheduler.waiting],
             free_blocks=scheduler.pool.num_free,
+            held={name(s): scheduler.held_blocks(s) for s in scheduler.running}
+            if isinstance(scheduler, HybridScheduler)
+            else {},
         )
 
 
