@@ -68,7 +68,10 @@ def draw_hybrid(rng: random.Random, count: int) -> list[Config]:
 
 
 def fitted(rng: random.Random, config: Config, layout: list[str]) -> Config:
-    """As many blocks more as there are groups, and no longer sequences than those hold."""
+    """As many blocks more as there are groups, and no longer sequences than those hold. With states blocks are large,
+    perhaps larger than what a step computes of a prompt."""
+    if "state" in layout:
+        config = config | {"block_size": rng.choice([16, 32, 64, 96])}
     groups, block = draw_groups(rng, layout, config["block_size"]), config["block_size"]
     config = config | {"num_blocks": int(config["num_blocks"] * (1 + 0.6 * (len(groups) - 1))), "kv_groups": groups}
     whole = sum(group["kind"] != "state" for group in groups)

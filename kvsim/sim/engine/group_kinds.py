@@ -46,14 +46,8 @@ class LayerKind:
 
     def _append(self, pool: SingleBlockPool, key: int, rows: list[Row]) -> bool:
         """Append the blocks of a key to the groups' rows, if all of them have it."""
-        first = pool.find(self.groups[0], key)
-        if first is None:
-            return False
-        if len(rows) == 1:
-            rows[0].append(first)
-            return True
-        blocks = [first]
-        for group in self.groups[1:]:
+        blocks: Row = []
+        for group in self.groups:
             block = pool.find(group, key)
             if block is None:
                 return False

@@ -68,20 +68,14 @@ class GroupedPool(SingleBlockPool):
         if not keys:
             return Hits(0, [], 0)
         rows: list[Row] = [[] for _ in self._of_group]
-        whole, longest, hit_tokens = -1, 0, most_tokens
+        longest, hit_tokens = 0, most_tokens
         while True:
             tokens = hit_tokens
             for kind in self._kinds:
-                is_full = type(kind) is LayerKind
-                if is_full and whole >= 0:
-                    tokens = min(tokens, whole)
-                    continue
                 found = kind.found(self, keys, tokens)
                 tokens = len(found[0]) * self._block_size
                 for group, row in zip(kind.groups, found, strict=True):
                     rows[group] = row
-                if is_full:
-                    whole = tokens
                 longest = max(longest, tokens)
             is_agreed = tokens >= hit_tokens
             hit_tokens = tokens
@@ -96,15 +90,14 @@ class GroupedPool(SingleBlockPool):
 
         ``is_capped``: at most what it may hold at a time. More than there are where it hit a state that is yet to be.
         """
-        needed, size = self._free_among(hits), self._block_size
+        needed = self._free_among(hits)
         for group, kind in enumerate(self._of_group):
             row = hits.rows[group] if hits.rows else []
             if row and isinstance(kind, Stateful):
                 last = row[-1]
                 if last is not None and (group, last.key) in self._fresh:
                     return self.num_blocks + 1
-            had = max(kind.skipped_tokens(hits.tokens) // size, len(row))
-            needed += kind.lasting(max(0, kind.needed(tokens, is_capped) - had))
+            needed += kind.lasting(max(0, kind.needed(tokens, is_capped) - len(row)))
         return needed
 
     def needed(self, table: BlockTable, tokens: int) -> int:
@@ -120,15 +113,11 @@ class GroupedPool(SingleBlockPool):
         own.junction = hits.junction
         if not hits.tokens:
             return
-        for group, kind in enumerate(self._of_group):
-            skipped = kind.skipped_tokens(hits.tokens) // self._block_size
-            row, found = own.rows[group], hits.rows[group]
-            row.extend(absent(skipped))
-            for place in range(skipped, len(found)):
-                block = found[place]
+        for group, row in enumerate(hits.rows):
+            for block in row:
                 if block is not None:
                     self.touch(block)
-                row.append(block)
+            own.rows[group] = row
         table.hashed = hits.tokens // self._block_size
 
     def grow(self, table: BlockTable, tokens: int) -> None:
@@ -217,14 +206,7 @@ class GroupedPool(SingleBlockPool):
         return _of(table).junction
 
     def _free_among(self, hits: Hits) -> int:
-        free = 0
-        for group, row in enumerate(hits.rows):
-            skipped = self._of_group[group].skipped_tokens(hits.tokens) // self._block_size
-            for place in range(skipped, len(row)):
-                block = row[place]
-                if block is not None and not block.holders:
-                    free += 1
-        return free
+        return sum([block is not None and not block.holders for row in hits.rows for block in row])
 
     def _keys(self, path: Path, first: int, end: int) -> list[int]:
         """Keys of blocks ``[first, end)`` of a path, as far as it reaches."""
