@@ -62,11 +62,43 @@ class EngineSettings:
 
     @property
     def room_tokens(self) -> int:
-        """KV tokens of one sequence that the pool holds, as far as each of them is kept."""
+        """KV tokens that the pool holds; of groups of layers as vLLM counts them, in sequences of ``max_model_len``."""
         if not self.kv_groups:
             return self.num_blocks * self.block_size
-        whole = sum(group.kind == "full" for group in self.kv_groups)
-        return self.num_blocks // whole * self.block_size if whole else self.max_model_len
+        return int(self.num_blocks / self.blocks_of(self.max_model_len) * self.max_model_len)
+
+    @property
+    def growing_groups(self) -> int:
+        """Groups that take a block for each ``block_size`` further tokens of a long sequence, and free none."""
+        return sum(group.kind == "full" for group in self.kv_groups) if self.kv_groups else 1
+
+    def blocks_of(self, tokens: int) -> int:
+        """Blocks that a sequence of so many tokens holds at once at most."""
+        whole = -(-tokens // self.block_size)
+        if not self.kv_groups:
+            return whole
+        blocks = 0
+        for group in self.kv_groups:
+            most = self.most_blocks(group)
+            blocks += min(whole, most) if most else whole
+        return blocks
+
+    def most_blocks(self, group: KvGroup) -> int:
+        """Blocks of a group that a sequence holds at once at most, whatever its length; 0: there is no such limit.
+
+        What is scheduled and not computed is beside the window or the chunk, and a window may begin within a block. Of
+        states there is the last one, and where they are cached the one before it (vLLM 0.32,
+        ``max_admission_blocks_per_request``).
+        """
+        if group.kind == "window":
+            kept = min(group.tokens - 1 + self.max_in_flight_tokens, self.max_model_len)
+            return -(-kept // self.block_size) + 1
+        if group.kind == "chunk":
+            kept = min(group.tokens + self.max_in_flight_tokens, self.max_model_len)
+            return -(-kept // self.block_size)
+        if group.kind == "state":
+            return 2 if self.enable_prefix_caching else 1
+        return 0
 
     @property
     def max_in_flight_tokens(self) -> int:

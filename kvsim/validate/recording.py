@@ -129,5 +129,5 @@ def _check_length(where: str, request: RecordedRequest, recording: Recording) ->
             f"{where}: {prompt_tokens} prompt tokens; allowed: fewer than max_model_len = {settings.max_model_len}"
         )
     whole_tokens = prompt_tokens + recording.output_tokens(request)
-    if whole_tokens > settings.room_tokens:
+    if settings.blocks_of(whole_tokens) > settings.num_blocks:
         raise WorkloadError(f"{where}: {whole_tokens} tokens; allowed: the {settings.room_tokens} that the blocks hold")

@@ -9,7 +9,8 @@ import numpy as np
 
 from kvsim.plan.engine_settings import EngineSettings
 from kvsim.sim.engine.batch import DecodeBatch
-from kvsim.sim.engine.hybrid import HybridScheduler, pool_of, scheduler_of
+from kvsim.sim.engine.engine import pool_of
+from kvsim.sim.engine.hybrid import HybridScheduler, scheduler_of
 from kvsim.sim.engine.sequence import RequestState, Sequence, block_path
 from kvsim.sim.engine.step import Step
 from kvsim.validate.recording import RecordedRequest, RecordedStep, Recording

@@ -155,14 +155,11 @@ def kinds_of(settings: EngineSettings) -> list[LayerKind]:
 
 
 def _kind_of(group: KvGroup, places: list[int], settings: EngineSettings) -> LayerKind:
-    """With the most blocks that vLLM reserves for a sequence, beside those that may be in flight."""
-    size, longest, in_flight = settings.block_size, settings.max_model_len, settings.max_in_flight_tokens
+    size, most_blocks = settings.block_size, settings.most_blocks(group)
     if group.kind == "window":
-        kept = min(group.tokens - 1 + in_flight, longest)
-        return Windowed(places, size, -(-kept // size) + 1, group.tokens)
+        return Windowed(places, size, most_blocks, group.tokens)
     if group.kind == "chunk":
-        kept = min(group.tokens + in_flight, longest)
-        return Chunked(places, size, -(-kept // size), group.tokens)
+        return Chunked(places, size, most_blocks, group.tokens)
     if group.kind == "state":
         return Stateful(places, size, 0) if settings.enable_prefix_caching else Uncached(places, size, 0)
     return LayerKind(places, size, 0)

@@ -56,7 +56,7 @@ class GroupedPool(SingleBlockPool):
 
     def match(self, path: Path, limit: int) -> tuple[int, int]:
         hits = self.look_up(path, limit * self._block_size)
-        return hits.tokens // self._block_size, self._free_among(hits)
+        return hits.tokens // self._block_size, self.free_among(hits, 0)
 
     def look_up(self, path: Path, most_tokens: int) -> Hits:
         """The longest head of ``path``, of at most ``most_tokens`` tokens, that all groups have.
@@ -85,19 +85,21 @@ class GroupedPool(SingleBlockPool):
             del row[hit_tokens // self._block_size :]
         return Hits(hit_tokens, rows, longest)
 
-    def needed_anew(self, hits: Hits, tokens: int, is_capped: bool) -> int:
+    def needed_anew(self, hits: Hits, tokens: int, known_tokens: int, is_capped: bool) -> int:
         """Free blocks that a sequence takes which has ``hits`` and is to have ``tokens`` tokens, free hits among them.
 
-        ``is_capped``: at most what it may hold at a time. More than there are where it hit a state that is yet to be.
+        ``known_tokens``: hits, and tokens whose KV will come from elsewhere. ``is_capped``: at most what it may hold at
+        a time. More than there are where it hit a state that is yet to be.
         """
-        needed = self._free_among(hits)
+        needed = self.free_among(hits, known_tokens)
         for group, kind in enumerate(self._of_group):
             row = hits.rows[group] if hits.rows else []
+            had = max(len(row), kind.skipped_tokens(known_tokens) // self._block_size)
             if row and isinstance(kind, Stateful):
                 last = row[-1]
                 if last is not None and (group, last.key) in self._fresh:
                     return self.num_blocks + 1
-            needed += kind.lasting(max(0, kind.needed(tokens, is_capped) - len(row)))
+            needed += kind.lasting(max(0, kind.needed(tokens, is_capped) - had))
         return needed
 
     def needed(self, table: BlockTable, tokens: int) -> int:
@@ -107,17 +109,18 @@ class GroupedPool(SingleBlockPool):
             needed += kind.lasting(max(0, kind.needed(tokens, False) - len(rows[group])))
         return needed
 
-    def hold(self, table: BlockTable, hits: Hits) -> None:
-        """Let a sequence that has nothing hold what was found for it."""
+    def hold(self, table: BlockTable, hits: Hits, known_tokens: int) -> None:
+        """Let a sequence that has nothing hold what was found for it and is not behind its first ``known_tokens``."""
         own = table.groups = GroupTable(len(self._of_group))
         own.junction = hits.junction
-        if not hits.tokens:
-            return
-        for group, row in enumerate(hits.rows):
-            for block in row:
+        for group, kind in enumerate(self._of_group):
+            skipped = kind.skipped_tokens(known_tokens) // self._block_size
+            row = absent(skipped)
+            own.rows[group] = row
+            for block in hits.rows[group][skipped:] if hits.rows else []:
                 if block is not None:
                     self.touch(block)
-            own.rows[group] = row
+                row.append(block)
         table.hashed = hits.tokens // self._block_size
 
     def grow(self, table: BlockTable, tokens: int) -> None:
@@ -180,8 +183,19 @@ class GroupedPool(SingleBlockPool):
         self.release(table)
 
     def insert(self, path: Path, entry: int, first: int, end: int) -> int:
-        """Nothing: KV that comes from elsewhere has no groups."""
-        return 0
+        """As if a request had computed them, holding all groups' blocks, and had ended."""
+        table, size = BlockTable(path), self._block_size
+        hits = self.look_up(path, end * size)
+        had = hits.tokens // size
+        if not self.enable_prefix_caching or not first <= had < end:
+            return 0
+        self.hold(table, hits, 0)
+        fits = self.needed(table, end * size) <= self.num_free
+        if fits:
+            self.grow(table, end * size)
+            self.extend(table, end)
+        self.release(table)
+        return end - had if fits else 0
 
     def held_blocks(self, table: BlockTable) -> list[int]:
         """Blocks that a sequence holds, by group."""
@@ -205,8 +219,16 @@ class GroupedPool(SingleBlockPool):
         """See ``GroupTable.junction``."""
         return _of(table).junction
 
-    def _free_among(self, hits: Hits) -> int:
-        return sum([block is not None and not block.holders for row in hits.rows for block in row])
+    def free_among(self, hits: Hits, known_tokens: int) -> int:
+        """Hits that nobody holds, of those that are not behind the first ``known_tokens``."""
+        free = 0
+        for group, row in enumerate(hits.rows):
+            skipped = self._of_group[group].skipped_tokens(known_tokens) // self._block_size
+            for place in range(skipped, len(row)):
+                block = row[place]
+                if block is not None and not block.holders:
+                    free += 1
+        return free
 
     def _keys(self, path: Path, first: int, end: int) -> list[int]:
         """Keys of blocks ``[first, end)`` of a path, as far as it reaches."""

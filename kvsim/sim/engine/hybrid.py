@@ -13,8 +13,6 @@ from kvsim.plan.engine_settings import EngineSettings
 from kvsim.sim.engine.batch import DecodeBatch
 from kvsim.sim.engine.block_pool import BlockPool
 from kvsim.sim.engine.groups import GroupedPool, Hits
-from kvsim.sim.engine.paged import PagedPool
-from kvsim.sim.engine.radix import RadixPool
 from kvsim.sim.engine.running import NO_PROMPTS
 from kvsim.sim.engine.scheduler import Scheduler
 from kvsim.sim.engine.sequence import Sequence
@@ -25,13 +23,15 @@ NO_HITS = Hits(0, [], 0)
 class HybridScheduler(Scheduler):
     """``Scheduler`` for ``settings.kv_groups``."""
 
-    __slots__ = ("_before", "_grouped", "_lag")
+    __slots__ = ("_before", "_grouped", "_incoming", "_lag")
 
     def __init__(self, settings: EngineSettings, pool: GroupedPool, batch: DecodeBatch) -> None:
         super().__init__(settings, pool, batch)
         self._grouped = pool
         self._lag = 1 if settings.async_scheduling else 0
         """Tokens of a decoding sequence that are scheduled and not computed when the next step is scheduled."""
+        self._incoming = NO_HITS
+        """What ``match`` has found last."""
         self._before = NO_PROMPTS
         """Prompts of the step before, where it is not over when the next one is scheduled."""
 
@@ -54,6 +54,28 @@ class HybridScheduler(Scheduler):
 
     def start_decoding(self, sequence: Sequence) -> None:
         self.batch.add(sequence)
+
+    def match(self, sequence: Sequence, scheduled_steps: int) -> tuple[int, int]:
+        hits = NO_HITS
+        if self.settings.enable_prefix_caching:
+            hits = self._grouped.look_up(sequence.path, sequence.num_tokens - 1)
+        self._incoming = hits
+        return hits.tokens // self._block_size, self._grouped.free_among(hits, 0)
+
+    def new_blocks(self, sequence: Sequence, hits: int) -> int:
+        """Those with a window take none for what lies behind it when all of the sequence has come."""
+        known_tokens, found = sequence.num_tokens - 1, self._incoming
+        needed = self._grouped.needed_anew(found, sequence.num_tokens, known_tokens, False)
+        return needed - self._grouped.free_among(found, 0)
+
+    def allocate(self, sequence: Sequence, hits: int, blocks: int) -> None:
+        self._grouped.hold(sequence, self._incoming, sequence.num_tokens - 1)
+        self._grouped.grow(sequence, sequence.num_tokens)
+
+    def receive(self, sequence: Sequence, scheduled_steps: int) -> None:
+        sequence.is_incoming = False
+        self.pool.enter(sequence, (sequence.num_tokens - 1) // self._block_size)
+        self._grouped.unsettle(sequence)
 
     def held_blocks(self, sequence: Sequence) -> list[int]:
         """Blocks that a running sequence holds, by group."""
@@ -121,19 +143,19 @@ class HybridScheduler(Scheduler):
         room, cached = pool.num_free, hits.tokens
         if settings.watermark and self.running:
             room -= int(settings.watermark * (settings.num_blocks + 1))
-        if settings.scheduler_reserve_full_isl and pool.needed_anew(hits, sequence.num_tokens, True) > room:
+        if settings.scheduler_reserve_full_isl and pool.needed_anew(hits, sequence.num_tokens, cached, True) > room:
             return 0
         tokens = self._first_chunk(sequence.num_tokens - cached, cached, budget)
         if tokens and pool.has_states:
             tokens = self._to_state(sequence, cached, tokens, hits.junction)
-        if not tokens or pool.needed_anew(hits, cached + tokens, False) > room:
+        if not tokens or pool.needed_anew(hits, cached + tokens, cached, False) > room:
             return 0
         self.waiting.popleft()
         self._count_lookup(sequence, cached)
         self._admissions = sequence.serial = self._admissions + 1
         self.running[sequence] = None
         sequence.computed = sequence.ready = cached
-        pool.hold(sequence, hits)
+        pool.hold(sequence, hits, cached)
         pool.grow(sequence, cached + tokens)
         self._hash(sequence, cached + tokens)
         self.prefilling.append(sequence)
@@ -174,21 +196,13 @@ class HybridScheduler(Scheduler):
         return max(end - start, 0)
 
 
-def pool_of(settings: EngineSettings, on_evict: Callable[[int, int], None] | None) -> BlockPool:
-    """The KV blocks of an engine, with the groups and the prefix cache that are asked for."""
-    if settings.kv_groups:
-        return GroupedPool(settings, on_evict)
-    kind = RadixPool if settings.prefix_cache == "radix" else PagedPool
-    return kind(settings.num_blocks, enable_prefix_caching=settings.enable_prefix_caching, on_evict=on_evict)
-
-
 def scheduler_of(
     settings: EngineSettings,
     pool: BlockPool,
     batch: DecodeBatch,
     look_up: Callable[[Sequence, int], int] | None = None,
 ) -> Scheduler:
-    """The scheduler that ``settings`` ask for, over a pool that ``pool_of`` has made."""
+    """The scheduler that ``settings`` ask for, over the pool of an engine with them."""
     if isinstance(pool, GroupedPool):
         assert look_up is None, "what is loaded from elsewhere has no groups"
         return HybridScheduler(settings, pool, batch)

@@ -34,6 +34,7 @@ class LeapingEngine:
         "_first_s",
         "_held_s",
         "_is_async",
+        "_is_stepwise",
         "_leap",
         "_limit",
         "_next",
@@ -73,6 +74,8 @@ class LeapingEngine:
         self.batch = DecodeBatch(settings.block_size, step_time.needs_longest)
         self._block_size = settings.block_size
         self._is_async = settings.async_scheduling
+        self._is_stepwise = settings.stepwise or bool(settings.kv_groups)
+        """Whether each step is an event: what groups of layers take and free in a span has no closed form."""
         self._stops_at_first_token, self._backup_s = stops_at_first_token, backup_s
         self._detail = detail
         self._next: Step | None = None
@@ -180,7 +183,7 @@ class LeapingEngine:
     def _may_leap(self, step: Step, latest: Step) -> bool:
         """Whether steps like it may follow the latest scheduled one."""
         scheduler = self.scheduler
-        if self.settings.stepwise or not latest.is_pure or latest.ended or latest.preempted:
+        if self._is_stepwise or not latest.is_pure or latest.ended or latest.preempted:
             return False
         if latest is not step and (not step.is_pure or step.version != latest.version or latest.joined):
             return False

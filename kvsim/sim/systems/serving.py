@@ -395,4 +395,4 @@ class ServingSystem:
 
 def fits(tokens: int, settings: EngineSettings) -> bool:
     """Whether an instance's blocks hold a sequence of so many tokens."""
-    return -(-tokens // settings.block_size) <= settings.num_blocks
+    return settings.blocks_of(tokens) <= settings.num_blocks

@@ -119,10 +119,15 @@ def test_a_hit_is_as_long_as_the_shortest_of_all_groups() -> None:
 
 
 def test_admission_asks_for_no_more_than_a_window_may_hold() -> None:
-    """100 tokens: 25 blocks with full attention; with a window those of min(8 - 1 + 8, 100) tokens and one more."""
+    """100 tokens: 25 blocks with full attention; with a window those of min(8 - 1 + 8, 100) tokens and one more, with
+    chunks those of min(8 + 8, 100).
+    """
     tight = {"max_num_batched_tokens": 8, "max_model_len": 100}
-    for num_blocks, is_admitted in ((25 + 5, True), (25 + 4, False)):
-        scheduler = engine([KvGroup("window", 8), FULL], 4, num_blocks=num_blocks, **tight)
+    for kind, num_blocks, is_admitted in (
+        ("window", 25 + 5, True), ("window", 25 + 4, False), ("chunk", 25 + 4, True), ("chunk", 25 + 3, False),
+    ):  # fmt: skip
+        scheduler = engine([KvGroup(kind, 8), FULL], 4, num_blocks=num_blocks, **tight)
+        assert scheduler.settings.blocks_of(100) <= num_blocks or not is_admitted
         scheduler.submit(request([(0, 100)], 1, 4))
         scheduler.schedule()
         assert bool(scheduler.running) is is_admitted

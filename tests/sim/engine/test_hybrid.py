@@ -26,11 +26,11 @@ MUTATIONS = {
     ),
     "a prompt's last step ahead frees at once": ("hybrid", "before.get(sequence, default)", "default"),
     "a sequence is looked at too late": ("hybrid", "in_flight == self._lag)", "True)"),
-    "admission needs room for all tokens": ("hybrid", "sequence.num_tokens, True)", "sequence.num_tokens, False)"),
+    "admission needs room for all tokens": ("hybrid", "cached, True)", "cached, False)"),
     "the last token may be hit": (
         "hybrid",
-        "look_up(sequence.path, sequence.num_tokens - 1)",
-        "look_up(sequence.path, sequence.num_tokens)",
+        "look_up(sequence.path, sequence.num_tokens - 1) if settings",
+        "look_up(sequence.path, sequence.num_tokens) if settings",
     ),
     "the whole sequence must always fit": ("hybrid", "if settings.scheduler_reserve_full_isl and", "if"),
     "decoding blocks are hashed before they are known": ("hybrid", " - self.deferred.lag_of(sequence))\n", ")\n"),
@@ -43,8 +43,8 @@ MUTATIONS = {
     "the last state is free for all at once": ("hybrid", "self._grouped.refresh(sequence, full_blocks)", "pass"),
     "states can be hit at once": ("groups", "(group, last.key) in self._fresh", "False"),
     "states of steps before are out of reach": ("groups", "self._fresh.clear()", "pass"),
-    "free hits cost nothing": ("groups", "needed = self._free_among(hits)", "needed = 0"),
-    "hits are taken anew": ("groups", "kind.needed(tokens, is_capped) - len(row)", "kind.needed(tokens, is_capped)"),
+    "free hits cost nothing": ("groups", "needed = self.free_among(hits, known_tokens)", "needed = 0"),
+    "hits are taken anew": ("groups", "kind.needed(tokens, is_capped) - had", "kind.needed(tokens, is_capped)"),
     "the longest hit stands": (
         "groups",
         "tokens = len(found[0]) * self._block_size",
@@ -74,17 +74,6 @@ MUTATIONS = {
         "group_kinds",
         "        return _behind(0, backwards)",
         "        return [[] for _ in self.groups]",
-    ),
-    "a window begins at a block's edge": ("group_kinds", "-(-kept // size) + 1", "-(-kept // size)"),
-    "windows have no more than a window": (
-        "group_kinds",
-        "min(group.tokens - 1 + in_flight, longest)",
-        "min(group.tokens - 1, longest)",
-    ),
-    "chunks have no more than a chunk": (
-        "group_kinds",
-        "min(group.tokens + in_flight, longest)",
-        "min(group.tokens, longest)",
     ),
     "chunks look back as windows do": (
         "group_kinds",
@@ -160,8 +149,9 @@ def break_rule(module: str, right: str, wrong: str, monkeypatch: pytest.MonkeyPa
         mutant = ModuleType(f"kvsim.sim.engine.{name}")
         monkeypatch.setitem(sys.modules, mutant.__name__, mutant)
         exec(compile(source, name, "exec"), mutant.__dict__)
-    for name in ("pool_of", "scheduler_of", "HybridScheduler"):
+    for name in ("scheduler_of", "HybridScheduler"):
         monkeypatch.setattr(replay, name, getattr(mutant, name))
+    monkeypatch.setattr(replay, "pool_of", mutant.__dict__["GroupedPool"])
 
 
 def differs(recording: Recording) -> bool:
