@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kvsim.pickling import by_fields
+from kvsim.spec.kv_groups import kept_blocks
 
 KV_GROUP_KINDS = ("full", "window", "chunk", "state")
 """Kinds of layers that the hybrid KV cache manager knows: with full attention, with a sliding window, with attention
@@ -86,19 +87,14 @@ class EngineSettings:
     def most_blocks(self, group: KvGroup) -> int:
         """Blocks of a group that a sequence holds at once at most, whatever its length; 0: there is no such limit.
 
-        What is scheduled and not computed is beside the window or the chunk, and a window may begin within a block. Of
-        states there is the last one, and where they are cached the one before it (vLLM 0.32,
-        ``max_admission_blocks_per_request``).
+        Of states there is the last one, and where they are cached the one before it.
         """
-        if group.kind == "window":
-            kept = min(group.tokens - 1 + self.max_in_flight_tokens, self.max_model_len)
-            return -(-kept // self.block_size) + 1
-        if group.kind == "chunk":
-            kept = min(group.tokens + self.max_in_flight_tokens, self.max_model_len)
-            return -(-kept // self.block_size)
         if group.kind == "state":
             return 2 if self.enable_prefix_caching else 1
-        return 0
+        if group.kind == "full":
+            return 0
+        in_flight_tokens, longest_tokens = self.max_in_flight_tokens, self.max_model_len
+        return kept_blocks(group.tokens, group.kind == "chunk", in_flight_tokens, longest_tokens, self.block_size)
 
     @property
     def max_in_flight_tokens(self) -> int:

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+from kvsim.config import Config
 from kvsim.fields import Fields
 from kvsim.plan.engine_settings import KV_GROUP_KINDS, KvGroup
+from kvsim.spec import InstanceSpec, ModelSpec
 
 MOST_GROUPS = 64
 """No model has more."""
 MOST_TOKENS = 1_000_000_000
 SIZED = {"window": 2, "chunk": 1}
 """Kinds that have a size, and the least."""
+
+
+def is_hybrid(config: Config, model: ModelSpec) -> bool:
+    """Whether vLLM's hybrid KV cache manager is on: where nothing is said, not for layers with chunks, for which vLLM
+    takes it for slow (``VLLM_ALLOW_CHUNKED_LOCAL_ATTN_WITH_HYBRID_KV_CACHE``)."""
+    is_off = config.engine.disable_hybrid_kv_cache_manager
+    return not (model.window_is_chunk if is_off is None else is_off)
+
+
+def kv_groups_of(config: Config, spec: InstanceSpec) -> tuple[KvGroup, ...]:
+    """Those of an instance, the ones with a window first, as in the models whose first layer has one; none in a radix
+    tree, and where all layers keep every token."""
+    groups = spec.kv_groups
+    if groups is None or config.cache.prefix_cache != "paged":
+        return ()
+    windowed = KvGroup("chunk" if groups.is_chunk else "window", groups.window_tokens)
+    return (windowed,) * groups.windowed + (KvGroup("full"),) * groups.full
 
 
 def recorded_kv_groups(recorded: Fields) -> tuple[KvGroup, ...]:

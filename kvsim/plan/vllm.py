@@ -61,6 +61,7 @@ QUANTISED = {
 }  # fmt: skip
 """The methods that tell how large a weight is, by that."""
 AS_NAMED = (
+    "disable_hybrid_kv_cache_manager",
     "num_gpu_blocks_override",
     "kv_cache_memory_bytes",
     "long_prefill_token_threshold",
