@@ -191,7 +191,7 @@ def make_plan(config: Config, *, stepwise: bool = False) -> Plan:
         kv_bytes_per_token=decode.spec.kv_bytes_per_token / config.pd_separation.transfer.compression_ratio,
         tiers=config.pd_separation.tiers,
     )
-    return plan.without_groups()
+    return plan.without_groups() if plan.tiers else plan
 
 
 def unified_plan(config: Config, num_instances: int, tiers: tuple[str, ...] = (), *, stepwise: bool = False) -> Plan:

@@ -197,6 +197,9 @@ class GroupedPool(SingleBlockPool):
         self.release(table)
         return end - had if fits else 0
 
+    def uncached(self, table: BlockTable) -> int:
+        return sum([block is not None and not block.is_hashed for row in _of(table).rows for block in row])
+
     def held_blocks(self, table: BlockTable) -> list[int]:
         """Blocks that a sequence holds, by group."""
         return [sum(block is not None for block in row) for row in _of(table).rows]
