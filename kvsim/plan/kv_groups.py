@@ -22,8 +22,8 @@ def is_hybrid(config: Config, model: ModelSpec) -> bool:
 
 
 def kv_groups_of(config: Config, spec: InstanceSpec) -> tuple[KvGroup, ...]:
-    """Those of an instance, the ones with a window first, as in the models whose first layer has one; none in a radix
-    tree, and where all layers keep every token."""
+    """Groups of an instance's layers, those with a window first, as in the models whose first layer has one; none in a
+    radix tree, and where all layers keep every token."""
     groups = spec.kv_groups
     if groups is None or config.cache.prefix_cache != "paged":
         return ()
@@ -32,7 +32,7 @@ def kv_groups_of(config: Config, spec: InstanceSpec) -> tuple[KvGroup, ...]:
 
 
 def recorded_kv_groups(recorded: Fields) -> tuple[KvGroup, ...]:
-    """Those of a recorded scheduler. Raises ``ConfigError`` on kinds that are not known, and on sizes without sense."""
+    """Groups of a recorded scheduler. Raises ``ConfigError`` on kinds that are not known, and on sizes without sense."""
     given = recorded.get("kv_groups")
     if given is None:
         return ()

@@ -170,7 +170,7 @@ def evicted(evidence: Evidence) -> Reason | None:
 def capacity(evidence: Evidence) -> Reason | None:
     """How much more KV cache would keep half of what was evicted, by reuse distances."""
     missed = evidence.missed
-    if evidence.has_tiers or not _worth(evidence, missed.total("evicted")):
+    if evidence.has_tiers or evidence.settings.kv_groups or not _worth(evidence, missed.total("evicted")):
         return None
     found = extra_blocks(evidence)
     if found is None:

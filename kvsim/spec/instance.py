@@ -129,9 +129,19 @@ class InstanceSpec:
         """``num_gpu_blocks`` as vLLM counts them: of a group of layers each, where there are such."""
         if self.num_blocks_override is not None:
             return self.num_blocks_override
+        return int(self.kv_room_bytes // (self._block_bytes * self._block_share))
+
+    @property
+    def _block_share(self) -> float:
+        """Share of the layers that one block is of."""
         groups = self.kv_groups
-        layers = 1.0 if groups is None else groups.layers / self.model.attention_layers
-        return int(self.kv_room_bytes // (self._block_bytes * layers))
+        return 1.0 if groups is None else groups.layers / self.model.attention_layers
+
+    def kv_cache_bytes(self, kv_tokens: int) -> float:
+        """Bytes, on all GPUs, of a cache of so many tokens; where layers are in groups, of what they keep of those."""
+        if self.kv_groups is None:
+            return kv_tokens * self.kv_bytes_per_token
+        return self.pool_blocks * self._block_bytes * self._block_share
 
     @property
     def num_blocks(self) -> int:

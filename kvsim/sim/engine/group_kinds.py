@@ -14,7 +14,7 @@ class LayerKind:
 
     def __init__(self, groups: list[int], block_size: int, most_blocks: int) -> None:
         self.groups = groups
-        """Those of this kind and size: they are looked up together."""
+        """Groups of this kind and size, which are looked up together."""
         self.block_size = block_size
         self.most_blocks = most_blocks
         """Blocks of a group that a sequence holds at most, whatever its length; 0: there is no such limit."""

@@ -16,7 +16,7 @@ class Block:
         self.younger: Block | None = None
         """The next one that caches the same."""
         self.before: Block | None = None
-        """Its neighbours in the free queue."""
+        """Neighbours in the free queue."""
         self.after: Block | None = None
 
 

@@ -63,7 +63,7 @@ class HybridScheduler(Scheduler):
         return hits.tokens // self._block_size, self._grouped.free_among(hits, 0)
 
     def new_blocks(self, sequence: Sequence, hits: int) -> int:
-        """Those with a window take none for what lies behind it when all of the sequence has come."""
+        """As ``Scheduler.new_blocks``; groups with a window take none for what lies behind it when all has come."""
         known_tokens, found = sequence.num_tokens - 1, self._incoming
         needed = self._grouped.needed_anew(found, sequence.num_tokens, known_tokens, False)
         return needed - self._grouped.free_among(found, 0)

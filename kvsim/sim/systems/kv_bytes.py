@@ -22,8 +22,8 @@ class KvBytes:
                 self._windowed_share = windowed_share
 
     def of(self, tokens: float, first: float, prompt_tokens: int) -> float:
-        """Of ``tokens`` from ``first`` on of a prompt of ``prompt_tokens``, which is sent once it is computed: blocks
-        that are wholly behind the window have been freed by then.
+        """Bytes of ``tokens`` from ``first`` on, of a prompt of ``prompt_tokens`` that is sent once it is computed:
+        blocks that are wholly behind the window have been freed by then.
         """
         if not self._windowed_share:
             return tokens * self._per_token

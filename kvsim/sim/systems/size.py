@@ -49,7 +49,9 @@ def _instances_bytes(plan: Plan) -> float:
 
 def least_cpu_s(plan: Plan, workload: Workload) -> float:
     """CPU seconds that simulating ``workload`` takes at least, on the sources."""
-    tokens = workload.output_tokens.sum(dtype=np.int64) if plan.colocated_settings.stepwise else 0
+    settings = plan.colocated_settings
+    is_stepwise = settings.stepwise or bool(settings.kv_groups)
+    tokens = workload.output_tokens.sum(dtype=np.int64) if is_stepwise else 0
     return REQUEST_S * len(workload) + STEP_S * _prompt_steps(plan, workload) + TOKEN_S * float(tokens)
 
 
