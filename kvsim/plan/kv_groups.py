@@ -32,7 +32,7 @@ def kv_groups_of(config: Config, spec: InstanceSpec) -> tuple[KvGroup, ...]:
 
 
 def recorded_kv_groups(recorded: Fields) -> tuple[KvGroup, ...]:
-    """Groups of a recorded scheduler. Raises ``ConfigError`` on kinds that are not known, and on sizes without sense."""
+    """Groups of a recorded scheduler. Raises ``ConfigError`` on kinds that are not known, and on senseless sizes."""
     given = recorded.get("kv_groups")
     if given is None:
         return ()

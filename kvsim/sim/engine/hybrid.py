@@ -23,13 +23,14 @@ NO_HITS = Hits(0, [], 0)
 class HybridScheduler(Scheduler):
     """``Scheduler`` for ``settings.kv_groups``."""
 
-    __slots__ = ("_before", "_grouped", "_incoming", "_lag")
+    __slots__ = ("_before", "_grouped", "_incoming", "_is_scheduling", "_lag")
 
     def __init__(self, settings: EngineSettings, pool: GroupedPool, batch: DecodeBatch) -> None:
         super().__init__(settings, pool, batch)
         self._grouped = pool
         self._lag = 1 if settings.async_scheduling else 0
         """Tokens of a decoding sequence that are scheduled and not computed when the next step is scheduled."""
+        self._is_scheduling = False
         self._incoming = NO_HITS
         """What ``match`` has found last."""
         self._before = NO_PROMPTS
@@ -45,7 +46,9 @@ class HybridScheduler(Scheduler):
         if (self.waiting or self.kv_ready) and not self.preempted:
             if self._is_static and self.batch.num:
                 return
+            self._is_scheduling = True
             self._admit_queued(budget)
+            self._is_scheduling = False
 
     @property
     def may_change_head(self) -> bool:
@@ -53,7 +56,10 @@ class HybridScheduler(Scheduler):
         return True
 
     def start_decoding(self, sequence: Sequence) -> None:
+        """One whose KV came from elsewhere decodes in the very step that is being scheduled."""
         self.batch.add(sequence)
+        if self._is_scheduling:
+            self._hash(sequence, sequence.computed + 1 - self._lag)
 
     def match(self, sequence: Sequence, scheduled_steps: int) -> tuple[int, int]:
         hits = NO_HITS
