@@ -121,8 +121,11 @@ class InstanceSpec:
 
     @property
     def kv_groups(self) -> KvGroups | None:
-        """``None`` where all layers keep every token."""
-        return kv_groups(self.model) if self.is_hybrid and self.arguments is not None else None
+        """``None`` where all layers keep every token, as all do that have a window no sequence is longer than."""
+        found = kv_groups(self.model) if self.is_hybrid and self.arguments is not None else None
+        if found is not None and not found.full and found.window_tokens >= self._arguments.max_model_len:
+            return None
+        return found
 
     @property
     def pool_blocks(self) -> int:
