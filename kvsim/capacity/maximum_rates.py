@@ -145,8 +145,8 @@ def decode_requests_per_s(plan: Plan, demand: Demand) -> float:
 
 def full_decode_load(plan: Plan, demand: Demand) -> DecodeLoad:
     """The decodes of an instance that admits whenever there is a seat and room."""
-    settings = plan.decode_settings
     residency = DecodeResidency.of_decode(plan, demand)
+    settings = plan.decode_settings.in_one_group(residency.load(1.0).kv_tokens_per_seq)
     footprint = KvFootprint(demand, residency, settings.block_size)
     seats = float(min(settings.max_num_seqs, settings.max_num_batched_tokens))
     pool_tokens = settings.room_tokens
@@ -234,7 +234,7 @@ def colocated_requests_per_s(plan: Plan, demand: Demand) -> float:
 
 
 def _static(plan: Plan, demand: Demand, residency: DecodeResidency) -> float:
-    settings = plan.colocated_settings
+    settings = plan.colocated_settings.in_one_group(residency.load(1.0).kv_tokens_per_seq)
     footprint = KvFootprint(demand, residency, settings.block_size)
     computed = np.maximum(demand.computed_tokens, 1.0)
     beside = min(float(settings.max_num_seqs), settings.max_num_batched_tokens / float(computed.mean()))
@@ -254,7 +254,7 @@ def _full_colocated(
     plan: Plan, demand: Demand, residency: DecodeResidency, computed: Floats
 ) -> tuple[float, Played | None]:
     """Decoding requests of a saturated instance, and its steps; ``None`` where the token budget is the limit."""
-    settings = plan.colocated_settings
+    settings = plan.colocated_settings.in_one_group(residency.load(1.0).kv_tokens_per_seq)
     budget = settings.max_num_batched_tokens
     most = budget / (1 + float(computed.mean()) / residency.mean_steps)
     seats = float(min(settings.max_num_seqs, budget))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kvsim.pickling import by_fields
@@ -95,6 +95,23 @@ class EngineSettings:
             return 0
         in_flight_tokens, longest_tokens = self.max_in_flight_tokens, self.max_model_len
         return kept_blocks(group.tokens, group.kind == "chunk", in_flight_tokens, longest_tokens, self.block_size)
+
+    def in_one_group(self, tokens: float) -> EngineSettings:
+        """An engine whose layers are one group that has room for as many decoding sequences of ``tokens`` tokens. Half
+        a chunk is held in the mean.
+        """
+        if not self.kv_groups:
+            return self
+        whole, blocks = tokens / self.block_size, 0.0
+        for group in self.kv_groups:
+            if group.kind == "full":
+                blocks += whole
+            elif group.kind == "state":
+                blocks += 1.0
+            else:
+                kept_tokens = group.tokens / 2 if group.kind == "chunk" else group.tokens - 1
+                blocks += min(whole, kept_tokens / self.block_size + 1)
+        return replace(self, kv_groups=(), num_blocks=int(self.num_blocks * whole / blocks))
 
     @property
     def max_in_flight_tokens(self) -> int:

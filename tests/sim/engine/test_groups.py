@@ -141,3 +141,13 @@ def test_of_equal_states_the_second_request_waits_for_the_first_one_s() -> None:
     scheduler.schedule()
     assert [tokens for _, tokens in scheduler.chunks] == [20]
     assert len(scheduler.running) == 1
+
+
+def test_one_group_with_room_for_as_many_sequences() -> None:
+    """Of 40 tokens a sequence has 10 blocks with full attention, 9 / 4 + 1 behind a window of 10, half of a chunk of 16
+    and one more, and one state: 17.25, where one group has 10.
+    """
+    own = engine([FULL, KvGroup("window", 10), KvGroup("chunk", 16), KvGroup("state")], 4, num_blocks=1725).settings
+    assert own.in_one_group(40).num_blocks == 1000
+    assert own.in_one_group(40).kv_groups == ()
+    assert own.in_one_group(4).num_blocks == 1725 // 4
