@@ -201,7 +201,8 @@ class Engine(LeapingEngine):
         self.reservation.reserve()
         added = self._leap - 1
         if added > self._settled:
-            steps = self.batch.steps_within(self.pool.num_free, self._settled, added - self._settled)
+            free = self.pool.num_free // self._num_groups
+            steps = self.batch.steps_within(free, self._settled, added - self._settled)
             self._cut_leap(1 + self._settled + steps)
         return hits * block_size
 

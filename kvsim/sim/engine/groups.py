@@ -208,6 +208,14 @@ class GroupedPool(SingleBlockPool):
         """Whether a step that adds one token to so many changes nothing that a decoding sequence holds or caches."""
         return computed_tokens < _of(table).settled_until
 
+    def events(self, table: BlockTable, first: int, end: int) -> list[int]:
+        """Counts of computed tokens in ``[first, end)`` with which something changes, where each step adds one."""
+        found, computed = [], max(first, _of(table).settled_until)
+        while computed < end:
+            found.append(computed)
+            computed += self._to_next[computed % self._block_size]
+        return found
+
     def settle(self, table: BlockTable, computed_tokens: int, is_steady: bool) -> None:
         """All is done for a decoding sequence with so many computed tokens. ``is_steady``: and its steps since the last
         time were of one token each."""

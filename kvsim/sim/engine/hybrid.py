@@ -2,7 +2,8 @@
 
 Blocks are freed on the basis of what has been computed, which of steps that are scheduled ahead is a step less, and
 hashed as far as tokens are known. Prompts of models with states are cut where a state is to be cached. Every running
-sequence is looked at in every step, and those for which nothing changes are passed over.
+sequence is looked at in every step, and those for which nothing changes are passed over; of a leap's further steps only
+those in which something changes are gone through, once it is settled.
 """
 
 from __future__ import annotations
@@ -130,6 +131,28 @@ class HybridScheduler(Scheduler):
                 self._compute(sequence, tokens)
         return budget
 
+    def due(self, first: int, end: int) -> list[tuple[int, int, Sequence]]:
+        """Of decode steps ``[first, end)`` beyond those that the batch has counted: in which of them something changes,
+        for which sequence, in the order in which it does. The second number is the sequence's place in that.
+        """
+        steps, pool = self.batch.steps, self._grouped
+        found: list[tuple[int, int, Sequence]] = []
+        for place, sequence in enumerate(self.running):
+            if sequence.decoding:
+                before = sequence.base + steps
+                counts = pool.events(sequence, before + first, before + end)
+                found.extend([(computed - before, place, sequence) for computed in counts])
+        found.sort(key=_step_and_place)
+        return found
+
+    def decode_ahead(self, sequence: Sequence, step: int) -> None:
+        """A decode step that ``due`` has named takes and frees its blocks. There must be as many as it takes."""
+        computed, pool = sequence.base + self.batch.steps + step, self._grouped
+        pool.drop(sequence, computed - self._lag)
+        pool.grow(sequence, computed + 1)
+        self._hash(sequence, computed + 1 - self._lag)
+        pool.settle(sequence, computed, True)
+
     def _stall(self, sequence: Sequence) -> None:
         if sequence.decoding:
             self._grouped.unsettle(sequence)
@@ -200,6 +223,10 @@ class HybridScheduler(Scheduler):
             stops.append(start + (junction - start) // size * size)
         end = min([stop for stop in stops if start < stop < end], default=end)
         return max(end - start, 0)
+
+
+def _step_and_place(event: tuple[int, int, Sequence]) -> tuple[int, int]:
+    return event[0], event[1]
 
 
 def scheduler_of(

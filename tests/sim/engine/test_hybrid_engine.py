@@ -1,4 +1,4 @@
-"""Engines with groups of layers in time: one group is the ordinary engine, and windows keep every law."""
+"""Engines with groups of layers in time: one group is the ordinary engine, windows keep every law, spans are steps."""
 
 from __future__ import annotations
 
@@ -62,6 +62,29 @@ def test_every_law_holds_where_windows_free_blocks(seed: int) -> None:
     rows = workload(random_rows(rng, block_size))
     check(served(UnifiedSystem, colocated(made), rows))
     check(served(PdSystem, made, rows))
+
+
+@settings(max_examples=15)
+@given(st.integers(0, 10**6))
+def test_spans_are_steps(seed: int) -> None:
+    """Every time and every count of a run that leaps is that of one event a step, blocks held over time included."""
+    for groups in (TWO, (KvGroup("state"), KvGroup("chunk", 8), KvGroup("full"))):
+        for kind in (UnifiedSystem, PdSystem):
+            rng = Random(seed)
+            block_size = rng.choice([2, 4])
+            leaping = small(rng, block_size, kv_groups=groups)
+            rows = workload(random_rows(rng, block_size, most=14))
+            found = []
+            for each in (stepwise(leaping), leaping):
+                system = served(kind, colocated(each) if kind is UnifiedSystem else each, rows)
+                check(system)
+                found.append(system)
+            tables = [system.requests.table() for system in found]
+            for name, column in tables[0].items():
+                np.testing.assert_allclose(tables[1][name], column, rtol=1e-12, atol=1e-9, err_msg=name)
+            for one, other in zip(found[0].engines(), found[1].engines(), strict=True):
+                assert other.held_block_s == pytest.approx(one.held_block_s)
+                assert other.pool.evicted_blocks == one.pool.evicted_blocks
 
 
 def test_a_window_s_layers_send_what_it_holds() -> None:
