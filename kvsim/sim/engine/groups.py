@@ -89,18 +89,22 @@ class GroupedPool(SingleBlockPool):
         """Free blocks that a sequence takes which has ``hits`` and is to have ``tokens`` tokens, free hits among them.
 
         ``known_tokens``: hits, and tokens whose KV will come from elsewhere. ``is_capped``: at most what it may hold at
-        a time. More than there are where it hit a state that is yet to be.
+        a time.
         """
         needed = self.free_among(hits, known_tokens)
         for group, kind in enumerate(self._of_group):
             row = hits.rows[group] if hits.rows else []
             had = max(len(row), kind.skipped_tokens(known_tokens) // self._block_size)
-            if row and isinstance(kind, Stateful):
-                last = row[-1]
-                if last is not None and (group, last.key) in self._fresh:
-                    return self.num_blocks + 1
             needed += kind.lasting(max(0, kind.needed(tokens, is_capped) - had))
         return needed
+
+    def is_fresh(self, hits: Hits) -> bool:
+        """Whether a state among them is yet to be written by the step that is being scheduled."""
+        for group in self._states if hits.tokens else ():
+            last = hits.rows[group][-1]
+            if last is not None and (group, last.key) in self._fresh:
+                return True
+        return False
 
     def needed(self, table: BlockTable, tokens: int) -> int:
         """Free blocks that a sequence takes until it has ``tokens`` tokens."""

@@ -172,6 +172,8 @@ class HybridScheduler(Scheduler):
         room, cached = pool.num_free, hits.tokens
         if settings.watermark and self.running:
             room -= int(settings.watermark * (settings.num_blocks + 1))
+        if pool.has_states and pool.is_fresh(hits):
+            return 0
         if settings.scheduler_reserve_full_isl and pool.needed_anew(hits, sequence.num_tokens, cached, True) > room:
             return 0
         tokens = self._first_chunk(sequence.num_tokens - cached, cached, budget)

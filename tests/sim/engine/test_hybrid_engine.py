@@ -6,6 +6,7 @@ from random import Random
 
 import numpy as np
 import pytest
+from both_ways import random_case, same_both_ways
 from builders import check, colocated, plan, served, stepwise, workload
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -64,27 +65,16 @@ def test_every_law_holds_where_windows_free_blocks(seed: int) -> None:
     check(served(PdSystem, made, rows))
 
 
-@settings(max_examples=15)
-@given(st.integers(0, 10**6))
-def test_spans_are_steps(seed: int) -> None:
+@settings(max_examples=20)
+@given(st.randoms(use_true_random=False))
+def test_spans_are_steps(rng: Random) -> None:
     """Every time and every count of a run that leaps is that of one event a step, blocks held over time included."""
-    for groups in (TWO, (KvGroup("state"), KvGroup("chunk", 8), KvGroup("full"))):
-        for kind in (UnifiedSystem, PdSystem):
-            rng = Random(seed)
-            block_size = rng.choice([2, 4])
-            leaping = small(rng, block_size, kv_groups=groups)
-            rows = workload(random_rows(rng, block_size, most=14))
-            found = []
-            for each in (stepwise(leaping), leaping):
-                system = served(kind, colocated(each) if kind is UnifiedSystem else each, rows)
-                check(system)
-                found.append(system)
-            tables = [system.requests.table() for system in found]
-            for name, column in tables[0].items():
-                np.testing.assert_allclose(tables[1][name], column, rtol=1e-12, atol=1e-9, err_msg=name)
-            for one, other in zip(found[0].engines(), found[1].engines(), strict=True):
-                assert other.held_block_s == pytest.approx(one.held_block_s)
-                assert other.pool.evicted_blocks == one.pool.evicted_blocks
+    found, requests = random_case(rng)
+    groups = rng.choice([TWO, (KvGroup("window", 3),), (KvGroup("state"), KvGroup("chunk", 8), KvGroup("full"))])
+    num_blocks = (found.colocated_settings.num_blocks + 2) * len(groups)
+    grouped = found.with_settings("colocated", "prefill", "decode", kv_groups=groups, num_blocks=num_blocks)
+    same_both_ways(UnifiedSystem, colocated(grouped), requests)
+    same_both_ways(PdSystem, grouped, requests)
 
 
 def test_a_window_s_layers_send_what_it_holds() -> None:
