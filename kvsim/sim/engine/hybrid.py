@@ -132,7 +132,7 @@ class HybridScheduler(Scheduler):
         return budget
 
     def due(self, first: int, end: int) -> list[tuple[int, int, Sequence]]:
-        """Of decode steps ``[first, end)`` beyond those that the batch has counted: in which of them something changes,
+        """In which of the decode steps ``[first, end)`` beyond those that the batch has counted something changes, and
         for which sequence, in the order in which it does. The second number is the sequence's place in that.
         """
         steps, pool = self.batch.steps, self._grouped
