@@ -146,8 +146,8 @@ def decode_requests_per_s(plan: Plan, demand: Demand) -> float:
 
 def full_decode_load(plan: Plan, demand: Demand) -> DecodeLoad:
     """The decodes of an instance that admits whenever there is a seat and room."""
-    settings = plan.decode_settings
     residency = DecodeResidency.of_decode(plan, demand)
+    settings = plan.decode_settings.in_one_group(residency.load(1.0).kv_tokens_per_seq)
     footprint = KvFootprint(demand, residency, settings.block_size)
     seats = float(min(settings.max_num_seqs, settings.max_num_batched_tokens / _tokens_of_decode(settings)))
     pool_tokens = settings.room_tokens
@@ -236,7 +236,7 @@ def colocated_requests_per_s(plan: Plan, demand: Demand) -> float:
 
 
 def _static(plan: Plan, demand: Demand, residency: DecodeResidency) -> float:
-    settings = plan.colocated_settings
+    settings = plan.colocated_settings.in_one_group(residency.load(1.0).kv_tokens_per_seq)
     footprint = KvFootprint(demand, residency, settings.block_size)
     computed = np.maximum(demand.computed_tokens, 1.0)
     beside = min(float(settings.max_num_seqs), settings.max_num_batched_tokens / float(computed.mean()))
@@ -259,7 +259,7 @@ def _full_colocated(
 
     Who gets g tokens by a step is played in units of g tokens, so that a step gives one of them.
     """
-    settings = plan.colocated_settings
+    settings = plan.colocated_settings.in_one_group(residency.load(1.0).kv_tokens_per_seq)
     budget = settings.max_num_batched_tokens
     each, per_step = _tokens_of_decode(settings), residency.tokens_per_step
     most = budget / (each + float(computed.mean()) / residency.mean_steps)

@@ -55,6 +55,7 @@ class Engine(Section):
     vllm_version: Name
     num_gpu_blocks_override: Annotated[int, Field(ge=2)] | None
     enable_prefix_caching: bool
+    disable_hybrid_kv_cache_manager: bool | None
     enable_chunked_prefill: bool
     long_prefill_token_threshold: Whole
     watermark: Annotated[float, Field(ge=0, lt=1)]

@@ -12,6 +12,7 @@ from kvsim.errors import ConfigError
 from kvsim.fields import Fields
 from kvsim.plan.build_step_time import KnownStepTime, build_step_time
 from kvsim.plan.engine_settings import EngineSettings
+from kvsim.plan.kv_groups import is_hybrid, kv_groups_of
 from kvsim.plan.nearest_profile import NearestProfile
 from kvsim.plan.speculation import drafter_of, speculation_of
 from kvsim.plan.vllm import engine_keys
@@ -123,8 +124,9 @@ def instance_of(
 def settings_of(config: Config, spec: InstanceSpec, role: Role, *, stepwise: bool = False) -> EngineSettings:
     """The engine's arguments in one role; of the pool's blocks one is vLLM's null block, which holds nothing."""
     engine, separation = config.engine, config.pd_separation
+    groups = kv_groups_of(config, spec)
     found = EngineSettings(
-        num_blocks=spec.num_blocks - 1,
+        num_blocks=(spec.pool_blocks if groups else spec.num_blocks) - 1,
         block_size=spec.block_size_tokens,
         max_num_batched_tokens=engine.max_num_batched_tokens,
         max_num_seqs=engine.max_num_seqs,
@@ -138,6 +140,7 @@ def settings_of(config: Config, spec: InstanceSpec, role: Role, *, stepwise: boo
         async_scheduling=engine.async_scheduling,
         scheduling_policy=engine.scheduling_policy,
         prefix_cache=config.cache.prefix_cache,
+        kv_groups=groups,
         stepwise=stepwise,
         speculation=speculation_of(config),
     )
@@ -181,6 +184,7 @@ def spec_of(config: Config, role: Role = "colocated") -> InstanceSpec:
         kv_bytes_per_token_override=derived.kv_bytes_per_token_override(config),
         kv_capacity_bytes_per_gpu=derived.kv_capacity_bytes_per_gpu_override(config),
         num_blocks_override=config.engine.num_gpu_blocks_override,
+        is_hybrid=is_hybrid(config, _model_of(config)),
         tensor_parallel_key="engine.tensor_parallel_size" if degree == own else _degree_key(role),
         block_size_key=derived.block_size_key(config),
         kv_size_key=derived.kv_size_key(config),

@@ -166,6 +166,16 @@ class Plan:
             return self
         return self.with_settings("colocated", "decode", speculation=replace(speculation, seed=seed))
 
+    def without_groups(self) -> Plan:
+        """A plan whose engines keep every token in all layers, in as many blocks as vLLM's requests of the longest
+        length would have."""
+        found = self
+        for role in ROLES:
+            own: Instance = getattr(self, role)
+            if own.settings.kv_groups:
+                found = found.with_settings(role, kv_groups=(), num_blocks=own.spec.num_blocks - 1)
+        return found
+
     def with_instances(self, **changes: Any) -> Plan:
         """A plan with another ``step_time``, ``spec`` or ``nic_bytes_per_s`` of the instances of every role. Where
         tokens are drafted, ``step_time`` is of the model alone, and its drafter is as before.
@@ -183,7 +193,7 @@ def make_plan(config: Config, *, stepwise: bool = False) -> Plan:
     num_prefill, num_decode = derived.pd_counts(config)
     colocated = instance_of(config, stepwise=stepwise)
     decode = instance_of(config, "decode", stepwise=stepwise, like=colocated)
-    return Plan(
+    plan = Plan(
         config=config,
         colocated=colocated,
         prefill=instance_of(config, "prefill", stepwise=stepwise, like=colocated),
@@ -194,12 +204,14 @@ def make_plan(config: Config, *, stepwise: bool = False) -> Plan:
         kv_bytes_per_token=decode.spec.kv_bytes_per_token / config.pd_separation.transfer.compression_ratio,
         tiers=config.pd_separation.tiers,
     )
+    return plan.without_groups() if plan.tiers else plan
 
 
 def unified_plan(config: Config, num_instances: int, tiers: tuple[str, ...] = (), *, stepwise: bool = False) -> Plan:
     """A cluster of so many instances that do both, and nobody who does one alone; raises as ``make_plan`` does."""
     own = instance_of(config, stepwise=stepwise)
-    return Plan(config, own, own, own, num_instances, 0, 0, own.spec.kv_bytes_per_token, tiers)
+    plan = Plan(config, own, own, own, num_instances, 0, 0, own.spec.kv_bytes_per_token, tiers)
+    return plan.without_groups() if tiers else plan
 
 
 def check_instances(instances: int, keys: str) -> None:

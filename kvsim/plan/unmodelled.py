@@ -17,7 +17,18 @@ def left_out(plan: Plan, *, is_pd: bool = False) -> tuple[str, ...]:
 
 def unmodelled(config: Config) -> list[str]:
     """What the configuration alone tells. Raises ``ConfigError`` for an unknown model."""
-    return [*_experts(config), *_acceptance(config)]
+    return [*_experts(config), *_acceptance(config), *_drafts(config)]
+
+
+def _drafts(config: Config) -> list[str]:
+    """Engines free what lies before a window beside drafts, too."""
+    model, is_off = find_model(config.model.name), config.engine.disable_hybrid_kv_cache_manager
+    if config.engine.speculative.method is None or is_off or not model.sliding_window_tokens:
+        return []
+    return [
+        f"{model.name}: beside drafts every layer keeps every token here, in a KV cache of as many tokens as vLLM has "
+        "without its hybrid KV cache manager; vLLM frees what lies before the window of some layers"
+    ]
 
 
 def _acceptance(config: Config) -> list[str]:
@@ -51,9 +62,12 @@ def _note(plan: Plan) -> str | None:
 
 
 def _window(plan: Plan) -> str | None:
+    """Where layers with a window would free what lies before it, and do not."""
     model, config = plan.spec.model, plan.config
     tokens = config.model.max_model_len
-    if not model.window_share or not model.sliding_window_tokens or tokens <= model.sliding_window_tokens:
+    if plan.spec.kv_groups is None or plan.colocated_settings.kv_groups:
+        return None
+    if not model.sliding_window_tokens or tokens <= model.sliding_window_tokens:
         return None
     dtype = plan.spec.kv_dtype
     times = model.kv_bytes_per_token(dtype) * tokens / model.kv_bytes_of_sequence(tokens, dtype)
@@ -62,9 +76,10 @@ def _window(plan: Plan) -> str | None:
     known = "step times are as measured" if is_measured else "step times count that"
     return (
         f"{model.name}: in {model.num_window_layers} of {model.num_layers} layers a token looks back "
-        f"{model.sliding_window_tokens:,} tokens; {known}; the KV cache is as large as engines have it for requests of "
-        f"{tokens:,} tokens that free what lies before the window, and shorter ones are taken for as thrifty; "
-        f"transfers and tiers keep every token in all layers, {times:.2f} times as much"
+        f"{model.sliding_window_tokens:,} tokens; {known}; beside {'tiers' if plan.tiers else 'a radix tree'} the KV "
+        f"cache is as large as engines have it for requests of {tokens:,} tokens that free what lies before the "
+        "window, and shorter ones are taken for as thrifty; transfers and tiers keep every token in all layers, "
+        f"{times:.2f} times as much"
     )
 
 

@@ -10,6 +10,7 @@ from kvsim.errors import ConfigError
 from kvsim.fields import Fields
 from kvsim.launch.speculative import MOST_DRAFTS, speculative_keys
 from kvsim.plan.engine_settings import SPECULATIVE_METHODS, EngineSettings, Speculation
+from kvsim.plan.kv_groups import recorded_kv_groups
 from kvsim.plan.sglang_defaults import with_sglang_defaults
 from kvsim.plan.vllm_defaults import (
     BATCHED_EXPERTS,
@@ -61,6 +62,7 @@ QUANTISED = {
 }  # fmt: skip
 """The methods that tell how large a weight is, by that."""
 AS_NAMED = (
+    "disable_hybrid_kv_cache_manager",
     "num_gpu_blocks_override",
     "kv_cache_memory_bytes",
     "long_prefill_token_threshold",
@@ -261,6 +263,7 @@ def scheduler_settings(recorded: Fields) -> EngineSettings:
         scheduling_policy=recorded.choice("policy", ("fcfs", "priority"), "fcfs"),
         async_scheduling=recorded.flag("async_scheduling", False),
         speculation=_recorded_speculation(recorded.within("speculative_config")),
+        kv_groups=recorded_kv_groups(recorded),
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from kvsim.errors import CapacityError
 from kvsim.spec.drafter import DrafterSpec
 from kvsim.spec.gpu import GpuSpec
-from kvsim.spec.kv_groups import kv_groups
+from kvsim.spec.kv_groups import KvGroups, kv_groups
 from kvsim.spec.memory import MemoryArguments, NonKvMemory, extra_weight_bytes, non_kv_memory
 from kvsim.spec.model import BYTES_PER_VALUE, ModelSpec
 from kvsim.units import GB
@@ -32,6 +32,8 @@ class InstanceSpec:
     kv_capacity_bytes_per_gpu: float | None = None
     """KV budget of one GPU; replaces what memory, weights and utilisation leave."""
     num_blocks_override: int | None = None
+    is_hybrid: bool = True
+    """Whether layers with a window free what lies before it: vLLM's hybrid KV cache manager."""
     tensor_parallel_key: str = "engine.tensor_parallel_size"
     """Where ``tensor_parallel`` is configured, for messages; so are the next three."""
     block_size_key: str = "engine.block_size"
@@ -118,24 +120,42 @@ class InstanceSpec:
     def max_concurrency(self, max_model_len: int) -> float:
         """``Maximum concurrency for`` that many tokens per request, as vLLM prints it."""
         per_request = self._blocks_per_request(max_model_len)
-        return self._pool_blocks / (per_request or -(-max_model_len // self.block_size_tokens))
+        return self.pool_blocks / (per_request or -(-max_model_len // self.block_size_tokens))
 
     def _blocks_per_request(self, tokens: int) -> int | None:
         """Blocks of the pool that a request takes where layers with a window have block tables of their own; ``None``:
         those of its tokens."""
-        groups, window = kv_groups(self.model), self.model.sliding_window_tokens
-        if groups is None or window is None or self.arguments is None:
+        groups = self.kv_groups
+        if groups is None or self.arguments is None:
             return None
-        return groups.blocks_per_request(tokens, self.block_size_tokens, window, self.arguments)
+        return groups.blocks_per_request(tokens, self.block_size_tokens, self.arguments)
 
     @property
-    def _pool_blocks(self) -> int:
+    def kv_groups(self) -> KvGroups | None:
+        """``None`` where all layers keep every token, as all do that have a window no sequence is longer than."""
+        found = kv_groups(self.model) if self.is_hybrid and self.arguments is not None else None
+        if found is not None and not found.full and found.window_tokens >= self._arguments.max_model_len:
+            return None
+        return found
+
+    @property
+    def pool_blocks(self) -> int:
         """``num_gpu_blocks`` as vLLM counts them: of a group of layers each, where there are such."""
         if self.num_blocks_override is not None:
             return self.num_blocks_override
-        groups = kv_groups(self.model) if self.arguments is not None else None
-        layers = 1.0 if groups is None else groups.layers / self.model.num_layers
-        return int(self.kv_room_bytes // (self._block_bytes * layers))
+        return int(self.kv_room_bytes // (self._block_bytes * self._block_share))
+
+    @property
+    def _block_share(self) -> float:
+        """Share of the layers that one block is of."""
+        groups = self.kv_groups
+        return 1.0 if groups is None else groups.layers / self.model.attention_layers
+
+    def kv_cache_bytes(self, kv_tokens: int) -> float:
+        """Bytes, on all GPUs, of a cache of so many tokens; where layers are in groups, of what they keep of those."""
+        if self.kv_groups is None:
+            return kv_tokens * self.cached_bytes_per_token
+        return self.pool_blocks * self._block_bytes * self._block_share
 
     @property
     def num_blocks(self) -> int:
@@ -145,7 +165,7 @@ class InstanceSpec:
         A model whose layers free what lies before a window has as many as hold requests of the longest length that
         there may be: what vLLM prints.
         """
-        blocks = self._pool_blocks
+        blocks = self.pool_blocks
         if blocks < 1:
             raise CapacityError(self._no_block_fits() if self.kv_room_bytes > 0 else self._does_not_fit())
         if self.arguments is None or self._blocks_per_request(self.arguments.max_model_len) is None:

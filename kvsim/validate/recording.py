@@ -54,6 +54,8 @@ class RecordedStep(_Part):
     free_blocks: Whole
     drafts: dict[str, Whole] = Field(default_factory=dict)
     """Drafts among the scheduled tokens, by request that has any; none without speculative decoding."""
+    held: dict[str, list[Whole]] = Field(default_factory=dict)
+    """Blocks that each running request holds, by group of layers; none where there is one group."""
 
 
 def _settings(recorded: object) -> EngineSettings:
@@ -136,5 +138,5 @@ def _check_length(where: str, request: RecordedRequest, recording: Recording) ->
             f"{where}: {prompt_tokens} prompt tokens; allowed: fewer than max_model_len = {settings.max_model_len}"
         )
     whole_tokens = prompt_tokens + recording.output_tokens(request)
-    if whole_tokens > settings.room_tokens:
+    if settings.blocks_of(whole_tokens) > settings.num_blocks:
         raise WorkloadError(f"{where}: {whole_tokens} tokens; allowed: the {settings.room_tokens} that the blocks hold")

@@ -10,9 +10,10 @@ import numpy as np
 from kvsim.plan.engine_settings import EngineSettings
 from kvsim.sim.engine.batch import DecodeBatch
 from kvsim.sim.engine.drafting import Drafting
-from kvsim.sim.engine.paged import PagedPool
+from kvsim.sim.engine.engine import pool_of
+from kvsim.sim.engine.hybrid import HybridScheduler, scheduler_of
 from kvsim.sim.engine.sequence import RequestState, Sequence, block_path
-from kvsim.sim.engine.speculative import SpeculativeScheduler, scheduler_of
+from kvsim.sim.engine.speculative import SpeculativeScheduler
 from kvsim.sim.engine.step import Step
 from kvsim.validate.recording import RecordedRequest, RecordedStep, Recording
 from kvsim.workload.chains import HashPaths, pieces_of
@@ -77,8 +78,8 @@ class _Stepper:
     """The scheduler and block pool of a colocated engine, step by step; there is no time."""
 
     def __init__(self, settings: EngineSettings) -> None:
-        pool = PagedPool(settings.num_blocks, enable_prefix_caching=settings.enable_prefix_caching)
-        self.scheduler = scheduler_of(settings, pool, DecodeBatch(settings.block_size, False))
+        pool, batch = pool_of(settings, None), DecodeBatch(settings.block_size, False)
+        self.scheduler = scheduler_of(settings, pool, batch)
         self._is_async = settings.async_scheduling
         self._in_flight: Step | None = None
 
@@ -128,6 +129,9 @@ class _Stepper:
             waiting=[name(sequence) for sequence in scheduler.waiting],
             free_blocks=scheduler.pool.num_free,
             drafts={name(sequence): count for sequence, count in drafts.items()},
+            held={name(s): scheduler.held_blocks(s) for s in scheduler.running}
+            if isinstance(scheduler, HybridScheduler)
+            else {},
         )
 
 

@@ -162,6 +162,10 @@ class Scheduler(PreemptiveScheduler):
         self.deferred.settle_chains(sequence.path, scheduled_steps, self._admissions)
         return self.pool.match(sequence.path, (sequence.num_tokens - 1) // self._block_size)
 
+    def new_blocks(self, sequence: Sequence, hits: int) -> int:
+        """Blocks beside the cached ones, which ``match`` found, that a sequence takes whose KV will come."""
+        return -(-sequence.num_tokens // self._block_size) - hits
+
     def allocate(self, sequence: Sequence, hits: int, blocks: int) -> None:
         """Take ``hits`` cached blocks and as many new ones as make ``blocks``."""
         if hits:

@@ -125,6 +125,7 @@ class Sequence(BlockTable):
         self.entry = self.hashed = self.loose = 0
         self.holds = []
         self.node = None
+        self.groups = None
         self.state = state
         self.num_tokens = num_tokens
         """Prompt and generated tokens."""

@@ -19,6 +19,7 @@ from kvsim.sim.log.steps import StepLog
 from kvsim.sim.network.build_network import build_network
 from kvsim.sim.network.stream import FirstPart, Stream
 from kvsim.sim.routing import DecodeLoads, Loads, decode_router
+from kvsim.sim.systems.kv_bytes import KvBytes
 from kvsim.sim.systems.kv_transfer import KvTransfer, tell_moved
 from kvsim.sim.systems.serving import Progress, ServingSystem, fits
 from kvsim.sim.tiers.lookup import TierLookup
@@ -69,6 +70,8 @@ class PdSystem(ServingSystem):
         """A pull asks first: a round trip more."""
         self._is_optimistic = transfer.decode_start == "first_chunk"
         self._sends_all = not transfer.delta
+        share = plan.decode.spec.model.window_share
+        self._kv_bytes = KvBytes(plan.kv_bytes_per_token, plan.decode_settings, share)
         self._piece_tokens = transfer.pipeline_chunk_blocks * self._block_size
         """Tokens that one descriptor moves, of all layers, or of one where they leave one by one."""
         self._returns_kv = separation.return_generated_kv and workload.info.generated_known
@@ -226,7 +229,7 @@ class PdSystem(ServingSystem):
             self._retry_soon()
             return
         target, reserved = transfer.target
-        taken = -(-reserved.num_tokens // self._block_size) - transfer.present_blocks
+        taken = target.pool.uncached(reserved)
         self.kv_books.left_blocks += taken - target.cancel(reserved)
         if transfer.stream is not None:
             moved_bytes = self.network.cancel(transfer.stream)
@@ -270,8 +273,8 @@ class PdSystem(ServingSystem):
             state.mark_s = now
             transfer.hidden_s = self.network.busy_so_far_s(stream)
         tokens = max(transfer.ready_tokens - transfer.sent_tokens, 0.0)
+        num_bytes = self._kv_bytes.of(tokens, transfer.sent_tokens, state.request.prompt_tokens)
         transfer.sent_tokens += tokens
-        num_bytes = tokens * self.plan.kv_bytes_per_token
         state.transferred_bytes += num_bytes
         self.network.push(stream, num_bytes, complete, self._descriptors(tokens))
         if complete and transfer.first_is_there:
@@ -284,7 +287,7 @@ class PdSystem(ServingSystem):
             left = transfer.prefill.num_tokens - transfer.sent_tokens
             tokens = min(float(self._piece_tokens), left)
             first = FirstPart(
-                tokens * self.plan.kv_bytes_per_token,
+                self._kv_bytes.of(tokens, transfer.sent_tokens, transfer.prefill.num_tokens),
                 self._descriptors(tokens),
                 lambda _: self._first_landed(transfer),
             )
@@ -330,8 +333,8 @@ class PdSystem(ServingSystem):
         needed_tokens = transfer.prefill.num_tokens
         found_bytes = 0.0 if transfer.stream is None else transfer.stream.sent_bytes
         if not self._sends_all:
-            found_bytes += present_blocks * self._block_size * self.plan.kv_bytes_per_token
-        self.kv_books.land(needed_tokens * self.plan.kv_bytes_per_token, found_bytes)
+            found_bytes += self._kv_bytes.of(present_blocks * self._block_size, 0.0, needed_tokens)
+        self.kv_books.land(self._kv_bytes.of(needed_tokens, 0.0, needed_tokens), found_bytes)
         engine.receive(sequence)
 
     def _start_decoding(self, transfer: KvTransfer) -> None:
@@ -389,7 +392,8 @@ class PdSystem(ServingSystem):
         end = (state.request.prompt_tokens + state.output_tokens - 1) // self._block_size
         if end <= first:
             return
-        num_bytes = (end - first) * self._block_size * self.plan.kv_bytes_per_token
+        returned_tokens, known_tokens = (end - first) * self._block_size, end * self._block_size
+        num_bytes = self._kv_bytes.of(returned_tokens, first * self._block_size, known_tokens)
         lookup = None if self.tiers is None else self.tiers.lookup(state)
         stream = self.network.open(
             self._decode_nodes[engine.instance],

@@ -399,4 +399,4 @@ def fits(tokens: int, settings: EngineSettings) -> bool:
     if settings.speculation is not None:
         ahead_tokens = settings.speculation.most_ahead(settings.async_scheduling)
         tokens = min(tokens + ahead_tokens, settings.max_model_len)
-    return -(-tokens // settings.block_size) <= settings.num_blocks
+    return settings.blocks_of(tokens) <= settings.num_blocks

@@ -70,6 +70,9 @@ def _server(engine: Fields) -> LoadedConfig:
     arguments: dict[str, Any] = {name: engine.get(name) for name in ARGUMENTS if engine.get(name) is not None}
     if engine.get("num_gpu_blocks") is not None:
         arguments["num_gpu_blocks_override"] = engine.whole("num_gpu_blocks")
+    if engine.get("kv_offloading_gib_per_gpu") is not None:
+        # vLLM's offloading connector has no groups of layers.
+        arguments["disable_hybrid_kv_cache_manager"] = True
     version = (engine.text("engine") or "").partition("vLLM ")[2].partition(" ")[0]
     keys: dict[str, Any] = {"load.warm_caches": False, "hardware.gpu": find_gpu(engine.text("gpu") or "").name}
     precision = (engine.text("precision") or "").lower()
