@@ -55,9 +55,10 @@ class Explainer:
         if isinstance(step_time, TableStepTime):
             operators, shape = operators_of(config), shape_of(config, spec)
             return explain_tables(step_time, spec, batch, tokens, operators, shape)
+        efficiencies = efficiencies_of(config, spec)
         if self.known == "modelled":
-            return explain_roofline(step_time, spec, batch, tokens)
-        return explain_formula(step_time, spec, batch, tokens, self.known, efficiencies_of(config, spec))
+            return explain_roofline(step_time, spec, batch, tokens, efficiencies)
+        return explain_formula(step_time, spec, batch, tokens, self.known, efficiencies)
 
     def unmeasured(self, batch: Batch) -> Iterator[str]:
         """What of a step lies beyond what its profile was measured for."""

@@ -147,10 +147,15 @@ def _beyond(part: Part) -> Iterator[tuple[str, float]]:
         yield (one.name if one.name in (HOST, work.ALLREDUCE, work.EXCHANGE) else "starts"), own_s
 
 
-def explain_roofline(step_time: StepTime, spec: InstanceSpec, batch: Batch, padded_tokens: int) -> Explanation:
-    """A step of ``roofline(spec, ...)``: every operator that it charges for. ``padded_tokens`` as in a CUDA graph."""
+def explain_roofline(
+    step_time: StepTime, spec: InstanceSpec, batch: Batch, padded_tokens: int, efficiencies: Efficiencies
+) -> Explanation:
+    """A step of ``roofline(spec, efficiencies)``: every operator that it charges for.
+
+    ``padded_tokens``: that its dense operators run on.
+    """
     times, works = _shares(step_time, batch, padded_tokens), works_of(spec, batch)
-    shares = _dense_shares(step_time, spec, padded_tokens, times.dense_s)
+    shares = _dense_shares(spec, padded_tokens, efficiencies)
     dense = {name: times.dense_s * share for name, share in shares.items()}
     comm = work.ALLREDUCE if work.ALLREDUCE in works else work.EXCHANGE
     charged = {
@@ -263,19 +268,29 @@ def _explained(
     return Explanation(batch, total_s, tuple(parts))
 
 
-def _dense_shares(step_time: StepTime, spec: InstanceSpec, tokens: int, dense_s: float) -> dict[str, float]:
-    """Of the roofline's time of the weights, by operator: what each reads of them, or computes with them."""
-    model, weights = spec.model, weights_of(spec)
-    is_read = dense_s > step_time.coefficients.p1_s_per_token * tokens * (1 + 1e-9)
-    if is_read:
-        parts = {name: own.num_bytes / spec.tensor_parallel for name, own in weights.items()}
-        used = model.active_experts(tokens * spec.engines_sharing_experts) / model.num_experts if model.is_moe else 0.0
-        parts[work.EXPERTS] = spec.expert_bytes_per_gpu * used
-    else:
-        parts = {name: own.params for name, own in weights.items()}
-        parts[work.EXPERTS] *= model.experts_per_token / model.num_experts if model.is_moe else 0.0
-    whole = sum(parts.values())
-    return {name: part / whole for name, part in parts.items() if part}
+def _dense_shares(spec: InstanceSpec, tokens: int, efficiencies: Efficiencies) -> dict[str, float]:
+    """Of the roofline's time of the weights, by operator: what each reads of them, or computes with them.
+
+    Routed experts are one matter, all else another, as the roofline has it.
+    """
+    model, gpu, degree = spec.model, spec.gpu, spec.tensor_parallel
+    bytes_per_s = gpu.hbm_bytes_per_s * efficiencies.weight_reading
+    wide, narrow = (gpu.peak_flops(dtype) * efficiencies.compute * degree for dtype in ("bf16", spec.weight_dtype))
+    weights = weights_of(spec)
+    read_s = {name: own.num_bytes / degree / bytes_per_s for name, own in weights.items()}
+    computed_s = {
+        name: 2 * own.params * tokens / (wide if name in work.KEPT_FIRST else narrow) for name, own in weights.items()
+    }
+    if model.is_moe:
+        touched = model.active_experts(tokens * spec.engines_sharing_experts) / model.num_experts
+        read_s[work.EXPERTS] = spec.expert_bytes_per_gpu * touched / bytes_per_s
+        computed_s[work.EXPERTS] *= model.experts_per_token / model.num_experts
+    found: dict[str, float] = {}
+    for names in ([name for name in weights if name != work.EXPERTS], [work.EXPERTS]):
+        times = max(read_s, computed_s, key=lambda times: sum(times[name] for name in names))
+        found |= {name: times[name] for name in names}
+    whole_s = sum(found.values())
+    return {name: time_s / whole_s for name, time_s in found.items() if time_s}
 
 
 def _overheads(
@@ -295,8 +310,16 @@ def _overheads(
     return found | {HOST: efficiencies.step_overhead_s}
 
 
+def _together(works: Mapping[str, Work]) -> dict[str, Work]:
+    """Memory-bound passes as one operator."""
+    found = {name: own for name, own in works.items() if name not in work.PASSES}
+    passes = [own for name, own in works.items() if name in work.PASSES]
+    return found | {PASSES: functools.reduce(_both, passes)}
+
+
 def _both(one: Work, other: Work) -> Work:
-    return Work(one.calls + other.calls, link_bytes=one.link_bytes + other.link_bytes, link_s=one.link_s + other.link_s)
+    """One after the other, where both are bound by the same."""
+    return Work(*(mine + yours for mine, yours in zip(astuple(one), astuple(other), strict=True)))
 
 
 @dataclass(frozen=True)

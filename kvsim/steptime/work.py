@@ -158,7 +158,8 @@ def _layers(model: ModelSpec, name: str) -> int:
 
 
 def _widths(model: ModelSpec, degree: int) -> dict[str, float]:
-    """16-bit values of a token that each product of a layer reads and writes on one GPU."""
+    """16-bit values of a token that each product of a layer reads and writes on one GPU; a router's are few, those
+    that it reads fresh from the norm before it."""
     queries, inner = model.num_heads * model.head_dim / degree, model.intermediate_size / degree
     kv_heads = 0.0 if model.is_mla else 2 * max(1.0, model.num_kv_heads / degree)
     return {
@@ -166,7 +167,6 @@ def _widths(model: ModelSpec, degree: int) -> dict[str, float]:
         O_PROJ: queries + model.hidden_size,
         GATE_UP: model.hidden_size + (model.mlp_matrices - 1) * inner,
         DOWN: inner + model.hidden_size,
-        ROUTER: float(model.hidden_size + model.num_experts),
     }
 
 
@@ -211,7 +211,7 @@ def _attention(spec: InstanceSpec, batch: Batch) -> dict[str, Work]:
     pairs = sum(_pairs(model, each.prefix_tokens + each.tokens) - _pairs(model, each.prefix_tokens)
                 for each in batch.chunks)  # fmt: skip
     prompts = sum(_seen(model, each.prefix_tokens + each.tokens) for each in batch.chunks)
-    width = 4.0 * model.head_dim + (2.0 * model.rope_head_dim if model.is_mla else 0.0)
+    width = attention_flops_of_pair(model)
     decode_width = 2.0 * (2 * model.kv_lora_rank + model.rope_head_dim) if model.is_mla else width
     decode_bytes = read * kv_bytes + batch.num_decodes * passed
     prefill_bytes = prompts * kv_bytes + batch.prefilled_tokens * passed
@@ -219,6 +219,14 @@ def _attention(spec: InstanceSpec, batch: Batch) -> dict[str, Work]:
         ATTENTION_PREFILL: _work(spec, layers, prefill_bytes, width * layers * heads * pairs, spec.kv_dtype),
         ATTENTION_DECODE: _work(spec, layers, decode_bytes, decode_width * layers * heads * read, spec.kv_dtype),
     }
+
+
+def attention_flops_of_pair(model: ModelSpec) -> float:
+    """FLOPs of one head for a token and one that it looks at: its query times their key, and their value weighted.
+
+    Latent attention's keys have a rotated part beside, which values lack.
+    """
+    return 4.0 * model.head_dim + (2.0 * model.rope_head_dim if model.is_mla else 0.0)
 
 
 def _seen(model: ModelSpec, tokens: float) -> float:
