@@ -26,6 +26,7 @@ REASONS = {
     "starts": "starts of kernels",
     "kernels": "kernels below their limits",
     "stragglers": "waiting for the longest context",
+    "fixed": "head, sampling and launches",
 }
 HEAD = f"{'':<20}{'ms':>8}{'GB':>8}{'GFLOP':>9}{'FLOP/B':>7}  {'bound':<8}{'limit':>8}{'%':>5}  known"
 """``limit``: its milliseconds, and the share of it that is reached in percent."""

@@ -100,7 +100,8 @@ class Reason:
     """Why a step takes longer than its operators' limits."""
 
     name: str
-    """``host``, ``allreduce``, ``exchange``, ``stragglers``, ``starts`` of kernels, ``kernels`` below their limits."""
+    """``host``, ``allreduce``, ``exchange``, ``stragglers``, ``starts`` of kernels, ``kernels`` below their limits, or
+    ``fixed``: the part of a formula that has the output projection, sampling and launches of attention."""
     time_s: float
 
 
@@ -138,7 +139,7 @@ class Explanation:
 def _beyond(part: Part) -> Iterator[tuple[str, float]]:
     """What a part takes beyond its limit, by reason; what is left is its kernels'."""
     left_s = max(0.0, (part.time_s or 0.0) - part.limit_s)
-    if part.name in (*HOST_PARTS, work.ALLREDUCE, work.EXCHANGE, STRAGGLERS):
+    if part.name in (*HOST_PARTS, work.ALLREDUCE, work.EXCHANGE, STRAGGLERS, FIXED):
         yield (HOST if part.name in HOST_PARTS else part.name), left_s
         return
     for one in part.members or (part,):
