@@ -19,7 +19,7 @@ LABELS = {
     "attention_prefill": "attention prefill", "attention_decode": "attention decode", "allreduce": "all-reduce",
     "exchange": "expert exchange", "sequences": "host by sequence", "fixed": "head, launches",
     "layernorm": "layer norms", "qk_norm": "QK norm", "rotary_emb": "rotary", "kv_write": "KV write",
-    "act_fn": "activation", "final_layernorm": "last norm", "passes": "norms and the like",
+    "act_fn": "activation", "final_layernorm": "last norm", "passes": "norms etc.",
 }  # fmt: skip
 REASONS = {
     "host": "host time",
@@ -28,7 +28,7 @@ REASONS = {
     "stragglers": "waiting for the longest context",
     "fixed": "head, sampling and launches",
 }
-HEAD = f"{'':<20}{'ms':>8}{'GB':>8}{'GFLOP':>9}{'FLOP/B':>7}  {'bound':<8}{'limit':>8}{'%':>5}  known"
+HEAD = f"{'':<17}{'ms':>8}{'GB':>7}{'GFLOP':>9}{'FLOP/B':>7}  {'bound':<7}{'limit':>8}{'%':>5}  known"
 """``limit``: its milliseconds, and the share of it that is reached in percent."""
 
 
@@ -82,7 +82,7 @@ def _row(part: Part, indent: str) -> str:
     known = "" if part.time_s is None else part.known
     flops = _number(part.flops / GB)
     return (
-        f"{label:<20.20}{time:>8}{gb:>8}{flops:>9}{intensity:>7}  {part.bound:<8}{limit:>8}{reached:>5}  {known}"
+        f"{label:<17.17}{time:>8}{gb:>7}{flops:>9}{intensity:>7}  {part.bound:<7}{limit:>8}{reached:>5}  {known}"
     ).rstrip()
 
 
