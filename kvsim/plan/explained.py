@@ -79,7 +79,7 @@ class Explainer:
 
 
 def explainer_of(loaded: LoadedConfig) -> Explainer:
-    """Of the unified instances. Raises a ``KvsimError`` where the configuration cannot be built."""
+    """An explainer of the unified instances. Raises a ``KvsimError`` where the configuration cannot be built."""
     return Explainer(loaded, instance_of(loaded.config))
 
 

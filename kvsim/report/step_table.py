@@ -116,7 +116,7 @@ def _wrapped(text: str) -> list[str]:
 
 
 def step_report(explainer: Explainer, found: list[Explanation]) -> dict[str, Any]:
-    """The same as JSON has it; milliseconds, and bytes and FLOPs of one GPU."""
+    """Explanations as JSON has them; milliseconds, and bytes and FLOPs of one GPU."""
     spec = explainer.instance.spec
     return {
         "model": spec.model.name,

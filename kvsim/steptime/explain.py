@@ -126,7 +126,7 @@ class Explanation:
 
     @property
     def reasons(self) -> tuple[Reason, ...]:
-        """They add up to what is charged beyond the limit; the largest first, none of nothing."""
+        """What adds up to the time charged beyond the limit; the largest first, none of nothing."""
         found: dict[str, float] = {}
         for part in self.parts:
             for name, time_s in _beyond(part):
@@ -270,7 +270,7 @@ def _explained(
 
 
 def _dense_shares(spec: InstanceSpec, tokens: int, efficiencies: Efficiencies) -> dict[str, float]:
-    """Of the roofline's time of the weights, by operator: what each reads of them, or computes with them.
+    """Shares of the roofline's time of the weights, by operator: what each reads of them, or computes with them.
 
     Routed experts are one matter, all else another, as the roofline has it.
     """

@@ -32,7 +32,7 @@ class Work:
 
     calls: int
     num_bytes: float = 0.0
-    """Of the GPU's memory."""
+    """Read from or written to the GPU's memory."""
     flops: float = 0.0
     link_bytes: float = 0.0
     """Over the GPU's link to its neighbours, each direction."""
@@ -55,7 +55,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Of one operator, over the whole instance and all its layers."""
+    """Weights of one operator, over the whole instance and all its layers."""
 
     params: float
     num_bytes: float
@@ -107,7 +107,7 @@ def _params(model: ModelSpec) -> dict[str, float]:
 
 
 def _attention_params(model: ModelSpec) -> tuple[float, float]:
-    """Of one layer: what makes queries, keys and values, and the output projection."""
+    """Parameters of one layer: what makes queries, keys and values, and the output projection."""
     hidden, heads, width = model.hidden_size, model.num_heads, model.head_dim
     if not model.is_mla:
         return float(hidden * (heads + 2 * model.num_kv_heads) * width), float(hidden * heads * width)
@@ -171,7 +171,7 @@ def _widths(model: ModelSpec, degree: int) -> dict[str, float]:
 
 
 def _experts(spec: InstanceSpec, batch: Batch) -> Work:
-    """Those that its tokens touch, evenly routed, and those of the engines that share them."""
+    """Routed experts that are touched, evenly, by its tokens and those of the engines that share them."""
     model, everybody = spec.model, batch.tokens * spec.engines_sharing_experts
     ranks = max(spec.tensor_parallel, spec.expert_parallel)
     computed = everybody * model.experts_per_token / model.num_experts
@@ -230,7 +230,7 @@ def attention_flops_of_pair(model: ModelSpec) -> float:
 
 
 def _seen(model: ModelSpec, tokens: float) -> float:
-    """Of a sequence's KV, in the mean over layers, what its last token looks at."""
+    """Tokens that a sequence's last one looks at, in the mean over layers."""
     return tokens - model.window_share * max(0.0, tokens - (model.sliding_window_tokens or 0))
 
 
