@@ -5,6 +5,7 @@ The bounds are worked out here from the shapes of the models; only a data sheet'
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from typing import NamedTuple
@@ -145,3 +146,31 @@ def test_one_request_alone_takes_no_less_than_its_bound_and_no_more_than_it_can_
         if found.time_s > MOST * limit_s:
             rest = (found.time_s - named_s(found)) / apart_s
             assert rest <= MOST, f"{step}: {found.time_s / limit_s:.2f} x the bound, {rest:.2f} of them unnamed"
+
+
+def rows() -> Iterator[str]:
+    """The table of docs/steps.md: times a bound, and where that is above ``MOST`` the reasons."""
+    yield f"| model | GPUs | known | {' | '.join(STEPS)} | above {MOST}: beyond the operators' limits |"
+    yield "|---" * (4 + len(STEPS)) + "|"
+    for name in NAMES:
+        for gpu in MACHINES:
+            explainer = smallest(name, gpu)
+            spec = explainer.instance.spec
+            ratios, reasons = [], []
+            for batch in STEPS.values():
+                found = explainer.explain(batch)
+                limit_s = bound(spec.model, spec.weight_dtype, spec.gpu, spec.tensor_parallel, batch).whole_s
+                ratios.append(f"{found.time_s / limit_s:.2f}")
+                if found.time_s > MOST * limit_s:
+                    reasons += [f"{WORDS[each.name]} {each.time_s / limit_s:.1f}" for each in found.reasons[:2]]
+            once = dict(zip([reason.rpartition(" ")[0] for reason in reasons[::-1]], reasons[::-1], strict=True))
+            cells = [name, f"{spec.tensor_parallel} x {gpu}", explainer.known, *ratios, ", ".join(once.values())]
+            yield f"| {' | '.join(cells)} |"
+
+
+WORDS = {"starts": "kernel starts", "fixed": "head and launches", "allreduce": "all-reduce"} | {
+    name: name for name in ("host", "kernels", "stragglers", "exchange")
+}
+
+if __name__ == "__main__":
+    print("\n".join(rows()))
