@@ -198,6 +198,7 @@ class Transfer(Section):
     rdma_gb_per_s: Positive | None
     rdma_efficiency: PositiveShare
     rdma_latency_us: NonNegative | None
+    setup_us: NonNegative
     contention: Literal["max_min", "fifo", "none"]
     pipelining: bool
     layerwise: bool

@@ -21,6 +21,7 @@ from kvsim.sim.routing import DecodeLoads, Loads, decode_router
 from kvsim.sim.systems.kv_transfer import KvTransfer, tell_moved
 from kvsim.sim.systems.serving import Progress, ServingSystem, fits
 from kvsim.sim.tiers.lookup import TierLookup
+from kvsim.units import MICRO
 from kvsim.workload.workload import Workload
 
 
@@ -64,7 +65,8 @@ class PdSystem(ServingSystem):
             generator=self.generators[1],
         )
         self.network = build_network(plan, self.clock, self.generators[2])
-        self._request_latency_s = 0.0 if transfer.strategy == "push" else 2 * nic_latency_s(plan.config)
+        asks_s = 0.0 if transfer.strategy == "push" else 2 * nic_latency_s(plan.config)
+        self._request_latency_s = asks_s + transfer.setup_us * MICRO
         """A pull asks first: a round trip more."""
         self._is_optimistic = transfer.decode_start == "first_chunk"
         self._sends_all = not transfer.delta
