@@ -222,6 +222,7 @@ class PdSeparation(Section):
     max_output_tokens: Count | None
     output_margin_tokens: Whole
     return_generated_kv: bool
+    proxy_ms: NonNegative
     tiers: TierNames
     compute: Compute
     transfer: Transfer

@@ -36,6 +36,7 @@ def _part(evidence: Evidence, name: str, rest: str, **figures: float | int | Non
 
 
 _NAMES = {
+    "proxy": "The hop through the proxy",
     "queue": "Waiting to be scheduled",
     "interference": "Time in steps spent on other requests",
     "preemption": "Work done again after preemptions",
@@ -45,6 +46,11 @@ _NAMES = {
     "decode_wait": "Waiting on the decode side",
     "first_decode": "The first decode step",
 }
+
+
+def proxy(evidence: Evidence) -> Reason | None:
+    """Prefill and decode instances stand behind a proxy that asks one after the other."""
+    return _part(evidence, "proxy", ": pd_separation.proxy_ms, whatever the load")
 
 
 def queue(evidence: Evidence) -> Reason | None:
@@ -64,7 +70,7 @@ def queue(evidence: Evidence) -> Reason | None:
 def peak_running(evidence: Evidence) -> int:
     """The most requests that an instance which computes prompts had scheduled at a time."""
     table = evidence.result.table
-    start_s = table["arrival_s"] + table["queue_s"]
+    start_s = table["arrival_s"] + table["proxy_s"] + table["queue_s"]
     end_s = table["first_token_s"] if evidence.is_pd else table["finish_s"]
     instance, number = table["prefill_instance"], len(start_s)
     at_s, change = np.concatenate([start_s, end_s]), np.repeat([1, -1], number)
@@ -139,4 +145,6 @@ def users_in_step(evidence: Evidence) -> Reason | None:
     )
 
 
-RULES = (queue, interference, preemption, tier_load, prefill, transfer, decode_wait, first_decode, users_in_step)
+RULES = (
+    proxy, queue, interference, preemption, tier_load, prefill, transfer, decode_wait, first_decode, users_in_step
+)  # fmt: skip

@@ -40,6 +40,7 @@ def evidence(own: SimpleNamespace, others: tuple[SimpleNamespace, ...] = (), **m
     table = {
         "request_id": np.arange(3.0),
         "arrival_s": arrival,
+        "proxy_s": np.zeros(3),
         "queue_s": np.zeros(3),
         "first_token_s": arrival + 0.5,
         "finish_s": arrival + 5.0,
