@@ -22,6 +22,7 @@ from kvsim.record.result import COMPONENTS, SystemResult, Table
 N = r"(\d[\d,]*(?:\.\d+)?(?:e[+-]\d+)?)"
 P = r"([<>]?\d[\d,.]*%)"
 PARTS = {
+    "The hop through the proxy is": "proxy_s",
     "Queueing is": "queue_s",
     "Others' work in the same steps (batch interference) is": "interference_s",
     "Computing the prompt itself is": "prefill_s",
@@ -33,7 +34,7 @@ PARTS = {
 }
 LABELS = dict(
     zip(
-        ("queue", "batch interference", "preemption", "tier load", "prefill compute", "exposed transfer",
+        ("proxy", "queue", "batch interference", "preemption", "tier load", "prefill compute", "exposed transfer",
          "decode wait", "first decode step"),
         COMPONENTS,
         strict=True,

@@ -337,6 +337,9 @@ def _rest(facts: Facts, name: str, rest: str) -> bool:
         return same(figures[0], facts.result.cache.loads)
     if name == "decode_wait_s":
         return use is not None and same(figures[0], use.reservation_waits)
+    if name == "proxy_s":
+        proxied = np.allclose(table["proxy_s"], facts.plan.config.pd_separation.proxy_ms / 1e3)
+        return rest == ": pd_separation.proxy_ms, whatever the load" and bool(proxied)
     return rest in ("", ": the first token comes from the decode instance")
 
 

@@ -214,6 +214,7 @@ class Transfer(Section):
     rdma_gb_per_s: Positive | None
     rdma_efficiency: PositiveShare
     rdma_latency_us: NonNegative | None
+    setup_us: NonNegative
     contention: Literal["max_min", "fifo", "none"]
     pipelining: bool
     layerwise: bool
@@ -237,6 +238,7 @@ class PdSeparation(Section):
     max_output_tokens: Count | None
     output_margin_tokens: Whole
     return_generated_kv: bool
+    proxy_ms: NonNegative
     tiers: TierNames
     compute: Compute
     transfer: Transfer

@@ -26,7 +26,7 @@ class Times:
 def times_of(evidence: Evidence) -> Times:
     table = evidence.result.table
     # What tiers have of a prompt is loaded before its first step.
-    from_s = table["arrival_s"] + table["queue_s"] + table["tier_load_s"]
+    from_s = table["arrival_s"] + table["proxy_s"] + table["queue_s"] + table["tier_load_s"]
     if not evidence.is_pd:
         return Times(from_s, (table["finish_s"], table["finish_s"]), (table["finish_s"], table["finish_s"]))
     separation, computed_s = evidence.plan.config.pd_separation, prefilled_at_s(table)

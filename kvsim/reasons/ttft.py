@@ -47,6 +47,12 @@ def _of_part(evidence: Evidence, rule: str, part: str, text: str, **figures: flo
     return _reason(evidence, rule, weight, text.format(_said(parts)), **parts, **figures)
 
 
+def proxy(evidence: Evidence) -> Reason | None:
+    """Prefill and decode instances stand behind a proxy that asks one after the other."""
+    text = "The hop through the proxy is {}: pd_separation.proxy_ms, whatever the load."
+    return _of_part(evidence, "proxy", "proxy", text)
+
+
 def queue(evidence: Evidence) -> Reason | None:
     """The queue, what it waits for, and a rate near or above what can be served."""
     if parts_of(evidence, "queue") is None:
@@ -173,6 +179,7 @@ def first_decode(evidence: Evidence) -> Reason | None:
 
 
 RULES = (
+    proxy,
     queue,
     interference,
     chunking,

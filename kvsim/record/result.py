@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from kvsim.record.detail import Detail, DraftUse
 
 COMPONENTS = (
+    "proxy_s",
     "queue_s",
     "interference_s",
     "preemption_s",

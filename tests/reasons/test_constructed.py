@@ -206,6 +206,15 @@ CASES: dict[tuple[str, str], tuple[Callable[[], Reasons], str]] = {
         "Preemption is 74% of mean TTFT (22,500 ms) and 79% of TTFT at p99: KV blocks ran short in 1 preemption, "
         "and what was lost was computed again.",
     ),
+    ("ttft", "proxy"): (
+        lambda: reasoned(
+            where := plan(1, 1, sets=("pd_separation.proxy_ms=5000",), num_blocks=400, nic_bytes_per_s=1e12),
+            alone(9, 4, 16),
+            ran(where, alone(9, 4, 16), "pd"),
+        ),
+        "The hop through the proxy is 71% of mean TTFT (5,000 ms) and 71% of TTFT at p99: pd_separation.proxy_ms, "
+        "whatever the load.",
+    ),
     ("ttft", "transfer"): (
         lambda: separated(SLOW_LINK, SEPARATED, 0.9, 0.3, (2, 2)),
         "KV on its way to decode instances is 46% of mean TTFT (3,280 ms) and 43% of TTFT at p99: 0.160 MB a transfer.",

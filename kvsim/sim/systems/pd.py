@@ -23,6 +23,7 @@ from kvsim.sim.systems.kv_bytes import KvBytes
 from kvsim.sim.systems.kv_transfer import KvTransfer, tell_moved
 from kvsim.sim.systems.serving import Progress, ServingSystem, fits
 from kvsim.sim.tiers.lookup import TierLookup
+from kvsim.units import MICRO, MILLI
 from kvsim.workload.workload import Workload
 
 
@@ -66,7 +67,9 @@ class PdSystem(ServingSystem):
             generator=self.generators[1],
         )
         self.network = build_network(plan, self.clock, self.generators[2])
-        self._request_latency_s = 0.0 if transfer.strategy == "push" else 2 * nic_latency_s(plan.config)
+        self._proxy_s = separation.proxy_ms * MILLI
+        asks_s = 0.0 if transfer.strategy == "push" else 2 * nic_latency_s(plan.config)
+        self._request_latency_s = asks_s + transfer.setup_us * MICRO
         """A pull asks first: a round trip more."""
         self._is_optimistic = transfer.decode_start == "first_chunk"
         self._sends_all = not transfer.delta
@@ -161,7 +164,20 @@ class PdSystem(ServingSystem):
     def _admit(self, state: RequestState) -> None:
         prompt_tokens = state.request.prompt_tokens
         self.loads.add(state.prefill_instance, prompt_tokens)
-        self._submit(self.prefill_engines[state.prefill_instance], Sequence(state, prompt_tokens, 0))
+        if self._proxy_s:
+            self.clock.schedule(self.clock.now + self._proxy_s, callback=lambda _: self._passed(state))
+        else:
+            self._queue(state)
+
+    def _passed(self, state: RequestState) -> None:
+        """The proxy has handed a request on."""
+        state.proxy_s = self.clock.now - state.mark_s
+        state.mark_s = self.clock.now
+        self._queue(state)
+
+    def _queue(self, state: RequestState) -> None:
+        sequence = Sequence(state, state.request.prompt_tokens, 0)
+        self._submit(self.prefill_engines[state.prefill_instance], sequence)
 
     # A prompt is computed, chunk after chunk, and sent as it is.
 

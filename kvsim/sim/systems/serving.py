@@ -287,6 +287,7 @@ class ServingSystem:
                 state.prefill_instance,
                 state.decode_instance,
                 state.transferred_bytes,
+                state.proxy_s,
                 state.queue_s,
                 state.interference_s,
                 state.preemption_s,
