@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from traffic import most_blocks, random_rows
 
-from kvsim.sim.engine import engine as engine_module
+from kvsim.sim.engine import speculative as engine_module
 from kvsim.sim.engine.scheduler import Scheduler
 from kvsim.sim.engine.sequence import NOBODY, Sequence
 from kvsim.sim.engine.step import NO_CHUNKS
