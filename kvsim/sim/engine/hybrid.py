@@ -91,7 +91,8 @@ class HybridScheduler(Scheduler):
     def _schedule_in_order(self) -> int:
         """The running loop as vLLM runs it, one request after the other; returns the budget left."""
         budget, steps = self.settings.max_num_batched_tokens, self.batch.steps
-        before, spent, ended = dict(self._before), dict[Sequence, int](), False
+        before, ended = dict(self._before), False
+        spent: dict[Sequence, int] = {}
         for sequence in list(self.running):
             if sequence.ending or sequence not in self.running:
                 continue
