@@ -32,7 +32,7 @@ class InstanceSpec:
     """KV budget of one GPU; replaces what memory, weights and utilisation leave."""
     num_blocks_override: int | None = None
     is_hybrid: bool = True
-    """Whether layers of several kinds free what each needs no more: vLLM's hybrid KV cache manager."""
+    """Whether layers with a window free what lies before it: vLLM's hybrid KV cache manager."""
     tensor_parallel_key: str = "engine.tensor_parallel_size"
     """Where ``tensor_parallel`` is configured, for messages; so are the next three."""
     block_size_key: str = "engine.block_size"
@@ -121,13 +121,11 @@ class InstanceSpec:
 
     @property
     def kv_groups(self) -> KvGroups | None:
-        """``None`` where all layers keep every token. Layers that all have the same window need no hybrid manager, and
-        are one group unless no sequence is longer than that.
-        """
-        found = kv_groups(self.model) if self.arguments is not None else None
-        if found is None or (found.full and not self.is_hybrid):
+        """``None`` where all layers keep every token, as all do that have a window no sequence is longer than."""
+        found = kv_groups(self.model) if self.is_hybrid and self.arguments is not None else None
+        if found is not None and not found.full and found.window_tokens >= self._arguments.max_model_len:
             return None
-        return found if found.full or found.window_tokens < self._arguments.max_model_len else None
+        return found
 
     @property
     def pool_blocks(self) -> int:
