@@ -13,11 +13,10 @@ from kvsim.sim.engine.block_table import Path
 from kvsim.sim.engine.booking import book_chunk, book_joined, book_returned, book_token, known_before
 from kvsim.sim.engine.decode_reservation import DecodeReservation
 from kvsim.sim.engine.groups import GroupedPool
-from kvsim.sim.engine.hybrid import HybridScheduler
+from kvsim.sim.engine.hybrid import scheduler_of
 from kvsim.sim.engine.leaping import LeapingEngine
 from kvsim.sim.engine.paged import PagedPool
 from kvsim.sim.engine.radix import RadixPool
-from kvsim.sim.engine.scheduler import Scheduler
 from kvsim.sim.engine.sequence import Sequence
 from kvsim.sim.engine.step import Chunk, Step
 from kvsim.sim.log.detail import EngineDetail
@@ -109,11 +108,7 @@ class Engine(LeapingEngine):
         self.seat_waits = 0
         """Decode role: sequences that found all seats taken when their KV had come."""
         asked = None if look_up is None else partial(look_up, self)
-        if isinstance(self.pool, GroupedPool):
-            assert asked is None, "what is loaded from elsewhere has no groups"
-            self.scheduler = HybridScheduler(settings, self.pool, self.batch)
-        else:
-            self.scheduler = Scheduler(settings, self.pool, self.batch, asked)
+        self.scheduler = scheduler_of(settings, self.pool, self.batch, asked)
         clock.process(self._run())
 
     def submit(self, sequence: Sequence) -> None:
