@@ -91,46 +91,58 @@ class HybridScheduler(Scheduler):
 
     def _schedule_in_order(self) -> int:
         """The running loop as vLLM runs it, one request after the other; returns the budget left."""
-        budget, pool, steps = self.settings.max_num_batched_tokens, self._grouped, self.batch.steps
-        before = dict(self._before)
+        budget, steps = self.settings.max_num_batched_tokens, self.batch.steps
+        before, ended = dict(self._before), False
         spent: dict[Sequence, int] = {}
-        ended = False
         for sequence in list(self.running):
             if sequence.ending or sequence not in self.running:
                 continue
             if ended or budget <= 0:
                 self._stall(sequence)
                 continue
-            computed = sequence.base + steps if sequence.decoding else sequence.computed
-            if sequence.decoding and pool.is_settled(sequence, computed):
-                budget -= 1
-                if self.has_priorities:
-                    spent[sequence] = 1
-                continue
-            tokens = 1 if sequence.decoding else self._next_chunk(sequence, budget)
-            if not tokens:
-                continue
-            default = self._lag if sequence.decoding and not sequence.skipped_last_step else 0
-            in_flight = before.get(sequence, default)
-            pool.drop(sequence, computed - in_flight)
-            needed = pool.needed(sequence, computed + tokens)
-            while needed > pool.num_free and sequence in self.running:
-                victim = self._victim()
-                budget += spent.get(victim, 0)
-                self._preempt(victim, victim in spent, sequence.serial - 1)
-            if sequence not in self.running:
-                ended = True
-                continue
+            computed, tokens = sequence.base + steps if sequence.decoding else sequence.computed, 1
+            if not (sequence.decoding and self._grouped.is_settled(sequence, computed)):
+                if not sequence.decoding:
+                    tokens = self._next_chunk(sequence, budget)
+                if not tokens:
+                    continue
+                default = self._lag if sequence.decoding and not sequence.skipped_last_step else 0
+                in_flight = before.get(sequence, default)
+                budget += self._make_room(sequence, computed, tokens, in_flight, spent)
+                if sequence not in self.running:
+                    ended = True
+                    continue
+                self._take_tokens(sequence, computed, tokens, in_flight == self._lag)
             budget -= tokens
-            spent[sequence] = tokens
-            pool.grow(sequence, computed + tokens)
-            if sequence.decoding:
-                self._hash(sequence, computed + 1 - self.deferred.lag_of(sequence))
-                pool.settle(sequence, computed, in_flight == self._lag)
-            else:
-                self._hash(sequence, computed + tokens)
-                self._compute(sequence, tokens)
+            if self.has_priorities:
+                spent[sequence] = tokens
         return budget
+
+    def _make_room(
+        self, sequence: Sequence, computed: int, tokens: int, in_flight: int, spent: dict[Sequence, int]
+    ) -> int:
+        """Free what the sequence needs no more, and preempt until it has blocks for ``tokens`` more, or is the victim.
+
+        ``in_flight``: of the ``computed`` tokens those that a step computes which is not over. ``spent``: tokens of
+        those that had their turn; returns how many are given back.
+        """
+        self._grouped.drop(sequence, computed - in_flight)
+        needed, given_back = self._grouped.needed(sequence, computed + tokens), 0
+        while needed > self.pool.num_free and sequence in self.running:
+            victim = self._victim()
+            given_back += spent.get(victim, 0)
+            self._preempt(victim, victim in spent, sequence.serial - 1)
+        return given_back
+
+    def _take_tokens(self, sequence: Sequence, computed: int, tokens: int, is_steady: bool) -> None:
+        """Schedule ``tokens`` behind the ``computed`` ones. ``is_steady``: as in ``GroupedPool.settle``."""
+        self._grouped.grow(sequence, computed + tokens)
+        if sequence.decoding:
+            self._hash(sequence, computed + 1 - self.deferred.lag_of(sequence))
+            self._grouped.settle(sequence, computed, is_steady)
+        else:
+            self._hash(sequence, computed + tokens)
+            self._compute(sequence, tokens)
 
     def due(self, first: int, end: int) -> list[tuple[int, int, Sequence]]:
         """In which of the decode steps ``[first, end)`` beyond those that the batch has counted something changes, and

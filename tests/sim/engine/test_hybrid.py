@@ -18,14 +18,14 @@ FILES = sorted((REPOSITORY / "tests/vllm/hybrid_recordings").glob("*.json.gz"))
 MODULES = ("single_blocks", "group_kinds", "groups", "hybrid")
 """Each uses those before it."""
 MUTATIONS = {
-    "nothing is freed": ("hybrid", "pool.drop(sequence, computed - in_flight)", "pass"),
+    "nothing is freed": ("hybrid", "self._grouped.drop(sequence, computed - in_flight)", "pass"),
     "steps that run count as computed": (
         "hybrid",
-        "pool.drop(sequence, computed - in_flight)",
-        "pool.drop(sequence, computed)",
+        "self._grouped.drop(sequence, computed - in_flight)",
+        "self._grouped.drop(sequence, computed)",
     ),
     "a prompt's last step ahead frees at once": ("hybrid", "before.get(sequence, default)", "default"),
-    "a sequence is looked at too late": ("hybrid", "in_flight == self._lag)", "True)"),
+    "a sequence is looked at too late": ("hybrid", "in_flight == self._lag)\n", "True)\n"),
     "admission needs room for all tokens": ("hybrid", "cached, True)", "cached, False)"),
     "the last token may be hit": (
         "hybrid",

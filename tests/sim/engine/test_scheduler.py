@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from traffic import most_blocks, random_rows
 
-from kvsim.sim.engine import speculative as engine_module
+from kvsim.sim.engine import engine as engine_module
 from kvsim.sim.engine.scheduler import Scheduler
 from kvsim.sim.engine.sequence import NOBODY, Sequence
 from kvsim.sim.engine.step import NO_CHUNKS
@@ -71,7 +71,7 @@ def compared(rows: list[Row], **engine_settings: Any) -> tuple[list[Step], list[
         **engine_settings,
     }
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine_module, "Scheduler", RecordingScheduler)
+        patch.setattr(engine_module, "scheduler_of", RecordingScheduler)
         system = UnifiedSystem(colocated(plan(stepwise=True, **chosen)), workload(rows), 1)
     system.run()
     check(system)
