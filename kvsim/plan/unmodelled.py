@@ -11,7 +11,14 @@ from kvsim.spec import BYTES_PER_VALUE, MODELS, find_model
 
 def left_out(plan: Plan, *, is_pd: bool = False) -> tuple[str, ...]:
     """Each where it applies. ``is_pd``: prefill/decode separation is among what is run."""
-    found = (_note(plan), _window(plan), _weights(plan), _static(plan) if is_pd else None, *unmodelled(plan.config))
+    found = (
+        _note(plan),
+        _refused(plan),
+        _window(plan),
+        _weights(plan),
+        _static(plan) if is_pd else None,
+        *unmodelled(plan.config),
+    )
     return tuple(sentence for sentence in found if sentence is not None)
 
 
@@ -59,6 +66,18 @@ def _note(plan: Plan) -> str | None:
     """What a ``ModelSpec`` leaves out of the model, or takes for something else."""
     model = plan.spec.model
     return f"{model.name}: {model.note}" if model.note else None
+
+
+def _refused(plan: Plan) -> str | None:
+    """A server whose KV cache cannot hold one request of the longest length does not start."""
+    tokens, spec = plan.config.model.max_model_len, plan.spec
+    if plan.config.engine.num_gpu_blocks_override is not None or spec.max_concurrency(tokens) >= 1:
+        return None
+    held = spec.num_blocks * spec.block_size_tokens
+    return (
+        f"vLLM does not start such a server: its KV cache of {held:,} tokens cannot hold one request of max_model_len "
+        f"= {tokens:,}; --max-model-len can be what it holds. Here shorter requests are served"
+    )
 
 
 def _window(plan: Plan) -> str | None:

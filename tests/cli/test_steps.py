@@ -66,8 +66,8 @@ def test_it_is_said_how_times_are_known(kvsim) -> None:
 def test_beyond_a_profile_is_said(kvsim) -> None:
     line = "vllm serve meta-llama/Llama-3.1-8B-Instruct"
     out, report = told(kvsim, "--engine", line, "--gpu", "h100", "--decode", "1:100000")
-    assert "which was measured up to 65,536 tokens of context only" in " ".join(out.split())
-    assert report["steps"][0]["unmeasured"] == ["measured up to 65,536 tokens of context only"]
+    assert "which was measured up to 32,768 tokens of context only" in " ".join(out.split())
+    assert report["steps"][0]["unmeasured"] == ["measured up to 32,768 tokens of context only"]
 
 
 @pytest.mark.parametrize(

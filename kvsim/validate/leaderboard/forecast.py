@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from kvsim.config import LoadedConfig
-from kvsim.errors import KvsimError
 from kvsim.fields import Fields
 from kvsim.plan.instance import load_instance
 from kvsim.plan.plan import unified_plan
@@ -33,6 +32,7 @@ ARGUMENTS = (
 )
 """vLLM's arguments that a recorded engine names by vLLM's names."""
 FIRST = 300
+PRECISIONS = {"fp16": "bf16", "bf16": "bf16", "fp8": "fp8"}
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,8 @@ class Forecast:
 def forecast(run: RecordedRun) -> Forecast:
     """Predict ``run``. Raises a ``KvsimError`` where its engine or workload is none that kvsim knows."""
     begun_s = time.process_time()
-    try:
-        loaded = _server(run.engine)
-        plan = unified_plan(loaded.config, 1)
-        tables = [answers(stage, plan, served(stage, plan, run.name)) for stage in run.stages]
-    except KvsimError as error:
-        raise type(error)(f"{run.name}: {error}") from None
+    plan = unified_plan(_server(run.engine).config, 1)
+    tables = [answers(stage, plan, served(stage, plan, run.name)) for stage in run.stages]
     windows = {stage_name(place): _figures(table) for place, table in enumerate(tables)}
     windows[ALL] = _figures({name: np.concatenate([table[name] for table in tables]) for name in tables[0]})
     windows[FIRST_300] = _figures({name: column[:FIRST] for name, column in _by_arrival(tables[0]).items()})
@@ -75,12 +71,20 @@ def _server(engine: Fields) -> LoadedConfig:
         arguments["disable_hybrid_kv_cache_manager"] = True
     version = (engine.text("engine") or "").partition("vLLM ")[2].partition(" ")[0]
     keys: dict[str, Any] = {"load.warm_caches": False, "hardware.gpu": find_gpu(engine.text("gpu") or "").name}
-    precision = (engine.text("precision") or "").lower()
-    if precision:
-        keys["model.weight_dtype"] = {"fp16": "bf16", "fp8": "fp8", "bf16": "bf16"}[precision]
+    if engine.get("precision") is not None:
+        keys["model.weight_dtype"] = _weight_dtype(engine)
     return load_instance(
         find_model(model).name, Fields(engine.file, arguments), vllm_version=version, keys=keys, where=engine.file
     )
+
+
+def _weight_dtype(engine: Fields) -> str:
+    """16-bit weights take one time, whichever of the two they are."""
+    given = engine.get("precision")
+    found = PRECISIONS.get(given.lower()) if isinstance(given, str) else None
+    if found is None:
+        raise engine.error("precision", f"must be one of {', '.join(PRECISIONS)}")
+    return found
 
 
 def _by_arrival(table: Table) -> Table:
