@@ -22,6 +22,8 @@ def is_hybrid(config: Config, model: ModelSpec) -> bool:
     behind a window are not modelled."""
     if config.engine.speculative.method is not None:
         return False
+    if model.sliding_window_tokens and model.num_window_layers == model.attention_layers:
+        return True  # their one group stays, whatever is said
     is_off = config.engine.disable_hybrid_kv_cache_manager
     if is_off is None:
         return not model.window_is_chunk or is_since(config.engine.vllm_version, CHUNKS_SINCE)
