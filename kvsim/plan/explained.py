@@ -80,6 +80,9 @@ class Explainer:
 
 def explainer_of(loaded: LoadedConfig) -> Explainer:
     """An explainer of the unified instances. Raises a ``KvsimError`` where the configuration cannot be built."""
+    method = loaded.config.engine.speculative.method
+    if method is not None:
+        raise ConfigError(f"engine.speculative.method = '{method}': steps that verify drafts are not explained")
     return Explainer(loaded, instance_of(loaded.config))
 
 
