@@ -32,7 +32,7 @@ QUANTILES = ("mean", "p50", "p90", "p95", "p99")
 class Simulation:
     """One run: its report section by section, and frames and pictures of what it did.
 
-    Frames are polars' (``.to_pandas()`` makes pandas' of them). Where several systems or policies were run, a first
+    Frames are polars' (``.to_pandas()`` makes pandas' of them, with pandas and pyarrow). Where several systems or policies were run, a first
     column ``system`` says whose row it is.
     """
 
