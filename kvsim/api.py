@@ -91,9 +91,7 @@ def simulate(
     Raises a ``KvsimError``, one line, for what cannot be built or read. What fails beside the run itself, or a Ctrl-C
     after something has been simulated, leaves the rest: ``report.run`` says so in ``failures`` and ``status``.
     """
-    if not isinstance(what, str):
-        raise ConfigError(f"what is {what!r}; a mode ({', '.join(MODES)}), or a line such as 'vllm serve MODEL'")
-    _check_numbers(rate=rate, load=load)
+    _check_numbers(what, concurrency, rate=rate, load=load)
     _check_counts(instances=instances, gpus=gpus, tp=tp, concurrency=concurrency, requests=requests, jobs=jobs)
     if workload is None and trace is None and what not in MODES:
         workload = USUAL
@@ -106,8 +104,6 @@ def simulate(
         detail=detail,
         jobs=jobs,
     )
-    if rate is not None and (concurrency is not None or load is not None):
-        raise ConfigError("rate excludes concurrency and load; give one")
     if what in MODES:
         _refuse({"instances": None if instances == 1 else instances}, "of a server; a mode takes gpus")
         given = config if isinstance(config, Mapping | Config) else _path(config)
@@ -203,10 +199,14 @@ class _Asked:
             return Simulation(build(self._clock, loaded, experiment, mode, executor.cpu_s, launch), experiment)
 
 
-def _check_numbers(**given: float | None) -> None:
+def _check_numbers(what: object, concurrency: int | None, **given: float | None) -> None:
+    if not isinstance(what, str):
+        raise ConfigError(f"what is {what!r}; a mode ({', '.join(MODES)}), or a line such as 'vllm serve MODEL'")
     for name, value in given.items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, Real)):
             raise ConfigError(f"{name} is {value!r}; must be a number")
+    if given["rate"] is not None and (concurrency is not None or given["load"] is not None):
+        raise ConfigError("rate excludes concurrency and load; give one")
 
 
 def _check_counts(**given: int | None) -> None:

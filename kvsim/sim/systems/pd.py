@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from functools import partial
 
 from kvsim.config.derived import nic_latency_s
 from kvsim.plan.plan import Place, Plan
 from kvsim.record.result import Check, TransferUse
 from kvsim.sim.clock import AFTERMATH, Timer
-from kvsim.sim.engine.block_table import Path
 from kvsim.sim.engine.engine import Engine, Role
 from kvsim.sim.engine.sequence import RequestState, Sequence
 from kvsim.sim.engine.speculative_engine import engine_kind
@@ -21,13 +19,13 @@ from kvsim.sim.network.stream import FirstPart, Stream
 from kvsim.sim.routing import DecodeLoads, Loads, decode_router
 from kvsim.sim.systems.kv_bytes import KvBytes
 from kvsim.sim.systems.kv_transfer import KvTransfer, tell_moved
-from kvsim.sim.systems.serving import Progress, ServingSystem, fits
-from kvsim.sim.tiers.lookup import TierLookup
+from kvsim.sim.systems.returning import ReturningSystem
+from kvsim.sim.systems.serving import Progress, fits
 from kvsim.units import MICRO, MILLI
 from kvsim.workload.workload import Workload
 
 
-class PdSystem(ServingSystem):
+class PdSystem(ReturningSystem):
     """Prefill instances, decode instances, and the NICs between them.
 
     The decode instance is chosen, and the blocks reserved, when the first chunk of a prompt is computed; a request that
@@ -315,10 +313,6 @@ class PdSystem(ServingSystem):
             first,
         )
 
-    def _descriptors(self, tokens: float) -> int:
-        pieces = math.ceil(tokens / self._piece_tokens)
-        return pieces * self._num_layers if self._layerwise else pieces
-
     def _first_landed(self, transfer: KvTransfer) -> None:
         """Optimistic: the first piece is there."""
         transfer.first_is_there = True
@@ -401,42 +395,7 @@ class PdSystem(ServingSystem):
             transfer = self._waiting.popleft()
             self._send(transfer)
 
-    def _return_kv(self, engine: Engine, sequence: Sequence) -> None:
-        """Send the full blocks that hold generated tokens back to the prefill instance."""
-        state = sequence.state
-        first = state.request.prompt_tokens // self._block_size
-        end = (state.request.prompt_tokens + state.output_tokens - 1) // self._block_size
-        if end <= first:
-            return
-        returned_tokens, known_tokens = (end - first) * self._block_size, end * self._block_size
-        num_bytes = self._kv_bytes.of(returned_tokens, first * self._block_size, known_tokens)
-        lookup = None if self.tiers is None else self.tiers.lookup(state)
-        stream = self.network.open(
-            self._decode_nodes[engine.instance],
-            self._prefill_nodes[state.prefill_instance],
-            partial(self._kv_returned, engine.instance, state, (first, end), lookup, self.clock.now, num_bytes),
-        )
-        self.returned_bytes += num_bytes
-        self.network.push(stream, num_bytes, True, self._descriptors((end - first) * self._block_size))
-
-    def _kv_returned(
-        self, source: int, state: RequestState, blocks: tuple[int, int], lookup: TierLookup | None, sent_s: float,
-        num_bytes: float, _: Stream,
-    ) -> None:  # fmt: skip
-        self._returned(state.prefill_instance, state.path, *blocks, lookup)
-        source += len(self.prefill_engines)
-        request_id, target = state.request.request_id, state.prefill_instance
-        tell_moved(self.detail, request_id, sent_s, self.clock.now, num_bytes, source, target, "returned")
-
     def _tell_moved(self, transfer: KvTransfer, target: Engine, num_bytes: float, kind: str) -> None:
         request_id, place = transfer.prefill.state.request.request_id, len(self.prefill_engines) + target.instance
         source, now = transfer.source.instance, self.clock.now
         tell_moved(self.detail, request_id, transfer.sent_s, now, num_bytes, source, place, kind)
-
-    def _returned(self, instance: int, path: Path, first: int, end: int, lookup: TierLookup | None) -> None:
-        """Cache KV that has returned, where there is room and the prompt is still there; from there tiers have it."""
-        pool = self.prefill_engines[instance].pool
-        if pool.insert(path, len(path) - 1, first, end):
-            self.index.computed(instance, path, end)
-        if self.tiers is not None and lookup is not None and pool.match(path, end)[0] == end:
-            self.tiers.came(instance, path, end, lookup)
