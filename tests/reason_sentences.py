@@ -264,21 +264,46 @@ SHORT = (
 WHY = rf"(?:; at the end of (at least )?{P} of that time(?: \({N} of {N} that waited looked at\))? {SHORT})?"
 
 
+LOOKED_AT = rf"(?: \({N} of {N} that waited looked at\))?"
+
+
 @says(rf"Queueing is {PART}{WHY}(?:; the rate is {P} of the maximum)?\.")
 def queue(facts: Facts, share: str, ms: str, late: str, *why: str | None) -> bool:
     least, told, looked_at, waited, what, seats, blocks, budget, load = why
     settings, found = facts.settings, True
-    if told is not None and what is not None and not settings.async_scheduling:  # whose steps are decided earlier
-        name = "steps" if "a seat and" in what else "kv_blocks" if "KV blocks" in what else "seats"
-        more = _waited_for(facts, name) - float(told.strip("<>%")) / 100
-        found = more > -0.05 and (least is not None or more < 0.05)
+    if told is not None and what is not None:
+        name = "step or budget" if "a seat and" in what else "kv_blocks" if "KV blocks" in what else "seats"
+        found = _is_waited_for(facts, name, told, least) and _is_sample(facts, looked_at, waited)
         sizes = {seats: settings.max_num_seqs, blocks: settings.num_blocks, budget: settings.max_num_batched_tokens}
         found &= all(same(size, true) for size, true in sizes.items() if size is not None)
-    if waited is not None:
-        found &= same(waited, int((facts.measured["queue_s"] > 0).sum())) and int(looked_at or 0) <= 400
     if load is not None:
         found &= same(load, facts.result.roles[0].load)
     return found and part_is(facts, "queue_s", share, ms, late)
+
+
+@says(
+    rf"Waiting to be scheduled is {PART}, (at least )?{P} of it{LOOKED_AT} for the step under way"
+    r"( and any scheduled behind it already)?: engine steps are not interrupted, and a seat, KV blocks and token "
+    rf"budget were free(?:; the rate is {P} of the maximum)?\."
+)
+def step_under_way(facts: Facts, share: str, ms: str, late: str, *why: str | None) -> bool:
+    least, told, looked_at, waited, behind, load = why
+    found = _is_waited_for(facts, "step", told or "", least) and _is_sample(facts, looked_at, waited)
+    found &= (behind is not None) == facts.settings.async_scheduling
+    if load is not None:
+        found &= same(load, facts.result.roles[0].load)
+    return found and part_is(facts, "queue_s", share, ms, late)
+
+
+def _is_sample(facts: Facts, looked_at: str | None, waited: str | None) -> bool:
+    if waited is None:
+        return True
+    return same(waited, int((facts.measured["queue_s"] > 0).sum())) and int(looked_at or 0) <= 400
+
+
+def _is_waited_for(facts: Facts, name: str, told: str, least: str | None) -> bool:
+    more = _waited_for(facts, name) - float(told.strip("<>%")) / 100
+    return more > -0.05 and (least is not None or more < 0.05)
 
 
 def _waited_for(facts: Facts, name: str) -> float:
@@ -293,23 +318,46 @@ def _waited_for(facts: Facts, name: str) -> float:
     for row in np.flatnonzero(table["queue_s"] > 0).tolist():
         at_s = table["arrival_s"][row] + table["queue_s"][row] + table["tier_load_s"][row]
         own = ordered[numbers[int(table["prefill_instance"][row])]]
-        before = own[int(np.searchsorted(steps["start_s"][own], at_s - 1e-9)) - 1]
+        place = int(np.searchsorted(steps["start_s"][own], at_s - 1e-9)) - 1
         total += table["queue_s"][row]
-        short += table["queue_s"][row] * (_short(facts, before, table["arrival_s"][row]) == name)
+        short += table["queue_s"][row] * (name in _short(facts, own[: place + 1], table["arrival_s"][row]))
     return short / total
 
 
-def _short(facts: Facts, span: int, arrival_s: float) -> str:
-    """Why a request was not in a span of steps, the last ones before it was admitted."""
+def _short(facts: Facts, spans: np.ndarray, arrival_s: float) -> set[str]:
+    """Why a request was not in the last step of ``spans``, the one before it was admitted."""
     detail, settings = facts.result.detail, facts.settings
     assert detail is not None
-    own = {name: float(column[span]) for name, column in detail.steps.items()}
-    last_s = own["end_s"] - own["first_step_s"] - (own["num_steps"] - 1) * own["slope_s"]
-    if own["running"] >= settings.max_num_seqs:
-        return "seats"
-    if arrival_s > last_s - 1e-9 or own["prefill_tokens"] + own["decode_seqs"] >= settings.max_num_batched_tokens:
-        return "steps"
-    return "kv_blocks"
+    own = {name: float(column[spans[-1]]) for name, column in detail.steps.items()}
+    has_come_since = arrival_s > _decided_s(facts, spans) - 1e-9
+    has_seats = own["running"] < settings.max_num_seqs
+    has_tokens = own["prefill_tokens"] + own["decode_seqs"] < settings.max_num_batched_tokens
+    if has_come_since and has_seats and has_tokens and own["kv_blocks"] < settings.num_blocks:
+        return {"step", "step or budget"}
+    if not has_seats:
+        return {"seats"}
+    return {"step or budget"} if has_come_since or not has_tokens else {"kv_blocks"}
+
+
+def _decided_s(facts: Facts, spans: np.ndarray) -> float:
+    """When the last step of ``spans`` was scheduled: as it began, or, asynchronously, as the one before it did."""
+    assert facts.result.detail is not None
+    steps = facts.result.detail.steps
+    last = spans[-1]
+    before_s = _start_s(steps, last, 1)
+    if not facts.settings.async_scheduling:
+        return before_s
+    if steps["num_steps"][last] > 1:
+        return _start_s(steps, last, 2)
+    follows = len(spans) > 1 and steps["end_s"][spans[-2]] > before_s - 1e-9
+    return _start_s(steps, spans[-2], 1) if follows else before_s
+
+
+def _start_s(steps: dict[str, np.ndarray], span: int, behind: int) -> float:
+    """When a step of a span began: the last one, or that so many steps before its end."""
+    own = {name: float(steps[name][span]) for name in ("end_s", "first_step_s", "num_steps", "slope_s")}
+    lasts_s = [own["first_step_s"] + (own["num_steps"] - 1 - place) * own["slope_s"] for place in range(behind)]
+    return own["end_s"] - sum(lasts_s)
 
 
 OTHERS = "|".join(re.escape(name) for name in PARTS if PARTS[name] != "queue_s")
@@ -351,7 +399,7 @@ def chunking(facts: Facts, long: str, of: str, most: str, steps: str, own_ms: st
     ttft_ms = (table["first_token_s"] - table["arrival_s"]) * 1e3
     longest = -(-float(table["computed_tokens"].max()) // size)
     told = all_same((long, of, most, steps, own_ms), rows.sum(), len(rows), size, longest, ttft_ms[rows].mean())
-    return told and (rows.all() if others_ms is None else same(others_ms, ttft_ms[~rows].mean()))
+    return told and (bool(rows.all()) if others_ms is None else same(others_ms, ttft_ms[~rows].mean()))
 
 
 @says(

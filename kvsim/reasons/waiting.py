@@ -15,7 +15,9 @@ QUESTIONS = 400
 """Requests that waited which are looked at, evenly spread."""
 SAME_S = 1e-9
 """Instants that are no further apart are one: they are sums of the same seconds in another order."""
-HOLDERS = ("seats", "kv_blocks", "steps", "unknown")
+HOLDERS = ("seats", "kv_blocks", "step_under_way", "step_or_budget", "unknown")
+MOST_A_STEP = 16
+"""Tokens that a sequence which answers takes of a step, and has blocks for ahead of them, at most: one, and drafts."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ def holders(evidence: Evidence) -> Holders:
 
     Blocks that prompts share are not counted one by one: that blocks were short is told where what was computed there
     alone fills them, that they were not where all would fit without sharing. Whoever is preempted has no seat until it
-    is admitted again; that it stands at the head of a queue by arrival tells that blocks are short.
+    is admitted again; that it stands at the head of a queue by arrival tells that blocks are short. That only the step
+    under way was waited for is told where all who were there during the wait fit beside each other, in tokens too.
     """
     table, measured = evidence.result.table, evidence.result.measured
     waited = np.flatnonzero(measured & (table["queue_s"] > 0))
@@ -58,18 +61,48 @@ def _holder(evidence: Evidence, table: Table, row: int, times: Times) -> str:
     steady = table["preemptions"] == 0
     if steady[seated[0]].sum() >= settings.max_num_seqs:
         return "seats"
-    block = settings.block_size
-    free = settings.num_blocks - int(settings.watermark * (settings.num_blocks + 1))
+    block, free = settings.block_size, _room_blocks(evidence)
     surely = holding[0] if settings.scheduling_policy == "fcfs" else holding[0][steady[holding[0]]]
     if _least(evidence, surely, at_s) + -(-int(table["computed_tokens"][row]) // block) > free:
         return "kv_blocks"
+    if settings.batching == "static" or evidence.result.in_flight:
+        return "unknown"
     # Whoever is admitted at the same instant may have stood before it; whose KV comes from a tier holds blocks earlier.
-    later = here[(times.from_s[here] >= at_s - SAME_S) & (table["arrival_s"][here] <= at_s)]
-    beside = later[times.from_s[later] <= at_s + SAME_S]
-    coming = later[table["loaded_tokens"][later] > 0]
-    perhaps = np.unique(np.concatenate([holding[1], coming, beside]))
-    has_both = len(seated[1]) + len(beside) <= settings.max_num_seqs and _most(evidence, perhaps, at_s) <= free
-    return "steps" if has_both and settings.batching != "static" else "unknown"
+    # Asynchronous scheduling decides a step before, so that the whole wait is looked at.
+    arrival_s = table["arrival_s"][row]
+    there = _there(table, here, times, arrival_s, at_s)
+    if len(there[0]) <= settings.max_num_seqs and _most(evidence, there[1]) <= free:
+        return "step_under_way" if _has_budget(evidence, row, there[0], times) else "step_or_budget"
+    there = _there(table, here, times, at_s, at_s)
+    has_both = len(there[0]) <= settings.max_num_seqs and _most(evidence, there[1]) <= free
+    return "step_or_budget" if has_both and not settings.async_scheduling else "unknown"
+
+
+def _room_blocks(evidence: Evidence) -> int:
+    settings = evidence.settings
+    return settings.num_blocks - int(settings.watermark * (settings.num_blocks + 1))
+
+
+def _there(table: Table, here: Ints, times: Times, since_s: float, at_s: float) -> tuple[Ints, Ints]:
+    """Of ``here``, all that may have had seats, and blocks, from ``since_s`` until they were admitted by ``at_s``."""
+    admitted = times.from_s[here] <= at_s + SAME_S
+    coming = (table["loaded_tokens"][here] > 0) & (table["arrival_s"][here] <= at_s)
+    seated = here[admitted & (times.computed_s[1][here] >= since_s - SAME_S)]
+    return seated, here[(admitted | coming) & (times.released_s[1][here] >= since_s - SAME_S)]
+
+
+def _has_budget(evidence: Evidence, row: int, seated: Ints, times: Times) -> bool:
+    """Whether every step during the wait of ``row`` had tokens left for it beside all who were ``seated`` meanwhile."""
+    table, settings = evidence.result.table, evidence.settings
+    others = seated[seated != row]
+    is_prompt = (times.computed_s[1] if evidence.is_pd else table["first_token_s"])[others] >= (
+        table["arrival_s"][row] - SAME_S
+    )
+    again = table["prompt_tokens"][others] + table["output_tokens"][others]
+    tokens = np.where(is_prompt, table["computed_tokens"][others], MOST_A_STEP)
+    most = float(np.where(table["preemptions"][others] > 0, again, np.maximum(tokens, MOST_A_STEP)).sum())
+    own = 1.0 if settings.enable_chunked_prefill else float(table["computed_tokens"][row])
+    return most + own <= settings.max_num_batched_tokens
 
 
 def _answered(evidence: Evidence, rows: Ints, at_s: float) -> Floats:
@@ -92,8 +125,8 @@ def _least(evidence: Evidence, rows: Ints, at_s: float) -> int:
     return int((-(-np.where(begun, computed, 0.0) // block)).sum())
 
 
-def _most(evidence: Evidence, rows: Ints, at_s: float) -> int:
-    """Blocks that ``rows`` hold at most: nothing is shared."""
+def _most(evidence: Evidence, rows: Ints) -> int:
+    """Blocks that ``rows`` hold at most: nothing is shared, and all has been answered."""
     table, block = evidence.result.table, evidence.settings.block_size
-    tokens = table["prompt_tokens"][rows] + np.ceil(_answered(evidence, rows, at_s)) + 1
+    tokens = table["prompt_tokens"][rows] + (0 if evidence.is_pd else table["output_tokens"][rows]) + MOST_A_STEP
     return int((-(-tokens // block)).sum())

@@ -180,6 +180,17 @@ CASES: dict[tuple[str, str], tuple[Callable[[], Reasons], str]] = {
         "Queueing is 63% of mean TTFT (3,150 ms) and 76% of TTFT at p99; at the end of 100% of that time a seat and"
         " KV blocks were free: requests waited for a step under way or for the token budget of 64.",
     ),
+    ("ttft", "queue: step under way"): (
+        lambda: reasoned(one(), alone(1.4, 8, 32, 3)),
+        "Waiting to be scheduled is 26% of mean TTFT (350 ms) and 44% of TTFT at p99, 100% of it for the step under "
+        "way: engine steps are not interrupted, and a seat, KV blocks and token budget were free.",
+    ),
+    ("ttft", "queue: step under way, asynchronously"): (
+        lambda: reasoned(one(async_scheduling=True), alone(1.4, 8, 32, 3)),
+        "Waiting to be scheduled is 55% of mean TTFT (1,225 ms) and 64% of TTFT at p99, 100% of it for the step under "
+        "way and any scheduled behind it already: engine steps are not interrupted, and a seat, KV blocks and token "
+        "budget were free.",
+    ),
     ("ttft", "queue: one seat, too many"): (
         lambda: reasoned(
             one(max_num_seqs=1), alone(0.1, 4, 32, 3), ran(one(max_num_seqs=1), alone(0.1, 4, 32, 3), loads=TOO_MUCH)
