@@ -147,12 +147,21 @@ def findings(experiment: Experiment, reasons: Sequence[Reason]) -> list[str]:
 
 def _looked_at(said: str, facts: Facts) -> tuple[str, Facts]:
     """A sentence without the clause that not all requests were looked at, and the facts of those that were."""
+    sentence, counts = without_sample(said)
+    if counts is None:
+        return said, facts
+    first, whole = counts
+    assert first < whole == len(facts.table["request_id"])
+    return sentence, replace(facts, first=first)
+
+
+def without_sample(said: str) -> tuple[str, tuple[int, int] | None]:
+    """A sentence without that clause, and how many requests of how many it names."""
     some = re.search(rf" \(of the first {N} of {N} requests\)\.$", said)
     if some is None:
-        return said, facts
+        return said, None
     first, whole = (int(count.replace(",", "")) for count in some.groups())
-    assert first < whole == len(facts.table["request_id"])
-    return f"{said[: some.start()]}.", replace(facts, first=first)
+    return f"{said[: some.start()]}.", (first, whole)
 
 
 Rule = Callable[..., bool]
