@@ -47,9 +47,13 @@ def same(said: str, true: float) -> bool:
         return (0 < true < 0.0005) if said[0] == "<" else (0.9995 <= true < 1)
     digits = said.rstrip("%").replace(",", "")
     scale = 100.0 if said.endswith("%") else 1.0
-    mantissa, _, exponent = digits.partition("e")
-    decimals = len(mantissa.partition(".")[2]) - int(exponent or 0)
-    return abs(float(digits) - true * scale) <= 0.5000001 * 10.0**-decimals + 1e-9
+    return abs(float(digits) - true * scale) <= 1.0000002 * half_a_digit(said) + 1e-9
+
+
+def half_a_digit(said: str) -> float:
+    """By how much rounding may have changed a printed figure, in its own unit."""
+    mantissa, _, exponent = said.rstrip("%").partition("e")
+    return 0.5 * 10.0 ** (int(exponent or 0) - len(mantissa.partition(".")[2]))
 
 
 def all_same(said: Sequence[str], *true: float) -> bool:

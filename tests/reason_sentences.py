@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
+from itertools import accumulate
 
 import numpy as np
-from reason_checker import PARTS, Facts, N, P, all_same, same, says
+from reason_checker import PARTS, Facts, N, P, all_same, half_a_digit, same, says
 from token_account import Served, Written
 
 TOKENS = rf"{P} of prompt tokens \({N}\)"
@@ -153,7 +154,8 @@ def capacity(facts: Facts, more_gb: str, held_gb: str, prompts: str, then: str, 
     middle = spans[(len(spans) - 1) // 2] - blocks
     is_half = facts.hits + gain / 2 - 0.006 <= rate <= facts.hits + gain + 0.006
     # Second copies of blocks, which the engine has where prompts repeat each other whole, are not counted here.
-    return told and is_half and -1 <= extra - max(middle, 1) <= 2 + 0.25 * spans[len(spans) // 2]
+    rounded = 1 + half_a_digit(more_gb) / block_gb
+    return told and is_half and -rounded <= extra - max(middle, 1) <= rounded + 0.25 * spans[len(spans) // 2]
 
 
 def _distances(facts: Facts) -> list[int]:
@@ -162,21 +164,25 @@ def _distances(facts: Facts) -> list[int]:
     kept = {id(each): account.blocks(each) for each in account.served}
     for each in having(facts, "evicted"):
         first, gone = each.hit // account.block, each.classes["evicted"] // account.block
+        own = [account.key(each, place) for place in range(first + gone)]
+        used: dict[float, set[tuple[int, int]]] = {}
+        before: dict[float, list[int]] = {}
         for block in range(first, first + gone):
             by = [one for one in account.wrote(each, block, here=True) if one.released_s <= each.admitted_s]
             since_s = max((one.released_s for one in by if not (one.is_answer and facts.is_pd)), default=None)
             if since_s is None:
                 continue
-            used = {account.key(each, place) for place in range(block + 1)}
-            for other in account.served:
-                if (
-                    other.instance == each.instance
-                    and other.released_s > since_s
-                    and other.admitted_s < each.admitted_s
-                ):
-                    used |= kept[id(other)]
-            found.append(len(used))
+            if since_s not in used:
+                others = [other for other in account.served if _was_there(other, each, since_s)]
+                used[since_s] = set().union(*(kept[id(other)] for other in others))
+                before[since_s] = list(accumulate(key not in used[since_s] for key in own))
+            found.append(len(used[since_s]) + before[since_s][block])
     return found
+
+
+def _was_there(other: Served, each: Served, since_s: float) -> bool:
+    is_late = other.released_s > since_s and other.admitted_s < each.admitted_s
+    return is_late and other.instance == each.instance
 
 
 @says(
