@@ -140,21 +140,27 @@ def evicted(
 
 
 @says(
-    rf"{N} GB more KV an instance, beside {N}, would span the reuse distances of at least half of what was evicted "
-    rf"\({N} prompts? looked at\): hits about {P} in place of {P}, where requests come(?: to the same instances)? at "
+    rf"{N} GB more KV an instance, beside {N}, would span the reuse distances of (at least|about) half of what was "
+    rf"evicted \((?:{N} of )?{N} prompts? looked at\): hits about {P} in place of {P}, where requests come(?: to the same instances)? at "
     r"the same times\."
 )
-def capacity(facts: Facts, more_gb: str, held_gb: str, prompts: str, then: str, now: str) -> bool:
+def capacity(
+    facts: Facts, more_gb: str, held_gb: str, half: str, some: str | None, prompts: str, then: str, now: str
+) -> bool:
     spec, blocks = (facts.plan.prefill.spec if facts.is_pd else facts.plan.spec), facts.settings.num_blocks
     block_gb = facts.settings.block_size * spec.kv_bytes_per_token / 1e9
     gain = facts.account.total("evicted") / facts.prompt_tokens
-    told = all_same((held_gb, now), blocks * block_gb, facts.hits) and int(prompts) <= len(having(facts, "evicted"))
+    told = all_same((held_gb, now), blocks * block_gb, facts.hits)
+    missing = len(having(facts, "evicted"))
+    told &= int(prompts) <= missing if some is None else same(prompts, missing) and int(some) < missing
+    told &= (half == "about") == (some is not None)
     rate, extra = float(then.rstrip("%")) / 100, float(more_gb.replace(",", "")) / block_gb
     spans = sorted(_distances(facts))
     middle = spans[(len(spans) - 1) // 2] - blocks
     is_half = facts.hits + gain / 2 - 0.006 <= rate <= facts.hits + gain + 0.006
     # Second copies of blocks, which the engine has where prompts repeat each other whole, are not counted here.
-    rounded = 1 + half_a_digit(more_gb) / block_gb
+    # Of some prompts the middle is another.
+    rounded = 1 + half_a_digit(more_gb) / block_gb + (0 if some is None else 0.05 * spans[len(spans) // 2])
     return told and is_half and -rounded <= extra - max(middle, 1) <= rounded + 0.25 * spans[len(spans) // 2]
 
 

@@ -450,6 +450,14 @@ def test_hits_that_nothing_accounts_for_are_told() -> None:
     assert of(reasoned(one(), requests, cut), "hit_rate")["unknown"] == sentence
 
 
+def test_half_of_some_is_about_half(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kvsim.reasons.reuse.DISTANCE_QUESTIONS", 1)
+    found = of(
+        said(several(2, num_blocks=6), *(row(10 * i, (2 * (i % 4 // 2) + i % 2, 64)) for i in range(6))), "hit_rate"
+    )
+    assert "distances of about half of what was evicted (1 of 2 prompts looked at): hits" in found["capacity"]
+
+
 def test_a_small_share_is_not_told() -> None:
     """Two tokens of two blocks in 4,000 are less than a hundredth."""
     reasons = said(one(num_blocks=400), row(0, (0, 18), (-1, 1982)), row(20, (0, 18), (-2, 1982)))
