@@ -141,8 +141,8 @@ def evicted(
 
 @says(
     rf"{N} GB more KV an instance, beside {N}, would span the reuse distances of (at least|about) half of what was "
-    rf"evicted \((?:{N} of )?{N} prompts? looked at\): hits about {P} in place of {P}, where requests come(?: to the same instances)? at "
-    r"the same times\."
+    rf"evicted \((?:{N} of )?{N} prompts? looked at\): hits about {P} in place of {P}, where requests come"
+    r"(?: to the same instances)? at the same times\."
 )
 def capacity(
     facts: Facts, more_gb: str, held_gb: str, half: str, some: str | None, prompts: str, then: str, now: str
@@ -342,7 +342,7 @@ def _short(facts: Facts, spans: np.ndarray, arrival_s: float) -> set[str]:
     assert detail is not None
     own = {name: float(column[spans[-1]]) for name, column in detail.steps.items()}
     has_come_since = arrival_s > _decided_s(facts, spans) - 1e-9
-    has_seats = own["running"] < settings.max_num_seqs
+    has_seats = max(own["running"], _running_before(facts, spans)) < settings.max_num_seqs
     has_tokens = own["prefill_tokens"] + own["decode_seqs"] < settings.max_num_batched_tokens
     if has_come_since and has_seats and has_tokens and own["kv_blocks"] < settings.num_blocks:
         return {"step", "step or budget"}
@@ -354,15 +354,35 @@ def _short(facts: Facts, spans: np.ndarray, arrival_s: float) -> set[str]:
 def _decided_s(facts: Facts, spans: np.ndarray) -> float:
     """When the last step of ``spans`` was scheduled: as it began, or, asynchronously, as the one before it did."""
     assert facts.result.detail is not None
+    steps, before = facts.result.detail.steps, _before(facts, spans)
+    if before is None:
+        return _start_s(steps, spans[-1], 1)
+    return _start_s(steps, before, 2 if before == spans[-1] else 1)
+
+
+def _running_before(facts: Facts, spans: np.ndarray) -> float:
+    """Seats taken as the last step was scheduled asynchronously: by all in the one under way, who ends with it too, and
+    by who begins in the last one."""
+    before, detail = _before(facts, spans), facts.result.detail
+    assert detail is not None
+    if before is None:
+        return 0.0
+    table, last_s = facts.table, _start_s(detail.steps, spans[-1], 1)
+    begins = np.abs(table["arrival_s"] + table["queue_s"] + table["tier_load_s"] - last_s) < 1e-9
+    here = table["prefill_instance"] == detail.instances[int(detail.steps["instance"][before])].number
+    return float(detail.steps["running"][before]) + int((begins & here).sum())
+
+
+def _before(facts: Facts, spans: np.ndarray) -> int | None:
+    """Asynchronously: the span of the step during which the last one of ``spans`` was scheduled."""
+    assert facts.result.detail is not None
     steps = facts.result.detail.steps
-    last = spans[-1]
-    before_s = _start_s(steps, last, 1)
     if not facts.settings.async_scheduling:
-        return before_s
-    if steps["num_steps"][last] > 1:
-        return _start_s(steps, last, 2)
-    follows = len(spans) > 1 and steps["end_s"][spans[-2]] > before_s - 1e-9
-    return _start_s(steps, spans[-2], 1) if follows else before_s
+        return None
+    if steps["num_steps"][spans[-1]] > 1:
+        return int(spans[-1])
+    follows = len(spans) > 1 and steps["end_s"][spans[-2]] > steps["start_s"][spans[-1]] - 1e-9
+    return int(spans[-2]) if follows else None
 
 
 def _start_s(steps: dict[str, np.ndarray], span: int, behind: int) -> float:

@@ -51,31 +51,56 @@ def holders(evidence: Evidence) -> Holders:
 
 
 def _holder(evidence: Evidence, table: Table, row: int, times: Times) -> str:
-    settings, at_s = evidence.settings, times.from_s[row]
+    settings, at_s, arrival_s = evidence.settings, times.from_s[row], table["arrival_s"][row]
     if table["tier_load_s"][row] > 0:
         return "unknown"
     here = np.flatnonzero(table["prefill_instance"] == table["prefill_instance"][row])
-    before = here[times.from_s[here] < at_s - SAME_S]
-    seated = [before[until_s[before] >= at_s - SAME_S] for until_s in times.computed_s]
-    holding = [before[until_s[before] >= at_s - SAME_S] for until_s in times.released_s]
+    is_told = settings.batching != "static" and not evidence.result.in_flight
+    if is_told and _has_room(evidence, _there(table, here, times, arrival_s, at_s)):
+        seated = _there(table, here, times, arrival_s, at_s)[0]
+        return "step_under_way" if _has_budget(evidence, row, seated, times, arrival_s) else "step_or_budget"
+    short = _short(evidence, row, here, times, at_s)
+    if short is not None or not is_told:
+        return short or "unknown"
+    if settings.async_scheduling:
+        decided_s = _decided_s(evidence, row, here, times)
+        return "unknown" if decided_s is None else _short(evidence, row, here, times, decided_s) or "unknown"
+    return "step_or_budget" if _has_room(evidence, _there(table, here, times, at_s, at_s)) else "unknown"
+
+
+def _short(evidence: Evidence, row: int, here: Ints, times: Times, before_s: float) -> str | None:
+    """Whether seats, or else blocks, were surely short for ``row`` just before that instant."""
+    settings, table, from_s = evidence.settings, evidence.result.table, times.from_s
+    before = here[(from_s[here] < from_s[row] - SAME_S) & (from_s[here] <= before_s + SAME_S)]
+    seated, holding = (
+        before[until_s[before] >= before_s - SAME_S] for until_s in (times.computed_s[0], times.released_s[0])
+    )
     steady = table["preemptions"] == 0
-    if steady[seated[0]].sum() >= settings.max_num_seqs:
+    if steady[seated].sum() >= settings.max_num_seqs:
         return "seats"
-    block, free = settings.block_size, _room_blocks(evidence)
-    surely = holding[0] if settings.scheduling_policy == "fcfs" else holding[0][steady[holding[0]]]
-    if _least(evidence, surely, at_s) + -(-int(table["computed_tokens"][row]) // block) > free:
-        return "kv_blocks"
-    if settings.batching == "static" or evidence.result.in_flight:
-        return "unknown"
-    # Whoever is admitted at the same instant may have stood before it; whose KV comes from a tier holds blocks earlier.
-    # Asynchronous scheduling decides a step before, so that the whole wait is looked at.
-    arrival_s = table["arrival_s"][row]
-    there = _there(table, here, times, arrival_s, at_s)
-    if len(there[0]) <= settings.max_num_seqs and _most(evidence, there[1]) <= free:
-        return "step_under_way" if _has_budget(evidence, row, there[0], times) else "step_or_budget"
-    there = _there(table, here, times, at_s, at_s)
-    has_both = len(there[0]) <= settings.max_num_seqs and _most(evidence, there[1]) <= free
-    return "step_or_budget" if has_both and not settings.async_scheduling else "unknown"
+    surely = holding if settings.scheduling_policy == "fcfs" else holding[steady[holding]]
+    needed = -(-int(table["computed_tokens"][row]) // settings.block_size)
+    return "kv_blocks" if _least(evidence, surely, before_s) + needed > _room_blocks(evidence) else None
+
+
+def _decided_s(evidence: Evidence, row: int, here: Ints, times: Times) -> float | None:
+    """When asynchronous scheduling decided that ``row`` is in a step that began later; ``None``: that is not known.
+
+    It is when somebody left, where from then on all had room: ``row`` was not left out once more.
+    """
+    table, at_s = evidence.result.table, times.from_s[row]
+    left_s = times.released_s[0][here]
+    left_s = left_s[(left_s < at_s - SAME_S) & (left_s > table["arrival_s"][row])]
+    if evidence.is_pd or not len(left_s):
+        return None
+    found = float(left_s.max())
+    there = _there(table, here, times, found + 2 * SAME_S, at_s)
+    has_room = _has_room(evidence, there) and _has_budget(evidence, row, there[0], times, found)
+    return found if has_room else None
+
+
+def _has_room(evidence: Evidence, there: tuple[Ints, Ints]) -> bool:
+    return len(there[0]) <= evidence.settings.max_num_seqs and _most(evidence, there[1]) <= _room_blocks(evidence)
 
 
 def _room_blocks(evidence: Evidence) -> int:
@@ -91,13 +116,11 @@ def _there(table: Table, here: Ints, times: Times, since_s: float, at_s: float) 
     return seated, here[(admitted | coming) & (times.released_s[1][here] >= since_s - SAME_S)]
 
 
-def _has_budget(evidence: Evidence, row: int, seated: Ints, times: Times) -> bool:
-    """Whether every step during the wait of ``row`` had tokens left for it beside all who were ``seated`` meanwhile."""
+def _has_budget(evidence: Evidence, row: int, seated: Ints, times: Times, since_s: float) -> bool:
+    """Whether every step from then on had tokens left for ``row`` beside all who were ``seated`` meanwhile."""
     table, settings = evidence.result.table, evidence.settings
     others = seated[seated != row]
-    is_prompt = (times.computed_s[1] if evidence.is_pd else table["first_token_s"])[others] >= (
-        table["arrival_s"][row] - SAME_S
-    )
+    is_prompt = (times.computed_s[1] if evidence.is_pd else table["first_token_s"])[others] >= since_s - SAME_S
     again = table["prompt_tokens"][others] + table["output_tokens"][others]
     tokens = np.where(is_prompt, table["computed_tokens"][others], MOST_A_STEP)
     most = float(np.where(table["preemptions"][others] > 0, again, np.maximum(tokens, MOST_A_STEP)).sum())

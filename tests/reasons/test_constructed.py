@@ -200,6 +200,16 @@ CASES: dict[tuple[str, str], tuple[Callable[[], Reasons], str]] = {
         "Queueing is >99.9% of mean TTFT (2,200,550 ms) and >99.9% of TTFT at p99; at the end of >99.9% of that time "
         "(300 of 899 that waited looked at) all 2 seats (max_num_seqs) were taken.",
     ),
+    ("ttft", "queue: seats, asynchronously"): (
+        lambda: reasoned(one(max_num_seqs=2, async_scheduling=True), alone(0.1, 8, 32, 10)),
+        "Queueing is 94% of mean TTFT (17,150 ms) and 97% of TTFT at p99; at the end of 99% of that time all 2 seats "
+        "(max_num_seqs) were taken.",
+    ),
+    ("ttft", "queue: blocks, asynchronously"): (
+        lambda: reasoned(one(num_blocks=8, async_scheduling=True), alone(0.1, 8, 64, 10)),
+        "Queueing is 97% of mean TTFT (29,775 ms) and 99% of TTFT at p99; at the end of 100% of that time too few of 8 "
+        "KV blocks were free.",
+    ),
     ("ttft", "queue: blocks"): (
         lambda: reasoned(one(num_blocks=8), alone(0.1, 8, 64, 10)),
         "Queueing is 97% of mean TTFT (29,775 ms) and 99% of TTFT at p99; at the end of 100% of that time too few "
