@@ -7,10 +7,11 @@ import re
 import numpy as np
 from reason_checker import LABELS, Facts, N, P, all_same, findings, same, says
 from reason_sentences import TOKENS
+from reason_waiting import queue
 
 from kvsim.record.result import COMPONENTS, TierUse
 
-__all__ = ["findings"]
+__all__ = ["findings", "queue"]
 
 RATIO = r"(\d+):(\d+)"
 

@@ -109,7 +109,7 @@ def _room_blocks(evidence: Evidence) -> int:
 
 
 def _there(table: Table, here: Ints, times: Times, since_s: float, at_s: float) -> tuple[Ints, Ints]:
-    """Of ``here``, all that may have had seats, and blocks, from ``since_s`` until they were admitted by ``at_s``."""
+    """Who of ``here`` may have had a seat, and who blocks, between ``since_s`` and ``at_s``, both included."""
     admitted = times.from_s[here] <= at_s + SAME_S
     coming = (table["loaded_tokens"][here] > 0) & (table["arrival_s"][here] <= at_s)
     seated = here[admitted & (times.computed_s[1][here] >= since_s - SAME_S)]
