@@ -137,7 +137,7 @@ def _last_uses_s(missed: Missed, uses: _Uses, request: int, block: int, count: i
 
 
 def _distances(missed: Missed, uses: _Uses, request: int, block: int) -> Ints:
-    """Blocks in which each evicted block of ``request`` that somebody had let go of would have stayed."""
+    """For each evicted block of ``request`` that somebody had let go of: blocks in which it would have stayed."""
     first = int(missed.hit[request]) // block
     last_s = _last_uses_s(missed, uses, request, block, int(missed.tokens["evicted"][request]) // block)
     found = [

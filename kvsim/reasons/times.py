@@ -16,11 +16,11 @@ class Times:
     """By request; pairs are bounds, alike where the table tells."""
 
     from_s: Floats
-    """When the first step of each request began."""
+    """The first step of each request began."""
     computed_s: tuple[Floats, Floats]
-    """When each left its seat: the prompt's KV was there, or, where it is answered there, the answer."""
+    """Each left its seat: the prompt's KV was there, or, where it is answered there, the answer."""
     released_s: tuple[Floats, Floats]
-    """When the blocks of each were free."""
+    """The blocks of each were free."""
 
 
 def times_of(evidence: Evidence) -> Times:
