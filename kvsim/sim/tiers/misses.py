@@ -24,7 +24,7 @@ class Misses:
     """Computed before, and never written: no tier's admission let them in, or all ports were busy. That somebody is
     computing them again meanwhile does not change the reason."""
     evicted_tokens: int = 0
-    """Computed before, and evicted everywhere or behind a gap."""
+    """Written before, and evicted from every tier or behind a gap there."""
     elsewhere_tokens: int = 0
     """In memory that this instance cannot reach: of another instance, host or rack."""
     declined_tokens: int = 0
