@@ -26,7 +26,7 @@ from kvsim.plan.plan import Plan, make_plan
 from kvsim.sim.network.build_network import host_link_bytes_per_s
 from kvsim.sim.systems.pd import PdSystem
 from kvsim.sim.systems.unified import UnifiedSystem
-from kvsim.steptime import AffineStepTime, StepTime
+from kvsim.steptime import AffineStepTime
 from kvsim.steptime.curves.speculative import SpeculativeStepTime
 from kvsim.workload.workload import Workload
 
@@ -145,10 +145,11 @@ def half_as_fast(plan: Plan) -> Plan:
     return tiered_plan(slow).with_instances(step_time=both)
 
 
-def slowed(steps: StepTime) -> AffineStepTime:
+def slowed(steps: AffineStepTime) -> AffineStepTime:
     c = steps.coefficients
     twice = {each.name: 2 * getattr(c, each.name) for each in fields(c) if re.search("_s(_per|$)", each.name)}
-    return AffineStepTime(replace(c, **twice))
+    _, (_, capture_sizes) = steps.__reduce__()
+    return AffineStepTime(replace(c, **twice), capture_sizes)
 
 
 def flat(tree: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
