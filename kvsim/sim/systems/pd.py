@@ -243,7 +243,9 @@ class PdSystem(ReturningSystem):
             self._retry_soon()
             return
         target, reserved = transfer.target
-        taken = target.pool.uncached(reserved)
+        taken = -(-reserved.num_tokens // self._block_size) - transfer.present_blocks
+        if target.settings.kv_groups:
+            taken = target.pool.uncached(reserved)
         self.kv_books.left_blocks += taken - target.cancel(reserved)
         if transfer.stream is not None:
             moved_bytes = self.network.cancel(transfer.stream)
