@@ -65,16 +65,16 @@ def _engine(run: RecordedRun) -> str:
 
 
 def _row(name: str, errors: Mapping[str, float]) -> str:
-    cells = (f"{HEADINGS[key]} {errors[key]:+.1f}%" if key in errors else "" for key in HEADINGS)
-    return f"{name:<{NAME}}{''.join(f'{_short(cell):>{WIDTH}}' for cell in cells).rstrip()}\n"
+    cells = (f"{HEADINGS[key]} {_off(errors[key])}" if key in errors else "" for key in HEADINGS)
+    return f"{name:<{NAME}}{''.join(f'{cell:>{WIDTH}}' for cell in cells).rstrip()}\n"
 
 
-def _short(cell: str) -> str:
+def _off(error_pct: float) -> str:
     """Errors of 100% and more as times: ``x21`` is 21 times what was measured."""
-    name, _, value = cell.partition(" ")
-    if len(cell) < WIDTH or not value:
-        return cell
-    return f"{name} x{float(value.rstrip('%')) / 100 + 1:.{1 if len(value) < 8 else 0}f}"
+    if error_pct < 100:
+        return f"{error_pct:+.1f}%"
+    times = 1 + error_pct / 100
+    return f"x{times:.1f}" if times < 10 else f"x{times:,.0f}"
 
 
 def _summary(scored: list[Scored]) -> Iterator[str]:

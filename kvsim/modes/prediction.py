@@ -59,6 +59,6 @@ def _seen(experiment: Experiment) -> Attainment | None:
     if workload.is_closed or not experiment.results or not math.isfinite(workload.mean_rate_per_s):
         return None
     result, wanted = experiment.results[0], experiment.plan.config.slo.share
-    found, judged = attained(result, workload.mean_rate_per_s, experiment.plan), max(result.measured.size, 1)
+    found, judged = attained(result, workload.mean_rate_per_s, experiment.plan), max(int(result.measured.sum()), 1)
     error = 3 * math.sqrt(wanted * (1 - wanted) / judged)
     return found if found.share < wanted - error else None

@@ -84,13 +84,18 @@ def read_run(folder: Path) -> RecordedRun:
     windows = measured.get("windows")
     if not isinstance(windows, dict):
         raise measured.error("windows", "must be a mapping of windows")
-    simulators = peers.values if isinstance(peers.values, dict) else {}
+    if not isinstance(peers.values, dict):
+        raise ConfigError(f"{peers.file}: must be a mapping of simulators, which may be empty")
+    stages = _stages(workload)
+    known = {*(stage_name(place) for place in range(len(stages))), ALL, FIRST_300}
+    if strange := [name for name in windows if name not in known]:
+        raise measured.error(f"windows.{strange[0]}", f"is no window of {len(stages)} stages, nor all or first_300")
     return RecordedRun(
         folder.name,
         engine,
-        _stages(workload),
+        stages,
         {name: _measured(measured.within(f"windows.{name}")) for name in windows},
-        {simulator: _windows(peers.within(simulator)) for simulator in simulators},
+        {simulator: _windows(peers.within(simulator)) for simulator in peers.values},
     )
 
 
