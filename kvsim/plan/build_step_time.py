@@ -24,8 +24,8 @@ from kvsim.units import MICRO
 FLASH_ATTENTION_2 = ((8, 0), (8, 6), (8, 9), (12, 0))
 """Compute capabilities on which vLLM runs FlashAttention-2."""
 FLASH_ATTENTION_2_ROWS = 64
-"""A tile over a paged KV cache has as many. Measured mixed steps of an RTX PRO 6000 take what this says within 12% up
-to 512 tokens of context, and 30% less from 2,000 on (docs/leaderboard.md)."""
+"""A tile over a paged KV cache has as many. Beside measured mixed steps of an RTX PRO 6000 what this says is off by -11
+to +15% in the median at 200 tokens of context and more, and too little below (docs/leaderboard.md)."""
 BLACKWELL = 10
 """Major compute capability of GPUs on which vLLM runs FlashInfer, with kernels of their own for decodes."""
 

@@ -19,8 +19,9 @@ DTYPES = {"bf16": "bfloat16", "fp8": "fp8"}
 """Types of kvsim, as the tables spell them; others are not measured there."""
 SHARED_HEADS_SHARE = 0.78
 """Share of the bandwidth at which attention reads KV that several heads share, in blocks of 16 tokens as engines have
-them: 73 to 82% in batches of 100 MB and more that vLLM's own layers were profiled with on RTX PRO 6000 (LLMServingSim).
-The tables here are of blocks of 64 tokens in a benchmark's pool, and of up to 98%."""
+them: about the median of batches of 100 MB and more in LLMServingSim's profiles of vLLM's own layers on RTX PRO 6000,
+68 to 84% for their middle four fifths (docs/leaderboard.md). The tables here are of blocks of 64 tokens in
+a benchmark's pool, and of up to 98%."""
 LEAST_WINDOW_TOKENS = 8192
 """Attention is taken without windows: a shorter one would be missed."""
 
