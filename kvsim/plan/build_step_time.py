@@ -26,6 +26,9 @@ FLASH_ATTENTION_2 = ((8, 0), (8, 6), (8, 9), (12, 0))
 FLASH_ATTENTION_2_ROWS = 64
 """A tile over a paged KV cache has as many. Beside measured mixed steps of an RTX PRO 6000 what this says is off by -11
 to +15% in the median at 200 tokens of context and more, and too little below (docs/leaderboard.md)."""
+LONE_READER = 4
+"""Times its share of the bandwidth that a multiprocessor has which reads alone: 11.5 to 12.4 ns a token, where its
+share would give 54, in profiled batches of two context lengths on RTX PRO 6000 (LLMServingSim's profiles)."""
 BLACKWELL = 10
 """Major compute capability of GPUs on which vLLM runs FlashInfer, with kernels of their own for decodes."""
 
@@ -95,8 +98,8 @@ def shape_of(config: Config, spec: InstanceSpec) -> Shape:
 
 def _straggler_s(head_dim: int, gpu: GpuSpec, value_bytes: float) -> float:
     """Seconds for each token by which the longest context exceeds the mean: one KV head's keys and values, read by one
-    of a multiprocessor's two workers while the others have nothing left to do."""
-    return 2 * head_dim * value_bytes / (gpu.hbm_bytes_per_s / gpu.num_sms)
+    multiprocessor while the others have nothing left to do."""
+    return 2 * head_dim * value_bytes / (LONE_READER * gpu.hbm_bytes_per_s / gpu.num_sms)
 
 
 def allreduce_of(config: Config, spec: InstanceSpec) -> Callable[[Floats], Floats] | None:

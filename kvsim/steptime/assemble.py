@@ -6,7 +6,8 @@ One rule set for all hardware:
 - a tensor-parallel instance adds two all-reduces a layer and one behind the embedding, as measured or by arithmetic;
 - data-parallel engines that share experts gather the tokens of all before a layer's experts and scatter the sums
   behind, which moves what an all-reduce over all their GPUs would; each is taken to run as many tokens as the others;
-- a batch of decodes waits for its longest sequence once its KV heads fill the GPU's multiprocessors: from
+- a batch of decodes waits for its longest sequence, by what profiled batches of two context lengths lose to the longer
+  one for each token that it exceeds the mean by, once its KV heads fill the GPU's multiprocessors: from
   n* = 0.8 x 2 x SMs / KV heads a GPU on, and in a step that also prefills always;
 - what decodes add to a step that also prefills is taken from measured mixed steps. Else it follows from the kernel:
   FlashAttention-2 runs each decode as a tile of a prefill, most of whose rows are empty (``Shape.decode_tile_rows``):
@@ -33,9 +34,6 @@ MLP = frozenset({"gate_up_proj", "act_fn", "down_proj"})
 MIXED_FACTOR = 1.5
 """FlashAttention-3's, whose mixed steps no operator table has; chosen on the open loop of an H100
 (docs/validation.md)."""
-STRAGGLER_SHARE = 0.25
-"""Share taken of what profiled batches of two context lengths lose to the longer one: in real batches contexts spread
-smoothly, and the longest is rarely the last to start. Chosen on two measured runs (docs/validation.md)."""
 ONSET_OF_STRAGGLERS = 0.8 * 2
 """KV heads a multiprocessor: two work on one at a time, and the last round is not full."""
 
@@ -233,4 +231,4 @@ def _stragglers(rows: Floats, shape: Shape) -> tuple[float, float, float]:
     beside = rows[rows[:, 1] > 0]
     alone_s = float(np.median(alone[:, 2])) if len(alone) else shape.straggler_s_per_token
     beside_s = float(np.median(beside[:, 2])) if len(beside) else shape.straggler_s_per_token
-    return min_seqs, STRAGGLER_SHARE * max(alone_s, 0.0), STRAGGLER_SHARE * max(beside_s, 0.0)
+    return min_seqs, max(alone_s, 0.0), max(beside_s, 0.0)

@@ -132,11 +132,12 @@ def test_windows_stop_what_their_layers_read() -> None:
 
 
 def test_gpus_without_nvlink_reduce_over_pcie() -> None:
-    """Two hops of 20 us and 16 GB/s, as for measured operators."""
+    """As for measured operators; four wait 2.5 times as long, and take 5.2 times as long for what each moves."""
     card = replace(instance(2), model=MODELS["llama-3.1-8b"], gpu=GPUS["l40s"])
     found, four = roofline(card, IDEAL), roofline(replace(card, tensor_parallel=4), IDEAL)
     assert found.comm0_s == pytest.approx(64 * 40e-6)
-    assert four.comm0_s == pytest.approx(64 * 120e-6)
+    assert four.comm0_s == pytest.approx(64 * 100e-6)
+    assert four.comm1_s_per_token == pytest.approx(5.2 * 1.5 * found.comm1_s_per_token)
     assert found.comm1_s_per_token == pytest.approx(64 * 4096 * 2 * 2 * (1 / 2) / 16e9)
     sets = ["model.name=llama-3.1-8b", "engine.tensor_parallel_size=2", "hardware.gpu=l40s", "steptime.method=roofline"]
     config = load_config(sets=sets).config

@@ -60,12 +60,13 @@ def read_folder(folder: Path) -> MeasuredOperators:
     attention = rows("attention", ("prefill_chunk", "kv_prefill", "n_decode", "kv_decode", "time_us"))
     moe = rows("moe", ("tokens", "activated_experts", "time_us"), needed=False)
     skew = rows("skew", ("n", "pc", "kv_big", "kv_mean", "t_mean_us", "t_skew_us"), needed=False)
+    attention_s = _array(attention, 5)
     operators = Operators(
         dense=_by_name(dense),
         per_sequence=_by_name(per_sequence),
-        attention=_array(attention, 5),
+        attention=attention_s,
         moe=_array(moe, 3),
-        straggler=_straggler(np.array(skew, dtype=np.float64).reshape(-1, 6)),
+        straggler=_straggler(np.array(skew, dtype=np.float64).reshape(-1, 6), attention_s),
     )
     _check_places(operators.dense, files[0], "tokens")
     _check_places(operators.per_sequence, files[1], "sequences")
@@ -132,16 +133,30 @@ def _array(rows: list[list[Any]], width: int) -> Floats:
     return np.column_stack((places, times)).reshape(-1, width)
 
 
-def _straggler(skew: Floats) -> Floats:
+def _straggler(skew: Floats, attention: Floats) -> Floats:
     """By batch size and prefilled tokens: seconds for each token by which the longest exceeds the mean, the median."""
     n, prefilled = skew[:, 0], skew[:, 1]
     excess = skew[:, 2] - skew[:, 3]
     keep = excess > 0
     slope_s = np.where(keep, (skew[:, 5] - skew[:, 4]) / np.where(keep, excess, 1.0), 0.0) * MICRO
+    slope_s /= _passes(skew, attention)
     kinds = np.unique(np.column_stack((n, prefilled))[keep], axis=0).reshape(-1, 2)
     return np.array(
         [(*kind, float(np.median(slope_s[keep & (n == kind[0]) & (prefilled == kind[1])]))) for kind in kinds]
     ).reshape(-1, 3)
+
+
+def _passes(skew: Floats, attention: Floats) -> int:
+    """How many passes a time of ``skew`` is the sum of: LLMServingSim's profiler gives one pass's in ``attention`` and
+    three in the other, as decodes of one context that stand in both show; 1 where none do."""
+    ratios: list[float] = []
+    for n in np.unique(skew[:, 0]):
+        alone = attention[(attention[:, 0] == 0) & (attention[:, 2] == n)]
+        even = skew[(skew[:, 0] == n) & (skew[:, 1] == 0)]
+        if len(alone):
+            even = even[(alone[0, 3] <= even[:, 3]) & (even[:, 3] <= alone[-1, 3])]
+            ratios += list(even[:, 4] * MICRO / np.interp(even[:, 3], alone[:, 3], alone[:, 4]))
+    return max(1, round(float(np.median(ratios)))) if ratios else 1
 
 
 def _check_places(operators: dict[str, Floats], path: Path, what: str) -> None:

@@ -14,7 +14,7 @@ from kvsim.cli import main
 from kvsim.config import load_config
 from kvsim.errors import ConfigError
 from kvsim.plan.plan import make_plan
-from kvsim.steptime.assemble import MIXED_FACTOR, STRAGGLER_SHARE, Shape, assemble
+from kvsim.steptime.assemble import MIXED_FACTOR, Shape, assemble
 from kvsim.steptime.operators import read_operators, write_operators
 from kvsim.validate.calibrate.operators import read_folder
 
@@ -80,8 +80,17 @@ def test_stragglers_begin_where_the_heads_fill_the_gpu(folder: Path) -> None:
     (folder / "profile_skew.csv").write_text(SKEW, encoding="utf-8")
     tables = assemble(read_folder(folder).operators, SHAPE)
     assert tables.straggler_min_seqs == 20  # 0.8 x 2 x 100 multiprocessors / 8 heads
-    assert tables.straggler_s_per_token == pytest.approx(10 * STRAGGLER_SHARE * 0.04e-6)
-    assert tables.straggler_mixed_s_per_token == pytest.approx(10 * STRAGGLER_SHARE * 0.1e-6)
+    assert tables.straggler_s_per_token == pytest.approx(10 * 0.04e-6)
+    assert tables.straggler_mixed_s_per_token == pytest.approx(10 * 0.1e-6)
+
+
+def test_losses_that_are_sums_over_passes_count_once(folder: Path) -> None:
+    """Batches of one context that both tables hold take three times as long in the one: it sums three passes."""
+    (folder / "profile_attention.csv").write_text(ATTENTION, encoding="utf-8")
+    alone_us = 5 + 0.01 * 64 * 1024
+    even = "".join(f"64,0,2048,1024,{sums * alone_us},{sums * alone_us + 30.72}\n" for sums in (3, 3.02))
+    (folder / "profile_skew.csv").write_text(SKEW.splitlines()[0] + "\n" + even, encoding="utf-8")
+    assert assemble(read_folder(folder).operators, SHAPE).straggler_s_per_token == pytest.approx(10 * 0.01e-6)
 
 
 def test_experts_are_shared_by_the_engines(folder: Path) -> None:
