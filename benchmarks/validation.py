@@ -25,7 +25,7 @@ from kvsim.validate.calibrate.residual_fit import fit_residual
 from kvsim.validate.clients.read import read_results
 from kvsim.validate.compare_loads import compare_load
 from kvsim.validate.compare_points import compare_point, summary_of
-from kvsim.validate.compare_run import run_accuracy
+from kvsim.validate.compare_run import compare_run, run_accuracy
 from kvsim.validate.measured_run import MeasuredRun, read_run
 from kvsim.validate.operating_points import read_points
 from kvsim.validate.predict_load import load_server
@@ -77,6 +77,14 @@ def _runs() -> Iterator[str]:
         for run, workload, profile, fitted in found:
             yield from _errors(run, workload, profile, "tables")
             yield from _errors(run, workload, fitted, "fitted")
+        yield "\n### The runs' own steps\n"
+        yield "Milliseconds of one step by the sequences that decode in it: out of first and last tokens, which are"
+        yield "told when a step ends, and as predicted; `mixed` steps also compute whole prompts.\n"
+        yield "| run | step times | steps | decodes | number | measured | predicted | error % |"
+        yield "|---|---|---|---|---|---|---|---|"
+        for run, workload, profile, fitted in found:
+            yield from _steps(run, workload, profile, "tables")
+            yield from _steps(run, workload, fitted, "fitted")
         yield "\n### After a residual fit on the first half of a run\n"
         yield "Mean errors in percent on the second half; steps take factor x (profile + host time).\n"
         yield "| run | step times | factor | host ms | TTFT | TPOT | E2E |"
@@ -91,6 +99,14 @@ def _runs() -> Iterator[str]:
         for name, sets, change in ABLATIONS:
             cells = [_mean_errors(run, workload, profile, sets, change) for run, workload, profile, _ in found]
             yield f"| {name} | {' | '.join(cells)} |"
+
+
+def _steps(run: MeasuredRun, workload: Workload, profile: Path, kind: str) -> Iterator[str]:
+    loaded = _config(run, profile, [])
+    for row in compare_run(run, loaded, predict_run(run, workload, loaded)).steps:
+        decodes = f"{row.least_decodes} to {row.most_decodes}"
+        figures = f"{row.measured_ms:.2f} | {row.predicted_ms:.2f} | {row.error_pct:+.1f}"
+        yield f"| {run.name} | {kind} | {row.kind} | {decodes} | {row.steps:,} | {figures} |"
 
 
 def _residuals(run: MeasuredRun, workload: Workload, profile: Path, kind: str) -> str:

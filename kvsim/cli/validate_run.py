@@ -59,6 +59,19 @@ def _check(json_out: Path | None, plot: Path | None, taken: dict[str, Path]) -> 
         check_file("--plot", plot, taken if json_out is None else taken | {"also that of --json": json_out}, "PNG")
 
 
+def _print_steps(report: RunComparison) -> None:
+    """The run's own steps, by kind and number of sequences."""
+    if not report.steps:
+        return
+    words = {"decode": "decoding", "mixed": "beside prompts"}
+    sys.stdout.write(f"{'steps of the run (ms)':<32}{'steps':>7}{'measured':>10}{'predicted':>10}{'error':>8}\n")
+    for row in report.steps:
+        least, most = row.least_decodes, row.most_decodes
+        name = f"{f'{least}' if least == most else f'{least} to {most}'} {words[row.kind]}"
+        figures = f"{figure(row.measured_ms, 10)}{figure(row.predicted_ms, 10)}{percentage(row.error_pct, 8)}"
+        sys.stdout.write(f"{name:<32}{row.steps:>7,}{figures}\n")
+
+
 def _print(report: RunComparison) -> None:
     """Means side by side, and how far the mean and percentiles are off."""
     write = sys.stdout.write
@@ -78,6 +91,7 @@ def _print(report: RunComparison) -> None:
     speeds = f"{figure(rates.measured_output_tokens_per_s, 10)}{figure(rates.predicted_output_tokens_per_s, 10)}"
     write(f"{'output tokens/s':<21}{speeds}{percentage(rates.error_pct, 6)}\n")
     write("each: mean over requests of the absolute error. One token has no TPOT.\n")
+    _print_steps(report)
     write(f"{report.kv_blocks:,} KV blocks, {report.preemptions} preemptions, ")
     write(f"{report.engine_steps:,} steps in {report.cpu_s:.2f} s of CPU\n")
     if report.failed:

@@ -12,6 +12,7 @@ from kvsim.plan.unmodelled import unmodelled
 from kvsim.units import MILLI
 from kvsim.validate.accuracy import Accuracy, Floats, accuracy_of, percent_off
 from kvsim.validate.caveats import gpu_caveats, model_caveats, profile_caveats, size_caveats, version_caveats
+from kvsim.validate.compare_steps import StepRow, compare_steps
 from kvsim.validate.measured_run import MeasuredRun
 from kvsim.validate.predict_run import METRICS, RunPrediction, metrics_of
 
@@ -46,6 +47,9 @@ class RunComparison:
     """Accuracy by metric, ``METRICS``."""
     means: dict[str, Means]
     throughput: Throughput
+    steps: list[StepRow]
+    """The run's own steps, where its times tell how long they took: those of one engine whose requests' times are ends
+    of steps."""
     kv_blocks: int
     preemptions: int
     prefix_hit_tokens: int
@@ -69,6 +73,7 @@ def compare_run(run: MeasuredRun, loaded: LoadedConfig, prediction: RunPredictio
         errors=errors,
         means={name: Means(_mean_ms(theirs[name]), _mean_ms(ours[name])) for name in METRICS},
         throughput=_throughput(run, prediction),
+        steps=_steps(run, loaded, prediction),
         kv_blocks=prediction.kv_blocks,
         preemptions=prediction.preemptions,
         prefix_hit_tokens=prediction.hit_tokens,
@@ -98,6 +103,14 @@ def _throughput(run: MeasuredRun, prediction: RunPrediction) -> Throughput:
     if theirs_s <= 0:
         return Throughput(None, tokens / ours_s, None)
     return Throughput(tokens / theirs_s, tokens / ours_s, percent_off(1 / ours_s, 1 / theirs_s))
+
+
+def _steps(run: MeasuredRun, loaded: LoadedConfig, prediction: RunPrediction) -> list[StepRow]:
+    engine = loaded.config.engine
+    if engine.data_parallel_size > 1 or engine.speculative.method is not None:
+        return []
+    hit_tokens = np.nan_to_num(prediction.requests["hit_tokens"])
+    return compare_steps(run.requests, hit_tokens, prediction.step_time, engine.max_num_batched_tokens)
 
 
 def _warnings(run: MeasuredRun, loaded: LoadedConfig, prediction: RunPrediction, tpot_pct: float | None) -> list[str]:

@@ -18,6 +18,7 @@ from kvsim.validate.accuracy import Floats
 from kvsim.validate.files import read_csv, read_json, read_json_lines, read_yaml
 
 TIMES = ("arrival_time", "queued_ts", "first_token_ts", "last_token_ts")
+SCHEDULED = "scheduled_ts"
 SERIES = ("t", "running", "waiting")
 CACHE_ARGUMENTS = {
     "num_gpu_blocks": "num_gpu_blocks_override",
@@ -40,7 +41,7 @@ class MeasuredRun:
     """GPU as recorded with it, or with the operator times beside it."""
     requests: Table
     """One entry a request, in the file's order; seconds from the first arrival on: ``arrival_s``, ``queued_s``,
-    ``first_token_s``, ``finish_s``, ``prompt_tokens``, ``output_tokens``.
+    ``first_token_s``, ``finish_s``, ``prompt_tokens``, ``output_tokens``; ``scheduled_s`` where all of them have it.
 
     ``queued_s`` comes from another clock: shifted so that the request that was queued soonest after its arrival was
     queued at once. The engine takes requests in between two steps, so that it trails ``arrival_s`` by up to a step.
@@ -117,7 +118,7 @@ def _requests(path: Path) -> Table:
 
 
 def _rows(path: Path) -> Iterator[list[float]]:
-    """The four times and two counts of each request."""
+    """The four times and two counts of each request, and when it was scheduled: NaN where that was not recorded."""
     seen: set[object] = set()
     for where, found in read_json_lines(path):
         row = Fields(where, _object(found, where))
@@ -127,22 +128,28 @@ def _rows(path: Path) -> Iterator[list[float]]:
         if identity in seen:
             raise ConfigError(f"{where}: request_id = {identity!r} stands there twice")
         seen.add(identity)
-        times = [row.number(key, math.nextafter(math.inf, 0), allowed="must be a time in seconds") for key in TIMES]
+        times = [_time(row, key) for key in TIMES]
         _, queued, first, last = times
+        scheduled = math.nan if row.get(SCHEDULED) is None else _time(row, SCHEDULED)
         tokens = [row.whole(key, of="tokens") for key in ("input_toks", "output_toks")]
         if not queued <= first <= last:
             raise ConfigError(f"{where}: queued_ts, first_token_ts and last_token_ts must not go back in time")
         if last - queued > MOST_S:
             seconds = f"{last - queued:g} s; times are in seconds, and at most a day"
             raise ConfigError(f"{where}: the request takes {seconds}")
-        yield [*times, *tokens]
+        yield [*times, *tokens, scheduled]
+
+
+def _time(row: Fields, key: str) -> float:
+    return row.number(key, math.nextafter(math.inf, 0), allowed="must be a time in seconds")
 
 
 def _shifted(rows: Floats) -> Table:
     arrival, queued, first, last = rows[:, :4].T
     offset = float((queued - arrival).min())
     start = float(arrival.min())
-    return {
+    scheduled = {} if np.isnan(rows[:, 6]).any() else {"scheduled_s": rows[:, 6] - offset - start}
+    return scheduled | {
         "arrival_s": arrival - start,
         "queued_s": queued - offset - start,
         "first_token_s": first - offset - start,

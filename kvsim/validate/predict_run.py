@@ -17,6 +17,7 @@ from kvsim.plan.plausible import implausible
 from kvsim.record.result import Table
 from kvsim.record.summary import e2e_s, tpot_s, ttft_s
 from kvsim.sim.run import Case, RunResult, run
+from kvsim.steptime import StepTime
 from kvsim.validate.accuracy import Floats
 from kvsim.validate.files import read_json
 from kvsim.validate.measured_run import MeasuredRun, check_against
@@ -31,8 +32,10 @@ class RunPrediction:
 
     requests: Table
     """One entry a request, in the run's order, as ``MeasuredRun.requests`` has them; NaN for requests that failed.
-    ``queued_s`` is when the engine takes it in, between two steps; ``scheduled_s`` when its first step begins.
+    ``queued_s`` is when the engine takes it in, between two steps; ``scheduled_s`` when its first step begins;
+    ``hit_tokens`` are those of its prompt that were not computed.
     """
+    step_time: StepTime
     preemptions: int
     kv_blocks: int
     hit_tokens: int
@@ -107,7 +110,9 @@ def _prediction(found: RunResult) -> RunPrediction:
         "scheduled_s": arrival_s + column("queue_s"),
     }
     return RunPrediction(
-        requests=requests | {name: column(name) for name in ("first_token_s", "finish_s", "output_tokens")},
+        requests=requests
+        | {name: column(name) for name in ("first_token_s", "finish_s", "output_tokens", "hit_tokens")},
+        step_time=plan.step_time,
         preemptions=int(table["preemptions"].sum()),
         kv_blocks=plan.colocated_settings.num_blocks + 1,
         hit_tokens=int(table["hit_tokens"].sum()),

@@ -26,6 +26,7 @@ from kvsim.workload.read import read_trace
 PROFILE = Path("rtx-pro-6000_llama-3.1-8b_tp1_bf16")
 ENGINE = {"tensor_parallel_size": 1, "max_num_seqs": 16, "max_num_batched_tokens": 512, "max_model_len": 4096}
 COUNT = 40
+TIMES = ("queued_s", "scheduled_s", "first_token_s", "finish_s")
 
 
 @pytest.fixture
@@ -45,22 +46,22 @@ def made(tmp_path: Path, sets: list[str]) -> tuple[Path, Path]:
             row = {"input_toks": prompt, "output_toks": output, "arrival_time_ns": int(i * 2e7)}
             lines.write(json.dumps(row | {"input_tok_ids": generator.integers(0, 9999, prompt).tolist()}) + "\n")
             rows.append((i * 0.02, prompt, output))
-    _write(folder, [_request(i, *row, 0.0, 0.1, 0.2) for i, row in enumerate(rows)])
+    _write(folder, [_request(i, *row, 0.0, 0.05, 0.1, 0.2) for i, row in enumerate(rows)])
     run = read_run(folder)
     found = predict_run(run, read_trace(workload), load_run(run, PROFILE, None, sets))
-    times = zip(*(found.requests[name] for name in ("queued_s", "first_token_s", "finish_s")), strict=True)
+    times = zip(*(found.requests[name] for name in TIMES), strict=True)
     _write(folder, [_request(i, *row, *map(float, at)) for i, (row, at) in enumerate(zip(rows, times, strict=True))])
     return folder, workload
 
 
 def _request(
-    i: int, arrival_s: float, prompt: int, output: int, queued_s: float, first_s: float, last_s: float
+    i: int, arrival_s: float, prompt: int, output: int, queued_s: float, started_s: float, first_s: float, last_s: float
 ) -> dict[str, Any]:
     clock_s = 5000.0
     return {
         "request_id": f"r-{i}", "input_toks": prompt, "output_toks": output, "arrival_time": 1e9 + arrival_s,
-        "queued_ts": clock_s + max(queued_s, arrival_s), "first_token_ts": clock_s + max(first_s, arrival_s),
-        "last_token_ts": clock_s + max(last_s, arrival_s),
+        "queued_ts": clock_s + max(queued_s, arrival_s), "scheduled_ts": clock_s + max(started_s, arrival_s),
+        "first_token_ts": clock_s + max(first_s, arrival_s), "last_token_ts": clock_s + max(last_s, arrival_s),
     }  # fmt: skip
 
 
@@ -83,6 +84,9 @@ def test_a_run_of_its_own_is_predicted_exactly(
         # Times were written on a wall clock of 1e9 s: 1e-7 s is what a double keeps there.
         assert report["errors"][metric]["mape_pct"] < 1e-3, metric
     assert report["engine_steps"] > 100
+    assert {row["kind"] for row in report["steps"]} == {"decode", "mixed"}
+    assert all(abs(row["error_pct"]) < 0.1 for row in report["steps"])
+    assert sum(row["steps"] for row in report["steps"]) > 100
     assert plot.stat().st_size > 10_000
     assert "E2E" in capsys.readouterr().out
 
@@ -92,8 +96,9 @@ def test_slower_steps_are_seen(measured: tuple[Path, Path], tmp_path: Path, caps
     out = tmp_path / "out.json"
     flags = ["--measured", str(folder), "--workload", str(workload), "--profile", str(PROFILE), "--json", str(out)]
     assert main(["validate", "run", *flags, "--set", "pd_separation.compute.overhead_factor=1.1"]) == 0
-    errors = json.loads(out.read_text(encoding="utf-8"))["errors"]
-    assert 5 < errors["e2e"]["mean_pct"] < 30
+    report = json.loads(out.read_text(encoding="utf-8"))
+    assert 5 < report["errors"]["e2e"]["mean_pct"] < 30
+    assert all(9.5 < row["error_pct"] < 10.5 for row in report["steps"] if row["kind"] == "decode")
     capsys.readouterr()
 
 
