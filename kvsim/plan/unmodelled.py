@@ -73,10 +73,12 @@ def _refused(plan: Plan) -> str | None:
     tokens, spec = plan.config.model.max_model_len, plan.spec
     if plan.config.engine.num_gpu_blocks_override is not None or spec.max_concurrency(tokens) >= 1:
         return None
-    held = spec.num_blocks * spec.block_size_tokens
+    cache = f"KV cache of {spec.num_blocks * spec.block_size_tokens:,} tokens"
+    if plan.config.cache.prefix_cache == "radix":
+        return f"a {cache} cannot hold one request of max_model_len = {tokens:,}; shorter requests are served"
     return (
-        f"vLLM does not start such a server: its KV cache of {held:,} tokens cannot hold one request of max_model_len "
-        f"= {tokens:,}; --max-model-len can be what it holds. Here shorter requests are served"
+        f"vLLM does not start such a server: its {cache} cannot hold one request of max_model_len = {tokens:,}; "
+        "--max-model-len can be what it holds. Here shorter requests are served"
     )
 
 
