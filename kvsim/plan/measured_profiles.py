@@ -57,14 +57,15 @@ class MeasuredProfile:
     def distance(self, spec: InstanceSpec) -> float:
         """0 for the same; a degree is nearer than a data type, that than a GPU, that than a model.
 
-        GPUs with NVLink are nearer to each other than to those without: those are built for graphics.
+        GPUs of one architecture are nearest to each other: they run the same kernels. Next are those that agree in
+        whether they have NVLink: those without are built for graphics.
         """
         differs = self.differences(spec)
         found = abs(log2(self.tensor_parallel / spec.tensor_parallel))
         found += ("KV type" in differs) + ("KV size" in differs) + 4 * ("weight type" in differs)
         if "GPU" in differs:
             found += 10 + abs(log2(self.gpu.hbm_bytes_per_s / spec.gpu.hbm_bytes_per_s))
-            found += 4 * (self.gpu.has_nvlink != spec.gpu.has_nvlink)
+            found += 4 * (self.gpu.has_nvlink != spec.gpu.has_nvlink) + 5 * (self.gpu.capability != spec.gpu.capability)
         if "model" in differs:
             found += 30 + 10 * abs(log2(self.model.params / spec.model.params))
         return found

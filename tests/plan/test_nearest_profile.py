@@ -73,10 +73,24 @@ def test_a_rounded_count_makes_no_other_model() -> None:
     assert nearest(*eight, "model.params_billions=8.2").level == "scaled"
 
 
-def test_gpus_with_nvlink_are_scaled_from_each_other() -> None:
-    for gpu, profile in (("a100-40gb-sxm", "a100"), ("gh200", "h100"), ("rtx-5090", "rtx-pro-6000"), ("l4", "l40s")):
-        found = nearest(*ONE_8B, f"hardware.gpu={gpu}", "engine.num_gpu_blocks_override=1000")
-        assert found.name == f"{profile}_llama-3.1-8b_tp1_bf16"
+@pytest.mark.parametrize(
+    ("gpu", "profile"),
+    [
+        ("a100-40gb-sxm", "a100"),
+        ("a100-40gb-pcie", "a100"),
+        ("a100-80gb-pcie", "a100"),
+        ("h100-pcie", "h100"),
+        ("gh200", "h100"),
+        ("gb200", "b200"),
+        ("rtx-5090", "rtx-pro-6000"),
+        ("rtx-4090", "l40s"),
+        ("l4", "l40s"),
+        ("a10g", "l40s"),
+    ],
+)
+def test_gpus_are_scaled_from_those_of_their_architecture(gpu: str, profile: str) -> None:
+    found = nearest(*ONE_8B, f"hardware.gpu={gpu}", "engine.num_gpu_blocks_override=1000")
+    assert found.name == f"{profile}_llama-3.1-8b_tp1_bf16"
 
 
 def test_scaling_errors_are_those_of_measured_pairs() -> None:
