@@ -14,6 +14,7 @@ def left_out(plan: Plan, *, is_pd: bool = False) -> tuple[str, ...]:
     found = (
         _note(plan),
         _refused(plan),
+        *_undivided(plan),
         _window(plan),
         _weights(plan),
         _static(plan) if is_pd else None,
@@ -80,6 +81,21 @@ def _refused(plan: Plan) -> str | None:
         f"vLLM does not start such a server: its {cache} cannot hold one request of max_model_len = {tokens:,}; "
         "--max-model-len can be what it holds. Here shorter requests are served"
     )
+
+
+def _undivided(plan: Plan) -> list[str]:
+    """Degrees that the model's heads do not divide among; vLLM's own check, and that of its layers."""
+    if plan.config.cache.prefix_cache == "radix":
+        return []
+    instances = [plan.colocated, *([plan.prefill, plan.decode] if plan.num_prefill else [])]
+    found: dict[str, None] = {}
+    for degree, model in dict.fromkeys((one.spec.tensor_parallel, one.spec.model) for one in instances):
+        kv_heads = 1 if model.is_mla else model.num_kv_heads
+        if model.num_heads % degree:
+            found[f"{model.num_heads} attention heads do not divide among {degree} GPUs"] = None
+        elif max(kv_heads, degree) % min(kv_heads, degree):
+            found[f"neither do {kv_heads} KV heads divide among {degree} GPUs, nor these among them"] = None
+    return [f"vLLM does not start such a server: {words}; here each has its share" for words in found]
 
 
 def _window(plan: Plan) -> str | None:

@@ -11,7 +11,7 @@ from experiments import run_pd, run_tiered
 from kvsim.config import load_config
 from kvsim.errors import ConfigError
 from kvsim.plan.mode import SINGLE
-from kvsim.plan.plan import Plan, make_plan
+from kvsim.plan.plan import Plan, make_plan, unified_plan
 from kvsim.plan.unmodelled import left_out, unmodelled
 from kvsim.sim.network.build_network import host_link_bytes_per_s
 
@@ -116,3 +116,25 @@ def test_every_kind_of_run_says_so() -> None:
     )
     for experiment in runs:
         assert set(unmodelled(config)) <= set(experiment.warnings)
+
+
+@pytest.mark.parametrize(
+    ("sets", "said"),
+    [
+        (("model.name=llama-3.1-8b", "engine.tensor_parallel_size=3"), "32 attention heads do not divide among 3 GPUs"),
+        (("model.name=qwen2.5-7b", "engine.tensor_parallel_size=7"), "neither do 4 KV heads divide among 7 GPUs"),
+        (("model.name=qwen2.5-7b", "engine.tensor_parallel_size=4"), None),
+        (("model.name=qwen2.5-7b", "engine.tensor_parallel_size=14"), "neither do 4 KV heads divide among 14 GPUs"),
+        (("model.name=qwen2.5-7b", "engine.tensor_parallel_size=28"), None),
+        (("model.name=deepseek-v3", "engine.tensor_parallel_size=16", "model.weight_dtype=fp8"), None),
+        (("model.name=llama-3.1-8b", "engine.tensor_parallel_size=3", "cache.prefix_cache=radix"), None),
+    ],
+)
+def test_heads_divide_among_gpus(sets: tuple[str, ...], said: str | None) -> None:
+    found = [
+        words
+        for words in left_out(unified_plan(load_config(sets=sets, mode="instance").config, 1))
+        if "does not start" in words
+    ]
+    assert bool(found) == (said is not None)
+    assert said is None or said in found[0]
