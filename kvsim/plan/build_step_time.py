@@ -10,7 +10,8 @@ from pathlib import Path
 from kvsim.config import Config
 from kvsim.errors import ConfigError
 from kvsim.plan.efficiencies import efficiencies_of, links_of
-from kvsim.plan.nearest_profile import NearestProfile, nearest_profile
+from kvsim.plan.lockstep import lockstep_of_formula, lockstep_of_tables
+from kvsim.plan.nearest_profile import NearestProfile, nearest_profile, sharing
 from kvsim.plan.speculation import with_drafting
 from kvsim.spec import GpuSpec, InstanceSpec
 from kvsim.steptime import AffineStepTime, Coefficients, StepTime, roofline
@@ -43,13 +44,25 @@ def build_step_time(config: Config, spec: InstanceSpec) -> KnownStepTime:
     """How long the steps of one instance take. Raises ``ConfigError`` where the configuration lacks what that needs."""
     sizes = tuple(sorted(config.engine.cudagraph_capture_sizes))
     method = config.steptime.method
+    if method == "tables" and spec.shares_experts and len(operators_of(config).moe):
+        lockstep = lockstep_of_tables(config, spec, operators_of(config), shape_of(config, spec))
+        return KnownStepTime(with_drafting(config, spec, lockstep), None)
+    if method == "tables" and spec.shares_experts:
+        raise ConfigError(
+            "steptime.operators has no experts' table: engines that share experts need one; or steptime.method: 'auto'"
+        )
     if method == "tables":
         tables = assemble(operators_of(config), shape_of(config, spec))
         compute = config.pd_separation.compute
         tables = tables.scaled(compute.overhead_factor, 1 + (compute.decode_kv_overhead_factor or 0.0))
         return KnownStepTime(with_drafting(config, spec, TableStepTime(tables, fitted(tables), sizes)), None)
-    nearest = nearest_profile(config, spec) if method == "auto" else None
-    coefficients = _configured(config, spec) if nearest is None else nearest.coefficients
+    # A formula is of an engine that holds all experts; what is shared is taken out of it.
+    alone = replace(spec, expert_parallel=1, redundant_experts=0) if spec.shares_experts else spec
+    nearest = nearest_profile(config, alone) if method == "auto" else None
+    coefficients = _configured(config, alone) if nearest is None else nearest.coefficients
+    if spec.shares_experts:
+        found = lockstep_of_formula(config, spec, _overhead(coefficients, config))
+        return KnownStepTime(with_drafting(config, spec, found), None if nearest is None else sharing(nearest, spec))
     target = AffineStepTime(_overhead(coefficients, config), sizes)
     return KnownStepTime(with_drafting(config, spec, target), nearest)
 

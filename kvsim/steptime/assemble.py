@@ -68,6 +68,10 @@ class Shape:
     """Whether decodes beside a prefill have a kernel of their own."""
     exchange_s: Callable[[Floats], Floats] | None = None
     """Seconds in which so many tokens of all engines go to a layer's experts and back, where engines share them."""
+    is_member: bool = False
+    """Whether experts and exchanges are apart: engines run them together (``kvsim.steptime.shared_experts``)."""
+    remaining_allreduces: float = 1.0
+    """Share of the all-reduce behind a layer's experts that its own GPUs still have where it is a member."""
 
 
 def assemble(operators: Operators, shape: Shape) -> Tables:
@@ -174,7 +178,7 @@ def dense_parts(operators: Operators, shape: Shape) -> tuple[Floats, dict[str, F
     for name, rows in operators.dense.items():
         calls = _calls(name, shape, mixture=len(operators.moe) > 0)
         found[name] = calls * extended(places, tuple(map(tuple, rows)))
-    if len(operators.moe):
+    if len(operators.moe) and not shape.is_member:
         layers = shape.num_layers - shape.num_dense_layers
         found["experts"] = layers * _experts_s(operators.moe, shape, places)
         if shape.exchange_s is not None:
@@ -196,7 +200,7 @@ def _knots(places: Floats, parts: dict[str, Floats]) -> Knots:
     return tuple((float(place), float(time_s)) for place, time_s in zip(places, total, strict=True))
 
 
-def _calls(name: str, shape: Shape, *, mixture: bool) -> int:
+def _calls(name: str, shape: Shape, *, mixture: bool) -> float:
     if name in ONCE:
         return 1
     if name == ALLREDUCE:
@@ -206,9 +210,13 @@ def _calls(name: str, shape: Shape, *, mixture: bool) -> int:
     return shape.num_layers * (2 if name in TWICE_A_LAYER else 1)
 
 
-def _allreduces(shape: Shape) -> int:
+def _allreduces(shape: Shape) -> float:
     """Behind attention and MLP of each layer, and the embedding; shared experts exchange tokens instead."""
-    exchanging = shape.num_layers - shape.num_dense_layers if shape.exchange_s is not None else 0
+    layers, exchanging = shape.num_layers - shape.num_dense_layers, 0.0
+    if shape.is_member:
+        exchanging = layers * (1 - shape.remaining_allreduces)
+    elif shape.exchange_s is not None:
+        exchanging = layers
     return 2 * shape.num_layers + 1 - exchanging
 
 
@@ -218,9 +226,13 @@ def _experts_s(moe: Floats, shape: Shape, tokens: Floats) -> Floats:
     Of T tokens on all engines a rank computes T / expert_parallel token's worth, and E (1 - (1 - k/E)^T) of its E
     experts are touched. Several engines run their steps together.
     """
-    everybody = tokens * shape.data_parallel
+    return experts_s(moe, shape, tokens * shape.data_parallel, shape.expert_parallel)
+
+
+def experts_s(moe: Floats, shape: Shape, everybody: Floats, gpus: int) -> Floats:
+    """A layer's experts on one of ``gpus`` that they are split over, for so many tokens of all engines."""
     touched = shape.experts_on_rank * (1 - (1 - shape.expert_share) ** everybody)
-    own = everybody / shape.expert_parallel
+    own = everybody / gpus
     token_axis, expert_axis = np.unique(moe[:, 0]), np.unique(moe[:, 1])
     grid = gridded(moe, token_axis, expert_axis)
     return np.array([_at(token_axis, expert_axis, grid, t, e) for t, e in zip(own, touched, strict=True)])

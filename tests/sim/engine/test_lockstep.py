@@ -1,0 +1,168 @@
+"""Engines that share experts step together: against a model of one loop, and one rule at a time."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+from builders import Row, by_request, coefficients, plan, served, workload
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lockstep_model import COSTS, end_times, group_step_s
+
+from kvsim.plan.plan import Plan
+from kvsim.record.result import Table
+from kvsim.sim.systems.unified import UnifiedSystem
+from kvsim.steptime import AffineStepTime
+from kvsim.steptime.curves.lockstep import LockstepStepTime, SharedLayers
+
+OWN = coefficients(
+    const_s=COSTS.own_s,
+    w1_s_per_token=COSTS.token_s,
+    a_s_per_kv_token=COSTS.kv_token_s,
+    a_mixed_s_per_kv_token=COSTS.kv_token_s,
+)
+EXPERTS = ((1.0, COSTS.expert_token_s), (100.0, 100 * COSTS.expert_token_s))
+SHARED = SharedLayers(EXPERTS, COSTS.exchange_s, COSTS.exchanged_token_s, gathers=True)
+
+
+def times(engines: int = 2, sizes: tuple[int, ...] = ()) -> LockstepStepTime:
+    return LockstepStepTime(AffineStepTime(OWN, sizes), SHARED, engines, OWN, sizes)
+
+
+def grouped(engines: int = 2, interval: int = 16, sizes: tuple[int, ...] = (), **changes: object) -> Plan:
+    """One group of single-GPU engines that nothing but the budget limits."""
+    sets = (f"engine.data_parallel_size={engines}", f"engine.dp_sync_interval={interval}")
+    found = plan(1, engines - 1, sets=(*sets, "routing.prefill=round_robin"), block_size=16, **changes)
+    return found.with_instances(step_time=times(engines, sizes))
+
+
+def on_group(rows: list[Row], **changes: object) -> Table:
+    return by_request(served(UnifiedSystem, grouped(**changes), workload(rows)))
+
+
+request = st.tuples(st.integers(0, 40), st.integers(1, 40), st.integers(1, 6))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    drawn=st.lists(request, min_size=1, max_size=8),
+    engines=st.integers(2, 3),
+    budget=st.sampled_from([8, 16, 64]),
+    interval=st.sampled_from([2, 3, 16]),
+    is_async=st.booleans(),
+)
+def test_end_times_are_those_of_one_loop_over_steps(
+    drawn: list[tuple[int, int, int]], engines: int, budget: int, interval: int, is_async: bool
+) -> None:
+    drawn = sorted(drawn, key=lambda one: one[0])
+    rows = [Row(arrival * 0.0371, prompt, output) for arrival, prompt, output in drawn]
+    changes = {"max_num_batched_tokens": budget, "max_num_seqs": 8, "async_scheduling": is_async}
+    found = on_group(rows, engines=engines, interval=interval, **changes)
+    asked = [
+        (row.arrival_s, row.prompt_tokens, row.output_tokens, int(engine))
+        for row, engine in zip(rows, found["prefill_instance"], strict=True)
+    ]
+    first_s, last_s = end_times(asked, engines, budget, interval, is_async)
+    np.testing.assert_allclose(found["first_token_s"], first_s, rtol=1e-12)
+    np.testing.assert_allclose(found["finish_s"], last_s, rtol=1e-12)
+
+
+def test_an_engine_without_work_costs_a_token_and_the_exchange() -> None:
+    found = on_group([Row(0.0, 10, 3)])
+    steps = [group_step_s([(10, 0), (0, 0)]), group_step_s([(1, 11), (0, 0)]), group_step_s([(1, 12), (0, 0)])]
+    assert found["first_token_s"][0] == pytest.approx(steps[0])
+    assert found["finish_s"][0] == pytest.approx(sum(steps))
+
+
+def test_a_prompt_on_one_engine_slows_the_decodes_of_the_other_by_the_step_of_both() -> None:
+    """Round robin: the second request's prompt of 40 tokens comes while the first decodes elsewhere."""
+    alone, beside = on_group([Row(0.0, 10, 9)]), on_group([Row(0.0, 10, 9), Row(0.17, 40, 1)])
+    assert beside["prefill_instance"].tolist() == [0, 1]
+    # The step that is under way at 0.17 is the second one; the third reads 12 tokens.
+    slower_s = group_step_s([(1, 12), (40, 0)]) - group_step_s([(1, 12), (0, 0)])
+    assert beside["finish_s"][0] - alone["finish_s"][0] == pytest.approx(slower_s)
+    assert beside["first_token_s"][1] == pytest.approx(
+        sum(group_step_s([batch, other]) for batch, other in (((10, 0), (0, 0)), ((1, 11), (0, 0)), ((1, 12), (40, 0))))
+    )
+
+
+def test_time_that_others_take_is_interference() -> None:
+    found = on_group([Row(0.0, 10, 1), Row(0.0, 40, 1)])
+    together_s, alone_s = group_step_s([(10, 0), (40, 0)]), group_step_s([(10, 0), (0, 0)])
+    assert found["prefill_s"][0] == pytest.approx(alone_s)
+    assert found["interference_s"][0] == pytest.approx(together_s - alone_s)
+
+
+@pytest.mark.parametrize(("interval", "steps"), [(2, 2), (4, 4)])
+def test_engines_ask_each_other_now_and_then_whether_all_are_idle(interval: int, steps: int) -> None:
+    """The first request has two steps. Steps without any request go on to a multiple of the interval; one that comes
+    meanwhile waits for the end of such a step, and one that comes after them does not."""
+    begun_s = [0.0]
+    for batch in [(10, 0), (1, 11), *[(0, 0)] * (steps - 2)]:
+        begun_s.append(begun_s[-1] + group_step_s([batch, (0, 0)]))
+    late = on_group([Row(0.0, 10, 2), Row(begun_s[-1] + 0.01, 10, 1)], interval=interval)
+    assert late["queue_s"][1] == pytest.approx(0.0)
+    if steps > 2:
+        early = on_group([Row(0.0, 10, 2), Row(begun_s[-2] + 0.01, 10, 1)], interval=interval)
+        assert early["queue_s"][1] == pytest.approx(begun_s[-1] - begun_s[-2] - 0.01)
+
+
+def test_one_that_ends_with_the_first_step_of_a_wave_ends_the_wave() -> None:
+    end_s = group_step_s([(10, 0), (0, 0)])
+    assert on_group([Row(0.0, 10, 1), Row(end_s + 0.01, 10, 1)])["queue_s"][1] == pytest.approx(0.0)
+
+
+def test_graphs_pad_all_engines_to_the_largest_batch() -> None:
+    """Steps of 10 and 1 tokens run as 16 and 16; one of 40 fits no graph, so that nobody is padded."""
+    padded = grouped(sizes=(4, 16)).step_time
+    assert isinstance(padded, LockstepStepTime)
+    own = padded.own
+    short_s, long_s = own.prefill_alone_s(10, 0), own.decode_alone_s(50)
+    of_16 = COSTS.own_s + 16 * COSTS.token_s
+    experts = 32 * COSTS.expert_token_s + COSTS.exchange_s + 16 * COSTS.exchanged_token_s
+    assert padded.step_s([short_s, long_s], [10, 1]) == pytest.approx(of_16 + 50 * COSTS.kv_token_s + experts)
+    assert padded.step_s([short_s], [10]) == padded.step_s([short_s, own.decode_alone_s(1)], [10, 1])
+    long_prompt_s = own.prefill_alone_s(40, 0)
+    experts = 41 * COSTS.expert_token_s + COSTS.exchange_s + 40 * COSTS.exchanged_token_s
+    assert padded.step_s([long_prompt_s, long_s], [40, 1]) == pytest.approx(long_prompt_s + experts)
+
+
+def test_arithmetic_takes_all_engines_for_alike() -> None:
+    step_time = times()
+    assert step_time.mixed_s(30, 3, 0, 0, 0, 0.0) == pytest.approx(group_step_s([(30, 0), (30, 0)]))
+    first_s, slope_s, _ = step_time.decode_span(4, 100, 0)
+    assert first_s == pytest.approx(group_step_s([(4, 100), (4, 100)]))
+    assert slope_s == pytest.approx(4 * COSTS.kv_token_s)
+    assert step_time.member.prefill_alone_s(10, 0) == pytest.approx(group_step_s([(10, 0), (0, 0)]))
+
+
+def test_sent_tokens_count_by_the_engine_that_sends_most_or_the_gpu_that_gets_most() -> None:
+    sent = SharedLayers(EXPERTS, 0.5, 0.01, gathers=False, received_share=0.75)
+    assert sent.exchange_s(10, 8, 2) == pytest.approx(0.5 + 0.08)
+    assert sent.exchange_s(20, 10, 10) == pytest.approx(0.5 + 0.15)
+
+
+def test_it_can_be_pickled() -> None:
+    there = pickle.loads(pickle.dumps(times(3, (4, 16))))
+    assert there.step_s([1.0, 2.0], [3, 5]) == times(3, (4, 16)).step_s([1.0, 2.0], [3, 5])
+    assert pickle.loads(pickle.dumps(times().member)).prefill_alone_s(7, 0) == times().member.prefill_alone_s(7, 0)
+
+
+def test_the_same_seed_gives_the_same_table() -> None:
+    rows = [Row(i * 0.03, 5 + i % 7, 1 + i % 5) for i in range(40)]
+    first, second = on_group(rows, engines=3), on_group(rows, engines=3)
+    for name, column in first.items():
+        np.testing.assert_array_equal(column, second[name], err_msg=name)
+
+
+def test_groups_do_not_wait_for_each_other() -> None:
+    """Four engines, two groups: round robin sends the first request to one and the third to the other."""
+    sets = ("engine.data_parallel_size=2", "routing.prefill=round_robin")
+    found = plan(2, 2, sets=sets, block_size=16).with_instances(step_time=times())
+    table = by_request(served(UnifiedSystem, found, workload([Row(0.0, 10, 4), Row(0.0, 1, 1), Row(0.0, 90, 1)])))
+    alone = on_group([Row(0.0, 10, 4)])
+    apart = [int(table["prefill_instance"][place]) // 2 for place in (0, 2)]
+    assert apart[0] != apart[1]
+    assert table["finish_s"][0] <= alone["finish_s"][0] + group_step_s([(10, 0), (1, 0)])
