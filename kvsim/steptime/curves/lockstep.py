@@ -105,10 +105,9 @@ class LockstepStepTime(StepTime):
         given = self.own, self.shared, self.engines, self.coefficients, self.capture_sizes, self.idle_tokens
         return LockstepStepTime, given
 
-    def with_own(self, own: StepTime) -> LockstepStepTime:
-        """A group whose engines take other times for themselves."""
-        given = self.shared, self.engines, self.coefficients, self.capture_sizes, self.idle_tokens
-        return LockstepStepTime(own, *given)
+    def with_own(self, own: StepTime, coefficients: Coefficients) -> LockstepStepTime:
+        """A group whose engines take other times for themselves; ``coefficients`` of the whole."""
+        return LockstepStepTime(own, self.shared, self.engines, coefficients, self.capture_sizes, self.idle_tokens)
 
     @property
     def needs_longest(self) -> bool:
