@@ -86,7 +86,7 @@ def shape_of(config: Config, spec: InstanceSpec) -> Shape:
     """The numbers of an instance that decide how its operators add up."""
     model, gpu, degree = spec.model, spec.gpu, spec.tensor_parallel
     kv_heads = 1.0 if model.is_mla else max(1.0, model.num_kv_heads / degree)
-    expert_parallel = max(spec.expert_parallel, 1)
+    expert_parallel = 1 if spec.slices_experts else max(spec.expert_parallel, 1)
     return Shape(
         num_layers=model.num_layers,
         kv_heads_per_gpu=kv_heads,
@@ -102,7 +102,7 @@ def shape_of(config: Config, spec: InstanceSpec) -> Shape:
         expert_parallel=expert_parallel,
         decode_tile_rows=FLASH_ATTENTION_2_ROWS if gpu.capability in FLASH_ATTENTION_2 else 0,
         decodes_apart=gpu.capability[0] == BLACKWELL,
-        exchange_s=_allreduce(config, spec, expert_parallel) if spec.shares_experts else None,
+        exchange_s=_allreduce(config, spec, spec.expert_parallel) if spec.shares_experts else None,
     )
 
 

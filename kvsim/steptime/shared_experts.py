@@ -141,7 +141,8 @@ def formula_parts(
 
 
 def _places(alone: Coefficients, parts: ExpertParts) -> Floats:
-    measured = [place for place, _ in alone.dense_knots]
+    """From one token on: what was measured of less is what parts of a token come to."""
+    measured = [place for place, _ in alone.dense_knots if place >= 1]
     most = max([2 * parts.last_bend, *measured])
     return np.array(sorted({*expert_places(most), *measured, *parts.bends, most}))
 

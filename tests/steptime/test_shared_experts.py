@@ -138,6 +138,15 @@ def test_measured_times_are_split_as_the_roofline_would_be() -> None:
         assert together.experts_s(tokens) == pytest.approx(2 * once.experts_s(tokens) - starts_s / 2, rel=0.01)
 
 
+def test_what_was_measured_of_parts_of_a_token_says_nothing_of_all_else() -> None:
+    """Experts of an eighth of a token are hardly any, so that a knot there would be all else's."""
+    spec = shared(2)
+    alone = roofline(replace(spec, expert_parallel=1), EXACT)
+    more = replace(alone, dense_knots=((0.125, 0.9 * alone.dense_knots[0][1]), *alone.dense_knots))
+    exchange = exchange_of(spec, "naive", LINKS)
+    assert formula_parts(more, spec, EXACT, exchange, 1.0)[0] == formula_parts(alone, spec, EXACT, exchange, 1.0)[0]
+
+
 def test_an_engine_of_several_gpus_saves_half_an_all_reduce_a_layer() -> None:
     spec = shared(4, 2)
     alone = roofline(replace(spec, expert_parallel=1), EXACT)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+from itertools import pairwise
+from random import Random
 
 import numpy as np
 import pytest
@@ -10,12 +12,17 @@ from builders import Row, by_request, coefficients, plan, served, workload
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lockstep_model import COSTS, end_times, group_step_s
+from traffic import most_blocks, random_rows
 
-from kvsim.plan.plan import Plan
+from kvsim.plan.engine_settings import Speculation
+from kvsim.plan.plan import ROLES, Plan
 from kvsim.record.result import Table
+from kvsim.sim.run import Case, run
+from kvsim.sim.systems.pd import PdSystem
 from kvsim.sim.systems.unified import UnifiedSystem
 from kvsim.steptime import AffineStepTime
 from kvsim.steptime.curves.lockstep import LockstepStepTime, SharedLayers
+from kvsim.steptime.curves.speculative import SpeculativeStepTime
 
 OWN = coefficients(
     const_s=COSTS.own_s,
@@ -166,3 +173,51 @@ def test_groups_do_not_wait_for_each_other() -> None:
     apart = [int(table["prefill_instance"][place]) // 2 for place in (0, 2)]
     assert apart[0] != apart[1]
     assert table["finish_s"][0] <= alone["finish_s"][0] + group_step_s([(10, 0), (1, 0)])
+
+
+@pytest.mark.parametrize("system", [UnifiedSystem, PdSystem])
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("seed", range(4))
+def test_laws_hold_where_blocks_are_few_and_prefixes_shared(
+    system: type[UnifiedSystem] | type[PdSystem], is_async: bool, seed: int
+) -> None:
+    """Preemption, hits, chunks: of both roles' groups, the last of three decode engines in a group of its own."""
+    rows = random_rows(Random(seed), 4, most=20)
+    sets = ("engine.data_parallel_size=2", "routing.prefill=affinity")
+    few = {"block_size": 4, "num_blocks": most_blocks(rows, 4) + 3, "max_num_batched_tokens": 16, "max_num_seqs": 4}
+    found = plan(2, 3, sets=sets, **few, async_scheduling=is_async).with_instances(step_time=times(sizes=(4, 8)))
+    first, second = (by_request(served(system, found, workload(rows), 3)) for _ in range(2))
+    for name, column in first.items():
+        np.testing.assert_array_equal(column, second[name], err_msg=name)
+    assert len(first["finish_s"]) == len(rows)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_drafts_are_verified_in_the_groups_steps(is_async: bool) -> None:
+    """All accepted: the prompt's step, then two steps of 4 tokens each; the other engine has 4 for nobody."""
+    asked = Speculation("eagle", 3, (1.0, 1.0, 1.0))
+    found = grouped(async_scheduling=is_async)
+    own = LockstepStepTime(AffineStepTime(OWN), SHARED, 2, OWN, (), 4)
+    drafting = SpeculativeStepTime(own, None, 3, OWN)
+    found = found.with_instances(step_time=drafting).with_settings(*ROLES, speculation=asked)
+    table = by_request(served(UnifiedSystem, found, workload([Row(0.0, 10, 9)])))
+
+    def step_s(tokens: int, kv: int) -> float:
+        own_s = COSTS.own_s + COSTS.token_s * tokens + COSTS.kv_token_s * kv
+        moved_s = COSTS.exchange_s + COSTS.exchanged_token_s * (tokens + 4 - min(tokens, 4))
+        return own_s + COSTS.expert_token_s * (tokens + 4) + moved_s
+
+    assert table["first_token_s"][0] == pytest.approx(step_s(10, 0))
+    assert table["finish_s"][0] == pytest.approx(step_s(10, 0) + step_s(4, 14) + step_s(4, 18))
+
+
+def test_what_is_kept_of_a_run_agrees_with_its_table() -> None:
+    rows = [Row(i * 0.1, 5 + i % 7, 1 + i % 5) for i in range(20)]
+    found = run(Case("unified", "unified", grouped(), workload(rows), 1, keeps_detail=True)).system
+    assert found.detail is not None
+    steps = found.detail.steps
+    assert int(steps["prefill_tokens"].sum()) == sum(row.prompt_tokens for row in rows)
+    assert int(steps["output_tokens"].sum()) == sum(row.output_tokens for row in rows)
+    # Two engines' steps either begin and end together, or lie apart.
+    spans = {(start, end) for start, end in zip(steps["start_s"], steps["end_s"], strict=True)}
+    assert all(other[0] >= one[1] - 1e-9 for one, other in pairwise(sorted(spans)))
