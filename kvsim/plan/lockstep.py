@@ -29,14 +29,14 @@ from kvsim.units import MICRO
 
 
 def lockstep_of_formula(config: Config, spec: InstanceSpec, alone: Coefficients) -> LockstepStepTime:
-    """Of engines of which one that held all experts would take ``alone``."""
+    """Step times of engines of which one that held all experts would take ``alone``."""
     fullest, efficiencies = fullest_of(config, spec), efficiencies_of(config, spec)
     own, shared = formula_parts(alone, spec, efficiencies, _exchange(config, spec, fullest), fullest)
     return _together(config, spec, AffineStepTime(own, _sizes(config)), own, shared)
 
 
 def lockstep_of_tables(config: Config, spec: InstanceSpec, operators: Operators, shape: Shape) -> LockstepStepTime:
-    """Of engines whose operators were measured, those of a GPU's part of the experts among them."""
+    """Step times of engines whose operators were measured, a GPU's part of the experts among them."""
     fullest, compute = fullest_of(config, spec), config.pd_separation.compute
     member = replace(shape, is_member=True, remaining_allreduces=remaining_allreduces(spec))
     tables = assemble(operators, member)

@@ -144,7 +144,7 @@ class ExpertParts:
 
 
 def expert_parts(instance: InstanceSpec, efficiencies: Efficiencies) -> ExpertParts:
-    """Of one instance of a mixture of experts."""
+    """Times of one instance of a mixture of experts."""
     return _parts_of(instance, *_weight_times(instance, efficiencies))
 
 

@@ -37,9 +37,9 @@ class ExchangeLinks:
     collective_s: float
     """Seconds of one collective with next to nothing to move."""
     link_bytes_per_s: float
-    """Of a GPU to those of its host, achieved, one direction."""
+    """From a GPU to those of its host, achieved, one direction."""
     nic_bytes_per_s: float
-    """Of a GPU to other hosts, achieved, one direction."""
+    """From a GPU to other hosts, achieved, one direction."""
     gpus_per_host: int
 
 
@@ -90,7 +90,7 @@ def exchange_of(spec: InstanceSpec, backend: str, links: ExchangeLinks, fullest:
 
 
 def _dispatched_bytes(spec: InstanceSpec) -> float:
-    """Of one value on its way to the experts: weights in fp8 are multiplied with activations in fp8."""
+    """Bytes of one value on its way to the experts: weights in fp8 are multiplied with activations in fp8."""
     return 1.0 if (spec.model.expert_weight_dtype or spec.weight_dtype) == "fp8" else float(ACTIVATION_BYTES)
 
 

@@ -32,7 +32,7 @@ class Lockstep:
         self.engines: list[Engine] = []
         self._is_running = False
         self._steps = 0
-        """Of the wave under way."""
+        """Steps of the wave under way that have ended."""
         clock.process(self._run())
 
     def _run(self) -> Generator[Any, None, None]:

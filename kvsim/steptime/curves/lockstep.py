@@ -207,11 +207,11 @@ class MemberStepTime(StepTime):
     def mixed_s(
         self, tokens: int, seqs: int, decodes: int, kv_tokens: int, longest_tokens: int, chunk_work: float
     ) -> float:
-        """Its own part of a step."""
+        """Time of what an engine computes for itself in a step."""
         return self._own.mixed_s(tokens, seqs, decodes, kv_tokens, longest_tokens, chunk_work)
 
     def decode_span(self, decodes: int, kv_tokens: int, longest_tokens: int) -> tuple[float, float, int]:
-        """Its own part of such steps."""
+        """Time of what an engine computes for itself in such steps."""
         return self._own.decode_span(decodes, kv_tokens, longest_tokens)
 
     def drafts_s(self, tokens: int, seqs: int, drafts: int, with_logits: bool) -> float:
