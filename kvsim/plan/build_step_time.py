@@ -9,8 +9,8 @@ from pathlib import Path
 
 from kvsim.config import Config
 from kvsim.errors import ConfigError
+from kvsim.plan.data_parallel import lockstep_of_formula, lockstep_of_tables
 from kvsim.plan.efficiencies import efficiencies_of, links_of
-from kvsim.plan.lockstep import lockstep_of_formula, lockstep_of_tables
 from kvsim.plan.nearest_profile import NearestProfile, nearest_profile, sharing
 from kvsim.plan.speculation import with_drafting
 from kvsim.spec import GpuSpec, InstanceSpec

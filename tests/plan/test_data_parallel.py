@@ -7,10 +7,10 @@ import pytest
 from kvsim.config import load_config
 from kvsim.errors import ConfigError
 from kvsim.launch import read_launch_line
+from kvsim.plan.data_parallel import fullest_of
 from kvsim.plan.deployment import load_deployment
 from kvsim.plan.explained import explainer_of
 from kvsim.plan.instance import Instance, instance_of
-from kvsim.plan.lockstep import fullest_of
 from kvsim.plan.plan import unified_plan
 from kvsim.plan.vllm_defaults import all2all_backend, dp_sync_interval
 from kvsim.steptime.batch import Batch, Decodes
