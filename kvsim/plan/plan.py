@@ -149,6 +149,8 @@ class Plan:
             return replace(self, num_instances=num_instances)
         scaled = replace(self, num_instances=max(num_instances, -(-sum(self.degrees) // self.spec.tensor_parallel)))
         num_prefill = round(scaled.num_instances * self.num_prefill / self.num_instances)
+        if size > 1:
+            num_prefill = max(round(num_prefill / size), 1) * size
         return scaled.sized(scaled.num_instances, min(max(num_prefill, 1), scaled.most_prefill))
 
     def without_restart(self) -> Plan:

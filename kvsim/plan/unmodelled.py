@@ -113,10 +113,10 @@ def _incomplete(plan: Plan, is_pd: bool) -> str | None:
     counts = {"unified": plan.num_instances}
     if is_pd:
         counts |= {"prefill": plan.num_prefill, "decode": plan.num_decode}
-    partial = [f"{count} {name} instances" for name, count in counts.items() if count % size]
+    partial = [f"{name} {count}" for name, count in counts.items() if count % size]
     if not partial:
         return None
     return (
-        f"{' and '.join(partial)} are no multiple of engine.data_parallel_size = {size}: the experts of the last group "
-        "are on GPUs of engines that are not there, and those take part in its steps without requests"
+        f"numbers of instances that are no multiple of engine.data_parallel_size = {size} ({', '.join(partial)}): the "
+        "last group's experts are on GPUs of engines that are not there, which take part in its steps without requests"
     )

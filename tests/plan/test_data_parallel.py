@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
+from kvsim.capacity.demand import Demand, SharedPrompts
+from kvsim.capacity.maximum_rates import balanced_pd_ratio
 from kvsim.config import load_config
 from kvsim.errors import ConfigError
 from kvsim.launch import read_launch_line
@@ -11,7 +16,7 @@ from kvsim.plan.data_parallel import fullest_of
 from kvsim.plan.deployment import load_deployment
 from kvsim.plan.explained import explainer_of
 from kvsim.plan.instance import Instance, instance_of
-from kvsim.plan.plan import unified_plan
+from kvsim.plan.plan import make_plan, unified_plan
 from kvsim.plan.vllm_defaults import all2all_backend, dp_sync_interval
 from kvsim.steptime.batch import Batch, Decodes
 from kvsim.steptime.curves.lockstep import LockstepStepTime, steps_together, times_of_engine
@@ -141,6 +146,21 @@ def test_a_line_says_how_experts_are_shared() -> None:
     assert (engine.enable_eplb, engine.num_redundant_experts, engine.dp_sync_interval) == (True, 32, 4)
     older = load_deployment(read_launch_line("docker run vllm/vllm-openai:v0.10.0 --model Qwen/Qwen3-30B-A3B -dp 2"))
     assert older.config.engine.dp_sync_interval == 32
+
+
+def test_ratios_of_roles_and_pilots_are_of_whole_groups() -> None:
+    sets = (*WHOLE, "cluster.simulate_racks=1", "pd_separation.pd_ratio=[1,3]")
+    plan = make_plan(load_config(preset="smoke", sets=sets).config)
+    prompts = np.full(100, 2000.0)
+    for output_tokens in (10.0, 200.0, 900.0):
+        shared = SharedPrompts(np.zeros(0), np.zeros(0), 2000.0)
+        demand = Demand(prompts, np.full(100, output_tokens), np.zeros(100), prompts, 0.0, shared)
+        prefill, decode = balanced_pd_ratio(plan, demand)
+        assert (prefill + decode, prefill % 2, decode % 2) == (plan.num_instances, 0, 0)
+    for instances in (3, 5, 7):
+        small = plan.scaled_to(instances)
+        assert (small.num_instances % 2, small.num_prefill % 2, small.num_decode % 2) == (0, 0, 0)
+        assert replace(plan, num_prefill=0, num_decode=0).scaled_to(instances).num_instances == instances + 1
 
 
 def factor(*sets: str) -> float:

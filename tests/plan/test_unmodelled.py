@@ -101,9 +101,11 @@ def test_engines_that_share_experts_come_in_whole_groups() -> None:
     whole = planned(*SHARING)
     assert left_out(replace(whole, num_instances=4)) == ()
     (said,) = left_out(replace(whole, num_instances=5))
-    assert said.startswith("5 unified instances are no multiple of engine.data_parallel_size = 2: the experts of the")
+    assert said.startswith(
+        "numbers of instances that are no multiple of engine.data_parallel_size = 2 (unified 5): the"
+    )
     (said,) = left_out(replace(whole, num_instances=8, num_prefill=3, num_decode=5), is_pd=True)
-    assert said.startswith("3 prefill instances and 5 decode instances are no multiple of")
+    assert "= 2 (prefill 3, decode 5): the last group's experts are on GPUs" in said
     dense = planned(*SHARING, "model.name=llama-3.1-8b")
     assert left_out(replace(dense, num_instances=5)) == ()
 
