@@ -117,8 +117,18 @@ def test_engines_ask_each_other_now_and_then_whether_all_are_idle(interval: int,
 
 
 def test_one_that_ends_with_the_first_step_of_a_wave_ends_the_wave() -> None:
-    end_s = group_step_s([(10, 0), (0, 0)])
-    assert on_group([Row(0.0, 10, 1), Row(end_s + 0.01, 10, 1)])["queue_s"][1] == pytest.approx(0.0)
+    """Three waves of one step: each counts its steps from the first."""
+    step_s = group_step_s([(10, 0), (0, 0)])
+    rows = [Row(place * (step_s + 0.01), 10, 1) for place in range(3)]
+    assert on_group(rows)["queue_s"] == pytest.approx([0.0, 0.0, 0.0])
+
+
+def test_an_engine_that_stood_by_holds_nothing_meanwhile() -> None:
+    """The second engine holds the 3 blocks of 40 tokens for one step, which is its first and the group's third."""
+    rows = [Row(0.0, 10, 9), Row(0.17, 40, 1)]
+    system = served(UnifiedSystem, grouped(), workload(rows))
+    held = system.prefill_engines[1].held_so_far_block_s()
+    assert held == pytest.approx(3 * group_step_s([(1, 12), (40, 0)]))
 
 
 def test_graphs_pad_all_engines_to_the_largest_batch() -> None:
