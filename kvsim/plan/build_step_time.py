@@ -98,11 +98,9 @@ def shape_of(config: Config, spec: InstanceSpec) -> Shape:
         num_dense_layers=model.num_dense_layers,
         experts_on_rank=model.num_experts / expert_parallel,
         expert_share=model.experts_per_token / model.num_experts if model.is_moe else 0.0,
-        data_parallel=spec.engines_sharing_experts,
         expert_parallel=expert_parallel,
         decode_tile_rows=FLASH_ATTENTION_2_ROWS if gpu.capability in FLASH_ATTENTION_2 else 0,
         decodes_apart=gpu.capability[0] == BLACKWELL,
-        exchange_s=_allreduce(config, spec, spec.expert_parallel) if spec.shares_experts else None,
     )
 
 
@@ -114,11 +112,8 @@ def _straggler_s(head_dim: int, gpu: GpuSpec, value_bytes: float) -> float:
 
 def allreduce_of(config: Config, spec: InstanceSpec) -> Callable[[Floats], Floats] | None:
     """Seconds of one all-reduce of the hidden states of so many tokens; ``None`` on one GPU."""
-    return _allreduce(config, spec, spec.tensor_parallel) if spec.tensor_parallel > 1 else None
-
-
-def _allreduce(config: Config, spec: InstanceSpec, degree: int) -> Callable[[Floats], Floats]:
-    return allreduce(spec.gpu, spec.model.hidden_size, degree, links_of(config)).seconds
+    degree = spec.tensor_parallel
+    return allreduce(spec.gpu, spec.model.hidden_size, degree, links_of(config)).seconds if degree > 1 else None
 
 
 def _configured(config: Config, spec: InstanceSpec) -> Coefficients:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,13 +15,14 @@ from kvsim.errors import ConfigError
 from kvsim.launch import read_launch_line
 from kvsim.plan.data_parallel import fullest_of
 from kvsim.plan.deployment import load_deployment
-from kvsim.plan.explained import explainer_of
+from kvsim.plan.explained import Explainer, explainer_of
 from kvsim.plan.instance import Instance, instance_of
 from kvsim.plan.plan import make_plan, unified_plan
 from kvsim.plan.vllm_defaults import all2all_backend, dp_sync_interval
 from kvsim.steptime.batch import Batch, Decodes
 from kvsim.steptime.curves.lockstep import LockstepStepTime, steps_together, times_of_engine
 from kvsim.steptime.curves.speculative import SpeculativeStepTime
+from kvsim.steptime.operators import Operators, write_operators
 from kvsim.validate.predict_load import at_version
 
 QWEN = "vllm serve Qwen/Qwen3-30B-A3B"
@@ -209,3 +211,36 @@ def test_loads_of_experts_are_a_factor_of_the_fullest_gpu() -> None:
 def test_what_cannot_be_is_refused(sets: tuple[str, ...], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         built(*sets)
+
+
+@pytest.mark.parametrize("sets", [WHOLE, MOE], ids=["whole", "slices"])
+def test_tables_have_the_experts_of_a_gpu(sets: tuple[str, ...], tmp_path: Path) -> None:
+    """A layer's experts take 1 us a token on the GPU and 2 us an expert that is touched; all else 100 us."""
+    moe = np.array([[t, e, (t + 2 * e) * 1e-6] for t in (1.0, 4096.0) for e in (1.0, 128.0)])
+    attention = [(c, p, 0, 0, 1e-5) for c in (1, 4096) for p in (0, 4096)] + [
+        (0, 0, n, k, 1e-5) for n in (1, 512) for k in (1, 8192)
+    ]
+    line = np.array([[1.0, 1e-4], [8192.0, 1e-4]])
+    operators = Operators({"qkv_proj": line}, {"lm_head": line}, np.array(attention, dtype=np.float64), moe=moe)
+    path = tmp_path / "operators.parquet"
+    with path.open("wb") as file:
+        write_operators(operators, file)
+    tables = (f"steptime.operators={path}", "steptime.method=tables", "hardware.gpu=h100-sxm")
+    loaded = load_config(sets=(*sets, *tables), mode="instance")
+    instance = instance_of(loaded.config)
+    times = instance.step_time
+    assert isinstance(times, LockstepStepTime)
+    touched = 128 * (1 - (1 - 8 / 128) ** 200)
+    on_gpu = (100 + 2 * touched / 2) * 1e-6
+    starts = 0.0 if sets == WHOLE else 48 * 3e-6 / 2
+    assert times.shared.experts_s(200) == pytest.approx(48 * on_gpu + starts, rel=0.01)
+    own_s = (48 * (100 + 10) + 100 + 500 + 2 * 100) * 1e-6
+    assert times.own.decode_span(100, 100_000, 1000)[0] == pytest.approx(own_s)
+    found, batch = Explainer(loaded, instance).explain(Batch((Decodes(100, 1000),))), Batch((Decodes(100, 1000),))
+    assert found.time_s == pytest.approx(batch.seconds(times))
+    assert found.time_s == pytest.approx(sum(part.time_s or 0.0 for part in found.parts))
+    without = replace(operators, moe=np.zeros((0, 3)))
+    with path.open("wb") as file:
+        write_operators(without, file)
+    with pytest.raises(ConfigError, match=r"steptime\.operators has no experts' table"):
+        instance_of(load_config(sets=(*sets, *tables, "seed=1"), mode="instance").config)

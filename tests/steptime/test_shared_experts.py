@@ -180,7 +180,7 @@ def test_tables_are_read_at_a_gpus_part_of_the_tokens_and_of_the_experts() -> No
     operators = Operators(dense={}, per_sequence={}, attention=np.zeros((0, 5)), moe=rows)
     shape = Shape(
         num_layers=LAYERS, kv_heads_per_gpu=4.0, num_sms=132, allreduce_s=None, straggler_s_per_token=0.0, host_s=0.0,
-        host_s_per_seq=0.0, experts_on_rank=NUM / 2, expert_share=TOP / NUM, data_parallel=2, expert_parallel=2,
+        host_s_per_seq=0.0, experts_on_rank=NUM / 2, expert_share=TOP / NUM, expert_parallel=2,
     )  # fmt: skip
     exchange = exchange_of(shared(2), "naive", LINKS)
     found = table_parts(operators, shape, shared(2), exchange, 1.0)
