@@ -11,6 +11,7 @@ from kvsim.plan.vllm_defaults import all2all_backend
 from kvsim.spec import InstanceSpec
 from kvsim.spec.expert_load import measured_factor, power_law_factor
 from kvsim.steptime import AffineStepTime, Coefficients, StepTime
+from kvsim.steptime.allreduce import ACTIVATION_BYTES, allreduce
 from kvsim.steptime.assemble import Shape, assemble
 from kvsim.steptime.curves.lockstep import LockstepStepTime, SharedLayers
 from kvsim.steptime.curves.tables import TableStepTime
@@ -61,17 +62,17 @@ def _sizes(config: Config) -> tuple[int, ...]:
 
 
 def _exchange(config: Config, spec: InstanceSpec, fullest: float) -> Exchange:
-    engine, steptime, links = config.engine, config.steptime, links_of(config)
-    gpus = spec.expert_parallel
-    if spec.gpu.has_nvlink:
-        link_bytes_per_s = spec.gpu.interconnect_bytes_per_s * links.nvlink_share
-    else:
-        link_bytes_per_s = links.pcie_bytes_per_s
+    """A gather and a scatter are an all-reduce: its links carry as much, and both wait no less than it does."""
+    engine, steptime, gpus = config.engine, config.steptime, spec.expert_parallel
+    gpus_per_host, hidden_size = config.cluster.network.gpus_per_host, spec.model.hidden_size
+    near = min(gpus, max(gpus_per_host, 2))
+    one = allreduce(spec.gpu, hidden_size, near, links_of(config))
+    collective_us = steptime.collective_latency_us + gpus * steptime.collective_latency_us_per_gpu
     own = ExchangeLinks(
-        collective_s=(steptime.collective_latency_us + gpus * steptime.collective_latency_us_per_gpu) * MICRO,
-        link_bytes_per_s=link_bytes_per_s,
+        collective_s=max(collective_us * MICRO, one.latency_s / 2),
+        link_bytes_per_s=hidden_size * ACTIVATION_BYTES * 2 * (near - 1) / near / one.s_per_token,
         nic_bytes_per_s=derived.nic_bytes_per_s_per_gpu(config),
-        gpus_per_host=config.cluster.network.gpus_per_host,
+        gpus_per_host=gpus_per_host,
     )
     return exchange_of(spec, all2all_backend(engine.all2all_backend, engine.vllm_version), own, fullest)
 

@@ -165,6 +165,19 @@ def test_ratios_of_roles_and_pilots_are_of_whole_groups() -> None:
         assert replace(plan, num_prefill=0, num_decode=0).scaled_to(instances).num_instances == instances + 1
 
 
+def test_exchanges_wait_no_less_and_carry_no_more_than_all_reduces() -> None:
+    """Of two GPUs without NVLink the all-reduce is what was measured, of NVLink's the collectives wait longer."""
+    for gpu, key in (("l40s", "pcie_allreduce_latency_us"), ("h100-sxm", "allreduce_latency_us")):
+        sets = (*WHOLE, f"hardware.gpu={gpu}", f"steptime.{key}=100", "engine.num_gpu_blocks_override=1000")
+        times = built(*sets, "steptime.method=roofline").step_time
+        assert isinstance(times, LockstepStepTime)
+        assert times.shared.latency_s == pytest.approx(48 * 100e-6)
+    times = built(*WHOLE, "hardware.gpu=h100-sxm").step_time
+    assert isinstance(times, LockstepStepTime)
+    assert times.shared.latency_s == pytest.approx(48 * 2 * (4 + 2 * 0.9) * 1e-6)
+    assert times.shared.s_per_token == pytest.approx(48 * 2048 * 4 / (450e9 * 0.8))
+
+
 def factor(*sets: str) -> float:
     config = load_config(sets=(*WHOLE, *sets), mode="instance").config
     return fullest_of(config, instance_of(config).spec)
