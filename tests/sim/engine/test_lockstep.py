@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from itertools import pairwise
 from random import Random
 
 import numpy as np
 import pytest
+from both_ways import random_case
 from builders import Row, by_request, coefficients, plan, served, workload
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -231,3 +233,25 @@ def test_what_is_kept_of_a_run_agrees_with_its_table() -> None:
     # Two engines' steps either begin and end together, or lie apart.
     spans = {(start, end) for start, end in zip(steps["start_s"], steps["end_s"], strict=True)}
     assert all(other[0] >= one[1] - 1e-9 for one, other in pairwise(sorted(spans)))
+
+
+@pytest.mark.parametrize("system", [UnifiedSystem, PdSystem])
+@pytest.mark.parametrize("seed", range(12))
+def test_a_group_of_one_that_shares_nothing_is_an_engine(
+    system: type[UnifiedSystem] | type[PdSystem], seed: int
+) -> None:
+    """Steps one by one, without a word on whether others are idle: whatever blocks, budgets and transfers do.
+
+    Of PD both sides have room for all: where somebody waits for KV to come or to leave, a group computes for nobody
+    meanwhile, and an engine sleeps.
+    """
+    found, requests = random_case(Random(seed))
+    found = found.with_settings(*ROLES, async_scheduling=False, stepwise=True)
+    found = found.with_settings("prefill", "decode", num_blocks=9999)
+    own, nothing = found.step_time, SharedLayers(((1.0, 0.0), (2.0, 0.0)), 0.0, 0.0, gathers=True)
+    config = found.config.model_copy(update={"engine": found.config.engine.model_copy(update={"dp_sync_interval": 1})})
+    alone = LockstepStepTime(own, nothing, 1, own.coefficients)
+    expected = by_request(served(system, found, requests))
+    table = by_request(served(system, replace(found, config=config).with_instances(step_time=alone), requests))
+    for name, column in expected.items():
+        np.testing.assert_allclose(table[name], column, rtol=1e-9, atol=1e-9, err_msg=name)
