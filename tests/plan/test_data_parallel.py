@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from builders import Row, workload
 
 from kvsim.capacity.demand import Demand, SharedPrompts
 from kvsim.capacity.maximum_rates import balanced_pd_ratio
@@ -19,6 +20,7 @@ from kvsim.plan.explained import Explainer, explainer_of
 from kvsim.plan.instance import Instance, instance_of
 from kvsim.plan.plan import make_plan, unified_plan
 from kvsim.plan.vllm_defaults import all2all_backend, dp_sync_interval
+from kvsim.sim.run import Case, run
 from kvsim.steptime.batch import Batch, Decodes
 from kvsim.steptime.curves.lockstep import LockstepStepTime, steps_together, times_of_engine
 from kvsim.steptime.curves.speculative import SpeculativeStepTime
@@ -54,6 +56,21 @@ def test_engines_of_a_mixture_of_experts_step_together(line: str, engines: int, 
     assert (1 if together is None else together.engines) == engines
     assert instance.spec.expert_parallel == gpus
     assert isinstance(instance.step_time, LockstepStepTime) == (engines > 1)
+
+
+def test_a_launch_line_serves_as_its_step_times_say() -> None:
+    """One request at a time, in steps that one engine of two has work in, until its answer is complete."""
+    config = load_deployment(
+        read_launch_line(f"{QWEN} -dp 2 -ep"), gpu="h100-sxm", sets=["load.warm_caches=false"]
+    ).config
+    plan = unified_plan(config, 2)
+    rows = workload([Row(0.0, 1000, 3), Row(5.0, 2000, 1)])
+    found = run(Case("unified", "unified", plan, rows, 1)).system.table
+    own = times_of_engine(plan.step_time)
+    prompts_s = [own.prefill_alone_s(tokens, 0) for tokens in (1000, 2000)]
+    answer_s = own.decode_alone_s(1001) + own.decode_alone_s(1002)
+    assert (found["first_token_s"] - found["arrival_s"]).tolist() == pytest.approx(prompts_s)
+    assert found["finish_s"][0] == pytest.approx(prompts_s[0] + answer_s)
 
 
 def test_slices_and_whole_experts_take_as_much_memory() -> None:
