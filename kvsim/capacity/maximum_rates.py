@@ -76,7 +76,17 @@ def balanced_pd_ratio(plan: Plan, demand: Demand) -> tuple[int, int]:
     best = max(sorted(counts), key=served_per_s)
     if served_per_s(best) < min(best * prefill, plan.decode_beside(best) * decode):
         best = _climbed(served_per_s, best, plan.most_prefill)
+    if plan.engines_in_step > 1:
+        best = max(_whole_groups(plan, best), key=served_per_s, default=best)
     return best, plan.decode_beside(best)
+
+
+def _whole_groups(plan: Plan, best: int) -> list[int]:
+    """The two counts of prefill instances nearest to ``best`` that leave whole groups of those that step together on
+    both sides, or fewer where there are not as many."""
+    size = plan.engines_in_step
+    whole = [count for count in range(size, plan.most_prefill + 1, size) if plan.decode_beside(count) % size == 0]
+    return sorted(sorted(whole, key=lambda count: abs(count - best))[:2])
 
 
 def _climbed(served_per_s: Callable[[int], float], best: int, most: int) -> int:

@@ -35,7 +35,18 @@ TIER_LISTS: Mapping[Mode, str] = {
 
 def check(config: Config, origins: Origins, mode: Mode | None) -> None:
     """Raises ``ConfigError`` for the first contradiction between keys that ``mode`` looks at; ``None``: any mode."""
-    for rule in (_engine, _speculation, _placement, _coefficients, _ranges, _warmup, _block_bytes, _tiers, _admission):
+    for rule in (
+        _engine,
+        _speculation,
+        _experts,
+        _placement,
+        _coefficients,
+        _ranges,
+        _warmup,
+        _block_bytes,
+        _tiers,
+        _admission,
+    ):
         for sentence, keys in rule(config, origins, mode):
             raise ConfigError(f"{origins.blamed(*keys)[0]}: {sentence}")
 
@@ -97,6 +108,38 @@ def _speculation(config: Config, origins: Origins, mode: Mode | None) -> Iterato
             f"sequence with {num_tokens} drafts takes of a step",
             ("engine.max_num_batched_tokens", f"{key}.num_speculative_tokens"),
         )
+
+
+def _experts(config: Config, origins: Origins, mode: Mode | None) -> Iterator[Finding]:
+    """What vLLM asks of rebalanced experts, and where it matters which experts tokens go to."""
+    engine, load, key = config.engine, config.engine.expert_load, "engine.expert_load"
+    if mode == "traffic":
+        return
+    if engine.enable_eplb and not engine.enable_expert_parallel:
+        yield (
+            "engine.enable_eplb = true needs engine.enable_expert_parallel = true: slices of experts are all alike",
+            ("engine.enable_eplb", "engine.enable_expert_parallel"),
+        )
+    if engine.num_redundant_experts and not engine.enable_eplb:
+        yield (
+            f"engine.num_redundant_experts = {engine.num_redundant_experts}: must be 0 without engine.enable_eplb",
+            ("engine.num_redundant_experts", "engine.enable_eplb"),
+        )
+    are_whole = engine.enable_expert_parallel and engine.data_parallel_size > 1 and engine.share_experts
+    if load.distribution != "uniform" and not are_whole:
+        yield (
+            f"{key}.distribution = {load.distribution}: must be uniform unless data-parallel engines share experts "
+            "that are whole (engine.data_parallel_size above 1, enable_expert_parallel and share_experts true)",
+            (f"{key}.distribution", "engine.data_parallel_size", "engine.enable_expert_parallel"),
+        )
+    if (load.distribution == "measured") != bool(load.shares):
+        what = (
+            "must be the tokens of each expert" if not load.shares else "must be [] unless the distribution is measured"
+        )
+        keys = (f"{key}.shares", f"{key}.distribution")
+        yield f"{key}.shares: {what} ({key}.distribution = {load.distribution})", keys
+    elif load.shares and not any(load.shares):
+        yield f"{key}.shares: all are 0; must have one above 0", (f"{key}.shares",)
 
 
 def _placement(config: Config, origins: Origins, mode: Mode | None) -> Iterator[Finding]:

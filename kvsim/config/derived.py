@@ -114,10 +114,18 @@ def instances(config: Config) -> int:
     return simulated_gpus(config) // config.engine.tensor_parallel_size
 
 
-def expert_parallel(config: Config) -> int:
-    """GPUs that share the routed experts; 1 where each instance holds them all."""
+def engines_in_step(config: Config, is_moe: bool) -> int:
+    """Data-parallel engines that share experts and take their steps together; 1: each takes its own, as all do of a
+    dense model."""
     engine = config.engine
-    return engine.tensor_parallel_size * engine.data_parallel_size if engine.enable_expert_parallel else 1
+    return engine.data_parallel_size if is_moe and engine.share_experts else 1
+
+
+def expert_parallel(config: Config, is_moe: bool, degree: int) -> int:
+    """GPUs that share the routed experts, of engines of ``degree`` GPUs; 1 where each instance holds them all in
+    slices."""
+    engines = engines_in_step(config, is_moe)
+    return degree * engines if engines > 1 or config.engine.enable_expert_parallel else 1
 
 
 def pd_degrees(config: Config) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from kvsim.config.load import load_config
 from kvsim.config.schema import Config
 from kvsim.config.steptime_keys import FOR_METHOD, NVLINK, PCIE, ROOFLINE, SHARES
 from kvsim.config.tree import dump, get
-from kvsim.spec import find_gpu
+from kvsim.spec import find_gpu, find_model
 from kvsim.spec.tier_kinds import TIERS
 
 HBM = (
@@ -55,6 +55,12 @@ NETWORK = (
 )
 """Nor at these, unless it loads from a pool: its drives are its hosts' own. Nor does a cluster of host memory alone."""
 
+SHARING = (
+    "engine.all2all_backend",
+    "steptime.collective_latency_us",
+    "steptime.collective_latency_us_per_gpu",
+)
+"""What only data-parallel engines that share experts look at."""
 WITHOUT_RAG = ("pd_trace.arrivals", "pd_trace.num_shared_docs", "pd_trace.num_rag_chunks", "pd_trace.doc_zipf_alpha")
 """What only RAG traffic looks at."""
 
@@ -85,6 +91,19 @@ def _unseen_speculation(config: Config) -> dict[str, str]:
     return unseen
 
 
+def _unseen_sharing(config: Config) -> dict[str, str]:
+    """What only data-parallel engines that share experts look at, where there are none, and why."""
+    engine, is_moe = config.engine, find_model(config.model.name).is_moe
+    if engine.data_parallel_size == 1 or not is_moe:
+        why = "engine.data_parallel_size is 1" if is_moe else f"{config.model.name} is no mixture of experts"
+        return dict.fromkeys(SHARING, why)
+    if not engine.share_experts:
+        return dict.fromkeys(SHARING, "engine.share_experts is false")
+    if not engine.enable_expert_parallel:
+        return {"engine.all2all_backend": "engine.enable_expert_parallel is false: slices of experts are gathered for"}
+    return {}
+
+
 def _unseen(config: Config) -> dict[str, str]:
     """What a prefill/decode run does not look at, and why."""
     unseen = dict.fromkeys(WITHOUT_EFFECT, "no prefill/decode run looks at it")
@@ -93,7 +112,7 @@ def _unseen(config: Config) -> dict[str, str]:
     unseen |= dict.fromkeys(TIERS_OF_OTHERS, "what a prefill/decode run has is pd_separation.tiers")
     if not config.pd_separation.tiers:
         unseen |= dict.fromkeys(WITHOUT_TIERS, "no tiers are in use (set pd_separation.tiers)")
-    return unseen | _unseen_speculation(config) | _unseen_by_step_times(config)
+    return unseen | _unseen_speculation(config) | _unseen_sharing(config) | _unseen_by_step_times(config)
 
 
 def without_effect(config: Config, mode: str) -> list[str]:
@@ -117,7 +136,8 @@ def why_unseen(config: Config, key: str) -> str | None:
 
 def _unseen_with_tiers(config: Config, is_cluster: bool) -> tuple[str, ...]:
     """What a run of ``--cluster`` or of the single node does not look at."""
-    unseen = (*HBM, "cluster.gpus_per_rack", *_unseen_speculation(config), *_unseen_by_step_times(config))
+    of_engines = (*_unseen_speculation(config), *_unseen_sharing(config))
+    unseen = (*HBM, "cluster.gpus_per_rack", *of_engines, *_unseen_by_step_times(config))
     unseen = unseen if is_cluster else (*unseen, *SINGLE_NODE)
     tiers = config.cluster.tiers if is_cluster else config.cache.tiers
     if not tiers:

@@ -39,12 +39,43 @@ class Speculative(Section):
     pass_overhead_us: NonNegative
 
 
+class ExpertLoad(Section):
+    """``engine.expert_load``: how many of all tokens each expert gets."""
+
+    distribution: Literal["uniform", "power_law", "measured"]
+    exponent: NonNegative
+    shares: Annotated[tuple[NonNegative, ...], Strict(False)]
+
+
+All2AllBackend = Literal[
+    "naive",
+    "allgather_reducescatter",
+    "pplx",
+    "deepep_high_throughput",
+    "deepep_low_latency",
+    "deepep_v2",
+    "mori_high_throughput",
+    "mori_low_latency",
+    "moonep",
+    "nixl_ep",
+    "flashinfer_all2allv",
+    "flashinfer_nvlink_two_sided",
+    "flashinfer_nvlink_one_sided",
+]
+
+
 class Engine(Section):
     """``engine``: the arguments of one instance, named as vLLM names them."""
 
     tensor_parallel_size: Count
     data_parallel_size: Count
     enable_expert_parallel: bool
+    share_experts: bool
+    all2all_backend: All2AllBackend | None
+    dp_sync_interval: Count
+    enable_eplb: bool
+    num_redundant_experts: Whole
+    expert_load: ExpertLoad
     block_size: Count
     max_num_batched_tokens: Count
     max_num_seqs: Count
@@ -117,6 +148,8 @@ class StepTime(Section):
     allreduce_efficiency: PositiveShare
     pcie_allreduce_latency_us: NonNegative
     pcie_allreduce_gb_per_s: Positive
+    collective_latency_us: NonNegative
+    collective_latency_us_per_gpu: NonNegative
     step_overhead_us: NonNegative
     sequence_overhead_us: NonNegative
     coefficients: Coefficients | None

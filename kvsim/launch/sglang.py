@@ -87,6 +87,8 @@ def _parallel(own: Mapping[str, Any]) -> dict[str, Any]:
         if tensor % data:
             raise ConfigError(f"sglang.launch_server: --tp-size {tensor} must be a multiple of --dp-size {data}")
         found |= {"tensor_parallel_size": tensor // data, "enable_expert_parallel": True}
+    elif data > 1:
+        found["share_experts"] = False
     if own.get("ep_size", 1) > 1:
         found["enable_expert_parallel"] = True
     return found

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from kvsim.config import Config
 from kvsim.errors import ConfigError
+from kvsim.plan.data_parallel import lockstep_of_formula, lockstep_of_tables
 from kvsim.plan.efficiencies import efficiencies_of, links_of
-from kvsim.plan.nearest_profile import NearestProfile, nearest_profile
+from kvsim.plan.nearest_profile import NearestProfile, nearest_profile, sharing
 from kvsim.plan.speculation import with_drafting
 from kvsim.spec import GpuSpec, InstanceSpec
 from kvsim.steptime import AffineStepTime, Coefficients, StepTime, roofline
@@ -46,13 +47,25 @@ def build_step_time(config: Config, spec: InstanceSpec) -> KnownStepTime:
     """How long the steps of one instance take. Raises ``ConfigError`` where the configuration lacks what that needs."""
     sizes = tuple(sorted(config.engine.cudagraph_capture_sizes))
     method = config.steptime.method
+    if method == "tables" and spec.shares_experts and len(operators_of(config).moe):
+        lockstep = lockstep_of_tables(config, spec, operators_of(config), shape_of(config, spec))
+        return KnownStepTime(with_drafting(config, spec, lockstep), None)
+    if method == "tables" and spec.shares_experts:
+        raise ConfigError(
+            "steptime.operators has no experts' table: engines that share experts need one; or steptime.method: 'auto'"
+        )
     if method == "tables":
         tables = assemble(operators_of(config), shape_of(config, spec))
         compute = config.pd_separation.compute
         tables = tables.scaled(compute.overhead_factor, 1 + (compute.decode_kv_overhead_factor or 0.0))
         return KnownStepTime(with_drafting(config, spec, TableStepTime(tables, fitted(tables), sizes)), None)
-    nearest = nearest_profile(config, spec) if method == "auto" else None
-    coefficients = _configured(config, spec) if nearest is None else nearest.coefficients
+    # A formula is of an engine that holds all experts; what is shared is taken out of it.
+    alone = replace(spec, expert_parallel=1, redundant_experts=0) if spec.shares_experts else spec
+    nearest = nearest_profile(config, alone) if method == "auto" else None
+    coefficients = _configured(config, alone) if nearest is None else nearest.coefficients
+    if spec.shares_experts:
+        found = lockstep_of_formula(config, spec, _overhead(coefficients, config))
+        return KnownStepTime(with_drafting(config, spec, found), None if nearest is None else sharing(nearest, spec))
     target = AffineStepTime(_overhead(coefficients, config), sizes)
     return KnownStepTime(with_drafting(config, spec, target), nearest)
 
@@ -76,7 +89,7 @@ def shape_of(config: Config, spec: InstanceSpec) -> Shape:
     """The numbers of an instance that decide how its operators add up."""
     model, gpu, degree = spec.model, spec.gpu, spec.tensor_parallel
     kv_heads = 1.0 if model.is_mla else max(1.0, model.num_kv_heads / degree)
-    expert_parallel = max(spec.expert_parallel, 1)
+    expert_parallel = 1 if spec.slices_experts else max(spec.expert_parallel, 1)
     return Shape(
         num_layers=model.num_layers,
         kv_heads_per_gpu=kv_heads,
@@ -88,11 +101,9 @@ def shape_of(config: Config, spec: InstanceSpec) -> Shape:
         num_dense_layers=model.num_dense_layers,
         experts_on_rank=model.num_experts / expert_parallel,
         expert_share=model.experts_per_token / model.num_experts if model.is_moe else 0.0,
-        data_parallel=spec.engines_sharing_experts,
         expert_parallel=expert_parallel,
         decode_tile_rows=FLASH_ATTENTION_2_ROWS if gpu.capability in FLASH_ATTENTION_2 else 0,
         decodes_apart=gpu.capability[0] == BLACKWELL,
-        exchange_s=_allreduce(config, spec, expert_parallel) if spec.shares_experts else None,
     )
 
 
@@ -104,11 +115,8 @@ def _straggler_s(head_dim: int, gpu: GpuSpec, value_bytes: float) -> float:
 
 def allreduce_of(config: Config, spec: InstanceSpec) -> Callable[[Floats], Floats] | None:
     """Seconds of one all-reduce of the hidden states of so many tokens; ``None`` on one GPU."""
-    return _allreduce(config, spec, spec.tensor_parallel) if spec.tensor_parallel > 1 else None
-
-
-def _allreduce(config: Config, spec: InstanceSpec, degree: int) -> Callable[[Floats], Floats]:
-    return allreduce(spec.gpu, spec.model.hidden_size, degree, links_of(config)).seconds
+    degree = spec.tensor_parallel
+    return allreduce(spec.gpu, spec.model.hidden_size, degree, links_of(config)).seconds if degree > 1 else None
 
 
 def _configured(config: Config, spec: InstanceSpec) -> Coefficients:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kvsim.config import LoadedConfig
 from kvsim.errors import ConfigError
@@ -13,8 +13,11 @@ from kvsim.plan.efficiencies import efficiencies_of
 from kvsim.plan.engine_settings import EngineSettings
 from kvsim.plan.instance import Instance, instance_of
 from kvsim.steptime.batch import Batch, Decodes, PromptChunk
+from kvsim.steptime.curves.base import StepTime
+from kvsim.steptime.curves.lockstep import steps_together
 from kvsim.steptime.curves.tables import TableStepTime
-from kvsim.steptime.explain import Explanation, Known, explain_formula, explain_roofline, explain_tables
+from kvsim.steptime.explain import Explanation, Known, explain_formula, explain_roofline, explain_tables, with_shared
+from kvsim.steptime.shared_experts import remaining_allreduces
 
 USUAL_CONTEXT_TOKENS = 1024
 MEASURED = {"tokens_per_step": "tokens", "decodes_per_step": "decodes", "context_tokens": "tokens of context"}
@@ -42,23 +45,40 @@ class Explainer:
 
     @property
     def is_tables(self) -> bool:
-        return isinstance(self.instance.step_time, TableStepTime)
+        return isinstance(self._own_times, TableStepTime)
+
+    @property
+    def engines_in_step(self) -> int:
+        """Engines that take their steps together; 1: each takes its own."""
+        together = steps_together(self.instance.step_time)
+        return 1 if together is None else together.engines
+
+    @property
+    def _own_times(self) -> StepTime:
+        """Without what engines compute together."""
+        together = steps_together(self.instance.step_time)
+        return self.instance.step_time if together is None else together.own
 
     def explain(self, batch: Batch) -> Explanation:
-        """Raises ``ConfigError`` for a step that the engine never runs."""
+        """Raises ``ConfigError`` for a step that the engine never runs. Where engines step together each of them runs
+        it."""
         check(batch, self.instance.settings)
         config, instance = self.loaded.config, self.instance
-        spec, step_time = instance.spec, instance.step_time
+        spec, step_time, together = instance.spec, self._own_times, steps_together(instance.step_time)
         sizes = sorted(config.engine.cudagraph_capture_sizes)
         place = bisect_left(sizes, batch.tokens)
         tokens = sizes[place] if place < len(sizes) else batch.tokens
         if isinstance(step_time, TableStepTime):
             operators, shape = operators_of(config), shape_of(config, spec)
-            return explain_tables(step_time, spec, batch, tokens, operators, shape)
+            if together is not None:
+                shape = replace(shape, is_member=True, remaining_allreduces=remaining_allreduces(spec))
+            found = explain_tables(step_time, spec, batch, tokens, operators, shape)
+            return found if together is None else with_shared(found, together, spec, tokens, "measured")
         efficiencies = efficiencies_of(config, spec)
-        if self.known == "modelled":
+        if self.known == "modelled" and together is None:
             return explain_roofline(step_time, spec, batch, tokens, efficiencies)
-        return explain_formula(step_time, spec, batch, tokens, self.known, efficiencies)
+        found = explain_formula(step_time, spec, batch, tokens, self.known, efficiencies)
+        return found if together is None else with_shared(found, together, spec, tokens, self.known)
 
     def unmeasured(self, batch: Batch) -> Iterator[str]:
         """What of a step lies beyond what its profile was measured for."""

@@ -189,7 +189,9 @@ def spec_of(config: Config, role: Role = "colocated") -> InstanceSpec:
         block_size_key=derived.block_size_key(config),
         kv_size_key=derived.kv_size_key(config),
         kv_capacity_key=derived.kv_capacity_key(config),
-        expert_parallel=derived.expert_parallel(config),
+        expert_parallel=derived.expert_parallel(config, model.is_moe, degree),
+        slices_experts=not config.engine.enable_expert_parallel,
+        redundant_experts=config.engine.num_redundant_experts if model.is_moe else 0,
         drafter=drafter_of(config, model, degree),
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from kvsim.config import Config
@@ -52,6 +52,20 @@ def nearest_profile(config: Config, spec: InstanceSpec) -> NearestProfile:
     scaled = scaled_to(nearest.coefficients, sibling, spec, efficiencies)
     words = f"{named(spec)} was not measured: step times of {named(sibling)}, scaled by the specifications"
     return NearestProfile(scaled, "scaled", nearest, f"{words}; {_scaling(differs, spec, efficiencies)}")
+
+
+def sharing(nearest: NearestProfile, spec: InstanceSpec) -> NearestProfile:
+    """How step times are known of engines that share the experts which ``nearest`` holds all of."""
+    over = f"experts are split over {spec.expert_parallel} GPUs"
+    split = f"{over} and tokens exchanged by arithmetic, which was never held against a run"
+    if nearest.warning is not None:
+        return replace(nearest, warning=f"{nearest.warning}; {split}")
+    words = f"{named(spec)} was measured with all experts on {_gpus(spec.tensor_parallel)}: {split}"
+    return replace(nearest, level="scaled", warning=words)
+
+
+def _gpus(count: int) -> str:
+    return "one GPU" if count == 1 else f"{count} GPUs"
 
 
 def _scaling(differs: Sequence[str], spec: InstanceSpec, efficiencies: Efficiencies) -> str:

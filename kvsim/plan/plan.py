@@ -82,6 +82,11 @@ class Plan:
         return self.num_instances * self.spec.tensor_parallel
 
     @property
+    def engines_in_step(self) -> int:
+        """Data-parallel engines that share experts and take their steps together; 1: each takes its own."""
+        return self.spec.engines_sharing_experts
+
+    @property
     def num_racks(self) -> int:
         return -(-self.num_gpus // self.config.cluster.simulate_gpus_per_rack)
 
@@ -134,11 +139,18 @@ class Plan:
         return replace(sized, num_decode=sized.decode_beside(num_prefill))
 
     def scaled_to(self, num_instances: int) -> Plan:
-        """A cluster of fewer instances with the same ratio of roles, as near as whole instances come."""
+        """A cluster of fewer instances with the same ratio of roles, as near as whole instances come, or whole groups
+        of those that step together.
+        """
+        size = self.engines_in_step
+        if size > 1:
+            num_instances = min(-(-num_instances // size) * size, self.num_instances)
         if not self.num_decode:
             return replace(self, num_instances=num_instances)
         scaled = replace(self, num_instances=max(num_instances, -(-sum(self.degrees) // self.spec.tensor_parallel)))
         num_prefill = round(scaled.num_instances * self.num_prefill / self.num_instances)
+        if size > 1:
+            num_prefill = max(round(num_prefill / size), 1) * size
         return scaled.sized(scaled.num_instances, min(max(num_prefill, 1), scaled.most_prefill))
 
     def without_restart(self) -> Plan:

@@ -18,6 +18,7 @@ def left_out(plan: Plan, *, is_pd: bool = False) -> tuple[str, ...]:
         _window(plan),
         _weights(plan),
         _static(plan) if is_pd else None,
+        _incomplete(plan, is_pd),
         *unmodelled(plan.config),
     )
     return tuple(sentence for sentence in found if sentence is not None)
@@ -25,7 +26,7 @@ def left_out(plan: Plan, *, is_pd: bool = False) -> tuple[str, ...]:
 
 def unmodelled(config: Config) -> list[str]:
     """What the configuration alone tells. Raises ``ConfigError`` for an unknown model."""
-    return [*_experts(config), *_acceptance(config), *_drafts(config)]
+    return [*_acceptance(config), *_drafts(config)]
 
 
 def _drafts(config: Config) -> list[str]:
@@ -49,17 +50,6 @@ def _acceptance(config: Config) -> list[str]:
     return [
         f"engine.speculative.acceptance is not given: drafts are accepted as published for {name} "
         f"({published.measured_on}; {published.source}); on other texts, models and heads it is another"
-    ]
-
-
-def _experts(config: Config) -> list[str]:
-    engine = config.engine
-    if engine.data_parallel_size == 1 or not engine.enable_expert_parallel or not find_model(config.model.name).is_moe:
-        return []
-    return [
-        f"engine.enable_expert_parallel with engine.data_parallel_size = {engine.data_parallel_size}: engines that "
-        "share experts take their steps together, an idle one too; here each takes its own, which is too fast "
-        "where their loads differ"
     ]
 
 
@@ -133,3 +123,18 @@ def _static(plan: Plan) -> str | None:
     if plan.config.engine.batching != "static":
         return None
     return "engine.batching = static holds for unified instances; PD's decode instances let requests join at any step"
+
+
+def _incomplete(plan: Plan, is_pd: bool) -> str | None:
+    """Engines that share experts come in whole groups."""
+    size = plan.engines_in_step
+    counts = {"unified": plan.num_instances}
+    if is_pd:
+        counts |= {"prefill": plan.num_prefill, "decode": plan.num_decode}
+    partial = [f"{name} {count}" for name, count in counts.items() if count % size]
+    if not partial:
+        return None
+    return (
+        f"numbers of instances that are no multiple of engine.data_parallel_size = {size} ({', '.join(partial)}): the "
+        "last group's experts are on GPUs of engines that are not there, which take part in its steps without requests"
+    )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
+from kvsim.config.schema import All2AllBackend
 from kvsim.errors import ConfigError
 from kvsim.fields import Fields
 from kvsim.launch.speculative import MOST_DRAFTS, speculative_keys
@@ -22,6 +23,7 @@ from kvsim.plan.vllm_defaults import (
     batch_of,
     block_size_of,
     capture_sizes,
+    dp_sync_interval,
     given_capture_sizes,
     is_async,
     memory_share,
@@ -113,7 +115,7 @@ def engine_keys(
         "engine.enforce_eager": arguments.flag("enforce_eager", False),
         "engine.cudagraph_capture_sizes": _captured(arguments, vllm_version, tokens, seqs, gpu, 1 + drafts),
     }
-    found |= speculation
+    found |= speculation | _group_keys(arguments, vllm_version)
     if vllm_version:
         found["engine.vllm_version"] = vllm_version
     given = {key: arguments.get(key) for key in AS_NAMED}
@@ -127,6 +129,24 @@ def engine_keys(
         found["cache.prefix_cache"] = "radix"
     if arguments.get("static_memory_fraction") is not None:
         found["engine.non_kv_gb_per_gpu"] = 0.0
+    return found
+
+
+def _group_keys(arguments: Fields, vllm_version: str) -> dict[str, Any]:
+    """What decides how data-parallel engines share experts, where it is another than kvsim's own default."""
+    found: dict[str, Any] = {}
+    if arguments.get("all2all_backend") is not None:
+        found["engine.all2all_backend"] = arguments.choice("all2all_backend", get_args(All2AllBackend), "")
+    interval = dp_sync_interval(vllm_version)
+    if arguments.get("dp_sync_interval") is not None or interval != dp_sync_interval(""):
+        found["engine.dp_sync_interval"] = arguments.whole("dp_sync_interval", interval)
+    if arguments.flag("enable_eplb", False):
+        found["engine.enable_eplb"] = True
+    for key in ("num_redundant_experts", "eplb_config.num_redundant_experts"):
+        if arguments.get(key) is not None:
+            found["engine.num_redundant_experts"] = arguments.whole(key, least=0)
+    if not arguments.flag("share_experts", True):
+        found["engine.share_experts"] = False
     return found
 
 

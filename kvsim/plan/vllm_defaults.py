@@ -28,6 +28,13 @@ SMALL_SEQS = 256
 EXPERTS_BATCHED_TOKENS = 256
 """With ``BATCHED_EXPERTS`` between data-parallel engines."""
 BATCHED_EXPERTS = ("deepep_low_latency", "nixl_ep")
+GATHERING_SINCE = (0, 11)
+"""From this version on tokens are gathered and sums scattered between engines that share experts; before, they were
+broadcast and summed everywhere."""
+NAIVE_UNTIL = (0, 16)
+"""From this version on ``naive`` and ``pplx`` are gone, and gathering stands in for them."""
+OFTEN_IN_STEP_SINCE = (0, 27)
+"""From this version on engines that step together ask every 16 steps whether all are idle, before every 32."""
 MOST_CAPTURED = 512
 MOST_CAPTURED_BLACKWELL = 1024
 INTERACTIVE_CAPTURED = 32
@@ -153,3 +160,18 @@ def server_capture_sizes(
 def given_capture_sizes(sizes: Sequence[int], batched_tokens: int) -> list[int]:
     """Sizes that a user asks for; no step is larger than its budget."""
     return sorted({size for size in sizes if size <= batched_tokens})
+
+
+def all2all_backend(given: str | None, vllm_version: str) -> str:
+    """What carries tokens to other engines' experts in that version where ``given``, or nothing, is asked for."""
+    version = version_of(vllm_version)
+    if given is None:
+        return "naive" if version and version < GATHERING_SINCE else "allgather_reducescatter"
+    is_gone = given in ("naive", "pplx") and not (version and version < NAIVE_UNTIL)
+    return "allgather_reducescatter" if is_gone else given
+
+
+def dp_sync_interval(vllm_version: str) -> int:
+    """Steps after which data-parallel engines ask whether all of them are idle."""
+    version = version_of(vllm_version)
+    return 32 if version and version < OFTEN_IN_STEP_SINCE else 16

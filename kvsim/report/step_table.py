@@ -55,6 +55,10 @@ def _heading(explainer: Explainer, found: list[Explanation]) -> Iterator[str]:
             "A formula of whole steps has no times of operators: below its parts stand theirs by arithmetic, "
             "as limits alone."
         )
+    if explainer.engines_in_step > 1:
+        yield from _wrapped(
+            f"The {explainer.engines_in_step} engines that share experts step together: each of them runs such a step."
+        )
     link = f"{gpu.interconnect_bytes_per_s / GB:,.0f} GB/s to its neighbours"
     yield from _wrapped(
         f"GB and GFLOP are one GPU's; limit: ms by its data sheet ({gpu.hbm_bytes_per_s / GB:,.0f} GB/s of memory, "

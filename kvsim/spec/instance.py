@@ -41,6 +41,10 @@ class InstanceSpec:
     kv_capacity_key: str = "hardware.hbm.kv_capacity_gb"
     expert_parallel: int = 1
     """GPUs, of all data-parallel engines, that share the routed experts; 1: each instance holds them all."""
+    slices_experts: bool = False
+    """Whether each of those GPUs holds a slice of every expert rather than some of them whole."""
+    redundant_experts: int = 0
+    """Copies of experts in each layer beside the first of each, over all GPUs that share them."""
     drafter: DrafterSpec | None = None
     """What drafts on the same GPUs; ``None``: nothing does."""
 
@@ -66,7 +70,8 @@ class InstanceSpec:
 
     @property
     def weight_bytes_per_gpu(self) -> float:
-        """Routed experts are split over ``expert_parallel`` GPUs where those are more, the rest over the instance's."""
+        """Routed experts are split over ``expert_parallel`` GPUs where those are more, the rest over the instance's.
+        Redundant ones are not counted."""
         return self.expert_bytes_per_gpu + self.model.other_bytes(self.weight_dtype) / self.tensor_parallel
 
     @property
@@ -86,13 +91,23 @@ class InstanceSpec:
     @property
     def loaded_weight_bytes_per_gpu(self) -> float:
         """What the weights take of a GPU's memory: more than a step reads of them."""
-        own = self.weight_bytes_per_gpu + extra_weight_bytes(self.model, self.tensor_parallel, self.weight_dtype)
+        own = (
+            self.weight_bytes_per_gpu
+            + self._redundant_bytes_per_gpu
+            + extra_weight_bytes(self.model, self.tensor_parallel, self.weight_dtype)
+        )
         return own if self.drafter is None else own + self.drafter.weight_bytes_per_gpu
+
+    @property
+    def _redundant_bytes_per_gpu(self) -> float:
+        if not self.redundant_experts:
+            return 0.0
+        return self.expert_bytes_per_gpu * self.redundant_experts / self.model.num_experts
 
     @property
     def non_kv_memory(self) -> NonKvMemory:
         """By the rule, whether or not ``non_kv_bytes_per_gpu`` replaces it."""
-        degrees = self.tensor_parallel, self.expert_parallel
+        degrees = self.tensor_parallel, 1 if self.slices_experts else self.expert_parallel
         return non_kv_memory(self.model, self.gpu, *degrees, self.weight_dtype, self._arguments)
 
     @property

@@ -4,8 +4,8 @@ One rule set for all hardware:
 
 - every operator of a layer runs once a layer, the layer norm twice, what stands in ``ONCE`` once a step;
 - a tensor-parallel instance adds two all-reduces a layer and one behind the embedding, as measured or by arithmetic;
-- data-parallel engines that share experts gather the tokens of all before a layer's experts and scatter the sums
-  behind, which moves what an all-reduce over all their GPUs would; each is taken to run as many tokens as the others;
+- data-parallel engines that share experts run those together, and exchange tokens: not here
+  (``kvsim.steptime.shared_experts``);
 - a batch of decodes waits for its longest sequence, by what profiled batches of two context lengths lose to the longer
   one for each token that it exceeds the mean by, once its KV heads fill the GPU's multiprocessors: from
   n* = 0.8 x 2 x SMs / KV heads a GPU on, and in a step that also prefills always;
@@ -57,15 +57,16 @@ class Shape:
     experts_on_rank: float = 0.0
     expert_share: float = 0.0
     """Share of all the experts that one token goes to."""
-    data_parallel: int = 1
-    """Engines that run their experts' steps together."""
     expert_parallel: int = 1
+    """GPUs that experts are split over whole."""
     decode_tile_rows: int = 0
     """Rows of a prefill's tile that one decode takes beside a prefill, for each of its heads; 0: heads share tiles."""
     decodes_apart: bool = False
     """Whether decodes beside a prefill have a kernel of their own."""
-    exchange_s: Callable[[Floats], Floats] | None = None
-    """Seconds in which so many tokens of all engines go to a layer's experts and back, where engines share them."""
+    is_member: bool = False
+    """Whether experts and exchanges are apart: engines run them together (``kvsim.steptime.shared_experts``)."""
+    remaining_allreduces: float = 1.0
+    """Share of the all-reduce behind a layer's experts that its own GPUs still have where it is a member."""
 
 
 def assemble(operators: Operators, shape: Shape) -> Tables:
@@ -172,11 +173,9 @@ def dense_parts(operators: Operators, shape: Shape) -> tuple[Floats, dict[str, F
     for name, rows in operators.dense.items():
         calls = _calls(name, shape, mixture=len(operators.moe) > 0)
         found[name] = calls * extended(places, tuple(map(tuple, rows)))
-    if len(operators.moe):
+    if len(operators.moe) and not shape.is_member:
         layers = shape.num_layers - shape.num_dense_layers
-        found["experts"] = layers * _experts_s(operators.moe, shape, places)
-        if shape.exchange_s is not None:
-            found["exchange"] = layers * shape.exchange_s(places * shape.data_parallel)
+        found["experts"] = layers * experts_s(operators.moe, shape, places, shape.expert_parallel)
     if shape.allreduce_s is not None and ALLREDUCE not in operators.dense:
         found[ALLREDUCE] = _allreduces(shape) * shape.allreduce_s(places)
     return places, found
@@ -194,7 +193,7 @@ def _knots(places: Floats, parts: dict[str, Floats]) -> Knots:
     return tuple((float(place), float(time_s)) for place, time_s in zip(places, total, strict=True))
 
 
-def _calls(name: str, shape: Shape, *, mixture: bool) -> int:
+def _calls(name: str, shape: Shape, *, mixture: bool) -> float:
     if name in ONCE:
         return 1
     if name == ALLREDUCE:
@@ -204,21 +203,19 @@ def _calls(name: str, shape: Shape, *, mixture: bool) -> int:
     return shape.num_layers * (2 if name in TWICE_A_LAYER else 1)
 
 
-def _allreduces(shape: Shape) -> int:
+def _allreduces(shape: Shape) -> float:
     """Behind attention and MLP of each layer, and the embedding; shared experts exchange tokens instead."""
-    exchanging = shape.num_layers - shape.num_dense_layers if shape.exchange_s is not None else 0
-    return 2 * shape.num_layers + 1 - exchanging
+    exchanging = shape.num_layers - shape.num_dense_layers if shape.is_member else 0
+    return 2 * shape.num_layers + 1 - exchanging * (1 - shape.remaining_allreduces)
 
 
-def _experts_s(moe: Floats, shape: Shape, tokens: Floats) -> Floats:
-    """A layer's experts on one rank, for ``tokens`` on each data-parallel engine, routed evenly.
+def experts_s(moe: Floats, shape: Shape, everybody: Floats, gpus: int) -> Floats:
+    """A layer's experts on one of ``gpus`` that they are split over, for ``everybody``'s tokens, routed evenly.
 
-    Of T tokens on all engines a rank computes T / expert_parallel token's worth, and E (1 - (1 - k/E)^T) of its E
-    experts are touched. Several engines run their steps together.
+    Of T tokens a GPU computes T / gpus token's worth, and E (1 - (1 - k/E)^T) of its E experts are touched.
     """
-    everybody = tokens * shape.data_parallel
     touched = shape.experts_on_rank * (1 - (1 - shape.expert_share) ** everybody)
-    own = everybody / shape.expert_parallel
+    own = everybody / gpus
     token_axis, expert_axis = np.unique(moe[:, 0]), np.unique(moe[:, 1])
     grid = gridded(moe, token_axis, expert_axis)
     return np.array([_at(token_axis, expert_axis, grid, t, e) for t, e in zip(own, touched, strict=True)])

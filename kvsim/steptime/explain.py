@@ -20,6 +20,7 @@ from kvsim.steptime.batch import Batch
 from kvsim.steptime.curves.affine import Line
 from kvsim.steptime.curves.base import StepTime
 from kvsim.steptime.curves.coefficients import Knots
+from kvsim.steptime.curves.lockstep import LockstepStepTime
 from kvsim.steptime.curves.tables import TableStepTime
 from kvsim.steptime.operators import Floats, Operators
 from kvsim.steptime.roofline import Efficiencies
@@ -238,6 +239,28 @@ def explain_tables(
         modelled.add(work.ATTENTION_DECODE)
     parts = (replace(part, known="modelled") if part.name in modelled else part for part in found.parts)
     return replace(found, parts=tuple(parts))
+
+
+def with_shared(
+    own: Explanation, together: LockstepStepTime, spec: InstanceSpec, padded_tokens: int, known: Known
+) -> Explanation:
+    """A step that each engine of a group runs: its own part, and what all compute together."""
+    works, engines = works_of(spec, own.batch), together.engines
+    experts_s = together.shared.experts_s(engines * padded_tokens)
+    exchange_s = together.shared.exchange_s(engines * padded_tokens, padded_tokens, padded_tokens)
+    experts, exchange = works[work.EXPERTS], works[work.EXCHANGE]
+    if exchange_s - together.shared.latency_s < exchange.link_s:  # A backend that moves less than all to all.
+        share = (exchange_s - together.shared.latency_s) / exchange.link_s
+        exchange = replace(exchange, link_bytes=exchange.link_bytes * share, link_s=exchange.link_s * share)
+    parts = [
+        replace(part, members=tuple(each for each in part.members if each.name not in (work.EXPERTS, work.EXCHANGE)))
+        for part in own.parts
+    ]
+    parts += [
+        Part(work.EXPERTS, experts_s, known, experts, overhead_s=experts.calls * KERNEL_START_S),
+        Part(work.EXCHANGE, exchange_s, "modelled", exchange),
+    ]
+    return Explanation(own.batch, own.time_s + experts_s + exchange_s, tuple(parts))
 
 
 def _has_mixed(operators: Operators) -> bool:

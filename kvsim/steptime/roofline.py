@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from kvsim.spec import InstanceSpec
+from kvsim.spec import InstanceSpec, ModelSpec
 from kvsim.steptime.allreduce import AllReduce, AllReduceLinks, allreduce
 from kvsim.steptime.curves.coefficients import Coefficients, Knots
 from kvsim.steptime.work import attention_flops_of_pair
@@ -43,10 +43,8 @@ def roofline(instance: InstanceSpec, efficiencies: Efficiencies) -> Coefficients
     that its tokens touch: the dense time has knots then.
     """
     model, gpu, degree = instance.model, instance.gpu, instance.tensor_parallel
-    flops = degree * gpu.peak_flops(instance.weight_dtype)
     hbm_bytes_per_s = degree * gpu.hbm_bytes_per_s
-    weight_s = degree * instance.weight_bytes_per_gpu / (hbm_bytes_per_s * efficiencies.weight_reading)
-    token_s = 2 * model.active_params / (flops * efficiencies.compute)
+    weight_s, token_s = _weight_times(instance, efficiencies)
     attention_flops = model.attention_layers * model.num_heads * attention_flops_of_pair(model)
     attention_flops_per_s = degree * gpu.peak_flops(instance.kv_dtype) * efficiencies.attention_compute
     kv_s = instance.kv_bytes_per_token / (hbm_bytes_per_s * efficiencies.kv_reading)
@@ -68,7 +66,7 @@ def roofline(instance: InstanceSpec, efficiencies: Efficiencies) -> Coefficients
         const_s=efficiencies.step_overhead_s,
         window_share=model.window_share,
         window_tokens=float(model.sliding_window_tokens or 0),
-        dense_knots=_expert_knots(instance, weight_s, token_s) if model.is_moe else (),
+        dense_knots=_expert_knots(_parts_of(instance, weight_s, token_s)) if model.is_moe else (),
     )
 
 
@@ -91,34 +89,100 @@ def _communication(instance: InstanceSpec, links: AllReduceLinks) -> AllReduce:
     return AllReduce(latency_s, s_per_token)
 
 
-def _expert_knots(instance: InstanceSpec, weight_s: float, token_s: float) -> Knots:
-    """Times of a mixture of experts by the tokens of a step: max(reading, computing) of the experts, and of all else.
+@dataclass(frozen=True, slots=True)
+class ExpertParts:
+    """Times of a mixture of experts by the tokens of a step: of the experts, and of all else.
 
     They are read by kernels of their own, one after the other: where all else is computed, experts may still be read.
-    Reading all weights takes ``weight_s``; T tokens, those of the engines that share its experts among them, touch
-    E (1 - (1 - k/E)^T) experts. Computing is linear and reading bends towards it, so that they cross once.
+    T tokens, those of the engines that share its experts among them, touch E (1 - (1 - k/E)^T) experts. Computing is
+    linear and reading bends towards it, so that they cross once.
     """
+
+    model: ModelSpec
+    engines: int
+    redundant: int
+    read_experts_s: float
+    """Seconds in which all of the experts are read; likewise the next three of a token and of all else."""
+    expert_token_s: float
+    read_others_s: float
+    other_token_s: float
+
+    def experts_s(self, tokens: float) -> float:
+        return max(self.reading_s(tokens), self.expert_token_s * tokens)
+
+    def others_s(self, tokens: float) -> float:
+        return max(self.read_others_s, self.other_token_s * tokens)
+
+    def reading_s(self, tokens: float) -> float:
+        """A redundant expert is a second copy of another one, whose tokens they share."""
+        model, everybody = self.model, tokens * self.engines
+        if not self.redundant:
+            return self.read_experts_s * model.active_experts(everybody) / model.num_experts
+        copies, touched = self.redundant // model.num_experts + 1, 0.0
+        doubled = self.redundant - (copies - 1) * model.num_experts
+        for count, each in ((model.num_experts - doubled, copies), (doubled, copies + 1)):
+            unhit = (1 - model.experts_per_token / model.num_experts / each) ** everybody
+            touched += count * each * (1 - unhit)
+        return self.read_experts_s * touched / model.num_experts
+
+    @property
+    def crossing(self) -> float:
+        """Tokens from which on experts are computed rather than read."""
+        low, high = 0.0, self.read_experts_s * (1 + self.redundant / self.model.num_experts) / self.expert_token_s
+        for _ in range(60):
+            middle = (low + high) / 2
+            low, high = (middle, high) if self.reading_s(middle) > self.expert_token_s * middle else (low, middle)
+        return high
+
+    @property
+    def bends(self) -> set[float]:
+        return {max(self.crossing, 1.0), max(self.read_others_s / self.other_token_s, 1.0)}
+
+    @property
+    def last_bend(self) -> float:
+        return max(self.bends)
+
+
+def expert_parts(instance: InstanceSpec, efficiencies: Efficiencies) -> ExpertParts:
+    """Times of one instance of a mixture of experts."""
+    return _parts_of(instance, *_weight_times(instance, efficiencies))
+
+
+def _weight_times(instance: InstanceSpec, efficiencies: Efficiencies) -> tuple[float, float]:
+    """Seconds in which all weights are read, and a token is multiplied with those that it meets."""
+    gpu, degree = instance.gpu, instance.tensor_parallel
+    flops = degree * gpu.peak_flops(instance.weight_dtype)
+    hbm_bytes_per_s = degree * gpu.hbm_bytes_per_s
+    weight_s = degree * instance.weight_bytes_per_gpu / (hbm_bytes_per_s * efficiencies.weight_reading)
+    return weight_s, 2 * instance.model.active_params / (flops * efficiencies.compute)
+
+
+def _parts_of(instance: InstanceSpec, weight_s: float, token_s: float) -> ExpertParts:
     model = instance.model
     expert_s = weight_s * instance.expert_bytes_per_gpu / instance.weight_bytes_per_gpu
     own_experts = model.expert_params * model.experts_per_token / model.num_experts
     expert_token_s = token_s * own_experts / model.active_params
-    others_s, others_token_s = weight_s - expert_s, token_s - expert_token_s
+    engines, redundant = instance.engines_sharing_experts, instance.redundant_experts
+    return ExpertParts(
+        model, engines, redundant, expert_s, expert_token_s, weight_s - expert_s, token_s - expert_token_s
+    )
 
-    def reading_s(tokens: float) -> float:
-        return expert_s * model.active_experts(tokens * instance.engines_sharing_experts) / model.num_experts
 
-    def whole_s(tokens: float) -> float:
-        return max(others_s, others_token_s * tokens) + max(reading_s(tokens), expert_token_s * tokens)
-
-    low, high = 0.0, expert_s / expert_token_s
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if reading_s(middle) > expert_token_s * middle else (low, middle)
-    bends = {max(high, 1.0), max(others_s / others_token_s, 1.0)}
+def expert_places(most: float) -> list[float]:
+    """Numbers of tokens between which the experts that they touch are as good as linear, up to ``most``."""
     places = [float(tokens) for tokens in range(1, _EVERY_TOKENS + 1)]
+    while places[-1] < most:
+        places.append(places[-1] * _APART)
+    return [place for place in places if place < most]
+
+
+def _expert_knots(parts: ExpertParts) -> Knots:
+    """Reading all weights takes as long as the roofline says; the last of the knots are where times are linear."""
+    model, bends, last = parts.model, parts.bends, parts.last_bend
     touched_share = min(model.experts_per_token / model.num_experts, 0.999)
     all_touched = math.log(_UNTOUCHED) / math.log1p(-touched_share)
-    while places[-1] < min(high, all_touched):
+    places = [float(tokens) for tokens in range(1, _EVERY_TOKENS + 1)]
+    while places[-1] < min(parts.crossing, all_touched):
         places.append(places[-1] * _APART)
-    places = sorted({*(tokens for tokens in places if tokens < max(bends)), *bends, 2 * max(bends)})
-    return tuple((tokens, whole_s(tokens)) for tokens in places)
+    places = sorted({*(tokens for tokens in places if tokens < last), *bends, 2 * last})
+    return tuple((tokens, parts.others_s(tokens) + parts.experts_s(tokens)) for tokens in places)

@@ -19,6 +19,7 @@ from kvsim.record.result import Distribution, Table
 from kvsim.record.summary import e2e_s, mean_tpot_s, ttft_s
 from kvsim.sim.run import Case, Patience, RunResult, run
 from kvsim.spec import find_gpu
+from kvsim.steptime.curves.lockstep import steps_together
 from kvsim.steptime.curves.tables import TableStepTime
 from kvsim.validate.accuracy import Floats
 from kvsim.validate.caveats import nearest_caveats, profile_caveats
@@ -110,12 +111,17 @@ def at_version(plan: Plan, vllm_version: str) -> Plan:
     """``plan`` with the host time of engines that schedule between steps, where that version does; tables have none."""
     if is_async(vllm_version) or _is_tables(plan):
         return plan
-    sizes = plan.config.engine.cudagraph_capture_sizes
-    return plan.with_instances(step_time=step_time_of_version(plan.step_time.coefficients, vllm_version, sizes))
+    sizes, together = plan.config.engine.cudagraph_capture_sizes, steps_together(plan.step_time)
+    slower = step_time_of_version(plan.step_time.coefficients, vllm_version, sizes)
+    if together is None:
+        return plan.with_instances(step_time=slower)
+    own = step_time_of_version(together.own.coefficients, vllm_version, sizes)
+    return plan.with_instances(step_time=together.with_own(own, slower.coefficients))
 
 
 def _is_tables(plan: Plan) -> bool:
-    return isinstance(plan.step_time, TableStepTime)
+    together = steps_together(plan.step_time)
+    return isinstance(plan.step_time if together is None else together.own, TableStepTime)
 
 
 def predict_load(load: ClientResult, plan: Plan) -> LoadPrediction:

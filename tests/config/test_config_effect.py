@@ -52,6 +52,22 @@ def test_why_nobody_looks_at_a_setting(sets: tuple[str, ...], key: str, why: str
     assert why_unseen(load_config(sets=sets).config, key) == why
 
 
+def test_how_experts_are_shared_matters_where_they_are() -> None:
+    moe, two = ("model.name=qwen3-30b-a3b", "engine.tensor_parallel_size=1"), "engine.data_parallel_size=2"
+    key, slow = "engine.all2all_backend", "steptime.collective_latency_us"
+    cases = [
+        ((), key, "llama-3.1-70b is no mixture of experts"),
+        (moe, slow, "engine.data_parallel_size is 1"),
+        ((*moe, two, "engine.share_experts=false"), slow, "engine.share_experts is false"),
+        ((*moe, two), key, "engine.enable_expert_parallel is false: slices of experts are gathered for"),
+        ((*moe, two), slow, None),
+        ((*moe, two, "engine.enable_expert_parallel=true"), key, None),
+    ]
+    for sets, asked, why in cases:
+        assert why_unseen(load_config(sets=sets).config, asked) == why
+    assert without_effect(load_config(sets=[f"{key}=naive"]).config, "predict") == [key]
+
+
 def test_a_setting_with_effect_is_not() -> None:
     assert without_effect(load_config(sets=["pd_separation.transfer.contention=none"]).config, "pd") == []
 

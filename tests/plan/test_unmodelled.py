@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -96,20 +97,22 @@ def test_fewer_parameters_than_experts_cannot_be() -> None:
         planned("model.name=qwen3-30b-a3b", "model.params_billions=7")
 
 
-def test_engines_that_share_experts_do_not_step_together() -> None:
-    (sentence,) = unmodelled(load_config(sets=SHARING).config)
-    assert sentence.startswith("engine.enable_expert_parallel with engine.data_parallel_size = 2: engines that share")
-
-
-@pytest.mark.parametrize(
-    "change", ["model.name=llama-3.1-8b", "engine.data_parallel_size=1", "engine.enable_expert_parallel=false"]
-)
-def test_of_others_nothing_is_said(change: str) -> None:
-    assert unmodelled(load_config(sets=(*SHARING, change)).config) == []
+def test_engines_that_share_experts_come_in_whole_groups() -> None:
+    whole = planned(*SHARING)
+    assert left_out(replace(whole, num_instances=4)) == ()
+    (said,) = left_out(replace(whole, num_instances=5))
+    assert said.startswith(
+        "numbers of instances that are no multiple of engine.data_parallel_size = 2 (unified 5): the"
+    )
+    (said,) = left_out(replace(whole, num_instances=8, num_prefill=3, num_decode=5), is_pd=True)
+    assert "= 2 (prefill 3, decode 5): the last group's experts are on GPUs" in said
+    dense = planned(*SHARING, "model.name=llama-3.1-8b")
+    assert left_out(replace(dense, num_instances=5)) == ()
 
 
 def test_every_kind_of_run_says_so() -> None:
-    config = load_config(preset="smoke", sets=(*SHARING, *FEW)).config
+    config = load_config(preset="smoke", sets=(*SHARING, *FEW, "engine.speculative.method=ngram")).config
+    assert unmodelled(config)
     runs = (
         run_pd(config),
         run_tiered(SINGLE, {"lru": config}),

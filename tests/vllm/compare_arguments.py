@@ -238,6 +238,8 @@ DEFAULT_VALUES: dict[str, Any] = {
     "optimization_level": "O2",
     "performance_mode": "balanced",
     "all2all_backend": "allgather_reducescatter",
+    "dp_sync_interval": 16,
+    "enable_eplb": False,
 }
 """vLLM's, where they are not None; a configuration is compared by what is given of it."""
 
@@ -245,6 +247,8 @@ DEFAULT_VALUES: dict[str, Any] = {
 def is_default(argument: str, value: Any) -> bool:
     if argument == "compilation_config":
         return value["cudagraph_capture_sizes"] is None and value["cudagraph_mode"] is None
+    if argument == "eplb_config":
+        return bool(value["num_redundant_experts"] == 0)
     return bool(value == DEFAULT_VALUES.get(argument))
 
 

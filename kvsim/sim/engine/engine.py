@@ -61,6 +61,7 @@ class Engine(LeapingEngine):
     __slots__ = (
         "_announces_chunks",
         "_idle",
+        "_is_member",
         "_listener",
         "_rows",
         "instance",
@@ -85,14 +86,16 @@ class Engine(LeapingEngine):
         backup_s: float = 0.0,
         announces_chunks: bool = False,
         detail: EngineDetail | None = None,
+        timer: MovableTimer | None = None,
     ) -> None:
         """``log`` collects its steps; ``on_evict(chain, cached)`` is told when of a shared chain only ``cached`` blocks
         are left. ``look_up``: asked before a prompt is admitted. ``backup_s``: seconds a computed token that a step is
         not over before its KV is copied away; 0: nobody waits for that. ``detail``: told of every step and level.
+        ``timer``: of the group that runs its steps (``Lockstep``); ``None``: it runs them itself.
         """
         super().__init__(
             clock,
-            MovableTimer(clock, DECODE_BOUNDARY if role == "decode" else PREFILL_BOUNDARY, instance),
+            timer or MovableTimer(clock, DECODE_BOUNDARY if role == "decode" else PREFILL_BOUNDARY, instance),
             settings,
             pool_of(settings, on_evict),
             step_time,
@@ -104,12 +107,14 @@ class Engine(LeapingEngine):
         self._listener, self.log, self._rows = listener, log, log.rows
         self.reservation = DecodeReservation(settings.output_margin_tokens)
         self._announces_chunks = announces_chunks
+        self._is_member = timer is not None
         self._idle = False
         self.seat_waits = 0
         """Decode role: sequences that found all seats taken when their KV had come."""
         asked = None if look_up is None else partial(look_up, self)
         self.scheduler = scheduler_of(settings, self.pool, self.batch, asked)
-        clock.process(self._run())
+        if not self._is_member:
+            clock.process(self._run())
 
     def submit(self, sequence: Sequence) -> None:
         """Queue a request whose prompt is to be computed here."""
@@ -251,6 +256,56 @@ class Engine(LeapingEngine):
             yield self._timer.sleep_until(self._begin(step))
             self._end_span(step)
 
+    # What the group asks of an engine that is in one.
+
+    def next_step(self, is_running: bool) -> Step | None:
+        """The step to begin now. ``is_running``: its group has just ended another one, so that an engine that schedules
+        ahead has no say any more."""
+        step = self._next
+        self._next = None
+        if step is None and not (is_running and self._is_async):
+            step = self._plan()
+            if self._detail is not None:
+                self._tell_queued(self._detail)
+        return step
+
+    def own_s(self, step: Step) -> float:
+        """Seconds of a step that is about to begin, but for what the group computes together."""
+        return step.first_s
+
+    def tokens_of(self, step: Step) -> int:
+        """Tokens that a step computes."""
+        return step.num_decodes + sum([chunk.tokens for chunk in step.chunks])
+
+    def begin_together(self, step: Step, step_s: float) -> None:
+        """Start ``step``, which takes as long as the group's."""
+        self._idle = False
+        step.first_s, step.is_pure = step_s, False
+        Engine._begin(self, step)
+
+    def end_together(self, step: Step) -> None:
+        """The group's step has run, and ``step`` with it."""
+        self._end_span(step)
+
+    def stand_by(self) -> None:
+        """The group begins a step in which this engine has no part."""
+        self._idle = False
+        self._book_preempted()
+        if self._is_async:
+            self._next = self._plan()
+            if self._detail is not None:
+                self._tell_queued(self._detail)
+
+    def stood_by(self) -> None:
+        """The group's step has run, without this engine."""
+        self._book_held()
+
+    def rest(self) -> None:
+        """The group sleeps until one of its engines is nudged."""
+        self._book_preempted()
+        self._book_held()
+        self._idle = True
+
     def _nudge(self) -> None:
         """Wake up, or end the leap at the first step boundary from now on: somebody may be admitted."""
         if self._idle:
@@ -324,7 +379,7 @@ class Engine(LeapingEngine):
 
     def _book_chunks(self, step: Step) -> None:
         listener, now, chunks = self._listener, self.clock.now, step.chunks
-        lonely = len(chunks) == 1 and not step.num_decodes
+        lonely = len(chunks) == 1 and not step.num_decodes and not self._is_member
         for chunk in chunks:
             book_chunk(chunk, lonely, self.step_time, self._start_s, now)
         for chunk in chunks:

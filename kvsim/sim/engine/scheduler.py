@@ -143,6 +143,11 @@ class Scheduler(PreemptiveScheduler):
         return len(self.waiting) + len(self.kv_ready) + self.loading
 
     @property
+    def has_unfinished(self) -> bool:
+        """Whether there is any request that is to run, or stands aside."""
+        return bool(self.running) or self.num_queued > 0
+
+    @property
     def may_change_head(self) -> bool:
         """Whether the step after the next may admit whom this one could not."""
         return (self.reorders and len(self.running) < self.settings.max_num_seqs) or self.head_may_grow_hits

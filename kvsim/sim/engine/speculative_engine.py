@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kvsim.plan.engine_settings import EngineSettings
-from kvsim.sim.clock import Clock
+from kvsim.sim.clock import Clock, MovableTimer
 from kvsim.sim.engine.decode_reservation import DecodeReservation
 from kvsim.sim.engine.engine import Engine, EngineListener, LookUp, Role
 from kvsim.sim.engine.sequence import NOBODY, Sequence
@@ -57,6 +57,7 @@ class SpeculativeEngine(Engine):
         backup_s: float = 0.0,
         announces_chunks: bool = False,
         detail: EngineDetail | None = None,
+        timer: MovableTimer | None = None,
     ) -> None:
         super().__init__(
             clock,
@@ -71,6 +72,7 @@ class SpeculativeEngine(Engine):
             backup_s=backup_s,
             announces_chunks=announces_chunks,
             detail=detail,
+            timer=timer,
         )
         scheduler = self.scheduler
         assert isinstance(scheduler, SpeculativeScheduler)
@@ -115,7 +117,8 @@ class SpeculativeEngine(Engine):
             self._tell_planned(self._detail)
         return step
 
-    def _begin(self, step: Step) -> float:
+    def own_s(self, step: Step) -> float:
+        """Seconds of a step that is about to begin: all of the sequences' outputs so far are known."""
         assert isinstance(step, SpeculativeStep)
         kv_tokens, longest = 0, 0
         for sequence in step.decodes:
@@ -123,7 +126,7 @@ class SpeculativeEngine(Engine):
             kv_tokens += held
             if held > longest:
                 longest = held
-        step.first_s = self._times.step_s(
+        step_s = self._times.step_s(
             step.num_prefilled,
             len(step.chunks),
             step.num_decodes,
@@ -133,7 +136,15 @@ class SpeculativeEngine(Engine):
             step.work,
             step.draft_work,
         )
-        step.first_s += self._backup_s * step.num_prefilled
+        return step_s + self._backup_s * step.num_prefilled
+
+    def tokens_of(self, step: Step) -> int:
+        """Tokens that a step computes, drafts among them."""
+        assert isinstance(step, SpeculativeStep)
+        return step.num_prefilled + step.num_decodes + step.num_drafts
+
+    def _begin(self, step: Step) -> float:
+        step.first_s = self.own_s(step)
         return super()._begin(step)
 
     def _may_leap(self, step: Step, latest: Step) -> bool:

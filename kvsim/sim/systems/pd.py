@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from dataclasses import replace
 
 from kvsim.config.derived import nic_latency_s
 from kvsim.plan.plan import Place, Plan
 from kvsim.record.result import Check, TransferUse
 from kvsim.sim.clock import AFTERMATH, Timer
 from kvsim.sim.engine.engine import Engine, Role
+from kvsim.sim.engine.lockstep import Lockstep
 from kvsim.sim.engine.sequence import RequestState, Sequence
 from kvsim.sim.engine.speculative_engine import engine_kind
 from kvsim.sim.log.conservation import KvBooks, kv_checks, network_checks
@@ -21,6 +23,7 @@ from kvsim.sim.systems.kv_bytes import KvBytes
 from kvsim.sim.systems.kv_transfer import KvTransfer, tell_moved
 from kvsim.sim.systems.returning import ReturningSystem
 from kvsim.sim.systems.serving import Progress, fits
+from kvsim.steptime.curves.lockstep import times_of_engine
 from kvsim.units import MICRO, MILLI
 from kvsim.workload.workload import Workload
 
@@ -100,6 +103,7 @@ class PdSystem(ReturningSystem):
         self._decode_nodes: list[int] = []
         prefill, decode = plan.prefill.step_time, plan.decode.step_time
         self._decode_by_rack: list[list[int]] = [[] for _ in range(num_racks)]
+        groups: list[Lockstep] = []
         for place, stands in enumerate(places):
             rack = stands.rack
             if stands.is_prefill:
@@ -113,9 +117,20 @@ class PdSystem(ReturningSystem):
                 self._decode_by_rack[rack].append(len(self.decode_engines))
                 number, settings = len(self.decode_engines), plan.decode_settings
                 detail = None if self.detail is None else self.detail.engine(plan.num_prefill + number)
+                group = self._group_of(groups, number, "decode", decode)
                 engine = engine_kind(settings)(
-                    self.clock, number, "decode", settings, decode, self, self.decode_log, detail=detail
+                    self.clock,
+                    number,
+                    "decode",
+                    settings if group is None else replace(settings, stepwise=True),
+                    times_of_engine(decode),
+                    self,
+                    self.decode_log,
+                    detail=detail,
+                    timer=None if group is None else group.timer,
                 )
+                if group is not None:
+                    group.engines.append(engine)
                 self.decode_engines.append(engine)
                 self._decode_nodes.append(place)
 

@@ -15,8 +15,9 @@ from kvsim.plan.engine_settings import EngineSettings
 from kvsim.plan.instance import Instance
 from kvsim.plan.plan import Place, Plan
 from kvsim.record.result import Check, TransferUse
-from kvsim.sim.clock import Clock
+from kvsim.sim.clock import DECODE_BOUNDARY, PREFILL_BOUNDARY, Clock
 from kvsim.sim.engine.engine import Engine, Role
+from kvsim.sim.engine.lockstep import Lockstep
 from kvsim.sim.engine.sequence import RequestState, Sequence, block_path
 from kvsim.sim.engine.speculative_engine import engine_kind
 from kvsim.sim.log.conservation import RequestCounts
@@ -33,6 +34,7 @@ from kvsim.sim.systems.warm import COMMON_SHARE, common_heads, warm
 from kvsim.sim.tiers.lookup import Tiers, tiers_of
 from kvsim.sim.tiers.write_back import WriteBack
 from kvsim.steptime.curves.base import StepTime
+from kvsim.steptime.curves.lockstep import steps_together, times_of_engine
 from kvsim.units import MILLI
 from kvsim.workload.request import Request
 from kvsim.workload.workload import Workload
@@ -96,6 +98,7 @@ class ServingSystem:
         self._progress = progress
         self._block_size = plan.spec.block_size_tokens
         self._group_size = plan.config.engine.data_parallel_size
+        self._prefill_groups: list[Lockstep] = []
         self.tiers: Tiers | None = None
         """Below the caches of the engines that compute prompts."""
         self._writes_back: WriteBack | None = None
@@ -347,12 +350,13 @@ class ServingSystem:
         config, tiers = self.plan.config, self.tiers
         if config.routing.index_staleness_ms or (self.plan.tiers and config.cache.write_policy == "write_back"):
             settings = replace(settings, stepwise=True)
-        return engine_kind(settings)(
+        group = self._group_of(self._prefill_groups, instance, role, step_time)
+        engine = engine_kind(settings)(
             self.clock,
             instance,
             role,
-            settings,
-            step_time,
+            settings if group is None else replace(settings, stepwise=True),
+            times_of_engine(step_time),
             self,
             self.prefill_log,
             on_evict=partial(self._evicted, instance),
@@ -360,7 +364,22 @@ class ServingSystem:
             backup_s=0.0 if tiers is None else tiers.backup_s(instance),
             announces_chunks=announces_chunks,
             detail=None if self.detail is None else self.detail.engine(instance, forwards=forwards),
+            timer=None if group is None else group.timer,
         )
+        if group is not None:
+            group.engines.append(engine)
+        return engine
+
+    def _group_of(self, groups: list[Lockstep], number: int, role: Role, step_time: StepTime) -> Lockstep | None:
+        """The group of data-parallel engines that the engine of that number steps with, the last of ``groups``;
+        ``None``: it steps by itself. To be asked of each engine in their order.
+        """
+        together = steps_together(step_time)
+        if together is not None and number % self._group_size == 0:
+            priority = DECODE_BOUNDARY if role == "decode" else PREFILL_BOUNDARY
+            interval = self.plan.config.engine.dp_sync_interval
+            groups.append(Lockstep(self.clock, priority, number, together, interval))
+        return None if together is None else groups[-1]
 
     def _evicted(self, instance: int, chain: int, cached: int) -> None:
         """Publish that an engine's cache has only ``cached`` blocks of a chain left; with a negative chain, that so

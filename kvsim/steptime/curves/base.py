@@ -48,6 +48,11 @@ class StepTime:
         tokens behind sequences that decode: their KV is read with the sequence's. ``with_logits``: of each of them."""
         raise NotImplementedError
 
+    def beside_idle_s(self, tokens: int) -> float:
+        """Seconds of a step of ``tokens`` tokens that are no part of ``mixed_s``: what engines compute together, where
+        it is one of several that do, and no other has work."""
+        return 0.0
+
     def prefill_alone_s(self, chunk_tokens: int, prefix_tokens: int) -> float:
         """Time of a step that holds nothing but this chunk."""
         return self.mixed_s(chunk_tokens, 1, 0, 0, 0, self.chunk_work(chunk_tokens, prefix_tokens))

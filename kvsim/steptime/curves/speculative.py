@@ -78,7 +78,12 @@ class SpeculativeStepTime(StepTime):
     def prefill_alone_s(self, chunk_tokens: int, prefix_tokens: int) -> float:
         """Time of a step that holds nothing but this chunk."""
         work, draft_work = self.chunk_work(chunk_tokens, prefix_tokens), self.draft_work(chunk_tokens, prefix_tokens)
-        return self.step_s(chunk_tokens, 1, 0, 0, 0, 0, work, draft_work)
+        own_s = self.step_s(chunk_tokens, 1, 0, 0, 0, 0, work, draft_work)
+        return own_s + self.target.beside_idle_s(chunk_tokens)
+
+    def decode_alone_s(self, kv_tokens: int) -> float:
+        """Time of a step that holds nothing but one decoding sequence of ``kv_tokens`` and its drafts."""
+        return super().decode_alone_s(kv_tokens) + self.target.beside_idle_s(1 + self.num_tokens)
 
     def decode_span(self, decodes: int, kv_tokens: int, longest_tokens: int) -> tuple[float, float, int]:
         """One step: how far sequences get in it decides the next one."""

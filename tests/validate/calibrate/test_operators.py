@@ -93,17 +93,25 @@ def test_losses_that_are_sums_over_passes_count_once(folder: Path) -> None:
     assert assemble(read_folder(folder).operators, SHAPE).straggler_s_per_token == pytest.approx(10 * 0.01e-6)
 
 
-def test_experts_are_shared_by_the_engines(folder: Path) -> None:
+def test_experts_are_split_over_gpus(folder: Path) -> None:
+    """64 tokens over two GPUs: 32 tokens' worth on each, and of its 32 experts those that 64 tokens touch."""
     text = "tokens,activated_experts,time_us\n" + "".join(f"{t},{e},{t + 10 * e}\n" for t in (1, 1024) for e in (1, 64))
     (folder / "profile_moe.csv").write_text(text, encoding="utf-8")
     operators = read_folder(folder).operators
-    shape = {"experts_on_rank": 32.0, "expert_share": 1 / 16, "data_parallel": 2, "expert_parallel": 2}
-    dense = dict(assemble(operators, Shape(**{**SHAPE.__dict__, **shape})).dense)
-    touched = 32 * (1 - (1 - 1 / 16) ** 128)
-    layer_us = (10 + 6.4) + 2 * (2 + 6.4) + 64 + 10 * touched
+    shape = replace(SHAPE, experts_on_rank=32.0, expert_share=1 / 16, expert_parallel=2)
+    dense = dict(assemble(operators, shape).dense)
+    experts_us = 32 + 10 * 32 * (1 - (1 - 1 / 16) ** 64)
+    layer_us = (10 + 6.4) + 2 * (2 + 6.4) + experts_us
     assert dense[64.0] == pytest.approx(1e-4 + (10 * layer_us + 3 + 6.4) * 1e-6)
-    exchanging = Shape(**{**SHAPE.__dict__, **shape, "exchange_s": lambda tokens: 1e-6 * tokens})
-    assert dict(assemble(operators, exchanging).dense)[64.0] - dense[64.0] == pytest.approx(10 * 128e-6)
+    member = dict(assemble(operators, replace(shape, is_member=True)).dense)
+    assert dense[64.0] - member[64.0] == pytest.approx(10 * experts_us * 1e-6)
+    summed = replace(shape, allreduce_s=lambda tokens: 1e-6 * tokens)
+    whole, half = (
+        dict(assemble(operators, replace(summed, is_member=True, remaining_allreduces=share)).dense)[64.0]
+        for share in (1.0, 0.5)
+    )
+    assert whole - member[64.0] == pytest.approx(21 * 64e-6)
+    assert whole - half == pytest.approx(5 * 64e-6)
 
 
 def test_the_file_beside_a_profile_holds_the_same(folder: Path, tmp_path: Path) -> None:
