@@ -18,7 +18,7 @@ class Model(Section):
     """``model``: which one, and numbers that replace those of the known model."""
 
     name: Name
-    weight_dtype: Literal["bf16", "fp16", "fp8", "int8", "int4"]
+    weight_dtype: Literal["bf16", "fp16", "fp8", "int8", "int8_wo", "int4", "int4_g32", "mxfp4", "nvfp4"]
     kv_dtype: Literal["bf16", "fp16", "fp8", "int8"]
     max_model_len: Count
     params_billions: Positive | None

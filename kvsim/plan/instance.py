@@ -17,6 +17,7 @@ from kvsim.plan.nearest_profile import NearestProfile
 from kvsim.plan.speculation import drafter_of, speculation_of
 from kvsim.plan.vllm import engine_keys
 from kvsim.plan.vllm_defaults import version_of
+from kvsim.plan.weight_types import configured_type
 from kvsim.policy.scheduling import ORDERS
 from kvsim.spec import GpuSpec, InstanceSpec, ModelSpec, find_gpu, find_model
 from kvsim.spec.memory import MemoryArguments
@@ -24,7 +25,6 @@ from kvsim.steptime import StepTime
 from kvsim.units import GB, GIB, TERA
 
 Role = Literal["colocated", "prefill", "decode"]
-UNQUANTISED = ("bf16", "fp16")
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,7 @@ def server_of(
     own |= engine_keys(arguments, vllm_version, longest, gpu=gpu, model=known)
     if spec.kv_dtype is not None and arguments.get("kv_cache_dtype") in (None, "auto"):
         own["model.kv_dtype"] = spec.kv_dtype
-    if arguments.get("quantization") is None and spec.weight_dtype not in UNQUANTISED:
-        own["model.weight_dtype"] = spec.weight_dtype  # vLLM's --dtype is that of activations
+    own["model.weight_dtype"] = configured_type(arguments, spec, own["model.weight_dtype"])
     return own if gpu is None else own | {"hardware.gpu": gpu.name}
 
 
@@ -237,5 +236,5 @@ def _gpu_of(config: Config) -> GpuSpec:
         gpu = replace(gpu, hbm_bytes_per_s=hbm_bytes_per_s)
     if hardware.peak_tflops is not None:
         peak_flops = hardware.peak_tflops * TERA
-        gpu = replace(gpu, bf16_flops=peak_flops, fp8_flops=peak_flops)
+        gpu = gpu.with_peak(peak_flops)
     return gpu

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from kvsim.config import Config
 from kvsim.plan.acceptance import PUBLISHED
 from kvsim.plan.plan import Plan
 from kvsim.plan.speculation import name_of_published
-from kvsim.spec import BYTES_PER_VALUE, MODELS, find_model
+from kvsim.plan.weight_types import said_of_types
+from kvsim.spec import MODELS, find_model
 
 
 def left_out(plan: Plan, *, is_pd: bool = False) -> tuple[str, ...]:
@@ -15,7 +18,7 @@ def left_out(plan: Plan, *, is_pd: bool = False) -> tuple[str, ...]:
         _note(plan),
         _refused(plan),
         _window(plan),
-        _weights(plan),
+        *_types(plan),
         _static(plan) if is_pd else None,
         *unmodelled(plan.config),
     )
@@ -102,13 +105,13 @@ def _window(plan: Plan) -> str | None:
     )
 
 
-def _weights(plan: Plan) -> str | None:
-    """A checkpoint says in which type its weights are stored; what counts is configured."""
-    name, stored, dtype = plan.config.model.name, plan.spec.model.weight_dtype, plan.spec.weight_dtype
-    if name in MODELS or BYTES_PER_VALUE[stored] == BYTES_PER_VALUE[dtype]:
-        return None
-    named = name.rpartition("/")[2]
-    return f"{named}: its weights are stored as {stored}; model.weight_dtype = {dtype} is what was simulated"
+def _types(plan: Plan) -> list[str]:
+    """A checkpoint says in which type its weights are stored; what counts is configured. A known model's own name is no
+    checkpoint's."""
+    name, spec = plan.config.model.name, plan.spec
+    if name in MODELS:
+        spec = replace(spec, model=replace(spec.model, weight_dtype=spec.weight_dtype))
+    return list(said_of_types(spec, name))
 
 
 def _static(plan: Plan) -> str | None:

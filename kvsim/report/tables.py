@@ -22,6 +22,7 @@ from kvsim.report.prediction import prediction_tables
 from kvsim.report.sections import Sections, WorkloadFacts
 from kvsim.report.tier_tables import sources_table, tiers_table, variants_table
 from kvsim.report.whole import print_whole
+from kvsim.spec import find_model
 from kvsim.study.answer import StudyAnswer
 from kvsim.study.catalogue import studies
 from kvsim.study.words import preamble
@@ -103,6 +104,10 @@ def header(report: Sections) -> Table:
     return grid
 
 
+def _kv_type(dtype: str) -> str:
+    return "" if dtype in ("bf16", "fp16") else f", KV {dtype}"
+
+
 def facts(report: Sections) -> Iterator[tuple[str, str]]:
     """What was simulated, a name and a line each."""
     run, config = report.run, report.config
@@ -112,7 +117,8 @@ def facts(report: Sections) -> Iterator[tuple[str, str]]:
         yield "server", report.launch.line
     yield "cluster", _cluster(report.cluster)
     model, degree = config.model, config.engine.tensor_parallel_size
-    yield "model", f"{model.name} {model.weight_dtype}, {degree} x {config.hardware.gpu} an instance"
+    stored = find_model(model.name).stored_as(model.weight_dtype)
+    yield "model", f"{model.name} {stored}{_kv_type(model.kv_dtype)}, {degree} x {config.hardware.gpu} an instance"
     yield "KV cache", _kv_cache(report.cluster.kv_cache_tokens_per_instance, model.max_model_len)
     yield "step time", report.calibration.readiness
     yield "workload", _workload(report.workload)

@@ -276,12 +276,14 @@ def _dense_shares(spec: InstanceSpec, tokens: int, efficiencies: Efficiencies) -
     """
     model, gpu, degree = spec.model, spec.gpu, spec.tensor_parallel
     bytes_per_s = gpu.hbm_bytes_per_s * efficiencies.weight_reading
-    wide, narrow = (gpu.peak_flops(dtype) * efficiencies.compute * degree for dtype in ("bf16", spec.weight_dtype))
+    types = ("bf16", spec.weight_dtype, model.expert_dtype(spec.weight_dtype))
+    wide, narrow, of_experts = (gpu.peak_flops(dtype) * efficiencies.compute * degree for dtype in types)
     weights = weights_of(spec)
     read_s = {name: own.num_bytes / degree / bytes_per_s for name, own in weights.items()}
     computed_s = {
         name: 2 * own.params * tokens / (wide if name in work.KEPT_FIRST else narrow) for name, own in weights.items()
     }
+    computed_s[work.EXPERTS] = 2 * weights[work.EXPERTS].params * tokens / of_experts
     if model.is_moe:
         touched = model.active_experts(tokens * spec.engines_sharing_experts) / model.num_experts
         read_s[work.EXPERTS] = spec.expert_bytes_per_gpu * touched / bytes_per_s

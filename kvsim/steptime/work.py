@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kvsim.spec import InstanceSpec, ModelSpec
-from kvsim.spec.model import UNQUANTISED_BYTES, WEIGHT_BYTES
+from kvsim.spec.weight_types import UNQUANTISED_BYTES, WEIGHT_BYTES
 from kvsim.steptime.allreduce import ACTIVATION_BYTES
 from kvsim.steptime.batch import Batch
 
@@ -178,7 +178,8 @@ def _experts(spec: InstanceSpec, batch: Batch) -> Work:
     read = spec.expert_bytes_per_gpu * model.active_experts(everybody) / model.num_experts
     layers = model.num_layers - model.num_dense_layers
     moved = 2.0 * batch.tokens * model.hidden_size * ACTIVATION_BYTES * layers
-    return _work(spec, layers, read + moved, 2 * model.expert_params * computed / ranks, spec.weight_dtype)
+    dtype = model.expert_dtype(spec.weight_dtype)
+    return _work(spec, layers, read + moved, 2 * model.expert_params * computed / ranks, dtype)
 
 
 def _passes(spec: InstanceSpec, batch: Batch) -> dict[str, Work]:
@@ -213,11 +214,12 @@ def _attention(spec: InstanceSpec, batch: Batch) -> dict[str, Work]:
     prompts = sum(_seen(model, each.prefix_tokens + each.tokens) for each in batch.chunks)
     width = attention_flops_of_pair(model)
     decode_width = 2.0 * (2 * model.kv_lora_rank + model.rope_head_dim) if model.is_mla else width
+    unit = "fp8" if spec.kv_dtype == "fp8" else "bf16"  # integers are brought to 16 bits
     decode_bytes = read * kv_bytes + batch.num_decodes * passed
     prefill_bytes = prompts * kv_bytes + batch.prefilled_tokens * passed
     return {
-        ATTENTION_PREFILL: _work(spec, layers, prefill_bytes, width * layers * heads * pairs, spec.kv_dtype),
-        ATTENTION_DECODE: _work(spec, layers, decode_bytes, decode_width * layers * heads * read, spec.kv_dtype),
+        ATTENTION_PREFILL: _work(spec, layers, prefill_bytes, width * layers * heads * pairs, unit),
+        ATTENTION_DECODE: _work(spec, layers, decode_bytes, decode_width * layers * heads * read, unit),
     }
 
 
