@@ -23,7 +23,7 @@ from kvsim.steptime.curves.coefficients import Knots
 from kvsim.steptime.curves.tables import TableStepTime
 from kvsim.steptime.operators import Floats, Operators
 from kvsim.steptime.roofline import Efficiencies
-from kvsim.steptime.work import Work, weights_of, works_of
+from kvsim.steptime.work import Work, expert_starts_s, weights_of, works_of
 
 Known = Literal["measured", "scaled", "modelled"]
 HOST, SEQUENCES, LAYERS, FIXED, STRAGGLERS = "host", "sequences", "layers", "fixed", "stragglers"
@@ -302,6 +302,8 @@ def _overheads(
     """What operators take beyond their limits: kernels to start, links by their latency and achieved share, the
     host."""
     found = {name: own.calls * KERNEL_START_S for name, own in works.items()}
+    if work.EXPERTS in works:
+        found[work.EXPERTS] = max(found[work.EXPERTS], expert_starts_s(spec))
     tokens, engines = batch.tokens, spec.engines_sharing_experts
     for name, degree, all_tokens in (
         (work.ALLREDUCE, spec.tensor_parallel, tokens),

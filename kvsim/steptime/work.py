@@ -22,6 +22,10 @@ PRODUCTS = (QKV, O_PROJ, GATE_UP, DOWN, SHARED, ROUTER, EXPERTS, OTHER)
 """Matrix products of a layer."""
 PASSES = (EMBEDDING, "layernorm", "qk_norm", "rotary_emb", "kv_write", "act_fn", "final_layernorm")
 """What is bound by memory whatever the step."""
+EXPERT_START_S = {"mxfp4": 63e-6}
+"""What a layer's experts take in the beginning, beside 5 us for each that is touched: routing, sorting and several
+kernels. gpt-oss-20b and -120b, tokens dealt out evenly, on one H200 under vLLM 0.19; on two GPUs it is 59 us
+(AIConfigurator's ``moe_perf``, w4a16_mxfp4). Experts in other types start within what any kernel takes."""
 KEPT_FIRST = (EMBEDDING, LM_HEAD, ROUTER)
 """What of a quantised checkpoint is in 16 bits before anything else is."""
 
@@ -180,6 +184,14 @@ def _experts(spec: InstanceSpec, batch: Batch) -> Work:
     moved = 2.0 * batch.tokens * model.hidden_size * ACTIVATION_BYTES * layers
     dtype = model.expert_dtype(spec.weight_dtype)
     return _work(spec, layers, read + moved, 2 * model.expert_params * computed / ranks, dtype)
+
+
+def expert_starts_s(spec: InstanceSpec) -> float:
+    """Of all layers with experts, in a step."""
+    model = spec.model
+    if not model.is_moe:
+        return 0.0
+    return (model.num_layers - model.num_dense_layers) * EXPERT_START_S.get(model.expert_dtype(spec.weight_dtype), 0.0)
 
 
 def _passes(spec: InstanceSpec, batch: Batch) -> dict[str, Work]:
