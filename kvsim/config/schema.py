@@ -19,7 +19,7 @@ class Model(Section):
 
     name: Name
     weight_dtype: Literal["bf16", "fp16", "fp8", "int8", "int8_wo", "int4", "int4_g32", "mxfp4", "nvfp4"]
-    kv_dtype: Literal["bf16", "fp16", "fp8", "int8"]
+    kv_dtype: Literal["bf16", "fp16", "fp8", "fp8_per_token_head", "int8"]
     max_model_len: Count
     params_billions: Positive | None
     kv_bytes_per_token: Count | None

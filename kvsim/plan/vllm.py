@@ -49,7 +49,7 @@ KV_DTYPES = DTYPES | {
     "bf16": "bf16",
     "fp8_inc": "fp8",
     "fp8_ds_mla": "fp8",
-    "fp8_per_token_head": "fp8",
+    "fp8_per_token_head": "fp8_per_token_head",
     "int8_per_token_head": "int8",
 }
 QUANTISED = {

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 
 from kvsim.spec.weight_types import UNQUANTISED_BYTES, WEIGHT_BYTES
 
-BYTES_PER_VALUE = {"bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "int8": 1.0}
+BYTES_PER_VALUE = {"bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "fp8_per_token_head": 1.0, "int8": 1.0}
 """Bytes of a value of KV."""
+KV_SCALE_BYTES = {"fp8_per_token_head": 4.0, "int8": 4.0}
+"""Bytes of the scale beside each head's key of a token, and beside its value (vLLM's ``*_per_token_head``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,7 @@ class ModelSpec:
 
     @property
     def active_expert_params(self) -> float:
-        """Those of them that are of routed experts."""
+        """Parameters of routed experts that one token is multiplied with."""
         return self.expert_params * self.experts_per_token / self.num_experts if self.is_moe else 0.0
 
     def active_experts(self, tokens: float) -> float:
@@ -135,13 +137,15 @@ class ModelSpec:
         return self.num_window_layers / self.attention_layers if self.sliding_window_tokens else 0.0
 
     def kv_bytes_per_token(self, kv_dtype: str) -> float:
-        """Keys and values of one token over all layers with attention: 2 x layers x kv_heads x head_dim x bytes.
+        """Keys and values of one token over all layers with attention: 2 x layers x kv_heads x head_dim x bytes, and scales.
 
         Latent attention keeps one latent and one rotated key a layer. Windows do not count: within one, a token is kept
         in every layer.
         """
         values = self.kv_lora_rank + self.rope_head_dim if self.is_mla else 2 * self.num_kv_heads * self.head_dim
-        return self.attention_layers * values * BYTES_PER_VALUE[kv_dtype]
+        scales = 0 if self.is_mla else 2 * self.num_kv_heads
+        of_layer = values * BYTES_PER_VALUE[kv_dtype] + scales * KV_SCALE_BYTES.get(kv_dtype, 0.0)
+        return self.attention_layers * of_layer
 
     def kv_bytes_of_sequence(self, tokens: int, kv_dtype: str) -> float:
         """KV bytes of a sequence; layers with a window keep no more tokens than that, those with chunks at most."""

@@ -187,7 +187,7 @@ def _experts(spec: InstanceSpec, batch: Batch) -> Work:
 
 
 def expert_starts_s(spec: InstanceSpec) -> float:
-    """Of all layers with experts, in a step."""
+    """What the experts of all layers take to start, in a step."""
     model = spec.model
     if not model.is_moe:
         return 0.0

@@ -61,7 +61,7 @@ def read_folders(folders: Sequence[Path], spec: InstanceSpec) -> MeasuredOperato
 
 
 def _method(folders: Sequence[Path], spec: InstanceSpec) -> str:
-    """Of a mixture of experts the products besides those of experts may be by arithmetic, too."""
+    """How the times came about; products besides those of experts may be by arithmetic, too."""
     tables = [read_table(folder / f"{GEMM}.parquet") for folder in folders]
     if any(Products(table, spec.gpu).has(spec.weight_dtype) for table in tables):
         return METHOD
