@@ -137,7 +137,8 @@ class ModelSpec:
         return self.num_window_layers / self.attention_layers if self.sliding_window_tokens else 0.0
 
     def kv_bytes_per_token(self, kv_dtype: str) -> float:
-        """Keys and values of one token over all layers with attention: 2 x layers x kv_heads x head_dim x bytes, and scales.
+        """Keys and values of one token over all layers with attention: 2 x layers x kv_heads x head_dim x bytes, and
+        scales.
 
         Latent attention keeps one latent and one rotated key a layer. Windows do not count: within one, a token is kept
         in every layer.
