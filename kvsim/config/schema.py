@@ -66,6 +66,9 @@ class Engine(Section):
     cudagraph_capture_sizes: Annotated[tuple[Count, ...], Strict(False)]
     tune_colocated_budget: bool
     colocated_budgets: Counts
+    enable_lora: bool
+    max_loras: Count
+    max_lora_rank: Count
     speculative: Speculative
 
 

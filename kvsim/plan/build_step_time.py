@@ -14,6 +14,7 @@ from kvsim.plan.nearest_profile import NearestProfile, nearest_profile
 from kvsim.plan.speculation import with_drafting
 from kvsim.spec import GpuSpec, InstanceSpec
 from kvsim.steptime import AffineStepTime, Coefficients, StepTime, roofline
+from kvsim.steptime.adapters import with_adapters
 from kvsim.steptime.allreduce import allreduce
 from kvsim.steptime.assemble import Shape, assemble
 from kvsim.steptime.curves.tables import TableStepTime
@@ -50,6 +51,7 @@ def build_step_time(config: Config, spec: InstanceSpec) -> KnownStepTime:
         return KnownStepTime(with_drafting(config, spec, TableStepTime(tables, fitted(tables), sizes)), None)
     nearest = nearest_profile(config, spec) if method == "auto" else None
     coefficients = _configured(config, spec) if nearest is None else nearest.coefficients
+    coefficients = with_adapters(coefficients, spec, efficiencies_of(config, spec))
     target = AffineStepTime(_overhead(coefficients, config), sizes)
     return KnownStepTime(with_drafting(config, spec, target), nearest)
 

@@ -20,6 +20,7 @@ from kvsim.plan.vllm_defaults import version_of
 from kvsim.plan.weight_types import configured_type
 from kvsim.policy.scheduling import ORDERS
 from kvsim.spec import GpuSpec, InstanceSpec, ModelSpec, find_gpu, find_model
+from kvsim.spec.adapters import Adapters
 from kvsim.spec.memory import MemoryArguments
 from kvsim.steptime import StepTime
 from kvsim.units import GB, GIB, TERA
@@ -190,7 +191,19 @@ def spec_of(config: Config, role: Role = "colocated") -> InstanceSpec:
         kv_capacity_key=derived.kv_capacity_key(config),
         expert_parallel=derived.expert_parallel(config),
         drafter=drafter_of(config, model, degree),
+        adapters=_adapters_of(config, model),
     )
+
+
+def _adapters_of(config: Config, model: ModelSpec) -> Adapters | None:
+    engine = config.engine
+    if not engine.enable_lora:
+        return None
+    if model.is_mla:
+        raise ConfigError(f"engine.enable_lora: adapters of {model.name}, which has latent attention, are not modelled")
+    if config.steptime.method == "tables":
+        raise ConfigError("engine.enable_lora: beside steptime.method 'tables' adapters are not modelled; 'fitted' is")
+    return Adapters(engine.max_loras, engine.max_lora_rank)
 
 
 def _memory_arguments(config: Config, role: Role) -> MemoryArguments:

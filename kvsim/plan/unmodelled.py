@@ -6,10 +6,13 @@ from dataclasses import replace
 
 from kvsim.config import Config
 from kvsim.plan.acceptance import PUBLISHED
+from kvsim.plan.efficiencies import efficiencies_of
 from kvsim.plan.plan import Plan
 from kvsim.plan.speculation import name_of_published
 from kvsim.plan.weight_types import said_of_types
 from kvsim.spec import MODELS, find_model
+from kvsim.steptime.adapters import adapter_s
+from kvsim.units import GB
 
 
 def left_out(plan: Plan, *, is_pd: bool = False) -> tuple[str, ...]:
@@ -19,6 +22,7 @@ def left_out(plan: Plan, *, is_pd: bool = False) -> tuple[str, ...]:
         _refused(plan),
         _window(plan),
         *_types(plan),
+        _adapters(plan),
         _static(plan) if is_pd else None,
         *unmodelled(plan.config),
     )
@@ -102,6 +106,20 @@ def _window(plan: Plan) -> str | None:
         f"cache is as large as engines have it for requests of {tokens:,} tokens that free what lies before the "
         "window, and shorter ones are taken for as thrifty; transfers and tiers keep every token in all layers, "
         f"{times:.2f} times as much"
+    )
+
+
+def _adapters(plan: Plan) -> str | None:
+    """What of LoRA is simulated, and what is not."""
+    spec, adapters = plan.spec, plan.spec.adapters
+    if adapters is None:
+        return None
+    step_ms = adapter_s(spec, 1.0, efficiencies_of(plan.config, spec)) * 1e3
+    return (
+        f"engine.enable_lora: {adapters.max_loras} adapters of rank {adapters.max_lora_rank} take "
+        f"{spec.adapter_bytes_per_gpu / GB:.2f} GB a GPU; every request goes through one of them, drawn evenly, which "
+        f"adds {step_ms:.2g} ms to a step of one token, by bytes, FLOPs and starts of kernels; not simulated: that "
+        "adapters share no prefixes, that a step has no more than max_loras of them, and that others are loaded"
     )
 
 

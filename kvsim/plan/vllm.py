@@ -115,6 +115,12 @@ def engine_keys(
         "engine.cudagraph_capture_sizes": _captured(arguments, vllm_version, tokens, seqs, gpu, 1 + drafts),
     }
     found |= speculation
+    if arguments.flag("enable_lora", False):
+        found |= {
+            "engine.enable_lora": True,
+            "engine.max_loras": arguments.whole("max_loras", 1),
+            "engine.max_lora_rank": arguments.whole("max_lora_rank", 16),
+        }
     if vllm_version:
         found["engine.vllm_version"] = vllm_version
     given = {key: arguments.get(key) for key in AS_NAMED}

@@ -11,7 +11,7 @@ from typing import Any
 from kvsim.errors import ConfigError
 from kvsim.spec.attention import attention_params, head_dim_of, window_of
 from kvsim.spec.config_keys import FILE, ConfigKeys, read_json
-from kvsim.spec.families import FAMILIES, UNMODELLED, UNMODELLED_KEYS, Family
+from kvsim.spec.families import ADAPTS_VOCABULARY, FAMILIES, JOINT_EXPERT_GATES, UNMODELLED, UNMODELLED_KEYS, Family
 from kvsim.spec.feed_forward import FeedForward, feed_forward_of
 from kvsim.spec.max_length import max_length_of
 from kvsim.spec.model import ModelSpec
@@ -80,6 +80,8 @@ def model_of(values: Mapping[str, Any], name: str, where: str) -> ModelSpec:
         num_kv_layers=feed_forward.attention_layers if feed_forward.attention_layers < layers else 0,
         tied_embeddings=tied,
         mlp_matrices=family.mlp_matrices,
+        adapts_vocabulary=keys.text("model_type") in ADAPTS_VOCABULARY,
+        joint_expert_gates=keys.text("model_type") in JOINT_EXPERT_GATES,
         note=note,
     )
     return _with_weights(model, keys, family, feed_forward, stored)

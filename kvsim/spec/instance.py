@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from kvsim.errors import CapacityError
+from kvsim.spec.adapters import Adapters, adapter_buffer_bytes
 from kvsim.spec.drafter import DrafterSpec
 from kvsim.spec.gpu import GpuSpec
 from kvsim.spec.kv_groups import KvGroups, kv_groups
@@ -43,6 +44,8 @@ class InstanceSpec:
     """GPUs, of all data-parallel engines, that share the routed experts; 1: each instance holds them all."""
     drafter: DrafterSpec | None = None
     """What drafts on the same GPUs; ``None``: nothing does."""
+    adapters: Adapters | None = None
+    """LoRA adapters that there is room for; ``None``: none."""
 
     @property
     def kv_bytes_per_token(self) -> float:
@@ -87,7 +90,15 @@ class InstanceSpec:
     def loaded_weight_bytes_per_gpu(self) -> float:
         """What the weights take of a GPU's memory: more than a step reads of them."""
         own = self.weight_bytes_per_gpu + extra_weight_bytes(self.model, self.tensor_parallel, self.weight_dtype)
+        own += self.adapter_bytes_per_gpu
         return own if self.drafter is None else own + self.drafter.weight_bytes_per_gpu
+
+    @property
+    def adapter_bytes_per_gpu(self) -> float:
+        """Buffers for LoRA adapters, which vLLM counts among the weights."""
+        if self.adapters is None:
+            return 0.0
+        return adapter_buffer_bytes(self.model, self.tensor_parallel, self.expert_parallel, self.adapters)
 
     @property
     def non_kv_memory(self) -> NonKvMemory:

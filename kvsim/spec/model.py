@@ -69,6 +69,10 @@ class ModelSpec:
     """What of the model is left out or taken for something else; empty: nothing."""
     q_lora_rank: int = 0
     """Rank of latent attention's queries; 0: they have no latent."""
+    adapts_vocabulary: bool = False
+    """vLLM's model has embedding and output projection among the layers that LoRA adapters change."""
+    joint_expert_gates: bool = False
+    """Gate and up projection of an expert are one matrix to adapters (gpt-oss)."""
 
     @property
     def is_moe(self) -> bool:

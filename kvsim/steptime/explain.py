@@ -14,6 +14,7 @@ from typing import Literal
 
 from kvsim.spec import InstanceSpec
 from kvsim.steptime import work
+from kvsim.steptime.adapters import ADAPTERS, adapter_s, adapter_work
 from kvsim.steptime.allreduce import allreduce
 from kvsim.steptime.assemble import Shape, dense_parts, head_parts
 from kvsim.steptime.batch import Batch
@@ -23,14 +24,12 @@ from kvsim.steptime.curves.coefficients import Knots
 from kvsim.steptime.curves.tables import TableStepTime
 from kvsim.steptime.operators import Floats, Operators
 from kvsim.steptime.roofline import Efficiencies
-from kvsim.steptime.work import Work, expert_starts_s, weights_of, works_of
+from kvsim.steptime.work import KERNEL_START_S, Work, expert_starts_s, weights_of, works_of
 
 Known = Literal["measured", "scaled", "modelled"]
 HOST, SEQUENCES, LAYERS, FIXED, STRAGGLERS = "host", "sequences", "layers", "fixed", "stragglers"
 HOST_PARTS = (HOST, SEQUENCES)
 PASSES = "passes"
-KERNEL_START_S = 3e-6
-"""What a kernel takes that has next to nothing to do, as AIConfigurator's ``system.yaml`` has it for all GPUs."""
 SLOW = 2.0
 """An operator that takes so many times its limit, a call no longer than ``SHORT_CALL_S``, is bound by latency."""
 SHORT_CALL_S = 20e-6
@@ -155,9 +154,10 @@ def explain_roofline(
 
     ``padded_tokens``: that its dense operators run on.
     """
-    times, works = _shares(step_time, batch, padded_tokens), works_of(spec, batch)
+    times, works = _shares(step_time, batch, padded_tokens), works_of(spec, batch) | _adapters(spec, padded_tokens)
     shares = _dense_shares(spec, padded_tokens, efficiencies)
-    dense = {name: times.dense_s * share for name, share in shares.items()}
+    adapted_s = adapter_s(spec, float(padded_tokens), efficiencies)
+    dense = {name: (times.dense_s - adapted_s) * share for name, share in shares.items()} | {ADAPTERS: adapted_s}
     comm = work.ALLREDUCE if work.ALLREDUCE in works else work.EXCHANGE
     charged = {
         **dense,
@@ -182,7 +182,8 @@ def explain_formula(
     efficiencies: Efficiencies,
 ) -> Explanation:
     """A step of a formula that was fitted to whole steps: its own parts, each with the operators in it."""
-    times, works = _shares(step_time, batch, padded_tokens), _together(works_of(spec, batch))
+    times = _shares(step_time, batch, padded_tokens)
+    works = _together(works_of(spec, batch)) | _adapters(spec, padded_tokens)
     overheads = _overheads(spec, batch, works, efficiencies)
     at_sequences = {work.LM_HEAD, work.SAMPLER} if step_time.coefficients.dense_knots else set()
     attention = {work.ATTENTION_PREFILL, work.ATTENTION_DECODE}
@@ -238,6 +239,10 @@ def explain_tables(
         modelled.add(work.ATTENTION_DECODE)
     parts = (replace(part, known="modelled") if part.name in modelled else part for part in found.parts)
     return replace(found, parts=tuple(parts))
+
+
+def _adapters(spec: InstanceSpec, padded_tokens: int) -> dict[str, Work]:
+    return {ADAPTERS: adapter_work(spec, float(padded_tokens))} if spec.adapters is not None else {}
 
 
 def _has_mixed(operators: Operators) -> bool:

@@ -22,6 +22,8 @@ PRODUCTS = (QKV, O_PROJ, GATE_UP, DOWN, SHARED, ROUTER, EXPERTS, OTHER)
 """Matrix products of a layer."""
 PASSES = (EMBEDDING, "layernorm", "qk_norm", "rotary_emb", "kv_write", "act_fn", "final_layernorm")
 """What is bound by memory whatever the step."""
+KERNEL_START_S = 3e-6
+"""What a kernel takes that has next to nothing to do, as AIConfigurator's ``system.yaml`` has it for all GPUs."""
 EXPERT_START_S = {"mxfp4": 63e-6}
 """What a layer's experts take in the beginning, beside 5 us for each that is touched: routing, sorting and several
 kernels. gpt-oss-20b and -120b, tokens dealt out evenly, on one H200 under vLLM 0.19; on two GPUs it is 59 us
