@@ -40,7 +40,7 @@ class AdaptedLayer:
     copies: int = 1
     """Experts of a layer on the GPU, each with matrices of its own."""
     looked_up: int = 0
-    """Those of ``values`` of which a token takes one row and is not multiplied with the rest."""
+    """Values of A of which a token takes one row and is not multiplied with the rest."""
     of_sequences: bool = False
     """The last token of each sequence goes through it, and no other."""
 
