@@ -19,7 +19,7 @@ from kvsim.steptime.work import KERNEL_START_S, Work
 
 ADAPTERS = "adapters"
 KERNELS = 2
-"""Kernels of a layer: shrink and expand; experts have both twice, for gate and up projection and for down projection."""
+"""Kernels of a layer: shrink and expand; experts have both twice, for gate and up projection and for down."""
 PLACES = tuple(float(2**power) for power in range(16))
 
 
