@@ -346,6 +346,7 @@ class Load(Section):
 
     rho: Positive
     of: Literal["pd", "unified"]
+    lora_adapters: Count | None
     warm_caches: bool
     pilot_requests: Count
     pilot_gpus: Count

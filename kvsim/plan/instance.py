@@ -203,7 +203,7 @@ def _adapters_of(config: Config, model: ModelSpec) -> Adapters | None:
         raise ConfigError(f"engine.enable_lora: adapters of {model.name}, which has latent attention, are not modelled")
     if config.steptime.method == "tables":
         raise ConfigError("engine.enable_lora: beside steptime.method 'tables' adapters are not modelled; 'fitted' is")
-    return Adapters(engine.max_loras, engine.max_lora_rank)
+    return Adapters(engine.max_loras, engine.max_lora_rank, derived.lora_adapters(config) or 1)
 
 
 def _memory_arguments(config: Config, role: Role) -> MemoryArguments:

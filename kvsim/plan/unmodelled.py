@@ -115,11 +115,16 @@ def _adapters(plan: Plan) -> str | None:
     if adapters is None:
         return None
     step_ms = adapter_s(spec, 1.0, efficiencies_of(plan.config, spec)) * 1e3
+    beyond = ""
+    if adapters.used > adapters.max_loras:
+        beyond = (
+            f"; of {adapters.used} adapters vLLM has {adapters.max_loras} in a step, lets requests of others wait, and "
+            "loads an adapter where it was not among the last: here nobody waits for either"
+        )
     return (
         f"engine.enable_lora: {adapters.max_loras} adapters of rank {adapters.max_lora_rank} take "
-        f"{spec.adapter_bytes_per_gpu / GB:.2f} GB a GPU; every request goes through one of them, drawn evenly, which "
-        f"adds {step_ms:.2g} ms to a step of one token, by bytes, FLOPs and starts of kernels; not simulated: that "
-        "adapters share no prefixes, that a step has no more than max_loras of them, and that others are loaded"
+        f"{spec.adapter_bytes_per_gpu / GB:.2f} GB a GPU; each request goes through one, which adds {step_ms:.2g} ms "
+        f"to a step of one token by bytes, FLOPs and starts of kernels, and was never measured{beyond}"
     )
 
 

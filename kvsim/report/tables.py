@@ -120,10 +120,9 @@ def facts(report: Sections) -> Iterator[tuple[str, str]]:
     stored = find_model(model.name).stored_as(model.weight_dtype)
     yield "model", f"{model.name} {stored}{_kv_type(model.kv_dtype)}, {degree} x {config.hardware.gpu} an instance"
     if config.engine.enable_lora:
-        yield (
-            "adapters",
-            f"{config.engine.max_loras} of rank {config.engine.max_lora_rank}, one for each request; modelled",
-        )
+        engine, used = config.engine, config.load.lora_adapters or config.engine.max_loras
+        slots = f"{engine.max_loras} of rank {engine.max_lora_rank}"
+        yield "adapters", f"{slots}, {used} in use; their part of a step is modelled"
     yield "KV cache", _kv_cache(report.cluster.kv_cache_tokens_per_instance, model.max_model_len)
     yield "step time", report.calibration.readiness
     yield "workload", _workload(report.workload)

@@ -24,6 +24,8 @@ class Adapters:
     max_loras: int
     """Adapters in one step, by vLLM's name; likewise the rank."""
     max_lora_rank: int
+    used: int = 1
+    """Adapters that requests go to, evenly."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,8 @@ def adapter_work(spec: InstanceSpec, tokens: float) -> Work:
     """All of a step of ``tokens`` tokens on one GPU, each token of another request than the next, but for the logits'
     activations, which go by sequences.
 
-    Requests have one of ``max_loras`` adapters each, drawn evenly: n tokens need m (1 - (1 - 1/m)^n) of the m.
+    Requests have one of m adapters each, drawn evenly: n tokens need m (1 - (1 - 1/m)^n) of them. More than there are
+    slots for are in no step, so that m is at most ``max_loras``.
     """
     adapters = spec.adapters
     if adapters is None:
@@ -48,10 +49,11 @@ def adapter_work(spec: InstanceSpec, tokens: float) -> Work:
 
 def _of_layer(layer: AdaptedLayer, model: ModelSpec, adapters: Adapters, tokens: float) -> tuple[int, float, float]:
     """Kernels of a layer, what of its values a step reads for each of the rank, how often a token goes through it."""
+    used = min(adapters.used, adapters.max_loras)
     if layer.copies == 1:
-        return KERNELS, (layer.values - layer.looked_up) * _touched(adapters.max_loras, 1.0, tokens), 1.0
+        return KERNELS, (layer.values - layer.looked_up) * _touched(used, 1.0, tokens), 1.0
     times = model.experts_per_token * layer.copies / model.num_experts
-    pairs = _touched(adapters.max_loras * layer.copies, times, tokens)
+    pairs = _touched(used * layer.copies, times, tokens)
     return 2 * KERNELS, layer.values * pairs, times
 
 

@@ -22,7 +22,9 @@ CONFIG = load_config(sets=EIGHT, mode="instance").config
 
 def spec(max_loras: int = 4, rank: int = 16, model: str = "llama-3.1-8b") -> InstanceSpec:
     sets = [*EIGHT, f"model.name={model}", "engine.num_gpu_blocks_override=100"]
-    return replace(spec_of(load_config(sets=sets, mode="instance").config), adapters=Adapters(max_loras, rank))
+    return replace(
+        spec_of(load_config(sets=sets, mode="instance").config), adapters=Adapters(max_loras, rank, max_loras)
+    )
 
 
 def efficiencies() -> Efficiencies:
