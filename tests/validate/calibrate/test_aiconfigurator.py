@@ -273,6 +273,19 @@ def test_experts_are_of_their_own_type(tmp_path: Path) -> None:
     assert len(rows) and rows[0, 0] == 1
 
 
+def test_times_that_no_other_table_bears_out_are_left_out(tmp_path: Path) -> None:
+    from kvsim.validate.calibrate.measured_experts import LEFT_OUT, expert_rows
+
+    path = tables(tmp_path / "a") / "moe_perf.parquet"
+    pl.read_parquet(path).with_columns(kernel_source=pl.lit("vllm_fused_moe")).write_parquet(path)
+    spec = instance("mixtral-8x7b", 2)
+    rows = expert_rows(pl.read_parquet(path), spec)
+    changed(path.parent, "moe_perf", kernel_source=LEFT_OUT, latency=pl.col("latency") / 2)
+    assert expert_rows(pl.read_parquet(path), spec) == pytest.approx(rows)
+    changed(path.parent, "moe_perf", kernel_source="sglang_marlin_moe", latency=pl.col("latency") / 4)
+    assert (expert_rows(pl.read_parquet(path), spec)[:, 2] < rows[:, 2]).all()
+
+
 def test_half_of_the_layers_look_back_a_window(tmp_path: Path) -> None:
     """Attention is that of a layer in the mean; KV within the window is all that is read."""
     folder = tables(tmp_path / "a")
