@@ -143,6 +143,7 @@ def settings_of(config: Config, spec: InstanceSpec, role: Role, *, stepwise: boo
         kv_groups=groups,
         stepwise=stepwise,
         speculation=speculation_of(config),
+        max_loras=0 if groups or role == "decode" else max_loras_of(config),
     )
     if role == "prefill":
         budget = derived.prefill_token_budget(config)
@@ -193,6 +194,12 @@ def spec_of(config: Config, role: Role = "colocated") -> InstanceSpec:
         drafter=drafter_of(config, model, degree),
         adapters=_adapters_of(config, model),
     )
+
+
+def max_loras_of(config: Config) -> int:
+    """Adapters in one step at most, where that keeps any request waiting; 0: it does not, or is not simulated."""
+    used, slots = derived.lora_adapters(config) or 0, config.engine.max_loras
+    return slots if used > slots and config.engine.speculative.method is None else 0
 
 
 def _adapters_of(config: Config, model: ModelSpec) -> Adapters | None:

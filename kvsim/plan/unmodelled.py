@@ -117,10 +117,9 @@ def _adapters(plan: Plan) -> str | None:
     step_ms = adapter_s(spec, 1.0, efficiencies_of(plan.config, spec)) * 1e3
     beyond = ""
     if adapters.used > adapters.max_loras:
-        beyond = (
-            f"; of {adapters.used} adapters vLLM has {adapters.max_loras} in a step, lets requests of others wait, and "
-            "loads an adapter where it was not among the last: here nobody waits for either"
-        )
+        limited = plan.colocated_settings.max_loras
+        waiting = "requests of others wait, as in vLLM" if limited else "requests of others wait in vLLM, and here not"
+        beyond = f"; of {adapters.used} adapters a step has {adapters.max_loras}: {waiting}; loading takes no time here"
     return (
         f"engine.enable_lora: {adapters.max_loras} adapters of rank {adapters.max_lora_rank} take "
         f"{spec.adapter_bytes_per_gpu / GB:.2f} GB a GPU; each request goes through one, which adds {step_ms:.2g} ms "

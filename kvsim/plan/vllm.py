@@ -271,6 +271,7 @@ def scheduler_settings(recorded: Fields) -> EngineSettings:
         async_scheduling=recorded.flag("async_scheduling", False),
         speculation=_recorded_speculation(recorded.within("speculative_config")),
         kv_groups=recorded_kv_groups(recorded),
+        max_loras=recorded.whole("max_loras", 0, least=0, most=MOST),
     )
 
 

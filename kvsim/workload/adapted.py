@@ -43,6 +43,7 @@ def adapted(workload: Workload, count: int) -> Workload:
         workload,
         piece_chain=_apart(workload.piece_chain, of_piece, count),
         output_chain=_apart(workload.output_chain, adapter, count),
+        adapter=adapter.astype(np.int32),
         info=workload.info.noted(
             f"requests, or sessions, go to {count} LoRA adapters, which share no prefix: other notes are of one adapter"
         ),
