@@ -22,7 +22,7 @@ def left_out(plan: Plan, *, is_pd: bool = False) -> tuple[str, ...]:
         _refused(plan),
         _window(plan),
         *_types(plan),
-        _adapters(plan),
+        _adapters(plan, is_pd=is_pd),
         _static(plan) if is_pd else None,
         *unmodelled(plan.config),
     )
@@ -109,7 +109,7 @@ def _window(plan: Plan) -> str | None:
     )
 
 
-def _adapters(plan: Plan) -> str | None:
+def _adapters(plan: Plan, *, is_pd: bool) -> str | None:
     """What of LoRA is simulated, and what is not."""
     spec, adapters = plan.spec, plan.spec.adapters
     if adapters is None:
@@ -119,6 +119,7 @@ def _adapters(plan: Plan) -> str | None:
     if adapters.used > adapters.max_loras:
         limited = plan.colocated_settings.max_loras
         waiting = "requests of others wait, as in vLLM" if limited else "requests of others wait in vLLM, and here not"
+        waiting += "; before decode instances none does" if limited and is_pd else ""
         beyond = f"; of {adapters.used} adapters a step has {adapters.max_loras}: {waiting}; loading takes no time here"
     return (
         f"engine.enable_lora: {adapters.max_loras} adapters of rank {adapters.max_lora_rank} take "
