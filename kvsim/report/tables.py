@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kvsim.capacity.load_search import Load
+from kvsim.errors import ConfigError
 from kvsim.modes.cluster import DeployedCluster, PdCluster, TieredCluster
 from kvsim.reasons.reason import most_important
 from kvsim.record.figures import Parts, SystemSummary
@@ -104,6 +105,14 @@ def header(report: Sections) -> Table:
     return grid
 
 
+def _stored(name: str, weight_dtype: str) -> str:
+    """With the type of experts that have their own; a report may be of a model whose file is gone."""
+    try:
+        return find_model(name).stored_as(weight_dtype)
+    except ConfigError:
+        return weight_dtype
+
+
 def _kv_type(dtype: str) -> str:
     return "" if dtype in ("bf16", "fp16") else f", KV {dtype}"
 
@@ -117,7 +126,7 @@ def facts(report: Sections) -> Iterator[tuple[str, str]]:
         yield "server", report.launch.line
     yield "cluster", _cluster(report.cluster)
     model, degree = config.model, config.engine.tensor_parallel_size
-    stored = find_model(model.name).stored_as(model.weight_dtype)
+    stored = _stored(model.name, model.weight_dtype)
     yield "model", f"{model.name} {stored}{_kv_type(model.kv_dtype)}, {degree} x {config.hardware.gpu} an instance"
     if config.engine.enable_lora:
         engine, used = config.engine, config.load.lora_adapters or config.engine.max_loras
