@@ -76,6 +76,7 @@ def test_units_that_a_gpu_lacks_are_told() -> None:
     (fp4,) = said("nvidia/Llama-3.1-8B-Instruct-FP4", "nvfp4")
     assert fp4.startswith("h100-sxm has no fp4 units: ")
     assert said("nvidia/Llama-3.1-8B-Instruct-FP4", "nvfp4", "b200-sxm") == []
+    assert "Marlin" not in said("nvidia/Llama-3.1-8B-Instruct-FP4", "nvfp4", "mi300x")[0]
     (int8,) = said("RedHatAI/Meta-Llama-3.1-8B-Instruct-quantized.w8a8", "int8", "b200-sxm")
     assert int8.startswith("vLLM's int8 kernels refuse a b200-sxm ")
     assert said("openai/gpt-oss-20b", "bf16") == said("openai/gpt-oss-20b", "bf16", "a100-80gb-sxm") == []
