@@ -122,7 +122,7 @@ def _adapters(plan: Plan, *, is_pd: bool) -> str | None:
         waiting += "; before decode instances none does" if limited and is_pd else ""
         beyond = f"; of {adapters.used} adapters a step has {adapters.max_loras}: {waiting}; loading takes no time here"
     return (
-        f"engine.enable_lora: {adapters.max_loras} adapters of rank {adapters.max_lora_rank} take "
+        f"engine.enable_lora: adapters, {adapters.max_loras} of rank {adapters.max_lora_rank}, take "
         f"{spec.adapter_bytes_per_gpu / GB:.2f} GB a GPU; each request goes through one, which adds {step_ms:.2g} ms "
         f"to a step of one token by bytes, FLOPs and starts of kernels, and was never measured{beyond}"
     )

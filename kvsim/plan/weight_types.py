@@ -58,9 +58,10 @@ def said_of_types(spec: InstanceSpec, name: str) -> Iterator[str]:
     for dtype in dtypes:
         unit = computed_in(dtype, gpu.capability)
         if dtype in ("fp8", "nvfp4") and unit == "bf16":
+            how = "" if gpu.is_amd else " (Marlin)"
             yield (
-                f"{gpu.name} has no {dtype.removeprefix('nv')} units: vLLM brings {dtype} weights to 16 bits"
-                f"{'' if gpu.is_amd else ' (Marlin)'}, so that they are read faster and computed no faster; so it is here"
+                f"{gpu.name} has no {dtype.removeprefix('nv')} units: vLLM brings {dtype} weights to 16 bits{how}, so "
+                "that they are read faster and computed no faster; so it is here"
             )
         if dtype == "int8" and gpu.capability >= BLACKWELL:
             yield (

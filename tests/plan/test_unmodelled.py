@@ -122,7 +122,7 @@ def test_adapters_say_what_they_take_and_who_waits() -> None:
     own = ("model.name=llama-3.1-8b", "engine.tensor_parallel_size=1", "engine.enable_lora=true", "engine.max_loras=2")
     (said,) = left_out(planned(*own, "engine.max_lora_rank=64"))
     assert said.startswith(
-        "engine.enable_lora: 2 adapters of rank 64 take 0.74 GB a GPU; each request goes through one"
+        "engine.enable_lora: adapters, 2 of rank 64, take 0.74 GB a GPU; each request goes through one"
     )
     assert said.endswith("ms to a step of one token by bytes, FLOPs and starts of kernels, and was never measured")
     more = (*own, "load.lora_adapters=5")
