@@ -39,6 +39,14 @@ class Wanted:
     model: str
     degrees: tuple[int, ...]
     dtype: str = "bf16"
+    kv_dtype: str = "bf16"
+    experts: str = ""
+    """Type of the experts' weights, where the model has them in another."""
+
+    @property
+    def named(self) -> str:
+        """Its types, in a file's name."""
+        return (self.experts or self.dtype) + ("" if self.kv_dtype == "bf16" else f"_kv-{self.kv_dtype}")
 
 
 INSTANCES = (
@@ -78,6 +86,16 @@ INSTANCES = (
     Wanted("h200-sxm", "llama-3.1-70b", (2, 4, 8)),
     Wanted("h200-sxm", "llama-3.1-70b", (1, 2, 4), "fp8"),
     Wanted("h200-sxm", "qwen3-32b", (1, 2)),
+    Wanted("h200-sxm", "gpt-oss-20b", (1, 2), experts="mxfp4"),
+    Wanted("h200-sxm", "gpt-oss-120b", (1, 2), experts="mxfp4"),
+    Wanted("h200-sxm", "qwen3-30b-a3b", (1,), "int4"),
+    Wanted("h100-sxm", "qwen3-30b-a3b", (1,), "int4"),
+    Wanted("h100-sxm", "llama-3.1-8b", (1,), "fp8", "fp8"),
+    Wanted("h100-sxm", "llama-3.1-70b", (4,), "fp8", "fp8"),
+    Wanted("h200-sxm", "llama-3.1-70b", (2,), "fp8", "fp8"),
+    Wanted("b200-sxm", "llama-3.1-8b", (1,), "nvfp4"),
+    Wanted("b200-sxm", "llama-3.1-70b", (1, 2, 4), "nvfp4"),
+    Wanted("b200-sxm", "llama-3.1-70b", (1,), "nvfp4", "fp8"),
     Wanted("b200-sxm", "llama-3.1-8b", (1,)),
     Wanted("b200-sxm", "llama-3.1-70b", (1, 2, 4), "fp8"),
 )
@@ -95,7 +113,8 @@ def main(names: list[str]) -> int:
         folders += [DATA / OURS[wanted.gpu]] if wanted.gpu in OURS else []
         for degree in wanted.degrees:
             common = ("--model", wanted.model, "--gpu", wanted.gpu, "--weight-dtype", wanted.dtype)
-            name = f"{wanted.gpu.split('-')[0]}_{wanted.model}_tp{degree}_{wanted.dtype}"
+            common += ("--kv-dtype", wanted.kv_dtype)
+            name = f"{wanted.gpu.split('-')[0]}_{wanted.model}_tp{degree}_{wanted.named}"
             if not names or name in names:
                 failed += _calibrate("aiconfigurator", folders, name, (*common, "--tensor-parallel", str(degree)))
     for folder, model, degree in RTX:

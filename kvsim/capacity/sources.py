@@ -13,6 +13,7 @@ from kvsim.config import Config, derived
 from kvsim.errors import ConfigError
 from kvsim.plan.mode import Mode
 from kvsim.plan.plan import Plan
+from kvsim.workload.adapted import AdaptedTraffic, adapted
 from kvsim.workload.synthetic.sessions import most_requests, sessions
 from kvsim.workload.traffic import ChatTraffic, TraceSource, TraceTraffic, Traffic, WordTraffic
 from kvsim.workload.workload import Workload
@@ -55,7 +56,15 @@ def source_of(
     mode: Mode, plan: Plan, given: TraceSource | WordSource | None, replicas: int | None, seed: int
 ) -> Source:
     """The trace where there is one, of which ``replicas`` copies are run, or what a word stands for; else what ``mode``
-    serves on ``plan``."""
+    serves on ``plan``. Where that has adapters, its requests go to them."""
+    found = _bare_source(mode, plan, given, replicas, seed)
+    count = derived.lora_adapters(plan.config)
+    return found if count is None else AdaptedRun(found, count)
+
+
+def _bare_source(
+    mode: Mode, plan: Plan, given: TraceSource | WordSource | None, replicas: int | None, seed: int
+) -> Source:
     if isinstance(given, TraceSource):
         return TraceRun(TraceTraffic(given, replicas, seed, derived.answer_s_per_token(plan.config)))
     if given is not None:
@@ -68,6 +77,28 @@ def check_rate(requests_per_s: float, asked_for: str) -> None:
     least, most = RATES_PER_S
     if not least <= requests_per_s <= most:
         raise ConfigError(f"{asked_for}: {requests_per_s:.4g} requests/s; allowed: {least:g} to {most:g} requests/s")
+
+
+class AdaptedRun:
+    """Another source's requests, at adapters."""
+
+    def __init__(self, source: Source, count: int) -> None:
+        self._source, self._count = source, count
+        self.traffic: Traffic = AdaptedTraffic(source.traffic, count)
+
+    @property
+    def own_per_s(self) -> float | None:
+        return self._source.own_per_s
+
+    def own(self) -> Workload | None:
+        found = self._source.own()
+        return None if found is None else adapted(found, self._count)
+
+    def at_rate(self, requests_per_s: float, demand: Demand) -> Workload:
+        return adapted(self._source.at_rate(requests_per_s, demand), self._count)
+
+    def requests_at(self, requests_per_s: float) -> int:
+        return self._source.requests_at(requests_per_s)
 
 
 class TraceRun:

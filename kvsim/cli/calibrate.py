@@ -33,7 +33,8 @@ Method = Annotated[
     str,
     typer.Option(metavar="METHOD", help="tables: interpolate what was measured; fitted: a formula of a whole step."),
 ]
-Dtype = Annotated[str, typer.Option(metavar="TYPE", help="bf16 or fp8.")]
+WeightDtype = Annotated[str, typer.Option(metavar="TYPE", help="bf16, fp8, int4, nvfp4, ...")]
+KvDtype = Annotated[str, typer.Option(metavar="TYPE", help="bf16 or fp8.")]
 
 
 @calibrate_app.callback(invoke_without_command=True)
@@ -81,20 +82,21 @@ def aiconfigurator(
     model: Annotated[str, typer.Option(metavar="MODEL", help="A known model, a Hugging Face id, or a config.json.")],
     gpu: Annotated[str, typer.Option(metavar="NAME", help="The GPU that the tables are of.")],
     degree: Degree = 1,
-    weight_dtype: Dtype = "bf16",
-    kv_dtype: Dtype = "bf16",
+    weight_dtype: WeightDtype = "bf16",
+    kv_dtype: KvDtype = "bf16",
     method: Method = "fitted",
 ) -> int:
     """A profile from AIConfigurator's Parquet files of one GPU, a folder an engine version."""
     _check(output, method)
     from kvsim.plan.instance import spec_of
+    from kvsim.spec import WEIGHT_BYTES
     from kvsim.validate.calibrate.aiconfigurator import read_folders
-    from kvsim.validate.calibrate.measured_kernels import DTYPES
+    from kvsim.validate.calibrate.measured_kernels import KV_DTYPES
     from kvsim.validate.calibrate.profile import tables_profile
 
-    for flag, dtype in (("--weight-dtype", weight_dtype), ("--kv-dtype", kv_dtype)):
-        if dtype not in DTYPES:
-            raise FlagError(f"{flag} is '{dtype}'; known: {', '.join(DTYPES)}")
+    for flag, dtype, known in (("--weight-dtype", weight_dtype, WEIGHT_BYTES), ("--kv-dtype", kv_dtype, KV_DTYPES)):
+        if dtype not in known:
+            raise FlagError(f"{flag} is '{dtype}'; known: {', '.join(known)}")
     engine = _Engine(model, degree, {"model.weight_dtype": weight_dtype, "model.kv_dtype": kv_dtype})
     measured = read_folders(folders, spec_of(engine.config({"hardware.gpu": gpu})))
     profile = tables_profile(measured, output)

@@ -78,19 +78,24 @@ def _facts(profile: MeasuredProfile) -> dict[str, Any]:
 def _profiles(measured: tuple[MeasuredProfile, ...]) -> Iterator[str]:
     yield "Measured step times; error of decode, prefill and mixed steps in percent"
     yield ""
-    yield f"{'model':<17}{'GPUs':<19}{'weights':<9}{'decode':>7}{'prefill':>9}{'mixed':>7}  {'tokens':>6}"
+    yield f"{'model':<17}{'GPUs':<19}{'weights':<10}{'decode':>7}{'prefill':>9}{'mixed':>7}  {'tokens':>6}"
     for one in measured:
         error, validity = one.facts.get("fit_error"), one.facts.get("validity")
         shown = [_figure(error, f"{kind}_steps_mape_pct") for kind in ("decode", "prefill", "mixed")]
         most = validity.get("tokens_per_step", ["", ""])[1] if isinstance(validity, dict) else ""
         gpus = f"{one.tensor_parallel} x {one.gpu.name}"
-        yield (
-            f"{one.model.name:<17}{gpus:<19}{one.weight_dtype:<9}{shown[0]:>7}{shown[1]:>9}{shown[2]:>7}  {most:>6,}"
-        )
+        yield (f"{one.model.name:<17}{gpus:<19}{_types(one):<10}{shown[0]:>7}{shown[1]:>9}{shown[2]:>7}  {most:>6,}")
     yield ""
-    yield "tokens: of a step, the most that was measured. --calibration-profile takes"
+    yield "mxfp4: the experts' weights; kv8: KV in fp8; tokens: of a step, the most that"
+    yield "was measured. --calibration-profile takes"
     yield "a name of GPU, model, degree and weights, as h100_llama-3.1-8b_tp1_bf16;"
     yield "--json lists them all. kvsim profiles MODEL: how it is known."
+
+
+def _types(profile: MeasuredProfile) -> str:
+    """Type of the weights, the experts' where they have their own; and whether KV is in fp8."""
+    weights = profile.model.expert_dtype(profile.weight_dtype)
+    return weights if profile.kv_dtype in ("bf16", "fp16") else f"{weights} kv8"
 
 
 def _figure(error: object, key: str) -> str:

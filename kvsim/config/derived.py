@@ -168,3 +168,10 @@ def _first(specific: float | None, general: float | None) -> float | None:
 
 def _times(value: float | None, unit: float) -> float | None:
     return None if value is None else value * unit
+
+
+def lora_adapters(config: Config) -> int | None:
+    """Adapters that requests go to; ``None``: engines have none."""
+    if not config.engine.enable_lora:
+        return None
+    return config.load.lora_adapters or config.engine.max_loras

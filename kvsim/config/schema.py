@@ -18,8 +18,8 @@ class Model(Section):
     """``model``: which one, and numbers that replace those of the known model."""
 
     name: Name
-    weight_dtype: Literal["bf16", "fp16", "fp8", "int8", "int4"]
-    kv_dtype: Literal["bf16", "fp16", "fp8", "int8"]
+    weight_dtype: Literal["bf16", "fp16", "fp8", "int8", "int8_wo", "int4", "int4_g32", "mxfp4", "nvfp4"]
+    kv_dtype: Literal["bf16", "fp16", "fp8", "fp8_per_token_head", "int8"]
     max_model_len: Count
     params_billions: Positive | None
     kv_bytes_per_token: Count | None
@@ -97,6 +97,9 @@ class Engine(Section):
     cudagraph_capture_sizes: Annotated[tuple[Count, ...], Strict(False)]
     tune_colocated_budget: bool
     colocated_budgets: Counts
+    enable_lora: bool
+    max_loras: Count
+    max_lora_rank: Count
     speculative: Speculative
 
 
@@ -376,6 +379,7 @@ class Load(Section):
 
     rho: Positive
     of: Literal["pd", "unified"]
+    lora_adapters: Count | None
     warm_caches: bool
     pilot_requests: Count
     pilot_gpus: Count

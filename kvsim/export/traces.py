@@ -61,6 +61,7 @@ def served(workload: Workload, result: SystemResult) -> Workload:
         piece_chain=workload.piece_chain[pieces],
         piece_tokens=workload.piece_tokens[pieces],
         priority=None if workload.priority is None else workload.priority[rows],
+        adapter=None if workload.adapter is None else workload.adapter[rows],
         graph=None,
         max_concurrency=None,
     )

@@ -87,6 +87,7 @@ def without_first(workload: Workload, count: int) -> Workload:
         piece_chain=workload.piece_chain[pieces:],
         piece_tokens=workload.piece_tokens[pieces:],
         priority=None if workload.priority is None else workload.priority[count:],
+        adapter=None if workload.adapter is None else workload.adapter[count:],
         info=replace(
             workload.info.noted(f"the first {count:,} requests trained the learned policy and are not served"),
             infinite_cache_hit_rate=None,

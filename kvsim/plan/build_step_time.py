@@ -15,6 +15,7 @@ from kvsim.plan.nearest_profile import NearestProfile, nearest_profile, sharing
 from kvsim.plan.speculation import with_drafting
 from kvsim.spec import GpuSpec, InstanceSpec
 from kvsim.steptime import AffineStepTime, Coefficients, StepTime, roofline
+from kvsim.steptime.adapters import with_adapters
 from kvsim.steptime.allreduce import allreduce
 from kvsim.steptime.assemble import Shape, assemble
 from kvsim.steptime.curves.tables import TableStepTime
@@ -63,9 +64,12 @@ def build_step_time(config: Config, spec: InstanceSpec) -> KnownStepTime:
     alone = replace(spec, expert_parallel=1, redundant_experts=0) if spec.shares_experts else spec
     nearest = nearest_profile(config, alone) if method == "auto" else None
     coefficients = _configured(config, alone) if nearest is None else nearest.coefficients
+    if spec.shares_experts and spec.adapters is not None:
+        raise ConfigError("engine.enable_lora: beside data-parallel engines that share experts it is not modelled")
     if spec.shares_experts:
         found = lockstep_of_formula(config, spec, _overhead(coefficients, config))
         return KnownStepTime(with_drafting(config, spec, found), None if nearest is None else sharing(nearest, spec))
+    coefficients = with_adapters(coefficients, spec, efficiencies_of(config, spec))
     target = AffineStepTime(_overhead(coefficients, config), sizes)
     return KnownStepTime(with_drafting(config, spec, target), nearest)
 

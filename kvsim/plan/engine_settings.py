@@ -125,6 +125,8 @@ class EngineSettings:
     """One event per step instead of leaps."""
     speculation: Speculation | None = None
     """``None``: no speculative decoding."""
+    max_loras: int = 0
+    """LoRA adapters in one step at most; 0: as many as there are."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return by_fields(self)

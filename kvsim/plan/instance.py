@@ -17,14 +17,15 @@ from kvsim.plan.nearest_profile import NearestProfile
 from kvsim.plan.speculation import drafter_of, speculation_of
 from kvsim.plan.vllm import engine_keys
 from kvsim.plan.vllm_defaults import version_of
+from kvsim.plan.weight_types import configured_type
 from kvsim.policy.scheduling import ORDERS
 from kvsim.spec import GpuSpec, InstanceSpec, ModelSpec, find_gpu, find_model
+from kvsim.spec.adapters import Adapters
 from kvsim.spec.memory import MemoryArguments
 from kvsim.steptime import StepTime
 from kvsim.units import GB, GIB, TERA
 
 Role = Literal["colocated", "prefill", "decode"]
-UNQUANTISED = ("bf16", "fp16")
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,7 @@ def server_of(
     own |= engine_keys(arguments, vllm_version, longest, gpu=gpu, model=known)
     if spec.kv_dtype is not None and arguments.get("kv_cache_dtype") in (None, "auto"):
         own["model.kv_dtype"] = spec.kv_dtype
-    if arguments.get("quantization") is None and spec.weight_dtype not in UNQUANTISED:
-        own["model.weight_dtype"] = spec.weight_dtype  # vLLM's --dtype is that of activations
+    own["model.weight_dtype"] = configured_type(arguments, spec, own["model.weight_dtype"])
     return own if gpu is None else own | {"hardware.gpu": gpu.name}
 
 
@@ -143,6 +143,7 @@ def settings_of(config: Config, spec: InstanceSpec, role: Role, *, stepwise: boo
         kv_groups=groups,
         stepwise=stepwise,
         speculation=speculation_of(config),
+        max_loras=0 if groups or role == "decode" else max_loras_of(config),
     )
     if role == "prefill":
         budget = derived.prefill_token_budget(config)
@@ -193,7 +194,25 @@ def spec_of(config: Config, role: Role = "colocated") -> InstanceSpec:
         slices_experts=not config.engine.enable_expert_parallel,
         redundant_experts=config.engine.num_redundant_experts if model.is_moe else 0,
         drafter=drafter_of(config, model, degree),
+        adapters=_adapters_of(config, model),
     )
+
+
+def max_loras_of(config: Config) -> int:
+    """Adapters in one step at most, where that keeps any request waiting; 0: it does not, or is not simulated."""
+    used, slots = derived.lora_adapters(config) or 0, config.engine.max_loras
+    return slots if used > slots and config.engine.speculative.method is None else 0
+
+
+def _adapters_of(config: Config, model: ModelSpec) -> Adapters | None:
+    engine = config.engine
+    if not engine.enable_lora:
+        return None
+    if model.is_mla:
+        raise ConfigError(f"engine.enable_lora: adapters of {model.name}, which has latent attention, are not modelled")
+    if config.steptime.method == "tables":
+        raise ConfigError("engine.enable_lora: beside steptime.method 'tables' adapters are not modelled; 'fitted' is")
+    return Adapters(engine.max_loras, engine.max_lora_rank, derived.lora_adapters(config) or 1)
 
 
 def _memory_arguments(config: Config, role: Role) -> MemoryArguments:
@@ -239,5 +258,5 @@ def _gpu_of(config: Config) -> GpuSpec:
         gpu = replace(gpu, hbm_bytes_per_s=hbm_bytes_per_s)
     if hardware.peak_tflops is not None:
         peak_flops = hardware.peak_tflops * TERA
-        gpu = replace(gpu, bf16_flops=peak_flops, fp8_flops=peak_flops)
+        gpu = gpu.with_peak(peak_flops)
     return gpu

@@ -9,7 +9,7 @@ from kvsim.config import load_config
 from kvsim.errors import CapacityError
 from kvsim.plan.efficiencies import efficiencies_of
 from kvsim.plan.instance import spec_of
-from kvsim.plan.measured_profiles import DIFFERENCES
+from kvsim.plan.measured_profiles import DIFFERENCES, measured_profiles
 from kvsim.plan.nearest_profile import nearest_profile
 from kvsim.plan.scaling_error import ScalingError, roofline_error, scaling_error
 from kvsim.spec import GPUS, ModelSpec, find_gpu
@@ -34,12 +34,13 @@ class Known:
 
 
 def known_levels(model: ModelSpec, gpus: Sequence[str] = tuple(GPUS), dtypes: Sequence[str] = ()) -> Iterator[Known]:
-    """For every GPU, type of weights (by default the checkpoint's, and fp8 unless its experts have a type
-    of their own) and degree."""
+    """For every GPU, type of weights (by default the checkpoint's, those that were measured of such a model, and fp8
+    unless its experts have a type of their own) and degree."""
     config = load_config(sets=["engine.num_gpu_blocks_override=1000"], mode="instance").config
     like = spec_of(config)
+    measured = [one.weight_dtype for one in measured_profiles() if one.model.name == model.name]
+    others = () if model.expert_weight_dtype else ("fp8", *measured)
     for name in gpus:
-        others = () if model.expert_weight_dtype else ("fp8",)
         for dtype in dtypes or dict.fromkeys((model.weight_dtype, *others)):
             for degree in DEGREES:
                 spec = replace(like, model=model, gpu=find_gpu(name), tensor_parallel=degree, weight_dtype=dtype)

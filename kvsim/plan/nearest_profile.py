@@ -92,5 +92,7 @@ def _roofline(spec: InstanceSpec, efficiencies: Efficiencies, why: str) -> Neare
 
 def named(spec: InstanceSpec) -> str:
     """An instance in a sentence: ``llama-3.1-8b bf16 on 1 x h100-sxm``."""
-    dtype = spec.weight_dtype if spec.kv_dtype in ("bf16", "fp16") else f"{spec.weight_dtype} (KV {spec.kv_dtype})"
+    dtype = spec.model.stored_as(spec.weight_dtype)
+    if spec.kv_dtype not in ("bf16", "fp16"):
+        dtype += f" (KV {spec.kv_dtype})"
     return f"{spec.model.name} {dtype} on {spec.tensor_parallel} x {spec.gpu.name}"

@@ -29,7 +29,7 @@ def implausible(steps: StepTime, spec: InstanceSpec) -> str | None:
             "shapes and degree those of this instance?"
         )
     flops = 2 * spec.model.active_params / spec.tensor_parallel * 2048 / many_s
-    peak = gpu.peak_flops(spec.weight_dtype)
+    peak = max(gpu.peak_flops(dtype) for dtype in (spec.weight_dtype, spec.model.expert_dtype(spec.weight_dtype)))
     if flops > MARGIN * peak:
         return (
             f"a step of 2,048 tokens runs at {flops / TERA:,.0f} TFLOPS a GPU, above the {peak / TERA:,.0f} of a "

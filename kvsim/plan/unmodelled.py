@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from kvsim.config import Config
 from kvsim.plan.acceptance import PUBLISHED
+from kvsim.plan.efficiencies import efficiencies_of
 from kvsim.plan.plan import Plan
 from kvsim.plan.speculation import name_of_published
-from kvsim.spec import BYTES_PER_VALUE, MODELS, find_model
+from kvsim.plan.weight_types import said_of_types
+from kvsim.spec import MODELS, find_model
+from kvsim.steptime.adapters import adapter_s
+from kvsim.units import GB
 
 
 def left_out(plan: Plan, *, is_pd: bool = False) -> tuple[str, ...]:
@@ -16,7 +22,8 @@ def left_out(plan: Plan, *, is_pd: bool = False) -> tuple[str, ...]:
         _refused(plan),
         *_undivided(plan),
         _window(plan),
-        _weights(plan),
+        *_types(plan),
+        _adapters(plan, is_pd=is_pd),
         _static(plan) if is_pd else None,
         _incomplete(plan, is_pd),
         *unmodelled(plan.config),
@@ -110,13 +117,32 @@ def _window(plan: Plan) -> str | None:
     )
 
 
-def _weights(plan: Plan) -> str | None:
-    """A checkpoint says in which type its weights are stored; what counts is configured."""
-    name, stored, dtype = plan.config.model.name, plan.spec.model.weight_dtype, plan.spec.weight_dtype
-    if name in MODELS or BYTES_PER_VALUE[stored] == BYTES_PER_VALUE[dtype]:
+def _adapters(plan: Plan, *, is_pd: bool) -> str | None:
+    """What of LoRA is simulated, and what is not."""
+    spec, adapters = plan.spec, plan.spec.adapters
+    if adapters is None:
         return None
-    named = name.rpartition("/")[2]
-    return f"{named}: its weights are stored as {stored}; model.weight_dtype = {dtype} is what was simulated"
+    step_ms = adapter_s(spec, 1.0, efficiencies_of(plan.config, spec)) * 1e3
+    beyond = ""
+    if adapters.used > adapters.max_loras:
+        limited = plan.colocated_settings.max_loras
+        waiting = "requests of others wait, as in vLLM" if limited else "requests of others wait in vLLM, and here not"
+        waiting += "; before decode instances none does" if limited and is_pd else ""
+        beyond = f"; of {adapters.used} adapters a step has {adapters.max_loras}: {waiting}; loading takes no time here"
+    return (
+        f"engine.enable_lora: adapters, {adapters.max_loras} of rank {adapters.max_lora_rank}, take "
+        f"{spec.adapter_bytes_per_gpu / GB:.2f} GB a GPU; each request goes through one, which adds {step_ms:.2g} ms "
+        f"to a step of one token by bytes, FLOPs and starts of kernels, and was never measured{beyond}"
+    )
+
+
+def _types(plan: Plan) -> list[str]:
+    """A checkpoint says in which type its weights are stored; what counts is configured. A known model's own name is no
+    checkpoint's."""
+    name, spec = plan.config.model.name, plan.spec
+    if name in MODELS:
+        spec = replace(spec, model=replace(spec.model, weight_dtype=spec.weight_dtype))
+    return list(said_of_types(spec, name))
 
 
 def _static(plan: Plan) -> str | None:

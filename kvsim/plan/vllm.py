@@ -51,16 +51,17 @@ KV_DTYPES = DTYPES | {
     "bf16": "bf16",
     "fp8_inc": "fp8",
     "fp8_ds_mla": "fp8",
-    "fp8_per_token_head": "fp8",
+    "fp8_per_token_head": "fp8_per_token_head",
     "int8_per_token_head": "int8",
 }
 QUANTISED = {
     "fp8": "fp8", "fp8_per_tensor": "fp8", "fp8_per_block": "fp8", "fp8_per_channel": "fp8", "fbgemm_fp8": "fp8",
     "deepseek_v4_fp8": "fp8", "modelopt": "fp8", "modelopt_fp8": "fp8", "modelopt_mxfp8": "fp8", "mxfp8": "fp8",
-    "w8a8_fp8": "fp8", "int8_per_channel_weight_only": "int8", "w8a8_int8": "int8", "auto-round-int8": "int8",
+    "w8a8_fp8": "fp8", "int8_per_channel_weight_only": "int8_wo", "experts_int8": "int8_wo", "w8a8_int8": "int8",
+    "auto-round-int8": "int8_wo",
     "awq": "int4", "auto_awq": "int4", "awq_marlin": "int4", "gptq": "int4", "auto_gptq": "int4",
-    "gptq_marlin": "int4", "moe_wna16": "int4", "bitsandbytes": "int4", "mxfp4": "int4", "gpt_oss_mxfp4": "int4",
-    "modelopt_fp4": "int4", "nvfp4_per_token": "int4", "nvfp4_online": "int4",
+    "gptq_marlin": "int4", "moe_wna16": "int4", "bitsandbytes": "int4", "mxfp4": "mxfp4", "gpt_oss_mxfp4": "mxfp4",
+    "modelopt_fp4": "nvfp4", "nvfp4_per_token": "nvfp4", "nvfp4_online": "nvfp4",
 }  # fmt: skip
 """The methods that tell how large a weight is, by that."""
 AS_NAMED = (
@@ -116,6 +117,12 @@ def engine_keys(
         "engine.cudagraph_capture_sizes": _captured(arguments, vllm_version, tokens, seqs, gpu, 1 + drafts),
     }
     found |= speculation | _group_keys(arguments, vllm_version)
+    if arguments.flag("enable_lora", False):
+        found |= {
+            "engine.enable_lora": True,
+            "engine.max_loras": arguments.whole("max_loras", 1),
+            "engine.max_lora_rank": arguments.whole("max_lora_rank", 16),
+        }
     if vllm_version:
         found["engine.vllm_version"] = vllm_version
     given = {key: arguments.get(key) for key in AS_NAMED}
@@ -284,6 +291,7 @@ def scheduler_settings(recorded: Fields) -> EngineSettings:
         async_scheduling=recorded.flag("async_scheduling", False),
         speculation=_recorded_speculation(recorded.within("speculative_config")),
         kv_groups=recorded_kv_groups(recorded),
+        max_loras=recorded.whole("max_loras", 0, least=0, most=MOST),
     )
 
 

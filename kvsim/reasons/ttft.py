@@ -76,7 +76,7 @@ def queue(evidence: Evidence) -> Reason | None:
 def _under_way(evidence: Evidence, held: Holders) -> str | None:
     """Where most of the wait is for a step that began before the request came."""
     share = held.shares["step_under_way"]
-    if share < MOSTLY:
+    if share < MOSTLY or evidence.settings.max_loras:
         return None
     step = "the step under way"
     if evidence.settings.async_scheduling:
@@ -91,7 +91,7 @@ def _under_way(evidence: Evidence, held: Holders) -> str | None:
 def _queued(evidence: Evidence, held: Holders) -> str:
     shares = held.shares | {"step_or_budget": held.shares["step_or_budget"] + held.shares["step_under_way"]}
     name = max(("seats", "kv_blocks", "step_or_budget"), key=lambda each: shares[each])
-    if shares[name] < MOSTLY:
+    if shares[name] < MOSTLY or evidence.settings.max_loras:  # Who waits for an adapter's slot is not told apart.
         return "Queueing is {}"
     least = "at least " if shares["unknown"] else ""
     return (

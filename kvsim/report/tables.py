@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kvsim.capacity.load_search import Load
+from kvsim.errors import ConfigError
 from kvsim.modes.cluster import DeployedCluster, PdCluster, TieredCluster
 from kvsim.reasons.reason import most_important
 from kvsim.record.figures import Parts, SystemSummary
@@ -22,6 +23,7 @@ from kvsim.report.prediction import prediction_tables
 from kvsim.report.sections import Sections, WorkloadFacts
 from kvsim.report.tier_tables import sources_table, tiers_table, variants_table
 from kvsim.report.whole import print_whole
+from kvsim.spec import find_model
 from kvsim.study.answer import StudyAnswer
 from kvsim.study.catalogue import studies
 from kvsim.study.words import preamble
@@ -103,6 +105,18 @@ def header(report: Sections) -> Table:
     return grid
 
 
+def _stored(name: str, weight_dtype: str) -> str:
+    """With the type of experts that have their own; a report may be of a model whose file is gone."""
+    try:
+        return find_model(name).stored_as(weight_dtype)
+    except ConfigError:
+        return weight_dtype
+
+
+def _kv_type(dtype: str) -> str:
+    return "" if dtype in ("bf16", "fp16") else f", KV {dtype}"
+
+
 def facts(report: Sections) -> Iterator[tuple[str, str]]:
     """What was simulated, a name and a line each."""
     run, config = report.run, report.config
@@ -112,7 +126,12 @@ def facts(report: Sections) -> Iterator[tuple[str, str]]:
         yield "server", report.launch.line
     yield "cluster", _cluster(report.cluster)
     model, degree = config.model, config.engine.tensor_parallel_size
-    yield "model", f"{model.name} {model.weight_dtype}, {degree} x {config.hardware.gpu} an instance"
+    stored = _stored(model.name, model.weight_dtype)
+    yield "model", f"{model.name} {stored}{_kv_type(model.kv_dtype)}, {degree} x {config.hardware.gpu} an instance"
+    if config.engine.enable_lora:
+        engine, used = config.engine, config.load.lora_adapters or config.engine.max_loras
+        slots = f"{engine.max_loras} of rank {engine.max_lora_rank}"
+        yield "adapters", f"{slots}, {used} in use; their part of a step is modelled"
     yield "KV cache", _kv_cache(report.cluster.kv_cache_tokens_per_instance, model.max_model_len)
     yield "step time", report.calibration.readiness
     yield "workload", _workload(report.workload)

@@ -52,7 +52,7 @@ def rebalance(shares: Floats, copies: int, gpus: int) -> Floats:
     A further copy goes to the expert whose copies have most to do; then the heaviest copy goes to the GPU with the
     least, each GPU taking as many (DeepSeek's EPLB, ``replicate_experts`` and ``balanced_packing``).
     """
-    counts = np.ones(len(shares))
+    shares, counts = np.sort(shares)[::-1], np.ones(len(shares))  # The order of the experts decides no tie.
     for _ in range(copies - len(shares)):
         counts[int(np.argmax(shares / counts))] += 1
     each = np.sort(np.repeat(shares / counts, counts.astype(np.int64)))[::-1]

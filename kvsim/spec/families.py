@@ -95,6 +95,13 @@ _LLAMA_4 = Family(
     defaults={"num_key_value_heads": 8, "head_dim": 128, "intermediate_size_mlp": 16384, "attention_chunk_size": 8192},
 )
 
+ADAPTS_VOCABULARY = frozenset(
+    {"llama", "mistral", "ministral", "mixtral", "qwen3", "qwen3_moe", "phi3", "phimoe", "granite", "granitemoe",
+     "cohere", "cohere2", "exaone", "exaone4", "nemotron", "solar"}
+)  # fmt: skip
+"""Kinds whose models in vLLM have ``embedding_modules``: LoRA adapters have room for the vocabulary there."""
+JOINT_EXPERT_GATES = frozenset({"gpt_oss", "qwen3_vl_moe_text"})
+"""Kinds whose models in vLLM have ``is_3d_moe_weight``."""
 FAMILIES: dict[str, Family] = {
     "llama": Family(),
     "mistral": Family(qkv_bias=False, out_bias=False, mlp_bias=False),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kvsim.errors import ConfigError, nearest
+from kvsim.spec.weight_types import computed_in
 from kvsim.units import GB, GIB, MIB, TERA
 
 
@@ -31,6 +32,10 @@ class GpuSpec:
     ``gpu_memory_utilization`` is a share of that."""
     cache_bytes: float = 0.0
     """The last-level cache."""
+    fp4_flops: float = 0.0
+    """0: it has no units for fp4."""
+    int8_flops: float = 0.0
+    """0: twice those of bf16, as data sheets have it."""
 
     @property
     def is_amd(self) -> bool:
@@ -41,9 +46,18 @@ class GpuSpec:
         """What an engine takes its share of; 1% less than the data sheet's where it is not known."""
         return self.usable_memory_bytes or 0.99 * self.memory_bytes
 
+    def with_peak(self, flops: float) -> GpuSpec:
+        """A GPU like this, of that peak in every type."""
+        return replace(self, bf16_flops=flops, fp8_flops=flops, fp4_flops=flops, int8_flops=flops)
+
     def peak_flops(self, weight_dtype: str) -> float:
-        """Dense peak at which GEMMs with such weights run; integer weights are dequantised to bf16."""
-        return self.fp8_flops if weight_dtype == "fp8" else self.bf16_flops
+        """Dense peak at which GEMMs with such weights run."""
+        unit = computed_in(weight_dtype, self.capability)
+        if unit == "fp4":
+            return self.fp4_flops or self.fp8_flops
+        if unit == "int8":
+            return self.int8_flops or 2 * self.bf16_flops
+        return self.fp8_flops if unit == "fp8" else self.bf16_flops
 
 
 def _gpu(
@@ -52,15 +66,15 @@ def _gpu(
     *,
     usable_gib: float,
     gb_per_s: float,
-    tflops: tuple[float, float],
+    tflops: tuple[float, ...],
     link_gb_per_s: float,
     sms: int,
     cache_mb: float,
     nvlink: bool = False,
     capability: tuple[int, int],
 ) -> GpuSpec:
-    """``tflops``: of bf16 and of fp8."""
-    bf16, fp8 = (peak * TERA for peak in tflops)
+    """``tflops``: of bf16, of fp8, and where there are units for it of fp4."""
+    bf16, fp8, fp4 = (peak * TERA for peak in (*tflops, 0)[:3])
     return GpuSpec(
         name,
         memory_bytes,
@@ -73,6 +87,7 @@ def _gpu(
         capability,
         usable_gib * GIB,
         cache_mb * MIB,
+        fp4,
     )
 
 
@@ -99,9 +114,9 @@ GPUS = {
              sms=78, cache_mb=60, nvlink=True, capability=(9, 0)),
         _gpu("gh200", 96 * GB, usable_gib=94.5, gb_per_s=4000, tflops=(989, 1979), link_gb_per_s=450,
              sms=132, cache_mb=50, nvlink=True, capability=(9, 0)),
-        _gpu("b200-sxm", 180 * GB, usable_gib=178.35, gb_per_s=8000, tflops=(2250, 4500), link_gb_per_s=900,
+        _gpu("b200-sxm", 180 * GB, usable_gib=178.35, gb_per_s=8000, tflops=(2250, 4500, 9000), link_gb_per_s=900,
              sms=148, cache_mb=126, nvlink=True, capability=(10, 0)),
-        _gpu("gb200", 186 * GIB, usable_gib=184.31, gb_per_s=8000, tflops=(2500, 5000), link_gb_per_s=900,
+        _gpu("gb200", 186 * GIB, usable_gib=184.31, gb_per_s=8000, tflops=(2500, 5000, 10000), link_gb_per_s=900,
              sms=152, cache_mb=126, nvlink=True, capability=(10, 0)),
         _gpu("l4", 24 * GB, usable_gib=22.03, gb_per_s=300, tflops=(121, 242), link_gb_per_s=32,
              sms=58, cache_mb=48, capability=(8, 9)),
@@ -117,9 +132,9 @@ GPUS = {
              sms=142, cache_mb=96, capability=(8, 9)),
         _gpu("rtx-4090", 24 * GB, usable_gib=23.52, gb_per_s=1008, tflops=(165, 330), link_gb_per_s=32,
              sms=128, cache_mb=72, capability=(8, 9)),
-        _gpu("rtx-5090", 32 * GB, usable_gib=31.36, gb_per_s=1792, tflops=(209, 419), link_gb_per_s=64,
+        _gpu("rtx-5090", 32 * GB, usable_gib=31.36, gb_per_s=1792, tflops=(209, 419, 1676), link_gb_per_s=64,
              sms=170, cache_mb=96, capability=(12, 0)),
-        _gpu("rtx-pro-6000", 96 * GB, usable_gib=94.97, gb_per_s=1792, tflops=(503, 1007), link_gb_per_s=64,
+        _gpu("rtx-pro-6000", 96 * GB, usable_gib=94.97, gb_per_s=1792, tflops=(503, 1007, 2015), link_gb_per_s=64,
              sms=188, cache_mb=128, capability=(12, 0)),
         _gpu("mi300x", 192 * GB, usable_gib=191.98, gb_per_s=5300, tflops=(1307, 2614), link_gb_per_s=448,
              sms=304, cache_mb=256, nvlink=True, capability=(0, 0)),

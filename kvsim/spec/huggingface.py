@@ -11,10 +11,10 @@ from typing import Any
 from kvsim.errors import ConfigError
 from kvsim.spec.attention import attention_params, head_dim_of, window_of
 from kvsim.spec.config_keys import FILE, ConfigKeys, read_json
-from kvsim.spec.families import FAMILIES, UNMODELLED, UNMODELLED_KEYS, Family
+from kvsim.spec.families import ADAPTS_VOCABULARY, FAMILIES, JOINT_EXPERT_GATES, UNMODELLED, UNMODELLED_KEYS, Family
 from kvsim.spec.feed_forward import FeedForward, feed_forward_of
 from kvsim.spec.max_length import max_length_of
-from kvsim.spec.model import BYTES_PER_VALUE, ModelSpec
+from kvsim.spec.model import ModelSpec
 from kvsim.spec.quantisation import Stored, stored_as
 
 MOST_LAYERS = 10_000
@@ -80,6 +80,8 @@ def model_of(values: Mapping[str, Any], name: str, where: str) -> ModelSpec:
         num_kv_layers=feed_forward.attention_layers if feed_forward.attention_layers < layers else 0,
         tied_embeddings=tied,
         mlp_matrices=family.mlp_matrices,
+        adapts_vocabulary=keys.text("model_type") in ADAPTS_VOCABULARY,
+        joint_expert_gates=keys.text("model_type") in JOINT_EXPERT_GATES,
         note=note,
     )
     return _with_weights(model, keys, family, feed_forward, stored)
@@ -171,13 +173,7 @@ def _typed(model: ModelSpec, stored: Stored, *, others_kept: bool) -> ModelSpec:
     """``others_kept``: nothing but the routed experts is quantised."""
     if stored.quantised is None:
         return replace(model, weight_dtype=stored.dtype)
-    others, notes = stored.dtype if others_kept else stored.quantised, [model.note]
-    if others not in BYTES_PER_VALUE:
-        notes.append(f"weights stored as {others} are taken for int4, computed in 16 bits")
-        others = "int4"
+    others = stored.dtype if others_kept else stored.quantised
     experts = stored.dtype if stored.kept_share("experts", model.num_layers) > 0.5 else stored.quantised
     own = experts if model.is_moe and experts != others else None
-    if own == "nvfp4" and others_kept:
-        notes.append("experts stored as nvfp4 are computed in 16 bits")
-    note = "; ".join(filter(None, notes))
-    return replace(model, weight_dtype=others, expert_weight_dtype=own, kv_dtype=stored.kv_dtype, note=note)
+    return replace(model, weight_dtype=others, expert_weight_dtype=own, kv_dtype=stored.kv_dtype)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from kvsim.errors import CapacityError
+from kvsim.spec.adapters import Adapters, adapter_buffer_bytes
 from kvsim.spec.drafter import DrafterSpec
 from kvsim.spec.gpu import GpuSpec
 from kvsim.spec.kv_groups import KvGroups, kv_groups
@@ -47,6 +48,8 @@ class InstanceSpec:
     """Copies of experts in each layer beside the first of each, over all GPUs that share them."""
     drafter: DrafterSpec | None = None
     """What drafts on the same GPUs; ``None``: nothing does."""
+    adapters: Adapters | None = None
+    """LoRA adapters that there is room for; ``None``: none."""
 
     @property
     def kv_bytes_per_token(self) -> float:
@@ -95,6 +98,7 @@ class InstanceSpec:
             self.weight_bytes_per_gpu
             + self._redundant_bytes_per_gpu
             + extra_weight_bytes(self.model, self.tensor_parallel, self.weight_dtype)
+            + self.adapter_bytes_per_gpu
         )
         return own if self.drafter is None else own + self.drafter.weight_bytes_per_gpu
 
@@ -103,6 +107,13 @@ class InstanceSpec:
         if not self.redundant_experts:
             return 0.0
         return self.expert_bytes_per_gpu * self.redundant_experts / self.model.num_experts
+
+    @property
+    def adapter_bytes_per_gpu(self) -> float:
+        """Buffers for LoRA adapters, which vLLM counts among the weights."""
+        if self.adapters is None:
+            return 0.0
+        return adapter_buffer_bytes(self.model, self.tensor_parallel, self.expert_parallel, self.adapters)
 
     @property
     def non_kv_memory(self) -> NonKvMemory:

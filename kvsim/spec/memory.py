@@ -28,11 +28,10 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from kvsim.spec.gpu import GpuSpec
-from kvsim.spec.model import BYTES_PER_VALUE, ModelSpec
+from kvsim.spec.model import ModelSpec
+from kvsim.spec.weight_types import UNQUANTISED_BYTES, WEIGHT_BYTES, is_quantised
 from kvsim.units import GB, GIB
 
-UNQUANTISED_BYTES = 2.0
-"""Size of a value in 16 bits."""
 LOGIT_BYTES = 4.0
 HIDDEN_COPIES, MLP_COPIES = 4, 3
 """What a compiled layer holds at its peak: residual, its normed copy, attention's output and the MLP's input; gate and
@@ -126,8 +125,9 @@ def non_kv_memory(
 ) -> NonKvMemory:
     """The parts of one GPU of an instance of ``tensor_parallel``; ``expert_parallel`` GPUs share the routed experts."""
     profile = profile_of(own.vllm_version, is_moe=model.is_moe)
-    experts = _expert_workspace(model, tensor_parallel, expert_parallel, own)
-    stays = profile.keeps_experts and (_is_quantised(weight_dtype) or _since(own.vllm_version, STAYING_EXPERTS_SINCE))
+    expert_dtype = model.expert_dtype(weight_dtype)
+    experts = _expert_workspace(model, tensor_parallel, expert_parallel, expert_dtype, own)
+    stays = profile.keeps_experts and (is_quantised(weight_dtype) or _since(own.vllm_version, STAYING_EXPERTS_SINCE))
     layer = _layer_bytes(model, tensor_parallel, own) + (0.0 if stays else experts)
     logits = min(own.max_num_seqs, own.max_num_batched_tokens) * model.vocab_size * LOGIT_BYTES
     copies = profile.logit_copies * (2 if profile.is_v2 and tensor_parallel > 1 else 1)  # gathered beside the own part
@@ -155,12 +155,14 @@ def _layer_bytes(model: ModelSpec, tensor_parallel: int, own: MemoryArguments) -
     return own.max_num_batched_tokens * values * UNQUANTISED_BYTES
 
 
-def _expert_workspace(model: ModelSpec, tensor_parallel: int, expert_parallel: int, own: MemoryArguments) -> float:
+def _expert_workspace(
+    model: ModelSpec, tensor_parallel: int, expert_parallel: int, dtype: str, own: MemoryArguments
+) -> float:
     """Inputs and outputs in one buffer, what is between in the other; kernels for mxfp4 have none.
 
     Where experts are shared with other instances, each GPU has them in their whole width.
     """
-    if not model.is_moe or model.expert_weight_dtype == "mxfp4":
+    if not model.is_moe or dtype == "mxfp4":
         return 0.0
     whole = expert_parallel > tensor_parallel
     width = model.expert_intermediate_size / (1 if whole else tensor_parallel)
@@ -175,8 +177,8 @@ def extra_weight_bytes(model: ModelSpec, tensor_parallel: int, weight_dtype: str
     copy for decoding (vLLM's ``MLACommonImpl``). What stands beside a language model, a vision tower, is shared out;
     experts in MXFP4 are padded.
     """
-    size, others = BYTES_PER_VALUE[weight_dtype], 1 - 1 / tensor_parallel
-    beside = model.extra_bytes / tensor_parallel + _padding_bytes(model, tensor_parallel)
+    size, others = WEIGHT_BYTES[weight_dtype], 1 - 1 / tensor_parallel
+    beside = model.extra_bytes / tensor_parallel + _padding_bytes(model, tensor_parallel, weight_dtype)
     moe_layers = model.num_layers - model.num_dense_layers
     routers = moe_layers * model.num_experts * model.hidden_size * UNQUANTISED_BYTES * others
     if not model.is_mla:
@@ -187,18 +189,14 @@ def extra_weight_bytes(model: ModelSpec, tensor_parallel: int, weight_dtype: str
     return beside + routers + down + up / tensor_parallel
 
 
-def _padding_bytes(model: ModelSpec, tensor_parallel: int) -> float:
+def _padding_bytes(model: ModelSpec, tensor_parallel: int, weight_dtype: str) -> float:
     """What MXFP4 kernels add to a GPU's routed experts: each GPU's part of their width is rounded up. The multiple is
     from gpt-oss-120b's printed weights; gpt-oss-20b's agree."""
-    if model.expert_weight_dtype != "mxfp4" or not model.expert_intermediate_size:
+    if model.expert_dtype(weight_dtype) != "mxfp4" or not model.expert_intermediate_size:
         return 0.0
     width = model.expert_intermediate_size / tensor_parallel
     padded = -(-width // MXFP4_WIDTH) * MXFP4_WIDTH
-    return model.expert_bytes("mxfp4") / tensor_parallel * (padded / width - 1)
-
-
-def _is_quantised(weight_dtype: str) -> bool:
-    return BYTES_PER_VALUE[weight_dtype] < UNQUANTISED_BYTES
+    return model.expert_bytes(weight_dtype) / tensor_parallel * (padded / width - 1)
 
 
 def _since(version: tuple[int, ...], first: tuple[int, ...]) -> bool:

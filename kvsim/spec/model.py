@@ -7,17 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-BYTES_PER_VALUE = {"bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 0.5}
-WEIGHT_BYTES = {
-    **BYTES_PER_VALUE,
-    "int4": 0.5 + 2.5 / 128,  # a 16-bit scale and a 4-bit zero for each 128, the usual group of AWQ and GPTQ
-    "int4_g32": 0.5 + 2 / 32,
-    "mxfp4": 0.5 + 1 / 32,  # a byte of scale for each 32 (OCP Microscaling Formats 1.0)
-    "nvfp4": 0.5 + 1 / 16,  # a byte of scale for each 16
-}
-"""Bytes of one quantised weight with its share of the scales; those of fp8 and int8 are too few to count."""
-UNQUANTISED_BYTES = 2.0
-"""Bytes of a weight that is left as it was: 16 bits."""
+from kvsim.spec.weight_types import UNQUANTISED_BYTES, WEIGHT_BYTES
+
+BYTES_PER_VALUE = {"bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "fp8_per_token_head": 1.0, "int8": 1.0}
+"""Bytes of a value of KV."""
+KV_SCALE_BYTES = {"fp8_per_token_head": 4.0, "int8": 4.0}
+"""Bytes of the scale beside each head's key of a token, and beside its value (vLLM's ``*_per_token_head``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +45,7 @@ class ModelSpec:
     hf_id: str = ""
     """The Hugging Face id that it was asked for by, else the first it answers to; empty: none is known."""
     weight_dtype: str = "bf16"
-    """In which type the checkpoint has its weights, a name of ``BYTES_PER_VALUE``; what runs is configured."""
+    """In which type the checkpoint has its weights, a name of ``WEIGHT_BYTES``; what runs is configured."""
     expert_weight_dtype: str | None = None
     """Type of the routed experts' weights, of ``WEIGHT_BYTES``, where it is another, whatever is configured."""
     kv_dtype: str | None = None
@@ -74,6 +69,10 @@ class ModelSpec:
     """What of the model is left out or taken for something else; empty: nothing."""
     q_lora_rank: int = 0
     """Rank of latent attention's queries; 0: they have no latent."""
+    adapts_vocabulary: bool = False
+    """vLLM's model has embedding and output projection among the layers that LoRA adapters change."""
+    joint_expert_gates: bool = False
+    """Gate and up projection of an expert are one matrix to adapters (gpt-oss)."""
 
     @property
     def is_moe(self) -> bool:
@@ -88,9 +87,18 @@ class ModelSpec:
         """Layers that have attention, and so KV."""
         return self.num_kv_layers or self.num_layers
 
+    def expert_dtype(self, weight_dtype: str) -> str:
+        """Type of the routed experts' weights where the others are stored as ``weight_dtype``."""
+        return self.expert_weight_dtype or weight_dtype
+
     def expert_bytes(self, weight_dtype: str) -> float:
         """Bytes of all routed experts where weights are stored as ``weight_dtype``."""
-        return self.expert_params * WEIGHT_BYTES[self.expert_weight_dtype or weight_dtype]
+        return self.expert_params * WEIGHT_BYTES[self.expert_dtype(weight_dtype)]
+
+    def stored_as(self, weight_dtype: str) -> str:
+        """``bf16``, or with experts in another type ``bf16, experts mxfp4``."""
+        experts = self.expert_dtype(weight_dtype)
+        return weight_dtype if not self.is_moe or experts == weight_dtype else f"{weight_dtype}, experts {experts}"
 
     def other_bytes(self, weight_dtype: str) -> float:
         """Bytes of all other weights of ``params``, the unquantised among them."""
@@ -115,7 +123,12 @@ class ModelSpec:
         """Parameters that one token is multiplied with."""
         if not self.is_moe:
             return self.params
-        return self.params - self.expert_params * (1 - self.experts_per_token / self.num_experts)
+        return self.params - self.expert_params + self.active_expert_params
+
+    @property
+    def active_expert_params(self) -> float:
+        """Parameters of routed experts that one token is multiplied with."""
+        return self.expert_params * self.experts_per_token / self.num_experts if self.is_moe else 0.0
 
     def active_experts(self, tokens: float) -> float:
         """Experts of a layer's E that T evenly routed tokens touch: E (1 - (1 - k/E)^T)."""
@@ -128,13 +141,16 @@ class ModelSpec:
         return self.num_window_layers / self.attention_layers if self.sliding_window_tokens else 0.0
 
     def kv_bytes_per_token(self, kv_dtype: str) -> float:
-        """Keys and values of one token over all layers with attention: 2 x layers x kv_heads x head_dim x bytes.
+        """Keys and values of one token over all layers with attention: 2 x layers x kv_heads x head_dim x bytes, and
+        scales.
 
         Latent attention keeps one latent and one rotated key a layer. Windows do not count: within one, a token is kept
         in every layer.
         """
         values = self.kv_lora_rank + self.rope_head_dim if self.is_mla else 2 * self.num_kv_heads * self.head_dim
-        return self.attention_layers * values * BYTES_PER_VALUE[kv_dtype]
+        scales = 0 if self.is_mla else 2 * self.num_kv_heads
+        of_layer = values * BYTES_PER_VALUE[kv_dtype] + scales * KV_SCALE_BYTES.get(kv_dtype, 0.0)
+        return self.attention_layers * of_layer
 
     def kv_bytes_of_sequence(self, tokens: int, kv_dtype: str) -> float:
         """KV bytes of a sequence; layers with a window keep no more tokens than that, those with chunks at most."""

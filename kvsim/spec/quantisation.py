@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from kvsim.spec.config_keys import ConfigKeys
+from kvsim.spec.weight_types import WEIGHT_BYTES
 
 DTYPES = {"bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float32": "bf16", "float": "bf16"}
 """``torch_dtype`` as vLLM runs it: 32 bits are brought to 16."""
 _BY_METHOD = {
     "fp8": "fp8", "fbgemm_fp8": "fp8", "mxfp4": "mxfp4", "modelopt_fp4": "nvfp4", "nvfp4": "nvfp4",
     "awq": "int4", "awq_marlin": "int4", "gptq": "int4", "gptq_marlin": "int4", "auto-round": "int4",
-    "bitsandbytes": "int4", "int8": "int8", "experts_int8": "int8",
+    "bitsandbytes": "int4", "int8": "int8", "experts_int8": "int8_wo",
 }  # fmt: skip
 _BITS_KEYS = ("bits", "w_bit", "wbits")
 PARTS = {
@@ -97,7 +98,7 @@ def _by_method(keys: ConfigKeys, given: dict[str, Any], method: str) -> str:
         raise keys.error("quantization_config.quant_method", method, f"one of {', '.join(METHODS)}")
     bits = next((given[key] for key in _BITS_KEYS if given.get(key) is not None), None)
     if given.get("load_in_8bit") is True or bits == 8:
-        return "int8" if _BY_METHOD[method] == "int4" else _BY_METHOD[method]
+        return "int8_wo" if _BY_METHOD[method] == "int4" else _BY_METHOD[method]
     if bits not in (None, 4):
         raise keys.error("quantization_config bits", bits, "4 or 8")
     return _BY_METHOD[method]
@@ -106,25 +107,22 @@ def _by_method(keys: ConfigKeys, given: dict[str, Any], method: str) -> str:
 def _by_groups(keys: ConfigKeys, given: dict[str, Any]) -> str:
     """Compressed tensors: the type of each group's weights, the smallest where they differ."""
     groups = given["config_groups"]
-    weights = (
-        [group.get("weights") for group in groups.values() if isinstance(group, dict)]
-        if isinstance(groups, dict)
-        else []
-    )
-    found = [_group_type(keys, weight) for weight in weights if isinstance(weight, dict)]
+    every = [group for group in groups.values() if isinstance(group, dict)] if isinstance(groups, dict) else []
+    found = [_group_type(keys, group["weights"], group) for group in every if isinstance(group.get("weights"), dict)]
     if not found:
         raise keys.error("quantization_config.config_groups", groups, "groups with the type of their weights")
-    return min(found, key=("int4", "int4_g32", "mxfp4", "nvfp4", "fp8", "int8").index)
+    return min(found, key=WEIGHT_BYTES.__getitem__)
 
 
-def _group_type(keys: ConfigKeys, weights: dict[str, Any]) -> str:
+def _group_type(keys: ConfigKeys, weights: dict[str, Any], group: dict[str, Any]) -> str:
+    """Beside weights of 8-bit integers, activations are as well where the file does not say that they are not."""
     bits, kind, size = weights.get("num_bits"), weights.get("type"), weights.get("group_size")
     if (kind, bits) == ("float", 4):
         return "mxfp4" if size == 32 else "nvfp4"
     if (kind, bits) == ("int", 4):
         return "int4_g32" if size == 32 else "int4"
     if bits == 8 and kind in ("float", "int"):
-        return "fp8" if kind == "float" else "int8"
+        return "fp8" if kind == "float" else "int8" if group.get("input_activations", {}) is not None else "int8_wo"
     raise keys.error("quantization_config weights", f"{bits} bits of {kind}", "8 or 4 bits of float or int")
 
 

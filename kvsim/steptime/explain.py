@@ -14,6 +14,7 @@ from typing import Literal
 
 from kvsim.spec import InstanceSpec
 from kvsim.steptime import work
+from kvsim.steptime.adapters import ADAPTERS, adapter_s, adapter_work
 from kvsim.steptime.allreduce import allreduce
 from kvsim.steptime.assemble import Shape, dense_parts, head_parts
 from kvsim.steptime.batch import Batch
@@ -24,14 +25,12 @@ from kvsim.steptime.curves.lockstep import LockstepStepTime
 from kvsim.steptime.curves.tables import TableStepTime
 from kvsim.steptime.operators import Floats, Operators
 from kvsim.steptime.roofline import Efficiencies
-from kvsim.steptime.work import Work, weights_of, works_of
+from kvsim.steptime.work import KERNEL_START_S, Work, expert_starts_s, weights_of, works_of
 
 Known = Literal["measured", "scaled", "modelled"]
 HOST, SEQUENCES, LAYERS, FIXED, STRAGGLERS = "host", "sequences", "layers", "fixed", "stragglers"
 HOST_PARTS = (HOST, SEQUENCES)
 PASSES = "passes"
-KERNEL_START_S = 3e-6
-"""What a kernel takes that has next to nothing to do, as AIConfigurator's ``system.yaml`` has it for all GPUs."""
 SLOW = 2.0
 """An operator that takes so many times its limit, a call no longer than ``SHORT_CALL_S``, is bound by latency."""
 SHORT_CALL_S = 20e-6
@@ -156,9 +155,10 @@ def explain_roofline(
 
     ``padded_tokens``: that its dense operators run on.
     """
-    times, works = _shares(step_time, batch, padded_tokens), works_of(spec, batch)
+    times, works = _shares(step_time, batch, padded_tokens), works_of(spec, batch) | _adapters(spec, padded_tokens)
     shares = _dense_shares(spec, padded_tokens, efficiencies)
-    dense = {name: times.dense_s * share for name, share in shares.items()}
+    adapted_s = adapter_s(spec, float(padded_tokens), efficiencies)
+    dense = {name: (times.dense_s - adapted_s) * share for name, share in shares.items()} | {ADAPTERS: adapted_s}
     comm = work.ALLREDUCE if work.ALLREDUCE in works else work.EXCHANGE
     charged = {
         **dense,
@@ -183,7 +183,8 @@ def explain_formula(
     efficiencies: Efficiencies,
 ) -> Explanation:
     """A step of a formula that was fitted to whole steps: its own parts, each with the operators in it."""
-    times, works = _shares(step_time, batch, padded_tokens), _together(works_of(spec, batch))
+    times = _shares(step_time, batch, padded_tokens)
+    works = _together(works_of(spec, batch)) | _adapters(spec, padded_tokens)
     overheads = _overheads(spec, batch, works, efficiencies)
     at_sequences = {work.LM_HEAD, work.SAMPLER} if step_time.coefficients.dense_knots else set()
     attention = {work.ATTENTION_PREFILL, work.ATTENTION_DECODE}
@@ -263,6 +264,10 @@ def with_shared(
     return Explanation(own.batch, own.time_s + experts_s + exchange_s, tuple(parts))
 
 
+def _adapters(spec: InstanceSpec, padded_tokens: int) -> dict[str, Work]:
+    return {ADAPTERS: adapter_work(spec, float(padded_tokens))} if spec.adapters is not None else {}
+
+
 def _has_mixed(operators: Operators) -> bool:
     """Whether steps that decode and prefill were measured."""
     rows = operators.attention
@@ -299,12 +304,14 @@ def _dense_shares(spec: InstanceSpec, tokens: int, efficiencies: Efficiencies) -
     """
     model, gpu, degree = spec.model, spec.gpu, spec.tensor_parallel
     bytes_per_s = gpu.hbm_bytes_per_s * efficiencies.weight_reading
-    wide, narrow = (gpu.peak_flops(dtype) * efficiencies.compute * degree for dtype in ("bf16", spec.weight_dtype))
+    types = ("bf16", spec.weight_dtype, model.expert_dtype(spec.weight_dtype))
+    wide, narrow, of_experts = (gpu.peak_flops(dtype) * efficiencies.compute * degree for dtype in types)
     weights = weights_of(spec)
     read_s = {name: own.num_bytes / degree / bytes_per_s for name, own in weights.items()}
     computed_s = {
         name: 2 * own.params * tokens / (wide if name in work.KEPT_FIRST else narrow) for name, own in weights.items()
     }
+    computed_s[work.EXPERTS] = 2 * weights[work.EXPERTS].params * tokens / of_experts
     if model.is_moe:
         touched = model.active_experts(tokens * spec.engines_sharing_experts) / model.num_experts
         read_s[work.EXPERTS] = spec.expert_bytes_per_gpu * touched / bytes_per_s
@@ -323,6 +330,8 @@ def _overheads(
     """What operators take beyond their limits: kernels to start, links by their latency and achieved share, the
     host."""
     found = {name: own.calls * KERNEL_START_S for name, own in works.items()}
+    if work.EXPERTS in works:
+        found[work.EXPERTS] = max(found[work.EXPERTS], expert_starts_s(spec))
     tokens, engines = batch.tokens, spec.engines_sharing_experts
     for name, degree, all_tokens in (
         (work.ALLREDUCE, spec.tensor_parallel, tokens),

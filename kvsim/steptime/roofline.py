@@ -37,23 +37,24 @@ def roofline(instance: InstanceSpec, efficiencies: Efficiencies) -> Coefficients
     """Coefficients of one instance.
 
     A decode step reads the weights once (P bytes over the bandwidth of all its GPUs) and each sequence's KV; a prompt
-    token costs 2 P FLOPs, and attention 4 x layers x heads x head_dim FLOPs for each earlier token it looks at, in the
-    type of KV (measured attention takes as long beside fp8 weights as beside bf16 ones); in layers with a window those
-    are no more than that. Of a mixture of experts a token is multiplied with its own experts, and a step reads those
-    that its tokens touch: the dense time has knots then.
+    token costs 2 P FLOPs, and attention 4 x layers x heads x head_dim FLOPs for each earlier token it looks at, in 16
+    bits whatever the type of KV (prompts of 2,048 to 16,384 tokens over fp8 KV took vLLM 0.19's kernels 0.93 to 1.14
+    times as long as over bf16 KV on H100, H200 and B200: AIConfigurator's tables); in layers with a window those are no
+    more than that. Of a mixture of experts a token is multiplied with its own experts, in their own type, and a step
+    reads those that its tokens touch: the dense time has knots then.
     """
     model, gpu, degree = instance.model, instance.gpu, instance.tensor_parallel
     hbm_bytes_per_s = degree * gpu.hbm_bytes_per_s
-    weight_s, token_s = _weight_times(instance, efficiencies)
+    weight_s, others_token_s, expert_token_s = _weight_times(instance, efficiencies)
     attention_flops = model.attention_layers * model.num_heads * attention_flops_of_pair(model)
-    attention_flops_per_s = degree * gpu.peak_flops(instance.kv_dtype) * efficiencies.attention_compute
+    attention_flops_per_s = degree * gpu.bf16_flops * efficiencies.attention_compute
     kv_s = instance.kv_bytes_per_token / (hbm_bytes_per_s * efficiencies.kv_reading)
     comm = _communication(instance, efficiencies.links)
     return Coefficients(
         w0_s=weight_s,
         w1_s_per_token=0.0,
         p0_s=0.0,
-        p1_s_per_token=token_s,
+        p1_s_per_token=others_token_s + expert_token_s,
         a_s_per_kv_token=kv_s,
         a_mixed_s_per_kv_token=kv_s * efficiencies.mixed_attention_factor,
         straggler_s_per_token=0.0,
@@ -66,7 +67,9 @@ def roofline(instance: InstanceSpec, efficiencies: Efficiencies) -> Coefficients
         const_s=efficiencies.step_overhead_s,
         window_share=model.window_share,
         window_tokens=float(model.sliding_window_tokens or 0),
-        dense_knots=_expert_knots(_parts_of(instance, weight_s, token_s)) if model.is_moe else (),
+        dense_knots=_expert_knots(_parts_of(instance, weight_s, others_token_s, expert_token_s))
+        if model.is_moe
+        else (),
     )
 
 
@@ -148,24 +151,23 @@ def expert_parts(instance: InstanceSpec, efficiencies: Efficiencies) -> ExpertPa
     return _parts_of(instance, *_weight_times(instance, efficiencies))
 
 
-def _weight_times(instance: InstanceSpec, efficiencies: Efficiencies) -> tuple[float, float]:
-    """Seconds in which all weights are read, and a token is multiplied with those that it meets."""
-    gpu, degree = instance.gpu, instance.tensor_parallel
-    flops = degree * gpu.peak_flops(instance.weight_dtype)
+def _weight_times(instance: InstanceSpec, efficiencies: Efficiencies) -> tuple[float, float, float]:
+    """Seconds in which all weights are read, in which a token is multiplied with those that it meets but for experts,
+    and with its experts: these in their own type."""
+    model, gpu, degree = instance.model, instance.gpu, instance.tensor_parallel
+    flops_per_s = degree * gpu.peak_flops(instance.weight_dtype) * efficiencies.compute
+    expert_flops_per_s = degree * gpu.peak_flops(model.expert_dtype(instance.weight_dtype)) * efficiencies.compute
     hbm_bytes_per_s = degree * gpu.hbm_bytes_per_s
     weight_s = degree * instance.weight_bytes_per_gpu / (hbm_bytes_per_s * efficiencies.weight_reading)
-    return weight_s, 2 * instance.model.active_params / (flops * efficiencies.compute)
+    others_token_s = 2 * (model.active_params - model.active_expert_params) / flops_per_s
+    return weight_s, others_token_s, 2 * model.active_expert_params / expert_flops_per_s
 
 
-def _parts_of(instance: InstanceSpec, weight_s: float, token_s: float) -> ExpertParts:
+def _parts_of(instance: InstanceSpec, weight_s: float, others_token_s: float, expert_token_s: float) -> ExpertParts:
     model = instance.model
     expert_s = weight_s * instance.expert_bytes_per_gpu / instance.weight_bytes_per_gpu
-    own_experts = model.expert_params * model.experts_per_token / model.num_experts
-    expert_token_s = token_s * own_experts / model.active_params
     engines, redundant = instance.engines_sharing_experts, instance.redundant_experts
-    return ExpertParts(
-        model, engines, redundant, expert_s, expert_token_s, weight_s - expert_s, token_s - expert_token_s
-    )
+    return ExpertParts(model, engines, redundant, expert_s, expert_token_s, weight_s - expert_s, others_token_s)
 
 
 def expert_places(most: float) -> list[float]:

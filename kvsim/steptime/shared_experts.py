@@ -19,9 +19,8 @@ from kvsim.steptime.curves.coefficients import Coefficients, Knots, extended
 from kvsim.steptime.curves.lockstep import SharedLayers
 from kvsim.steptime.operators import Floats, Operators
 from kvsim.steptime.roofline import Efficiencies, ExpertParts, expert_parts, expert_places
+from kvsim.steptime.work import KERNEL_START_S, expert_starts_s
 
-KERNEL_START_S = 3e-6
-"""What a kernel takes that has next to nothing to do, as AIConfigurator's ``system.yaml`` has it for all GPUs."""
 LEAST_OF_LAYERS = 0.5
 """Share of a measured time that is left where modelled all-reduces are taken out of it."""
 GATHERED = ("allgather_reducescatter", "naive")
@@ -178,7 +177,7 @@ def _read_more(spec: InstanceSpec, efficiencies: Efficiencies, tokens: Floats) -
 def _split(time_s: Floats, spec: InstanceSpec) -> Floats:
     """Over the GPUs of all engines: each has its part to do, and starts as many kernels."""
     layers = spec.model.num_layers - spec.model.num_dense_layers
-    starts_s = np.minimum(time_s, layers * KERNEL_START_S)
+    starts_s = np.minimum(time_s, max(layers * KERNEL_START_S, expert_starts_s(spec)))
     found: Floats = starts_s + (time_s - starts_s) / spec.engines_sharing_experts
     return found
 

@@ -11,7 +11,7 @@ from kvsim.steptime.assemble import ONSET_OF_STRAGGLERS
 from kvsim.steptime.curves.coefficients import Coefficients, Knots
 from kvsim.steptime.operators import Floats
 from kvsim.steptime.roofline import Efficiencies, roofline
-from kvsim.steptime.work import LM_HEAD, weights_of
+from kvsim.steptime.work import LM_HEAD, expert_starts_s, weights_of
 
 LEAST_OF_LAYERS = 0.5
 """Share of what was measured by tokens that is left to the layers when modelled all-reduces are taken out of it."""
@@ -57,8 +57,10 @@ def scaled_to(
 
 
 def _dense_knots(measured: Knots, sibling: InstanceSpec, target: InstanceSpec, efficiencies: Efficiencies) -> Knots:
-    """First to the type of weights, then to all else."""
+    """First to the type of weights, then to all else. How long experts take to start is no matter of either."""
     tokens, times_s = np.array(measured).T
+    starts_s = np.minimum(expert_starts_s(sibling), times_s * (1 - LEAST_OF_LAYERS))
+    times_s = times_s - starts_s
     retyped = replace(sibling, weight_dtype=target.weight_dtype)
     here, own, there = (roofline(spec, efficiencies) for spec in (sibling, retyped, target))
     linked_s = sums_s = np.zeros(len(tokens))
@@ -68,7 +70,7 @@ def _dense_knots(measured: Knots, sibling: InstanceSpec, target: InstanceSpec, e
     here_s, own_s = here.dense_s(tokens) - linked_s, own.dense_s(tokens) - linked_s
     in_proportion_s = times_s * (own_s / here_s)
     times_s = np.where(own_s > here_s, np.minimum(in_proportion_s, times_s + own_s - here_s), in_proportion_s)
-    found_s = times_s * ((there.dense_s(tokens) - sums_s) / own_s) + sums_s
+    found_s = times_s * ((there.dense_s(tokens) - sums_s) / own_s) + sums_s + starts_s
     return tuple(zip(tokens.tolist(), found_s.tolist(), strict=True))
 
 

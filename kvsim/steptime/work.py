@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kvsim.spec import InstanceSpec, ModelSpec
-from kvsim.spec.model import UNQUANTISED_BYTES, WEIGHT_BYTES
+from kvsim.spec.weight_types import UNQUANTISED_BYTES, WEIGHT_BYTES
 from kvsim.steptime.allreduce import ACTIVATION_BYTES
 from kvsim.steptime.batch import Batch
 
@@ -22,6 +22,12 @@ PRODUCTS = (QKV, O_PROJ, GATE_UP, DOWN, SHARED, ROUTER, EXPERTS, OTHER)
 """Matrix products of a layer."""
 PASSES = (EMBEDDING, "layernorm", "qk_norm", "rotary_emb", "kv_write", "act_fn", "final_layernorm")
 """What is bound by memory whatever the step."""
+KERNEL_START_S = 3e-6
+"""What a kernel takes that has next to nothing to do, as AIConfigurator's ``system.yaml`` has it for all GPUs."""
+EXPERT_START_S = {"mxfp4": 63e-6}
+"""What a layer's experts take in the beginning, beside 5 us for each that is touched: routing, sorting and several
+kernels. gpt-oss-20b and -120b, tokens dealt out evenly, on one H200 under vLLM 0.19; on two GPUs it is 59 us
+(AIConfigurator's ``moe_perf``, w4a16_mxfp4). Experts in other types start within what any kernel takes."""
 KEPT_FIRST = (EMBEDDING, LM_HEAD, ROUTER)
 """What of a quantised checkpoint is in 16 bits before anything else is."""
 
@@ -178,7 +184,16 @@ def _experts(spec: InstanceSpec, batch: Batch) -> Work:
     read = spec.expert_bytes_per_gpu * model.active_experts(everybody) / model.num_experts
     layers = model.num_layers - model.num_dense_layers
     moved = 2.0 * batch.tokens * model.hidden_size * ACTIVATION_BYTES * layers
-    return _work(spec, layers, read + moved, 2 * model.expert_params * computed / ranks, spec.weight_dtype)
+    dtype = model.expert_dtype(spec.weight_dtype)
+    return _work(spec, layers, read + moved, 2 * model.expert_params * computed / ranks, dtype)
+
+
+def expert_starts_s(spec: InstanceSpec) -> float:
+    """What the experts of all layers take to start, in a step."""
+    model = spec.model
+    if not model.is_moe:
+        return 0.0
+    return (model.num_layers - model.num_dense_layers) * EXPERT_START_S.get(model.expert_dtype(spec.weight_dtype), 0.0)
 
 
 def _passes(spec: InstanceSpec, batch: Batch) -> dict[str, Work]:
@@ -213,11 +228,12 @@ def _attention(spec: InstanceSpec, batch: Batch) -> dict[str, Work]:
     prompts = sum(_seen(model, each.prefix_tokens + each.tokens) for each in batch.chunks)
     width = attention_flops_of_pair(model)
     decode_width = 2.0 * (2 * model.kv_lora_rank + model.rope_head_dim) if model.is_mla else width
+    unit = "fp8" if spec.kv_dtype == "fp8" else "bf16"  # integers are brought to 16 bits
     decode_bytes = read * kv_bytes + batch.num_decodes * passed
     prefill_bytes = prompts * kv_bytes + batch.prefilled_tokens * passed
     return {
-        ATTENTION_PREFILL: _work(spec, layers, prefill_bytes, width * layers * heads * pairs, spec.kv_dtype),
-        ATTENTION_DECODE: _work(spec, layers, decode_bytes, decode_width * layers * heads * read, spec.kv_dtype),
+        ATTENTION_PREFILL: _work(spec, layers, prefill_bytes, width * layers * heads * pairs, unit),
+        ATTENTION_DECODE: _work(spec, layers, decode_bytes, decode_width * layers * heads * read, unit),
     }
 
 

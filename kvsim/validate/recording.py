@@ -33,6 +33,8 @@ class RecordedRequest(_Part):
     priority: Annotated[int, Field(ge=-MOST, le=MOST)] = 0
     max_tokens: Count | None = None
     """``None``: as many as ``output_token_ids``."""
+    adapter: Whole = 0
+    """LoRA adapter that it goes to."""
     accepted_drafts: list[Whole] = Field(default_factory=list)
     """Speculative decoding: of the drafts of its n-th step with any, how many are accepted, at most those there are;
     from the beginning again behind the last one."""

@@ -158,6 +158,7 @@ def _sequences(recording: Recording) -> list[Sequence]:
             pieces=tuple(zip(chain[pieces].tolist(), tokens[pieces].tolist(), strict=True)),
             output_chain=-1 - place,
             priority=recorded.priority,
+            adapter=recorded.adapter,
         )
         state = RequestState(request, block_path(request, block_size), request.output_tokens)
         sequence = Sequence(state, request.prompt_tokens, request.output_tokens)
@@ -169,13 +170,14 @@ def _sequences(recording: Recording) -> list[Sequence]:
 
 
 def _block_ids(requests: list[RecordedRequest], block_size: int) -> HashPaths:
-    """A number for the content of every full block, prompt and answer; what is before it does not matter."""
-    known: dict[tuple[int, ...], int] = {}
+    """A number for the content of every full block, prompt and answer, under its adapter; what is before it does not
+    matter."""
+    known: dict[tuple[int, tuple[int, ...]], int] = {}
     ids: list[int] = []
     offsets = [0]
     for request in requests:
         tokens = request.prompt_token_ids + request.output_token_ids
         blocks = (tuple(tokens[at : at + block_size]) for at in range(0, len(tokens) - block_size + 1, block_size))
-        ids.extend(known.setdefault(block, len(known)) for block in blocks)
+        ids.extend(known.setdefault((request.adapter, block), len(known)) for block in blocks)
         offsets.append(len(ids))
     return HashPaths(np.array(offsets, dtype=np.int64), np.array(ids, dtype=np.int64), block_size)

@@ -28,3 +28,5 @@ class Request(NamedTuple):
     output_chain: int
     priority: int = 0
     """Lower goes first where the engines' scheduling policy is ``priority``."""
+    adapter: int = 0
+    """LoRA adapter that it goes to."""

@@ -49,6 +49,8 @@ class Workload:
     info: WorkloadInfo
     priority: Counts | None = None
     """Lower goes first where the engines schedule by priority. ``None``: all alike."""
+    adapter: Counts | None = None
+    """LoRA adapters that requests go to. ``None``: all to the same."""
     graph: RequestGraph | None = None
     """Who waits for whom; ``None``: nobody waits."""
     max_concurrency: int | None = None
@@ -105,6 +107,7 @@ class Workload:
             [pairs[a:b] for a, b in pairwise((offsets - offsets[0]).tolist())],
             self.output_chain[rows].tolist(),
             [0] * (stop - start) if self.priority is None else self.priority[rows].tolist(),
+            [0] * (stop - start) if self.adapter is None else self.adapter[rows].tolist(),
         )
         return map(Request._make, zip(*columns, strict=True))
 
@@ -195,6 +198,7 @@ class Workload:
             piece_chain=self.piece_chain[pieces],
             piece_tokens=self.piece_tokens[pieces],
             priority=None if self.priority is None else self.priority[rows],
+            adapter=None if self.adapter is None else self.adapter[rows],
             graph=None if self.graph is None else self.graph.taken(rows, shift_s=arrival_s - self.arrival_s[rows]),
         )
 

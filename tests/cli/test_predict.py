@@ -164,7 +164,7 @@ def test_profiles_tells_what_was_measured_and_how_a_model_is_known(kvsim, empty:
     code, out, _ = kvsim("profiles", "--json", "p.json")
     assert code == 0 and max(map(len, out.splitlines())) <= 80
     told = json.loads(Path("p.json").read_text())
-    assert len(told["profiles"]) == len(measured_profiles()) and told["scaling_error"]["another KV type"] is None
+    assert len(told["profiles"]) == len(measured_profiles()) and told["scaling_error"]["another KV size"] is None
     assert told["scaling_error"]["roofline"]["instances"] == len(measured_profiles())
     code, out, _ = kvsim("profiles", "meta-llama/Llama-3.1-70B-Instruct", "--gpu", "h100", "--json", "q.json")
     assert code == 0 and max(map(len, out.splitlines())) <= 80

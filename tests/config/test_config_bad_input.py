@@ -43,7 +43,7 @@ SETS = {
     "slo.ttft_ms=.nan": "slo.ttft_ms = nan: must be a finite number",
     "slo.ttft_ms=.inf": "must be a finite number",
     "slo.ttft_ms=fast": "slo.ttft_ms = 'fast': must be a number",
-    "model.weight_dtype=bf17": "must be 'bf16', 'fp16', 'fp8', 'int8' or 'int4'",
+    "model.weight_dtype=bf17": "'fp8', 'int8', 'int8_wo', 'int4', 'int4_g32', 'mxfp4' or 'nvfp4'",
     "model.name=": "model.name = null: must be text",
     "model.name=7": "model.name = 7: must be text",
     "model.name=''": "must have at least 1 character",

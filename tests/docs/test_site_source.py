@@ -33,7 +33,7 @@ def test_every_key_has_its_entry() -> None:
     ("key", "words"),
     [
         ("engine.block_size", "a whole number >= 1"),
-        ("model.kv_dtype", "one of `bf16`, `fp16`, `fp8`, `int8`"),
+        ("model.kv_dtype", "one of `bf16`, `fp16`, `fp8`, `fp8_per_token_head`, `int8`"),
         ("studies.confidence", "a number > 0 and < 1"),
         ("pd_separation.pd_ratio", "a list of: a whole number >= 1"),
         ("slo.share", "a number > 0 and <= 1"),

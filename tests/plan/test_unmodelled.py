@@ -141,3 +141,22 @@ def test_heads_divide_among_gpus(sets: tuple[str, ...], said: str | None) -> Non
     ]
     assert bool(found) == (said is not None)
     assert said is None or said in found[0]
+
+
+def test_adapters_say_what_they_take_and_who_waits() -> None:
+    own = ("model.name=llama-3.1-8b", "engine.tensor_parallel_size=1", "engine.enable_lora=true", "engine.max_loras=2")
+    (said,) = left_out(planned(*own, "engine.max_lora_rank=64"))
+    assert said.startswith(
+        "engine.enable_lora: adapters, 2 of rank 64, take 0.74 GB a GPU; each request goes through one"
+    )
+    assert said.endswith("ms to a step of one token by bytes, FLOPs and starts of kernels, and was never measured")
+    more = (*own, "load.lora_adapters=5")
+    (said,) = left_out(planned(*more))
+    assert said.endswith(
+        "; of 5 adapters a step has 2: requests of others wait, as in vLLM; loading takes no time here"
+    )
+    (said,) = left_out(planned(*more), is_pd=True)
+    assert "as in vLLM; before decode instances none does; loading" in said
+    drafting = ("engine.speculative.method=ngram", "engine.speculative.acceptance=[0.5]")
+    (said,) = left_out(planned(*more, *drafting))
+    assert "requests of others wait in vLLM, and here not; loading" in said

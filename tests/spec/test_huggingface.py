@@ -350,8 +350,7 @@ def test_experts_may_be_stored_as_something_else() -> None:
     assert types(QWEN_30B, quant_method="fp8", ignore=["re:.*experts.*"]) == ("fp8", "bf16")
     assert types(QWEN_30B, quant_method="fp8") == ("fp8", None)
     nvfp4 = model_of(QWEN_30B | {"quantization_config": {"quant_algo": "NVFP4"}}, "made up", "config.json")
-    assert (nvfp4.weight_dtype, nvfp4.expert_weight_dtype) == ("int4", "nvfp4")
-    assert nvfp4.note == "weights stored as nvfp4 are taken for int4, computed in 16 bits"
+    assert (nvfp4.weight_dtype, nvfp4.expert_weight_dtype, nvfp4.note) == ("nvfp4", None, "")
 
 
 def test_modelopt_says_it_beside_the_config(tmp_path: Path) -> None:

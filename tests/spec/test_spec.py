@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from kvsim.errors import CapacityError, ConfigError
+from kvsim.plan.vllm import KV_DTYPES
 from kvsim.spec import GPUS, MODELS, InstanceSpec, find_gpu, find_model
 from kvsim.units import GB, GIB
 
@@ -41,6 +42,16 @@ def test_weights_of_70b_per_gpu() -> None:
 def test_blocks_of_the_default_instance() -> None:
     spare = 79.19 * GIB * 0.9 - 70.55e9 * 2 / 4 - 4.5e9
     assert instance().num_blocks == int(4 * spare // (327_680 * 16)) == 28_039
+
+
+def test_kv_types_by_vllms_names() -> None:
+    """Per token and head there is a float32 beside each key and value (``TritonAttentionBackend``)."""
+    model = MODELS["llama-3.1-8b"]
+    values, heads = 2 * 32 * 8 * 128, 2 * 32 * 8
+    expected = {"bf16": 2 * values, "fp8": values, "int8": values + 4 * heads, "fp8_per_token_head": values + 4 * heads}
+    assert {dtype: model.kv_bytes_per_token(dtype) for dtype in expected} == expected
+    names = {"auto": None, "fp8": "fp8", "fp8_e4m3": "fp8", "fp8_e5m2": "fp8", "int8_per_token_head": "int8"}
+    assert {name: KV_DTYPES[name] for name in names} == names
 
 
 def test_kv_heads_are_replicated_beyond_their_number() -> None:

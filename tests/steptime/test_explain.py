@@ -20,10 +20,10 @@ from kvsim.steptime import AffineStepTime, Coefficients, Efficiencies, roofline
 from kvsim.steptime.assemble import Shape, assemble
 from kvsim.steptime.batch import Batch, Decodes, PromptChunk
 from kvsim.steptime.curves.tables import TableStepTime
-from kvsim.steptime.explain import KERNEL_START_S, Explanation, explain_formula, explain_roofline, explain_tables
+from kvsim.steptime.explain import Explanation, explain_formula, explain_roofline, explain_tables
 from kvsim.steptime.fit import fitted
 from kvsim.steptime.operators import Operators
-from kvsim.steptime.work import weights_of, works_of
+from kvsim.steptime.work import KERNEL_START_S, weights_of, works_of
 
 SIZES = (4, 16, 64)
 batches = st.builds(

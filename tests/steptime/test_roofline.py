@@ -149,9 +149,9 @@ def test_gpus_without_nvlink_reduce_over_pcie() -> None:
     assert make_plan(given).step_time.coefficients.comm0_s == pytest.approx(64 * 10e-6)
 
 
-def test_attention_runs_in_the_type_of_kv() -> None:
-    """Whatever the weights are: attention measured beside fp8 weights takes as long as beside bf16 ones."""
+def test_attention_runs_in_16_bits() -> None:
+    """Whatever weights and KV are: measured prompts over fp8 KV take as long as over bf16 KV."""
     narrow = replace(instance(1), weight_dtype="fp8")
     assert roofline(narrow, IDEAL).b_s_per_token2 == roofline(instance(1), IDEAL).b_s_per_token2
     both = roofline(replace(narrow, kv_dtype="fp8"), IDEAL)
-    assert both.b_s_per_token2 == pytest.approx(4 * 80 * 64 * 128 / 1979e12)
+    assert both.b_s_per_token2 == pytest.approx(4 * 80 * 64 * 128 / 989e12)

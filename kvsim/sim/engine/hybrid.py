@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from kvsim.plan.engine_settings import EngineSettings
 from kvsim.sim.engine import speculative
+from kvsim.sim.engine.adapters import AdapterScheduler
 from kvsim.sim.engine.batch import DecodeBatch
 from kvsim.sim.engine.block_pool import BlockPool
 from kvsim.sim.engine.groups import GroupedPool, Hits
@@ -254,4 +255,7 @@ def scheduler_of(
     if isinstance(pool, GroupedPool):
         assert look_up is None and settings.speculation is None, "what is loaded or drafted has no groups"
         return HybridScheduler(settings, pool, batch)
+    if settings.max_loras:
+        assert settings.speculation is None, "drafts have no adapters"
+        return AdapterScheduler(settings, pool, batch, look_up)
     return speculative.scheduler_of(settings, pool, batch, look_up)

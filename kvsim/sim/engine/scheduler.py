@@ -19,7 +19,7 @@ from kvsim.sim.engine.queue_order import by_arrival, by_priority, insert_as_wait
 from kvsim.sim.engine.running import NO_PROMPTS
 from kvsim.sim.engine.sequence import NOBODY, Sequence
 
-_SET_ASIDE: Final = -1
+SET_ASIDE: Final = -1
 
 
 class Scheduler(PreemptiveScheduler):
@@ -199,7 +199,7 @@ class Scheduler(PreemptiveScheduler):
         """``slots``: tokens of the budget that each sequence takes beside those that are computed of it."""
         while self.waiting and budget > 0 and seats > 0:
             tokens = self._admit(self.waiting[0], budget)
-            if tokens == _SET_ASIDE:
+            if tokens == SET_ASIDE:
                 continue
             if tokens:
                 budget -= tokens + slots
@@ -233,7 +233,7 @@ class Scheduler(PreemptiveScheduler):
 
     def _admit(self, sequence: Sequence, budget: int) -> int:
         """Start computing the head of the queue; returns the tokens of its first chunk, 0 if it does not fit,
-        ``_SET_ASIDE`` where more of it is to be loaded first.
+        ``SET_ASIDE`` where more of it is to be loaded first.
         """
         settings, pool, block_size = self.settings, self.pool, self._block_size
         held, is_new = sequence.computed // block_size, self._look_up is not None and not sequence.looked_up
@@ -256,7 +256,7 @@ class Scheduler(PreemptiveScheduler):
         if blocks - hits > room:
             return 0
         if is_new and self._sets_aside(sequence, hits):
-            return _SET_ASIDE
+            return SET_ASIDE
         if held:
             del self.loaded[sequence]
         self.waiting.popleft()

@@ -65,6 +65,11 @@ class Coefficients:
         found: npt.NDArray[np.float64] = work_s + (self.comm0_s + self.const_s) + self.comm1_s_per_token * tokens
         return found
 
+    def dense_s_beside_work(self, tokens: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """All-reduces and constants, which are a part of :meth:`dense_s`."""
+        found: npt.NDArray[np.float64] = (self.comm0_s + self.const_s) + self.comm1_s_per_token * tokens
+        return found
+
     def read_tokens(self, mean_tokens: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """KV tokens that a decoding sequence reads, in the mean over layers, where the mean context is that long."""
         found: npt.NDArray[np.float64] = mean_tokens - self.window_share * np.maximum(

@@ -22,7 +22,7 @@ from kvsim.steptime.curves.coefficients import extended
 from kvsim.steptime.operators import Floats, Operators
 from kvsim.units import MILLI
 from kvsim.validate.calibrate.measured_experts import EXPERTS, expert_rows
-from kvsim.validate.calibrate.measured_kernels import DTYPES, columns, decode_rows, prefill_rows, read_table
+from kvsim.validate.calibrate.measured_kernels import columns, decode_rows, prefill_rows, read_table
 from kvsim.validate.calibrate.measured_products import Products
 from kvsim.validate.calibrate.operators import MeasuredOperators
 from kvsim.validate.calibrate.shapes import head_product, layer_products, mixture_products, pass_values
@@ -52,14 +52,20 @@ def read_folders(folders: Sequence[Path], spec: InstanceSpec) -> MeasuredOperato
     for folder in folders:
         if not (folder / f"{GEMM}.parquet").is_file():
             raise ConfigError(f"{folder}: no {GEMM}.parquet in it; AIConfigurator's tables of one GPU are wanted")
-    if spec.weight_dtype not in DTYPES:
-        raise ConfigError(f"weight_dtype = '{spec.weight_dtype}': the tables hold {' and '.join(DTYPES)}")
     if spec.model.is_mla:
         raise ConfigError(f"model {spec.model.name}: only models with ordinary KV heads are supported here")
     meta = {"gpu": spec.gpu.name, "model": spec.model.name}
     licence = {"licence": "AIConfigurator, Apache-2.0"}
     files = tuple(path for folder in folders for path in _files(folder, spec))
-    return MeasuredOperators(_operators(folders, spec), meta, files, METHOD, licence)
+    return MeasuredOperators(_operators(folders, spec), meta, files, _method(folders, spec), licence)
+
+
+def _method(folders: Sequence[Path], spec: InstanceSpec) -> str:
+    """How the times came about; products besides those of experts may be by arithmetic, too."""
+    tables = [read_table(folder / f"{GEMM}.parquet") for folder in folders]
+    if any(Products(table, spec.gpu).has(spec.weight_dtype) for table in tables):
+        return METHOD
+    return f"{METHOD}, as {spec.weight_dtype} products besides the experts'"
 
 
 def _operators(folders: Sequence[Path], spec: InstanceSpec) -> Operators:
@@ -116,7 +122,7 @@ def _files(folder: Path, spec: InstanceSpec) -> list[Path]:
 
 def _dense(folder: Path, spec: InstanceSpec) -> dict[str, Floats]:
     model, degree = spec.model, spec.tensor_parallel
-    gemm = Products(read_table(folder / f"{GEMM}.parquet"), spec.gpu)
+    gemm = Products(read_table(folder / f"{GEMM}.parquet"), spec.gpu, like_16_bits=model.is_moe)
     products = [*layer_products(model, degree), *mixture_products(model, degree)]
     dense = {product.name: gemm.times(product, spec.weight_dtype) for product in products}
     tokens = dense["qkv_proj"][:, 0]

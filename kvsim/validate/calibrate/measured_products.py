@@ -1,7 +1,7 @@
 """Times of matrix products out of AIConfigurator's ``gemm_perf`` table.
 
 Products of shapes that were not measured take the share of the roofline's speed that their neighbours reach, linear in
-the logarithms of both widths.
+the logarithms of both widths. Where that is asked for, so do weights in a type that was not measured.
 """
 
 from __future__ import annotations
@@ -11,26 +11,43 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kvsim.errors import ConfigError
-from kvsim.spec import GpuSpec
+from kvsim.spec import WEIGHT_BYTES, GpuSpec, computed_in
 from kvsim.steptime.operators import Floats
 from kvsim.units import MILLI
-from kvsim.validate.calibrate.measured_kernels import DTYPES, columns
+from kvsim.validate.calibrate.measured_kernels import columns
 from kvsim.validate.calibrate.shapes import Product
 
 if TYPE_CHECKING:
     import polars as pl
 
 ACTIVATION_BYTES = 2
+DTYPES = {
+    "bf16": "bfloat16",
+    "fp8": "fp8",
+    "int8": "sq",
+    "int8_wo": "int8_wo",
+    "int4": "int4_wo",
+    "nvfp4": "nvfp4",
+}
+"""Types of kvsim, as the table spells them; others are not measured there."""
+NARROW_ACTIVATIONS = ("fp8", "int8", "nvfp4")
+"""Types whose activations are as narrow as their weights."""
 
 
 class Products:
     """Times of matrix products, over the measured numbers of tokens."""
 
-    def __init__(self, frame: pl.DataFrame, gpu: GpuSpec) -> None:
-        self._frame, self._gpu = frame, gpu
+    def __init__(self, frame: pl.DataFrame, gpu: GpuSpec, *, like_16_bits: bool = False) -> None:
+        """``like_16_bits``: weights in types that were not measured, and are computed in 16 bits, take the share of
+        their roofline that 16-bit ones reach."""
+        self._frame, self._gpu, self._like_16_bits = frame, gpu, like_16_bits
         self._grids: dict[str, tuple[Floats, Floats, Floats, Floats]] = {}
         self.shortest_s = float(columns(frame, "gemm_perf", ["latency"]).min()) * MILLI
         """Seconds of the shortest product there is: what any kernel takes in a CUDA graph."""
+
+    def has(self, dtype: str) -> bool:
+        """Whether any products were measured with such weights."""
+        return DTYPES.get(dtype, dtype) in self._frame["gemm_dtype"]
 
     def times(self, product: Product, dtype: str) -> Floats:
         """Rows of (tokens, seconds). Raises ``ConfigError`` where nothing near the shape was measured."""
@@ -53,10 +70,13 @@ class Products:
             return self._grids[dtype]
         import polars as pl
 
-        own = self._frame.filter(pl.col("gemm_dtype") == DTYPES[dtype])
+        is_wide = computed_in(dtype, self._gpu.capability) == "bf16"
+        if self._like_16_bits and is_wide and dtype != "bf16" and not self.has(dtype):
+            return self._grid("bf16")
+        own = self._frame.filter(pl.col("gemm_dtype") == DTYPES.get(dtype, dtype))
         rows = columns(own, "gemm_perf", ["m", "n", "k", "latency"])
         if not len(rows):
-            raise ConfigError(f"gemm_perf.parquet: no products in {DTYPES[dtype]}")
+            raise ConfigError(f"gemm_perf.parquet: no products in {DTYPES.get(dtype, dtype)}")
         tokens, outers, inners = (np.unique(rows[:, axis]) for axis in range(3))
         grid = np.full((len(tokens), len(outers), len(inners)), np.inf)
         places = tuple(np.searchsorted(axis, rows[:, at]) for at, axis in enumerate((tokens, outers, inners)))
@@ -68,8 +88,9 @@ class Products:
 
     def _ideal_s(self, m: Floats, n: Floats | float, k: Floats | float, dtype: str) -> Floats:
         """The roofline: FLOPs over the peak, or bytes over the bandwidth."""
-        weight_bytes = 1 if dtype == "fp8" else ACTIVATION_BYTES
-        num_bytes = n * k * weight_bytes + m * k * weight_bytes + m * n * ACTIVATION_BYTES
+        weight_bytes = WEIGHT_BYTES[dtype]
+        read_bytes = weight_bytes if dtype in NARROW_ACTIVATIONS else ACTIVATION_BYTES
+        num_bytes = n * k * weight_bytes + m * k * read_bytes + m * n * ACTIVATION_BYTES
         flops_s = 2 * m * n * k / self._gpu.peak_flops(dtype)
         found: Floats = np.maximum(flops_s, num_bytes / self._gpu.hbm_bytes_per_s)
         return found

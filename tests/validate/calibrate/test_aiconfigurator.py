@@ -14,7 +14,7 @@ from kvsim.cli import main
 from kvsim.config import load_config
 from kvsim.errors import ConfigError
 from kvsim.plan.instance import spec_of
-from kvsim.spec import InstanceSpec
+from kvsim.spec import WEIGHT_BYTES, InstanceSpec
 from kvsim.validate.calibrate.aiconfigurator import read_folders
 from kvsim.validate.calibrate.measured_kernels import SHARED_HEADS_SHARE
 from kvsim.validate.calibrate.operators import MeasuredOperators
@@ -73,6 +73,14 @@ def tables(folder: Path, version: str = "0.19.0", scale: float = 1.0, seqs: tupl
     return folder
 
 
+def halve(folder: Path) -> None:
+    """Attention as one of two GPUs has it."""
+    for name in ("context_attention_perf", "generation_attention_perf"):
+        path = folder / f"{name}.parquet"
+        frame = pl.read_parquet(path)
+        frame.with_columns(num_heads=pl.lit(16), num_key_value_heads=pl.lit(4)).write_parquet(path)
+
+
 def instance(model: str = "llama-3.1-8b", degree: int = 1, gpu: str = "h100-sxm") -> InstanceSpec:
     sets = [f"model.name={model}", f"engine.tensor_parallel_size={degree}", f"hardware.gpu={gpu}"]
     return spec_of(load_config(sets=sets, mode="instance").config)
@@ -110,14 +118,8 @@ def test_what_one_version_lacks_another_has(tmp_path: Path) -> None:
     first, second = tables(tmp_path / "a"), tables(tmp_path / "b")
     (first / "custom_allreduce_perf.parquet").unlink()
     spec = instance("mixtral-8x7b", 2)
-    frame = pl.read_parquet(first / "generation_attention_perf.parquet")
-    for folder in (first, second):
-        for name in ("context_attention_perf", "generation_attention_perf"):
-            frame = pl.read_parquet(folder / f"{name}.parquet")
-            halved = {"num_heads": 16, "num_key_value_heads": 4}
-            frame.with_columns(**{key: pl.lit(value) for key, value in halved.items()}).write_parquet(
-                folder / f"{name}.parquet"
-            )
+    halve(first)
+    halve(second)
     assert read_folders([first, second], spec).operators.dense["allreduce"][0, 1] == pytest.approx(4e-6)
     with pytest.raises(ConfigError, match="custom_allreduce_perf"):
         read_folders([first], spec)
@@ -219,3 +221,102 @@ def test_a_profile_of_two_versions_names_both(tmp_path: Path, capsys: pytest.Cap
     text = (tmp_path / "p.yaml").read_text(encoding="utf-8")
     assert "v0/gemm_perf.parquet" in text and "v1/gemm_perf.parquet" in text
     assert "off the operator times by decode" in capsys.readouterr().out
+
+
+def changed(folder: Path, name: str, **columns: pl.Expr | int | str) -> None:
+    """Rows of a table again, with other values in some columns, beside those that are there."""
+    path = folder / f"{name}.parquet"
+    frame = pl.read_parquet(path)
+    others = {key: pl.lit(value) if isinstance(value, int | str) else value for key, value in columns.items()}
+    pl.concat([frame, frame.with_columns(**others)], how="vertical_relaxed").write_parquet(path)
+
+
+def test_products_are_those_of_the_type_of_the_weights(tmp_path: Path) -> None:
+    folder = tables(tmp_path / "a")
+    changed(folder, "gemm_perf", gemm_dtype="int4_wo", latency=pl.col("latency") * 0.5)
+    wide, narrow = (
+        read_folders([folder], replace(instance(), weight_dtype=dtype)).operators for dtype in ("bf16", "int4")
+    )
+    for name in ("qkv_proj", "gate_up_proj"):
+        assert narrow.dense[name][:, 1] == pytest.approx(wide.dense[name][:, 1] / 2, rel=0.2)
+    assert narrow.per_sequence["lm_head"] == pytest.approx(wide.per_sequence["lm_head"])
+
+
+def test_a_dense_model_in_a_type_that_was_not_measured_is_refused(tmp_path: Path) -> None:
+    spec = replace(instance(), weight_dtype="int4")
+    with pytest.raises(ConfigError, match=r"gemm_perf\.parquet: no products in int4_wo"):
+        read_folders([tables(tmp_path / "a")], spec)
+
+
+def test_beside_measured_experts_products_go_by_arithmetic(tmp_path: Path) -> None:
+    """Products in int4 reach the share of their roofline that bf16 ones do; experts are those that were measured."""
+    folder = tables(tmp_path / "a")
+    changed(folder, "moe_perf", moe_dtype="int4_wo", latency=pl.col("latency") * 3)
+    halve(folder)
+    spec = instance("mixtral-8x7b", 2)
+    wide, found = read_folders([folder], spec), read_folders([folder], replace(spec, weight_dtype="int4"))
+    assert found.operators.moe[:, 2] == pytest.approx(3 * wide.operators.moe[:, 2])
+    assert found.method.endswith(", as int4 products besides the experts'") and wide.method.endswith("by arithmetic")
+    one, other = wide.operators.dense["qkv_proj"], found.operators.dense["qkv_proj"]
+    bytes_ratio = (3072 * 4096 * WEIGHT_BYTES["int4"] + 2 * (3072 + 4096)) / (2 * (3072 * 4096 + 3072 + 4096))
+    assert other[0, 1] / one[0, 1] == pytest.approx(bytes_ratio)
+    assert other[-1, 1] == pytest.approx(one[-1, 1])
+
+
+def test_experts_are_of_their_own_type(tmp_path: Path) -> None:
+    from kvsim.validate.calibrate.measured_experts import expert_rows
+
+    shapes = {"hidden_size": 2880, "inter_size": 2880, "topk": 4, "num_experts": 32, "moe_tp_size": 1}
+    folder = tables(tmp_path / "a")
+    changed(folder, "moe_perf", moe_dtype="w4a16_mxfp4", **shapes)
+    rows = expert_rows(pl.read_parquet(folder / "moe_perf.parquet"), instance("gpt-oss-20b"))
+    assert len(rows) and rows[0, 0] == 1
+
+
+def test_times_that_no_other_table_bears_out_are_left_out(tmp_path: Path) -> None:
+    from kvsim.validate.calibrate.measured_experts import LEFT_OUT, expert_rows
+
+    path = tables(tmp_path / "a") / "moe_perf.parquet"
+    pl.read_parquet(path).with_columns(kernel_source=pl.lit("vllm_fused_moe")).write_parquet(path)
+    spec = instance("mixtral-8x7b", 2)
+    rows = expert_rows(pl.read_parquet(path), spec)
+    changed(path.parent, "moe_perf", kernel_source=LEFT_OUT, latency=pl.col("latency") / 2)
+    assert expert_rows(pl.read_parquet(path), spec) == pytest.approx(rows)
+    changed(path.parent, "moe_perf", kernel_source="sglang_marlin_moe", latency=pl.col("latency") / 4)
+    assert (expert_rows(pl.read_parquet(path), spec)[:, 2] < rows[:, 2]).all()
+
+
+def test_half_of_the_layers_look_back_a_window(tmp_path: Path) -> None:
+    """Attention is that of a layer in the mean; KV within the window is all that is read."""
+    folder = tables(tmp_path / "a")
+    for name in ("context_attention_perf", "generation_attention_perf"):
+        path = folder / f"{name}.parquet"
+        frame = pl.read_parquet(path).with_columns(num_heads=pl.lit(64), head_dim=pl.lit(64))
+        within = frame.with_columns(window_size=pl.lit(128), latency=pl.lit(0.01))
+        pl.concat([frame, within], how="vertical_relaxed").write_parquet(path)
+    changed(
+        folder, "moe_perf", moe_dtype="w4a16_mxfp4", hidden_size=2880, inter_size=2880, topk=4, num_experts=32,
+        moe_tp_size=1,
+    )  # fmt: skip
+    spec = instance("gpt-oss-20b")
+    found = read_folders([folder], spec).operators.attention
+    prompts = {(c, p): time_s for c, p, n, _, time_s in found.tolist() if n == 0}
+    assert prompts[8192, 0] == pytest.approx(1e-3 * (0.01 + 1e-7 * 8192**2 + 0.01) / 2)
+    pl.read_parquet(folder / "context_attention_perf.parquet").filter(pl.col("window_size") == 0).write_parquet(
+        folder / "context_attention_perf.parquet"
+    )
+    with pytest.raises(ConfigError, match="no attention of 64 heads on 8 KV heads of 64 in bfloat16 within 128 tokens"):
+        read_folders([folder], spec)
+
+
+def test_more_context_than_a_window_is_not_read(tmp_path: Path) -> None:
+    from kvsim.validate.calibrate.measured_kernels import _uncached
+
+    spec = instance("gpt-oss-20b")
+    rows = np.array([(n, float(k), 1e-5) for n in (1, 1024) for k in (1, 128, 8192)])
+    times = {(n, k): time_s for n, k, time_s in _uncached(rows, spec, 128).tolist()}
+    assert times[1024, 8192] == times[1024, 128] > 1e-5
+    read_s = 1024 * 128 * 2 * 8 * 64 * 2 / (SHARED_HEADS_SHARE * 3350e9)
+    assert times[1024, 128] == pytest.approx(1e-5 + read_s)
+    whole = {(n, k): time_s for n, k, time_s in _uncached(rows, spec, 0).tolist()}
+    assert whole[1024, 8192] == pytest.approx(1e-5 + 64 * read_s)
