@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
-from kvsim.config.schema import All2AllBackend
+from kvsim.config.engine_keys import All2AllBackend
 from kvsim.errors import ConfigError
 from kvsim.fields import Fields
 from kvsim.launch.speculative import MOST_DRAFTS, speculative_keys
