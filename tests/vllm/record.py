@@ -51,7 +51,7 @@ from pathlib import Path
 from typing import Any
 
 from random_traffic import Record, Traffic
-from recorder import EOS, Config, LivelockError, Recorder, model_folder
+from recorder import EOS, Config, LivelockError, Recorder, missing_settings, model_folder
 
 MIN_COUNT = 24
 USUAL_COUNT = 48
@@ -111,7 +111,9 @@ def draw_speculative(rng: random.Random, count: int) -> list[Config]:
 
 
 def fitted(rng: random.Random, config: Config) -> Config:
-    """The same settings, made consistent as vLLM demands: a sequence fits the pool and, unchunked, the budget."""
+    """The same settings, made consistent as vLLM demands: a sequence fits the pool and, unchunked, the budget. What this
+    version has no setting for is as it does by itself.
+    """
     blocks = {"starved": rng.randrange(12, 26), "tight": rng.randrange(24, 64), "roomy": rng.randrange(200, 900)}
     config = config | {"num_blocks": blocks[config["memory"]]}
     if config["memory"] == "starved":
@@ -120,7 +122,7 @@ def fitted(rng: random.Random, config: Config) -> Config:
     budget = config["max_num_batched_tokens"]
     if not config["enable_chunked_prefill"]:
         budget = max(budget, length)
-    return config | {"max_model_len": length, "max_num_batched_tokens": budget}
+    return config | {"max_model_len": length, "max_num_batched_tokens": budget} | missing_settings()
 
 
 def starved(rng: random.Random, config: Config) -> Config:
@@ -199,7 +201,7 @@ def print_coverage(configs: list[Config]) -> None:
     for name, values in SETTINGS.items():
         seen = Counter(config[name] for config in configs)
         print(f"  {name}: " + ", ".join(f"{value} x{seen[value]}" for value in sorted(seen)))
-        fixed_up = name in ("max_num_batched_tokens", "max_model_len")
+        fixed_up = name in ("max_num_batched_tokens", "max_model_len", *missing_settings())
         missing = [value for value in values if seen[value] < 2 and not fixed_up]
         if missing:
             raise SystemExit(f"{name}: fewer than two traces have {missing}")
