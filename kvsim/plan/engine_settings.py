@@ -93,6 +93,27 @@ class Speculation:
 
 
 @dataclass(frozen=True, slots=True)
+class SchedulerRules:
+    """What vLLM's scheduler has not always done. The defaults are those of 0.32; ``rules_of`` has those of older ones."""
+
+    threshold_spares_lone: bool = True
+    """``long_prefill_token_threshold`` does not cut the prompt of a request that is alone."""
+    blank_blocks_first: bool = True
+    """Released blocks that cache nothing are the next to be taken, not the last ones."""
+    pads_admitted: bool = True
+    """Speculative decoding: a sequence that is admitted with one token gets drafts which are none."""
+    draft_slots: str = "request"
+    """Speculative decoding: whose drafting takes of a step's budget: ``request``, that of each scheduled one; ``seat``,
+    that of ``max_num_seqs``; ``none``."""
+    keeps_in_flight: bool = True
+    """Groups of layers: what lies behind a window is freed once the tokens before are computed, not scheduled; and
+    what may be in flight counts as held."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return by_fields(self)
+
+
+@dataclass(frozen=True, slots=True)
 class EngineSettings:
     """vLLM's engine arguments, for one role."""
 
@@ -125,6 +146,8 @@ class EngineSettings:
     """One event per step instead of leaps."""
     speculation: Speculation | None = None
     """``None``: no speculative decoding."""
+    rules: SchedulerRules = SchedulerRules()
+    """By the engine's version."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return by_fields(self)
@@ -182,6 +205,22 @@ class EngineSettings:
         return replace(self, kv_groups=(), num_blocks=int(self.num_blocks * whole / blocks))
 
     @property
+    def draft_slots(self) -> int:
+        """Tokens of a step's budget that each scheduled sequence takes beside its own."""
+        if self.speculation is None or self.rules.draft_slots != "request":
+            return 0
+        return self.speculation.draft_slots
+
+    @property
+    def max_scheduled_tokens(self) -> int:
+        """Tokens of a step, its sequences' ``draft_slots`` among them: ``max_num_batched_tokens``, less what the seats
+        take. May be below 1, with which vLLM does not start.
+        """
+        if self.speculation is None or self.rules.draft_slots != "seat":
+            return self.max_num_batched_tokens
+        return self.max_num_batched_tokens - self.speculation.draft_slots * self.max_num_seqs
+
+    @property
     def max_in_flight_tokens(self) -> int:
         """Tokens that may be scheduled and not computed at a time: of one step, or of two that are scheduled ahead."""
-        return self.max_num_batched_tokens * (2 if self.async_scheduling else 1)
+        return self.max_num_batched_tokens * (2 if self.async_scheduling and self.rules.keeps_in_flight else 1)

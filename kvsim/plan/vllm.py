@@ -11,6 +11,7 @@ from kvsim.fields import Fields
 from kvsim.launch.speculative import MOST_DRAFTS, speculative_keys
 from kvsim.plan.engine_settings import SPECULATIVE_METHODS, EngineSettings, Speculation
 from kvsim.plan.kv_groups import recorded_kv_groups
+from kvsim.plan.scheduler_rules import rules_of
 from kvsim.plan.sglang_defaults import with_sglang_defaults
 from kvsim.plan.vllm_defaults import (
     BATCHED_EXPERTS,
@@ -264,6 +265,7 @@ def scheduler_settings(recorded: Fields) -> EngineSettings:
         async_scheduling=recorded.flag("async_scheduling", False),
         speculation=_recorded_speculation(recorded.within("speculative_config")),
         kv_groups=recorded_kv_groups(recorded),
+        rules=rules_of(recorded.text("vllm_version") or ""),
     )
 
 

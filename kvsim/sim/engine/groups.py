@@ -36,6 +36,7 @@ class GroupedPool(SingleBlockPool):
         caching = settings.enable_prefix_caching
         num_groups, primary = len(settings.kv_groups), kinds[0].groups[0]
         super().__init__(settings.num_blocks, num_groups, primary, enable_prefix_caching=caching, on_evict=on_evict)
+        self._blank_first = settings.rules.blank_blocks_first
         self._kinds = kinds
         """In the order in which they are looked up."""
         self._is_simple = len(kinds) == 2 and type(kinds[0]) is LayerKind
@@ -44,7 +45,8 @@ class GroupedPool(SingleBlockPool):
         self._fresh: set[tuple[int, int]] = set()
         """Groups and keys of states that this step hashes: none can be read before it is there."""
         self._block_size = settings.block_size
-        self._to_next = self._distances(1 if settings.async_scheduling else 0)
+        lag = 1 if settings.async_scheduling else 0
+        self._to_next = self._distances(lag, lag if settings.rules.keeps_in_flight else 0)
 
     @property
     def has_states(self) -> bool:
@@ -256,16 +258,16 @@ class GroupedPool(SingleBlockPool):
                 keys.extend(range(key + max(low, first), key + min(high, end)))
         return keys
 
-    def _distances(self, lag: int) -> list[int]:
+    def _distances(self, lag: int, kept: int) -> list[int]:
         """By computed tokens modulo the block size: steps of one token each until one changes something.
 
-        It takes a block where the last one is full, hashes one whose last token is known, and frees those that fell
-        behind the tokens that have been computed, which are ``lag`` fewer.
+        It takes a block where the last one is full, hashes one whose last token is known, which are ``lag`` fewer, and
+        frees those that fell behind all but the last ``kept``.
         """
         size = self._block_size
         eventful = {0, (lag - 1) % size}
         for kind in self._kinds:
-            eventful.update((residue + lag) % size for residue in kind.events())
+            eventful.update((residue + kept) % size for residue in kind.events())
         return [min((residue - own - 1) % size + 1 for residue in eventful) for own in range(size)]
 
 

@@ -25,13 +25,14 @@ NO_HITS = Hits(0, [], 0)
 class HybridScheduler(Scheduler):
     """``Scheduler`` for ``settings.kv_groups``."""
 
-    __slots__ = ("_before", "_grouped", "_incoming", "_is_scheduling", "_lag")
+    __slots__ = ("_before", "_grouped", "_incoming", "_is_scheduling", "_keeps_in_flight", "_lag")
 
     def __init__(self, settings: EngineSettings, pool: GroupedPool, batch: DecodeBatch) -> None:
         super().__init__(settings, pool, batch)
         self._grouped = pool
         self._lag = 1 if settings.async_scheduling else 0
         """Tokens of a decoding sequence that are scheduled and not computed when the next step is scheduled."""
+        self._keeps_in_flight = settings.rules.keeps_in_flight
         self._is_scheduling = False
         self._incoming = NO_HITS
         """What ``match`` has found last."""
@@ -126,7 +127,7 @@ class HybridScheduler(Scheduler):
         ``in_flight``: of the ``computed`` tokens those that a step computes which is not over. ``spent``: tokens of
         those that had their turn; returns how many are given back.
         """
-        self._grouped.drop(sequence, computed - in_flight)
+        self._grouped.drop(sequence, computed - in_flight if self._keeps_in_flight else computed)
         needed, given_back = self._grouped.needed(sequence, computed + tokens), 0
         while needed > self.pool.num_free and sequence in self.running:
             victim = self._victim()
@@ -161,7 +162,7 @@ class HybridScheduler(Scheduler):
     def decode_ahead(self, sequence: Sequence, step: int) -> None:
         """A decode step that ``due`` has named takes and frees its blocks. There must be as many as it takes."""
         computed, pool = sequence.base + self.batch.steps + step, self._grouped
-        pool.drop(sequence, computed - self._lag)
+        pool.drop(sequence, computed - self._lag if self._keeps_in_flight else computed)
         pool.grow(sequence, computed + 1)
         self._hash(sequence, computed + 1 - self._lag)
         pool.settle(sequence, computed, True)

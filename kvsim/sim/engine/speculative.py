@@ -31,7 +31,19 @@ class SpeculativeScheduler(Scheduler):
     ``settle`` is to follow when a step has run; of steps that are scheduled ahead, before the next but one is.
     """
 
-    __slots__ = ("_is_async", "_padded", "_padding", "_reached", "_speculation", "_with_prompts", "counts", "verified")
+    __slots__ = (
+        "_draft_slots",
+        "_is_async",
+        "_most_tokens",
+        "_padded",
+        "_padding",
+        "_pads",
+        "_reached",
+        "_speculation",
+        "_with_prompts",
+        "counts",
+        "verified",
+    )
 
     def __init__(
         self,
@@ -45,6 +57,8 @@ class SpeculativeScheduler(Scheduler):
         assert speculation is not None
         self._speculation: Speculation = speculation
         self._is_async = settings.async_scheduling
+        self._draft_slots, self._most_tokens = settings.draft_slots, settings.max_scheduled_tokens
+        self._pads = settings.rules.pads_admitted
         self.verified = NO_VERIFICATIONS
         """Decoding sequences of the step scheduled last, in the order in which they were scheduled."""
         self.counts = DraftCounts(speculation.num_tokens)
@@ -175,8 +189,8 @@ class SpeculativeScheduler(Scheduler):
 
     def _schedule_in_order(self) -> int:
         """The running loop as vLLM runs it; returns the budget left, less the slots of whoever comes next."""
-        slots = self._speculation.draft_slots
-        budget = self.settings.max_num_batched_tokens - slots
+        slots = self._draft_slots
+        budget = self._most_tokens - slots
         spent: dict[Sequence, int] = {}
         for sequence in list(self.running):
             if budget <= 0:
@@ -253,7 +267,7 @@ class SpeculativeScheduler(Scheduler):
 
     def _padding_behind(self, tokens: int) -> int:
         """Drafts, which are none, behind the first ``tokens`` of a sequence; 0 where these would be too many."""
-        num_drafts = self._speculation.num_tokens
+        num_drafts = self._speculation.num_tokens if self._pads else 0
         return num_drafts if tokens + num_drafts + 1 <= self.settings.max_model_len else 0
 
     def _hash(self, sequence: Sequence, tokens: int) -> None:
@@ -271,7 +285,7 @@ class SpeculativeScheduler(Scheduler):
 
     def _admit_queued(self, budget: int) -> None:
         """Admit while there is budget, a free seat, and room for the head of the queue."""
-        seats, slots = self.settings.max_num_seqs - len(self.running), self._speculation.draft_slots
+        seats, slots = self.settings.max_num_seqs - len(self.running), self._draft_slots
         if self.kv_ready:
             self.joined = []
         while self.kv_ready and budget > 0 and seats > 0:

@@ -1,0 +1,42 @@
+"""The rules of vLLM's scheduler by version.
+
+Source: recordings of each version's scheduler (docs/conformance.md).
+"""
+
+from __future__ import annotations
+
+from kvsim.plan.engine_settings import SchedulerRules
+from kvsim.plan.vllm_defaults import is_since
+
+RESERVES_WHOLE_SINCE = (0, 19)
+"""From this version on there is ``scheduler_reserve_full_isl``; before, the first chunk alone needs room."""
+WATERMARK_SINCE = (0, 24)
+"""From this version on there is ``watermark``."""
+THRESHOLD_SPARES_LONE_SINCE = (0, 31)
+BLANK_BLOCKS_FIRST_SINCE = (0, 24)
+PADS_ADMITTED_SINCE = (0, 25)
+DRAFT_SLOTS_BY_REQUEST_SINCE = (0, 28)
+DRAFT_SLOTS_SINCE = (0, 17)
+KEEPS_IN_FLIGHT_SINCE = (0, 26)
+
+
+def rules_of(vllm_version: str) -> SchedulerRules:
+    """The rules of that version; of 0.32 where it is not known."""
+    slots = "seat" if is_since(vllm_version, DRAFT_SLOTS_SINCE) else "none"
+    return SchedulerRules(
+        threshold_spares_lone=is_since(vllm_version, THRESHOLD_SPARES_LONE_SINCE),
+        blank_blocks_first=is_since(vllm_version, BLANK_BLOCKS_FIRST_SINCE),
+        pads_admitted=is_since(vllm_version, PADS_ADMITTED_SINCE),
+        draft_slots="request" if is_since(vllm_version, DRAFT_SLOTS_BY_REQUEST_SINCE) else slots,
+        keeps_in_flight=is_since(vllm_version, KEEPS_IN_FLIGHT_SINCE),
+    )
+
+
+def reserves_whole(vllm_version: str, asked: bool) -> bool:
+    """Whether admission needs room for a whole sequence, where ``scheduler_reserve_full_isl`` is ``asked`` for."""
+    return asked and is_since(vllm_version, RESERVES_WHOLE_SINCE)
+
+
+def watermark_of(vllm_version: str, asked: float) -> float:
+    """The share of blocks kept free at admission, where ``watermark`` is ``asked`` for."""
+    return asked if is_since(vllm_version, WATERMARK_SINCE) else 0.0
