@@ -100,14 +100,22 @@ class SchedulerRules:
     """``long_prefill_token_threshold`` does not cut the prompt of a request that is alone."""
     blank_blocks_first: bool = True
     """Released blocks that cache nothing are the next to be taken, not the last ones."""
+    skipped_blanks_first: bool = True
+    """So are those that fall behind a window."""
+    keeps_turns: bool = True
+    """Who is preempted for priority's sake before its turn came costs nobody behind it theirs."""
     pads_admitted: bool = True
     """Speculative decoding: a sequence that is admitted with one token gets drafts which are none."""
     draft_slots: str = "request"
     """Speculative decoding: whose drafting takes of a step's budget: ``request``, that of each scheduled one; ``seat``,
     that of ``max_num_seqs``; ``none``."""
+    admits_with_lookahead: bool = True
+    """Speculative decoding: admission takes blocks for what the drafter writes, too."""
     keeps_in_flight: bool = True
     """Groups of layers: what lies behind a window is freed once the tokens before are computed, not scheduled; and
     what may be in flight counts as held."""
+    refreshes_states: bool = True
+    """Groups of layers: nobody hits the last state of a prompt in a step that has the prompt's sequence."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return by_fields(self)

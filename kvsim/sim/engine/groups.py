@@ -29,14 +29,14 @@ class Hits:
 class GroupedPool(SingleBlockPool):
     """The KV blocks of an engine whose layers are of several kinds."""
 
-    __slots__ = ("_block_size", "_fresh", "_is_simple", "_kinds", "_of_group", "_states", "_to_next")
+    __slots__ = ("_block_size", "_fresh", "_is_simple", "_kinds", "_of_group", "_skipped_first", "_states", "_to_next")
 
     def __init__(self, settings: EngineSettings, on_evict: Callable[[int, int], None] | None) -> None:
         kinds = kinds_of(settings)
         caching = settings.enable_prefix_caching
         num_groups, primary = len(settings.kv_groups), kinds[0].groups[0]
         super().__init__(settings.num_blocks, num_groups, primary, enable_prefix_caching=caching, on_evict=on_evict)
-        self._blank_first = settings.rules.blank_blocks_first
+        self._blank_first, self._skipped_first = settings.rules.blank_blocks_first, settings.rules.skipped_blanks_first
         self._kinds = kinds
         """In the order in which they are looked up."""
         self._is_simple = len(kinds) == 2 and type(kinds[0]) is LayerKind
@@ -151,7 +151,7 @@ class GroupedPool(SingleBlockPool):
             if end > dropped:
                 freed = [block for block in reversed(row[dropped:end]) if block is not None]
                 if freed:
-                    self.let_go(freed)
+                    self.let_go(freed, self._skipped_first)
                 row[dropped:end] = absent(end - dropped)
                 own.dropped[group] = end
 
@@ -182,7 +182,7 @@ class GroupedPool(SingleBlockPool):
         own, table.groups = table.groups, None
         if own is not None:
             for row in own.rows:
-                self.let_go([block for block in reversed(row) if block is not None])
+                self.let_go([block for block in reversed(row) if block is not None], self._blank_first)
         table.entry = table.hashed = table.loose = 0
 
     def release_to_resume(self, table: BlockTable) -> None:

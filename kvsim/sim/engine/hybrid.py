@@ -25,14 +25,14 @@ NO_HITS = Hits(0, [], 0)
 class HybridScheduler(Scheduler):
     """``Scheduler`` for ``settings.kv_groups``."""
 
-    __slots__ = ("_before", "_grouped", "_incoming", "_is_scheduling", "_keeps_in_flight", "_lag")
+    __slots__ = ("_before", "_grouped", "_incoming", "_is_scheduling", "_keeps_in_flight", "_lag", "_refreshes")
 
     def __init__(self, settings: EngineSettings, pool: GroupedPool, batch: DecodeBatch) -> None:
         super().__init__(settings, pool, batch)
         self._grouped = pool
         self._lag = 1 if settings.async_scheduling else 0
         """Tokens of a decoding sequence that are scheduled and not computed when the next step is scheduled."""
-        self._keeps_in_flight = settings.rules.keeps_in_flight
+        self._keeps_in_flight, self._refreshes = settings.rules.keeps_in_flight, settings.rules.refreshes_states
         self._is_scheduling = False
         self._incoming = NO_HITS
         """What ``match`` has found last."""
@@ -93,9 +93,11 @@ class HybridScheduler(Scheduler):
     def _schedule_in_order(self) -> int:
         """The running loop as vLLM runs it, one request after the other; returns the budget left."""
         budget, steps = self.settings.max_num_batched_tokens, self.batch.steps
-        before, ended = dict(self._before), False
+        before, ended, self._lost_turns = dict(self._before), False, 0
         spent: dict[Sequence, int] = {}
         for sequence in list(self.running):
+            if self._lost_turns and self._loses_turn(sequence):
+                continue
             if sequence.ending or sequence not in self.running:
                 continue
             if ended or budget <= 0:
@@ -132,7 +134,7 @@ class HybridScheduler(Scheduler):
         while needed > self.pool.num_free and sequence in self.running:
             victim = self._victim()
             given_back += spent.get(victim, 0)
-            self._preempt(victim, victim in spent, sequence.serial - 1)
+            self._preempt_for(sequence, victim, victim in spent, sequence.serial - 1)
         return given_back
 
     def _take_tokens(self, sequence: Sequence, computed: int, tokens: int, is_steady: bool) -> None:
@@ -209,13 +211,15 @@ class HybridScheduler(Scheduler):
 
     def _hash(self, sequence: Sequence, known_tokens: int) -> None:
         """Let what is full with ``known_tokens`` be hit; the last state that a repeated prompt can hit, not in this
-        step nor as long as the sequence itself has it: vLLM takes note of it again in each.
+        step nor, with ``refreshes_states``, as long as the sequence itself has it: vLLM takes note of it again in each.
         """
         if sequence.is_incoming:
             return
         full_blocks = known_tokens // self._block_size
         self._grouped.extend(sequence, full_blocks)
-        if self._grouped.has_states and full_blocks == (sequence.state.request.prompt_tokens - 1) // self._block_size:
+        if not (self._grouped.has_states and self._refreshes):
+            return
+        if full_blocks == (sequence.state.request.prompt_tokens - 1) // self._block_size:
             self._grouped.refresh(sequence, full_blocks)
 
     def _to_state(self, sequence: Sequence, start: int, tokens: int, junction: int) -> int:

@@ -75,16 +75,16 @@ class SingleBlockPool(BlockPool):
             older = older.younger
         older.younger = block
 
-    def let_go(self, blocks: list[Block]) -> None:
+    def let_go(self, blocks: list[Block], blank_first: bool) -> None:
         """One holder less of each: those that nobody holds and that cache something go to the queue's tail, in this
-        order; the others are blank."""
+        order; the others are blank, and taken first where ``blank_first``, else queued as well."""
         last = self._ends
         for block in blocks:
             block.holders -= 1
             if block.holders:
                 continue
             self.num_free += 1
-            if not block.is_hashed and self._blank_first:
+            if not block.is_hashed and blank_first:
                 self.num_blank += 1
                 continue
             tail = last.before

@@ -32,6 +32,7 @@ class SpeculativeScheduler(Scheduler):
     """
 
     __slots__ = (
+        "_admission_lookahead",
         "_draft_slots",
         "_is_async",
         "_most_tokens",
@@ -59,6 +60,7 @@ class SpeculativeScheduler(Scheduler):
         self._is_async = settings.async_scheduling
         self._draft_slots, self._most_tokens = settings.draft_slots, settings.max_scheduled_tokens
         self._pads = settings.rules.pads_admitted
+        self._admission_lookahead = speculation.lookahead_tokens if settings.rules.admits_with_lookahead else 0
         self.verified = NO_VERIFICATIONS
         """Decoding sequences of the step scheduled last, in the order in which they were scheduled."""
         self.counts = DraftCounts(speculation.num_tokens)
@@ -192,9 +194,12 @@ class SpeculativeScheduler(Scheduler):
         slots = self._draft_slots
         budget = self._most_tokens - slots
         spent: dict[Sequence, int] = {}
+        self._lost_turns = 0
         for sequence in list(self.running):
             if budget <= 0:
                 break
+            if self._lost_turns and self._loses_turn(sequence):
+                continue
             if sequence.ending or sequence not in self.running:
                 continue
             tokens = min(self._want(sequence), budget, self.settings.max_model_len - sequence.computed - 1)
@@ -205,7 +210,7 @@ class SpeculativeScheduler(Scheduler):
                 victim = self._victim()
                 had_its_turn = victim in spent
                 budget += spent.pop(victim, 0)
-                self._preempt(victim, had_its_turn, 0)
+                self._preempt_for(sequence, victim, had_its_turn, 0)
             if sequence not in self.running:
                 break
             budget -= tokens + slots
@@ -256,7 +261,7 @@ class SpeculativeScheduler(Scheduler):
         return tokens
 
     def _blocks_of(self, tokens: int) -> int:
-        most = min(tokens + self._padded + self._speculation.lookahead_tokens, self.settings.max_model_len)
+        most = min(tokens + self._padded + self._admission_lookahead, self.settings.max_model_len)
         return -(-most // self._block_size)
 
     def _more_blocks(self, sequence: Sequence, tokens: int) -> int:
