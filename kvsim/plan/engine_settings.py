@@ -100,8 +100,8 @@ class SchedulerRules:
     """``long_prefill_token_threshold`` does not cut the prompt of a request that is alone."""
     blank_blocks_first: bool = True
     """Released blocks that cache nothing are the next to be taken, not the last ones."""
-    skipped_blanks_first: bool = True
-    """So are those that fall behind a window."""
+    window_blanks_first: bool = True
+    """So are those of layers with a window, and those that fall behind one."""
     keeps_turns: bool = True
     """Who is preempted for priority's sake before its turn came costs nobody behind it theirs."""
     pads_admitted: bool = True
@@ -114,8 +114,16 @@ class SchedulerRules:
     keeps_in_flight: bool = True
     """Groups of layers: what lies behind a window is freed once the tokens before are computed, not scheduled; and
     what may be in flight counts as held."""
+    waits_for_states: bool = True
+    """Nobody hits a state in the step that computes it."""
     refreshes_states: bool = True
-    """Groups of layers: nobody hits the last state of a prompt in a step that has the prompt's sequence."""
+    """Nor the last one of a prompt in any step that has the prompt's sequence."""
+    stops_at_junctions: bool = True
+    """A prompt's chunks with states end where a known prefix ends that no state is kept of."""
+    aligns_last_chunks: bool = True
+    """They end at blocks' edges up to the prompt's end, not only up to the last state that is cached."""
+    last_state_before_end: bool = True
+    """The last of these is before the prompt's last token, not behind it."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return by_fields(self)

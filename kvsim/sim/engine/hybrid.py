@@ -227,19 +227,20 @@ class HybridScheduler(Scheduler):
         cached: at a block's edge, at the last one before the prompt's last token, and where a known prefix ends that no
         state is kept of (``junction``). The last chunk ends where the prompt does.
         """
-        size, known_tokens = self._block_size, sequence.num_tokens
+        size, known_tokens, rules = self._block_size, sequence.num_tokens, self.settings.rules
+        last = (known_tokens - 1 if rules.last_state_before_end else known_tokens) // size * size
         end, prompt_end = start + tokens, max(sequence.state.request.prompt_tokens, known_tokens - 1)
         if start >= prompt_end:
             return tokens
-        if end < prompt_end:
+        if end < (prompt_end if rules.aligns_last_chunks else last):
             edge, threshold = end // size * size, self.settings.long_prefill_token_threshold
             most = self.settings.max_num_batched_tokens
             if edge > start or size <= (min(most, threshold) if threshold else most):
                 end = edge
-        stops = [(known_tokens - 1) // size * size]
+        stops = [last]
         if start % size:
             stops.append((start // size + 1) * size)
-        if start < junction < end:
+        if start < junction < end and rules.stops_at_junctions:
             stops.append(start + (junction - start) // size * size)
         end = min([stop for stop in stops if start < stop < end], default=end)
         return max(end - start, 0)
