@@ -114,12 +114,20 @@ class SchedulerRules:
     keeps_in_flight: bool = True
     """Groups of layers: what lies behind a window is freed once the tokens before are computed, not scheduled; and
     what may be in flight counts as held."""
+    agrees_at_once: bool = True
+    """With full attention and one other kind of layers a lookup goes through both once, not until they agree."""
+    frees_passed_states: bool = True
+    """States that prompts' chunks have passed are freed, even those that are passed two steps later."""
     waits_for_states: bool = True
     """Nobody hits a state in the step that computes it."""
     refreshes_states: bool = True
     """Nor the last one of a prompt in any step that has the prompt's sequence."""
     stops_at_junctions: bool = True
     """A prompt's chunks with states end where a known prefix ends that no state is kept of."""
+    remembers_junctions: bool = True
+    """So do the chunks after the first."""
+    aligns_resumed: bool = True
+    """All this holds for what is computed again after a preemption, too."""
     aligns_last_chunks: bool = True
     """They end at blocks' edges up to the prompt's end, not only up to the last state that is cached."""
     last_state_before_end: bool = True

@@ -23,6 +23,11 @@ ADMITS_WITH_LOOKAHEAD_SINCE = (0, 23)
 KEEPS_IN_FLIGHT_SINCE = (0, 26)
 WAITS_FOR_STATES_SINCE = (0, 17)
 STOPS_AT_JUNCTIONS_SINCE = (0, 24)
+REMEMBERS_JUNCTIONS_SINCE = (0, 26)
+ALIGNS_RESUMED_SINCE = (0, 17)
+AGREES_AT_ONCE_SINCE = (0, 16)
+FREES_PASSED_STATES_SINCE = (0, 30)
+"""Again: before ``KEEPS_IN_FLIGHT_SINCE`` none was kept that long."""
 ALIGNS_LAST_CHUNKS_SINCE = (0, 27)
 REPLAYS_LAST_STATE_SINCE = (0, 32)
 
@@ -39,9 +44,14 @@ def rules_of(vllm_version: str) -> SchedulerRules:
         draft_slots="request" if is_since(vllm_version, DRAFT_SLOTS_BY_REQUEST_SINCE) else slots,
         admits_with_lookahead=is_since(vllm_version, ADMITS_WITH_LOOKAHEAD_SINCE),
         keeps_in_flight=is_since(vllm_version, KEEPS_IN_FLIGHT_SINCE),
+        agrees_at_once=is_since(vllm_version, AGREES_AT_ONCE_SINCE),
+        frees_passed_states=is_since(vllm_version, FREES_PASSED_STATES_SINCE)
+        or not is_since(vllm_version, KEEPS_IN_FLIGHT_SINCE),
         waits_for_states=is_since(vllm_version, WAITS_FOR_STATES_SINCE),
         refreshes_states=is_since(vllm_version, REPLAYS_LAST_STATE_SINCE),
         stops_at_junctions=is_since(vllm_version, STOPS_AT_JUNCTIONS_SINCE),
+        remembers_junctions=is_since(vllm_version, REMEMBERS_JUNCTIONS_SINCE),
+        aligns_resumed=is_since(vllm_version, ALIGNS_RESUMED_SINCE),
         aligns_last_chunks=is_since(vllm_version, ALIGNS_LAST_CHUNKS_SINCE),
         last_state_before_end=is_since(vllm_version, REPLAYS_LAST_STATE_SINCE),
     )

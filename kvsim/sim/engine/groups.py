@@ -29,7 +29,18 @@ class Hits:
 class GroupedPool(SingleBlockPool):
     """The KV blocks of an engine whose layers are of several kinds."""
 
-    __slots__ = ("_block_size", "_fresh", "_is_simple", "_kinds", "_of_group", "_skipped_first", "_states", "_to_next", "_waits_for_states")
+    __slots__ = (
+        "_block_size",
+        "_frees_passed",
+        "_fresh",
+        "_is_simple",
+        "_kinds",
+        "_of_group",
+        "_skipped_first",
+        "_states",
+        "_to_next",
+        "_waits_for_states",
+    )
 
     def __init__(self, settings: EngineSettings, on_evict: Callable[[int, int], None] | None) -> None:
         kinds = kinds_of(settings)
@@ -38,10 +49,10 @@ class GroupedPool(SingleBlockPool):
         super().__init__(settings.num_blocks, num_groups, primary, enable_prefix_caching=caching, on_evict=on_evict)
         rules = settings.rules
         self._blank_first, self._skipped_first = rules.blank_blocks_first, rules.window_blanks_first
-        self._waits_for_states = rules.waits_for_states
+        self._waits_for_states, self._frees_passed = rules.waits_for_states, rules.frees_passed_states
         self._kinds = kinds
         """In the order in which they are looked up."""
-        self._is_simple = len(kinds) == 2 and type(kinds[0]) is LayerKind
+        self._is_simple = settings.rules.agrees_at_once and len(kinds) == 2 and type(kinds[0]) is LayerKind
         self._of_group = [next(kind for kind in kinds if place in kind.groups) for place in range(num_groups)]
         self._states = [place for place in range(num_groups) if isinstance(self._of_group[place], Stateful)]
         self._fresh: set[tuple[int, int]] = set()
@@ -138,6 +149,8 @@ class GroupedPool(SingleBlockPool):
             row = own.rows[group]
             places = kind.needed(tokens, False) - len(row)
             if places > 0:
+                if row and isinstance(kind, Stateful):
+                    own.last_state = len(row) - 1
                 lasting = kind.lasting(places)
                 row.extend(absent(places - lasting))
                 for _ in range(lasting):
@@ -148,6 +161,9 @@ class GroupedPool(SingleBlockPool):
         own = _of(table)
         for group, kind in enumerate(self._of_group):
             skipped = kind.skipped_tokens(processed_tokens) // self._block_size
+            if not self._frees_passed and isinstance(kind, Stateful):
+                self._drop_last_states(own, group, skipped, processed_tokens)
+                continue
             row, dropped = own.rows[group], own.dropped[group]
             end = min(skipped, len(row))
             if end > dropped:
@@ -156,6 +172,27 @@ class GroupedPool(SingleBlockPool):
                     self.let_go(freed, self._skipped_first)
                 row[dropped:end] = absent(end - dropped)
                 own.dropped[group] = end
+
+    def _drop_last_states(self, own: GroupTable, group: int, skipped: int, processed_tokens: int) -> None:
+        """Free the states at the end of the first ``skipped`` places, and the one before the last chunk if its end is
+        behind. One that lies before a place without a state stays until the sequence has ended.
+        """
+        row, freed = own.rows[group], []
+        place = min(skipped, len(row)) - 1
+        while place >= 0:
+            block = row[place]
+            if block is None:
+                break
+            freed.append(block)
+            row[place] = None
+            place -= 1
+        last = own.last_state
+        if 0 <= last < -(-processed_tokens // self._block_size) - 1:
+            block = row[last]
+            if block is not None:
+                freed.append(block)
+                row[last] = None
+        self.let_go(freed, self._skipped_first)
 
     def extend(self, table: BlockTable, full_blocks: int) -> None:
         first = table.hashed

@@ -179,7 +179,8 @@ class HybridScheduler(Scheduler):
         tokens = min(self._want(sequence), budget)
         if not self._grouped.has_states:
             return tokens
-        return self._to_state(sequence, sequence.computed, tokens, self._grouped.junction_of(sequence))
+        junction = self._grouped.junction_of(sequence) if self.settings.rules.remembers_junctions else 0
+        return self._to_state(sequence, sequence.computed, tokens, junction)
 
     def _admit(self, sequence: Sequence, budget: int) -> int:
         """Start computing the head of the queue; returns the tokens of its first chunk, 0 if it does not fit."""
@@ -230,7 +231,7 @@ class HybridScheduler(Scheduler):
         size, known_tokens, rules = self._block_size, sequence.num_tokens, self.settings.rules
         last = (known_tokens - 1 if rules.last_state_before_end else known_tokens) // size * size
         end, prompt_end = start + tokens, max(sequence.state.request.prompt_tokens, known_tokens - 1)
-        if start >= prompt_end:
+        if start >= prompt_end or (known_tokens > sequence.state.request.prompt_tokens and not rules.aligns_resumed):
             return tokens
         if end < (prompt_end if rules.aligns_last_chunks else last):
             edge, threshold = end // size * size, self.settings.long_prefill_token_threshold
