@@ -94,7 +94,7 @@ class Speculation:
 
 @dataclass(frozen=True, slots=True)
 class SchedulerRules:
-    """What vLLM's scheduler has not always done. The defaults are those of 0.32; ``rules_of`` has those of older ones."""
+    """What vLLM's scheduler has not always done. The defaults are 0.32's; ``rules_of`` has those of older versions."""
 
     threshold_spares_lone: bool = True
     """``long_prefill_token_threshold`` does not cut the prompt of a request that is alone."""

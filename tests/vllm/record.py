@@ -118,8 +118,8 @@ def takes_slots_by_seat() -> bool:
 
 
 def fitted(rng: random.Random, config: Config) -> Config:
-    """The same settings, made consistent as vLLM demands: a sequence fits the pool and, unchunked, the budget. What this
-    version has no setting for is as it does by itself.
+    """The same settings, made consistent as vLLM demands: a sequence fits the pool and, unchunked, the budget. What
+    this version has no setting for is as it does by itself.
     """
     blocks = {"starved": rng.randrange(12, 26), "tight": rng.randrange(24, 64), "roomy": rng.randrange(200, 900)}
     config = config | {"num_blocks": blocks[config["memory"]]}

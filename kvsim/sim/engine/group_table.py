@@ -42,6 +42,6 @@ class GroupTable:
         self.junction = 0
         """Tokens at its head that some groups had when it was looked up, and others had not; 0: all had as many."""
         self.last_state = -1
-        """Place of the state before the last chunk, where there was one when a block was taken last; -1: there was not."""
+        """Place of the state before the last chunk when a block was taken last; -1: there was none."""
         self.settled_until = 0
         """Nothing is to be done while it has fewer computed tokens, as long as each step adds one."""
