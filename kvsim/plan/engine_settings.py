@@ -104,8 +104,10 @@ class SchedulerRules:
     """So are those of layers with a window, and those that fall behind one."""
     keeps_turns: bool = True
     """Who is preempted for priority's sake before its turn came costs nobody behind it theirs."""
-    pads_admitted: bool = True
-    """Speculative decoding: a sequence that is admitted with one token gets drafts which are none."""
+    padding: str = "fitting"
+    """Speculative decoding: which sequences that are admitted with one token get drafts that are none: ``fitting``, all
+    but those that would be too long by them; ``decodes``, those beside others that decode, which wait where they would
+    be too long; ``none``."""
     draft_slots: str = "request"
     """Speculative decoding: whose drafting takes of a step's budget: ``request``, that of each scheduled one; ``seat``,
     that of ``max_num_seqs``; ``none``."""

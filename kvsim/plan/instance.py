@@ -146,6 +146,12 @@ def settings_of(config: Config, spec: InstanceSpec, role: Role, *, stepwise: boo
         speculation=speculation_of(config),
         rules=rules_of(engine.vllm_version),
     )
+    if found.max_scheduled_tokens < 1 and role != "prefill":
+        raise ConfigError(
+            f"engine.max_num_batched_tokens = {engine.max_num_batched_tokens}: must be above engine.max_num_seqs = "
+            f"{engine.max_num_seqs} with engine.speculative.method: draft_model before vLLM 0.28, which keeps a token "
+            "of each step for every seat"
+        )
     if role == "prefill":
         budget = derived.prefill_token_budget(config)
         is_chunked = separation.chunked_prefill

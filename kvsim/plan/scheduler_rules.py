@@ -16,7 +16,8 @@ THRESHOLD_SPARES_LONE_SINCE = (0, 31)
 BLANK_BLOCKS_FIRST_SINCE = (0, 24)
 WINDOW_BLANKS_FIRST_SINCE = (0, 23)
 KEEPS_TURNS_SINCE = (0, 28)
-PADS_ADMITTED_SINCE = (0, 25)
+PADDING_SINCE = (0, 25)
+FITTING_PADDING_SINCE = (0, 30)
 DRAFT_SLOTS_BY_REQUEST_SINCE = (0, 28)
 DRAFT_SLOTS_SINCE = (0, 17)
 ADMITS_WITH_LOOKAHEAD_SINCE = (0, 23)
@@ -35,12 +36,13 @@ REPLAYS_LAST_STATE_SINCE = (0, 32)
 def rules_of(vllm_version: str) -> SchedulerRules:
     """The rules of that version; of 0.32 where it is not known."""
     slots = "seat" if is_since(vllm_version, DRAFT_SLOTS_SINCE) else "none"
+    padding = "decodes" if is_since(vllm_version, PADDING_SINCE) else "none"
     return SchedulerRules(
         threshold_spares_lone=is_since(vllm_version, THRESHOLD_SPARES_LONE_SINCE),
         blank_blocks_first=is_since(vllm_version, BLANK_BLOCKS_FIRST_SINCE),
         window_blanks_first=is_since(vllm_version, WINDOW_BLANKS_FIRST_SINCE),
         keeps_turns=is_since(vllm_version, KEEPS_TURNS_SINCE),
-        pads_admitted=is_since(vllm_version, PADS_ADMITTED_SINCE),
+        padding="fitting" if is_since(vllm_version, FITTING_PADDING_SINCE) else padding,
         draft_slots="request" if is_since(vllm_version, DRAFT_SLOTS_BY_REQUEST_SINCE) else slots,
         admits_with_lookahead=is_since(vllm_version, ADMITS_WITH_LOOKAHEAD_SINCE),
         keeps_in_flight=is_since(vllm_version, KEEPS_IN_FLIGHT_SINCE),

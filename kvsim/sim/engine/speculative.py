@@ -39,6 +39,7 @@ class SpeculativeScheduler(Scheduler):
         "_padded",
         "_padding",
         "_pads",
+        "_pads_beside",
         "_reached",
         "_speculation",
         "_with_prompts",
@@ -59,7 +60,7 @@ class SpeculativeScheduler(Scheduler):
         self._speculation: Speculation = speculation
         self._is_async = settings.async_scheduling
         self._draft_slots, self._most_tokens = settings.draft_slots, settings.max_scheduled_tokens
-        self._pads = settings.rules.pads_admitted
+        self._pads, self._pads_beside = settings.rules.padding == "fitting", settings.rules.padding == "decodes"
         self._admission_lookahead = speculation.lookahead_tokens if settings.rules.admits_with_lookahead else 0
         self.verified = NO_VERIFICATIONS
         """Decoding sequences of the step scheduled last, in the order in which they were scheduled."""
@@ -246,6 +247,12 @@ class SpeculativeScheduler(Scheduler):
     def _first_chunk(self, tokens: int, cached: int, budget: int) -> int:
         """As ``Scheduler._first_chunk``; a single token is padded to the length of those that decode, or waits."""
         self._padded = 0
+        if tokens == 1 and self._pads_beside and self.verified and not self._with_prompts:
+            padding = self._speculation.num_tokens
+            if 1 + padding > budget or cached + 1 + padding > self.settings.max_model_len:
+                return 0
+            self._padded = padding
+            return 1
         if tokens == 1 and not self._with_prompts and (self.verified or cached):
             padding = self._padding_behind(cached + 1)
             if padding:

@@ -15,7 +15,7 @@ from kvsim.validate.replay import first_difference
 FILES = sorted((REPOSITORY / "tests/vllm/version_recordings").glob("*.json.gz"))
 """Cut from what ``tests/vllm/record.py`` and ``record_hybrid.py`` made with those versions. Each is named after a rule
 and ends soon after the first step that the rule decides."""
-OTHER = {"seat": "request", "none": "request", True: False, False: True}
+NOW = {"draft_slots": "request", "padding": "fitting"}
 
 
 def rule_of(file: Path) -> str:
@@ -25,7 +25,7 @@ def rule_of(file: Path) -> str:
 def with_rule(recording: Recording, rule: str) -> Recording:
     """The same, to be replayed with one rule as it was not."""
     rules = recording.settings.rules
-    changed = replace(rules, **{rule: OTHER[getattr(rules, rule)]})
+    changed = replace(rules, **{rule: NOW.get(rule, not getattr(rules, rule))})
     return recording.model_copy(update={"settings": replace(recording.settings, rules=changed)})
 
 
