@@ -116,6 +116,8 @@ class SchedulerRules:
     keeps_in_flight: bool = True
     """Groups of layers: what lies behind a window is freed once the tokens before are computed, not scheduled; and
     what may be in flight counts as held."""
+    caps_reservation: bool = True
+    """Groups of layers: room for a whole sequence is for what it holds at a time, not for all its blocks."""
     agrees_at_once: bool = True
     """With full attention and one other kind of layers a lookup goes through both once, not until they agree."""
     frees_passed_states: bool = True

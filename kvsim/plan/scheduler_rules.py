@@ -26,6 +26,7 @@ WAITS_FOR_STATES_SINCE = (0, 17)
 STOPS_AT_JUNCTIONS_SINCE = (0, 24)
 REMEMBERS_JUNCTIONS_SINCE = (0, 26)
 ALIGNS_RESUMED_SINCE = (0, 17)
+CAPS_RESERVATION_SINCE = (0, 20)
 AGREES_AT_ONCE_SINCE = (0, 16)
 FREES_PASSED_STATES_SINCE = (0, 30)
 """Again: before ``KEEPS_IN_FLIGHT_SINCE`` none was kept that long."""
@@ -46,6 +47,7 @@ def rules_of(vllm_version: str) -> SchedulerRules:
         draft_slots="request" if is_since(vllm_version, DRAFT_SLOTS_BY_REQUEST_SINCE) else slots,
         admits_with_lookahead=is_since(vllm_version, ADMITS_WITH_LOOKAHEAD_SINCE),
         keeps_in_flight=is_since(vllm_version, KEEPS_IN_FLIGHT_SINCE),
+        caps_reservation=is_since(vllm_version, CAPS_RESERVATION_SINCE),
         agrees_at_once=is_since(vllm_version, AGREES_AT_ONCE_SINCE),
         frees_passed_states=is_since(vllm_version, FREES_PASSED_STATES_SINCE)
         or not is_since(vllm_version, KEEPS_IN_FLIGHT_SINCE),

@@ -191,7 +191,12 @@ class HybridScheduler(Scheduler):
             room -= int(settings.watermark * (settings.num_blocks + 1))
         if pool.has_states and pool.is_fresh(hits):
             return 0
-        if settings.scheduler_reserve_full_isl and pool.needed_anew(hits, sequence.num_tokens, cached, True) > room:
+        # With nobody running a version that counts all blocks would wait for ever.
+        is_capped = settings.rules.caps_reservation or not self.running
+        if (
+            settings.scheduler_reserve_full_isl
+            and pool.needed_anew(hits, sequence.num_tokens, cached, is_capped) > room
+        ):
             return 0
         tokens = self._first_chunk(sequence.num_tokens - cached, cached, budget)
         if tokens and pool.has_states:

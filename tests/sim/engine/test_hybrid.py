@@ -30,7 +30,7 @@ MUTATIONS = {
     ),
     "a prompt's last step ahead frees at once": ("hybrid", "before.get(sequence, default)", "default"),
     "a sequence is looked at too late": ("hybrid", "in_flight == self._lag)\n", "True)\n"),
-    "admission needs room for all tokens": ("hybrid", "cached, True)", "cached, False)"),
+    "admission needs room for all tokens": ("hybrid", "cached, is_capped)", "cached, False)"),
     "the last token may be hit": (
         "hybrid",
         "look_up(sequence.path, sequence.num_tokens - 1) if settings",
