@@ -101,7 +101,7 @@ class SchedulerRules:
     blank_blocks_first: bool = True
     """Released blocks that cache nothing are the next to be taken, not the last ones."""
     window_blanks_first: bool = True
-    """So are those of layers with a window, and those that fall behind one."""
+    """Those of layers with a window, and those that fall behind one, are the next to be taken."""
     keeps_turns: bool = True
     """Who is preempted for priority's sake before its turn came costs nobody behind it theirs."""
     padding: str = "fitting"
@@ -125,17 +125,17 @@ class SchedulerRules:
     waits_for_states: bool = True
     """Nobody hits a state in the step that computes it."""
     refreshes_states: bool = True
-    """Nor the last one of a prompt in any step that has the prompt's sequence."""
+    """Nobody hits the last state of a prompt in a step that has the prompt's sequence."""
     stops_at_junctions: bool = True
     """A prompt's chunks with states end where a known prefix ends that no state is kept of."""
     remembers_junctions: bool = True
-    """So do the chunks after the first."""
+    """Chunks after the first stop at junctions, too."""
     aligns_resumed: bool = True
-    """All this holds for what is computed again after a preemption, too."""
+    """What is computed again after a preemption is cut as a new prompt is."""
     aligns_last_chunks: bool = True
-    """They end at blocks' edges up to the prompt's end, not only up to the last state that is cached."""
+    """Chunks of prompts with states end at blocks' edges up to the prompt's end, not only up to the last state that is cached."""
     last_state_before_end: bool = True
-    """The last of these is before the prompt's last token, not behind it."""
+    """The last state of a prompt that is cached is before its last token, not behind it."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return by_fields(self)

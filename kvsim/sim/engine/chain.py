@@ -131,7 +131,7 @@ class Segment:
     def __init__(self, chain: Chain | None, low: int, high: int) -> None:
         self.chain, self.low, self.high = chain, low, high
         self.is_blank = False
-        """They cache nothing."""
+        """Whether the blocks cache nothing."""
         self.copies: list[Copy] | None = None
         self.live = 0
 
