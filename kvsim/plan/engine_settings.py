@@ -101,7 +101,7 @@ class SchedulerRules:
     blank_blocks_first: bool = True
     """Released blocks that cache nothing are the next to be taken, not the last ones."""
     window_blanks_first: bool = True
-    """Those of layers with a window, and those that fall behind one, are the next to be taken."""
+    """Blank blocks of layers with a window, and those that fall behind it, are the next to be taken."""
     keeps_turns: bool = True
     """Who is preempted for priority's sake before its turn came costs nobody behind it theirs."""
     padding: str = "fitting"
@@ -133,7 +133,7 @@ class SchedulerRules:
     aligns_resumed: bool = True
     """What is computed again after a preemption is cut as a new prompt is."""
     aligns_last_chunks: bool = True
-    """Chunks of prompts with states end at blocks' edges up to the prompt's end, not only up to the last state that is cached."""
+    """Chunks of prompts with states end at blocks' edges up to the prompt's end, not to the last cached state alone."""
     last_state_before_end: bool = True
     """The last state of a prompt that is cached is before its last token, not behind it."""
 
