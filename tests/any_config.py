@@ -17,7 +17,7 @@ NAMES = {
     "routing.prefill": tuple(PREFILL_ROUTERS),
     "routing.decode": tuple(DECODE_ROUTERS),
     "engine.scheduling_policy": tuple(ORDERS),
-    "engine.vllm_version": ("0.8.5", "0.12.0", "0.19.0", "0.32.0"),
+    "engine.vllm_version": ("0.8.5", "0.12.0", "0.16.0", "0.19.0", "0.23.0", "0.25.0", "0.29.0", "0.32.0"),
     "engine.speculative.acceptance_of": tuple(PUBLISHED),
     "engine.speculative.model": ("llama-3.2-1b",),
 }

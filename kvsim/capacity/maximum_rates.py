@@ -159,7 +159,7 @@ def full_decode_load(plan: Plan, demand: Demand) -> DecodeLoad:
     residency = DecodeResidency.of_decode(plan, demand)
     settings = plan.decode_settings.in_one_group(residency.load(1.0).kv_tokens_per_seq)
     footprint = KvFootprint(demand, residency, settings.block_size)
-    seats = float(min(settings.max_num_seqs, settings.max_num_batched_tokens / _tokens_of_decode(settings)))
+    seats = float(min(settings.max_num_seqs, settings.max_scheduled_tokens / _tokens_of_decode(settings)))
     pool_tokens = settings.room_tokens
     # The transfer, and half a step until the boundary.
     transfer_s = KvLinks(plan, demand).sending_s()
@@ -270,7 +270,7 @@ def _full_colocated(
     Who gets g tokens by a step is played in units of g tokens, so that a step gives one of them.
     """
     settings = plan.colocated_settings.in_one_group(residency.load(1.0).kv_tokens_per_seq)
-    budget = settings.max_num_batched_tokens
+    budget = settings.max_scheduled_tokens
     each, per_step = _tokens_of_decode(settings), residency.tokens_per_step
     most = budget / (each + float(computed.mean()) / residency.mean_steps)
     seats = float(min(settings.max_num_seqs, budget / each))
@@ -298,7 +298,7 @@ def _full_colocated(
 def _tokens_of_decode(settings: EngineSettings) -> float:
     """Tokens of a step's budget that each decoding sequence takes: its own, its drafts, and the drafter's."""
     speculation = settings.speculation
-    return 1.0 if speculation is None else 1.0 + speculation.num_tokens + speculation.draft_slots
+    return 1.0 if speculation is None else 1.0 + speculation.num_tokens + settings.draft_slots
 
 
 def _steps_s(c: Coefficients, load: DecodeLoad, found: Played) -> float:

@@ -93,6 +93,55 @@ class Speculation:
 
 
 @dataclass(frozen=True, slots=True)
+class SchedulerRules:
+    """What vLLM's scheduler has not always done. The defaults are 0.32's; ``rules_of`` has those of older versions."""
+
+    threshold_spares_lone: bool = True
+    """``long_prefill_token_threshold`` does not cut the prompt of a request that is alone."""
+    blank_blocks_first: bool = True
+    """Released blocks that cache nothing are the next to be taken, not the last ones."""
+    window_blanks_first: bool = True
+    """Blank blocks of layers with a window, and those that fall behind it, are the next to be taken."""
+    keeps_turns: bool = True
+    """Who is preempted for priority's sake before its turn came costs nobody behind it theirs."""
+    padding: str = "fitting"
+    """Speculative decoding: which sequences that are admitted with one token get drafts that are none: ``fitting``, all
+    but those that would be too long by them; ``decodes``, those beside others that decode, which wait where they would
+    be too long; ``none``."""
+    draft_slots: str = "request"
+    """Speculative decoding: whose drafting takes of a step's budget: ``request``, that of each scheduled one; ``seat``,
+    that of ``max_num_seqs``; ``none``."""
+    admits_with_lookahead: bool = True
+    """Speculative decoding: admission takes blocks for what the drafter writes, too."""
+    keeps_in_flight: bool = True
+    """Groups of layers: what lies behind a window is freed once the tokens before are computed, not scheduled; and
+    what may be in flight counts as held."""
+    caps_reservation: bool = True
+    """Groups of layers: room for a whole sequence is for what it holds at a time, not for all its blocks."""
+    agrees_at_once: bool = True
+    """With full attention and one other kind of layers a lookup goes through both once, not until they agree."""
+    frees_passed_states: bool = True
+    """States that prompts' chunks have passed are freed, even those that are passed two steps later."""
+    waits_for_states: bool = True
+    """Nobody hits a state in the step that computes it."""
+    refreshes_states: bool = True
+    """Nobody hits the last state of a prompt in a step that has the prompt's sequence."""
+    stops_at_junctions: bool = True
+    """A prompt's chunks with states end where a known prefix ends that no state is kept of."""
+    remembers_junctions: bool = True
+    """Chunks after the first stop at junctions, too."""
+    aligns_resumed: bool = True
+    """What is computed again after a preemption is cut as a new prompt is."""
+    aligns_last_chunks: bool = True
+    """Chunks of prompts with states end at blocks' edges up to the prompt's end, not to the last cached state alone."""
+    last_state_before_end: bool = True
+    """The last state of a prompt that is cached is before its last token, not behind it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return by_fields(self)
+
+
+@dataclass(frozen=True, slots=True)
 class EngineSettings:
     """vLLM's engine arguments, for one role."""
 
@@ -127,6 +176,8 @@ class EngineSettings:
     """``None``: no speculative decoding."""
     max_loras: int = 0
     """LoRA adapters in one step at most; 0: as many as there are."""
+    rules: SchedulerRules = SchedulerRules()
+    """By the engine's version."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return by_fields(self)
@@ -184,6 +235,22 @@ class EngineSettings:
         return replace(self, kv_groups=(), num_blocks=int(self.num_blocks * whole / blocks))
 
     @property
+    def draft_slots(self) -> int:
+        """Tokens of a step's budget that each scheduled sequence takes beside its own."""
+        if self.speculation is None or self.rules.draft_slots != "request":
+            return 0
+        return self.speculation.draft_slots
+
+    @property
+    def max_scheduled_tokens(self) -> int:
+        """Tokens of a step, its sequences' ``draft_slots`` among them: ``max_num_batched_tokens``, less what the seats
+        take. May be below 1, with which vLLM does not start.
+        """
+        if self.speculation is None or self.rules.draft_slots != "seat":
+            return self.max_num_batched_tokens
+        return self.max_num_batched_tokens - self.speculation.draft_slots * self.max_num_seqs
+
+    @property
     def max_in_flight_tokens(self) -> int:
         """Tokens that may be scheduled and not computed at a time: of one step, or of two that are scheduled ahead."""
-        return self.max_num_batched_tokens * (2 if self.async_scheduling else 1)
+        return self.max_num_batched_tokens * (2 if self.async_scheduling and self.rules.keeps_in_flight else 1)

@@ -14,6 +14,7 @@ from kvsim.plan.build_step_time import KnownStepTime, build_step_time
 from kvsim.plan.engine_settings import EngineSettings
 from kvsim.plan.kv_groups import is_hybrid, kv_groups_of
 from kvsim.plan.nearest_profile import NearestProfile
+from kvsim.plan.scheduler_rules import reserves_whole, rules_of, watermark_of
 from kvsim.plan.speculation import drafter_of, speculation_of
 from kvsim.plan.vllm import engine_keys
 from kvsim.plan.vllm_defaults import version_of
@@ -134,8 +135,8 @@ def settings_of(config: Config, spec: InstanceSpec, role: Role, *, stepwise: boo
         enable_prefix_caching=engine.enable_prefix_caching,
         enable_chunked_prefill=engine.enable_chunked_prefill,
         long_prefill_token_threshold=engine.long_prefill_token_threshold,
-        watermark=engine.watermark,
-        scheduler_reserve_full_isl=engine.scheduler_reserve_full_isl,
+        watermark=watermark_of(engine.vllm_version, engine.watermark),
+        scheduler_reserve_full_isl=reserves_whole(engine.vllm_version, engine.scheduler_reserve_full_isl),
         batching=engine.batching,
         async_scheduling=engine.async_scheduling,
         scheduling_policy=engine.scheduling_policy,
@@ -144,7 +145,14 @@ def settings_of(config: Config, spec: InstanceSpec, role: Role, *, stepwise: boo
         stepwise=stepwise,
         speculation=speculation_of(config),
         max_loras=0 if groups or role == "decode" else max_loras_of(config),
+        rules=rules_of(engine.vllm_version),
     )
+    if found.max_scheduled_tokens < 1 and role != "prefill":
+        raise ConfigError(
+            f"engine.max_num_batched_tokens = {engine.max_num_batched_tokens}: must be above engine.max_num_seqs = "
+            f"{engine.max_num_seqs} with engine.speculative.method: draft_model before vLLM 0.28, which keeps a token "
+            "of each step for every seat"
+        )
     if role == "prefill":
         budget = derived.prefill_token_budget(config)
         is_chunked = separation.chunked_prefill

@@ -12,6 +12,7 @@ from kvsim.fields import Fields
 from kvsim.launch.speculative import MOST_DRAFTS, speculative_keys
 from kvsim.plan.engine_settings import SPECULATIVE_METHODS, EngineSettings, Speculation
 from kvsim.plan.kv_groups import recorded_kv_groups
+from kvsim.plan.scheduler_rules import rules_of
 from kvsim.plan.sglang_defaults import with_sglang_defaults
 from kvsim.plan.vllm_defaults import (
     BATCHED_EXPERTS,
@@ -292,6 +293,7 @@ def scheduler_settings(recorded: Fields) -> EngineSettings:
         speculation=_recorded_speculation(recorded.within("speculative_config")),
         kv_groups=recorded_kv_groups(recorded),
         max_loras=recorded.whole("max_loras", 0, least=0, most=MOST),
+        rules=rules_of(recorded.text("vllm_version") or ""),
     )
 
 

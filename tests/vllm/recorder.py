@@ -1,11 +1,13 @@
 """Drives vLLM's scheduler through one trace and writes down what it does; record.py tells the order of operations."""
 # ruff: noqa: E402 (the environment must be set before vLLM is imported)
 
+import inspect
 import json
 import logging
 import os
 import tempfile
 from collections import Counter, deque
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +60,19 @@ MTP_MODEL: Config = MODEL | {
     "num_nextn_predict_layers": 1,
 }
 
+ABSENT: Config = {"watermark": 0.0, "scheduler_reserve_full_isl": False}
+"""What an older scheduler does whose settings have no such name."""
+
+# What a constructor of this version takes, where that differs between versions.
+_SCHEDULER_SETTINGS = {field.name for field in fields(SchedulerConfig)}
+_REQUEST_ARGUMENTS = inspect.signature(Request).parameters
+
 init_none_hash(sha256)
+
+
+def missing_settings() -> Config:
+    """Settings that this version's scheduler does not have, and what it does instead."""
+    return {name: value for name, value in ABSENT.items() if name not in _SCHEDULER_SETTINGS}
 
 
 def model_folder(model: Config | None = None) -> Path:
@@ -72,6 +86,10 @@ def vllm_config(model: Path, config: Config) -> VllmConfig:
     length, caching = config["max_model_len"], config["enable_prefix_caching"]
     names = ["max_num_batched_tokens", "max_num_seqs", "enable_chunked_prefill", "policy", "watermark"]
     names += ["long_prefill_token_threshold", "scheduler_reserve_full_isl"]
+    missing = missing_settings()
+    if impossible := [name for name, value in missing.items() if config[name] != value]:
+        raise SystemExit(f"this version of vLLM has no {', '.join(impossible)}")
+    names = [name for name in names if name not in missing]
     asked = {name: config[name] for name in names}
     target = ModelConfig(model=str(model), skip_tokenizer_init=True, dtype="bfloat16", max_model_len=length)
     built = VllmConfig(
@@ -116,6 +134,13 @@ def build_scheduler(model: Path, config: Config) -> Scheduler:
     outputs = StructuredOutputManager(built)
     kind = built.scheduler_config.get_scheduler_cls()
     return kind(vllm_config=built, kv_cache_config=cache, structured_output_manager=outputs, block_size=block)
+
+
+def is_incomplete(request: Request, in_flight: int) -> bool:
+    """Whether tokens remain to be computed that were known before the step, or were to come of those `in_flight`."""
+    if hasattr(request, "is_prefill_chunk"):
+        return bool(request.is_prefill_chunk)
+    return bool(request.num_computed_tokens < request.num_tokens + in_flight)
 
 
 class LivelockError(Exception):
@@ -178,6 +203,7 @@ class Recorder:
 
     def as_vllm(self, request: Record) -> Request:
         most = request.get("max_tokens", len(request["output_token_ids"]))
+        older: Config = {"eos_token_id": None} if "eos_token_id" in _REQUEST_ARGUMENTS else {}
         return Request(
             request_id=request["id"],
             prompt_token_ids=list(request["prompt_token_ids"]),
@@ -186,16 +212,19 @@ class Recorder:
             arrival_time=float(request["arrival_step"]),
             priority=request["priority"],
             block_hasher=self.hasher,
+            **older,
         )
 
     def step(self) -> tuple[SchedulerOutput, dict[str, bool]]:
         """Schedules and records one step; returns it, and who gets tokens by it: not those of incomplete prompts."""
         if len(self.steps) == STEP_LIMIT:
             raise LivelockError(f"{STEP_LIMIT} steps and no end")
+        requests = self.scheduler.requests
+        in_flight = {name: request.num_output_placeholders for name, request in requests.items()}
         scheduled = self.scheduler.schedule()
         self.steps.append(self.observed(scheduled))
-        requests = self.scheduler.requests
-        return scheduled, {name: not requests[name].is_prefill_chunk for name in scheduled.num_scheduled_tokens}
+        names = scheduled.num_scheduled_tokens
+        return scheduled, {name: not is_incomplete(requests[name], in_flight[name]) for name in names}
 
     def output(self, scheduled: SchedulerOutput, producing: dict[str, bool]) -> ModelRunnerOutput:
         """What the model gives for a step once all steps before it have been applied."""

@@ -126,10 +126,12 @@ class Segment:
     the queue, the last first, are blocks kept one by one; ``live`` of them are still free.
     """
 
-    __slots__ = ("chain", "copies", "high", "live", "low")
+    __slots__ = ("chain", "copies", "high", "is_blank", "live", "low")
 
     def __init__(self, chain: Chain | None, low: int, high: int) -> None:
         self.chain, self.low, self.high = chain, low, high
+        self.is_blank = False
+        """Whether the blocks cache nothing."""
         self.copies: list[Copy] | None = None
         self.live = 0
 

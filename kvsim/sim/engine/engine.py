@@ -51,8 +51,10 @@ def pool_of(settings: EngineSettings, on_evict: Callable[[int, int], None] | Non
     """The KV blocks of an engine, with the groups of layers and the prefix cache that are asked for."""
     if settings.kv_groups:
         return GroupedPool(settings, on_evict)
-    kind = RadixPool if settings.prefix_cache == "radix" else PagedPool
-    return kind(settings.num_blocks, enable_prefix_caching=settings.enable_prefix_caching, on_evict=on_evict)
+    caching, blank_first = settings.enable_prefix_caching, settings.rules.blank_blocks_first
+    if settings.prefix_cache == "radix":
+        return RadixPool(settings.num_blocks, enable_prefix_caching=caching, on_evict=on_evict)
+    return PagedPool(settings.num_blocks, enable_prefix_caching=caching, on_evict=on_evict, blank_first=blank_first)
 
 
 class Engine(LeapingEngine):

@@ -33,7 +33,7 @@ def absent(places: int) -> Row:
 class GroupTable:
     """What a sequence holds of each group."""
 
-    __slots__ = ("dropped", "junction", "rows", "settled_until")
+    __slots__ = ("dropped", "junction", "last_state", "rows", "settled_until")
 
     def __init__(self, num_groups: int) -> None:
         self.rows: list[Row] = [[] for _ in range(num_groups)]
@@ -41,5 +41,7 @@ class GroupTable:
         """Places at the beginning of each row that are known to be free."""
         self.junction = 0
         """Tokens at its head that some groups had when it was looked up, and others had not; 0: all had as many."""
+        self.last_state = -1
+        """Place of the state before the last chunk when a block was taken last; -1: there was none."""
         self.settled_until = 0
         """Nothing is to be done while it has fewer computed tokens, as long as each step adds one."""

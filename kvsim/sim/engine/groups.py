@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from kvsim.plan.engine_settings import EngineSettings
 from kvsim.sim.engine.block_table import BlockTable, Path
-from kvsim.sim.engine.group_kinds import LayerKind, Stateful, kinds_of
+from kvsim.sim.engine.group_kinds import LayerKind, Stateful, Windowed, kinds_of
 from kvsim.sim.engine.group_table import GroupTable, Row, absent
 from kvsim.sim.engine.single_blocks import OFFSET_BITS, SingleBlockPool
 
@@ -29,22 +29,37 @@ class Hits:
 class GroupedPool(SingleBlockPool):
     """The KV blocks of an engine whose layers are of several kinds."""
 
-    __slots__ = ("_block_size", "_fresh", "_is_simple", "_kinds", "_of_group", "_states", "_to_next")
+    __slots__ = (
+        "_block_size",
+        "_frees_passed",
+        "_fresh",
+        "_is_simple",
+        "_kinds",
+        "_of_group",
+        "_skipped_first",
+        "_states",
+        "_to_next",
+        "_waits_for_states",
+    )
 
     def __init__(self, settings: EngineSettings, on_evict: Callable[[int, int], None] | None) -> None:
         kinds = kinds_of(settings)
         caching = settings.enable_prefix_caching
         num_groups, primary = len(settings.kv_groups), kinds[0].groups[0]
         super().__init__(settings.num_blocks, num_groups, primary, enable_prefix_caching=caching, on_evict=on_evict)
+        rules = settings.rules
+        self._blank_first, self._skipped_first = rules.blank_blocks_first, rules.window_blanks_first
+        self._waits_for_states, self._frees_passed = rules.waits_for_states, rules.frees_passed_states
         self._kinds = kinds
         """In the order in which they are looked up."""
-        self._is_simple = len(kinds) == 2 and type(kinds[0]) is LayerKind
+        self._is_simple = settings.rules.agrees_at_once and len(kinds) == 2 and type(kinds[0]) is LayerKind
         self._of_group = [next(kind for kind in kinds if place in kind.groups) for place in range(num_groups)]
         self._states = [place for place in range(num_groups) if isinstance(self._of_group[place], Stateful)]
         self._fresh: set[tuple[int, int]] = set()
         """Groups and keys of states that this step hashes: none can be read before it is there."""
         self._block_size = settings.block_size
-        self._to_next = self._distances(1 if settings.async_scheduling else 0)
+        lag = 1 if settings.async_scheduling else 0
+        self._to_next = self._distances(lag, lag if settings.rules.keeps_in_flight else 0)
 
     @property
     def has_states(self) -> bool:
@@ -100,7 +115,7 @@ class GroupedPool(SingleBlockPool):
 
     def is_fresh(self, hits: Hits) -> bool:
         """Whether a state among them is yet to be written by the step that is being scheduled."""
-        for group in self._states if hits.tokens else ():
+        for group in self._states if hits.tokens and self._waits_for_states else ():
             last = hits.rows[group][-1]
             if last is not None and (group, last.key) in self._fresh:
                 return True
@@ -134,6 +149,8 @@ class GroupedPool(SingleBlockPool):
             row = own.rows[group]
             places = kind.needed(tokens, False) - len(row)
             if places > 0:
+                if row and isinstance(kind, Stateful):
+                    own.last_state = len(row) - 1
                 lasting = kind.lasting(places)
                 row.extend(absent(places - lasting))
                 for _ in range(lasting):
@@ -144,14 +161,38 @@ class GroupedPool(SingleBlockPool):
         own = _of(table)
         for group, kind in enumerate(self._of_group):
             skipped = kind.skipped_tokens(processed_tokens) // self._block_size
+            if not self._frees_passed and isinstance(kind, Stateful):
+                self._drop_last_states(own, group, skipped, processed_tokens)
+                continue
             row, dropped = own.rows[group], own.dropped[group]
             end = min(skipped, len(row))
             if end > dropped:
                 freed = [block for block in reversed(row[dropped:end]) if block is not None]
                 if freed:
-                    self.let_go(freed)
+                    self.let_go(freed, self._skipped_first)
                 row[dropped:end] = absent(end - dropped)
                 own.dropped[group] = end
+
+    def _drop_last_states(self, own: GroupTable, group: int, skipped: int, processed_tokens: int) -> None:
+        """Free the states at the end of the first ``skipped`` places, and the one before the last chunk if its end is
+        behind. One that lies before a place without a state stays until the sequence has ended.
+        """
+        row, freed = own.rows[group], []
+        place = min(skipped, len(row)) - 1
+        while place >= 0:
+            block = row[place]
+            if block is None:
+                break
+            freed.append(block)
+            row[place] = None
+            place -= 1
+        last = own.last_state
+        if 0 <= last < -(-processed_tokens // self._block_size) - 1:
+            block = row[last]
+            if block is not None:
+                freed.append(block)
+                row[last] = None
+        self.let_go(freed, self._skipped_first)
 
     def extend(self, table: BlockTable, full_blocks: int) -> None:
         first = table.hashed
@@ -179,8 +220,9 @@ class GroupedPool(SingleBlockPool):
     def release(self, table: BlockTable) -> None:
         own, table.groups = table.groups, None
         if own is not None:
-            for row in own.rows:
-                self.let_go([block for block in reversed(row) if block is not None])
+            for row, kind in zip(own.rows, self._of_group, strict=True):
+                blank_first = self._blank_first or (self._skipped_first and isinstance(kind, Windowed))
+                self.let_go([block for block in reversed(row) if block is not None], blank_first)
         table.entry = table.hashed = table.loose = 0
 
     def release_to_resume(self, table: BlockTable) -> None:
@@ -256,16 +298,16 @@ class GroupedPool(SingleBlockPool):
                 keys.extend(range(key + max(low, first), key + min(high, end)))
         return keys
 
-    def _distances(self, lag: int) -> list[int]:
+    def _distances(self, lag: int, kept: int) -> list[int]:
         """By computed tokens modulo the block size: steps of one token each until one changes something.
 
-        It takes a block where the last one is full, hashes one whose last token is known, and frees those that fell
-        behind the tokens that have been computed, which are ``lag`` fewer.
+        It takes a block where the last one is full, hashes one whose last token is known, which are ``lag`` fewer, and
+        frees those that fell behind all but the last ``kept``.
         """
         size = self._block_size
         eventful = {0, (lag - 1) % size}
         for kind in self._kinds:
-            eventful.update((residue + lag) % size for residue in kind.events())
+            eventful.update((residue + kept) % size for residue in kind.events())
         return [min((residue - own - 1) % size + 1 for residue in eventful) for own in range(size)]
 
 

@@ -26,13 +26,14 @@ NO_HITS = Hits(0, [], 0)
 class HybridScheduler(Scheduler):
     """``Scheduler`` for ``settings.kv_groups``."""
 
-    __slots__ = ("_before", "_grouped", "_incoming", "_is_scheduling", "_lag")
+    __slots__ = ("_before", "_grouped", "_incoming", "_is_scheduling", "_keeps_in_flight", "_lag", "_refreshes")
 
     def __init__(self, settings: EngineSettings, pool: GroupedPool, batch: DecodeBatch) -> None:
         super().__init__(settings, pool, batch)
         self._grouped = pool
         self._lag = 1 if settings.async_scheduling else 0
         """Tokens of a decoding sequence that are scheduled and not computed when the next step is scheduled."""
+        self._keeps_in_flight, self._refreshes = settings.rules.keeps_in_flight, settings.rules.refreshes_states
         self._is_scheduling = False
         self._incoming = NO_HITS
         """What ``match`` has found last."""
@@ -93,9 +94,11 @@ class HybridScheduler(Scheduler):
     def _schedule_in_order(self) -> int:
         """The running loop as vLLM runs it, one request after the other; returns the budget left."""
         budget, steps = self.settings.max_num_batched_tokens, self.batch.steps
-        before, ended = dict(self._before), False
+        before, ended, self._lost_turns = dict(self._before), False, 0
         spent: dict[Sequence, int] = {}
         for sequence in list(self.running):
+            if self._lost_turns and self._loses_turn(sequence):
+                continue
             if sequence.ending or sequence not in self.running:
                 continue
             if ended or budget <= 0:
@@ -127,12 +130,12 @@ class HybridScheduler(Scheduler):
         ``in_flight``: of the ``computed`` tokens those that a step computes which is not over. ``spent``: tokens of
         those that had their turn; returns how many are given back.
         """
-        self._grouped.drop(sequence, computed - in_flight)
+        self._grouped.drop(sequence, computed - in_flight if self._keeps_in_flight else computed)
         needed, given_back = self._grouped.needed(sequence, computed + tokens), 0
         while needed > self.pool.num_free and sequence in self.running:
             victim = self._victim()
             given_back += spent.get(victim, 0)
-            self._preempt(victim, victim in spent, sequence.serial - 1)
+            self._preempt_for(sequence, victim, victim in spent, sequence.serial - 1)
         return given_back
 
     def _take_tokens(self, sequence: Sequence, computed: int, tokens: int, is_steady: bool) -> None:
@@ -162,7 +165,7 @@ class HybridScheduler(Scheduler):
     def decode_ahead(self, sequence: Sequence, step: int) -> None:
         """A decode step that ``due`` has named takes and frees its blocks. There must be as many as it takes."""
         computed, pool = sequence.base + self.batch.steps + step, self._grouped
-        pool.drop(sequence, computed - self._lag)
+        pool.drop(sequence, computed - self._lag if self._keeps_in_flight else computed)
         pool.grow(sequence, computed + 1)
         self._hash(sequence, computed + 1 - self._lag)
         pool.settle(sequence, computed, True)
@@ -177,7 +180,8 @@ class HybridScheduler(Scheduler):
         tokens = min(self._want(sequence), budget)
         if not self._grouped.has_states:
             return tokens
-        return self._to_state(sequence, sequence.computed, tokens, self._grouped.junction_of(sequence))
+        junction = self._grouped.junction_of(sequence) if self.settings.rules.remembers_junctions else 0
+        return self._to_state(sequence, sequence.computed, tokens, junction)
 
     def _admit(self, sequence: Sequence, budget: int) -> int:
         """Start computing the head of the queue; returns the tokens of its first chunk, 0 if it does not fit."""
@@ -188,7 +192,12 @@ class HybridScheduler(Scheduler):
             room -= int(settings.watermark * (settings.num_blocks + 1))
         if pool.has_states and pool.is_fresh(hits):
             return 0
-        if settings.scheduler_reserve_full_isl and pool.needed_anew(hits, sequence.num_tokens, cached, True) > room:
+        # With nobody running a version that counts all blocks would wait for ever.
+        is_capped = settings.rules.caps_reservation or not self.running
+        if (
+            settings.scheduler_reserve_full_isl
+            and pool.needed_anew(hits, sequence.num_tokens, cached, is_capped) > room
+        ):
             return 0
         tokens = self._first_chunk(sequence.num_tokens - cached, cached, budget)
         if tokens and pool.has_states:
@@ -209,13 +218,15 @@ class HybridScheduler(Scheduler):
 
     def _hash(self, sequence: Sequence, known_tokens: int) -> None:
         """Let what is full with ``known_tokens`` be hit; the last state that a repeated prompt can hit, not in this
-        step nor as long as the sequence itself has it: vLLM takes note of it again in each.
+        step nor, with ``refreshes_states``, as long as the sequence itself has it: vLLM takes note of it again in each.
         """
         if sequence.is_incoming:
             return
         full_blocks = known_tokens // self._block_size
         self._grouped.extend(sequence, full_blocks)
-        if self._grouped.has_states and full_blocks == (sequence.state.request.prompt_tokens - 1) // self._block_size:
+        if not (self._grouped.has_states and self._refreshes):
+            return
+        if full_blocks == (sequence.state.request.prompt_tokens - 1) // self._block_size:
             self._grouped.refresh(sequence, full_blocks)
 
     def _to_state(self, sequence: Sequence, start: int, tokens: int, junction: int) -> int:
@@ -223,19 +234,20 @@ class HybridScheduler(Scheduler):
         cached: at a block's edge, at the last one before the prompt's last token, and where a known prefix ends that no
         state is kept of (``junction``). The last chunk ends where the prompt does.
         """
-        size, known_tokens = self._block_size, sequence.num_tokens
+        size, known_tokens, rules = self._block_size, sequence.num_tokens, self.settings.rules
+        last = (known_tokens - 1 if rules.last_state_before_end else known_tokens) // size * size
         end, prompt_end = start + tokens, max(sequence.state.request.prompt_tokens, known_tokens - 1)
-        if start >= prompt_end:
+        if start >= prompt_end or (known_tokens > sequence.state.request.prompt_tokens and not rules.aligns_resumed):
             return tokens
-        if end < prompt_end:
+        if end < (prompt_end if rules.aligns_last_chunks else last):
             edge, threshold = end // size * size, self.settings.long_prefill_token_threshold
             most = self.settings.max_num_batched_tokens
             if edge > start or size <= (min(most, threshold) if threshold else most):
                 end = edge
-        stops = [(known_tokens - 1) // size * size]
+        stops = [last]
         if start % size:
             stops.append((start // size + 1) * size)
-        if start < junction < end:
+        if start < junction < end and rules.stops_at_junctions:
             stops.append(start + (junction - start) // size * size)
         end = min([stop for stop in stops if start < stop < end], default=end)
         return max(end - start, 0)

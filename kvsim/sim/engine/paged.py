@@ -20,9 +20,11 @@ __all__ = ["OPEN_END", "BlockTable", "PagedPool", "Path", "private_from"]
 
 
 class PagedPool(BlockPool):
-    """``num_blocks`` KV blocks of one engine, in vLLM's free queue; blank ones are always at its head."""
+    """``num_blocks`` KV blocks of one engine, in vLLM's free queue. Blank ones are at its head, where they all are
+    ``blank_first``; else those that were never used.
+    """
 
-    __slots__ = ("_chains", "_num_segments", "_queue")
+    __slots__ = ("_blank_first", "_chains", "_num_segments", "_queue")
 
     def __init__(
         self,
@@ -30,11 +32,13 @@ class PagedPool(BlockPool):
         *,
         enable_prefix_caching: bool = True,
         on_evict: Callable[[int, int], None] | None = None,
+        blank_first: bool = True,
     ) -> None:
         """``on_evict(chain, cached)`` is told when a shared chain shrinks to ``cached`` blocks; with a negative chain,
         that so many blocks went which nobody else can ask for.
         """
         super().__init__(num_blocks, enable_prefix_caching, on_evict)
+        self._blank_first = blank_first
         self._chains: dict[int, Chain] = {}
         self._queue: deque[Segment] = deque()
         self._num_segments = 0
@@ -99,8 +103,8 @@ class PagedPool(BlockPool):
                 segment.high -= count
                 if segment.chain is not None:
                     self._shrink(segment.chain, segment.high)
-                elif self._on_evict is not None:
-                    self._on_evict(-1, count)
+                else:
+                    self._take_private(segment, count)
                 return
             queue.popleft()
             if size:
@@ -109,8 +113,15 @@ class PagedPool(BlockPool):
                 if segment.chain is not None:
                     del segment.chain.free[0]
                     self._shrink(segment.chain, segment.low)
-                elif self._on_evict is not None:
-                    self._on_evict(-1, size)
+                else:
+                    self._take_private(segment, size)
+
+    def _take_private(self, segment: Segment, count: int) -> None:
+        """Take note of blocks taken that nobody could hit."""
+        if segment.is_blank:
+            self.evicted_blocks -= count
+        elif self._on_evict is not None:
+            self._on_evict(-1, count)
 
     def extend(self, table: BlockTable, full_blocks: int) -> None:
         """Hash the sequence's first ``full_blocks`` blocks, as vLLM does when they are scheduled.
@@ -138,11 +149,15 @@ class PagedPool(BlockPool):
             self._extend_entry(table, key, table.hashed - first, min(end, full_blocks) - first)
 
     def release(self, table: BlockTable) -> None:
-        """Free all the table holds, tail first: hashed blocks to the queue's tail, others to its front."""
+        """Free all the table holds, tail first: hashed blocks to the queue's tail, others as ``blank_first`` says."""
         loose = table.loose
-        if loose:
+        if loose and self._blank_first:
             self.num_free += loose
             self.num_blank += loose
+        elif loose:
+            segment = Segment(None, 0, loose)
+            segment.is_blank = True
+            self._enqueue(segment)
         if table.hashed > table.private_from:
             self._enqueue(Segment(None, 0, table.hashed - table.private_from))
         holds = table.holds

@@ -17,11 +17,14 @@ class PreemptiveScheduler(RunningRequests):
     that is the last one in the order of (priority, arrival).
     """
 
-    __slots__ = ("_most_of_prompt", "aborted", "has_priorities", "preemptions")
+    __slots__ = ("_keeps_turns", "_lost_turns", "_most_of_prompt", "aborted", "has_priorities", "preemptions")
 
     def __init__(self, settings: EngineSettings, pool: BlockPool, batch: DecodeBatch) -> None:
         super().__init__(settings, pool, batch)
         self.has_priorities = settings.scheduling_policy == PRIORITY
+        self._keeps_turns = settings.rules.keeps_turns
+        self._lost_turns = 0
+        """How many of those behind who has its turn go without theirs."""
         self.preemptions = 0
         self.aborted: list[Sequence] = []
         """Running sequences that nobody waits for any more; the next step goes without them."""
@@ -61,8 +64,10 @@ class PreemptiveScheduler(RunningRequests):
         """The running loop as vLLM runs it, one request after the other; returns the budget left."""
         budget = self.settings.max_num_batched_tokens
         spent: dict[Sequence, int] = {}
-        ended = False
+        ended, self._lost_turns = False, 0
         for sequence in list(self.running):
+            if self._lost_turns and self._loses_turn(sequence):
+                continue
             if sequence.ending or sequence not in self.running:
                 continue
             tokens = 0 if ended else min(1 if sequence.decoding else self._want(sequence), budget)
@@ -73,7 +78,7 @@ class PreemptiveScheduler(RunningRequests):
             while blocks > self.pool.num_free and sequence in self.running:
                 victim = self._victim()
                 budget += spent.get(victim, 0)
-                self._preempt(victim, victim in spent, sequence.serial - 1)
+                self._preempt_for(sequence, victim, victim in spent, sequence.serial - 1)
             if sequence not in self.running:
                 ended = True
                 continue
@@ -98,6 +103,21 @@ class PreemptiveScheduler(RunningRequests):
         if self.has_priorities:
             return max(self.running, key=lambda sequence: by_priority(sequence)[:2])
         return next(reversed(self.running))
+
+    def _loses_turn(self, sequence: Sequence) -> bool:
+        """Whether a running sequence goes without its turn, which is lost to others' preemption."""
+        if sequence not in self.running:
+            return False
+        self._lost_turns -= 1
+        if not sequence.ending:
+            self._stall(sequence)
+        return True
+
+    def _preempt_for(self, sequence: Sequence, victim: Sequence, had_its_turn: bool, serial: int) -> None:
+        """``_preempt`` in the turn of ``sequence``."""
+        if not (self._keeps_turns or had_its_turn) and victim.serial < sequence.serial:
+            self._lost_turns += 1
+        self._preempt(victim, had_its_turn, serial)
 
     def _preempt(self, victim: Sequence, had_its_turn: bool, serial: int) -> None:
         """Free all its blocks; it goes back to the queue and will be computed again. The rest as in ``_withdraw``."""

@@ -135,7 +135,8 @@ class Scheduler(PreemptiveScheduler):
         self.pool.begin_step()
         if self.settings.long_prefill_token_threshold:
             is_alone = len(self.running) + len(self.waiting) + len(self.kv_ready) + self.loading < 2
-            self._most_of_prompt = 0 if is_alone else self.settings.long_prefill_token_threshold
+            is_spared = is_alone and self.settings.rules.threshold_spares_lone
+            self._most_of_prompt = 0 if is_spared else self.settings.long_prefill_token_threshold
 
     @property
     def num_queued(self) -> int:

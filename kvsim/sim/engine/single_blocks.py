@@ -14,7 +14,7 @@ OFFSET_BITS = 24
 class SingleBlockPool(BlockPool):
     """``num_blocks`` blocks of several groups, found by group and key. Of blocks with one key the oldest serves."""
 
-    __slots__ = ("_cached", "_ends", "_primary")
+    __slots__ = ("_blank_first", "_cached", "_ends", "_primary")
 
     def __init__(
         self,
@@ -29,6 +29,8 @@ class SingleBlockPool(BlockPool):
         super().__init__(num_blocks, enable_prefix_caching, on_evict)
         self._cached: list[dict[int, Block]] = [{} for _ in range(num_groups)]
         self._primary = primary
+        self._blank_first = True
+        """Whether blocks that cache nothing are taken first; else they are queued as all others are."""
         ends = self._ends = Block()
         ends.before = ends.after = ends
 
@@ -52,7 +54,8 @@ class SingleBlockPool(BlockPool):
         block = self._ends.after
         assert block is not None and block is not self._ends, "no block is free"
         _unlink(block)
-        self._forget(block)
+        if block.is_hashed:
+            self._forget(block)
         block.holders = 1
         return block
 
@@ -72,16 +75,16 @@ class SingleBlockPool(BlockPool):
             older = older.younger
         older.younger = block
 
-    def let_go(self, blocks: list[Block]) -> None:
+    def let_go(self, blocks: list[Block], blank_first: bool) -> None:
         """One holder less of each: those that nobody holds and that cache something go to the queue's tail, in this
-        order; the others are blank."""
+        order; the others are blank, and taken first where ``blank_first``, else queued as well."""
         last = self._ends
         for block in blocks:
             block.holders -= 1
             if block.holders:
                 continue
             self.num_free += 1
-            if not block.is_hashed:
+            if not block.is_hashed and blank_first:
                 self.num_blank += 1
                 continue
             tail = last.before
@@ -92,8 +95,8 @@ class SingleBlockPool(BlockPool):
     def check_integrity(self) -> None:
         queued, block = 0, self._ends.after
         while block is not None and block is not self._ends:
-            assert block.is_hashed and not block.holders
-            assert self.find(block.group, block.key) is not None
+            assert not block.holders and (block.is_hashed or not self._blank_first)
+            assert not block.is_hashed or self.find(block.group, block.key) is not None
             queued += 1
             block = block.after
         assert self.num_free == self.num_blank + queued, (self.num_free, self.num_blank, queued)

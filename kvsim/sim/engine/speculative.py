@@ -31,7 +31,21 @@ class SpeculativeScheduler(Scheduler):
     ``settle`` is to follow when a step has run; of steps that are scheduled ahead, before the next but one is.
     """
 
-    __slots__ = ("_is_async", "_padded", "_padding", "_reached", "_speculation", "_with_prompts", "counts", "verified")
+    __slots__ = (
+        "_admission_lookahead",
+        "_draft_slots",
+        "_is_async",
+        "_most_tokens",
+        "_padded",
+        "_padding",
+        "_pads",
+        "_pads_beside",
+        "_reached",
+        "_speculation",
+        "_with_prompts",
+        "counts",
+        "verified",
+    )
 
     def __init__(
         self,
@@ -45,6 +59,9 @@ class SpeculativeScheduler(Scheduler):
         assert speculation is not None
         self._speculation: Speculation = speculation
         self._is_async = settings.async_scheduling
+        self._draft_slots, self._most_tokens = settings.draft_slots, settings.max_scheduled_tokens
+        self._pads, self._pads_beside = settings.rules.padding == "fitting", settings.rules.padding == "decodes"
+        self._admission_lookahead = speculation.lookahead_tokens if settings.rules.admits_with_lookahead else 0
         self.verified = NO_VERIFICATIONS
         """Decoding sequences of the step scheduled last, in the order in which they were scheduled."""
         self.counts = DraftCounts(speculation.num_tokens)
@@ -175,12 +192,15 @@ class SpeculativeScheduler(Scheduler):
 
     def _schedule_in_order(self) -> int:
         """The running loop as vLLM runs it; returns the budget left, less the slots of whoever comes next."""
-        slots = self._speculation.draft_slots
-        budget = self.settings.max_num_batched_tokens - slots
+        slots = self._draft_slots
+        budget = self._most_tokens - slots
         spent: dict[Sequence, int] = {}
+        self._lost_turns = 0
         for sequence in list(self.running):
             if budget <= 0:
                 break
+            if self._lost_turns and self._loses_turn(sequence):
+                continue
             if sequence.ending or sequence not in self.running:
                 continue
             tokens = min(self._want(sequence), budget, self.settings.max_model_len - sequence.computed - 1)
@@ -191,7 +211,7 @@ class SpeculativeScheduler(Scheduler):
                 victim = self._victim()
                 had_its_turn = victim in spent
                 budget += spent.pop(victim, 0)
-                self._preempt(victim, had_its_turn, 0)
+                self._preempt_for(sequence, victim, had_its_turn, 0)
             if sequence not in self.running:
                 break
             budget -= tokens + slots
@@ -227,6 +247,12 @@ class SpeculativeScheduler(Scheduler):
     def _first_chunk(self, tokens: int, cached: int, budget: int) -> int:
         """As ``Scheduler._first_chunk``; a single token is padded to the length of those that decode, or waits."""
         self._padded = 0
+        if tokens == 1 and self._pads_beside and self.verified and not self._with_prompts:
+            padding = self._speculation.num_tokens
+            if 1 + padding > budget or cached + 1 + padding > self.settings.max_model_len:
+                return 0
+            self._padded = padding
+            return 1
         if tokens == 1 and not self._with_prompts and (self.verified or cached):
             padding = self._padding_behind(cached + 1)
             if padding:
@@ -242,7 +268,7 @@ class SpeculativeScheduler(Scheduler):
         return tokens
 
     def _blocks_of(self, tokens: int) -> int:
-        most = min(tokens + self._padded + self._speculation.lookahead_tokens, self.settings.max_model_len)
+        most = min(tokens + self._padded + self._admission_lookahead, self.settings.max_model_len)
         return -(-most // self._block_size)
 
     def _more_blocks(self, sequence: Sequence, tokens: int) -> int:
@@ -253,7 +279,7 @@ class SpeculativeScheduler(Scheduler):
 
     def _padding_behind(self, tokens: int) -> int:
         """Drafts, which are none, behind the first ``tokens`` of a sequence; 0 where these would be too many."""
-        num_drafts = self._speculation.num_tokens
+        num_drafts = self._speculation.num_tokens if self._pads else 0
         return num_drafts if tokens + num_drafts + 1 <= self.settings.max_model_len else 0
 
     def _hash(self, sequence: Sequence, tokens: int) -> None:
@@ -271,7 +297,7 @@ class SpeculativeScheduler(Scheduler):
 
     def _admit_queued(self, budget: int) -> None:
         """Admit while there is budget, a free seat, and room for the head of the queue."""
-        seats, slots = self.settings.max_num_seqs - len(self.running), self._speculation.draft_slots
+        seats, slots = self.settings.max_num_seqs - len(self.running), self._draft_slots
         if self.kv_ready:
             self.joined = []
         while self.kv_ready and budget > 0 and seats > 0:

@@ -18,15 +18,19 @@ FILES = sorted((REPOSITORY / "tests/vllm/hybrid_recordings").glob("*.json.gz"))
 MODULES = ("single_blocks", "group_kinds", "groups", "hybrid")
 """Each uses those before it."""
 MUTATIONS = {
-    "nothing is freed": ("hybrid", "self._grouped.drop(sequence, computed - in_flight)", "pass"),
+    "nothing is freed": (
+        "hybrid",
+        "self._grouped.drop(sequence, computed - in_flight if self._keeps_in_flight else computed)",
+        "pass",
+    ),
     "steps that run count as computed": (
         "hybrid",
-        "self._grouped.drop(sequence, computed - in_flight)",
-        "self._grouped.drop(sequence, computed)",
+        "self._grouped.drop(sequence, computed - in_flight if",
+        "self._grouped.drop(sequence, computed if",
     ),
     "a prompt's last step ahead frees at once": ("hybrid", "before.get(sequence, default)", "default"),
     "a sequence is looked at too late": ("hybrid", "in_flight == self._lag)\n", "True)\n"),
-    "admission needs room for all tokens": ("hybrid", "cached, True)", "cached, False)"),
+    "admission needs room for all tokens": ("hybrid", "cached, is_capped)", "cached, False)"),
     "the last token may be hit": (
         "hybrid",
         "look_up(sequence.path, sequence.num_tokens - 1) if settings",
@@ -35,8 +39,8 @@ MUTATIONS = {
     "the whole sequence must always fit": ("hybrid", "if settings.scheduler_reserve_full_isl and", "if"),
     "decoding blocks are hashed before they are known": ("hybrid", " - self.deferred.lag_of(sequence))\n", ")\n"),
     "prompts end anywhere": ("hybrid", "                end = edge", "                pass"),
-    "prompts do not stop at their last edge": ("hybrid", "stops = [(known_tokens - 1) // size * size]", "stops = []"),
-    "prompts do not stop where a state is wanted": ("hybrid", "if start < junction < end:", "if False:"),
+    "prompts do not stop at their last edge": ("hybrid", "stops = [last]", "stops = []"),
+    "prompts do not stop where a state is wanted": ("hybrid", "if start < junction < end and", "if False and"),
     "prompts run past the edge they begin before": ("hybrid", "if start % size:", "if False:"),
     "blocks larger than a step stop prompts": ("hybrid", "if edge > start or size <=", "if True or size <="),
     "a threshold does not count for that": ("hybrid", "(min(most, threshold) if threshold else most)", "most"),
@@ -52,7 +56,11 @@ MUTATIONS = {
     ),
     "two kinds agree as three do": ("groups", "if is_agreed or self._is_simple:", "if is_agreed:"),
     "three kinds agree as two do": ("groups", "if is_agreed or self._is_simple:", "if True:"),
-    "groups take blocks in any order": ("groups", "for row in own.rows:\n", "for row in reversed(own.rows):\n"),
+    "groups take blocks in any order": (
+        "groups",
+        "in zip(own.rows, self._of_group, strict=True):",
+        "in zip(own.rows[::-1], self._of_group[::-1], strict=True):",
+    ),
     "blocks are freed head first": ("groups", "for block in reversed(row) if", "for block in row if"),
     "a window's blocks are freed head first": (
         "groups",

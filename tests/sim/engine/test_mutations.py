@@ -59,7 +59,7 @@ MUTATIONS = {
         "sim/engine/scheduler.py", "if settings.watermark and self.running:", "if settings.watermark:"
     ),
     "the threshold holds for one alone": Mutation(
-        "sim/engine/scheduler.py", "0 if is_alone else self.settings.long", "self.settings.long"
+        "sim/engine/scheduler.py", "0 if is_spared else self.settings.long", "self.settings.long"
     ),
     "the first running request is preempted": Mutation(
         "sim/engine/preemption.py", "return next(reversed(self.running))", "return next(iter(self.running))"

@@ -17,8 +17,8 @@ FILES = sorted((REPOSITORY / "tests/vllm/recordings").glob("*.json.gz"))
 """Made by ``tests/vllm/recorder.py``; ``tests/vllm/record.py --check`` makes them again."""
 MUTATIONS = {
     "no blocks for what is drafted": ("+ self._speculation.lookahead_tokens\n", "\n"),
-    "a prompt's first step has no lookahead": ("+ self._speculation.lookahead_tokens, self", ", self"),
-    "drafters take none of the budget": ("slots = self._speculation.draft_slots", "slots = 0"),
+    "a prompt's first step has no lookahead": ("+ self._admission_lookahead, self", ", self"),
+    "drafters take none of the budget": ("slots = self._draft_slots\n", "slots = 0\n"),
     "the last hit is kept": ("if hits and self._speculation.drops_last_hit:", "if False:"),
     "rejected tokens stay computed": ("sequence.computed -= drafts - accepted", "pass"),
     "drafts are hashed": ("min(tokens, sequence.num_tokens) //", "tokens //"),
