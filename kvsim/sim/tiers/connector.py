@@ -28,6 +28,8 @@ class Rules:
     chunk_bytes: float
     writes_through: bool
     """Computed chunks go to every tier; else evicted ones to the next tier alone."""
+    writes_generated: bool
+    """Chunks of answers are written too; else only those of prompts."""
     inclusive: bool
     """A chunk that is loaded stays where it was."""
     promotes: bool
@@ -203,6 +205,12 @@ class KvConnector(Receiver):
                 self._write(number, missing, access)
             if not self._rules.writes_through:
                 return
+
+    def refuse(self, runs: list[Run]) -> None:
+        """Note that chunks which the engine has computed are written nowhere."""
+        for view in self.views:
+            view.tier.refuse(runs)
+            view.tier.refused += num_chunks(runs)
 
     def prefetch(self, keys: Sequence[int], access: Access) -> None:
         """Bring chunks, given by name, from farther tiers to the first, if others can ask for them too."""

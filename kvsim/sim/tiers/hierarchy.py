@@ -135,9 +135,10 @@ class TierHierarchy:
         return made[name](place, instance)
 
     def _dram(self, place: Place, instance: int) -> TierView:
-        """The host's memory, as an instance sees it."""
-        capacity_bytes = self._plan.config.hardware.dram.capacity_gb * GB
-        tier = self._tier(DRAM, place.host, capacity_bytes)
+        """The host's memory, or an instance's own part of it, as that instance sees it."""
+        dram = self._plan.config.hardware.dram
+        group = place.host if dram.scope == "host" else instance
+        tier = self._tier(DRAM, group, dram.capacity_gb * GB)
         return TierView(tier, self._routes.dram(place, instance))
 
     def _eic(self, place: Place, instance: int) -> TierView:
@@ -213,6 +214,7 @@ def rules_of(plan: Plan) -> Rules:
         chunk_tokens=cache.chunk_tokens,
         chunk_bytes=cache.chunk_tokens * spec.kv_bytes_per_token,
         writes_through=cache.write_policy == "write_through",
+        writes_generated=cache.write_generated,
         inclusive=cache.inclusive,
         promotes=cache.promote_on_hit,
         recomputes=cache.load_or_recompute,

@@ -1,0 +1,34 @@
+"""vLLM's own offloading of KV to host memory, ``--kv-offloading-size``, as the tier that it is here.
+
+Source: vLLM 0.32, ``VllmConfig._post_init_kv_transfer_config``, ``CPUOffloadingSpec`` and the scheduler's side of
+``OffloadingConnector``; docs/tiers.md compares its rules with those here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kvsim.fields import Fields
+from kvsim.units import GB, GIB
+
+MOST_GIB = 1e6
+
+
+def offloading_keys(arguments: Fields, block_size: int, tiers: str) -> dict[str, Any]:
+    """Keys and values of engines that offload; none where ``kv_offloading_size`` is not among the arguments.
+
+    It is in GiB, the sum over the GPUs of an engine; every data-parallel engine has as much. ``tiers``: the key of the
+    tiers in use. Raises ``ConfigError`` on a size that vLLM refuses.
+    """
+    key = "kv_offloading_size"
+    if arguments.get(key) is None:
+        return {}
+    size_gib = arguments.number(key, MOST_GIB, 5e-324, f"must be GiB above 0 and at most {MOST_GIB:,.0f}")
+    return {
+        tiers: ["dram"],
+        "hardware.dram.scope": "instance",
+        "hardware.dram.capacity_gb": size_gib * GIB / GB,
+        "cache.chunk_tokens": block_size,
+        "cache.write_generated": False,
+        "cache.load_or_recompute": False,
+    }
