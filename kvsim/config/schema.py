@@ -117,6 +117,7 @@ class Cache(Section):
     tiers: TierNames
     chunk_tokens: Count
     write_policy: Literal["write_through", "write_back"]
+    connector: Literal["general", "offloading"]
     write_generated: bool
     inclusive: bool
     promote_on_hit: bool

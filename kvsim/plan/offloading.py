@@ -29,6 +29,7 @@ def offloading_keys(arguments: Fields, block_size: int, tiers: str) -> dict[str,
         "hardware.dram.scope": "instance",
         "hardware.dram.capacity_gb": size_gib * GIB / GB,
         "cache.chunk_tokens": block_size,
+        "cache.connector": "offloading",
         "cache.write_generated": False,
         "cache.load_or_recompute": False,
     }

@@ -77,10 +77,14 @@ def test_without_evictions_offloading_changes_no_time() -> None:
 
 
 def test_the_size_is_an_engines_own() -> None:
-    """Three blocks' worth each: nobody sees what the other one has, on the same host."""
-    system = _system(280, f"--kv-offloading-size {3 * BLOCK_BYTES / 2**30}", instances=2)
-    assert system.tiers is not None
-    hierarchy = system.tiers.hierarchy
-    assert [tier.capacity_chunks for tier in hierarchy.tiers["dram"]] == [3, 3]
-    assert [len(tier) for tier in hierarchy.tiers["dram"]] == [3, 3]
+    """A prompt's worth each: nobody sees what the other one has, on the same host; and what does not fit at once is
+    not written at all.
+    """
+    for blocks, held in ((70, 70), (69, 0)):
+        system = _system(280, f"--kv-offloading-size {blocks * BLOCK_BYTES / 2**30}", instances=2)
+        assert system.tiers is not None
+        hierarchy = system.tiers.hierarchy
+        hierarchy.settle()
+        assert [tier.capacity_chunks for tier in hierarchy.tiers["dram"]] == [blocks, blocks]
+        assert [len(tier) for tier in hierarchy.tiers["dram"]] == [held, held]
     assert hierarchy.connectors[0].views[0].tier is not hierarchy.connectors[1].views[0].tier

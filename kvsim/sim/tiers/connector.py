@@ -36,6 +36,10 @@ class Rules:
     """A chunk that is loaded from a tier enters those above it."""
     recomputes: bool
     """What is computed faster than it is loaded is computed."""
+    offloads: bool
+    """By the rules of vLLM's own connector: what a step has computed is written when it ends, what is loaded stays, and
+    what lies before that is not offered again.
+    """
     loads_on_arrival: bool
     """A prompt is looked up when it comes; else when it is to be scheduled."""
     most_write_wait_s: float
@@ -174,6 +178,9 @@ class KvConnector(Receiver):
             view.loaded_tokens += segment.end - segment.first
             moved = sliced(runs, segment.first // chunk_tokens, segment.end // chunk_tokens)
             self._moved_up(segment.tier_number, moved, access, own)
+            if self._rules.offloads:
+                view.tier.pin(moved, access)
+                loaded = partial(_unpin, view.tier, moved, loaded)
         if self._loads is not None:
             loaded = partial(self._tell_loaded, self._loads, segments, by_segment, access, self._clock.now, loaded)
         Load(self._clock, started, loaded)
@@ -194,22 +201,32 @@ class KvConnector(Receiver):
             loads.add(row)
         loaded()
 
-    def store(self, runs: list[Run], access: Access) -> None:
-        """Back up chunks that the engine has computed, or has evicted. What a tier has already counts as used there."""
+    def store(self, runs: list[Run], access: Access) -> bool:
+        """Back up chunks that the engine has computed, or has evicted. What a tier has already counts as used there.
+
+        Returns whether it was done with them: not where a tier would take none of those that it has not.
+        """
         now = self._clock.now
         self._writes.settle(now)
         access.time_s = now
+        is_done = True
         for number, view in enumerate(self.views):
             missing = view.tier.use(runs, access)
-            if missing:
-                self._write(number, missing, access)
+            if missing and not self._write(number, missing, access):
+                is_done = False
             if not self._rules.writes_through:
-                return
+                break
+        return is_done
+
+    def ended(self, access: Access) -> None:
+        """The request that asked has its answer."""
+        for view in self.views:
+            view.tier.ended(access)
 
     def refuse(self, runs: list[Run]) -> None:
         """Note that chunks which the engine has computed are written nowhere."""
         for view in self.views:
-            view.tier.refuse(runs)
+            view.tier.note_refused(runs)
             view.tier.refused += num_chunks(runs)
 
     def prefetch(self, keys: Sequence[int], access: Access) -> None:
@@ -302,6 +319,11 @@ class KvConnector(Receiver):
         self.traffic.backed_up_chunks += chunks
         Write(self._writes, transfer, reads, self, number, runs, access)
         return chunks
+
+
+def _unpin(tier: Tier, runs: list[Run], loaded: Callable[[], None]) -> None:
+    tier.unpin(runs)
+    loaded()
 
 
 def _by_device(runs: list[Run], routes: Routes) -> list[list[Run]]:

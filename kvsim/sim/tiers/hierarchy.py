@@ -16,6 +16,7 @@ from kvsim.sim.routing import RoutingTierView
 from kvsim.sim.tiers.chunk_directory import ChunkDirectory
 from kvsim.sim.tiers.connector import KvConnector, Rules, TierTraffic, TierView
 from kvsim.sim.tiers.lru_tier import LruTier
+from kvsim.sim.tiers.offload_tier import OffloadTier
 from kvsim.sim.tiers.policy_tier import PolicyTier
 from kvsim.sim.tiers.ports import Route
 from kvsim.sim.tiers.tier import Tier
@@ -176,6 +177,8 @@ class TierHierarchy:
         config, number = self._plan.config, len(self._numbered)
         admission = admission_of(config, chunks)
         if admission is None and config.policies.eviction == "lru":
+            if self.rules.offloads and kind is DRAM:
+                return OffloadTier(kind.name, chunks, number, self.directory)
             return LruTier(kind.name, chunks, number, self.directory)
         return PolicyTier(
             kind.name,
@@ -218,6 +221,7 @@ def rules_of(plan: Plan) -> Rules:
         inclusive=cache.inclusive,
         promotes=cache.promote_on_hit,
         recomputes=cache.load_or_recompute,
+        offloads=cache.connector == "offloading",
         loads_on_arrival=cache.load_at == "arrival",
         most_write_wait_s=cache.max_write_wait_s,
     )

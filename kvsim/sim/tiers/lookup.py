@@ -134,6 +134,8 @@ class Tiers:
             return 0
         self.loads += 1
         lookup.restarts = self.hierarchy.restarts
+        if self.hierarchy.rules.offloads:
+            lookup.stored_chunks = known_tokens // self._chunk_tokens
         state.queue_s += now - state.mark_s
         state.mark_s = now
         connector.load(lookup.segments, runs, lookup.access, partial(self._loaded, engine, sequence, lookup))
@@ -160,6 +162,11 @@ class Tiers:
         lookup.arrived_tokens = max(0, min(known_tokens, end_tokens) - lookup.cached_tokens)
         self._entered(engine.instance, sequence, known_tokens // self._block_size)
 
+    def prefilled(self, engine: Engine, sequence: Queued) -> None:
+        """A step has computed a part of a prompt, perhaps the last: back up what is due."""
+        if self.hierarchy.rules.offloads or sequence.ready == sequence.state.request.prompt_tokens:
+            self.computed(engine, sequence, sequence.ready)
+
     def computed(self, engine: Engine, sequence: Queued, tokens: int) -> None:
         """Back up what this engine has computed of a request: its first ``tokens`` have KV there."""
         lookup = self._lookups.get(sequence.state)
@@ -181,26 +188,27 @@ class Tiers:
             runs = chunk_runs(path, blocks, self._chunk_blocks)
         if first or count < _end_of(runs):
             runs = sliced(runs, first, count)
-        lookup.stored_chunks = count
         self.log.computed(runs)
-        if self.writes_back is None:
-            self._store(self.hierarchy.connectors[instance], runs, lookup)
+        is_done = self.writes_back is not None or self._store(self.hierarchy.connectors[instance], runs, lookup)
+        if is_done or not self.hierarchy.rules.offloads:
+            lookup.stored_chunks = count
 
-    def _store(self, connector: KvConnector, runs: list[Run], lookup: TierLookup) -> None:
-        """Write through what is to be written of chunks that have been computed."""
+    def _store(self, connector: KvConnector, runs: list[Run], lookup: TierLookup) -> bool:
+        """Write through what is to be written of chunks that have been computed; returns whether that is done."""
         if not self.hierarchy.rules.writes_generated:
             generated = sliced(runs, lookup.prompt_chunks, _end_of(runs))
             if generated:
                 connector.refuse(generated)
                 runs = sliced(runs, 0, lookup.prompt_chunks)
-        if runs:
-            connector.store(runs, lookup.access)
+        return not runs or connector.store(runs, lookup.access)
 
     def served(self, state: RequestState) -> tuple[int, int]:
         """Close a complete request; returns its hit tokens from the engine's own cache, and those that tiers gave."""
         lookup = self._lookups.pop(state, None)
         if lookup is None:
             return state.hit_tokens, 0
+        if self.hierarchy.rules.offloads:
+            self.hierarchy.connectors[state.prefill_instance].ended(lookup.access)
         loaded = max(0, min(state.hit_tokens - lookup.cached_tokens, lookup.arrived_tokens))
         left, lost = loaded, -loaded
         for segment in lookup.segments:
