@@ -80,7 +80,7 @@ def server_keys(
         known = known or find_gpu(load_config().config.hardware.gpu)
         arguments = Fields("", dict(launch.arguments))
         keys |= server_of(launch.model, arguments, launch.version, None, known)
-        keys |= offloading_keys(arguments, keys["engine.block_size"], TIER_LISTS[mode])
+        keys |= offloading_keys(arguments, keys, TIER_LISTS[mode])
         keys["engine.tune_colocated_budget"] = "max_num_batched_tokens" not in launch.arguments
     if tensor_parallel is not None:
         keys["engine.tensor_parallel_size"] = tensor_parallel

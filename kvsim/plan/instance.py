@@ -64,7 +64,7 @@ def load_instance(
     arguments, for messages. ``gpu``: the one it runs on, whose defaults the server takes. Raises ``ConfigError``.
     """
     own = server_of(model, arguments, vllm_version, longest_tokens, gpu)
-    own |= offloading_keys(arguments, own["engine.block_size"], "pd_separation.tiers") | dict(keys or {})
+    own |= offloading_keys(arguments, own, "pd_separation.tiers") | dict(keys or {})
     degree = own["engine.tensor_parallel_size"]
     engines = own["engine.data_parallel_size"]
     engines = max(2, engines) if instances is None else engines * instances

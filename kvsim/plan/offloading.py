@@ -6,29 +6,33 @@ Source: vLLM 0.32, ``VllmConfig._post_init_kv_transfer_config``, ``CPUOffloading
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from kvsim.fields import Fields
+from kvsim.spec import find_model
 from kvsim.units import GB, GIB
 
 MOST_GIB = 1e6
 
 
-def offloading_keys(arguments: Fields, block_size: int, tiers: str) -> dict[str, Any]:
+def offloading_keys(arguments: Fields, server: Mapping[str, Any], tiers: str) -> dict[str, Any]:
     """Keys and values of engines that offload; none where ``kv_offloading_size`` is not among the arguments.
 
-    It is in GiB, the sum over the GPUs of an engine; every data-parallel engine has as much. ``tiers``: the key of the
-    tiers in use. Raises ``ConfigError`` on a size that vLLM refuses.
+    It is in GiB, the sum over the GPUs of an engine; every data-parallel engine has as much. ``server``: the keys and
+    values of its engines. ``tiers``: the key of the tiers in use. Raises ``ConfigError`` on a size that vLLM refuses.
     """
     key = "kv_offloading_size"
     if arguments.get(key) is None:
         return {}
     size_gib = arguments.number(key, MOST_GIB, 5e-324, f"must be GiB above 0 and at most {MOST_GIB:,.0f}")
+    # Of a latent, which each GPU has whole, host memory has one copy; capacity_gb counts every GPU's.
+    copies = server["engine.tensor_parallel_size"] if find_model(server["model.name"]).is_mla else 1
     return {
         tiers: ["dram"],
         "hardware.dram.scope": "instance",
-        "hardware.dram.capacity_gb": size_gib * GIB / GB,
-        "cache.chunk_tokens": block_size,
+        "hardware.dram.capacity_gb": size_gib * GIB / GB * copies,
+        "cache.chunk_tokens": server["engine.block_size"],
         "cache.connector": "offloading",
         "cache.write_generated": False,
         "cache.load_or_recompute": False,

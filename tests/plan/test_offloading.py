@@ -29,7 +29,7 @@ def test_every_mode_has_the_tier_where_it_looks_for_it(mode: ModeName) -> None:
 
 
 def test_without_the_size_nothing_is_said_of_tiers() -> None:
-    assert offloading_keys(Fields("", {"kv_offloading_backend": "native"}), 16, "cache.tiers") == {}
+    assert offloading_keys(Fields("", {"kv_offloading_backend": "native"}), {}, "cache.tiers") == {}
     given = server_keys("pd", launch_of(LINE, None))
     assert given is not None
     assert not [key for key in given.values if key.startswith(("cache.chunk", "hardware.dram", "pd_separation.tiers"))]
@@ -45,6 +45,13 @@ def test_chunks_are_blocks_and_assignments_come_last() -> None:
     launch = launch_of(f"{LINE} --kv-offloading-size 1 --block-size 32", None)
     assert load_deployment(launch).config.cache.chunk_tokens == 32
     assert load_deployment(launch, sets=["cache.write_generated=true"]).config.cache.write_generated
+
+
+@pytest.mark.parametrize(("model", "copies"), [("Qwen/Qwen3-32B", 1), ("deepseek-ai/DeepSeek-R1", 8)])
+def test_of_a_latent_host_memory_has_one_copy(model: str, copies: int) -> None:
+    launch = launch_of(f"vllm serve {model} -tp 8 --kv-offloading-size 100", None)
+    config = load_deployment(launch, gpu="h200").config
+    assert config.hardware.dram.capacity_gb == pytest.approx(107.3741824 * copies, rel=1e-12)
 
 
 def _system(blocks: int, offloading: str, instances: int = 1) -> UnifiedSystem:
