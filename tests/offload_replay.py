@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from builders import by_request, coefficients, plan
+from builders import by_request, coefficients, plan, stepwise
 
 from kvsim.plan.plan import Plan
 from kvsim.sim.systems.unified import UnifiedSystem
@@ -57,10 +57,11 @@ class _Whole(Workload):
         """Nothing sums to prompt tokens."""
 
 
-def compare(path: Path) -> Compared:
-    """Serve the requests of a recording with the settings of its engine."""
+def compare(path: Path, *, is_stepwise: bool = False) -> Compared:
+    """Serve the requests of a recording with the settings of its engine; ``is_stepwise``: one event a step."""
     raw, recording = json.loads(gzip.decompress(path.read_bytes())), read_recording(path)
-    system = UnifiedSystem(_plan(raw["config"]), _workload(recording), 1)
+    made = _plan(raw["config"])
+    system = UnifiedSystem(stepwise(made) if is_stepwise else made, _workload(recording), 1)
     assert system.tiers is not None
     view = system.tiers.hierarchy.connectors[0].views[0]
     config = raw["config"]

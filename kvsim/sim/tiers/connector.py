@@ -165,6 +165,8 @@ class KvConnector(Receiver):
         """Begin the loading; ``loaded()`` once the last byte has arrived."""
         chunk_tokens, transfers = self._rules.chunk_tokens, self._transfers
         access.time_s = self._clock.now
+        if self._rules.offloads:  # before anything moves up: what that displaces is none of these
+            loaded = self._pinned(segments, runs, access, loaded)
         started: list[Transfer] = []
         by_segment: list[list[Transfer]] = []
         for segment in segments:
@@ -178,12 +180,21 @@ class KvConnector(Receiver):
             view.loaded_tokens += segment.end - segment.first
             moved = sliced(runs, segment.first // chunk_tokens, segment.end // chunk_tokens)
             self._moved_up(segment.tier_number, moved, access, own)
-            if self._rules.offloads:
-                view.tier.pin(moved, access)
-                loaded = partial(_unpin, view.tier, moved, loaded)
         if self._loads is not None:
             loaded = partial(self._tell_loaded, self._loads, segments, by_segment, access, self._clock.now, loaded)
         Load(self._clock, started, loaded)
+
+    def _pinned(
+        self, segments: list[TierSegment], runs: list[Run], access: Access, loaded: Callable[[], None]
+    ) -> Callable[[], None]:
+        """Pin what is loaded; returns ``loaded`` with its release before it."""
+        chunk_tokens = self._rules.chunk_tokens
+        for segment in segments:
+            tier = self.views[segment.tier_number].tier
+            moved = sliced(runs, segment.first // chunk_tokens, segment.end // chunk_tokens)
+            tier.pin(moved, access)
+            loaded = partial(_unpin, tier, moved, loaded)
+        return loaded
 
     def _tell_loaded(
         self,

@@ -34,7 +34,7 @@ class OffloadTier(Tier):
         """By name, the least recently used first."""
         self._coming = 0
         self._offered: set[int] = set()
-        """Chunks that are offered at once: none of them goes for another."""
+        """Chunks that are offered at once, until what is missing of them is let in: none of them goes for another."""
         self._seen: dict[int, dict[int, int]] = {}
         """By request that has not ended: the chunks it uses, and their places."""
 
@@ -59,28 +59,32 @@ class OffloadTier(Tier):
     def use(self, runs: list[Run], access: Access) -> list[Run]:
         missing: list[int] = []
         keys = chunk_keys(runs)
-        self._offered = set(keys)
         for key in keys:
             loads = self._chunks.get(key)
             if loads is None:
                 missing.append(key)
             elif loads != _COMING:
                 self._see(key, access)
+        if missing:
+            self._offered = set(keys)
         return runs_of(missing)
 
     def admitted(self, runs: list[Run], access: Access) -> list[Run]:
-        keys = chunk_keys(runs)
+        keys = [key for key in chunk_keys(runs) if key not in self._chunks]
         for key in keys:
-            self._see(key, access)
+            if key in self._offered:
+                self._see(key, access)
         excess = len(self._chunks) + len(keys) - self.capacity_chunks
-        if excess > 0 and not self._evict(excess):
+        has_room = excess <= 0 or self._evict(excess)
+        self._offered = set()
+        if not has_room:
             self.refused += len(keys)
             self.note_refused(runs)
             return []
         for key in keys:
             self._chunks[key] = _COMING
         self._coming += len(keys)
-        return runs
+        return runs_of(keys)
 
     def refuse(self, runs: list[Run]) -> None:
         for key in chunk_keys(runs):

@@ -15,9 +15,10 @@ from kvsim.sim.tiers.offload_tier import OffloadTier
 RECORDINGS = sorted(Path(__file__).parent.glob("recordings/*.json.gz"))
 
 
+@pytest.mark.parametrize("is_stepwise", [False, True])
 @pytest.mark.parametrize("path", RECORDINGS, ids=[path.stem for path in RECORDINGS])
-def test_recorded_decisions_are_kvsims_too(path: Path) -> None:
-    compared = compare(path)
+def test_recorded_decisions_are_kvsims_too(path: Path, is_stepwise: bool) -> None:
+    compared = compare(path, is_stepwise=is_stepwise)
     assert compared.differing == []
     assert compared.found_memory == compared.recorded_memory
     assert sum(answer[1] for answer in compared.found) > 0
@@ -88,6 +89,17 @@ def test_writes_that_were_given_up_leave_their_room() -> None:
     write(tier, 2, 0, 2, 2)
     tier.lose_all()
     assert (tier.taken, tier.discarded) == (0, 2)
+    tier.check_integrity()
+
+
+def test_what_comes_up_from_below_while_it_is_written_has_room_once() -> None:
+    tier = OffloadTier("dram", 4)
+    coming = tier.admitted(tier.use([(1, 0, 2)], asked(1)), asked(1))
+    promoted = tier.admitted([(1, 0, 3)], asked(2))
+    assert (promoted, tier.taken) == ([(1, 2, 3)], 3)
+    tier.store(coming, asked(1))
+    tier.store(promoted, asked(2))
+    assert (held(tier, 1), len(tier)) == ([0, 1, 2], 3)
     tier.check_integrity()
 
 
