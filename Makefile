@@ -87,6 +87,7 @@ test-vllm: compile $(VLLM_STAMP)
 	seed=$${SEED:-$$($(PYTHON) -c 'import secrets; print(secrets.randbelow(10**9))')}; \
 	echo "SEED=$$seed"; \
 	$(VLLM_VENV)/bin/python tests/vllm/record.py "$$dir" --seed "$$seed"; \
+	$(VLLM_VENV)/bin/python tests/vllm/record_hybrid.py "$$dir" --seed "$$seed"; \
 	$(BIN)/python main.py validate oracle "$$dir"/*.json.gz; \
 	$(VLLM_VENV)/bin/python tests/vllm/record_offload.py "$$dir/offload" --seed "$$seed"; \
 	PYTHONPATH=tests $(BIN)/python tests/vllm/compare_offload.py "$$dir"/offload/*.json.gz; \

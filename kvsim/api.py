@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from functools import partial
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +91,8 @@ def simulate(
     Raises a ``KvsimError``, one line, for what cannot be built or read. What fails beside the run itself, or a Ctrl-C
     after something has been simulated, leaves the rest: ``report.run`` says so in ``failures`` and ``status``.
     """
+    _check_numbers(what, concurrency, rate=rate, load=load)
+    _check_counts(instances=instances, gpus=gpus, tp=tp, concurrency=concurrency, requests=requests, jobs=jobs)
     if workload is None and trace is None and what not in MODES:
         workload = USUAL
     asked = _Asked(
@@ -101,8 +104,6 @@ def simulate(
         detail=detail,
         jobs=jobs,
     )
-    if rate is not None and (concurrency is not None or load is not None):
-        raise ConfigError("rate excludes concurrency and load; give one")
     if what in MODES:
         _refuse({"instances": None if instances == 1 else instances}, "of a server; a mode takes gpus")
         given = config if isinstance(config, Mapping | Config) else _path(config)
@@ -196,6 +197,22 @@ class _Asked:
         with Processes(self._jobs) as executor:
             experiment = run(executor)
             return Simulation(build(self._clock, loaded, experiment, mode, executor.cpu_s, launch), experiment)
+
+
+def _check_numbers(what: object, concurrency: int | None, **given: float | None) -> None:
+    if not isinstance(what, str):
+        raise ConfigError(f"what is {what!r}; a mode ({', '.join(MODES)}), or a line such as 'vllm serve MODEL'")
+    for name, value in given.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, Real)):
+            raise ConfigError(f"{name} is {value!r}; must be a number")
+    if given["rate"] is not None and (concurrency is not None or given["load"] is not None):
+        raise ConfigError("rate excludes concurrency and load; give one")
+
+
+def _check_counts(**given: int | None) -> None:
+    for name, value in given.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < 1):
+            raise ConfigError(f"{name} is {value!r}; must be a whole number, 1 or more")
 
 
 def _launch(engine: str | None) -> LaunchLine | None:

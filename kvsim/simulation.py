@@ -32,8 +32,8 @@ QUANTILES = ("mean", "p50", "p90", "p95", "p99")
 class Simulation:
     """One run: its report section by section, and frames and pictures of what it did.
 
-    Frames are polars' (``.to_pandas()`` makes pandas' of them). Where several systems or policies were run, a first
-    column ``system`` says whose row it is.
+    Frames are polars' (``.to_pandas()`` makes pandas' of them, with pandas and pyarrow). Where several systems or
+    policies were run, a first column ``system`` says whose row it is.
     """
 
     def __init__(self, report: Report, experiment: Experiment) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from kvsim.config.schema import Config
+from kvsim.plan.acceptance import PUBLISHED
 from kvsim.policy.scheduling import ORDERS
 from kvsim.sim.routing import DECODE_ROUTERS, PREFILL_ROUTERS
 
@@ -16,6 +18,8 @@ NAMES = {
     "routing.decode": tuple(DECODE_ROUTERS),
     "engine.scheduling_policy": tuple(ORDERS),
     "engine.vllm_version": ("0.8.5", "0.12.0", "0.19.0", "0.32.0"),
+    "engine.speculative.acceptance_of": tuple(PUBLISHED),
+    "engine.speculative.model": ("llama-3.2-1b",),
 }
 """To the schema any string will do."""
 SIZES = (*range(10), *(1 << bits for bits in range(4, 13)))
@@ -23,14 +27,23 @@ AMOUNTS = (0.0, 1e-3, 0.1, 0.25, 0.5, 0.9, 1.0, 1.5, 2.0, 10.0, 1000.0)
 
 
 def some_settings(sections: tuple[str, ...], most: int) -> SearchStrategy[dict[str, Any]]:
-    """Up to ``most`` settings of these flat sections, by dotted key."""
-    allowed = {}
+    """Up to ``most`` settings of these sections and those in them, by dotted key."""
+    allowed: dict[str, SearchStrategy[Any]] = {}
     for section in sections:
         schema = Config.model_fields[section].annotation.model_json_schema()  # type: ignore[union-attr]
-        for key, rule in schema["properties"].items():
-            allowed[f"{section}.{key}"] = values(f"{section}.{key}", rule)
+        allowed |= {key: values(key, rule) for key, rule in rules(section, schema, schema.get("$defs", {}))}
     keys = st.lists(st.sampled_from(sorted(allowed)), unique=True, max_size=most)
     return keys.flatmap(lambda chosen: st.fixed_dictionaries({key: allowed[key] for key in chosen}))
+
+
+def rules(section: str, schema: dict[str, Any], parts: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Dotted keys, and what stands of each in the schema."""
+    for key, rule in schema["properties"].items():
+        part = rule.get("$ref", "").rpartition("/")[2]
+        if part:
+            yield from rules(f"{section}.{key}", parts[part], parts)
+        else:
+            yield f"{section}.{key}", rule
 
 
 def values(key: str, rule: dict[str, Any]) -> SearchStrategy[Any]:

@@ -136,9 +136,11 @@ def same_measures(leaping: UnifiedSystem | PdSystem, stepping: UnifiedSystem | P
     gaps = float((table["output_tokens"] - 1)[counts].sum())
     answering_s = float((table["finish_s"] - table["first_token_s"])[counts].sum())
     found = _logs(leaping)[-1].itl.distribution()
-    assert found.count == gaps
+    # Of several tokens that come at once there is one.
+    drafts = any(engine.settings.speculation is not None for engine in _engines(leaping))
+    assert found.count <= gaps if drafts else found.count == gaps
     if gaps:
-        assert found.mean * gaps == pytest.approx(answering_s, rel=1e-9)
+        assert found.mean * found.count == pytest.approx(answering_s, rel=1e-9)
 
 
 def _logs(system: UnifiedSystem | PdSystem) -> list[StepLog]:

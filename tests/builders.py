@@ -63,6 +63,7 @@ def _plan(num_prefill: int, num_decode: int, sets: tuple[str, ...]) -> Plan:
         f"pd_separation.pd_ratio=[{num_prefill},{num_decode}]",
         "pd_separation.output_margin_tokens=0",
         "cluster.network.p2p_rdma_latency_us=0",
+        "pd_separation.transfer.setup_us=0",
         "cluster.network.intra_rack_latency_us=0",
         "cluster.network.gpus_per_host=1",
         "load.warm_caches=false",

@@ -22,6 +22,7 @@ from kvsim.record.result import COMPONENTS, SystemResult, Table
 N = r"(\d[\d,]*(?:\.\d+)?(?:e[+-]\d+)?)"
 P = r"([<>]?\d[\d,.]*%)"
 PARTS = {
+    "The hop through the proxy is": "proxy_s",
     "Queueing is": "queue_s",
     "Others' work in the same steps (batch interference) is": "interference_s",
     "Computing the prompt itself is": "prefill_s",
@@ -33,7 +34,7 @@ PARTS = {
 }
 LABELS = dict(
     zip(
-        ("queue", "batch interference", "preemption", "tier load", "prefill compute", "exposed transfer",
+        ("proxy", "queue", "batch interference", "preemption", "tier load", "prefill compute", "exposed transfer",
          "decode wait", "first decode step"),
         COMPONENTS,
         strict=True,
@@ -47,9 +48,13 @@ def same(said: str, true: float) -> bool:
         return (0 < true < 0.0005) if said[0] == "<" else (0.9995 <= true < 1)
     digits = said.rstrip("%").replace(",", "")
     scale = 100.0 if said.endswith("%") else 1.0
-    mantissa, _, exponent = digits.partition("e")
-    decimals = len(mantissa.partition(".")[2]) - int(exponent or 0)
-    return abs(float(digits) - true * scale) <= 0.5000001 * 10.0**-decimals + 1e-9
+    return abs(float(digits) - true * scale) <= 1.0000002 * half_a_digit(said) + 1e-9
+
+
+def half_a_digit(said: str) -> float:
+    """By how much rounding may have changed a printed figure, in its own unit."""
+    mantissa, _, exponent = said.rstrip("%").partition("e")
+    return 0.5 * 10.0 ** (int(exponent or 0) - len(mantissa.partition(".")[2]))
 
 
 def all_same(said: Sequence[str], *true: float) -> bool:
@@ -147,12 +152,21 @@ def findings(experiment: Experiment, reasons: Sequence[Reason]) -> list[str]:
 
 def _looked_at(said: str, facts: Facts) -> tuple[str, Facts]:
     """A sentence without the clause that not all requests were looked at, and the facts of those that were."""
+    sentence, counts = without_sample(said)
+    if counts is None:
+        return said, facts
+    first, whole = counts
+    assert first < whole == len(facts.table["request_id"])
+    return sentence, replace(facts, first=first)
+
+
+def without_sample(said: str) -> tuple[str, tuple[int, int] | None]:
+    """A sentence without that clause, and how many requests of how many it names."""
     some = re.search(rf" \(of the first {N} of {N} requests\)\.$", said)
     if some is None:
-        return said, facts
+        return said, None
     first, whole = (int(count.replace(",", "")) for count in some.groups())
-    assert first < whole == len(facts.table["request_id"])
-    return f"{said[: some.start()]}.", replace(facts, first=first)
+    return f"{said[: some.start()]}.", (first, whole)
 
 
 Rule = Callable[..., bool]

@@ -7,10 +7,11 @@ import re
 import numpy as np
 from reason_checker import LABELS, Facts, N, P, all_same, findings, same, says
 from reason_sentences import TOKENS
+from reason_waiting import queue
 
 from kvsim.record.result import COMPONENTS, TierUse
 
-__all__ = ["findings"]
+__all__ = ["findings", "queue"]
 
 RATIO = r"(\d+):(\d+)"
 
@@ -118,13 +119,16 @@ def sending(facts: Facts, exposed: str, megabytes: str, hidden: str) -> bool:
     )
 
 
+EVICTED = (
+    "had been written to tiers and evicted from all of them, or stood behind what was missing there, before they were "
+    "asked for"
+)
 MISSED = {
     "declined_tokens": " lay in tiers within reach and were computed: at the queues of the moment that was faster than "
     "loading them (cache.load_or_recompute).",
     "pending_tokens": " were asked for while an earlier request with them was still being computed or written to a "
     "tier.",
-    "evicted_tokens": " had been computed and evicted everywhere, or behind what was, before they were asked for "
-    "again.",
+    "evicted_tokens": f" {EVICTED} again.",
     "elsewhere_tokens": " lay in memory of another instance, host or rack, out of reach.",
 }
 
@@ -139,8 +143,8 @@ for _name, _text in MISSED.items():
 
 
 @says(
-    rf"{TOKENS} had been computed and lost as memory was \(cache\.restart_after_requests\), evicted everywhere, "
-    r"or behind what was, before they were asked for again(?:: .+ full at the end)?\."
+    rf"{TOKENS} had been written to tiers and lost as memory was \(cache\.restart_after_requests\), evicted from all "
+    r"of them, or stood behind what was missing there, before they were asked for again(?:: .+ full at the end)?\."
 )
 def lost_below(facts: Facts, share: str, count: str) -> bool:
     is_restarted = any(note.startswith("memory was lost after") for note in facts.result.notes)
@@ -165,10 +169,7 @@ def refused(facts: Facts, share: str, count: str, refusals: str, drops: str) -> 
     return missed(facts, "refused_tokens", share, count) and all_same((refusals, drops), *counts)
 
 
-@says(
-    rf"{TOKENS} had been computed and evicted everywhere, or behind what was, before they were asked for "
-    r"again: (.+) (?:was|were) full at the end\."
-)
+@says(rf"{TOKENS} {EVICTED} again: (.+) (?:was|were) full at the end\.")
 def too_small(facts: Facts, share: str, count: str, pools: str) -> bool:
     tiers = {tier.name: tier for tier in facts.result.cache.tiers}
     told = re.findall(rf"(\w+) \({N} GB in {N} pools?\)", pools)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
+from itertools import accumulate
 
 import numpy as np
-from reason_checker import PARTS, Facts, N, P, all_same, same, says
+from reason_checker import PARTS, Facts, N, P, all_same, half_a_digit, same, says
 from token_account import Served, Written
 
 TOKENS = rf"{P} of prompt tokens \({N}\)"
@@ -139,21 +140,28 @@ def evicted(
 
 
 @says(
-    rf"{N} GB more KV an instance, beside {N}, would span the reuse distances of at least half of what was evicted "
-    rf"\({N} prompts? looked at\): hits about {P} in place of {P}, where requests come(?: to the same instances)? at "
-    r"the same times\."
+    rf"{N} GB more KV an instance, beside {N}, would span the reuse distances of (at least|about) half of what was "
+    rf"evicted \((?:{N} of )?{N} prompts? looked at\): hits about {P} in place of {P}, where requests come"
+    r"(?: to the same instances)? at the same times\."
 )
-def capacity(facts: Facts, more_gb: str, held_gb: str, prompts: str, then: str, now: str) -> bool:
+def capacity(
+    facts: Facts, more_gb: str, held_gb: str, half: str, some: str | None, prompts: str, then: str, now: str
+) -> bool:
     spec, blocks = (facts.plan.prefill.spec if facts.is_pd else facts.plan.spec), facts.settings.num_blocks
     block_gb = facts.settings.block_size * spec.kv_bytes_per_token / 1e9
     gain = facts.account.total("evicted") / facts.prompt_tokens
-    told = all_same((held_gb, now), blocks * block_gb, facts.hits) and int(prompts) <= len(having(facts, "evicted"))
+    told = all_same((held_gb, now), blocks * block_gb, facts.hits)
+    missing = len(having(facts, "evicted"))
+    told &= int(prompts) <= missing if some is None else same(prompts, missing) and int(some) < missing
+    told &= (half == "about") == (some is not None)
     rate, extra = float(then.rstrip("%")) / 100, float(more_gb.replace(",", "")) / block_gb
     spans = sorted(_distances(facts))
     middle = spans[(len(spans) - 1) // 2] - blocks
     is_half = facts.hits + gain / 2 - 0.006 <= rate <= facts.hits + gain + 0.006
     # Second copies of blocks, which the engine has where prompts repeat each other whole, are not counted here.
-    return told and is_half and -1 <= extra - max(middle, 1) <= 2 + 0.25 * spans[len(spans) // 2]
+    # Of some prompts the middle is another.
+    rounded = 1 + half_a_digit(more_gb) / block_gb + (0 if some is None else 0.05 * spans[len(spans) // 2])
+    return told and is_half and -rounded <= extra - max(middle, 1) <= rounded + 0.25 * spans[len(spans) // 2]
 
 
 def _distances(facts: Facts) -> list[int]:
@@ -162,21 +170,25 @@ def _distances(facts: Facts) -> list[int]:
     kept = {id(each): account.blocks(each) for each in account.served}
     for each in having(facts, "evicted"):
         first, gone = each.hit // account.block, each.classes["evicted"] // account.block
+        own = [account.key(each, place) for place in range(first + gone)]
+        used: dict[float, set[tuple[int, int]]] = {}
+        before: dict[float, list[int]] = {}
         for block in range(first, first + gone):
             by = [one for one in account.wrote(each, block, here=True) if one.released_s <= each.admitted_s]
             since_s = max((one.released_s for one in by if not (one.is_answer and facts.is_pd)), default=None)
             if since_s is None:
                 continue
-            used = {account.key(each, place) for place in range(block + 1)}
-            for other in account.served:
-                if (
-                    other.instance == each.instance
-                    and other.released_s > since_s
-                    and other.admitted_s < each.admitted_s
-                ):
-                    used |= kept[id(other)]
-            found.append(len(used))
+            if since_s not in used:
+                others = [other for other in account.served if _was_there(other, each, since_s)]
+                used[since_s] = set().union(*(kept[id(other)] for other in others))
+                before[since_s] = list(accumulate(key not in used[since_s] for key in own))
+            found.append(len(used[since_s]) + before[since_s][block])
     return found
+
+
+def _was_there(other: Served, each: Served, since_s: float) -> bool:
+    is_late = other.released_s > since_s and other.admitted_s < each.admitted_s
+    return is_late and other.instance == each.instance
 
 
 @says(
@@ -255,63 +267,6 @@ def part_is(facts: Facts, name: str, share: str, ms: str, late: str) -> bool:
     return all_same((share, ms, late), facts.ttft_ms(name) / facts.ttft_ms(), facts.ttft_ms(name), at_p99)
 
 
-SHORT = (
-    r"(the only seat \(max_num_seqs\) was taken"
-    rf"|all {N} seats \(max_num_seqs\) were taken"
-    rf"|too few of {N} KV blocks were free"
-    rf"|a seat and KV blocks were free: requests waited for a step under way or for the token budget of {N})"
-)
-WHY = rf"(?:; at the end of (at least )?{P} of that time(?: \({N} of {N} that waited looked at\))? {SHORT})?"
-
-
-@says(rf"Queueing is {PART}{WHY}(?:; the rate is {P} of the maximum)?\.")
-def queue(facts: Facts, share: str, ms: str, late: str, *why: str | None) -> bool:
-    least, told, looked_at, waited, what, seats, blocks, budget, load = why
-    settings, found = facts.settings, True
-    if told is not None and what is not None and not settings.async_scheduling:  # whose steps are decided earlier
-        name = "steps" if "a seat and" in what else "kv_blocks" if "KV blocks" in what else "seats"
-        more = _waited_for(facts, name) - float(told.strip("<>%")) / 100
-        found = more > -0.05 and (least is not None or more < 0.05)
-        sizes = {seats: settings.max_num_seqs, blocks: settings.num_blocks, budget: settings.max_num_batched_tokens}
-        found &= all(same(size, true) for size, true in sizes.items() if size is not None)
-    if waited is not None:
-        found &= same(waited, int((facts.measured["queue_s"] > 0).sum())) and int(looked_at or 0) <= 400
-    if load is not None:
-        found &= same(load, facts.result.roles[0].load)
-    return found and part_is(facts, "queue_s", share, ms, late)
-
-
-def _waited_for(facts: Facts, name: str) -> float:
-    """The share of queueing time at whose end that was short, by the engines' own steps."""
-    detail, table = facts.result.detail, facts.measured
-    assert detail is not None
-    steps = detail.steps
-    numbers = {one.number: place for place, one in enumerate(detail.instances) if one.role != "decode"}
-    rows = {place: np.flatnonzero(steps["instance"] == place) for place in numbers.values()}
-    ordered = {place: own[np.argsort(steps["start_s"][own])] for place, own in rows.items()}
-    total = short = 0.0
-    for row in np.flatnonzero(table["queue_s"] > 0).tolist():
-        at_s = table["arrival_s"][row] + table["queue_s"][row] + table["tier_load_s"][row]
-        own = ordered[numbers[int(table["prefill_instance"][row])]]
-        before = own[int(np.searchsorted(steps["start_s"][own], at_s - 1e-9)) - 1]
-        total += table["queue_s"][row]
-        short += table["queue_s"][row] * (_short(facts, before, table["arrival_s"][row]) == name)
-    return short / total
-
-
-def _short(facts: Facts, span: int, arrival_s: float) -> str:
-    """Why a request was not in a span of steps, the last ones before it was admitted."""
-    detail, settings = facts.result.detail, facts.settings
-    assert detail is not None
-    own = {name: float(column[span]) for name, column in detail.steps.items()}
-    last_s = own["end_s"] - own["first_step_s"] - (own["num_steps"] - 1) * own["slope_s"]
-    if own["running"] >= settings.max_num_seqs:
-        return "seats"
-    if arrival_s > last_s - 1e-9 or own["prefill_tokens"] + own["decode_seqs"] >= settings.max_num_batched_tokens:
-        return "steps"
-    return "kv_blocks"
-
-
 OTHERS = "|".join(re.escape(name) for name in PARTS if PARTS[name] != "queue_s")
 
 
@@ -337,6 +292,9 @@ def _rest(facts: Facts, name: str, rest: str) -> bool:
         return same(figures[0], facts.result.cache.loads)
     if name == "decode_wait_s":
         return use is not None and same(figures[0], use.reservation_waits)
+    if name == "proxy_s":
+        proxied = np.allclose(table["proxy_s"], facts.plan.config.pd_separation.proxy_ms / 1e3)
+        return rest == ": pd_separation.proxy_ms, whatever the load" and bool(proxied)
     return rest in ("", ": the first token comes from the decode instance")
 
 
@@ -351,7 +309,7 @@ def chunking(facts: Facts, long: str, of: str, most: str, steps: str, own_ms: st
     ttft_ms = (table["first_token_s"] - table["arrival_s"]) * 1e3
     longest = -(-float(table["computed_tokens"].max()) // size)
     told = all_same((long, of, most, steps, own_ms), rows.sum(), len(rows), size, longest, ttft_ms[rows].mean())
-    return told and (rows.all() if others_ms is None else same(others_ms, ttft_ms[~rows].mean()))
+    return told and (bool(rows.all()) if others_ms is None else same(others_ms, ttft_ms[~rows].mean()))
 
 
 @says(

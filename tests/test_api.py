@@ -152,6 +152,9 @@ def test_two_systems_stand_below_each_other() -> None:
         ({"slo": {"tttft": 3}}, "slo has 'tttft'"),
         ({"sets": {"engine.nope": 3}}, "nope"),
         ({"workload": "chat", "trace": "x.csv"}, "exclude each other"),
+        ({"rate": "5"}, "rate is '5'; must be a number"),
+        ({"requests": 1.5}, "requests is 1.5; must be a whole number, 1 or more"),
+        ({"instances": 0}, "instances is 0; must be a whole number, 1 or more"),
     ],
 )
 def test_a_server_s_bad_input_is_one_line(asked: dict[str, object], words: str) -> None:
@@ -165,3 +168,8 @@ def test_the_package_is_imported_without_what_a_run_needs() -> None:
     code = f"import kvsim, sys; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], env=as_installed(), capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_what_is_no_text_is_refused() -> None:
+    with pytest.raises(KvsimError, match="what is None; a mode"):
+        kvsim.simulate(None)  # type: ignore[arg-type]

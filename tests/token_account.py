@@ -91,7 +91,7 @@ def account_of(
     """``in_order``: of arrival, which admission keeps. ``forwards``: prefill instances give the first token. ``first``:
     of so many requests only, the first to arrive."""
     table, is_pd = result.table, result.transfer is not None
-    asked_s = table["arrival_s"] + (0.0 if in_order else table["queue_s"])
+    asked_s = table["arrival_s"] + (0.0 if in_order else table["proxy_s"] + table["queue_s"])
     rows = sorted(range(len(asked_s)), key=lambda row: (asked_s[row], table["request_id"][row]))
     served = [_served(workload, result, row, is_pd, forwards) for row in rows[:first]]
     written: dict[int, list[Written]] = {}
@@ -125,7 +125,7 @@ def _served(workload: Workload, result: SystemResult, row: int, is_pd: bool, for
         int(value["prefill_instance"]),
         int(value["prompt_tokens"]),
         int(value["prompt_tokens"] - value["computed_tokens"]),
-        value["arrival_s"] + value["queue_s"],
+        value["arrival_s"] + value["proxy_s"] + value["queue_s"],
         prefilled_s,
         value["finish_s"] if not is_pd else value["first_token_s"] if forwards else prefilled_s + value["transfer_s"],
         int(value["output_tokens"]),

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from kvsim.capacity.demand import Demand
+from kvsim.plan.engine_settings import Speculation
 from kvsim.plan.plan import Plan
 from kvsim.workload.workload import Floats
 
@@ -29,11 +30,13 @@ class DecodeResidency:
 
     steps: Floats
     context_tokens: Floats
-    """KV tokens that a request's first step reads; one more each step."""
+    """KV tokens that a request's first step reads; ``tokens_per_step`` more each step."""
     reservation_tokens: float
     """Tokens of an answer that room is kept for when its request is let in (decode reservation)."""
     needs_longest: bool
     """Whether step times ask for the longest of a batch."""
+    tokens_per_step: float = 1.0
+    """What a step gives a sequence in the mean."""
 
     @classmethod
     def of_decode(cls, plan: Plan, demand: Demand) -> DecodeResidency:
@@ -41,12 +44,14 @@ class DecodeResidency:
         forwarded = float(plan.config.pd_separation.first_token == "prefill")
         reservation_tokens = float(plan.decode_settings.output_margin_tokens)
         contexts = demand.prompt_tokens + forwarded
-        return cls(demand.output_tokens - forwarded, contexts, reservation_tokens, plan.decode.step_time.needs_longest)
+        steps, per_step = _steps(demand.output_tokens - forwarded, plan.decode_settings.speculation)
+        return cls(steps, contexts, reservation_tokens, plan.decode.step_time.needs_longest, per_step)
 
     @classmethod
     def of_colocated(cls, plan: Plan, demand: Demand) -> DecodeResidency:
         """Decoding on a colocated instance, where the prefill's last step gives the first token."""
-        return cls(demand.output_tokens - 1, demand.prompt_tokens + 1, 0.0, plan.step_time.needs_longest)
+        steps, per_step = _steps(demand.output_tokens - 1, plan.colocated_settings.speculation)
+        return cls(steps, demand.prompt_tokens + 1, 0.0, plan.step_time.needs_longest, per_step)
 
     @cached_property
     def mean_steps(self) -> float:
@@ -61,18 +66,21 @@ class DecodeResidency:
     @cached_property
     def mean_generated_tokens(self) -> float:
         """Generated tokens with KV: 0 in a request's first step, then 1, 2, ..."""
-        return float((self.weight * (self.steps - 1)).sum()) / 2
+        return float((self.weight * (self.steps - 1)).sum()) / 2 * self.tokens_per_step
 
     @cached_property
     def mean_reserved_tokens(self) -> float:
         """Reservation a decoding request still has in the mean: M - 1 tokens in its first step, none after M steps."""
-        within = np.minimum(self.steps, self.reservation_tokens)
-        return float((within * (self.reservation_tokens - 1) - within * (within - 1) / 2).sum() / self.steps.sum())
+        lasting = self.reservation_tokens / self.tokens_per_step
+        within = np.minimum(self.steps, lasting)
+        steps = float((within * (lasting - 1) - within * (within - 1) / 2).sum() / self.steps.sum())
+        return steps * self.tokens_per_step
 
     @cached_property
     def share_beyond_reservation(self) -> float:
         """Share of steps taken by requests that have used up their reservation."""
-        return float(np.maximum(self.steps - self.reservation_tokens, 0).sum() / self.steps.sum())
+        lasting = self.reservation_tokens / self.tokens_per_step
+        return float(np.maximum(self.steps - lasting, 0).sum() / self.steps.sum())
 
     @cached_property
     def _kv_tokens_per_seq(self) -> float:
@@ -92,6 +100,14 @@ class DecodeResidency:
         longest_share = np.diff(at_most ** max(num_seqs, 1.0), prepend=0.0)
         longest_tokens = float((lengths * longest_share).sum()) + self.mean_generated_tokens
         return DecodeLoad(num_seqs, self._kv_tokens_per_seq, longest_tokens)
+
+
+def _steps(tokens: Floats, speculation: Speculation | None) -> tuple[Floats, float]:
+    """Decode steps that give so many tokens each, and how many one gives in the mean."""
+    if speculation is None:
+        return tokens, 1.0
+    steps: Floats = np.where(tokens > 0, tokens + speculation.overshoot_tokens, 0.0) / speculation.tokens_per_step
+    return steps, speculation.tokens_per_step
 
 
 @dataclass(frozen=True, eq=False)

@@ -35,7 +35,7 @@ def pure_s(c: Coefficients, decoding: Decoding) -> Floats:
     num_seqs = decoding.num_seqs
     straggle_tokens = np.where(num_seqs >= c.straggler_min_seqs, decoding.beyond_mean_tokens, 0.0)
     found: Floats = (
-        c.dense_s(num_seqs)
+        c.dense_s(num_seqs * (1 + c.drafts_per_seq))
         + c.a_s_per_kv_token * num_seqs * c.read_tokens(decoding.mean_tokens)
         + c.straggler_s_per_token * straggle_tokens
         + (c.s_s_per_seq + c.decode_s_per_seq) * num_seqs
@@ -51,5 +51,6 @@ def mixed_s(c: Coefficients, decoding: Decoding, prefilled_tokens: Floats) -> Fl
         straggle_s = np.where(num_seqs >= c.straggler_min_seqs, c.straggler_s_per_token * beyond_tokens, 0.0)
     per_seq_s = c.s_s_per_seq + c.decode_mixed_s_per_seq + c.decode_mixed_s_per_seq_token * prefilled_tokens
     attention_s = c.a_mixed_s_per_kv_token * num_seqs * c.read_tokens(decoding.mean_tokens)
-    found: Floats = c.dense_s(num_seqs + prefilled_tokens) + attention_s + straggle_s + num_seqs * per_seq_s
+    tokens = num_seqs * (1 + c.drafts_per_seq) + prefilled_tokens
+    found: Floats = c.dense_s(tokens) + attention_s + straggle_s + num_seqs * per_seq_s
     return found

@@ -19,6 +19,7 @@ from kvsim.capacity.kv_saturation import Churn, empty_tokens
 from kvsim.capacity.prefill_packing import packed, packed_whole
 from kvsim.capacity.saturated import Played, Saturated, played
 from kvsim.capacity.static_batching import static_requests_per_s
+from kvsim.plan.engine_settings import EngineSettings
 from kvsim.plan.plan import Plan
 from kvsim.steptime import Coefficients
 from kvsim.workload.workload import Floats
@@ -145,10 +146,10 @@ def decode_requests_per_s(plan: Plan, demand: Demand) -> float:
 
 def full_decode_load(plan: Plan, demand: Demand) -> DecodeLoad:
     """The decodes of an instance that admits whenever there is a seat and room."""
-    settings = plan.decode_settings
     residency = DecodeResidency.of_decode(plan, demand)
+    settings = plan.decode_settings.in_one_group(residency.load(1.0).kv_tokens_per_seq)
     footprint = KvFootprint(demand, residency, settings.block_size)
-    seats = float(min(settings.max_num_seqs, settings.max_num_batched_tokens))
+    seats = float(min(settings.max_num_seqs, settings.max_num_batched_tokens / _tokens_of_decode(settings)))
     pool_tokens = settings.room_tokens
     # The transfer, and half a step until the boundary.
     transfer_s = KvLinks(plan, demand).sending_s()
@@ -177,9 +178,9 @@ def _decode_churn(residency: DecodeResidency, footprint: KvFootprint, num_seqs: 
     prompts = footprint.prompt_tokens(num_seqs)
     return Churn(
         needs=prompts + residency.reservation_tokens,
-        releases=prompts + np.maximum(residency.steps, residency.reservation_tokens),
+        releases=prompts + np.maximum(residency.steps * residency.tokens_per_step, residency.reservation_tokens),
         completions_per_step=num_seqs / residency.mean_steps,
-        growth_per_step=num_seqs * residency.share_beyond_reservation,
+        growth_per_step=num_seqs * residency.share_beyond_reservation * residency.tokens_per_step,
     )
 
 
@@ -227,14 +228,15 @@ def colocated_requests_per_s(plan: Plan, demand: Demand) -> float:
     completions = num_seqs / residency.mean_steps
     if found is None:
         full = np.array(float(settings.max_num_batched_tokens))
-        step_s = float(mixed_s(c, Decoding.of(residency.load(num_seqs)), full - num_seqs))
+        prefilled = full - num_seqs * _tokens_of_decode(settings)
+        step_s = float(mixed_s(c, Decoding.of(residency.load(num_seqs)), prefilled))
         return completions / (step_s + completions * work_s + c.s_s_per_seq * (completions + 1))
     completions = found.generated / residency.mean_steps
     return completions / (_steps_s(c, residency.load(num_seqs), found) + completions * work_s)
 
 
 def _static(plan: Plan, demand: Demand, residency: DecodeResidency) -> float:
-    settings = plan.colocated_settings
+    settings = plan.colocated_settings.in_one_group(residency.load(1.0).kv_tokens_per_seq)
     footprint = KvFootprint(demand, residency, settings.block_size)
     computed = np.maximum(demand.computed_tokens, 1.0)
     beside = min(float(settings.max_num_seqs), settings.max_num_batched_tokens / float(computed.mean()))
@@ -253,30 +255,40 @@ def _prompts_only_s(c: Coefficients, budget_tokens: int, seats: int, computed: F
 def _full_colocated(
     plan: Plan, demand: Demand, residency: DecodeResidency, computed: Floats
 ) -> tuple[float, Played | None]:
-    """Decoding requests of a saturated instance, and its steps; ``None`` where the token budget is the limit."""
-    settings = plan.colocated_settings
+    """Decoding requests of a saturated instance, and its steps; ``None`` where the token budget is the limit.
+
+    Who gets g tokens by a step is played in units of g tokens, so that a step gives one of them.
+    """
+    settings = plan.colocated_settings.in_one_group(residency.load(1.0).kv_tokens_per_seq)
     budget = settings.max_num_batched_tokens
-    most = budget / (1 + float(computed.mean()) / residency.mean_steps)
-    seats = float(min(settings.max_num_seqs, budget))
+    each, per_step = _tokens_of_decode(settings), residency.tokens_per_step
+    most = budget / (each + float(computed.mean()) / residency.mean_steps)
+    seats = float(min(settings.max_num_seqs, budget / each))
     footprint = KvFootprint(demand, residency, settings.block_size)
     num_seqs, found = largest(footprint.held_tokens, settings.room_tokens, min(most, seats)), None
     if num_seqs == most:
         return num_seqs, None
     for _ in range(_PLAYS):
         case = Saturated(
-            needs=footprint.drawn_tokens(num_seqs, _SEED),
-            computed=computed,
-            contexts=residency.context_tokens,
+            needs=footprint.drawn_tokens(num_seqs, _SEED) / per_step,
+            computed=computed / per_step,
+            contexts=residency.context_tokens / per_step,
             steps=residency.steps,
-            room_tokens=settings.room_tokens - footprint.common_tokens(num_seqs),
-            kept_tokens=int(settings.watermark * (settings.num_blocks + 1)) * settings.block_size,
+            room_tokens=(settings.room_tokens - footprint.common_tokens(num_seqs)) / per_step,
+            kept_tokens=int(settings.watermark * (settings.num_blocks + 1)) * settings.block_size / per_step,
             seats=int(seats),
-            budget_tokens=budget,
+            budget_tokens=int((budget - num_seqs * (each - per_step)) / per_step),
             caches=settings.enable_prefix_caching,
         )
-        found = played(case, num_seqs, _SEED)
+        found = played(case, num_seqs, _SEED).times(per_step)
         num_seqs = found.mean_seqs
     return num_seqs, found
+
+
+def _tokens_of_decode(settings: EngineSettings) -> float:
+    """Tokens of a step's budget that each decoding sequence takes: its own, its drafts, and the drafter's."""
+    speculation = settings.speculation
+    return 1.0 if speculation is None else 1.0 + speculation.num_tokens + speculation.draft_slots
 
 
 def _steps_s(c: Coefficients, load: DecodeLoad, found: Played) -> float:

@@ -42,9 +42,20 @@ class Played:
     mixed: list[tuple[int, float, float, int]] = field(default_factory=list)
     """Steps with prompts: sequences that decode, KV tokens that they read, prompt tokens, and chunks."""
     generated: int = 0
-    """Tokens beyond first ones."""
+    """Tokens beyond first ones: one for each step of a sequence."""
     again: list[tuple[float, float]] = field(default_factory=list)
     """Chunks of requests that had given their blocks back: tokens computed again, and the prefix they stand behind."""
+
+    def times(self, tokens: float) -> Played:
+        """These steps where so many tokens were played as one."""
+        if tokens == 1.0:
+            return self
+        return Played(
+            [(steps, seqs, kv * tokens) for steps, seqs, kv in self.pure],
+            [(seqs, kv * tokens, prefilled * tokens, chunks) for seqs, kv, prefilled, chunks in self.mixed],
+            self.generated,
+            [(computed * tokens, prefix * tokens) for computed, prefix in self.again],
+        )
 
     @property
     def mean_seqs(self) -> float:

@@ -19,9 +19,9 @@ from kvsim.units import MILLI
 FEWEST_REQUESTS, MOST_REQUESTS = 1_500, 8_000
 """Requests of one run, on the whole sample of the deployment."""
 _WARM_SHARE = 0.2
-_FIRST, _POINTS, _ROUNDS = (0.2, 0.4, 0.6, 0.8, 0.9, 1.0), 3, 2
+_FIRST, _POINTS, _ROUNDS = (0.2, 0.4, 0.6, 0.8, 0.9, 0.95), 3, 2
 """Shares of the maximum rate that are tried at first; then so many rates between the last that kept the SLO and the
-first that did not, so often."""
+first that did not, so often. None is nearer to the maximum: queues take longer to build up there than a run lasts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class SloRate:
     """``None``: not even the lowest rate tried keeps it."""
     wanted_share: float
     limit: str | None
-    """What is missed first above it: ``TTFT`` or ``TPOT``; ``None``: it keeps the SLO up to its maximum rate."""
+    """What is missed first above it: ``TTFT`` or ``TPOT``; ``None``: it keeps the SLO at every rate that was tried."""
     max_requests_per_s: float
     """By arithmetic: what a saturated deployment serves."""
     runs: tuple[Attainment, ...]
@@ -60,18 +60,23 @@ class SloRate:
                 f"{lowest.share:.1%} do, {self.limit} being missed."
             )
         if self.limit is None:
-            return f"{wanted} keep {limits} up to the maximum rate, {self.requests_per_s:.3g} requests/s."
+            share = self.requests_per_s / self.max_requests_per_s
+            return (
+                f"{wanted} keep {limits} up to {self.requests_per_s:.3g} requests/s, {share:.0%} of the maximum rate, "
+                "and no higher one was tried: nearer to it queues take longer to build up than such runs last."
+            )
         return (
             f"{wanted} keep {limits} up to {self.requests_per_s:.3g} requests/s; above, {self.limit} is missed first."
         )
 
 
-def slo_rate(trial: Trial, demand: Demand) -> SloRate:
+def slo_rate(trial: Trial, demand: Demand, seen: Attainment | None = None) -> SloRate:
     """Search between nothing and the maximum rate of ``trial.plan`` for ``demand``; arrivals open loop.
 
     The same requests come in every run, faster or slower. The SLO and the share that has to keep it are
     ``config.slo``'s. A run takes several times as many requests as are in flight, within limits; what is found is as
-    near as these runs tell rates apart, about 2% of the maximum rate.
+    near as these runs tell rates apart, about 2% of the maximum rate. ``seen``: what another run showed, which counts
+    as they do.
     """
     maximum_per_s = maximum_rate(trial.plan, demand, "unified")
     wanted = trial.plan.config.slo.share
@@ -81,12 +86,14 @@ def slo_rate(trial: Trial, demand: Demand) -> SloRate:
         rates = [share * maximum_per_s for share in shares]
         cases = [_case(trial, demand, rate) for rate in rates]
         for share, rate, result in zip(shares, rates, trial.run(*cases), strict=True):
-            known[share] = _attained(result, rate, trial.plan)
+            known[share] = attained(result, rate, trial.plan)
 
+    if seen is not None:
+        known[seen.requests_per_s / maximum_per_s] = seen
     look(_FIRST)
     for _ in range(_ROUNDS):
         low, high = _bracket(known, wanted)
-        if high is None:
+        if high is None or low >= _FIRST[-1]:
             break
         gap = (high - low) / (_POINTS + 1)
         look([low + gap * (point + 1) for point in range(_POINTS)])
@@ -123,8 +130,8 @@ def _case(trial: Trial, demand: Demand, requests_per_s: float) -> Case:
     return trial.case("SLO", "unified", plan, workload, int(len(workload) * _WARM_SHARE))
 
 
-def _attained(result: SystemResult, requests_per_s: float, plan: Plan) -> Attainment:
-    """Requests that fit no instance keep no limit."""
+def attained(result: SystemResult, requests_per_s: float, plan: Plan) -> Attainment:
+    """What a run at that rate showed. Requests that fit no instance keep no limit."""
     slo, table = plan.config.slo, rows_of(result, result.measured)
     in_ttft, in_tpot = within_limits(table, slo.ttft_ms * MILLI, slo.tpot_ms * MILLI)
     failed = int((result.failed_arrival_s >= result.first_measured_s).sum())

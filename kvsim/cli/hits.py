@@ -207,7 +207,7 @@ def _print_reasons(names: Sequence[str], sizes: Sequence[int], cache: Cache, acc
         reason = missing_head(name, cache.policy(name, size), accesses)
         sys.stdout.write(f"why: {reason.sentence}\n" if reason is not None else "")
     _, name, size = min(tried)
-    reason = tails_first(name, size, plain[name][str(size)], engine[name][str(size)])
+    reason = tails_first(name, cache.policy(name, size), plain[name][str(size)], engine[name][str(size)])
     sys.stdout.write(f"why: {reason.sentence}\n" if reason is not None else "")
 
 

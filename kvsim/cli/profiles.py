@@ -89,7 +89,8 @@ def _profiles(measured: tuple[MeasuredProfile, ...]) -> Iterator[str]:
         )
     yield ""
     yield "tokens: of a step, the most that was measured. --calibration-profile takes"
-    yield "the name of a file of profiles/; kvsim profiles MODEL: how it is known."
+    yield "a name of GPU, model, degree and weights, as h100_llama-3.1-8b_tp1_bf16;"
+    yield "--json lists them all. kvsim profiles MODEL: how it is known."
 
 
 def _figure(error: object, key: str) -> str:

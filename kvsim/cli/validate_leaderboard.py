@@ -11,13 +11,14 @@ import typer
 
 from kvsim.cli.options import JsonOut
 from kvsim.cli.validate_text import check_json, wrapped, write_json
+from kvsim.errors import KvsimError
 
 if TYPE_CHECKING:
     from kvsim.validate.leaderboard.recorded import RecordedRun
     from kvsim.validate.leaderboard.score import Scored, Spread
 
 HEADINGS = {"ttft_mean": "TTFT", "ttft_p90": "p90", "e2e_mean": "E2E", "e2e_p90": "p90", "itl_mean": "ITL"}
-NAME, CELL = 26, 10
+NAME, WIDTH, CELL = 25, 11, 10
 
 
 def validate_leaderboard(
@@ -34,6 +35,8 @@ def validate_leaderboard(
         scored.append(score(run))
         sys.stdout.write("".join(_block(scored[-1])))
         sys.stdout.flush()
+    if all(one.forecast is None for one in scored):
+        raise KvsimError(f"{folder}: none of {len(scored)} runs can be predicted; the first: {scored[0].refusal}")
     sys.stdout.write("".join(_summary(scored)))
     write_json(json_out, dump(scored))
     return 0
@@ -41,10 +44,10 @@ def validate_leaderboard(
 
 def _block(one: Scored) -> Iterator[str]:
     """A run: its windows, and under each what its peers said."""
-    yield wrapped(f"{one.run.name}: {_engine(one.run)}")
     if one.forecast is None:
-        yield wrapped(f"  not predicted: {one.refusal}")
+        yield wrapped(f"{one.run.name}: not predicted: {one.refusal}")
         return
+    yield wrapped(f"{one.run.name}: {_engine(one.run)}")
     yield wrapped(f"  step times: {one.forecast.calibration}")
     for window in [name for name in (*one.run.windows, "first_300") if name in one.run.measured]:
         queued = ", queued throughout" if one.run.saturated(window) else ""
@@ -62,16 +65,16 @@ def _engine(run: RecordedRun) -> str:
 
 
 def _row(name: str, errors: Mapping[str, float]) -> str:
-    cells = (f"{HEADINGS[key]} {errors[key]:+.1f}%" if key in errors else "" for key in HEADINGS)
-    return f"{name:<{NAME - 2}}{''.join(f'{_short(cell):>11}' for cell in cells)}\n"
+    cells = (f"{HEADINGS[key]} {_off(errors[key])}" if key in errors else "" for key in HEADINGS)
+    return f"{name:<{NAME}}{''.join(f'{cell:>{WIDTH}}' for cell in cells).rstrip()}\n"
 
 
-def _short(cell: str) -> str:
-    """Errors of thousands of percent as times."""
-    name, _, value = cell.partition(" ")
-    if len(cell) <= 11 or not value:
-        return cell
-    return f"{name} x{float(value.rstrip('%')) / 100 + 1:.0f}"
+def _off(error_pct: float) -> str:
+    """Errors of 100% and more as times: ``x21`` is 21 times what was measured."""
+    if error_pct < 100:
+        return f"{error_pct:+.1f}%"
+    times = 1 + error_pct / 100
+    return f"x{times:.1f}" if times < 10 else f"x{times:,.0f}"
 
 
 def _summary(scored: list[Scored]) -> Iterator[str]:

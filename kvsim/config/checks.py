@@ -35,7 +35,7 @@ TIER_LISTS: Mapping[Mode, str] = {
 
 def check(config: Config, origins: Origins, mode: Mode | None) -> None:
     """Raises ``ConfigError`` for the first contradiction between keys that ``mode`` looks at; ``None``: any mode."""
-    for rule in (_engine, _placement, _coefficients, _ranges, _warmup, _block_bytes, _tiers, _admission):
+    for rule in (_engine, _speculation, _placement, _coefficients, _ranges, _warmup, _block_bytes, _tiers, _admission):
         for sentence, keys in rule(config, origins, mode):
             raise ConfigError(f"{origins.blamed(*keys)[0]}: {sentence}")
 
@@ -67,6 +67,36 @@ def _engine(config: Config, origins: Origins, mode: Mode | None) -> Iterator[Fin
                 f"below model.max_model_len = {length}",
                 ("engine.enable_chunked_prefill", key, "model.max_model_len"),
             )
+
+
+def _speculation(config: Config, origins: Origins, mode: Mode | None) -> Iterator[Finding]:
+    """What vLLM asks of speculative decoding, and what decides how often drafts are accepted."""
+    given, key = config.engine.speculative, "engine.speculative"
+    if given.method is None or mode == "traffic":
+        return
+    num_tokens, shares = given.num_speculative_tokens, given.acceptance
+    if len(shares) > 1 and len(shares) != num_tokens:
+        yield (
+            f"{key}.acceptance has {len(shares)} shares beside {key}.num_speculative_tokens = {num_tokens}: must be "
+            "one for each draft, or a single one",
+            (f"{key}.acceptance", f"{key}.num_speculative_tokens"),
+        )
+    if (given.method == "draft_model") != (given.model is not None):
+        what = "is missing" if given.model is None else f"= {given.model!r:.60}"
+        rule = "must name the draft model" if given.model is None else "must be null unless the method is draft_model"
+        yield f"{key}.model {what}: {rule} ({key}.method = {given.method})", (f"{key}.model", f"{key}.method")
+    if given.method == "ngram" and config.engine.async_scheduling:
+        yield (
+            "engine.async_scheduling = true: must be false with engine.speculative.method = ngram, as in vLLM",
+            ("engine.async_scheduling", f"{key}.method"),
+        )
+    needed = num_tokens + 1 + (given.method == "draft_model")
+    if config.engine.max_num_batched_tokens <= needed:
+        yield (
+            f"engine.max_num_batched_tokens = {config.engine.max_num_batched_tokens}: must be above {needed}, what one "
+            f"sequence with {num_tokens} drafts takes of a step",
+            ("engine.max_num_batched_tokens", f"{key}.num_speculative_tokens"),
+        )
 
 
 def _placement(config: Config, origins: Origins, mode: Mode | None) -> Iterator[Finding]:

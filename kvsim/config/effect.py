@@ -75,6 +75,18 @@ def _unseen_by_step_times(config: Config) -> dict[str, str]:
     return of_links | dict.fromkeys(("steptime.coefficients", *others), of_method)
 
 
+def _unseen_speculation(config: Config) -> dict[str, str]:
+    """What of ``engine.speculative`` is not looked at, and why."""
+    given, key = config.engine.speculative, "engine.speculative"
+    if given.method is None:
+        return {key: f"{key}.method is null"}
+    unseen = {f"{key}.acceptance_of": f"{key}.acceptance is given"} if given.acceptance else {}
+    if given.method == "ngram":
+        names = ("draft_tensor_parallel_size", "draft_params_billions", "pass_overhead_us")
+        unseen |= {f"{key}.{name}": f"{key}.method is ngram" for name in names}
+    return unseen
+
+
 def _unseen(config: Config) -> dict[str, str]:
     """What a prefill/decode run does not look at, and why."""
     unseen = dict.fromkeys(WITHOUT_EFFECT, "no prefill/decode run looks at it")
@@ -83,7 +95,7 @@ def _unseen(config: Config) -> dict[str, str]:
     unseen |= dict.fromkeys(TIERS_OF_OTHERS, "what a prefill/decode run has is pd_separation.tiers")
     if not config.pd_separation.tiers:
         unseen |= dict.fromkeys(WITHOUT_TIERS, "no tiers are in use (set pd_separation.tiers)")
-    return unseen | _unseen_by_step_times(config)
+    return unseen | _unseen_speculation(config) | _unseen_by_step_times(config)
 
 
 def without_effect(config: Config, mode: str) -> list[str]:
@@ -107,7 +119,7 @@ def why_unseen(config: Config, key: str) -> str | None:
 
 def _unseen_with_tiers(config: Config, is_cluster: bool) -> tuple[str, ...]:
     """What a run of ``--cluster`` or of the single node does not look at."""
-    unseen = (*HBM, "cluster.gpus_per_rack", *_unseen_by_step_times(config))
+    unseen = (*HBM, "cluster.gpus_per_rack", *_unseen_speculation(config), *_unseen_by_step_times(config))
     unseen = unseen if is_cluster else (*unseen, *SINGLE_NODE)
     tiers = config.cluster.tiers if is_cluster else config.cache.tiers
     if not tiers:

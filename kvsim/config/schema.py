@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, Strict
 
 # isort: off
-from kvsim.config.section import Count, Counts, Factor, Name, NonNegative, Positive
+from kvsim.config.section import Acceptance, Count, Counts, Factor, Name, NonNegative, Positive
 from kvsim.config.section import PositiveShare, Ratio, Ratios, Section, Share, TierNames, Whole
 
 # isort: on
@@ -23,6 +23,20 @@ class Model(Section):
     max_model_len: Count
     params_billions: Positive | None
     kv_bytes_per_token: Count | None
+
+
+class Speculative(Section):
+    """``engine.speculative``: what drafts, and how often drafts are accepted."""
+
+    method: Literal["ngram", "draft_model", "eagle", "eagle3", "mtp"] | None
+    num_speculative_tokens: Annotated[int, Field(ge=1, le=64)]
+    acceptance: Acceptance
+    acceptance_of: Name | None
+    proposed_share: Share | None
+    model: Name | None
+    draft_tensor_parallel_size: Count | None
+    draft_params_billions: Positive | None
+    pass_overhead_us: NonNegative
 
 
 class Engine(Section):
@@ -41,6 +55,7 @@ class Engine(Section):
     vllm_version: Name
     num_gpu_blocks_override: Annotated[int, Field(ge=2)] | None
     enable_prefix_caching: bool
+    disable_hybrid_kv_cache_manager: bool | None
     enable_chunked_prefill: bool
     long_prefill_token_threshold: Whole
     watermark: Annotated[float, Field(ge=0, lt=1)]
@@ -51,6 +66,7 @@ class Engine(Section):
     cudagraph_capture_sizes: Annotated[tuple[Count, ...], Strict(False)]
     tune_colocated_budget: bool
     colocated_budgets: Counts
+    speculative: Speculative
 
 
 class Hbm(Section):
@@ -201,6 +217,7 @@ class Transfer(Section):
     rdma_gb_per_s: Positive | None
     rdma_efficiency: PositiveShare
     rdma_latency_us: NonNegative | None
+    setup_us: NonNegative
     contention: Literal["max_min", "fifo", "none"]
     pipelining: bool
     layerwise: bool
@@ -224,6 +241,7 @@ class PdSeparation(Section):
     max_output_tokens: Count | None
     output_margin_tokens: Whole
     return_generated_kv: bool
+    proxy_ms: NonNegative
     tiers: TierNames
     compute: Compute
     transfer: Transfer

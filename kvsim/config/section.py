@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
 
 from kvsim.spec.tier_kinds import TierName
 
@@ -46,3 +46,16 @@ def _ascending(knots: tuple[tuple[float, float], ...]) -> tuple[tuple[float, flo
 Knots = Annotated[
     tuple[Annotated[tuple[NonNegative, NonNegative], Strict(False)], ...], Strict(False), AfterValidator(_ascending)
 ]
+
+
+def _one_or_more(given: object) -> object:
+    return [given] if isinstance(given, int | float) and not isinstance(given, bool) else given
+
+
+def _never_rising(shares: tuple[float, ...]) -> tuple[float, ...]:
+    if any(low < high for low, high in pairwise(shares)):
+        raise ValueError("must never rise: a draft is accepted where all before it are")
+    return shares
+
+
+Acceptance = Annotated[tuple[Share, ...], Strict(False), AfterValidator(_never_rising), BeforeValidator(_one_or_more)]

@@ -9,7 +9,7 @@ import numpy as np
 
 from kvsim.export.base import FileForAll, Finished
 from kvsim.record.binned import Floats
-from kvsim.record.detail import Detail, InstanceFacts
+from kvsim.record.detail import Detail, DraftUse, InstanceFacts
 from kvsim.record.frames import detail_of
 from kvsim.record.result import SystemResult, Table
 from kvsim.record.summary import e2e_s, tpot_s, ttft_s
@@ -44,7 +44,7 @@ class PrometheusText(FileForAll):
 
     def write_all(self, file: IO[bytes], run: Finished) -> list[str]:
         engines = [engine for result in run.results for engine in _engines(run, result)]
-        for family in (*_counters(), *_gauges(), *_histograms()):
+        for family in (*_counters(), _drafts, *_gauges(), *_histograms()):
             for line in family(engines):
                 file.write(f"{line}\n".encode())
         return []
@@ -115,6 +115,27 @@ def _counters() -> list[_Family]:
             ',finished_reason="length"',
         ),
     ]
+
+
+def _drafts(engines: list[_Engine]) -> Iterator[str]:
+    """Counters of speculative decoding; none where nothing is drafted."""
+    if not any(engine.facts.drafts is not None for engine in engines):
+        return
+    totals: dict[str, tuple[str, Callable[[DraftUse], int]]] = {
+        "spec_decode_num_drafts": ("Verifications of a sequence's drafts", lambda use: use.num_drafts),
+        "spec_decode_num_draft_tokens": ("Draft tokens", lambda use: sum(use.drafted)),
+        "spec_decode_num_accepted_tokens": ("Draft tokens that were accepted", lambda use: sum(use.accepted)),
+    }
+    used = [(engine.labels, engine.facts.drafts) for engine in engines if engine.facts.drafts is not None]
+    for name, (text, value) in totals.items():
+        yield from _heading(f"{name}_total", text, "counter")
+        for labels, use in used:
+            yield f"vllm:{name}_total{{{labels}}} {float(value(use))!r}"
+    name = "spec_decode_num_accepted_tokens_per_pos_total"
+    yield from _heading(name, "Draft tokens that were accepted, by position", "counter")
+    for labels, use in used:
+        for place, accepted in enumerate(use.accepted):
+            yield f'vllm:{name}{{{labels},position="{place}"}} {float(accepted)!r}'
 
 
 def _loaded(engine: _Engine) -> float:

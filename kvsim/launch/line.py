@@ -15,6 +15,7 @@ from kvsim.launch.flags import Engine, flags_of
 from kvsim.launch.parser import COMMANDS, parse, words_of
 from kvsim.launch.remarks import is_beyond, notes_of, warnings_of
 from kvsim.launch.sglang import from_sglang
+from kvsim.launch.speculative import warnings_of_speculation
 
 MOST_FILE_BYTES = 1_000_000
 
@@ -75,6 +76,8 @@ def _line(command: ServerCommand, where: str = "") -> LaunchLine:
     if sizes:
         arguments |= {"cudagraph_capture_sizes": sizes} if len(sizes) > 1 else {"max_cudagraph_capture_size": sizes[0]}
     warnings = warnings_of(command.engine, given)
+    if command.engine == "vllm":
+        warnings += warnings_of_speculation(arguments)
     if command.engine == "sglang":
         arguments, differing = from_sglang(arguments)
         warnings += differing

@@ -28,6 +28,8 @@ AS_VLLM = {
 }
 """Arguments that differ in their names alone."""
 POLICIES = {"fcfs": "fcfs", "lpm": "lpm", "dfs-weight": "dfs_weight", "priority": "priority"}
+METHODS = {"EAGLE": "eagle", "EAGLE3": "eagle3", "NEXTN": "mtp", "STANDALONE": "draft_model"}
+"""Algorithms of speculative decoding by vLLM's names of methods."""
 MAX_PREFILL_TOKENS = 16_384
 """Prompt tokens of a step where they are not cut into chunks."""
 
@@ -47,7 +49,14 @@ def from_sglang(own: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]
     found["async_scheduling"] = not own.get("disable_overlap_schedule", False)
     policy = "priority" if own.get("enable_priority_scheduling") else own.get("schedule_policy", "fcfs")
     found["scheduling_policy"] = POLICIES.get(policy, "fcfs")
+    found |= _speculation(own)
     warnings = []
+    if own.get("speculative_algorithm") and "speculative_config" not in found:
+        warnings.append(
+            f"not modelled: speculative decoding (--speculative-algorithm {own['speculative_algorithm']!s:.40}, but "
+            "as a chain of drafts: EAGLE, EAGLE3, NEXTN or STANDALONE with --speculative-num-steps and "
+            "--speculative-eagle-topk 1); the prediction is of a server without it"
+        )
     if policy not in POLICIES:
         warnings.append(f"not modelled: --schedule-policy {policy}; requests are served in order of arrival")
     if not own.get("enable_mixed_chunk", False):
@@ -56,6 +65,18 @@ def from_sglang(own: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]
             "--enable-mixed-chunk"
         )
     return found, tuple(warnings)
+
+
+def _speculation(own: Mapping[str, Any]) -> dict[str, Any]:
+    """As vLLM's configuration where drafts are a chain of known length; SGLang's own defaults draft trees."""
+    method = METHODS.get(str(own.get("speculative_algorithm")).upper())
+    steps, width = own.get("speculative_num_steps"), own.get("speculative_eagle_topk")
+    if method is None or not steps or width != 1 or own.get("speculative_num_draft_tokens", steps + 1) != steps + 1:
+        return {}
+    asked: dict[str, Any] = {"method": method, "num_speculative_tokens": steps}
+    if method == "draft_model":
+        asked["model"] = own.get("speculative_draft_model_path")
+    return {"speculative_config": asked}
 
 
 def _parallel(own: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from kvsim.config import Config
 from kvsim.errors import ConfigError
 from kvsim.plan.efficiencies import efficiencies_of, links_of
 from kvsim.plan.nearest_profile import NearestProfile, nearest_profile
+from kvsim.plan.speculation import with_drafting
 from kvsim.spec import GpuSpec, InstanceSpec
 from kvsim.steptime import AffineStepTime, Coefficients, StepTime, roofline
 from kvsim.steptime.allreduce import allreduce
@@ -46,10 +47,11 @@ def build_step_time(config: Config, spec: InstanceSpec) -> KnownStepTime:
         tables = assemble(operators_of(config), shape_of(config, spec))
         compute = config.pd_separation.compute
         tables = tables.scaled(compute.overhead_factor, 1 + (compute.decode_kv_overhead_factor or 0.0))
-        return KnownStepTime(TableStepTime(tables, fitted(tables), sizes), None)
+        return KnownStepTime(with_drafting(config, spec, TableStepTime(tables, fitted(tables), sizes)), None)
     nearest = nearest_profile(config, spec) if method == "auto" else None
     coefficients = _configured(config, spec) if nearest is None else nearest.coefficients
-    return KnownStepTime(AffineStepTime(_overhead(coefficients, config), sizes), nearest)
+    target = AffineStepTime(_overhead(coefficients, config), sizes)
+    return KnownStepTime(with_drafting(config, spec, target), nearest)
 
 
 def operators_of(config: Config) -> Operators:

@@ -2,10 +2,94 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kvsim.pickling import by_fields
+from kvsim.spec.kv_groups import kept_blocks
+
+KV_GROUP_KINDS = ("full", "window", "chunk", "state")
+"""Kinds of layers that the hybrid KV cache manager knows: with full attention, with a sliding window, with attention
+within chunks, and with a state instead of KV (linear attention, state space)."""
+
+
+@dataclass(frozen=True, slots=True)
+class KvGroup:
+    """Layers that share a block table of their own over the engine's one pool of blocks."""
+
+    kind: str
+    """One of ``KV_GROUP_KINDS``."""
+    tokens: int = 0
+    """Size of the window or of the chunks; 0 for the other kinds."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return by_fields(self)
+
+
+HIDDEN_STATE_METHODS = ("eagle", "eagle3", "mtp")
+"""Methods whose drafts come from the target's hidden states."""
+SPECULATIVE_METHODS = (*HIDDEN_STATE_METHODS, "draft_model", "ngram")
+"""vLLM's names of the methods that are known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speculation:
+    """Speculative decoding of one engine: what its scheduler asks of vLLM's ``SpeculativeConfig``, and how often drafts
+    are accepted."""
+
+    method: str
+    """One of ``SPECULATIVE_METHODS``."""
+    num_tokens: int
+    """Drafts of a sequence and step."""
+    acceptance: tuple[float, ...] = ()
+    """By position, one for each draft: the share of the steps with drafts in which it is accepted, and so are all
+    before it. Never rising. What vLLM's counters by position give over ``num_drafts``."""
+    proposed_share: float = 1.0
+    """Share of the steps of a sequence after which there are drafts at all."""
+    seed: int = 0
+    """Seed of the acceptances; with the request's number it decides them."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return by_fields(self)
+
+    @property
+    def lookahead_tokens(self) -> int:
+        """Tokens behind those of a step that blocks are held for: the drafter writes KV there."""
+        return 0 if self.method == "ngram" else self.num_tokens
+
+    @property
+    def draft_slots(self) -> int:
+        """Tokens of the step's budget that each scheduled sequence takes beside its own: vLLM's
+        ``max_num_new_slots_for_drafting``."""
+        return 1 if self.method == "draft_model" else 0
+
+    @property
+    def drops_last_hit(self) -> bool:
+        """Whether the last block that a lookup finds is computed again, for the hidden states that drafts need."""
+        return self.method in HIDDEN_STATE_METHODS
+
+    @property
+    def mean_accepted(self) -> float:
+        """Drafts that a step accepts in the mean, where no answer ends."""
+        return self.proposed_share * sum(self.acceptance)
+
+    @property
+    def tokens_per_step(self) -> float:
+        """What a sequence gets by a step in the mean, where its answer does not end."""
+        return 1.0 + self.mean_accepted
+
+    @property
+    def overshoot_tokens(self) -> float:
+        """By how much the last step of an answer would go beyond its end in the mean: (E X^2 - E X) / (2 E X) of a
+        step's tokens X, by renewal theory."""
+        rising = 2.0 * self.proposed_share * sum([(place + 1) * share for place, share in enumerate(self.acceptance)])
+        return rising / (2.0 * self.tokens_per_step)
+
+    def most_ahead(self, async_scheduling: bool) -> int:
+        """Tokens behind those of a whole sequence that it may need blocks for: the drafts of a step, those of one that
+        is scheduled ahead of another's output, and what the drafter writes behind them."""
+        drafts = 2 * self.num_tokens + 1 if async_scheduling else self.num_tokens
+        return drafts - 1 + self.lookahead_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +112,9 @@ class EngineSettings:
     """Order of the waiting queue, one of ``kvsim.policy.scheduling.ORDERS``."""
     prefix_cache: str = "paged"
     """``paged`` or ``radix``."""
+    kv_groups: tuple[KvGroup, ...] = ()
+    """Groups of layers with block tables of their own, in vLLM's order (hybrid KV cache manager); none: all layers are
+    one group that keeps every token."""
     async_scheduling: bool = False
     """A step is scheduled while the one before it runs, without its outcome."""
     batching: str = "continuous"
@@ -36,11 +123,65 @@ class EngineSettings:
     """Decode role: tokens of an answer that room is kept for when its KV is reserved (decode reservation)."""
     stepwise: bool = False
     """One event per step instead of leaps."""
+    speculation: Speculation | None = None
+    """``None``: no speculative decoding."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return by_fields(self)
 
     @property
     def room_tokens(self) -> int:
-        """KV tokens that the pool holds."""
-        return self.num_blocks * self.block_size
+        """KV tokens that the pool holds; of groups of layers as vLLM counts them, in sequences of ``max_model_len``."""
+        if not self.kv_groups:
+            return self.num_blocks * self.block_size
+        return int(self.num_blocks / self.blocks_of(self.max_model_len) * self.max_model_len)
+
+    @property
+    def growing_groups(self) -> int:
+        """Groups that take a block for each ``block_size`` further tokens of a long sequence, and free none."""
+        return sum(group.kind == "full" for group in self.kv_groups) if self.kv_groups else 1
+
+    def blocks_of(self, tokens: int) -> int:
+        """Blocks that a sequence of so many tokens holds at once at most."""
+        whole = -(-tokens // self.block_size)
+        if not self.kv_groups:
+            return whole
+        blocks = 0
+        for group in self.kv_groups:
+            most = self.most_blocks(group)
+            blocks += min(whole, most) if most else whole
+        return blocks
+
+    def most_blocks(self, group: KvGroup) -> int:
+        """Blocks of a group that a sequence holds at once at most, whatever its length; 0: there is no such limit.
+
+        Of states there is the last one, and where they are cached the one before it.
+        """
+        if group.kind == "state":
+            return 2 if self.enable_prefix_caching else 1
+        if group.kind == "full":
+            return 0
+        in_flight_tokens, longest_tokens = self.max_in_flight_tokens, self.max_model_len
+        return kept_blocks(group.tokens, group.kind == "chunk", in_flight_tokens, longest_tokens, self.block_size)
+
+    def in_one_group(self, tokens: float) -> EngineSettings:
+        """An engine whose layers are one group that has room for as many decoding sequences of ``tokens`` tokens. Half
+        a chunk is held in the mean.
+        """
+        if not self.kv_groups:
+            return self
+        whole, blocks = tokens / self.block_size, 0.0
+        for group in self.kv_groups:
+            if group.kind == "full":
+                blocks += whole
+            elif group.kind == "state":
+                blocks += 1.0
+            else:
+                kept_tokens = group.tokens / 2 if group.kind == "chunk" else group.tokens - 1
+                blocks += min(whole, kept_tokens / self.block_size + 1)
+        return replace(self, kv_groups=(), num_blocks=int(self.num_blocks * whole / blocks))
+
+    @property
+    def max_in_flight_tokens(self) -> int:
+        """Tokens that may be scheduled and not computed at a time: of one step, or of two that are scheduled ahead."""
+        return self.max_num_batched_tokens * (2 if self.async_scheduling else 1)

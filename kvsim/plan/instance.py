@@ -12,8 +12,10 @@ from kvsim.errors import ConfigError
 from kvsim.fields import Fields
 from kvsim.plan.build_step_time import KnownStepTime, build_step_time
 from kvsim.plan.engine_settings import EngineSettings
+from kvsim.plan.kv_groups import is_hybrid, kv_groups_of
 from kvsim.plan.nearest_profile import NearestProfile
 from kvsim.plan.offloading import offloading_keys
+from kvsim.plan.speculation import drafter_of, speculation_of
 from kvsim.plan.vllm import engine_keys
 from kvsim.plan.vllm_defaults import version_of
 from kvsim.policy.scheduling import ORDERS
@@ -124,8 +126,9 @@ def instance_of(
 def settings_of(config: Config, spec: InstanceSpec, role: Role, *, stepwise: bool = False) -> EngineSettings:
     """The engine's arguments in one role; of the pool's blocks one is vLLM's null block, which holds nothing."""
     engine, separation = config.engine, config.pd_separation
+    groups = kv_groups_of(config, spec)
     found = EngineSettings(
-        num_blocks=spec.num_blocks - 1,
+        num_blocks=(spec.pool_blocks if groups else spec.num_blocks) - 1,
         block_size=spec.block_size_tokens,
         max_num_batched_tokens=engine.max_num_batched_tokens,
         max_num_seqs=engine.max_num_seqs,
@@ -139,11 +142,15 @@ def settings_of(config: Config, spec: InstanceSpec, role: Role, *, stepwise: boo
         async_scheduling=engine.async_scheduling,
         scheduling_policy=engine.scheduling_policy,
         prefix_cache=config.cache.prefix_cache,
+        kv_groups=groups,
         stepwise=stepwise,
+        speculation=speculation_of(config),
     )
     if role == "prefill":
         budget = derived.prefill_token_budget(config)
-        return replace(found, max_num_batched_tokens=budget, enable_chunked_prefill=separation.chunked_prefill)
+        is_chunked = separation.chunked_prefill
+        # A prompt is all that it computes: nothing is drafted that anybody there would verify.
+        return replace(found, max_num_batched_tokens=budget, enable_chunked_prefill=is_chunked, speculation=None)
     if role == "decode":
         return replace(found, output_margin_tokens=separation.output_margin_tokens, batching="continuous")
     return found
@@ -165,8 +172,9 @@ def spec_of(config: Config, role: Role = "colocated") -> InstanceSpec:
     own = config.engine.tensor_parallel_size
     degree = degrees.get(role, own)
     others_gb = config.engine.non_kv_gb_per_gpu
+    model = _model_of(config)
     return InstanceSpec(
-        model=_model_of(config),
+        model=model,
         gpu=_gpu_of(config),
         tensor_parallel=degree,
         weight_dtype=config.model.weight_dtype,
@@ -178,11 +186,13 @@ def spec_of(config: Config, role: Role = "colocated") -> InstanceSpec:
         kv_bytes_per_token_override=derived.kv_bytes_per_token_override(config),
         kv_capacity_bytes_per_gpu=derived.kv_capacity_bytes_per_gpu_override(config),
         num_blocks_override=config.engine.num_gpu_blocks_override,
+        is_hybrid=is_hybrid(config, _model_of(config)),
         tensor_parallel_key="engine.tensor_parallel_size" if degree == own else _degree_key(role),
         block_size_key=derived.block_size_key(config),
         kv_size_key=derived.kv_size_key(config),
         kv_capacity_key=derived.kv_capacity_key(config),
         expert_parallel=derived.expert_parallel(config),
+        drafter=drafter_of(config, model, degree),
     )
 
 

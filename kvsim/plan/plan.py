@@ -11,6 +11,7 @@ from kvsim.plan.engine_settings import EngineSettings
 from kvsim.plan.instance import Instance, Role, instance_of
 from kvsim.spec import InstanceSpec
 from kvsim.steptime import StepTime
+from kvsim.steptime.curves.speculative import SpeculativeStepTime
 
 ROLES: tuple[Role, ...] = ("colocated", "prefill", "decode")
 INSTANCE_BYTES, TIERED_INSTANCE_BYTES = 15_000, 22_000
@@ -158,8 +159,30 @@ class Plan:
         changed = {role: replace(own, settings=replace(own.settings, **changes)) for role, own in found.items()}
         return replace(self, **changed)
 
+    def drafting_with(self, seed: int) -> Plan:
+        """A plan whose acceptances of drafts, where there are any, are drawn from that seed."""
+        speculation = self.colocated_settings.speculation
+        if speculation is None:
+            return self
+        return self.with_settings("colocated", "decode", speculation=replace(speculation, seed=seed))
+
+    def without_groups(self) -> Plan:
+        """A plan whose engines keep every token in all layers, in as many blocks as vLLM's requests of the longest
+        length would have."""
+        found = self
+        for role in ROLES:
+            own: Instance = getattr(self, role)
+            if own.settings.kv_groups:
+                found = found.with_settings(role, kv_groups=(), num_blocks=own.spec.num_blocks - 1)
+        return found
+
     def with_instances(self, **changes: Any) -> Plan:
-        """A plan with another ``step_time``, ``spec`` or ``nic_bytes_per_s`` of the instances of every role."""
+        """A plan with another ``step_time``, ``spec`` or ``nic_bytes_per_s`` of the instances of every role. Where
+        tokens are drafted, ``step_time`` is of the model alone, and its drafter is as before.
+        """
+        own, other = self.step_time, changes.get("step_time")
+        if isinstance(own, SpeculativeStepTime) and not isinstance(other, SpeculativeStepTime | None):
+            changes["step_time"] = SpeculativeStepTime(other, own.drafter, own.num_tokens, other.coefficients)
         return replace(self, **{role: replace(getattr(self, role), **changes) for role in ROLES})
 
 
@@ -170,7 +193,7 @@ def make_plan(config: Config, *, stepwise: bool = False) -> Plan:
     num_prefill, num_decode = derived.pd_counts(config)
     colocated = instance_of(config, stepwise=stepwise)
     decode = instance_of(config, "decode", stepwise=stepwise, like=colocated)
-    return Plan(
+    plan = Plan(
         config=config,
         colocated=colocated,
         prefill=instance_of(config, "prefill", stepwise=stepwise, like=colocated),
@@ -181,12 +204,14 @@ def make_plan(config: Config, *, stepwise: bool = False) -> Plan:
         kv_bytes_per_token=decode.spec.kv_bytes_per_token / config.pd_separation.transfer.compression_ratio,
         tiers=config.pd_separation.tiers,
     )
+    return plan.without_groups() if plan.tiers else plan
 
 
 def unified_plan(config: Config, num_instances: int, tiers: tuple[str, ...] = (), *, stepwise: bool = False) -> Plan:
     """A cluster of so many instances that do both, and nobody who does one alone; raises as ``make_plan`` does."""
     own = instance_of(config, stepwise=stepwise)
-    return Plan(config, own, own, own, num_instances, 0, 0, own.spec.kv_bytes_per_token, tiers)
+    plan = Plan(config, own, own, own, num_instances, 0, 0, own.spec.kv_bytes_per_token, tiers)
+    return plan.without_groups() if tiers else plan
 
 
 def check_instances(instances: int, keys: str) -> None:

@@ -3,18 +3,55 @@
 from __future__ import annotations
 
 from kvsim.config import Config
+from kvsim.plan.acceptance import PUBLISHED
 from kvsim.plan.plan import Plan
+from kvsim.plan.speculation import name_of_published
 from kvsim.spec import BYTES_PER_VALUE, MODELS, find_model
 
 
 def left_out(plan: Plan, *, is_pd: bool = False) -> tuple[str, ...]:
     """Each where it applies. ``is_pd``: prefill/decode separation is among what is run."""
-    found = (_note(plan), _window(plan), _weights(plan), _static(plan) if is_pd else None, *unmodelled(plan.config))
+    found = (
+        _note(plan),
+        _refused(plan),
+        _window(plan),
+        _weights(plan),
+        _static(plan) if is_pd else None,
+        *unmodelled(plan.config),
+    )
     return tuple(sentence for sentence in found if sentence is not None)
 
 
 def unmodelled(config: Config) -> list[str]:
     """What the configuration alone tells. Raises ``ConfigError`` for an unknown model."""
+    return [*_experts(config), *_acceptance(config), *_drafts(config)]
+
+
+def _drafts(config: Config) -> list[str]:
+    """Engines free what lies before a window beside drafts, too."""
+    model, is_off = find_model(config.model.name), config.engine.disable_hybrid_kv_cache_manager
+    if config.engine.speculative.method is None or is_off or not model.sliding_window_tokens:
+        return []
+    return [
+        f"{model.name}: beside drafts every layer keeps every token here, in a KV cache of as many tokens as vLLM has "
+        "without its hybrid KV cache manager; vLLM frees what lies before the window of some layers"
+    ]
+
+
+def _acceptance(config: Config) -> list[str]:
+    """How often drafts are accepted decides most, and nobody has said it of this model and this text."""
+    given = config.engine.speculative
+    if given.method is None or given.acceptance:
+        return []
+    name = name_of_published(config)
+    published = PUBLISHED[name]
+    return [
+        f"engine.speculative.acceptance is not given: drafts are accepted as published for {name} "
+        f"({published.measured_on}; {published.source}); on other texts, models and heads it is another"
+    ]
+
+
+def _experts(config: Config) -> list[str]:
     engine = config.engine
     if engine.data_parallel_size == 1 or not engine.enable_expert_parallel or not find_model(config.model.name).is_moe:
         return []
@@ -31,10 +68,25 @@ def _note(plan: Plan) -> str | None:
     return f"{model.name}: {model.note}" if model.note else None
 
 
+def _refused(plan: Plan) -> str | None:
+    """A server whose KV cache cannot hold one request of the longest length does not start."""
+    tokens, spec = plan.config.model.max_model_len, plan.spec
+    if plan.config.engine.num_gpu_blocks_override is not None or spec.max_concurrency(tokens) >= 1:
+        return None
+    held = spec.num_blocks * spec.block_size_tokens
+    return (
+        f"vLLM does not start such a server: its KV cache of {held:,} tokens cannot hold one request of max_model_len "
+        f"= {tokens:,}; --max-model-len can be what it holds. Here shorter requests are served"
+    )
+
+
 def _window(plan: Plan) -> str | None:
+    """Where layers with a window would free what lies before it, and do not."""
     model, config = plan.spec.model, plan.config
     tokens = config.model.max_model_len
-    if not model.window_share or not model.sliding_window_tokens or tokens <= model.sliding_window_tokens:
+    if plan.spec.kv_groups is None or plan.colocated_settings.kv_groups:
+        return None
+    if not model.sliding_window_tokens or tokens <= model.sliding_window_tokens:
         return None
     dtype = plan.spec.kv_dtype
     times = model.kv_bytes_per_token(dtype) * tokens / model.kv_bytes_of_sequence(tokens, dtype)
@@ -43,9 +95,10 @@ def _window(plan: Plan) -> str | None:
     known = "step times are as measured" if is_measured else "step times count that"
     return (
         f"{model.name}: in {model.num_window_layers} of {model.num_layers} layers a token looks back "
-        f"{model.sliding_window_tokens:,} tokens; {known}; the KV cache is as large as engines have it for requests of "
-        f"{tokens:,} tokens that free what lies before the window, and shorter ones are taken for as thrifty; "
-        f"transfers and tiers keep every token in all layers, {times:.2f} times as much"
+        f"{model.sliding_window_tokens:,} tokens; {known}; beside {'tiers' if plan.tiers else 'a radix tree'} the KV "
+        f"cache is as large as engines have it for requests of {tokens:,} tokens that free what lies before the "
+        "window, and shorter ones are taken for as thrifty; transfers and tiers keep every token in all layers, "
+        f"{times:.2f} times as much"
     )
 
 

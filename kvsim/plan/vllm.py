@@ -8,7 +8,9 @@ from typing import Any
 
 from kvsim.errors import ConfigError
 from kvsim.fields import Fields
-from kvsim.plan.engine_settings import EngineSettings
+from kvsim.launch.speculative import MOST_DRAFTS, speculative_keys
+from kvsim.plan.engine_settings import SPECULATIVE_METHODS, EngineSettings, Speculation
+from kvsim.plan.kv_groups import recorded_kv_groups
 from kvsim.plan.sglang_defaults import with_sglang_defaults
 from kvsim.plan.vllm_defaults import (
     BATCHED_EXPERTS,
@@ -60,6 +62,7 @@ QUANTISED = {
 }  # fmt: skip
 """The methods that tell how large a weight is, by that."""
 AS_NAMED = (
+    "disable_hybrid_kv_cache_manager",
     "num_gpu_blocks_override",
     "kv_cache_memory_bytes",
     "long_prefill_token_threshold",
@@ -90,6 +93,13 @@ def engine_keys(
         arguments = with_sglang_defaults(arguments, gpu, model)
     length = _length(arguments) or longest_tokens
     tokens, seqs = _batch(arguments, vllm_version, length, gpu)
+    speculation = speculative_keys(arguments)
+    drafts = speculation.get("engine.speculative.num_speculative_tokens", 0)
+    # Drafts that the host looks up, and drafters that wait for it, are scheduled between steps.
+    is_sync = bool(speculation) and (
+        speculation["engine.speculative.method"] == "ngram"
+        or bool(arguments.get("speculative_config.disable_padded_drafter_batch"))
+    )
     found: dict[str, Any] = {
         "engine.tensor_parallel_size": arguments.whole("tensor_parallel_size", 1),
         "engine.data_parallel_size": arguments.whole("data_parallel_size", 1),
@@ -99,10 +109,11 @@ def engine_keys(
         "engine.gpu_memory_utilization": _memory_share(arguments, 0.9 if gpu is None else memory_share(vllm_version)),
         "engine.enable_prefix_caching": arguments.flag("enable_prefix_caching", True),
         "engine.enable_chunked_prefill": arguments.flag("enable_chunked_prefill", True),
-        "engine.async_scheduling": arguments.flag("async_scheduling", is_async(vllm_version)),
+        "engine.async_scheduling": arguments.flag("async_scheduling", is_async(vllm_version) and not is_sync),
         "engine.enforce_eager": arguments.flag("enforce_eager", False),
-        "engine.cudagraph_capture_sizes": _captured(arguments, vllm_version, tokens, seqs, gpu),
+        "engine.cudagraph_capture_sizes": _captured(arguments, vllm_version, tokens, seqs, gpu, 1 + drafts),
     }
+    found |= speculation
     if vllm_version:
         found["engine.vllm_version"] = vllm_version
     given = {key: arguments.get(key) for key in AS_NAMED}
@@ -191,8 +202,10 @@ def _block_size(
     return arguments.whole("block_size", default)
 
 
-def _captured(arguments: Fields, vllm_version: str, tokens: int, seqs: int, gpu: GpuSpec | None) -> list[int]:
-    """Sizes that CUDA graphs are captured for; none without graphs."""
+def _captured(
+    arguments: Fields, vllm_version: str, tokens: int, seqs: int, gpu: GpuSpec | None, query_tokens: int
+) -> list[int]:
+    """Sizes that CUDA graphs are captured for; none without graphs. ``query_tokens``: of a decoding sequence."""
     mode = arguments.get("compilation_config.cudagraph_mode")
     level = arguments.choice("optimization_level", ("0", "1", "2", "3"), "2")
     is_off = level == "0" if mode is None else str(mode).upper() in ("NONE", "0")
@@ -208,7 +221,7 @@ def _captured(arguments: Fields, vllm_version: str, tokens: int, seqs: int, gpu:
     if gpu is None:
         return capture_sizes(arguments.whole("max_num_seqs", SERVER_SEQS), largest)
     is_interactive = arguments.get("performance_mode") == "interactivity"
-    return server_capture_sizes(seqs, tokens, largest, gpu, vllm_version, is_interactive)
+    return server_capture_sizes(seqs, tokens, largest, gpu, vllm_version, is_interactive, query_tokens)
 
 
 def _sizes(arguments: Fields) -> list[int] | None:
@@ -249,7 +262,17 @@ def scheduler_settings(recorded: Fields) -> EngineSettings:
         scheduler_reserve_full_isl=recorded.flag("scheduler_reserve_full_isl", True),
         scheduling_policy=recorded.choice("policy", ("fcfs", "priority"), "fcfs"),
         async_scheduling=recorded.flag("async_scheduling", False),
+        speculation=_recorded_speculation(recorded.within("speculative_config")),
+        kv_groups=recorded_kv_groups(recorded),
     )
+
+
+def _recorded_speculation(recorded: Fields) -> Speculation | None:
+    """How often drafts are accepted stands with the requests."""
+    if recorded.values is None:
+        return None
+    num_tokens = recorded.whole("num_speculative_tokens", most=MOST_DRAFTS)
+    return Speculation(recorded.choice("method", SPECULATIVE_METHODS, "ngram"), num_tokens, (0.0,) * num_tokens)
 
 
 def checked_version(text: str) -> str:

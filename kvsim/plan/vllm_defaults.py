@@ -120,21 +120,32 @@ def capture_sizes(max_num_seqs: int, most: int | None = None) -> list[int]:
 
 
 def server_capture_sizes(
-    max_num_seqs: int, batched_tokens: int, most: int | None, gpu: GpuSpec, vllm_version: str, is_interactive: bool
+    max_num_seqs: int,
+    batched_tokens: int,
+    most: int | None,
+    gpu: GpuSpec,
+    vllm_version: str,
+    is_interactive: bool,
+    query_tokens: int = 1,
 ) -> list[int]:
     """Sizes that a server on ``gpu`` captures graphs for: those of ``capture_sizes``, and a batch of all its sequences.
 
-    ``most``: the largest, where it is given.
+    ``most``: the largest, where it is given. ``query_tokens``: of a decoding sequence, its drafts among them; graphs
+    are captured for batches of whole sequences, too.
     """
     is_large = capability_of(gpu) == 10 and is_since(vllm_version, LARGEST_SINCE)
-    largest = min(2 * max_num_seqs, MOST_CAPTURED_BLACKWELL if is_large else MOST_CAPTURED) if most is None else most
+    ceiling = MOST_CAPTURED_BLACKWELL if is_large else MOST_CAPTURED
+    largest = min(2 * max_num_seqs * query_tokens, ceiling) if most is None else most
     largest = min(largest, batched_tokens)
     sizes = set(capture_sizes(max_num_seqs, largest))
     if is_interactive:
         sizes |= set(range(1, min(largest, INTERACTIVE_CAPTURED) + 1))
     if batched_tokens <= largest:
         sizes.add(batched_tokens)
-    if most is None and max_num_seqs <= largest:
+    if most is None and query_tokens > 1:
+        counts = [*capture_sizes(max_num_seqs, min(max_num_seqs, ceiling)), min(max_num_seqs, ceiling)]
+        sizes |= {count * query_tokens for count in counts if count * query_tokens <= largest}
+    elif most is None and max_num_seqs <= largest:
         sizes.add(max_num_seqs)
     return sorted(sizes)
 

@@ -20,15 +20,15 @@ def missing_head(name: str, policy: Eviction, accesses: Accesses) -> Reason | No
     return Reason(about="hit_rate", rule="missing_head", sentence=said, figures=figures, weight=behind / hits)
 
 
-def tails_first(name: str, capacity_blocks: int, accesses_rate: float, engine_rate: float) -> Reason | None:
-    """An engine keeps heads, which accesses in the order of the file lose first."""
-    if engine_rate <= accesses_rate:
+def tails_first(name: str, policy: Eviction, accesses_rate: float, engine_rate: float) -> Reason | None:
+    """An engine, which frees a prompt from its tail on, hits more than accesses in the order of the file."""
+    if engine_rate <= accesses_rate or policy.heads_first:
         return None
     said = (
-        f"{name} with {capacity_blocks:,} blocks: an engine lets the tail of a prompt go first and hits "
-        f"{engine_rate:.4f}; in the order of the file heads go first, and {accesses_rate:.4f} hit."
+        f"{name} with {policy.capacity_blocks:,} blocks: an engine uses the blocks of a prompt from its tail to its "
+        f"head and hits {engine_rate:.4f}; in the order of the file, head to tail, {accesses_rate:.4f} hit."
     )
-    figures = {"engine_rate": engine_rate, "accesses_rate": accesses_rate, "capacity_blocks": capacity_blocks}
+    figures = {"engine_rate": engine_rate, "accesses_rate": accesses_rate, "capacity_blocks": policy.capacity_blocks}
     weight = engine_rate - accesses_rate
     return Reason(about="hit_rate", rule="tails_first", sentence=said, figures=figures, weight=weight)
 

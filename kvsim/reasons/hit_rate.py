@@ -183,7 +183,8 @@ def _idle_s(evidence: Evidence) -> tuple[tuple[float, float], int]:
 def capacity(evidence: Evidence) -> Reason | None:
     """How much more KV cache would keep half of what was evicted, by reuse distances."""
     missed = evidence.missed
-    if evidence.has_tiers or evidence.is_restarted or not _worth(evidence, missed.total("evicted")):
+    untold = evidence.has_tiers or evidence.is_restarted or bool(evidence.settings.kv_groups)
+    if untold or not _worth(evidence, missed.total("evicted")):
         return None
     found = extra_blocks(evidence, times_of(evidence).released_s[0])
     if found is None:
@@ -193,16 +194,19 @@ def capacity(evidence: Evidence) -> Reason | None:
     hits = missed.hit_tokens + found.tokens
     held_gb = evidence.settings.num_blocks * block * spec.kv_bytes_per_token / GB
     routed = " to the same instances" if evidence.instances > 1 else ""
+    half = "at least half" if found.prompts == found.missing else "about half"
+    of = "" if found.prompts == found.missing else f"{found.prompts:,} of "
     rates = missed.hit_tokens / missed.prompt_tokens, hits / missed.prompt_tokens
     said = (
-        f"{number(extra_gb)} GB more KV an instance, beside {number(held_gb)}, would span the reuse distances of at "
-        f"least half of what was evicted ({counted(found.prompts, 'prompt')} looked at): hits about "
+        f"{number(extra_gb)} GB more KV an instance, beside {number(held_gb)}, would span the reuse distances of "
+        f"{half} of what was evicted ({of}{counted(found.missing, 'prompt')} looked at): hits about "
         f"{percent(rates[1])} in place of {percent(rates[0])}, where requests come{routed} at the same times."
     )
     figures = {
         "extra_gb_per_instance": extra_gb,
         "extra_blocks_per_instance": found.blocks,
         "prompts": found.prompts,
+        "prompts_that_missed": found.missing,
         "kv_gb_per_instance": held_gb,
         "hit_rate": rates[0],
         "hit_rate_then": rates[1],

@@ -31,9 +31,12 @@ def _missed(evidence: Evidence, rule: str, name: str, text: str, **figures: floa
 
 
 def _lost(evidence: Evidence) -> str:
-    """What became of chunks that are nowhere any more."""
-    gone = "lost as memory was (cache.restart_after_requests), evicted" if evidence.is_restarted else "evicted"
-    return f"{gone} everywhere, or behind what was, before they were asked for again"
+    """What became of chunks that tiers had, and have no more. The cache of another instance may still have them."""
+    gone = "lost as memory was (cache.restart_after_requests), " if evidence.is_restarted else ""
+    return (
+        f"had been written to tiers and {gone}evicted from all of them, or stood behind what was missing there, before "
+        "they were asked for again"
+    )
 
 
 def nothing_evicted(evidence: Evidence) -> Reason | None:
@@ -76,7 +79,7 @@ def gone(evidence: Evidence) -> Reason | None:
 
 
 def too_small(evidence: Evidence) -> Reason | None:
-    """Evicted everywhere, by pools that are full."""
+    """Evicted from every tier, by pools that are full."""
     tiers = evidence.result.cache.tiers
     full = [tier for tier in tiers if tier.held_bytes >= FULL * tier.capacity_bytes > 0 and tier.evicted_chunks]
     if not full:
@@ -85,16 +88,16 @@ def too_small(evidence: Evidence) -> Reason | None:
         [f"{tier.name} ({number(tier.capacity_bytes / GB)} GB in {counted(tier.tiers, 'pool')})" for tier in full]
     )
     are = "was" if len(full) == 1 else "were"
-    text = f"{{}} had been computed and {_lost(evidence)}: {pools} {are} full at the end."
+    text = f"{{}} {_lost(evidence)}: {pools} {are} full at the end."
     sizes = {f"{tier.name}_gb": tier.capacity_bytes / GB for tier in full}
     return _missed(evidence, "too_small", "evicted_tokens", text, **sizes)
 
 
 def lost_below(evidence: Evidence) -> Reason | None:
-    """Evicted everywhere, where no pool is full."""
+    """Evicted from every tier, where no pool is full."""
     if too_small(evidence) is not None:
         return None
-    return _missed(evidence, "lost_below", "evicted_tokens", f"{{}} had been computed and {_lost(evidence)}.")
+    return _missed(evidence, "lost_below", "evicted_tokens", f"{{}} {_lost(evidence)}.")
 
 
 def out_of_reach(evidence: Evidence) -> Reason | None:

@@ -39,7 +39,9 @@ class MoreBlocks:
     tokens: int
     """Prompt tokens that would have been hit in place of computed."""
     prompts: int
-    """How many prompts' distances were worked out."""
+    """How many prompts' distances were worked out, of ``missing``."""
+    missing: int
+    """Prompts that missed evicted blocks whose last use is known, or all that did, where only some were looked at."""
 
 
 def idle_s(evidence: Evidence, until_s: Floats) -> Floats:
@@ -66,7 +68,9 @@ def extra_blocks(evidence: Evidence, until_s: Floats) -> MoreBlocks | None:
         return None
     extra = int(max(short[(len(short) - 1) // 2], 1))
     kept = np.searchsorted(short, extra, side="right") / len(short)
-    return MoreBlocks(extra, int(kept * missed.total("evicted")), sum(len(each) > 0 for each in spans))
+    prompts, everyone = sum(len(each) > 0 for each in spans), int((missed.tokens["evicted"] > 0).sum())
+    missing = prompts if len(questions) == everyone else everyone
+    return MoreBlocks(extra, int(kept * missed.total("evicted")), prompts, missing)
 
 
 def _spread(rows: Ints, most: int) -> Ints:
@@ -133,7 +137,7 @@ def _last_uses_s(missed: Missed, uses: _Uses, request: int, block: int, count: i
 
 
 def _distances(missed: Missed, uses: _Uses, request: int, block: int) -> Ints:
-    """Of each evicted block of ``request`` that somebody had let go of: blocks in which it would have stayed."""
+    """For each evicted block of ``request`` that somebody had let go of: blocks in which it would have stayed."""
     first = int(missed.hit[request]) // block
     last_s = _last_uses_s(missed, uses, request, block, int(missed.tokens["evicted"][request]) // block)
     found = [

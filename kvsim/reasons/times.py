@@ -16,17 +16,17 @@ class Times:
     """By request; pairs are bounds, alike where the table tells."""
 
     from_s: Floats
-    """Its first step began."""
+    """The first step of each request began."""
     computed_s: tuple[Floats, Floats]
-    """It left its seat: the prompt's KV was there, or, where it is answered there, the answer."""
+    """Each left its seat: the prompt's KV was there, or, where it is answered there, the answer."""
     released_s: tuple[Floats, Floats]
-    """Its blocks were free."""
+    """The blocks of each were free."""
 
 
 def times_of(evidence: Evidence) -> Times:
     table = evidence.result.table
     # What tiers have of a prompt is loaded before its first step.
-    from_s = table["arrival_s"] + table["queue_s"] + table["tier_load_s"]
+    from_s = table["arrival_s"] + table["proxy_s"] + table["queue_s"] + table["tier_load_s"]
     if not evidence.is_pd:
         return Times(from_s, (table["finish_s"], table["finish_s"]), (table["finish_s"], table["finish_s"]))
     separation, computed_s = evidence.plan.config.pd_separation, prefilled_at_s(table)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kvsim.reasons.evidence import Evidence
 from kvsim.reasons.reason import Reason
-from kvsim.reasons.waiting import holders
+from kvsim.reasons.waiting import Holders, holders
 from kvsim.record.labels import counted, number, percent
 from kvsim.record.summary import ttft_s
 
@@ -47,16 +47,18 @@ def _of_part(evidence: Evidence, rule: str, part: str, text: str, **figures: flo
     return _reason(evidence, rule, weight, text.format(_said(parts)), **parts, **figures)
 
 
+def proxy(evidence: Evidence) -> Reason | None:
+    """Prefill and decode instances stand behind a proxy that asks one after the other."""
+    text = "The hop through the proxy is {}: pd_separation.proxy_ms, whatever the load."
+    return _of_part(evidence, "proxy", "proxy", text)
+
+
 def queue(evidence: Evidence) -> Reason | None:
-    """The queue, what it waits for, and a rate near or above what can be served."""
+    """The wait to be scheduled: a queue and what it waits for, or the step under way; and a rate near the maximum."""
     if parts_of(evidence, "queue") is None:
         return None
     held, settings = holders(evidence), evidence.settings
-    name = max(("seats", "kv_blocks", "steps"), key=lambda each: held.shares[each])
-    of = "" if held.looked_at == held.waited else f" ({held.looked_at:,} of {held.waited:,} that waited looked at)"
-    least = "at least " if held.shares["unknown"] else ""
-    why = f"; at the end of {least}{percent(held.shares[name])} of that time{of} {_short(evidence)[name]}"
-    text = f"Queueing is {{}}{why if held.shares[name] >= MOSTLY else ''}"
+    text = _under_way(evidence, held) or _queued(evidence, held)
     load = next(iter(evidence.summary.utilisation.values())).load
     if load is not None and load >= BUSY:
         text += f"; the rate is {percent(load)} of the maximum"
@@ -71,13 +73,44 @@ def queue(evidence: Evidence) -> Reason | None:
     return _of_part(evidence, "queue", "queue", f"{text}.", **figures, **sizes, load=load)
 
 
+def _under_way(evidence: Evidence, held: Holders) -> str | None:
+    """Where most of the wait is for a step that began before the request came."""
+    share = held.shares["step_under_way"]
+    if share < MOSTLY:
+        return None
+    step = "the step under way"
+    if evidence.settings.async_scheduling:
+        step += " and any scheduled behind it already"
+    least = "at least " if share < 1 else ""
+    return (
+        f"Waiting to be scheduled is {{}}, {least}{percent(share)} of it{_looked_at(held)} for {step}: engine steps "
+        "are not interrupted, and a seat, KV blocks and token budget were free"
+    )
+
+
+def _queued(evidence: Evidence, held: Holders) -> str:
+    shares = held.shares | {"step_or_budget": held.shares["step_or_budget"] + held.shares["step_under_way"]}
+    name = max(("seats", "kv_blocks", "step_or_budget"), key=lambda each: shares[each])
+    if shares[name] < MOSTLY:
+        return "Queueing is {}"
+    least = "at least " if shares["unknown"] else ""
+    return (
+        f"Queueing is {{}}; at the end of {least}{percent(shares[name])} of that time{_looked_at(held)} "
+        f"{_short(evidence)[name]}"
+    )
+
+
+def _looked_at(held: Holders) -> str:
+    return "" if held.looked_at == held.waited else f" ({held.looked_at:,} of {held.waited:,} that waited looked at)"
+
+
 def _short(evidence: Evidence) -> dict[str, str]:
     settings = evidence.settings
     seats = "the only seat" if settings.max_num_seqs == 1 else f"all {settings.max_num_seqs:,} seats"
     return {
         "seats": f"{seats} (max_num_seqs) {'was' if settings.max_num_seqs == 1 else 'were'} taken",
         "kv_blocks": f"too few of {settings.num_blocks:,} KV blocks were free",
-        "steps": (
+        "step_or_budget": (
             "a seat and KV blocks were free: requests waited for a step under way or for the token budget of "
             f"{settings.max_num_batched_tokens:,}"
         ),
@@ -173,6 +206,7 @@ def first_decode(evidence: Evidence) -> Reason | None:
 
 
 RULES = (
+    proxy,
     queue,
     interference,
     chunking,

@@ -64,6 +64,18 @@ HELD, QUEUED = 0, 1
 
 
 @dataclass(frozen=True)
+class DraftUse:
+    """Speculative decoding over a whole run, counted as vLLM's ``spec_decode`` counters do: padding is rejected."""
+
+    num_drafts: int
+    """Sequences, step by step, of which drafts were verified."""
+    drafted: tuple[int, ...]
+    """Draft tokens by position."""
+    accepted: tuple[int, ...]
+    """Drafts among these that were accepted."""
+
+
+@dataclass(frozen=True)
 class InstanceFacts:
     """One instance, and what it counted over the whole run."""
 
@@ -77,6 +89,8 @@ class InstanceFacts:
     """Most blocks in use."""
     preemptions: int
     evicted_blocks: int
+    drafts: DraftUse | None = None
+    """``None``: it drafts nothing."""
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from kvsim.record.plain import OMITTED
 from kvsim.record.result import Check, TierUse, TransferUse
 
 
@@ -143,6 +144,22 @@ class WindowBounds:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Drafts:
+    """Speculative decoding over the whole run, warm-up too."""
+
+    num_drafts: int
+    """Sequences, step by step, of which drafts were verified."""
+    num_draft_tokens: int
+    num_accepted_tokens: int
+    acceptance_rate: float | None
+    """Share of draft tokens."""
+    mean_acceptance_length: float | None
+    """Tokens that a verification gives in the mean, the one that is no draft included."""
+    acceptance_by_position: tuple[float | None, ...]
+    """Share of ``num_drafts`` in which the draft there, and so all before it, was accepted."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SystemSummary:
     """One system: an entry of a report's ``results``."""
 
@@ -165,3 +182,4 @@ class SystemSummary:
     window_s: WindowBounds
     simulated_s: float
     notes: tuple[str, ...]
+    drafts: Drafts | None = field(default=None, metadata=OMITTED)

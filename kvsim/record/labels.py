@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 COMPONENT_LABELS = {
+    "proxy": "proxy",
     "queue": "queue",
     "interference": "batch interference",
     "preemption": "preemption",

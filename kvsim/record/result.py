@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from kvsim.record.detail import Detail
+    from kvsim.record.detail import Detail, DraftUse
 
 COMPONENTS = (
+    "proxy_s",
     "queue_s",
     "interference_s",
     "preemption_s",
@@ -237,5 +238,7 @@ class SystemResult:
     window_is_whole: bool = True
     """The window is the whole run of all that is compared, from its filling up until the last has drained."""
     pace: Pace | None = None
+    drafts: DraftUse | None = None
+    """Over all instances; ``None``: nothing is drafted."""
     detail: Detail | None = None
     """Steps, levels and movements of KV; ``None`` where the run was not asked to keep them."""

@@ -8,11 +8,13 @@ from dataclasses import asdict
 import numpy as np
 import numpy.typing as npt
 
+from kvsim.record.detail import DraftUse
 from kvsim.record.figures import (
     Active,
     Attribution,
     Cache,
     Conservation,
+    Drafts,
     Goodput,
     Quantiles,
     RequestCounts,
@@ -105,6 +107,21 @@ def summarise(result: SystemResult, *, slo_ttft_s: float, slo_tpot_s: float, gpu
         window_s=WindowBounds(start=result.window_s[0], end=result.window_s[1], whole=result.window_is_whole),
         simulated_s=result.end_s,
         notes=result.notes,
+        drafts=_drafts(result.drafts),
+    )
+
+
+def _drafts(use: DraftUse | None) -> Drafts | None:
+    if use is None:
+        return None
+    drafted, accepted, number = sum(use.drafted), sum(use.accepted), use.num_drafts
+    return Drafts(
+        num_drafts=number,
+        num_draft_tokens=drafted,
+        num_accepted_tokens=accepted,
+        acceptance_rate=accepted / drafted if drafted else None,
+        mean_acceptance_length=1 + accepted / number if number else None,
+        acceptance_by_position=tuple(each / number if number else None for each in use.accepted),
     )
 
 

@@ -15,7 +15,7 @@ LATE = 95
 """Percentile of E2E at which completions keep up with arrivals: a window begins when a run is that old."""
 _LEAST_SHARE = 0.25
 """Share of the arrivals' span that a window inside it takes at least."""
-_SERVED = ("prefill_s", "interference_s", "first_decode_s")
+_SERVED = ("proxy_s", "prefill_s", "interference_s", "first_decode_s")
 """Parts of TTFT in which a request does not wait."""
 _FEWEST = 30
 """Measured requests that a trend is looked for in."""

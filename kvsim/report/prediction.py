@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table
 
 from kvsim.modes.cluster import DeployedCluster
-from kvsim.record.figures import Quantiles, SystemSummary
+from kvsim.record.figures import Drafts, Quantiles, SystemSummary
 from kvsim.record.labels import counted, number, percent
 from kvsim.report.conclusion import condition, is_overloaded, misfits, overload, reservation, sentence_of
 from kvsim.report.sections import Sections
@@ -90,6 +90,15 @@ def _served(result: SystemSummary) -> Table:
         "load, of the maximum rate": percent(use.load),
         "preemptions": f"{result.preemptions:,}",
     }
-    for label, value in rows.items():
+    for label, value in (rows | _drafted(result.drafts)).items():
         table.add_row(label, value)
     return table
+
+
+def _drafted(drafts: Drafts | None) -> dict[str, str]:
+    if drafts is None:
+        return {}
+    return {
+        "drafts accepted": percent(drafts.acceptance_rate),
+        "tokens a verification": number(drafts.mean_acceptance_length),
+    }

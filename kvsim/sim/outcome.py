@@ -8,11 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from kvsim.plan.plan import Plan
-from kvsim.record.detail import Detail, InstanceFacts
+from kvsim.record.detail import Detail, DraftUse, InstanceFacts
 from kvsim.record.percentiles import distribution
 from kvsim.record.result import CacheUse, Check, Distribution, Held, RoleUse, SystemResult, Table
 from kvsim.record.windows import measured_alike
+from kvsim.sim.engine.drafting import DraftCounts
 from kvsim.sim.engine.engine import Engine, Role
+from kvsim.sim.engine.speculative import SpeculativeScheduler
 from kvsim.sim.log.conservation import detail_checks, exact, request_checks
 from kvsim.sim.log.steps import StepLog
 from kvsim.sim.systems.serving import ServingSystem
@@ -69,6 +71,7 @@ def outcome(
         first_measured_s=_first_measured_s(system, table, measured, warmup_requests),
         failed_arrival_s=np.array(system.failed_arrival_s),
         is_closed=system.workload.holds_back,
+        drafts=_drafts_of(system.engines()),
         detail=detail,
     )
     return measured_alike([result], unsteady_factor, {})[0]
@@ -91,6 +94,7 @@ def _detail(system: ServingSystem) -> Detail | None:
                 peak_kv_blocks=log.engines[number].peak_blocks,
                 preemptions=engine.scheduler.preemptions,
                 evicted_blocks=engine.pool.evicted_blocks,
+                drafts=_drafts_of([engine]),
             )
         )
     levels = log.levels.table(system.clock.now)
@@ -106,6 +110,19 @@ def _detail(system: ServingSystem) -> Detail | None:
         bin_s=log.levels.bin_s,
         levels=levels,
     )
+
+
+def _drafts_of(engines: Sequence[Engine]) -> DraftUse | None:
+    """What these engines drafted together; ``None`` where none of them drafts."""
+    counts = [engine.scheduler.counts for engine in engines if isinstance(engine.scheduler, SpeculativeScheduler)]
+    if not counts:
+        return None
+    drafted, accepted = ([sum(each) for each in zip(*lists, strict=True)] for lists in _by_position(counts))
+    return DraftUse(sum(count.proposals for count in counts), tuple(drafted), tuple(accepted))
+
+
+def _by_position(counts: Sequence[DraftCounts]) -> tuple[list[list[int]], list[list[int]]]:
+    return [count.drafted for count in counts], [count.accepted for count in counts]
 
 
 def _first_measured_s(system: ServingSystem, table: Table, measured: np.ndarray, warmup_requests: int) -> float:

@@ -112,7 +112,8 @@ def run(case: Case, progress: ProgressMaker | None = None) -> RunResult:
 
 
 def _built(case: Case, update: Callable[[int, float], None]) -> ServingSystem:
-    plan, workload, seed, keeps_detail = case.plan, case.workload, case.seed, case.keeps_detail
+    workload, seed, keeps_detail = case.workload, case.seed, case.keeps_detail
+    plan = case.plan.drafting_with(seed)
     if case.system == "pd":
         return PdSystem(plan, workload, seed, update, keeps_detail=keeps_detail)
     if case.patience is not None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from kvsim.errors import CapacityError
+from kvsim.spec.drafter import DrafterSpec
 from kvsim.spec.gpu import GpuSpec
-from kvsim.spec.kv_groups import kv_groups
+from kvsim.spec.kv_groups import KvGroups, kv_groups
 from kvsim.spec.memory import MemoryArguments, NonKvMemory, extra_weight_bytes, non_kv_memory
 from kvsim.spec.model import BYTES_PER_VALUE, ModelSpec
 from kvsim.units import GB
@@ -31,6 +32,8 @@ class InstanceSpec:
     kv_capacity_bytes_per_gpu: float | None = None
     """KV budget of one GPU; replaces what memory, weights and utilisation leave."""
     num_blocks_override: int | None = None
+    is_hybrid: bool = True
+    """Whether layers with a window free what lies before it: vLLM's hybrid KV cache manager."""
     tensor_parallel_key: str = "engine.tensor_parallel_size"
     """Where ``tensor_parallel`` is configured, for messages; so are the next three."""
     block_size_key: str = "engine.block_size"
@@ -38,6 +41,8 @@ class InstanceSpec:
     kv_capacity_key: str = "hardware.hbm.kv_capacity_gb"
     expert_parallel: int = 1
     """GPUs, of all data-parallel engines, that share the routed experts; 1: each instance holds them all."""
+    drafter: DrafterSpec | None = None
+    """What drafts on the same GPUs; ``None``: nothing does."""
 
     @property
     def kv_bytes_per_token(self) -> float:
@@ -47,6 +52,13 @@ class InstanceSpec:
         heads = 1 if self.model.is_mla else self.model.num_kv_heads
         copies = max(1.0, self.tensor_parallel / heads)
         return self.model.kv_bytes_per_token(self.kv_dtype) * copies
+
+    @property
+    def cached_bytes_per_token(self) -> float:
+        """What a token takes of the KV cache: ``kv_bytes_per_token``, and the drafter's KV."""
+        if self.drafter is None:
+            return self.kv_bytes_per_token
+        return self.kv_bytes_per_token + self.drafter.kv_bytes_per_token(self.kv_dtype, self.tensor_parallel)
 
     @property
     def kv_value_bytes(self) -> float:
@@ -74,7 +86,8 @@ class InstanceSpec:
     @property
     def loaded_weight_bytes_per_gpu(self) -> float:
         """What the weights take of a GPU's memory: more than a step reads of them."""
-        return self.weight_bytes_per_gpu + extra_weight_bytes(self.model, self.tensor_parallel, self.weight_dtype)
+        own = self.weight_bytes_per_gpu + extra_weight_bytes(self.model, self.tensor_parallel, self.weight_dtype)
+        return own if self.drafter is None else own + self.drafter.weight_bytes_per_gpu
 
     @property
     def non_kv_memory(self) -> NonKvMemory:
@@ -107,24 +120,42 @@ class InstanceSpec:
     def max_concurrency(self, max_model_len: int) -> float:
         """``Maximum concurrency for`` that many tokens per request, as vLLM prints it."""
         per_request = self._blocks_per_request(max_model_len)
-        return self._pool_blocks / (per_request or -(-max_model_len // self.block_size_tokens))
+        return self.pool_blocks / (per_request or -(-max_model_len // self.block_size_tokens))
 
     def _blocks_per_request(self, tokens: int) -> int | None:
         """Blocks of the pool that a request takes where layers with a window have block tables of their own; ``None``:
         those of its tokens."""
-        groups, window = kv_groups(self.model), self.model.sliding_window_tokens
-        if groups is None or window is None or self.arguments is None:
+        groups = self.kv_groups
+        if groups is None or self.arguments is None:
             return None
-        return groups.blocks_per_request(tokens, self.block_size_tokens, window, self.arguments)
+        return groups.blocks_per_request(tokens, self.block_size_tokens, self.arguments)
 
     @property
-    def _pool_blocks(self) -> int:
+    def kv_groups(self) -> KvGroups | None:
+        """``None`` where all layers keep every token, as all do that have a window no sequence is longer than."""
+        found = kv_groups(self.model) if self.is_hybrid and self.arguments is not None else None
+        if found is not None and not found.full and found.window_tokens >= self._arguments.max_model_len:
+            return None
+        return found
+
+    @property
+    def pool_blocks(self) -> int:
         """``num_gpu_blocks`` as vLLM counts them: of a group of layers each, where there are such."""
         if self.num_blocks_override is not None:
             return self.num_blocks_override
-        groups = kv_groups(self.model) if self.arguments is not None else None
-        layers = 1.0 if groups is None else groups.layers / self.model.num_layers
-        return int(self.kv_room_bytes // (self._block_bytes * layers))
+        return int(self.kv_room_bytes // (self._block_bytes * self._block_share))
+
+    @property
+    def _block_share(self) -> float:
+        """Share of the layers that one block is of."""
+        groups = self.kv_groups
+        return 1.0 if groups is None else groups.layers / self.model.attention_layers
+
+    def kv_cache_bytes(self, kv_tokens: int) -> float:
+        """Bytes, on all GPUs, of a cache of so many tokens; where layers are in groups, of what they keep of those."""
+        if self.kv_groups is None:
+            return kv_tokens * self.cached_bytes_per_token
+        return self.pool_blocks * self._block_bytes * self._block_share
 
     @property
     def num_blocks(self) -> int:
@@ -134,7 +165,7 @@ class InstanceSpec:
         A model whose layers free what lies before a window has as many as hold requests of the longest length that
         there may be: what vLLM prints.
         """
-        blocks = self._pool_blocks
+        blocks = self.pool_blocks
         if blocks < 1:
             raise CapacityError(self._no_block_fits() if self.kv_room_bytes > 0 else self._does_not_fit())
         if self.arguments is None or self._blocks_per_request(self.arguments.max_model_len) is None:
@@ -149,7 +180,7 @@ class InstanceSpec:
 
     @property
     def _block_bytes(self) -> float:
-        return self.kv_bytes_per_token * self.block_size_tokens
+        return self.cached_bytes_per_token * self.block_size_tokens
 
     def _no_block_fits(self) -> str:
         """The blocks are too large rather than the weights."""
@@ -157,14 +188,14 @@ class InstanceSpec:
         is_given = self.kv_capacity_bytes_per_gpu is not None
         left = f"{self.kv_capacity_key} leaves" if is_given else f"the weights of {self.model.name} leave"
         of_whole_blocks = self.kv_size_key == "cache.block_size_bytes"  # fewer tokens would be larger ones
-        tokens = 0 if of_whole_blocks else int(self.kv_room_bytes // self.kv_bytes_per_token)
+        tokens = 0 if of_whole_blocks else int(self.kv_room_bytes // self.cached_bytes_per_token)
         smaller = f"blocks of up to {tokens:,} tokens would fit" if tokens else ""
         degree = "" if is_given or (tokens and not self._degree_that_fits) else self._what_would_fit()
         advice = "; ".join(filter(None, (smaller, degree))) or "a larger one is wanted"
         return (
             f"no KV block fits {self.tensor_parallel} x {self.gpu.name}: {self.block_size_tokens:,} tokens "
-            f"({self.block_size_key}) of {self.kv_bytes_per_token:,.6g} bytes{size} take {self._block_bytes / GB:,.3g} "
-            f"GB, where {left} {self.kv_room_bytes / GB:,.3g} GB; {advice}"
+            f"({self.block_size_key}) of {self.cached_bytes_per_token:,.6g} bytes{size} take "
+            f"{self._block_bytes / GB:,.3g} GB, where {left} {self.kv_room_bytes / GB:,.3g} GB; {advice}"
         )
 
     def _does_not_fit(self) -> str:

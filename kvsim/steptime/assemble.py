@@ -82,8 +82,8 @@ def assemble(operators: Operators, shape: Shape) -> Tables:
     mixed_chunks, mixed_s = _mixed(attention, (chunks, prefixes, prefill_s), (seqs, contexts, decode_s), shape)
     min_seqs, alone_s, beside_s = _stragglers(operators.straggler, shape)
     return Tables(
-        dense=_dense(operators, shape),
-        head=_head(operators, shape),
+        dense=_knots(*dense_parts(operators, shape)),
+        head=_knots(*head_parts(operators, shape)),
         prefill_chunks=chunks.tolist(),
         prefill_prefixes=prefixes.tolist(),
         prefill_s=(prefill_s * layers).tolist(),
@@ -167,18 +167,32 @@ def _at(chunks: Floats, prefixes: Floats, prefill_s: Floats, chunk: float, prefi
     return float(np.interp(chunk, chunks, by_chunk))
 
 
-def _dense(operators: Operators, shape: Shape) -> Knots:
+def dense_parts(operators: Operators, shape: Shape) -> tuple[Floats, dict[str, Floats]]:
+    """Numbers of tokens, and there the seconds of a whole step that they decide, by operator."""
     places = np.unique(np.concatenate([rows[:, 0] for rows in operators.dense.values()]))
-    total = np.full(len(places), float(shape.host_s))
+    found = {"host": np.full(len(places), float(shape.host_s))}
     for name, rows in operators.dense.items():
-        total += _calls(name, shape, mixture=len(operators.moe) > 0) * extended(places, tuple(map(tuple, rows)))
+        calls = _calls(name, shape, mixture=len(operators.moe) > 0)
+        found[name] = calls * extended(places, tuple(map(tuple, rows)))
     if len(operators.moe):
-        experts_s = _experts_s(operators.moe, shape, places)
+        layers = shape.num_layers - shape.num_dense_layers
+        found["experts"] = layers * _experts_s(operators.moe, shape, places)
         if shape.exchange_s is not None:
-            experts_s += shape.exchange_s(places * shape.data_parallel)
-        total += (shape.num_layers - shape.num_dense_layers) * experts_s
+            found["exchange"] = layers * shape.exchange_s(places * shape.data_parallel)
     if shape.allreduce_s is not None and ALLREDUCE not in operators.dense:
-        total += _allreduces(shape) * shape.allreduce_s(places)
+        found[ALLREDUCE] = _allreduces(shape) * shape.allreduce_s(places)
+    return places, found
+
+
+def head_parts(operators: Operators, shape: Shape) -> tuple[Floats, dict[str, Floats]]:
+    """Numbers of sequences, and there the seconds of a whole step that they decide, by operator."""
+    places = np.unique(np.concatenate([rows[:, 0] for rows in operators.per_sequence.values()]))
+    found = {name: extended(places, tuple(map(tuple, rows))) for name, rows in operators.per_sequence.items()}
+    return places, {"sequences": shape.host_s_per_seq * places} | found
+
+
+def _knots(places: Floats, parts: dict[str, Floats]) -> Knots:
+    total = np.sum(list(parts.values()), axis=0)
     return tuple((float(place), float(time_s)) for place, time_s in zip(places, total, strict=True))
 
 
@@ -210,14 +224,6 @@ def _experts_s(moe: Floats, shape: Shape, tokens: Floats) -> Floats:
     token_axis, expert_axis = np.unique(moe[:, 0]), np.unique(moe[:, 1])
     grid = gridded(moe, token_axis, expert_axis)
     return np.array([_at(token_axis, expert_axis, grid, t, e) for t, e in zip(own, touched, strict=True)])
-
-
-def _head(operators: Operators, shape: Shape) -> Knots:
-    places = np.unique(np.concatenate([rows[:, 0] for rows in operators.per_sequence.values()]))
-    total = shape.host_s_per_seq * places
-    for rows in operators.per_sequence.values():
-        total = total + extended(places, tuple(map(tuple, rows)))
-    return tuple((float(place), float(time_s)) for place, time_s in zip(places, total, strict=True))
 
 
 def _stragglers(rows: Floats, shape: Shape) -> tuple[float, float, float]:

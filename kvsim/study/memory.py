@@ -24,7 +24,8 @@ def changed(plan: Plan, tiers: Sequence[str] | None = None, **settings: float | 
     config = plan.config
     for path, value in settings.items():
         config = _with(config, path.split("__"), value)
-    return replace(plan, config=config, tiers=plan.tiers if tiers is None else tuple(tiers))
+    found = replace(plan, config=config, tiers=plan.tiers if tiers is None else tuple(tiers))
+    return found.without_groups() if found.tiers else found
 
 
 def _with(section: Any, path: Sequence[str], value: Any) -> Any:

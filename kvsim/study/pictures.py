@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#404040", "#8C564B")
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#404040", "#8C564B", "#999999")
 """Okabe and Ito's colours, told apart by colour-blind readers; dark grey for their black, brown for their yellow."""
 BLUE, ORANGE, GREEN = PALETTE[:3]
 GREY = "#404040"

@@ -19,7 +19,7 @@ from kvsim.record.result import Distribution, Table
 from kvsim.record.summary import e2e_s, mean_tpot_s, ttft_s
 from kvsim.sim.run import Case, Patience, RunResult, run
 from kvsim.spec import find_gpu
-from kvsim.steptime import AffineStepTime
+from kvsim.steptime.curves.tables import TableStepTime
 from kvsim.validate.accuracy import Floats
 from kvsim.validate.caveats import nearest_caveats, profile_caveats
 from kvsim.validate.clients.result import PERCENTS, ClientResult
@@ -100,12 +100,22 @@ def load_server(
     plan = unified_plan(loaded.config, 1)
     nearest = plan.colocated.nearest
     caveats = profile_caveats(loaded) if nearest is None else nearest_caveats(nearest, loaded.config)
-    if not is_async(vllm_version) and not isinstance(plan.step_time, AffineStepTime):
+    if not is_async(vllm_version) and _is_tables(plan):
         caveats.append(f"vLLM {vllm_version} schedules between steps; a profile of tables has no host time for that")
-    elif not is_async(vllm_version):
-        sizes = loaded.config.engine.cudagraph_capture_sizes
-        plan = plan.with_instances(step_time=step_time_of_version(plan.step_time.coefficients, vllm_version, sizes))
+    plan = at_version(plan, vllm_version)
     return Server(plan, loaded, tuple(caveats), Asked(vllm_version, tuple(sets)))
+
+
+def at_version(plan: Plan, vllm_version: str) -> Plan:
+    """``plan`` with the host time of engines that schedule between steps, where that version does; tables have none."""
+    if is_async(vllm_version) or _is_tables(plan):
+        return plan
+    sizes = plan.config.engine.cudagraph_capture_sizes
+    return plan.with_instances(step_time=step_time_of_version(plan.step_time.coefficients, vllm_version, sizes))
+
+
+def _is_tables(plan: Plan) -> bool:
+    return isinstance(plan.step_time, TableStepTime)
 
 
 def predict_load(load: ClientResult, plan: Plan) -> LoadPrediction:

@@ -67,7 +67,7 @@ def predict_point(point: OperatingPoint, sets: tuple[str, ...] = ()) -> PointPre
         saturated=mean_ttft_s > SATURATED_TTFT_S,
         requests_per_s=len(table["arrival_s"]) / float(table["finish_s"].max()),
         profile=nearest,
-        kv_blocks=plan.spec.num_blocks,
+        kv_blocks=plan.colocated_settings.num_blocks + 1,
     )
 
 

@@ -109,7 +109,7 @@ def _prediction(found: RunResult) -> RunPrediction:
     return RunPrediction(
         requests=requests | {name: column(name) for name in ("first_token_s", "finish_s", "output_tokens")},
         preemptions=int(table["preemptions"].sum()),
-        kv_blocks=plan.spec.num_blocks,
+        kv_blocks=plan.colocated_settings.num_blocks + 1,
         hit_tokens=int(table["hit_tokens"].sum()),
         steps=int(steps["num_steps"].sum()),
         implausible=implausible(plan.step_time, plan.spec),

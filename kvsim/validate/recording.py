@@ -33,6 +33,11 @@ class RecordedRequest(_Part):
     priority: Annotated[int, Field(ge=-MOST, le=MOST)] = 0
     max_tokens: Count | None = None
     """``None``: as many as ``output_token_ids``."""
+    accepted_drafts: list[Whole] = Field(default_factory=list)
+    """Speculative decoding: of the drafts of its n-th step with any, how many are accepted, at most those there are;
+    from the beginning again behind the last one."""
+    proposed_drafts: list[Whole] | None = None
+    """Drafts that its n-th step with tokens gives for the next; ``None``: as many as there may be."""
 
 
 class RecordedStep(_Part):
@@ -47,6 +52,10 @@ class RecordedStep(_Part):
     running: list[str]
     waiting: list[str]
     free_blocks: Whole
+    drafts: dict[str, Whole] = Field(default_factory=dict)
+    """Drafts among the scheduled tokens, by request that has any; none without speculative decoding."""
+    held: dict[str, list[Whole]] = Field(default_factory=dict)
+    """Blocks that each running request holds, by group of layers; none where there is one group."""
 
 
 def _settings(recorded: object) -> EngineSettings:
@@ -122,10 +131,12 @@ def _check_length(where: str, request: RecordedRequest, recording: Recording) ->
             f"{where}: stops before max_tokens = {request.max_tokens}: with asynchronous scheduling the step too "
             "many that its end-of-sequence token costs is not replayed"
         )
+    if settings.speculation is not None and not request.accepted_drafts:
+        raise WorkloadError(f"{where}.accepted_drafts is missing: what is accepted decides every step")
     if prompt_tokens >= settings.max_model_len:
         raise WorkloadError(
             f"{where}: {prompt_tokens} prompt tokens; allowed: fewer than max_model_len = {settings.max_model_len}"
         )
     whole_tokens = prompt_tokens + recording.output_tokens(request)
-    if whole_tokens > settings.room_tokens:
+    if settings.blocks_of(whole_tokens) > settings.num_blocks:
         raise WorkloadError(f"{where}: {whole_tokens} tokens; allowed: the {settings.room_tokens} that the blocks hold")

@@ -9,9 +9,11 @@ import numpy as np
 
 from kvsim.plan.engine_settings import EngineSettings
 from kvsim.sim.engine.batch import DecodeBatch
-from kvsim.sim.engine.paged import PagedPool
-from kvsim.sim.engine.scheduler import Scheduler
+from kvsim.sim.engine.drafting import Drafting
+from kvsim.sim.engine.engine import pool_of
+from kvsim.sim.engine.hybrid import HybridScheduler, scheduler_of
 from kvsim.sim.engine.sequence import RequestState, Sequence, block_path
+from kvsim.sim.engine.speculative import SpeculativeScheduler
 from kvsim.sim.engine.step import Step
 from kvsim.validate.recording import RecordedRequest, RecordedStep, Recording
 from kvsim.workload.chains import HashPaths, pieces_of
@@ -76,8 +78,8 @@ class _Stepper:
     """The scheduler and block pool of a colocated engine, step by step; there is no time."""
 
     def __init__(self, settings: EngineSettings) -> None:
-        pool = PagedPool(settings.num_blocks, enable_prefix_caching=settings.enable_prefix_caching)
-        self.scheduler = Scheduler(settings, pool, DecodeBatch(settings.block_size, False))
+        pool, batch = pool_of(settings, None), DecodeBatch(settings.block_size, False)
+        self.scheduler = scheduler_of(settings, pool, batch)
         self._is_async = settings.async_scheduling
         self._in_flight: Step | None = None
 
@@ -92,21 +94,33 @@ class _Stepper:
         scheduler.advance(step, stops_at_first_token=False)
         due = self._in_flight if self._is_async else step
         self._in_flight = step
-        for sequence in due.ended if due is not None else ():
+        for sequence in self._ended(due) if due is not None else ():
             scheduler.finish(sequence)
         return found
+
+    def _ended(self, step: Step) -> list[Sequence]:
+        """Who has its last token now that the step has run."""
+        if isinstance(self.scheduler, SpeculativeScheduler):
+            return [sequence for sequence, _ in self.scheduler.settle(step) if sequence.ending]
+        return step.ended
 
     def _observed(self, number: int, names: list[str], running: set[Sequence]) -> RecordedStep:
         """``running``: before the step was scheduled."""
         scheduler = self.scheduler
-        chunks = dict(scheduler.chunks)
+        tokens, drafts = dict(scheduler.chunks), dict[Sequence, int]()
+        if isinstance(scheduler, SpeculativeScheduler):
+            tokens, drafts = scheduler.scheduled()
 
         def name(sequence: Sequence) -> str:
             return names[sequence.state.request.session_id]
 
         return RecordedStep.model_construct(
             step=number,
-            scheduled=[(name(s), chunks.get(s, 1)) for s in scheduler.running if s.decoding or s in chunks],
+            scheduled=[
+                (name(s), tokens.get(s, 1))
+                for s in scheduler.running
+                if s in tokens or (s.decoding and not scheduler.settings.speculation)
+            ],
             preempted=[name(sequence) for sequence in scheduler.preempted],
             cached_tokens_at_admission={
                 name(s): s.computed for s in scheduler.running if s not in running and not s.resumed
@@ -114,6 +128,10 @@ class _Stepper:
             running=[name(sequence) for sequence in scheduler.running],
             waiting=[name(sequence) for sequence in scheduler.waiting],
             free_blocks=scheduler.pool.num_free,
+            drafts={name(sequence): count for sequence, count in drafts.items()},
+            held={name(s): scheduler.held_blocks(s) for s in scheduler.running}
+            if isinstance(scheduler, HybridScheduler)
+            else {},
         )
 
 
@@ -142,7 +160,11 @@ def _sequences(recording: Recording) -> list[Sequence]:
             priority=recorded.priority,
         )
         state = RequestState(request, block_path(request, block_size), request.output_tokens)
-        found.append(Sequence(state, request.prompt_tokens, request.output_tokens))
+        sequence = Sequence(state, request.prompt_tokens, request.output_tokens)
+        if recording.settings.speculation is not None:
+            sequence.drafting = Drafting(request.prompt_tokens + request.output_tokens, 0, 0)
+            sequence.drafting.follow(recorded.accepted_drafts, recorded.proposed_drafts)
+        found.append(sequence)
     return found
 
 

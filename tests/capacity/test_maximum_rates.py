@@ -22,8 +22,10 @@ from kvsim.capacity.maximum_rates import (
 )
 from kvsim.capacity.prefill_packing import packed, packed_whole
 from kvsim.config import load_config
-from kvsim.plan.plan import Plan, make_plan
+from kvsim.plan.engine_settings import Speculation
+from kvsim.plan.plan import Plan, make_plan, unified_plan
 from kvsim.sim.outcome import outcome
+from kvsim.sim.run import Case, run
 from kvsim.sim.systems.pd import PdSystem
 from kvsim.sim.systems.unified import UnifiedSystem
 from kvsim.workload.reading import AS_IT_STANDS
@@ -168,6 +170,24 @@ def test_unified_seat_bound():
     """An answer of 11 tokens keeps its seat for 11 steps, the one that computes its prompt included."""
     found = free_flowing(times=coefficients(const_s=1.0), max_num_batched_tokens=5000, max_num_seqs=20)
     assert colocated_requests_per_s(found, equal(100, 11)) == pytest.approx(20 / 11, rel=0.02)
+
+
+def test_unified_seats_free_sooner_where_drafts_are_accepted():
+    """Two tokens a step, one or three as often: 10 tokens behind the first, and 0.75 beyond the end, in 5.375 steps."""
+    found = free_flowing(times=coefficients(const_s=1.0), max_num_batched_tokens=5000, max_num_seqs=20)
+    drafted = found.with_settings("colocated", speculation=Speculation("ngram", 2, (0.5, 0.5)))
+    assert colocated_requests_per_s(drafted, equal(100, 11)) == pytest.approx(20 / 6.375, rel=0.02)
+
+
+def test_maximum_rate_of_an_engine_that_drafts_is_what_it_serves():
+    """Saturated, 16 seats, an EAGLE-3 head: completions a second of a run that lacks no work."""
+    sets = ("model.name=llama-3.1-8b", "engine.tensor_parallel_size=1", "engine.max_num_seqs=16")
+    asked = ("engine.speculative.method=eagle3", "engine.enable_prefix_caching=false")
+    found = unified_plan(load_config(sets=(*sets, *asked), mode="instance").config, 1)
+    rows = [Row(i * 0.02, 500, 120) for i in range(300)]
+    finish_s = np.sort(run(Case("unified", "unified", found, workload(rows), 1)).system.table["finish_s"])
+    served_per_s = 200 / (finish_s[250] - finish_s[50])
+    assert colocated_requests_per_s(found, equal(500, 120)) == pytest.approx(served_per_s, rel=0.04)
 
 
 def test_unified_answers_of_one_token():

@@ -34,13 +34,13 @@ class Fixed:
     part = sample
 
 
-def searched(ttft_ms: float, share: float = 0.9) -> SloRate:
+def searched(ttft_ms: float, share: float = 0.9, seen: Attainment | None = None) -> SloRate:
     """One instance that takes prompts one by one, 0.1 s each."""
     one = plan(1, 1, times=coefficients(p1_s_per_token=1e-3), max_num_batched_tokens=100, max_num_seqs=100)
     config = changed(one.config, {"slo.ttft_ms": ttft_ms, "slo.share": share}, "test")
     one = replace(one, config=config, num_instances=1, num_prefill=0, num_decode=0)
     trial = Trial(one, Fixed(), 1, Serial(), lambda rate: 3000)
-    return slo_rate(trial, demand_of(trial.traffic.population(), one))
+    return slo_rate(trial, demand_of(trial.traffic.population(), one), seen)
 
 
 def test_a_queue_with_one_server() -> None:
@@ -60,8 +60,17 @@ def test_limits_that_are_never_kept_and_always() -> None:
     never, always = searched(50.0), searched(1e6)
     assert never.requests_per_s is None and never.limit == "TTFT"
     assert "At no rate that was tried 90% of requests keep them: at 0.125 requests/s 0.0% do" in never.sentence()
-    assert always.requests_per_s == pytest.approx(10.0) and always.limit is None
-    assert always.sentence() == "90% of requests keep them up to the maximum rate, 10 requests/s."
+    assert always.requests_per_s == pytest.approx(9.5) and always.limit is None
+    assert always.sentence() == (
+        "90% of requests keep them up to 9.5 requests/s, 95% of the maximum rate, and no higher one was tried: nearer "
+        "to it queues take longer to build up than such runs last."
+    )
+
+
+def test_what_another_run_showed_counts() -> None:
+    seen = Attainment(requests_per_s=3.0, share=0.5, ttft_share=0.5, tpot_share=1.0)
+    found = searched(1e6, seen=seen)
+    assert found.requests_per_s is not None and 2.5 < found.requests_per_s < 3.0 and found.limit == "TTFT"
 
 
 def test_the_sentence_names_what_is_missed() -> None:

@@ -54,6 +54,25 @@ def test_users_in_a_closed_loop_and_a_trace(kvsim, empty: Path) -> None:
     assert (code, err) == (0, "") and "at 10.2 requests/s" in out
 
 
+def test_what_is_drafted_is_reported_and_exported(kvsim, empty: Path) -> None:
+    """Counters of the report, of vLLM's names and of the table are of one run; whose acceptances they are is said."""
+    line = "vllm serve meta-llama/Llama-3.1-8B-Instruct --spec-method eagle3 --spec-tokens 2"
+    flags = ("--gpu", "h100", "--workload", "in=200,out=50", "--rate", "5", "--requests", "60", "--no-search")
+    code, out, _ = kvsim("predict", line, *flags, "--report-json", "r.json", "--export", "prometheus=m.prom")
+    assert code == 0
+    drafts = json.loads((empty / "r.json").read_text())["results"][0]["drafts"]
+    assert drafts["num_draft_tokens"] == 2 * drafts["num_drafts"] > 1000
+    first, second = drafts["acceptance_by_position"]
+    assert (first, second) == (pytest.approx(0.74, abs=0.06), pytest.approx(0.54, abs=0.06))
+    assert drafts["mean_acceptance_length"] == pytest.approx(1 + first + second)
+    assert f"tokens a verification {drafts['mean_acceptance_length']:.2f}" in " ".join(out.split())
+    assert "published for eagle3/mt-bench" in " ".join(out.split())
+    counters = dict(row.rsplit(" ", 1) for row in (empty / "m.prom").read_text().splitlines() if row[0] != "#")
+    totals = {name.partition("{")[0].removeprefix("vllm:"): float(value) for name, value in counters.items()}
+    assert totals["spec_decode_num_drafts_total"] == drafts["num_drafts"]
+    assert totals["spec_decode_num_accepted_tokens_total"] == drafts["num_accepted_tokens"]
+
+
 def test_a_model_without_profile_says_how_far_its_sibling_is(kvsim, empty: Path) -> None:
     code, out, _ = kvsim(
         "predict", "vllm serve google/gemma-2-9b", "--gpu", "h20", "--workload", "in=100,out=10", "--rate", "2",
@@ -116,6 +135,9 @@ BAD = {
     "predict 'vllm serve llama-3.1-8b' --set engine.nope=1": "nope",
     "predict 'vllm serve llama-3.1-8b' --report-json nowhere/r.json": "there is no folder",
     "predict 'vllm serve llama-3.1-8b' --engine-args a.yaml": "exclude each other",
+    "predict 'vllm serve llama-3.1-8b --spec-method eagle'": "num_speculative_tokens = None: must be given",
+    "predict 'vllm serve llama-3.1-8b -sc 3'": "speculative_config = 3: must be a JSON object",
+    "predict 'vllm serve llama-3.1-8b' --set engine.speculative.method=medusa": "engine.speculative.method = 'medusa'",
     "predict --engine-args nosuch.yaml": "nosuch.yaml",
     "predict 'vllm serve llama-3.1-8b' --calibration-profile h100_nope": "unknown calibration profile",
     "predict 'vllm serve llama-3.1-8b' --workload in=200000,out=10 --rate 1": "200,000",

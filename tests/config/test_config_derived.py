@@ -21,7 +21,7 @@ def test_defaults():
     assert d.hbm_read_bytes_per_s_override(defaults) is None
     assert d.num_requests(defaults) is None
     assert d.block_size(defaults) == 16
-    assert d.nic_bytes_per_s_per_gpu(defaults) == pytest.approx(46e9)
+    assert d.nic_bytes_per_s_per_gpu(defaults) == pytest.approx(38e9)
     assert d.nic_latency_s(defaults) == pytest.approx(5e-6)
     assert d.prefill_token_budget(defaults) == 8192
     assert (d.simulated_gpus(defaults), d.instances(defaults), d.pd_counts(defaults)) == (10240, 2560, (640, 1920))
@@ -49,7 +49,7 @@ PAIRS = [
         "pd_separation.transfer.rdma_gb_per_s",
         10,
         20,
-        0.92e9,
+        0.76e9,
     ),
     (d.nic_latency_s, "cluster.network.p2p_rdma_latency_us", "pd_separation.transfer.rdma_latency_us", 3, 4, 1e-6),
     (d.num_requests, "pd_experiments.num_requests", "pd_trace.num_requests", 10, 20, 1),

@@ -90,7 +90,7 @@ def test_a_section_can_be_taken_back_to_null():
 
 
 @pytest.mark.parametrize(
-    ("preset", "gpus", "requests"), [("smoke", 16, 200), ("dev", 512, 45_000), ("prod-eval", 10240, None)]
+    ("preset", "gpus", "requests"), [("smoke", 16, 200), ("dev", 512, 55_000), ("prod-eval", 10240, None)]
 )
 def test_presets_change_scale_only(preset, gpus, requests):
     base, scaled = load_config().config, load_config(preset=preset).config

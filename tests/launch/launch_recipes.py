@@ -179,8 +179,12 @@ VLLM_RECIPES = (
         "--tokenizer-mode auto --no-enable-chunked-prefill "
         '--speculative-config \'{"method": "qwen3_next_mtp", "num_speculative_tokens": 2}\'',
         "Qwen/Qwen3-Next-80B-A3B-Instruct",
-        {"tensor_parallel_size": 4, "gpu_memory_utilization": 0.8, "enable_chunked_prefill": False},
-        ("speculative decoding (--speculative-config qwen3_next_mtp)",),
+        {
+            "tensor_parallel_size": 4,
+            "gpu_memory_utilization": 0.8,
+            "enable_chunked_prefill": False,
+            "speculative_config": {"method": "qwen3_next_mtp", "num_speculative_tokens": 2},
+        },
     ),
     Recipe(
         f"{RECIPES}/Qwen/Qwen3-Next.md",
@@ -195,8 +199,7 @@ VLLM_RECIPES = (
         "--speculative-config.num_speculative_tokens 1 --tool-call-parser glm47 --reasoning-parser glm45 "
         "--enable-auto-tool-choice",
         "zai-org/GLM-4.7-FP8",
-        {"tensor_parallel_size": 4},
-        ("speculative decoding (--speculative-config mtp)",),
+        {"tensor_parallel_size": 4, "speculative_config": {"method": "mtp", "num_speculative_tokens": 1}},
     ),
     Recipe(
         f"{RECIPES}/GLM/GLM.md",
@@ -247,8 +250,11 @@ VLLM_RECIPES = (
         "vllm serve Qwen/Qwen3.6-35B-A3B --max-model-len 262144 --tensor-parallel-size 8 --reasoning-parser qwen3 "
         '--speculative-config \'{"method": "mtp", "num_speculative_tokens": 2}\'',
         "Qwen/Qwen3.6-35B-A3B",
-        {"max_model_len": 262144, "tensor_parallel_size": 8},
-        ("speculative decoding (--speculative-config mtp)",),
+        {
+            "max_model_len": 262144,
+            "tensor_parallel_size": 8,
+            "speculative_config": {"method": "mtp", "num_speculative_tokens": 2},
+        },
     ),
     Recipe(
         f"{RECIPES}/OpenAI/GPT-OSS.md",
@@ -274,8 +280,13 @@ VLLM_RECIPES = (
             "enable_prefix_caching": False,
             "max_cudagraph_capture_size": 2048,
             "max_num_batched_tokens": 8192,
+            "speculative_config": {
+                "model": "nvidia/gpt-oss-120b-Eagle3-v2",
+                "num_speculative_tokens": 3,
+                "method": "eagle3",
+            },
         },
-        ("speculative decoding (--speculative-config eagle3)", "tokens sent several at a time"),
+        ("tokens sent several at a time",),
     ),
     Recipe(
         f"{RECIPES}/MiniMax/MiniMax-M2.md",
@@ -455,8 +466,8 @@ VLLM_RECIPES = (
             "max_num_batched_tokens": 8192,
             "max_num_seqs": 6,
             "optimization_level": "3",
+            "speculative_config": {"method": "mtp", "num_speculative_tokens": 3},
         },
-        ("speculative decoding (--speculative-config mtp)",),
     ),
     Recipe(
         f"{VLLM}/issues/51041",

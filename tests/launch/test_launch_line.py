@@ -110,7 +110,7 @@ def test_sglang_s_arguments_have_vllm_s_names() -> None:
         ("vllm serve a -tp ${TP:-2}", "-tp 2"),
         ("vllm serve a –tensor-parallel-size 2", "--tensor-parallel-size 2"),
         ("vllm serve a -tp 4 --tensor-parallel-size=2", "-tp 4 --tensor-parallel-size=2"),
-        ('root 17 /usr/bin/vllm serve a -sc {"n": 1} -tp 2', '-sc {"n": 1} -tp 2'),
+        ('root 17 /usr/bin/vllm serve a --kv-transfer-config {"n": 1} -tp 2', '--kv-transfer-config {"n": 1} -tp 2'),
     ],
 )
 def test_a_server_is_found_through_what_stands_around_it(text: str, words: str) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from kvsim.config import load_config
 from kvsim.errors import CapacityError, ConfigError
+from kvsim.plan.engine_settings import EngineSettings, KvGroup
 from kvsim.plan.instance import instance_of
 from kvsim.plan.mode import CLUSTER, SINGLE
 from kvsim.plan.plan import make_plan, unified_plan
@@ -59,3 +60,37 @@ def test_one_instance_needs_no_room_for_another() -> None:
     assert alone.config.cluster.total_gpus == 4
     with pytest.raises(ConfigError, match="needs 2 instances or more"):
         make_plan(racks.config)
+
+
+def engine_of(*sets: str) -> EngineSettings:
+    known = ("hardware.gpu=h200-sxm", "engine.tensor_parallel_size=8", "model.max_model_len=32768")
+    return instance_of(load_config(sets=known + sets).config).settings
+
+
+def test_layers_with_windows_have_groups_as_vllm_has_them() -> None:
+    full = KvGroup("full")
+    assert engine_of("model.name=gpt-oss-120b").kv_groups == (KvGroup("window", 128), full)
+    assert engine_of("model.name=gemma-3-27b").kv_groups == (KvGroup("window", 1024),) * 6 + (full,)
+    assert engine_of("model.name=phi-3-medium").kv_groups == (KvGroup("window", 2047),)
+    assert engine_of("model.name=phi-4-mini").kv_groups == ()
+    assert engine_of("model.name=llama-3.1-70b").kv_groups == ()
+
+
+def test_the_hybrid_manager_can_be_switched() -> None:
+    on, off = "engine.disable_hybrid_kv_cache_manager=false", "engine.disable_hybrid_kv_cache_manager=true"
+    grouped, whole = engine_of("model.name=gpt-oss-120b"), engine_of("model.name=gpt-oss-120b", off)
+    assert whole.kv_groups == ()
+    # A block is of 18 layers in place of 36.
+    assert (grouped.num_blocks + 1) // 2 == whole.num_blocks + 1
+    # Versions before 0.14 took the manager for slow where attention is in chunks.
+    assert engine_of("model.name=llama-4-scout", "engine.vllm_version=0.13.0").kv_groups == ()
+    assert engine_of("model.name=llama-4-scout", on).kv_groups == (KvGroup("chunk", 8192),) * 3 + (KvGroup("full"),)
+    assert engine_of("model.name=gpt-oss-120b", "cache.prefix_cache=radix").kv_groups == ()
+
+
+def test_beside_tiers_all_layers_keep_every_token() -> None:
+    sets = ("model.name=gpt-oss-120b", "engine.tensor_parallel_size=1")
+    config = load_config(sets=sets).config
+    grouped, tiered = unified_plan(config, 1), unified_plan(config, 1, ("dram",))
+    assert grouped.colocated_settings.kv_groups and not tiered.colocated_settings.kv_groups
+    assert tiered.colocated_settings.num_blocks == tiered.spec.num_blocks - 1

@@ -32,12 +32,18 @@ def test_nothing_of_the_defaults_is_left_out() -> None:
     assert left_out(planned(), is_pd=True) == ()
 
 
-def test_windows_do_not_free_what_lies_before_them() -> None:
-    (said,) = left_out(planned("model.name=gpt-oss-20b", "model.max_model_len=8192"))
+def test_beside_tiers_windows_do_not_free_what_lies_before_them() -> None:
+    assert left_out(planned("model.name=gpt-oss-20b", "model.max_model_len=8192")) == ()
+    tiers = "pd_separation.tiers=[dram]"
+    (said,) = left_out(planned("model.name=gpt-oss-20b", "model.max_model_len=8192", tiers))
     assert said.startswith("gpt-oss-20b: in 12 of 24 layers a token looks back 128 tokens; step times count that; ")
     # 24 x 8,192 tokens of a layer are sent; 12 x 8,192 + 12 x 128 would be.
     assert said.endswith(f"keep every token in all layers, {24 * 8192 / (12 * 8192 + 12 * 128):.2f} times as much")
-    assert left_out(planned("model.name=gpt-oss-20b", "model.max_model_len=128")) == ()
+    assert left_out(planned("model.name=gpt-oss-20b", "model.max_model_len=128", tiers)) == ()
+    (said,) = left_out(planned("model.name=gpt-oss-20b", "cache.prefix_cache=radix"))
+    assert "; beside a radix tree the KV cache is as large as engines have it" in said
+    off = "engine.disable_hybrid_kv_cache_manager=true"
+    assert left_out(planned("model.name=gpt-oss-20b", "model.max_model_len=8192", tiers, off)) == ()
 
 
 def test_the_type_that_a_config_stores_is_not_the_one_that_counts(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from experiments import run_pd, run_tiered
 from places import DATA
 from reason_comparisons import findings
 
+from kvsim.api import simulate
 from kvsim.config import load_config
 from kvsim.modes.experiment import Experiment
 from kvsim.plan.mode import CLUSTER, SINGLE
@@ -25,12 +26,16 @@ GPUS = (
 )
 AZURE, MOONCAKE = "AzureLLMInferenceTrace_conv.csv", "mooncake_conversation_trace.jsonl"
 SMALL = ("engine.num_gpu_blocks_override=8000", "cluster.tiers=[dram]", "hardware.dram.capacity_gb=20")
+ASYNC = "engine.async_scheduling=true"
 CASES: dict[str, tuple[str, int, str, float, tuple[str, ...]]] = {
     "azure, pd": (AZURE, 400, "pd", 0.7, ()),
     "azure, seats": (AZURE, 200, "single", 1.3, ("engine.max_num_seqs=16",)),
+    "azure, half load": (AZURE, 300, "single", 0.5, ("cache.tiers=[]", "cache.num_workers=1")),
+    "azure, low load, asynchronously": (AZURE, 300, "cluster", 0.2, ("cluster.tiers=[]", ASYNC)),
+    "azure, seats, asynchronously": (AZURE, 300, "single", 1.3, ("engine.max_num_seqs=16", ASYNC)),
     "azure, cluster": (AZURE, 300, "cluster", 0.3, ("cluster.tiers=[]",)),
-    "mooncake, pd": (MOONCAKE, 60, "pd", 0.8, ("pd_separation.first_token=decode",)),
-    "mooncake, single": (MOONCAKE, 60, "single", 0.8, ("cache.tiers=[]", "cache.num_workers=1")),
+    "mooncake, pd": (MOONCAKE, 200, "pd", 0.8, ("pd_separation.first_token=decode",)),
+    "mooncake, single": (MOONCAKE, 150, "single", 0.8, ("cache.tiers=[]", "cache.num_workers=1")),
     "mooncake, round robin": (MOONCAKE, 200, "cluster", 0.5, ("cluster.tiers=[]", "routing.prefill=round_robin")),
     "mooncake, tiers": (MOONCAKE, 200, "cluster", 0.6, SMALL),
     "mooncake, no caching": (MOONCAKE, 60, "pd", 0.5, ("engine.enable_prefix_caching=false",)),
@@ -61,6 +66,16 @@ def ran(folder: Path, name: str, count: int, mode: str, load: float, sets: tuple
 def why(experiment: Experiment) -> tuple[Reason, ...]:
     summaries = [summarise(result, slo_ttft_s=1.0, slo_tpot_s=1.0, gpus=4) for result in experiment.results]
     return reasons_of(experiment, summaries)
+
+
+@pytest.mark.parametrize(("line", "rate"), [("", 5.0), (" --max-num-seqs 8", 40.0)], ids=["low load", "seats"])
+def test_every_sentence_on_a_served_line_is_true(tmp_path: Path, line: str, rate: float) -> None:
+    served = f"vllm serve meta-llama/Llama-3.1-8B-Instruct --max-model-len 32768{line}"
+    trace = head(tmp_path, AZURE, 300)
+    found = simulate(served, gpu="h100-sxm", workload=trace, rate=rate, searches_rate=False, detail=True)
+    reasons = why(found._experiment)
+    assert any(each.rule == "queue" for each in reasons)
+    assert findings(found._experiment, reasons) == []
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -57,8 +57,8 @@ def test_the_end_that_goes_first(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert found["repeated_whole"].startswith("10% of prompt tokens (16) are the last block of 1 prompt")
     assert "evicted" not in found
     assert main(["hits", str(case(folder, "accesses.jsonl")), "--eviction", "lru", "--capacity-blocks", "5"]) == 0
-    said = "why: lru with 5 blocks: an engine lets the tail of a prompt go first and hits 0.3000; in the order of the "
-    assert f"{said}file heads go first, and 0.0000 hit.\n" in capsys.readouterr().out
+    said = "why: lru with 5 blocks: an engine uses the blocks of a prompt from its tail to its head and hits 0.3000; "
+    assert f"{said}in the order of the file, head to tail, 0.0000 hit.\n" in capsys.readouterr().out
 
 
 def test_a_hit_behind_a_missing_head(capsys: pytest.CaptureFixture[str]) -> None:

@@ -166,7 +166,9 @@ def test_small_samples_take_the_request_nearest_to_p99(ttfts_s, rows):
     assert p99_rows(np.array(ttfts_s)).tolist() == rows
 
 
-@given(st.lists(st.lists(st.floats(0, 100), min_size=8, max_size=8), min_size=1, max_size=40))
+@given(
+    st.lists(st.lists(st.floats(0, 100), min_size=len(COMPONENTS), max_size=len(COMPONENTS)), min_size=1, max_size=40)
+)
 def test_mean_attribution_sums_to_mean_ttft(parts):
     columns = dict(zip(COMPONENTS, np.array(parts).T, strict=True))
     found = summary(columns | {"first_token_s": np.array(parts).sum(axis=1)})

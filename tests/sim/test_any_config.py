@@ -27,6 +27,7 @@ from kvsim.sim.network.build_network import host_link_bytes_per_s
 from kvsim.sim.systems.pd import PdSystem
 from kvsim.sim.systems.unified import UnifiedSystem
 from kvsim.steptime import AffineStepTime
+from kvsim.steptime.curves.speculative import SpeculativeStepTime
 from kvsim.workload.workload import Workload
 
 SMALL = {"engine.block_size": 4, "cache.chunk_tokens": 8, "engine.max_num_batched_tokens": 64, "engine.max_num_seqs": 8}
@@ -111,6 +112,7 @@ TIES = 611, 1133
 @settings(max_examples=25, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @example(chosen={}, seed=TIES[0])
 @example(chosen={}, seed=TIES[1])
+@example(chosen={"engine.speculative.method": "eagle3"}, seed=3)
 @given(chosen=some_settings(("cache", "engine", "routing"), most=8), seed=st.integers(0, 1 << 32))
 def test_leaps_give_what_single_steps_give(chosen: dict[str, Any], seed: int) -> None:
     try:
@@ -135,9 +137,19 @@ def half_as_fast(plan: Plan) -> Plan:
             slow[key] = value
     # Its default is the GPU's own link, either direction of which has half of what the key means.
     slow["cluster.network.nvlink_gb_per_s"] = host_link_bytes_per_s(plan) / 1e9
-    steps = plan.step_time.coefficients
-    slowed = {each.name: 2 * getattr(steps, each.name) for each in fields(steps) if re.search("_s(_per|$)", each.name)}
-    return tiered_plan(slow).with_instances(step_time=AffineStepTime(replace(steps, **slowed)))
+    steps = plan.step_time
+    if not isinstance(steps, SpeculativeStepTime):
+        return tiered_plan(slow).with_instances(step_time=slowed(steps))
+    drafter = None if steps.drafter is None else slowed(steps.drafter)
+    both = SpeculativeStepTime(slowed(steps.target), drafter, steps.num_tokens, steps.coefficients)
+    return tiered_plan(slow).with_instances(step_time=both)
+
+
+def slowed(steps: AffineStepTime) -> AffineStepTime:
+    c = steps.coefficients
+    twice = {each.name: 2 * getattr(c, each.name) for each in fields(c) if re.search("_s(_per|$)", each.name)}
+    _, (_, capture_sizes) = steps.__reduce__()
+    return AffineStepTime(replace(c, **twice), capture_sizes)
 
 
 def flat(tree: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:

@@ -126,14 +126,12 @@ def test_what_vllm_prints_of_one_kind_of_layers() -> None:
 
 def test_layers_of_two_kinds_have_groups_of_one_size() -> None:
     assert kv_groups(DENSE) is None
-    assert kv_groups(OSS) == KvGroups(12, 1, 1)
-    assert kv_groups(replace(DENSE, num_layers=62, sliding_window_tokens=1024, num_window_layers=52)) == KvGroups(
-        10, 1, 6
-    )
-    assert kv_groups(replace(DENSE, num_layers=25, sliding_window_tokens=128, num_window_layers=12)) == KvGroups(
-        13, 1, 1
-    )
-    assert kv_groups(replace(DENSE, sliding_window_tokens=128, num_window_layers=80)) is None
+    assert kv_groups(OSS) == KvGroups(12, 1, 1, 128)
+    gemma = replace(DENSE, num_layers=62, sliding_window_tokens=1024, num_window_layers=52)
+    assert kv_groups(gemma) == KvGroups(10, 1, 6, 1024)
+    padded = replace(DENSE, num_layers=25, sliding_window_tokens=128, num_window_layers=12)
+    assert kv_groups(padded) == KvGroups(13, 1, 1, 128)
+    assert kv_groups(replace(DENSE, sliding_window_tokens=128, num_window_layers=80)) == KvGroups(80, 0, 1, 128)
 
 
 def test_what_vllm_prints_of_a_hybrid_model() -> None:

@@ -82,17 +82,20 @@ QWEN = replace(instance(1), model=MODELS["qwen3-30b-a3b"])
 @pytest.mark.parametrize("tokens", [1, 2, 7, 16, 17, 40, 100, 300, 450, 1000, 4096])
 @pytest.mark.parametrize("model", ["qwen3-30b-a3b", "mixtral-8x7b", "gpt-oss-120b"])
 def test_a_step_reads_the_experts_that_its_tokens_touch(model: str, tokens: int) -> None:
-    """E (1 - (1 - k/E)^T) of E, beside what every token needs; many tokens are a matter of FLOPs."""
+    """E (1 - (1 - k/E)^T) of E, beside what every token needs; many tokens are a matter of FLOPs, of the experts and of
+    all else each by itself."""
     spec = replace(instance(1), model=MODELS[model])
     shape = spec.model
     experts = 3 * (shape.num_layers - shape.num_dense_layers) * shape.hidden_size * shape.expert_intermediate_size
     touched = shape.num_experts * (1 - (1 - shape.experts_per_token / shape.num_experts) ** tokens)
     expert_bytes = WEIGHT_BYTES[shape.expert_weight_dtype or "bf16"]
-    reading_s = (2 * (shape.params - experts * shape.num_experts) + expert_bytes * experts * touched) / 3350e9
-    computing_s = 2 * shape.active_params * tokens / 989e12
+    others = shape.params - experts * shape.num_experts
+    others_s = max(2 * others / 3350e9, 2 * others * tokens / 989e12)
+    own = 2 * experts * shape.experts_per_token * tokens
+    experts_s = max(expert_bytes * experts * touched / 3350e9, own / 989e12)
     found = roofline(spec, IDEAL)
     time_s = AffineStepTime(found).mixed_s(tokens, 1, 0, 0, 0, 0.0)
-    assert time_s == pytest.approx(max(reading_s, computing_s), rel=2e-3)
+    assert time_s == pytest.approx(others_s + experts_s, rel=2e-3)
     assert float(found.dense_s(np.array(float(tokens)))) == pytest.approx(time_s, rel=1e-12)
 
 
@@ -143,3 +146,11 @@ def test_gpus_without_nvlink_reduce_over_pcie() -> None:
     assert configured.step_time.coefficients.comm0_s == pytest.approx(64 * float(reduce_s(np.zeros(1))[0]))
     given = load_config(sets=[*sets, "steptime.pcie_allreduce_latency_us=10"]).config
     assert make_plan(given).step_time.coefficients.comm0_s == pytest.approx(64 * 10e-6)
+
+
+def test_attention_runs_in_the_type_of_kv() -> None:
+    """Whatever the weights are: attention measured beside fp8 weights takes as long as beside bf16 ones."""
+    narrow = replace(instance(1), weight_dtype="fp8")
+    assert roofline(narrow, IDEAL).b_s_per_token2 == roofline(instance(1), IDEAL).b_s_per_token2
+    both = roofline(replace(narrow, kv_dtype="fp8"), IDEAL)
+    assert both.b_s_per_token2 == pytest.approx(4 * 80 * 64 * 128 / 1979e12)

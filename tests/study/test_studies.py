@@ -188,7 +188,7 @@ def test_a_sample_has_four_of_each_role() -> None:
 
 
 def test_small_budgets_of_unified_spare_tpot_and_cost_ttft() -> None:
-    sets = ("studies.instances=4", "engine.colocated_budgets=[512,8192]", "pd_trace.new_tokens_mean=1000")
+    sets = ("studies.instances=4", "engine.colocated_budgets=[512,8192]", "pd_trace.new_tokens_mean=3000")
     study = studied(*sets, names=("unified_budget",))
     rows = {row.max_num_batched_tokens: row for row in study["unified_budget"].rows}
     assert sorted(rows) == [512, 8192] and [row.used for row in rows.values()].count(True) == 1

@@ -124,6 +124,11 @@ def on_gpu(engine: AsyncEngineArgs, memory_gib: float, name: str, major: int) ->
         return {"refused": f"{type(error).__name__}: {error}"}
 
 
+def drafts(asked: dict[str, Any] | None) -> int:
+    """Drafts of a sequence and step."""
+    return {key.replace("-", "_"): value for key, value in (asked or {}).items()}.get("num_speculative_tokens", 0)
+
+
 def captured(args: AsyncEngineArgs, scheduler: SchedulerConfig, major: int) -> list[int]:
     given = args.compilation_config
     compilation = CompilationConfig(cudagraph_mode=given.cudagraph_mode)
@@ -144,7 +149,7 @@ def captured(args: AsyncEngineArgs, scheduler: SchedulerConfig, major: int) -> l
         scheduler_config=scheduler,
         speculative_config=None,
         performance_mode=args.performance_mode,
-        uniform_decode_query_len=1,
+        uniform_decode_query_len=1 + drafts(args.speculative_config),
         parallel_config=SimpleNamespace(tensor_parallel_size=1),
     )
     with patch.object(

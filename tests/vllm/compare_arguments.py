@@ -61,6 +61,13 @@ VALUES: dict[str, Sequence[str]] = {
         '{"max_cudagraph_capture_size": 1k}',
         '{"mode": 3}',
     ),
+    "--speculative-config": (
+        '{"method": "eagle3", "model": "a/b", "num_speculative_tokens": 3}',
+        '{"method": "ngram", "num_speculative_tokens": 5, "prompt_lookup_max": 4}',
+        '{"method": "deepseek_mtp", "num_speculative_tokens": 1}',
+        '{"model": "a/b-1b", "num-speculative-tokens": 16}',
+        "None",
+    ),
 }
 
 
@@ -274,8 +281,8 @@ def gpu_differences(line: LaunchLine, theirs: dict[str, Any], length: int) -> li
     return found
 
 
-PAST_BATCH = ("max_num_active_seqs", "max_num_scheduled_tokens")
-"""Limits of the scheduler below those of the batch, which vLLM keeps beside them."""
+PAST_BATCH = ("max_num_active_seqs", "max_num_scheduled_tokens", "spec_method", "spec_model", "spec_tokens")
+"""Limits of the scheduler below those of the batch, which vLLM keeps beside them; and what it reads later."""
 
 
 if __name__ == "__main__":

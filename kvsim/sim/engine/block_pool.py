@@ -63,6 +63,10 @@ class BlockPool:
         """Free all the table holds; the sequence will come back and may find its private blocks again."""
         raise NotImplementedError
 
+    def uncached(self, table: BlockTable) -> int:
+        """Blocks that the table holds and that nobody else can hit."""
+        return table.loose
+
     def insert(self, path: Path, entry: int, first: int, end: int) -> int:
         """Cache blocks ``[first, end)`` of the path's ``entry`` that came from elsewhere, unreferenced."""
         raise NotImplementedError

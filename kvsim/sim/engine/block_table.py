@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kvsim.sim.engine.chain import Hold
+from kvsim.sim.engine.group_table import GroupTable
 from kvsim.sim.engine.radix_node import RadixNode
 
 OPEN_END = 1 << 60
@@ -19,7 +20,7 @@ class BlockTable:
     others, but until a preemption leaves them to be found again nobody asks for them, so they are a mere number.
     """
 
-    __slots__ = ("entry", "hashed", "holds", "loose", "node", "path", "private_from")
+    __slots__ = ("entry", "groups", "hashed", "holds", "loose", "node", "path", "private_from")
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -31,6 +32,8 @@ class BlockTable:
         """What it holds of each shared chain along the path, in the path's order."""
         self.node: RadixNode | None = None
         """In a radix tree: where the hashed blocks end."""
+        self.groups: GroupTable | None = None
+        """Where layers of several kinds have block tables of their own: those."""
         self.private_from = private_from(path)
         """Blocks from here on are private."""
 

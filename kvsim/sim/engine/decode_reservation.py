@@ -10,19 +10,23 @@ from kvsim.sim.engine.sequence import Sequence
 class DecodeReservation:
     """Each reserved request has ``tokens`` of room, which shrinks by one with every token it generates, down to none.
 
-    Kept as sums: a request that started at step s has ``s + tokens - steps`` left.
+    Kept as sums: a request that started at step s has ``s + tokens - steps`` left. Where a step gives several tokens in
+    the mean, the room shrinks by that many with each.
     """
 
     __slots__ = (
         "_count",
         "_queue",
+        "_steps",
         "_sum_ends",
         "pending",
         "tokens",
     )
 
-    def __init__(self, tokens: int) -> None:
+    def __init__(self, tokens: int, tokens_per_step: float = 1.0) -> None:
         self.tokens = tokens
+        self._steps = tokens if tokens_per_step == 1.0 else int(tokens / tokens_per_step)
+        """After which nothing of it is left."""
         self.pending = 0
         """Reserved requests that do not decode yet."""
         self._queue: deque[Sequence] = deque()
@@ -35,7 +39,7 @@ class DecodeReservation:
     def start(self, sequence: Sequence, step: int) -> None:
         """A reserved request decodes from ``step`` on."""
         self.pending -= 1
-        sequence.reservation_end = step + self.tokens
+        sequence.reservation_end = step + self._steps
         self._queue.append(sequence)
         self._count += 1
         self._sum_ends += sequence.reservation_end
@@ -52,4 +56,7 @@ class DecodeReservation:
         queue = self._queue
         while queue and queue[0].reservation_end <= step:
             self.leave(queue.popleft())
-        return self.pending * self.tokens + self._sum_ends - self._count * step
+        left = self._sum_ends - self._count * step
+        if self._steps != self.tokens and self._steps:
+            left = left * self.tokens // self._steps
+        return self.pending * self.tokens + left

@@ -12,10 +12,11 @@ from kvsim.sim.engine.block_pool import BlockPool
 from kvsim.sim.engine.block_table import Path
 from kvsim.sim.engine.booking import book_chunk, book_joined, book_returned, book_token, known_before
 from kvsim.sim.engine.decode_reservation import DecodeReservation
+from kvsim.sim.engine.groups import GroupedPool
+from kvsim.sim.engine.hybrid import scheduler_of
 from kvsim.sim.engine.leaping import LeapingEngine
 from kvsim.sim.engine.paged import PagedPool
 from kvsim.sim.engine.radix import RadixPool
-from kvsim.sim.engine.scheduler import Scheduler
 from kvsim.sim.engine.sequence import Sequence
 from kvsim.sim.engine.step import Chunk, Step
 from kvsim.sim.log.detail import EngineDetail
@@ -47,7 +48,9 @@ LookUp = Callable[["Engine", Sequence, int], int]
 
 
 def pool_of(settings: EngineSettings, on_evict: Callable[[int, int], None] | None) -> BlockPool:
-    """The KV blocks of an engine, with the prefix cache that is asked for."""
+    """The KV blocks of an engine, with the groups of layers and the prefix cache that are asked for."""
+    if settings.kv_groups:
+        return GroupedPool(settings, on_evict)
     kind = RadixPool if settings.prefix_cache == "radix" else PagedPool
     return kind(settings.num_blocks, enable_prefix_caching=settings.enable_prefix_caching, on_evict=on_evict)
 
@@ -105,7 +108,7 @@ class Engine(LeapingEngine):
         self.seat_waits = 0
         """Decode role: sequences that found all seats taken when their KV had come."""
         asked = None if look_up is None else partial(look_up, self)
-        self.scheduler = Scheduler(settings, self.pool, self.batch, asked)
+        self.scheduler = scheduler_of(settings, self.pool, self.batch, asked)
         clock.process(self._run())
 
     def submit(self, sequence: Sequence) -> None:
@@ -178,21 +181,23 @@ class Engine(LeapingEngine):
         self.settle_begun()
         scheduler, block_size = self.scheduler, self._block_size
         hits, evictable = scheduler.match(sequence, self._settled)
-        blocks = -(-sequence.num_tokens // block_size)
+        blocks = scheduler.new_blocks(sequence, hits)
         room = self.pool.num_free - evictable
         if scheduler.running or self.reservation.pending:
             outstanding_tokens = self.reservation.outstanding_tokens(self.batch.steps + self._settled)
-            room -= -(-(outstanding_tokens + self.reservation.tokens) // block_size)
-        if blocks - hits > room:
+            kept_tokens = outstanding_tokens + self.reservation.tokens
+            room -= -(-kept_tokens // block_size) * self.settings.growing_groups
+        if blocks > room:
             return None
         self._book_held()
-        scheduler.allocate(sequence, hits, blocks)
+        scheduler.allocate(sequence, hits, hits + blocks)
         sequence.computed = sequence.num_tokens - 1
         sequence.is_incoming = True
         self.reservation.reserve()
         added = self._leap - 1
         if added > self._settled:
-            steps = self.batch.steps_within(self.pool.num_free, self._settled, added - self._settled)
+            free = self.pool.num_free // self._num_groups
+            steps = self.batch.steps_within(free, self._settled, added - self._settled)
             self._cut_leap(1 + self._settled + steps)
         return hits * block_size
 

@@ -11,6 +11,7 @@ from kvsim.plan.engine_settings import EngineSettings
 from kvsim.sim.clock import Clock, MovableTimer
 from kvsim.sim.engine.batch import DecodeBatch
 from kvsim.sim.engine.block_pool import BlockPool
+from kvsim.sim.engine.hybrid import HybridScheduler
 from kvsim.sim.engine.scheduler import Scheduler
 from kvsim.sim.engine.sequence import NOBODY, Sequence
 from kvsim.sim.engine.step import Chunk, Step
@@ -34,9 +35,11 @@ class LeapingEngine:
         "_first_s",
         "_held_s",
         "_is_async",
+        "_is_stepwise",
         "_leap",
         "_limit",
         "_next",
+        "_num_groups",
         "_preempted",
         "_settled",
         "_slope_s",
@@ -73,6 +76,9 @@ class LeapingEngine:
         self.batch = DecodeBatch(settings.block_size, step_time.needs_longest)
         self._block_size = settings.block_size
         self._is_async = settings.async_scheduling
+        self._is_stepwise = settings.stepwise or (bool(settings.kv_groups) and detail is not None)
+        """Whether each step is an event, as where blocks of groups of layers are told of one by one."""
+        self._num_groups = max(len(settings.kv_groups), 1)
         self._stops_at_first_token, self._backup_s = stops_at_first_token, backup_s
         self._detail = detail
         self._next: Step | None = None
@@ -100,6 +106,8 @@ class LeapingEngine:
 
     def held_so_far_block_s(self) -> float:
         """Blocks that requests hold, integrated over time up to now."""
+        if self.settings.kv_groups:
+            self.settle_begun()
         held_s = self.clock.now - self._held_s
         found = self.held_block_s + (self.pool.num_blocks - self.pool.num_free) * held_s
         settled, added = self._settled, self._steps_begun() - 1 if self._leap else 0
@@ -180,7 +188,7 @@ class LeapingEngine:
     def _may_leap(self, step: Step, latest: Step) -> bool:
         """Whether steps like it may follow the latest scheduled one."""
         scheduler = self.scheduler
-        if self.settings.stepwise or not latest.is_pure or latest.ended or latest.preempted:
+        if self._is_stepwise or not latest.is_pure or latest.ended or latest.preempted:
             return False
         if latest is not step and (not step.is_pure or step.version != latest.version or latest.joined):
             return False
@@ -188,7 +196,7 @@ class LeapingEngine:
 
     def _steps_alike(self) -> int:
         """How many further steps there are blocks for and nobody ends in."""
-        batch, free = self.batch, self.pool.num_free
+        batch, free = self.batch, self.pool.num_free // self._num_groups
         limit = min(batch.steps_to_next_finish(), self._limit - self._anchor_steps - (2 if self._is_async else 1))
         if limit <= 0:
             return 0
@@ -216,7 +224,11 @@ class LeapingEngine:
     def _settle_steps(self, steps: int) -> None:
         """Take the blocks of the first ``steps`` steps of the leap, the first of them had its own."""
         settled, added = self._settled, steps - 1
-        if added > settled:
+        scheduler = self.scheduler
+        if added > settled and isinstance(scheduler, HybridScheduler):
+            self._settle_groups(scheduler, settled, added)
+            self._settled = added
+        elif added > settled:
             self._book_held()
             blocks = self.batch.blocks_needed(settled, added - settled)
             if blocks:
@@ -226,15 +238,23 @@ class LeapingEngine:
             self.pool.take(blocks)
             self._settled = added
 
+    def _settle_groups(self, scheduler: HybridScheduler, settled: int, added: int) -> None:
+        """Let sequences take and free blocks of their groups as the leap's steps between had them do, one by one."""
+        for step, _, sequence in scheduler.due(settled, added):
+            self._book_held_until(self._boundary_s(1 + step))
+            scheduler.decode_ahead(sequence, step)
+
     def _book_held(self) -> None:
         """Integrate the blocks held; to be called before what is held changes."""
-        now = self.clock.now
-        if now > self._held_s:
+        self._book_held_until(self.clock.now)
+
+    def _book_held_until(self, time_s: float) -> None:
+        if time_s > self._held_s:
             held = self.pool.num_blocks - self.pool.num_free
-            self.held_block_s += held * (now - self._held_s)
+            self.held_block_s += held * (time_s - self._held_s)
             if self._detail is not None:
-                self._detail.held_in_all(self._held_s, now, held)
-            self._held_s = now
+                self._detail.held_in_all(self._held_s, time_s, held)
+            self._held_s = time_s
 
     def _grown_block_s(self, settled: int, added: int, blocks: int) -> float:
         """Block-seconds of the blocks that the leap's steps between take, each from the start of its step until now."""

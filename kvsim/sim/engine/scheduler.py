@@ -112,13 +112,7 @@ class Scheduler(PreemptiveScheduler):
 
     def schedule(self) -> None:
         """Decide the next step, and take its blocks; ``advance`` is to follow."""
-        self.chunks, self.joined, self.stalled, self.preempted = NO_PROMPTS, NOBODY, NOBODY, NOBODY
-        if self.aborted:
-            self._drop_aborted()
-        self.pool.begin_step()
-        if self.settings.long_prefill_token_threshold:
-            is_alone = len(self.running) + len(self.waiting) + len(self.kv_ready) + self.loading < 2
-            self._most_of_prompt = 0 if is_alone else self.settings.long_prefill_token_threshold
+        self._begin_step()
         batch = self.batch
         budget = self.settings.max_num_batched_tokens - batch.num
         if self.prefilling:
@@ -133,6 +127,15 @@ class Scheduler(PreemptiveScheduler):
             if self._is_static and batch.num:
                 return
             self._admit_queued(budget)
+
+    def _begin_step(self) -> None:
+        self.chunks, self.joined, self.stalled, self.preempted = NO_PROMPTS, NOBODY, NOBODY, NOBODY
+        if self.aborted:
+            self._drop_aborted()
+        self.pool.begin_step()
+        if self.settings.long_prefill_token_threshold:
+            is_alone = len(self.running) + len(self.waiting) + len(self.kv_ready) + self.loading < 2
+            self._most_of_prompt = 0 if is_alone else self.settings.long_prefill_token_threshold
 
     @property
     def num_queued(self) -> int:
@@ -159,6 +162,10 @@ class Scheduler(PreemptiveScheduler):
         self.deferred.settle_chains(sequence.path, scheduled_steps, self._admissions)
         return self.pool.match(sequence.path, (sequence.num_tokens - 1) // self._block_size)
 
+    def new_blocks(self, sequence: Sequence, hits: int) -> int:
+        """Blocks beside the cached ones, which ``match`` found, that a sequence takes whose KV will come."""
+        return -(-sequence.num_tokens // self._block_size) - hits
+
     def allocate(self, sequence: Sequence, hits: int, blocks: int) -> None:
         """Take ``hits`` cached blocks and as many new ones as make ``blocks``."""
         if hits:
@@ -181,12 +188,16 @@ class Scheduler(PreemptiveScheduler):
             seats -= 1
         if self.reorders and len(self.waiting) > 1 and budget > 0 and seats > 0:
             self._reorder()
+        self._admit_waiting(budget, seats, 0)
+
+    def _admit_waiting(self, budget: int, seats: int, slots: int) -> None:
+        """``slots``: tokens of the budget that each sequence takes beside those that are computed of it."""
         while self.waiting and budget > 0 and seats > 0:
             tokens = self._admit(self.waiting[0], budget)
             if tokens == _SET_ASIDE:
                 continue
             if tokens:
-                budget -= tokens
+                budget -= tokens + slots
                 seats -= 1
             elif self.running or not self._let_loaded_go():
                 return
@@ -233,14 +244,11 @@ class Scheduler(PreemptiveScheduler):
         if (settings.scheduler_reserve_full_isl or is_new) and -(-num_tokens // block_size) - hits > room:
             return 0
         cached = hits * block_size
-        tokens = num_tokens - cached
-        if 0 < self._most_of_prompt < tokens:
-            tokens = self._most_of_prompt
-        if tokens > budget:
-            if not settings.enable_chunked_prefill:
-                return 0
-            tokens = budget
-        if -(-(cached + tokens) // block_size) - hits > room:
+        tokens = self._first_chunk(num_tokens - cached, cached, budget)
+        if not tokens:
+            return 0
+        blocks = self._blocks_of(cached + tokens)
+        if blocks - hits > room:
             return 0
         if is_new and self._sets_aside(sequence, hits):
             return _SET_ASIDE
@@ -251,11 +259,23 @@ class Scheduler(PreemptiveScheduler):
         self._admissions = sequence.serial = self._admissions + 1
         self.running[sequence] = None
         sequence.computed = sequence.ready = cached
-        self.allocate(sequence, hits - held, -(-(cached + tokens) // block_size) - held)
+        self.allocate(sequence, hits - held, blocks - held)
         pool.extend(sequence, (cached + tokens) // block_size)
         self.prefilling.append(sequence)
         self._compute(sequence, tokens)
         return tokens
+
+    def _first_chunk(self, tokens: int, cached: int, budget: int) -> int:
+        """How many of the ``tokens`` behind the cached ones an admitted sequence computes first; 0: none fit."""
+        if 0 < self._most_of_prompt < tokens:
+            tokens = self._most_of_prompt
+        if tokens > budget:
+            return budget if self.settings.enable_chunked_prefill else 0
+        return tokens
+
+    def _blocks_of(self, tokens: int) -> int:
+        """Blocks that an admitted sequence holds whose first ``tokens`` are scheduled."""
+        return -(-tokens // self._block_size)
 
     def _sets_aside(self, sequence: Sequence, hits: int) -> bool:
         """Look the head of the queue up; it holds its cached blocks, and those that are loaded, while they come."""

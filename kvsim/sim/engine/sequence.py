@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from kvsim.sim.engine.drafting import Drafting
 from kvsim.sim.engine.paged import OPEN_END, BlockTable, Path, private_from
 from kvsim.workload.request import Request
 
@@ -45,6 +46,7 @@ class RequestState:
         "prefill_instance",
         "prefill_s",
         "private_from",
+        "proxy_s",
         "queue_s",
         "recomputed_tokens",
         "request",
@@ -63,7 +65,7 @@ class RequestState:
         self.mark_s = request.arrival_s
         """Up to here every second since arrival is accounted for."""
         self.first_token_s = -1.0
-        self.queue_s = self.interference_s = self.preemption_s = self.tier_load_s = 0.0
+        self.proxy_s = self.queue_s = self.interference_s = self.preemption_s = self.tier_load_s = 0.0
         self.prefill_s = self.transfer_s = self.decode_wait_s = self.first_decode_s = 0.0
         self.hit_tokens = self.computed_tokens = self.recomputed_tokens = self.preemptions = 0
         self.prefill_instance = self.decode_instance = -1
@@ -101,6 +103,7 @@ class Sequence(BlockTable):
         "base",
         "computed",
         "decoding",
+        "drafting",
         "ending",
         "finish_step",
         "high_water",
@@ -123,6 +126,7 @@ class Sequence(BlockTable):
         self.entry = self.hashed = self.loose = 0
         self.holds = []
         self.node = None
+        self.groups = None
         self.state = state
         self.num_tokens = num_tokens
         """Prompt and generated tokens."""
@@ -143,6 +147,8 @@ class Sequence(BlockTable):
         self.skipped_last_step = False
         """Whether the step before the one that was scheduled last did not reach it: it has no token on its way."""
         self.base = self.finish_step = self.serial = 0
+        self.drafting: Drafting | None = None
+        """What is drafted for it, on an engine that decodes speculatively."""
         self.reservation_end = -1
         """Decode step at which its reservation is used up; -1: it has none."""
         self.last_token_s = -1.0

@@ -22,6 +22,11 @@ class Chunk:
 NO_CHUNKS: Final[list[Chunk]] = []
 """No chunks: it stays empty, as ``NOBODY`` does."""
 
+Output = tuple[Sequence, int, bool]
+"""A sequence that gets tokens by a step, how many drafts of it the step verifies, and whether these are real ones."""
+NO_OUTPUTS: Final[list[Output]] = []
+"""No outputs: it stays empty, as ``NOBODY`` does."""
+
 
 class Step:
     """One scheduled step: what of it outlives the scheduling of the next one."""
@@ -36,6 +41,7 @@ class Step:
         "limit",
         "num_decodes",
         "num_measured",
+        "outputs",
         "preempted",
         "returned",
         "slope_s",
@@ -57,6 +63,8 @@ class Step:
         """Decoding sequences that it does not reach, and those that the one before did not reach and it does."""
         self.completed = NOBODY
         """Sequences whose tokens so far all have KV when it has run, and did not before."""
+        self.outputs = NO_OUTPUTS
+        """Who gets tokens by it, in the order in which they were scheduled; speculative decoding alone."""
         self.num_decodes = 0
         self.num_measured = 0
         """Decoding sequences that are not warm-up."""

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from functools import partial
 
 from kvsim.config.derived import nic_latency_s
 from kvsim.plan.plan import Place, Plan
 from kvsim.record.result import Check, TransferUse
 from kvsim.sim.clock import AFTERMATH, Timer
-from kvsim.sim.engine.block_table import Path
 from kvsim.sim.engine.engine import Engine, Role
 from kvsim.sim.engine.sequence import RequestState, Sequence
+from kvsim.sim.engine.speculative_engine import engine_kind
 from kvsim.sim.log.conservation import KvBooks, kv_checks, network_checks
 from kvsim.sim.log.steps import StepLog
 from kvsim.sim.network.build_network import build_network
 from kvsim.sim.network.stream import FirstPart, Stream
 from kvsim.sim.routing import DecodeLoads, Loads, decode_router
+from kvsim.sim.systems.kv_bytes import KvBytes
 from kvsim.sim.systems.kv_transfer import KvTransfer, tell_moved
-from kvsim.sim.systems.serving import Progress, ServingSystem, fits
-from kvsim.sim.tiers.lookup import TierLookup
+from kvsim.sim.systems.returning import ReturningSystem
+from kvsim.sim.systems.serving import Progress, fits
+from kvsim.units import MICRO, MILLI
 from kvsim.workload.workload import Workload
 
 
-class PdSystem(ServingSystem):
+class PdSystem(ReturningSystem):
     """Prefill instances, decode instances, and the NICs between them.
 
     The decode instance is chosen, and the blocks reserved, when the first chunk of a prompt is computed; a request that
@@ -64,10 +65,14 @@ class PdSystem(ServingSystem):
             generator=self.generators[1],
         )
         self.network = build_network(plan, self.clock, self.generators[2])
-        self._request_latency_s = 0.0 if transfer.strategy == "push" else 2 * nic_latency_s(plan.config)
+        self._proxy_s = separation.proxy_ms * MILLI
+        asks_s = 0.0 if transfer.strategy == "push" else 2 * nic_latency_s(plan.config)
+        self._request_latency_s = asks_s + transfer.setup_us * MICRO
         """A pull asks first: a round trip more."""
         self._is_optimistic = transfer.decode_start == "first_chunk"
         self._sends_all = not transfer.delta
+        share = plan.decode.spec.model.window_share
+        self._kv_bytes = KvBytes(plan.kv_bytes_per_token, plan.decode_settings, share)
         self._piece_tokens = transfer.pipeline_chunk_blocks * self._block_size
         """Tokens that one descriptor moves, of all layers, or of one where they leave one by one."""
         self._returns_kv = separation.return_generated_kv and workload.info.generated_known
@@ -108,7 +113,9 @@ class PdSystem(ServingSystem):
                 self._decode_by_rack[rack].append(len(self.decode_engines))
                 number, settings = len(self.decode_engines), plan.decode_settings
                 detail = None if self.detail is None else self.detail.engine(plan.num_prefill + number)
-                engine = Engine(self.clock, number, "decode", settings, decode, self, self.decode_log, detail=detail)
+                engine = engine_kind(settings)(
+                    self.clock, number, "decode", settings, decode, self, self.decode_log, detail=detail
+                )
                 self.decode_engines.append(engine)
                 self._decode_nodes.append(place)
 
@@ -155,7 +162,20 @@ class PdSystem(ServingSystem):
     def _admit(self, state: RequestState) -> None:
         prompt_tokens = state.request.prompt_tokens
         self.loads.add(state.prefill_instance, prompt_tokens)
-        self._submit(self.prefill_engines[state.prefill_instance], Sequence(state, prompt_tokens, 0))
+        if self._proxy_s:
+            self.clock.schedule(self.clock.now + self._proxy_s, callback=lambda _: self._passed(state))
+        else:
+            self._queue(state)
+
+    def _passed(self, state: RequestState) -> None:
+        """The proxy has handed a request on."""
+        state.proxy_s = self.clock.now - state.mark_s
+        state.mark_s = self.clock.now
+        self._queue(state)
+
+    def _queue(self, state: RequestState) -> None:
+        sequence = Sequence(state, state.request.prompt_tokens, 0)
+        self._submit(self.prefill_engines[state.prefill_instance], sequence)
 
     # A prompt is computed, chunk after chunk, and sent as it is.
 
@@ -226,6 +246,8 @@ class PdSystem(ServingSystem):
             return
         target, reserved = transfer.target
         taken = -(-reserved.num_tokens // self._block_size) - transfer.present_blocks
+        if target.settings.kv_groups:
+            taken = target.pool.uncached(reserved)
         self.kv_books.left_blocks += taken - target.cancel(reserved)
         if transfer.stream is not None:
             moved_bytes = self.network.cancel(transfer.stream)
@@ -269,8 +291,8 @@ class PdSystem(ServingSystem):
             state.mark_s = now
             transfer.hidden_s = self.network.busy_so_far_s(stream)
         tokens = max(transfer.ready_tokens - transfer.sent_tokens, 0.0)
+        num_bytes = self._kv_bytes.of(tokens, transfer.sent_tokens, state.request.prompt_tokens)
         transfer.sent_tokens += tokens
-        num_bytes = tokens * self.plan.kv_bytes_per_token
         state.transferred_bytes += num_bytes
         self.network.push(stream, num_bytes, complete, self._descriptors(tokens))
         if complete and transfer.first_is_there:
@@ -283,7 +305,7 @@ class PdSystem(ServingSystem):
             left = transfer.prefill.num_tokens - transfer.sent_tokens
             tokens = min(float(self._piece_tokens), left)
             first = FirstPart(
-                tokens * self.plan.kv_bytes_per_token,
+                self._kv_bytes.of(tokens, transfer.sent_tokens, transfer.prefill.num_tokens),
                 self._descriptors(tokens),
                 lambda _: self._first_landed(transfer),
             )
@@ -294,10 +316,6 @@ class PdSystem(ServingSystem):
             self._request_latency_s,
             first,
         )
-
-    def _descriptors(self, tokens: float) -> int:
-        pieces = math.ceil(tokens / self._piece_tokens)
-        return pieces * self._num_layers if self._layerwise else pieces
 
     def _first_landed(self, transfer: KvTransfer) -> None:
         """Optimistic: the first piece is there."""
@@ -329,8 +347,8 @@ class PdSystem(ServingSystem):
         needed_tokens = transfer.prefill.num_tokens
         found_bytes = 0.0 if transfer.stream is None else transfer.stream.sent_bytes
         if not self._sends_all:
-            found_bytes += present_blocks * self._block_size * self.plan.kv_bytes_per_token
-        self.kv_books.land(needed_tokens * self.plan.kv_bytes_per_token, found_bytes)
+            found_bytes += self._kv_bytes.of(present_blocks * self._block_size, 0.0, needed_tokens)
+        self.kv_books.land(self._kv_bytes.of(needed_tokens, 0.0, needed_tokens), found_bytes)
         engine.receive(sequence)
 
     def _start_decoding(self, transfer: KvTransfer) -> None:
@@ -381,41 +399,7 @@ class PdSystem(ServingSystem):
             transfer = self._waiting.popleft()
             self._send(transfer)
 
-    def _return_kv(self, engine: Engine, sequence: Sequence) -> None:
-        """Send the full blocks that hold generated tokens back to the prefill instance."""
-        state = sequence.state
-        first = state.request.prompt_tokens // self._block_size
-        end = (state.request.prompt_tokens + state.output_tokens - 1) // self._block_size
-        if end <= first:
-            return
-        num_bytes = (end - first) * self._block_size * self.plan.kv_bytes_per_token
-        lookup = None if self.tiers is None else self.tiers.lookup(state)
-        stream = self.network.open(
-            self._decode_nodes[engine.instance],
-            self._prefill_nodes[state.prefill_instance],
-            partial(self._kv_returned, engine.instance, state, (first, end), lookup, self.clock.now, num_bytes),
-        )
-        self.returned_bytes += num_bytes
-        self.network.push(stream, num_bytes, True, self._descriptors((end - first) * self._block_size))
-
-    def _kv_returned(
-        self, source: int, state: RequestState, blocks: tuple[int, int], lookup: TierLookup | None, sent_s: float,
-        num_bytes: float, _: Stream,
-    ) -> None:  # fmt: skip
-        self._returned(state.prefill_instance, state.path, *blocks, lookup)
-        source += len(self.prefill_engines)
-        request_id, target = state.request.request_id, state.prefill_instance
-        tell_moved(self.detail, request_id, sent_s, self.clock.now, num_bytes, source, target, "returned")
-
     def _tell_moved(self, transfer: KvTransfer, target: Engine, num_bytes: float, kind: str) -> None:
         request_id, place = transfer.prefill.state.request.request_id, len(self.prefill_engines) + target.instance
         source, now = transfer.source.instance, self.clock.now
         tell_moved(self.detail, request_id, transfer.sent_s, now, num_bytes, source, place, kind)
-
-    def _returned(self, instance: int, path: Path, first: int, end: int, lookup: TierLookup | None) -> None:
-        """Cache KV that has returned, where there is room and the prompt is still there; from there tiers have it."""
-        pool = self.prefill_engines[instance].pool
-        if pool.insert(path, len(path) - 1, first, end):
-            self.index.computed(instance, path, end)
-        if self.tiers is not None and lookup is not None and pool.match(path, end)[0] == end:
-            self.tiers.came(instance, path, end, lookup)

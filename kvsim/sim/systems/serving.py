@@ -18,6 +18,7 @@ from kvsim.record.result import Check, TransferUse
 from kvsim.sim.clock import Clock
 from kvsim.sim.engine.engine import Engine, Role
 from kvsim.sim.engine.sequence import RequestState, Sequence, block_path
+from kvsim.sim.engine.speculative_engine import engine_kind
 from kvsim.sim.log.conservation import RequestCounts
 from kvsim.sim.log.detail import DetailLog
 from kvsim.sim.log.requests import RequestLog
@@ -286,6 +287,7 @@ class ServingSystem:
                 state.prefill_instance,
                 state.decode_instance,
                 state.transferred_bytes,
+                state.proxy_s,
                 state.queue_s,
                 state.interference_s,
                 state.preemption_s,
@@ -345,7 +347,7 @@ class ServingSystem:
         config, tiers = self.plan.config, self.tiers
         if config.routing.index_staleness_ms or (self.plan.tiers and config.cache.write_policy == "write_back"):
             settings = replace(settings, stepwise=True)
-        return Engine(
+        return engine_kind(settings)(
             self.clock,
             instance,
             role,
@@ -394,5 +396,8 @@ class ServingSystem:
 
 
 def fits(tokens: int, settings: EngineSettings) -> bool:
-    """Whether an instance's blocks hold a sequence of so many tokens."""
-    return -(-tokens // settings.block_size) <= settings.num_blocks
+    """Whether an instance's blocks hold a sequence of so many tokens, and what is drafted behind them."""
+    if settings.speculation is not None:
+        ahead_tokens = settings.speculation.most_ahead(settings.async_scheduling)
+        tokens = min(tokens + ahead_tokens, settings.max_model_len)
+    return settings.blocks_of(tokens) <= settings.num_blocks

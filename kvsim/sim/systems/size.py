@@ -49,8 +49,12 @@ def _instances_bytes(plan: Plan) -> float:
 
 def least_cpu_s(plan: Plan, workload: Workload) -> float:
     """CPU seconds that simulating ``workload`` takes at least, on the sources."""
-    tokens = workload.output_tokens.sum(dtype=np.int64) if plan.colocated_settings.stepwise else 0
-    return REQUEST_S * len(workload) + STEP_S * _prompt_steps(plan, workload) + TOKEN_S * float(tokens)
+    settings = plan.colocated_settings
+    tokens, speculation = 0.0, settings.speculation
+    if settings.stepwise or speculation is not None:
+        tokens = float(workload.output_tokens.sum(dtype=np.int64))
+        tokens /= 1.0 if speculation is None else speculation.tokens_per_step
+    return REQUEST_S * len(workload) + STEP_S * _prompt_steps(plan, workload) + TOKEN_S * tokens
 
 
 def _prompt_steps(plan: Plan, workload: Workload) -> float:

@@ -25,7 +25,7 @@ class Misses:
     they are of answers, which are not written (``cache.write_generated``). That somebody is
     computing them again meanwhile does not change the reason."""
     evicted_tokens: int = 0
-    """Computed before, and evicted everywhere or behind a gap."""
+    """Written before, and evicted from every tier or behind a gap there."""
     elsewhere_tokens: int = 0
     """In memory that this instance cannot reach: of another instance, host or rack."""
     declined_tokens: int = 0

@@ -141,6 +141,11 @@ class AffineStepTime(StepTime):
         share = self._window_share
         return first_s - self._a * share * beyond_tokens, slope_s * (1 - share), ENDLESS
 
+    def drafts_s(self, tokens: int, seqs: int, drafts: int, with_logits: bool) -> float:
+        """How much longer a step takes that verifies so many further tokens."""
+        logits_s = self._s * drafts if with_logits else 0.0
+        return self._dense_s(tokens + drafts) - self._dense_s(tokens) + logits_s
+
     def _dense_s(self, tokens: int) -> float:
         if self._padded:
             place = bisect_left(self._padded, tokens)

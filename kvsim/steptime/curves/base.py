@@ -43,6 +43,11 @@ class StepTime:
         many steps (at least 1) both hold for."""
         raise NotImplementedError
 
+    def drafts_s(self, tokens: int, seqs: int, drafts: int, with_logits: bool) -> float:
+        """How much longer a step of ``tokens`` tokens over ``seqs`` sequences takes that verifies ``drafts`` further
+        tokens behind sequences that decode: their KV is read with the sequence's. ``with_logits``: of each of them."""
+        raise NotImplementedError
+
     def prefill_alone_s(self, chunk_tokens: int, prefix_tokens: int) -> float:
         """Time of a step that holds nothing but this chunk."""
         return self.mixed_s(chunk_tokens, 1, 0, 0, 0, self.chunk_work(chunk_tokens, prefix_tokens))

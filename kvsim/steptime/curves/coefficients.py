@@ -41,6 +41,8 @@ class Coefficients:
     dense_knots: Knots = ()
     """``(tokens, seconds)``, tokens ascending, two or more, in place of the two lines w and p; the outermost segments
     go on beyond the ends, where times do not fall."""
+    drafts_per_seq: float = 0.0
+    """Speculative decoding: tokens of a step that each decoding sequence has beside its own."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return by_fields(self)
@@ -89,7 +91,14 @@ def _beyond(tokens: npt.NDArray[np.float64], window_tokens: float) -> npt.NDArra
 
 
 _NOT_TIMES = frozenset(
-    {"straggler_min_seqs", "prefill_chunk_floor_tokens", "window_share", "window_tokens", "dense_knots"}
+    {
+        "straggler_min_seqs",
+        "prefill_chunk_floor_tokens",
+        "window_share",
+        "window_tokens",
+        "dense_knots",
+        "drafts_per_seq",
+    }
 )
 
 

@@ -132,6 +132,11 @@ class TableStepTime(StepTime):
             return first_s, slope_s, ENDLESS
         return first_s, slope_s, max(1, floor(contexts[segment + 1] - mean_tokens) + 1)
 
+    def drafts_s(self, tokens: int, seqs: int, drafts: int, with_logits: bool) -> float:
+        """How much longer a step takes that verifies so many further tokens."""
+        logits_s = self._head.at(seqs + drafts) - self._head.at(seqs) if with_logits else 0.0
+        return self._dense_s(tokens + drafts) - self._dense_s(tokens) + logits_s
+
     def _dense_s(self, tokens: int) -> float:
         if self._padded:
             place = bisect_left(self._padded, tokens)

@@ -117,7 +117,9 @@ def residual_profile(base: Overlay, profile: Path, residual: Residual, run: str)
 def _fitted_steptime(coefficients: Coefficients) -> Tree:
     """The ``steptime`` section of a fitted profile; figures as many as they are worth."""
     values: Tree = {
-        f.name: rounded(getattr(coefficients, f.name)) for f in fields(coefficients) if f.name != "dense_knots"
+        f.name: rounded(getattr(coefficients, f.name))
+        for f in fields(coefficients)
+        if f.name not in ("dense_knots", "drafts_per_seq")
     }
     values["dense_knots"] = [[rounded(tokens), rounded(time_s)] for tokens, time_s in coefficients.dense_knots]
     return {"method": "fitted", "coefficients": values}

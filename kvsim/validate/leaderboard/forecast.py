@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from kvsim.config import LoadedConfig
-from kvsim.errors import KvsimError
+from kvsim.config import Config, LoadedConfig
 from kvsim.fields import Fields
-from kvsim.plan.instance import load_instance
+from kvsim.plan.instance import load_instance, spec_of
 from kvsim.plan.plan import unified_plan
 from kvsim.record.result import Table
 from kvsim.record.summary import e2e_s, tpot_s, ttft_s
 from kvsim.spec import find_gpu, find_model
 from kvsim.units import MILLI
 from kvsim.validate.leaderboard.recorded import ALL, FIRST_300, RecordedRun, stage_name
-from kvsim.validate.predict_load import answers, served
+from kvsim.validate.predict_load import answers, at_version, served
 
 ARGUMENTS = (
-    "tensor_parallel_size",
-    "data_parallel_size",
-    "max_num_batched_tokens",
-    "max_num_seqs",
-    "max_model_len",
-    "gpu_memory_utilization",
-    "block_size",
-    "enable_prefix_caching",
+    *("tensor_parallel_size", "data_parallel_size", "enable_expert_parallel", "enforce_eager", "async_scheduling"),
+    *("max_num_batched_tokens", "max_num_seqs", "max_model_len", "gpu_memory_utilization", "block_size"),
+    *("enable_prefix_caching", "enable_chunked_prefill", "long_prefill_token_threshold", "scheduling_policy"),
+    *("kv_cache_dtype", "disable_hybrid_kv_cache_manager", "num_gpu_blocks_override"),
 )
 """vLLM's arguments that a recorded engine names by vLLM's names."""
+ENGINE = re.compile(r"vLLM (\d+(?:\.\d+)+)\b")
 FIRST = 300
+PRECISIONS = {"fp16": "bf16", "bf16": "bf16", "fp8": "fp8"}
 
 
 @dataclass(frozen=True)
@@ -48,12 +46,9 @@ class Forecast:
 def forecast(run: RecordedRun) -> Forecast:
     """Predict ``run``. Raises a ``KvsimError`` where its engine or workload is none that kvsim knows."""
     begun_s = time.process_time()
-    try:
-        loaded = _server(run.engine)
-        plan = unified_plan(loaded.config, 1)
-        tables = [answers(stage, plan, served(stage, plan, run.name)) for stage in run.stages]
-    except KvsimError as error:
-        raise type(error)(f"{run.name}: {error}") from None
+    config = server_of(run.engine).config
+    plan = at_version(unified_plan(config, config.engine.data_parallel_size), config.engine.vllm_version)
+    tables = [answers(stage, plan, served(stage, plan, run.name)) for stage in run.stages]
     windows = {stage_name(place): _figures(table) for place, table in enumerate(tables)}
     windows[ALL] = _figures({name: np.concatenate([table[name] for table in tables]) for name in tables[0]})
     windows[FIRST_300] = _figures({name: column[:FIRST] for name, column in _by_arrival(tables[0]).items()})
@@ -63,21 +58,57 @@ def forecast(run: RecordedRun) -> Forecast:
     return Forecast(windows, time.process_time() - begun_s, calibration, level)
 
 
-def _server(engine: Fields) -> LoadedConfig:
-    model = engine.text("model")
+def server_of(engine: Fields) -> LoadedConfig:
+    """The engine as a configuration. Raises a ``KvsimError`` where it is none that kvsim knows."""
+    model, gpu, version = engine.text("model"), engine.text("gpu"), ENGINE.search(engine.text("engine") or "")
     if model is None:
         raise engine.error("model", "must be the model's Hugging Face id")
-    arguments: dict[str, Any] = {name: engine.get(name) for name in ARGUMENTS if engine.get(name) is not None}
+    if version is None:
+        raise engine.error("engine", "must name vLLM and its version, as vLLM 0.15.1")
+    if gpu is None:
+        raise engine.error("gpu", "must be a GPU's name")
+    keys: dict[str, Any] = {"load.warm_caches": False, "hardware.gpu": find_gpu(gpu).name}
+    if engine.get("precision") is not None:
+        keys["model.weight_dtype"] = _weight_dtype(engine)
+
+    def loaded(arguments: Mapping[str, Any]) -> LoadedConfig:
+        given = Fields(engine.file, dict(arguments))
+        return load_instance(find_model(model).name, given, vllm_version=version[1], keys=keys, where=engine.file)
+
+    arguments = _arguments(engine)
+    server = loaded(arguments)
+    if "num_gpu_blocks_override" in arguments and not _are_of_groups(server.config):
+        return loaded(arguments | {"disable_hybrid_kv_cache_manager": True})
+    return server
+
+
+def _arguments(engine: Fields) -> dict[str, Any]:
+    found: dict[str, Any] = {name: engine.get(name) for name in ARGUMENTS if engine.get(name) is not None}
     if engine.get("num_gpu_blocks") is not None:
-        arguments["num_gpu_blocks_override"] = engine.whole("num_gpu_blocks")
-    version = (engine.text("engine") or "").partition("vLLM ")[2].partition(" ")[0]
-    keys: dict[str, Any] = {"load.warm_caches": False, "hardware.gpu": find_gpu(engine.text("gpu") or "").name}
-    precision = (engine.text("precision") or "").lower()
-    if precision:
-        keys["model.weight_dtype"] = {"fp16": "bf16", "fp8": "fp8", "bf16": "bf16"}[precision]
-    return load_instance(
-        find_model(model).name, Fields(engine.file, arguments), vllm_version=version, keys=keys, where=engine.file
-    )
+        found["num_gpu_blocks_override"] = engine.whole("num_gpu_blocks")
+    if engine.maybe("kv_offloading_gib_per_gpu"):
+        # vLLM's offloading connector has no groups of layers.
+        found["disable_hybrid_kv_cache_manager"] = True
+    return found
+
+
+def _are_of_groups(config: Config) -> bool:
+    """Whether recorded blocks are of groups of layers, where the engine could have such: a block of all layers has as
+    many times the bytes as there are groups, so that the GPUs' memory tells which of the two was recorded."""
+    spec = replace(spec_of(config), num_blocks_override=None)
+    if spec.kv_groups is None or config.engine.num_gpu_blocks_override is None:
+        return True
+    grouped, whole = spec.pool_blocks, replace(spec, is_hybrid=False).pool_blocks
+    return config.engine.num_gpu_blocks_override**2 > grouped * whole
+
+
+def _weight_dtype(engine: Fields) -> str:
+    """16-bit weights take one time, whichever of the two they are."""
+    given = engine.get("precision")
+    found = PRECISIONS.get(given.lower()) if isinstance(given, str) else None
+    if found is None:
+        raise engine.error("precision", f"must be one of {', '.join(PRECISIONS)}")
+    return found
 
 
 def _by_arrival(table: Table) -> Table:

@@ -36,6 +36,8 @@ class RecordedRun:
     """By window."""
     peers: Mapping[str, Mapping[str, Figures]]
     """By simulator and window."""
+    broken: str | None = None
+    """Why nothing of it could be read."""
 
     @property
     def windows(self) -> list[str]:
@@ -54,7 +56,7 @@ def stage_name(place: int) -> str:
 
 
 def read_leaderboard(folder: Path) -> list[RecordedRun]:
-    """The runs in the folders of ``folder``, by name. Raises ``ConfigError`` where there is none or one is broken."""
+    """The runs in the folders of ``folder``, by name, broken ones too. Raises ``ConfigError`` where there is none."""
     try:
         inside = sorted(path for path in folder.iterdir() if path.is_dir())
     except OSError as error:
@@ -62,7 +64,15 @@ def read_leaderboard(folder: Path) -> list[RecordedRun]:
     found = [path for path in inside if all((path / name).is_file() for name in FILES)]
     if not found:
         raise ConfigError(f"{folder}: no folder in it has {', '.join(FILES)}")
-    return [read_run(path) for path in found]
+    return [_read(path) for path in found]
+
+
+def _read(folder: Path) -> RecordedRun:
+    try:
+        return read_run(folder)
+    except ConfigError as error:
+        words = str(error) if str(error).startswith(folder.name) else f"{folder.name}/{error}"
+        return RecordedRun(folder.name, Fields(folder.name, {}), (), {}, {}, words)
 
 
 def read_run(folder: Path) -> RecordedRun:
@@ -74,13 +84,18 @@ def read_run(folder: Path) -> RecordedRun:
     windows = measured.get("windows")
     if not isinstance(windows, dict):
         raise measured.error("windows", "must be a mapping of windows")
-    simulators = peers.values if isinstance(peers.values, dict) else {}
+    if not isinstance(peers.values, dict):
+        raise ConfigError(f"{peers.file}: must be a mapping of simulators, which may be empty")
+    stages = _stages(workload)
+    known = {*(stage_name(place) for place in range(len(stages))), ALL, FIRST_300}
+    if strange := [name for name in windows if name not in known]:
+        raise measured.error(f"windows.{strange[0]}", f"is no window of {len(stages)} stages, nor all or first_300")
     return RecordedRun(
         folder.name,
         engine,
-        _stages(workload),
+        stages,
         {name: _measured(measured.within(f"windows.{name}")) for name in windows},
-        {simulator: _windows(peers.within(simulator)) for simulator in simulators},
+        {simulator: _windows(peers.within(simulator)) for simulator in peers.values},
     )
 
 
@@ -98,19 +113,27 @@ def _stage(workload: Fields, stage: Fields, *, sent_before: bool) -> Traffic:
     prompts = workload.within("prompts")
     rate = stage.number("rate_per_s", least=1e-6)
     requests = stage.maybe_count("requests") or round(rate * stage.number("duration_s", MOST_S))
-    shared = SharedPrompts(
-        prompts.whole("groups"), prompts.whole("prompts_per_group"), prompts.count("system_prompt_tokens"), sent_before
-    )
+    mean_tokens, head_tokens = prompts.number("tokens_as_encoded.mean", least=1), prompts.count("system_prompt_tokens")
+    if head_tokens > mean_tokens:
+        raise prompts.error("system_prompt_tokens", f"must be at most the mean prompt of {mean_tokens:g} tokens")
+    shared = SharedPrompts(prompts.whole("groups"), prompts.whole("prompts_per_group"), head_tokens, sent_before)
     return Traffic(
         requests=requests,
         rate_per_s=rate,
-        prompt_tokens=prompts.number("tokens_as_encoded.mean", least=1),
+        prompt_tokens=mean_tokens,
         output_tokens=workload.number("output_tokens", least=1),
         scaled=True,
         timeout_s=workload.maybe("request_timeout_s"),
-        max_in_flight=workload.maybe_count("max_in_flight"),
+        max_in_flight=_in_flight(workload),
         shared=shared,
     )
+
+
+def _in_flight(workload: Fields) -> int | None:
+    most = workload.maybe_count("max_in_flight")
+    if most == 0:
+        raise workload.error("max_in_flight", "must be at least 1; absent: without limit")
+    return most
 
 
 def _measured(window: Fields) -> dict[str, float]:

@@ -47,7 +47,9 @@ class Spread:
 
 
 def score(run: RecordedRun) -> Scored:
-    """Predict ``run``. A run that cannot be predicted costs itself alone."""
+    """Predict ``run``. A run that cannot be read or predicted costs itself alone."""
+    if run.broken is not None:
+        return Scored(run, None, run.broken)
     try:
         return Scored(run, forecast(run))
     except KvsimError as error:

@@ -71,7 +71,7 @@ def compared(rows: list[Row], **engine_settings: Any) -> tuple[list[Step], list[
         **engine_settings,
     }
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine_module, "Scheduler", RecordingScheduler)
+        patch.setattr(engine_module, "scheduler_of", RecordingScheduler)
         system = UnifiedSystem(colocated(plan(stepwise=True, **chosen)), workload(rows), 1)
     system.run()
     check(system)

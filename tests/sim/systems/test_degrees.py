@@ -29,6 +29,7 @@ def made(prefill: int, decode: int, *sets: str, racks: int = 2) -> Plan:
         "pd_separation.pd_ratio=[1,1]",
         "pd_separation.transfer.pipelining=false",
         "cluster.network.p2p_rdma_latency_us=0",
+        "pd_separation.transfer.setup_us=0",
         "cluster.network.intra_rack_latency_us=0",
         "cluster.network.cross_rack_latency_us=0",
         "load.warm_caches=false",
@@ -47,7 +48,7 @@ def transfer_s(plan: Plan) -> float:
 @pytest.mark.parametrize(("prefill", "decode", "nics"), [(2, 8, 2), (8, 2, 2), (8, 8, 8)])
 def test_kv_moves_over_the_nics_of_the_smaller_side(prefill: int, decode: int, nics: int) -> None:
     plan = made(prefill, decode)
-    nic_bytes_per_s = 50e9 * 0.92
+    nic_bytes_per_s = 50e9 * 0.76
     kv_bytes = PROMPT_TOKENS * 2 * 32 * 8 * 128 * 2
     assert plan.pair_bytes_per_s == nics * nic_bytes_per_s
     assert transfer_s(plan) == pytest.approx(kv_bytes / (nics * nic_bytes_per_s), rel=1e-9)

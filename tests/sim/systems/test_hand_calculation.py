@@ -138,6 +138,27 @@ def test_a_pull_takes_a_round_trip_more() -> None:
     equal(pull_s - push_s, 0.004)
 
 
+@pytest.mark.parametrize("place", [(), ("cluster.network.gpus_per_host=2",)], ids=["racks", "host"])
+def test_each_transfer_is_set_up(place: tuple[str, ...]) -> None:
+    """Once a request, over NICs as within a host."""
+    free, costly = (plan(times=TIMES, sets=(*place, f"pd_separation.transfer.setup_us={us}")) for us in (0, 3000))
+    free_s, costly_s = (by_request(served(PdSystem, where, ONE))["first_token_s"][0] for where in (free, costly))
+    equal(costly_s - free_s, 0.003)
+
+
+def test_a_proxy_stands_before_the_queue() -> None:
+    """A part of its own: all else is as without, but later."""
+    two = workload([Row(2.0, PROMPT, ANSWER), Row(2.0, PROMPT, ANSWER)])
+    without, behind = (plan(times=TIMES, sets=(f"pd_separation.proxy_ms={ms}",)) for ms in (0, 40))
+    near, far = (by_request(served(PdSystem, where, two)) for where in (without, behind))
+    assert near["proxy_s"].tolist() == [0.0, 0.0]
+    assert far["proxy_s"].tolist() == pytest.approx([0.04, 0.04])
+    for name in ("queue_s", "prefill_s", "interference_s", "transfer_s", "decode_wait_s", "first_decode_s"):
+        assert far[name].tolist() == pytest.approx(near[name].tolist(), abs=1e-9), name
+    equal(far["first_token_s"][1] - near["first_token_s"][1], 0.04)
+    assert by_request(served(UnifiedSystem, colocated(behind), ONE))["proxy_s"].tolist() == [0.0]
+
+
 def test_one_token_answers() -> None:
     one = workload([Row(0.0, PROMPT, 1)])
     for first_token in ("decode", "prefill"):

@@ -1,0 +1,137 @@
+"""Steps of the engine that a configuration describes, explained by what its step times know."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from kvsim.config import LoadedConfig
+from kvsim.errors import ConfigError
+from kvsim.plan.build_step_time import operators_of, shape_of
+from kvsim.plan.efficiencies import efficiencies_of
+from kvsim.plan.engine_settings import EngineSettings
+from kvsim.plan.instance import Instance, instance_of
+from kvsim.steptime.batch import Batch, Decodes, PromptChunk
+from kvsim.steptime.curves.tables import TableStepTime
+from kvsim.steptime.explain import Explanation, Known, explain_formula, explain_roofline, explain_tables
+
+USUAL_CONTEXT_TOKENS = 1024
+MEASURED = {"tokens_per_step": "tokens", "decodes_per_step": "decodes", "context_tokens": "tokens of context"}
+
+
+@dataclass(frozen=True)
+class Explainer:
+    """Explains steps of one instance."""
+
+    loaded: LoadedConfig
+    instance: Instance
+
+    @property
+    def known(self) -> Known:
+        """How its step times are known; those that a profile or a configuration gives count as measured."""
+        nearest, method = self.instance.nearest, self.loaded.config.steptime.method
+        if nearest is None:
+            return "modelled" if method == "roofline" else "measured"
+        return "modelled" if nearest.level == "roofline" else nearest.level
+
+    @property
+    def profile(self) -> str | None:
+        nearest = self.instance.nearest
+        return self.loaded.provenance.name if nearest is None else nearest.name
+
+    @property
+    def is_tables(self) -> bool:
+        return isinstance(self.instance.step_time, TableStepTime)
+
+    def explain(self, batch: Batch) -> Explanation:
+        """Raises ``ConfigError`` for a step that the engine never runs."""
+        check(batch, self.instance.settings)
+        config, instance = self.loaded.config, self.instance
+        spec, step_time = instance.spec, instance.step_time
+        sizes = sorted(config.engine.cudagraph_capture_sizes)
+        place = bisect_left(sizes, batch.tokens)
+        tokens = sizes[place] if place < len(sizes) else batch.tokens
+        if isinstance(step_time, TableStepTime):
+            operators, shape = operators_of(config), shape_of(config, spec)
+            return explain_tables(step_time, spec, batch, tokens, operators, shape)
+        efficiencies = efficiencies_of(config, spec)
+        if self.known == "modelled":
+            return explain_roofline(step_time, spec, batch, tokens, efficiencies)
+        return explain_formula(step_time, spec, batch, tokens, self.known, efficiencies)
+
+    def unmeasured(self, batch: Batch) -> Iterator[str]:
+        """What of a step lies beyond what its profile was measured for."""
+        nearest = self.instance.nearest
+        facts = nearest.profile.facts if nearest is not None and nearest.profile is not None else {}
+        validity = self.loaded.provenance.validity if nearest is None else facts.get("validity")
+        if not isinstance(validity, dict):
+            return
+        asked = {
+            "tokens_per_step": batch.tokens,
+            "decodes_per_step": batch.num_decodes,
+            "context_tokens": max([batch.longest_tokens, *(each.prefix_tokens for each in batch.chunks)]),
+        }
+        for key, value in asked.items():
+            valid = validity.get(key)
+            if isinstance(valid, list) and len(valid) == 2 and value > valid[1]:
+                yield f"measured up to {valid[1]:,} {MEASURED[key]} only"
+
+
+def explainer_of(loaded: LoadedConfig) -> Explainer:
+    """An explainer of the unified instances. Raises a ``KvsimError`` where the configuration cannot be built."""
+    method = loaded.config.engine.speculative.method
+    if method is not None:
+        raise ConfigError(f"engine.speculative.method = '{method}': steps that verify drafts are not explained")
+    return Explainer(loaded, instance_of(loaded.config))
+
+
+def check(batch: Batch, settings: EngineSettings) -> None:
+    """Raise ``ConfigError`` for what the engine's limits keep it from running in one step."""
+    tokens = max(
+        [batch.longest_tokens, *(each.tokens + each.prefix_tokens for each in batch.chunks)],
+        default=0,
+    )
+    for what, value, most, key in (
+        ("tokens in a step", batch.tokens, settings.max_num_batched_tokens, "max_num_batched_tokens"),
+        ("sequences in a step", batch.seqs, settings.max_num_seqs, "max_num_seqs"),
+        ("tokens of a sequence", tokens, settings.max_model_len, "max_model_len"),
+        ("blocks of KV", _blocks(batch, settings), settings.num_blocks, "the instance has"),
+    ):
+        if value > most:
+            limit = f"{most:,} that {key}" if key == "the instance has" else f"{key} = {most:,}"
+            raise ConfigError(f"a step of {words(batch)}: {value:,} {what}; allowed: up to the {limit}")
+
+
+def _blocks(batch: Batch, settings: EngineSettings) -> int:
+    held = [(each.count, each.context_tokens) for each in batch.decodes]
+    held += [(1, each.tokens + each.prefix_tokens) for each in batch.chunks]
+    return sum(count * -(-tokens // settings.block_size) for count, tokens in held)
+
+
+def usual_batches(settings: EngineSettings) -> tuple[Batch, ...]:
+    """One request that decodes, as many as there is room for, a prompt as long as a step takes, and both in one."""
+    context = min(USUAL_CONTEXT_TOKENS, settings.max_model_len)
+    blocks = -(-context // settings.block_size)
+    full = max(1, min(settings.max_num_seqs, settings.max_num_batched_tokens, settings.num_blocks // blocks))
+    longest = min(settings.max_model_len - 1, settings.room_tokens, settings.max_num_batched_tokens)
+    found = [Batch((Decodes(1, context),)), Batch((Decodes(full, context),)), Batch(chunks=(PromptChunk(longest),))]
+    half = full // 2
+    left = min(
+        longest, settings.max_num_batched_tokens - half, (settings.num_blocks - half * blocks) * settings.block_size
+    )
+    if half and left > 0:
+        found.append(Batch((Decodes(half, context),), (PromptChunk(left),)))
+    return tuple(dict.fromkeys(found))
+
+
+def words(batch: Batch) -> str:
+    """``32 decodes on 4,096 tokens, a prompt of 2,048 tokens behind 512``."""
+    found = [
+        f"{each.count:,} decode{'' if each.count == 1 else 's'} on {each.context_tokens:,} tokens"
+        for each in batch.decodes
+    ]
+    for each in batch.chunks:
+        behind = f" behind {each.prefix_tokens:,}" if each.prefix_tokens else ""
+        found.append(f"a prompt of {each.tokens:,} tokens{behind}")
+    return ", ".join(found)

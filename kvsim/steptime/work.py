@@ -1,0 +1,263 @@
+"""What a step has to move and to compute on each GPU of an instance, by operator, and how fast that could go at best.
+
+Bytes are those of weights, KV and hidden states that an operator cannot do without: each read or written once a call.
+FLOPs are two for each parameter and token, and for attention four for each head, its width and pair of tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kvsim.spec import InstanceSpec, ModelSpec
+from kvsim.spec.model import UNQUANTISED_BYTES, WEIGHT_BYTES
+from kvsim.steptime.allreduce import ACTIVATION_BYTES
+from kvsim.steptime.batch import Batch
+
+QKV, O_PROJ, GATE_UP, DOWN, OTHER = "qkv_proj", "o_proj", "gate_up_proj", "down_proj", "other_weights"
+SHARED, ROUTER, EXPERTS = "shared_experts", "router", "experts"
+EMBEDDING, LM_HEAD, SAMPLER = "embedding", "lm_head", "sampler"
+ATTENTION_PREFILL, ATTENTION_DECODE = "attention_prefill", "attention_decode"
+ALLREDUCE, EXCHANGE = "allreduce", "exchange"
+PRODUCTS = (QKV, O_PROJ, GATE_UP, DOWN, SHARED, ROUTER, EXPERTS, OTHER)
+"""Matrix products of a layer."""
+PASSES = (EMBEDDING, "layernorm", "qk_norm", "rotary_emb", "kv_write", "act_fn", "final_layernorm")
+"""What is bound by memory whatever the step."""
+KEPT_FIRST = (EMBEDDING, LM_HEAD, ROUTER)
+"""What of a quantised checkpoint is in 16 bits before anything else is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one operator does in a whole step, on one GPU."""
+
+    calls: int
+    num_bytes: float = 0.0
+    """Read from or written to the GPU's memory."""
+    flops: float = 0.0
+    link_bytes: float = 0.0
+    """Over the GPU's link to its neighbours, each direction."""
+    memory_s: float = 0.0
+    """At the data sheet's bandwidth; likewise the next two."""
+    compute_s: float = 0.0
+    link_s: float = 0.0
+
+    @property
+    def limit_s(self) -> float:
+        """No GPU like this is faster."""
+        return max(self.memory_s, self.compute_s, self.link_s)
+
+    @property
+    def bound(self) -> str:
+        """What its limit is: ``memory``, ``compute``, ``link``."""
+        times = {"memory": self.memory_s, "compute": self.compute_s, "link": self.link_s}
+        return max(times, key=lambda name: times[name])
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Weights of one operator, over the whole instance and all its layers."""
+
+    params: float
+    num_bytes: float
+
+
+def weights_of(spec: InstanceSpec) -> dict[str, Weights]:
+    """All weights of ``spec.model``, by operator; they add up to its parameters and bytes.
+
+    Routed experts are all of them. What is neither attention nor vocabulary is of MLPs or shared experts.
+    """
+    model = spec.model
+    params = _params(model)
+    kept = min(model.unquantised_params, sum(params.values()))
+    size, wide = WEIGHT_BYTES[spec.weight_dtype], max(WEIGHT_BYTES[spec.weight_dtype], UNQUANTISED_BYTES)
+    found = {}
+    for name in KEPT_FIRST:
+        own = min(params[name], kept)
+        kept -= own
+        found[name] = Weights(params[name], own * wide + (params[name] - own) * size)
+    rest = sum(count for name, count in params.items() if name not in KEPT_FIRST)
+    mean = size + (wide - size) * kept / rest if rest else size
+    found |= {name: Weights(count, count * mean) for name, count in params.items() if name not in KEPT_FIRST}
+    return found | {EXPERTS: Weights(model.expert_params, model.expert_bytes(spec.weight_dtype))}
+
+
+def _params(model: ModelSpec) -> dict[str, float]:
+    """Parameters by operator, but for the routed experts'."""
+    vocabulary = float(model.vocab_size * model.hidden_size)
+    sparse_layers = model.num_layers - model.num_dense_layers if model.is_moe else 0
+    qkv, out = _attention_params(model)
+    found = {
+        QKV: qkv * model.attention_layers,
+        O_PROJ: out * model.attention_layers,
+        ROUTER: float(sparse_layers * model.num_experts * model.hidden_size),
+        LM_HEAD: vocabulary,
+        EMBEDDING: 0.0 if model.tied_embeddings else vocabulary,
+    }
+    others, known = model.params - model.expert_params, sum(found.values())
+    if known > others:  # A count that somebody configured.
+        return {name: count * others / known for name, count in found.items()}
+    rest = others - known
+    mlp = rest
+    if model.is_moe:
+        one = model.mlp_matrices * model.hidden_size * model.intermediate_size
+        mlp = min(rest, float(model.num_dense_layers * one))
+    split = 1 / model.mlp_matrices
+    beside = SHARED if model.num_shared_experts else OTHER
+    return found | {GATE_UP: mlp * (1 - split), DOWN: mlp * split, beside: rest - mlp}
+
+
+def _attention_params(model: ModelSpec) -> tuple[float, float]:
+    """Parameters of one layer: what makes queries, keys and values, and the output projection."""
+    hidden, heads, width = model.hidden_size, model.num_heads, model.head_dim
+    if not model.is_mla:
+        return float(hidden * (heads + 2 * model.num_kv_heads) * width), float(hidden * heads * width)
+    query_width = heads * (width + model.rope_head_dim)
+    queries = model.q_lora_rank * (hidden + query_width) if model.q_lora_rank else hidden * query_width
+    down = hidden * (model.kv_lora_rank + model.rope_head_dim)
+    return float(queries + down + model.kv_lora_rank * heads * 2 * width), float(heads * width * hidden)
+
+
+def works_of(spec: InstanceSpec, batch: Batch) -> dict[str, Work]:
+    """The work of a step on each GPU, by operator; an operator with nothing to do is left out."""
+    found = _products(spec, batch) | _passes(spec, batch) | _attention(spec, batch) | _links(spec, batch)
+    return {name: work for name, work in found.items() if work.limit_s > 0}
+
+
+def _work(spec: InstanceSpec, calls: int, num_bytes: float, flops: float = 0.0, dtype: str = "bf16") -> Work:
+    memory_s, compute_s = num_bytes / spec.gpu.hbm_bytes_per_s, flops / spec.gpu.peak_flops(dtype)
+    return Work(calls, num_bytes, flops, memory_s=memory_s, compute_s=compute_s)
+
+
+def _products(spec: InstanceSpec, batch: Batch) -> dict[str, Work]:
+    model, degree, tokens = spec.model, spec.tensor_parallel, batch.tokens
+    weights, widths, found = weights_of(spec), _widths(model, degree), {}
+    for name in PRODUCTS:
+        own = weights.get(name)
+        if own is None or not own.params or name == EXPERTS:
+            continue
+        calls = _layers(model, name)
+        num_bytes = own.num_bytes / degree + calls * tokens * widths.get(name, 0.0) * ACTIVATION_BYTES
+        dtype = "bf16" if name == ROUTER else spec.weight_dtype
+        found[name] = _work(spec, calls, num_bytes, 2 * own.params / degree * tokens, dtype)
+    if model.is_moe:
+        found[EXPERTS] = _experts(spec, batch)
+    head, hidden_bytes = weights[LM_HEAD], model.hidden_size * ACTIVATION_BYTES
+    logits_bytes = model.vocab_size / degree * ACTIVATION_BYTES
+    head_bytes = head.num_bytes / degree + batch.seqs * (hidden_bytes + logits_bytes)
+    found[LM_HEAD] = _work(spec, 1, head_bytes, 2 * head.params / degree * batch.seqs)
+    found[EMBEDDING] = _work(spec, 1, tokens * 2.0 * hidden_bytes)
+    return found
+
+
+def _layers(model: ModelSpec, name: str) -> int:
+    if name in (QKV, O_PROJ):
+        return model.attention_layers
+    if not model.is_moe or name == OTHER:
+        return model.num_layers
+    return model.num_dense_layers if name in (GATE_UP, DOWN) else model.num_layers - model.num_dense_layers
+
+
+def _widths(model: ModelSpec, degree: int) -> dict[str, float]:
+    """16-bit values of a token that each product of a layer reads and writes on one GPU; a router's are few, those
+    that it reads fresh from the norm before it."""
+    queries, inner = model.num_heads * model.head_dim / degree, model.intermediate_size / degree
+    kv_heads = 0.0 if model.is_mla else 2 * max(1.0, model.num_kv_heads / degree)
+    return {
+        QKV: model.hidden_size + queries + kv_heads * model.head_dim,
+        O_PROJ: queries + model.hidden_size,
+        GATE_UP: model.hidden_size + (model.mlp_matrices - 1) * inner,
+        DOWN: inner + model.hidden_size,
+    }
+
+
+def _experts(spec: InstanceSpec, batch: Batch) -> Work:
+    """Routed experts that are touched, evenly, by its tokens and those of the engines that share them."""
+    model, everybody = spec.model, batch.tokens * spec.engines_sharing_experts
+    ranks = max(spec.tensor_parallel, spec.expert_parallel)
+    computed = everybody * model.experts_per_token / model.num_experts
+    read = spec.expert_bytes_per_gpu * model.active_experts(everybody) / model.num_experts
+    layers = model.num_layers - model.num_dense_layers
+    moved = 2.0 * batch.tokens * model.hidden_size * ACTIVATION_BYTES * layers
+    return _work(spec, layers, read + moved, 2 * model.expert_params * computed / ranks, spec.weight_dtype)
+
+
+def _passes(spec: InstanceSpec, batch: Batch) -> dict[str, Work]:
+    """Memory-bound passes: each reads and writes hidden states, or parts of them, once a layer."""
+    model, degree = spec.model, spec.tensor_parallel
+    kv_heads = max(1.0, model.num_kv_heads / degree)
+    rotated = 2 * (model.num_heads / degree + kv_heads) * model.head_dim
+    layers, inner = model.num_layers, model.expert_intermediate_size * model.experts_per_token
+    values = {
+        "layernorm": (2 * layers, 4.0 * model.hidden_size),
+        "rotary_emb": (model.attention_layers, rotated),
+        "kv_write": (model.attention_layers, 4 * kv_heads * model.head_dim),
+        "act_fn": (layers, model.mlp_matrices * (inner or model.intermediate_size) / degree),
+        "final_layernorm": (1, 4.0 * model.hidden_size),
+    }
+    if model.qk_norm:
+        values["qk_norm"] = model.attention_layers, rotated
+    scale = batch.tokens * ACTIVATION_BYTES
+    found = {name: _work(spec, calls, calls * width * scale) for name, (calls, width) in values.items()}
+    return found | {SAMPLER: _work(spec, 1, batch.seqs * model.vocab_size * ACTIVATION_BYTES / degree)}
+
+
+def _attention(spec: InstanceSpec, batch: Batch) -> dict[str, Work]:
+    """Decodes read the KV of their contexts, chunks that of their prompts, layers with a window no more than that."""
+    model, degree = spec.model, spec.tensor_parallel
+    layers, heads = model.attention_layers, model.num_heads / degree
+    kv_bytes = spec.kv_bytes_per_token / degree
+    passed = 2.0 * layers * heads * model.head_dim * ACTIVATION_BYTES  # queries in, values out
+    read = sum(each.count * _seen(model, each.context_tokens) for each in batch.decodes)
+    pairs = sum(_pairs(model, each.prefix_tokens + each.tokens) - _pairs(model, each.prefix_tokens)
+                for each in batch.chunks)  # fmt: skip
+    prompts = sum(_seen(model, each.prefix_tokens + each.tokens) for each in batch.chunks)
+    width = attention_flops_of_pair(model)
+    decode_width = 2.0 * (2 * model.kv_lora_rank + model.rope_head_dim) if model.is_mla else width
+    decode_bytes = read * kv_bytes + batch.num_decodes * passed
+    prefill_bytes = prompts * kv_bytes + batch.prefilled_tokens * passed
+    return {
+        ATTENTION_PREFILL: _work(spec, layers, prefill_bytes, width * layers * heads * pairs, spec.kv_dtype),
+        ATTENTION_DECODE: _work(spec, layers, decode_bytes, decode_width * layers * heads * read, spec.kv_dtype),
+    }
+
+
+def attention_flops_of_pair(model: ModelSpec) -> float:
+    """FLOPs of one head for a token and one that it looks at: its query times their key, and their value weighted.
+
+    Latent attention's keys have a rotated part beside, which values lack.
+    """
+    return 4.0 * model.head_dim + (2.0 * model.rope_head_dim if model.is_mla else 0.0)
+
+
+def _seen(model: ModelSpec, tokens: float) -> float:
+    """Tokens that a sequence's last one looks at, in the mean over layers."""
+    return tokens - model.window_share * max(0.0, tokens - (model.sliding_window_tokens or 0))
+
+
+def _pairs(model: ModelSpec, tokens: float) -> float:
+    """Pairs of a prompt's tokens and those that they look at, in the mean over layers."""
+    beyond = max(0.0, tokens - (model.sliding_window_tokens or 0))
+    return tokens * tokens / 2 - model.window_share * beyond * beyond / 2
+
+
+def _links(spec: InstanceSpec, batch: Batch) -> dict[str, Work]:
+    """Sums of hidden states over the GPUs: behind attention and MLP of each layer and the embedding.
+
+    Where a switch adds values up each GPU sends and gets them once; a ring moves 2 (n - 1) / n of that.
+    """
+    model, degree = spec.model, spec.tensor_parallel
+    hidden_bytes = float(model.hidden_size * ACTIVATION_BYTES)
+    exchanges = model.num_layers - model.num_dense_layers if spec.shares_experts else 0
+    calls = 2 * model.num_layers + 1 - exchanges
+    found = {}
+    if degree > 1:
+        ring = 2 * (degree - 1) / degree
+        found[ALLREDUCE] = _link(spec, calls, batch.tokens * hidden_bytes * (1.0 if spec.gpu.has_nvlink else ring))
+    if exchanges:
+        found[EXCHANGE] = _link(spec, exchanges, batch.tokens * spec.engines_sharing_experts * hidden_bytes)
+    return found
+
+
+def _link(spec: InstanceSpec, calls: int, bytes_of_call: float) -> Work:
+    moved = calls * bytes_of_call
+    return Work(calls, link_bytes=moved, link_s=moved / spec.gpu.interconnect_bytes_per_s)
