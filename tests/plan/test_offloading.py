@@ -9,8 +9,10 @@ from kvsim.errors import ConfigError
 from kvsim.fields import Fields
 from kvsim.modes.variants import Layers
 from kvsim.plan.deployment import launch_of, load_deployment, server_keys
+from kvsim.plan.instance import load_instance, spec_of
 from kvsim.plan.mode import MODES, PREDICT, ModeName
 from kvsim.plan.offloading import offloading_keys
+from kvsim.plan.plan import unified_plan
 from kvsim.sim.systems.unified import UnifiedSystem
 
 LINE = "vllm serve meta-llama/Llama-3.1-8B --max-model-len 4096"
@@ -95,3 +97,12 @@ def test_the_size_is_an_engines_own() -> None:
         assert [tier.capacity_chunks for tier in hierarchy.tiers["dram"]] == [blocks, blocks]
         assert [len(tier) for tier in hierarchy.tiers["dram"]] == [held, held]
     assert hierarchy.connectors[0].views[0].tier is not hierarchy.connectors[1].views[0].tier
+
+
+@pytest.mark.parametrize(("version", "settled"), [("0.15.1", False), ("0.21.0", False), ("0.22.0", True), ("", True)])
+def test_older_versions_write_answers_and_have_no_groups_of_layers(version: str, settled: bool) -> None:
+    arguments = Fields("", {"kv_offloading_size": 8})
+    config = load_instance("openai/gpt-oss-20b", arguments, vllm_version=version).config
+    assert config.cache.write_generated is not settled
+    assert (spec_of(config).kv_groups is not None) is settled
+    assert unified_plan(config, 1, config.pd_separation.tiers).colocated_settings.kv_groups == ()
