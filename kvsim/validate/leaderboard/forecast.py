@@ -58,7 +58,7 @@ def forecast(run: RecordedRun) -> Forecast:
 
 
 def plan_of(engine: Fields) -> Plan:
-    """Its engines, with the host memory that they offload to. Raises as ``server_of``."""
+    """Engines as they were recorded, with the host memory that they offload to. Raises as ``server_of``."""
     config = server_of(engine).config
     plan = unified_plan(config, config.engine.data_parallel_size, config.pd_separation.tiers)
     return at_version(plan, config.engine.vllm_version)
