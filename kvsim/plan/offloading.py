@@ -16,7 +16,7 @@ from kvsim.units import GB, GIB
 
 MOST_GIB = 1e6
 SETTLED_SINCE = (0, 22)
-"""Before this version a connector turns the hybrid KV cache manager off, and that of offloading writes answers, too: the
+"""Before this version a connector turns the hybrid KV cache manager off, and the offloading one writes answers: the
 changes (vLLM's pull requests 41847 and 43797) were merged after 0.21.0, in May 2026. Read: 0.15 and 0.32."""
 
 
