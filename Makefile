@@ -92,6 +92,8 @@ test-vllm: compile $(VLLM_STAMP)
 	$(VLLM_VENV)/bin/python tests/vllm/record_hybrid.py "$$dir" --seed "$$seed"; \
 	$(BIN)/python main.py validate oracle "$$dir"/*.json.gz; \
 	test $(VERSION) = 0.32.0 || exit 0; \
+	$(VLLM_VENV)/bin/python tests/vllm/record_offload.py "$$dir/offload" --seed "$$seed"; \
+	PYTHONPATH=tests $(BIN)/python tests/vllm/compare_offload.py "$$dir"/offload/*.json.gz; \
 	export PYTHONPATH=tests/launch; \
 	$(BIN)/python tests/vllm/compare_arguments.py lines "$$dir/lines.json" --seed "$$seed"; \
 	$(VLLM_VENV)/bin/python tests/vllm/arguments.py "$$dir/lines.json" "$$dir/answers.json"; \

@@ -262,6 +262,17 @@ def _tiers(config: Config, origins: Origins, mode: Mode | None) -> Iterator[Find
             "cache.inclusive = false needs cache.write_policy = 'write_back': writing through fills every tier",
             ("cache.inclusive", "cache.write_policy"),
         )
+    if cache.connector == "offloading" and cache.write_policy == "write_back":
+        yield (
+            "cache.connector = 'offloading' needs cache.write_policy = 'write_through': it writes what is computed",
+            ("cache.connector", "cache.write_policy"),
+        )
+    if not cache.write_generated and cache.write_policy == "write_back":
+        yield (
+            "cache.write_generated = false needs cache.write_policy = 'write_through': what is evicted is written, "
+            "whosever it was",
+            ("cache.write_generated", "cache.write_policy"),
+        )
 
 
 def _admission(config: Config, origins: Origins, mode: Mode | None) -> Iterator[Finding]:

@@ -26,6 +26,8 @@ WITHOUT_TIERS = (
     "cache.async_backup",
     "cache.chunk_tokens",
     "cache.write_policy",
+    "cache.connector",
+    "cache.write_generated",
     "cache.inclusive",
     "cache.load_or_recompute",
     "cache.load_at",

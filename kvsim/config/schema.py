@@ -58,6 +58,7 @@ class Dram(Tier):
     """``hardware.dram``: rates of one GPU's way there, beside that of the whole host's memory."""
 
     host_gb_per_s: Positive
+    scope: Literal["host", "instance"]
 
 
 class Hardware(Section):
@@ -101,6 +102,8 @@ class Cache(Section):
     tiers: TierNames
     chunk_tokens: Count
     write_policy: Literal["write_through", "write_back"]
+    connector: Literal["general", "offloading"]
+    write_generated: bool
     inclusive: bool
     promote_on_hit: bool
     async_backup: bool

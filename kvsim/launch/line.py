@@ -70,6 +70,8 @@ def _line(command: ServerCommand, where: str = "") -> LaunchLine:
         if flag.name in given and flag.role == "simulated" and not is_beyond(flag, given)
     }
     arguments.pop("model" if command.engine == "vllm" else "model_path", None)
+    if given.get("--kv-offloading-backend") == "lmcache":  # its server keeps what it keeps, whatever the size says
+        arguments.pop("kv_offloading_size", None)
     sizes = arguments.pop("cuda_graph_sizes", ())  # vLLM 0.9 to 0.11: all sizes, or the largest alone
     if sizes:
         arguments |= {"cudagraph_capture_sizes": sizes} if len(sizes) > 1 else {"max_cudagraph_capture_size": sizes[0]}

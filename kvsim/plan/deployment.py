@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from kvsim.config import Given, LoadedConfig, load_config
+from kvsim.config.checks import TIER_LISTS
 from kvsim.errors import ConfigError
 from kvsim.fields import Fields
 from kvsim.launch import LaunchLine, read_engine_args, read_launch_line
 from kvsim.plan.instance import load_instance, server_of
 from kvsim.plan.mode import ModeName
+from kvsim.plan.offloading import offloading_keys
 from kvsim.spec import find_gpu
 
 RACK_GPUS = 64
@@ -76,7 +78,9 @@ def server_keys(
     keys: dict[str, Any] = {} if known is None else {"hardware.gpu": known.name}
     if launch is not None:
         known = known or find_gpu(load_config().config.hardware.gpu)
-        keys |= server_of(launch.model, Fields("", dict(launch.arguments)), launch.version, None, known)
+        arguments = Fields("", dict(launch.arguments))
+        keys |= server_of(launch.model, arguments, launch.version, None, known)
+        keys |= offloading_keys(arguments, keys, TIER_LISTS[mode])
         keys["engine.tune_colocated_budget"] = "max_num_batched_tokens" not in launch.arguments
     if tensor_parallel is not None:
         keys["engine.tensor_parallel_size"] = tensor_parallel

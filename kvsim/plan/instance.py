@@ -14,6 +14,7 @@ from kvsim.plan.build_step_time import KnownStepTime, build_step_time
 from kvsim.plan.engine_settings import EngineSettings
 from kvsim.plan.kv_groups import is_hybrid, kv_groups_of
 from kvsim.plan.nearest_profile import NearestProfile
+from kvsim.plan.offloading import offloading_keys
 from kvsim.plan.scheduler_rules import reserves_whole, rules_of, watermark_of
 from kvsim.plan.speculation import drafter_of, speculation_of
 from kvsim.plan.vllm import engine_keys
@@ -66,7 +67,8 @@ def load_instance(
     ``vllm_version`` may be empty: a present one. ``longest_tokens`` as for ``engine_keys``. ``where``: who gives the
     arguments, for messages. ``gpu``: the one it runs on, whose defaults the server takes. Raises ``ConfigError``.
     """
-    own = {**server_of(model, arguments, vllm_version, longest_tokens, gpu), **(keys or {})}
+    own = server_of(model, arguments, vllm_version, longest_tokens, gpu)
+    own |= offloading_keys(arguments, own, "pd_separation.tiers") | dict(keys or {})
     degree = own["engine.tensor_parallel_size"]
     engines = own["engine.data_parallel_size"]
     engines = max(2, engines) if instances is None else engines * instances

@@ -7,6 +7,7 @@ from dataclasses import replace
 from kvsim.config import Config
 from kvsim.plan.acceptance import PUBLISHED
 from kvsim.plan.efficiencies import efficiencies_of
+from kvsim.plan.engine_settings import HIDDEN_STATE_METHODS
 from kvsim.plan.plan import Plan
 from kvsim.plan.speculation import name_of_published
 from kvsim.plan.weight_types import said_of_types
@@ -23,6 +24,7 @@ def left_out(plan: Plan, *, is_pd: bool = False) -> tuple[str, ...]:
         *_undivided(plan),
         _window(plan),
         *_types(plan),
+        _drafts_and_tiers(plan),
         _adapters(plan, is_pd=is_pd),
         _static(plan) if is_pd else None,
         _incomplete(plan, is_pd),
@@ -114,6 +116,17 @@ def _window(plan: Plan) -> str | None:
         f"cache is as large as engines have it for requests of {tokens:,} tokens that free what lies before the "
         "window, and shorter ones are taken for as thrifty; transfers and tiers keep every token in all layers, "
         f"{times:.2f} times as much"
+    )
+
+
+def _drafts_and_tiers(plan: Plan) -> str | None:
+    """A drafter that reads hidden states needs those of the last tokens before the ones that are computed."""
+    method = plan.config.engine.speculative.method
+    if method not in HIDDEN_STATE_METHODS or plan.config.cache.connector != "offloading" or not plan.tiers:
+        return None
+    return (
+        f"engine.speculative.method = {method}: of what is found in host memory vLLM computes the last chunk again; "
+        "here it is loaded"
     )
 
 

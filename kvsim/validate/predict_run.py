@@ -82,7 +82,7 @@ def predict_run(
     """Serve ``workload`` at the times at which the run's requests arrived; ``change`` has the last word."""
     check_against(measured, workload.prompt_tokens, workload.output_tokens)
     config = loaded.config
-    plan = unified_plan(config, config.engine.data_parallel_size)
+    plan = unified_plan(config, config.engine.data_parallel_size, config.pd_separation.tiers)
     if change is not None:
         plan = change(plan)
     workload = replace(workload, arrival_s=np.maximum.accumulate(measured.requests["arrival_s"]))

@@ -201,3 +201,25 @@ def test_any_text_is_a_line_or_one_line_of_error(start: str, pieces: list[str]) 
     else:
         assert line.model
         assert all("\n" not in sentence for sentence in (*line.notes, *line.warnings))
+
+
+@pytest.mark.parametrize(
+    ("flags", "size_gib", "warnings"),
+    [
+        ("--kv-offloading-size 12.5", 12.5, ()),
+        ("--kv-offloading-size 12.5 --kv-offloading-backend native", 12.5, ()),
+        (
+            "--kv-offloading-size 12.5 --kv-offloading-backend lmcache",
+            None,
+            (
+                "not modelled: KV offloading by LMCache (--kv-offloading-backend); the prediction is of a server "
+                "without it",
+            ),
+        ),
+    ],
+)
+def test_vllms_own_offloading_is_simulated_and_lmcaches_is_not(
+    flags: str, size_gib: float | None, warnings: tuple[str, ...]
+) -> None:
+    line = read_launch_line(f"vllm serve a/b {flags}")
+    assert (line.arguments.get("kv_offloading_size"), line.warnings) == (size_gib, warnings)

@@ -47,6 +47,16 @@ def test_beside_tiers_windows_do_not_free_what_lies_before_them() -> None:
     assert left_out(planned("model.name=gpt-oss-20b", "model.max_model_len=8192", tiers, off)) == ()
 
 
+@pytest.mark.parametrize(
+    ("method", "connector", "said"),
+    [("eagle3", "offloading", True), ("eagle3", "general", False), ("ngram", "offloading", False)],
+)
+def test_beside_offloading_some_drafters_need_the_last_chunk(method: str, connector: str, said: bool) -> None:
+    sets = ("pd_separation.tiers=[dram]", f"cache.connector={connector}", f"engine.speculative.method={method}")
+    found = left_out(planned(*sets, "engine.speculative.num_speculative_tokens=3"))
+    assert any("the last chunk again" in sentence for sentence in found) is said
+
+
 def test_the_type_that_a_config_stores_is_not_the_one_that_counts(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     shapes = {"model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 4}

@@ -202,6 +202,8 @@ class PdSystem(ReturningSystem):
         if state.path[0][0] >= 0:
             self.index.computed(engine.instance, state.path, sequence.ready // self._block_size)
         complete = sequence.ready == sequence.num_tokens
+        if self.tiers is not None and not complete:
+            self.tiers.prefilled(engine, sequence)
         transfer = self._begun.get(state)
         if transfer is None:
             if not (complete or self._overlaps):

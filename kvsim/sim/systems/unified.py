@@ -58,8 +58,8 @@ class UnifiedSystem(ServingSystem):
             self.index.computed(engine.instance, state.path, sequence.ready // self._block_size)
         if sequence.ready == state.request.prompt_tokens:
             self.backlog_tokens[engine.instance] -= state.request.prompt_tokens
-            if self.tiers is not None:
-                self.tiers.computed(engine, sequence, sequence.ready)
+        if self.tiers is not None:
+            self.tiers.prefilled(engine, sequence)
 
     def finished(self, engine: Engine, sequence: Sequence) -> None:
         """The answer is complete."""

@@ -28,12 +28,18 @@ class Rules:
     chunk_bytes: float
     writes_through: bool
     """Computed chunks go to every tier; else evicted ones to the next tier alone."""
+    writes_generated: bool
+    """Chunks of answers are written too; else only those of prompts."""
     inclusive: bool
     """A chunk that is loaded stays where it was."""
     promotes: bool
     """A chunk that is loaded from a tier enters those above it."""
     recomputes: bool
     """What is computed faster than it is loaded is computed."""
+    offloads: bool
+    """By the rules of vLLM's own connector: what a step has computed is written when it ends, what is loaded stays, and
+    what lies before that is not offered again.
+    """
     loads_on_arrival: bool
     """A prompt is looked up when it comes; else when it is to be scheduled."""
     most_write_wait_s: float
@@ -159,6 +165,8 @@ class KvConnector(Receiver):
         """Begin the loading; ``loaded()`` once the last byte has arrived."""
         chunk_tokens, transfers = self._rules.chunk_tokens, self._transfers
         access.time_s = self._clock.now
+        if self._rules.offloads:  # before anything moves up: what that displaces is none of these
+            loaded = self._pinned(segments, runs, access, loaded)
         started: list[Transfer] = []
         by_segment: list[list[Transfer]] = []
         for segment in segments:
@@ -176,6 +184,18 @@ class KvConnector(Receiver):
             loaded = partial(self._tell_loaded, self._loads, segments, by_segment, access, self._clock.now, loaded)
         Load(self._clock, started, loaded)
 
+    def _pinned(
+        self, segments: list[TierSegment], runs: list[Run], access: Access, loaded: Callable[[], None]
+    ) -> Callable[[], None]:
+        """Pin what is loaded; returns ``loaded`` with its release before it."""
+        chunk_tokens = self._rules.chunk_tokens
+        for segment in segments:
+            tier = self.views[segment.tier_number].tier
+            moved = sliced(runs, segment.first // chunk_tokens, segment.end // chunk_tokens)
+            tier.pin(moved, access)
+            loaded = partial(_unpin, tier, moved, loaded)
+        return loaded
+
     def _tell_loaded(
         self,
         loads: Rows,
@@ -192,17 +212,33 @@ class KvConnector(Receiver):
             loads.add(row)
         loaded()
 
-    def store(self, runs: list[Run], access: Access) -> None:
-        """Back up chunks that the engine has computed, or has evicted. What a tier has already counts as used there."""
+    def store(self, runs: list[Run], access: Access) -> bool:
+        """Back up chunks that the engine has computed, or has evicted. What a tier has already counts as used there.
+
+        Returns whether it was done with them: not where a tier would take none of those that it has not.
+        """
         now = self._clock.now
         self._writes.settle(now)
         access.time_s = now
+        is_done = True
         for number, view in enumerate(self.views):
             missing = view.tier.use(runs, access)
-            if missing:
-                self._write(number, missing, access)
+            if missing and not self._write(number, missing, access):
+                is_done = False
             if not self._rules.writes_through:
-                return
+                break
+        return is_done
+
+    def ended(self, access: Access) -> None:
+        """The request that asked has its answer."""
+        for view in self.views:
+            view.tier.ended(access)
+
+    def refuse(self, runs: list[Run]) -> None:
+        """Note that chunks which the engine has computed are written nowhere."""
+        for view in self.views:
+            view.tier.note_refused(runs)
+            view.tier.refused += num_chunks(runs)
 
     def prefetch(self, keys: Sequence[int], access: Access) -> None:
         """Bring chunks, given by name, from farther tiers to the first, if others can ask for them too."""
@@ -294,6 +330,11 @@ class KvConnector(Receiver):
         self.traffic.backed_up_chunks += chunks
         Write(self._writes, transfer, reads, self, number, runs, access)
         return chunks
+
+
+def _unpin(tier: Tier, runs: list[Run], loaded: Callable[[], None]) -> None:
+    tier.unpin(runs)
+    loaded()
 
 
 def _by_device(runs: list[Run], routes: Routes) -> list[list[Run]]:

@@ -16,6 +16,7 @@ from kvsim.sim.routing import RoutingTierView
 from kvsim.sim.tiers.chunk_directory import ChunkDirectory
 from kvsim.sim.tiers.connector import KvConnector, Rules, TierTraffic, TierView
 from kvsim.sim.tiers.lru_tier import LruTier
+from kvsim.sim.tiers.offload_tier import OffloadTier
 from kvsim.sim.tiers.policy_tier import PolicyTier
 from kvsim.sim.tiers.ports import Route
 from kvsim.sim.tiers.tier import Tier
@@ -135,9 +136,10 @@ class TierHierarchy:
         return made[name](place, instance)
 
     def _dram(self, place: Place, instance: int) -> TierView:
-        """The host's memory, as an instance sees it."""
-        capacity_bytes = self._plan.config.hardware.dram.capacity_gb * GB
-        tier = self._tier(DRAM, place.host, capacity_bytes)
+        """The host's memory, or an instance's own part of it, as that instance sees it."""
+        dram = self._plan.config.hardware.dram
+        group = place.host if dram.scope == "host" else instance
+        tier = self._tier(DRAM, group, dram.capacity_gb * GB)
         return TierView(tier, self._routes.dram(place, instance))
 
     def _eic(self, place: Place, instance: int) -> TierView:
@@ -175,6 +177,8 @@ class TierHierarchy:
         config, number = self._plan.config, len(self._numbered)
         admission = admission_of(config, chunks)
         if admission is None and config.policies.eviction == "lru":
+            if self.rules.offloads and kind is DRAM:
+                return OffloadTier(kind.name, chunks, number, self.directory)
             return LruTier(kind.name, chunks, number, self.directory)
         return PolicyTier(
             kind.name,
@@ -213,9 +217,11 @@ def rules_of(plan: Plan) -> Rules:
         chunk_tokens=cache.chunk_tokens,
         chunk_bytes=cache.chunk_tokens * spec.kv_bytes_per_token,
         writes_through=cache.write_policy == "write_through",
+        writes_generated=cache.write_generated,
         inclusive=cache.inclusive,
         promotes=cache.promote_on_hit,
         recomputes=cache.load_or_recompute,
+        offloads=cache.connector == "offloading",
         loads_on_arrival=cache.load_at == "arrival",
         most_write_wait_s=cache.max_write_wait_s,
     )

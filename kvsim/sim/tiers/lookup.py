@@ -18,7 +18,7 @@ from kvsim.sim.engine.sequence import RequestState
 from kvsim.sim.engine.sequence import Sequence as Queued
 from kvsim.sim.log.detail import DetailLog, Rows
 from kvsim.sim.tiers.chunks import Run, chunk_keys, chunk_runs, sliced
-from kvsim.sim.tiers.connector import TierSegment
+from kvsim.sim.tiers.connector import KvConnector, TierSegment
 from kvsim.sim.tiers.hierarchy import TierHierarchy, next_uses
 from kvsim.sim.tiers.misses import MissLog, covered
 from kvsim.sim.tiers.write_back import WriteBack
@@ -35,11 +35,22 @@ PAUSE_SHARE = 0.5
 class TierLookup:
     """One request's dealings with the tiers of its instance."""
 
-    __slots__ = ("access", "arrived_tokens", "cached_tokens", "restarts", "runs", "segments", "stored_chunks")
+    __slots__ = (
+        "access",
+        "arrived_tokens",
+        "cached_tokens",
+        "prompt_chunks",
+        "restarts",
+        "runs",
+        "segments",
+        "stored_chunks",
+    )
 
-    def __init__(self, runs: list[Run], access: Access) -> None:
+    def __init__(self, runs: list[Run], access: Access, prompt_chunks: int) -> None:
         self.runs, self.access = runs, access
-        """The chunks of its prompt, and what policies are told."""
+        """The chunks of its prompt that can be loaded, and what policies are told."""
+        self.prompt_chunks = prompt_chunks
+        """Whole chunks of its prompt: the last token is computed, so one of them may be no use to the prompt itself."""
         self.cached_tokens = 0
         """Tokens of the prompt that the engine's own cache had when it was looked up."""
         self.segments: list[TierSegment] = []
@@ -97,7 +108,8 @@ class Tiers:
         """Queue a routed request: where prompts are looked up on arrival, after what is loaded of it has come."""
         state = sequence.state
         runs = chunk_runs(state.path, (state.request.prompt_tokens - 1) // self._block_size, self._chunk_blocks)
-        self._lookups[state] = TierLookup(runs, self._sessions.access(state, _end_of(runs)))
+        access = self._sessions.access(state, _end_of(runs))
+        self._lookups[state] = TierLookup(runs, access, state.request.prompt_tokens // self._chunk_tokens)
         known_tokens = 0
         if self._loads_on_arrival:
             known_tokens = self.look_up(engine, sequence, engine.cached_tokens(sequence))
@@ -122,6 +134,8 @@ class Tiers:
             return 0
         self.loads += 1
         lookup.restarts = self.hierarchy.restarts
+        if self.hierarchy.rules.offloads:
+            lookup.stored_chunks = known_tokens // self._chunk_tokens
         state.queue_s += now - state.mark_s
         state.mark_s = now
         connector.load(lookup.segments, runs, lookup.access, partial(self._loaded, engine, sequence, lookup))
@@ -148,6 +162,11 @@ class Tiers:
         lookup.arrived_tokens = max(0, min(known_tokens, end_tokens) - lookup.cached_tokens)
         self._entered(engine.instance, sequence, known_tokens // self._block_size)
 
+    def prefilled(self, engine: Engine, sequence: Queued) -> None:
+        """A step has computed a part of a prompt, perhaps the last: back up what is due."""
+        if self.hierarchy.rules.offloads or sequence.ready == sequence.state.request.prompt_tokens:
+            self.computed(engine, sequence, sequence.ready)
+
     def computed(self, engine: Engine, sequence: Queued, tokens: int) -> None:
         """Back up what this engine has computed of a request: its first ``tokens`` have KV there."""
         lookup = self._lookups.get(sequence.state)
@@ -169,16 +188,27 @@ class Tiers:
             runs = chunk_runs(path, blocks, self._chunk_blocks)
         if first or count < _end_of(runs):
             runs = sliced(runs, first, count)
-        lookup.stored_chunks = count
         self.log.computed(runs)
-        if self.writes_back is None:
-            self.hierarchy.connectors[instance].store(runs, lookup.access)
+        is_done = self.writes_back is not None or self._store(self.hierarchy.connectors[instance], runs, lookup)
+        if is_done or not self.hierarchy.rules.offloads:
+            lookup.stored_chunks = count
+
+    def _store(self, connector: KvConnector, runs: list[Run], lookup: TierLookup) -> bool:
+        """Write through what is to be written of chunks that have been computed; returns whether that is done."""
+        if not self.hierarchy.rules.writes_generated:
+            generated = sliced(runs, lookup.prompt_chunks, _end_of(runs))
+            if generated:
+                connector.refuse(generated)
+                runs = sliced(runs, 0, lookup.prompt_chunks)
+        return not runs or connector.store(runs, lookup.access)
 
     def served(self, state: RequestState) -> tuple[int, int]:
         """Close a complete request; returns its hit tokens from the engine's own cache, and those that tiers gave."""
         lookup = self._lookups.pop(state, None)
         if lookup is None:
             return state.hit_tokens, 0
+        if self.hierarchy.rules.offloads:
+            self.hierarchy.connectors[state.prefill_instance].ended(lookup.access)
         loaded = max(0, min(state.hit_tokens - lookup.cached_tokens, lookup.arrived_tokens))
         left, lost = loaded, -loaded
         for segment in lookup.segments:

@@ -21,7 +21,8 @@ class Misses:
     pending_tokens: int = 0
     """Asked for before, and still being computed for another request, or being written."""
     refused_tokens: int = 0
-    """Computed before, and never written: no tier's admission let them in, or all ports were busy. That somebody is
+    """Computed before, and never written: no tier's admission let them in, or all ports were busy, or
+    they are of answers, which are not written (``cache.write_generated``). That somebody is
     computing them again meanwhile does not change the reason."""
     evicted_tokens: int = 0
     """Written before, and evicted from every tier or behind a gap there."""

@@ -58,6 +58,10 @@ class Tier:
         return runs
 
     def refuse(self, runs: list[Run]) -> None:
+        """Chunks that were let in do not come after all."""
+        self.note_refused(runs)
+
+    def note_refused(self, runs: list[Run]) -> None:
         """Note that chunks which were to come in do not."""
         for chain, _, end in runs:
             if chain >= 0 and self._directory is not None:
@@ -71,12 +75,18 @@ class Tier:
         last = len(runs) - 1
         for place in range(last + 1):
             self._store(runs[place if self.heads_first else last - place], access, victims)
-        directory, number = self._directory, self.number
         for chain, first, end in victims:
-            self.evicted += end - first
-            if chain >= 0 and directory is not None:
-                directory.left(chain, number, end - first)
+            self._let_go(chain, end - first)
         return victims
+
+    def pin(self, runs: list[Run], access: Access) -> None:
+        """Chunks that are here are being read, until they are unpinned."""
+
+    def unpin(self, runs: list[Run]) -> None:
+        """Chunks have been read."""
+
+    def ended(self, access: Access) -> None:
+        """The request that asked has its answer."""
 
     def discard(self, runs: list[Run]) -> None:
         """Let those of ``runs`` that are here go: to another tier, or lost."""
@@ -100,6 +110,12 @@ class Tier:
         self.stored += end - first
         if chain >= 0 and self._directory is not None:
             self._directory.came(chain, self.number, first, end)
+
+    def _let_go(self, chain: int, count: int) -> None:
+        """Note chunks that are evicted."""
+        self.evicted += count
+        if chain >= 0 and self._directory is not None:
+            self._directory.left(chain, self.number, count)
 
     def _went(self, chain: int, count: int) -> None:
         """Note chunks that are discarded, not evicted."""

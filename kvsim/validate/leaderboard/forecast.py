@@ -13,7 +13,7 @@ import numpy as np
 from kvsim.config import Config, LoadedConfig
 from kvsim.fields import Fields
 from kvsim.plan.instance import load_instance, spec_of
-from kvsim.plan.plan import unified_plan
+from kvsim.plan.plan import Plan, unified_plan
 from kvsim.record.result import Table
 from kvsim.record.summary import e2e_s, tpot_s, ttft_s
 from kvsim.spec import find_gpu, find_model
@@ -46,8 +46,7 @@ class Forecast:
 def forecast(run: RecordedRun) -> Forecast:
     """Predict ``run``. Raises a ``KvsimError`` where its engine or workload is none that kvsim knows."""
     begun_s = time.process_time()
-    config = server_of(run.engine).config
-    plan = at_version(unified_plan(config, config.engine.data_parallel_size), config.engine.vllm_version)
+    plan = plan_of(run.engine)
     tables = [answers(stage, plan, served(stage, plan, run.name)) for stage in run.stages]
     windows = {stage_name(place): _figures(table) for place, table in enumerate(tables)}
     windows[ALL] = _figures({name: np.concatenate([table[name] for table in tables]) for name in tables[0]})
@@ -56,6 +55,13 @@ def forecast(run: RecordedRun) -> Forecast:
     calibration = "as configured" if nearest is None else nearest.warning or f"measured: {nearest.name}"
     level = "as configured" if nearest is None else nearest.level
     return Forecast(windows, time.process_time() - begun_s, calibration, level)
+
+
+def plan_of(engine: Fields) -> Plan:
+    """Engines as they were recorded, with the host memory that they offload to. Raises as ``server_of``."""
+    config = server_of(engine).config
+    plan = unified_plan(config, config.engine.data_parallel_size, config.pd_separation.tiers)
+    return at_version(plan, config.engine.vllm_version)
 
 
 def server_of(engine: Fields) -> LoadedConfig:
@@ -86,9 +92,9 @@ def _arguments(engine: Fields) -> dict[str, Any]:
     found: dict[str, Any] = {name: engine.get(name) for name in ARGUMENTS if engine.get(name) is not None}
     if engine.get("num_gpu_blocks") is not None:
         found["num_gpu_blocks_override"] = engine.whole("num_gpu_blocks")
-    if engine.maybe("kv_offloading_gib_per_gpu"):
-        # vLLM's offloading connector has no groups of layers.
-        found["disable_hybrid_kv_cache_manager"] = True
+    offloaded_gib = engine.maybe("kv_offloading_gib_per_gpu")
+    if offloaded_gib:
+        found["kv_offloading_size"] = offloaded_gib * engine.whole("tensor_parallel_size", 1)
     return found
 
 

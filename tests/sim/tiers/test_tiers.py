@@ -345,6 +345,27 @@ def test_what_was_refused_is_not_taken_for_being_written() -> None:
     assert (misses.refused_tokens, misses.pending_tokens) == (HEAD // 2, 0)
 
 
+def test_chunks_of_answers_are_written_unless_only_those_of_prompts_are() -> None:
+    """A follow-up on another instance brings back the prompt and the answer that it is the follow-up of."""
+    first = Row(0.0, pieces=((0, 500),), output_tokens=301, output_chain=1)
+    later = Row(10.0, pieces=((0, 500), (1, 300), (-2, 100)), output_tokens=1)
+    for written, loaded, stored, refused in (("true", 768, 3, 0), ("false", 256, 1, 2)):
+        system = run(("dram",), f"cache.write_generated={written}", rows=[first, later])
+        assert system.tiers is not None
+        assert list(by_request(system)["loaded_tokens"]) == [0, loaded]
+        (tier,) = system.tiers.hierarchy.tiers["dram"]
+        assert (tier.stored, tier.refused) == (stored, refused)
+
+
+@pytest.mark.parametrize(("scope", "loaded"), [("host", HEAD), ("instance", 0)])
+def test_memory_is_the_hosts_or_an_instances_own(scope: str, loaded: int) -> None:
+    system = run(("dram",), f"hardware.dram.scope={scope}")
+    assert list(by_request(system)["loaded_tokens"]) == [0, loaded]
+    assert system.tiers is not None
+    assert len(system.tiers.hierarchy.tiers["dram"]) == (1 if loaded else 2)
+    assert system.tiers.log.misses.elsewhere_tokens == HEAD - loaded
+
+
 def test_what_no_port_had_time_for_is_said() -> None:
     """The filler occupies the drives for longer than a write may wait, so that the first head is never written."""
     shared = [Row(at_s, pieces=((0, HEAD), (-2 - int(at_s), 100))) for at_s in (3.1, 500.0)]

