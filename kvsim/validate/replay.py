@@ -10,8 +10,8 @@ import numpy as np
 from kvsim.plan.engine_settings import EngineSettings
 from kvsim.sim.engine.batch import DecodeBatch
 from kvsim.sim.engine.drafting import Drafting
-from kvsim.sim.engine.engine import pool_of
 from kvsim.sim.engine.hybrid import HybridScheduler, scheduler_of
+from kvsim.sim.engine.pools import pool_of
 from kvsim.sim.engine.sequence import RequestState, Sequence, block_path
 from kvsim.sim.engine.speculative import SpeculativeScheduler
 from kvsim.sim.engine.step import Step

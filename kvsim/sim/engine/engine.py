@@ -8,17 +8,14 @@ from typing import Any, Literal, Protocol
 
 from kvsim.plan.engine_settings import EngineSettings
 from kvsim.sim.clock import DECODE_BOUNDARY, PREFILL_BOUNDARY, Clock, MovableTimer
-from kvsim.sim.engine.block_pool import BlockPool
 from kvsim.sim.engine.block_table import Path
 from kvsim.sim.engine.booking import book_chunk, book_joined, book_returned, book_token, known_before
 from kvsim.sim.engine.decode_reservation import DecodeReservation
-from kvsim.sim.engine.groups import GroupedPool
 from kvsim.sim.engine.hybrid import scheduler_of
 from kvsim.sim.engine.leaping import LeapingEngine
-from kvsim.sim.engine.paged import PagedPool
-from kvsim.sim.engine.radix import RadixPool
+from kvsim.sim.engine.pools import pool_of
 from kvsim.sim.engine.sequence import Sequence
-from kvsim.sim.engine.step import Chunk, Step
+from kvsim.sim.engine.step import Step
 from kvsim.sim.log.detail import EngineDetail
 from kvsim.sim.log.steps import StepLog
 from kvsim.steptime.curves.base import StepTime
@@ -45,16 +42,6 @@ class EngineListener(Protocol):
 
 LookUp = Callable[["Engine", Sequence, int], int]
 """``look_up(engine, sequence, cached_tokens)``: see ``kvsim.sim.engine.scheduler.Scheduler``."""
-
-
-def pool_of(settings: EngineSettings, on_evict: Callable[[int, int], None] | None) -> BlockPool:
-    """The KV blocks of an engine, with the groups of layers and the prefix cache that are asked for."""
-    if settings.kv_groups:
-        return GroupedPool(settings, on_evict)
-    caching, blank_first = settings.enable_prefix_caching, settings.rules.blank_blocks_first
-    if settings.prefix_cache == "radix":
-        return RadixPool(settings.num_blocks, enable_prefix_caching=caching, on_evict=on_evict)
-    return PagedPool(settings.num_blocks, enable_prefix_caching=caching, on_evict=on_evict, blank_first=blank_first)
 
 
 class Engine(LeapingEngine):
@@ -121,8 +108,7 @@ class Engine(LeapingEngine):
     def submit(self, sequence: Sequence) -> None:
         """Queue a request whose prompt is to be computed here."""
         is_next = self.scheduler.submit(sequence)
-        if self._detail is not None:
-            self._tell_queued(self._detail)
+        self._tell_queued()
         if is_next:
             self._nudge()
 
@@ -131,8 +117,7 @@ class Engine(LeapingEngine):
         self.settle_begun()
         self._book_held()
         self.scheduler.resume(sequence, known_tokens, self._settled)
-        if self._detail is not None:
-            self._tell_queued(self._detail)
+        self._tell_queued()
         self._nudge()
 
     def abort(self, sequence: Sequence) -> None:
@@ -140,8 +125,7 @@ class Engine(LeapingEngine):
         is_running = sequence in self.scheduler.running
         self._book_held()
         self.scheduler.abort(sequence)
-        if self._detail is not None:
-            self._tell_queued(self._detail)
+        self._tell_queued()
         if not is_running:
             self._nudge()
         elif self._leap > 1:
@@ -235,8 +219,7 @@ class Engine(LeapingEngine):
         if len(self.scheduler.running) + len(kv_ready) >= self.settings.max_num_seqs:
             self.seat_waits += 1
         kv_ready.append(sequence)
-        if self._detail is not None:
-            self._tell_queued(self._detail)
+        self._tell_queued()
         if len(kv_ready) == 1:
             self._nudge()
 
@@ -245,9 +228,7 @@ class Engine(LeapingEngine):
         while True:
             step = self._next
             if step is None:
-                step = self._plan()
-                if self._detail is not None:
-                    self._tell_queued(self._detail)
+                step = self._plan_next()
             self._next = None
             if step is None:
                 self._book_preempted()
@@ -258,7 +239,10 @@ class Engine(LeapingEngine):
             yield self._timer.sleep_until(self._begin(step))
             self._end_span(step)
 
-    # What the group asks of an engine that is in one.
+    def _plan_next(self) -> Step | None:
+        step = self._plan()
+        self._tell_queued()
+        return step
 
     def next_step(self, is_running: bool) -> Step | None:
         """The step to begin now. ``is_running``: its group has just ended another one, so that an engine that schedules
@@ -266,9 +250,7 @@ class Engine(LeapingEngine):
         step = self._next
         self._next = None
         if step is None and not (is_running and self._is_async):
-            step = self._plan()
-            if self._detail is not None:
-                self._tell_queued(self._detail)
+            step = self._plan_next()
         return step
 
     def own_s(self, step: Step) -> float:
@@ -294,9 +276,7 @@ class Engine(LeapingEngine):
         self._idle = False
         self._book_preempted()
         if self._is_async:
-            self._next = self._plan()
-            if self._detail is not None:
-                self._tell_queued(self._detail)
+            self._next = self._plan_next()
 
     def stood_by(self) -> None:
         """The group's step has run, without this engine."""
@@ -330,9 +310,7 @@ class Engine(LeapingEngine):
         if self._announces_chunks:
             self._announce(step, end_s)
         if self._is_async:
-            self._next = self._plan()
-            if self._detail is not None:
-                self._tell_queued(self._detail)
+            self._next = self._plan_next()
         latest = self._next if self._is_async else step
         if latest is None or not self._may_leap(step, latest):
             return end_s
@@ -385,15 +363,12 @@ class Engine(LeapingEngine):
         for chunk in chunks:
             book_chunk(chunk, lonely, self.step_time, self._start_s, now)
         for chunk in chunks:
-            if not self._is_lost(chunk):
+            # A prefill instance may have forgotten it while it was computed.
+            if not self._stops_at_first_token or chunk.sequence.computed >= chunk.sequence.ready:
                 listener.prefilled(self, chunk.sequence)
         if not self._stops_at_first_token:
             for sequence in step.completed:
                 book_token(sequence, self.log, now, self._detail)
-
-    def _is_lost(self, chunk: Chunk) -> bool:
-        """Whether a prefill instance has forgotten it while it was computed."""
-        return self._stops_at_first_token and chunk.sequence.computed < chunk.sequence.ready
 
     def _book_joined(self, step: Step, end_s: float) -> None:
         """Sequences whose KV came from elsewhere run their first decode step here."""
@@ -416,15 +391,15 @@ class Engine(LeapingEngine):
             self.scheduler.finish(sequence)
             if sequence.reservation_end >= 0:
                 self.reservation.leave(sequence)
-        if self._detail is not None:
-            self._tell_queued(self._detail)
+        self._tell_queued()
         for sequence in sequences:
             self._listener.finished(self, sequence)
 
     # What a run that is looked at closely keeps.
 
-    def _tell_queued(self, detail: EngineDetail) -> None:
-        detail.queued(self.clock.now, self.scheduler.num_queued)
+    def _tell_queued(self) -> None:
+        if self._detail is not None:
+            self._detail.queued(self.clock.now, self.scheduler.num_queued)
 
     def _tell_span(self, detail: EngineDetail, step: Step, steps: int) -> None:
         """Tell of a span whose steps have run and are not booked yet."""

@@ -194,10 +194,8 @@ class HybridScheduler(Scheduler):
             return 0
         # With nobody running a version that counts all blocks would wait for ever.
         is_capped = settings.rules.caps_reservation or not self.running
-        if (
-            settings.scheduler_reserve_full_isl
-            and pool.needed_anew(hits, sequence.num_tokens, cached, is_capped) > room
-        ):
+        reserves = settings.scheduler_reserve_full_isl
+        if reserves and pool.needed_anew(hits, sequence.num_tokens, cached, is_capped) > room:
             return 0
         tokens = self._first_chunk(sequence.num_tokens - cached, cached, budget)
         if tokens and pool.has_states:

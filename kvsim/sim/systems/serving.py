@@ -371,14 +371,12 @@ class ServingSystem:
         return engine
 
     def _group_of(self, groups: list[Lockstep], number: int, role: Role, step_time: StepTime) -> Lockstep | None:
-        """The group of data-parallel engines that the engine of that number steps with, the last of ``groups``;
-        ``None``: it steps by itself. To be asked of each engine in their order.
-        """
+        """The data-parallel group, the last of ``groups``, that the engine of that number is in, asked of each in their
+        order; ``None``: it steps by itself."""
         together = steps_together(step_time)
         if together is not None and number % self._group_size == 0:
             priority = DECODE_BOUNDARY if role == "decode" else PREFILL_BOUNDARY
-            interval = self.plan.config.engine.dp_sync_interval
-            groups.append(Lockstep(self.clock, priority, number, together, interval))
+            groups.append(Lockstep(self.clock, priority, number, together, self.plan.config.engine.dp_sync_interval))
         return None if together is None else groups[-1]
 
     def _evicted(self, instance: int, chain: int, cached: int) -> None:

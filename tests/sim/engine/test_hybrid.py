@@ -36,7 +36,7 @@ MUTATIONS = {
         "look_up(sequence.path, sequence.num_tokens - 1) if settings",
         "look_up(sequence.path, sequence.num_tokens) if settings",
     ),
-    "the whole sequence must always fit": ("hybrid", "if settings.scheduler_reserve_full_isl and", "if"),
+    "the whole sequence must always fit": ("hybrid", "if reserves and", "if"),
     "decoding blocks are hashed before they are known": ("hybrid", " - self.deferred.lag_of(sequence))\n", ")\n"),
     "prompts end anywhere": ("hybrid", "                end = edge", "                pass"),
     "prompts do not stop at their last edge": ("hybrid", "stops = [last]", "stops = []"),
