@@ -67,7 +67,7 @@ def load_instance(
     ``vllm_version`` may be empty: a present one. ``longest_tokens`` as for ``engine_keys``. ``where``: who gives the
     arguments, for messages. ``gpu``: the one it runs on, whose defaults the server takes. Raises ``ConfigError``.
     """
-    own = server_of(model, arguments, vllm_version, longest_tokens, gpu)
+    own = server_of(model, arguments, _assigned_version(sets) or vllm_version, longest_tokens, gpu)
     own |= offloading_keys(arguments, own, "pd_separation.tiers") | dict(keys or {})
     degree = own["engine.tensor_parallel_size"]
     engines = own["engine.data_parallel_size"]
@@ -79,6 +79,13 @@ def load_instance(
     own |= {"cluster.simulate_racks": 1, "pd_separation.pd_ratio": [1, max(engines - 1, 1)]}
     mode: Literal["instance", "predict"] = "instance" if instances is None else "predict"
     return load_config(overlay=profile, sets=sets, mode=mode, engine=Given(where, own))
+
+
+def _assigned_version(sets: Sequence[str]) -> str:
+    """The engine's version among assignments, on which defaults of its arguments depend; empty: none is."""
+    key = "engine.vllm_version="
+    found = [text.removeprefix(key).strip().strip("'\"") for text in sets if text.startswith(key)]
+    return found[-1] if found and version_of(found[-1]) else ""
 
 
 def server_of(

@@ -58,7 +58,7 @@ KV_DTYPES = DTYPES | {
 QUANTISED = {
     "fp8": "fp8", "fp8_per_tensor": "fp8", "fp8_per_block": "fp8", "fp8_per_channel": "fp8", "fbgemm_fp8": "fp8",
     "deepseek_v4_fp8": "fp8", "modelopt": "fp8", "modelopt_fp8": "fp8", "modelopt_mxfp8": "fp8", "mxfp8": "fp8",
-    "w8a8_fp8": "fp8", "int8_per_channel_weight_only": "int8_wo", "experts_int8": "int8_wo", "w8a8_int8": "int8",
+    "w8a8_fp8": "fp8", "int8_per_channel_weight_only": "int8_wo", "w8a8_int8": "int8",
     "auto-round-int8": "int8_wo",
     "awq": "int4", "auto_awq": "int4", "awq_marlin": "int4", "gptq": "int4", "auto_gptq": "int4",
     "gptq_marlin": "int4", "moe_wna16": "int4", "bitsandbytes": "int4", "mxfp4": "mxfp4", "gpt_oss_mxfp4": "mxfp4",

@@ -83,5 +83,7 @@ def _mixed(
         tokens, sequences = int(new.sum()) + decodes, decodes + len(new)
         longest = int(found.longest_tokens[place])
         predicted_s = step_time.mixed_s(tokens, sequences, decodes, int(kv), longest, work)
-        before_s = (found.steps[place] - 1) * found.decode_s[place] * found.usual[place]
-        yield decodes, found.seconds[place] - before_s, predicted_s
+        decode_s = found.decode_s[place] * found.usual[place]
+        measured_s = found.seconds[place] - (found.steps[place] - 1) * decode_s
+        if measured_s >= decode_s:  # Else too many of its steps were taken for decode steps.
+            yield decodes, measured_s, predicted_s

@@ -134,6 +134,8 @@ def _rows(path: Path) -> Iterator[list[float]]:
         tokens = [row.whole(key, of="tokens") for key in ("input_toks", "output_toks")]
         if not queued <= first <= last:
             raise ConfigError(f"{where}: queued_ts, first_token_ts and last_token_ts must not go back in time")
+        if not math.isnan(scheduled) and not queued <= scheduled <= first:
+            raise ConfigError(f"{where}: scheduled_ts must lie between queued_ts and first_token_ts")
         if last - queued > MOST_S:
             seconds = f"{last - queued:g} s; times are in seconds, and at most a day"
             raise ConfigError(f"{where}: the request takes {seconds}")

@@ -27,6 +27,8 @@ MOST_REQUESTS = 500
 """A longer run counts with the first so many that were scheduled."""
 ROUNDS = 8
 MOST_SPREAD = 0.03
+LEAST_STRETCHES = 2
+"""Of decode steps alone; fewer tell nothing of each other."""
 """Median distance of decode steps from others of batches as large, from which on the times are no ends of steps."""
 NEAR = 0.05
 """Batches differ by less, or by two."""
@@ -108,7 +110,7 @@ def _first_of(requests: Table) -> tuple[Table, float]:
 def _are_ends_of_steps(found: Stretches) -> bool:
     """Whether decode steps of batches as large took as long; they would not if the times were a client's."""
     pure = found.is_decode
-    if not pure.any():
+    if pure.sum() < LEAST_STRETCHES:
         return False
     ratio = (found.seconds / found.steps / found.decode_s)[pure]
     return float(np.median(np.abs(ratio / found.usual[pure] - 1))) < MOST_SPREAD

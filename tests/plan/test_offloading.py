@@ -106,3 +106,11 @@ def test_older_versions_write_answers_and_have_no_groups_of_layers(version: str,
     assert config.cache.write_generated is not settled
     assert (spec_of(config).kv_groups is not None) is settled
     assert unified_plan(config, 1, config.pd_separation.tiers).colocated_settings.kv_groups == ()
+
+
+@pytest.mark.parametrize(("version", "is_settled"), [("0.21.0", False), ("'0.15.0'", False), ("0.22.0", True)])
+def test_an_assigned_version_decides_as_a_given_one(version: str, is_settled: bool) -> None:
+    arguments = Fields("line", {"kv_offloading_size": 8, "max_model_len": 8192})
+    config = load_instance("gemma-3-27b", arguments, sets=[f"engine.vllm_version={version}"]).config
+    assert config.engine.disable_hybrid_kv_cache_manager == (None if is_settled else True)
+    assert config.cache.write_generated != is_settled

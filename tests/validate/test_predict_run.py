@@ -130,6 +130,7 @@ BAD = {
     r"requests.jsonl: line 2: the request takes .* at most a day": _spoilt(1, "last_token_ts", 1e6),
     r"requests.jsonl: line 3: request_id = 'r-0' stands there twice": _spoilt(2, "request_id", "r-0"),
     r"requests.jsonl: line 3: request_id = \[1\]: must be text or a whole number": _spoilt(2, "request_id", [1]),
+    r"requests.jsonl: line 2: scheduled_ts must lie between": _spoilt(1, "scheduled_ts", 1.0),
     r"meta.json states 40 requests, requests.jsonl holds 39": lambda rows: rows.pop(),
     r"request 5 was measured with 7 output tokens; the workload's has": _spoilt(4, "output_toks", 7),
 }

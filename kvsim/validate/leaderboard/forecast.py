@@ -25,9 +25,14 @@ ARGUMENTS = (
     *("tensor_parallel_size", "data_parallel_size", "enable_expert_parallel", "enforce_eager", "async_scheduling"),
     *("max_num_batched_tokens", "max_num_seqs", "max_model_len", "gpu_memory_utilization", "block_size"),
     *("enable_prefix_caching", "enable_chunked_prefill", "long_prefill_token_threshold", "scheduling_policy"),
-    *("kv_cache_dtype", "disable_hybrid_kv_cache_manager", "num_gpu_blocks_override"),
+    *("kv_cache_dtype", "disable_hybrid_kv_cache_manager", "num_gpu_blocks_override", "kv_offloading_size"),
+    *("all2all_backend", "dp_sync_interval", "enable_eplb", "eplb_config", "speculative_config"),
+    *("quantization", "enable_lora", "max_loras", "max_lora_rank"),
 )
 """vLLM's arguments that a recorded engine names by vLLM's names."""
+READ = {*ARGUMENTS, "engine", "model", "gpu", "precision", "num_gpu_blocks", "kv_offloading_gib_per_gpu"}
+TOLD = {"architecture", "inferred", "num_gpu_blocks_from", "name", "notes"}
+"""What says where the others are from."""
 ENGINE = re.compile(r"vLLM (\d+(?:\.\d+)+)\b")
 FIRST = 300
 PRECISIONS = {"fp16": "bf16", "bf16": "bf16", "fp8": "fp8"}
@@ -54,6 +59,9 @@ def forecast(run: RecordedRun) -> Forecast:
     nearest = plan.colocated.nearest
     calibration = "as configured" if nearest is None else nearest.warning or f"measured: {nearest.name}"
     level = "as configured" if nearest is None else nearest.level
+    given = [key for key, value in run.engine.values.items() if value is not None]
+    unread = [key for key in given if key not in READ | TOLD]
+    calibration += f"; not read of its engine: {', '.join(unread)}" if unread else ""
     return Forecast(windows, time.process_time() - begun_s, calibration, level)
 
 

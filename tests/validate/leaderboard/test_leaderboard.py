@@ -172,6 +172,14 @@ def test_older_engines_have_their_host_time(tmp_path: Path) -> None:
     assert old.windows["stage_0"]["itl_mean"] - new.windows["stage_0"]["itl_mean"] > 0.4
 
 
+def test_what_an_engine_has_and_nobody_reads_is_named(tmp_path: Path) -> None:
+    plain = read_run(run_folder(tmp_path, "plain", [STAGE, STAGE], {}))
+    run = read_run(run_folder(tmp_path, "more", [STAGE, STAGE], {}, foo_bar=3, enable_lora=True, inferred=["foo"]))
+    found = forecast(run)
+    assert found.calibration.endswith("; not read of its engine: foo_bar")
+    assert found.windows["stage_0"]["itl_mean"] > forecast(plain).windows["stage_0"]["itl_mean"]
+
+
 @pytest.mark.parametrize(
     ("engine", "grouped"),
     [
