@@ -28,7 +28,7 @@ MOST_REQUESTS = 500
 ROUNDS = 8
 MOST_SPREAD = 0.03
 LEAST_STRETCHES = 2
-"""Of decode steps alone; fewer tell nothing of each other."""
+"""One stretch of decode steps alone has no other to be held against."""
 """Median distance of decode steps from others of batches as large, from which on the times are no ends of steps."""
 NEAR = 0.05
 """Batches differ by less, or by two."""
