@@ -95,15 +95,17 @@ class Engine(LeapingEngine):
         self.instance, self.role = instance, role
         self._listener, self.log, self._rows = listener, log, log.rows
         self.reservation = DecodeReservation(settings.output_margin_tokens)
-        self._announces_chunks = announces_chunks
-        self._is_member = timer is not None
-        self._idle = False
+        self._announces_chunks, self._is_member, self._idle = announces_chunks, timer is not None, False
         self.seat_waits = 0
         """Decode role: sequences that found all seats taken when their KV had come."""
         asked = None if look_up is None else partial(look_up, self)
         self.scheduler = scheduler_of(settings, self.pool, self.batch, asked)
+        self._equip(settings)
         if not self._is_member:
             clock.process(self._run())
+
+    def _equip(self, settings: EngineSettings) -> None:
+        """What a kind of engine has beside this; it has its scheduler by now."""
 
     def submit(self, sequence: Sequence) -> None:
         """Queue a request whose prompt is to be computed here."""
@@ -394,8 +396,6 @@ class Engine(LeapingEngine):
         self._tell_queued()
         for sequence in sequences:
             self._listener.finished(self, sequence)
-
-    # What a run that is looked at closely keeps.
 
     def _tell_queued(self) -> None:
         if self._detail is not None:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from kvsim.plan.engine_settings import EngineSettings
-from kvsim.sim.clock import Clock, MovableTimer
 from kvsim.sim.engine.decode_reservation import DecodeReservation
-from kvsim.sim.engine.engine import Engine, EngineListener, LookUp, Role
+from kvsim.sim.engine.engine import Engine
 from kvsim.sim.engine.sequence import NOBODY, Sequence
 from kvsim.sim.engine.speculative import SpeculativeScheduler
 from kvsim.sim.engine.step import Chunk, Step
 from kvsim.sim.log.detail import EngineDetail
-from kvsim.sim.log.steps import StepLog
-from kvsim.steptime.curves.base import StepTime
 from kvsim.steptime.curves.speculative import SpeculativeStepTime
 
 
@@ -42,39 +37,8 @@ class SpeculativeEngine(Engine):
 
     __slots__ = ("_spec", "_times")
 
-    def __init__(
-        self,
-        clock: Clock,
-        instance: int,
-        role: Role,
-        settings: EngineSettings,
-        step_time: StepTime,
-        listener: EngineListener,
-        log: StepLog,
-        on_evict: Callable[[int, int], None] | None = None,
-        *,
-        look_up: LookUp | None = None,
-        backup_s: float = 0.0,
-        announces_chunks: bool = False,
-        detail: EngineDetail | None = None,
-        timer: MovableTimer | None = None,
-    ) -> None:
-        super().__init__(
-            clock,
-            instance,
-            role,
-            settings,
-            step_time,
-            listener,
-            log,
-            on_evict,
-            look_up=look_up,
-            backup_s=backup_s,
-            announces_chunks=announces_chunks,
-            detail=detail,
-            timer=timer,
-        )
-        scheduler = self.scheduler
+    def _equip(self, settings: EngineSettings) -> None:
+        scheduler, step_time = self.scheduler, self.step_time
         assert isinstance(scheduler, SpeculativeScheduler)
         assert isinstance(step_time, SpeculativeStepTime)
         self._spec: SpeculativeScheduler = scheduler

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 from random import Random
-from types import ModuleType
 
 import numpy as np
 import pytest
 from both_ways import random_case, same_both_ways
+from mutants import differs, mutant_of
 from places import REPOSITORY
 
 from kvsim.plan.plan import ROLES
@@ -52,21 +50,9 @@ def test_without_the_limit_every_recording_is_another(recordings: list[Recording
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_every_broken_rule_is_noticed(recordings: list[Recording], name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     right, wrong = MUTATIONS[name]
-    source = Path(str(adapters.__file__)).read_text("utf-8")
-    assert source.count(right) == 1, f"the rule has moved: {right}"
-    mutant = ModuleType("mutant")
-    monkeypatch.setitem(sys.modules, "mutant", mutant)
-    exec(compile(source.replace(right, wrong), "mutant", "exec"), mutant.__dict__)
+    mutant = mutant_of(adapters, right, wrong, monkeypatch)
     monkeypatch.setattr(replay, "scheduler_of", mutant.AdapterScheduler)
     assert any(differs(recording) for recording in recordings), "nothing noticed"
-
-
-def differs(recording: Recording) -> bool:
-    """Whether the replay leaves the recording, or gets stuck."""
-    try:
-        return replay.first_difference(recording) is not None
-    except (AssertionError, IndexError, KeyError, ValueError):
-        return True
 
 
 def test_leaps_end_as_steps_do() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from mutants import differs
 from places import REPOSITORY
 
 from kvsim.sim.engine import hybrid
@@ -160,11 +161,3 @@ def break_rule(module: str, right: str, wrong: str, monkeypatch: pytest.MonkeyPa
     for name in ("scheduler_of", "HybridScheduler"):
         monkeypatch.setattr(replay, name, getattr(mutant, name))
     monkeypatch.setattr(replay, "pool_of", mutant.__dict__["GroupedPool"])
-
-
-def differs(recording: Recording) -> bool:
-    """Whether the replay leaves the recording, or gets stuck."""
-    try:
-        return replay.first_difference(recording) is not None
-    except (AssertionError, AttributeError, IndexError, KeyError, ValueError):
-        return True

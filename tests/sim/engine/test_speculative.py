@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-from types import ModuleType
-
 import pytest
+from mutants import differs, mutant_of
 from places import REPOSITORY
 
 from kvsim.sim.engine import speculative
@@ -62,19 +59,7 @@ def test_every_step_of_the_recordings_is_reproduced(recordings: list[Recording])
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_every_broken_rule_is_noticed(recordings: list[Recording], name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     right, wrong = MUTATIONS[name]
-    source = Path(str(speculative.__file__)).read_text("utf-8")
-    assert source.count(right) == 1, f"the rule has moved: {right}"
-    mutant = ModuleType("mutant")
-    monkeypatch.setitem(sys.modules, "mutant", mutant)
-    exec(compile(source.replace(right, wrong), "mutant", "exec"), mutant.__dict__)
+    mutant = mutant_of(speculative, right, wrong, monkeypatch)
     monkeypatch.setattr(replay, "scheduler_of", mutant.scheduler_of)
     monkeypatch.setattr(replay, "SpeculativeScheduler", mutant.SpeculativeScheduler)
     assert any(differs(recording) for recording in recordings), "nothing noticed"
-
-
-def differs(recording: Recording) -> bool:
-    """Whether the replay leaves the recording, or gets stuck."""
-    try:
-        return replay.first_difference(recording) is not None
-    except (AssertionError, IndexError, KeyError, ValueError):
-        return True
