@@ -235,12 +235,12 @@ def record_all(out: Path, seed: int, count: int, speculative: int, early_stops: 
     print_coverage(configs)
 
 
-def check(paths: list[Path]) -> int:
+def check(paths: list[Path], kind: type[Recorder] = Recorder) -> int:
     """Records the requests of each file again; the number of files whose steps come out different."""
     model, different = model_folder(), 0
     for path in paths:
         old = read(path)
-        steps = Recorder(model, DEFAULTS | old["config"], old["requests"]).run()
+        steps = kind(model, DEFAULTS | old["config"], old["requests"]).run()
         pairs = enumerate(zip_longest(old["steps"], steps))
         first = next((k for k, (before, now) in pairs if before != now), None)
         different += first is not None

@@ -14,23 +14,13 @@ import argparse
 import random
 import sys
 from importlib.metadata import version
-from itertools import cycle, islice, zip_longest
+from itertools import cycle, islice
 from math import lcm
 from pathlib import Path
 
 import torch
 from random_traffic import Record, Traffic
-from record import (
-    DEFAULTS,
-    MIN_COUNT,
-    USUAL_COUNT,
-    draw_configs,
-    engine_name,
-    read,
-    summary,
-    version_of_vllm,
-    write,
-)
+from record import MIN_COUNT, USUAL_COUNT, check, draw_configs, engine_name, summary, version_of_vllm, write
 from recorder import Config, LivelockError, Recorder, model_folder, vllm_config
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.core.sched.scheduler import Scheduler
@@ -181,19 +171,6 @@ def record_all(out: Path, seed: int, count: int, requests: int | None) -> None:
         print(f"{name}: {summary(recording)}", flush=True)
 
 
-def check(paths: list[Path]) -> int:
-    """Records the requests of each file again; the number of files whose steps come out different."""
-    model, different = model_folder(), 0
-    for path in paths:
-        old = read(path)
-        steps = HybridRecorder(model, DEFAULTS | old["config"], old["requests"]).run()
-        pairs = enumerate(zip_longest(old["steps"], steps))
-        first = next((k for k, (before, now) in pairs if before != now), None)
-        different += first is not None
-        print(f"{path.name}: {len(steps)} steps " + ("identical" if first is None else f"differ from step {first}"))
-    return different
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description="Record the decisions of vLLM's scheduler over groups of layers.")
     parser.add_argument("out", nargs="?", type=Path, help="folder for the recordings")
@@ -203,7 +180,7 @@ def main() -> int:
     parser.add_argument("--check", nargs="+", type=Path, metavar="FILE", help="record FILEs again and compare")
     args = parser.parse_args()
     if args.check:
-        return min(check(args.check), 1)
+        return min(check(args.check, HybridRecorder), 1)
     if args.out is None or args.seed is None or args.count < MIN_COUNT:
         parser.error(f"give OUT_DIR, --seed and a --count of at least {MIN_COUNT}, or --check FILE...")
     record_all(args.out, args.seed, args.count, args.requests)

@@ -10,7 +10,7 @@ with next to nothing to do, and bytes over ``PASS_SHARE`` of the bandwidth, as t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import reduce
+from functools import cache, partial, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from kvsim.errors import ConfigError
 from kvsim.spec import InstanceSpec
+from kvsim.steptime.allreduce import ACTIVATION_BYTES
 from kvsim.steptime.curves.coefficients import extended
 from kvsim.steptime.operators import Floats, Operators
 from kvsim.units import MILLI
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 METHOD = "kernels measured one by one; memory-bound passes by arithmetic"
 PASS_SHARE = 0.8
-ACTIVATION_BYTES = 2
 GEMM, PREFILL, DECODE, ALLREDUCE = (
     "gemm_perf",
     "context_attention_perf",
@@ -57,26 +57,31 @@ def read_folders(folders: Sequence[Path], spec: InstanceSpec) -> MeasuredOperato
     meta = {"gpu": spec.gpu.name, "model": spec.model.name}
     licence = {"licence": "AIConfigurator, Apache-2.0"}
     files = tuple(path for folder in folders for path in _files(folder, spec))
-    return MeasuredOperators(_operators(folders, spec), meta, files, _method(folders, spec), licence)
+    gemm_of = cache(partial(_gemm, spec))
+    operators, method = _operators(folders, spec, gemm_of), _method(folders, spec, gemm_of)
+    return MeasuredOperators(operators, meta, files, method, licence)
 
 
-def _method(folders: Sequence[Path], spec: InstanceSpec) -> str:
+def _gemm(spec: InstanceSpec, folder: Path) -> Products:
+    return Products(read_table(folder / f"{GEMM}.parquet"), spec.gpu, like_16_bits=spec.model.is_moe)
+
+
+def _method(folders: Sequence[Path], spec: InstanceSpec, gemm_of: Callable[[Path], Products]) -> str:
     """How the times came about; products besides those of experts may be by arithmetic, too."""
-    tables = [read_table(folder / f"{GEMM}.parquet") for folder in folders]
-    if any(Products(table, spec.gpu).has(spec.weight_dtype) for table in tables):
+    if any(gemm_of(folder).has(spec.weight_dtype) for folder in folders):
         return METHOD
     return f"{METHOD}, as {spec.weight_dtype} products besides the experts'"
 
 
-def _operators(folders: Sequence[Path], spec: InstanceSpec) -> Operators:
-    dense = _each(folders, lambda folder: _dense(folder, spec))
+def _operators(folders: Sequence[Path], spec: InstanceSpec, gemm_of: Callable[[Path], Products]) -> Operators:
+    dense = _each(folders, lambda folder: _dense(gemm_of(folder), spec))
     if spec.tensor_parallel > 1:
         dense += _each(folders, lambda folder: {"allreduce": _allreduce(folder, spec)})
-    heads = _each(folders, lambda folder: _head(folder, spec))
+    heads = _each(folders, lambda folder: _head(gemm_of(folder), spec))
     attention = np.concatenate(
         (
             _median_rows(_each(folders, lambda folder: _prefill(read_table(folder / f"{PREFILL}.parquet"), spec))),
-            _median_rows(_each(folders, lambda folder: _decode(folder, spec))),
+            _median_rows(_each(folders, lambda folder: _decode(folder, spec, gemm_of))),
         )
     )
     moe = np.zeros((0, 3))
@@ -120,9 +125,8 @@ def _files(folder: Path, spec: InstanceSpec) -> list[Path]:
     return [path for name in names if (path := folder / f"{name}.parquet").is_file()]
 
 
-def _dense(folder: Path, spec: InstanceSpec) -> dict[str, Floats]:
+def _dense(gemm: Products, spec: InstanceSpec) -> dict[str, Floats]:
     model, degree = spec.model, spec.tensor_parallel
-    gemm = Products(read_table(folder / f"{GEMM}.parquet"), spec.gpu, like_16_bits=model.is_moe)
     products = [*layer_products(model, degree), *mixture_products(model, degree)]
     dense = {product.name: gemm.times(product, spec.weight_dtype) for product in products}
     tokens = dense["qkv_proj"][:, 0]
@@ -132,20 +136,19 @@ def _dense(folder: Path, spec: InstanceSpec) -> dict[str, Floats]:
     return dense
 
 
-def _head(folder: Path, spec: InstanceSpec) -> dict[str, Floats]:
+def _head(gemm: Products, spec: InstanceSpec) -> dict[str, Floats]:
     """Output projection, and sampling: logits gathered, cast and searched, three passes over them."""
-    gemm = Products(read_table(folder / f"{GEMM}.parquet"), spec.gpu)
     seqs = np.array(SAMPLER_SEQS)
     num_bytes = seqs * spec.model.vocab_size * 3 * 4
     sampler = np.column_stack((seqs, 3 * gemm.shortest_s + num_bytes / (spec.gpu.hbm_bytes_per_s * PASS_SHARE)))
     return {"lm_head": gemm.times(head_product(spec.model, spec.tensor_parallel), "bf16"), "sampler": sampler}
 
 
-def _decode(folder: Path, spec: InstanceSpec) -> Floats:
+def _decode(folder: Path, spec: InstanceSpec, gemm_of: Callable[[Path], Products]) -> Floats:
     frame = read_table(folder / f"{DECODE}.parquet")
     rows = decode_rows(frame, spec)
     zeros = np.zeros(len(rows))
-    written_s = 0.0 if _writes_apart(frame) else Products(read_table(folder / f"{GEMM}.parquet"), spec.gpu).shortest_s
+    written_s = 0.0 if _writes_apart(frame) else gemm_of(folder).shortest_s
     times_s = np.maximum(rows[:, 2] - written_s, written_s)
     return np.column_stack((zeros, zeros, rows[:, 0], rows[:, 1] + 1, times_s))
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from kvsim.errors import ConfigError
 from kvsim.spec import WEIGHT_BYTES, GpuSpec, computed_in
+from kvsim.steptime.allreduce import ACTIVATION_BYTES
 from kvsim.steptime.operators import Floats
 from kvsim.units import MILLI
 from kvsim.validate.calibrate.measured_kernels import columns
@@ -20,7 +21,6 @@ from kvsim.validate.calibrate.shapes import Product
 if TYPE_CHECKING:
     import polars as pl
 
-ACTIVATION_BYTES = 2
 DTYPES = {
     "bf16": "bfloat16",
     "fp8": "fp8",
