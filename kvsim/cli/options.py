@@ -209,6 +209,14 @@ def or_stdout(context: typer.Context, path: Path | None) -> Path | None:
     return path
 
 
+Gpu = Annotated[str | None, typer.Option(metavar="NAME", help="The GPU, e.g. h100-sxm; default: hardware.gpu.")]
+CalibrationProfile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Step times; default: the nearest measured ones. none: data-sheet arithmetic."),
+]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One key of the configuration; repeatable.")
+]
 JsonOut = Annotated[
     Path | None,
     typer.Option("--json", metavar="OUT", callback=or_stdout, help="Write the result as JSON; -: to stdout."),

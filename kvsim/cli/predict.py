@@ -37,9 +37,7 @@ class PredictFlags:
     engine_args: Annotated[
         Path | None, typer.Option(metavar="FILE", help="vLLM's arguments as YAML, in place of LINE or below its flags.")
     ] = None
-    gpu: Annotated[str | None, typer.Option(metavar="NAME", help="The GPU, e.g. h100-sxm; default: hardware.gpu.")] = (
-        None
-    )
+    gpu: options.Gpu = None
     instances: Annotated[
         int, typer.Option(metavar="N", parser=options.count, help="So many such servers behind one router.")
     ] = 1
@@ -66,15 +64,8 @@ class PredictFlags:
     no_search: Annotated[bool, typer.Option("--no-search", help="Do not look for the largest rate within the SLO.")] = (
         False
     )
-    calibration_profile: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Step times; default: the nearest measured ones. none: data-sheet arithmetic."
-        ),
-    ] = None
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One key of the configuration; repeatable.")
-    ] = None
+    calibration_profile: options.CalibrationProfile = None
+    set_: options.Sets = None
     seed: Annotated[int | None, typer.Option(metavar="N", parser=options.whole, help="Seed of every random draw.")] = (
         None
     )

@@ -26,9 +26,7 @@ class StepsFlags:
     engine_args: Annotated[
         Path | None, typer.Option(metavar="FILE", help="vLLM's arguments as YAML, in place of --engine.")
     ] = None
-    gpu: Annotated[str | None, typer.Option(metavar="NAME", help="The GPU, e.g. h100-sxm; default: hardware.gpu.")] = (
-        None
-    )
+    gpu: options.Gpu = None
     decode: Annotated[
         list[str] | None,
         typer.Option(metavar="N:CONTEXT", help="N sequences that decode on so many tokens each; repeatable."),
@@ -39,15 +37,8 @@ class StepsFlags:
             metavar="TOKENS[:PREFIX]", help="In the same step, so many of a prompt behind so many; repeatable."
         ),
     ] = None
-    calibration_profile: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Step times; default: the nearest measured ones. none: data-sheet arithmetic."
-        ),
-    ] = None
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One key of the configuration; repeatable.")
-    ] = None
+    calibration_profile: options.CalibrationProfile = None
+    set_: options.Sets = None
     json_out: options.JsonOut = None
 
 
