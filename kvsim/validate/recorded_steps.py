@@ -32,7 +32,8 @@ LEAST_STRETCHES = 2
 """Median distance of decode steps from others of batches as large, from which on the times are no ends of steps."""
 NEAR = 0.05
 """Batches differ by less, or by two."""
-LIMIT_S = 30.0
+MOST_NODES = 1_000
+"""The search for whole numbers ends there; a limit of time would make what is found a matter of the machine."""
 PROMPTS_WEIGHT = 0.2
 
 
@@ -215,7 +216,7 @@ def _whole_steps(found: Stretches, moments: Moments, between: Floats, known: npt
             constraints=limits,
             integrality=np.repeat([1, 0], count),
             bounds=Bounds(np.repeat([1.0, 0.0], count), np.inf),
-            options={"time_limit": LIMIT_S},
+            options={"node_limit": MOST_NODES},
         )
     return found.steps if solved.x is None else np.rint(solved.x[:count]).astype(np.int64)
 
