@@ -97,7 +97,9 @@ def stretches_of(requests: Table, step_time: StepTime) -> Stretches | None:
         if (steps == found.steps).all():
             break
         found = _described(requests, moments, steps, prefills, step_time)
-    return found.only(moments.times_s[1:] <= until_s) if _are_ends_of_steps(found) else None
+    if not _are_ends_of_steps(found):
+        return None
+    return found.only((moments.times_s[1:] <= until_s) & ~(found.is_decode & (_spread(found) > 2 * MOST_SPREAD)))
 
 
 def _first_of(requests: Table) -> tuple[Table, float]:
@@ -113,8 +115,12 @@ def _are_ends_of_steps(found: Stretches) -> bool:
     pure = found.is_decode
     if pure.sum() < LEAST_STRETCHES:
         return False
-    ratio = (found.seconds / found.steps / found.decode_s)[pure]
-    return float(np.median(np.abs(ratio / found.usual[pure] - 1))) < MOST_SPREAD
+    return float(np.median(_spread(found)[pure])) < MOST_SPREAD
+
+
+def _spread(found: Stretches) -> Floats:
+    """How far the decode steps of each are from those of batches as large; far where a request was preempted."""
+    return np.abs(found.seconds / found.steps / found.decode_s / found.usual - 1)
 
 
 def moments_of(requests: Table) -> Moments:

@@ -74,14 +74,20 @@ def test_steps_are_held_against_their_batches() -> None:
     assert not [row for row in compare_steps(requests, np.zeros(40), GUESS, 50) if row.kind == "mixed"]
 
 
-@pytest.mark.parametrize("stall", range(0, 40, 4))
-def test_a_request_that_was_preempted_misleads_nobody(stall: int) -> None:
-    """It took three steps more than it has tokens: either the others show that, or nothing is said."""
-    requests, ends_s = served(5, stall=stall)
-    found = stretches_of(requests, GUESS)
-    if found is not None:
-        right = found.steps == np.diff(np.searchsorted(ends_s, moments_of(requests).times_s - 1e-6))
-        assert right[found.is_decode].all()
+@pytest.mark.parametrize("seed", [3, 5, 11])
+def test_a_request_that_was_preempted_misleads_nobody(seed: int) -> None:
+    """It took three steps more than it has tokens. Decode steps come out right within a fifteenth, or are left out."""
+    told = 0
+    for stall in range(0, 40, 4):
+        requests, ends_s = served(seed, stall=stall)
+        found = stretches_of(requests, GUESS)
+        if found is not None:
+            first, last = (
+                np.searchsorted(ends_s, times_s - 1e-6) for times_s in (found.begin_s, found.begin_s + found.seconds)
+            )
+            assert np.abs(found.steps / (last - first) - 1)[found.is_decode].max(initial=0.0) < 1 / 15
+            told += 1
+    assert told > 5
 
 
 def test_times_of_a_client_are_no_ends_of_steps() -> None:
