@@ -27,9 +27,9 @@ MOST_REQUESTS = 500
 """A longer run counts with the first so many that were scheduled."""
 ROUNDS = 8
 MOST_SPREAD = 0.03
-LEAST_STRETCHES = 2
-"""One stretch of decode steps alone has no other to be held against."""
 """Median distance of decode steps from others of batches as large, from which on the times are no ends of steps."""
+LEAST_STRETCHES = 10
+"""Fewer stretches of decode steps alone do not say how long those of their size take: nothing is told of such a run."""
 NEAR = 0.05
 """Batches differ by less, or by two."""
 MOST_NODES = 1_000
