@@ -8,6 +8,8 @@ from typing import Any
 
 from kvsim.plan.explained import Explainer, words
 from kvsim.plan.nearest_profile import named
+from kvsim.spec import InstanceSpec
+from kvsim.spec.weight_types import UNQUANTISED
 from kvsim.steptime.batch import Batch
 from kvsim.steptime.explain import Explanation, Part
 from kvsim.units import GB, MILLI, TERA
@@ -56,15 +58,25 @@ def _heading(explainer: Explainer, found: list[Explanation]) -> Iterator[str]:
             "as limits alone."
         )
     if explainer.engines_in_step > 1:
+        fullest = explainer.fullest
+        uneven = f" The experts are those of the GPU that gets {fullest:.2f} times the mean." if fullest > 1 else ""
         yield from _wrapped(
             f"The {explainer.engines_in_step} engines that share experts step together: each of them runs such a step."
+            + uneven
         )
     link = f"{gpu.interconnect_bytes_per_s / GB:,.0f} GB/s to its neighbours"
     yield from _wrapped(
         f"GB and GFLOP are one GPU's; limit: ms by its data sheet ({gpu.hbm_bytes_per_s / GB:,.0f} GB/s of memory, "
-        f"{gpu.peak_flops(spec.weight_dtype) / TERA:,.0f} TFLOPS in {spec.weight_dtype}, {link}), and the share of it "
-        "that is reached."
+        f"{_peaks(spec)}, {link}), and the share of it that is reached."
     )
+
+
+def _peaks(spec: InstanceSpec) -> str:
+    """By the types that are computed in, which weights alone in four or eight bits are not."""
+    dtypes = (spec.weight_dtype, spec.model.expert_dtype(spec.weight_dtype), UNQUANTISED[0])
+    peaks = {spec.gpu.unit_of(dtype): spec.gpu.peak_flops(dtype) / TERA for dtype in dtypes}
+    first, *others = (f"{peak:,.0f}{{}} in {unit}" for unit, peak in peaks.items())
+    return ", ".join([first.format(" TFLOPS"), *(other.format("") for other in others)])
 
 
 def _known(explainer: Explainer) -> str:

@@ -117,16 +117,8 @@ class ExpertParts:
         return max(self.read_others_s, self.other_token_s * tokens)
 
     def reading_s(self, tokens: float) -> float:
-        """A redundant expert is a second copy of another one, whose tokens they share."""
-        model, everybody = self.model, tokens * self.engines
-        if not self.redundant:
-            return self.read_experts_s * model.active_experts(everybody) / model.num_experts
-        copies, touched = self.redundant // model.num_experts + 1, 0.0
-        doubled = self.redundant - (copies - 1) * model.num_experts
-        for count, each in ((model.num_experts - doubled, copies), (doubled, copies + 1)):
-            unhit = (1 - model.experts_per_token / model.num_experts / each) ** everybody
-            touched += count * each * (1 - unhit)
-        return self.read_experts_s * touched / model.num_experts
+        touched = self.model.active_experts(tokens * self.engines, self.redundant)
+        return self.read_experts_s * touched / self.model.num_experts
 
     @property
     def crossing(self) -> float:
