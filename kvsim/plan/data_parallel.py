@@ -81,21 +81,33 @@ def exchange_between(config: Config, spec: InstanceSpec, fullest: float) -> Exch
     return exchange_of(spec, all2all_backend(engine.all2all_backend, engine.vllm_version), own, fullest)
 
 
-def fullest_of(config: Config, spec: InstanceSpec) -> float:
-    """Tokens of the GPU that gets most of them, over the mean. Raises ``ConfigError`` for shares that are not as many
-    as there are experts, and for experts that do not divide among the GPUs once some are redundant."""
-    engine, load, model, gpus = config.engine, config.engine.expert_load, spec.model, spec.expert_parallel
-    if spec.slices_experts:
-        return 1.0
-    copies = model.num_experts + engine.num_redundant_experts
-    if engine.enable_eplb and copies % gpus:
+def check_experts(config: Config, spec: InstanceSpec) -> None:
+    """Raise ``ConfigError`` for whole experts that are fewer than the GPUs which share them, and for copies that do not
+    divide among these."""
+    engine, model, gpus = config.engine, spec.model, spec.expert_parallel
+    if spec.slices_experts or not model.is_moe or gpus == 1:
+        return
+    if gpus > model.num_experts:
+        raise ConfigError(
+            f"engine.enable_expert_parallel: {gpus} GPUs share the {model.num_experts} experts of {model.name}, whole "
+            "ones each: must be at most as many (engine.tensor_parallel_size x engine.data_parallel_size)"
+        )
+    if engine.enable_eplb and (model.num_experts + engine.num_redundant_experts) % gpus:
         raise ConfigError(
             f"engine.num_redundant_experts = {engine.num_redundant_experts}: with the {model.num_experts} experts of "
             f"{model.name} it must make a multiple of the {gpus} GPUs that share them"
         )
-    if load.distribution == "uniform":
+
+
+def fullest_of(config: Config, spec: InstanceSpec) -> float:
+    """Tokens of the GPU that gets most of them, over the mean. Raises ``ConfigError`` for shares that are not as many
+    as there are experts."""
+    engine, load, model, gpus = config.engine, config.engine.expert_load, spec.model, spec.expert_parallel
+    if spec.slices_experts:
         return 1.0
     placed = engine.num_redundant_experts, gpus
+    if load.distribution == "uniform":
+        return measured_factor([1.0] * model.num_experts, *placed, rebalanced=engine.enable_eplb)
     if load.distribution == "power_law":
         return power_law_factor(load.exponent, model.num_experts, *placed, rebalanced=engine.enable_eplb)
     if len(load.shares) != model.num_experts:

@@ -14,6 +14,7 @@ from kvsim.launch import LaunchLine, read_engine_args, read_launch_line
 from kvsim.plan.instance import load_instance, server_of
 from kvsim.plan.mode import ModeName
 from kvsim.plan.offloading import offloading_keys
+from kvsim.plan.refused import check_line
 from kvsim.spec import find_gpu
 
 RACK_GPUS = 64
@@ -50,6 +51,8 @@ def load_deployment(
 
     ``gpu``: any spelling; ``None``: ``hardware.gpu``. ``profile`` and ``sets`` as for ``load_instance``.
     """
+    known = find_gpu(load_config().config.hardware.gpu if gpu is None else gpu)
+    check_line(launch, known)
     return load_instance(
         launch.model,
         Fields("", dict(launch.arguments)),
@@ -57,7 +60,7 @@ def load_deployment(
         sets=sets,
         instances=instances,
         vllm_version=launch.version,
-        gpu=find_gpu(load_config().config.hardware.gpu if gpu is None else gpu),
+        gpu=known,
         where="the server's command line",
     )
 
@@ -78,6 +81,7 @@ def server_keys(
     keys: dict[str, Any] = {} if known is None else {"hardware.gpu": known.name}
     if launch is not None:
         known = known or find_gpu(load_config().config.hardware.gpu)
+        check_line(launch, known)
         arguments = Fields("", dict(launch.arguments))
         keys |= server_of(launch.model, arguments, launch.version, None, known)
         keys |= offloading_keys(arguments, keys, TIER_LISTS[mode])

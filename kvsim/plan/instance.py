@@ -11,6 +11,7 @@ from kvsim.config import Config, Given, LoadedConfig, derived, load_config
 from kvsim.errors import ConfigError
 from kvsim.fields import Fields
 from kvsim.plan.build_step_time import KnownStepTime, build_step_time
+from kvsim.plan.data_parallel import check_experts
 from kvsim.plan.engine_settings import EngineSettings
 from kvsim.plan.kv_groups import is_hybrid, kv_groups_of
 from kvsim.plan.nearest_profile import NearestProfile
@@ -18,7 +19,7 @@ from kvsim.plan.offloading import offloading_keys
 from kvsim.plan.scheduler_rules import reserves_whole, rules_of, watermark_of
 from kvsim.plan.speculation import drafter_of, speculation_of
 from kvsim.plan.vllm import engine_keys
-from kvsim.plan.vllm_defaults import version_of
+from kvsim.plan.vllm_defaults import checked_version, version_of
 from kvsim.plan.weight_types import configured_type
 from kvsim.policy.scheduling import ORDERS
 from kvsim.spec import GpuSpec, InstanceSpec, ModelSpec, find_gpu, find_model
@@ -125,6 +126,7 @@ def instance_of(
         spec, known = like.spec, KnownStepTime(like.step_time, like.nearest)
     else:
         _check_profile(config, role, spec)
+        check_experts(config, spec)
         known = build_step_time(config, spec)
     nic_bytes_per_s = derived.nic_bytes_per_s_per_gpu(config) * spec.tensor_parallel
     settings = settings_of(config, spec, role, stepwise=stepwise)
@@ -234,9 +236,7 @@ def _adapters_of(config: Config, model: ModelSpec) -> Adapters | None:
 
 def _memory_arguments(config: Config, role: Role) -> MemoryArguments:
     engine = config.engine
-    version = version_of(engine.vllm_version)
-    if not version:
-        raise ConfigError(f"engine.vllm_version = {engine.vllm_version!r}: must be like 0.32.0")
+    version = version_of(checked_version(engine.vllm_version, "engine.vllm_version"))
     budget_tokens = derived.prefill_token_budget(config) if role == "prefill" else engine.max_num_batched_tokens
     return MemoryArguments(
         max_num_batched_tokens=budget_tokens,

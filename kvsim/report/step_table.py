@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kvsim.plan.explained import Explainer, words
@@ -34,9 +34,12 @@ HEAD = f"{'':<17}{'ms':>8}{'GB':>7}{'GFLOP':>9}{'FLOP/B':>7}  {'bound':<7}{'limi
 """``limit``: its milliseconds, and the share of it that is reached in percent."""
 
 
-def step_lines(explainer: Explainer, found: list[Explanation]) -> Iterator[str]:
-    """The table of each step below a heading; no line is longer than ``COLUMNS``."""
+def step_lines(explainer: Explainer, found: list[Explanation], warnings: Sequence[str] = ()) -> Iterator[str]:
+    """The table of each step below a heading; no line is longer than ``COLUMNS``. ``warnings``: sentences on what of
+    the server is otherwise here."""
     yield from _heading(explainer, found)
+    for warning in warnings:
+        yield from _wrapped(f"warning: {warning}")
     for one in found:
         yield ""
         yield from _wrapped(f"{_capital(words(one.batch))}: {_ms(one.time_s).strip()} ms")
@@ -131,7 +134,7 @@ def _wrapped(text: str) -> list[str]:
     return textwrap.wrap(text, COLUMNS, break_long_words=False, break_on_hyphens=False)
 
 
-def step_report(explainer: Explainer, found: list[Explanation]) -> dict[str, Any]:
+def step_report(explainer: Explainer, found: list[Explanation], warnings: Sequence[str] = ()) -> dict[str, Any]:
     """Explanations as JSON has them; milliseconds, and bytes and FLOPs of one GPU."""
     spec = explainer.instance.spec
     return {
@@ -142,6 +145,7 @@ def step_report(explainer: Explainer, found: list[Explanation]) -> dict[str, Any
         "kv_dtype": spec.kv_dtype,
         "known": explainer.known,
         "profile": explainer.profile,
+        "warnings": list(warnings),
         "steps": [_step(one, list(explainer.unmeasured(one.batch))) for one in found],
     }
 

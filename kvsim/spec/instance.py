@@ -79,8 +79,23 @@ class InstanceSpec:
 
     @property
     def expert_bytes_per_gpu(self) -> float:
-        """Weights of the routed experts on each GPU."""
-        return self.model.expert_bytes(self.weight_dtype) / max(self.tensor_parallel, self.expert_parallel)
+        """Weights of the routed experts on each GPU; where some hold one more, on those."""
+        return self.model.expert_bytes(self.weight_dtype) * self.expert_share
+
+    @property
+    def expert_share(self) -> float:
+        """Share of a layer's routed experts that a GPU holds: whole ones of them, one more on some where they do not
+        divide; or a slice of each."""
+        gpus = max(self.tensor_parallel, self.expert_parallel)
+        # Redundant ones fill up what does not divide.
+        if self.slices_experts or self.expert_parallel == 1 or self.redundant_experts or not self.model.is_moe:
+            return 1 / gpus
+        return -(-self.model.num_experts // gpus) / self.model.num_experts
+
+    @property
+    def expert_excess(self) -> float:
+        """Experts of the GPUs that hold most, over the mean."""
+        return self.expert_share * max(self.tensor_parallel, self.expert_parallel)
 
     @property
     def shares_experts(self) -> bool:

@@ -57,6 +57,8 @@ class ModelSpec:
     """Loaded beside ``params`` and no part of a token's way, in 16 bits: a vision tower."""
     max_position_embeddings: int = 0
     """Tokens of a sequence at most, as vLLM derives ``max_model_len`` where it is not given; 0: not known."""
+    longest_tokens: int = 0
+    """The largest ``max_model_len`` that may be given; 0: not known."""
     window_is_chunk: bool = False
     """Layers with a window look back to the start of the chunk of ``sliding_window_tokens`` (Llama 4), not that far."""
     num_kv_layers: int = 0

@@ -152,7 +152,7 @@ def _weight_times(instance: InstanceSpec, efficiencies: Efficiencies) -> tuple[f
     hbm_bytes_per_s = degree * gpu.hbm_bytes_per_s
     weight_s = degree * instance.weight_bytes_per_gpu / (hbm_bytes_per_s * efficiencies.weight_reading)
     others_token_s = 2 * (model.active_params - model.active_expert_params) / flops_per_s
-    return weight_s, others_token_s, 2 * model.active_expert_params / expert_flops_per_s
+    return weight_s, others_token_s, 2 * model.active_expert_params * instance.expert_excess / expert_flops_per_s
 
 
 def _parts_of(instance: InstanceSpec, weight_s: float, others_token_s: float, expert_token_s: float) -> ExpertParts:

@@ -147,7 +147,12 @@ def formula_parts(
         comm0_s=alone.comm0_s * kept,
         comm1_s_per_token=alone.comm1_s_per_token * kept,
     )
-    return own, exchange.around(_knots(tokens / fullest, experts_s))
+    return own, exchange.around(_knots(tokens / _crowding(spec, fullest), experts_s))
+
+
+def _crowding(spec: InstanceSpec, fullest: float) -> float:
+    """Times as many tokens for each of its experts as in the mean, on the GPU that gets ``fullest`` times the mean."""
+    return max(1.0, fullest / spec.expert_excess)
 
 
 def _places(alone: Coefficients, parts: ExpertParts) -> Floats:
@@ -186,10 +191,11 @@ def _read_more(spec: InstanceSpec, efficiencies: Efficiencies, tokens: Floats) -
 
 
 def _split(time_s: Floats, spec: InstanceSpec) -> Floats:
-    """Over the GPUs of all engines: each has its part to do, and starts as many kernels."""
+    """Over the GPUs of all engines: each has its part to do, those with one more expert a larger one, and starts as
+    many kernels."""
     layers = spec.model.num_layers - spec.model.num_dense_layers
     starts_s = np.minimum(time_s, max(layers * KERNEL_START_S, expert_starts_s(spec)))
-    found: Floats = starts_s + (time_s - starts_s) / spec.engines_sharing_experts
+    found: Floats = starts_s + (time_s - starts_s) * spec.expert_excess / spec.engines_sharing_experts
     return found
 
 
@@ -198,14 +204,14 @@ def table_parts(
 ) -> SharedLayers:
     """What the group computes, from the experts' own table: of the GPU's part of them, or of them all where they are
     split in slices."""
-    gpus = 1 if spec.slices_experts else spec.expert_parallel
+    gpus = 1.0 if spec.slices_experts else 1 / spec.expert_share
     most = max(float(operators.moe[:, 0].max()) * gpus, 2.0)
     tokens = np.array(sorted({*expert_places(most), *(operators.moe[:, 0] * gpus), most}))
     layers = shape.num_layers - shape.num_dense_layers
     time_s = layers * experts_s(operators.moe, shape, tokens, gpus)
     if spec.slices_experts:
         time_s = _split(time_s, spec)
-    return exchange.around(_knots(tokens / fullest, time_s))
+    return exchange.around(_knots(tokens / _crowding(spec, fullest), time_s))
 
 
 def alike(own: Coefficients, shared: SharedLayers, engines: int) -> Coefficients:

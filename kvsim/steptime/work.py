@@ -184,14 +184,13 @@ def experts_work(spec: InstanceSpec, batch: Batch, fullest: float = 1.0) -> Work
 
     ``fullest``: tokens of the GPU that gets most of them, over the mean; the work is that GPU's.
     """
-    model, everybody = spec.model, batch.tokens * spec.engines_sharing_experts * fullest
-    ranks = max(spec.tensor_parallel, spec.expert_parallel)
+    model, everybody = spec.model, batch.tokens * spec.engines_sharing_experts * max(1.0, fullest / spec.expert_excess)
     computed = everybody * model.experts_per_token / model.num_experts
     read = spec.expert_bytes_per_gpu * model.active_experts(everybody, spec.redundant_experts) / model.num_experts
     layers = model.num_layers - model.num_dense_layers
     moved = 2.0 * batch.tokens * model.hidden_size * ACTIVATION_BYTES * layers
     dtype = model.expert_dtype(spec.weight_dtype)
-    return _work(spec, layers, read + moved, 2 * model.expert_params * computed / ranks, dtype)
+    return _work(spec, layers, read + moved, 2 * model.expert_params * computed * spec.expert_share, dtype)
 
 
 def expert_starts_s(spec: InstanceSpec) -> float:

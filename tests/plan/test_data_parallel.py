@@ -306,6 +306,21 @@ def test_loads_of_experts_are_a_factor_of_the_fullest_gpu() -> None:
             (*WHOLE, "engine.expert_load.distribution=measured", "engine.expert_load.shares=[0,0]"),
             r"shares: all are 0; must have one above 0",
         ),
+        (
+            (*WHOLE, "model.name=mixtral-8x7b", "engine.data_parallel_size=16"),
+            "16 GPUs share the 8 experts of mixtral-8x7b, whole ones each: must be at most as many",
+        ),
+        (
+            ("model.name=mixtral-8x7b", "engine.tensor_parallel_size=16", "engine.enable_expert_parallel=true"),
+            "16 GPUs share the 8 experts of mixtral-8x7b",
+        ),
+        (
+            (
+                *("model.name=mixtral-8x7b", "engine.tensor_parallel_size=4", "engine.enable_expert_parallel=true"),
+                *("engine.enable_eplb=true", "engine.num_redundant_experts=2"),
+            ),
+            "must make a multiple of the 4 GPUs",
+        ),
         ((*WHOLE, "engine.all2all_backend=deepep"), r"engine\.all2all_backend"),
         ((*WHOLE, "engine.dp_sync_interval=0"), r"engine\.dp_sync_interval"),
     ],
@@ -313,6 +328,37 @@ def test_loads_of_experts_are_a_factor_of_the_fullest_gpu() -> None:
 def test_what_cannot_be_is_refused(sets: tuple[str, ...], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         built(*sets)
+
+
+def test_no_gpu_has_a_part_of_a_whole_expert() -> None:
+    """Of 8 experts on 6 GPUs two have 2 each, on 5 three; one of 60 on 8 has 8; slices and copies divide."""
+    mixtral = ("model.name=mixtral-8x7b", "hardware.gpu=h200", "engine.tensor_parallel_size=1")
+    for engines, experts in ((4, 2), (5, 2), (6, 2), (8, 1)):
+        sets = (*mixtral, f"engine.data_parallel_size={engines}", "engine.enable_expert_parallel=true")
+        instance = built(*sets)
+        spec, bytes_of_all = instance.spec, instance.spec.model.expert_bytes("bf16")
+        assert spec.expert_bytes_per_gpu == pytest.approx(bytes_of_all * experts / 8)
+        assert fullest_of(load_config(sets=sets, mode="instance").config, spec) == pytest.approx(experts * engines / 8)
+    sliced = built(*mixtral, "engine.data_parallel_size=6").spec
+    assert sliced.expert_bytes_per_gpu == pytest.approx(sliced.model.expert_bytes("bf16") / 6)
+    copied = built(
+        *(*mixtral, "engine.data_parallel_size=6", "engine.enable_expert_parallel=true"),
+        *("engine.enable_eplb=true", "engine.num_redundant_experts=4"),
+    ).spec
+    assert copied.loaded_weight_bytes_per_gpu - copied.weight_bytes_per_gpu == pytest.approx(
+        copied.model.expert_bytes("bf16") * (2 - 8 / 6) / 8 + copied.model.extra_bytes
+    )
+
+
+def test_the_gpu_with_one_more_expert_takes_so_much_longer() -> None:
+    """Of 6 GPUs that with 2 of 8 experts has as many as one of 4: as long for as many tokens in all."""
+    times = {}
+    for engines in (4, 6):
+        sets = ("model.name=mixtral-8x7b", "hardware.gpu=h200", f"engine.data_parallel_size={engines}")
+        step_time = built(*sets, "engine.tensor_parallel_size=1", "engine.enable_expert_parallel=true").step_time
+        assert isinstance(step_time, LockstepStepTime)
+        times[engines] = [step_time.shared.experts_s(tokens) for tokens in (12, 240, 4800)]
+    assert times[6] == pytest.approx(times[4], rel=0.01)
 
 
 @pytest.mark.parametrize("sets", [WHOLE, MOE], ids=["whole", "slices"])
