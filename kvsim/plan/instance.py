@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kvsim.config import Config, Given, LoadedConfig, derived, load_config
+from kvsim.config.load import set_values
 from kvsim.errors import ConfigError
 from kvsim.fields import Fields
 from kvsim.plan.build_step_time import KnownStepTime, build_step_time
@@ -28,6 +29,7 @@ from kvsim.spec.memory import MemoryArguments
 from kvsim.steptime import StepTime
 from kvsim.units import GB, GIB, TERA
 
+DEGREES = ("tensor_parallel_size", "data_parallel_size")
 Role = Literal["colocated", "prefill", "decode"]
 
 
@@ -68,10 +70,10 @@ def load_instance(
     ``vllm_version`` may be empty: a present one. ``longest_tokens`` as for ``engine_keys``. ``where``: who gives the
     arguments, for messages. ``gpu``: the one it runs on, whose defaults the server takes. Raises ``ConfigError``.
     """
-    own = server_of(model, arguments, _assigned_version(sets) or vllm_version, longest_tokens, gpu)
+    own = server_of(model, arguments, assigned_version(sets) or vllm_version, longest_tokens, gpu)
     own |= offloading_keys(arguments, own, "pd_separation.tiers") | dict(keys or {})
-    degree = own["engine.tensor_parallel_size"]
-    engines = own["engine.data_parallel_size"]
+    given = set_values(sets)
+    degree, engines = (_count(given.get(key), own[key]) for key in (f"engine.{name}" for name in DEGREES))
     engines = max(2, engines) if instances is None else engines * instances
     for key in ("total_gpus", "gpus_per_rack", "simulate_gpus_per_rack"):
         own[f"cluster.{key}"] = degree * engines
@@ -82,7 +84,12 @@ def load_instance(
     return load_config(overlay=profile, sets=sets, mode=mode, engine=Given(where, own))
 
 
-def _assigned_version(sets: Sequence[str]) -> str:
+def _count(given: object, otherwise: int) -> int:
+    """What an assignment says, where it can be; what cannot is refused where keys are checked."""
+    return given if isinstance(given, int) and given > 0 else otherwise
+
+
+def assigned_version(sets: Sequence[str]) -> str:
     """The engine's version among assignments, on which defaults of its arguments depend; empty: none is."""
     key = "engine.vllm_version="
     found = [text.removeprefix(key).strip().strip("'\"") for text in sets if text.startswith(key)]
