@@ -288,7 +288,7 @@ class InstanceSpec:
         return replace(self, arguments=replace(self._arguments, max_num_batched_tokens=tokens))
 
     def _with_degree(self, degree: int) -> InstanceSpec:
-        """Of as many engines that share experts as there are."""
+        """An instance of that degree, with as many engines that share experts."""
         engines = self.expert_parallel // self.tensor_parallel if self.shares_experts else 1
         return replace(self, tensor_parallel=degree, expert_parallel=max(1, engines * degree))
 

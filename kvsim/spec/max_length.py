@@ -45,7 +45,7 @@ def _longest(keys: ConfigKeys) -> int:
 
 
 def _factor(keys: ConfigKeys) -> float:
-    """Of its rotary scaling, where the length has it not in it."""
+    """The factor of its rotary scaling, where the length has it not in it; else 1."""
     factor = 1.0
     if "gemma3" not in keys.text("model_type"):
         for scaling in _scalings(keys):

@@ -54,12 +54,12 @@ class Exchange:
     own_share: float = 1.0
     received_share: float = 0.0
     link_bytes_per_token: float = 0.0
-    """Over a GPU's link, each direction, of a token that it has to send or get."""
+    """Bytes over a GPU's link, each direction, for a token that it has to send or get."""
     limit_s_per_token: float = 0.0
-    """Of such a token, where links and NICs reach what they are sold as."""
+    """Seconds for such a token where links and NICs reach what they are sold as."""
 
     def tokens_moved(self, tokens: float, engines: int) -> float:
-        """Those that a GPU has to send or get in a step of ``tokens`` on each of the engines."""
+        """Tokens that a GPU has to send or get in a step of ``tokens`` on each of the engines."""
         return tokens * (engines - self.own_share if self.gathers else max(1.0, self.received_share * engines))
 
     def around(self, experts: Knots) -> SharedLayers:
