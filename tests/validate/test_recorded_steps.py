@@ -105,7 +105,7 @@ def test_times_of_a_client_are_no_ends_of_steps() -> None:
 def test_without_starts_it_is_not_known_which_steps_compute_prompts() -> None:
     requests, _ = served(3)
     del requests["scheduled_s"]
-    with pytest.raises(StepsUnknownError, match="^without scheduled_ts it is not known which"):
+    with pytest.raises(StepsUnknownError, match=r"^without scheduled_ts it is not known which"):
         compare_steps(requests, np.zeros(40), GUESS, 1000)
 
 
