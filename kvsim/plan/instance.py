@@ -144,8 +144,9 @@ def settings_of(config: Config, spec: InstanceSpec, role: Role, *, stepwise: boo
     """The engine's arguments in one role; of the pool's blocks one is vLLM's null block, which holds nothing."""
     engine, separation = config.engine, config.pd_separation
     groups = kv_groups_of(config, spec)
+    num_blocks = spec.num_blocks  # Raises where there is room for none.
     found = EngineSettings(
-        num_blocks=(spec.pool_blocks if groups else spec.num_blocks) - 1,
+        num_blocks=(spec.pool_blocks if groups else num_blocks) - 1,
         block_size=spec.block_size_tokens,
         max_num_batched_tokens=engine.max_num_batched_tokens,
         max_num_seqs=engine.max_num_seqs,
