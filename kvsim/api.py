@@ -17,7 +17,7 @@ from kvsim.launch import LaunchLine
 from kvsim.modes.experiment import Experiment, ExperimentSpec, Variant, run_experiment
 from kvsim.modes.prediction import PredictionSpec, run_prediction
 from kvsim.modes.variants import Layers, variants_of
-from kvsim.plan.deployment import launch_of, launch_words, load_deployment, server_keys
+from kvsim.plan.deployment import launch_of, launch_words, load_deployment
 from kvsim.plan.mode import MODES, PREDICT, Mode
 from kvsim.report.build import build
 from kvsim.report.report import Report
@@ -107,8 +107,8 @@ def simulate(
     if what in MODES:
         _refuse({"instances": None if instances == 1 else instances}, "of a server; a mode takes gpus")
         given = config if isinstance(config, Mapping | Config) else _path(config)
-        keys = server_keys(MODES[what].name, _launch(engine), gpu=gpu, gpus=gpus, tensor_parallel=tp)
-        layers = Layers(given, asked.profile, preset, keys, asked.sets)
+        layers = Layers(given, asked.profile, preset, sets=asked.sets)
+        layers = layers.with_server(MODES[what].name, _launch(engine), gpu, gpus, tp)
         return asked.mode(MODES[what], layers, engine, load_of, systems, policy, replicas, studies)
     if " " not in what.strip():
         raise ConfigError(f"mode is '{what}'; {nearest(what, list(MODES))}, or a line such as 'vllm serve MODEL'")

@@ -22,8 +22,16 @@ class CapacityError(KvsimError):
     """A model that does not fit its instance, or a request that could never be served."""
 
 
+SHORTEST_BEGINNING, MOST_NAMED = 3, 3
+"""Letters that say what somebody began to write, and names that are given to choose from."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The clause that helps after an unknown ``name``: the nearest of ``known``, or all of them."""
+    """The clause that helps after an unknown ``name``: those of ``known`` that go on from it, if they are few; else the
+    nearest, or all of them."""
     names = sorted(set(known))
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(names)}"
+    longer = [each for each in names if each.startswith(name)] if len(name) >= SHORTEST_BEGINNING else []
+    if not 0 < len(longer) <= MOST_NAMED:
+        longer = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    quoted = " or ".join(f"'{each}'" for each in longer)
+    return f"did you mean {quoted}?" if longer else f"known: {', '.join(names)}"

@@ -102,7 +102,7 @@ def _command(flags: Flags, given: dict[str, str]) -> Command:
     from kvsim.cli.outputs import Reports
     from kvsim.cli.run import Command
     from kvsim.modes.variants import Layers
-    from kvsim.plan.deployment import launch_of, launch_words, server_keys
+    from kvsim.plan.deployment import launch_of, launch_words
 
     mode: ModeName = "pd" if flags.pd else "cluster" if flags.cluster else "single"
     has_launch = flags.engine is not None or flags.engine_args is not None
@@ -112,12 +112,11 @@ def _command(flags: Flags, given: dict[str, str]) -> Command:
         config=flags.config,
         profile=flags.calibration_profile,
         preset=flags.preset,
-        engine=server_keys(mode, launch, gpu=flags.gpu, gpus=flags.gpus, tensor_parallel=flags.tp),
         sets=(*slo_sets(flags.slo), *(flags.assignments or ()), *seed),
     )
     return Command(
         mode=mode,
-        layers=layers,
+        layers=layers.with_server(mode, launch, flags.gpu, flags.gpus, flags.tp),
         launch=None if launch is None else (launch_words(flags.engine, flags.engine_args), launch),
         trace=_trace(flags),
         rate_per_s=flags.rate,

@@ -66,7 +66,8 @@ def _engine(run: RecordedRun) -> str:
 
 def _row(name: str, errors: Mapping[str, float]) -> str:
     cells = (f"{HEADINGS[key]} {_off(errors[key])}" if key in errors else "" for key in HEADINGS)
-    return f"{name:<{NAME}}{''.join(f'{cell:>{WIDTH}}' for cell in cells).rstrip()}\n"
+    first, *others = (f"{cell:>{WIDTH - 1}}" for cell in cells)
+    return f"{' '.join([f'{name:<{NAME - 1}}', f'{first:>{WIDTH}}', *others]).rstrip()}\n"
 
 
 def _off(error_pct: float) -> str:
@@ -98,7 +99,7 @@ def _summary(scored: list[Scored]) -> Iterator[str]:
 def _spread_row(name: str, found: Mapping[str, Spread]) -> str:
     cells = (_cell(found[key]) if key in found else "-" for key in HEADINGS)
     windows = max(one.windows for one in found.values())
-    return f"{name:<{NAME}}{''.join(f'{cell:>{CELL}}' for cell in cells)}{windows:>4}\n"
+    return f"{name:<{NAME}}{''.join(f' {cell:>{CELL - 1}}' for cell in cells)} {windows:>3}\n"
 
 
 def _cell(spread: Spread) -> str:

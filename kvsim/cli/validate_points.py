@@ -59,7 +59,7 @@ def validate_points(
 def _line(found: PointComparison) -> str:
     """``*``: predicted as saturated."""
     point, errors, ours, theirs = found.point, found.error_pct, found.predicted_ms, found.measured_ms
-    lengths = f"{point.prompt_tokens:>7}{point.output_tokens:>6}{point.concurrency:>7}"
+    lengths = f"{point.prompt_tokens:>7} {point.output_tokens:>5} {point.concurrency:>6}"
     ttft = f"{figure(theirs.ttft, 10)}{figure(ours.ttft, 10)}{error(errors.ttft, 8)}"
     tpot = f"{figure(theirs.tpot, 9)}{figure(ours.tpot, 10)}{error(errors.tpot, 7)}"
     return f"{lengths}{ttft}{tpot}{' *' if found.prediction.saturated else ''}\n"

@@ -61,10 +61,8 @@ def _check(json_out: Path | None, plot: Path | None, taken: dict[str, Path]) -> 
 
 def _print_steps(report: RunComparison) -> None:
     """The run's own steps, by kind and number of sequences."""
-    if not report.steps:
-        sys.stdout.write(
-            wrapped("steps of the run: its times do not tell them (scheduled_ts, ends of steps, one engine)")
-        )
+    if report.steps_unknown is not None:
+        sys.stdout.write(wrapped(f"steps of the run are not known: {report.steps_unknown}"))
         return
     words = {"decode": "decoding", "mixed": "beside prompts"}
     sys.stdout.write(f"{'steps of the run (ms)':<32}{'steps':>7}{'measured':>10}{'predicted':>10}{'error':>8}\n")

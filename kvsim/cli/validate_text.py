@@ -32,24 +32,40 @@ def wrapped(text: str) -> str:
 
 
 def figure(value: float | None, width: int) -> str:
-    """Four digits or all of the whole ones."""
+    """Four digits or all of the whole ones, as far as they go into the column."""
     if value is None:
         return "-".rjust(width)
     digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 100 else 2 if abs(value) >= 10 else 3
-    return f"{value:{width},.{digits}f}"
+    return _fitting(width, f"{value:,.{digits}f}", f"{value:.0f}", *_powers(value))
 
 
 def error(value: float | None, width: int) -> str:
     """Signed percent."""
-    return "-".rjust(width) if value is None else f"{f'{value:+,.1f}%':>{width}}"
+    if value is None:
+        return "-".rjust(width)
+    texts = (f"{value:+,.1f}", f"{value:+,.0f}", *_powers(value, "+"))
+    return _fitting(width, *(f"{text}%" for text in texts))
 
 
 def percentage(value: float | None, width: int, *, signed: bool = True) -> str:
     """Percent without its sign, for columns that say so."""
     if value is None:
         return "-".rjust(width)
+    sign = "+" if signed else ""
     digits = 0 if abs(value) >= 1000 else 1
-    return f"{value:{'+' if signed else ''}.{digits}f}".rjust(width)
+    return _fitting(width, f"{value:{sign}.{digits}f}", f"{value:{sign}.0f}", *_powers(value, sign))
+
+
+def _powers(value: float, sign: str = "") -> tuple[str, str]:
+    """``1.2e7`` and ``1e7``."""
+    found = (f"{value:{sign}.{digits}e}".partition("e") for digits in (1, 0))
+    first, second = (f"{mantissa}e{int(power)}" for mantissa, _, power in found)
+    return first, second
+
+
+def _fitting(width: int, *texts: str) -> str:
+    """The first of ``texts`` that leaves a space before it in its column, else the last."""
+    return next((text for text in texts if len(text) < width), texts[-1]).rjust(width)
 
 
 def compared_rows(rows: Iterable[tuple[str, float | None, float | None, float | None]]) -> Iterator[str]:

@@ -70,9 +70,13 @@ def hbm_read_bytes_per_s_override(config: Config) -> float | None:
 
 def nic_bytes_per_s_per_gpu(config: Config) -> float:
     """What one GPU's NIC achieves, one direction."""
-    transfer = config.pd_separation.transfer
-    rated = transfer.rdma_gb_per_s
-    return (config.cluster.network.p2p_rdma_gb_per_s if rated is None else rated) * GB * transfer.rdma_efficiency
+    return rated_nic_bytes_per_s_per_gpu(config) * config.pd_separation.transfer.rdma_efficiency
+
+
+def rated_nic_bytes_per_s_per_gpu(config: Config) -> float:
+    """What one GPU's NIC is sold as, one direction."""
+    rated = config.pd_separation.transfer.rdma_gb_per_s
+    return (config.cluster.network.p2p_rdma_gb_per_s if rated is None else rated) * GB
 
 
 def nic_latency_s(config: Config) -> float:

@@ -59,10 +59,12 @@ NETWORK = (
 
 SHARING = (
     "engine.all2all_backend",
+    "engine.dp_sync_interval",
     "steptime.collective_latency_us",
     "steptime.collective_latency_us_per_gpu",
 )
 """What only data-parallel engines that share experts look at."""
+OF_ADAPTERS = ("load.lora_adapters", "engine.max_loras", "engine.max_lora_rank")
 WITHOUT_RAG = ("pd_trace.arrivals", "pd_trace.num_shared_docs", "pd_trace.num_rag_chunks", "pd_trace.doc_zipf_alpha")
 """What only RAG traffic looks at."""
 
@@ -93,6 +95,11 @@ def _unseen_speculation(config: Config) -> dict[str, str]:
     return unseen
 
 
+def _unseen_adapters(config: Config) -> dict[str, str]:
+    """What only engines with LoRA adapters look at, where there are none, and why."""
+    return {} if config.engine.enable_lora else dict.fromkeys(OF_ADAPTERS, "engine.enable_lora is false")
+
+
 def _unseen_sharing(config: Config) -> dict[str, str]:
     """What only data-parallel engines that share experts look at, where there are none, and why."""
     engine, is_moe = config.engine, find_model(config.model.name).is_moe
@@ -114,7 +121,11 @@ def _unseen(config: Config) -> dict[str, str]:
     unseen |= dict.fromkeys(TIERS_OF_OTHERS, "what a prefill/decode run has is pd_separation.tiers")
     if not config.pd_separation.tiers:
         unseen |= dict.fromkeys(WITHOUT_TIERS, "no tiers are in use (set pd_separation.tiers)")
-    return unseen | _unseen_speculation(config) | _unseen_sharing(config) | _unseen_by_step_times(config)
+    return unseen | _unseen_of_engines(config) | _unseen_by_step_times(config)
+
+
+def _unseen_of_engines(config: Config) -> dict[str, str]:
+    return _unseen_speculation(config) | _unseen_sharing(config) | _unseen_adapters(config)
 
 
 def without_effect(config: Config, mode: str) -> list[str]:
@@ -138,8 +149,7 @@ def why_unseen(config: Config, key: str) -> str | None:
 
 def _unseen_with_tiers(config: Config, is_cluster: bool) -> tuple[str, ...]:
     """What a run of ``--cluster`` or of the single node does not look at."""
-    of_engines = (*_unseen_speculation(config), *_unseen_sharing(config))
-    unseen = (*HBM, "cluster.gpus_per_rack", *of_engines, *_unseen_by_step_times(config))
+    unseen = (*HBM, "cluster.gpus_per_rack", *_unseen_of_engines(config), *_unseen_by_step_times(config))
     unseen = unseen if is_cluster else (*unseen, *SINGLE_NODE)
     tiers = config.cluster.tiers if is_cluster else config.cache.tiers
     if not tiers:

@@ -94,5 +94,5 @@ class Engine(Section):
     colocated_budgets: Counts
     enable_lora: bool
     max_loras: Count
-    max_lora_rank: Count
+    max_lora_rank: Literal[1, 8, 16, 32, 64, 128, 256, 320, 512]
     speculative: Speculative

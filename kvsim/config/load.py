@@ -109,6 +109,23 @@ def load_config(
     return LoadedConfig(resolved, _provenance(profile, preset, notes, resolved), chosen)
 
 
+def stated(
+    keys: Sequence[str],
+    config: Path | Mapping[str, Any] | Config | None = None,
+    overlay: Path | None = None,
+    preset: str | None = None,
+) -> dict[str, Any]:
+    """What these sources say of ``keys``, the last of them that does; nothing of those that no one but config.yaml
+    has. Not checked. Raises ``ConfigError`` for a source that cannot be read."""
+    layers, presets = _file_layers(config)
+    if overlay is not None and (str(overlay) != NO_PROFILE or overlay.exists()):
+        layers.append(read_overlay(overlay).layer)
+    if preset is not None:
+        layers.append(find_preset(preset, presets))
+    said = {key: value for layer in layers if not layer.is_default for key, value in leaves(layer.tree)}
+    return {key: said[key] for key in keys if said.get(key) is not None}
+
+
 def set_values(sets: Sequence[str]) -> dict[str, Any]:
     """What ``--set`` says, by ``section.key`` in kvsim's own spelling; a later one wins. Raises ``ConfigError``."""
     return dict(leaves(_set_layer(sets).tree))
@@ -225,7 +242,7 @@ def _allowed(message: str) -> str:
         "String should have": "must have",
         " after validation": "",
         "must be a tuple": "must be a list",
-        "must be a string": "must be text",
+        "must be a string": "must be text, in quotes where it looks like a number",
         "must be a integer": "must be an integer",
     }
     for theirs, ours in words.items():

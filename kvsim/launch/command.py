@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from kvsim.errors import ConfigError
 from kvsim.launch.flags import Engine
@@ -42,8 +42,8 @@ class ServerCommand:
     words: tuple[str, ...]
     version: str
     """vLLM's, where an image or a package says so; else empty."""
-    environment: tuple[str, ...]
-    """Variables that are set for it, by name."""
+    environment: Mapping[str, str]
+    """Variables that are set for it."""
 
 
 def server_command(text: str) -> ServerCommand:
@@ -63,18 +63,18 @@ def _shown(text: str) -> str:
 
 
 def _servers(commands: Sequence[Command]) -> list[ServerCommand]:
-    found, exported = [], dict[str, None]()
+    found, exported = [], dict[str, str]()
     for command in commands:
-        server = _server(command.words, list(exported))
+        server = _server(command.words, exported)
         if server is not None:
-            names = tuple(name for name in server.environment if name not in command.used)
-            found.append(ServerCommand(server.engine, server.words, server.version, names))
+            unused = {name: value for name, value in server.environment.items() if name not in command.used}
+            found.append(replace(server, environment=unused))
         else:
-            exported |= dict.fromkeys(_assigned(command.words))
+            exported |= _assigned(command.words)
     return found
 
 
-def _server(words: Sequence[str], exported: list[str]) -> ServerCommand | None:
+def _server(words: Sequence[str], exported: Mapping[str, str]) -> ServerCommand | None:
     for place, word in enumerate(words):
         before, after = words[:place], words[place + 1 :]
         name = word.lstrip("!%").rpartition("/")[2]
@@ -83,13 +83,13 @@ def _server(words: Sequence[str], exported: list[str]) -> ServerCommand | None:
         started = _started(name, after, before)
         if started is not None:
             engine, arguments = started
-            return ServerCommand(engine, tuple(arguments), _version(words), _names(exported, before))
+            return ServerCommand(engine, tuple(arguments), _version(words), {**exported, **_assigned(before)})
         if re.fullmatch("-[il]*c", word) and after and ("vllm" in after[0] or "sglang" in after[0]):
             inner = _servers(commands_of(after[0]))
             if len(inner) == 1:
                 only = inner[0]
-                names = (*_names(exported, before), *only.environment)
-                return ServerCommand(only.engine, only.words, _version(words) or only.version, names)
+                variables = {**exported, **_assigned(before), **only.environment}
+                return ServerCommand(only.engine, only.words, _version(words) or only.version, variables)
     return None
 
 
@@ -105,15 +105,16 @@ def _started(name: str, after: Sequence[str], before: Sequence[str]) -> tuple[En
     return ("sglang", after) if name == "launch_server.py" else None
 
 
-def _container(words: Sequence[str], rest: Sequence[str], exported: list[str]) -> ServerCommand | None:
+def _container(words: Sequence[str], rest: Sequence[str], exported: Mapping[str, str]) -> ServerCommand | None:
     """``docker run`` with its own flags, an image, and what is run in it."""
-    names, entrypoint, place = list(exported), list[str](), 0
+    variables, entrypoint, place = dict(exported), list[str](), 0
     while place < len(rest) and rest[place].startswith("-"):
         flag, _, value = rest[place].partition("=")
         takes_next = not _WITHOUT_VALUE.match(rest[place])
         value = rest[place + 1] if takes_next and place + 1 < len(rest) else value
         if flag in ("-e", "--env"):
-            names.append(value.partition("=")[0])
+            name, _, inner = value.partition("=")
+            variables[name] = inner
         elif flag == "--entrypoint":
             entrypoint = value.split()
         place += 1 + takes_next
@@ -121,14 +122,12 @@ def _container(words: Sequence[str], rest: Sequence[str], exported: list[str]) -
         return None
     image, inside = rest[place], [*entrypoint, *rest[place + 1 :]]
     version = _version([image])
-    server = _server(inside, names)
+    server = _server(inside, variables)
     if server is not None:
         return ServerCommand(server.engine, server.words, server.version or version, server.environment)
     if not _IMAGE.search(image):
         return None
-    return ServerCommand(
-        "vllm", tuple(inside[1:] if inside[:1] == ["serve"] else inside), version, tuple(dict.fromkeys(names))
-    )
+    return ServerCommand("vllm", tuple(inside[1:] if inside[:1] == ["serve"] else inside), version, variables)
 
 
 def _version(words: Sequence[str]) -> str:
@@ -136,9 +135,6 @@ def _version(words: Sequence[str]) -> str:
     return found[1] if found else ""
 
 
-def _assigned(words: Sequence[str]) -> list[str]:
-    return [word.partition("=")[0] for word in words if ASSIGNMENT.match(word)]
-
-
-def _names(exported: Sequence[str], before: Sequence[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys([*exported, *_assigned(before)]))
+def _assigned(words: Sequence[str]) -> dict[str, str]:
+    parts = (word.partition("=") for word in words if ASSIGNMENT.match(word))
+    return {name: value for name, _, value in parts}

@@ -13,6 +13,7 @@ from kvsim.errors import ConfigError
 from kvsim.launch.command import ServerCommand, server_command
 from kvsim.launch.flags import Engine, flags_of
 from kvsim.launch.parser import COMMANDS, parse, words_of
+from kvsim.launch.refused import refusals_of, takes_any_length
 from kvsim.launch.remarks import is_beyond, notes_of, warnings_of
 from kvsim.launch.sglang import from_sglang
 from kvsim.launch.speculative import warnings_of_speculation
@@ -36,6 +37,11 @@ class LaunchLine:
     """Sentences on what changes serving and is not simulated."""
     version: str = ""
     """vLLM's, where the line names one (an image's tag, a package's version)."""
+    refusals: tuple[str, ...] = ()
+    """Sentences on what its parser takes, and with which it does not start."""
+    takes_any_length: bool = False
+    """Whether ``max_model_len`` may be above the model's own: the environment says so, or the model's config is
+    changed."""
 
 
 def read_launch_line(text: str) -> LaunchLine:
@@ -55,7 +61,7 @@ def read_engine_args(path: Path) -> LaunchLine:
     engine: Engine = "sglang" if {"model-path", "model_path"} & values.keys() else "vllm"
     if "model_tag" in values:
         values = {"model": values["model_tag"]} | {key: value for key, value in values.items() if key != "model_tag"}
-    return _line(ServerCommand(engine, tuple(words_of(values.items(), engine)), "", ()), str(path))
+    return _line(ServerCommand(engine, tuple(words_of(values.items(), engine)), "", {}), str(path))
 
 
 def _line(command: ServerCommand, where: str = "") -> LaunchLine:
@@ -81,7 +87,16 @@ def _line(command: ServerCommand, where: str = "") -> LaunchLine:
     if command.engine == "sglang":
         arguments, differing = from_sglang(arguments)
         warnings += differing
-    return LaunchLine(command.engine, model, arguments, notes_of(command, given), warnings, command.version)
+    return LaunchLine(
+        command.engine,
+        model,
+        arguments,
+        notes_of(command, given),
+        warnings,
+        command.version,
+        refusals_of(command.engine, given),
+        takes_any_length(command, given),
+    )
 
 
 def _with_file(command: ServerCommand) -> Sequence[str]:

@@ -7,8 +7,10 @@ from typing import Any
 
 from kvsim.launch.command import ServerCommand
 from kvsim.launch.flags import NOT_SIMULATED, VERSIONS, Engine, Flag, flags_of
+from kvsim.launch.refused import LENGTH_VARIABLES
 
 MOST_NAMED = 8
+OF_LORA = ("--max-loras", "--max-lora-rank")
 
 
 def notes_of(command: ServerCommand, given: Mapping[str, Any]) -> tuple[str, ...]:
@@ -17,14 +19,17 @@ def notes_of(command: ServerCommand, given: Mapping[str, Any]) -> tuple[str, ...
     found = []
     if names := [flag.name for flag in flags if flag.role == "unchanged" and not flag.is_gone]:
         found.append(f"without effect on what is simulated: {_listed(names)}")
+    is_bare = command.engine == "vllm" and not given.get("--enable-lora")
+    if names := [name for name in OF_LORA if name in given and is_bare]:
+        found.append(f"without effect without --enable-lora: {_listed(names)}")
     if names := [flag.name for flag in flags if flag.role == "kernels"]:
         found.append(
             f"kernels are those that step times were measured or estimated with, not those of {_listed(names)}"
         )
     if names := [flag.name for flag in flags if flag.is_gone]:
         found.append(f"not in {VERSIONS[command.engine]} any more: {_listed(names)}")
-    if command.environment:
-        found.append(f"environment variables ignored: {_listed(command.environment)}")
+    if names := [name for name in command.environment if name != LENGTH_VARIABLES[command.engine]]:
+        found.append(f"environment variables ignored: {_listed(names)}")
     if command.version:
         found.append(
             f"the package or image is vLLM {command.version}; its flags are read as those of {VERSIONS['vllm']}"

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from kvsim.config import Config, Given, LoadedConfig, load_config
 from kvsim.config.bundles import find_bundles
-from kvsim.config.load import set_values
+from kvsim.config.load import set_values, stated
 from kvsim.errors import ConfigError
+from kvsim.launch import LaunchLine
 from kvsim.modes.experiment import Variant, pd_variants
+from kvsim.plan.deployment import OF_SERVER, server_keys
 from kvsim.plan.mode import Mode, ModeName
 from kvsim.policy.eviction import EVICTIONS
 from kvsim.sim.run import SYSTEMS
@@ -42,6 +44,21 @@ class Layers:
     def balances(self, mode: Mode, loaded: LoadedConfig, systems: Sequence[str]) -> bool:
         """Whether the P:D ratio is to be the balanced one: a server was described, and nobody said a ratio."""
         return mode.is_pd and "pd" in systems and self.describes_server and PD_RATIO not in loaded.chosen
+
+    def with_server(
+        self, mode: ModeName, launch: LaunchLine | None, gpu: str | None, gpus: int | None, tensor_parallel: int | None
+    ) -> Layers:
+        """With what a command line and short forms say. Raises ``ConfigError``."""
+        keys = server_keys(
+            mode,
+            launch,
+            gpu=gpu,
+            gpus=gpus,
+            tensor_parallel=tensor_parallel,
+            below=stated(OF_SERVER, self.config, self.profile, self.preset),
+            sets=self.sets,
+        )
+        return replace(self, engine=keys)
 
     def load(self, mode: ModeName, *more: str) -> LoadedConfig:
         """The configuration for ``mode``, with further assignments. Raises ``ConfigError``."""

@@ -93,7 +93,7 @@ def shape_of(config: Config, spec: InstanceSpec) -> Shape:
     """The numbers of an instance that decide how its operators add up."""
     model, gpu, degree = spec.model, spec.gpu, spec.tensor_parallel
     kv_heads = 1.0 if model.is_mla else max(1.0, model.num_kv_heads / degree)
-    expert_parallel = 1 if spec.slices_experts else max(spec.expert_parallel, 1)
+    expert_parallel = 1.0 if spec.slices_experts or spec.expert_parallel == 1 else 1 / spec.expert_share
     return Shape(
         num_layers=model.num_layers,
         kv_heads_per_gpu=kv_heads,

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kvsim.config import Given, LoadedConfig, load_config
 from kvsim.config.checks import TIER_LISTS
+from kvsim.config.load import set_values, stated
 from kvsim.errors import ConfigError
 from kvsim.fields import Fields
 from kvsim.launch import LaunchLine, read_engine_args, read_launch_line
-from kvsim.plan.instance import load_instance, server_of
+from kvsim.plan.instance import assigned_version, load_instance, server_of
 from kvsim.plan.mode import ModeName
 from kvsim.plan.offloading import offloading_keys
-from kvsim.spec import find_gpu
+from kvsim.plan.refused import check_line
+from kvsim.spec import GpuSpec, find_gpu
 
+OF_SERVER = ("hardware.gpu", "engine.vllm_version", "engine.tensor_parallel_size")
+"""Keys that decide what a server takes where its line says nothing, and how many there are on so many GPUs."""
 RACK_GPUS = 64
 """GPUs of a rack, at most, where only their number is given."""
 
@@ -48,16 +52,19 @@ def load_deployment(
 ) -> LoadedConfig:
     """The configuration of so many servers as ``launch`` says. Raises ``ConfigError``.
 
-    ``gpu``: any spelling; ``None``: ``hardware.gpu``. ``profile`` and ``sets`` as for ``load_instance``.
+    ``gpu``: any spelling; ``None``: the profile's, else ``hardware.gpu``. ``profile`` and ``sets`` as for
+    ``load_instance``.
     """
+    known, version = _known(launch, gpu, sets, stated(OF_SERVER, overlay=profile))
+    check_line(launch, known)
     return load_instance(
         launch.model,
         Fields("", dict(launch.arguments)),
         profile=profile,
         sets=sets,
         instances=instances,
-        vllm_version=launch.version,
-        gpu=find_gpu(load_config().config.hardware.gpu if gpu is None else gpu),
+        vllm_version=version,
+        gpu=known,
         where="the server's command line",
     )
 
@@ -69,29 +76,44 @@ def server_keys(
     gpu: str | None = None,
     gpus: int | None = None,
     tensor_parallel: int | None = None,
+    below: Mapping[str, Any] | None = None,
+    sets: Sequence[str] = (),
 ) -> Given | None:
     """What a command line and short forms say of a cluster of such servers in ``mode``; ``None``: nothing.
 
-    ``gpus``: of the whole cluster. Raises ``ConfigError``.
+    ``gpus``: of the whole cluster. ``below``: values of ``OF_SERVER`` that files have; ``sets``: assignments, which
+    come last. What the server takes by default is that of the GPU and the version that they name. Raises
+    ``ConfigError``.
     """
-    known = None if gpu is None else find_gpu(gpu)
-    keys: dict[str, Any] = {} if known is None else {"hardware.gpu": known.name}
+    below = {} if below is None else below
+    keys: dict[str, Any] = {} if gpu is None else {"hardware.gpu": find_gpu(gpu).name}
     if launch is not None:
-        known = known or find_gpu(load_config().config.hardware.gpu)
-        arguments = Fields("", dict(launch.arguments))
-        keys |= server_of(launch.model, arguments, launch.version, None, known)
-        keys |= offloading_keys(arguments, keys, TIER_LISTS[mode])
+        known, version = _known(launch, gpu, sets, below)
+        check_line(launch, known)
+        keys |= server_of(launch.model, Fields("", dict(launch.arguments)), version, None, known)
         keys["engine.tune_colocated_budget"] = "max_num_batched_tokens" not in launch.arguments
     if tensor_parallel is not None:
         keys["engine.tensor_parallel_size"] = tensor_parallel
+    if launch is not None:
+        keys |= offloading_keys(Fields("", dict(launch.arguments)), keys, TIER_LISTS[mode])
     if gpus is not None:
-        keys |= _size(mode, gpus, keys.get("engine.tensor_parallel_size"))
+        own = {**below, **keys, **set_values(sets)}
+        keys |= _size(mode, gpus, own.get("engine.tensor_parallel_size"))
     return Given("--engine" if launch is not None else "--gpus, --gpu, --tp", keys) if keys else None
 
 
-def _size(mode: ModeName, gpus: int, degree: int | None) -> dict[str, Any]:
-    """Keys of a cluster of so many GPUs: racks of up to 64, of whole hosts of 8 where that goes."""
-    degree = load_config().config.engine.tensor_parallel_size if degree is None else degree
+def _known(launch: LaunchLine, gpu: str | None, sets: Sequence[str], below: Mapping[str, Any]) -> tuple[GpuSpec, str]:
+    """The GPU and the version that a server runs on; the version is empty where nobody says one."""
+    name = set_values(sets).get("hardware.gpu") or gpu or below.get("hardware.gpu") or load_config().config.hardware.gpu
+    version = assigned_version(sets) or launch.version or below.get("engine.vllm_version", "")
+    return find_gpu(str(name)), str(version)
+
+
+def _size(mode: ModeName, gpus: int, given: object) -> dict[str, Any]:
+    """Keys of a cluster of so many GPUs: racks of up to 64, of whole hosts of 8 where that goes. ``given``: the GPUs of
+    an instance, where somebody says them."""
+    is_count = isinstance(given, int) and given > 0  # What is none is refused where keys are checked.
+    degree = int(str(given)) if is_count else load_config().config.engine.tensor_parallel_size
     if gpus % degree:
         raise ConfigError(f"--gpus is {gpus}; allowed: a multiple of the {degree} GPUs of an instance")
     if mode == "single":

@@ -9,15 +9,16 @@ from dataclasses import dataclass, replace
 from kvsim.config import LoadedConfig
 from kvsim.errors import ConfigError
 from kvsim.plan.build_step_time import operators_of, shape_of
+from kvsim.plan.data_parallel import exchange_between, fullest_of
 from kvsim.plan.efficiencies import efficiencies_of
 from kvsim.plan.engine_settings import EngineSettings
 from kvsim.plan.instance import Instance, instance_of
 from kvsim.steptime.batch import Batch, Decodes, PromptChunk
 from kvsim.steptime.curves.base import StepTime
-from kvsim.steptime.curves.lockstep import steps_together
+from kvsim.steptime.curves.lockstep import LockstepStepTime, steps_together
 from kvsim.steptime.curves.tables import TableStepTime
 from kvsim.steptime.explain import Explanation, Known, explain_formula, explain_roofline, explain_tables, with_shared
-from kvsim.steptime.shared_experts import remaining_allreduces
+from kvsim.steptime.work import remaining_allreduces
 
 USUAL_CONTEXT_TOKENS = 1024
 MEASURED = {"tokens_per_step": "tokens", "decodes_per_step": "decodes", "context_tokens": "tokens of context"}
@@ -73,12 +74,22 @@ class Explainer:
             if together is not None:
                 shape = replace(shape, is_member=True, remaining_allreduces=remaining_allreduces(spec))
             found = explain_tables(step_time, spec, batch, tokens, operators, shape)
-            return found if together is None else with_shared(found, together, spec, tokens, "measured")
+            return found if together is None else self._with_shared(found, together, tokens, "measured")
         efficiencies = efficiencies_of(config, spec)
         if self.known == "modelled" and together is None:
             return explain_roofline(step_time, spec, batch, tokens, efficiencies)
         found = explain_formula(step_time, spec, batch, tokens, self.known, efficiencies)
-        return found if together is None else with_shared(found, together, spec, tokens, self.known)
+        return found if together is None else self._with_shared(found, together, tokens, self.known)
+
+    @property
+    def fullest(self) -> float:
+        """Tokens of the GPU whose experts get most, over the mean."""
+        return fullest_of(self.loaded.config, self.instance.spec) if self.engines_in_step > 1 else 1.0
+
+    def _with_shared(self, own: Explanation, together: LockstepStepTime, tokens: int, known: Known) -> Explanation:
+        spec, fullest = self.instance.spec, self.fullest
+        exchange = exchange_between(self.loaded.config, spec, fullest)
+        return with_shared(own, together, exchange, spec, fullest, tokens, known)
 
     def unmeasured(self, batch: Batch) -> Iterator[str]:
         """What of a step lies beyond what its profile was measured for."""

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kvsim.config import Config, Given, LoadedConfig, derived, load_config
+from kvsim.config.load import set_values
 from kvsim.errors import ConfigError
 from kvsim.fields import Fields
 from kvsim.plan.build_step_time import KnownStepTime, build_step_time
+from kvsim.plan.data_parallel import check_experts
 from kvsim.plan.engine_settings import EngineSettings
 from kvsim.plan.kv_groups import is_hybrid, kv_groups_of
 from kvsim.plan.nearest_profile import NearestProfile
@@ -18,7 +20,7 @@ from kvsim.plan.offloading import offloading_keys
 from kvsim.plan.scheduler_rules import reserves_whole, rules_of, watermark_of
 from kvsim.plan.speculation import drafter_of, speculation_of
 from kvsim.plan.vllm import engine_keys
-from kvsim.plan.vllm_defaults import version_of
+from kvsim.plan.vllm_defaults import checked_version, version_of
 from kvsim.plan.weight_types import configured_type
 from kvsim.policy.scheduling import ORDERS
 from kvsim.spec import GpuSpec, InstanceSpec, ModelSpec, find_gpu, find_model
@@ -27,6 +29,7 @@ from kvsim.spec.memory import MemoryArguments
 from kvsim.steptime import StepTime
 from kvsim.units import GB, GIB, TERA
 
+DEGREES = ("tensor_parallel_size", "data_parallel_size")
 Role = Literal["colocated", "prefill", "decode"]
 
 
@@ -67,10 +70,10 @@ def load_instance(
     ``vllm_version`` may be empty: a present one. ``longest_tokens`` as for ``engine_keys``. ``where``: who gives the
     arguments, for messages. ``gpu``: the one it runs on, whose defaults the server takes. Raises ``ConfigError``.
     """
-    own = server_of(model, arguments, _assigned_version(sets) or vllm_version, longest_tokens, gpu)
+    own = server_of(model, arguments, assigned_version(sets) or vllm_version, longest_tokens, gpu)
     own |= offloading_keys(arguments, own, "pd_separation.tiers") | dict(keys or {})
-    degree = own["engine.tensor_parallel_size"]
-    engines = own["engine.data_parallel_size"]
+    given = set_values(sets)
+    degree, engines = (_count(given.get(key), own[key]) for key in (f"engine.{name}" for name in DEGREES))
     engines = max(2, engines) if instances is None else engines * instances
     for key in ("total_gpus", "gpus_per_rack", "simulate_gpus_per_rack"):
         own[f"cluster.{key}"] = degree * engines
@@ -81,7 +84,12 @@ def load_instance(
     return load_config(overlay=profile, sets=sets, mode=mode, engine=Given(where, own))
 
 
-def _assigned_version(sets: Sequence[str]) -> str:
+def _count(given: object, otherwise: int) -> int:
+    """What an assignment says, where it can be; what cannot is refused where keys are checked."""
+    return given if isinstance(given, int) and given > 0 else otherwise
+
+
+def assigned_version(sets: Sequence[str]) -> str:
     """The engine's version among assignments, on which defaults of its arguments depend; empty: none is."""
     key = "engine.vllm_version="
     found = [text.removeprefix(key).strip().strip("'\"") for text in sets if text.startswith(key)]
@@ -125,6 +133,7 @@ def instance_of(
         spec, known = like.spec, KnownStepTime(like.step_time, like.nearest)
     else:
         _check_profile(config, role, spec)
+        check_experts(config, spec)
         known = build_step_time(config, spec)
     nic_bytes_per_s = derived.nic_bytes_per_s_per_gpu(config) * spec.tensor_parallel
     settings = settings_of(config, spec, role, stepwise=stepwise)
@@ -135,8 +144,9 @@ def settings_of(config: Config, spec: InstanceSpec, role: Role, *, stepwise: boo
     """The engine's arguments in one role; of the pool's blocks one is vLLM's null block, which holds nothing."""
     engine, separation = config.engine, config.pd_separation
     groups = kv_groups_of(config, spec)
+    num_blocks = spec.num_blocks  # Raises where there is room for none.
     found = EngineSettings(
-        num_blocks=(spec.pool_blocks if groups else spec.num_blocks) - 1,
+        num_blocks=(spec.pool_blocks if groups else num_blocks) - 1,
         block_size=spec.block_size_tokens,
         max_num_batched_tokens=engine.max_num_batched_tokens,
         max_num_seqs=engine.max_num_seqs,
@@ -234,9 +244,7 @@ def _adapters_of(config: Config, model: ModelSpec) -> Adapters | None:
 
 def _memory_arguments(config: Config, role: Role) -> MemoryArguments:
     engine = config.engine
-    version = version_of(engine.vllm_version)
-    if not version:
-        raise ConfigError(f"engine.vllm_version = {engine.vllm_version!r}: must be like 0.32.0")
+    version = version_of(checked_version(engine.vllm_version, "engine.vllm_version"))
     budget_tokens = derived.prefill_token_budget(config) if role == "prefill" else engine.max_num_batched_tokens
     return MemoryArguments(
         max_num_batched_tokens=budget_tokens,

@@ -89,8 +89,8 @@ def _alike(model: ModelSpec, other: ModelSpec) -> bool:
 @cache
 def _shape(model: ModelSpec) -> ModelSpec:
     """A model as its steps know it: one of other weights, or under another name, takes as long."""
-    bare = replace(model, name="", hf_id="", weight_dtype="", max_position_embeddings=0, note="", extra_params=0.0)
-    return replace(bare, params=0.0)
+    bare = replace(model, name="", hf_id="", weight_dtype="", note="", extra_params=0.0, params=0.0)
+    return replace(bare, max_position_embeddings=0, longest_tokens=0)
 
 
 def _speed(gpu: GpuSpec) -> tuple[float, ...]:

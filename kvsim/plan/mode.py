@@ -35,7 +35,9 @@ class Mode:
             check_instances(instances, "cluster.simulate_racks and cluster.simulate_gpus_per_rack")
             return unified_plan(config, instances, config.cluster.tiers, stepwise=stepwise)
         if self.name == "predict":
-            return unified_plan(config, derived.instances(config), config.pd_separation.tiers, stepwise=stepwise)
+            instances = derived.instances(config)
+            check_instances(instances, "cluster.simulate_racks and cluster.simulate_gpus_per_rack")
+            return unified_plan(config, instances, config.pd_separation.tiers, stepwise=stepwise)
         workers = config.cache.num_workers
         check_instances(workers, "cache.num_workers")
         return unified_plan(_node(config, workers), workers, config.cache.tiers, stepwise=stepwise)

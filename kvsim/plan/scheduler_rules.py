@@ -6,8 +6,10 @@ Source: recordings of each version's scheduler (docs/conformance.md).
 from __future__ import annotations
 
 from kvsim.plan.engine_settings import SchedulerRules
-from kvsim.plan.vllm_defaults import is_since
+from kvsim.plan.vllm_defaults import LATEST, is_since, version_of
 
+OLDEST = (0, 15)
+"""The oldest version whose scheduler was recorded."""
 RESERVES_WHOLE_SINCE = (0, 19)
 """From this version on there is ``scheduler_reserve_full_isl``; before, the first chunk alone needs room."""
 WATERMARK_SINCE = (0, 24)
@@ -59,6 +61,23 @@ def rules_of(vllm_version: str) -> SchedulerRules:
         aligns_last_chunks=is_since(vllm_version, ALIGNS_LAST_CHUNKS_SINCE),
         last_state_before_end=is_since(vllm_version, REPLAYS_LAST_STATE_SINCE),
     )
+
+
+def said_of_version(vllm_version: str) -> list[str]:
+    """A sentence where the rules that are taken are not that version's own."""
+    version = version_of(vllm_version)
+    if version[:2] > LATEST:
+        return [f"vLLM {vllm_version} is newer than {_text(LATEST)}, the latest that is known, whose rules are taken"]
+    if version and version < OLDEST:
+        return [
+            f"vLLM {vllm_version}: the rules of its scheduler were not recorded; those of {_text(OLDEST)} are taken, "
+            "the oldest that was"
+        ]
+    return []
+
+
+def _text(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
 
 
 def reserves_whole(vllm_version: str, asked: bool) -> bool:

@@ -9,6 +9,7 @@ from kvsim.plan.acceptance import PUBLISHED
 from kvsim.plan.efficiencies import efficiencies_of
 from kvsim.plan.engine_settings import HIDDEN_STATE_METHODS
 from kvsim.plan.plan import Plan
+from kvsim.plan.refused import unlike_servers
 from kvsim.plan.speculation import name_of_published
 from kvsim.plan.weight_types import said_of_types
 from kvsim.spec import MODELS, find_model
@@ -21,6 +22,7 @@ def left_out(plan: Plan, *, is_pd: bool = False) -> tuple[str, ...]:
     found = (
         _note(plan),
         _refused(plan),
+        *unlike_servers(plan.config, plan.spec.model),
         *_undivided(plan),
         _window(plan),
         *_types(plan),

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any, get_args
 
 from kvsim.config.engine_keys import All2AllBackend
-from kvsim.errors import ConfigError
 from kvsim.fields import Fields
 from kvsim.launch.speculative import MOST_DRAFTS, speculative_keys
 from kvsim.plan.engine_settings import SPECULATIVE_METHODS, EngineSettings, Speculation
@@ -19,6 +18,7 @@ from kvsim.plan.vllm_defaults import (
     BLOCK_SIZE,
     BLOCK_SIZES,
     EXPERTS_BATCHED_TOKENS,
+    GRAPHLESS_EXPERTS,
     SERVER_BATCHED_TOKENS,
     SERVER_SEQS,
     batch_of,
@@ -29,7 +29,6 @@ from kvsim.plan.vllm_defaults import (
     is_async,
     memory_share,
     server_capture_sizes,
-    version_of,
 )
 from kvsim.spec import GpuSpec, ModelSpec
 from kvsim.steptime import AffineStepTime, Coefficients
@@ -115,7 +114,9 @@ def engine_keys(
         "engine.enable_chunked_prefill": arguments.flag("enable_chunked_prefill", True),
         "engine.async_scheduling": arguments.flag("async_scheduling", is_async(vllm_version) and not is_sync),
         "engine.enforce_eager": arguments.flag("enforce_eager", False),
-        "engine.cudagraph_capture_sizes": _captured(arguments, vllm_version, tokens, seqs, gpu, 1 + drafts),
+        "engine.cudagraph_capture_sizes": []
+        if _is_graphless(arguments, model)
+        else _captured(arguments, vllm_version, tokens, seqs, gpu, 1 + drafts),
     }
     found |= speculation | _group_keys(arguments, vllm_version)
     if arguments.flag("enable_lora", False):
@@ -192,6 +193,12 @@ def _batch(arguments: Fields, vllm_version: str, length: int | None, gpu: GpuSpe
 def _batches_experts(arguments: Fields) -> bool:
     is_shared = arguments.flag("enable_expert_parallel", False) and arguments.whole("data_parallel_size", 1) > 1
     return is_shared and arguments.get("all2all_backend") in BATCHED_EXPERTS
+
+
+def _is_graphless(arguments: Fields, model: ModelSpec | None) -> bool:
+    """Whether what carries tokens between data-parallel engines cannot be captured."""
+    is_shared = arguments.whole("data_parallel_size", 1) > 1 and (model is None or model.is_moe)
+    return is_shared and arguments.get("all2all_backend") in GRAPHLESS_EXPERTS
 
 
 def _memory_share(arguments: Fields, default: float) -> float:
@@ -303,13 +310,6 @@ def _recorded_speculation(recorded: Fields) -> Speculation | None:
         return None
     num_tokens = recorded.whole("num_speculative_tokens", most=MOST_DRAFTS)
     return Speculation(recorded.choice("method", SPECULATIVE_METHODS, "ngram"), num_tokens, (0.0,) * num_tokens)
-
-
-def checked_version(text: str) -> str:
-    """``text`` itself; raises ``ConfigError`` on what is neither empty nor a version."""
-    if text and not version_of(text):
-        raise ConfigError(f"vLLM's version is {text!r}: must be like 0.11.0, or absent for a present one")
-    return text
 
 
 def step_time_of_version(coefficients: Coefficients, vllm_version: str, capture_sizes: Sequence[int]) -> AffineStepTime:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from kvsim.errors import ConfigError
 from kvsim.spec import GpuSpec, ModelSpec
 from kvsim.units import GIB
 
@@ -28,6 +29,8 @@ SMALL_SEQS = 256
 EXPERTS_BATCHED_TOKENS = 256
 """With ``BATCHED_EXPERTS`` between data-parallel engines."""
 BATCHED_EXPERTS = ("deepep_low_latency", "nixl_ep")
+GRAPHLESS_EXPERTS = ("deepep_high_throughput", "moonep")
+"""Between data-parallel engines there are no CUDA graphs with them."""
 GATHERING_SINCE = (0, 11)
 """From this version on tokens are gathered and sums scattered between engines that share experts; before, they were
 broadcast and summed everywhere."""
@@ -49,7 +52,12 @@ BLOCK_SIZES = {
     "HPC_ATTN": 64,
     "ROCM_AITER_UNIFIED_ATTN": 64,
 }
-"""Block sizes of the attention backends that do not take ``BLOCK_SIZE``."""
+"""Block sizes of the attention backends that do not take ``BLOCK_SIZE``, or prefer another."""
+ANY_BLOCKS = ("ROCM_AITER_MLA", "ROCM_AITER_TRITON_MLA")
+"""Attention backends that take blocks of any size."""
+FIRST, LATEST = (0, 1), (0, 32)
+"""The first version that there was, and the latest whose rules are known."""
+_VERSION = re.compile(r"v?\d+(\.\d+){1,3}([.-]?(a|b|rc|post|dev)\d*)*(\+[\w.-]+)?")
 _CAPABILITIES = (
     (re.compile("gb?[23]00|b[23]00"), 10),
     (re.compile("rtx-(50|pro-)"), 12),
@@ -57,6 +65,19 @@ _CAPABILITIES = (
     (re.compile("l4|l40|rtx-(40|6000-ada)"), 8),
     (re.compile("mi[23]"), 0),
 )
+
+
+def checked_version(text: str, where: str = "vLLM's version") -> str:
+    """``text`` itself; raises ``ConfigError``, naming ``where``, on what is neither empty nor can be a version."""
+    if text and not is_version(text):
+        first = ".".join(map(str, FIRST))
+        raise ConfigError(f"{where} = {text!r:.60}: must be like 0.32.0, from {first} on, or absent for a present one")
+    return text
+
+
+def is_version(text: str) -> bool:
+    """Whether vLLM can have such a version."""
+    return _VERSION.fullmatch(text) is not None and version_of(text) >= FIRST
 
 
 def version_of(text: str) -> tuple[int, ...]:
@@ -114,6 +135,14 @@ def block_size_of(model: ModelSpec, gpu: GpuSpec, vllm_version: str, kv_dtype: s
     if major == 10:
         return BLOCK_SIZES["FLASHINFER_MLA"]
     return BLOCK_SIZE if kv_dtype in ("bf16", "fp16") else BLOCK_SIZES["FLASHMLA"]
+
+
+def block_multiple(model: ModelSpec, gpu: GpuSpec, backend: str = "") -> int:
+    """What a block size must be a multiple of; ``backend``: the one that is asked for, empty: any that there is."""
+    name = backend.upper()
+    if name in ANY_BLOCKS or (not name and model.is_mla and gpu.is_amd):
+        return 1
+    return BLOCK_SIZE if name == "ROCM_AITER_UNIFIED_ATTN" else BLOCK_SIZES.get(name, BLOCK_SIZE)
 
 
 def capture_sizes(max_num_seqs: int, most: int | None = None) -> list[int]:

@@ -94,7 +94,7 @@ def workload_facts(experiment: Experiment) -> WorkloadFacts:
         hash_block_tokens=info.hash_block_tokens,
         load=experiment.load,
         asked_requests_per_s=experiment.asked_requests_per_s,
-        users=_users(workload),
+        users=None if experiment.asked_requests_per_s is not None else _users(workload),
     )
 
 

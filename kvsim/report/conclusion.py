@@ -24,6 +24,8 @@ GOODPUT_TIE = 0.02
 LATENCY_TIE = 0.05
 BALANCE_TIE = 0.10
 """Relative differences below which two figures are called equal."""
+OTHER_RATE = 0.10
+"""Relative difference from which on what came is told beside the rate that was asked for: few arrivals at random."""
 
 Read = Callable[[SystemSummary], float | None]
 _LATENCIES: tuple[tuple[Read, str], ...] = (
@@ -214,8 +216,12 @@ def condition(report: Sections) -> str:
         return f"at {of} ({number(load.requests_per_s)} requests/s)"
     if report.workload.users is not None:
         return f"with {counted(report.workload.users, 'user')}"
-    if report.workload.asked_requests_per_s is not None:
-        return f"at {rate(report.workload.asked_requests_per_s)} requests/s"
+    asked = report.workload.asked_requests_per_s
+    if asked is not None:
+        is_one = report.run.mode == "predict" and report.results  # Elsewhere sentences tell what came.
+        came = report.results[0].steady.asked_requests_per_s if is_one else None
+        is_other = came is not None and abs(came / asked - 1) > OTHER_RATE
+        return f"at {number(came)} requests/s ({rate(asked)} asked)" if is_other else f"at {rate(asked)} requests/s"
     requests, span_s = report.workload.requests, report.workload.span_s
     if report.run.mode == "predict" and span_s:
         return f"at {number(requests / span_s)} requests/s"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kvsim.plan.explained import Explainer, words
 from kvsim.plan.nearest_profile import named
+from kvsim.spec import InstanceSpec
+from kvsim.spec.weight_types import UNQUANTISED
 from kvsim.steptime.batch import Batch
 from kvsim.steptime.explain import Explanation, Part
 from kvsim.units import GB, MILLI, TERA
@@ -32,9 +34,12 @@ HEAD = f"{'':<17}{'ms':>8}{'GB':>7}{'GFLOP':>9}{'FLOP/B':>7}  {'bound':<7}{'limi
 """``limit``: its milliseconds, and the share of it that is reached in percent."""
 
 
-def step_lines(explainer: Explainer, found: list[Explanation]) -> Iterator[str]:
-    """The table of each step below a heading; no line is longer than ``COLUMNS``."""
+def step_lines(explainer: Explainer, found: list[Explanation], warnings: Sequence[str] = ()) -> Iterator[str]:
+    """The table of each step below a heading; no line is longer than ``COLUMNS``. ``warnings``: sentences on what of
+    the server is otherwise here."""
     yield from _heading(explainer, found)
+    for warning in warnings:
+        yield from _wrapped(f"warning: {warning}")
     for one in found:
         yield ""
         yield from _wrapped(f"{_capital(words(one.batch))}: {_ms(one.time_s).strip()} ms")
@@ -56,15 +61,25 @@ def _heading(explainer: Explainer, found: list[Explanation]) -> Iterator[str]:
             "as limits alone."
         )
     if explainer.engines_in_step > 1:
+        fullest = explainer.fullest
+        uneven = f" The experts are those of the GPU that gets {fullest:.2f} times the mean." if fullest > 1 else ""
         yield from _wrapped(
             f"The {explainer.engines_in_step} engines that share experts step together: each of them runs such a step."
+            + uneven
         )
     link = f"{gpu.interconnect_bytes_per_s / GB:,.0f} GB/s to its neighbours"
     yield from _wrapped(
         f"GB and GFLOP are one GPU's; limit: ms by its data sheet ({gpu.hbm_bytes_per_s / GB:,.0f} GB/s of memory, "
-        f"{gpu.peak_flops(spec.weight_dtype) / TERA:,.0f} TFLOPS in {spec.weight_dtype}, {link}), and the share of it "
-        "that is reached."
+        f"{_peaks(spec)}, {link}), and the share of it that is reached."
     )
+
+
+def _peaks(spec: InstanceSpec) -> str:
+    """By the types that are computed in, which weights alone in four or eight bits are not."""
+    dtypes = (spec.weight_dtype, spec.model.expert_dtype(spec.weight_dtype), UNQUANTISED[0])
+    peaks = {spec.gpu.unit_of(dtype): spec.gpu.peak_flops(dtype) / TERA for dtype in dtypes}
+    first, *others = (f"{peak:,.0f}{{}} in {unit}" for unit, peak in peaks.items())
+    return ", ".join([first.format(" TFLOPS"), *(other.format("") for other in others)])
 
 
 def _known(explainer: Explainer) -> str:
@@ -119,7 +134,7 @@ def _wrapped(text: str) -> list[str]:
     return textwrap.wrap(text, COLUMNS, break_long_words=False, break_on_hyphens=False)
 
 
-def step_report(explainer: Explainer, found: list[Explanation]) -> dict[str, Any]:
+def step_report(explainer: Explainer, found: list[Explanation], warnings: Sequence[str] = ()) -> dict[str, Any]:
     """Explanations as JSON has them; milliseconds, and bytes and FLOPs of one GPU."""
     spec = explainer.instance.spec
     return {
@@ -130,6 +145,7 @@ def step_report(explainer: Explainer, found: list[Explanation]) -> dict[str, Any
         "kv_dtype": spec.kv_dtype,
         "known": explainer.known,
         "profile": explainer.profile,
+        "warnings": list(warnings),
         "steps": [_step(one, list(explainer.unmeasured(one.batch))) for one in found],
     }
 

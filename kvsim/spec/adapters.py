@@ -69,7 +69,7 @@ def adapted_layers(model: ModelSpec, degree: int, expert_degree: int) -> Iterato
             yield from _mlp(model, sparse, model.num_shared_experts * model.expert_intermediate_size // degree)
         whole = expert_degree > degree
         inner = model.expert_intermediate_size // (1 if whole else degree)
-        count = experts // expert_degree if whole else experts
+        count = -(-experts // expert_degree) if whole else experts
         gates = 1 if model.joint_expert_gates else 2
         values = gates * hidden + 3 * inner + hidden
         yield AdaptedLayer("experts", sparse, hidden + inner, hidden + 2 * inner, values, count)

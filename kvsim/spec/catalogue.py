@@ -152,7 +152,8 @@ def find_model(name: str) -> ModelSpec:
         if path is not None:
             return replace(read_model_config(path), hf_id=name)
         if _found(name) is None:
-            known = nearest(_tail(name), _index())
+            begun = any(entry.startswith(_tail(name)) for entry in entries())
+            known = nearest(_tail(name), entries() if begun else _index())
             hint = known if known.startswith("did") else "`kvsim models` lists those that are known."
             raise ConfigError(
                 f"model.name: unknown model '{name}'; {hint} Its {FILE}, or the folder that has one, is taken as well"

@@ -50,11 +50,16 @@ class GpuSpec:
         """A GPU like this, of that peak in every type."""
         return replace(self, bf16_flops=flops, fp8_flops=flops, fp4_flops=flops, int8_flops=flops)
 
+    def unit_of(self, weight_dtype: str) -> str:
+        """The type in which GEMMs with such weights run: ``bf16``, ``fp8``, ``int8`` or ``fp4``."""
+        unit = computed_in(weight_dtype, self.capability)
+        return "fp8" if unit == "fp4" and not self.fp4_flops else unit
+
     def peak_flops(self, weight_dtype: str) -> float:
         """Dense peak at which GEMMs with such weights run."""
-        unit = computed_in(weight_dtype, self.capability)
+        unit = self.unit_of(weight_dtype)
         if unit == "fp4":
-            return self.fp4_flops or self.fp8_flops
+            return self.fp4_flops
         if unit == "int8":
             return self.int8_flops or 2 * self.bf16_flops
         return self.fp8_flops if unit == "fp8" else self.bf16_flops

@@ -13,7 +13,7 @@ from kvsim.spec.attention import attention_params, head_dim_of, window_of
 from kvsim.spec.config_keys import FILE, ConfigKeys, read_json
 from kvsim.spec.families import ADAPTS_VOCABULARY, FAMILIES, JOINT_EXPERT_GATES, UNMODELLED, UNMODELLED_KEYS, Family
 from kvsim.spec.feed_forward import FeedForward, feed_forward_of
-from kvsim.spec.max_length import max_length_of
+from kvsim.spec.max_length import longest_of, max_length_of
 from kvsim.spec.model import ModelSpec
 from kvsim.spec.quantisation import Stored, stored_as
 
@@ -77,6 +77,7 @@ def model_of(values: Mapping[str, Any], name: str, where: str) -> ModelSpec:
         q_lora_rank=keys.count("q_lora_rank", 0),
         rope_head_dim=keys.count("qk_rope_head_dim", 0),
         max_position_embeddings=max_length_of(keys),
+        longest_tokens=longest_of(keys),
         num_kv_layers=feed_forward.attention_layers if feed_forward.attention_layers < layers else 0,
         tied_embeddings=tied,
         mlp_matrices=family.mlp_matrices,

@@ -13,6 +13,9 @@ from kvsim.spec.memory import MemoryArguments, NonKvMemory, extra_weight_bytes, 
 from kvsim.spec.model import BYTES_PER_VALUE, ModelSpec
 from kvsim.units import GB
 
+SHORT_STEP_TOKENS = 2048
+"""Tokens of a step that take little memory: the least that vLLM has by default."""
+
 
 @dataclass(frozen=True, slots=True)
 class InstanceSpec:
@@ -79,8 +82,23 @@ class InstanceSpec:
 
     @property
     def expert_bytes_per_gpu(self) -> float:
-        """Weights of the routed experts on each GPU."""
-        return self.model.expert_bytes(self.weight_dtype) / max(self.tensor_parallel, self.expert_parallel)
+        """Weights of the routed experts on each GPU; where some hold one more, on those."""
+        return self.model.expert_bytes(self.weight_dtype) * self.expert_share
+
+    @property
+    def expert_share(self) -> float:
+        """Share of a layer's routed experts that a GPU holds: whole ones of them, one more on some where they do not
+        divide; or a slice of each."""
+        gpus = max(self.tensor_parallel, self.expert_parallel)
+        # Redundant ones fill up what does not divide.
+        if self.slices_experts or self.expert_parallel == 1 or self.redundant_experts or not self.model.is_moe:
+            return 1 / gpus
+        return -(-self.model.num_experts // gpus) / self.model.num_experts
+
+    @property
+    def expert_excess(self) -> float:
+        """Experts of the GPUs that hold most, over the mean."""
+        return self.expert_share * max(self.tensor_parallel, self.expert_parallel)
 
     @property
     def shares_experts(self) -> bool:
@@ -94,13 +112,19 @@ class InstanceSpec:
     @property
     def loaded_weight_bytes_per_gpu(self) -> float:
         """What the weights take of a GPU's memory: more than a step reads of them."""
-        own = (
-            self.weight_bytes_per_gpu
-            + self._redundant_bytes_per_gpu
-            + extra_weight_bytes(self.model, self.tensor_parallel, self.weight_dtype)
-            + self.adapter_bytes_per_gpu
-        )
-        return own if self.drafter is None else own + self.drafter.weight_bytes_per_gpu
+        return sum(self._loaded.values())
+
+    @property
+    def _loaded(self) -> dict[str, float]:
+        """Bytes of a GPU that vLLM counts among the weights, by what takes them."""
+        found = {
+            "weights": self.weight_bytes_per_gpu
+            + extra_weight_bytes(self.model, self.tensor_parallel, self.weight_dtype),
+            "redundant experts": self._redundant_bytes_per_gpu,
+            "LoRA buffers": self.adapter_bytes_per_gpu,
+            "drafter": 0.0 if self.drafter is None else self.drafter.weight_bytes_per_gpu,
+        }
+        return {name: size for name, size in found.items() if size}
 
     @property
     def _redundant_bytes_per_gpu(self) -> float:
@@ -212,11 +236,13 @@ class InstanceSpec:
         """The blocks are too large rather than the weights."""
         size = f" ({self.kv_size_key})" if self.kv_bytes_per_token_override is not None else ""
         is_given = self.kv_capacity_bytes_per_gpu is not None
-        left = f"{self.kv_capacity_key} leaves" if is_given else f"the weights of {self.model.name} leave"
+        others = [name for name in self._loaded if name != "weights"]
+        loaded = " and ".join([f"the weights of {self.model.name}", *others])
+        left = f"{self.kv_capacity_key} leaves" if is_given else f"{loaded} leave"
         of_whole_blocks = self.kv_size_key == "cache.block_size_bytes"  # fewer tokens would be larger ones
         tokens = 0 if of_whole_blocks else int(self.kv_room_bytes // self.cached_bytes_per_token)
         smaller = f"blocks of up to {tokens:,} tokens would fit" if tokens else ""
-        degree = "" if is_given or (tokens and not self._degree_that_fits) else self._what_would_fit()
+        degree = "" if is_given or (tokens and not self._that_fit()) else self._what_would_fit()
         advice = "; ".join(filter(None, (smaller, degree))) or "a larger one is wanted"
         return (
             f"no KV block fits {self.tensor_parallel} x {self.gpu.name}: {self.block_size_tokens:,} tokens "
@@ -227,22 +253,58 @@ class InstanceSpec:
     def _does_not_fit(self) -> str:
         given = self.non_kv_bytes_per_gpu
         others = self.non_kv_memory.in_words() if given is None else f"{given / GB:.1f} GB beside them"
+        loaded = " + ".join(f"{size / GB:.1f} GB of {name}" for name, size in self._loaded.items())
         return (
             f"{self.model.name} ({self.weight_dtype}) does not fit {self.tensor_parallel} x {self.gpu.name}: "
-            f"{self.loaded_weight_bytes_per_gpu / GB:.1f} GB of weights + {others} leave no KV block in "
-            f"{self._requested_bytes_per_gpu / GB:.1f} GB a GPU; {self._what_would_fit()}"
+            f"{loaded} + {others} leave no KV block in {self._requested_bytes_per_gpu / GB:.1f} GB a GPU; "
+            f"{self._what_would_fit()}"
         )
 
     def _what_would_fit(self) -> str:
-        degree = self._degree_that_fits
-        if degree is not None:
-            return f"{self.tensor_parallel_key} {degree} would fit"
+        found = self._that_fit()
+        if found:
+            return f"{' or '.join(found)} would fit"
         return "no tensor_parallel_size up to 32 would fit: use a smaller weight_dtype or a GPU with more memory"
 
+    def _that_fit(self) -> list[str]:
+        """Settings with which the model would fit, one of them each."""
+        found = []
+        if self.adapters is not None and (slots := self._slots_that_fit(self.adapters)):
+            found.append(f"engine.max_loras {slots}")
+        if self.redundant_experts and replace(self, redundant_experts=0)._fits:
+            found.append("fewer engine.num_redundant_experts")
+        if self.drafter is not None and replace(self, drafter=None)._fits:
+            found.append("engine.speculative.method null")
+        if self._has_long_steps and self._with_steps_of(SHORT_STEP_TOKENS)._fits:
+            found.append("a smaller engine.max_num_batched_tokens")
+        degree = next((each for each in (1, 2, 4, 8, 16, 32) if self._with_degree(each)._fits), None)
+        return found if degree is None else [*found, f"{self.tensor_parallel_key} {degree}"]
+
     @property
-    def _degree_that_fits(self) -> int | None:
-        for degree in (1, 2, 4, 8, 16, 32):
-            other = replace(self, tensor_parallel=degree, kv_capacity_bytes_per_gpu=None)
-            if other.derived_kv_bytes_per_gpu > GB and other.kv_room_bytes >= other._block_bytes:
-                return degree
-        return None
+    def _has_long_steps(self) -> bool:
+        return self.non_kv_bytes_per_gpu is None and self._arguments.max_num_batched_tokens > SHORT_STEP_TOKENS
+
+    def _with_steps_of(self, tokens: int) -> InstanceSpec:
+        return replace(self, arguments=replace(self._arguments, max_num_batched_tokens=tokens))
+
+    def _with_degree(self, degree: int) -> InstanceSpec:
+        """An instance of that degree, with as many engines that share experts."""
+        engines = self.expert_parallel // self.tensor_parallel if self.shares_experts else 1
+        return replace(self, tensor_parallel=degree, expert_parallel=max(1, engines * degree))
+
+    def _slots_that_fit(self, adapters: Adapters) -> int:
+        """The most slots for adapters, of those that there are, that would leave room for KV; 0: none."""
+        low, high = 0, adapters.max_loras
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self._with_slots(adapters, middle)._fits else (low, middle)
+        return low
+
+    def _with_slots(self, adapters: Adapters, slots: int) -> InstanceSpec:
+        return replace(self, adapters=replace(adapters, max_loras=slots))
+
+    @property
+    def _fits(self) -> bool:
+        """With a GB for KV or more, whatever room is given."""
+        left_bytes = self.derived_kv_bytes_per_gpu
+        return left_bytes > GB and left_bytes * self.tensor_parallel >= self._block_bytes

@@ -17,26 +17,44 @@ UNKNOWN_LENGTH = 2048
 
 
 def max_length_of(keys: ConfigKeys) -> int:
-    """The smallest length that the file names, times the factor of its rotary scaling.
+    """What a server takes that is told no length: ``longest_of``, and of scalings of LongRoPE what they were scaled
+    from."""
+    longest = int(_longest(keys) * _factor(keys))
+    if any(_kind(scaling) in ("longrope", "su") for scaling in _scalings(keys)):
+        return keys.count("original_max_position_embeddings", longest)
+    return longest
 
-    A model whose ``model_max_length`` is given has that (Command R). Scalings of LongRoPE come down to what they were
-    scaled from; of yarn and of Llama 3 the length has the factor already, as Gemma 3's has.
+
+def longest_of(keys: ConfigKeys) -> int:
+    """The longest that may be asked for: the smallest length that the file names, times the factor of its rotary
+    scaling; 0: it names none, and any may be.
+
+    A model whose ``model_max_length`` is given has that (Command R). Of LongRoPE, of yarn and of Llama 3 the length has
+    the factor already, as Gemma 3's has.
     Source: ``_get_and_verify_max_len`` and ``derive_max_model_len_and_key`` of vLLM 0.32.
     """
-    named = [keys.count(key) for key in _LENGTHS if keys.values.get(key) is not None]
-    longest = keys.count("model_max_length", min(named, default=UNKNOWN_LENGTH))
-    scalings = _scalings(keys)
-    if any(_kind(scaling) in ("longrope", "su") for scaling in scalings):
-        return keys.count("original_max_position_embeddings", longest)
+    return int(_longest(keys) * _factor(keys)) if _named(keys) else 0
+
+
+def _named(keys: ConfigKeys) -> list[int]:
+    return [keys.count(key) for key in _LENGTHS if keys.values.get(key) is not None]
+
+
+def _longest(keys: ConfigKeys) -> int:
+    return keys.count("model_max_length", min(_named(keys), default=UNKNOWN_LENGTH))
+
+
+def _factor(keys: ConfigKeys) -> float:
+    """The factor of its rotary scaling, where the length has it not in it; else 1."""
     factor = 1.0
     if "gemma3" not in keys.text("model_type"):
-        for scaling in scalings:
+        for scaling in _scalings(keys):
             given = scaling.get("factor")
             if _kind(scaling) not in _SCALED and given is not None:
                 if not isinstance(given, int | float) or isinstance(given, bool) or not 0 < given < 1e6:
                     raise keys.error("rope_scaling.factor", given, "a number above 0")
                 factor = float(given)
-    return int(longest * factor)
+    return factor
 
 
 def _scalings(keys: ConfigKeys) -> list[dict[str, Any]]:

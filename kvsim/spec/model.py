@@ -57,6 +57,8 @@ class ModelSpec:
     """Loaded beside ``params`` and no part of a token's way, in 16 bits: a vision tower."""
     max_position_embeddings: int = 0
     """Tokens of a sequence at most, as vLLM derives ``max_model_len`` where it is not given; 0: not known."""
+    longest_tokens: int = 0
+    """The largest ``max_model_len`` that may be given; 0: not known."""
     window_is_chunk: bool = False
     """Layers with a window look back to the start of the chunk of ``sliding_window_tokens`` (Llama 4), not that far."""
     num_kv_layers: int = 0
@@ -130,9 +132,16 @@ class ModelSpec:
         """Parameters of routed experts that one token is multiplied with."""
         return self.expert_params * self.experts_per_token / self.num_experts if self.is_moe else 0.0
 
-    def active_experts(self, tokens: float) -> float:
-        """Experts of a layer's E that T evenly routed tokens touch: E (1 - (1 - k/E)^T)."""
-        touched: float = self.num_experts * (1 - (1 - self.experts_per_token / self.num_experts) ** tokens)
+    def active_experts(self, tokens: float, redundant: int = 0) -> float:
+        """Experts of a layer's E that T evenly routed tokens touch: E (1 - (1 - k/E)^T).
+
+        ``redundant``: further copies, dealt out evenly; an expert's copies share its tokens, and each counts.
+        """
+        copies, doubled = divmod(redundant, self.num_experts)
+        touched = 0.0
+        for experts, each in ((self.num_experts - doubled, copies + 1), (doubled, copies + 2)):
+            unhit = (1 - self.experts_per_token / self.num_experts / each) ** tokens
+            touched += experts * each * (1 - unhit)
         return touched
 
     @property

@@ -57,8 +57,8 @@ class Shape:
     experts_on_rank: float = 0.0
     expert_share: float = 0.0
     """Share of all the experts that one token goes to."""
-    expert_parallel: int = 1
-    """GPUs that experts are split over whole."""
+    expert_parallel: float = 1
+    """GPUs that experts are split over whole; fewer where some hold one more: the inverse of their share."""
     decode_tile_rows: int = 0
     """Rows of a prefill's tile that one decode takes beside a prefill, for each of its heads; 0: heads share tiles."""
     decodes_apart: bool = False
@@ -209,7 +209,7 @@ def _allreduces(shape: Shape) -> float:
     return 2 * shape.num_layers + 1 - exchanging * (1 - shape.remaining_allreduces)
 
 
-def experts_s(moe: Floats, shape: Shape, everybody: Floats, gpus: int) -> Floats:
+def experts_s(moe: Floats, shape: Shape, everybody: Floats, gpus: float) -> Floats:
     """A layer's experts on one of ``gpus`` that they are split over, for ``everybody``'s tokens, routed evenly.
 
     Of T tokens a GPU computes T / gpus token's worth, and E (1 - (1 - k/E)^T) of its E experts are touched.

@@ -25,7 +25,16 @@ from kvsim.steptime.curves.lockstep import LockstepStepTime
 from kvsim.steptime.curves.tables import TableStepTime
 from kvsim.steptime.operators import Floats, Operators
 from kvsim.steptime.roofline import Efficiencies
-from kvsim.steptime.work import KERNEL_START_S, Work, expert_starts_s, weights_of, works_of
+from kvsim.steptime.shared_experts import Exchange
+from kvsim.steptime.work import (
+    KERNEL_START_S,
+    Work,
+    allreduces_of_step,
+    expert_starts_s,
+    experts_work,
+    weights_of,
+    works_of,
+)
 
 Known = Literal["measured", "scaled", "modelled"]
 HOST, SEQUENCES, LAYERS, FIXED, STRAGGLERS = "host", "sequences", "layers", "fixed", "stragglers"
@@ -159,18 +168,15 @@ def explain_roofline(
     shares = _dense_shares(spec, padded_tokens, efficiencies)
     adapted_s = adapter_s(spec, float(padded_tokens), efficiencies)
     dense = {name: (times.dense_s - adapted_s) * share for name, share in shares.items()} | {ADAPTERS: adapted_s}
-    comm = work.ALLREDUCE if work.ALLREDUCE in works else work.EXCHANGE
     charged = {
         **dense,
         work.ATTENTION_PREFILL: times.prefill_s,
         work.ATTENTION_DECODE: times.decode_s,
-        comm: times.comm_s,
+        work.ALLREDUCE: times.comm_s,
         STRAGGLERS: times.straggler_s,
         HOST: times.const_s,
         SEQUENCES: times.seqs_s,
     }
-    if comm == work.ALLREDUCE and work.EXCHANGE in works:  # One coefficient stands for both.
-        works[comm] = _both(works[comm], works[work.EXCHANGE])
     return _explained(batch, times.total_s, charged, works, "modelled")
 
 
@@ -188,7 +194,7 @@ def explain_formula(
     overheads = _overheads(spec, batch, works, efficiencies)
     at_sequences = {work.LM_HEAD, work.SAMPLER} if step_time.coefficients.dense_knots else set()
     attention = {work.ATTENTION_PREFILL, work.ATTENTION_DECODE}
-    apart = {work.ALLREDUCE, work.EXCHANGE} if times.comm_s else set()
+    apart = {work.ALLREDUCE} if times.comm_s else set()
 
     def member(name: str) -> Part:
         return Part(name, None, "modelled", works.get(name), overhead_s=overheads.get(name, 0.0))
@@ -235,7 +241,7 @@ def explain_tables(
         STRAGGLERS: straggler_s,
     }
     found = _explained(batch, total_s, charged, works, "measured", KERNEL_START_S)
-    modelled = {HOST, SEQUENCES, STRAGGLERS, *({work.ALLREDUCE, work.EXCHANGE} - set(operators.dense))}
+    modelled = {HOST, SEQUENCES, STRAGGLERS, *({work.ALLREDUCE} - set(operators.dense))}
     if batch.chunks and not _has_mixed(operators):
         modelled.add(work.ATTENTION_DECODE)
     parts = (replace(part, known="modelled") if part.name in modelled else part for part in found.parts)
@@ -243,23 +249,29 @@ def explain_tables(
 
 
 def with_shared(
-    own: Explanation, together: LockstepStepTime, spec: InstanceSpec, padded_tokens: int, known: Known
+    own: Explanation,
+    together: LockstepStepTime,
+    exchange: Exchange,
+    spec: InstanceSpec,
+    fullest: float,
+    padded_tokens: int,
+    known: Known,
 ) -> Explanation:
-    """A step that each engine of a group runs: its own part, and what all compute together."""
-    works, engines = works_of(spec, own.batch), together.engines
+    """A step that each engine of a group runs: its own part, and what all compute together, on the GPU that has
+    ``fullest`` times the mean of the experts' tokens."""
+    engines = together.engines
     experts_s = together.shared.experts_s(engines * padded_tokens)
     exchange_s = together.shared.exchange_s(engines * padded_tokens, padded_tokens, padded_tokens)
-    experts, exchange = works[work.EXPERTS], works[work.EXCHANGE]
-    if exchange_s - together.shared.latency_s < exchange.link_s:  # A backend that moves less than all to all.
-        share = (exchange_s - together.shared.latency_s) / exchange.link_s
-        exchange = replace(exchange, link_bytes=exchange.link_bytes * share, link_s=exchange.link_s * share)
+    experts, moved = experts_work(spec, own.batch, fullest), exchange.tokens_moved(own.batch.tokens, engines)
+    links = Work(
+        2 * experts.calls, link_bytes=moved * exchange.link_bytes_per_token, link_s=moved * exchange.limit_s_per_token
+    )
     parts = [
-        replace(part, members=tuple(each for each in part.members if each.name not in (work.EXPERTS, work.EXCHANGE)))
-        for part in own.parts
+        replace(part, members=tuple(each for each in part.members if each.name != work.EXPERTS)) for part in own.parts
     ]
     parts += [
         Part(work.EXPERTS, experts_s, known, experts, overhead_s=experts.calls * KERNEL_START_S),
-        Part(work.EXCHANGE, exchange_s, "modelled", exchange),
+        Part(work.EXCHANGE, exchange_s, "modelled", links),
     ]
     return Explanation(own.batch, own.time_s + experts_s + exchange_s, tuple(parts))
 
@@ -313,7 +325,8 @@ def _dense_shares(spec: InstanceSpec, tokens: int, efficiencies: Efficiencies) -
     }
     computed_s[work.EXPERTS] = 2 * weights[work.EXPERTS].params * tokens / of_experts
     if model.is_moe:
-        touched = model.active_experts(tokens * spec.engines_sharing_experts) / model.num_experts
+        everybody = tokens * spec.engines_sharing_experts
+        touched = model.active_experts(everybody, spec.redundant_experts) / model.num_experts
         read_s[work.EXPERTS] = spec.expert_bytes_per_gpu * touched / bytes_per_s
         computed_s[work.EXPERTS] *= model.experts_per_token / model.num_experts
     found: dict[str, float] = {}
@@ -332,14 +345,10 @@ def _overheads(
     found = {name: own.calls * KERNEL_START_S for name, own in works.items()}
     if work.EXPERTS in works:
         found[work.EXPERTS] = max(found[work.EXPERTS], expert_starts_s(spec))
-    tokens, engines = batch.tokens, spec.engines_sharing_experts
-    for name, degree, all_tokens in (
-        (work.ALLREDUCE, spec.tensor_parallel, tokens),
-        (work.EXCHANGE, spec.expert_parallel, tokens * engines),
-    ):
-        if name in works:
-            one = allreduce(spec.gpu, spec.model.hidden_size, degree, efficiencies.links)
-            found[name] = max(0.0, works[name].calls * one.seconds(float(all_tokens)) - works[name].limit_s)
+    if work.ALLREDUCE in works:
+        one = allreduce(spec.gpu, spec.model.hidden_size, spec.tensor_parallel, efficiencies.links)
+        all_s = allreduces_of_step(spec) * one.seconds(float(batch.tokens))
+        found[work.ALLREDUCE] = max(0.0, all_s - works[work.ALLREDUCE].limit_s)
     return found | {HOST: efficiencies.step_overhead_s}
 
 

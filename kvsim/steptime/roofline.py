@@ -117,16 +117,8 @@ class ExpertParts:
         return max(self.read_others_s, self.other_token_s * tokens)
 
     def reading_s(self, tokens: float) -> float:
-        """A redundant expert is a second copy of another one, whose tokens they share."""
-        model, everybody = self.model, tokens * self.engines
-        if not self.redundant:
-            return self.read_experts_s * model.active_experts(everybody) / model.num_experts
-        copies, touched = self.redundant // model.num_experts + 1, 0.0
-        doubled = self.redundant - (copies - 1) * model.num_experts
-        for count, each in ((model.num_experts - doubled, copies), (doubled, copies + 1)):
-            unhit = (1 - model.experts_per_token / model.num_experts / each) ** everybody
-            touched += count * each * (1 - unhit)
-        return self.read_experts_s * touched / model.num_experts
+        touched = self.model.active_experts(tokens * self.engines, self.redundant)
+        return self.read_experts_s * touched / self.model.num_experts
 
     @property
     def crossing(self) -> float:
@@ -160,7 +152,7 @@ def _weight_times(instance: InstanceSpec, efficiencies: Efficiencies) -> tuple[f
     hbm_bytes_per_s = degree * gpu.hbm_bytes_per_s
     weight_s = degree * instance.weight_bytes_per_gpu / (hbm_bytes_per_s * efficiencies.weight_reading)
     others_token_s = 2 * (model.active_params - model.active_expert_params) / flops_per_s
-    return weight_s, others_token_s, 2 * model.active_expert_params / expert_flops_per_s
+    return weight_s, others_token_s, 2 * model.active_expert_params * instance.expert_excess / expert_flops_per_s
 
 
 def _parts_of(instance: InstanceSpec, weight_s: float, others_token_s: float, expert_token_s: float) -> ExpertParts:

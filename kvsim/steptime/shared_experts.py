@@ -19,7 +19,7 @@ from kvsim.steptime.curves.coefficients import Coefficients, Knots, extended
 from kvsim.steptime.curves.lockstep import SharedLayers
 from kvsim.steptime.operators import Floats, Operators
 from kvsim.steptime.roofline import Efficiencies, ExpertParts, expert_parts, expert_places
-from kvsim.steptime.work import KERNEL_START_S, expert_starts_s
+from kvsim.steptime.work import KERNEL_START_S, expert_starts_s, remaining_allreduces
 
 LEAST_OF_LAYERS = 0.5
 """Share of a measured time that is left where modelled all-reduces are taken out of it."""
@@ -39,6 +39,8 @@ class ExchangeLinks:
     """From a GPU to those of its host, achieved, one direction."""
     nic_bytes_per_s: float
     """From a GPU to other hosts, achieved, one direction."""
+    rated_nic_bytes_per_s: float
+    """What the NIC is sold as."""
     gpus_per_host: int
 
 
@@ -51,6 +53,14 @@ class Exchange:
     gathers: bool
     own_share: float = 1.0
     received_share: float = 0.0
+    link_bytes_per_token: float = 0.0
+    """Bytes over a GPU's link, each direction, for a token that it has to send or get."""
+    limit_s_per_token: float = 0.0
+    """Seconds for such a token where links and NICs reach what they are sold as."""
+
+    def tokens_moved(self, tokens: float, engines: int) -> float:
+        """Tokens that a GPU has to send or get in a step of ``tokens`` on each of the engines."""
+        return tokens * (engines - self.own_share if self.gathers else max(1.0, self.received_share * engines))
 
     def around(self, experts: Knots) -> SharedLayers:
         """With the experts between going there and back."""
@@ -74,18 +84,25 @@ def exchange_of(spec: InstanceSpec, backend: str, links: ExchangeLinks, fullest:
     layers = model.num_layers - model.num_dense_layers
     there, back = model.hidden_size * _dispatched_bytes(spec), float(model.hidden_size * ACTIVATION_BYTES)
     hosts, latency_s = -(-gpus // links.gpus_per_host), 2 * layers * links.collective_s
-    if backend in GATHERED or spec.slices_experts:
+    gathers = backend in GATHERED or spec.slices_experts
+    if gathers:
         # A sum of all tokens on all GPUs, in place of each GPU's own, is twice the bytes.
         moved = there + back * (2 if backend == "naive" and not spec.slices_experts else 1)
-        of_host = (1 - 1 / hosts) / min(gpus, links.gpus_per_host)
-        token_s = max(moved / links.link_bytes_per_s, moved * of_host / links.nic_bytes_per_s)
-        return Exchange(latency_s, layers * token_s, True, 1.0 if spec.slices_experts else 1 / degree)
-    near, far = _copies(model, backend, gpus, hosts)
-    moved = there + back
-    token_s = max(moved * near / links.link_bytes_per_s, moved * far / links.nic_bytes_per_s)
-    # The GPUs of an engine each send their part of its tokens; an even share of all is what each GPU gets.
-    received_share = fullest / spec.engines_sharing_experts
-    return Exchange(latency_s, layers * token_s / degree, False, received_share=received_share)
+        near, far = 1.0, (1 - 1 / hosts) / min(gpus, links.gpus_per_host)
+    else:
+        # The GPUs of an engine each send their part of its tokens; an even share of all is what each GPU gets.
+        moved = (there + back) / degree
+        near, far = _copies(model, backend, gpus, hosts)
+    near_bytes, far_bytes = layers * moved * near, layers * moved * far
+    return Exchange(
+        latency_s,
+        max(near_bytes / links.link_bytes_per_s, far_bytes / links.nic_bytes_per_s),
+        gathers,
+        own_share=1.0 if spec.slices_experts or not gathers else 1 / degree,
+        received_share=0.0 if gathers else fullest / spec.engines_sharing_experts,
+        link_bytes_per_token=near_bytes,
+        limit_s_per_token=max(near_bytes / spec.gpu.interconnect_bytes_per_s, far_bytes / links.rated_nic_bytes_per_s),
+    )
 
 
 def _dispatched_bytes(spec: InstanceSpec) -> float:
@@ -103,12 +120,6 @@ def _copies(model: ModelSpec, backend: str, gpus: int, hosts: int) -> tuple[floa
         return (places - 1) * (1 - (1 - 1 / places) ** experts)
 
     return reached(gpus), reached(hosts)
-
-
-def remaining_allreduces(spec: InstanceSpec) -> float:
-    """Share of the all-reduce behind a layer's experts that an engine of several GPUs still has: whole where experts
-    are split in slices, else its tokens are gathered from its GPUs, which is half of one."""
-    return 1.0 if spec.slices_experts else 0.5
 
 
 def formula_parts(
@@ -136,7 +147,12 @@ def formula_parts(
         comm0_s=alone.comm0_s * kept,
         comm1_s_per_token=alone.comm1_s_per_token * kept,
     )
-    return own, exchange.around(_knots(tokens / fullest, experts_s))
+    return own, exchange.around(_knots(tokens / _crowding(spec, fullest), experts_s))
+
+
+def _crowding(spec: InstanceSpec, fullest: float) -> float:
+    """Times as many tokens for each of its experts as in the mean, on the GPU that gets ``fullest`` times the mean."""
+    return max(1.0, fullest / spec.expert_excess)
 
 
 def _places(alone: Coefficients, parts: ExpertParts) -> Floats:
@@ -175,10 +191,11 @@ def _read_more(spec: InstanceSpec, efficiencies: Efficiencies, tokens: Floats) -
 
 
 def _split(time_s: Floats, spec: InstanceSpec) -> Floats:
-    """Over the GPUs of all engines: each has its part to do, and starts as many kernels."""
+    """Over the GPUs of all engines: each has its part to do, those with one more expert a larger one, and starts as
+    many kernels."""
     layers = spec.model.num_layers - spec.model.num_dense_layers
     starts_s = np.minimum(time_s, max(layers * KERNEL_START_S, expert_starts_s(spec)))
-    found: Floats = starts_s + (time_s - starts_s) / spec.engines_sharing_experts
+    found: Floats = starts_s + (time_s - starts_s) * spec.expert_excess / spec.engines_sharing_experts
     return found
 
 
@@ -187,14 +204,14 @@ def table_parts(
 ) -> SharedLayers:
     """What the group computes, from the experts' own table: of the GPU's part of them, or of them all where they are
     split in slices."""
-    gpus = 1 if spec.slices_experts else spec.expert_parallel
+    gpus = 1.0 if spec.slices_experts else 1 / spec.expert_share
     most = max(float(operators.moe[:, 0].max()) * gpus, 2.0)
     tokens = np.array(sorted({*expert_places(most), *(operators.moe[:, 0] * gpus), most}))
     layers = shape.num_layers - shape.num_dense_layers
     time_s = layers * experts_s(operators.moe, shape, tokens, gpus)
     if spec.slices_experts:
         time_s = _split(time_s, spec)
-    return exchange.around(_knots(tokens / fullest, time_s))
+    return exchange.around(_knots(tokens / _crowding(spec, fullest), time_s))
 
 
 def alike(own: Coefficients, shared: SharedLayers, engines: int) -> Coefficients:

@@ -124,7 +124,10 @@ def _attention_params(model: ModelSpec) -> tuple[float, float]:
 
 
 def works_of(spec: InstanceSpec, batch: Batch) -> dict[str, Work]:
-    """The work of a step on each GPU, by operator; an operator with nothing to do is left out."""
+    """The work of a step on each GPU, by operator; an operator with nothing to do is left out.
+
+    What tokens travel to other engines' experts depends on what carries them: ``kvsim.steptime.shared_experts`` has it.
+    """
     found = _products(spec, batch) | _passes(spec, batch) | _attention(spec, batch) | _links(spec, batch)
     return {name: work for name, work in found.items() if work.limit_s > 0}
 
@@ -146,7 +149,7 @@ def _products(spec: InstanceSpec, batch: Batch) -> dict[str, Work]:
         dtype = "bf16" if name == ROUTER else spec.weight_dtype
         found[name] = _work(spec, calls, num_bytes, 2 * own.params / degree * tokens, dtype)
     if model.is_moe:
-        found[EXPERTS] = _experts(spec, batch)
+        found[EXPERTS] = experts_work(spec, batch)
     head, hidden_bytes = weights[LM_HEAD], model.hidden_size * ACTIVATION_BYTES
     logits_bytes = model.vocab_size / degree * ACTIVATION_BYTES
     head_bytes = head.num_bytes / degree + batch.seqs * (hidden_bytes + logits_bytes)
@@ -176,16 +179,18 @@ def _widths(model: ModelSpec, degree: int) -> dict[str, float]:
     }
 
 
-def _experts(spec: InstanceSpec, batch: Batch) -> Work:
-    """Routed experts that are touched, evenly, by its tokens and those of the engines that share them."""
-    model, everybody = spec.model, batch.tokens * spec.engines_sharing_experts
-    ranks = max(spec.tensor_parallel, spec.expert_parallel)
+def experts_work(spec: InstanceSpec, batch: Batch, fullest: float = 1.0) -> Work:
+    """Routed experts, and copies of them, that are touched by its tokens and those of the engines that share them.
+
+    ``fullest``: tokens of the GPU that gets most of them, over the mean; the work is that GPU's.
+    """
+    model, everybody = spec.model, batch.tokens * spec.engines_sharing_experts * max(1.0, fullest / spec.expert_excess)
     computed = everybody * model.experts_per_token / model.num_experts
-    read = spec.expert_bytes_per_gpu * model.active_experts(everybody) / model.num_experts
+    read = spec.expert_bytes_per_gpu * model.active_experts(everybody, spec.redundant_experts) / model.num_experts
     layers = model.num_layers - model.num_dense_layers
     moved = 2.0 * batch.tokens * model.hidden_size * ACTIVATION_BYTES * layers
     dtype = model.expert_dtype(spec.weight_dtype)
-    return _work(spec, layers, read + moved, 2 * model.expert_params * computed / ranks, dtype)
+    return _work(spec, layers, read + moved, 2 * model.expert_params * computed * spec.expert_share, dtype)
 
 
 def expert_starts_s(spec: InstanceSpec) -> float:
@@ -262,18 +267,23 @@ def _links(spec: InstanceSpec, batch: Batch) -> dict[str, Work]:
     Where a switch adds values up each GPU sends and gets them once; a ring moves 2 (n - 1) / n of that.
     """
     model, degree = spec.model, spec.tensor_parallel
-    hidden_bytes = float(model.hidden_size * ACTIVATION_BYTES)
+    if degree == 1:
+        return {}
+    share = 1.0 if spec.gpu.has_nvlink else 2 * (degree - 1) / degree
+    moved = allreduces_of_step(spec) * batch.tokens * model.hidden_size * ACTIVATION_BYTES * share
+    link_s = moved / spec.gpu.interconnect_bytes_per_s
+    return {ALLREDUCE: Work(2 * model.num_layers + 1, link_bytes=moved, link_s=link_s)}
+
+
+def allreduces_of_step(spec: InstanceSpec) -> float:
+    """Sums of hidden states in a step; a gather, which is half of one, counts as that."""
+    model = spec.model
     exchanges = model.num_layers - model.num_dense_layers if spec.shares_experts else 0
-    calls = 2 * model.num_layers + 1 - exchanges
-    found = {}
-    if degree > 1:
-        ring = 2 * (degree - 1) / degree
-        found[ALLREDUCE] = _link(spec, calls, batch.tokens * hidden_bytes * (1.0 if spec.gpu.has_nvlink else ring))
-    if exchanges:
-        found[EXCHANGE] = _link(spec, exchanges, batch.tokens * spec.engines_sharing_experts * hidden_bytes)
-    return found
+    return 2 * model.num_layers + 1 - exchanges * (1 - remaining_allreduces(spec))
 
 
-def _link(spec: InstanceSpec, calls: int, bytes_of_call: float) -> Work:
-    moved = calls * bytes_of_call
-    return Work(calls, link_bytes=moved, link_s=moved / spec.gpu.interconnect_bytes_per_s)
+def remaining_allreduces(spec: InstanceSpec) -> float:
+    """Share of the all-reduce behind a layer's experts that an engine of several GPUs still has beside others that
+    share them: whole where experts are split in slices, else its tokens are gathered from its GPUs, which is half of
+    one."""
+    return 1.0 if spec.slices_experts else 0.5

@@ -5,7 +5,8 @@ from __future__ import annotations
 from kvsim.config import Config, LoadedConfig
 from kvsim.config.overlay import outside_validity
 from kvsim.plan.nearest_profile import NearestProfile
-from kvsim.plan.vllm_defaults import version_of
+from kvsim.plan.scheduler_rules import said_of_version
+from kvsim.plan.vllm_defaults import is_version
 from kvsim.spec import find_model, known_gpu, known_model, model_file
 
 FAR_OFF_PCT = 25.0
@@ -65,8 +66,8 @@ def gpu_caveats(where: str, measured: str | None, config: Config) -> list[str]:
 
 def version_caveats(where: str, version: str) -> list[str]:
     """Caveats of a recorded version of vLLM."""
-    if version_of(version):
-        return []
+    if is_version(version):
+        return [f"{where}: {words}" for words in said_of_version(version)]
     what = f"vLLM {version!r}, which is no version" if version else "no version of vLLM"
     return [f"{where} names {what}: taken for one of today, which schedules ahead"]
 

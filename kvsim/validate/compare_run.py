@@ -15,6 +15,7 @@ from kvsim.validate.caveats import gpu_caveats, model_caveats, profile_caveats, 
 from kvsim.validate.compare_steps import StepRow, compare_steps
 from kvsim.validate.measured_run import MeasuredRun
 from kvsim.validate.predict_run import METRICS, RunPrediction, metrics_of
+from kvsim.validate.recorded_steps import StepsUnknownError
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class RunComparison:
     steps: list[StepRow]
     """The run's own steps, where its times tell how long they took: those of one engine whose requests' times are ends
     of steps."""
+    steps_unknown: str | None
+    """Why there are none."""
     kv_blocks: int
     preemptions: int
     prefix_hit_tokens: int
@@ -65,6 +68,7 @@ def compare_run(run: MeasuredRun, loaded: LoadedConfig, prediction: RunPredictio
     """``prediction``: of the run, on ``loaded``."""
     errors = run_accuracy(run, prediction)
     ours, theirs = metrics_of(prediction.requests), metrics_of(run.requests)
+    steps, unknown = _steps(run, loaded, prediction)
     return RunComparison(
         run=run.name,
         vllm_version=run.vllm_version,
@@ -73,7 +77,8 @@ def compare_run(run: MeasuredRun, loaded: LoadedConfig, prediction: RunPredictio
         errors=errors,
         means={name: Means(_mean_ms(theirs[name]), _mean_ms(ours[name])) for name in METRICS},
         throughput=_throughput(run, prediction),
-        steps=_steps(run, loaded, prediction),
+        steps=steps,
+        steps_unknown=unknown,
         kv_blocks=prediction.kv_blocks,
         preemptions=prediction.preemptions,
         prefix_hit_tokens=prediction.hit_tokens,
@@ -105,12 +110,18 @@ def _throughput(run: MeasuredRun, prediction: RunPrediction) -> Throughput:
     return Throughput(tokens / theirs_s, tokens / ours_s, percent_off(1 / ours_s, 1 / theirs_s))
 
 
-def _steps(run: MeasuredRun, loaded: LoadedConfig, prediction: RunPrediction) -> list[StepRow]:
+def _steps(run: MeasuredRun, loaded: LoadedConfig, prediction: RunPrediction) -> tuple[list[StepRow], str | None]:
+    """The rows, or why there are none."""
     engine = loaded.config.engine
-    if engine.data_parallel_size > 1 or engine.speculative.method is not None:
-        return []
+    if engine.data_parallel_size > 1:
+        return [], f"requests do not say which of the {engine.data_parallel_size} engines served them"
+    if engine.speculative.method is not None:
+        return [], "with drafts a step makes more than a token of a sequence"
     hit_tokens = np.nan_to_num(prediction.requests["hit_tokens"])
-    return compare_steps(run.requests, hit_tokens, prediction.step_time, engine.max_num_batched_tokens)
+    try:
+        return compare_steps(run.requests, hit_tokens, prediction.step_time, engine.max_num_batched_tokens), None
+    except StepsUnknownError as unknown:
+        return [], str(unknown)
 
 
 def _warnings(run: MeasuredRun, loaded: LoadedConfig, prediction: RunPrediction, tpot_pct: float | None) -> list[str]:

@@ -11,7 +11,7 @@ from kvsim.record.result import Table
 from kvsim.steptime import StepTime
 from kvsim.units import MILLI
 from kvsim.validate.accuracy import Floats, percent_off
-from kvsim.validate.recorded_steps import TOGETHER_S, Ints, Stretches, stretches_of
+from kvsim.validate.recorded_steps import TOGETHER_S, Ints, StepsUnknownError, Stretches, stretches_of
 
 LIMITS = (8, 16, 32, 64, 128, 256, 512, 1024, 10**9)
 """Sequences of a row at most."""
@@ -34,16 +34,17 @@ class StepRow:
 def compare_steps(requests: Table, hit_tokens: Floats, step_time: StepTime, token_budget: int) -> list[StepRow]:
     """``requests``: as of a ``MeasuredRun``, of one engine; ``hit_tokens``: of their prompts, those not computed.
 
-    Empty where the times do not say how long steps took.
+    Raises ``StepsUnknownError`` where the times do not say how long steps took.
     """
     found = stretches_of(requests, step_time)
-    if found is None:
-        return []
     pure = found.is_decode
     steps = found.steps[pure]
     rows = _rows("decode", found.decodes[pure], steps, found.seconds[pure], steps * found.decode_s[pure])
     mixed = np.array(list(_mixed(requests, hit_tokens, found, step_time, token_budget))).reshape(-1, 3)
-    return [*rows, *_rows("mixed", mixed[:, 0], np.ones(len(mixed)), mixed[:, 1], mixed[:, 2])]
+    every = [*rows, *_rows("mixed", mixed[:, 0], np.ones(len(mixed)), mixed[:, 1], mixed[:, 2])]
+    if not every:
+        raise StepsUnknownError("none of them is like others of batches as large")
+    return every
 
 
 def _rows(

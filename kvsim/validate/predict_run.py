@@ -14,6 +14,7 @@ from kvsim.fields import Fields
 from kvsim.plan.instance import load_instance
 from kvsim.plan.plan import Plan, unified_plan
 from kvsim.plan.plausible import implausible
+from kvsim.plan.vllm_defaults import is_version
 from kvsim.record.result import Table
 from kvsim.record.summary import e2e_s, tpot_s, ttft_s
 from kvsim.sim.run import Case, RunResult, run
@@ -60,7 +61,7 @@ def load_run(measured: MeasuredRun, profile: Path, model_config: Path | None, se
     return load_instance(
         str(model_config) if model_config is not None else measured.model,
         measured.arguments,
-        vllm_version=measured.vllm_version,
+        vllm_version=measured.vllm_version if is_version(measured.vllm_version) else "",
         longest_tokens=_longest_tokens(model_config),
         profile=profile,
         sets=sets,

@@ -28,6 +28,7 @@ MOST_REQUESTS = 500
 ROUNDS = 8
 MOST_SPREAD = 0.03
 """Median distance of decode steps from others of batches as large, from which on the times are no ends of steps."""
+LEAST_MOMENTS = 3
 LEAST_STRETCHES = 10
 """Fewer stretches of decode steps alone do not say how long those of their size take: nothing is told of such a run."""
 NEAR = 0.05
@@ -76,17 +77,23 @@ class Moments:
     last: Ints
 
 
-def stretches_of(requests: Table, step_time: StepTime) -> Stretches | None:
+class StepsUnknownError(Exception):
+    """A run's times do not say how long its steps took; the message says why."""
+
+
+def stretches_of(requests: Table, step_time: StepTime) -> Stretches:
     """``requests``: as of a ``MeasuredRun``, of one engine. ``step_time`` only says which numbers of steps are likely.
 
-    ``None`` where the times are no ends of steps, or not known.
+    Raises ``StepsUnknownError`` where the times are no ends of steps, or not known.
     """
     if "scheduled_s" not in requests:
-        return None
+        raise StepsUnknownError("without scheduled_ts it is not known which of them compute prompts")
     requests, until_s = _first_of(requests)
     moments = moments_of(requests)
-    if len(moments.times_s) < 3:
-        return None
+    if len(moments.times_s) < LEAST_MOMENTS:
+        raise StepsUnknownError(
+            f"first and last tokens came at {len(moments.times_s)} moments alone; {LEAST_MOMENTS} are needed"
+        )
     prefills = _prefills(requests, moments)
     known = _consistent(moments, requests["output_tokens"].astype(np.int64) - 1)
     steps = np.ones(len(moments.times_s) - 1, dtype=np.int64)
@@ -97,8 +104,7 @@ def stretches_of(requests: Table, step_time: StepTime) -> Stretches | None:
         if (steps == found.steps).all():
             break
         found = _described(requests, moments, steps, prefills, step_time)
-    if not _are_ends_of_steps(found):
-        return None
+    _check(found)
     return found.only((moments.times_s[1:] <= until_s) & ~(found.is_decode & (_spread(found) > 2 * MOST_SPREAD)))
 
 
@@ -110,12 +116,21 @@ def _first_of(requests: Table) -> tuple[Table, float]:
     return kept, float(others_s[0]) if len(others_s) else np.inf
 
 
-def _are_ends_of_steps(found: Stretches) -> bool:
-    """Whether decode steps of batches as large took as long; they would not if the times were a client's."""
+def _check(found: Stretches) -> None:
+    """Raise ``StepsUnknownError`` unless decode steps of batches as large took as long; they would not if the times
+    were a client's."""
     pure = found.is_decode
-    if pure.sum() < LEAST_STRETCHES:
-        return False
-    return float(np.median(_spread(found)[pure])) < MOST_SPREAD
+    count = int(pure.sum())
+    if count < LEAST_STRETCHES:
+        raise StepsUnknownError(
+            f"decode steps alone lie between {count} neighbouring tokens; {LEAST_STRETCHES} are needed"
+        )
+    spread = float(np.median(_spread(found)[pure]))
+    if spread >= MOST_SPREAD:
+        raise StepsUnknownError(
+            f"its times are no ends of steps: those of batches as large differ by {spread:.0%} in the median, where "
+            f"less than {MOST_SPREAD:.0%} is (a client's clock?)"
+        )
 
 
 def _spread(found: Stretches) -> Floats:

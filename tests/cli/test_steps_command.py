@@ -63,6 +63,30 @@ def test_it_is_said_how_times_are_known(kvsim) -> None:
     assert report["known"] == "scaled"
 
 
+@pytest.mark.parametrize(
+    ("gpu", "dtype", "said"),
+    [
+        ("h100", "awq", "989 TFLOPS in bf16, 450 GB/s"),
+        ("h100", "fp8", "1,979 TFLOPS in fp8, 989 in bf16, 450 GB/s"),
+        ("a100-80gb", "fp8", "312 TFLOPS in bf16, 300 GB/s"),
+        ("h100", "modelopt_fp4", "989 TFLOPS in bf16, 450 GB/s"),
+        ("b200", "modelopt_fp4", "9,000 TFLOPS in fp4, 2,250 in bf16, 900 GB/s"),
+        ("h100", "int8_per_channel_weight_only", "989 TFLOPS in bf16, 450 GB/s"),
+    ],
+)
+def test_peaks_are_of_the_types_that_are_computed_in(kvsim, gpu: str, dtype: str, said: str) -> None:
+    line = f"{LINE} --quantization {dtype}"
+    code, out, _ = kvsim("steps", "--engine", line, "--gpu", gpu, "--decode", "1:100")
+    assert code == 0 and said in " ".join(out.split())
+
+
+def test_uneven_experts_are_said_to_be_the_fullest_gpus(kvsim) -> None:
+    shares = ",".join(["3"] * 64 + ["1"] * 64)
+    more = ("--set", "engine.expert_load.distribution=measured", "--set", f"engine.expert_load.shares=[{shares}]")
+    out, _ = told(kvsim, "--engine", "vllm serve Qwen/Qwen3-30B-A3B -dp 2 -ep", "--gpu", "h100", *more)
+    assert "The experts are those of the GPU that gets 1.50 times the mean." in " ".join(out.split())
+
+
 def test_beyond_a_profile_is_said(kvsim) -> None:
     line = "vllm serve meta-llama/Llama-3.1-8B-Instruct"
     out, report = told(kvsim, "--engine", line, "--gpu", "h100", "--decode", "1:100000")

@@ -187,6 +187,41 @@ def test_run_that_does_not_say_its_gpu(tmp_path: Path, capsys: pytest.CaptureFix
     assert "run does not say on which GPU it was measured; predicted is h100-sxm" in " ".join(out.split())
 
 
+@pytest.mark.parametrize(
+    ("engine", "said"),
+    [
+        ({}, "without scheduled_ts it is not known which of them compute prompts"),
+        ({"data_parallel_size": 2}, "requests do not say which of the 2 engines served them"),
+        (
+            {"speculative_config": {"method": "ngram", "num_speculative_tokens": 3}},
+            "with drafts a step makes more than a token of a sequence",
+        ),
+    ],
+)
+def test_run_says_why_its_steps_are_not_known(
+    tmp_path: Path, capsys: pytest.CaptureFixture, engine: dict[str, Any], said: str
+) -> None:
+    arguments = {"tensor_parallel_size": 1, "max_num_seqs": 16, "max_model_len": 4096, **engine}
+    made = run_folder(tmp_path, [10], gpu="h100", engine_kwargs=arguments)
+    out = run(capsys, made, "h100_llama-3.1-8b_tp1_bf16")
+    assert f"steps of the run are not known: {said}" in " ".join(out.split())
+
+
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [
+        ("nightly", "run names vLLM 'nightly', which is no version: taken for one of today"),
+        ("0.40.0", "run: vLLM 0.40.0 is newer than 0.32, the latest that is known, whose rules are taken"),
+        ("0.12.0", "run: vLLM 0.12.0: the rules of its scheduler were not recorded; those of 0.15 are taken"),
+    ],
+)
+def test_run_of_another_version_is_predicted(
+    tmp_path: Path, capsys: pytest.CaptureFixture, version: str, said: str
+) -> None:
+    made = run_folder(tmp_path, [10], gpu="h100", vllm_version=version)
+    assert said in " ".join(run(capsys, made, "h100_llama-3.1-8b_tp1_bf16").split())
+
+
 def test_run_of_single_tokens_has_no_tpot(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     made, json_out = run_folder(tmp_path, [1, 1], gpu="h100"), tmp_path / "out.json"
     out = run(capsys, made, "h100_llama-3.1-8b_tp1_bf16", "--json", json_out)
@@ -220,7 +255,7 @@ def refused(capsys: pytest.CaptureFixture, message: str, *arguments: object) -> 
 
 def test_bad_loads_and_points_are_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     load = written(tmp_path / "r.json", bench())
-    refused(capsys, "must be like 0.11.0", "load", load, *FLAGS, "--vllm-version", "new")
+    refused(capsys, "must be like 0.32.0", "load", load, *FLAGS, "--vllm-version", "new")
     refused(capsys, "r.json: is empty", "load", written(tmp_path / "r.json", ""), *FLAGS)
     refused(capsys, "concurrency = '²'", "points", points(tmp_path, "512,64,²,50,8.5"))
     refused(capsys, "concurrency = '200000'", "points", points(tmp_path, "512,64,200000,50,8.5"))

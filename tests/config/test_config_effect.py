@@ -52,6 +52,13 @@ def test_why_nobody_looks_at_a_setting(sets: tuple[str, ...], key: str, why: str
     assert why_unseen(load_config(sets=sets).config, key) == why
 
 
+@pytest.mark.parametrize("mode", ["pd", "cluster", "single", "predict"])
+def test_adapters_without_lora_are_named(mode: str) -> None:
+    sets = ["load.lora_adapters=8", "engine.max_lora_rank=32"]
+    assert without_effect(load_config(sets=sets).config, mode) == ["load.lora_adapters", "engine.max_lora_rank"]
+    assert without_effect(load_config(sets=[*sets, "engine.enable_lora=true"]).config, mode) == []
+
+
 def test_how_experts_are_shared_matters_where_they_are() -> None:
     moe, two = ("model.name=qwen3-30b-a3b", "engine.tensor_parallel_size=1"), "engine.data_parallel_size=2"
     key, slow = "engine.all2all_backend", "steptime.collective_latency_us"

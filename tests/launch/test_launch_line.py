@@ -28,6 +28,19 @@ def test_a_line_is_its_model_and_the_arguments_that_are_given() -> None:
     )
 
 
+def test_slots_for_adapters_are_of_adapters_alone() -> None:
+    line = "vllm serve a --max-loras 4 --max-lora-rank 32"
+    assert read_launch_line(line).notes == ("without effect without --enable-lora: --max-loras, --max-lora-rank",)
+    assert read_launch_line(f"{line} --enable-lora").notes == ()
+
+
+def test_the_variable_for_long_lengths_is_read() -> None:
+    line = read_launch_line("VLLM_ALLOW_LONG_MAX_MODEL_LEN=1 OTHER=2 vllm serve a")
+    assert line.takes_any_length
+    assert line.notes == ("environment variables ignored: OTHER",)
+    assert not read_launch_line("VLLM_ALLOW_LONG_MAX_MODEL_LEN=no vllm serve a").takes_any_length
+
+
 def test_a_file_is_read_as_a_line(tmp_path: Path) -> None:
     path = tmp_path / "vllm.yaml"
     path.write_text("model: a/b\ntensor_parallel_size: 4\nmax-num-seqs: 32\nenforce-eager: false\n")

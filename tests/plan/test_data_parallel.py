@@ -136,6 +136,78 @@ def test_a_step_is_explained_with_what_engines_compute_together() -> None:
 
 
 @pytest.mark.parametrize(
+    ("more", "tokens", "bytes_of_token"),
+    [  # Of 64 tokens on each of 4 engines, and of 2,048 values: there in 16 bits and sums back in as many.
+        ("-tp 2", 4 - 1 / 2, 4),
+        ("-tp 2 --all2all-backend naive", 4 - 1 / 2, 6),
+        ("--all2all-backend deepep_low_latency", 8 * 3 / 4, 4),
+        ("-tp 2 --all2all-backend deepep_low_latency", 8 * 7 / 8 / 2, 4),
+        ("--all2all-backend deepep_high_throughput", 3 * (1 - (3 / 4) ** 8), 4),
+        ("--quantization fp8", 4 - 1, 3),
+    ],
+)
+def test_the_exchange_is_said_to_move_what_its_backend_does(more: str, tokens: float, bytes_of_token: int) -> None:
+    loaded = load_deployment(
+        read_launch_line(f"{QWEN} -dp 4 -ep {more}"), gpu="h100-sxm", sets=["engine.vllm_version=0.15.0"]
+    )
+    exchange = {part.name: part for part in explainer_of(loaded).explain(Batch((Decodes(64, 1000),))).parts}["exchange"]
+    assert exchange.link_bytes == pytest.approx(48 * 64 * tokens * 2048 * bytes_of_token)
+    assert exchange.limit_s == pytest.approx(exchange.link_bytes / 450e9)
+
+
+def test_beyond_a_host_the_exchange_is_limited_by_the_nics() -> None:
+    """Of 4 GPUs on 2 hosts each gets half of the other host's 128 tokens from its NIC, sold as 50 GB/s."""
+    sets = ["cluster.network.gpus_per_host=2", "cluster.network.p2p_rdma_gb_per_s=50"]
+    loaded = load_deployment(read_launch_line(f"{QWEN} -dp 4 -ep"), gpu="h100-sxm", sets=sets)
+    exchange = {part.name: part for part in explainer_of(loaded).explain(Batch((Decodes(64, 1000),))).parts}["exchange"]
+    assert exchange.limit_s == pytest.approx(48 * 64 * 3 * 2048 * 4 * (1 / 2) / 2 / 50e9)
+
+
+@pytest.mark.parametrize(
+    ("line", "experts", "tokens"),
+    [  # A GPU reads its part of what is touched by all tokens, and computes with its part of them.
+        (f"{QWEN} -dp 2 -ep", 128 * (1 - (1 - 8 / 128) ** 8), 8),
+        (
+            f"{QWEN} -dp 2 -ep --enable-eplb --eplb-config.num_redundant_experts 32",
+            96 * (1 - (1 - 8 / 128) ** 8) + 2 * 32 * (1 - (1 - 8 / 128 / 2) ** 8),
+            8,
+        ),
+    ],
+)
+def test_experts_are_said_to_be_read_with_their_copies(line: str, experts: float, tokens: int) -> None:
+    loaded = load_deployment(read_launch_line(line), gpu="h100-sxm")
+    explainer = explainer_of(loaded)
+    found = {part.name: part for part in explainer.explain(Batch((Decodes(4, 1000),))).parts}["experts"]
+    model = explainer.instance.spec.model
+    passed = 2 * 4 * 2048 * 2 * 48
+    assert found.num_bytes - passed == pytest.approx(model.expert_bytes("bf16") / 2 * experts / 128)
+    assert found.flops == pytest.approx(2 * model.expert_params * 8 / 128 * tokens / 2)
+
+
+def test_the_experts_that_are_explained_are_the_fullest_gpus() -> None:
+    shares = ",".join(["3"] * 64 + ["1"] * 64)
+    sets = ["engine.expert_load.distribution=measured", f"engine.expert_load.shares=[{shares}]"]
+    even, uneven = (
+        explainer_of(load_deployment(read_launch_line(f"{QWEN} -dp 2 -ep"), gpu="h100-sxm", sets=given)).explain(
+            Batch((Decodes(4, 1000),))
+        )
+        for given in ((), sets)
+    )
+    flops = [next(part.flops for part in one.parts if part.name == "experts") for one in (even, uneven)]
+    assert flops[1] == pytest.approx(1.5 * flops[0])
+
+
+def test_half_an_all_reduce_is_left_where_whole_experts_are_shared() -> None:
+    """Behind attention of 48 layers and the embedding one each; behind experts a gather, or all of one."""
+    for more, count in ((" -ep", 49 + 24), ("", 97)):
+        loaded = load_deployment(read_launch_line(f"{QWEN} -dp 2 -tp 2{more}"), gpu="h100-sxm")
+        found = explainer_of(loaded).explain(Batch((Decodes(4, 1000),)))
+        parts = [member for part in found.parts for member in (part, *part.members)]
+        (moved,) = [part.link_bytes for part in parts if part.name == "allreduce"]
+        assert moved == pytest.approx(count * 4 * 2048 * 2)
+
+
+@pytest.mark.parametrize(
     ("given", "version", "expected"),
     [
         (None, "0.32.0", "allgather_reducescatter"),
@@ -234,6 +306,21 @@ def test_loads_of_experts_are_a_factor_of_the_fullest_gpu() -> None:
             (*WHOLE, "engine.expert_load.distribution=measured", "engine.expert_load.shares=[0,0]"),
             r"shares: all are 0; must have one above 0",
         ),
+        (
+            (*WHOLE, "model.name=mixtral-8x7b", "engine.data_parallel_size=16"),
+            "16 GPUs share the 8 experts of mixtral-8x7b, whole ones each: must be at most as many",
+        ),
+        (
+            ("model.name=mixtral-8x7b", "engine.tensor_parallel_size=16", "engine.enable_expert_parallel=true"),
+            "16 GPUs share the 8 experts of mixtral-8x7b",
+        ),
+        (
+            (
+                *("model.name=mixtral-8x7b", "engine.tensor_parallel_size=4", "engine.enable_expert_parallel=true"),
+                *("engine.enable_eplb=true", "engine.num_redundant_experts=2"),
+            ),
+            "must make a multiple of the 4 GPUs",
+        ),
         ((*WHOLE, "engine.all2all_backend=deepep"), r"engine\.all2all_backend"),
         ((*WHOLE, "engine.dp_sync_interval=0"), r"engine\.dp_sync_interval"),
     ],
@@ -241,6 +328,37 @@ def test_loads_of_experts_are_a_factor_of_the_fullest_gpu() -> None:
 def test_what_cannot_be_is_refused(sets: tuple[str, ...], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         built(*sets)
+
+
+def test_no_gpu_has_a_part_of_a_whole_expert() -> None:
+    """Of 8 experts on 6 GPUs two have 2 each, on 5 three; one of 60 on 8 has 8; slices and copies divide."""
+    mixtral = ("model.name=mixtral-8x7b", "hardware.gpu=h200", "engine.tensor_parallel_size=1")
+    for engines, experts in ((4, 2), (5, 2), (6, 2), (8, 1)):
+        sets = (*mixtral, f"engine.data_parallel_size={engines}", "engine.enable_expert_parallel=true")
+        instance = built(*sets)
+        spec, bytes_of_all = instance.spec, instance.spec.model.expert_bytes("bf16")
+        assert spec.expert_bytes_per_gpu == pytest.approx(bytes_of_all * experts / 8)
+        assert fullest_of(load_config(sets=sets, mode="instance").config, spec) == pytest.approx(experts * engines / 8)
+    sliced = built(*mixtral, "engine.data_parallel_size=6").spec
+    assert sliced.expert_bytes_per_gpu == pytest.approx(sliced.model.expert_bytes("bf16") / 6)
+    copied = built(
+        *(*mixtral, "engine.data_parallel_size=6", "engine.enable_expert_parallel=true"),
+        *("engine.enable_eplb=true", "engine.num_redundant_experts=4"),
+    ).spec
+    assert copied.loaded_weight_bytes_per_gpu - copied.weight_bytes_per_gpu == pytest.approx(
+        copied.model.expert_bytes("bf16") * (2 - 8 / 6) / 8 + copied.model.extra_bytes
+    )
+
+
+def test_the_gpu_with_one_more_expert_takes_so_much_longer() -> None:
+    """Of 6 GPUs that with 2 of 8 experts has as many as one of 4: as long for as many tokens in all."""
+    times = {}
+    for engines in (4, 6):
+        sets = ("model.name=mixtral-8x7b", "hardware.gpu=h200", f"engine.data_parallel_size={engines}")
+        step_time = built(*sets, "engine.tensor_parallel_size=1", "engine.enable_expert_parallel=true").step_time
+        assert isinstance(step_time, LockstepStepTime)
+        times[engines] = [step_time.shared.experts_s(tokens) for tokens in (12, 240, 4800)]
+    assert times[6] == pytest.approx(times[4], rel=0.01)
 
 
 @pytest.mark.parametrize("sets", [WHOLE, MOE], ids=["whole", "slices"])

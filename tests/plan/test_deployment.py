@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kvsim.errors import ConfigError
 from kvsim.modes.variants import Layers
 from kvsim.plan.deployment import launch_of, load_deployment, server_keys
-from kvsim.plan.mode import PD, PREDICT
+from kvsim.plan.mode import CLUSTER, PD, PREDICT
 
 LINE = "vllm serve meta-llama/Llama-3.1-70B-Instruct -tp 4 --max-num-seqs 128 --kv-cache-dtype fp8"
 
@@ -69,6 +70,53 @@ def test_the_modes_take_the_line_below_their_settings() -> None:
     assert server_keys("pd", None) is None
     single = server_keys("single", None, gpus=8, tensor_parallel=2)
     assert single is not None and single.values["cache.num_workers"] == 4
+
+
+@pytest.mark.parametrize(
+    ("layers", "version", "batched"),
+    [
+        ({}, "0.32.0", 8192),
+        ({"sets": ("engine.vllm_version=0.12.0",)}, "0.12.0", 8192),
+        ({"config": {"engine": {"vllm_version": "0.12.0"}}}, "0.12.0", 8192),
+        ({"sets": ("hardware.gpu=l4",)}, "0.32.0", 2048),
+        ({"config": {"hardware": {"gpu": "l4"}}}, "0.32.0", 2048),
+        ({"config": {"hardware": {"gpu": "l4"}}, "sets": ("hardware.gpu=h100-sxm",)}, "0.32.0", 8192),
+    ],
+)
+def test_what_a_server_takes_is_that_of_its_version_and_gpu(layers: dict[str, Any], version: str, batched: int) -> None:
+    """Whoever says them: before 0.14 nothing is scheduled ahead, and before 0.20 a tenth of the memory is left."""
+    launch = launch_of("vllm serve meta-llama/Llama-3.1-8B-Instruct --kv-offloading-size 8", None)
+    for mode in (PD, CLUSTER):
+        loaded = Layers(**layers).with_server(mode.name, launch, None, 8, None).load(mode.name)
+        engine = loaded.config.engine
+        assert (engine.vllm_version, engine.max_num_batched_tokens) == (version, batched)
+        assert engine.async_scheduling == (version == "0.32.0")
+        assert engine.gpu_memory_utilization == (0.92 if version == "0.32.0" else 0.9)
+        assert engine.disable_hybrid_kv_cache_manager == (None if version == "0.32.0" else True)
+    if "config" not in layers:
+        engine = load_deployment(launch, sets=layers.get("sets", ())).config.engine
+        assert (engine.vllm_version, engine.max_num_batched_tokens) == (version, batched)
+
+
+def test_the_lines_version_is_above_the_files_and_below_assignments() -> None:
+    launch = launch_of("docker run vllm/vllm-openai:v0.19.0 --model meta-llama/Llama-3.1-8B-Instruct", None)
+    file = {"engine": {"vllm_version": "0.12.0"}}
+    for sets, version in (((), "0.19.0"), (("engine.vllm_version=0.11.0",), "0.11.0")):
+        layers = Layers(config=file, sets=sets).with_server("pd", launch, None, 8, None)
+        assert layers.load("pd").config.engine.vllm_version == version
+
+
+def test_assigned_degrees_make_as_many_instances() -> None:
+    launch = launch_of("vllm serve Qwen/Qwen3-30B-A3B -ep", None)
+    for sets, gpus, instances in (
+        (("engine.tensor_parallel_size=2",), 2, 1),
+        (("engine.data_parallel_size=2",), 2, 2),
+        (("engine.tensor_parallel_size=2", "engine.data_parallel_size=4"), 8, 4),
+    ):
+        plan = PREDICT.plan(load_deployment(launch, sets=sets).config)
+        assert (plan.num_gpus, plan.num_instances) == (gpus, instances)
+    layers = Layers(sets=("engine.tensor_parallel_size=2",)).with_server("single", None, None, 6, None)
+    assert layers.load("single").config.cache.num_workers == 3
 
 
 def test_gpus_that_no_whole_instances_take() -> None:

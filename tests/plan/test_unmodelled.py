@@ -13,6 +13,7 @@ from kvsim.config import load_config
 from kvsim.errors import ConfigError
 from kvsim.plan.mode import SINGLE
 from kvsim.plan.plan import Plan, make_plan, unified_plan
+from kvsim.plan.refused import unlike_servers
 from kvsim.plan.unmodelled import left_out, unmodelled
 from kvsim.sim.network.build_network import host_link_bytes_per_s
 
@@ -21,6 +22,7 @@ SHARING = (
     "engine.tensor_parallel_size=1",
     "engine.data_parallel_size=2",
     "engine.enable_expert_parallel=true",
+    "model.max_model_len=40960",
 )
 FEW = ("pd_experiments.num_requests=30", "experiments.num_requests=30", "engine.tune_colocated_budget=false")
 
@@ -69,15 +71,17 @@ def test_the_type_that_a_config_stores_is_not_the_one_that_counts(tmp_path: Path
 
 
 def test_a_model_that_sees_is_its_text_part() -> None:
-    (said,) = left_out(planned("model.name=Qwen/Qwen3-VL-8B-Instruct", "engine.tensor_parallel_size=1"))
+    others = ("engine.tensor_parallel_size=1", "model.max_model_len=40960")
+    (said,) = left_out(planned("model.name=Qwen/Qwen3-VL-8B-Instruct", *others))
     assert said == "qwen3-8b: its text part; its vision tower counts as memory, not as work"
-    assert left_out(planned("model.name=qwen3-8b", "engine.tensor_parallel_size=1")) == ()
+    assert left_out(planned("model.name=qwen3-8b", *others)) == ()
 
 
 def test_a_checkpoints_type_is_not_the_one_that_counts() -> None:
-    (said,) = left_out(planned("model.name=Qwen/Qwen3-32B-FP8"))
+    length = "model.max_model_len=40960"
+    (said,) = left_out(planned("model.name=Qwen/Qwen3-32B-FP8", length))
     assert said == "Qwen3-32B-FP8: its weights are stored as fp8; model.weight_dtype = bf16 is what was simulated"
-    assert left_out(planned("model.name=Qwen/Qwen3-32B-FP8", "model.weight_dtype=fp8")) == ()
+    assert left_out(planned("model.name=Qwen/Qwen3-32B-FP8", "model.weight_dtype=fp8", length)) == ()
 
 
 def test_static_batching_is_of_unified_instances() -> None:
@@ -116,8 +120,34 @@ def test_engines_that_share_experts_come_in_whole_groups() -> None:
     )
     (said,) = left_out(replace(whole, num_instances=8, num_prefill=3, num_decode=5), is_pd=True)
     assert "= 2 (prefill 3, decode 5): the last group's experts are on GPUs" in said
-    dense = planned(*SHARING, "model.name=llama-3.1-8b")
+    dense = planned(*SHARING, "model.name=llama-3.1-8b", "engine.enable_expert_parallel=false")
     assert left_out(replace(dense, num_instances=5)) == ()
+
+
+@pytest.mark.parametrize(
+    ("sets", "said"),
+    [
+        (("engine.vllm_version=0.15.0",), []),
+        (
+            ("engine.vllm_version=0.14.1",),
+            ["engine.vllm_version: vLLM 0.14.1: the rules of its scheduler were not"],
+        ),
+        (("engine.vllm_version=0.33.0",), ["engine.vllm_version: vLLM 0.33.0 is newer than 0.32, the latest that is"]),
+        (("engine.vllm_version=0.32.9",), []),
+        (("model.max_model_len=131073",), ["vLLM starts such a server with VLLM_ALLOW_LONG_MAX_MODEL_LEN=1 alone: mo"]),
+        (("engine.block_size=24",), ["vLLM does not start such a server: engine.block_size = 24 is no multiple of 16"]),
+        (("pd_separation.compute.tokens_per_block=8",), ["vLLM does not start such a server: pd_separation.compute."]),
+        (("engine.block_size=24", "cache.prefix_cache=radix"), []),
+        (
+            ("engine.enable_expert_parallel=true",),
+            ["vLLM does not start such a server: engine.enable_expert_"],
+        ),
+    ],
+)
+def test_what_no_server_has_is_said(sets: tuple[str, ...], said: list[str]) -> None:
+    plan = planned(*sets)
+    assert [words[: len(start)] for words, start in zip(left_out(plan), said, strict=True)] == said
+    assert unlike_servers(plan.config, plan.spec.model) == list(left_out(plan))
 
 
 def test_every_kind_of_run_says_so() -> None:

@@ -65,6 +65,14 @@ def test_the_rate_that_was_asked_is_told_as_it_was_given() -> None:
     assert " at 4 requests/s; " in found.conclusion
 
 
+def test_a_rate_that_was_not_met_is_told_beside_the_one_that_was_asked() -> None:
+    """Two agents that come at random, nobody after them: users they are not."""
+    found = predicted(workload="agent", rate=0.2, requests=30, sets={"seed": 1})
+    came = found.results[0].steady.asked_requests_per_s
+    assert came is not None and abs(came / 0.2 - 1) > 0.1
+    assert f" at {number(came)} requests/s (0.2 asked)" in found.conclusion
+
+
 def test_a_run_at_its_own_rate_was_asked_for_none() -> None:
     found = predicted(workload="in=300,out=30", concurrency=4, requests=300)
     assert found.workload.asked_requests_per_s is None

@@ -16,7 +16,7 @@ from kvsim.plan.instance import spec_of
 from kvsim.spec import GPUS, MODELS, InstanceSpec
 from kvsim.spec.kv_groups import KvGroups, kv_groups
 from kvsim.spec.memory import PROFILES, MemoryArguments, extra_weight_bytes, profile_of
-from kvsim.units import GIB
+from kvsim.units import GB, GIB
 
 ARGUMENTS = MemoryArguments(8192, 1024, 131_072, enforce_eager=False, async_scheduling=True, vllm_version=())
 DENSE, LATENT, OSS = MODELS["llama-3.1-70b"], MODELS["deepseek-v3"], MODELS["gpt-oss-20b"]
@@ -171,7 +171,7 @@ def test_the_configuration_reaches_the_rule() -> None:
     assert others(*chunk, role="prefill") < usual == others(*chunk) == others(*chunk, role="decode")
     whole = others("pd_separation.chunked_prefill=false", role="prefill")
     assert whole > usual + 120_000 * 2 * 4 * 8192
-    with pytest.raises(ConfigError, match=r"^engine.vllm_version = 'new': must be like 0.32.0$"):
+    with pytest.raises(ConfigError, match=r"^engine.vllm_version = 'new': must be like 0.32.0, from 0.1 on"):
         others("engine.vllm_version=new")
 
 
@@ -191,6 +191,55 @@ def test_a_model_that_does_not_fit_names_the_parts() -> None:
         "of sampler state, 1.9 of activations, 1.1 of compilation, 0.2 of graphs) leave no KV block in 76.5 GB a GPU; "
         "engine.tensor_parallel_size 4 would fit"
     )
+
+
+@pytest.mark.parametrize(
+    ("sets", "filled", "advice"),
+    [
+        (
+            ("model.name=llama-3.1-8b", "engine.enable_lora=true", "engine.max_loras=100", "engine.max_lora_rank=512"),
+            "16.1 GB of weights + 295.5 GB of LoRA buffers + 2.9 GB beside them",
+            "; engine.max_loras 19 would fit",
+        ),
+        (
+            (
+                *("model.name=qwen3-30b-a3b", "engine.data_parallel_size=2", "engine.enable_expert_parallel=true"),
+                *("engine.enable_eplb=true", "engine.num_redundant_experts=256"),
+            ),
+            "32.1 GB of weights + 58.0 GB of redundant experts + ",
+            "; fewer engine.num_redundant_experts or engine.tensor_parallel_size 2 would fit",
+        ),
+        (
+            (
+                *("model.name=llama-3.1-8b", "engine.speculative.method=draft_model"),
+                "engine.speculative.model=llama-3.1-70b",
+            ),
+            "16.1 GB of weights + 141.1 GB of drafter + ",
+            "; engine.speculative.method null would fit",
+        ),
+        (
+            ("model.name=llama-3.1-8b", "engine.max_num_batched_tokens=1000000"),
+            "118.8 of activations",
+            "; a smaller engine.max_num_batched_tokens or engine.tensor_parallel_size 4 would fit",
+        ),
+    ],
+    ids=["adapters", "copies", "drafter", "steps"],
+)
+def test_what_fills_the_memory_is_named(sets: tuple[str, ...], filled: str, advice: str) -> None:
+    config = load_config(sets=("engine.tensor_parallel_size=1", *sets), mode="instance").config
+    with pytest.raises(CapacityError) as raised:
+        _ = spec_of(config).num_blocks
+    assert filled in str(raised.value)
+    assert str(raised.value).endswith(advice)
+
+
+def test_as_many_slots_as_are_said_to_fit_do() -> None:
+    """A GB of KV is left for those, and not for one more."""
+    sets = ("model.name=llama-3.1-8b", "engine.tensor_parallel_size=1", "engine.enable_lora=true")
+    for slots, fits in ((19, True), (20, False)):
+        more = (f"engine.max_loras={slots}", "engine.max_lora_rank=512")
+        left_bytes = spec_of(load_config(sets=(*sets, *more), mode="instance").config).derived_kv_bytes_per_gpu
+        assert (left_bytes > GB) is fits
 
 
 MISSED = {"900da89b", "6ed5bda5", "e8d9fc5d", "687e659a"}

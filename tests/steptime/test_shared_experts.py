@@ -24,7 +24,9 @@ from kvsim.steptime.shared_experts import (
 )
 
 QWEN = MODELS["qwen3-30b-a3b"]
-LINKS = ExchangeLinks(collective_s=10e-6, link_bytes_per_s=400e9, nic_bytes_per_s=40e9, gpus_per_host=8)
+LINKS = ExchangeLinks(
+    collective_s=10e-6, link_bytes_per_s=400e9, nic_bytes_per_s=40e9, rated_nic_bytes_per_s=50e9, gpus_per_host=8
+)
 EXACT = Efficiencies(1.0, 1.0, 1.0, 1.0, 1.0, AllReduceLinks(8e-6, 1.0, 40e-6, 16e9), 0.0, 0.0)
 HIDDEN, LAYERS, TOP, NUM = QWEN.hidden_size, QWEN.num_layers, QWEN.experts_per_token, QWEN.num_experts
 

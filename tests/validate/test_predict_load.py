@@ -117,5 +117,5 @@ def test_what_is_never_served_is_said() -> None:
 
 @pytest.mark.parametrize("version", ["banana", "v", "latest"])
 def test_a_version_that_is_none_is_refused(version: str) -> None:
-    with pytest.raises(ConfigError, match=f"vLLM's version is '{version}': must be like 0.11.0"):
+    with pytest.raises(ConfigError, match=f"vLLM's version = '{version}': must be like 0.32.0"):
         served(version=version)

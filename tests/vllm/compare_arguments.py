@@ -185,7 +185,7 @@ def table_differences(theirs: dict[str, dict[str, Any]]) -> list[str]:
         many = {"+": "+", "*": "*", "?": "~"}.get(flag["nargs"] or "", "&" if flag["action"] == "_AppendAction" else "")
         if ours.kind.many != many:
             found.append(f"flag {name}: takes {ours.kind.many or 'one'} here, {many or 'one'} in vLLM")
-        if ours.kind.choices and not set(flag["choices"]) <= set(ours.kind.choices):
+        if ours.kind.choices and not set(flag["choices"] or ()) <= set(ours.kind.choices):
             found.append(f"flag {name}: {ours.kind.choices} here, {flag['choices']} in vLLM")
     return found
 
@@ -240,6 +240,8 @@ DEFAULT_VALUES: dict[str, Any] = {
     "all2all_backend": "allgather_reducescatter",
     "dp_sync_interval": 16,
     "enable_eplb": False,
+    "max_loras": 1,
+    "max_lora_rank": 16,
 }
 """vLLM's, where they are not None; a configuration is compared by what is given of it."""
 

@@ -90,6 +90,19 @@ def test_every_word_has_users(text: str) -> None:
     assert np.all(np.diff(found.graph.offsets)[~found.graph.is_root] >= 1)
 
 
+def test_no_more_users_are_said_than_have_anything_to_send() -> None:
+    single = word_of("in=100,out=10").users(100, 8, 3)
+    assert single.max_concurrency == 8
+    assert single.info.notes[-1] == (
+        "never more than 8 requests in flight: there are fewer requests than the 100 that were asked for"
+    )
+    assert word_of("in=100,out=10").users(8, 100, 3).info.notes[-1] == "never more than 8 requests in flight"
+    chats = word_of("chat").users(500, 40, 3)
+    users = len(np.unique(chats.session_id[np.flatnonzero(chats.graph.is_root)]))
+    assert users < 500
+    assert chats.info.notes[-1].startswith(f"{users} users, each in one session at a time: there are fewer sessions")
+
+
 @pytest.mark.parametrize("text", ["chat", CUSTOM[2]])
 def test_turns_of_users_keep_their_order_and_content(text: str) -> None:
     found = word_of(text).users(5, 200, 3)

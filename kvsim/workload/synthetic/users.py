@@ -48,7 +48,10 @@ def as_users(source: Workload, concurrency: int, between_s: float, pace_s: float
     found = np.concatenate(row), np.concatenate(on), np.concatenate(delay_s)
     from_sent = np.zeros(len(found[0]), dtype=np.bool_)
     from_sent[: len(inside.row)] = inside.from_sent
-    return _in_order(source, Waits(*found, from_sent), sent_s, f"{concurrency:,} users, each in one session at a time")
+    users = sum(len(last) > 0 for _, _, last in free)
+    several = "" if users == 1 else "s"
+    note = f"{users:,} user{several}, each in one session at a time{_asked(users, concurrency, 'sessions')}"
+    return _in_order(source, Waits(*found, from_sent), sent_s, note)
 
 
 def at_most(source: Workload, concurrency: int) -> Workload:
@@ -57,8 +60,14 @@ def at_most(source: Workload, concurrency: int) -> Workload:
     That is what ``vllm bench serve --max-concurrency`` does.
     """
     check_concurrency(concurrency)
-    info = source.info.noted(f"never more than {concurrency:,} requests in flight")
-    return replace(source, arrival_s=np.zeros(len(source)), max_concurrency=concurrency, info=info)
+    most = min(concurrency, max(len(source), 1))
+    info = source.info.noted(f"never more than {most:,} requests in flight{_asked(most, concurrency, 'requests')}")
+    return replace(source, arrival_s=np.zeros(len(source)), max_concurrency=most, info=info)
+
+
+def _asked(found: int, concurrency: int, what: str) -> str:
+    """What is said where fewer are busy than were asked for."""
+    return f": there are fewer {what} than the {concurrency:,} that were asked for" if found < concurrency else ""
 
 
 def check_concurrency(concurrency: int) -> None:
