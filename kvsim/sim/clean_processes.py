@@ -1,7 +1,7 @@
 """Processes that start clean: workers of this machine which have imported what they run, and nothing else.
 
-They are forked from a server that did the imports once, see none of a terminal's Ctrl-C, and end with their parent, even
-where that is killed.
+They are forked from a server that did the imports once, see none of a terminal's Ctrl-C, and end with their parent,
+even where that is killed.
 """
 
 from __future__ import annotations
