@@ -5,9 +5,14 @@ Each takes a run and gives a ``concurrent.futures.Future``; whoever drives a swe
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import os
 import socket
+from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
 
@@ -17,6 +22,9 @@ from kvsim.sweep.tasks import Done, Task, perform
 
 ANSWER_S = 5.0
 """How long an address may take to answer."""
+_SETTINGS = b"\0\0\0\4\0\0\0\0\0"
+_HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _SETTINGS
+"""How a client of gRPC begins (RFC 9113, 3.4): Ray's servers answer with settings of theirs."""
 _RETRIES = 3
 """How often a cluster runs a task again whose worker has died."""
 
@@ -119,33 +127,50 @@ class Dask:
         self._address, self._processes = address, processes
         self._library: Any = _library("distributed", "dask")
         self._client: Any = None
-        self._cluster: Any = None
 
     def __enter__(self) -> Self:
-        library = self._library
-        if self._address is None:
-            self._cluster = library.LocalCluster(
+        with ExitStack() as opened:
+            cluster = opened.enter_context(self._started()) if self._address is None else None
+            if self._address is not None:
+                _ensure_answers(self._address)
+                self._ensure_scheduler(self._address)
+            client = self._library.Client(cluster or self._address, timeout=ANSWER_S, set_as_default=False)
+            self._client = opened.enter_context(client)
+            self._executor = self._client.get_executor(pure=False)
+            opened.callback(self._executor.shutdown, wait=False)
+            self._opened = opened.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
+
+    @contextmanager
+    def _started(self) -> Iterator[Any]:
+        """A scheduler and workers of this machine; one that dies is replaced by another."""
+        with (
+            nameless_main(),
+            self._library.LocalCluster(
                 n_workers=self._processes,
                 threads_per_worker=1,
                 protocol="tcp",
                 host="127.0.0.1",
-                dashboard_address=None,
-                silence_logs=50,
-            )
-        else:
-            _ensure_answers(self._address)
-        try:
-            self._client = library.Client(self._cluster or self._address, timeout=ANSWER_S, set_as_default=False)
-        except (OSError, ValueError, TimeoutError) as error:
-            raise _silent(str(self._address), "no Dask scheduler answers there") from error
-        self._executor = self._client.get_executor(pure=False)
-        return self
+                dashboard_address=":0",
+                silence_logs=logging.CRITICAL,
+            ) as cluster,
+        ):
+            yield cluster
 
-    def __exit__(self, *_: object) -> None:
-        self._executor.shutdown(wait=False)
-        self._client.close()
-        if self._cluster is not None:
-            self._cluster.close()
+    def _ensure_scheduler(self, address: str) -> None:
+        """Raise a ``KvsimError`` where somebody listens who is no scheduler: a client would ask it for minutes."""
+
+        async def asked() -> None:
+            async with self._library.rpc(address) as scheduler:
+                await asyncio.wait_for(scheduler.identity(), ANSWER_S)
+
+        try:
+            asyncio.run(asyncio.wait_for(asked(), ANSWER_S))
+        except (OSError, ValueError, TimeoutError) as error:
+            raise _silent(address, "no Dask scheduler answers there") from error
 
     def submit(self, task: Task) -> Future[Done]:
         """As :meth:`Workers.submit`."""
@@ -181,10 +206,10 @@ class Ray:
             ray.init(num_cpus=self._processes, include_dashboard=False, **quiet)
         else:
             if self._address != "auto":
-                _ensure_answers(self._address)
+                _ensure_answers(self._address, _HTTP2)
             try:
                 ray.init(address=self._address, **quiet)
-            except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+            except (ImportError, OSError, RuntimeError, ValueError) as error:
                 raise _silent(self._address, "no Ray cluster answers there") from error
         self._perform = ray.remote(num_cpus=1, max_retries=_RETRIES)(perform)
         return self
@@ -224,8 +249,10 @@ def _library(name: str, extra: str) -> Any:
         raise KvsimError(f"--executor {extra}: {error}; pip install 'kvsim[{extra}]'") from None
 
 
-def _ensure_answers(address: str) -> None:
-    """Raise a ``KvsimError`` unless somebody listens there: libraries take minutes to find out."""
+def _ensure_answers(address: str, greeting: bytes = b"") -> None:
+    """Raise a ``KvsimError`` unless somebody listens there, and answers the ``greeting`` as HTTP/2: libraries take
+    minutes to find out.
+    """
     try:
         parts = urlsplit(address if "://" in address else f"//{address}")
         host, port = parts.hostname, parts.port
@@ -234,7 +261,11 @@ def _ensure_answers(address: str) -> None:
     if not host or port is None:
         raise KvsimError(f"--address is {address!r}; allowed: HOST:PORT, or with a scheme such as tcp:// or ray://")
     try:
-        socket.create_connection((host, port), ANSWER_S).close()
+        with socket.create_connection((host, port), ANSWER_S) as found:
+            if greeting and "RAY_USE_TLS" not in os.environ:
+                found.sendall(greeting)
+                if found.recv(len(_SETTINGS))[3:4] != _SETTINGS[3:4]:
+                    raise _silent(address, "no Ray cluster answers there")
     except OSError as error:
         raise _silent(address, (error.strerror or str(error)).lower()) from None
 
