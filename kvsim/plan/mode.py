@@ -9,6 +9,7 @@ from kvsim.config import Config, derived
 from kvsim.config.schema import ChatTrace, ClusterGpu, Experiment
 from kvsim.errors import ConfigError
 from kvsim.plan.plan import Plan, check_instances, make_plan, unified_plan
+from kvsim.record.labels import counted
 
 ModeName = Literal["single", "cluster", "pd", "predict"]
 
@@ -35,7 +36,7 @@ class Mode:
             check_instances(instances, "cluster.simulate_racks and cluster.simulate_gpus_per_rack")
             return unified_plan(config, instances, config.cluster.tiers, stepwise=stepwise)
         if self.name == "predict":
-            return unified_plan(config, derived.instances(config), config.pd_separation.tiers, stepwise=stepwise)
+            return unified_plan(config, _servers(config), config.pd_separation.tiers, stepwise=stepwise)
         workers = config.cache.num_workers
         check_instances(workers, "cache.num_workers")
         return unified_plan(_node(config, workers), workers, config.cache.tiers, stepwise=stepwise)
@@ -70,6 +71,17 @@ MODES = {mode.name: mode for mode in (SINGLE, CLUSTER, PD)}
 """Modes that compare several systems, policies or memories."""
 PREDICT = Mode("predict")
 """One deployment of unified instances, as a server's command line describes it."""
+
+
+def _servers(config: Config) -> int:
+    """Engines of a deployment. Raises ``ConfigError`` where an assignment made one larger than the GPUs there are."""
+    found, gpus, degree = derived.instances(config), config.cluster.total_gpus, config.engine.tensor_parallel_size
+    if not found:
+        raise ConfigError(
+            f"engine.tensor_parallel_size is {degree}, and the server has {counted(gpus, 'GPU')}; its "
+            f"command line takes --tensor-parallel-size {degree}"
+        )
+    return found
 
 
 def _node(config: Config, workers: int) -> Config:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import site
 import sys
 import threading
 from collections.abc import Iterator
@@ -17,6 +18,11 @@ from multiprocessing import forkserver
 from multiprocessing.connection import wait as wait_for
 from types import ModuleType
 from typing import Any
+
+import kvsim
+
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(str(kvsim.__file__))))
+"""Where this kvsim is imported from."""
 
 
 def clean_context(module: str) -> Any:
@@ -31,14 +37,22 @@ def clean_context(module: str) -> Any:
 
 
 @contextmanager
-def nameless_main() -> Iterator[None]:
-    """Processes that start inside do not run the script again that has started this one; no worker needs it."""
-    main = sys.modules["__main__"]
+def clean_start() -> Iterator[None]:
+    """Processes that start inside have this kvsim, not another that is installed beside a checkout, and do not run the
+    script again that has started this one.
+    """
+    main, path = sys.modules["__main__"], os.environ.get("PYTHONPATH")
     sys.modules["__main__"] = ModuleType("__main__")
+    if _ROOT not in (*site.getsitepackages(), site.getusersitepackages()):
+        os.environ["PYTHONPATH"] = _ROOT if not path else f"{_ROOT}{os.pathsep}{path}"
     try:
         yield
     finally:
         sys.modules["__main__"] = main
+        if path is None:
+            os.environ.pop("PYTHONPATH", None)
+        else:
+            os.environ["PYTHONPATH"] = path
 
 
 def begin_worker() -> None:

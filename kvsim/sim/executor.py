@@ -14,7 +14,7 @@ from kvsim import room
 from kvsim._compiled import engine
 from kvsim.errors import CapacityError
 from kvsim.record.result import SystemResult
-from kvsim.sim.clean_processes import begin_worker, clean_context, end_server, nameless_main
+from kvsim.sim.clean_processes import begin_worker, clean_context, clean_start, end_server
 from kvsim.sim.run import Case, ProgressLike, ProgressMaker, RunResult, quiet, run
 from kvsim.sim.systems.size import least_cpu_s, needed_bytes
 
@@ -155,7 +155,7 @@ class Processes:
             context = clean_context("kvsim.sim.executor")
             self._told = context.SimpleQueue()
             self._pool = ProcessPoolExecutor(self._jobs, context, _begin, (self._told,))
-        with nameless_main():
+        with clean_start():
             return self._pool.submit(_work, number, case)
 
     def _settle(self, one: Future[tuple[RunResult, float]], future: Future[RunResult], case: Case) -> None:

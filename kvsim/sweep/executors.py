@@ -17,7 +17,7 @@ from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
 
 from kvsim.errors import KvsimError
-from kvsim.sim.clean_processes import begin_worker, clean_context, end_server, nameless_main
+from kvsim.sim.clean_processes import begin_worker, clean_context, clean_start, end_server
 from kvsim.sweep.tasks import Done, Task, perform
 
 ANSWER_S = 5.0
@@ -101,7 +101,7 @@ class Local:
 
     def submit(self, task: Task) -> Future[Done]:
         """As :meth:`Workers.submit`; after a death on processes of their own."""
-        with nameless_main():
+        with clean_start():
             try:
                 return self._pooled().submit(perform, task)
             except BrokenProcessPool:
@@ -148,7 +148,7 @@ class Dask:
     def _started(self) -> Iterator[Any]:
         """A scheduler and workers of this machine; one that dies is replaced by another."""
         with (
-            nameless_main(),
+            clean_start(),
             self._library.LocalCluster(
                 n_workers=self._processes,
                 threads_per_worker=1,
@@ -203,7 +203,8 @@ class Ray:
         ray = self._library
         quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
         if self._address is None:
-            ray.init(num_cpus=self._processes, include_dashboard=False, **quiet)
+            with clean_start():
+                ray.init(num_cpus=self._processes, include_dashboard=False, **quiet)
         else:
             if self._address != "auto":
                 _ensure_answers(self._address, _HTTP2)

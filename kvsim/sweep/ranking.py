@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
@@ -81,9 +80,8 @@ class Ranking:
     points: tuple[Point, ...]
     left_out: int
     """Points without the figure, or with a run that failed or is missing."""
-    worse: int | None
-    """Points that are surely worse than the best, all of these statements together with ``confidence``; ``None``: of
-    one replication nothing is sure."""
+    candidates: frozenset[int] | None
+    """Points among which the best is, with ``confidence``; ``None``: of one replication each nothing is sure."""
 
     @property
     def replications(self) -> int:
@@ -102,8 +100,8 @@ def ranked(rows: Iterable[Mapping[str, Any]], sweep: Sweep, by: By, confidence: 
             points.append(found)
     sign = -1.0 if by.is_higher_better else 1.0
     points.sort(key=lambda point: (sign * point.around.mean, point.number))
-    worse = sum(_surely_worse(points, confidence, sign)) if points and sweep.replications > 1 else None
-    return Ranking(tuple(columns), by.is_higher_better, confidence, tuple(points), left_out, worse)
+    best = frozenset(_candidates(points, confidence, sign)) if points and sweep.replications > 1 else None
+    return Ranking(tuple(columns), by.is_higher_better, confidence, tuple(points), left_out, best)
 
 
 def _point(
@@ -126,15 +124,17 @@ def _point(
     return Point(number, values, tuple(figures), interval(figures, confidence), overloaded, steady)
 
 
-def _surely_worse(points: list[Point], confidence: float, sign: float) -> Iterator[bool]:
-    """Whether each point but the first is worse than it, pair by pair.
+def _candidates(points: list[Point], confidence: float, sign: float) -> Iterator[int]:
+    """The first point, and those that are worse by no more than chance may do.
 
     The truly best point is beaten by another by more than the half width of their difference with a chance of at most
     ``1 - confidence``, as each of the differences to it may be wrong with its share of that chance (Bonferroni). So
     what is beaten by more is not the best, and the rest holds the best, whichever point came out first.
     """
     best, others = points[0], points[1:]
+    yield best.number
     each = 1 - (1 - confidence) / max(1, len(others))
     for point in others:
         apart = difference(point.figures, best.figures, each)
-        yield math.isfinite(apart.half_width) and sign * apart.mean > apart.half_width
+        if not sign * apart.mean > apart.half_width:
+            yield point.number

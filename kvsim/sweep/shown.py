@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from kvsim.record.labels import counted, number
-from kvsim.sweep.ranking import Point, Ranking
+from kvsim.sweep.ranking import Ranking
 from kvsim.sweep.sweep import Sweep
 
 COLUMNS = 80
@@ -31,11 +31,11 @@ def ranking_lines(ranking: Ranking, sweep: Sweep) -> Iterator[str]:
     yield from _wrapped(f"{' and '.join(ranking.columns)}, the {better} the better: {interval}")
     yield ""
     if len(ranking.points) <= 2 * _SHOWN:
-        yield from _rows(ranking.points, 1)
+        yield from _rows(ranking, 0, len(ranking.points))
     else:
-        yield from _rows(ranking.points[:_SHOWN], 1)
+        yield from _rows(ranking, 0, _SHOWN)
         yield f"{'...':>4}"
-        yield from _rows(ranking.points[-_SHOWN:], len(ranking.points) - _SHOWN + 1)
+        yield from _rows(ranking, len(ranking.points) - _SHOWN, len(ranking.points))
     yield ""
     yield from _wrapped(_sure(ranking, sweep))
     unsteady = sum(not point.steady for point in ranking.points)
@@ -55,12 +55,12 @@ def error_lines(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
         yield f"{len(found) - _SHOWN} other errors stand in the table"
 
 
-def _rows(points: Sequence[Point], first: int) -> Iterator[str]:
-    for place, point in enumerate(points, first):
-        half = point.around.half_width
+def _rows(ranking: Ranking, first: int, end: int) -> Iterator[str]:
+    for place, point in enumerate(ranking.points[first:end], first + 1):
+        half, may_be = point.around.half_width, point.number in (ranking.candidates or ())
         spread = f" +- {number(half)}" if len(point.figures) > 1 else ""
         mark = " (overloaded)" if point.overloaded else ""
-        head = f"{place:>4}  {f'{number(point.around.mean)}{spread}':<{_FIGURE}} "
+        head = f"{place:>4}{'*' if may_be else ' '} {f'{number(point.around.mean)}{spread}':<{_FIGURE}} "
         indent = " " * len(head)
         yield from textwrap.wrap(
             f"{head}{values_of(point.values)}{mark}", COLUMNS, subsequent_indent=indent, break_on_hyphens=False
@@ -73,18 +73,18 @@ def values_of(values: Mapping[str, Any]) -> str:
 
 
 def _sure(ranking: Ranking, sweep: Sweep) -> str:
-    others = len(ranking.points) - 1
+    others, candidates = len(ranking.points) - 1, ranking.candidates
     if not others:
         return "There is nothing to compare it with."
-    if ranking.worse is None:
+    if candidates is None:
         return "One replication each: how much of a difference is chance is not known; replications: N tells."
-    told = f"at {ranking.confidence:.0%}, over replications with the same seeds"
-    if ranking.worse == others:
-        sentence = f"The first point is better than all others {told}."
-    elif ranking.worse == 0:
-        sentence = f"No point is told apart from the first {told}."
+    told = f"at {ranking.confidence:.0%}, by replications with the same seeds"
+    if len(candidates) == 1:
+        sentence = f"* is the best {told}."
+    elif len(candidates) == others + 1:
+        sentence = f"* any of them may be the best {told}."
     else:
-        sentence = f"{others - ranking.worse} of {others} others are not told apart from the first {told}."
+        sentence = f"* one of {len(candidates):,} of {others + 1:,} is the best {told}."
     if "trace" in sweep.fixed or "trace" in sweep.keys:
         sentence += " Every replication serves the same trace, so this says nothing of other traces."
     return sentence
