@@ -44,7 +44,8 @@ def _arguments(task: Task) -> dict[str, Any]:
     if "trace" in given:
         given["trace"] = KeptTrace(given["trace"], reading, task.files[task.arguments["trace"]])
     if "server" in given:
-        return {"what": given.pop("server"), "sets": task.sets, "searches_rate": False, "detail": False, **given}
+        given |= {"searches_rate": False, "finds_binding": False}
+        return {"what": given.pop("server"), "sets": task.sets, "detail": False, **given}
     return {"what": given.pop("mode"), "sets": task.sets, "detail": False, **given}
 
 
