@@ -211,7 +211,7 @@ class Ray:
             try:
                 ray.init(address=self._address, **quiet)
             except (ImportError, OSError, RuntimeError, ValueError) as error:
-                raise _silent(self._address, "no Ray cluster answers there") from error
+                raise _silent(self._address, f"Ray cannot join: {' '.join(str(error).split())}") from error
         self._perform = ray.remote(num_cpus=1, max_retries=_RETRIES)(perform)
         return self
 
