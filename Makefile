@@ -10,8 +10,10 @@ NOTEBOOK := $(VENV)/.notebooks
 VERSION ?= 0.32.0
 VLLM_VENV := .venv-vllm$(if $(filter-out 0.32.0,$(VERSION)),-$(VERSION))
 VLLM_STAMP := $(VLLM_VENV)/.installed
+DISTRIBUTED_VENV := .venv-distributed
+DISTRIBUTED_STAMP := $(DISTRIBUTED_VENV)/.installed
 
-.PHONY: run test check matrix fuzz bench profiles validation compile wheel wheel-test test-vllm docs notebook clean
+.PHONY: run test check matrix fuzz bench profiles validation compile wheel wheel-test test-vllm test-distributed docs notebook clean
 
 run: $(STAMP)
 	$(BIN)/python main.py --pd --preset dev
@@ -108,6 +110,16 @@ $(VLLM_STAMP):
 	$(VLLM_VENV)/bin/python -m pip uninstall -q -y torchvision torchaudio torchcodec triton
 	touch $(VLLM_STAMP)
 
+# Sweeps on processes, a Dask scheduler and a Ray cluster, which the tests start, with kills at random points. SEED=n
+# repeats where. DISTRIBUTED_ARGS='-k dask': a part.
+test-distributed: $(DISTRIBUTED_STAMP)
+	$(DISTRIBUTED_VENV)/bin/python -m pytest tests/distributed $(DISTRIBUTED_ARGS)
+
+$(DISTRIBUTED_STAMP): pyproject.toml
+	test -x $(DISTRIBUTED_VENV)/bin/python || $(PYTHON) -m venv $(DISTRIBUTED_VENV)
+	$(DISTRIBUTED_VENV)/bin/python -m pip install -q --no-compile --disable-pip-version-check -e '.[ray,dask]' pytest hypothesis
+	touch $(DISTRIBUTED_STAMP)
+
 # Modules are compiled to bytecode as they are first imported: most of those of the libraries never are.
 $(STAMP): pyproject.toml hatch_build.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "kvsim needs Python >= 3.11: make PYTHON=python3.11")'
@@ -132,6 +144,6 @@ $(NOTEBOOK): $(DEV)
 	touch $(NOTEBOOK)
 
 clean:
-	rm -rf $(VENV) .venv-vllm .venv-vllm-* build dist results site
+	rm -rf $(VENV) .venv-vllm .venv-vllm-* $(DISTRIBUTED_VENV) build dist results site
 	rm -f kvsim/_compiled.sha256
 	find . -name '*.so' -not -path './$(VENV)/*' -delete

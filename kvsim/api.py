@@ -68,6 +68,7 @@ def simulate(
     replicas: int | None = None,
     studies: Sequence[str] | None = (),
     searches_rate: bool = True,
+    finds_binding: bool = True,
     detail: bool | None = None,
     jobs: int = 1,
 ) -> Simulation:
@@ -78,10 +79,10 @@ def simulate(
 
     A server: ``gpu`` in any spelling, ``instances`` of it behind one router; ``workload`` a word (``sharegpt``,
     ``in=2000,out=300``; by default ``chat``, as in ``pd``) or a trace file, at ``rate`` requests a second or for
-    ``concurrency`` users, ``requests`` of them; ``searches_rate``: also look for the largest rate within the SLO. A
-    mode: ``engine`` a server's command line, ``gpu``, ``gpus`` in all, ``tp`` GPUs an instance; ``workload`` a word or
-    ``trace`` a file, at ``rate`` or at ``load``, a share of the maximum rate of ``load_of``; ``studies`` are names,
-    ``None`` for all of the mode.
+    ``concurrency`` users, ``requests`` of them; ``searches_rate``: also look for the largest rate within the SLO;
+    ``finds_binding``: and for what binds it. A mode: ``engine`` a server's command line, ``gpu``, ``gpus`` in all,
+    ``tp`` GPUs an instance; ``workload`` a word or ``trace`` a file, at ``rate`` or at ``load``, a share of the maximum
+    rate of ``load_of``; ``studies`` are names, ``None`` for all of the mode.
 
     ``slo``: ``{"ttft": ms, "tpot": ms}``. ``config`` (a file, a mapping as in config.yaml, or a ``Config``),
     ``profile``, ``preset`` and ``sets`` (``section.key=value`` each, or a mapping by dotted key) are laid over
@@ -122,7 +123,7 @@ def simulate(
     }
     foreign |= {"systems": systems, "replicas": replicas, "config": config}
     _refuse(foreign | {"studies": studies or None}, "of the modes; a server has none")
-    return asked.server(what, gpu, instances, searches_rate)
+    return asked.server(what, gpu, instances, searches_rate, finds_binding)
 
 
 class _Asked:
@@ -144,7 +145,9 @@ class _Asked:
         self._source, self._rate_per_s, self._load = source, rate_per_s, load
         self.profile, self.sets, self._detail, self._jobs = profile, sets, detail, jobs
 
-    def server(self, line: str, gpu: str | None, instances: int, searches_rate: bool) -> Simulation:
+    def server(
+        self, line: str, gpu: str | None, instances: int, searches_rate: bool, finds_binding: bool
+    ) -> Simulation:
         launch = launch_of(line, None)
         loaded = load_deployment(launch, gpu=gpu, instances=instances, profile=self.profile, sets=self.sets)
         spec = ExperimentSpec(
@@ -155,7 +158,7 @@ class _Asked:
             load=self._load,
             keeps_detail=self._detail is not False,
         )
-        run = partial(run_prediction, PredictionSpec(spec, searches_rate))
+        run = partial(run_prediction, PredictionSpec(spec, searches_rate, finds_binding))
         return self._ran(loaded, run, "predict", (launch_words(line, None), launch))
 
     def mode(

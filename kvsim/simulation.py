@@ -89,7 +89,7 @@ class Simulation:
         """A row a system: latencies in milliseconds, rates, hits."""
         import polars as pl
 
-        return pl.DataFrame([_summary(result) for result in self.report.results], infer_schema_length=None)
+        return pl.DataFrame([summary_row(result) for result in self.report.results], infer_schema_length=None)
 
     @property
     def plot(self) -> Pictures:
@@ -248,7 +248,8 @@ def _drawn(figure: Figure | None) -> Figure:
     return figure
 
 
-def _summary(result: SystemSummary) -> dict[str, object]:
+def summary_row(result: SystemSummary) -> dict[str, object]:
+    """One system's latencies in milliseconds, rates and hits, by the names of :attr:`Simulation.summary`'s columns."""
     latencies = {
         f"{name.removesuffix('_ms')}_{quantile}_ms": getattr(getattr(result, name), quantile)
         for name in SUMMARY_MS

@@ -16,6 +16,7 @@ from kvsim.cli.models import models
 from kvsim.cli.predict import predict, slo_sets
 from kvsim.cli.profiles import profiles
 from kvsim.cli.steps import steps
+from kvsim.cli.sweep import sweep_app
 from kvsim.cli.trace import trace_app
 from kvsim.cli.usage import FlagError, Verbs, flags_given
 from kvsim.cli.validate import validate_app
@@ -37,6 +38,7 @@ app.add_typer(trace_app, name="trace")
 app.add_typer(calibrate_app, name="calibrate")
 app.add_typer(validate_app, name="validate")
 app.add_typer(learn_app, name="learn")
+app.add_typer(sweep_app, name="sweep")
 app.command()(hits)
 app.command()(models)
 app.command()(predict)

@@ -108,7 +108,7 @@ class Outputs:
     def check(self, inputs: Mapping[str, Path]) -> None:
         """Raise a ``KvsimError`` when something could not be written or would replace an input. Nothing is created."""
         if self.needs_folder:
-            self._check_folder()
+            check_folder(self.folder)
         taken = dict(inputs)
         for flag, path, kind in self.reports.given():
             if self._in_folder(path) and not self.folder.exists():
@@ -138,7 +138,7 @@ class Outputs:
 
         results = experiment.results
         if self.needs_folder:
-            failures.attempt("the folder of results", self._create_folder)
+            failures.attempt("the folder of results", partial(create_folder, self.folder))
         written = []
         writers: dict[str, Callable[[Path], None]] = {
             "--report-json": report.write_json,
@@ -183,22 +183,26 @@ class Outputs:
     def _in_folder(self, path: Path) -> bool:
         return not is_stdout(path) and _same(path.parent, self.folder)
 
-    def _check_folder(self) -> None:
-        existing = next(folder for folder in (self.folder, *self.folder.absolute().parents) if os.path.lexists(folder))
-        if not existing.is_dir():
-            raise FlagError(f"--out: cannot make {str(self.folder)!r} a folder of results: {str(existing)!r} is none")
-        if not os.access(existing, os.W_OK | os.X_OK):
-            raise FlagError(f"--out: no permission to create files in {str(existing)!r}")
-        try:
-            ensure_takes_files(existing)
-        except KvsimError as error:
-            raise FlagError(f"--out: {error}") from error
 
-    def _create_folder(self) -> None:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise FlagError(f"--out: cannot create {str(self.folder)!r}: {error.strerror}") from error
+def check_folder(folder: Path) -> None:
+    """Raise a ``KvsimError`` where this is no folder of results and cannot become one. Nothing is created."""
+    existing = next(each for each in (folder, *folder.absolute().parents) if os.path.lexists(each))
+    if not existing.is_dir():
+        raise FlagError(f"--out: cannot make {str(folder)!r} a folder of results: {str(existing)!r} is none")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise FlagError(f"--out: no permission to create files in {str(existing)!r}")
+    try:
+        ensure_takes_files(existing)
+    except KvsimError as error:
+        raise FlagError(f"--out: {error}") from error
+
+
+def create_folder(folder: Path) -> None:
+    """Raise a ``FlagError`` where it is not there and cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FlagError(f"--out: cannot create {str(folder)!r}: {error.strerror}") from error
 
 
 def _write_page(path: Path, report: Report, results: Sequence[SystemResult]) -> None:

@@ -131,6 +131,17 @@ def set_values(sets: Sequence[str]) -> dict[str, Any]:
     return dict(leaves(_set_layer(sets).tree))
 
 
+def check_value(key: str, value: Any, where: str) -> None:
+    """Raise ``ConfigError``, which begins with ``where``, for an unknown ``key``, and for a ``value`` that it can never
+    have, whatever the others are.
+    """
+    layer = make_layer(where, put({}, key, value))
+    try:
+        Config.model_validate(merged(_shipped()[0].tree, layer.tree))
+    except ValidationError as invalid:
+        raise _explained(invalid, (layer,)) from None
+
+
 def changed(config: Config, values: Mapping[str, Any], where: str, mode: Mode | None = "pd") -> Config:
     """``config`` with other values at dotted keys, checked for ``mode``. Raises ``ConfigError``, which begins with
     ``where``.
@@ -218,10 +229,11 @@ def _explained(invalid: ValidationError, layers: Sequence[Layer]) -> ConfigError
     key = ".".join(part for part in map(str, first["loc"]) if not part.isdigit())
     further = len(findings) - 1
     more = f" (and {further} more)" if further else ""
-    return ConfigError(f"{origin(layers, key)}: {_finding(first)}{more}")
+    return ConfigError(f"{origin(layers, key)}: {finding(first)}{more}")
 
 
-def _finding(found: ErrorDetails) -> str:
+def finding(found: ErrorDetails) -> str:
+    """What the schema found, in kvsim's words: the key, its value, what is allowed."""
     path = _dotted(found["loc"])
     if found["type"] == "missing" and isinstance(found["loc"][-1], int):
         return f"{_dotted(found['loc'][:-1])} = {shown(found['input'])}: must have {found['loc'][-1] + 1} items or more"

@@ -28,6 +28,8 @@ class PredictionSpec:
     """An experiment of the mode ``PREDICT``, with one variant."""
     searches_rate: bool = True
     """Whether the largest rate within the SLO is looked for, which takes a dozen short runs."""
+    finds_binding: bool = True
+    """Whether what binds the deployment is found, which may take longer than a short run."""
 
 
 def run_prediction(spec: PredictionSpec, executor: Executor) -> Experiment:
@@ -41,7 +43,7 @@ def run_prediction(spec: PredictionSpec, executor: Executor) -> Experiment:
         return experiment
     failures = Failures()
     plan, demand = experiment.plan, experiment.demand
-    binding = failures.attempt("what binds", partial(binding_of, plan, demand))
+    binding = failures.attempt("what binds", partial(binding_of, plan, demand)) if spec.finds_binding else None
     rate = None
     if spec.searches_rate:
         seed = int(np.random.SeedSequence(plan.config.seed).spawn(_SLO_STREAM + 1)[_SLO_STREAM].generate_state(1)[0])

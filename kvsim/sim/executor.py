@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
-import sys
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from multiprocessing import forkserver
-from multiprocessing.connection import wait as wait_for
-from types import ModuleType
 from typing import Any, Protocol
 
 from kvsim import room
 from kvsim._compiled import engine
 from kvsim.errors import CapacityError
 from kvsim.record.result import SystemResult
+from kvsim.sim.clean_processes import begin_worker, clean_context, clean_start, end_server
 from kvsim.sim.run import Case, ProgressLike, ProgressMaker, RunResult, quiet, run
 from kvsim.sim.systems.size import least_cpu_s, needed_bytes
 
@@ -98,7 +92,7 @@ class Processes:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
         if self._told is not None:
-            _end_server()
+            end_server()
 
     def run(self, cases: Sequence[Case]) -> list[Future[RunResult]]:
         """As :meth:`Executor.run`."""
@@ -158,12 +152,10 @@ class Processes:
 
     def _submitted(self, number: int, case: Case) -> Future[tuple[RunResult, float]]:
         if self._pool is None:
-            context: Any = multiprocessing.get_context("spawn" if os.name == "nt" else "forkserver")
-            if os.name != "nt":
-                context.set_forkserver_preload(["kvsim.sim.executor"])
+            context = clean_context("kvsim.sim.executor")
             self._told = context.SimpleQueue()
             self._pool = ProcessPoolExecutor(self._jobs, context, _begin, (self._told,))
-        with _nameless_main():
+        with clean_start():
             return self._pool.submit(_work, number, case)
 
     def _settle(self, one: Future[tuple[RunResult, float]], future: Future[RunResult], case: Case) -> None:
@@ -218,45 +210,15 @@ def whole(futures: Sequence[Future[RunResult]]) -> list[SystemResult]:
     return found
 
 
-def _end_server() -> None:
-    """End the process that workers were forked from, and wait for it: what they took of CPU is this process's then, as
-    that of other children is. Without a name for that in this version of Python it ends with this process.
-    """
-    stop = getattr(forkserver._forkserver, "_stop", None)
-    if stop is not None:
-        stop()
-
-
-@contextmanager
-def _nameless_main() -> Iterator[None]:
-    """Processes that start inside do not run the script again that has started this one; no case needs it."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
-
-
 _queue: Any = None
 """Where a worker tells how far it is."""
 
 
 def _begin(told: Any) -> None:
-    """What a worker does first: a terminal's Ctrl-C is its parent's business, and it does not outlive that one."""
+    """What a worker does first."""
     global _queue
     _queue = told
-    if os.name != "nt":
-        os.setsid()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait_for([parent.sentinel])
-        os._exit(1)
+    begin_worker()
 
 
 class _Telling:
