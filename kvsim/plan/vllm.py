@@ -32,6 +32,7 @@ from kvsim.plan.vllm_defaults import (
     version_of,
 )
 from kvsim.spec import GpuSpec, ModelSpec
+from kvsim.spec.stages import MOST_STAGES
 from kvsim.steptime import AffineStepTime, Coefficients
 
 SYNCHRONOUS_S, SYNCHRONOUS_S_PER_SEQ = 0.4e-3, 26e-6
@@ -294,6 +295,7 @@ def scheduler_settings(recorded: Fields) -> EngineSettings:
         kv_groups=recorded_kv_groups(recorded),
         max_loras=recorded.whole("max_loras", 0, least=0, most=MOST),
         rules=rules_of(recorded.text("vllm_version") or ""),
+        pipeline_parallel=recorded.whole("pipeline_parallel_size", 1, most=MOST_STAGES),
     )
 
 
