@@ -13,6 +13,7 @@ from dataclasses import astuple, dataclass, replace
 from typing import Literal
 
 from kvsim.spec import InstanceSpec
+from kvsim.spec.operator_weights import EXPERTS, KEPT_FIRST, LM_HEAD
 from kvsim.steptime import work
 from kvsim.steptime.adapters import ADAPTERS, adapter_s, adapter_work
 from kvsim.steptime.allreduce import allreduce
@@ -186,7 +187,7 @@ def explain_formula(
     times = _shares(step_time, batch, padded_tokens)
     works = _together(works_of(spec, batch)) | _adapters(spec, padded_tokens)
     overheads = _overheads(spec, batch, works, efficiencies)
-    at_sequences = {work.LM_HEAD, work.SAMPLER} if step_time.coefficients.dense_knots else set()
+    at_sequences = {LM_HEAD, work.SAMPLER} if step_time.coefficients.dense_knots else set()
     attention = {work.ATTENTION_PREFILL, work.ATTENTION_DECODE}
     apart = {work.ALLREDUCE, work.EXCHANGE} if times.comm_s else set()
 
@@ -249,16 +250,16 @@ def with_shared(
     works, engines = works_of(spec, own.batch), together.engines
     experts_s = together.shared.experts_s(engines * padded_tokens)
     exchange_s = together.shared.exchange_s(engines * padded_tokens, padded_tokens, padded_tokens)
-    experts, exchange = works[work.EXPERTS], works[work.EXCHANGE]
+    experts, exchange = works[EXPERTS], works[work.EXCHANGE]
     if exchange_s - together.shared.latency_s < exchange.link_s:  # A backend that moves less than all to all.
         share = (exchange_s - together.shared.latency_s) / exchange.link_s
         exchange = replace(exchange, link_bytes=exchange.link_bytes * share, link_s=exchange.link_s * share)
     parts = [
-        replace(part, members=tuple(each for each in part.members if each.name not in (work.EXPERTS, work.EXCHANGE)))
+        replace(part, members=tuple(each for each in part.members if each.name not in (EXPERTS, work.EXCHANGE)))
         for part in own.parts
     ]
     parts += [
-        Part(work.EXPERTS, experts_s, known, experts, overhead_s=experts.calls * KERNEL_START_S),
+        Part(EXPERTS, experts_s, known, experts, overhead_s=experts.calls * KERNEL_START_S),
         Part(work.EXCHANGE, exchange_s, "modelled", exchange),
     ]
     return Explanation(own.batch, own.time_s + experts_s + exchange_s, tuple(parts))
@@ -309,15 +310,15 @@ def _dense_shares(spec: InstanceSpec, tokens: int, efficiencies: Efficiencies) -
     weights = weights_of(spec)
     read_s = {name: own.num_bytes / degree / bytes_per_s for name, own in weights.items()}
     computed_s = {
-        name: 2 * own.params * tokens / (wide if name in work.KEPT_FIRST else narrow) for name, own in weights.items()
+        name: 2 * own.params * tokens / (wide if name in KEPT_FIRST else narrow) for name, own in weights.items()
     }
-    computed_s[work.EXPERTS] = 2 * weights[work.EXPERTS].params * tokens / of_experts
+    computed_s[EXPERTS] = 2 * weights[EXPERTS].params * tokens / of_experts
     if model.is_moe:
         touched = model.active_experts(tokens * spec.engines_sharing_experts) / model.num_experts
-        read_s[work.EXPERTS] = spec.expert_bytes_per_gpu * touched / bytes_per_s
-        computed_s[work.EXPERTS] *= model.experts_per_token / model.num_experts
+        read_s[EXPERTS] = spec.expert_bytes_per_gpu * touched / bytes_per_s
+        computed_s[EXPERTS] *= model.experts_per_token / model.num_experts
     found: dict[str, float] = {}
-    for names in ([name for name in weights if name != work.EXPERTS], [work.EXPERTS]):
+    for names in ([name for name in weights if name != EXPERTS], [EXPERTS]):
         times = max(read_s, computed_s, key=lambda times: sum(times[name] for name in names))
         found |= {name: times[name] for name in names}
     whole_s = sum(found.values())
@@ -330,8 +331,8 @@ def _overheads(
     """What operators take beyond their limits: kernels to start, links by their latency and achieved share, the
     host."""
     found = {name: own.calls * KERNEL_START_S for name, own in works.items()}
-    if work.EXPERTS in works:
-        found[work.EXPERTS] = max(found[work.EXPERTS], expert_starts_s(spec))
+    if EXPERTS in works:
+        found[EXPERTS] = max(found[EXPERTS], expert_starts_s(spec))
     tokens, engines = batch.tokens, spec.engines_sharing_experts
     for name, degree, all_tokens in (
         (work.ALLREDUCE, spec.tensor_parallel, tokens),
