@@ -109,9 +109,21 @@ def simulated_gpus(config: Config) -> int:
     return config.cluster.simulate_racks * config.cluster.simulate_gpus_per_rack
 
 
+def instance_gpus(config: Config) -> int:
+    """GPUs of a unified instance, over all its stages."""
+    return config.engine.tensor_parallel_size * config.engine.pipeline_parallel_size
+
+
+def gpus_in_words(config: Config) -> str:
+    """GPUs of a unified instance: ``4 x h100-sxm``, ``2 stages of 4 x h100-sxm``."""
+    engine = config.engine
+    each = f"{engine.tensor_parallel_size} x {config.hardware.gpu}"
+    return each if engine.pipeline_parallel_size == 1 else f"{engine.pipeline_parallel_size} stages of {each}"
+
+
 def instances(config: Config) -> int:
     """Model replicas on the simulated GPUs."""
-    return simulated_gpus(config) // config.engine.tensor_parallel_size
+    return simulated_gpus(config) // instance_gpus(config)
 
 
 def engines_in_step(config: Config, is_moe: bool) -> int:

@@ -41,7 +41,9 @@ def run_prediction(spec: PredictionSpec, executor: Executor) -> Experiment:
         return experiment
     failures = Failures()
     plan, demand = experiment.plan, experiment.demand
-    binding = failures.attempt("what binds", partial(binding_of, plan, demand))
+    # What of a stage's time is whose the data sheet of a whole instance does not tell.
+    is_whole = not plan.spec.pipeline_layers
+    binding = failures.attempt("what binds", partial(binding_of, plan, demand)) if is_whole else None
     rate = None
     if spec.searches_rate:
         seed = int(np.random.SeedSequence(plan.config.seed).spawn(_SLO_STREAM + 1)[_SLO_STREAM].generate_state(1)[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,13 +85,18 @@ def server_keys(
     if tensor_parallel is not None:
         keys["engine.tensor_parallel_size"] = tensor_parallel
     if gpus is not None:
-        keys |= _size(mode, gpus, keys.get("engine.tensor_parallel_size"))
+        keys |= _size(mode, gpus, _degree(keys))
     return Given("--engine" if launch is not None else "--gpus, --gpu, --tp", keys) if keys else None
 
 
-def _size(mode: ModeName, gpus: int, degree: int | None) -> dict[str, Any]:
+def _degree(keys: Mapping[str, Any]) -> int:
+    """GPUs of an instance with these keys."""
+    tensor_parallel = keys.get("engine.tensor_parallel_size", load_config().config.engine.tensor_parallel_size)
+    return int(tensor_parallel * keys.get("engine.pipeline_parallel_size", 1))
+
+
+def _size(mode: ModeName, gpus: int, degree: int) -> dict[str, Any]:
     """Keys of a cluster of so many GPUs: racks of up to 64, of whole hosts of 8 where that goes."""
-    degree = load_config().config.engine.tensor_parallel_size if degree is None else degree
     if gpus % degree:
         raise ConfigError(f"--gpus is {gpus}; allowed: a multiple of the {degree} GPUs of an instance")
     if mode == "single":

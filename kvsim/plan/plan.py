@@ -79,7 +79,7 @@ class Plan:
 
     @property
     def num_gpus(self) -> int:
-        return self.num_instances * self.spec.tensor_parallel
+        return self.num_instances * self.spec.num_gpus
 
     @property
     def engines_in_step(self) -> int:
@@ -114,7 +114,7 @@ class Plan:
 
     def unified_places(self) -> list[Place]:
         """Where the unified system's instances stand, one after the other."""
-        config, degree = self.config.cluster, self.spec.tensor_parallel
+        config, degree = self.config.cluster, self.spec.num_gpus
         per_host, per_rack = config.network.gpus_per_host, config.simulate_gpus_per_rack
         firsts = [instance * degree for instance in range(self.num_instances)]
         return [Place(False, gpu // per_host, gpu // per_rack) for gpu in firsts]
@@ -147,7 +147,7 @@ class Plan:
             num_instances = min(-(-num_instances // size) * size, self.num_instances)
         if not self.num_decode:
             return replace(self, num_instances=num_instances)
-        scaled = replace(self, num_instances=max(num_instances, -(-sum(self.degrees) // self.spec.tensor_parallel)))
+        scaled = replace(self, num_instances=max(num_instances, -(-sum(self.degrees) // self.spec.num_gpus)))
         num_prefill = round(scaled.num_instances * self.num_prefill / self.num_instances)
         if size > 1:
             num_prefill = max(round(num_prefill / size), 1) * size

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from kvsim.plan.explained import Explainer, words
+from kvsim.plan.explained import Explainer, Passed, words
 from kvsim.plan.nearest_profile import named
 from kvsim.steptime.batch import Batch
 from kvsim.steptime.explain import Explanation, Part
@@ -37,7 +37,11 @@ def step_lines(explainer: Explainer, found: list[Explanation]) -> Iterator[str]:
     yield from _heading(explainer, found)
     for one in found:
         yield ""
-        yield from _wrapped(f"{_capital(words(one.batch))}: {_ms(one.time_s).strip()} ms")
+        passed = explainer.passed(one.batch)
+        time_s = one.time_s if passed is None else passed.alone_s
+        yield from _wrapped(f"{_capital(words(one.batch))}: {_ms(time_s).strip()} ms")
+        if passed is not None:
+            yield from _wrapped(_way(passed, one))
         yield HEAD
         for part in one.parts:
             yield _row(part, "")
@@ -64,6 +68,15 @@ def _heading(explainer: Explainer, found: list[Explanation]) -> Iterator[str]:
         f"GB and GFLOP are one GPU's; limit: ms by its data sheet ({gpu.hbm_bytes_per_s / GB:,.0f} GB/s of memory, "
         f"{gpu.peak_flops(spec.weight_dtype) / TERA:,.0f} TFLOPS in {spec.weight_dtype}, {link}), and the share of it "
         "that is reached."
+    )
+
+
+def _way(passed: Passed, one: Explanation) -> str:
+    """Through the stages of a pipeline."""
+    stages, sends = (" + ".join(_ms(each) for each in times) for times in (passed.stages_s, passed.sends_s))
+    return (
+        f"Stages {stages} ms, sends {sends} ms; a full pipeline ends one every {_ms(passed.every_s)} ms. As one stage, "
+        f"{_ms(one.time_s)} ms:"
     )
 
 
@@ -130,11 +143,27 @@ def step_report(explainer: Explainer, found: list[Explanation]) -> dict[str, Any
         "kv_dtype": spec.kv_dtype,
         "known": explainer.known,
         "profile": explainer.profile,
-        "steps": [_step(one, list(explainer.unmeasured(one.batch))) for one in found],
+        "steps": [
+            _step(one, list(explainer.unmeasured(one.batch))) | _pipeline(explainer.passed(one.batch)) for one in found
+        ],
     }
 
 
-def _step(one: Explanation, unmeasured: list[str]) -> Mapping[str, Any]:
+def _pipeline(passed: Passed | None) -> dict[str, Any]:
+    """Of a pipeline alone; ``time_ms`` beside it is of one stage that has all layers."""
+    if passed is None:
+        return {}
+    return {
+        "pipeline": {
+            "stages_ms": [each / MILLI for each in passed.stages_s],
+            "sends_ms": [each / MILLI for each in passed.sends_s],
+            "alone_ms": passed.alone_s / MILLI,
+            "every_ms": passed.every_s / MILLI,
+        }
+    }
+
+
+def _step(one: Explanation, unmeasured: list[str]) -> dict[str, Any]:
     return {
         **_batch(one.batch),
         "time_ms": one.time_s / MILLI,

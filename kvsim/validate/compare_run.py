@@ -107,7 +107,7 @@ def _throughput(run: MeasuredRun, prediction: RunPrediction) -> Throughput:
 
 def _steps(run: MeasuredRun, loaded: LoadedConfig, prediction: RunPrediction) -> list[StepRow]:
     engine = loaded.config.engine
-    if engine.data_parallel_size > 1 or engine.speculative.method is not None:
+    if engine.data_parallel_size > 1 or engine.pipeline_parallel_size > 1 or engine.speculative.method is not None:
         return []
     hit_tokens = np.nan_to_num(prediction.requests["hit_tokens"])
     return compare_steps(run.requests, hit_tokens, prediction.step_time, engine.max_num_batched_tokens)
