@@ -122,8 +122,14 @@ def gpus_in_words(config: Config) -> str:
 
 
 def instances(config: Config) -> int:
-    """Model replicas on the simulated GPUs."""
-    return simulated_gpus(config) // instance_gpus(config)
+    """Model replicas on the simulated GPUs. Raises ``ConfigError`` where there is room for none."""
+    found = simulated_gpus(config) // instance_gpus(config)
+    if not found:
+        raise ConfigError(
+            f"cluster: {simulated_gpus(config)} simulated GPUs are fewer than the {instance_gpus(config)} of an "
+            f"instance ({gpus_in_words(config)}); a server's command line brings as many as it takes"
+        )
+    return found
 
 
 def engines_in_step(config: Config, is_moe: bool) -> int:

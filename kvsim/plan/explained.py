@@ -51,7 +51,7 @@ class Explainer:
     loaded: LoadedConfig
     instance: Instance
     whole: StepTime | None = None
-    """Of a pipeline: the step times of one stage that has all layers, which are explained; ``None``: there is none."""
+    """The step times of one stage that has all layers of a pipeline, which are explained; ``None``: there is none."""
 
     @property
     def known(self) -> Known:

@@ -24,6 +24,13 @@ from kvsim.units import MICRO
 KEY = "engine.pipeline_parallel_size"
 
 
+def check_alone(config: Config, beside: str) -> None:
+    """Raise ``ConfigError`` for a pipeline: what it would stand beside is not modelled with it."""
+    if config.engine.pipeline_parallel_size > 1:
+        stages = config.engine.pipeline_parallel_size
+        raise ConfigError(f"{KEY} = {stages}: beside {beside} it is not modelled; allowed: 1")
+
+
 def pipeline_layers_of(config: Config, model: ModelSpec) -> tuple[int, ...]:
     """Layers of each stage; none without a pipeline. Raises ``ConfigError`` where they do not make the model's."""
     stages, given = config.engine.pipeline_parallel_size, config.engine.pipeline_layers

@@ -9,6 +9,7 @@ from kvsim import room
 from kvsim.config import Config, derived
 from kvsim.plan.engine_settings import EngineSettings
 from kvsim.plan.instance import Instance, Role, instance_of
+from kvsim.plan.pipeline import check_alone
 from kvsim.spec import InstanceSpec
 from kvsim.steptime import StepTime
 from kvsim.steptime.curves.speculative import SpeculativeStepTime
@@ -200,6 +201,7 @@ class Plan:
 
 def make_plan(config: Config, *, stepwise: bool = False) -> Plan:
     """A cluster for either system. Raises ``ConfigError`` or ``CapacityError`` where it cannot be built."""
+    check_alone(config, "prefill/decode separation")
     num_instances = derived.instances(config)
     check_instances(num_instances, "cluster.simulate_racks and cluster.simulate_gpus_per_rack")
     num_prefill, num_decode = derived.pd_counts(config)
@@ -221,6 +223,8 @@ def make_plan(config: Config, *, stepwise: bool = False) -> Plan:
 
 def unified_plan(config: Config, num_instances: int, tiers: tuple[str, ...] = (), *, stepwise: bool = False) -> Plan:
     """A cluster of so many instances that do both, and nobody who does one alone; raises as ``make_plan`` does."""
+    if tiers:
+        check_alone(config, "tiers")
     own = instance_of(config, stepwise=stepwise)
     plan = Plan(config, own, own, own, num_instances, 0, 0, own.spec.kv_bytes_per_token, tiers)
     return plan.without_groups() if tiers else plan

@@ -150,7 +150,7 @@ def step_report(explainer: Explainer, found: list[Explanation]) -> dict[str, Any
 
 
 def _pipeline(passed: Passed | None) -> dict[str, Any]:
-    """Of a pipeline alone; ``time_ms`` beside it is of one stage that has all layers."""
+    """A step's way through a pipeline; ``time_ms`` beside it is of one stage that has all layers."""
     if passed is None:
         return {}
     return {

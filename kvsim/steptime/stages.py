@@ -76,8 +76,8 @@ def _of_stage(
 
 
 def _shares(stage: Stage, spec: InstanceSpec, weights: dict[str, Weights], has_head: bool) -> tuple[float, float]:
-    """Of all weights but the experts', the bytes and the parameters that a stage has; without the vocabulary's where
-    this is elsewhere."""
+    """A stage's share of the bytes and of the parameters of all weights but the experts'; without the vocabulary's
+    where the times have it elsewhere."""
     left_out = {EXPERTS} if has_head else {EXPERTS, EMBEDDING, LM_HEAD}
     own_bytes = own_params = all_bytes = all_params = 0.0
     for operator, own in weights.items():
@@ -93,7 +93,8 @@ def _shares(stage: Stage, spec: InstanceSpec, weights: dict[str, Weights], has_h
 def _knots(
     whole: Knots, stage: Stage, spec: InstanceSpec, parts: ExpertParts | None, read: float, computed: float
 ) -> Knots:
-    """Of a mixture of experts a time is split into the experts' and all else's as the roofline has them."""
+    """Each time is a stage's part of it; in a mixture of experts it is split into the experts' and all else's as the
+    roofline has them."""
     if parts is None:
         return tuple((tokens, time_s * read) for tokens, time_s in whole)
     sparse, found = stage.sparse_share(spec.model), []
@@ -127,12 +128,12 @@ class SendLinks:
     """What activations travel over from a stage to the next."""
 
     near_s: float
-    """Seconds of a message between two GPUs of a host with next to nothing to move; of two hosts the next."""
+    """Seconds of a message between two GPUs of a host with next to nothing to move; the next, of two hosts."""
     far_s: float
     gather_s: float
     """Seconds of an all-gather among a stage's GPUs with next to nothing to move; 0 where there is one."""
     near_bytes_per_s: float
-    """Of a GPU to one of its host, achieved, one direction; to another host the next."""
+    """What a GPU achieves to one of its host, one direction; the next, to another host."""
     far_bytes_per_s: float
     gpus_per_host: int
 

@@ -1,12 +1,12 @@
 """Record vLLM's scheduler in a pipeline of stages: random traffic of record.py, under a clock of its own.
 
-    python tests/vllm/record_pipeline.py OUT_DIR --seed S [--count N]
+    python tests/vllm/record_pipeline.py OUT_DIR --seed S [--count N] [--requests N]
     python tests/vllm/record_pipeline.py --check FILE...
 
 A recording is one of record.py's whose `config` has `pipeline_parallel_size`, and in `pipeline` what that clock goes
 by: `stages`, each stage's seconds for a batch and for each of its tokens, and `send`, those of the way to the next. A
-request has `arrival_s`, which also breaks ties between equal priorities; a step has `time_s`, when it was scheduled,
-and `applied`, how many outputs had been applied before.
+request has `arrival_s`, which also breaks ties between equal priorities; a step has `time_s` and `end_s`, when it was
+scheduled and its output applied, and `applied`, how many outputs had been applied before.
 
 The order of operations is that of `EngineCore.step_with_batch_queue`, whose queue has room for as many batches as there
 are stages, and with asynchronous scheduling for one more: while there is room, what comes next is scheduled, be it
@@ -120,6 +120,7 @@ class PipelineRecorder(Recorder):
                     continue
             oldest, producing, end_s = queue.popleft()
             self.now = max(self.now, end_s)
+            self.steps[self.applied]["end_s"] = self.now
             scheduler.update_from_output(oldest, self.output(oldest, producing))
             self.applied += 1
             if not executed and scheduler.has_requests():
@@ -135,9 +136,9 @@ def drawn_times(rng: random.Random, stages: int) -> Config:
     return {"stages": times, "send": [rng.choice([0, 1]) / 2**13, rng.choice([0, 1]) / 2**20]}
 
 
-def record(model: Path, config: Config, rng: random.Random) -> Record:
+def record(model: Path, config: Config, rng: random.Random, count: int) -> Record:
     traffic = Traffic(rng, config["traffic"], config["block_size"], config["max_model_len"])
-    requests = traffic.requests(rng.randrange(60, 120), rng.choice([0.5, 1, 2, 4, 8]))
+    requests = traffic.requests(count or rng.randrange(60, 120), rng.choice([0.5, 1, 2, 4, 8]))
     times = config["pipeline"]
     step_s = sum(batch_s for batch_s, _ in times["stages"]) + 32 * max(token_s for _, token_s in times["stages"])
     for request in requests:
@@ -149,18 +150,18 @@ def record(model: Path, config: Config, rng: random.Random) -> Record:
         steps = run.run()
     except LivelockError as endless:
         print(f"{endless}: drawn again")
-        return record(model, config, rng)
+        return record(model, config, rng, count)
     kept = {name: value for name, value in config.items() if name not in ("traffic", "memory")}
     return {"engine": engine_name(config), "config": kept, "requests": run.requests, "steps": steps}
 
 
-def record_all(out: Path, seed: int, count: int, model: Path) -> None:
+def record_all(out: Path, seed: int, count: int, requests: int, model: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     rng, steps = random.Random(seed), 0
     for number, config in enumerate(draw_configs(rng, count)):
         stages = 2 + number % 3
         config |= {"pipeline_parallel_size": stages, "pipeline": drawn_times(rng, stages)}
-        recording = record(model, config, rng)
+        recording = record(model, config, rng, requests)
         mode = "async" if config["async_scheduling"] else "sync"
         name = f"{number:02d}-pp-{stages}-{mode}-{config['policy']}-{config['traffic']}-{config['memory']}"
         write(out / f"{name}.json.gz", recording)
@@ -174,6 +175,7 @@ def main() -> int:
     parser.add_argument("out", nargs="?", type=Path)
     parser.add_argument("--seed", type=int)
     parser.add_argument("--count", type=int, default=LEAST_COUNT)
+    parser.add_argument("--requests", type=int, default=0, help="of each trace; 0: a random number")
     parser.add_argument("--check", nargs="+", type=Path, metavar="FILE", help="record FILEs again and compare")
     args = parser.parse_args()
     recorder.vllm_config, recorder.STEP_LIMIT, recorder.MODEL = with_stages, 20_000, MODEL_OF_STAGES
@@ -181,7 +183,7 @@ def main() -> int:
         return min(check(args.check, PipelineRecorder), 1)
     if args.out is None or args.seed is None:
         parser.error("give OUT_DIR and --seed, or --check FILE...")
-    record_all(args.out, args.seed, args.count, model_folder(MODEL_OF_STAGES))
+    record_all(args.out, args.seed, args.count, args.requests, model_folder(MODEL_OF_STAGES))
     return 0
 
 

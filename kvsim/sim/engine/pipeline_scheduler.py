@@ -188,8 +188,8 @@ class PipelineScheduler(Scheduler):
                 break
             if sequence not in self.running:
                 continue
-            tokens = min(self._want(sequence), budget, self.settings.max_model_len - sequence.computed - 1)
-            if tokens <= 0:
+            tokens = min(self._want(sequence), budget)
+            if not tokens:
                 continue
             blocks = self._more_blocks(sequence, tokens)
             while blocks > self.pool.num_free and sequence in self.running:
