@@ -92,6 +92,7 @@ test-vllm: compile $(VLLM_STAMP)
 	echo "SEED=$$seed"; \
 	$(VLLM_VENV)/bin/python tests/vllm/record.py "$$dir" --seed "$$seed"; \
 	$(VLLM_VENV)/bin/python tests/vllm/record_hybrid.py "$$dir" --seed "$$seed"; \
+	test $(VERSION) != 0.32.0 || $(VLLM_VENV)/bin/python tests/vllm/record_pipeline.py "$$dir" --seed "$$seed"; \
 	$(BIN)/python main.py validate oracle "$$dir"/*.json.gz; \
 	test $(VERSION) = 0.32.0 || exit 0; \
 	$(VLLM_VENV)/bin/python tests/vllm/record_offload.py "$$dir/offload" --seed "$$seed"; \

@@ -226,6 +226,7 @@ def colocated_requests_per_s(plan: Plan, demand: Demand) -> float:
     (:mod:`kvsim.capacity.saturated`), preemption and what it costs included. Static batches are played one after the
     other (:mod:`kvsim.capacity.static_batching`).
     """
+    plan = _all_batches(plan)
     c, residency = plan.step_time.coefficients, DecodeResidency.of_colocated(plan, demand)
     computed = np.maximum(demand.computed_tokens, 1.0)
     work_s = c.b_s_per_token2 * float(c.attention_work(computed, demand.hit_tokens).mean())
@@ -243,6 +244,16 @@ def colocated_requests_per_s(plan: Plan, demand: Demand) -> float:
         return completions / (step_s + completions * work_s + c.s_s_per_seq * (completions + 1))
     completions = found.generated / residency.mean_steps
     return completions / (_steps_s(c, residency.load(num_seqs), found) + completions * work_s)
+
+
+def _all_batches(plan: Plan) -> Plan:
+    """A plan in which the batches of a full pipeline, as many as it has stages, are one step; as its coefficients are
+    of such steps."""
+    settings = plan.colocated_settings
+    if settings.pipeline_parallel == 1:
+        return plan
+    budget = settings.max_num_batched_tokens * settings.pipeline_parallel
+    return plan.with_settings("colocated", max_num_batched_tokens=budget, pipeline_parallel=1)
 
 
 def _static(plan: Plan, demand: Demand, residency: DecodeResidency) -> float:

@@ -73,7 +73,7 @@ class Trial:
 
     @property
     def _most_instances(self) -> int:
-        return max(2, self.plan.config.load.pilot_gpus // self.plan.spec.tensor_parallel)
+        return max(2, self.plan.config.load.pilot_gpus // self.plan.spec.num_gpus)
 
     def workload(self, plan: Plan, requests_per_s: float, most: int) -> Workload:
         """The share that ``plan`` gets of traffic which brings ``requests_per_s`` to the whole cluster."""

@@ -101,8 +101,10 @@ def _asked(rate: float | None, concurrency: int | None) -> Traffic | None:
 
 
 def _head(server: Server, vllm_version: str) -> str:
+    from kvsim.config import derived
+
     config = server.loaded.config
-    what = f"{config.model.name} on {config.engine.tensor_parallel_size} x {config.hardware.gpu}"
+    what = f"{config.model.name} on {derived.gpus_in_words(config)}"
     version = vllm_version or "of today"
     return wrapped(f"predicted: {what}, vLLM {version}, {server.step_times}")
 

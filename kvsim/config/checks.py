@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from kvsim.config.derived import block_size, explicit_kv_bytes_per_token, kv_size_key
 from kvsim.config.layer import Origins
+from kvsim.config.pipeline_checks import pipeline
 from kvsim.config.schema import ChatTrace, Config, PdTrace
 from kvsim.config.tree import Tree, dump, get
 from kvsim.errors import ConfigError
@@ -46,6 +47,7 @@ def check(config: Config, origins: Origins, mode: Mode | None) -> None:
         _block_bytes,
         _tiers,
         _admission,
+        _pipeline,
     ):
         for sentence, keys in rule(config, origins, mode):
             raise ConfigError(f"{origins.blamed(*keys)[0]}: {sentence}")
@@ -142,12 +144,22 @@ def _experts(config: Config, origins: Origins, mode: Mode | None) -> Iterator[Fi
         yield f"{key}.shares: all are 0; must have one above 0", (f"{key}.shares",)
 
 
+def _pipeline(config: Config, origins: Origins, mode: Mode | None) -> Iterator[Finding]:
+    """What a pipeline of stages stands beside."""
+    tree: dict[str, Any] = dump(config)
+    tiers = {key: tuple(get(tree, key)) for key in _tier_lists(mode)} if mode is not None else {}
+    return pipeline(config, mode, tiers)
+
+
 def _placement(config: Config, origins: Origins, mode: Mode | None) -> Iterator[Finding]:
     """Racks and hosts are of clusters: instances of a single node have a host each."""
     if mode in UNPLACED:
         return
     separation = config.pd_separation
-    degrees = {"engine.tensor_parallel_size": config.engine.tensor_parallel_size}
+    own, stages = config.engine.tensor_parallel_size, config.engine.pipeline_parallel_size
+    degrees = {"engine.tensor_parallel_size": own}
+    if stages > 1:
+        degrees["engine.pipeline_parallel_size"] = own * stages
     if mode != "cluster":
         degrees["pd_separation.prefill_tensor_parallel_size"] = separation.prefill_tensor_parallel_size or 1
         degrees["pd_separation.decode_tensor_parallel_size"] = separation.decode_tensor_parallel_size or 1
@@ -156,16 +168,20 @@ def _placement(config: Config, origins: Origins, mode: Mode | None) -> Iterator[
 
 
 def _placed(config: Config, origins: Origins, key: str, degree: int) -> Iterator[Finding]:
+    """``degree``: GPUs of an instance whose last factor is ``key``."""
+    named = f"{key} = {degree}"
+    if key == "engine.pipeline_parallel_size":
+        named = f"{key} = {config.engine.pipeline_parallel_size}, which makes {degree} GPUs,"
     host, rack = config.cluster.network.gpus_per_host, config.cluster.simulate_gpus_per_rack
     host_key, rack_key = "cluster.network.gpus_per_host", "cluster.simulate_gpus_per_rack"
     if rack % degree:
         stays = "an instance stays within its rack"
         if origins.blamed(key, rack_key)[1] == key:
             fitting = ", ".join(str(size) for size in _divisors(rack))
-            yield f"{key} = {degree} does not divide the {rack} GPUs of a rack: {stays}; allowed: {fitting}", (key,)
-        yield f"{rack_key} = {rack} is no multiple of {key} = {degree}: {stays}", (rack_key, key)
+            yield f"{named} does not divide the {rack} GPUs of a rack: {stays}; allowed: {fitting}", (key,)
+        yield f"{rack_key} = {rack} is no multiple of {named.removesuffix(',')}: {stays}", (rack_key, key)
     if host % degree and degree % host:
-        first, second = f"{key} = {degree}", f"{host_key} = {host}"
+        first, second = named.removesuffix(","), f"{host_key} = {host}"
         if origins.blamed(key, host_key)[1] == host_key:
             first, second = second, first
         yield f"{first} and {second} do not divide: one must be a multiple of the other", (key, host_key)

@@ -113,9 +113,27 @@ def simulated_gpus(config: Config) -> int:
     return config.cluster.simulate_racks * config.cluster.simulate_gpus_per_rack
 
 
+def instance_gpus(config: Config) -> int:
+    """GPUs of a unified instance, over all its stages."""
+    return config.engine.tensor_parallel_size * config.engine.pipeline_parallel_size
+
+
+def gpus_in_words(config: Config) -> str:
+    """GPUs of a unified instance: ``4 x h100-sxm``, ``2 stages of 4 x h100-sxm``."""
+    engine = config.engine
+    each = f"{engine.tensor_parallel_size} x {config.hardware.gpu}"
+    return each if engine.pipeline_parallel_size == 1 else f"{engine.pipeline_parallel_size} stages of {each}"
+
+
 def instances(config: Config) -> int:
-    """Model replicas on the simulated GPUs."""
-    return simulated_gpus(config) // config.engine.tensor_parallel_size
+    """Model replicas on the simulated GPUs. Raises ``ConfigError`` where there is room for none."""
+    found = simulated_gpus(config) // instance_gpus(config)
+    if not found:
+        raise ConfigError(
+            f"cluster: {simulated_gpus(config)} simulated GPUs are fewer than the {instance_gpus(config)} of an "
+            f"instance ({gpus_in_words(config)}); a server's command line brings as many as it takes"
+        )
+    return found
 
 
 def engines_in_step(config: Config, is_moe: bool) -> int:

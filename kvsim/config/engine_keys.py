@@ -63,6 +63,8 @@ class Engine(Section):
     """``engine``: the arguments of one instance, named as vLLM names them."""
 
     tensor_parallel_size: Count
+    pipeline_parallel_size: Count
+    pipeline_layers: Annotated[tuple[Count, ...], Strict(False)]
     data_parallel_size: Count
     enable_expert_parallel: bool
     share_experts: bool

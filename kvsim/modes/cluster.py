@@ -140,7 +140,7 @@ def _deployed(plan: Plan, maxima: Maxima) -> DeployedCluster:
         balanced_pd_ratio=None,
         kv_blocks_per_instance=plan.colocated_settings.num_blocks + 1,
         kv_cache_tokens_per_instance=kv_tokens,
-        kv_cache_bytes_per_gpu=plan.spec.kv_cache_bytes(kv_tokens) / plan.spec.tensor_parallel,
+        kv_cache_bytes_per_gpu=plan.spec.kv_cache_bytes(kv_tokens) / plan.spec.num_gpus,
         max_concurrency=plan.spec.max_concurrency(plan.config.model.max_model_len),
         served_max_requests_per_s={name: min(roles.values()) for name, roles in maxima.items()},
     )

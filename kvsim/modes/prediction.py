@@ -43,7 +43,9 @@ def run_prediction(spec: PredictionSpec, executor: Executor) -> Experiment:
         return experiment
     failures = Failures()
     plan, demand = experiment.plan, experiment.demand
-    binding = failures.attempt("what binds", partial(binding_of, plan, demand)) if spec.finds_binding else None
+    # What of a stage's time is whose the data sheet of a whole instance does not tell.
+    is_told = spec.finds_binding and not plan.spec.pipeline_layers
+    binding = failures.attempt("what binds", partial(binding_of, plan, demand)) if is_told else None
     rate = None
     if spec.searches_rate:
         seed = int(np.random.SeedSequence(plan.config.seed).spawn(_SLO_STREAM + 1)[_SLO_STREAM].generate_state(1)[0])

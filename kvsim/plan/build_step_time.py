@@ -12,6 +12,7 @@ from kvsim.errors import ConfigError
 from kvsim.plan.data_parallel import lockstep_of_formula, lockstep_of_tables
 from kvsim.plan.efficiencies import efficiencies_of, links_of
 from kvsim.plan.nearest_profile import NearestProfile, nearest_profile, sharing
+from kvsim.plan.pipeline import pipeline_of_formula, pipeline_of_tables, staged
 from kvsim.plan.speculation import with_drafting
 from kvsim.spec import GpuSpec, InstanceSpec
 from kvsim.steptime import AffineStepTime, Coefficients, StepTime, roofline
@@ -55,13 +56,16 @@ def build_step_time(config: Config, spec: InstanceSpec) -> KnownStepTime:
         raise ConfigError(
             "steptime.operators has no experts' table: engines that share experts need one; or steptime.method: 'auto'"
         )
+    if method == "tables" and spec.pipeline_layers:
+        return KnownStepTime(pipeline_of_tables(config, spec, operators_of(config), shape_of(config, spec)), None)
     if method == "tables":
         tables = assemble(operators_of(config), shape_of(config, spec))
         compute = config.pd_separation.compute
         tables = tables.scaled(compute.overhead_factor, 1 + (compute.decode_kv_overhead_factor or 0.0))
         return KnownStepTime(with_drafting(config, spec, TableStepTime(tables, fitted(tables), sizes)), None)
-    # A formula is of an engine that holds all experts; what is shared is taken out of it.
+    # A formula is of an engine that holds all experts and layers; what is shared is taken out of it.
     alone = replace(spec, expert_parallel=1, redundant_experts=0) if spec.shares_experts else spec
+    alone = replace(alone, pipeline_layers=())
     nearest = nearest_profile(config, alone) if method == "auto" else None
     coefficients = _configured(config, alone) if nearest is None else nearest.coefficients
     if spec.shares_experts and spec.adapters is not None:
@@ -69,6 +73,9 @@ def build_step_time(config: Config, spec: InstanceSpec) -> KnownStepTime:
     if spec.shares_experts:
         found = lockstep_of_formula(config, spec, _overhead(coefficients, config))
         return KnownStepTime(with_drafting(config, spec, found), None if nearest is None else sharing(nearest, spec))
+    if spec.pipeline_layers:
+        pipeline = pipeline_of_formula(config, spec, _overhead(coefficients, config), nearest)
+        return KnownStepTime(pipeline, None if nearest is None else staged(nearest, spec))
     coefficients = with_adapters(coefficients, spec, efficiencies_of(config, spec))
     target = AffineStepTime(_overhead(coefficients, config), sizes)
     return KnownStepTime(with_drafting(config, spec, target), nearest)

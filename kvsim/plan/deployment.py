@@ -98,7 +98,7 @@ def server_keys(
         keys |= offloading_keys(Fields("", dict(launch.arguments)), keys, TIER_LISTS[mode])
     if gpus is not None:
         own = {**below, **keys, **set_values(sets)}
-        keys |= _size(mode, gpus, own.get("engine.tensor_parallel_size"))
+        keys |= _size(mode, gpus, _degree(own))
     return Given("--engine" if launch is not None else "--gpus, --gpu, --tp", keys) if keys else None
 
 
@@ -109,11 +109,21 @@ def _known(launch: LaunchLine, gpu: str | None, sets: Sequence[str], below: Mapp
     return find_gpu(str(name)), str(version)
 
 
-def _size(mode: ModeName, gpus: int, given: object) -> dict[str, Any]:
-    """Keys of a cluster of so many GPUs: racks of up to 64, of whole hosts of 8 where that goes. ``given``: the GPUs of
-    an instance, where somebody says them."""
-    is_count = isinstance(given, int) and given > 0  # What is none is refused where keys are checked.
-    degree = int(str(given)) if is_count else load_config().config.engine.tensor_parallel_size
+def _degree(keys: Mapping[str, Any]) -> int:
+    """GPUs of an instance with these keys. What is no number of GPUs is refused where keys are checked."""
+    usual = load_config().config.engine.tensor_parallel_size
+    return _positive(keys.get("engine.tensor_parallel_size"), usual) * _positive(
+        keys.get("engine.pipeline_parallel_size"), 1
+    )
+
+
+def _positive(given: object, usual: int) -> int:
+    return given if isinstance(given, int) and given > 0 else usual
+
+
+def _size(mode: ModeName, gpus: int, degree: int) -> dict[str, Any]:
+    """Keys of a cluster of so many GPUs, ``degree`` of them an instance: racks of up to 64, of whole hosts of 8 where
+    that goes."""
     if gpus % degree:
         raise ConfigError(f"--gpus is {gpus}; allowed: a multiple of the {degree} GPUs of an instance")
     if mode == "single":

@@ -178,6 +178,8 @@ class EngineSettings:
     """LoRA adapters in one step at most; 0: as many as there are."""
     rules: SchedulerRules = SchedulerRules()
     """By the engine's version."""
+    pipeline_parallel: int = 1
+    """Stages of the pipeline that its layers are; 1: there is none."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return by_fields(self)
@@ -188,6 +190,11 @@ class EngineSettings:
         if not self.kv_groups:
             return self.num_blocks * self.block_size
         return int(self.num_blocks / self.blocks_of(self.max_model_len) * self.max_model_len)
+
+    @property
+    def batch_queue_size(self) -> int:
+        """Steps that may be on their way at a time: vLLM's ``max_concurrent_batches``."""
+        return self.pipeline_parallel + (1 if self.async_scheduling else 0)
 
     @property
     def growing_groups(self) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from kvsim.config import LoadedConfig
 from kvsim.errors import ConfigError
-from kvsim.plan.build_step_time import operators_of, shape_of
+from kvsim.plan.build_step_time import build_step_time, operators_of, shape_of
 from kvsim.plan.data_parallel import exchange_between, fullest_of
 from kvsim.plan.efficiencies import efficiencies_of
 from kvsim.plan.engine_settings import EngineSettings
@@ -16,6 +16,7 @@ from kvsim.plan.instance import Instance, instance_of
 from kvsim.steptime.batch import Batch, Decodes, PromptChunk
 from kvsim.steptime.curves.base import StepTime
 from kvsim.steptime.curves.lockstep import LockstepStepTime, steps_together
+from kvsim.steptime.curves.pipeline import PipelineStepTime
 from kvsim.steptime.curves.tables import TableStepTime
 from kvsim.steptime.explain import Explanation, Known, explain_formula, explain_roofline, explain_tables, with_shared
 from kvsim.steptime.work import remaining_allreduces
@@ -25,11 +26,33 @@ MEASURED = {"tokens_per_step": "tokens", "decodes_per_step": "decodes", "context
 
 
 @dataclass(frozen=True)
+class Passed:
+    """A step's way through the stages of a pipeline."""
+
+    stages_s: tuple[float, ...]
+    sends_s: tuple[float, ...]
+    """From each stage to the next."""
+
+    @property
+    def alone_s(self) -> float:
+        """Through stages that are all free."""
+        return sum(self.stages_s) + sum(self.sends_s)
+
+    @property
+    def every_s(self) -> float:
+        """Seconds from the end of one to the end of the next where the pipeline is full of such steps: the slowest
+        stage's, which sends on what it has before it begins the next."""
+        return max(own + way for own, way in zip(self.stages_s, (*self.sends_s, 0.0), strict=True))
+
+
+@dataclass(frozen=True)
 class Explainer:
     """Explains steps of one instance."""
 
     loaded: LoadedConfig
     instance: Instance
+    whole: StepTime | None = None
+    """The step times of one stage that has all layers of a pipeline, which are explained; ``None``: there is none."""
 
     @property
     def known(self) -> Known:
@@ -56,16 +79,30 @@ class Explainer:
 
     @property
     def _own_times(self) -> StepTime:
-        """Without what engines compute together."""
+        """Without what engines compute together, and of all layers."""
+        if self.whole is not None:
+            return self.whole
         together = steps_together(self.instance.step_time)
         return self.instance.step_time if together is None else together.own
 
+    def passed(self, batch: Batch) -> Passed | None:
+        """How a step passes the stages of a pipeline; ``None``: there is none."""
+        times = self.instance.step_time
+        if not isinstance(times, PipelineStepTime):
+            return None
+        works = batch.chunk_work(times)
+        stages_s = times.stages_s(
+            batch.tokens, batch.seqs, batch.num_decodes, batch.kv_tokens, batch.longest_tokens, works
+        )
+        return Passed(tuple(stages_s), tuple(times.send_s(place, batch.tokens) for place in range(len(times.sends))))
+
     def explain(self, batch: Batch) -> Explanation:
         """Raises ``ConfigError`` for a step that the engine never runs. Where engines step together each of them runs
-        it."""
+        it. Of a pipeline one stage that had all layers is explained."""
         check(batch, self.instance.settings)
         config, instance = self.loaded.config, self.instance
         spec, step_time, together = instance.spec, self._own_times, steps_together(instance.step_time)
+        spec = replace(spec, pipeline_layers=())
         sizes = sorted(config.engine.cudagraph_capture_sizes)
         place = bisect_left(sizes, batch.tokens)
         tokens = sizes[place] if place < len(sizes) else batch.tokens
@@ -114,7 +151,11 @@ def explainer_of(loaded: LoadedConfig) -> Explainer:
     method = loaded.config.engine.speculative.method
     if method is not None:
         raise ConfigError(f"engine.speculative.method = '{method}': steps that verify drafts are not explained")
-    return Explainer(loaded, instance_of(loaded.config))
+    instance = instance_of(loaded.config)
+    if not instance.spec.pipeline_layers:
+        return Explainer(loaded, instance)
+    known = build_step_time(loaded.config, replace(instance.spec, pipeline_layers=()))
+    return Explainer(loaded, instance, known.step_time)
 
 
 def check(batch: Batch, settings: EngineSettings) -> None:

@@ -59,7 +59,7 @@ def _what_decides(config: Config, spec: InstanceSpec) -> str:
         return f"engine.kv_cache_memory_bytes = {config.engine.kv_cache_memory_bytes}"
     return (
         f"what {spec.model.name} in {spec.weight_dtype} leaves of {config.engine.gpu_memory_utilization:g} of the "
-        f"memory of {spec.tensor_parallel} x {spec.gpu.name}: {spec.tensor_parallel_key}"
+        f"memory of {spec.gpus_in_words}: {spec.tensor_parallel_key}"
     )
 
 

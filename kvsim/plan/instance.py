@@ -17,6 +17,7 @@ from kvsim.plan.engine_settings import EngineSettings
 from kvsim.plan.kv_groups import is_hybrid, kv_groups_of
 from kvsim.plan.nearest_profile import NearestProfile
 from kvsim.plan.offloading import offloading_keys
+from kvsim.plan.pipeline import no_groups, pipeline_layers_of
 from kvsim.plan.scheduler_rules import reserves_whole, rules_of, watermark_of
 from kvsim.plan.speculation import drafter_of, speculation_of
 from kvsim.plan.vllm import engine_keys
@@ -30,6 +31,7 @@ from kvsim.steptime import StepTime
 from kvsim.units import GB, GIB, TERA
 
 DEGREES = ("tensor_parallel_size", "data_parallel_size")
+PIPELINE = "engine.pipeline_parallel_size"
 Role = Literal["colocated", "prefill", "decode"]
 
 
@@ -47,7 +49,8 @@ class Instance:
 
     @property
     def degree(self) -> int:
-        return self.spec.tensor_parallel
+        """GPUs, over all stages."""
+        return self.spec.num_gpus
 
 
 def load_instance(
@@ -73,11 +76,12 @@ def load_instance(
     own = server_of(model, arguments, assigned_version(sets) or vllm_version, longest_tokens, gpu)
     own |= offloading_keys(arguments, own, "pd_separation.tiers") | dict(keys or {})
     given = set_values(sets)
-    degree, engines = (_count(given.get(key), own[key]) for key in (f"engine.{name}" for name in DEGREES))
+    tensor, engines = (_count(given.get(key), own[key]) for key in (f"engine.{name}" for name in DEGREES))
+    degree = tensor * _count(given.get(PIPELINE), own.get(PIPELINE, 1))
     engines = max(2, engines) if instances is None else engines * instances
     for key in ("total_gpus", "gpus_per_rack", "simulate_gpus_per_rack"):
         own[f"cluster.{key}"] = degree * engines
-    if instances is None:
+    if instances is None and PIPELINE not in own:
         own["cluster.network.gpus_per_host"] = degree * engines
     own |= {"cluster.simulate_racks": 1, "pd_separation.pd_ratio": [1, max(engines - 1, 1)]}
     mode: Literal["instance", "predict"] = "instance" if instances is None else "predict"
@@ -129,13 +133,13 @@ def instance_of(
     """
     ORDERS.check(config)
     spec = spec_of(config, role)
-    if like is not None and like.degree == spec.tensor_parallel:
+    if like is not None and like.degree == spec.num_gpus:
         spec, known = like.spec, KnownStepTime(like.step_time, like.nearest)
     else:
         _check_profile(config, role, spec)
         check_experts(config, spec)
         known = build_step_time(config, spec)
-    nic_bytes_per_s = derived.nic_bytes_per_s_per_gpu(config) * spec.tensor_parallel
+    nic_bytes_per_s = derived.nic_bytes_per_s_per_gpu(config) * spec.num_gpus
     settings = settings_of(config, spec, role, stepwise=stepwise)
     return Instance(spec, settings, known.step_time, nic_bytes_per_s, known.nearest)
 
@@ -145,6 +149,8 @@ def settings_of(config: Config, spec: InstanceSpec, role: Role, *, stepwise: boo
     engine, separation = config.engine, config.pd_separation
     groups = kv_groups_of(config, spec)
     num_blocks = spec.num_blocks  # Raises where there is room for none.
+    if groups and spec.pipeline_layers:
+        raise ConfigError(no_groups(config, spec))
     found = EngineSettings(
         num_blocks=(spec.pool_blocks if groups else num_blocks) - 1,
         block_size=spec.block_size_tokens,
@@ -165,6 +171,7 @@ def settings_of(config: Config, spec: InstanceSpec, role: Role, *, stepwise: boo
         speculation=speculation_of(config),
         max_loras=0 if groups or role == "decode" else max_loras_of(config),
         rules=rules_of(engine.vllm_version),
+        pipeline_parallel=spec.pipeline_parallel,
     )
     if found.max_scheduled_tokens < 1 and role != "prefill":
         raise ConfigError(
@@ -222,6 +229,7 @@ def spec_of(config: Config, role: Role = "colocated") -> InstanceSpec:
         redundant_experts=config.engine.num_redundant_experts if model.is_moe else 0,
         drafter=drafter_of(config, model, degree),
         adapters=_adapters_of(config, model),
+        pipeline_layers=pipeline_layers_of(config, model),
     )
 
 

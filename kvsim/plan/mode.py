@@ -76,9 +76,10 @@ PREDICT = Mode("predict")
 
 def _node(config: Config, workers: int) -> Config:
     """Workers that share nothing: each has a host of its own."""
-    degree = config.engine.tensor_parallel_size
+    degree = derived.instance_gpus(config)
     cluster = config.cluster
-    network = cluster.network.model_copy(update={"gpus_per_host": degree})
+    own_host = degree if config.engine.pipeline_parallel_size == 1 else min(degree, cluster.network.gpus_per_host)
+    network = cluster.network.model_copy(update={"gpus_per_host": own_host})
     update = {
         "total_gpus": workers * degree,
         "gpus_per_rack": workers * degree,

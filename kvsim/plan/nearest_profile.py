@@ -95,4 +95,4 @@ def named(spec: InstanceSpec) -> str:
     dtype = spec.model.stored_as(spec.weight_dtype)
     if spec.kv_dtype not in ("bf16", "fp16"):
         dtype += f" (KV {spec.kv_dtype})"
-    return f"{spec.model.name} {dtype} on {spec.tensor_parallel} x {spec.gpu.name}"
+    return f"{spec.model.name} {dtype} on {spec.gpus_in_words}"

@@ -9,6 +9,7 @@ from kvsim import room
 from kvsim.config import Config, derived
 from kvsim.plan.engine_settings import EngineSettings
 from kvsim.plan.instance import Instance, Role, instance_of
+from kvsim.plan.pipeline import check_alone
 from kvsim.spec import InstanceSpec
 from kvsim.steptime import StepTime
 from kvsim.steptime.curves.speculative import SpeculativeStepTime
@@ -79,7 +80,7 @@ class Plan:
 
     @property
     def num_gpus(self) -> int:
-        return self.num_instances * self.spec.tensor_parallel
+        return self.num_instances * self.spec.num_gpus
 
     @property
     def engines_in_step(self) -> int:
@@ -114,7 +115,7 @@ class Plan:
 
     def unified_places(self) -> list[Place]:
         """Where the unified system's instances stand, one after the other."""
-        config, degree = self.config.cluster, self.spec.tensor_parallel
+        config, degree = self.config.cluster, self.spec.num_gpus
         per_host, per_rack = config.network.gpus_per_host, config.simulate_gpus_per_rack
         firsts = [instance * degree for instance in range(self.num_instances)]
         return [Place(False, gpu // per_host, gpu // per_rack) for gpu in firsts]
@@ -147,7 +148,7 @@ class Plan:
             num_instances = min(-(-num_instances // size) * size, self.num_instances)
         if not self.num_decode:
             return replace(self, num_instances=num_instances)
-        scaled = replace(self, num_instances=max(num_instances, -(-sum(self.degrees) // self.spec.tensor_parallel)))
+        scaled = replace(self, num_instances=max(num_instances, -(-sum(self.degrees) // self.spec.num_gpus)))
         num_prefill = round(scaled.num_instances * self.num_prefill / self.num_instances)
         if size > 1:
             num_prefill = max(round(num_prefill / size), 1) * size
@@ -200,6 +201,7 @@ class Plan:
 
 def make_plan(config: Config, *, stepwise: bool = False) -> Plan:
     """A cluster for either system. Raises ``ConfigError`` or ``CapacityError`` where it cannot be built."""
+    check_alone(config, "prefill/decode separation")
     num_instances = derived.instances(config)
     check_instances(num_instances, "cluster.simulate_racks and cluster.simulate_gpus_per_rack")
     num_prefill, num_decode = derived.pd_counts(config)
@@ -221,6 +223,8 @@ def make_plan(config: Config, *, stepwise: bool = False) -> Plan:
 
 def unified_plan(config: Config, num_instances: int, tiers: tuple[str, ...] = (), *, stepwise: bool = False) -> Plan:
     """A cluster of so many instances that do both, and nobody who does one alone; raises as ``make_plan`` does."""
+    if tiers:
+        check_alone(config, "tiers")
     own = instance_of(config, stepwise=stepwise)
     plan = Plan(config, own, own, own, num_instances, 0, 0, own.spec.kv_bytes_per_token, tiers)
     return plan.without_groups() if tiers else plan

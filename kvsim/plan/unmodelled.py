@@ -11,6 +11,7 @@ from kvsim.plan.engine_settings import HIDDEN_STATE_METHODS
 from kvsim.plan.plan import Plan
 from kvsim.plan.refused import unlike_servers
 from kvsim.plan.speculation import name_of_published
+from kvsim.plan.vllm_defaults import is_since
 from kvsim.plan.weight_types import said_of_types
 from kvsim.spec import MODELS, find_model
 from kvsim.steptime.adapters import adapter_s
@@ -30,6 +31,7 @@ def left_out(plan: Plan, *, is_pd: bool = False) -> tuple[str, ...]:
         _adapters(plan, is_pd=is_pd),
         _static(plan) if is_pd else None,
         _incomplete(plan, is_pd),
+        _pipeline(plan),
         *unmodelled(plan.config),
     )
     return tuple(sentence for sentence in found if sentence is not None)
@@ -164,6 +166,20 @@ def _static(plan: Plan) -> str | None:
     if plan.config.engine.batching != "static":
         return None
     return "engine.batching = static holds for unified instances; PD's decode instances let requests join at any step"
+
+
+def _pipeline(plan: Plan) -> str | None:
+    """What is known of a pipeline's times."""
+    spec, version = plan.spec, plan.config.engine.vllm_version
+    if not spec.pipeline_layers:
+        return None
+    layers = " + ".join(str(count) for count in spec.pipeline_layers)
+    older = f"; vLLM {version} is taken to schedule them as 0.32 does" if not is_since(version, (0, 32)) else ""
+    return (
+        f"engine.pipeline_parallel_size = {spec.pipeline_parallel}: times of stages of {layers} layers are modelled "
+        "from those of all layers, and sends from stage to stage from what links carry; neither was held against a "
+        f"run{older}"
+    )
 
 
 def _incomplete(plan: Plan, is_pd: bool) -> str | None:

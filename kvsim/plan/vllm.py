@@ -31,6 +31,7 @@ from kvsim.plan.vllm_defaults import (
     server_capture_sizes,
 )
 from kvsim.spec import GpuSpec, ModelSpec
+from kvsim.spec.stages import MOST_STAGES
 from kvsim.steptime import AffineStepTime, Coefficients
 
 SYNCHRONOUS_S, SYNCHRONOUS_S_PER_SEQ = 0.4e-3, 26e-6
@@ -97,6 +98,7 @@ def engine_keys(
     length = _length(arguments) or longest_tokens
     tokens, seqs = _batch(arguments, vllm_version, length, gpu)
     speculation = speculative_keys(arguments)
+    stages = arguments.whole("pipeline_parallel_size", 1, most=MOST_STAGES)
     drafts = speculation.get("engine.speculative.num_speculative_tokens", 0)
     # Drafts that the host looks up, and drafters that wait for it, are scheduled between steps.
     is_sync = bool(speculation) and (
@@ -112,13 +114,15 @@ def engine_keys(
         "engine.gpu_memory_utilization": _memory_share(arguments, 0.9 if gpu is None else memory_share(vllm_version)),
         "engine.enable_prefix_caching": arguments.flag("enable_prefix_caching", True),
         "engine.enable_chunked_prefill": arguments.flag("enable_chunked_prefill", True),
-        "engine.async_scheduling": arguments.flag("async_scheduling", is_async(vllm_version) and not is_sync),
+        "engine.async_scheduling": arguments.flag("async_scheduling", is_async(vllm_version, stages) and not is_sync),
         "engine.enforce_eager": arguments.flag("enforce_eager", False),
         "engine.cudagraph_capture_sizes": []
         if _is_graphless(arguments, model)
         else _captured(arguments, vllm_version, tokens, seqs, gpu, 1 + drafts),
     }
     found |= speculation | _group_keys(arguments, vllm_version)
+    if stages > 1:
+        found["engine.pipeline_parallel_size"] = stages
     if arguments.flag("enable_lora", False):
         found |= {
             "engine.enable_lora": True,
@@ -301,6 +305,7 @@ def scheduler_settings(recorded: Fields) -> EngineSettings:
         kv_groups=recorded_kv_groups(recorded),
         max_loras=recorded.whole("max_loras", 0, least=0, most=MOST),
         rules=rules_of(recorded.text("vllm_version") or ""),
+        pipeline_parallel=recorded.whole("pipeline_parallel_size", 1, most=MOST_STAGES),
     )
 
 

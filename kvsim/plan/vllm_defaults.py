@@ -14,6 +14,8 @@ from kvsim.units import GIB
 
 ASYNC_SINCE = (0, 14)
 """From this version on a step is scheduled while the one before it runs."""
+ASYNC_STAGES_SINCE = (0, 15)
+"""From this version on in a pipeline, too; 0.14 switches it off there."""
 MEMORY_SHARE_SINCE = (0, 20)
 """From this version on a server takes 0.92 of the memory, before 0.9."""
 LARGEST_SINCE = (0, 28)
@@ -97,9 +99,9 @@ def is_since(vllm_version: str, since: tuple[int, ...]) -> bool:
     return not version or version >= since
 
 
-def is_async(vllm_version: str) -> bool:
-    """Whether that version schedules ahead by default."""
-    return is_since(vllm_version, ASYNC_SINCE)
+def is_async(vllm_version: str, stages: int = 1) -> bool:
+    """Whether that version schedules ahead by default, in a pipeline of so many stages."""
+    return is_since(vllm_version, ASYNC_SINCE if stages == 1 else ASYNC_STAGES_SINCE)
 
 
 def memory_share(vllm_version: str) -> float:

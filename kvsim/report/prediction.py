@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from rich import box
 from rich.table import Table
 
+from kvsim.config import derived
 from kvsim.modes.cluster import DeployedCluster
 from kvsim.record.figures import Drafts, Quantiles, SystemSummary
 from kvsim.record.labels import counted, number, percent
@@ -43,7 +44,7 @@ def _answers(report: Sections, limits: str) -> Iterator[str]:
 
 def _gives(report: Sections, result: SystemSummary, where: str) -> str:
     config, instances = report.config, report.cluster.instances
-    size = f"{counted(instances, 'instance')} of {config.engine.tensor_parallel_size} x {config.hardware.gpu}"
+    size = f"{counted(instances, 'instance')} of {derived.gpus_in_words(config)}"
     verb = "gives" if instances == 1 else "give"
     ttft, tpot = result.ttft_ms, result.tpot_ms
     said = f"{size} {verb} a TTFT of {number(ttft.p50)} ms (p99 {number(ttft.p99)})"

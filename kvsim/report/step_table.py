@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from kvsim.plan.explained import Explainer, words
+from kvsim.plan.explained import Explainer, Passed, words
 from kvsim.plan.nearest_profile import named
 from kvsim.spec import InstanceSpec
 from kvsim.spec.weight_types import UNQUANTISED
@@ -42,7 +42,11 @@ def step_lines(explainer: Explainer, found: list[Explanation], warnings: Sequenc
         yield from _wrapped(f"warning: {warning}")
     for one in found:
         yield ""
-        yield from _wrapped(f"{_capital(words(one.batch))}: {_ms(one.time_s).strip()} ms")
+        passed = explainer.passed(one.batch)
+        time_s = one.time_s if passed is None else passed.alone_s
+        yield from _wrapped(f"{_capital(words(one.batch))}: {_ms(time_s).strip()} ms")
+        if passed is not None:
+            yield from _wrapped(_way(passed, one))
         yield HEAD
         for part in one.parts:
             yield _row(part, "")
@@ -80,6 +84,15 @@ def _peaks(spec: InstanceSpec) -> str:
     peaks = {spec.gpu.unit_of(dtype): spec.gpu.peak_flops(dtype) / TERA for dtype in dtypes}
     first, *others = (f"{peak:,.0f}{{}} in {unit}" for unit, peak in peaks.items())
     return ", ".join([first.format(" TFLOPS"), *(other.format("") for other in others)])
+
+
+def _way(passed: Passed, one: Explanation) -> str:
+    """Through the stages of a pipeline."""
+    stages, sends = (" + ".join(_ms(each) for each in times) for times in (passed.stages_s, passed.sends_s))
+    return (
+        f"Stages {stages} ms, sends {sends} ms; a full pipeline ends one every {_ms(passed.every_s)} ms. As one stage, "
+        f"{_ms(one.time_s)} ms:"
+    )
 
 
 def _known(explainer: Explainer) -> str:
@@ -146,11 +159,27 @@ def step_report(explainer: Explainer, found: list[Explanation], warnings: Sequen
         "known": explainer.known,
         "profile": explainer.profile,
         "warnings": list(warnings),
-        "steps": [_step(one, list(explainer.unmeasured(one.batch))) for one in found],
+        "steps": [
+            _step(one, list(explainer.unmeasured(one.batch))) | _pipeline(explainer.passed(one.batch)) for one in found
+        ],
     }
 
 
-def _step(one: Explanation, unmeasured: list[str]) -> Mapping[str, Any]:
+def _pipeline(passed: Passed | None) -> dict[str, Any]:
+    """A step's way through a pipeline; ``time_ms`` beside it is of one stage that has all layers."""
+    if passed is None:
+        return {}
+    return {
+        "pipeline": {
+            "stages_ms": [each / MILLI for each in passed.stages_s],
+            "sends_ms": [each / MILLI for each in passed.sends_s],
+            "alone_ms": passed.alone_s / MILLI,
+            "every_ms": passed.every_s / MILLI,
+        }
+    }
+
+
+def _step(one: Explanation, unmeasured: list[str]) -> dict[str, Any]:
     return {
         **_batch(one.batch),
         "time_ms": one.time_s / MILLI,

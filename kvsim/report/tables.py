@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kvsim.capacity.load_search import Load
+from kvsim.config import derived
 from kvsim.errors import ConfigError
 from kvsim.modes.cluster import DeployedCluster, PdCluster, TieredCluster
 from kvsim.reasons.reason import most_important
@@ -125,9 +126,9 @@ def facts(report: Sections) -> Iterator[tuple[str, str]]:
     if report.launch is not None:
         yield "server", report.launch.line
     yield "cluster", _cluster(report.cluster)
-    model, degree = config.model, config.engine.tensor_parallel_size
+    model = config.model
     stored = _stored(model.name, model.weight_dtype)
-    yield "model", f"{model.name} {stored}{_kv_type(model.kv_dtype)}, {degree} x {config.hardware.gpu} an instance"
+    yield "model", f"{model.name} {stored}{_kv_type(model.kv_dtype)}, {derived.gpus_in_words(config)} an instance"
     if config.engine.enable_lora:
         engine, used = config.engine, config.load.lora_adapters or config.engine.max_loras
         slots = f"{engine.max_loras} of rank {engine.max_lora_rank}"

@@ -165,7 +165,7 @@ def _role_use(
 
 def _degree(plan: Plan, role: str) -> int:
     prefill, decode = plan.degrees
-    return {"prefill": prefill, "decode": decode}.get(role, plan.spec.tensor_parallel)
+    return {"prefill": prefill, "decode": decode}.get(role, plan.spec.num_gpus)
 
 
 def _cache_use(system: ServingSystem, table: Table) -> CacheUse:

@@ -11,6 +11,7 @@ from kvsim.spec.gpu import GpuSpec
 from kvsim.spec.kv_groups import KvGroups, kv_groups
 from kvsim.spec.memory import MemoryArguments, NonKvMemory, extra_weight_bytes, non_kv_memory
 from kvsim.spec.model import BYTES_PER_VALUE, ModelSpec
+from kvsim.spec.stages import Stage, stage_weight_bytes, stages_of
 from kvsim.units import GB
 
 SHORT_STEP_TOKENS = 2048
@@ -19,7 +20,11 @@ SHORT_STEP_TOKENS = 2048
 
 @dataclass(frozen=True, slots=True)
 class InstanceSpec:
-    """One model replica on ``tensor_parallel`` GPUs: what it holds and how many KV blocks fit beside the weights."""
+    """One model replica on ``num_gpus`` GPUs: what it holds and how many KV blocks fit beside the weights.
+
+    In a pipeline what is said of a GPU's memory holds for the stage that has room for the fewest blocks, as the weights
+    and times of ``tensor_parallel`` GPUs are those of a stage that has all layers.
+    """
 
     model: ModelSpec
     gpu: GpuSpec
@@ -53,6 +58,36 @@ class InstanceSpec:
     """What drafts on the same GPUs; ``None``: nothing does."""
     adapters: Adapters | None = None
     """LoRA adapters that there is room for; ``None``: none."""
+    pipeline_layers: tuple[int, ...] = ()
+    """Layers of each stage of a pipeline, each on ``tensor_parallel`` GPUs of its own; none: one stage has them all."""
+
+    @property
+    def num_gpus(self) -> int:
+        """GPUs of all stages."""
+        return self.tensor_parallel * self.pipeline_parallel
+
+    @property
+    def pipeline_parallel(self) -> int:
+        return max(len(self.pipeline_layers), 1)
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """One that has all layers where there is no pipeline."""
+        return stages_of(self.pipeline_layers or (self.model.num_layers,))
+
+    @property
+    def tightest(self) -> Stage:
+        """The stage that has room for the fewest blocks, and so decides how many there are: vLLM takes the minimum."""
+        stages = self.stages
+        if len(stages) == 1:
+            return stages[0]
+        return min(stages, key=lambda stage: self._room_bytes(stage) / stage.layer_share(self.model))
+
+    @property
+    def gpus_in_words(self) -> str:
+        """``4 x h100-sxm``, ``2 stages of 4 x h100-sxm``."""
+        each = f"{self.tensor_parallel} x {self.gpu.name}"
+        return f"{self.pipeline_parallel} stages of {each}" if self.pipeline_layers else each
 
     @property
     def kv_bytes_per_token(self) -> float:
@@ -112,11 +147,16 @@ class InstanceSpec:
     @property
     def loaded_weight_bytes_per_gpu(self) -> float:
         """What the weights take of a GPU's memory: more than a step reads of them."""
-        return sum(self._loaded.values())
+        return self._loaded_bytes(self.tightest)
 
-    @property
-    def _loaded(self) -> dict[str, float]:
+    def _loaded_bytes(self, stage: Stage) -> float:
+        return sum(self._loaded(stage).values())
+
+    def _loaded(self, stage: Stage) -> dict[str, float]:
         """Bytes of a GPU that vLLM counts among the weights, by what takes them."""
+        if self.pipeline_layers:
+            gpus = max(self.tensor_parallel, self.expert_parallel)
+            return {"weights": stage_weight_bytes(self.model, stage, self.tensor_parallel, gpus, self.weight_dtype)}
         found = {
             "weights": self.weight_bytes_per_gpu
             + extra_weight_bytes(self.model, self.tensor_parallel, self.weight_dtype),
@@ -142,15 +182,27 @@ class InstanceSpec:
     @property
     def non_kv_memory(self) -> NonKvMemory:
         """By the rule, whether or not ``non_kv_bytes_per_gpu`` replaces it."""
+        return self._non_kv_memory(self.tightest)
+
+    def _non_kv_memory(self, stage: Stage) -> NonKvMemory:
         degrees = self.tensor_parallel, 1 if self.slices_experts else self.expert_parallel
-        return non_kv_memory(self.model, self.gpu, *degrees, self.weight_dtype, self._arguments)
+        ends = {"embeds": stage.is_first, "samples": stage.is_last}
+        return non_kv_memory(self.model, self.gpu, *degrees, self.weight_dtype, self._arguments, **ends)
 
     @property
     def derived_kv_bytes_per_gpu(self) -> float:
         """memory x utilisation - weights - all else; negative when the model does not fit."""
+        return self._derived_bytes(self.tightest)
+
+    def _derived_bytes(self, stage: Stage) -> float:
         given = self.non_kv_bytes_per_gpu
-        others = self.non_kv_memory.total if given is None else given
-        return self._requested_bytes_per_gpu - self.loaded_weight_bytes_per_gpu - others
+        others = self._non_kv_memory(stage).total if given is None else given
+        return self._requested_bytes_per_gpu - self._loaded_bytes(stage) - others
+
+    def _room_bytes(self, stage: Stage) -> float:
+        """For KV, on all GPUs of a stage."""
+        given = self.kv_capacity_bytes_per_gpu
+        return (self._derived_bytes(stage) if given is None else given) * self.tensor_parallel
 
     @property
     def _requested_bytes_per_gpu(self) -> float:
@@ -193,7 +245,7 @@ class InstanceSpec:
         """``num_gpu_blocks`` as vLLM counts them: of a group of layers each, where there are such."""
         if self.num_blocks_override is not None:
             return self.num_blocks_override
-        return int(self.kv_room_bytes // (self._block_bytes * self._block_share))
+        return int(self.kv_room_bytes // (self._block_bytes * self._block_share * self._stage_share))
 
     @property
     def _block_share(self) -> float:
@@ -206,6 +258,11 @@ class InstanceSpec:
         if self.kv_groups is None:
             return kv_tokens * self.cached_bytes_per_token
         return self.pool_blocks * self._block_bytes * self._block_share
+
+    @property
+    def _stage_share(self) -> float:
+        """Share of a block that stands on the GPUs that decide how many there are."""
+        return self.tightest.layer_share(self.model) if self.pipeline_layers else 1.0
 
     @property
     def num_blocks(self) -> int:
@@ -224,9 +281,8 @@ class InstanceSpec:
 
     @property
     def kv_room_bytes(self) -> float:
-        """On all GPUs; negative when the model does not fit."""
-        given = self.kv_capacity_bytes_per_gpu
-        return (self.derived_kv_bytes_per_gpu if given is None else given) * self.tensor_parallel
+        """On all GPUs of a stage; negative when the model does not fit."""
+        return self._room_bytes(self.tightest)
 
     @property
     def _block_bytes(self) -> float:
@@ -236,29 +292,40 @@ class InstanceSpec:
         """The blocks are too large rather than the weights."""
         size = f" ({self.kv_size_key})" if self.kv_bytes_per_token_override is not None else ""
         is_given = self.kv_capacity_bytes_per_gpu is not None
-        others = [name for name in self._loaded if name != "weights"]
+        others = [name for name in self._loaded(self.tightest) if name != "weights"]
         loaded = " and ".join([f"the weights of {self.model.name}", *others])
         left = f"{self.kv_capacity_key} leaves" if is_given else f"{loaded} leave"
         of_whole_blocks = self.kv_size_key == "cache.block_size_bytes"  # fewer tokens would be larger ones
-        tokens = 0 if of_whole_blocks else int(self.kv_room_bytes // self.cached_bytes_per_token)
+        of_token = self.cached_bytes_per_token * self._stage_share
+        tokens = 0 if of_whole_blocks else int(self.kv_room_bytes // of_token)
         smaller = f"blocks of up to {tokens:,} tokens would fit" if tokens else ""
         degree = "" if is_given or (tokens and not self._that_fit()) else self._what_would_fit()
         advice = "; ".join(filter(None, (smaller, degree))) or "a larger one is wanted"
         return (
-            f"no KV block fits {self.tensor_parallel} x {self.gpu.name}: {self.block_size_tokens:,} tokens "
-            f"({self.block_size_key}) of {self.cached_bytes_per_token:,.6g} bytes{size} take "
-            f"{self._block_bytes / GB:,.3g} GB, where {left} {self.kv_room_bytes / GB:,.3g} GB; {advice}"
+            f"no KV block fits {self._where}: {self.block_size_tokens:,} tokens "
+            f"({self.block_size_key}) of {of_token:,.6g} bytes{size} take "
+            f"{of_token * self.block_size_tokens / GB:,.3g} GB, where {left} {self.kv_room_bytes / GB:,.3g} GB; "
+            f"{advice}"
         )
 
     def _does_not_fit(self) -> str:
         given = self.non_kv_bytes_per_gpu
         others = self.non_kv_memory.in_words() if given is None else f"{given / GB:.1f} GB beside them"
-        loaded = " + ".join(f"{size / GB:.1f} GB of {name}" for name, size in self._loaded.items())
+        loaded = " + ".join(f"{size / GB:.1f} GB of {name}" for name, size in self._loaded(self.tightest).items())
         return (
-            f"{self.model.name} ({self.weight_dtype}) does not fit {self.tensor_parallel} x {self.gpu.name}: "
+            f"{self.model.name} ({self.weight_dtype}) does not fit {self._where}: "
             f"{loaded} + {others} leave no KV block in {self._requested_bytes_per_gpu / GB:.1f} GB a GPU; "
             f"{self._what_would_fit()}"
         )
+
+    @property
+    def _where(self) -> str:
+        """On which GPUs: in a pipeline, of which stage."""
+        if not self.pipeline_layers:
+            return self.gpus_in_words
+        stage = self.tightest
+        last = stage.first_layer + stage.layers - 1
+        return f"{self.gpus_in_words}: stage {stage.place} has layers {stage.first_layer} to {last}"
 
     def _what_would_fit(self) -> str:
         found = self._that_fit()
@@ -307,4 +374,4 @@ class InstanceSpec:
     def _fits(self) -> bool:
         """With a GB for KV or more, whatever room is given."""
         left_bytes = self.derived_kv_bytes_per_gpu
-        return left_bytes > GB and left_bytes * self.tensor_parallel >= self._block_bytes
+        return left_bytes > GB and left_bytes * self.tensor_parallel >= self._block_bytes * self._stage_share

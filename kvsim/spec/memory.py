@@ -15,7 +15,9 @@ width of a dense MLP, k the experts a token goes to, all in 16 bits where nothin
   copies of its S x V logits in float32;
 - compilation: what tuning kernels holds beside a layer in model runner V2's profile run. Nothing where compiled code is
   found in a cache, so that the second start of a server has more KV than its first, which is what is assumed here;
-- graphs: vLLM's own estimate of what CUDA graphs will take, subtracted since 0.20, on model runner V2 since 0.29.
+- graphs: vLLM's own estimate of what CUDA graphs will take, subtracted since 0.20, on model runner V2 since 0.29;
+- stage inputs: in a pipeline, hidden states and residuals that a stage gets from the one before, N x 2 h. The sampler's
+  parts are those of the last stage alone.
 
 Sources: vLLM 0.32, ``Worker.determine_available_memory``, ``memory_profiling``, ``PenaltiesState`` and
 ``profile_cudagraph_memory``; the versions in ``PROFILES`` are those between which printed figures change. The
@@ -100,6 +102,7 @@ class NonKvMemory:
     activations: float
     compilation: float
     graphs: float
+    stage_inputs: float = 0.0
 
     @property
     def total(self) -> float:
@@ -121,15 +124,26 @@ def profile_of(version: tuple[int, ...], *, is_moe: bool) -> Profile:
 
 
 def non_kv_memory(
-    model: ModelSpec, gpu: GpuSpec, tensor_parallel: int, expert_parallel: int, weight_dtype: str, own: MemoryArguments
+    model: ModelSpec,
+    gpu: GpuSpec,
+    tensor_parallel: int,
+    expert_parallel: int,
+    weight_dtype: str,
+    own: MemoryArguments,
+    *,
+    embeds: bool = True,
+    samples: bool = True,
 ) -> NonKvMemory:
-    """The parts of one GPU of an instance of ``tensor_parallel``; ``expert_parallel`` GPUs share the routed experts."""
+    """The parts of one GPU of an instance of ``tensor_parallel``; ``expert_parallel`` GPUs share the routed experts.
+
+    Of a stage of a pipeline: whether it is the first one and ``embeds``, and the last one and ``samples``.
+    """
     profile = profile_of(own.vllm_version, is_moe=model.is_moe)
     expert_dtype = model.expert_dtype(weight_dtype)
     experts = _expert_workspace(model, tensor_parallel, expert_parallel, expert_dtype, own)
     stays = profile.keeps_experts and (is_quantised(weight_dtype) or _since(own.vllm_version, STAYING_EXPERTS_SINCE))
     layer = _layer_bytes(model, tensor_parallel, own) + (0.0 if stays else experts)
-    logits = min(own.max_num_seqs, own.max_num_batched_tokens) * model.vocab_size * LOGIT_BYTES
+    logits = min(own.max_num_seqs, own.max_num_batched_tokens) * model.vocab_size * LOGIT_BYTES if samples else 0.0
     copies = profile.logit_copies * (2 if profile.is_v2 and tensor_parallel > 1 else 1)  # gathered beside the own part
     sampling = own.max_num_batched_tokens * model.hidden_size * UNQUANTISED_BYTES + copies * logits
     compiled = layer + (0.0 if own.enforce_eager else profile.compilation * GIB)
@@ -142,7 +156,13 @@ def non_kv_memory(
         activations=max(layer, sampling),
         compilation=max(compiled, sampling) - max(layer, sampling),
         graphs=0.0 if own.enforce_eager else profile.graphs * GIB,
+        stage_inputs=0.0 if embeds else own.max_num_batched_tokens * passed_bytes(model),
     )
+
+
+def passed_bytes(model: ModelSpec) -> int:
+    """Bytes of a token that a stage of a pipeline gets from the one before: hidden states and residual, in 16 bits."""
+    return 2 * model.hidden_size * int(UNQUANTISED_BYTES)
 
 
 def _layer_bytes(model: ModelSpec, tensor_parallel: int, own: MemoryArguments) -> float:

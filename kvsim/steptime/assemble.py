@@ -65,6 +65,10 @@ class Shape:
     """Whether decodes beside a prefill have a kernel of their own."""
     is_member: bool = False
     """Whether experts and exchanges are apart: engines run them together (``kvsim.steptime.shared_experts``)."""
+    embeds: bool = True
+    """Whether it is the first stage of a pipeline, or there is none."""
+    normalises: bool = True
+    """Whether it is the last one."""
     remaining_allreduces: float = 1.0
     """Share of the all-reduce behind a layer's experts that its own GPUs still have where it is a member."""
 
@@ -195,7 +199,7 @@ def _knots(places: Floats, parts: dict[str, Floats]) -> Knots:
 
 def _calls(name: str, shape: Shape, *, mixture: bool) -> float:
     if name in ONCE:
-        return 1
+        return int(shape.embeds if name == "embedding" else shape.normalises)
     if name == ALLREDUCE:
         return _allreduces(shape)
     if mixture and name in MLP:
@@ -206,7 +210,7 @@ def _calls(name: str, shape: Shape, *, mixture: bool) -> float:
 def _allreduces(shape: Shape) -> float:
     """Behind attention and MLP of each layer, and the embedding; shared experts exchange tokens instead."""
     exchanging = shape.num_layers - shape.num_dense_layers if shape.is_member else 0
-    return 2 * shape.num_layers + 1 - exchanging * (1 - shape.remaining_allreduces)
+    return 2 * shape.num_layers + int(shape.embeds) - exchanging * (1 - shape.remaining_allreduces)
 
 
 def experts_s(moe: Floats, shape: Shape, everybody: Floats, gpus: float) -> Floats:

@@ -13,6 +13,7 @@ from dataclasses import astuple, dataclass, replace
 from typing import Literal
 
 from kvsim.spec import InstanceSpec
+from kvsim.spec.operator_weights import EXPERTS, KEPT_FIRST, LM_HEAD
 from kvsim.steptime import work
 from kvsim.steptime.adapters import ADAPTERS, adapter_s, adapter_work
 from kvsim.steptime.allreduce import allreduce
@@ -192,7 +193,7 @@ def explain_formula(
     times = _shares(step_time, batch, padded_tokens)
     works = _together(works_of(spec, batch)) | _adapters(spec, padded_tokens)
     overheads = _overheads(spec, batch, works, efficiencies)
-    at_sequences = {work.LM_HEAD, work.SAMPLER} if step_time.coefficients.dense_knots else set()
+    at_sequences = {LM_HEAD, work.SAMPLER} if step_time.coefficients.dense_knots else set()
     attention = {work.ATTENTION_PREFILL, work.ATTENTION_DECODE}
     apart = {work.ALLREDUCE} if times.comm_s else set()
 
@@ -266,11 +267,9 @@ def with_shared(
     links = Work(
         2 * experts.calls, link_bytes=moved * exchange.link_bytes_per_token, link_s=moved * exchange.limit_s_per_token
     )
-    parts = [
-        replace(part, members=tuple(each for each in part.members if each.name != work.EXPERTS)) for part in own.parts
-    ]
+    parts = [replace(part, members=tuple(each for each in part.members if each.name != EXPERTS)) for part in own.parts]
     parts += [
-        Part(work.EXPERTS, experts_s, known, experts, overhead_s=experts.calls * KERNEL_START_S),
+        Part(EXPERTS, experts_s, known, experts, overhead_s=experts.calls * KERNEL_START_S),
         Part(work.EXCHANGE, exchange_s, "modelled", links),
     ]
     return Explanation(own.batch, own.time_s + experts_s + exchange_s, tuple(parts))
@@ -321,16 +320,16 @@ def _dense_shares(spec: InstanceSpec, tokens: int, efficiencies: Efficiencies) -
     weights = weights_of(spec)
     read_s = {name: own.num_bytes / degree / bytes_per_s for name, own in weights.items()}
     computed_s = {
-        name: 2 * own.params * tokens / (wide if name in work.KEPT_FIRST else narrow) for name, own in weights.items()
+        name: 2 * own.params * tokens / (wide if name in KEPT_FIRST else narrow) for name, own in weights.items()
     }
-    computed_s[work.EXPERTS] = 2 * weights[work.EXPERTS].params * tokens / of_experts
+    computed_s[EXPERTS] = 2 * weights[EXPERTS].params * tokens / of_experts
     if model.is_moe:
         everybody = tokens * spec.engines_sharing_experts
         touched = model.active_experts(everybody, spec.redundant_experts) / model.num_experts
-        read_s[work.EXPERTS] = spec.expert_bytes_per_gpu * touched / bytes_per_s
-        computed_s[work.EXPERTS] *= model.experts_per_token / model.num_experts
+        read_s[EXPERTS] = spec.expert_bytes_per_gpu * touched / bytes_per_s
+        computed_s[EXPERTS] *= model.experts_per_token / model.num_experts
     found: dict[str, float] = {}
-    for names in ([name for name in weights if name != work.EXPERTS], [work.EXPERTS]):
+    for names in ([name for name in weights if name != EXPERTS], [EXPERTS]):
         times = max(read_s, computed_s, key=lambda times: sum(times[name] for name in names))
         found |= {name: times[name] for name in names}
     whole_s = sum(found.values())
@@ -343,8 +342,8 @@ def _overheads(
     """What operators take beyond their limits: kernels to start, links by their latency and achieved share, the
     host."""
     found = {name: own.calls * KERNEL_START_S for name, own in works.items()}
-    if work.EXPERTS in works:
-        found[work.EXPERTS] = max(found[work.EXPERTS], expert_starts_s(spec))
+    if EXPERTS in works:
+        found[EXPERTS] = max(found[EXPERTS], expert_starts_s(spec))
     if work.ALLREDUCE in works:
         one = allreduce(spec.gpu, spec.model.hidden_size, spec.tensor_parallel, efficiencies.links)
         all_s = allreduces_of_step(spec) * one.seconds(float(batch.tokens))

@@ -7,11 +7,12 @@ from dataclasses import replace
 import numpy as np
 
 from kvsim.spec import InstanceSpec
+from kvsim.spec.operator_weights import LM_HEAD
 from kvsim.steptime.assemble import ONSET_OF_STRAGGLERS
 from kvsim.steptime.curves.coefficients import Coefficients, Knots
 from kvsim.steptime.operators import Floats
 from kvsim.steptime.roofline import Efficiencies, roofline
-from kvsim.steptime.work import LM_HEAD, expert_starts_s, weights_of
+from kvsim.steptime.work import expert_starts_s, weights_of
 
 LEAST_OF_LAYERS = 0.5
 """Share of what was measured by tokens that is left to the layers when modelled all-reduces are taken out of it."""

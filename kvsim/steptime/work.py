@@ -9,13 +9,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kvsim.spec import InstanceSpec, ModelSpec
-from kvsim.spec.weight_types import UNQUANTISED_BYTES, WEIGHT_BYTES
+from kvsim.spec.operator_weights import (
+    DOWN,
+    EMBEDDING,
+    EXPERTS,
+    GATE_UP,
+    LM_HEAD,
+    O_PROJ,
+    OTHER,
+    QKV,
+    ROUTER,
+    SHARED,
+    Weights,
+    weights_by_operator,
+)
 from kvsim.steptime.allreduce import ACTIVATION_BYTES
 from kvsim.steptime.batch import Batch
 
-QKV, O_PROJ, GATE_UP, DOWN, OTHER = "qkv_proj", "o_proj", "gate_up_proj", "down_proj", "other_weights"
-SHARED, ROUTER, EXPERTS = "shared_experts", "router", "experts"
-EMBEDDING, LM_HEAD, SAMPLER = "embedding", "lm_head", "sampler"
+SAMPLER = "sampler"
 ATTENTION_PREFILL, ATTENTION_DECODE = "attention_prefill", "attention_decode"
 ALLREDUCE, EXCHANGE = "allreduce", "exchange"
 PRODUCTS = (QKV, O_PROJ, GATE_UP, DOWN, SHARED, ROUTER, EXPERTS, OTHER)
@@ -28,8 +39,6 @@ EXPERT_START_S = {"mxfp4": 63e-6}
 """What a layer's experts take in the beginning, beside 5 us for each that is touched: routing, sorting and several
 kernels. gpt-oss-20b and -120b, tokens dealt out evenly, on one H200 under vLLM 0.19; on two GPUs it is 59 us
 (AIConfigurator's ``moe_perf``, w4a16_mxfp4). Experts in other types start within what any kernel takes."""
-KEPT_FIRST = (EMBEDDING, LM_HEAD, ROUTER)
-"""What of a quantised checkpoint is in 16 bits before anything else is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,68 +68,9 @@ class Work:
         return max(times, key=lambda name: times[name])
 
 
-@dataclass(frozen=True, slots=True)
-class Weights:
-    """Weights of one operator, over the whole instance and all its layers."""
-
-    params: float
-    num_bytes: float
-
-
 def weights_of(spec: InstanceSpec) -> dict[str, Weights]:
-    """All weights of ``spec.model``, by operator; they add up to its parameters and bytes.
-
-    Routed experts are all of them. What is neither attention nor vocabulary is of MLPs or shared experts.
-    """
-    model = spec.model
-    params = _params(model)
-    kept = min(model.unquantised_params, sum(params.values()))
-    size, wide = WEIGHT_BYTES[spec.weight_dtype], max(WEIGHT_BYTES[spec.weight_dtype], UNQUANTISED_BYTES)
-    found = {}
-    for name in KEPT_FIRST:
-        own = min(params[name], kept)
-        kept -= own
-        found[name] = Weights(params[name], own * wide + (params[name] - own) * size)
-    rest = sum(count for name, count in params.items() if name not in KEPT_FIRST)
-    mean = size + (wide - size) * kept / rest if rest else size
-    found |= {name: Weights(count, count * mean) for name, count in params.items() if name not in KEPT_FIRST}
-    return found | {EXPERTS: Weights(model.expert_params, model.expert_bytes(spec.weight_dtype))}
-
-
-def _params(model: ModelSpec) -> dict[str, float]:
-    """Parameters by operator, but for the routed experts'."""
-    vocabulary = float(model.vocab_size * model.hidden_size)
-    sparse_layers = model.num_layers - model.num_dense_layers if model.is_moe else 0
-    qkv, out = _attention_params(model)
-    found = {
-        QKV: qkv * model.attention_layers,
-        O_PROJ: out * model.attention_layers,
-        ROUTER: float(sparse_layers * model.num_experts * model.hidden_size),
-        LM_HEAD: vocabulary,
-        EMBEDDING: 0.0 if model.tied_embeddings else vocabulary,
-    }
-    others, known = model.params - model.expert_params, sum(found.values())
-    if known > others:  # A count that somebody configured.
-        return {name: count * others / known for name, count in found.items()}
-    rest = others - known
-    mlp = rest
-    if model.is_moe:
-        one = model.mlp_matrices * model.hidden_size * model.intermediate_size
-        mlp = min(rest, float(model.num_dense_layers * one))
-    split = 1 / model.mlp_matrices
-    beside = SHARED if model.num_shared_experts else OTHER
-    return found | {GATE_UP: mlp * (1 - split), DOWN: mlp * split, beside: rest - mlp}
-
-
-def _attention_params(model: ModelSpec) -> tuple[float, float]:
-    """Parameters of one layer: what makes queries, keys and values, and the output projection."""
-    hidden, heads, width = model.hidden_size, model.num_heads, model.head_dim
-    if not model.is_mla:
-        return float(hidden * (heads + 2 * model.num_kv_heads) * width), float(hidden * heads * width)
-    query_width = heads * (width + model.rope_head_dim)
-    queries = model.q_lora_rank * (hidden + query_width) if model.q_lora_rank else hidden * query_width
-    down = hidden * (model.kv_lora_rank + model.rope_head_dim)
-    return float(queries + down + model.kv_lora_rank * heads * 2 * width), float(heads * width * hidden)
+    """All weights of ``spec.model`` as it is stored, by operator."""
+    return weights_by_operator(spec.model, spec.weight_dtype)
 
 
 def works_of(spec: InstanceSpec, batch: Batch) -> dict[str, Work]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kvsim.config import Config, LoadedConfig
+from kvsim.config import Config, LoadedConfig, derived
 from kvsim.config.overlay import outside_validity
 from kvsim.plan.nearest_profile import NearestProfile
 from kvsim.plan.scheduler_rules import said_of_version
@@ -81,6 +81,6 @@ def size_caveats(tpot_error_pct: float | None, config: Config, figure: str = "TP
     """An error that no profile of the same engine has. ``others``: what is known of other profiles."""
     if tpot_error_pct is None or not is_far_off(tpot_error_pct):
         return []
-    what = f"{config.model.name.rpartition('/')[2]} on {config.engine.tensor_parallel_size} x {config.hardware.gpu}"
+    what = f"{config.model.name.rpartition('/')[2]} on {derived.gpus_in_words(config)}"
     off = f"{figure} is {tpot_error_pct:+.0f}% off, more than any profile of the same engine was"
     return [f"{off}: was it {what}?{others}"]

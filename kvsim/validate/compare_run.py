@@ -115,6 +115,8 @@ def _steps(run: MeasuredRun, loaded: LoadedConfig, prediction: RunPrediction) ->
     engine = loaded.config.engine
     if engine.data_parallel_size > 1:
         return [], f"requests do not say which of the {engine.data_parallel_size} engines served them"
+    if engine.pipeline_parallel_size > 1:
+        return [], "several steps are under way at a time in a pipeline"
     if engine.speculative.method is not None:
         return [], "with drafts a step makes more than a token of a sequence"
     hit_tokens = np.nan_to_num(prediction.requests["hit_tokens"])

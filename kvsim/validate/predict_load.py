@@ -103,15 +103,17 @@ def load_server(
     nearest = plan.colocated.nearest
     caveats = profile_caveats(loaded) if nearest is None else nearest_caveats(nearest, loaded.config)
     caveats += said_of_version(vllm_version)
-    if not is_async(vllm_version) and _is_tables(plan):
-        caveats.append(f"vLLM {vllm_version} schedules between steps; a profile of tables has no host time for that")
+    if not is_async(vllm_version) and not _has_host_time(plan):
+        what = "stages have" if plan.spec.pipeline_layers else "a profile of tables has"
+        caveats.append(f"vLLM {vllm_version} schedules between steps; {what} no host time for that")
     plan = at_version(plan, vllm_version)
     return Server(plan, loaded, tuple(caveats), Asked(vllm_version, tuple(sets)))
 
 
 def at_version(plan: Plan, vllm_version: str) -> Plan:
-    """``plan`` with the host time of engines that schedule between steps, where that version does; tables have none."""
-    if is_async(vllm_version) or _is_tables(plan):
+    """``plan`` with the host time of engines that schedule between steps, where that version does; tables have none,
+    nor have stages."""
+    if is_async(vllm_version) or not _has_host_time(plan):
         return plan
     sizes, together = plan.config.engine.cudagraph_capture_sizes, steps_together(plan.step_time)
     slower = step_time_of_version(plan.step_time.coefficients, vllm_version, sizes)
@@ -121,9 +123,11 @@ def at_version(plan: Plan, vllm_version: str) -> Plan:
     return plan.with_instances(step_time=together.with_own(own, slower.coefficients))
 
 
-def _is_tables(plan: Plan) -> bool:
+def _has_host_time(plan: Plan) -> bool:
+    """Whether what engines that schedule between steps take longer can be added."""
     together = steps_together(plan.step_time)
-    return isinstance(plan.step_time if together is None else together.own, TableStepTime)
+    is_tables = isinstance(plan.step_time if together is None else together.own, TableStepTime)
+    return not (is_tables or plan.spec.pipeline_layers)
 
 
 def predict_load(load: ClientResult, plan: Plan) -> LoadPrediction:

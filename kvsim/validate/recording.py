@@ -31,6 +31,9 @@ class RecordedRequest(_Part):
     prompt_token_ids: Annotated[list[int], Field(min_length=1)]
     output_token_ids: Annotated[list[int], Field(min_length=1)]
     priority: Annotated[int, Field(ge=-MOST, le=MOST)] = 0
+    arrival_s: float | None = None
+    """When it arrives by the clock of a recorded pipeline; ``None``: ``arrival_step``. Among those of one priority, who
+    came first goes first."""
     max_tokens: Count | None = None
     """``None``: as many as ``output_token_ids``."""
     adapter: Whole = 0
@@ -58,6 +61,8 @@ class RecordedStep(_Part):
     """Drafts among the scheduled tokens, by request that has any; none without speculative decoding."""
     held: dict[str, list[Whole]] = Field(default_factory=dict)
     """Blocks that each running request holds, by group of layers; none where there is one group."""
+    applied: Whole = 0
+    """Steps of a pipeline whose outputs had come before it was scheduled."""
 
 
 def _settings(recorded: object) -> EngineSettings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from kvsim.plan.engine_settings import EngineSettings
 from kvsim.sim.engine.batch import DecodeBatch
 from kvsim.sim.engine.drafting import Drafting
 from kvsim.sim.engine.hybrid import HybridScheduler, scheduler_of
+from kvsim.sim.engine.pipeline_scheduler import PipelineScheduler
 from kvsim.sim.engine.pools import pool_of
 from kvsim.sim.engine.sequence import RequestState, Sequence, block_path
 from kvsim.sim.engine.speculative import SpeculativeScheduler
@@ -64,10 +66,11 @@ def first_difference(recording: Recording) -> Difference | None:
 
 def replayed(recording: Recording) -> Iterator[RecordedStep]:
     """kvsim's own decisions for the recording's requests, as many steps as were recorded."""
-    stepper = _Stepper(recording.settings)
+    stepper = _stepper(recording.settings)
     arriving = _sequences(recording)
     arrived = 0
-    for step in range(len(recording.steps)):
+    for step, recorded in enumerate(recording.steps):
+        stepper.drain(recorded.applied)
         while arrived < len(arriving) and recording.requests[arrived].arrival_step <= step:
             stepper.scheduler.submit(arriving[arrived])
             arrived += 1
@@ -94,13 +97,20 @@ class _Stepper:
         scheduler.advance(step, stops_at_first_token=False)
         due = self._in_flight if self._is_async else step
         self._in_flight = step
-        for sequence in self._ended(due) if due is not None else ():
-            scheduler.finish(sequence)
+        if due is not None:
+            self._end(due)
         return found
+
+    def drain(self, applied: int) -> None:
+        """Wait for outputs while there is nothing to schedule, up to so many in all."""
+
+    def _end(self, step: Step) -> None:
+        for sequence in self._ended(step):
+            self.scheduler.finish(sequence)
 
     def _ended(self, step: Step) -> list[Sequence]:
         """Who has its last token now that the step has run."""
-        if isinstance(self.scheduler, SpeculativeScheduler):
+        if isinstance(self.scheduler, SpeculativeScheduler | PipelineScheduler):
             return [sequence for sequence, _ in self.scheduler.settle(step) if sequence.ending]
         return step.ended
 
@@ -108,8 +118,11 @@ class _Stepper:
         """``running``: before the step was scheduled."""
         scheduler = self.scheduler
         tokens, drafts = dict(scheduler.chunks), dict[Sequence, int]()
+        is_told = isinstance(scheduler, SpeculativeScheduler | PipelineScheduler)
         if isinstance(scheduler, SpeculativeScheduler):
             tokens, drafts = scheduler.scheduled()
+        if isinstance(scheduler, PipelineScheduler):
+            tokens = scheduler.scheduled()
 
         def name(sequence: Sequence) -> str:
             return names[sequence.state.request.session_id]
@@ -117,9 +130,7 @@ class _Stepper:
         return RecordedStep.model_construct(
             step=number,
             scheduled=[
-                (name(s), tokens.get(s, 1))
-                for s in scheduler.running
-                if s in tokens or (s.decoding and not scheduler.settings.speculation)
+                (name(s), tokens.get(s, 1)) for s in scheduler.running if s in tokens or (s.decoding and not is_told)
             ],
             preempted=[name(sequence) for sequence in scheduler.preempted],
             cached_tokens_at_admission={
@@ -133,6 +144,44 @@ class _Stepper:
             if isinstance(scheduler, HybridScheduler)
             else {},
         )
+
+
+class _PipelineStepper(_Stepper):
+    """Steps of a pipeline: as many are on their way as vLLM's queue of batches has room for, empty ones too."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        super().__init__(settings)
+        self._room = settings.batch_queue_size
+        self._queue: deque[Step] = deque()
+        self._applied = 0
+
+    @property
+    def _has_requests(self) -> bool:
+        assert isinstance(self.scheduler, PipelineScheduler)
+        return self.scheduler.has_requests
+
+    def step(self, number: int, names: list[str]) -> RecordedStep:
+        scheduler, running = self.scheduler, set(self.scheduler.running)
+        scheduler.schedule()
+        found = self._observed(number, names, running).model_copy(update={"applied": self._applied})
+        step = Step(scheduler.joined, scheduler.preempted)
+        scheduler.advance(step, stops_at_first_token=False)
+        self._queue.append(step)
+        if len(self._queue) == self._room or not (step.outputs or self._has_requests):
+            self._apply()
+        return found
+
+    def drain(self, applied: int) -> None:
+        while self._queue and self._applied < applied and not self._has_requests:
+            self._apply()
+
+    def _apply(self) -> None:
+        self._end(self._queue.popleft())
+        self._applied += 1
+
+
+def _stepper(settings: EngineSettings) -> _Stepper:
+    return _PipelineStepper(settings) if settings.pipeline_parallel > 1 else _Stepper(settings)
 
 
 def _sequences(recording: Recording) -> list[Sequence]:
@@ -151,7 +200,7 @@ def _sequences(recording: Recording) -> list[Sequence]:
         pieces = slice(int(offsets[place]), int(offsets[place + 1]))
         request = Request(
             request_id=rank[place],
-            arrival_s=float(recorded.arrival_step),
+            arrival_s=float(recorded.arrival_step) if recorded.arrival_s is None else recorded.arrival_s,
             prompt_tokens=len(recorded.prompt_token_ids),
             output_tokens=recording.output_tokens(recorded),
             session_id=place,

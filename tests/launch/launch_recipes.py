@@ -87,6 +87,7 @@ VLLM_RECIPES = (
         "moonshotai/Kimi-K2-Instruct",
         {
             "tensor_parallel_size": 8,
+            "pipeline_parallel_size": 2,
             "dtype": "bfloat16",
             "quantization": "fp8",
             "kv_cache_dtype": "fp8",
@@ -95,7 +96,6 @@ VLLM_RECIPES = (
             "max_num_batched_tokens": 1024,
             "enable_chunked_prefill": True,
         },
-        ("pipeline parallelism",),
         notes=("not in vLLM 0.32 any more: --disable-log-requests",),
     ),
     Recipe(

@@ -151,7 +151,7 @@ def test_a_configuration_may_be_given_by_its_keys(flags: str, arguments: dict[st
 
 def test_what_is_not_simulated_is_said_once_for_each_thing() -> None:
     line = read_launch_line(
-        "vllm serve a --fully-sharded-loras --lora-target-modules o_proj --no-enable-dbo --pipeline-parallel-size 1 "
+        "vllm serve a --fully-sharded-loras --lora-target-modules o_proj --no-enable-dbo --nnodes 1 "
         "--swap-space 4 "
         '--limit-mm-per-prompt \'{"image": 0}\' --kv-transfer-config \'{"kv_connector": "LMCacheConnectorV1"}\' '
         "--kv-cache-dtype nvfp4 -q compressed-tensors --moe-backend triton --api-key secret --port 1 --cpu-offload-gb 0"

@@ -16,6 +16,7 @@ from kvsim.sim.engine.adapters import AdapterScheduler
 from kvsim.sim.engine.batch import DecodeBatch
 from kvsim.sim.engine.block_pool import BlockPool
 from kvsim.sim.engine.groups import GroupedPool, Hits
+from kvsim.sim.engine.pipeline_scheduler import PipelineScheduler
 from kvsim.sim.engine.running import NO_PROMPTS
 from kvsim.sim.engine.scheduler import Scheduler
 from kvsim.sim.engine.sequence import Sequence
@@ -265,6 +266,9 @@ def scheduler_of(
     if isinstance(pool, GroupedPool):
         assert look_up is None and settings.speculation is None, "what is loaded or drafted has no groups"
         return HybridScheduler(settings, pool, batch)
+    if settings.pipeline_parallel > 1:
+        assert not settings.max_loras and settings.speculation is None, "stages have neither adapters nor drafts"
+        return PipelineScheduler(settings, pool, batch, look_up)
     if settings.max_loras:
         assert settings.speculation is None, "drafts have no adapters"
         return AdapterScheduler(settings, pool, batch, look_up)

@@ -176,8 +176,3 @@ class SpeculativeEngine(Engine):
         now, start_s, decodes = self.clock.now, self._start_s, step.num_decodes
         beside, apart = tokens - decodes, decodes - regular
         detail.ran(start_s, now, 1, now - start_s, 0.0, prefilled, len(step.chunks), decodes, beside, apart)
-
-
-def engine_kind(settings: EngineSettings) -> type[Engine]:
-    """The engine that ``settings`` ask for."""
-    return Engine if settings.speculation is None else SpeculativeEngine

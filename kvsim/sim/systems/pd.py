@@ -11,9 +11,9 @@ from kvsim.plan.plan import Place, Plan
 from kvsim.record.result import Check, TransferUse
 from kvsim.sim.clock import AFTERMATH, Timer
 from kvsim.sim.engine.engine import Engine, Role
+from kvsim.sim.engine.engine_kinds import engine_kind
 from kvsim.sim.engine.lockstep import Lockstep
 from kvsim.sim.engine.sequence import RequestState, Sequence
-from kvsim.sim.engine.speculative_engine import engine_kind
 from kvsim.sim.log.conservation import KvBooks, kv_checks, network_checks
 from kvsim.sim.log.steps import StepLog
 from kvsim.sim.network.build_network import build_network

@@ -17,9 +17,9 @@ from kvsim.plan.plan import Place, Plan
 from kvsim.record.result import Check, TransferUse
 from kvsim.sim.clock import DECODE_BOUNDARY, PREFILL_BOUNDARY, Clock
 from kvsim.sim.engine.engine import Engine, Role
+from kvsim.sim.engine.engine_kinds import engine_kind
 from kvsim.sim.engine.lockstep import Lockstep
 from kvsim.sim.engine.sequence import RequestState, Sequence, block_path
-from kvsim.sim.engine.speculative_engine import engine_kind
 from kvsim.sim.log.conservation import RequestCounts
 from kvsim.sim.log.detail import DetailLog
 from kvsim.sim.log.requests import RequestLog

@@ -51,7 +51,8 @@ def least_cpu_s(plan: Plan, workload: Workload) -> float:
     """CPU seconds that simulating ``workload`` takes at least, on the sources."""
     settings = plan.colocated_settings
     tokens, speculation = 0.0, settings.speculation
-    if settings.stepwise or speculation is not None or plan.engines_in_step > 1:
+    is_stepwise = settings.stepwise or settings.pipeline_parallel > 1
+    if is_stepwise or speculation is not None or plan.engines_in_step > 1:
         tokens = float(workload.output_tokens.sum(dtype=np.int64))
         tokens /= 1.0 if speculation is None else speculation.tokens_per_step
     return REQUEST_S * len(workload) + STEP_S * _prompt_steps(plan, workload) + TOKEN_S * tokens

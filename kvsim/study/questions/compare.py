@@ -153,7 +153,7 @@ def variant(plan: Plan, comparison: Comparison, value: Any, num_gpus: int) -> Pl
     made = make_plan(config, stepwise=stepwise)
     if comparison.key != "engine.max_num_batched_tokens":
         made = made.with_colocated_budget(plan.colocated_settings.max_num_batched_tokens)
-    return made.scaled_to(max(2, min(made.num_instances, num_gpus // made.spec.tensor_parallel)))
+    return made.scaled_to(max(2, min(made.num_instances, num_gpus // made.spec.num_gpus)))
 
 
 def check_comparisons(plan: Plan, comparisons: Sequence[Comparison]) -> None:
