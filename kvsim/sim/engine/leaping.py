@@ -130,6 +130,8 @@ class LeapingEngine:
         scheduler = self.scheduler
         while True:
             scheduler.schedule()
+            if scheduler.rests:
+                return None
             if scheduler.chunks or self.batch.num:
                 return self._planned()
             if not (scheduler.preempted or scheduler.stalled):
@@ -235,7 +237,7 @@ class LeapingEngine:
                 self.held_block_s += self._grown_block_s(settled, added, blocks)
                 if self._detail is not None:
                     self._tell_growth(self._detail, settled, added)
-            self.pool.take(blocks)
+            scheduler.take_ahead(settled, added, blocks)
             self._settled = added
 
     def _settle_groups(self, scheduler: HybridScheduler, settled: int, added: int) -> None:
