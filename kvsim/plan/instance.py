@@ -16,6 +16,7 @@ from kvsim.plan.kv_groups import is_hybrid, kv_groups_of
 from kvsim.plan.nearest_profile import NearestProfile
 from kvsim.plan.offloading import offloading_keys
 from kvsim.plan.scheduler_rules import reserves_whole, rules_of, watermark_of
+from kvsim.plan.sglang_scheduler import sglang_settings
 from kvsim.plan.speculation import drafter_of, speculation_of
 from kvsim.plan.vllm import engine_keys
 from kvsim.plan.vllm_defaults import version_of
@@ -155,6 +156,7 @@ def settings_of(config: Config, spec: InstanceSpec, role: Role, *, stepwise: boo
         speculation=speculation_of(config),
         max_loras=0 if groups or role == "decode" else max_loras_of(config),
         rules=rules_of(engine.vllm_version),
+        sglang=sglang_settings(config, role),
     )
     if found.max_scheduled_tokens < 1 and role != "prefill":
         raise ConfigError(

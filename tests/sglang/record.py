@@ -2,7 +2,9 @@
 
 Run it with a python that has SGLang and a torch of any kind (`make test-sglang` builds one):
 
-    python tests/sglang/record.py OUT_DIR --seed S [--count N]
+    python tests/sglang/record.py OUT_DIR --seed S [--count N] [--pressed N]
+
+N recordings, and N more in which answers outgrow the pool.
 
 SGLang's own are: the scheduler with both of its event loops, admission, retraction, batches, the radix cache with the
 tree core that a server takes (in Rust) or another one, allocators, and what is done with the model's output. Not its own
@@ -37,7 +39,7 @@ sys.path.insert(1, str(Path(__file__).parents[1] / "vllm"))
 from random_traffic import Record, Traffic
 from recorder import Config, DrivenScheduler
 
-USUAL_COUNT = 72
+USUAL_COUNT, USUAL_PRESSED = 72, 16
 
 # The values of each setting; a repeated one is drawn more often.
 SETTINGS: dict[str, list[Any]] = {
@@ -66,6 +68,14 @@ def drawn(rng: random.Random, count: int) -> list[Config]:
         columns[name] = list(islice(cycle(values), count))
         rng.shuffle(columns[name])
     return [fitted(rng, {name: column[k] for name, column in columns.items()}) for k in range(count)]
+
+
+def pressed(rng: random.Random, config: Config) -> Config:
+    """The same, with answers that outgrow the pool, so that somebody is retracted now and then."""
+    chunk = config["chunked_prefill_size"]
+    seats = min(16, chunk // 2) if config["enable_mixed_chunk"] and chunk > 0 else 16
+    changed = {"memory": "tight", "answers": "long", "schedule_conservativeness": 0.02, "ignore_eos": False}
+    return fitted(rng, config | changed | {"load": 0.7, "max_running_requests": seats})
 
 
 def fitted(rng: random.Random, config: Config) -> Config:
@@ -120,17 +130,20 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--count", type=int, default=USUAL_COUNT)
+    parser.add_argument("--pressed", type=int, default=USUAL_PRESSED)
     parser.add_argument("--requests", type=int, default=180)
     asked = parser.parse_args()
     rng = random.Random(asked.seed)
     seen: Counter[str] = Counter()
-    for number, config in enumerate(drawn(rng, asked.count)):
+    configs = drawn(rng, asked.count)
+    configs += [pressed(rng, config) for config in drawn(rng, asked.pressed)]
+    for number, config in enumerate(configs):
         recording = recorded(config, requests_of(rng, config, asked.requests))
         write(asked.out / f"sglang-{asked.seed}-{number:03}.json.gz", recording)
         steps = recording["steps"]
         seen.update(steps=len(steps), retractions=sum(len(step["retracted"]) for step in steps))
         seen.update(mixed=sum(bool(step["prefills"] and step["decodes"]) for step in steps))
-    print(f"{asked.count} recordings of sglang {version('sglang')}: {dict(seen)}")
+    print(f"{len(configs)} recordings of sglang {version('sglang')}: {dict(seen)}")
 
 
 if __name__ == "__main__":

@@ -19,14 +19,14 @@ Order = Callable[[Sequence[Path], Sequence[int], int], list[int]]
 PRIORITY = "priority"
 """Lower ``Request.priority`` first, then who came first, as in vLLM; who is preempted goes by it too."""
 
-LPM, DFS_WEIGHT = "lpm", "dfs_weight"
+FCFS, LPM, DFS_WEIGHT = "fcfs", "lpm", "dfs_weight"
 LOF = "lof"
 """Longest answer first; SGLang's scheduler alone."""
 
 ORDERS: Policies[Order | None] = Policies(
     "engine.scheduling_policy",
     {
-        "fcfs": None,
+        FCFS: None,
         LPM: longest_prefix,
         DFS_WEIGHT: dfs_weight,
         LOF: None,

@@ -264,8 +264,8 @@ def scheduler_of(
     look_up: Callable[[Sequence, int], int] | None = None,
 ) -> Scheduler:
     """The scheduler that ``settings`` ask for, over the pool of an engine with them."""
-    if settings.sglang is not None:
-        assert isinstance(pool, RadixPool) and look_up is None, "SGLang's scheduler has SGLang's tree"
+    if settings.sglang is not None and look_up is None:
+        assert isinstance(pool, RadixPool), "SGLang's scheduler has SGLang's tree"
         return SglangScheduler(settings, pool, batch, settings.sglang)
     if isinstance(pool, GroupedPool):
         assert look_up is None and settings.speculation is None, "what is loaded or drafted has no groups"

@@ -159,6 +159,17 @@ class LeapingEngine:
         scheduler.advance(step, stops_at_first_token=self._stops_at_first_token)
         return step
 
+    def _take_back(self, step: Step) -> None:
+        """Who is retracted while ``step`` runs does not get its token: the one before is the last that has come."""
+        lost = self.scheduler.lost
+        step.returned = [sequence for sequence in step.returned if sequence not in lost]
+        for sequence in lost:
+            if sequence not in step.completed:
+                step.num_measured -= sequence.state.measured
+                step.num_lost += 1
+            if sequence.state.first_token_s >= 0 and sequence.last_token_s < 0:
+                sequence.last_token_s = self._start_s
+
     def _is_anchored(self, version: int, further_steps: int) -> bool:
         """Whether the anchor's times hold for a batch of that version, so many steps after the start of the span."""
         return version == self._anchor_version and self._anchor_steps + further_steps < self._limit
@@ -265,6 +276,10 @@ class LeapingEngine:
         return blocks * (self.clock.now - self._anchor_s) - starts_s
 
     # What a run that is looked at closely keeps.
+
+    def _tell_queued(self) -> None:
+        if self._detail is not None:
+            self._detail.queued(self.clock.now, self.scheduler.num_queued)
 
     def _tell_planned(self, detail: EngineDetail) -> None:
         """Tell of a step that was scheduled, and not yet advanced over."""

@@ -56,12 +56,12 @@ class SglangScheduler(SglangRunning):
     def submit(self, sequence: Sequence) -> bool:
         """Queue a request whose prompt is to be computed; returns whether it may be admitted in the next step."""
         self.waiting.append(sequence)
-        return not self._is_full
+        return not (self._is_full and self.running)
 
     def schedule(self) -> None:
         """Decide the next step, and take its blocks; ``advance`` is to follow unless ``rests``."""
         self.chunks, self.joined, self.stalled, self.preempted = NO_PROMPTS, NOBODY, NOBODY, NOBODY
-        self._is_mixed = False
+        self.lost, self._is_mixed = NOBODY, False
         if self.aborted:
             self._drop_aborted()
         if self._chunked is not None:
@@ -309,4 +309,6 @@ class SglangScheduler(SglangRunning):
         sequence.state.preemptions += 1
         self.preemptions += 1
         self.preempted.append(sequence)
+        if lag:
+            self.lost = [*self.lost, sequence]
         self.waiting.append(sequence)

@@ -6,14 +6,13 @@ from collections import deque
 
 from typing import Final
 
-from kvsim.policy.scheduling import LOF, LPM
+from kvsim.policy.scheduling import FCFS, LOF, LPM
 from kvsim.policy.scheduling.lpm import MOST_WAITING, longest_prefix
 from kvsim.sim.engine.block_table import Path
 from kvsim.sim.engine.radix import RadixPool
 from kvsim.sim.engine.radix_node import RadixNode
 from kvsim.sim.engine.sequence import Sequence
 
-FCFS: Final = "fcfs"
 REFRESH_PASSES: Final = 32
 """Orders that look nobody up touch the prefixes of those that wait once in so many passes."""
 

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from step_tables import random_tables, table_times
 
-from kvsim.plan.plan import ROLES
+from kvsim.plan.engine_settings import SglangSettings
+from kvsim.plan.plan import ROLES, Plan
 from kvsim.sim.systems.pd import PdSystem
 from kvsim.sim.systems.unified import UnifiedSystem
 
@@ -51,6 +52,55 @@ def test_other_caches_and_orders_leap_like_single_steps(prefix_cache: str, polic
     found = found.with_settings(*ROLES, prefix_cache=prefix_cache, scheduling_policy=policy)
     same_both_ways(UnifiedSystem, colocated(found), requests)
     same_both_ways(PdSystem, found, requests)
+
+
+SGLANG_POLICIES = ("fcfs", "lpm", "dfs_weight", "lof")
+
+
+def by_sglang(found: Plan, rng: Random) -> Plan:
+    """Unified instances that schedule as SGLang's do."""
+    sglang = SglangSettings(
+        enable_mixed_chunk=rng.random() < 0.5,
+        max_prefill_tokens=rng.choice([64, 16_384]),
+        schedule_conservativeness=rng.choice([0.0, 0.0, 0.1, 1.0]),
+        ignore_eos=rng.random() < 0.15,
+    )
+    policy = rng.choice(SGLANG_POLICIES)
+    return colocated(found.with_settings(*ROLES, prefix_cache="radix", scheduling_policy=policy, sglang=sglang))
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_sglang_s_scheduler_leaps_like_single_steps(rng: Random) -> None:
+    found, requests = random_case(rng)
+    same_both_ways(UnifiedSystem, by_sglang(found, rng), requests)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_sglang_s_scheduler_gives_every_request_its_tokens(rng: Random) -> None:
+    """With overlap, too, where a token under way is lost to a retraction and made again."""
+    found, requests = random_case(rng)
+    own = by_sglang(found, rng)
+    for chosen in (False, True):
+        system = UnifiedSystem(own.with_settings("colocated", async_scheduling=chosen), requests, 1)
+        system.run()
+        check(system)
+        table = by_request(system)
+        given_tokens = int(table["output_tokens"].sum())
+        system.prefill_log.flush()
+        assert system.prefill_log.itl.distribution().count == given_tokens - (table["output_tokens"] > 0).sum()
+
+
+def test_fixed_examples_of_sglang_s_contain_retractions() -> None:
+    seen: dict[str, int] = {}
+    for seed in range(200):
+        rng = Random(seed)
+        found, requests = random_case(rng)
+        for what, there in same_both_ways(UnifiedSystem, by_sglang(found, rng), requests).items():
+            seen[what] = seen.get(what, 0) + there
+    for what in ("preemption", "eviction", "hit", "tie", "fewer events"):
+        assert seen[what] >= 8, (what, seen)
 
 
 def test_news_of_evictions_are_as_old_as_the_evictions() -> None:
