@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kvsim.plan.engine_settings import EngineSettings, SglangSettings
+from kvsim.sim.engine import hybrid, pools
 from kvsim.sim.engine.batch import DecodeBatch
-from kvsim.sim.engine.hybrid import scheduler_of
-from kvsim.sim.engine.pools import pool_of
 from kvsim.sim.engine.sequence import RequestState, Sequence, block_path
-from kvsim.sim.engine.sglang import SglangScheduler
 from kvsim.sim.engine.step import Chunk, Step
 from kvsim.workload.chains import HashPaths, pieces_of
 from kvsim.workload.request import Request
 
 Record = dict[str, Any]
-FIELDS = ("prefills", "decodes", "retracted", "waiting", "running", "new_token_ratio", "free_tokens", "evictable_tokens")
+FIELDS = ("prefills", "decodes", "retracted", "waiting", "running", "new_token_ratio", "free_tokens")
+FIELDS += ("evictable_tokens",)
 
 
 def read(file: Path) -> Record:
@@ -82,12 +81,11 @@ def sequences_of(recording: Record) -> list[Sequence]:
 class Stepper:
     """The scheduler and tree of an engine, step by step, with the order of operations of the recorder; no time."""
 
-    def __init__(self, recording: Record, scheduler: Callable[..., SglangScheduler] | None = None) -> None:
+    def __init__(self, recording: Record) -> None:
         settings = settings_of(recording["config"])
-        self.pool, batch = pool_of(settings, None), DecodeBatch(settings.block_size, False)
-        made = scheduler_of(settings, self.pool, batch) if scheduler is None else scheduler(settings, self.pool, batch)
-        assert isinstance(made, SglangScheduler)
-        self.scheduler, self.page = made, settings.block_size
+        self.pool, batch = pools.pool_of(settings, None), DecodeBatch(settings.block_size, False)
+        self.scheduler: Any = hybrid.scheduler_of(settings, self.pool, batch)
+        self.page = settings.block_size
         self.is_async, chunk = settings.async_scheduling, recording["config"]["chunked_prefill_size"]
         self.is_mixed = recording["config"]["enable_mixed_chunk"] and chunk > 0
         self.in_flight: Step | None = None
@@ -140,9 +138,9 @@ class Stepper:
         }
 
 
-def replayed(recording: Record, scheduler: Callable[..., SglangScheduler] | None = None) -> Iterator[Record]:
+def replayed(recording: Record) -> Iterator[Record]:
     """kvsim's own decisions for the recording's requests, step by step."""
-    stepper, arriving, arrived, taken = Stepper(recording, scheduler), sequences_of(recording), 0, 0
+    stepper, arriving, arrived, taken = Stepper(recording), sequences_of(recording), 0, 0
     requests, passes = recording["requests"], 0
     while taken < len(recording["steps"]):
         while arrived < len(arriving) and when(requests[arrived]) <= (taken, passes):
@@ -162,13 +160,10 @@ def when(request: Record) -> tuple[int, int]:
     return request["arrival_step"], request["arrival_pass"]
 
 
-def first_difference(recording: Record, scheduler: Callable[..., SglangScheduler] | None = None) -> tuple | None:
+def first_difference(recording: Record) -> tuple[int, str, object, object] | None:
     """``(step, field, recorded, found)``; ``None`` where all steps are identical."""
-    try:
-        for number, (recorded, found) in enumerate(zip(recording["steps"], replayed(recording, scheduler), strict=True)):
-            for name in FIELDS:
-                if recorded[name] != found[name]:
-                    return number, name, recorded[name], found[name]
-    except (AssertionError, IndexError, KeyError, ValueError) as error:
-        return -1, type(error).__name__, "", str(error)
+    for number, (recorded, found) in enumerate(zip(recording["steps"], replayed(recording), strict=True)):
+        for name in FIELDS:
+            if recorded[name] != found[name]:
+                return number, name, recorded[name], found[name]
     return None

@@ -1,6 +1,7 @@
 """SGLang's arguments by vLLM's names, and by names of their own where vLLM has none.
 
-``prefix_cache`` is ``radix``, ``scheduler`` ``sglang`` where that is simulated; ``static_memory_fraction`` the share of a GPU's memory that weights and KV take together.
+``prefix_cache`` is ``radix``, ``scheduler`` ``sglang`` where that is simulated;
+``static_memory_fraction`` the share of a GPU's memory that weights and KV take together.
 Source: SGLang's ``ServerArgs`` and scheduler, 0.5.23.
 """
 

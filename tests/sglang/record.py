@@ -7,20 +7,21 @@ Run it with a python that has SGLang and a torch of any kind (`make test-sglang`
 N recordings, and N more in which answers outgrow the pool.
 
 SGLang's own are: the scheduler with both of its event loops, admission, retraction, batches, the radix cache with the
-tree core that a server takes (in Rust) or another one, allocators, and what is done with the model's output. Not its own
-are the model (an answer's tokens are known here), the front end (requests come from a list), and everything that
+tree core that a server takes (in Rust) or another one, allocators, and what is done with the model's output. Not its
+own are the model (an answer's tokens are known here), the front end (requests come from a list), and everything that
 reports. Packages of kernels need not be there (`stand_ins.py`).
 
 A recording is JSON, gzipped: `engine`, `config`, `requests` and `steps`. One step is one call of
 `get_next_batch_to_run` that gives a batch or retracts somebody. Its fields are read right after the call: `prefills`
 (request, tokens of it that had KV before, tokens that the batch computes, in the batch's order), `decodes` (in the
-batch's order), `running` (the batch that goes on decoding; those in `prefills` are not in it yet, nor is whoever decodes
-beside them), `waiting` (in the order the queue has then), `retracted`, `free_tokens` (of the allocator),
-`evictable_tokens` (of the tree) and `new_token_ratio`. A request's `arrival_step` is the number of the step before which
-it is queued, and `arrival_pass` before how manieth call since the last step: a call gives no batch where all that it
-could compute is under way, or nothing is there. An idle scheduler is given its next request after one idle pass.
+batch's order), `running` (the batch that goes on decoding; those in `prefills` are not in it yet, nor is whoever
+decodes beside them), `waiting` (in the order the queue has then), `retracted`, `free_tokens` (of the allocator),
+`evictable_tokens` (of the tree) and `new_token_ratio`. A request's `arrival_step` is the number of the step before
+which it is queued, and `arrival_pass` how many calls since the last step gave no batch: all that they could compute was
+under way, or nothing was there. An idle scheduler is given its next request after one idle call.
 
-Without overlap, a step's output is looked at before the next one is scheduled; with it, after.
+Without overlap, a step's output is looked at before the next one is scheduled; with it, after. Every answer ends by its
+length, which the scheduler is told, as benchmark clients do.
 """
 
 import argparse

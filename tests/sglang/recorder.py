@@ -1,4 +1,4 @@
-"""Drives SGLang's own scheduler through one trace and writes down what it does; record.py tells the order of operations."""
+"""Drives SGLang's own scheduler through one trace and writes down what it does; record.py tells what and when."""
 # ruff: noqa: E402 (the environment must be set before SGLang is imported)
 
 import logging
@@ -180,7 +180,9 @@ class DrivenScheduler(Scheduler):
         now = len(self.steps)
         if now >= STEP_LIMIT:
             raise RuntimeError(f"{STEP_LIMIT} steps and no end")
-        is_idle = not self.waiting_queue and self.running_batch.is_empty() and not self.last_batch and not self.chunked_req
+        is_idle = (
+            not self.waiting_queue and self.running_batch.is_empty() and not self.last_batch and not self.chunked_req
+        )
         if is_idle and self.coming and self._has_idled:
             self.idle_steps = max(self.idle_steps, self.coming[0]["arrival_step"] - now)
         if is_idle and not self.coming and not self.result_queue:

@@ -1,4 +1,4 @@
-"""Stand-ins for packages that only a GPU's kernels need, so that SGLang's Python modules can be imported without them."""
+"""Stand-ins for packages that only kernels need, so that SGLang's Python modules can be imported without a GPU."""
 
 import importlib.abc
 import importlib.machinery
@@ -34,7 +34,9 @@ class Anything:
 
 
 class _Module(types.ModuleType):
-    __path__: list[str] = []
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.__path__: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):

@@ -17,7 +17,7 @@ class PrefillBudget:
     __slots__ = ("_page", "_pool", "chunk_tokens", "current_tokens", "input_tokens", "total_tokens")
 
     def __init__(self, pool: RadixPool, page: int, input_tokens: int, chunk_tokens: int, mixed_decodes: int) -> None:
-        """``chunk_tokens``: ``UNLIMITED`` where prompts are not cut. ``mixed_decodes``: sequences that decode beside."""
+        """``chunk_tokens``: ``UNLIMITED`` where prompts are not cut. ``mixed_decodes``: who decodes beside them."""
         self._pool, self._page = pool, page
         self.input_tokens = input_tokens - mixed_decodes
         """Left of ``max_prefill_tokens``."""
@@ -65,16 +65,15 @@ class PrefillBudget:
         self.input_tokens -= paged
         self.chunk_tokens -= paged
 
-    def first_chunk(self, hit_tokens: int, tokens: int, is_first: bool) -> int:
-        """Tokens of a prompt behind the ``hit_tokens`` cached ones, of which there are ``tokens``, that the batch
-        takes; 0: none, since it is as large as it may be."""
+    def first_chunk(self, tokens: int, is_first: bool) -> int:
+        """How many of the ``tokens`` of a prompt behind its cached pages the batch takes; 0: none, since it is as large
+        as it may be."""
         paged = self.whole_pages(tokens)
         if not self.is_chunked:
             return 0 if not is_first and paged >= self.input_tokens else tokens
         if paged <= self.chunk_tokens:
             return tokens
-        end = hit_tokens + self.chunk_tokens // self._page * self._page
-        return max(end // self._page * self._page - hit_tokens, 0)
+        return max(self.chunk_tokens // self._page * self._page, 0)
 
     def next_chunk(self, tokens: int) -> int:
         """How many of the ``tokens`` that are left of a prompt under way the batch takes: it must go on."""

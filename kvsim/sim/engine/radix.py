@@ -207,8 +207,8 @@ class RadixPool(BlockPool):
         return upper
 
     def _walked(self, path: Path, full_blocks: int) -> tuple[RadixNode, int]:
-        """The node in which the cached head of ``path`` ends, as an insertion goes there: whatever it passes is touched,
-        and what it splits is younger than what is above."""
+        """The node in which the cached head of ``path`` ends, and its blocks, as an insertion goes there: whatever it
+        passes is touched, and what it splits is younger than what is above."""
         known, node = 0, self.root
         for node, found in list(self._walk(path, full_blocks)):
             known += found

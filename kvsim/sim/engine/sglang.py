@@ -159,7 +159,7 @@ class SglangScheduler(SglangRunning):
             longest = max(min(self._unknown(sequence), MOST_NEW_TOKENS), 0)
             if tokens + longest + page >= budget.room_tokens - unheld_tokens:
                 return -1
-            chunk = budget.first_chunk(hit_tokens, tokens, not batch)
+            chunk = budget.first_chunk(tokens, not batch)
         if chunk <= 0:
             return 0
         tree.hold(sequence, node, hits)
@@ -191,7 +191,7 @@ class SglangScheduler(SglangRunning):
         return unknown, sequence.state.request.prompt_tokens + self._most(sequence) - unknown
 
     def _take_prompts(self, batch: list[tuple[Sequence, int]]) -> None:
-        """Take the blocks of a batch of prompts; room is made for a page more each, where pages are more than a token."""
+        """Take the blocks of a batch of prompts; where pages are more than a token, room is made for one more each."""
         page, blocks, total = self._block_size, 0, 0
         needs: list[int] = []
         for sequence, tokens in batch:
@@ -308,7 +308,7 @@ class SglangScheduler(SglangRunning):
         sequence.resumed = True
         sequence.state.preemptions += 1
         self.preemptions += 1
-        self.preempted.append(sequence)
         if lag:
             self.lost = [*self.lost, sequence]
+        self.preempted.append(sequence)
         self.waiting.append(sequence)

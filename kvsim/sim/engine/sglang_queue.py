@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-
 from typing import Final
 
 from kvsim.policy.scheduling import FCFS, LOF, LPM
@@ -56,8 +55,8 @@ class SglangQueue:
 
 def token_path(sequence: Sequence) -> Path:
     """What a sequence's known tokens are made of, as entries in tokens."""
-    request, entries, first = sequence.state.request, list[tuple[int, int, int]](), 0
-    left = sequence.num_tokens
+    request, first, left = sequence.state.request, 0, sequence.num_tokens
+    entries: list[tuple[int, int, int]] = []
     for chain, count in request.pieces:
         taken = min(count, left)
         if taken:
@@ -92,7 +91,9 @@ def depth_first(root: RadixNode, nodes: list[RadixNode]) -> list[int]:
             order.extend(own.get(node, ()))
             continue
         stack.append((node, True))
-        below = [(-weight[child], place, child) for place, child in enumerate(node.children.values()) if child in weight]
+        below = [
+            (-weight[child], place, child) for place, child in enumerate(node.children.values()) if child in weight
+        ]
         below.sort(key=_weight_and_place, reverse=True)
         stack.extend([(child, False) for _, _, child in below])
     return order
