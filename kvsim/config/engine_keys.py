@@ -34,6 +34,15 @@ class Speculative(Section):
     pass_overhead_us: NonNegative
 
 
+class Sglang(Section):
+    """``engine.sglang``: what SGLang's scheduler is asked beside what vLLM's is, by SGLang's names."""
+
+    enable_mixed_chunk: bool
+    max_prefill_tokens: Count
+    schedule_conservativeness: NonNegative
+    ignore_eos: bool
+
+
 class ExpertLoad(Section):
     """``engine.expert_load``: how many of all tokens each expert gets."""
 
@@ -87,6 +96,8 @@ class Engine(Section):
     enable_chunked_prefill: bool
     long_prefill_token_threshold: Whole
     watermark: Annotated[float, Field(ge=0, lt=1)]
+    scheduler: Literal["vllm", "sglang"]
+    sglang: Sglang
     scheduling_policy: Name
     scheduler_reserve_full_isl: bool
     async_scheduling: bool

@@ -1,6 +1,7 @@
 """SGLang's arguments by vLLM's names, and by names of their own where vLLM has none.
 
-``prefix_cache`` is ``radix``; ``static_memory_fraction`` the share of a GPU's memory that weights and KV take together.
+``prefix_cache`` is ``radix``, ``scheduler`` ``sglang`` where that is simulated;
+``static_memory_fraction`` the share of a GPU's memory that weights and KV take together.
 Source: SGLang's ``ServerArgs`` and scheduler, 0.5.23.
 """
 
@@ -27,7 +28,7 @@ AS_VLLM = {
     "cuda_graph_bs_decode": "cudagraph_capture_sizes",
 }
 """Arguments that differ in their names alone."""
-POLICIES = {"fcfs": "fcfs", "lpm": "lpm", "dfs-weight": "dfs_weight", "priority": "priority"}
+POLICIES = {"fcfs": "fcfs", "lpm": "lpm", "dfs-weight": "dfs_weight", "lof": "lof", "priority": "priority"}
 METHODS = {"EAGLE": "eagle", "EAGLE3": "eagle3", "NEXTN": "mtp", "STANDALONE": "draft_model"}
 """Algorithms of speculative decoding by vLLM's names of methods."""
 MAX_PREFILL_TOKENS = 16_384
@@ -50,6 +51,12 @@ def from_sglang(own: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]
     policy = "priority" if own.get("enable_priority_scheduling") else own.get("schedule_policy", "fcfs")
     found["scheduling_policy"] = POLICIES.get(policy, "fcfs")
     found |= _speculation(own)
+    # Beside drafts and priorities its scheduler is not simulated: vLLM's rules hold, and steps are shared.
+    is_own = "speculative_config" not in found and policy != "priority"
+    if is_own:
+        found |= {"scheduler": "sglang", "enable_mixed_chunk": own.get("enable_mixed_chunk", False)}
+        found["max_prefill_tokens"] = own.get("max_prefill_tokens", MAX_PREFILL_TOKENS)
+        found["schedule_conservativeness"] = own.get("schedule_conservativeness", 1.0)
     warnings = []
     if own.get("speculative_algorithm") and "speculative_config" not in found:
         warnings.append(
@@ -59,10 +66,10 @@ def from_sglang(own: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]
         )
     if policy not in POLICIES:
         warnings.append(f"not modelled: --schedule-policy {policy}; requests are served in order of arrival")
-    if not own.get("enable_mixed_chunk", False):
+    if not is_own and not own.get("enable_mixed_chunk", False):
         warnings.append(
-            "SGLang computes prompts in steps of their own; here prompts and answers share steps, as with "
-            "--enable-mixed-chunk"
+            "SGLang computes prompts in steps of their own; beside drafts and priorities prompts and answers share "
+            "steps here, as with --enable-mixed-chunk"
         )
     return found, tuple(warnings)
 

@@ -142,6 +142,23 @@ class SchedulerRules:
 
 
 @dataclass(frozen=True, slots=True)
+class SglangSettings:
+    """What SGLang's scheduler is asked beside what vLLM's is, by SGLang's names."""
+
+    enable_mixed_chunk: bool = False
+    """Answers go on beside prompts that are cut into chunks; else they stand while a step computes prompts."""
+    max_prefill_tokens: int = 16_384
+    """Prompt tokens of a step, whether prompts are cut or not."""
+    schedule_conservativeness: float = 1.0
+    """Factor on the share of its longest answer that a running request is reckoned to use yet."""
+    ignore_eos: bool = True
+    """Answers are known to get as long as they may, so that no share is taken of that."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return by_fields(self)
+
+
+@dataclass(frozen=True, slots=True)
 class EngineSettings:
     """vLLM's engine arguments, for one role."""
 
@@ -180,6 +197,8 @@ class EngineSettings:
     """By the engine's version."""
     pipeline_parallel: int = 1
     """Stages of the pipeline that its layers are; 1: there is none."""
+    sglang: SglangSettings | None = None
+    """``None``: vLLM's scheduler; else SGLang's, whose chunks of prompts are ``max_num_batched_tokens`` in all."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return by_fields(self)

@@ -19,6 +19,7 @@ from kvsim.plan.nearest_profile import NearestProfile
 from kvsim.plan.offloading import offloading_keys
 from kvsim.plan.pipeline import no_groups, pipeline_layers_of
 from kvsim.plan.scheduler_rules import reserves_whole, rules_of, watermark_of
+from kvsim.plan.sglang_scheduler import sglang_settings
 from kvsim.plan.speculation import drafter_of, speculation_of
 from kvsim.plan.vllm import engine_keys
 from kvsim.plan.vllm_defaults import checked_version, version_of
@@ -172,6 +173,7 @@ def settings_of(config: Config, spec: InstanceSpec, role: Role, *, stepwise: boo
         max_loras=0 if groups or role == "decode" else max_loras_of(config),
         rules=rules_of(engine.vllm_version),
         pipeline_parallel=spec.pipeline_parallel,
+        sglang=sglang_settings(config, role),
     )
     if found.max_scheduled_tokens < 1 and role != "prefill":
         raise ConfigError(

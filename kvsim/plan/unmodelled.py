@@ -10,6 +10,7 @@ from kvsim.plan.efficiencies import efficiencies_of
 from kvsim.plan.engine_settings import HIDDEN_STATE_METHODS
 from kvsim.plan.plan import Plan
 from kvsim.plan.refused import unlike_servers
+from kvsim.plan.sglang_scheduler import left_to_vllm
 from kvsim.plan.speculation import name_of_published
 from kvsim.plan.vllm_defaults import is_since
 from kvsim.plan.weight_types import said_of_types
@@ -30,6 +31,7 @@ def left_out(plan: Plan, *, is_pd: bool = False) -> tuple[str, ...]:
         _drafts_and_tiers(plan),
         _adapters(plan, is_pd=is_pd),
         _static(plan) if is_pd else None,
+        *left_to_vllm(plan.config, plan.tiers, is_pd=is_pd),
         _incomplete(plan, is_pd),
         _pipeline(plan),
         *unmodelled(plan.config),

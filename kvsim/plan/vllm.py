@@ -75,6 +75,13 @@ AS_NAMED = (
     "scheduler_reserve_full_isl",
 )
 """Arguments whose values, where they are given, the keys of the same name take."""
+OF_SGLANG = {
+    "scheduler": "scheduler",
+    "enable_mixed_chunk": "sglang.enable_mixed_chunk",
+    "max_prefill_tokens": "sglang.max_prefill_tokens",
+    "schedule_conservativeness": "sglang.schedule_conservativeness",
+}
+"""Keys of the arguments that vLLM has none of."""
 
 
 def engine_keys(
@@ -140,6 +147,7 @@ def engine_keys(
         found["model.max_model_len"] = length
     if is_sglang:
         found["cache.prefix_cache"] = "radix"
+        found |= {f"engine.{key}": arguments.get(name) for name, key in OF_SGLANG.items() if name in arguments.values}
     if arguments.get("static_memory_fraction") is not None:
         found["engine.non_kv_gb_per_gpu"] = 0.0
     return found

@@ -490,7 +490,6 @@ VLLM_RECIPES = (
     ),
 )
 
-MIXED = "SGLang computes prompts in steps of their own"
 SGLANG_RECIPES = (
     Recipe(
         f"{SGLANG}/pull/657",
@@ -498,7 +497,6 @@ SGLANG_RECIPES = (
         "--trust-remote-code",
         "internlm/internlm2-chat-7b",
         {"enable_prefix_caching": False},
-        (MIXED,),
     ),
     Recipe(
         f"{SGLANG}/issues/810",
@@ -506,7 +504,6 @@ SGLANG_RECIPES = (
         "--disable-radix-cache",
         "neuralmagic/Meta-Llama-3-70B-Instruct-FP8",
         {"tensor_parallel_size": 8, "enable_prefix_caching": False},
-        (MIXED,),
     ),
     Recipe(
         f"{SGLANG}/pull/8552",
@@ -515,7 +512,6 @@ SGLANG_RECIPES = (
         "--trust-remote-code ",
         "/dev/shm/DeepSeek-R1-FP4",
         {"tensor_parallel_size": 4, "quantization": "modelopt_fp4"},
-        (MIXED,),
     ),
     Recipe(
         "https://github.com/flagos-ai/sglang-plugin-FL/pull/40",
@@ -524,14 +520,19 @@ SGLANG_RECIPES = (
         "  --cuda-graph-max-bs 70 \\\n  --reasoning-parser qwen3 \\\n  --sampling-backend flashinfer \\\n",
         "/models/Qwen3.6-35B-A3B",
         {"tensor_parallel_size": 4, "static_memory_fraction": 0.75, "max_cudagraph_capture_size": 70},
-        ("pipeline parallelism", MIXED),
+        ("pipeline parallelism",),
     ),
     Recipe(
         "https://github.com/simon-mo/vLLM-Benchmark/issues/2",
         "SGL_ENABLE_JIT_DEEPGEMM=1 python3 -m sglang.launch_server --model deepseek-ai/DeepSeek-V3 --tp 8 --dp-size 8 "
         "--enable-dp-attention --enable-mixed-chunk --trust-remote-code",
         "deepseek-ai/DeepSeek-V3",
-        {"tensor_parallel_size": 1, "data_parallel_size": 8, "enable_expert_parallel": True},
+        {
+            "tensor_parallel_size": 1,
+            "data_parallel_size": 8,
+            "enable_expert_parallel": True,
+            "enable_mixed_chunk": True,
+        },
     ),
 )
 SGLANG_ALWAYS = {
@@ -541,5 +542,9 @@ SGLANG_ALWAYS = {
     "data_parallel_size": 1,
     "async_scheduling": True,
     "scheduling_policy": "fcfs",
+    "scheduler": "sglang",
+    "enable_mixed_chunk": False,
+    "max_prefill_tokens": 16_384,
+    "schedule_conservativeness": 1.0,
 }
 """What is said of every SGLang server, unless a line says otherwise."""

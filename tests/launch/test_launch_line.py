@@ -98,11 +98,20 @@ def test_sglang_s_arguments_have_vllm_s_names() -> None:
         "num_gpu_blocks_override": 6251,
         "async_scheduling": False,
         "kv_cache_dtype": "fp8_e5m2",
+        "scheduler": "sglang",
+        "enable_mixed_chunk": True,
+        "max_prefill_tokens": 16_384,
+        "schedule_conservativeness": 1.0,
     }
     assert line.warnings == ()
-    other = read_launch_line("python -m sglang.launch_server --model a --schedule-policy lof")
+    lof = read_launch_line("python -m sglang.launch_server --model a --schedule-policy lof")
+    assert (lof.arguments["scheduling_policy"], lof.warnings) == ("lof", ())
+    urgent = read_launch_line("python -m sglang.launch_server --model a --enable-priority-scheduling")
+    assert "scheduler" not in urgent.arguments
+    assert "SGLang computes prompts in steps of their own" in urgent.warnings[0]
+    other = read_launch_line("python -m sglang.launch_server --model a --schedule-policy random")
     assert other.arguments["scheduling_policy"] == "fcfs"
-    assert "not modelled: --schedule-policy lof; requests are served in order of arrival" in other.warnings
+    assert "not modelled: --schedule-policy random; requests are served in order of arrival" in other.warnings
     with pytest.raises(ConfigError, match="--tp-size 4 must be a multiple of --dp-size 3"):
         read_launch_line("python -m sglang.launch_server --model a --tp 4 --dp 3 --enable-dp-attention")
 

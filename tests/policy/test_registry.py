@@ -94,5 +94,5 @@ def test_every_kind_knows_its_setting(policies: Policies[object], key: str) -> N
 
 
 def test_orders_and_routers_are_no_classes_of_a_users_own() -> None:
-    with pytest.raises(ConfigError, match="unknown policy 'mine:Order'; known: dfs_weight, fcfs, lpm, priority"):
+    with pytest.raises(ConfigError, match="unknown policy 'mine:Order'; known: dfs_weight, fcfs, lof, lpm, priority"):
         ORDERS.find("mine:Order")

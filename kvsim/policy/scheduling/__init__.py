@@ -19,12 +19,17 @@ Order = Callable[[Sequence[Path], Sequence[int], int], list[int]]
 PRIORITY = "priority"
 """Lower ``Request.priority`` first, then who came first, as in vLLM; who is preempted goes by it too."""
 
+FCFS, LPM, DFS_WEIGHT = "fcfs", "lpm", "dfs_weight"
+LOF = "lof"
+"""Longest answer first; SGLang's scheduler alone."""
+
 ORDERS: Policies[Order | None] = Policies(
     "engine.scheduling_policy",
     {
-        "fcfs": None,
-        "lpm": longest_prefix,
-        "dfs_weight": dfs_weight,
+        FCFS: None,
+        LPM: longest_prefix,
+        DFS_WEIGHT: dfs_weight,
+        LOF: None,
         PRIORITY: None,
     },
 )

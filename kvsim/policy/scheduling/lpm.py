@@ -31,7 +31,9 @@ def longest_prefix(paths: Sequence[Path], hits: Sequence[int], block_size: int) 
         else:
             for chain, first, end in paths[place]:
                 seen[chain] = max(seen.get(chain, 0), end - first)
-    return sorted(range(count), key=lambda place: (late[place], -hits[place]))
+    # Of a prompt that is cached whole the last token is computed again.
+    known = [min(hits[place] * block_size, paths[place][-1][2] * block_size - 1) for place in range(count)]
+    return sorted(range(count), key=lambda place: 0 if late[place] else -1 - known[place])
 
 
 def _shared_blocks(path: Path, seen: dict[int, int]) -> int:

@@ -313,6 +313,8 @@ class Engine(LeapingEngine):
             self._announce(step, end_s)
         if self._is_async:
             self._next = self._plan_next()
+            if self.scheduler.lost:
+                self._take_back(step)
         latest = self._next if self._is_async else step
         if latest is None or not self._may_leap(step, latest):
             return end_s
@@ -361,6 +363,7 @@ class Engine(LeapingEngine):
 
     def _book_chunks(self, step: Step) -> None:
         listener, now, chunks = self._listener, self.clock.now, step.chunks
+        self.scheduler.settle_prompts(step)
         lonely = len(chunks) == 1 and not step.num_decodes and not self._is_member
         for chunk in chunks:
             book_chunk(chunk, lonely, self.step_time, self._start_s, now)
@@ -370,7 +373,8 @@ class Engine(LeapingEngine):
                 listener.prefilled(self, chunk.sequence)
         if not self._stops_at_first_token:
             for sequence in step.completed:
-                book_token(sequence, self.log, now, self._detail)
+                if sequence not in self.scheduler.lost:
+                    book_token(sequence, self.log, now, self._detail)
 
     def _book_joined(self, step: Step, end_s: float) -> None:
         """Sequences whose KV came from elsewhere run their first decode step here."""
@@ -397,10 +401,6 @@ class Engine(LeapingEngine):
         for sequence in sequences:
             self._listener.finished(self, sequence)
 
-    def _tell_queued(self) -> None:
-        if self._detail is not None:
-            self._detail.queued(self.clock.now, self.scheduler.num_queued)
-
     def _tell_span(self, detail: EngineDetail, step: Step, steps: int) -> None:
         """Tell of a span whose steps have run and are not booked yet."""
         now, start_s, slope_s, tokens = self.clock.now, self._start_s, self._slope_s, 0
@@ -412,7 +412,7 @@ class Engine(LeapingEngine):
             after, sequence = chunk.before + chunk.tokens, chunk.sequence
             if detail.forwards and after == sequence.num_tokens and sequence.computed >= after:
                 completed += 1
-        apart = len(step.joined) + sum([sequence.last_token_s >= 0 for sequence in step.returned])
+        apart = len(step.joined) + step.num_lost + sum([sequence.last_token_s >= 0 for sequence in step.returned])
         slope_s = slope_s if steps > 1 else 0.0
         if steps > 1 and self._next is not None:
             held = self.pool.num_blocks - self.pool.num_free

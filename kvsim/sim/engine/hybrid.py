@@ -17,9 +17,11 @@ from kvsim.sim.engine.batch import DecodeBatch
 from kvsim.sim.engine.block_pool import BlockPool
 from kvsim.sim.engine.groups import GroupedPool, Hits
 from kvsim.sim.engine.pipeline_scheduler import PipelineScheduler
+from kvsim.sim.engine.radix import RadixPool
 from kvsim.sim.engine.running import NO_PROMPTS
 from kvsim.sim.engine.scheduler import Scheduler
 from kvsim.sim.engine.sequence import Sequence
+from kvsim.sim.engine.sglang import SglangScheduler
 
 NO_HITS = Hits(0, [], 0)
 
@@ -263,6 +265,9 @@ def scheduler_of(
     look_up: Callable[[Sequence, int], int] | None = None,
 ) -> Scheduler:
     """The scheduler that ``settings`` ask for, over the pool of an engine with them."""
+    if settings.sglang is not None and look_up is None:
+        assert isinstance(pool, RadixPool), "SGLang's scheduler has SGLang's tree"
+        return SglangScheduler(settings, pool, batch, settings.sglang)
     if isinstance(pool, GroupedPool):
         assert look_up is None and settings.speculation is None, "what is loaded or drafted has no groups"
         return HybridScheduler(settings, pool, batch)

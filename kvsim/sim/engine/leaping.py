@@ -130,6 +130,8 @@ class LeapingEngine:
         scheduler = self.scheduler
         while True:
             scheduler.schedule()
+            if scheduler.rests:
+                return None
             if scheduler.chunks or self.batch.num:
                 return self._planned()
             if not (scheduler.preempted or scheduler.stalled):
@@ -156,6 +158,17 @@ class LeapingEngine:
                 step.first_s = self._mixed_s(step, kv_tokens, longest_tokens)
         scheduler.advance(step, stops_at_first_token=self._stops_at_first_token)
         return step
+
+    def _take_back(self, step: Step) -> None:
+        """Who is retracted while ``step`` runs does not get its token: the one before is the last that has come."""
+        lost = self.scheduler.lost
+        step.returned = [sequence for sequence in step.returned if sequence not in lost]
+        for sequence in lost:
+            if sequence not in step.completed:
+                step.num_measured -= sequence.state.measured
+                step.num_lost += 1
+            if sequence.state.first_token_s >= 0 and sequence.last_token_s < 0:
+                sequence.last_token_s = self._start_s
 
     def _is_anchored(self, version: int, further_steps: int) -> bool:
         """Whether the anchor's times hold for a batch of that version, so many steps after the start of the span."""
@@ -235,7 +248,7 @@ class LeapingEngine:
                 self.held_block_s += self._grown_block_s(settled, added, blocks)
                 if self._detail is not None:
                     self._tell_growth(self._detail, settled, added)
-            self.pool.take(blocks)
+            scheduler.take_ahead(settled, added, blocks)
             self._settled = added
 
     def _settle_groups(self, scheduler: HybridScheduler, settled: int, added: int) -> None:
@@ -263,6 +276,10 @@ class LeapingEngine:
         return blocks * (self.clock.now - self._anchor_s) - starts_s
 
     # What a run that is looked at closely keeps.
+
+    def _tell_queued(self) -> None:
+        if self._detail is not None:
+            self._detail.queued(self.clock.now, self.scheduler.num_queued)
 
     def _tell_planned(self, detail: EngineDetail) -> None:
         """Tell of a step that was scheduled, and not yet advanced over."""

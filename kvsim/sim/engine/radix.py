@@ -2,13 +2,13 @@
 
 A prompt, once computed, is a path from the root; what two prompts share is one run of blocks. A sequence holds the node
 its head ends in, and with it all above. Blocks that nobody holds stay until room is needed: then the leaf that was
-touched longest ago goes, and only leaves go, so that what is cached is always whole heads.
+touched longest ago goes, whole, and only leaves go, so that what is cached is always whole heads.
 
-SGLang's rules that are followed: a chunk enters the tree when its step has run, an answer when it is complete, and not
-while it is generated; what another sequence has brought into the tree meanwhile is freed and the tree's copy held
-instead. Touched is what a sequence begins with, enters or leaves. A block is a page. Not followed: SGLang frees a leaf
-whole; here only as much of its end goes as room is needed, so that results do not depend on where nodes happened to be
-split.
+SGLang's rules, checked against recordings of its own classes: a chunk enters the tree when its step has run, an answer
+when it is complete, and not while it is generated; what another sequence has brought into the tree meanwhile is freed
+and the tree's copy held instead. An answer that enters is cut off at its prompt's end, so that it can go alone. Touched
+is what is looked up, and the path along which something enters; a node that is split is new below the cut, too. A block
+is a page.
 """
 
 from __future__ import annotations
@@ -39,11 +39,12 @@ class RadixPool(BlockPool):
         super().__init__(num_blocks, enable_prefix_caching, on_evict)
         self.root = RadixNode(None, [], 0)
         self._clock = 0
-        """Operations so far: the order of touches."""
+        """Touches so far."""
         self._computed: dict[BlockTable, int] = {}
         """Tables with full blocks that will enter the tree when the step has run."""
         self._leaves: list[tuple[int, int, RadixNode]] = []
-        """A heap of leaves that nobody holds, by their stamp; entries that are no longer true are skipped."""
+        """A heap of leaves that nobody holds, by a stamp that they had: one entry a node, which may be too old or of a
+        node that may not go any more."""
         self._serial = 0
 
     def begin_step(self) -> None:
@@ -61,14 +62,41 @@ class RadixPool(BlockPool):
         return hits, free
 
     def acquire(self, table: BlockTable, hits: int) -> None:
-        self._clock += 1
-        table.node = self._touched(table.path, hits)
-        table.hashed = hits
-        self._hold(table.node, self.root)
+        self.hold(table, self.look_up(table.path, hits)[0], hits)
+
+    def look_up(self, path: Path, limit: int) -> tuple[RadixNode, int]:
+        """The node in which the longest cached head of ``path`` ends, at most ``limit`` blocks, and how many these are.
+        All of it is touched, and where it ends within a node, that is split.
+        """
+        hits, node = 0, self.root
+        for node, found in list(self._walk(path, limit)):
+            hits += found
+            if found < node.size:
+                node = self._split(node, found)
+            self._touch(node)
+        return node, hits
+
+    def hold(self, table: BlockTable, node: RadixNode, hits: int) -> None:
+        """Give a fresh table the ``hits`` blocks that end in ``node``."""
+        table.node, table.hashed = node, hits
+        self._hold(node, self.root)
+
+    def unheld(self, node: RadixNode) -> int:
+        """Blocks of ``node`` and of what lies above it that nobody holds."""
+        blocks = 0
+        while node.parent is not None and not node.refs:
+            blocks += node.size
+            node = node.parent
+        return blocks
+
+    def make_room(self, count: int) -> bool:
+        """Evict until ``count`` blocks cache nothing, or all that can go has gone; whether there are as many."""
+        if count > self.num_blank:
+            self._evict(count)
+        return count <= self.num_blank
 
     def take(self, count: int) -> None:
-        if count > self.num_blank:
-            self._evict(count - self.num_blank)
+        self.make_room(count)
         self.num_blank -= count
         self.num_free -= count
 
@@ -84,14 +112,23 @@ class RadixPool(BlockPool):
         full_blocks = self._computed.pop(table, 0)
         if full_blocks:
             self._enter(table, full_blocks)
+        self.drop(table)
+
+    def drop(self, table: BlockTable) -> None:
+        """Free all the table holds; what has not entered the tree is gone."""
         self.num_blank += table.loose
         self.num_free += table.loose
         if table.node is not None:
-            self._clock += 1
-            self._touched(table.path, table.hashed)
             self._let_go(table.node)
         table.node = None
         table.hashed = table.loose = 0
+
+    def publish(self, table: BlockTable, full_blocks: int, prompt_blocks: int) -> None:
+        """Let the table's first ``full_blocks`` blocks enter the tree now; those behind its prompt's can go alone."""
+        if self.enable_prefix_caching:
+            self._enter(table, full_blocks)
+            if 0 < prompt_blocks < full_blocks:
+                self._walked(table.path, prompt_blocks)
 
     def release_to_resume(self, table: BlockTable) -> None:
         self.release(table)
@@ -119,7 +156,8 @@ class RadixPool(BlockPool):
             nodes.extend(node.children.values())
             assert node is self.root or node.refs >= sum(child.refs for child in node.children.values())
             for key, child in node.children.items():
-                assert child.parent is node and child.key() == key and child.stamp <= node.stamp
+                assert child.parent is node and child.key() == key
+                assert child.queued or child.refs or child.children, child.edge
                 assert child.size == sum(high - low for _, low, high in child.edge) > 0
             if node.refs:
                 held += node.size
@@ -157,31 +195,42 @@ class RadixPool(BlockPool):
             if size < node.size:
                 return
 
-    def _touched(self, path: Path, size: int) -> RadixNode:
-        """The node in which the first ``size`` blocks of ``path`` end, split if need be; all above are touched."""
-        node = self.root
-        self.root.stamp = self._clock
-        for node, found in list(self._walk(path, size)):
+    def _touch(self, node: RadixNode) -> None:
+        self._clock += 1
+        node.stamp = self._clock
+
+    def _split(self, node: RadixNode, size: int) -> RadixNode:
+        """Cut the first ``size`` blocks off into a node above, which is returned; both are new."""
+        upper = node.split(size)
+        self._touch(upper)
+        self._touch(node)
+        return upper
+
+    def _walked(self, path: Path, full_blocks: int) -> tuple[RadixNode, int]:
+        """The node in which the cached head of ``path`` ends, and its blocks, as an insertion goes there: whatever it
+        passes is touched, and what it splits is younger than what is above."""
+        known, node = 0, self.root
+        for node, found in list(self._walk(path, full_blocks)):
+            known += found
+            self._touch(node)
             if found < node.size:
-                node = node.split(found)
-            node.stamp = self._clock
-        return node
+                node = self._split(node, found)
+        return node, known
 
     def _enter(self, table: BlockTable, full_blocks: int) -> None:
         """The table's blocks up to ``full_blocks`` are computed: those that the tree lacks go in, others are freed."""
-        self._clock += 1
-        path = table.path
-        known = sum(size for _, size in self._walk(path, full_blocks))
-        node = self._touched(path, known)
+        path, held = table.path, table.node
+        node, known = self._walked(path, full_blocks)
         if known < full_blocks:
-            child = RadixNode(node, _segments(path, known, full_blocks), self._clock)
+            child = RadixNode(node, _segments(path, known, full_blocks), 0)
+            self._touch(child)
             node.children[child.key()] = child
             node = child
         duplicates = known - table.hashed
         self.num_blank += duplicates
         self.num_free += duplicates
         table.loose -= full_blocks - table.hashed
-        self._hold(node, self.root if table.node is None else table.node)
+        self._hold(node, self.root if held is None else held)
         self.num_free += full_blocks - known
         table.node, table.hashed = node, full_blocks
 
@@ -200,55 +249,38 @@ class RadixPool(BlockPool):
             if not node.refs:
                 self.num_free += node.size
             node = node.parent
-        self._merge(lowest)
-
-    def _merge(self, node: RadixNode) -> None:
-        """Join nodes that nobody tells apart any more, from ``node`` upwards; a leaf may be evicted from now on."""
-        while node.parent is not None and node.parent.parent is not None:
-            parent = node.parent
-            if node.refs or parent.refs or len(parent.children) > 1 or parent.stamp != node.stamp:
-                break
-            node.swallow_parent()
-        self._may_go(node)
+        self._may_go(lowest)
 
     def _may_go(self, node: RadixNode) -> None:
-        if not node.children and not node.refs and node.parent is not None:
+        if not (node.children or node.refs or node.queued or node.parent is None):
+            node.queued = True
             self._serial += 1
             heappush(self._leaves, (node.stamp, self._serial, node))
 
     def _evict(self, count: int) -> None:
-        """Free ``count`` blocks of leaves, the longest untouched first, from their ends."""
-        self.evicted_blocks += count
-        self.num_blank += count
-        while count:
-            stamp, _, node = self._leaves[0]
+        """Free leaves, the longest untouched first, until ``count`` blocks are blank or none is left."""
+        leaves = self._leaves
+        while leaves and self.num_blank < count:
+            stamp, _, node = heappop(leaves)
+            node.queued = False
             parent = node.parent
-            if node.children or node.refs or node.stamp != stamp or parent is None:
-                heappop(self._leaves)
+            if node.children or node.refs or parent is None:
                 continue
-            if node.size > count:
-                self._shorten(node, count)
-                return
-            heappop(self._leaves)
-            count -= node.size
-            self._shorten(node, node.size)
-            node.parent = None
+            if node.stamp != stamp:
+                self._may_go(node)
+                continue
+            self._remove(node, parent)
             self._may_go(parent)
 
-    def _shorten(self, node: RadixNode, count: int) -> None:
-        """Take ``count`` blocks off a leaf's end, or all of it out of the tree."""
-        if count == node.size:
-            assert node.parent is not None
-            del node.parent.children[node.key()]
-        node.size -= count
-        while count:
-            chain, low, high = node.edge.pop()
-            cut = max(low, high - count)
-            count -= high - cut
-            if cut > low:
-                node.edge.append((chain, low, cut))
-            if self._on_evict is not None and chain >= 0:
-                self._on_evict(chain, cut)
+    def _remove(self, leaf: RadixNode, parent: RadixNode) -> None:
+        del parent.children[leaf.key()]
+        leaf.parent = None
+        self.evicted_blocks += leaf.size
+        self.num_blank += leaf.size
+        if self._on_evict is not None:
+            for chain, low, _ in reversed(leaf.edge):
+                if chain >= 0:
+                    self._on_evict(chain, low)
 
 
 def _segments(path: Path, start: int, stop: int) -> list[tuple[int, int, int]]:

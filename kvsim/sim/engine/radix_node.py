@@ -6,7 +6,7 @@ from __future__ import annotations
 class RadixNode:
     """Blocks that follow those of ``parent``, as segments ``(chain, low, high)`` of chains, one after the other."""
 
-    __slots__ = ("children", "edge", "parent", "refs", "size", "stamp")
+    __slots__ = ("children", "edge", "parent", "queued", "refs", "size", "stamp")
 
     def __init__(self, parent: RadixNode | None, edge: list[tuple[int, int, int]], stamp: int) -> None:
         self.parent = parent
@@ -17,7 +17,9 @@ class RadixNode:
         self.refs = 0
         """Tables that hold this node, or one below it."""
         self.stamp = stamp
-        """The operation that touched it last."""
+        """The touch that was its last."""
+        self.queued = False
+        """Whether it stands among the leaves that may go, true or not."""
 
     def key(self) -> tuple[int, int]:
         chain, low, _ = self.edge[0]
@@ -41,18 +43,3 @@ class RadixNode:
         self.size -= size
         upper.children[self.key()] = self
         return upper
-
-    def swallow_parent(self) -> None:
-        """Become one with the parent, of which this is the only child and which was touched and is held alike."""
-        parent = self.parent
-        assert parent is not None and parent.parent is not None
-        edge = list(parent.edge)
-        for chain, low, high in self.edge:
-            if edge[-1][0] == chain and edge[-1][2] == low:
-                edge[-1] = (chain, edge[-1][1], high)
-            else:
-                edge.append((chain, low, high))
-        self.edge = edge
-        self.size += parent.size
-        self.parent = parent.parent
-        self.parent.children[self.key()] = self

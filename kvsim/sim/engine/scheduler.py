@@ -18,6 +18,7 @@ from kvsim.sim.engine.preemption import PreemptiveScheduler
 from kvsim.sim.engine.queue_order import by_arrival, by_priority, insert_as_waited, insert_by_priority
 from kvsim.sim.engine.running import NO_PROMPTS
 from kvsim.sim.engine.sequence import NOBODY, Sequence
+from kvsim.sim.engine.step import Step
 
 SET_ASIDE: Final = -1
 
@@ -137,6 +138,18 @@ class Scheduler(PreemptiveScheduler):
             is_alone = len(self.running) + len(self.waiting) + len(self.kv_ready) + self.loading < 2
             is_spared = is_alone and self.settings.rules.threshold_spares_lone
             self._most_of_prompt = 0 if is_spared else self.settings.long_prefill_token_threshold
+
+    def take_ahead(self, settled: int, added: int, blocks: int) -> None:
+        """Take the ``blocks`` of a leap's steps from ``settled`` up to ``added``."""
+        self.pool.take(blocks)
+
+    def settle_prompts(self, step: Step) -> None:
+        """A step with prompts has run, and who ends with it has not been told to ``finish`` yet."""
+
+    @property
+    def rests(self) -> bool:
+        """Whether nothing is to run, although somebody decodes, before the step under way has run."""
+        return False
 
     @property
     def num_queued(self) -> int:

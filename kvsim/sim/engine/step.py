@@ -40,6 +40,7 @@ class Step:
         "joined",
         "limit",
         "num_decodes",
+        "num_lost",
         "num_measured",
         "outputs",
         "preempted",
@@ -68,6 +69,8 @@ class Step:
         self.num_decodes = 0
         self.num_measured = 0
         """Decoding sequences that are not warm-up."""
+        self.num_lost = 0
+        """Decoding sequences that are retracted while it runs, so that its token of theirs is lost."""
         self.steps_before = 0
         """Decode steps scheduled before it."""
         self.version = 0

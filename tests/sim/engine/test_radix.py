@@ -1,4 +1,4 @@
-"""The radix tree against a plain dictionary of blocks, and on a recorded trace against a model of a few lines."""
+"""The radix tree against a naive one, operation by operation, and on a recorded trace."""
 
 from __future__ import annotations
 
@@ -30,78 +30,138 @@ def blocks(path: Path, count: int) -> list[tuple[int, int]]:
     return [next((c, i - first) for c, first, end in path if i < end) for i in range(count)]
 
 
+class Stretch:
+    """A node of the naive tree: some blocks, each by its chain and place, after those of the node above."""
+
+    def __init__(self, above: Stretch | None, own: list[tuple[int, int]]) -> None:
+        self.above, self.own = above, own
+        self.below: list[Stretch] = []
+        self.touched = 0
+        self.holders = 0
+
+
 class Naive:
-    """Every cached block by itself: when it was touched, who holds it, what follows it."""
+    """The tree as SGLang's own classes were seen to keep it, with lists of blocks for edges."""
 
     def __init__(self) -> None:
-        self.parent: dict[tuple, tuple | None] = {}
-        self.touched: dict[tuple, int] = {}
-        self.holders: dict[tuple, int] = {}
+        self.root = Stretch(None, [])
         self.now = 0
 
-    def match(self, path: Path, limit: int) -> int:
-        hits = 0
-        for block in blocks(path, limit):
-            if block not in self.parent:
-                break
-            hits += 1
-        return hits
-
-    def touch(self, path: Path, count: int) -> None:
+    def touch(self, node: Stretch) -> None:
         self.now += 1
-        for block in blocks(path, count):
-            self.touched[block] = self.now
+        node.touched = self.now
 
-    def enter(self, path: Path, count: int) -> None:
-        before = None
-        for block in blocks(path, count):
-            if block not in self.parent:
-                self.parent[block], self.holders[block] = before, 0
-            before = block
-        self.touch(path, count)
+    def found(self, path: Path, limit: int) -> list[tuple[Stretch, int]]:
+        """Nodes along the path, and how many of their blocks lie on it."""
+        wanted, node, along = blocks(path, limit), self.root, []
+        while wanted:
+            below = [one for one in node.below if one.own[0] == wanted[0]]
+            if not below:
+                break
+            (node,) = below
+            alike = next((i for i, pair in enumerate(zip(node.own, wanted, strict=False)) if pair[0] != pair[1]), None)
+            count = min(len(node.own), len(wanted)) if alike is None else alike
+            along.append((node, count))
+            if count < len(node.own):
+                break
+            wanted = wanted[count:]
+        return along
 
-    def hold(self, path: Path, start: int, stop: int, by: int) -> None:
-        for block in blocks(path, stop)[start:]:
-            self.holders[block] += by
+    def match(self, path: Path, limit: int) -> int:
+        return sum(count for _, count in self.found(path, limit))
+
+    def split(self, node: Stretch, count: int) -> Stretch:
+        upper = Stretch(node.above, node.own[:count])
+        upper.holders, upper.below = node.holders, [node]
+        node.above.below[node.above.below.index(node)] = upper
+        node.above, node.own = upper, node.own[count:]
+        self.touch(upper)
+        self.touch(node)
+        return upper
+
+    def look_up(self, path: Path, limit: int) -> Stretch:
+        node = self.root
+        for node, count in self.found(path, limit):
+            if count < len(node.own):
+                node = self.split(node, count)
+            self.touch(node)
+        return node
+
+    def enter(self, path: Path, count: int) -> Stretch:
+        node, known = self.root, 0
+        for node, alike in self.found(path, count):
+            known += alike
+            self.touch(node)
+            if alike < len(node.own):
+                node = self.split(node, alike)
+        if known < count:
+            node.below.append(Stretch(node, blocks(path, count)[known:]))
+            node = node.below[-1]
+            self.touch(node)
+        return node
+
+    def hold(self, node: Stretch, by: int) -> None:
+        while node.above is not None:
+            node.holders += by
+            node = node.above
 
     def evict(self) -> None:
-        inner = set(self.parent.values())
-        leaves = [b for b in self.parent if b not in inner and not self.holders[b]]
-        victim = min(leaves, key=self.touched.__getitem__)
-        for books in (self.parent, self.touched, self.holders):
-            del books[victim]
+        leaves = [node for node in self.nodes() if not node.below and not node.holders]
+        victim = min(leaves, key=lambda node: node.touched)
+        victim.above.below.remove(victim)
+
+    def nodes(self) -> list[Stretch]:
+        found = list(self.root.below)
+        for node in found:
+            found.extend(node.below)
+        return found
+
+    @property
+    def size(self) -> int:
+        return sum(len(node.own) for node in self.nodes())
 
     @property
     def unheld(self) -> int:
-        return sum(not count for count in self.holders.values())
+        return sum(len(node.own) for node in self.nodes() if not node.holders)
 
 
 class RadixMachine(RuleBasedStateMachine):
-    """Sequences come, compute, leave; answers come from elsewhere; blocks run short."""
+    """Sequences come, compute, leave; prompts are looked up; KV comes from elsewhere; blocks run short."""
 
     def __init__(self) -> None:
         super().__init__()
         self.shrunk: dict[int, int] = {}
         self.pool = RadixPool(NUM_BLOCKS, on_evict=self.shrunk.__setitem__)
         self.naive = Naive()
-        self.tables: list[tuple[BlockTable, int]] = []
-        """With the blocks each holds in all."""
+        self.tables: list[tuple[BlockTable, int, list[Stretch]]] = []
+        """With the blocks each holds in all, and the node that it holds."""
 
-    def take(self, count: int) -> None:
-        while NUM_BLOCKS - self.used - len(self.naive.parent) < count:
+    def make_room(self, count: int) -> None:
+        while NUM_BLOCKS - self.used - self.naive.size < count and self.naive.unheld:
             self.naive.evict()
-        self.pool.take(count)
 
     @property
     def used(self) -> int:
         """Blocks that are held and not in the tree."""
-        return sum(table.loose for table, _ in self.tables)
+        return sum(table.loose for table, _, _ in self.tables)
 
     @rule(path=st.sampled_from(PATHS), limit=st.integers(0, 9))
     def match(self, path: Path, limit: int) -> None:
         hits, free = self.pool.match(path, limit)
         assert hits == self.naive.match(path, limit)
-        assert free == sum(not self.naive.holders[block] for block in blocks(path, hits))
+        assert free == sum(count for node, count in self.naive.found(path, limit) if not node.holders)
+
+    @rule(path=st.sampled_from(PATHS), limit=st.integers(0, 9))
+    def look_up(self, path: Path, limit: int) -> None:
+        node, hits = self.pool.look_up(path, limit)
+        assert hits == self.naive.match(path, limit)
+        self.naive.look_up(path, limit)
+        assert self.pool.unheld(node) == sum(len(one.own) for one, _ in self.naive.found(path, hits) if not one.holders)
+
+    @rule(count=st.integers(0, NUM_BLOCKS + 2))
+    def room_is_made(self, count: int) -> None:
+        self.make_room(count)
+        assert self.pool.make_room(count) == (NUM_BLOCKS - self.used - self.naive.size >= count)
 
     @rule(path=st.sampled_from(PATHS), size=st.integers(1, 9))
     def come(self, path: Path, size: int) -> None:
@@ -109,79 +169,85 @@ class RadixMachine(RuleBasedStateMachine):
         if size - hits > self.pool.num_free - free:
             return
         table = BlockTable(path)
-        if hits:
-            self.pool.acquire(table, hits)
-            self.naive.touch(path, hits)
-            self.naive.hold(path, 0, hits, 1)
-        self.take(size - hits)
+        self.pool.acquire(table, hits)
+        node = self.naive.look_up(path, hits)
+        self.naive.hold(node, 1)
+        self.make_room(size - hits)
+        self.pool.take(size - hits)
         table.loose = size - hits
-        self.tables.append((table, size))
+        self.tables.append((table, size, [node]))
+
+    def entered(self, table: BlockTable, full: int, held: list[Stretch]) -> None:
+        node = self.naive.enter(table.path, full)
+        self.naive.hold(held[0], -1)
+        self.naive.hold(node, 1)
+        held[0] = node
 
     @precondition(lambda self: self.tables)
     @rule(data=st.data())
     def compute(self, data: st.DataObject) -> None:
-        table, size = data.draw(st.sampled_from(self.tables))
+        table, size, held = data.draw(st.sampled_from(self.tables))
         full = data.draw(st.integers(table.hashed, size))
         self.pool.extend(table, full)
         if full > table.hashed:
-            before = table.hashed
-            self.naive.enter(table.path, full)
-            self.naive.hold(table.path, before, full, 1)
+            self.entered(table, full, held)
         self.pool.begin_step()
         assert table.hashed >= full and table.hashed + table.loose == size
+
+    @precondition(lambda self: self.tables)
+    @rule(data=st.data())
+    def publish(self, data: st.DataObject) -> None:
+        table, size, held = data.draw(st.sampled_from(self.tables))
+        full, prompt = data.draw(st.integers(table.hashed, size)), data.draw(st.integers(0, size))
+        self.pool.publish(table, full, prompt)
+        self.entered(table, full, held)
+        if 0 < prompt < full:
+            self.naive.enter(table.path, prompt)
+        assert table.hashed == full and table.hashed + table.loose == size
 
     @precondition(lambda self: self.tables)
     @rule(data=st.data(), answers=st.booleans())
     def leave(self, data: st.DataObject, answers: bool) -> None:
         place = data.draw(st.integers(0, len(self.tables) - 1))
-        table, size = self.tables.pop(place)
+        table, size, held = self.tables.pop(place)
         if answers and size > table.hashed:
-            before = table.hashed
             self.pool.extend(table, size)
-            self.naive.enter(table.path, size)
-            self.naive.hold(table.path, before, size, 1)
-        held = max(size if answers else 0, table.hashed)
+            self.entered(table, size, held)
         self.pool.release(table)
-        self.naive.hold(table.path, 0, held, -1)
-        if held:
-            self.naive.touch(table.path, held)
+        self.naive.hold(held[0], -1)
 
     @rule(path=st.sampled_from(PATHS), size=st.integers(1, 9))
     def arrive_from_elsewhere(self, path: Path, size: int) -> None:
         cached = self.naive.match(path, size)
-        room = NUM_BLOCKS - self.used - sum(bool(n) for n in self.naive.holders.values())
-        room -= sum(not self.naive.holders[block] for block in blocks(path, cached))
         inserted = self.pool.insert(path, len(path) - 1, min(path[-1][1], size), size)
         if cached < min(path[-1][1], size) or cached == size:
             assert inserted == 0
             return
-        self.naive.touch(path, cached)
+        node = self.naive.look_up(path, cached)
+        self.naive.hold(node, 1)
+        room = NUM_BLOCKS - self.used - self.naive.size + self.naive.unheld
         assert inserted == (size - cached if room >= size - cached else 0)
         if inserted:
-            self.naive.hold(path, 0, cached, 1)
-            while NUM_BLOCKS - self.used - len(self.naive.parent) < inserted:
-                self.naive.evict()
-            self.naive.hold(path, 0, cached, -1)
+            self.make_room(inserted)
+        self.naive.hold(node, -1)
+        if inserted:
             self.naive.enter(path, size)
 
     @invariant()
     def books_agree(self) -> None:
         self.pool.check_integrity()
-        assert self.pool.num_blank == NUM_BLOCKS - self.used - len(self.naive.parent)
+        assert self.pool.num_blank == NUM_BLOCKS - self.used - self.naive.size
         assert self.pool.num_cached_free == self.naive.unheld
-        cached = {(c, i) for node in self.nodes() for c, low, high in node.edge for i in range(low, high)}
-        assert cached == set(self.naive.parent)
-
-    @invariant()
-    def references_agree(self) -> None:
-        for node in self.nodes():
-            chain, low, _ = node.edge[0]
-            assert node.refs == self.naive.holders[chain, low]
+        ours = {
+            tuple((c, i) for c, low, high in node.edge for i in range(low, high)): (node.refs, node.stamp)
+            for node in self.nodes()
+        }
+        assert ours == {tuple(node.own): (node.holders, node.touched) for node in self.naive.nodes()}
 
     @invariant()
     def routers_are_told_of_what_is_gone(self) -> None:
         for chain, left in self.shrunk.items():
-            assert chain >= 0 and self.naive.match(((chain, 0, OPEN_END),), 0) == 0 and left >= 0
+            assert chain >= 0 and left >= 0
 
     def nodes(self) -> list:
         found = list(self.pool.root.children.values())
@@ -206,22 +272,51 @@ def served(pool: RadixPool, path: Path, size: int) -> int:
     return hits
 
 
-def test_what_diverges_splits_an_edge_and_what_is_left_alike_joins_again() -> None:
+def test_what_diverges_splits_an_edge_for_good_and_leaves_go_whole() -> None:
     pool = RadixPool(20)
     served(pool, ((0, 0, OPEN_END),), 6)
     (edge,) = pool.root.children.values()
     assert (edge.size, edge.children) == (6, {})
     served(pool, ((0, 0, 4), (1, 4, OPEN_END)), 7)
     (upper,) = pool.root.children.values()
-    assert (upper.size, sorted(child.size for child in upper.children.values())) == (4, [2, 3])
-    pool.take(20 - 9 + 2)
-    (joined,) = pool.root.children.values()
-    assert joined.size + sum(child.size for child in joined.children.values()) == 7
-    again = BlockTable(((0, 0, 4), (1, 4, OPEN_END)))
-    pool.acquire(again, 7)
-    pool.release(again)
-    (joined,) = pool.root.children.values()
-    assert (joined.size, joined.edge, joined.children) == (7, [(0, 0, 4), (1, 0, 3)], {})
+    assert (upper.size, [child.size for child in upper.children.values()]) == (4, [2, 3])
+    assert pool.num_blank == 20 - 9
+    pool.take(20 - 9 + 1)
+    (upper,) = pool.root.children.values()
+    assert (upper.size, [child.size for child in upper.children.values()]) == (4, [3])
+    assert (pool.num_blank, pool.evicted_blocks) == (1, 2)
+
+
+def test_an_answer_goes_before_its_prompt() -> None:
+    pool = RadixPool(20)
+    table = BlockTable(((0, 0, OPEN_END),))
+    pool.take(9)
+    table.loose = 9
+    pool.publish(table, 5, 5)
+    pool.publish(table, 9, 5)
+    pool.drop(table)
+    (prompt,) = pool.root.children.values()
+    assert (prompt.size, [child.size for child in prompt.children.values()]) == (5, [4])
+    whole = BlockTable(((1, 0, OPEN_END),))
+    pool.take(4)
+    whole.loose = 4
+    pool.publish(whole, 4, 2)
+    pool.drop(whole)
+    assert [node.size for node in pool.root.children.values()] == [5, 2]
+    assert pool.make_room(pool.num_blank + 1)
+    assert pool.match(((0, 0, OPEN_END),), 9) == (5, 5)
+
+
+def test_what_is_looked_up_outlives_what_is_not() -> None:
+    pool = RadixPool(8)
+    one, other = ((0, 0, OPEN_END),), ((1, 0, OPEN_END),)
+    served(pool, one, 4)
+    served(pool, other, 4)
+    assert pool.match(one, 4) == pool.match(other, 4) == (4, 4)
+    node, hits = pool.look_up(one, 4)
+    assert (hits, pool.unheld(node)) == (4, 4)
+    pool.take(1)
+    assert (pool.match(one, 4)[0], pool.match(other, 4)[0], pool.num_blank) == (4, 0, 3)
 
 
 def test_a_duplicate_is_freed_and_the_tree_s_copy_held() -> None:
@@ -246,32 +341,26 @@ def test_without_caching_nothing_stays() -> None:
     assert pool.num_blank == 10
 
 
-def leaf_lru_hits(prompts: list[list[int]], capacity: int) -> int:
-    """Leaf-LRU over blocks: each block follows its parent, is touched with it, and goes before it."""
-    touched: dict[tuple, int] = {}
-    children: dict[tuple, int] = {}
-    hits = 0
-    for now, ids in enumerate(prompts):
-        past: tuple = ()
-        nodes = [past := (past, block) for block in ids]
-        known = next((i for i, node in enumerate(nodes) if node not in touched), len(nodes))
+def naive_hits(prompts: list[Path], capacity: int) -> int:
+    """Prompts one after the other through the naive tree."""
+    tree, hits = Naive(), 0
+    size = 0
+    for path in prompts:
+        known = tree.match(path, len(path))
         hits += known
-        own = set(nodes[:known])
-        for node in own:
-            touched[node] = now
-        while len(touched) + len(nodes) - known > capacity:
-            leaves = (node for node in touched if not children.get(node) and node not in own)
-            victim = min(leaves, key=touched.__getitem__)
-            del touched[victim]
-            children[victim[0]] -= 1
-        for node in nodes[known:]:
-            touched[node] = now
-            children[node[0]] = children.get(node[0], 0) + 1
+        tree.hold(tree.look_up(path, known), 1)
+        while size + len(path) - known > capacity:
+            before = tree.size
+            tree.evict()
+            size -= before - tree.size
+        size += len(path) - known
+        tree.hold(tree.look_up(path, known), -1)
+        tree.enter(path, len(path))
     return hits
 
 
-@pytest.mark.parametrize(("capacity", "requests"), [(300, 250), (1500, 250), (20_000, 600)])
-def test_mooncake_hits_are_those_of_leaf_lru(capacity: int, requests: int) -> None:
+@pytest.mark.parametrize(("capacity", "requests"), [(300, 150), (1500, 150), (20_000, 200)])
+def test_mooncake_hits_are_those_of_the_naive_tree(capacity: int, requests: int) -> None:
     """Blocks are the trace's own of 512 tokens, one access a request in the order of the file."""
     path = DATA / "traces" / "mooncake_conversation_trace.jsonl"
     if not path.exists():
@@ -280,14 +369,16 @@ def test_mooncake_hits_are_those_of_leaf_lru(capacity: int, requests: int) -> No
         prompts = [json.loads(line)["hash_ids"] for _, line in zip(range(requests), lines, strict=False)]
     prompts = [ids for ids in prompts if len(ids) <= capacity]
     numbers: dict[tuple, int] = {}
-    pool, hits = RadixPool(capacity), 0
+    paths = []
     for ids in prompts:
         past: tuple = ()
         path_of = []
         for place, block in enumerate(ids):
             past = (past, block)
             path_of.append((numbers.setdefault(past, len(numbers)), place, place + 1))
-        hits += served(pool, tuple(path_of), len(ids))
+        paths.append(tuple(path_of))
+    pool = RadixPool(capacity)
+    hits = sum(served(pool, path, len(path)) for path in paths)
     pool.check_integrity()
-    assert hits == leaf_lru_hits(prompts, capacity)
+    assert hits == naive_hits(paths, capacity)
     assert (pool.evicted_blocks > 0) == (capacity < 20_000)

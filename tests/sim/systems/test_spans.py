@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from step_tables import random_tables, table_times
 
-from kvsim.plan.plan import ROLES
+from kvsim.plan.engine_settings import SglangSettings
+from kvsim.plan.plan import ROLES, Plan
 from kvsim.sim.systems.pd import PdSystem
 from kvsim.sim.systems.unified import UnifiedSystem
+from kvsim.workload.workload import Workload
 
 pytestmark = pytest.mark.sources
 
@@ -51,6 +53,61 @@ def test_other_caches_and_orders_leap_like_single_steps(prefix_cache: str, polic
     found = found.with_settings(*ROLES, prefix_cache=prefix_cache, scheduling_policy=policy)
     same_both_ways(UnifiedSystem, colocated(found), requests)
     same_both_ways(PdSystem, found, requests)
+
+
+SGLANG_POLICIES = ("fcfs", "lpm", "dfs_weight", "lof")
+
+
+def by_sglang(rng: Random) -> tuple[Plan, Workload]:
+    """Unified instances that schedule as SGLang's do, and their traffic: every other time answers outgrow the pool."""
+    found, requests = random_case(rng)
+    if rng.random() < 0.5:
+        size = found.colocated_settings.block_size
+        rows = [Row(rng.choice([0.0, 1.0, 3.0]), rng.randint(1, 2 * size), rng.randint(5, 40)) for _ in range(9)]
+        longest = max(row.prompt_tokens + row.output_tokens for row in rows)
+        blocks = 2 * longest // size + 4
+        requests = workload(sorted(rows, key=lambda row: row.arrival_s))
+        found = found.with_settings(*ROLES, num_blocks=blocks, max_num_seqs=8, max_num_batched_tokens=1000)
+    sglang = SglangSettings(
+        enable_mixed_chunk=rng.random() < 0.5,
+        max_prefill_tokens=rng.choice([64, 16_384]),
+        schedule_conservativeness=rng.choice([0.0, 0.0, 0.1, 1.0]),
+        ignore_eos=rng.random() < 0.15,
+    )
+    policy = rng.choice(SGLANG_POLICIES)
+    return colocated(
+        found.with_settings(*ROLES, prefix_cache="radix", scheduling_policy=policy, sglang=sglang)
+    ), requests
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_sglang_s_scheduler_leaps_like_single_steps(rng: Random) -> None:
+    same_both_ways(UnifiedSystem, *by_sglang(rng))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_sglang_s_scheduler_gives_every_request_its_tokens(rng: Random) -> None:
+    """With overlap, too, where a token under way is lost to a retraction and made again."""
+    own, requests = by_sglang(rng)
+    for chosen in (False, True):
+        system = UnifiedSystem(own.with_settings("colocated", async_scheduling=chosen), requests, 1)
+        system.run()
+        check(system)
+        table = by_request(system)
+        given_tokens = int(table["output_tokens"].sum())
+        system.prefill_log.flush()
+        assert system.prefill_log.itl.distribution().count == given_tokens - (table["output_tokens"] > 0).sum()
+
+
+def test_fixed_examples_of_sglang_s_contain_retractions() -> None:
+    seen: dict[str, int] = {}
+    for seed in range(120):
+        for what, there in same_both_ways(UnifiedSystem, *by_sglang(Random(seed))).items():
+            seen[what] = seen.get(what, 0) + there
+    for what in ("preemption", "eviction", "hit", "tie", "fewer events"):
+        assert seen[what] >= 8, (what, seen)
 
 
 def test_news_of_evictions_are_as_old_as_the_evictions() -> None:
