@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,6 +13,7 @@ from kvsim.capacity.demand import demand_of
 from kvsim.capacity.load_search import LoadSearch, LoadTarget, Offered
 from kvsim.capacity.sources import WordSource, source_of
 from kvsim.config import Config, LoadedConfig
+from kvsim.config.load import changed
 from kvsim.errors import CapacityError
 from kvsim.failures import Failures
 from kvsim.modes.experiment import ExperimentSpec, Variant, pd_variants, run_experiment
@@ -74,6 +75,10 @@ class Bench:
     def plan(self) -> Plan:
         check_policies(self.config)
         return self.mode.plan(self.config)
+
+    def plan_with(self, values: Mapping[str, object], where: str) -> Plan:
+        """The plan of a configuration with other values at dotted keys. Raises a ``KvsimError``, as ``where`` says."""
+        return self.mode.plan(changed(self.config, values, where, self.mode.name))
 
     @cached_property
     def seeds(self) -> list[int]:
