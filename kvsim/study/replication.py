@@ -17,7 +17,17 @@ from kvsim.study.intervals import Interval, Verdict, difference, interval
 
 Figures = dict[str, float]
 Arm = TypeVar("Arm")
-SHARES = frozenset({"good_share", "hit_rate", "prefix_hit_rate", "hidden_share", "growing_share"})
+SHARES = frozenset(
+    {
+        "good_share",
+        "hit_rate",
+        "single_turn_hit_rate",
+        "multi_turn_hit_rate",
+        "prefix_hit_rate",
+        "hidden_share",
+        "growing_share",
+    }
+)
 """Figures between 0 and 1."""
 SIGN = 0.5
 """Precision of a difference of which a sentence says only which way it goes."""

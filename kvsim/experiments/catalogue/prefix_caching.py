@@ -37,7 +37,7 @@ OWN_TOKENS, OWN_SPREAD, ANSWER_TOKENS = 512, 0.25, 64
 """Of a prompt behind what it shares: the mean, and the share of it that lengths are within, uniformly; of an answer."""
 MIXED_PREFIX, MIXED_USERS = 1024, (1, 8)
 ELIGIBLE = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Shares of requests that begin with the shared prefix, in mixed traffic; others begin with as many tokens of their own."""
+"""Shares of requests that begin with the shared prefix, in mixed traffic; others have as many tokens of their own."""
 _FEWEST, _ROUNDS = 32, 6
 """Requests of a run: these at least, and so many of each user."""
 ON, OFF = "cache_on", "cache_off"
