@@ -51,7 +51,7 @@ class Finding:
         """How hard, where that is the same for all of it."""
         config, name = self.loaded.config, self.study.mode.name
         traffic = {"single": config.trace, "cluster": config.cluster_trace}.get(name, config.pd_trace)
-        if self.study.own_requests or self.has_trace or traffic.qps is not None:
+        if not self.study.at_load or self.has_trace or traffic.qps is not None:
             return []
         return [f"driven at {config.load.rho:g} of the maximum rate"]
 

@@ -36,6 +36,8 @@ class StandaloneStudy(Generic[Answer]):
     """Assignments, ``section.key=value``, that hold where the user has chosen nothing."""
     smoke: tuple[str, ...] = ()
     """Further ones under ``--preset smoke``: how often runs are repeated within 20 seconds of CPU."""
+    at_load: bool = False
+    """Whether all of it is driven at the run's load, ``load.rho`` unless requests come at a rate of their own."""
     own_requests: bool = False
     """Whether it draws its requests itself, so that no other workload can be given."""
     module: str = ""
@@ -62,6 +64,8 @@ def standing_alone(
     rows: Callable[[Answer], Sequence[object]],
     sets: tuple[str, ...] = (),
     smoke: tuple[str, ...] = (),
+    *,
+    at_load: bool = False,
 ) -> StandaloneStudy[Answer]:
     """``study``, which a mode asks after its run, as one that is asked for itself; ``module``: of its file."""
 
@@ -78,5 +82,6 @@ def standing_alone(
         rows=rows,
         sets=sets,
         smoke=smoke,
+        at_load=at_load,
         module=module,
     )

@@ -159,9 +159,9 @@ class Replicated(Generic[Arm]):
         return own * self._mean(base, metric) / theirs_mean if theirs_mean else own
 
     def apart(self, arm: Arm, base: Arm, metric: str) -> Apart:
-        """``arm`` less ``base``."""
+        """``arm`` less ``base``, over the replications that both were run in."""
         ours, theirs = ([one[metric] for one in self.figures[which]] for which in (arm, base))
-        found = difference(ours, theirs, self.goal.confidence)
+        found = difference(ours[: len(theirs)], theirs, self.goal.confidence)
         verdict = found.verdict(self.goal.margin(metric, theirs))
         tie = verdict in ("same", "tie")
         return Apart(found, verdict, tie=tie, precise=found.is_within(self.goal.precision) or tie)

@@ -13,4 +13,5 @@ STUDY = standing_alone(
     lambda answer: answer.rows,
     sets=("cluster.gpu.kv_capacity_gb=10",),
     smoke=("studies.replications=4", "studies.most_replications=6", "studies.tier_budget_requests=10000"),
+    at_load=True,
 )

@@ -6,4 +6,10 @@ from kvsim.experiments.standalone import standing_alone
 from kvsim.plan.mode import PD
 from kvsim.study.questions.pd_ratio import STUDY as RATIO
 
-STUDY = standing_alone(RATIO, __name__, PD, lambda answer: answer.points)
+STUDY = standing_alone(
+    RATIO,
+    __name__,
+    PD,
+    lambda answer: answer.points,
+    smoke=("studies.max_requests=2000", "studies.budget_requests=24000"),
+)
