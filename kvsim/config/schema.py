@@ -323,6 +323,14 @@ class Load(Section):
     unsteady_factor: NonNegative
 
 
+class Prices(Section):
+    """``studies.price_per_gb``: what memory costs, once."""
+
+    dram: NonNegative
+    ssd: NonNegative
+    file_system: NonNegative
+
+
 class Studies(Section):
     """``studies``: runs on a sample of the cluster that answer one question each."""
 
@@ -342,6 +350,7 @@ class Studies(Section):
     capacity_shares: Annotated[tuple[PositiveShare, ...], Field(min_length=1), Strict(False)]
     evictions: Annotated[tuple[Name, ...], Strict(False)]
     eic_gb_per_rack: Annotated[tuple[NonNegative, ...], Field(min_length=1), Strict(False)]
+    price_per_gb: Prices
 
 
 class Limits(Section):

@@ -11,7 +11,12 @@ STUDY = standing_alone(
     __name__,
     CLUSTER,
     lambda answer: answer.rows,
-    sets=("cluster.gpu.kv_capacity_gb=10",),
-    smoke=("studies.replications=4", "studies.most_replications=6", "studies.tier_budget_requests=10000"),
+    sets=("cluster.gpu.kv_capacity_gb=10", "load.rho=0.4"),
+    smoke=(
+        "studies.replications=5",
+        "studies.most_replications=5",
+        "studies.max_requests=300",
+        "studies.tier_budget_requests=12000",
+    ),
     at_load=True,
 )
