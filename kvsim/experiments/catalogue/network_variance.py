@@ -12,6 +12,7 @@ from rich.table import Table
 from kvsim.config.derived import nic_bytes_per_s_per_gpu
 from kvsim.experiments.bench import Bench
 from kvsim.experiments.standalone import StandaloneStudy
+from kvsim.experiments.wire import FACTOR, sent_bytes
 from kvsim.plan.mode import PD
 from kvsim.plan.plan import Plan
 from kvsim.record.labels import number, percent
@@ -37,8 +38,6 @@ ALONE, PD_AS_IS, PD_BOUND = "the transfer alone", "PD", "transfer-bound PD"
 PLACES = (ALONE, PD_AS_IS, PD_BOUND)
 BUSY = 0.7
 """Share of the prefill instances' NICs that the prompts' KV takes, by arithmetic, where links bind."""
-FACTOR = 2.0
-"""Latencies need no more requests than this x E2E x rate."""
 FEWEST_SENDS = 1_000
 MEAN, P99, MOVED = "ttft_mean_ms", "ttft_p99_ms", "transfer_mean_ms"
 _NETWORK, _TRANSFER = "cluster.network", "pd_separation.transfer"
@@ -96,7 +95,7 @@ def network_variance(bench: Bench) -> NetworkAnswer:
     context = bench.loaded_context("pd")
     plan = context.sample
     rate_per_s = context.sample_requests_per_s
-    wire_bytes = float(context.demand.sent_tokens.mean()) * plan.kv_bytes_per_token
+    wire_bytes = sent_bytes(context, plan)
     plans = {ALONE: plan, PD_AS_IS: plan, PD_BOUND: bound(plan, rate_per_s * wire_bytes)}
     found = {
         ALONE: _alone(context, plan, wire_bytes),

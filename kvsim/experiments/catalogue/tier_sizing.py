@@ -151,9 +151,11 @@ def sizing_sentence(study: SizingAnswer) -> str:
         f"without memory below the GPUs mean TTFT is {number(none.means.ttft_mean_ms)} ms; {first.memory} a host "
         f"{_saves(first)}"
     ]
-    for row in study.rows[2:]:
-        if row.below != NONE:
-            parts.append(f"{row.below_gb:,.10g} GB of {row.below} below {_adds(row.added_ttft_ms)}")
+    parts += [
+        f"{row.below_gb:,.10g} GB of {row.below} below {_adds(row.added_ttft_ms)}"
+        for row in study.rows
+        if row.below != NONE
+    ]
     saving = [row for row in study.rows[1:] if row.ttft_difference_ms.verdict == "lower"]
     if saving:
         most = min(row.ttft_difference_ms.mean for row in saving)

@@ -144,5 +144,5 @@ class Session(Eviction):
 
 
 def _idle(index: int, last_index: int) -> int:
-    """Accesses since then, this one included: one at least, as a write may be later than accesses that came after it."""
+    """Accesses since then, this one included; one at least, where a write comes after later accesses."""
     return max(1, index + 1 - last_index)
