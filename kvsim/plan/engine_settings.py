@@ -194,6 +194,12 @@ class EngineSettings:
         """Groups that take a block for each ``block_size`` further tokens of a long sequence, and free none."""
         return sum(group.kind == "full" for group in self.kv_groups) if self.kv_groups else 1
 
+    def fits(self, tokens: int) -> bool:
+        """Whether an instance's blocks hold a sequence of so many tokens, and what is drafted behind them."""
+        if self.speculation is not None:
+            tokens = min(tokens + self.speculation.most_ahead(self.async_scheduling), self.max_model_len)
+        return self.blocks_of(tokens) <= self.num_blocks
+
     def blocks_of(self, tokens: int) -> int:
         """Blocks that a sequence of so many tokens holds at once at most."""
         whole = -(-tokens // self.block_size)

@@ -144,9 +144,9 @@ def links_sentence(study: LinksAnswer) -> str:
     parts = [
         f"the {number(fastest.figures.sent_mb.mean)} MB of KV that a request sends take by hand "
         f"{number(slowest.hand_transfer_ms)} ms at {slowest.rated_gbit_per_s:g} Gb/s a GPU and "
-        f"{number(fastest.hand_transfer_ms)} ms at {fastest.rated_gbit_per_s:g}; mean TTFT of PD at {slowest.rated_gbit_per_s:g} Gb/s is "
-        f"{said_of(slowest.difference_to_fastest_ms)} against {number(fastest.figures.ttft_mean_ms.mean)} ms at "
-        f"{fastest.rated_gbit_per_s:g}"
+        f"{number(fastest.hand_transfer_ms)} ms at {fastest.rated_gbit_per_s:g}; mean TTFT of PD at "
+        f"{slowest.rated_gbit_per_s:g} Gb/s is {said_of(slowest.difference_to_fastest_ms)} against "
+        f"{number(fastest.figures.ttft_mean_ms.mean)} ms at {fastest.rated_gbit_per_s:g}"
     ]
     parts.append(
         f"from {enough.rated_gbit_per_s:g} Gb/s on it ties with the fastest"
