@@ -98,7 +98,10 @@ def _check_folder(folder: Path, asked: Sequence[str], *, plots: bool) -> None:
     Outputs(Reports(None, None), folder, plots=True).check({})
     if folder.exists():
         for name in asked:
-            check_file("--out", folder / f"{name}.json", {}, "JSON")
+            table, told = folder / f"{name}.csv", folder / f"{name}.json"
+            check_file("--out", told, {}, "JSON")
+            if table.is_file() and not told.is_file():
+                raise FlagError(f"--out has {str(table)!r}, which is no study's: {told.name} is not beside it")
             if plots:
                 check_file("--out", folder / f"{name}.png", {}, "PNG")
 

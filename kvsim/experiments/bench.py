@@ -35,7 +35,7 @@ class DrawnTraffic:
     """Requests that a study draws itself."""
 
     draw: Callable[[float, int, int], Workload]
-    """Of a rate in requests/s, a number of requests and a seed."""
+    """What makes requests of a rate in requests/s, a number of them and a seed."""
     seed: int
 
     @property
@@ -82,7 +82,7 @@ class Bench:
 
     @cached_property
     def seeds(self) -> list[int]:
-        """Of the requests, the pilots, the tuning, and the study."""
+        """Seeds of the requests, the pilots, the tuning, one unused, and the study."""
         children = np.random.SeedSequence(self.config.seed).spawn(5)
         return [int(child.generate_state(1)[0]) for child in children]
 

@@ -9,7 +9,7 @@ from kvsim.workload.synthetic.rag import zipf_ranks
 from kvsim.workload.workload import Workload
 
 TURNS, THINK_S, PAUSE_S = 6, 60.0, 5.0
-"""Of a conversation: its turns, the mean of the exponential pause before each next one, and what comes on top of it."""
+"""Turns of a conversation, the mean of the exponential pause before each next one, and what comes on top of that."""
 SYSTEM_PROMPTS, SYSTEM_TOKENS, ANSWER_TOKENS = 8, 1024, 200
 DOCUMENTS, DOCUMENT_TOKENS, DOCUMENT_ALPHA = 200, 1536, 1.0
 """What a single prompt begins with: one of so many documents, drawn by Zipf's law."""

@@ -17,7 +17,7 @@ RUN_ALL = "run_all"
 
 @cache
 def names() -> tuple[str, ...]:
-    """Of all of them, in alphabetical order."""
+    """Names of all studies, in alphabetical order."""
     return tuple(sorted(module.name for module in pkgutil.iter_modules(catalogue.__path__)))
 
 

@@ -41,7 +41,7 @@ class StandaloneStudy(Generic[Answer]):
     own_requests: bool = False
     """Whether it draws its requests itself, so that no other workload can be given."""
     module: str = ""
-    """Of its file; the one that ``ask`` is from unless given."""
+    """Where the study stands; where ``ask`` does unless given."""
 
     @property
     def name(self) -> str:

@@ -59,7 +59,7 @@ class PoliciesAnswer(StudyAnswer):
 
 
 def eviction_policies(bench: Bench) -> PoliciesAnswer:
-    """The same requests under every policy, again and again; the tiers are as configured."""
+    """Every policy serves equal requests, again and again; the tiers are as configured."""
     context = bench.loaded_context("unified")
     plans = {
         bundle.name: bench.plan_with(set_values(bundle.sets), f"policy {bundle.name}")
@@ -87,7 +87,7 @@ def eviction_policies(bench: Bench) -> PoliciesAnswer:
 
 
 def _sizes(plan: Plan) -> dict[str, float]:
-    """Of the tiers that belong to a host."""
+    """GB of the tiers that belong to a host."""
     hardware = plan.config.hardware
     sizes = {DRAM.name: hardware.dram.capacity_gb, SSD.name: hardware.ssd.capacity_gb}
     return {name: sizes[name] for name in plan.tiers if name in sizes}

@@ -40,7 +40,7 @@ class SystemGoodput:
 
     good_share: Interval
     goodput_requests_per_s: Interval
-    """Of what was offered: requests within the SLO a second of arrivals."""
+    """Requests within the SLO a second of arrivals."""
     ttft_mean_ms: Interval
     ttft_p99_ms: Interval
     tpot_mean_ms: Interval
@@ -72,7 +72,7 @@ class GoodputAnswer(StudyAnswer):
 
 
 def goodput(bench: Bench) -> GoodputAnswer:
-    """The same requests at every rate for both."""
+    """Both systems serve equal requests at every rate."""
     context = bench.loaded_context("pd")
     full_per_s = context.sample_requests_per_s / bench.config.load.rho
     found = {load: _at(context, load * full_per_s) for load in LOADS}

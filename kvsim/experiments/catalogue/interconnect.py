@@ -75,7 +75,7 @@ class LinksAnswer(StudyAnswer):
 
 
 def interconnect(bench: Bench) -> LinksAnswer:
-    """The same requests over NICs of every speed."""
+    """NICs of every speed carry equal requests."""
     context = bench.loaded_context("pd")
     plan, rate_per_s = context.sample, context.sample_requests_per_s
     plans = {gbit: with_nics(plan, gbit) for gbit in RATED_GBIT} | {UNIFIED: plan}

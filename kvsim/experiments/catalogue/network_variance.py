@@ -70,7 +70,7 @@ class PlaceFacts:
 
     place: str
     nic_share: float
-    """Of the prefill instances' NICs that KV takes, by arithmetic."""
+    """Share of the prefill instances' NICs that KV takes, by arithmetic."""
     nic_gb_per_s: float
     """What a GPU's NIC achieves."""
     interaction_ms: Interval

@@ -77,7 +77,7 @@ class RouterRow:
     p99_difference_ms: Apart
     hit_rate_difference: Apart
     behind_best_ms: Apart
-    """Its mean TTFT less the lowest."""
+    """Mean TTFT less the lowest of all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +92,7 @@ class RoutingAnswer(StudyAnswer):
 
 
 def routing(bench: Bench) -> RoutingAnswer:
-    """The same requests behind every router, unified instances alone."""
+    """Unified instances serve equal requests behind every router."""
     context = bench.loaded_context("unified")
     plan, rate_per_s = context.sample, context.sample_requests_per_s
     plans = {

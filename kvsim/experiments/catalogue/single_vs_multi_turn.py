@@ -58,7 +58,7 @@ class TurnsRow:
 
     block_tokens: int
     capacity_share: float
-    """Of all blocks asked for."""
+    """Share of all blocks asked for."""
     policy: str
     figures: TurnsFigures = field(metadata=spliced())
     hit_rate_difference: Apart

@@ -53,7 +53,7 @@ class Memory(NamedTuple):
         return self._replace(below=NONE, below_gb=0.0) if self.below_gb else Memory()
 
     def cost(self, price: Prices) -> float:
-        """Of one host, in the currency of ``studies.price_per_gb``."""
+        """Money for one host, in the currency of ``studies.price_per_gb``."""
         per_gb = {NONE: 0.0, HOST: price.ssd, SHARED: price.file_system}[self.below]
         return self.dram_gb * price.dram + self.below_gb * per_gb
 
@@ -97,7 +97,7 @@ def memories() -> list[Memory]:
 
 
 def tier_sizing(bench: Bench) -> SizingAnswer:
-    """The same requests with every memory, again and again."""
+    """Every memory serves equal requests, again and again."""
     context = bench.loaded_context("unified")
     plans = {memory: with_memory(context.sample, memory) for memory in memories()}
     found = replicated(context, plans, lambda _: Memory(), context.goal(TTFT))

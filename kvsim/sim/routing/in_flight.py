@@ -17,7 +17,7 @@ class InFlight:
         self.held_tokens = [0] * num_instances
         """Prompt tokens of all requests that are not answered."""
         self.announced_tokens = 0.0
-        """Of the prompt that the router has just sent: what no cache of that instance has."""
+        """Tokens of the prompt that the router has just sent that no cache of that instance has."""
         self._to_compute: dict[int, float] = {}
 
     def begun(self, request: Request, instance: int) -> None:
@@ -29,14 +29,14 @@ class InFlight:
         self._to_compute[request.request_id] = self.announced_tokens
 
     def computed(self, request: Request, instance: int) -> None:
-        """Its prompt is whole; told again, that changes nothing."""
+        """The request's prompt is whole; told again, that changes nothing."""
         tokens = self._to_compute.pop(request.request_id, -1.0)
         if tokens >= 0:
             self.waiting[instance] -= 1
             self.waiting_tokens[instance] -= tokens
 
     def ended(self, request: Request, instance: int) -> None:
-        """It has left the instance, answered or given up."""
+        """The request has left the instance, answered or given up."""
         self.computed(request, instance)
         self.requests[instance] -= 1
         self.held_tokens[instance] -= request.prompt_tokens
