@@ -21,7 +21,7 @@ from kvsim.record.plain import spliced
 from kvsim.spec.tier_kinds import DRAM, SSD
 from kvsim.study.answer import StudyAnswer
 from kvsim.study.memory import BEST, MemoryMeans, means, replicated
-from kvsim.study.pictures import PALETTE, bars_of, drawn, named_places, plain_numbers
+from kvsim.study.pictures import PALETTE, bars_of, drawn, plain_numbers
 from kvsim.study.replication import Apart
 from kvsim.study.words import budget_spent, change, growing_there, said_of, sample_of, table_of
 
@@ -139,20 +139,21 @@ def _tables(study: PoliciesAnswer) -> tuple[Table, ...]:
 
 def _picture(study: PoliciesAnswer) -> Figure:
     figure, (hits, ttfts) = drawn("Policies against LRU", study, 2, requests=study.requests)
-    rows = study.rows[1:]
-    _bars(hits, [row.policy for row in rows], [row.hit_rate_difference.scaled(100) for row in rows])
-    _bars(ttfts, [row.policy for row in rows], [row.ttft_mean_difference_ms for row in rows])
-    hits.set_ylabel("prompt tokens hit (points)")
-    ttfts.set_ylabel("mean TTFT (ms)")
+    rows = study.rows[:0:-1]
+    names = [row.policy for row in rows]
+    _bars(hits, names, [row.hit_rate_difference.scaled(100) for row in rows])
+    _bars(ttfts, names, [row.ttft_mean_difference_ms for row in rows])
+    hits.set_xlabel("prompt tokens hit (points)")
+    ttfts.set_xlabel("mean TTFT (ms)")
+    ttfts.set_yticklabels([])
     return figure
 
 
 def _bars(axis: Axes, names: list[str], apart: list[Apart]) -> None:
     found, errors = bars_of([each.interval for each in apart])
-    axis.bar(range(len(found)), found, yerr=errors, capsize=3, color=PALETTE[0])
-    axis.axhline(0, color="0.3", linewidth=0.8)
-    named_places(axis.xaxis, names)
-    plain_numbers(axis.yaxis)
+    axis.barh(names, found, xerr=errors, capsize=3, color=PALETTE[0])
+    axis.axvline(0, color="0.3", linewidth=0.8)
+    plain_numbers(axis.xaxis)
 
 
 STUDY = StandaloneStudy(

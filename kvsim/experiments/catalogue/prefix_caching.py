@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 PREFIXES = (0, 128, 512, 1024, 2048)
 USERS = (1, 8, 16, 32)
 OWN_TOKENS, OWN_SPREAD, ANSWER_TOKENS = 512, 0.25, 64
-"""Tokens of a prompt behind what it shares: the mean, and within which share of it they are, uniformly; of an answer."""
+"""Tokens of a prompt behind what it shares: the mean, and within which share of it all are, uniformly; of an answer."""
 MIXED_PREFIX, MIXED_USERS = 1024, (1, 8)
 ELIGIBLE = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Shares of requests that begin with the shared prefix, in mixed traffic; others have as many tokens of their own."""
@@ -298,8 +298,8 @@ def _mixed_words(study: PrefixAnswer) -> Iterator[str]:
         off = worst.beyond_hand_ms.mean / worst.hand_ttft_ms.mean
         width = worst.beyond_hand_ms.half_width / worst.hand_ttft_ms.mean
         yield (
-            f"where a share of requests is eligible, h x hit + (1 - h) x miss is at most {percent(abs(off))} ± "
-            f"{percent(width)} off for {_users(users)}"
+            f"where a share of requests is eligible, mean TTFT for {_users(users)} is at most {percent(abs(off))} ± "
+            f"{percent(width)} from h x hit + (1 - h) x miss"
         )
 
 

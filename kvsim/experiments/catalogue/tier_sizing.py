@@ -17,7 +17,7 @@ from kvsim.record.plain import spliced
 from kvsim.spec.tier_kinds import DRAM, SSD
 from kvsim.study.answer import StudyAnswer
 from kvsim.study.memory import MemoryMeans, changed, means, replicated
-from kvsim.study.pictures import PALETTE, bars_of, drawn, legend_below, plain_numbers
+from kvsim.study.pictures import PALETTE, bars_of, drawn, legend_below, plain_numbers, plain_powers
 from kvsim.study.replication import Apart, Replicated
 from kvsim.study.words import budget_spent, change, growing_there, said_of, sample_of, saved_width, table_of
 
@@ -152,7 +152,7 @@ def sizing_sentence(study: SizingAnswer) -> str:
         f"{_saves(first)}"
     ]
     parts += [
-        f"{row.below_gb:,.10g} GB of {row.below} below {_adds(row.added_ttft_ms)}"
+        f"{row.below_gb:,.10g} GB of {row.below} below {row.dram_gb:,.10g} GB of DRAM {_adds(row.added_ttft_ms)}"
         for row in study.rows
         if row.below != NONE
     ]
@@ -185,7 +185,9 @@ def _saves(row: SizeRow) -> str:
 
 
 def _adds(apart: Apart) -> str:
-    return "ties" if apart.tie else "is not told apart" if apart.verdict == "open" else said_of(apart)
+    if apart.tie:
+        return "ties with that DRAM alone"
+    return "is not told apart from less" if apart.verdict == "open" else f"adds {said_of(apart)}"
 
 
 def _tables(study: SizingAnswer) -> tuple[Table, ...]:
@@ -216,11 +218,13 @@ def _picture(study: SizingAnswer) -> Figure:
         for row, mean in zip(own, found, strict=True):
             size = f"{row.below_gb or row.dram_gb:,.10g} GB"
             axis.annotate(size, (row.cost_per_host, -mean), xytext=(4, -10), textcoords="offset points", fontsize=8)
+    if all(row.cost_per_host for row in rows):
+        axis.set_xscale("log")
+        plain_powers(axis.xaxis, *axis.get_xlim())
     axis.set_xlabel("money a host")
     axis.set_ylabel("mean TTFT saved (ms)")
-    axis.set_xlim(left=0)
     axis.set_ylim(bottom=min(0.0, axis.get_ylim()[0]))
-    plain_numbers(axis.xaxis, axis.yaxis)
+    plain_numbers(axis.yaxis)
     legend_below(figure, axis)
     return figure
 
