@@ -16,6 +16,7 @@ from kvsim.cli.models import models
 from kvsim.cli.predict import predict, slo_sets
 from kvsim.cli.profiles import profiles
 from kvsim.cli.steps import steps
+from kvsim.cli.study import study
 from kvsim.cli.sweep import sweep_app
 from kvsim.cli.trace import trace_app
 from kvsim.cli.usage import FlagError, Verbs, flags_given
@@ -44,6 +45,7 @@ app.command()(models)
 app.command()(predict)
 app.command()(profiles)
 app.command()(steps)
+app.command()(study)
 
 
 @app.callback(invoke_without_command=True)

@@ -216,6 +216,30 @@ class PdSeparation(Section):
     transfer: Transfer
 
 
+class DynamoRouter(Section):
+    """``routing.dynamo``: as the flags of NVIDIA Dynamo's KV router."""
+
+    overlap_credit: Share
+    prefill_load_scale: NonNegative
+    temperature: NonNegative
+
+
+class LlmdScorers(Section):
+    """``routing.llmd``: weights of llm-d's scorers."""
+
+    prefix: NonNegative
+    queue: NonNegative
+    kv_cache: NonNegative
+
+
+class SglangRouter(Section):
+    """``routing.sglang``: as the flags of SGLang's router."""
+
+    cache_threshold: Share
+    balance_abs_threshold: Annotated[int, Field(ge=0)]
+    balance_rel_threshold: NonNegative
+
+
 class Routing(Section):
     """``routing``: policy names are checked against the registry where the system is built."""
 
@@ -225,6 +249,9 @@ class Routing(Section):
     candidates: Count
     index_staleness_ms: NonNegative
     sees_tiers: bool
+    dynamo: DynamoRouter
+    llmd: LlmdScorers
+    sglang: SglangRouter
 
 
 class Slo(Section):
@@ -323,6 +350,14 @@ class Load(Section):
     unsteady_factor: NonNegative
 
 
+class Prices(Section):
+    """``studies.price_per_gb``: what memory costs, once."""
+
+    dram: NonNegative
+    ssd: NonNegative
+    file_system: NonNegative
+
+
 class Studies(Section):
     """``studies``: runs on a sample of the cluster that answer one question each."""
 
@@ -342,6 +377,7 @@ class Studies(Section):
     capacity_shares: Annotated[tuple[PositiveShare, ...], Field(min_length=1), Strict(False)]
     evictions: Annotated[tuple[Name, ...], Strict(False)]
     eic_gb_per_rack: Annotated[tuple[NonNegative, ...], Field(min_length=1), Strict(False)]
+    price_per_gb: Prices
 
 
 class Limits(Section):

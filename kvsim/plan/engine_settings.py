@@ -220,6 +220,15 @@ class EngineSettings:
         """Groups that take a block for each ``block_size`` further tokens of a long sequence, and free none."""
         return sum(group.kind == "full" for group in self.kv_groups) if self.kv_groups else 1
 
+    def fits(self, tokens: int) -> bool:
+        """Whether an instance's blocks hold a sequence of so many tokens, and what is drafted behind them."""
+        if self.sglang is not None:
+            # SGLang keeps a page free, and whole pages: what does not leave that room it never admits.
+            return tokens + 2 * self.block_size < self.num_blocks * self.block_size
+        if self.speculation is not None:
+            tokens = min(tokens + self.speculation.most_ahead(self.async_scheduling), self.max_model_len)
+        return self.blocks_of(tokens) <= self.num_blocks
+
     def blocks_of(self, tokens: int) -> int:
         """Blocks that a sequence of so many tokens holds at once at most."""
         whole = -(-tokens // self.block_size)

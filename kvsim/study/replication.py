@@ -17,7 +17,17 @@ from kvsim.study.intervals import Interval, Verdict, difference, interval
 
 Figures = dict[str, float]
 Arm = TypeVar("Arm")
-SHARES = frozenset({"good_share", "hit_rate", "prefix_hit_rate", "hidden_share", "growing_share"})
+SHARES = frozenset(
+    {
+        "good_share",
+        "hit_rate",
+        "single_turn_hit_rate",
+        "multi_turn_hit_rate",
+        "prefix_hit_rate",
+        "hidden_share",
+        "growing_share",
+    }
+)
 """Figures between 0 and 1."""
 SIGN = 0.5
 """Precision of a difference of which a sentence says only which way it goes."""
@@ -149,9 +159,9 @@ class Replicated(Generic[Arm]):
         return own * self._mean(base, metric) / theirs_mean if theirs_mean else own
 
     def apart(self, arm: Arm, base: Arm, metric: str) -> Apart:
-        """``arm`` less ``base``."""
+        """``arm`` less ``base``, over the replications that both were run in."""
         ours, theirs = ([one[metric] for one in self.figures[which]] for which in (arm, base))
-        found = difference(ours, theirs, self.goal.confidence)
+        found = difference(ours[: len(theirs)], theirs, self.goal.confidence)
         verdict = found.verdict(self.goal.margin(metric, theirs))
         tie = verdict in ("same", "tie")
         return Apart(found, verdict, tie=tie, precise=found.is_within(self.goal.precision) or tie)

@@ -107,6 +107,8 @@ def sample_of(study: StudyAnswer, requests: int | None = None) -> str:
 def instances_of(size: Size) -> str:
     """How many of the cluster's."""
     here, whole = size.instances, size.of_instances
+    if whole == 1:
+        return "on one instance"
     return f"on {here:,} of the {whole:,} instances" if here < whole else f"on all {whole:,} instances"
 
 

@@ -13,7 +13,7 @@ from kvsim.errors import WorkloadError
 from kvsim.workload.lint import lint_raw, raise_first_error
 from kvsim.workload.rawtrace import read_raw, timed
 from kvsim.workload.reading import AS_IT_STANDS, Reading
-from kvsim.workload.workload import Ints
+from kvsim.workload.workload import Ints, Workload
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +60,30 @@ def read_accesses(path: str | Path, reading: Reading = AS_IT_STANDS) -> Accesses
         time_s=raw.time_s.tolist(),
         session_id=raw.session.tolist(),
         turn=_turns(raw.session).tolist(),
+    )
+
+
+def accesses_of(workload: Workload, block_tokens: int) -> Accesses:
+    """The whole blocks of ``block_tokens`` that each prompt of ``workload`` asks for, in order of arrival.
+
+    A block is what it ends with: the chain of its last token, and its place in the prompt.
+    """
+    numbers: dict[tuple[int, int], int] = {}
+    keys, offsets = [], [0]
+    for request in workload:
+        reached, block = 0, 0
+        for chain, tokens in request.pieces:
+            reached += tokens
+            while (block + 1) * block_tokens <= reached:
+                keys.append(numbers.setdefault((chain, block), len(numbers)))
+                block += 1
+        offsets.append(len(keys))
+    return Accesses(
+        keys=keys,
+        offsets=offsets,
+        time_s=(workload.arrival_s - workload.arrival_s[:1]).tolist(),
+        session_id=workload.session_id.tolist(),
+        turn=_turns(workload.session_id).tolist(),
     )
 
 

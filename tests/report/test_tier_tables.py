@@ -99,7 +99,7 @@ def pools(*rows: PoolRow) -> EicAnswer:
 def test_a_small_pool_buys_little_and_the_sentence_says_so() -> None:
     off = pool(0, 0.0, 0.0, "same")
     said = eic_sentence(pools(off, pool(128, 0.03, -10.0), pool(4000, 0.2, -100.0)))
-    assert "takes the hit rate from 30% to 50% and mean TTFT from 300 to 200 ms;" in said
+    assert "takes the hit rate from 30% to 50% and mean TTFT from 300 to 200 ms (-100 ms);" in said
     assert "one of 128 GB, less than the 150 GB that one instance holds itself, buys 15% of those hits" in said
     assert said.endswith("its port is the bottleneck")
     unclear = eic_sentence(pools(off, pool(128, 0.0, 0.0, "same"), pool(4000, 0.0, -9.0, "open")))

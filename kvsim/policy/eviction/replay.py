@@ -33,7 +33,12 @@ def replay(policy: Eviction, accesses: Accesses, admission: Admission | None = N
 
 
 def replay_engine(policy: Eviction, accesses: Accesses, admission: Admission | None = None) -> int:
-    """How many blocks an engine would find, whose prefix cache starts empty and evicts by ``policy``.
+    """How many blocks an engine would find, as :func:`found_by_prompt` has them."""
+    return sum(found_by_prompt(policy, accesses, admission))
+
+
+def found_by_prompt(policy: Eviction, accesses: Accesses, admission: Admission | None = None) -> list[int]:
+    """How many blocks of each prompt an engine would find, whose prefix cache starts empty and evicts by ``policy``.
 
     A prompt's blocks are found from its head on, up to the first that is missing: what stands behind it is computed
     again. Found blocks stay while the others come in; all are used from the tail to the head, so that tails go first,
@@ -42,12 +47,12 @@ def replay_engine(policy: Eviction, accesses: Accesses, admission: Admission | N
     """
     access = Access()
     uses = next_uses(accesses.keys) if policy.is_offline else None
-    usable = 0
+    usable = []
     for start, stop, access.time_s, access.session_id, access.turn in accesses.prompts():
         access.blocks = stop - start
         keys = accesses.keys[start:stop]
         found = _found(policy, admission, access, keys)
-        usable += found
+        usable.append(found)
         depths = range(len(keys)) if policy.heads_first else (*_down(0, found), *_down(found, len(keys)))
         for place, depth in enumerate(depths):
             access.depth, access.index = depth, start + place

@@ -122,11 +122,11 @@ class Session(Eviction):
         chosen: Blocks | None = None
         least = float("inf")
         if self._shared:
-            least = 1 / (index + 1 - next(iter(self._shared.values())))
+            least = 1 / _idle(index, next(iter(self._shared.values())))
         for turn, sessions in enumerate(self._by_turn):
             blocks = self._longest_idle(sessions)
             if blocks is not None:
-                chance = self._went_on[turn] / (self._reached[turn] * (index + 1 - blocks.last_index))
+                chance = self._went_on[turn] / (self._reached[turn] * _idle(index, blocks.last_index))
                 if chance < least:
                     chosen, least = blocks, chance
         return chosen
@@ -141,3 +141,8 @@ class Session(Eviction):
             if blocks is self._latest:
                 self._latest = None
         return None
+
+
+def _idle(index: int, last_index: int) -> int:
+    """Accesses since then, this one included; one at least, where a write comes after later accesses."""
+    return max(1, index + 1 - last_index)

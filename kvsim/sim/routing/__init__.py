@@ -8,11 +8,13 @@ from collections.abc import Callable
 import numpy as np
 
 from kvsim.config import Config
+from kvsim.config.schema import Routing
 from kvsim.policy.admission import ADMISSIONS
 from kvsim.policy.eviction import EVICTIONS
 from kvsim.policy.prefetch import PREFETCHERS
 from kvsim.policy.registry import Policies
-from kvsim.sim.routing import decode, prefill
+from kvsim.sim.routing import decode, deployed, prefill
+from kvsim.sim.routing.in_flight import InFlight
 from kvsim.sim.routing.loads import DecodeLoads, Loads
 from kvsim.sim.routing.prefix_index import PrefixIndex, StaleIndex
 from kvsim.sim.routing.tier_view import RoutingTierView
@@ -21,12 +23,14 @@ __all__ = [
     "DECODE_ROUTERS",
     "PREFILL_ROUTERS",
     "DecodeLoads",
+    "InFlight",
     "Loads",
     "PrefixIndex",
     "RoutingTierView",
     "StaleIndex",
     "check_policies",
     "decode_router",
+    "in_flight_of",
     "prefill_router",
 ]
 
@@ -37,8 +41,12 @@ PREFILL_ROUTERS: Policies[Callable[..., prefill.PrefillRouter]] = Policies(
         "least_loaded": prefill.LeastLoaded,
         "two_choices": prefill.TwoChoices,
         "round_robin": prefill.RoundRobin,
+        "dynamo": deployed.Dynamo,
+        "llmd": deployed.LlmD,
+        "sglang": deployed.SglangCacheAware,
     },
 )
+_DEPLOYED = (deployed.Dynamo, deployed.LlmD, deployed.SglangCacheAware)
 DECODE_ROUTERS: Policies[Callable[..., decode.DecodeRouter]] = Policies(
     "routing.decode",
     {
@@ -56,32 +64,59 @@ def check_policies(config: Config) -> None:
         policies.check(config)
 
 
+def in_flight_of(name: str, num_instances: int) -> InFlight | None:
+    """The books that the router of that name keeps of what it sends; ``None``: none."""
+    return InFlight(num_instances) if PREFILL_ROUTERS.find(name) in _DEPLOYED else None
+
+
 def prefill_router(
-    name: str,
+    routing: Routing,
     *,
     loads: Loads,
     backlog_tokens: list[float],
     index: PrefixIndex,
     block_size: int,
-    guard: float,
     slack: float,
-    num_candidates: int,
     generator: np.random.Generator,
     tier_view: RoutingTierView | None = None,
     seats: float = math.inf,
+    in_flight: InFlight | None = None,
+    room_tokens: int = 1,
 ) -> prefill.PrefillRouter:
-    """The router of that name. ``tier_view``: tiers whose contents it sees. ``seats``: the load at which an instance
-    has none left. Raises ``ConfigError`` naming the nearest.
+    """The router that ``routing`` names. ``tier_view``: tiers whose contents it sees. ``seats``: the load at which an
+    instance has none left. ``in_flight``: as :func:`in_flight_of` has it. ``room_tokens``: KV tokens that an instance
+    has room for. Raises ``ConfigError`` naming the nearest.
     """
-    match PREFILL_ROUTERS.find(name):
+    found = PREFILL_ROUTERS.find(routing.prefill)
+    if found in _DEPLOYED:
+        books = InFlight(len(loads.loads)) if in_flight is None else in_flight
+        overlaps = deployed.Overlaps(books, index, block_size, generator)
+        return _deployed(found, routing, overlaps, room_tokens)
+    match found:
         case prefill.Affinity:
-            return prefill.Affinity(
-                loads, backlog_tokens, index, block_size, guard, slack, num_candidates, tier_view, seats
-            )
+            guard, most = routing.load_guard, routing.candidates
+            return prefill.Affinity(loads, backlog_tokens, index, block_size, guard, slack, most, tier_view, seats)
         case prefill.TwoChoices:
             return prefill.TwoChoices(loads, generator)
-        case found:
+        case _:
             return found(loads)
+
+
+def _deployed(
+    found: Callable[..., prefill.PrefillRouter], routing: Routing, overlaps: deployed.Overlaps, room_tokens: int
+) -> prefill.PrefillRouter:
+    match found:
+        case deployed.Dynamo:
+            given = routing.dynamo
+            return deployed.Dynamo(overlaps, given.overlap_credit, given.prefill_load_scale, given.temperature)
+        case deployed.LlmD:
+            weights = routing.llmd
+            return deployed.LlmD(overlaps, weights.prefix, weights.queue, weights.kv_cache, room_tokens)
+        case _:
+            limits = routing.sglang
+            return deployed.SglangCacheAware(
+                overlaps, limits.cache_threshold, limits.balance_abs_threshold, limits.balance_rel_threshold
+            )
 
 
 def decode_router(

@@ -52,6 +52,7 @@ class ImpatientSystem(UnifiedSystem):
         engine.abort(sequence)
         self.gave_up += 1
         self.loads.add(engine.instance, -1)
+        self._leaves_prefill(state)
         if sequence.ready < state.request.prompt_tokens:
             self.backlog_tokens[engine.instance] -= state.request.prompt_tokens
         self.counts.fail(self.clock.now)

@@ -22,7 +22,7 @@ from kvsim.sim.routing import DecodeLoads, Loads, decode_router
 from kvsim.sim.systems.kv_bytes import KvBytes
 from kvsim.sim.systems.kv_transfer import KvTransfer, tell_moved
 from kvsim.sim.systems.returning import ReturningSystem
-from kvsim.sim.systems.serving import Progress, fits
+from kvsim.sim.systems.serving import Progress
 from kvsim.steptime.curves.lockstep import times_of_engine
 from kvsim.units import MICRO, MILLI
 from kvsim.workload.workload import Workload
@@ -59,7 +59,7 @@ class PdSystem(ReturningSystem):
         self._build_engines(plan)
         self.loads = Loads(plan.num_prefill)
         """Prompt tokens queued or under way: the backlog itself."""
-        decode = plan.decode_settings
+        decode, budget = plan.decode_settings, float(plan.prefill_settings.max_num_batched_tokens)
         self.decode_loads = DecodeLoads(plan.num_decode, decode.room_tokens, decode.max_num_seqs)
         self._decode_router = decode_router(
             plan.config.routing.decode,
@@ -85,8 +85,7 @@ class PdSystem(ReturningSystem):
         self._waiting: deque[KvTransfer] = deque()
         """Transfers without a decode instance, in the order in which room was asked for."""
         self._retry_set = False
-        slack = float(plan.prefill_settings.max_num_batched_tokens)
-        self.router = self._make_router(self.loads, self.loads.loads, slack)
+        self.router = self._make_router(self.loads, self.loads.loads, budget)
         self.kv_books = KvBooks()
         self.num_transfers = self.reservation_waits = 0
         self.transfer_s = self.hidden_s = self.returned_bytes = 0.0
@@ -171,8 +170,8 @@ class PdSystem(ReturningSystem):
         return checks
 
     def _can_hold(self, prompt_tokens: int, output_tokens: int) -> bool:
-        fits_prefill = fits(prompt_tokens, self.plan.prefill_settings)
-        return fits_prefill and fits(prompt_tokens + output_tokens, self.plan.decode_settings)
+        fits_prefill = self.plan.prefill_settings.fits(prompt_tokens)
+        return fits_prefill and self.plan.decode_settings.fits(prompt_tokens + output_tokens)
 
     def _admit(self, state: RequestState) -> None:
         prompt_tokens = state.request.prompt_tokens
@@ -215,6 +214,7 @@ class PdSystem(ReturningSystem):
             if self.tiers is not None:
                 self.tiers.computed(engine, sequence, sequence.ready)
             self.loads.add(engine.instance, -state.request.prompt_tokens)
+            self._leaves_prefill(state)
         if transfer.target is not None:
             self._send(transfer)
 

@@ -24,9 +24,10 @@ from kvsim.sim.log.conservation import RequestCounts
 from kvsim.sim.log.detail import DetailLog
 from kvsim.sim.log.requests import RequestLog
 from kvsim.sim.log.steps import StepLog
-from kvsim.sim.routing import Loads, PrefixIndex, StaleIndex, prefill_router
+from kvsim.sim.routing import InFlight, Loads, PrefixIndex, StaleIndex, in_flight_of, prefill_router
 from kvsim.sim.routing.prefill import PrefillRouter
 from kvsim.sim.systems.arrivals import Arrivals
+from kvsim.sim.systems.front_end import balanced
 from kvsim.sim.systems.interrupt import on_interrupt
 from kvsim.sim.systems.marks import Mark, marked_arrivals
 from kvsim.sim.systems.size import check_size
@@ -43,8 +44,6 @@ Progress = Callable[[int, float], None]
 """Told now and then how many requests are done, and the simulated time in seconds."""
 
 _PROGRESS_EVERY = 1000
-_WAITING_WEIGHT = 4
-"""Weight of a waiting request against a running one, in vLLM's data-parallel balancer."""
 _TYPICAL_TOKENS = 2048
 """Tokens of the prompt by which routers are told what computing a token takes."""
 
@@ -102,6 +101,8 @@ class ServingSystem:
         self.tiers: Tiers | None = None
         """Below the caches of the engines that compute prompts."""
         self._writes_back: WriteBack | None = None
+        self.in_flight: InFlight | None = None
+        """What a router keeps of the requests it has sent, where it does."""
         self._restart_after = plan.config.cache.restart_after_requests or 0
         self.warmup_requests = 0
         """The first so many requests are served, and their inter-token latencies not counted."""
@@ -245,23 +246,19 @@ class ServingSystem:
         if self.tiers is not None:
             self.tiers.hierarchy.settle()
         instance = self.router.choose(state.path, request.prompt_tokens, request.session_id)
-        state.prefill_instance = instance if self._group_size == 1 else self._balanced(instance)
+        state.prefill_instance = balanced(self.prefill_engines, instance, self._group_size)
+        if self.in_flight is not None:
+            self.in_flight.begun(request, state.prefill_instance)
         self._admit(state)
 
-    def _balanced(self, instance: int) -> int:
-        """The engine vLLM's front end sends a request to, among the data-parallel ones that ``instance`` is one of."""
-        first = instance - instance % self._group_size
-        best, least = first, -1
-        for place in range(first, min(first + self._group_size, len(self.prefill_engines))):
-            scheduler = self.prefill_engines[place].scheduler
-            score = _WAITING_WEIGHT * (len(scheduler.waiting) + scheduler.loading) + len(scheduler.running)
-            if least < 0 or score < least:
-                best, least = place, score
-        return best
+    def _leaves_prefill(self, state: RequestState) -> None:
+        """Nothing of the request is left on the instance that computed its prompt."""
+        if self.in_flight is not None:
+            self.in_flight.ended(state.request, state.prefill_instance)
 
     def _can_hold(self, prompt_tokens: int, output_tokens: int) -> bool:
         """Whether a request fits the blocks of the instances that serve it."""
-        return fits(prompt_tokens + output_tokens, self.prefill_engines[0].settings)
+        return self.prefill_engines[0].settings.fits(prompt_tokens + output_tokens)
 
     def _admit(self, state: RequestState) -> None:
         """Send a routed request to its first engine."""
@@ -397,27 +394,17 @@ class ServingSystem:
         if self.tiers is not None and routing.sees_tiers:
             alone_s = self.prefill_engines[0].step_time.prefill_alone_s(_TYPICAL_TOKENS, 0)
             tier_view = self.tiers.hierarchy.tier_view(alone_s / _TYPICAL_TOKENS)
+        self.in_flight = in_flight_of(routing.prefill, len(self.prefill_engines))
         return prefill_router(
-            routing.prefill,
+            routing,
             loads=loads,
             backlog_tokens=backlog_tokens,
             index=self.index,
             block_size=self._block_size,
-            guard=routing.load_guard,
             slack=slack,
-            num_candidates=routing.candidates,
             generator=self.generators[0],
             tier_view=tier_view,
             seats=seats,
+            in_flight=self.in_flight,
+            room_tokens=self.prefill_engines[0].settings.room_tokens,
         )
-
-
-def fits(tokens: int, settings: EngineSettings) -> bool:
-    """Whether an instance's blocks hold a sequence of so many tokens, and what is drafted behind them."""
-    if settings.sglang is not None:
-        # SGLang keeps a page free, and whole pages: what does not leave that room it never admits.
-        return tokens + 2 * settings.block_size < settings.num_blocks * settings.block_size
-    if settings.speculation is not None:
-        ahead_tokens = settings.speculation.most_ahead(settings.async_scheduling)
-        tokens = min(tokens + ahead_tokens, settings.max_model_len)
-    return settings.blocks_of(tokens) <= settings.num_blocks

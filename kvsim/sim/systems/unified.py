@@ -58,6 +58,8 @@ class UnifiedSystem(ServingSystem):
             self.index.computed(engine.instance, state.path, sequence.ready // self._block_size)
         if sequence.ready == state.request.prompt_tokens:
             self.backlog_tokens[engine.instance] -= state.request.prompt_tokens
+            if self.in_flight is not None:
+                self.in_flight.computed(state.request, engine.instance)
         if self.tiers is not None:
             self.tiers.prefilled(engine, sequence)
 
@@ -69,4 +71,5 @@ class UnifiedSystem(ServingSystem):
         if state.request.output_chain >= 0:
             self.index.computed(engine.instance, state.path, sequence.computed // self._block_size)
         self.loads.add(engine.instance, -1)
+        self._leaves_prefill(state)
         self.complete(state)

@@ -16,7 +16,7 @@ from kvsim.study.context import StudyContext
 from kvsim.study.memory import MemoryMeans, changed, means, replicated
 from kvsim.study.pictures import PALETTE, figure_of, hits_and_ttfts, legend_below, named_places
 from kvsim.study.replication import Apart
-from kvsim.study.words import budget_spent, growing_there, ran_of, ran_on, table_of
+from kvsim.study.words import budget_spent, growing_there, ran_of, ran_on, said_of, table_of
 from kvsim.units import GB
 
 if TYPE_CHECKING:
@@ -138,9 +138,10 @@ def _beside_off(row: PoolRow, off: PoolRow) -> tuple[float, float]:
 
 
 def _verdict(row: PoolRow) -> str:
-    """Whether that much less or more TTFT than without a pool is one."""
+    """Whether that much less or more TTFT than without a pool is one; how surely, where it is."""
+    apart = row.over_no_pool.ttft_mean_ms
     words = {"same": ", which is the same", "tie": ", a tie", "open": ", which are not told apart"}
-    return words.get(row.over_no_pool.ttft_mean_ms.verdict, "")
+    return words.get(apart.verdict, f" ({said_of(apart)})")
 
 
 def _beside_memory(study: EicAnswer) -> list[str]:

@@ -82,3 +82,12 @@ def test_hybrid_takes_a_second_turn_for_a_second_use() -> None:
     unknown.ask(-1, 0, 1, 2)
     unknown.ask(-1, 0, 3, 4, 5, 6, 7)
     assert unknown.gone == [1, 2, 3]
+
+
+def test_session_takes_a_write_that_comes_after_later_accesses() -> None:
+    prompts = Prompts(make_eviction("session", 2))
+    prompts.ask(1, 0, 1)
+    prompts.ask(2, 1, 2)
+    prompts.access.index = 0
+    prompts.ask(3, 0, 3)
+    assert prompts.gone == [2]

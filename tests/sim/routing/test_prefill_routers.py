@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from kvsim.config import load_config
 from kvsim.errors import ConfigError
 from kvsim.sim.routing import PREFILL_ROUTERS, Loads, PrefixIndex, RoutingTierView, prefill_router
 from kvsim.sim.routing.prefill import Affinity, PrefillRouter
@@ -22,12 +23,12 @@ def router(name: str, loads: Loads, index: PrefixIndex | None = None, **changes:
         "backlog_tokens": [0.0] * len(loads.loads),
         "index": index or PrefixIndex(),
         "block_size": 16,
-        "guard": 2.0,
         "slack": 1.0,
-        "num_candidates": 4,
         "generator": np.random.default_rng(0),
     }
-    return prefill_router(name, loads=loads, **(options | changes))  # type: ignore[arg-type]
+    named = {"prefill": name, "load_guard": changes.pop("guard", 2.0), "candidates": changes.pop("num_candidates", 4)}
+    routing = load_config().config.routing.model_copy(update=named)
+    return prefill_router(routing, loads=loads, **(options | changes))  # type: ignore[arg-type]
 
 
 def loaded(*loads: int) -> Loads:

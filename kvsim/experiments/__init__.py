@@ -1,0 +1,1 @@
+"""Studies that stand alone, each with its own cases: ``kvsim study NAME``, ``python -m experiments.NAME``."""
