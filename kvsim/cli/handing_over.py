@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from shutil import get_terminal_size
 from textwrap import fill
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from kvsim.cli.outputs import Outputs
 from kvsim.cli.saying import BAD_INPUT, DONE, OTHER, one_line
@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from kvsim.report.report import Report
     from kvsim.sim.executor import Executor
 
+R = TypeVar("R")
 
-def simulated(run: Callable[[Executor], Experiment], jobs: int, *, quiet: bool) -> tuple[Experiment, float]:
-    """The experiment that ``run`` makes on ``jobs`` processes, and the CPU time that others took for it."""
+
+def simulated(run: Callable[[Executor], R], jobs: int, *, quiet: bool) -> tuple[R, float]:
+    """What ``run`` makes on ``jobs`` processes, and the CPU time that others took for it."""
     from kvsim.report.progress import progress_bar
     from kvsim.sim.executor import Processes
 

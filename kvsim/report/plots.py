@@ -60,9 +60,14 @@ def _painted(path: Path, paint: Callable[[], Figure | None]) -> Path | None:
     figure = paint()
     if figure is None:
         return None
+    save_figure(path, figure)
+    return path
+
+
+def save_figure(path: Path, figure: Figure) -> None:
+    """Write a picture, whole or not at all; a path that cannot be written raises a ``KvsimError``."""
     with replacing(path) as file:
         figure.savefig(file, format="png", dpi=_DPI, pil_kwargs=_PNG)
-    return path
 
 
 def _subtitle(report: Sections) -> str:
