@@ -21,7 +21,7 @@ from kvsim.difference.figures import (
     figures_of,
     of_kind,
 )
-from kvsim.difference.ground import Arm, Ground, check_replications, ground_of, plans_on
+from kvsim.difference.ground import Arm, Ground, check_replications, ground_of, overloads, plans_on
 from kvsim.difference.keys import KeyDifference, differing_keys
 from kvsim.difference.requests import RequestsApart, apart, is_same
 from kvsim.failures import FailedPart
@@ -103,7 +103,7 @@ def run_diff(spec: DiffSpec, executor: Executor) -> DiffAnswer:
     check_replications(spec.replications)
     a, b = pairs(spec.a, spec.b, spec.systems)
     ground, own, failures = ground_of(a, spec.replications, spec.seed, executor)
-    others = plans_on(b, ground, a, executor)
+    others = plans_on(b, ground, a, failures, executor)
     two = [_Pair(ground, *arms) for arms in zip(_arms("A", a, own), _arms("B", b, others), strict=True)]
     notes: list[str] = []
     for results in ground.results([*(pair.a for pair in two), *(pair.b for pair in two)], executor):
@@ -128,7 +128,7 @@ def run_diff(spec: DiffSpec, executor: Executor) -> DiffAnswer:
         identical=all(pair.identical for pair in two),
         keys=differing_keys(a.config, b.config),
         systems=tuple(pair.found(len(two)) for pair in two),
-        notes=tuple(notes),
+        notes=(*notes, *(said for pair in two for said in pair.overloads)),
         failures=tuple(failure.told for failure in failures.found),
     )
 
@@ -142,6 +142,8 @@ class _Pair:
         self._b: list[Figures] = []
         self.identical = True
         self._requests: RequestsApart | None = None
+        self.overloads: list[str] = []
+        """What has to be said of run 1."""
 
     def add(self, a: SystemResult, b: SystemResult, most_requests: int) -> None:
         """What came of a run."""
@@ -152,6 +154,7 @@ class _Pair:
         self._b.append(figures_of(b, config, self.b.plan.num_gpus))
         if self._requests is None:
             self._requests = apart(a, b, most_requests)
+            self.overloads = [*overloads("A", [a]), *overloads("B", [b])]
 
     def found(self, pairs: int) -> SystemDifference:
         """What may be said of it, beside so many ``pairs`` in all."""

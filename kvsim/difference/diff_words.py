@@ -220,7 +220,7 @@ def _conclusion(answer: DiffAnswer, system: SystemDifference) -> str:
     name = _title(system)
     if system.identical:
         runs = counted(answer.runs, "run")
-        return f"{name}: identical, each of {answer.requests:,} requests has the same record in A and B, in {runs}."
+        return f"{name}: identical, all requests have the same record in A and B, {answer.requests:,} a run, in {runs}."
     ttft = system.figure(TTFT)
     said = [] if ttft is None else [f"mean TTFT in B {_moved_words(ttft)}"]
     parts = [each for each in system.parts if each.moved]

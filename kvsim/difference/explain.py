@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from kvsim._version import __version__
 from kvsim.difference.asked import AskedCase
 from kvsim.difference.diff import retold
-from kvsim.difference.figures import PARTS, FigureDifference, Figures, differences, figures_of
-from kvsim.difference.ground import Arm, Ground, check_replications, ground_of, measured
+from kvsim.difference.figures import PARTS, FigureDifference, Figures, alike, differences, figures_of
+from kvsim.difference.ground import Arm, Ground, check_replications, ground_of, measured, overloads
 from kvsim.difference.removals import CAUSES, Cause, first_copies, waits, why_not, without
 from kvsim.difference.tail import Band, Tail, bands, tail_of
 from kvsim.failures import FailedPart
@@ -128,7 +128,7 @@ def run_explain(spec: ExplainSpec, executor: Executor) -> ExplainAnswer:
         removals=removals,
         together=told.together,
         interplay=told.interplay(),
-        notes=(*ground.notes, *retold(asked, [first])),
+        notes=(*ground.notes, *retold(asked, [first]), *overloads(asked.label, alike([first], ground.config))),
         failures=tuple(failure.told for failure in failures.found),
     )
 

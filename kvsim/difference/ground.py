@@ -16,7 +16,9 @@ from kvsim.failures import Failures
 from kvsim.modes.experiment import ExperimentSpec, prepared
 from kvsim.plan.mode import Mode
 from kvsim.plan.plan import Plan
+from kvsim.record.labels import system_label
 from kvsim.record.result import SystemResult
+from kvsim.record.windows import overload_words
 from kvsim.sim.executor import Executor, whole
 from kvsim.sim.run import Case
 from kvsim.sim.systems.given import GivenHeads
@@ -152,10 +154,10 @@ def ground_of(
     return ground, found.plans, failures
 
 
-def plans_on(asked: AskedCase, ground: Ground, first: AskedCase, executor: Executor) -> list[Plan]:
+def plans_on(asked: AskedCase, ground: Ground, first: AskedCase, failures: Failures, executor: Executor) -> list[Plan]:
     """The plans of another side's systems, each as it would be for the requests of ``ground``, those of ``first``."""
     rate_per_s = ground.rate_per_s if math.isfinite(ground.rate_per_s) and not ground.served.holds_back else None
-    return prepared(asked.serving(first, rate_per_s).spec, Failures(), executor).plans
+    return prepared(asked.serving(first, rate_per_s).spec, failures, executor).plans
 
 
 def _why_once(spec: ExperimentSpec, workload: Workload) -> str | None:
@@ -179,6 +181,15 @@ def _how(spec: ExperimentSpec) -> str:
         part = "each other run a part of the trace of as many requests from a random moment on"
         return f"run 1 serves the requests as they come in the case, {part}, laid end to end where that is too short"
     return "run 1 serves the requests of the case itself, each other run as many drawn anew"
+
+
+def overloads(label: str, results: Sequence[SystemResult]) -> list[str]:
+    """Where times would be longer in a longer run, so that differences would be, too."""
+    return [
+        f"{label}: {system_label(each.name)} is {overload_words(each.pace)}: times grow with the length of the run"
+        for each in results
+        if each.pace is not None and each.pace.overloaded
+    ]
 
 
 def check_replications(count: int) -> None:
