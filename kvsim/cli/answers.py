@@ -30,7 +30,7 @@ class Answers:
     json: Path | None
     folder: Path | None
     picture: str
-    """Its name in the folder."""
+    """What it is called in the folder."""
     taken: Mapping[str, Path]
     """What is read, by what it is."""
 

@@ -11,14 +11,10 @@ import typer
 
 from kvsim.cli import options
 from kvsim.cli.usage import FlagError
+from kvsim.difference.usual import ROWS, RUNS
 
 if TYPE_CHECKING:
     from kvsim.difference.asked import AskedCase
-
-RUNS = 8
-"""Runs of each side unless asked: few enough to wait for, enough for intervals of thirty figures together."""
-ROWS = 10
-"""Requests that are told of one by one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +37,8 @@ class DiffFlags:
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One key of both; repeatable.")
     ] = None
     systems: Annotated[
-        str | None, typer.Option(metavar="NAME,NAME", help="Systems or policies of reports to compare; default: all.")
+        str | None,
+        typer.Option(metavar="NAME,NAME", help="What of both to compare; default: all of --pd, else the first."),
     ] = None
     replications: Annotated[
         int, typer.Option(metavar="N", parser=options.count, help="Runs of each side, on other requests each.")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kvsim.cli import options
-from kvsim.cli.diff import ROWS, RUNS
 from kvsim.cli.usage import FlagError
+from kvsim.difference.usual import ROWS, RUNS
 
 if TYPE_CHECKING:
     from kvsim.difference.asked import AskedCase

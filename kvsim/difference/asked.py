@@ -51,7 +51,7 @@ class AskedCase:
         """
         own, theirs = self.spec, other.spec
         variants = [replace(variant, config=_on(other.config, variant.config)) for variant in own.variants]
-        spec = replace(own, variants=_alike(variants, own.variants), trace=theirs.trace, replicas=theirs.replicas)
+        spec = replace(own, variants=_alike(variants), trace=theirs.trace, replicas=theirs.replicas)
         if rate_per_s is None:
             spec = replace(spec, rate_per_s=theirs.rate_per_s, load=theirs.load, load_of=theirs.load_of)
         else:
@@ -67,7 +67,7 @@ class AskedCase:
             )
 
 
-def _alike(made: list[Variant], before: object) -> list[Variant]:
+def _alike(made: list[Variant]) -> list[Variant]:
     """One configuration where it was one before: variants of the first's are one plan, tuned once."""
     first = made[0].config
     return [replace(each, config=first) if each.config == first else each for each in made]

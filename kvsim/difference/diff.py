@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kvsim._version import __version__
+from kvsim.config import Config
 from kvsim.difference.asked import AskedCase, pairs
 from kvsim.difference.figures import (
     LATENCIES,
@@ -24,6 +25,7 @@ from kvsim.difference.figures import (
 from kvsim.difference.ground import Arm, Ground, check_replications, ground_of, overloads, plans_on
 from kvsim.difference.keys import KeyDifference, differing_keys
 from kvsim.difference.requests import RequestsApart, apart, is_same
+from kvsim.difference.usual import ROWS, RUNS
 from kvsim.failures import FailedPart
 from kvsim.plan.plan import Plan
 from kvsim.record.labels import number, system_label
@@ -88,10 +90,10 @@ class DiffSpec:
     b: AskedCase
     systems: list[str] | None = None
     """By name; ``None``: as :func:`kvsim.difference.asked.pairs` says."""
-    replications: int = 8
+    replications: int = RUNS
     seed: int | None = None
     """For all runs but the first; ``None``: as ``a`` has it."""
-    most_requests: int = 10
+    most_requests: int = ROWS
     """Requests that are told of that moved most."""
 
 
@@ -126,9 +128,9 @@ def run_diff(spec: DiffSpec, executor: Executor) -> DiffAnswer:
         confidence=settings.confidence,
         tie_share=settings.tie_share,
         identical=all(pair.identical for pair in two),
-        keys=differing_keys(a.config, b.config),
+        keys=differing_keys(_ran(a, own), _ran(b, others)),
         systems=tuple(pair.found(len(two)) for pair in two),
-        notes=(*notes, *(said for pair in two for said in pair.overloads)),
+        notes=(*notes, *(said for pair in two for said in pair.notes)),
         failures=tuple(failure.told for failure in failures.found),
     )
 
@@ -142,8 +144,7 @@ class _Pair:
         self._b: list[Figures] = []
         self.identical = True
         self._requests: RequestsApart | None = None
-        self.overloads: list[str] = []
-        """What has to be said of run 1."""
+        self.notes = _budgets(a, b)
 
     def add(self, a: SystemResult, b: SystemResult, most_requests: int) -> None:
         """What came of a run."""
@@ -154,7 +155,7 @@ class _Pair:
         self._b.append(figures_of(b, config, self.b.plan.num_gpus))
         if self._requests is None:
             self._requests = apart(a, b, most_requests)
-            self.overloads = [*overloads("A", [a]), *overloads("B", [b])]
+            self.notes += [*overloads("A", [a]), *overloads("B", [b])]
 
     def found(self, pairs: int) -> SystemDifference:
         """What may be said of it, beside so many ``pairs`` in all."""
@@ -171,6 +172,22 @@ class _Pair:
             parts=of_kind(found, PARTS),
             requests=self._requests,
         )
+
+
+def _ran(asked: AskedCase, plans: Sequence[Plan]) -> Config:
+    """The configuration, with the prefill:decode ratio that was found to be balanced where nobody said one."""
+    if not asked.spec.balances:
+        return asked.config
+    return asked.config.model_copy(update={"pd_separation": plans[0].config.pd_separation})
+
+
+def _budgets(a: Arm, b: Arm) -> list[str]:
+    """Token budgets of unified instances that were tuned, and came out otherwise."""
+    mine, theirs = (arm.plan.colocated_settings.max_num_batched_tokens for arm in (a, b))
+    tuned = any(arm.plan.config.engine.tune_colocated_budget for arm in (a, b))
+    if mine == theirs or not tuned or "unified" not in (a.system, b.system):
+        return []
+    return [f"unified instances take {mine:,} tokens a step in A and {theirs:,} in B: each side's budget is tuned"]
 
 
 def _arms(side: str, asked: AskedCase, plans: Sequence[Plan]) -> list[Arm]:

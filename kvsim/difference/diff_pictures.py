@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_TITLE = 44
-"""Characters of a name in a title."""
+_TITLE = 36
+"""Characters of a name below a title."""
 
 
 def diff_figure(answer: DiffAnswer) -> Figure:
     """A row of two panels a system."""
     systems = answer.systems
-    names = " and ".join(_cut(name) for name in (answer.a, answer.b))
-    runs = f"{counted(answer.runs, 'pair')} of runs, {percent(answer.confidence)} intervals, all together"
+    names = f"A: {_cut(answer.a)}; B: {_cut(answer.b)}"
+    runs = f"{counted(answer.runs, 'pair')}, {percent(answer.confidence)} intervals"
     figure, axes = figure_of(
-        f"B less A: {names}", runs, columns=2, rows=len(systems), height_in=1.6 + 3.4 * len(systems)
+        "What differs: B less A", f"{names}; {runs}", columns=2, rows=len(systems), height_in=1.6 + 3.4 * len(systems)
     )
     for place, system in enumerate(systems):
         left, right = axes[2 * place : 2 * place + 2]
@@ -49,7 +49,7 @@ def _relative(system: SystemDifference) -> list[FigureDifference]:
 
 
 def _bars(axis: Axes, found: list[FigureDifference], names: list[str], *, relative: bool) -> None:
-    """Those that moved for sure in colour."""
+    """A bar a figure, in colour where it moved for sure."""
     scales = [100 / abs(each.a) if relative and each.a else 1.0 for each in found]
     values = [scale * (each.difference or 0.0) for scale, each in zip(scales, found, strict=True)]
     errors = [scale * (each.half_width or 0.0) for scale, each in zip(scales, found, strict=True)]

@@ -13,6 +13,7 @@ from kvsim.difference.figures import PARTS, FigureDifference, Figures, alike, di
 from kvsim.difference.ground import Arm, Ground, check_replications, ground_of, measured, overloads
 from kvsim.difference.removals import CAUSES, Cause, first_copies, waits, why_not, without
 from kvsim.difference.tail import Band, Tail, bands, tail_of
+from kvsim.difference.usual import ROWS, RUNS
 from kvsim.failures import FailedPart
 from kvsim.record.result import SystemResult
 from kvsim.sim.executor import Executor, whole
@@ -91,9 +92,9 @@ class ExplainSpec:
     case: AskedCase
     system: str | None = None
     """``None``: PD where it was run, else the first."""
-    replications: int = 4
+    replications: int = RUNS
     seed: int | None = None
-    most_requests: int = 10
+    most_requests: int = ROWS
 
 
 def run_explain(spec: ExplainSpec, executor: Executor) -> ExplainAnswer:

@@ -60,14 +60,16 @@ def conclusions(answer: ExplainAnswer) -> list[str]:
         if band.ttft_ms and band.parts_ms[name]
     ]
     who = system_label(answer.system)
-    said = [f"{who}: TTFT at p99, {number(band.ttft_ms)} ms, is {listed(shares) if shares else 'nothing'}"]
+    said = [f"{who}: TTFT at p99, {number(band.ttft_ms)} ms in run 1, is {listed(shares) if shares else 'nothing'}"]
     known = [(removal, removal.ttft[-1]) for removal in answer.removals if removal.ttft]
     if known:
         best, found = min(known, key=lambda each: each[1].difference or 0.0)
         if found.moved or answer.runs < 2:
-            said.append(f"of single removals {best.label} changes p99 most in the mean, by {change(found)} ms")
+            said.append(
+                f"of single removals {best.label} changes p99 most in the mean of the runs, by {change(found)} ms"
+            )
         else:
-            said.append("no removal of one cause surely changes p99")
+            said.append("no removal of a single cause surely changes p99")
     overlap = answer.interplay[-1]
     if known:
         said.append(_overlap(overlap, answer.runs))
@@ -75,7 +77,7 @@ def conclusions(answer: ExplainAnswer) -> list[str]:
 
 
 def _overlap(each: Interplay, runs: int) -> str:
-    sums = f"all together change p99 by {signed(each.together)} ms, each alone by {signed(each.alone_sum)} ms in sum"
+    sums = f"all together change it by {signed(each.together)} ms, each alone by {signed(each.alone_sum)} ms in sum"
     if runs < 2 or each.half_width is None:
         return f"{sums} (one run)"
     width = f"{signed(each.difference)} ± {number(each.half_width)} ms"
@@ -172,9 +174,9 @@ def _removals(answer: ExplainAnswer) -> Table:
         cells = [_change(each) for each in removal.ttft] if removal.ttft else [NOTHING] * len(TTFT)
         table.add_row(removal.label, *cells)
     table.add_section()
-    table.add_row("each alone, summed", *(signed(each.alone_sum) for each in answer.interplay))
+    table.add_row("sum of each", *(signed(each.alone_sum) for each in answer.interplay))
     table.add_row("all together", *(_change(each) for each in answer.together.ttft))
-    table.add_row("shared by causes", *(_shared(each) for each in answer.interplay))
+    table.add_row("overlap", *(_shared(each) for each in answer.interplay))
     if answer.runs > 1:
         table.caption = "?: not told apart from no change"
         table.caption_justify = "left"
@@ -182,13 +184,13 @@ def _removals(answer: ExplainAnswer) -> Table:
 
 
 def _change(each: FigureDifference) -> str:
-    return f"{change(each)} ?" if each.verdict == "open" and each.half_width is not None else change(each)
+    return f"{change(each)}?" if each.verdict == "open" and each.half_width is not None else change(each)
 
 
 def _shared(each: Interplay) -> str:
     if each.half_width is None:
         return signed(each.difference)
-    unsure = " ?" if abs(each.difference) <= each.half_width and each.half_width else ""
+    unsure = "?" if abs(each.difference) <= each.half_width and each.half_width else ""
     return f"{signed(each.difference)} ± {number(each.half_width)}{unsure}"
 
 

@@ -16,6 +16,9 @@ from kvsim.units import MILLI
 
 Figures = dict[str, float]
 
+_ROUNDING = 1e-9
+"""Figures that are this near, relatively, differ by rounding alone."""
+
 LATENCIES = ("ttft", "tpot", "itl", "e2e")
 QUANTILES = ("mean", "p50", "p90", "p99")
 RATES = ("requests_per_s", "output_tokens_per_s", "goodput_requests_per_s")
@@ -82,7 +85,10 @@ def differences(
     together. ``tie_share``: as in studies.
     """
     names = [name for name in a[0] if not all(math.isnan(one[name]) for one in (*a, *b))]
-    differing = sum(any(one[name] != other[name] for one, other in zip(a, b, strict=True)) for name in names)
+    pairs = list(zip(a, b, strict=True))
+    differing = sum(
+        any(not math.isclose(one[name], other[name], rel_tol=_ROUNDING) for one, other in pairs) for name in names
+    )
     each = 1 - (1 - confidence) / max(1, differing * asked)
     return {name: _found(name, a, b, _apart(name, a, b, each), tie_share) for name in names}
 

@@ -23,7 +23,7 @@ def told(out: str) -> str:
 
 
 def test_diff_tells_and_writes(kvsim) -> None:
-    asked = ("diff", "--a", WORDS, "--b", HALF, "--replications", "6", "--report-json", "d.json", "--out", "pics")
+    asked = ("diff", "--a", WORDS, "--b", HALF, "--replications", "10", "--report-json", "d.json", "--out", "pics")
     code, out, err = kvsim(*asked)
     assert code == 0 and "wrote d.json" in err and "wrote pics/diff.png" in err
     words = told(out)
@@ -31,7 +31,7 @@ def test_diff_tells_and_writes(kvsim) -> None:
     assert "of its parts exposed transfer +" in words and "moved for sure" in words
     assert "The first of them to arrive is request " in words and "exposed transfer is " in words
     answer = json.loads(Path("d.json").read_text())
-    assert (answer["runs"], answer["identical"], answer["systems"][0]["a"]) == (6, False, "pd")
+    assert (answer["runs"], answer["identical"], answer["systems"][0]["a"]) == (10, False, "pd")
     assert Path("pics/diff.png").read_bytes().startswith(b"\x89PNG")
     before = Path("d.json").read_bytes()
     code, out, err = kvsim(*asked[:-2], "--quiet", "--jobs", "2")
@@ -44,7 +44,7 @@ def test_explain_tells_and_writes(kvsim) -> None:
     code, out, err = kvsim(*asked)
     assert code == 0 and "wrote e.json" in err and "wrote pics/explain.png" in err
     words = told(out)
-    for said in ("Where TTFT goes in run 1", "TTFT (ms) without a cause", "each alone, summed", "shared by causes"):
+    for said in ("Where TTFT goes in run 1", "TTFT (ms) without a cause", "sum of each", "overlap"):
         assert said in words
     assert "PD: TTFT at p99, " in words
     answer = json.loads(Path("e.json").read_text())
