@@ -11,7 +11,7 @@ from kvsim.difference.asked import AskedCase
 from kvsim.difference.diff import retold
 from kvsim.difference.figures import PARTS, FigureDifference, Figures, alike, differences, figures_of
 from kvsim.difference.ground import Arm, Ground, check_replications, ground_of, measured, overloads
-from kvsim.difference.removals import CAUSES, Cause, first_copies, waits, why_not, without
+from kvsim.difference.removals import CAUSES, DOUBLINGS, Cause, first_copies, waits, why_not, without
 from kvsim.difference.tail import Band, Tail, bands, tail_of
 from kvsim.difference.usual import ROWS, RUNS
 from kvsim.failures import FailedPart
@@ -23,7 +23,6 @@ from kvsim.workload.workload import Workload
 
 TTFT = ("ttft_mean_ms", "ttft_p50_ms", "ttft_p90_ms", "ttft_p99_ms")
 _OTHERS = (*PARTS, "prefix_hit_rate")
-_DOUBLINGS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +42,8 @@ class Removal:
     parts: tuple[FigureDifference, ...]
     """Parts of the mean TTFT: their differences sum to that of the mean."""
     hit_rate: FigureDifference | None
+    left_ms: float | None
+    """Mean TTFT that is still of the cause's own parts: what the simulator could not take away."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,9 +184,9 @@ class _Told:
         case: Case,
         found: SystemResult,
     ) -> tuple[Case, SystemResult]:
-        """With twice as many instances, and again, while somebody waits and there are fewer than requests."""
-        for _ in range(_DOUBLINGS):
-            if not waits(found) or _instances(case) >= 2 * len(workload):
+        """With twice as many instances, and again, while somebody waits."""
+        for _ in range(DOUBLINGS):
+            if not waits(found):
                 break
             copies *= 2
             case = self._case(names, run, workload, base, copies)
@@ -205,28 +206,30 @@ class _Told:
     def removal(self, cause: Cause) -> Removal:
         """What taking one cause away gives."""
         why = why_not(cause, self._arm.plan, self._arm.system)
-        return self._removal((cause.name,), cause.name, cause.label, cause.what, cause.leaves, why)
+        return self._removal((cause.name,), cause, why)
 
     @property
     def together(self) -> Removal:
         """What taking all of them away gives."""
         labels = ", ".join(cause.label for cause in self._possible)
-        return self._removal(self.all, "all", "all of these", f"together: {labels}", "", None)
+        parts = tuple(part for cause in self._possible for part in cause.parts)
+        return self._removal(self.all, Cause("all", "all of these", parts, f"together: {labels}", ""), None)
 
-    def _removal(self, names: Names, name: str, label: str, what: str, leaves: str, impossible: str | None) -> Removal:
+    def _removal(self, names: Names, cause: Cause, impossible: str | None) -> Removal:
         found: dict[str, FigureDifference] = {}
         if impossible is None and names:
             found = self._apart(names, TTFT) | self._apart(names, _OTHERS)
         return Removal(
-            name=name,
-            label=label,
-            what=what,
-            leaves=leaves,
+            name=cause.name,
+            label=cause.label,
+            what=cause.what,
+            leaves=cause.leaves,
             impossible=impossible,
             instances=self._instances.get(names),
             ttft=tuple(found[each] for each in TTFT if each in found),
             parts=tuple(found[each] for each in PARTS if each in found),
             hit_rate=found.get("prefix_hit_rate"),
+            left_ms=math.fsum(found[part].b or 0.0 for part in cause.parts) if found else None,
         )
 
     def _apart(self, names: Names, figures: Sequence[str]) -> dict[str, FigureDifference]:

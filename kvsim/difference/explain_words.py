@@ -29,6 +29,7 @@ _SHORT = {
     "first_decode": "first decode",
 }
 _AT = ("mean", "p50", "p90", "p99")
+_NOTHING_MS = 1e-6
 
 
 def print_explanation(console: Console, answer: ExplainAnswer) -> None:
@@ -200,7 +201,17 @@ def _definitions(answer: ExplainAnswer) -> Iterator[str]:
             yield f"{removal.label}: not simulated, {removal.impossible}"
             continue
         size = f" ({counted(removal.instances or 0, 'instance')} in run 1)" if removal.name == "queue" else ""
-        yield f"{removal.label}: {removal.what}{size}. {removal.leaves[:1].upper()}{removal.leaves[1:]}."
+        leaves = f"{removal.leaves[:1].upper()}{removal.leaves[1:]}"
+        yield f"{removal.label}: {removal.what}{size}. {leaves}.{_left(removal)}"
+
+
+def _left(removal: Removal) -> str:
+    """How much of a cause is still there."""
+    if removal.name == "hits":
+        return f" {_hits(removal, 'b')} of prompt tokens were hit."
+    if not removal.left_ms or removal.left_ms < _NOTHING_MS:
+        return ""
+    return f" {number(removal.left_ms)} ms of it in mean TTFT are left."
 
 
 def _effects(answer: ExplainAnswer) -> Table:

@@ -23,6 +23,8 @@ _ENDLESS_GB = 1e21
 """Decimal GB/s at which no transfer that there is moves a simulated clock."""
 _SPARE = 1.5
 """Instances for each request that was in flight at a time, to begin with."""
+DOUBLINGS = 4
+"""How often there are twice as many of them where somebody still waits."""
 _NOTHING_S = 1e-9
 
 
@@ -52,8 +54,9 @@ CAUSES = (
         "queue",
         "no queue",
         ("queue", "decode_wait"),
-        "so many copies of the cluster that no request waits for a step, a seat or a block; each request hits what it "
-        "hit before, and its KV is where it was",
+        "the cluster so many times side by side that no request waits for a step, a seat or a block, up to "
+        f"{_SPARE * 2**DOUBLINGS:g} instances for each request in flight; each request hits what it hit before, and "
+        "its KV is where it was",
         "whoever has an instance to itself shares no step either: interference and preemption go too, and what tiers "
         "gave counts as cached",
     ),
