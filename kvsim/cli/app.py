@@ -9,6 +9,8 @@ import typer
 from kvsim._version import __version__
 from kvsim.cli import options
 from kvsim.cli.calibrate import calibrate_app
+from kvsim.cli.diff import diff
+from kvsim.cli.explain import explain
 from kvsim.cli.flags import Flags, taking_flags
 from kvsim.cli.hits import hits
 from kvsim.cli.learn import learn_app
@@ -40,6 +42,8 @@ app.add_typer(calibrate_app, name="calibrate")
 app.add_typer(validate_app, name="validate")
 app.add_typer(learn_app, name="learn")
 app.add_typer(sweep_app, name="sweep")
+app.command()(diff)
+app.command()(explain)
 app.command()(hits)
 app.command()(models)
 app.command()(predict)
@@ -63,7 +67,7 @@ def root(ctx: typer.Context, flags: Flags) -> int:
         if given:
             raise FlagError(f"{next(iter(given.values()))} does not go with the command '{ctx.invoked_subcommand}'")
         return 0
-    _check(flags, given)
+    check_flags(flags, given)
     from kvsim.cli.run import list_studies, run_command
     from kvsim.report.run_clock import RunClock
 
@@ -71,10 +75,10 @@ def root(ctx: typer.Context, flags: Flags) -> int:
         list_studies()
         return 0
     clock = RunClock()
-    return run_command(_command(flags, given), clock)
+    return run_command(command_of(flags, given), clock)
 
 
-def _check(flags: Flags, given: dict[str, str]) -> None:
+def check_flags(flags: Flags, given: dict[str, str]) -> None:
     """Raise ``FlagError`` for flags that exclude each other, or that lack one they need."""
     if flags.pd and flags.cluster:
         raise FlagError("--cluster and --pd exclude each other; give one")
@@ -102,7 +106,8 @@ def _check(flags: Flags, given: dict[str, str]) -> None:
         _check_policies(flags.policy)
 
 
-def _command(flags: Flags, given: dict[str, str]) -> Command:
+def command_of(flags: Flags, given: dict[str, str]) -> Command:
+    """The run that the root command's flags describe. Raises a ``KvsimError``."""
     from kvsim.cli.outputs import Reports
     from kvsim.cli.run import Command
     from kvsim.modes.variants import Layers

@@ -123,7 +123,7 @@ def predict(flags: PredictFlags) -> int:
     loaded = load_deployment(launch, gpu=flags.gpu, instances=flags.instances, profile=profile, sets=sets)
     exports = tuple(target_of(text) for text in flags.export or ())
     outputs = _outputs(flags, exports)
-    spec = _spec(loaded, flags, keeps_detail=outputs.need_detail)
+    spec = spec_of(loaded, flags, keeps_detail=outputs.need_detail)
     workers = options.cores() if flags.jobs is None else flags.jobs
     experiment, others_cpu_s = simulated(partial(run_prediction, spec), workers, quiet=flags.quiet)
     line = launch_words(flags.line, flags.engine_args)
@@ -145,7 +145,8 @@ def _outputs(flags: PredictFlags, exports: tuple[tuple[Exporter, Path], ...]) ->
     return outputs
 
 
-def _spec(loaded: LoadedConfig, flags: PredictFlags, *, keeps_detail: bool) -> PredictionSpec:
+def spec_of(loaded: LoadedConfig, flags: PredictFlags, *, keeps_detail: bool) -> PredictionSpec:
+    """What is asked of a prediction. Raises a ``KvsimError``."""
     from kvsim.modes.experiment import ExperimentSpec, Variant
     from kvsim.modes.prediction import PredictionSpec
     from kvsim.plan.mode import PREDICT

@@ -88,7 +88,7 @@ def run_command(command: Command, clock: RunClock) -> int:
     from kvsim.export.registry import target_of
 
     exports = tuple(target_of(text) for text in command.exports)
-    spec = _spec(command, mode, loaded, _unskipped(command, studies))
+    spec = spec_of(command, mode, loaded, _unskipped(command, studies))
     folder = command.out or Path(mode.experiment(loaded.config)[1].output_dir)
     systems = tuple(variant.name for variant in spec.variants)
     outputs = Outputs(command.reports, folder, command.plots, exports, systems)
@@ -136,7 +136,8 @@ def _check_flags(command: Command) -> None:
         raise FlagError("--set pd_separation.enabled=false contradicts --pd; --systems unified runs unified alone")
 
 
-def _spec(command: Command, mode: Mode, loaded: LoadedConfig, studies: tuple[str, ...]) -> ExperimentSpec:
+def spec_of(command: Command, mode: Mode, loaded: LoadedConfig, studies: tuple[str, ...]) -> ExperimentSpec:
+    """What the mode is asked. Raises a ``KvsimError``."""
     from kvsim.config.comparison import read_comparison
     from kvsim.modes.experiment import ExperimentSpec
     from kvsim.modes.variants import variants_of

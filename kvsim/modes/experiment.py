@@ -108,10 +108,24 @@ class Experiment:
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
     incomplete: bool
+    spec: ExperimentSpec
+    """What was asked."""
     studies: dict[str, StudyAnswer] | None = None
     """By their section of the report; ``None`` where none were asked."""
     failures: tuple[Failure, ...] = ()
     """What could not be made, and cost itself only."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a run is to be, before anything of it is simulated but pilots and the tuning of a budget."""
+
+    plans: list[Plan]
+    """One for each variant."""
+    offered: Offered
+    source: Source
+    seeds: Sequence[int]
+    """Spawned from the first variant's: of copies, of pilots, of the tuning, of the systems, of studies."""
 
 
 def run_experiment(spec: ExperimentSpec, executor: Executor) -> Experiment:
@@ -120,6 +134,26 @@ def run_experiment(spec: ExperimentSpec, executor: Executor) -> Experiment:
     Raises a ``KvsimError`` for what cannot be built or read, and ``KeyboardInterrupt`` if interrupted before there is
     anything to report.
     """
+    failures = Failures()
+    found = prepared(spec, failures, executor)
+    first, offered, plans, seeds = spec.variants[0], found.offered, found.plans, found.seeds
+    with tempfile.TemporaryDirectory() as scratch:
+        offered, plans, trained_on = _trained(spec, offered, plans, Path(scratch) / "model.txt")
+        warmup = max(trained_on, spec.mode.warmup(first.config, len(offered.workload)))
+        cases = [
+            Case(variant.name, variant.system, plan, offered.workload, seeds[3], warmup, keeps_detail=spec.keeps_detail)
+            for variant, plan in zip(spec.variants, plans, strict=True)
+        ]
+        results, unstarted = _ran(cases, failures, executor)
+    served = [_Served.of(case, results[case.name]) for case in cases if case.name in results]
+    experiment = _experiment(spec, offered, served, unstarted, found.source)
+    if (spec.studies or spec.comparisons) and not experiment.incomplete:
+        experiment = _studied(spec, experiment, seeds[4], failures, executor)
+    return replace(experiment, failures=tuple(failures.found))
+
+
+def prepared(spec: ExperimentSpec, failures: Failures, executor: Executor) -> Prepared:
+    """Build the plans, and bring the first one's requests to their rate; raises as :func:`run_experiment` does."""
     first = spec.variants[0]
     plans = [spec.mode.plan(variant.config, stepwise=spec.stepwise) for variant in spec.variants]
     for variant in spec.variants:
@@ -127,7 +161,6 @@ def run_experiment(spec: ExperimentSpec, executor: Executor) -> Experiment:
     check_comparisons(plans[0], spec.comparisons)
     seeds = [int(child.generate_state(1)[0]) for child in np.random.SeedSequence(first.config.seed).spawn(5)]
     source = source_of(spec.mode, plans[0], spec.trace, spec.replicas, seeds[0])
-    failures = Failures()
     at = _balanced(spec, plans[0], seeds, failures, executor)
     if at is not None:
         plans[0], source = at.plan, source_of(spec.mode, at.plan, spec.trace, spec.replicas, seeds[0])
@@ -138,19 +171,7 @@ def run_experiment(spec: ExperimentSpec, executor: Executor) -> Experiment:
         offered.plan if variant.config is first.config else own
         for variant, own in zip(spec.variants, plans, strict=True)
     ]
-    with tempfile.TemporaryDirectory() as scratch:
-        offered, plans, trained_on = _trained(spec, offered, plans, Path(scratch) / "model.txt")
-        warmup = max(trained_on, spec.mode.warmup(first.config, len(offered.workload)))
-        cases = [
-            Case(variant.name, variant.system, plan, offered.workload, seeds[3], warmup, keeps_detail=spec.keeps_detail)
-            for variant, plan in zip(spec.variants, plans, strict=True)
-        ]
-        results, unstarted = _ran(cases, failures, executor)
-    served = [_Served.of(case, results[case.name]) for case in cases if case.name in results]
-    experiment = _experiment(spec, offered, served, unstarted, source)
-    if (spec.studies or spec.comparisons) and not experiment.incomplete:
-        experiment = _studied(spec, experiment, seeds[4], failures, executor)
-    return replace(experiment, failures=tuple(failures.found))
+    return Prepared(plans, offered, source, seeds)
 
 
 def _balanced(
@@ -282,6 +303,7 @@ def _experiment(
         ),
         notes=offered.notes,
         incomplete=bool(unstarted) or any(result.incomplete for result in results),
+        spec=spec,
     )
 
 

@@ -29,8 +29,8 @@ from kvsim.record.percentiles import Floats, distribution, percentiles
 from kvsim.record.plain import known
 from kvsim.record.result import COMPONENTS, Distribution, Pace, RoleUse, SystemResult, Table
 
-P99_BAND = (98.5, 99.5)
-"""Percentiles of TTFT between which requests stand for "a request at p99" in the attribution."""
+BAND = 1.0
+"""Percentiles of TTFT around one, between which requests stand for "a request at p99" in the attribution."""
 
 
 def ttft_s(table: Table) -> Floats:
@@ -244,13 +244,18 @@ def _mean_ms(values_s: Floats) -> float | None:
 
 
 def p99_rows(ttfts_s: Floats) -> npt.NDArray[np.bool_]:
-    """The requests whose TTFT lies between its p98.5 and p99.5, both included.
+    """The requests that stand for those at p99, as :func:`rows_around` has them."""
+    return rows_around(ttfts_s, 99.0)
 
-    In a sample too small to have one there (fewer than about 200), the request or requests nearest to its p99.
+
+def rows_around(ttfts_s: Floats, percent: float) -> npt.NDArray[np.bool_]:
+    """The requests whose TTFT lies within half a percentile of ``percent``, both ends included.
+
+    In a sample too small to have one there (fewer than about 200), the request or requests nearest to that percentile.
     """
-    low_s, p99_s, high_s = percentiles(ttfts_s, (P99_BAND[0], 99.0, P99_BAND[1]))
+    low_s, middle_s, high_s = percentiles(ttfts_s, (percent - BAND / 2, percent, percent + BAND / 2))
     rows = (ttfts_s >= low_s) & (ttfts_s <= high_s)
     if ttfts_s.size and not rows.any():
-        distance_s = np.abs(ttfts_s - p99_s)
+        distance_s = np.abs(ttfts_s - middle_s)
         rows = distance_s == distance_s.min()
     return np.asarray(rows, dtype=np.bool_)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 
 import numpy as np
@@ -10,15 +10,17 @@ import numpy as np
 from kvsim.config import LoadedConfig
 from kvsim.failures import Failures
 from kvsim.launch import LaunchLine
-from kvsim.modes.experiment import Experiment
+from kvsim.modes.experiment import Experiment, ExperimentSpec
 from kvsim.plan.mode import ModeName
 from kvsim.reasons import reasons_of
 from kvsim.record.summary import summarise
 from kvsim.report.calibration import calibration_of
 from kvsim.report.report import Report
 from kvsim.report.run_clock import RunClock
-from kvsim.report.sections import Launch, WorkloadFacts
+from kvsim.report.sections import AskedRequests, Launch, WorkloadFacts
 from kvsim.units import MILLI
+from kvsim.workload.reading import AS_IT_STANDS, Reading
+from kvsim.workload.traffic import TraceSource
 from kvsim.workload.workload import Workload
 
 
@@ -95,6 +97,7 @@ def workload_facts(experiment: Experiment) -> WorkloadFacts:
         load=experiment.load,
         asked_requests_per_s=experiment.asked_requests_per_s,
         users=None if experiment.asked_requests_per_s is not None else _users(workload),
+        asked=_asked(experiment.spec),
     )
 
 
@@ -102,3 +105,32 @@ def _users(workload: Workload) -> int | None:
     if workload.max_concurrency is not None or workload.graph is None:
         return workload.max_concurrency
     return int(workload.graph.is_root.sum()) if workload.holds_back else None
+
+
+def _asked(spec: ExperimentSpec) -> AskedRequests | None:
+    given = spec.trace
+    if given is None:
+        return None
+    if isinstance(given, TraceSource):
+        return AskedRequests(
+            workload=None,
+            trace=str(given.path),
+            reading=_chosen(given.reading),
+            concurrency=None,
+            requests=None,
+            replicas=spec.replicas,
+        )
+    return AskedRequests(
+        workload=given.word.text,
+        trace=None,
+        reading=_chosen(getattr(given.word, "reading", AS_IT_STANDS)),
+        concurrency=given.concurrency,
+        requests=given.num_requests,
+        replicas=None,
+    )
+
+
+def _chosen(reading: Reading) -> dict[str, object]:
+    """Fields that are not as they stand."""
+    values = {each.name: getattr(reading, each.name) for each in fields(reading)}
+    return {name: value for name, value in values.items() if value != getattr(AS_IT_STANDS, name)}

@@ -60,6 +60,20 @@ class Calibration:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AskedRequests:
+    """Requests that were asked for beside a mode's own: all that it takes to serve them again."""
+
+    workload: str | None
+    """A word, or a trace file that a closed loop takes its requests from."""
+    trace: str | None
+    reading: Mapping[str, object]
+    """Fields of :class:`kvsim.workload.reading.Reading` that are not as they stand there."""
+    concurrency: int | None
+    requests: int | None
+    replicas: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class WorkloadFacts:
     """What was served; rates of an infinite cache are ``None`` where they are not known."""
 
@@ -83,6 +97,8 @@ class WorkloadFacts:
     """Requests in flight at most, where each waits for another; ``None``: they come at their times."""
     asked_requests_per_s: float | None
     """The rate that was asked for, which random arrivals meet in the mean alone; ``None``: a load was, or nothing."""
+    asked: AskedRequests | None = field(default=None, metadata=OMITTED)
+    """No key where the mode served its own traffic."""
 
 
 @dataclass(frozen=True, kw_only=True)

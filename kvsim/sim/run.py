@@ -15,6 +15,7 @@ from kvsim.plan.plan import Plan
 from kvsim.record.result import SystemResult
 from kvsim.sim.gc_pause import gc_paused
 from kvsim.sim.outcome import outcome
+from kvsim.sim.systems.given import GivenHeads, GivenPdSystem, GivenUnifiedSystem
 from kvsim.sim.systems.impatient import ImpatientSystem
 from kvsim.sim.systems.pd import PdSystem
 from kvsim.sim.systems.serving import ServingSystem
@@ -70,6 +71,8 @@ class Case:
     """When clients of a unified system give up; ``None``: they wait for ever."""
     keeps_detail: bool = False
     """Whether the result has every step that an engine ran, what instances held over time and what KV moved."""
+    given: GivenHeads | None = None
+    """What caches are given of prompts as these come; ``None``: nothing, they have what they have computed."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return by_fields(self)
@@ -114,6 +117,10 @@ def run(case: Case, progress: ProgressMaker | None = None) -> RunResult:
 def _built(case: Case, update: Callable[[int, float], None]) -> ServingSystem:
     workload, seed, keeps_detail = case.workload, case.seed, case.keeps_detail
     plan = case.plan.drafting_with(seed)
+    if case.given is not None:
+        if case.system == "pd":
+            return GivenPdSystem(plan, workload, seed, case.given, update, keeps_detail=keeps_detail)
+        return GivenUnifiedSystem(plan, workload, seed, case.given, update, keeps_detail=keeps_detail)
     if case.system == "pd":
         return PdSystem(plan, workload, seed, update, keeps_detail=keeps_detail)
     if case.patience is not None:
