@@ -78,11 +78,11 @@ def simulate(
     ``cluster`` or ``single``.
 
     A server: ``gpu`` in any spelling, ``instances`` of it behind one router; ``workload`` a word (``sharegpt``,
-    ``in=2000,out=300``; by default ``chat``, as in ``pd``) or a trace file, at ``rate`` requests a second or for
-    ``concurrency`` users, ``requests`` of them; ``searches_rate``: also look for the largest rate within the SLO;
-    ``finds_binding``: and for what binds it. A mode: ``engine`` a server's command line, ``gpu``, ``gpus`` in all,
-    ``tp`` GPUs an instance; ``workload`` a word or ``trace`` a file, at ``rate`` or at ``load``, a share of the maximum
-    rate of ``load_of``; ``studies`` are names, ``None`` for all of the mode.
+    ``in=2000,out=300``; by default ``chat``, as in ``pd``) or a trace file, at ``rate`` a second or for ``concurrency``
+    users, ``requests`` of them; ``searches_rate``, ``finds_binding``: also find the largest rate within the SLO, what
+    binds. A mode: ``engine`` a server's command line, ``gpu``, ``gpus`` in all, ``tp`` GPUs an instance; ``workload`` a
+    word or ``trace`` a file, at ``rate`` or at ``load``, a share of the maximum rate of ``load_of``; ``studies`` are
+    names, ``None`` for all of the mode.
 
     ``slo``: ``{"ttft": ms, "tpot": ms}``. ``config`` (a file, a mapping as in config.yaml, or a ``Config``),
     ``profile``, ``preset`` and ``sets`` (``section.key=value`` each, or a mapping by dotted key) are laid over
@@ -113,16 +113,10 @@ def simulate(
         return asked.mode(MODES[what], layers, engine, load_of, systems, policy, replicas, studies)
     if " " not in what.strip():
         raise ConfigError(f"mode is '{what}'; {nearest(what, list(MODES))}, or a line such as 'vllm serve MODEL'")
-    foreign: dict[str, object] = {
-        "engine": engine,
-        "gpus": gpus,
-        "tp": tp,
-        "preset": preset,
-        "load_of": load_of,
-        "policy": policy,
-    }
-    foreign |= {"systems": systems, "replicas": replicas, "config": config}
-    _refuse(foreign | {"studies": studies or None}, "of the modes; a server has none")
+    foreign: dict[str, object] = {"engine": engine, "gpus": gpus, "tp": tp, "preset": preset, "load_of": load_of}
+    foreign |= {"policy": policy, "systems": systems, "replicas": replicas, "config": config}
+    foreign |= {"studies": studies or None}
+    _refuse(foreign, "of the modes; a server has none")
     return asked.server(what, gpu, instances, searches_rate, finds_binding)
 
 
