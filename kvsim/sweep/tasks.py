@@ -29,9 +29,9 @@ class Task:
 
     run: Run
     arguments: Mapping[str, Any]
-    """Those of all runs and those of this one."""
+    """What all runs are given, and what this one is."""
     sets: Mapping[str, Any]
-    """Keys of the configuration, in the same way."""
+    """Keys of the configuration, of all runs and of this one."""
     files: Mapping[str, str]
     """Sha256 of each file among the arguments."""
     folder: Path
