@@ -38,7 +38,8 @@ class Binding:
             return "Nothing binds alone: twice as much of any one resource would serve hardly more."
         worth = sorted(((gain, name) for name, gain in self.gains.items() if gain > 1 + WORTH), reverse=True)
         others = ", ".join(f"{name} {gain:.2f}" for gain, name in worth[1:])
-        said = f"{self.binds} binds: twice as much would serve {worth[0][0]:.2f} times the requests"
+        verb, many = ("bind", "many") if self.binds.endswith("s") else ("binds", "much")
+        said = f"{self.binds} {verb}: twice as {many} would serve {worth[0][0]:.2f} times the requests"
         said += f" (others: {others})" if others else "; twice as much of anything else hardly more"
         return f"{said[0].upper()}{said[1:]}."
 

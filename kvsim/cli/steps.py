@@ -50,8 +50,7 @@ def steps(flags: StepsFlags) -> int:
     --prefill: one request that decodes, a full batch, a long prompt, and both in one step.
     """
     from kvsim.plan.deployment import launch_of, load_deployment
-    from kvsim.plan.explained import explainer_of, usual_batches
-    from kvsim.plan.refused import unlike_servers
+    from kvsim.plan.explained import explainer_of, usual_batches, warnings_of
     from kvsim.report.json_report import write_json
     from kvsim.report.step_table import step_lines, step_report
 
@@ -62,7 +61,7 @@ def steps(flags: StepsFlags) -> int:
     explainer = explainer_of(loaded)
     batches = usual_batches(explainer.instance.settings) if asked is None else (asked,)
     found = [explainer.explain(batch) for batch in batches]
-    warnings = (*launch.warnings, *unlike_servers(loaded.config, explainer.instance.spec.model))
+    warnings = (*launch.warnings, *warnings_of(explainer))
     if flags.json_out is not None:
         write_json(flags.json_out, step_report(explainer, found, warnings))
     sys.stdout.write("".join(f"{line}\n" for line in step_lines(explainer, found, warnings)))

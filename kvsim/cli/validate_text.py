@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 COLUMNS = 80
+NOTHING, SMALLEST = 1e-9, 0.0005
+"""What is as good as nothing, and what has no digit left of the three behind the point."""
 
 
 def check_json(path: Path | None, taken: Mapping[str, Path]) -> None:
@@ -36,6 +38,8 @@ def figure(value: float | None, width: int) -> str:
     if value is None:
         return "-".rjust(width)
     digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 100 else 2 if abs(value) >= 10 else 3
+    if NOTHING < abs(value) < SMALLEST:
+        return _fitting(width, *_powers(value))
     return _fitting(width, f"{value:,.{digits}f}", f"{value:.0f}", *_powers(value))
 
 

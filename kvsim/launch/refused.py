@@ -49,13 +49,19 @@ def refusals_of(engine: Engine, given: Mapping[str, Any]) -> tuple[str, ...]:
     """A sentence for each of ``given``, values by the first name of their flag, with which no server starts."""
     if engine != "vllm":
         return ()
-    return (*_loras(given), *_eplb_config(given), *_eplb(given), *_compilation(given))
+    return (*_loras(given), *_engines(given), *_eplb_config(given), *_eplb(given), *_compilation(given))
 
 
 def _loras(given: Mapping[str, Any]) -> Iterator[str]:
     slots, kept = _whole(given, "--max-loras"), given.get("--max-cpu-loras")
     if given.get("--enable-lora") and kept is not None and _whole(given, "--max-cpu-loras") < slots:
         yield f"--max-cpu-loras {kept}: must be at least --max-loras, {slots}"
+
+
+def _engines(given: Mapping[str, Any]) -> Iterator[str]:
+    size, local = _whole(given, "--data-parallel-size"), _whole(given, "--data-parallel-size-local")
+    if "--data-parallel-size" in given and local > size:
+        yield f"--data-parallel-size-local {local}: must be at most --data-parallel-size, {size}"
 
 
 def _eplb_config(given: Mapping[str, Any]) -> Iterator[str]:

@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from kvsim.config import LoadedConfig
+from kvsim.config.effect import without_effect
 from kvsim.errors import ConfigError
 from kvsim.plan.build_step_time import build_step_time, operators_of, shape_of
 from kvsim.plan.data_parallel import exchange_between, fullest_of
 from kvsim.plan.efficiencies import efficiencies_of
 from kvsim.plan.engine_settings import EngineSettings
 from kvsim.plan.instance import Instance, instance_of
+from kvsim.plan.refused import unlike_servers
+from kvsim.plan.unmodelled import undivided
 from kvsim.steptime.batch import Batch, Decodes, PromptChunk
 from kvsim.steptime.curves.base import StepTime
 from kvsim.steptime.curves.lockstep import LockstepStepTime, steps_together
@@ -22,6 +25,7 @@ from kvsim.steptime.explain import Explanation, Known, explain_formula, explain_
 from kvsim.steptime.work import remaining_allreduces
 
 USUAL_CONTEXT_TOKENS = 1024
+OF_STEPS = ("engine.", "steptime.")
 MEASURED = {"tokens_per_step": "tokens", "decodes_per_step": "decodes", "context_tokens": "tokens of context"}
 
 
@@ -144,6 +148,20 @@ class Explainer:
             valid = validity.get(key)
             if isinstance(valid, list) and len(valid) == 2 and value > valid[1]:
                 yield f"measured up to {valid[1]:,} {MEASURED[key]} only"
+
+
+def warnings_of(explainer: Explainer) -> list[str]:
+    """Sentences on what of the server is no server's, or has no effect here, and on times that are another's."""
+    loaded, spec, nearest = explainer.loaded, explainer.instance.spec, explainer.instance.nearest
+    is_radix = loaded.config.cache.prefix_cache == "radix"
+    unused = [key for key in without_effect(loaded.config, "predict") if key.startswith(OF_STEPS)]
+    return [
+        *unlike_servers(loaded.config, spec.model),
+        *([] if is_radix else undivided([spec])),
+        *([f"set, but without effect on steps: {', '.join(unused)}"] if unused else []),
+        *loaded.provenance.warnings,
+        *([nearest.warning] if nearest is not None and nearest.warning is not None else []),
+    ]
 
 
 def explainer_of(loaded: LoadedConfig) -> Explainer:

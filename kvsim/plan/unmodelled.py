@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from kvsim.config import Config
@@ -14,7 +15,7 @@ from kvsim.plan.sglang_scheduler import left_to_vllm
 from kvsim.plan.speculation import name_of_published
 from kvsim.plan.vllm_defaults import is_since
 from kvsim.plan.weight_types import said_of_types
-from kvsim.spec import MODELS, find_model
+from kvsim.spec import MODELS, InstanceSpec, find_model
 from kvsim.steptime.adapters import adapter_s
 from kvsim.units import GB
 
@@ -93,8 +94,13 @@ def _undivided(plan: Plan) -> list[str]:
     if plan.config.cache.prefix_cache == "radix":
         return []
     instances = [plan.colocated, *([plan.prefill, plan.decode] if plan.num_prefill else [])]
+    return undivided([one.spec for one in instances])
+
+
+def undivided(specs: Iterable[InstanceSpec]) -> list[str]:
+    """A sentence for each of vLLM's instances whose heads do not divide among its GPUs."""
     found: dict[str, None] = {}
-    for degree, model in dict.fromkeys((one.spec.tensor_parallel, one.spec.model) for one in instances):
+    for degree, model in dict.fromkeys((spec.tensor_parallel, spec.model) for spec in specs):
         kv_heads = 1 if model.is_mla else model.num_kv_heads
         if model.num_heads % degree:
             found[f"{model.num_heads} attention heads do not divide among {degree} GPUs"] = None

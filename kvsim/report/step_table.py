@@ -149,13 +149,8 @@ def _wrapped(text: str) -> list[str]:
 
 def step_report(explainer: Explainer, found: list[Explanation], warnings: Sequence[str] = ()) -> dict[str, Any]:
     """Explanations as JSON has them; milliseconds, and bytes and FLOPs of one GPU."""
-    spec = explainer.instance.spec
     return {
-        "model": spec.model.name,
-        "gpu": spec.gpu.name,
-        "tensor_parallel_size": spec.tensor_parallel,
-        "weight_dtype": spec.weight_dtype,
-        "kv_dtype": spec.kv_dtype,
+        **explainer.instance.spec.identity,
         "known": explainer.known,
         "profile": explainer.profile,
         "warnings": list(warnings),

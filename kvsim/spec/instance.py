@@ -90,6 +90,17 @@ class InstanceSpec:
         return f"{self.pipeline_parallel} stages of {each}" if self.pipeline_layers else each
 
     @property
+    def identity(self) -> dict[str, str | int]:
+        """What times of its whole steps hold for, as files have it."""
+        return {
+            "model": self.model.name,
+            "gpu": self.gpu.name,
+            "tensor_parallel_size": self.tensor_parallel,
+            "weight_dtype": self.weight_dtype,
+            "kv_dtype": self.kv_dtype,
+        }
+
+    @property
     def kv_bytes_per_token(self) -> float:
         """Over the whole instance; KV heads are replicated when there are fewer of them than GPUs, a latent always."""
         if self.kv_bytes_per_token_override is not None:

@@ -104,7 +104,6 @@ def _products(spec: InstanceSpec, batch: Batch) -> dict[str, Work]:
     logits_bytes = model.vocab_size / degree * ACTIVATION_BYTES
     head_bytes = head.num_bytes / degree + batch.seqs * (hidden_bytes + logits_bytes)
     found[LM_HEAD] = _work(spec, 1, head_bytes, 2 * head.params / degree * batch.seqs)
-    found[EMBEDDING] = _work(spec, 1, tokens * 2.0 * hidden_bytes)
     return found
 
 
@@ -152,23 +151,36 @@ def expert_starts_s(spec: InstanceSpec) -> float:
 
 
 def _passes(spec: InstanceSpec, batch: Batch) -> dict[str, Work]:
-    """Memory-bound passes: each reads and writes hidden states, or parts of them, once a layer."""
+    """Memory-bound passes, those of experts taken for all layers' in a mixture of them."""
     model, degree = spec.model, spec.tensor_parallel
-    kv_heads = max(1.0, model.num_kv_heads / degree)
-    rotated = 2 * (model.num_heads / degree + kv_heads) * model.head_dim
-    layers, inner = model.num_layers, model.expert_intermediate_size * model.experts_per_token
-    values = {
-        "layernorm": (2 * layers, 4.0 * model.hidden_size),
-        "rotary_emb": (model.attention_layers, rotated),
-        "kv_write": (model.attention_layers, 4 * kv_heads * model.head_dim),
-        "act_fn": (layers, model.mlp_matrices * (inner or model.intermediate_size) / degree),
-        "final_layernorm": (1, 4.0 * model.hidden_size),
+    values = pass_values(model, degree)
+    if model.is_moe:
+        inner = model.expert_intermediate_size * model.experts_per_token
+        values["act_fn"] = model.mlp_matrices * inner / degree
+    calls = {"layernorm": 2 * model.num_layers, "act_fn": model.num_layers, EMBEDDING: 1, "final_layernorm": 1}
+    scale, found = batch.tokens * ACTIVATION_BYTES, {}
+    for name, width in values.items():
+        own = calls.get(name, model.attention_layers)
+        found[name] = _work(spec, own, own * width * scale)
+    return found | {SAMPLER: _work(spec, 1, batch.seqs * model.vocab_size * ACTIVATION_BYTES / degree)}
+
+
+def pass_values(model: ModelSpec, degree: int) -> dict[str, float]:
+    """16-bit values that one call of each memory-bound pass moves for a token, read and written: hidden states, or
+    parts of them."""
+    heads, kv_heads = model.num_heads / degree, max(1.0, model.num_kv_heads / degree)
+    rotated = 2 * (heads + kv_heads) * model.head_dim
+    passes = {
+        "layernorm": 4.0 * model.hidden_size,
+        "rotary_emb": rotated,
+        "kv_write": 4 * kv_heads * model.head_dim,
+        "act_fn": model.mlp_matrices * model.intermediate_size / degree,
+        EMBEDDING: 2.0 * model.hidden_size,
+        "final_layernorm": 4.0 * model.hidden_size,
     }
     if model.qk_norm:
-        values["qk_norm"] = model.attention_layers, rotated
-    scale = batch.tokens * ACTIVATION_BYTES
-    found = {name: _work(spec, calls, calls * width * scale) for name, (calls, width) in values.items()}
-    return found | {SAMPLER: _work(spec, 1, batch.seqs * model.vocab_size * ACTIVATION_BYTES / degree)}
+        passes["qk_norm"] = rotated
+    return passes
 
 
 def _attention(spec: InstanceSpec, batch: Batch) -> dict[str, Work]:

@@ -82,5 +82,5 @@ def size_caveats(tpot_error_pct: float | None, config: Config, figure: str = "TP
     if tpot_error_pct is None or not is_far_off(tpot_error_pct):
         return []
     what = f"{config.model.name.rpartition('/')[2]} on {derived.gpus_in_words(config)}"
-    off = f"{figure} is {tpot_error_pct:+.0f}% off, more than any profile of the same engine was"
+    off = f"{figure} is {tpot_error_pct:+,.0f}% off, more than any profile of the same engine was"
     return [f"{off}: was it {what}?{others}"]

@@ -13,7 +13,8 @@ from kvsim.errors import CapacityError
 from kvsim.fields import Fields
 from kvsim.plan.instance import load_instance
 from kvsim.plan.plan import Plan, unified_plan
-from kvsim.plan.scheduler_rules import said_of_version
+from kvsim.plan.refused import unlike_servers
+from kvsim.plan.unmodelled import undivided
 from kvsim.plan.vllm import step_time_of_version
 from kvsim.plan.vllm_defaults import checked_version, is_async
 from kvsim.record.result import Distribution, Table
@@ -102,7 +103,7 @@ def load_server(
     plan = unified_plan(loaded.config, 1)
     nearest = plan.colocated.nearest
     caveats = profile_caveats(loaded) if nearest is None else nearest_caveats(nearest, loaded.config)
-    caveats += said_of_version(vllm_version)
+    caveats += [*unlike_servers(loaded.config, plan.spec.model), *undivided([plan.spec])]
     if not is_async(vllm_version) and not _has_host_time(plan):
         what = "stages have" if plan.spec.pipeline_layers else "a profile of tables has"
         caveats.append(f"vLLM {vllm_version} schedules between steps; {what} no host time for that")

@@ -75,4 +75,7 @@ def test_nothing_gains_where_everything_is_small() -> None:
     assert both.sentence() == (
         "Compute binds: twice as much would serve 1.50 times the requests (others: KV blocks 1.20)."
     )
+    assert Binding(gains={"seats": 1.5, "compute": 1.0}, binds="seats").sentence() == (
+        "Seats bind: twice as many would serve 1.50 times the requests; twice as much of anything else hardly more."
+    )
     assert replace(both, binds=None).binds is None

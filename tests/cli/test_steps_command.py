@@ -87,6 +87,31 @@ def test_uneven_experts_are_said_to_be_the_fullest_gpus(kvsim) -> None:
     assert "The experts are those of the GPU that gets 1.50 times the mean." in " ".join(out.split())
 
 
+@pytest.mark.parametrize(
+    ("line", "more", "said"),
+    [
+        (LINE, (), []),
+        (f"{LINE} --enable-dbo", (), ["not modelled: overlapped micro-batches (--enable-dbo)"]),
+        (LINE, ("--set", "engine.vllm_version=9.9.9"), ["engine.vllm_version: vLLM 9.9.9 is newer than 0.32"]),
+        (LINE, ("--set", "engine.dp_sync_interval=4"), ["set, but without effect on steps: engine.dp_sync_interval"]),
+        (
+            f"{LINE} -tp 3",
+            (),
+            ["vLLM does not start such a server: 32 attention heads do", "llama-3.1-8b bf16 on 3 x h100-sxm was not"],
+        ),
+        (
+            LINE,
+            ("--calibration-profile", "h100_70b_reference"),
+            ["profile h100_70b_reference holds for model", "profile h100_70b_reference holds for tensor"],
+        ),
+    ],
+)
+def test_what_is_otherwise_is_said(kvsim, line: str, more: tuple[str, ...], said: list[str]) -> None:
+    out, report = told(kvsim, "--engine", line, "--gpu", "h100", *more, "--decode", "1:100")
+    assert [warning[: len(start)] for warning, start in zip(report["warnings"], said, strict=True)] == said
+    assert " ".join(out.split()).count("warning: ") == len(said)
+
+
 def test_beyond_a_profile_is_said(kvsim) -> None:
     line = "vllm serve meta-llama/Llama-3.1-8B-Instruct"
     out, report = told(kvsim, "--engine", line, "--gpu", "h100", "--decode", "1:100000")

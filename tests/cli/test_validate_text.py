@@ -19,6 +19,8 @@ VALUES = st.floats(-1e12, 1e12, allow_nan=False)
         (figure(1_234_567_890.0, 10), "     1.2e9"),
         (figure(None, 10), "         -"),
         (figure(0.12345, 10), "     0.123"),
+        (figure(0.0001, 10), "    1.0e-4"),
+        (figure(0.0, 10), "     0.000"),
         (percentage(99.94, 6), " +99.9"),
         (percentage(100.4, 6), "  +100"),
         (percentage(100.4, 6, signed=False), " 100.4"),

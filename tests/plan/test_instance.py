@@ -94,3 +94,9 @@ def test_beside_tiers_all_layers_keep_every_token() -> None:
     grouped, tiered = unified_plan(config, 1), unified_plan(config, 1, ("dram",))
     assert grouped.colocated_settings.kv_groups and not tiered.colocated_settings.kv_groups
     assert tiered.colocated_settings.num_blocks == tiered.spec.num_blocks - 1
+
+
+def test_a_model_of_groups_that_does_not_fit_is_refused() -> None:
+    sets = ("model.name=gpt-oss-120b", "hardware.gpu=l4", "engine.tensor_parallel_size=1")
+    with pytest.raises(CapacityError, match=r"^gpt-oss-120b \(bf16\) does not fit 1 x l4: "):
+        instance_of(load_config(sets=sets, mode="instance").config)

@@ -17,6 +17,7 @@ DEEPSEEK = "vllm serve deepseek-ai/DeepSeek-V3 -tp 8"
     ("line", "gpu", "said"),
     [
         (f"{LLAMA} --enable-lora --max-loras 4 --max-cpu-loras 3", "h100", "--max-cpu-loras 3: must be at least --max"),
+        (f"{QWEN} -dp 2 --data-parallel-size-local 4", "h100", "--data-parallel-size-local 4: must be at most"),
         (f"{QWEN} -tp 2 --enable-eplb", "h100", "--enable-eplb: needs --enable-expert-parallel"),
         (f"{QWEN} -ep --enable-eplb", "h100", "--enable-eplb: needs several GPUs: --tensor-parallel-size or"),
         (f"{QWEN} -dp 2 -ep --enable-eplb --all2all-backend moonep", "h100", "--enable-eplb: must not stand beside"),

@@ -245,3 +245,18 @@ def test_what_is_no_name_at_all(name: str, tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(ConfigError, match="unknown model"):
         find_model(name)
     assert find_model(".").num_layers == 36
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("gpt-oss", "did you mean 'gpt-oss-120b' or 'gpt-oss-20b'?"),
+        ("openai/gpt-oss-12", "did you mean 'gpt-oss-120b'?"),
+        ("qwen3-30b", "did you mean 'qwen3-30b-a3b'?"),
+        ("llama3.1-8b", "did you mean 'llama-3.1-8b'?"),
+    ],
+)
+def test_names_that_were_begun_are_all_given(name: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        find_model(name)
+    assert said in str(caught.value)

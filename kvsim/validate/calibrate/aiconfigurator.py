@@ -21,12 +21,13 @@ from kvsim.spec import InstanceSpec
 from kvsim.steptime.allreduce import ACTIVATION_BYTES
 from kvsim.steptime.curves.coefficients import extended
 from kvsim.steptime.operators import Floats, Operators
+from kvsim.steptime.work import pass_values
 from kvsim.units import MILLI
 from kvsim.validate.calibrate.measured_experts import EXPERTS, expert_rows
 from kvsim.validate.calibrate.measured_kernels import columns, decode_rows, prefill_rows, read_table
 from kvsim.validate.calibrate.measured_products import Products
 from kvsim.validate.calibrate.operators import MeasuredOperators
-from kvsim.validate.calibrate.shapes import head_product, layer_products, mixture_products, pass_values
+from kvsim.validate.calibrate.shapes import head_product, layer_products, mixture_products
 
 if TYPE_CHECKING:
     import polars as pl

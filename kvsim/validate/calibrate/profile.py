@@ -17,7 +17,7 @@ from kvsim.errors import ConfigError
 from kvsim.plan.build_step_time import shape_of
 from kvsim.plan.instance import spec_of
 from kvsim.plan.plausible import implausible
-from kvsim.spec import InstanceSpec, find_gpu, known_gpu, known_model
+from kvsim.spec import find_gpu, known_gpu, known_model
 from kvsim.steptime import AffineStepTime, Coefficients
 from kvsim.steptime.assemble import ALLREDUCE, assemble
 from kvsim.steptime.curves.tables import Tables, TableStepTime
@@ -86,7 +86,7 @@ def fitted_profile(base: Profile, operators: Operators, config: Config) -> Profi
     return replace(
         base,
         description=f"Whole steps of {spec.model.name} on {spec.tensor_parallel} x {spec.gpu.name}: a formula.",
-        validity=(base.validity or {}) | _identity(spec),
+        validity=(base.validity or {}) | spec.identity,
         fit_error=_fit_error(tables, coefficients),
         overrides=base.overrides | {"steptime": _fitted_steptime(coefficients)},
     )
@@ -138,17 +138,6 @@ def validity_of(operators: Operators) -> Tree:
         "tokens_per_step": [int(tokens.min()), int(tokens.max())],
         "decodes_per_step": [1, int(decode[:, 2].max())],
         "context_tokens": [1, int(max(decode[:, 3].max(), attention[:, 1].max()))],
-    }
-
-
-def _identity(spec: InstanceSpec) -> Tree:
-    """What a whole-step profile holds for."""
-    return {
-        "model": spec.model.name,
-        "gpu": spec.gpu.name,
-        "tensor_parallel_size": spec.tensor_parallel,
-        "weight_dtype": spec.weight_dtype,
-        "kv_dtype": spec.kv_dtype,
     }
 
 

@@ -1,4 +1,4 @@
-"""The matrix products of one layer of a model on one GPU of a tensor-parallel instance, and the passes between them."""
+"""The matrix products of one layer of a model on one GPU of a tensor-parallel instance."""
 
 from __future__ import annotations
 
@@ -44,21 +44,3 @@ def mixture_products(model: ModelSpec, degree: int) -> list[Product]:
 def head_product(model: ModelSpec, degree: int) -> Product:
     """The output projection; its weights are not quantised."""
     return Product("lm_head", -(-model.vocab_size // degree), model.hidden_size)
-
-
-def pass_values(model: ModelSpec, degree: int) -> dict[str, float]:
-    """16-bit values that each memory-bound pass of one layer moves for a token, read and written."""
-    heads, kv_heads = model.num_heads / degree, max(1.0, model.num_kv_heads / degree)
-    inner = model.intermediate_size / degree
-    rotated = (heads + kv_heads) * model.head_dim
-    passes = {
-        "layernorm": 4.0 * model.hidden_size,
-        "rotary_emb": 2 * rotated,
-        "kv_write": 4 * kv_heads * model.head_dim,
-        "act_fn": model.mlp_matrices * inner,
-        "embedding": 2.0 * model.hidden_size,
-        "final_layernorm": 4.0 * model.hidden_size,
-    }
-    if model.qk_norm:
-        passes["qk_norm"] = 2 * rotated
-    return passes
