@@ -29,7 +29,7 @@ class Task:
 
     run: Run
     arguments: Mapping[str, Any]
-    """Those of all runs and those of this one."""
+    """What all runs have, and what this one has."""
     sets: Mapping[str, Any]
     """Keys of the configuration, in the same way."""
     files: Mapping[str, str]
