@@ -9,7 +9,6 @@ from kvsim.config import Config, derived
 from kvsim.config.schema import ChatTrace, ClusterGpu, Experiment
 from kvsim.errors import ConfigError
 from kvsim.plan.plan import Plan, check_instances, make_plan, unified_plan
-from kvsim.record.labels import counted
 
 ModeName = Literal["single", "cluster", "pd", "predict"]
 
@@ -78,7 +77,7 @@ def _servers(config: Config) -> int:
     found, gpus, degree = derived.instances(config), config.cluster.total_gpus, config.engine.tensor_parallel_size
     if not found:
         raise ConfigError(
-            f"engine.tensor_parallel_size is {degree}, and the server has {counted(gpus, 'GPU')}; its "
+            f"engine.tensor_parallel_size is {degree}, and the server has {gpus} {'GPU' if gpus == 1 else 'GPUs'}; its "
             f"command line takes --tensor-parallel-size {degree}"
         )
     return found
