@@ -191,7 +191,7 @@ BAD = {
     "sweep s.yaml --by ttft": "--by: unknown figure 'ttft'",
     "sweep s.yaml --max-runs 7": "4 points x 2 replications are 8 runs; allowed: 7, or as --max-runs says",
     "sweep s.yaml --out s.yaml": "cannot make 's.yaml' a folder of results",
-    "sweep huge.yaml": "1,000,000,000 points x 1 replications are 1,000,000,000 runs; allowed: 100,000",
+    "sweep huge.yaml": "1,000,000,000 points x 1 replication are 1,000,000,000 runs; allowed: 100,000",
     "sweep empty.yaml": "keys is empty",
     "sweep merge --out x": "missing argument 'DIR'",
     "sweep merge nosuch --out x": "no such table of a sweep",
