@@ -187,6 +187,7 @@ def _driven(plan: Plan, table: Table, workers: Workers, flags: SweepFlags) -> St
 def _finish(folder: Path, by: By, *, quiet: bool) -> None:
     """Write the table, print the ranking."""
     from kvsim.config import load_config
+    from kvsim.sweep.effect import without_effect
     from kvsim.sweep.finished import rows_in, write_finished
     from kvsim.sweep.ranking import ranked
     from kvsim.sweep.shown import error_lines, ranking_lines
@@ -199,6 +200,8 @@ def _finish(folder: Path, by: By, *, quiet: bool) -> None:
         sys.stdout.write("".join(f"{line}\n" for line in ranking_lines(found, asked)))
     for line in error_lines(rows_in(folder)):
         _say(f"warning: {line}")
+    for key in without_effect(rows_in(folder), asked):
+        _say(f"warning: {key} makes no difference to any figure of any run")
     if not quiet:
         for path in written:
             _say(f"wrote {path}")

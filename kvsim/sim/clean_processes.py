@@ -19,9 +19,9 @@ from multiprocessing.connection import wait as wait_for
 from types import ModuleType
 from typing import Any
 
-from kvsim import room
+from kvsim import _compiled
 
-_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(str(room.__file__))))
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(str(_compiled.__file__))))
 """Where this kvsim is imported from."""
 
 

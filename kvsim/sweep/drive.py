@@ -86,29 +86,39 @@ class _Driver:
         return 1 if is_alone else self.workers.ahead * max(1, self.state.slots)
 
     def _take(self, ended: list[tuple[Task, Future[Done]]]) -> None:
-        """Rows of all that has ended, in the table before anything else."""
-        found = [done for task, future in ended if (done := self._settled(task, future)) is not None]
-        found.sort(key=lambda done: done.run.number)
-        kept = [done for done in found if not done.refused]
+        """Rows of all that has ended, in the table before anything else; then raise what ends the sweep."""
+        kept, ends = [], []
+        for task, future in ended:
+            try:
+                done = self._settled(task, future)
+            except KvsimError as error:
+                ends.append(error)
+                continue
+            if done is not None:
+                kept.append(done)
+        kept.sort(key=lambda done: done.run.number)
         self.table.append([done.line for done in kept], [_time(done) for done in kept])
         for done in kept:
             self.table.done[done.run.number] = 2 if done.has_error else 1
             self.state.done += 1
             self.state.failed += done.has_error
             self.state.cpu_s += done.cpu_s
-        for done in found:
-            if done.refused:
-                raise KvsimError(done.refused)
+        if ends:
+            raise ends[0]
 
     def _settled(self, task: Task, future: Future[Done]) -> Done | None:
-        """What came of it; ``None``: it is run again."""
+        """What came of it; ``None``: it is run again. Raises a ``KvsimError`` where nothing can come of any."""
         try:
-            return future.result()
+            done = future.result()
         except CancelledError:
             raise Gone("the workers cannot be reached any more") from None
         except Exception as error:
             if not self.workers.is_death(error):
                 raise KvsimError(f"a worker cannot begin: {type(error).__name__}: {error}") from error
+        else:
+            if done.refused:
+                raise KvsimError(done.refused)
+            return done
         number = task.run.number
         self.deaths[number] = self.deaths.get(number, 0) + 1
         if self.deaths[number] >= _DEATHS:

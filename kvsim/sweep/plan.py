@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from kvsim.errors import ConfigError
+from kvsim.record.labels import counted
 from kvsim.sweep.schema import Range
 from kvsim.sweep.sweep import Sweep, Values, hash_of
 
@@ -43,7 +44,7 @@ class Plan:
     def __init__(self, sweep: Sweep, max_runs: int | None = None) -> None:
         self.sweep = sweep
         if max_runs is not None and self._asked() * sweep.replications > max_runs:
-            asked = f"{self._asked():,} points x {sweep.replications:,} replications"
+            asked = f"{counted(self._asked(), 'point')} x {counted(sweep.replications, 'replication')}"
             raise ConfigError(
                 f"{asked} are {self._asked() * sweep.replications:,} runs; allowed: {max_runs:,}, or as --max-runs says"
             )

@@ -88,6 +88,10 @@ def read_sweep(path: Path) -> Sweep:
             raise ConfigError(f"{where}: unknown key {shown(name)}; {nearest(str(name), (*OWN, *ARGUMENTS))}")
     fixed = {name: value for name, value in tree.items() if name not in OWN}
     try:
+        json.dumps(tree)
+    except TypeError as error:
+        raise ConfigError(f"{where}: has a value that JSON has not: {error}") from None
+    try:
         given = SweepFile.model_validate({name: value for name, value in tree.items() if name in OWN})
     except ValidationError as invalid:
         raise ConfigError(f"{where}: {finding(invalid.errors(include_url=False)[0])}") from None

@@ -29,7 +29,7 @@ class Task:
 
     run: Run
     arguments: Mapping[str, Any]
-    """What all runs are given, and what this one is."""
+    """What all runs have, and what this one has."""
     sets: Mapping[str, Any]
     """Keys of the configuration, of all runs and of this one."""
     files: Mapping[str, str]

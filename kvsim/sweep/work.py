@@ -19,7 +19,7 @@ def row_of(task: Task) -> dict[str, Any]:
     found: dict[str, Any] = {}
     error: str | None = None
     try:
-        simulation = simulate(**_arguments(task))
+        simulation = simulate(**arguments_of(task))
         if simulation.run.status == "incomplete":
             raise KeyboardInterrupt
         found, error = figures(simulation), _broken(simulation)
@@ -34,7 +34,7 @@ def row_of(task: Task) -> dict[str, Any]:
     return head_of(task.run) | {"error": said} | figures_
 
 
-def _arguments(task: Task) -> dict[str, Any]:
+def arguments_of(task: Task) -> dict[str, Any]:
     """What :func:`kvsim.simulate` is called with."""
     given = dict(task.arguments)
     for name, value in given.items():

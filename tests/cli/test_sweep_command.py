@@ -138,6 +138,48 @@ def test_a_driver_that_is_killed_loses_no_row(kvsim, whole: Path, tmp_path: Path
     assert (tmp_path / "out" / "table.csv").read_bytes() == (whole / "one" / "table.csv").read_bytes()
 
 
+TRACE = "TIMESTAMP,ContextTokens,GeneratedTokens\n" + "".join(
+    f"2023-11-16 18:15:{second:02}.0000000,374,4\n" for second in range(30)
+)
+
+
+def test_a_trace_is_read_once_for_all_runs(kvsim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kvsim.workload import read
+
+    seen: list[str] = []
+    whole_read = read.read_workload
+    monkeypatch.setattr(read, "read_workload", lambda path, *rest: seen.append(str(path)) or whole_read(path, *rest))
+    (tmp_path / "a.csv").write_text(TRACE)
+    (tmp_path / "b.csv").write_text(TRACE.replace(",374,", ",3740,"))
+    keys = "keys: {trace: [a.csv, b.csv], engine.max_num_seqs: [1, 8, 64]}\nworkload_limit: 20\n"
+    (tmp_path / "s.yaml").write_text("server: vllm serve Qwen/Qwen3-8B\n" + keys)
+    code, said, _ = kvsim("sweep", tmp_path / "s.yaml", "--out", tmp_path / "out", "--processes", 1)
+    assert code == 0 and "One replication each" in said
+    found = rows(tmp_path / "out")
+    assert [(row["trace"], row["served.requests"]) for row in found] == [("a.csv", 20)] * 3 + [("b.csv", 20)] * 3
+    assert float(str(found[3]["unified.ttft_p50_ms"])) > float(str(found[0]["unified.ttft_p50_ms"]))
+    assert sorted(set(seen)) == sorted(seen) == [str(tmp_path / "a.csv"), str(tmp_path / "b.csv")]
+
+
+def test_progress_is_told_on_a_terminal_and_now_and_then_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from kvsim.cli import sweep_progress
+    from kvsim.sweep.drive import State
+
+    monkeypatch.setattr(sweep_progress, "_LINE_S", 0.0)
+    with sweep_progress.progress(quiet=False) as told:
+        told(State(200, 50, 2, 3))
+    with sweep_progress.progress(quiet=True) as told:
+        told(State(200, 60, 2, 3))
+    assert capsys.readouterr().err == "kvsim: 50 of 200 runs, 3 workers, 2 failed\n"
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with sweep_progress.progress(quiet=False) as told:
+        told(State(200, 50, 0, 1))
+    shown = capsys.readouterr().err
+    assert "50/200" in shown and " 1 worker ETA" in shown
+
+
 BAD = {
     "sweep": "sweep: a file is missing",
     "sweep nosuch.yaml": "nosuch.yaml: no such file",
@@ -149,7 +191,7 @@ BAD = {
     "sweep s.yaml --by ttft": "--by: unknown figure 'ttft'",
     "sweep s.yaml --max-runs 7": "4 points x 2 replications are 8 runs; allowed: 7, or as --max-runs says",
     "sweep s.yaml --out s.yaml": "cannot make 's.yaml' a folder of results",
-    "sweep huge.yaml": "1,000,000,000 points x 1 replications are 1,000,000,000 runs; allowed: 100,000",
+    "sweep huge.yaml": "1,000,000,000 points x 1 replication are 1,000,000,000 runs; allowed: 100,000",
     "sweep empty.yaml": "keys is empty",
     "sweep merge --out x": "missing argument 'DIR'",
     "sweep merge nosuch --out x": "no such table of a sweep",

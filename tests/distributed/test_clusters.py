@@ -36,7 +36,8 @@ keys:
   engine.max_num_seqs: [8, 64]
 replications: 4
 """
-RUNS, POINTS = 24, 10
+RUNS = 24
+POINTS = int(os.environ.get("POINTS", "10"))
 PATIENCE_S = 180
 ENVIRONMENT = os.environ | {
     "PYTHONPATH": str(REPOSITORY),
@@ -199,7 +200,7 @@ def test_a_cluster_that_is_started_for_the_sweep(executor: str, one: Path, tmp_p
 def test_kills_lose_no_run_and_repeat_none(
     where: str, request: pytest.FixtureRequest, one: Path, tmp_path: Path
 ) -> None:
-    """At ten random points each: the driver, which is started again, or a worker."""
+    """At random points, ten by default: the driver, which is started again, or a worker."""
     cluster: Cluster = request.getfixturevalue(where)
     seed = int(os.environ.get("SEED", random.randrange(10**9)))
     print(f"SEED={seed}")

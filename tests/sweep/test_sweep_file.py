@@ -48,6 +48,10 @@ BAD = {
     "mode: pd\nkeys: {rate: {low: 2, high: 1}}\nsampling: lhs\nsamples: 2\n": "low = 2 must be below high = 1",
     "mode: pd\nkeys: {rate: {low: 0, high: 1, log: true}}\n": "low = 0 must be above 0 with log: true",
     "mode: pd\nkeys: {rate: {low: 1, hgih: 2}}\n": "keys.rate: high is missing",
+    "mode: pd\nkeys: {tp: [!!binary aGk=]}\n": "has a value that JSON has not",
+    "mode: pd\nkeys: {1: [1]}\n": "keys[1].[key] = 1: must be text",
+    "mode: pd\nkeys: {load: [.nan]}\n": "load = nan: must be a finite number > 0",
+    "mode: pd\nkeys: {slo.ttft_ms: [.inf]}\n": "slo.ttft_ms = inf",
     "- a\n": "holds a list; a mapping of sections is wanted",
 }
 
