@@ -10,10 +10,14 @@ NOTEBOOK := $(VENV)/.notebooks
 VERSION ?= 0.32.0
 VLLM_VENV := .venv-vllm$(if $(filter-out 0.32.0,$(VERSION)),-$(VERSION))
 VLLM_STAMP := $(VLLM_VENV)/.installed
+# Likewise for test-sglang.
+SGLANG_VERSION ?= 0.5.23
+SGLANG_VENV := .venv-sglang$(if $(filter-out 0.5.23,$(SGLANG_VERSION)),-$(SGLANG_VERSION))
+SGLANG_STAMP := $(SGLANG_VENV)/.installed
 DISTRIBUTED_VENV := .venv-distributed
 DISTRIBUTED_STAMP := $(DISTRIBUTED_VENV)/.installed
 
-.PHONY: run test check matrix fuzz bench profiles validation compile wheel wheel-test test-vllm test-distributed docs notebook clean
+.PHONY: run test check matrix fuzz bench profiles validation compile wheel wheel-test test-vllm test-sglang test-distributed docs notebook clean
 
 run: $(STAMP)
 	$(BIN)/python main.py --pd --preset dev
@@ -121,6 +125,24 @@ $(DISTRIBUTED_STAMP): pyproject.toml
 	$(DISTRIBUTED_VENV)/bin/python -m pip install -q --no-compile --disable-pip-version-check -e '.[ray,dask]' pytest hypothesis
 	touch $(DISTRIBUTED_STAMP)
 
+# SGLang's own scheduler, radix tree and event loops, recorded without a GPU on traffic never seen before, against ours.
+# SEED=n repeats a run; RECORD_ARGS='--count 12 --pressed 4': fewer recordings.
+test-sglang: $(DEV) $(SGLANG_STAMP)
+	set -e; \
+	dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	seed=$${SEED:-$$($(PYTHON) -c 'import secrets; print(secrets.randbelow(10**9))')}; \
+	echo "SEED=$$seed"; \
+	$(SGLANG_VENV)/bin/python -W ignore tests/sglang/record.py "$$dir" --seed "$$seed" $(RECORD_ARGS); \
+	$(BIN)/python tests/sglang/compare.py "$$dir"/*.json.gz
+
+# SGLang without the kernels that its own requirements name, which no scheduler needs: any torch will do, also one for
+# CPUs, which PIP_EXTRA_INDEX_URL may have to tell pip of.
+$(SGLANG_STAMP): tests/sglang/requirements.txt
+	test -x $(SGLANG_VENV)/bin/python || $(PYTHON) -m venv $(SGLANG_VENV)
+	$(SGLANG_VENV)/bin/python -m pip install -q --disable-pip-version-check -r tests/sglang/requirements.txt
+	$(SGLANG_VENV)/bin/python -m pip install -q --disable-pip-version-check --no-deps sglang==$(SGLANG_VERSION)
+	touch $(SGLANG_STAMP)
+
 # Modules are compiled to bytecode as they are first imported: most of those of the libraries never are.
 $(STAMP): pyproject.toml hatch_build.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "kvsim needs Python >= 3.11: make PYTHON=python3.11")'
@@ -145,6 +167,6 @@ $(NOTEBOOK): $(DEV)
 	touch $(NOTEBOOK)
 
 clean:
-	rm -rf $(VENV) .venv-vllm .venv-vllm-* $(DISTRIBUTED_VENV) build dist results site
+	rm -rf $(VENV) .venv-vllm .venv-vllm-* .venv-sglang .venv-sglang-* $(DISTRIBUTED_VENV) build dist results site
 	rm -f kvsim/_compiled.sha256
 	find . -name '*.so' -not -path './$(VENV)/*' -delete
