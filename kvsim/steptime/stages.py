@@ -24,6 +24,8 @@ from kvsim.steptime.operators import Floats, Operators
 from kvsim.steptime.roofline import Efficiencies, ExpertParts, expert_parts
 from kvsim.steptime.work import weights_of
 
+PLACES = {float(1 << bits) for bits in range(18)}
+"""Numbers of tokens between which it does not matter that another stage becomes the slowest."""
 NO_HEAD: Knots = ((1.0, 0.0), (2.0, 0.0))
 
 
@@ -162,7 +164,7 @@ def full_pipeline(stages: Iterable[Coefficients], sends: tuple[Send, ...]) -> Co
     """
     own, ways = list(stages), [*sends, (0.0, 0.0)]
     count = len(own)
-    tokens = np.array(sorted({place for one in own for place in _places(one)}))
+    tokens = np.array(sorted({place for one in own for place in _places(one)} | PLACES))
     slowest_s = np.max(
         [one.dense_s(tokens) + way[0] + way[1] * tokens for one, way in zip(own, ways, strict=True)], axis=0
     )
@@ -194,12 +196,12 @@ def full_pipeline(stages: Iterable[Coefficients], sends: tuple[Send, ...]) -> Co
 
 
 def _places(one: Coefficients) -> list[float]:
-    """Numbers of tokens between which its time is a line, and one beyond them."""
+    """Numbers of tokens where its time bends."""
     if one.dense_knots:
         return [place for place, _ in one.dense_knots]
     slope = one.p1_s_per_token - one.w1_s_per_token
-    crossing = (one.w0_s - one.p0_s) / slope if slope else 1.0
-    return [1.0, max(crossing, 2.0), 2 * max(crossing, 2.0)]
+    crossing = (one.w0_s - one.p0_s) / slope if slope else 0.0
+    return [crossing] if crossing > 1 else []
 
 
 def _pairs(tokens: Floats, time_s: Floats) -> Knots:

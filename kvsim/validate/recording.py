@@ -32,8 +32,8 @@ class RecordedRequest(_Part):
     output_token_ids: Annotated[list[int], Field(min_length=1)]
     priority: Annotated[int, Field(ge=-MOST, le=MOST)] = 0
     arrival_s: float | None = None
-    """When it arrives by the clock of a recorded pipeline; ``None``: ``arrival_step``. Among those of one priority, who
-    came first goes first."""
+    """When it arrives by the clock of a recorded pipeline; ``None``: ``arrival_step``. Of equal priorities, who came
+    first goes before."""
     max_tokens: Count | None = None
     """``None``: as many as ``output_token_ids``."""
     adapter: Whole = 0
