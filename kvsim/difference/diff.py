@@ -107,11 +107,11 @@ def run_diff(spec: DiffSpec, executor: Executor) -> DiffAnswer:
     ground, own, failures = ground_of(a, spec.replications, spec.seed, executor)
     others = plans_on(b, ground, a, failures, executor)
     two = [_Pair(ground, *arms) for arms in zip(_arms("A", a, own), _arms("B", b, others), strict=True)]
-    notes: list[str] = []
-    for results in ground.results([*(pair.a for pair in two), *(pair.b for pair in two)], executor):
+    notes = list(ground.notes)
+    for run, results in enumerate(ground.results([*(pair.a for pair in two), *(pair.b for pair in two)], executor)):
         mine, theirs = results[: len(two)], results[len(two) :]
-        if not notes:
-            notes = [*ground.notes, *retold(a, mine)]
+        if run == 0:
+            notes += retold(a, mine)
         for pair, left, right in zip(two, mine, theirs, strict=True):
             pair.add(left, right, spec.most_requests)
     settings = ground.config.studies
