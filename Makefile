@@ -11,7 +11,7 @@ VERSION ?= 0.32.0
 VLLM_VENV := .venv-vllm$(if $(filter-out 0.32.0,$(VERSION)),-$(VERSION))
 VLLM_STAMP := $(VLLM_VENV)/.installed
 
-.PHONY: run test check matrix fuzz bench profiles validation compile wheel wheel-test test-vllm docs notebook clean
+.PHONY: run test check matrix fuzz bench studies profiles validation compile wheel wheel-test test-vllm docs notebook clean
 
 run: $(STAMP)
 	$(BIN)/python main.py --pd --preset dev
@@ -38,6 +38,10 @@ fuzz: compile
 
 bench: compile
 	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
+
+# Every study for itself, into results/. STUDIES_ARGS='--preset dev': longer runs.
+studies: compile
+	$(BIN)/python main.py study run_all --preset smoke $(STUDIES_ARGS)
 
 # The shipped profiles, and the tables of docs/validation.md, from the measurements in ../shared/data or $KVSIM_DATA.
 profiles: compile
@@ -79,7 +83,8 @@ wheel-test: compile
 	grep '"engine": "compiled"' report.json; \
 	"$$dir/venv/bin/kvsim" predict "vllm serve meta-llama/Llama-3.1-8B-Instruct" --gpu h100 --workload in=500,out=50 \
 		--rate 5 --requests 200 --no-search --quiet; \
-	"$$dir/venv/bin/kvsim" models qwen3-32b > models.txt
+	"$$dir/venv/bin/kvsim" models qwen3-32b > models.txt; \
+	"$$dir/venv/bin/python" -m experiments.network_variance --preset smoke --no-plot --quiet --out studies
 
 # vLLM's own scheduler, recorded on traffic never seen before, against ours; and its own parser and rules for defaults, on
 # public and on random lines. SEED=n repeats a run; VERSION=0.19.0 asks an older scheduler, and no parser.
