@@ -67,6 +67,7 @@ def simulate(
     policy: str | None = None,
     replicas: int | None = None,
     studies: Sequence[str] | None = (),
+    replications: int | None = None,
     searches_rate: bool = True,
     detail: bool | None = None,
     jobs: int = 1,
@@ -81,7 +82,7 @@ def simulate(
     ``concurrency`` users, ``requests`` of them; ``searches_rate``: also look for the largest rate within the SLO. A
     mode: ``engine`` a server's command line, ``gpu``, ``gpus`` in all, ``tp`` GPUs an instance; ``workload`` a word or
     ``trace`` a file, at ``rate`` or at ``load``, a share of the maximum rate of ``load_of``; ``studies`` are names,
-    ``None`` for all of the mode.
+    ``None`` for all of the mode; ``replications``: repeat what is compared on other requests, at most so many times.
 
     ``slo``: ``{"ttft": ms, "tpot": ms}``. ``config`` (a file, a mapping as in config.yaml, or a ``Config``),
     ``profile``, ``preset`` and ``sets`` (``section.key=value`` each, or a mapping by dotted key) are laid over
@@ -93,6 +94,7 @@ def simulate(
     """
     _check_numbers(what, concurrency, rate=rate, load=load)
     _check_counts(instances=instances, gpus=gpus, tp=tp, concurrency=concurrency, requests=requests, jobs=jobs)
+    _check_counts(replications=replications)
     if workload is None and trace is None and what not in MODES:
         workload = USUAL
     asked = _Asked(
@@ -109,7 +111,7 @@ def simulate(
         given = config if isinstance(config, Mapping | Config) else _path(config)
         keys = server_keys(MODES[what].name, _launch(engine), gpu=gpu, gpus=gpus, tensor_parallel=tp)
         layers = Layers(given, asked.profile, preset, keys, asked.sets)
-        return asked.mode(MODES[what], layers, engine, load_of, systems, policy, replicas, studies)
+        return asked.mode(MODES[what], layers, engine, load_of, systems, policy, replicas, studies, replications or 0)
     if " " not in what.strip():
         raise ConfigError(f"mode is '{what}'; {nearest(what, list(MODES))}, or a line such as 'vllm serve MODEL'")
     foreign: dict[str, object] = {
@@ -121,7 +123,8 @@ def simulate(
         "policy": policy,
     }
     foreign |= {"systems": systems, "replicas": replicas, "config": config}
-    _refuse(foreign | {"studies": studies or None}, "of the modes; a server has none")
+    foreign |= {"studies": studies or None, "replications": replications}
+    _refuse(foreign, "of the modes; a server has none")
     return asked.server(what, gpu, instances, searches_rate)
 
 
@@ -168,6 +171,7 @@ class _Asked:
         policy: str | None,
         replicas: int | None,
         studies: Sequence[str] | None,
+        repeats: int,
     ) -> Simulation:
         _check(mode.name, systems, load_of, policy, self.sets)
         loaded = layers.load(mode.name)
@@ -180,6 +184,7 @@ class _Asked:
             load_of=load_of,
             replicas=replicas,
             studies=chosen(mode.name, studies, systems or ()),
+            repeats=repeats,
             balances=layers.balances(mode, loaded, systems or SYSTEMS),
             keeps_detail=bool(self._detail),
         )
