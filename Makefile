@@ -17,7 +17,7 @@ SGLANG_STAMP := $(SGLANG_VENV)/.installed
 DISTRIBUTED_VENV := .venv-distributed
 DISTRIBUTED_STAMP := $(DISTRIBUTED_VENV)/.installed
 
-.PHONY: run test check matrix fuzz bench profiles validation compile wheel wheel-test test-vllm test-sglang test-distributed docs notebook clean
+.PHONY: run test check matrix fuzz bench studies profiles validation compile wheel wheel-test test-vllm test-sglang test-distributed docs notebook clean
 
 run: $(STAMP)
 	$(BIN)/python main.py --pd --preset dev
@@ -44,6 +44,10 @@ fuzz: compile
 
 bench: compile
 	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
+
+# Every study for itself, into results/. STUDIES_ARGS='--preset dev': longer runs.
+studies: compile
+	$(BIN)/python main.py study run_all --preset smoke $(STUDIES_ARGS)
 
 # The shipped profiles, and the tables of docs/validation.md, from the measurements in ../shared/data or $KVSIM_DATA.
 profiles: compile
@@ -85,7 +89,8 @@ wheel-test: compile
 	grep '"engine": "compiled"' report.json; \
 	"$$dir/venv/bin/kvsim" predict "vllm serve meta-llama/Llama-3.1-8B-Instruct" --gpu h100 --workload in=500,out=50 \
 		--rate 5 --requests 200 --no-search --quiet; \
-	"$$dir/venv/bin/kvsim" models qwen3-32b > models.txt
+	"$$dir/venv/bin/kvsim" models qwen3-32b > models.txt; \
+	"$$dir/venv/bin/python" -m experiments.network_variance --preset smoke --no-plot --quiet --out studies
 
 # vLLM's own scheduler, recorded on traffic never seen before, against ours; and its own parser and rules for defaults, on
 # public and on random lines. SEED=n repeats a run; VERSION=0.19.0 asks an older scheduler, and no parser.

@@ -67,6 +67,7 @@ def simulate(
     policy: str | None = None,
     replicas: int | None = None,
     studies: Sequence[str] | None = (),
+    replications: int | None = None,
     searches_rate: bool = True,
     finds_binding: bool = True,
     detail: bool | None = None,
@@ -82,7 +83,7 @@ def simulate(
     users, ``requests`` of them; ``searches_rate``, ``finds_binding``: also find the largest rate within the SLO, what
     binds. A mode: ``engine`` a server's command line, ``gpu``, ``gpus`` in all, ``tp`` GPUs an instance; ``workload`` a
     word or ``trace`` a file, at ``rate`` or at ``load``, a share of the maximum rate of ``load_of``; ``studies`` are
-    names, ``None`` for all of the mode.
+    names, ``None`` for all of the mode; ``replications``: repeat what is compared on other requests, at most so often.
 
     ``slo``: ``{"ttft": ms, "tpot": ms}``. ``config`` (a file, a mapping as in config.yaml, or a ``Config``),
     ``profile``, ``preset`` and ``sets`` (``section.key=value`` each, or a mapping by dotted key) are laid over
@@ -94,6 +95,7 @@ def simulate(
     """
     _check_numbers(what, concurrency, rate=rate, load=load)
     _check_counts(instances=instances, gpus=gpus, tp=tp, concurrency=concurrency, requests=requests, jobs=jobs)
+    _check_counts(replications=replications)
     if workload is None and trace is None and what not in MODES:
         workload = USUAL
     asked = _Asked(
@@ -110,12 +112,12 @@ def simulate(
         given = config if isinstance(config, Mapping | Config) else _path(config)
         layers = Layers(given, asked.profile, preset, sets=asked.sets)
         layers = layers.with_server(MODES[what].name, _launch(engine), gpu, gpus, tp)
-        return asked.mode(MODES[what], layers, engine, load_of, systems, policy, replicas, studies)
+        return asked.mode(MODES[what], layers, engine, load_of, systems, policy, replicas, studies, replications or 0)
     if " " not in what.strip():
         raise ConfigError(f"mode is '{what}'; {nearest(what, list(MODES))}, or a line such as 'vllm serve MODEL'")
     foreign: dict[str, object] = {"engine": engine, "gpus": gpus, "tp": tp, "preset": preset, "load_of": load_of}
     foreign |= {"policy": policy, "systems": systems, "replicas": replicas, "config": config}
-    foreign |= {"studies": studies or None}
+    foreign |= {"studies": studies or None, "replications": replications}
     _refuse(foreign, "of the modes; a server has none")
     return asked.server(what, gpu, instances, searches_rate, finds_binding)
 
@@ -165,6 +167,7 @@ class _Asked:
         policy: str | None,
         replicas: int | None,
         studies: Sequence[str] | None,
+        repeats: int,
     ) -> Simulation:
         _check(mode.name, systems, load_of, policy, self.sets)
         loaded = layers.load(mode.name)
@@ -177,6 +180,7 @@ class _Asked:
             load_of=load_of,
             replicas=replicas,
             studies=chosen(mode.name, studies, systems or ()),
+            repeats=repeats,
             balances=layers.balances(mode, loaded, systems or SYSTEMS),
             keeps_detail=bool(self._detail),
         )

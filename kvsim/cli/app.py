@@ -138,6 +138,7 @@ def command_of(flags: Flags, given: dict[str, str]) -> Command:
         studies=None if flags.studies is None else tuple(name.strip() for name in flags.studies.split(",")),
         no_studies=flags.no_studies,
         skip_context_sweep=flags.skip_context_sweep,
+        replications=flags.replications or 0,
         comparisons=tuple(flags.compare or ()),
         reports=Reports(flags.report_json, flags.report_csv, flags.report_html),
         exports=tuple(flags.export or ()),

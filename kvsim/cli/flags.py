@@ -147,6 +147,14 @@ class Flags:
             help="With --pd: serve the same requests with other values of a setting (or stepwise=true); repeatable.",
         ),
     ] = None
+    replications: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            parser=options.several,
+            help="Repeat what is compared on other requests until it is certain, at most N times, 2 or more.",
+        ),
+    ] = None
     no_train: Annotated[
         bool, typer.Option("--no-train", help="The learned policy as shipped, which is the default.")
     ] = False

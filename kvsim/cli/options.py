@@ -34,6 +34,11 @@ def count(text: str) -> int:
     return _number(text, int, "a whole number >= 1", lambda value: value >= 1)
 
 
+def several(text: str) -> int:
+    """A whole number from 2 on."""
+    return _number(text, int, "a whole number >= 2", lambda value: value >= 2)
+
+
 def positive(text: str) -> float:
     """A finite number above 0."""
     return _number(text, float, "a finite number > 0", lambda value: 0 < value < math.inf)

@@ -48,6 +48,8 @@ class Command:
     """``None``: all of them."""
     no_studies: bool
     skip_context_sweep: bool
+    replications: int
+    """How often what is compared is repeated on other requests, at the most."""
     comparisons: tuple[str, ...]
     """``KEY=V1,V2`` each."""
     reports: Reports
@@ -154,6 +156,7 @@ def spec_of(command: Command, mode: Mode, loaded: LoadedConfig, studies: tuple[s
         stepwise=command.stepwise,
         studies=studies,
         comparisons=[read_comparison(text) for text in command.comparisons],
+        repeats=command.replications,
         balances=command.layers.balances(mode, loaded, command.systems),
         train=_train(command, variants[0].config),
     )

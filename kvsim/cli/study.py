@@ -45,7 +45,7 @@ class StudyFlags:
     )
     replications: Annotated[
         int | None,
-        typer.Option(metavar="N", parser=options.count, help="Runs of each variant, no more, no fewer."),
+        typer.Option(metavar="N", parser=options.several, help="Runs of each variant, 2 or more."),
     ] = None
     workload: Annotated[
         str | None,

@@ -35,7 +35,7 @@ from kvsim.sim.routing import check_policies
 from kvsim.sim.run import SYSTEMS, Case, SystemName
 from kvsim.study.answer import StudyAnswer
 from kvsim.study.catalogue import run_studies, why_none
-from kvsim.study.context import StudyContext
+from kvsim.study.context import RunVariant, StudyContext
 from kvsim.study.questions.compare import check_comparisons
 from kvsim.workload.traffic import TraceSource
 from kvsim.workload.workload import Workload
@@ -72,6 +72,8 @@ class ExperimentSpec:
     """An event a step: slow, the same results."""
     studies: Sequence[str] = ()
     comparisons: Sequence[Comparison] = ()
+    repeats: int = 0
+    """How often the variants are run again on other requests, at the most, to tell what is certain of them."""
     balances: bool = False
     """Whether prefill and decode instances stand at the ratio that loads both sides alike, whatever is configured."""
     keeps_detail: bool = False
@@ -147,7 +149,7 @@ def run_experiment(spec: ExperimentSpec, executor: Executor) -> Experiment:
         results, unstarted = _ran(cases, failures, executor)
     served = [_Served.of(case, results[case.name]) for case in cases if case.name in results]
     experiment = _experiment(spec, offered, served, unstarted, found.source)
-    if (spec.studies or spec.comparisons) and not experiment.incomplete:
+    if (spec.studies or spec.comparisons or spec.repeats) and not experiment.incomplete:
         experiment = _studied(spec, experiment, seeds[4], failures, executor)
     return replace(experiment, failures=tuple(failures.found))
 
@@ -339,6 +341,7 @@ def _studied(
     why = why_none(experiment.workload, experiment.source.traffic, experiment.plan.config.studies)
     if why is not None:
         return replace(experiment, warnings=(*experiment.warnings, f"studies left out: {why}"))
+    systems = {variant.name: variant.system for variant in spec.variants}
     context = StudyContext(
         mode=spec.mode,
         plan=experiment.plan,
@@ -348,6 +351,11 @@ def _studied(
         seed=seed,
         executor=executor,
         comparisons=tuple(spec.comparisons),
+        variants=tuple(
+            RunVariant(result.name, systems[result.name], plan)
+            for result, plan in zip(experiment.results, experiment.plans, strict=True)
+        ),
+        repeats=spec.repeats,
     )
     studied = run_studies(context, spec.studies, failures)
     return replace(experiment, studies=studied.found, incomplete=studied.cut_short)

@@ -47,8 +47,8 @@ class Study(Generic[Answer]):
     """What there has to be something of for a picture."""
     section: str = ""
     """The key of its answer among the report's ``studies``; ``name`` unless given."""
-    compares: bool = False
-    """Whether ``--compare`` asks it, and no name."""
+    asked_by: Callable[[StudyContext], bool] | None = None
+    """Whether a flag of its own asks it, as ``--compare`` does; ``None``: its name does."""
 
     @property
     def key(self) -> str:
@@ -70,7 +70,7 @@ def studies() -> dict[str, Study[Any]]:
 
 def named(mode: ModeName, systems: Sequence[str] = ()) -> dict[str, Study[Any]]:
     """Studies of ``mode`` that can be asked for by name where only ``systems`` are run (none: all), in its order."""
-    asked = [study for study in studies().values() if mode in study.places and not study.compares]
+    asked = [study for study in studies().values() if mode in study.places and study.asked_by is None]
     known = [study for study in asked if not systems or study.systems <= set(systems)]
     return {study.name: study for study in sorted(known, key=lambda study: study.places[mode])}
 
@@ -117,11 +117,11 @@ def why_none(workload: Workload, traffic: Traffic, settings: Studies) -> str | N
 
 
 def run_studies(context: StudyContext, names: Sequence[str], failures: Failures) -> Studied:
-    """The comparison that was asked for, then each of ``names``; one that cannot be answered leaves the others and the
+    """What flags of their own ask, then each of ``names``; one that cannot be answered leaves the others and the
     run before them their results.
     """
     known = named(context.mode.name)
-    compared = [study for study in studies().values() if study.compares and context.comparisons]
+    compared = [study for study in studies().values() if study.asked_by is not None and study.asked_by(context)]
     found: dict[str, StudyAnswer] = {}
     try:
         for study in (*compared, *(known[name] for name in names)):

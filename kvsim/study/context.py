@@ -50,6 +50,15 @@ class Size:
 
 
 @dataclass(frozen=True)
+class RunVariant:
+    """One of those that a run compares."""
+
+    name: str
+    system: str
+    plan: Plan
+
+
+@dataclass(frozen=True)
 class StudyContext:
     """What every study of a run starts from."""
 
@@ -65,6 +74,10 @@ class StudyContext:
     seed: int
     executor: Executor
     comparisons: tuple[Comparison, ...] = ()
+    variants: tuple[RunVariant, ...] = ()
+    """What the run compares."""
+    repeats: int = 0
+    """How often that is to be repeated at the most."""
 
     @property
     def settings(self) -> Studies:
@@ -99,7 +112,7 @@ class StudyContext:
     @cached_property
     def seeds(self) -> list[int]:
         """One a replication."""
-        children = np.random.SeedSequence(self.seed).spawn(self.settings.most_replications)
+        children = np.random.SeedSequence(self.seed).spawn(max(self.settings.most_replications, self.repeats))
         return [int(child.generate_state(1)[0]) for child in children]
 
     def goal(self, *metrics: str, precision: float | None = None, has_level: bool = False) -> Goal:
@@ -143,8 +156,10 @@ class StudyContext:
         is_out: Callable[[Arm, Mapping[Arm, Sequence[Figures]]], bool] | None = None,
         *,
         own_windows: bool = False,
+        budget: Budget | None = None,
     ) -> Replicated[Arm]:
-        """Serve ``requests(seed)`` with every arm, with seed after seed; ``share`` of the study's budget is for that.
+        """Serve ``requests(seed)`` with every arm, with seed after seed; ``share`` of the study's budget is for
+        that, or ``budget``.
 
         ``figures(arm, workload, result)`` is what is kept of a run. The arms of a replication are measured over one
         window, unless each has its own: at saturation one fills up long after another, and each counts from there on.
@@ -171,7 +186,7 @@ class StudyContext:
                 found.append((kept, len(workload) * len(running)))
             return found
 
-        return replicate(arms, base_of, measure, goal, self.budget(share), is_out)
+        return replicate(arms, base_of, measure, goal, budget or self.budget(share), is_out)
 
     def size(self, plan: Plan) -> Size:
         """What every study says of where it ran."""

@@ -41,7 +41,7 @@ def test_a_study_writes_its_three_files_and_ends_in_a_line(kvsim: Callable[..., 
         (("study", "pd_ratio", "--preset", "smok"), "unknown preset 'smok'"),
         (("study", "prefix_caching", "--workload", "chat"), "study prefix_caching draws its own requests"),
         (("study", "pd_ratio", "--config", "nowhere.yaml"), "nowhere.yaml"),
-        (("study", "pd_ratio", "--replications", "0"), "allowed: a whole number >= 1"),
+        (("study", "pd_ratio", "--replications", "0"), "allowed: a whole number >= 2"),
         (("study", "pd_ratio", "--set", "slo.tft_ms=1"), "slo.tft_ms"),
     ],
 )

@@ -187,7 +187,7 @@ def _saves(row: SizeRow) -> str:
 def _adds(apart: Apart) -> str:
     if apart.tie:
         return "ties with that DRAM alone"
-    return "is not told apart from less" if apart.verdict == "open" else f"adds {said_of(apart)}"
+    return "is not told apart from less" if apart.verdict == "open" else f"changes mean TTFT by {said_of(apart)}"
 
 
 def _tables(study: SizingAnswer) -> tuple[Table, ...]:

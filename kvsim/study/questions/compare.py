@@ -282,5 +282,5 @@ STUDY = Study(
     table=_table,
     figure=_picture,
     rows=lambda study: study.keys,
-    compares=True,
+    asked_by=lambda context: bool(context.comparisons),
 )
