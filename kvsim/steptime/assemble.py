@@ -57,7 +57,7 @@ class Shape:
     experts_on_rank: float = 0.0
     expert_share: float = 0.0
     """Share of all the experts that one token goes to."""
-    expert_parallel: float = 1
+    expert_parallel: float = 1.0
     """GPUs that experts are split over whole; fewer where some hold one more: the inverse of their share."""
     decode_tile_rows: int = 0
     """Rows of a prefill's tile that one decode takes beside a prefill, for each of its heads; 0: heads share tiles."""
