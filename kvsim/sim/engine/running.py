@@ -52,7 +52,7 @@ class RunningRequests:
         self.preempted = NOBODY
         """Sequences that lost their blocks when the last step was scheduled."""
         self.lost = NOBODY
-        """Those of them that lose the token of the step under way, too."""
+        """Preempted sequences that lose the token of the step under way, too."""
         self.deferred = DeferredHashing(pool, batch, settings.block_size, 1 if settings.async_scheduling else 0)
         self._skipped = NOBODY
         """Decoding sequences that the step before did not reach."""
