@@ -209,6 +209,12 @@ class EngineSettings:
         return int(self.num_blocks / self.blocks_of(self.max_model_len) * self.max_model_len)
 
     @property
+    def spare_tokens(self) -> int:
+        """Tokens that the pool must have beside those of any sequence: SGLang keeps a page free, in whole pages, and
+        never admits what does not leave more than that."""
+        return 0 if self.sglang is None else 2 * self.block_size + 1
+
+    @property
     def growing_groups(self) -> int:
         """Groups that take a block for each ``block_size`` further tokens of a long sequence, and free none."""
         return sum(group.kind == "full" for group in self.kv_groups) if self.kv_groups else 1

@@ -414,10 +414,7 @@ class ServingSystem:
 
 def fits(tokens: int, settings: EngineSettings) -> bool:
     """Whether an instance's blocks hold a sequence of so many tokens, and what is drafted behind them."""
-    if settings.sglang is not None:
-        # SGLang keeps a page free, and whole pages: what does not leave that room it never admits.
-        return tokens + 2 * settings.block_size < settings.num_blocks * settings.block_size
     if settings.speculation is not None:
         ahead_tokens = settings.speculation.most_ahead(settings.async_scheduling)
         tokens = min(tokens + ahead_tokens, settings.max_model_len)
-    return settings.blocks_of(tokens) <= settings.num_blocks
+    return settings.blocks_of(tokens + settings.spare_tokens) <= settings.num_blocks
