@@ -216,18 +216,21 @@ class EngineSettings:
         return self.pipeline_parallel + (1 if self.async_scheduling else 0)
 
     @property
+    def spare_tokens(self) -> int:
+        """Tokens that the pool must have beside those of any sequence: SGLang keeps a page free, in whole pages, and
+        never admits what does not leave more than that."""
+        return 0 if self.sglang is None else 2 * self.block_size + 1
+
+    @property
     def growing_groups(self) -> int:
         """Groups that take a block for each ``block_size`` further tokens of a long sequence, and free none."""
         return sum(group.kind == "full" for group in self.kv_groups) if self.kv_groups else 1
 
     def fits(self, tokens: int) -> bool:
         """Whether an instance's blocks hold a sequence of so many tokens, and what is drafted behind them."""
-        if self.sglang is not None:
-            # SGLang keeps a page free, and whole pages: what does not leave that room it never admits.
-            return tokens + 2 * self.block_size < self.num_blocks * self.block_size
         if self.speculation is not None:
             tokens = min(tokens + self.speculation.most_ahead(self.async_scheduling), self.max_model_len)
-        return self.blocks_of(tokens) <= self.num_blocks
+        return self.blocks_of(tokens + self.spare_tokens) <= self.num_blocks
 
     def blocks_of(self, tokens: int) -> int:
         """Blocks that a sequence of so many tokens holds at once at most."""

@@ -51,6 +51,11 @@ def left_to_vllm(config: Config, tiers: Sequence[str], *, is_pd: bool) -> list[s
         )
     elif is_asked and is_pd:
         sentences.append("engine.scheduler = sglang holds for unified instances; PD's schedule by vLLM's rules")
+    if is_asked and not found and not engine.sglang.enable_mixed_chunk:
+        sentences.append(
+            "engine.scheduler = sglang: maximum rates are reckoned as if prompts and answers shared steps, as they do "
+            "with engine.sglang.enable_mixed_chunk alone"
+        )
     if engine.scheduling_policy == LOF and (found or not is_asked):
         sentences.append("engine.scheduling_policy = lof is of SGLang's scheduler alone: requests are served in order")
     return sentences

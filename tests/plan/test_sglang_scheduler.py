@@ -15,6 +15,7 @@ from kvsim.sim.engine.sglang import SglangScheduler
 from kvsim.sim.systems.unified import UnifiedSystem
 
 ASKED = ("engine.scheduler=sglang", "cache.prefix_cache=radix")
+MIXED = "engine.sglang.enable_mixed_chunk=true"
 
 
 def test_what_is_asked_of_it_is_configured() -> None:
@@ -46,9 +47,14 @@ def test_what_stands_in_its_way_is_said(changed: tuple[str, ...], name: str) -> 
     assert sentence.startswith(f"engine.scheduler = sglang is not modelled beside {name}: vLLM's rules hold")
 
 
+def test_maximum_rates_are_not_of_prompts_alone() -> None:
+    (sentence,) = left_to_vllm(load_config(sets=ASKED).config, (), is_pd=False)
+    assert "maximum rates are reckoned as if prompts and answers shared steps" in sentence
+
+
 def test_its_own_order_needs_it() -> None:
     lof = "engine.scheduling_policy=lof"
-    assert left_to_vllm(load_config(sets=[*ASKED, lof]).config, (), is_pd=False) == []
+    assert left_to_vllm(load_config(sets=[*ASKED, MIXED, lof]).config, (), is_pd=False) == []
     alone = left_to_vllm(load_config(sets=[lof]).config, (), is_pd=False)
     beside = left_to_vllm(load_config(sets=[*ASKED, lof]).config, ("dram",), is_pd=False)
     assert (

@@ -6,7 +6,7 @@ from typing import Final
 
 FIRST_RATIO: Final = 0.7
 LEAST_SHARE: Final = 0.14
-"""Share of the first ratio, below which it does not sink."""
+"""Share of the first ratio below which it does not sink."""
 DECAY_STEPS: Final = 600
 """Decode steps from the first ratio to the least."""
 RETRACT_STEPS: Final = 20

@@ -24,9 +24,9 @@ class PrefillBudget:
         self.chunk_tokens = chunk_tokens if chunk_tokens == UNLIMITED else chunk_tokens - mixed_decodes
         """Left of ``chunked_prefill_size``."""
         self.total_tokens = float(mixed_decodes)
-        """Tokens of the pool that are reckoned to be used in the end, beyond those that are now."""
+        """What is reckoned to be used of the pool in the end, beyond what is now."""
         self.current_tokens = mixed_decodes
-        """Tokens of the pool that the batch takes."""
+        """What the batch takes of the pool."""
 
     @property
     def is_chunked(self) -> bool:

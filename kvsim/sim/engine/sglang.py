@@ -284,7 +284,7 @@ class SglangScheduler(SglangRunning):
         self._ratio.retracted(known, sum([self._most(sequence) for sequence in order]), len(order))
 
     def _put_in_order(self, order: list[Sequence]) -> None:
-        """Sequences that go on stand in the order of who is kept, from now on."""
+        """Let those that go on stand in the order of who is kept, from now on."""
         for place, sequence in enumerate(order):
             self.batch.remove(sequence)
             sequence.serial = self._admissions + 1 + place

@@ -28,7 +28,7 @@ class SglangQueue:
         """Passes in which nobody was looked up for the order's sake."""
 
     def in_order(self, waiting: deque[Sequence]) -> deque[Sequence]:
-        """``waiting``, whoever is to be admitted first in front."""
+        """Everybody who waits, whoever is to be admitted first in front."""
         tree, policy, queue = self._tree, self._policy, list(waiting)
         if tree is None or policy in (FCFS, LOF) or (policy == LPM and len(queue) > MOST_WAITING):
             if policy == LOF:

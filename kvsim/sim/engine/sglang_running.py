@@ -20,7 +20,7 @@ class SglangRunning(Scheduler):
         super().__init__(settings, pool, batch)
         self._tree = pool
         self._chunked: Sequence | None = None
-        """A sequence of whose prompt a part is computed."""
+        """The sequence of whose prompt a part is computed, if there is one."""
         self._has_left = False
         """Somebody has left, or a batch of prompts joined those that run, since a step was scheduled."""
         self._is_mixed = False
