@@ -42,6 +42,10 @@ PATIENCE_S = 180
 ENVIRONMENT = os.environ | {
     "PYTHONPATH": str(REPOSITORY),
     "RAY_USAGE_STATS_ENABLED": "0",
+    # A busy machine is not a dead node.
+    "RAY_raylet_start_wait_time_s": "150",
+    "RAY_health_check_timeout_ms": "60000",
+    "RAY_health_check_failure_threshold": "10",
     "RAY_AUTH_MODE": "token",
     "RAY_AUTH_TOKEN": secrets.token_hex(),
 }
@@ -133,6 +137,11 @@ def dask() -> Iterator[Cluster]:
         ended(process)
 
 
+def raylets(node: subprocess.Popen[bytes]) -> int:
+    assert node.poll() is None, "Ray has not started"
+    return len(named(psutil.Process(node.pid).children(), "raylet/raylet"))
+
+
 @pytest.fixture(scope="module")
 def ray() -> Iterator[Cluster]:
     port = free_port()
@@ -140,7 +149,9 @@ def ray() -> Iterator[Cluster]:
     temporary = ("--temp-dir", f"/tmp/kvsim-ray-{os.getpid()}")  # sockets below it have short names
     head = started(*ray, "--head", "--port", str(port), "--include-dashboard", "false", *temporary)
     wait_until(lambda: answers(port), "a Ray head")
+    wait_until(lambda: raylets(head) == 1, "the head's raylet")
     other = started(*ray, "--address", f"127.0.0.1:{port}")
+    wait_until(lambda: raylets(other) == 1, "another node's raylet")
 
     def performing(_: psutil.Process) -> list[psutil.Process]:
         both = [psutil.Process(node.pid).children(recursive=True) for node in (head, other)]
