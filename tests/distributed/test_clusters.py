@@ -43,7 +43,6 @@ ENVIRONMENT = os.environ | {
     "PYTHONPATH": str(REPOSITORY),
     "RAY_USAGE_STATS_ENABLED": "0",
     # A busy machine is not a dead node.
-    "RAY_raylet_start_wait_time_s": "150",
     "RAY_health_check_timeout_ms": "60000",
     "RAY_health_check_failure_threshold": "10",
     "RAY_AUTH_MODE": "token",
@@ -155,7 +154,7 @@ def ray() -> Iterator[Cluster]:
 
     def performing(_: psutil.Process) -> list[psutil.Process]:
         both = [psutil.Process(node.pid).children(recursive=True) for node in (head, other)]
-        return named([process for each in both for process in each], "ray::")
+        return named([process for each in both for process in each], "ray::perform")
 
     yield Cluster(("--executor", "ray", "--address", f"127.0.0.1:{port}"), performing)
     for process in (other, head):
@@ -234,7 +233,13 @@ def killed_once(cluster: Cluster, file: Path, out: Path, drawn: random.Random, *
         is_dead = process.wait() == -signal.SIGKILL
         assert driver(file, out, cluster.flags).wait() == 0
         return is_dead
-    victims = [] if process.poll() is not None else cluster.workers(psutil.Process(process.pid))
+    victims: list[psutil.Process] = []
+
+    def found() -> bool:
+        victims[:] = [] if process.poll() is not None else cluster.workers(psutil.Process(process.pid))
+        return bool(victims) or process.poll() is not None
+
+    wait_until(found, "a worker to kill")
     for victim in victims[:1]:
         victim.kill()
     assert process.wait() == 0
