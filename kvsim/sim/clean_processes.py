@@ -43,7 +43,8 @@ def clean_start() -> Iterator[None]:
     """
     main, path = sys.modules["__main__"], os.environ.get("PYTHONPATH")
     sys.modules["__main__"] = ModuleType("__main__")
-    if _ROOT not in (*site.getsitepackages(), site.getusersitepackages()):
+    installed = [*site.getsitepackages(), site.getusersitepackages()]
+    if _ROOT not in installed:
         os.environ["PYTHONPATH"] = _ROOT if not path else f"{_ROOT}{os.pathsep}{path}"
     try:
         yield

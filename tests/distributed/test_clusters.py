@@ -42,6 +42,9 @@ PATIENCE_S = 180
 ENVIRONMENT = os.environ | {
     "PYTHONPATH": str(REPOSITORY),
     "RAY_USAGE_STATS_ENABLED": "0",
+    # A busy machine is not a dead node.
+    "RAY_health_check_timeout_ms": "60000",
+    "RAY_health_check_failure_threshold": "10",
     "RAY_AUTH_MODE": "token",
     "RAY_AUTH_TOKEN": secrets.token_hex(),
 }
@@ -133,6 +136,11 @@ def dask() -> Iterator[Cluster]:
         ended(process)
 
 
+def raylets(node: subprocess.Popen[bytes]) -> int:
+    assert node.poll() is None, "Ray has not started"
+    return len(named(psutil.Process(node.pid).children(), "raylet/raylet"))
+
+
 @pytest.fixture(scope="module")
 def ray() -> Iterator[Cluster]:
     port = free_port()
@@ -140,11 +148,13 @@ def ray() -> Iterator[Cluster]:
     temporary = ("--temp-dir", f"/tmp/kvsim-ray-{os.getpid()}")  # sockets below it have short names
     head = started(*ray, "--head", "--port", str(port), "--include-dashboard", "false", *temporary)
     wait_until(lambda: answers(port), "a Ray head")
+    wait_until(lambda: raylets(head) == 1, "the head's raylet")
     other = started(*ray, "--address", f"127.0.0.1:{port}")
+    wait_until(lambda: raylets(other) == 1, "another node's raylet")
 
     def performing(_: psutil.Process) -> list[psutil.Process]:
         both = [psutil.Process(node.pid).children(recursive=True) for node in (head, other)]
-        return named([process for each in both for process in each], "ray::")
+        return named([process for each in both for process in each], "ray::perform")
 
     yield Cluster(("--executor", "ray", "--address", f"127.0.0.1:{port}"), performing)
     for process in (other, head):
@@ -223,7 +233,13 @@ def killed_once(cluster: Cluster, file: Path, out: Path, drawn: random.Random, *
         is_dead = process.wait() == -signal.SIGKILL
         assert driver(file, out, cluster.flags).wait() == 0
         return is_dead
-    victims = [] if process.poll() is not None else cluster.workers(psutil.Process(process.pid))
+    victims: list[psutil.Process] = []
+
+    def found() -> bool:
+        victims[:] = [] if process.poll() is not None else cluster.workers(psutil.Process(process.pid))
+        return bool(victims) or process.poll() is not None
+
+    wait_until(found, "a worker to kill")
     for victim in victims[:1]:
         victim.kill()
     assert process.wait() == 0
