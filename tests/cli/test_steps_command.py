@@ -142,3 +142,14 @@ def test_steps_that_never_run_are_refused(kvsim, arguments: tuple[str, ...], sai
 def test_a_server_is_wanted(kvsim) -> None:
     code, _, err = kvsim("steps")
     assert code == 2 and "no server is given" in err
+
+
+def test_stages_of_a_pipeline_stand_above_the_operators(kvsim) -> None:
+    out, report = told(kvsim, "--engine", f"{LINE} -pp 2", "--gpu", "h100", "--decode", "8:1000")
+    (step,) = report["steps"]
+    way = step["pipeline"]
+    assert way["alone_ms"] == pytest.approx(sum(way["stages_ms"]) + sum(way["sends_ms"]))
+    assert way["every_ms"] == pytest.approx(max(way["stages_ms"][0] + way["sends_ms"][0], way["stages_ms"][1]))
+    assert sum(part["time_ms"] or 0 for part in step["parts"]) == pytest.approx(step["time_ms"])
+    assert "2 stages of 1 x h100-sxm" in out
+    assert "Stages " in out and "a full pipeline ends one every" in " ".join(out.split())
