@@ -94,7 +94,6 @@ def simulate(
     """
     _check_numbers(what, concurrency, rate=rate, load=load)
     _check_counts(instances=instances, gpus=gpus, tp=tp, concurrency=concurrency, requests=requests, jobs=jobs)
-    _check_counts(replications=replications)
     if workload is None and trace is None and what not in MODES:
         workload = USUAL
     asked = _Asked(
@@ -111,18 +110,11 @@ def simulate(
         given = config if isinstance(config, Mapping | Config) else _path(config)
         keys = server_keys(MODES[what].name, _launch(engine), gpu=gpu, gpus=gpus, tensor_parallel=tp)
         layers = Layers(given, asked.profile, preset, keys, asked.sets)
-        return asked.mode(MODES[what], layers, engine, load_of, systems, policy, replicas, studies, replications or 0)
+        return asked.mode(MODES[what], layers, engine, load_of, systems, policy, replicas, studies, replications)
     if " " not in what.strip():
         raise ConfigError(f"mode is '{what}'; {nearest(what, list(MODES))}, or a line such as 'vllm serve MODEL'")
-    foreign: dict[str, object] = {
-        "engine": engine,
-        "gpus": gpus,
-        "tp": tp,
-        "preset": preset,
-        "load_of": load_of,
-        "policy": policy,
-    }
-    foreign |= {"systems": systems, "replicas": replicas, "config": config}
+    foreign: dict[str, object] = {"engine": engine, "gpus": gpus, "tp": tp, "preset": preset, "load_of": load_of}
+    foreign |= {"policy": policy, "systems": systems, "replicas": replicas, "config": config}
     foreign |= {"studies": studies or None, "replications": replications}
     _refuse(foreign, "of the modes; a server has none")
     return asked.server(what, gpu, instances, searches_rate)
@@ -171,9 +163,10 @@ class _Asked:
         policy: str | None,
         replicas: int | None,
         studies: Sequence[str] | None,
-        repeats: int,
+        repeats: int | None,
     ) -> Simulation:
         _check(mode.name, systems, load_of, policy, self.sets)
+        _check_counts(replications=repeats)
         loaded = layers.load(mode.name)
         spec = ExperimentSpec(
             mode=mode,
@@ -184,7 +177,7 @@ class _Asked:
             load_of=load_of,
             replicas=replicas,
             studies=chosen(mode.name, studies, systems or ()),
-            repeats=repeats,
+            repeats=repeats or 0,
             balances=layers.balances(mode, loaded, systems or SYSTEMS),
             keeps_detail=bool(self._detail),
         )

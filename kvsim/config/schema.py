@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, Strict
 
 from kvsim.config.engine_keys import Engine
+from kvsim.config.routing_keys import Routing
 from kvsim.config.section import (
     Count,
     Counts,
@@ -214,44 +215,6 @@ class PdSeparation(Section):
     tiers: TierNames
     compute: Compute
     transfer: Transfer
-
-
-class DynamoRouter(Section):
-    """``routing.dynamo``: as the flags of NVIDIA Dynamo's KV router."""
-
-    overlap_credit: Share
-    prefill_load_scale: NonNegative
-    temperature: NonNegative
-
-
-class LlmdScorers(Section):
-    """``routing.llmd``: weights of llm-d's scorers."""
-
-    prefix: NonNegative
-    queue: NonNegative
-    kv_cache: NonNegative
-
-
-class SglangRouter(Section):
-    """``routing.sglang``: as the flags of SGLang's router."""
-
-    cache_threshold: Share
-    balance_abs_threshold: Annotated[int, Field(ge=0)]
-    balance_rel_threshold: NonNegative
-
-
-class Routing(Section):
-    """``routing``: policy names are checked against the registry where the system is built."""
-
-    prefill: Name
-    decode: Name
-    load_guard: NonNegative
-    candidates: Count
-    index_staleness_ms: NonNegative
-    sees_tiers: bool
-    dynamo: DynamoRouter
-    llmd: LlmdScorers
-    sglang: SglangRouter
 
 
 class Slo(Section):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from kvsim.config import Config
-from kvsim.config.schema import Routing
+from kvsim.config.routing_keys import Routing
 from kvsim.policy.admission import ADMISSIONS
 from kvsim.policy.eviction import EVICTIONS
 from kvsim.policy.prefetch import PREFETCHERS

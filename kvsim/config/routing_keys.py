@@ -1,0 +1,43 @@
+"""The schema of ``routing``, with the settings of routers that people deploy."""
+
+from __future__ import annotations
+
+from kvsim.config.section import Count, Name, NonNegative, Section, Share, Whole
+
+
+class DynamoRouter(Section):
+    """``routing.dynamo``: as the flags of NVIDIA Dynamo's KV router."""
+
+    overlap_credit: Share
+    prefill_load_scale: NonNegative
+    temperature: NonNegative
+
+
+class LlmdScorers(Section):
+    """``routing.llmd``: weights of llm-d's scorers."""
+
+    prefix: NonNegative
+    queue: NonNegative
+    kv_cache: NonNegative
+
+
+class SglangRouter(Section):
+    """``routing.sglang``: as the flags of SGLang's router."""
+
+    cache_threshold: Share
+    balance_abs_threshold: Whole
+    balance_rel_threshold: NonNegative
+
+
+class Routing(Section):
+    """``routing``: policy names are checked against the registry where the system is built."""
+
+    prefill: Name
+    decode: Name
+    load_guard: NonNegative
+    candidates: Count
+    index_staleness_ms: NonNegative
+    sees_tiers: bool
+    dynamo: DynamoRouter
+    llmd: LlmdScorers
+    sglang: SglangRouter
