@@ -95,7 +95,6 @@ def simulate(
     """
     _check_numbers(what, concurrency, rate=rate, load=load)
     _check_counts(instances=instances, gpus=gpus, tp=tp, concurrency=concurrency, requests=requests, jobs=jobs)
-    _check_counts(replications=replications)
     if workload is None and trace is None and what not in MODES:
         workload = USUAL
     asked = _Asked(
@@ -112,7 +111,7 @@ def simulate(
         given = config if isinstance(config, Mapping | Config) else _path(config)
         layers = Layers(given, asked.profile, preset, sets=asked.sets)
         layers = layers.with_server(MODES[what].name, _launch(engine), gpu, gpus, tp)
-        return asked.mode(MODES[what], layers, engine, load_of, systems, policy, replicas, studies, replications or 0)
+        return asked.mode(MODES[what], layers, engine, load_of, systems, policy, replicas, studies, replications)
     if " " not in what.strip():
         raise ConfigError(f"mode is '{what}'; {nearest(what, list(MODES))}, or a line such as 'vllm serve MODEL'")
     foreign: dict[str, object] = {"engine": engine, "gpus": gpus, "tp": tp, "preset": preset, "load_of": load_of}
@@ -167,9 +166,10 @@ class _Asked:
         policy: str | None,
         replicas: int | None,
         studies: Sequence[str] | None,
-        repeats: int,
+        repeats: int | None,
     ) -> Simulation:
         _check(mode.name, systems, load_of, policy, self.sets)
+        _check_counts(replications=repeats)
         loaded = layers.load(mode.name)
         spec = ExperimentSpec(
             mode=mode,
@@ -180,7 +180,7 @@ class _Asked:
             load_of=load_of,
             replicas=replicas,
             studies=chosen(mode.name, studies, systems or ()),
-            repeats=repeats,
+            repeats=repeats or 0,
             balances=layers.balances(mode, loaded, systems or SYSTEMS),
             keeps_detail=bool(self._detail),
         )

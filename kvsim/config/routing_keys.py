@@ -1,12 +1,8 @@
-"""The configuration's section ``routing``."""
+"""The schema of ``routing``, with the settings of routers that people deploy."""
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import Field
-
-from kvsim.config.section import Count, Name, NonNegative, Section, Share
+from kvsim.config.section import Count, Name, NonNegative, Section, Share, Whole
 
 
 class DynamoRouter(Section):
@@ -29,7 +25,7 @@ class SglangRouter(Section):
     """``routing.sglang``: as the flags of SGLang's router."""
 
     cache_threshold: Share
-    balance_abs_threshold: Annotated[int, Field(ge=0)]
+    balance_abs_threshold: Whole
     balance_rel_threshold: NonNegative
 
 
