@@ -26,7 +26,10 @@ from kvsim.workload.workload import Workload
 TOKEN_BYTES = 131_072
 """Of Llama-3.1-8B."""
 Answer = tuple[int, int, int, int]
-"""Of a request: tokens that the GPU had, tokens that were loaded, and when its first and its last token came."""
+"""Of a request: tokens that the GPU had, tokens that were loaded, and when its first and its last token came.
+
+The hits of those that were preempted are -1: kvsim counts those of what a request had not had before, too.
+"""
 LoadRow = tuple[int, int, int]
 """Of a load: the request, when it began, and its tokens."""
 
@@ -80,11 +83,15 @@ def compare(path: Path, *, is_stepwise: bool = False) -> Compared:
     assert isinstance(tier, OffloadTier)
     assert tier.capacity_chunks == config["cpu_chunks"]
     table = by_request(system)
+    preempted = {name for step in raw["steps"] for name in step["preempted"]}
     columns = (table[name] for name in ("hit_tokens", "loaded_tokens", "first_token_s", "finish_s"))
     loads = sorted((int(row[0]), round(row[2]), int(row[5])) for row in zip(*_columns(system.detail.loads), strict=True))
-    found = [(int(a), int(b), round(c), round(d)) for a, b, c, d in zip(*columns, strict=True)]
+    found = [
+        (int(hits), int(loaded), round(first_s), round(end_s)) if request.id not in preempted else (-1, -1, round(first_s), round(end_s))
+        for request, hits, loaded, first_s, end_s in zip(recording.requests, *columns, strict=True)
+    ]
     return Compared(
-        recorded=_recorded(recording, raw["steps"]),
+        recorded=_recorded(recording, raw["steps"], preempted),
         found=found,
         recorded_memory=tuple(raw["steps"][-1]["cpu"]),
         found_memory=(tier.taken, tier.evicted),
@@ -116,7 +123,9 @@ def _plan(config: dict[str, Any]) -> Plan:
         f"hardware.dram.capacity_gb={size_gb!r}",
     )
     names = ("max_num_batched_tokens", "max_num_seqs", "max_model_len", "scheduler_reserve_full_isl")
+    names += ("watermark", "long_prefill_token_threshold")
     settings: dict[str, Any] = {name: config[name] for name in names}
+    settings["scheduling_policy"] = config["policy"]
     times = coefficients(const_s=1.0)
     made = plan(sets=sets, times=times, num_blocks=config["num_blocks"] - 1, async_scheduling=False, **settings)
     return replace(made, num_instances=1, tiers=("dram",))
@@ -135,11 +144,12 @@ def _workload(recording: Recording) -> Workload:
         piece_offsets=np.asarray(offsets, dtype=np.int64),
         piece_chain=np.asarray(chain, dtype=np.int64),
         piece_tokens=np.asarray(tokens, dtype=np.int32),
+        priority=np.array([r.priority for r in requests], dtype=np.int32),
         info=WorkloadInfo(source="recording", format="recording", generated_known=True),
     )
 
 
-def _recorded(recording: Recording, steps: list[dict[str, Any]]) -> list[Answer]:
+def _recorded(recording: Recording, steps: list[dict[str, Any]], preempted: set[str]) -> list[Answer]:
     hits: dict[str, tuple[int, int]] = {}
     first: dict[str, int] = {}
     last: dict[str, int] = {}
@@ -154,8 +164,11 @@ def _recorded(recording: Recording, steps: list[dict[str, Any]]) -> list[Answer]
     answers: list[Answer] = []
     for request in recording.requests:
         cached, loaded = hits[request.id]
-        is_whole = cached + loaded == len(request.prompt_token_ids)  # then the last token is computed all the same
-        answers.append((cached, loaded - is_whole, first[request.id], last[request.id]))
+        if cached + loaded == len(request.prompt_token_ids):
+            loaded -= 1  # the last token is computed all the same
+        if request.id in preempted:
+            cached = loaded = -1
+        answers.append((cached, loaded, first[request.id], last[request.id]))
     return answers
 
 

@@ -40,7 +40,7 @@ from vllm.v1.kv_offload.cpu.spec import CPUOffloadingSpec
 from vllm.v1.outputs import KVConnectorOutput, ModelRunnerOutput
 from vllm.v1.structured_output import StructuredOutputManager
 
-KINDS = ["shared", "sessions", "aligned", "random"]
+KINDS = ["shared", "sessions", "aligned", "bursts", "random"]
 
 
 def build_scheduler(model: Path, config: Config) -> Scheduler:
@@ -176,9 +176,9 @@ def drawn(rng: random.Random, number: int) -> Config:
         "max_model_len": min(512, (blocks - 1) * block),
         "enable_prefix_caching": True,
         "enable_chunked_prefill": True,
-        "policy": "fcfs",
-        "watermark": 0.0,
-        "long_prefill_token_threshold": 0,
+        "policy": "fcfs" if apart else rng.choice(["fcfs", "fcfs", "fcfs", "priority"]),
+        "watermark": 0.0 if apart else rng.choice([0.0, 0.0, 0.05]),
+        "long_prefill_token_threshold": 0 if apart else rng.choice([0, 0, 40]),
         "scheduler_reserve_full_isl": apart or rng.random() < 0.75,
         "async_scheduling": False,
         "cpu_chunks": rng.randrange(40, 200) if apart else rng.choice([12, 30, 60, 120, 240]),
@@ -203,6 +203,10 @@ def spread(requests: list[Record], config: Config) -> list[Record]:
 
 def record(model: Path, config: Config, kind: str, rng: random.Random) -> Record:
     traffic = Traffic(rng, kind, config["block_size"], config["max_model_len"])
+    if not config["apart"]:  # more than the GPU can keep
+        size = config["block_size"]
+        lengths = [rng.choice([2, 3, 5, 8]) * size + rng.randrange(size) for _ in range(rng.choice([3, 6, 12]))]
+        traffic.systems = [traffic.tokens(min(length, config["max_model_len"] - 1)) for length in lengths]
     requests = traffic.requests(rng.randrange(60, 120), rng.choice([2, 4, 8]))
     requests = spread(requests, config) if config["apart"] else requests
     recorder = OffloadRecorder(model, config, requests)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kvsim.sim.engine.block_table import BlockTable, Path
+from kvsim.sim.engine.chain import Blocks
 
 
 class BlockPool:
@@ -14,10 +15,10 @@ class BlockPool:
         "_on_evict",
         "enable_prefix_caching",
         "evicted_blocks",
+        "given",
         "num_blank",
         "num_blocks",
         "num_free",
-        "tells_all_chains",
     )
 
     hashes_when_scheduled = True
@@ -34,8 +35,9 @@ class BlockPool:
         self.evicted_blocks = 0
         self.enable_prefix_caching = enable_prefix_caching
         self._on_evict = on_evict
-        self.tells_all_chains = False
-        """``on_evict`` is told by name of chains, too, that only one request has."""
+        self.given: list[Blocks] | None = None
+        """Blocks given to requests, hit or new ones, as long as somebody takes note of that: of new ones those that
+        cached something."""
 
     @property
     def num_cached_free(self) -> int:
@@ -72,6 +74,10 @@ class BlockPool:
     def release_to_resume(self, table: BlockTable) -> None:
         """Free all the table holds; the sequence will come back and may find its private blocks again."""
         raise NotImplementedError
+
+    def blocks_of(self, table: BlockTable) -> list[Blocks]:
+        """The hashed blocks that a table holds, where the pool can tell one from another."""
+        return []
 
     def uncached(self, table: BlockTable) -> int:
         """Blocks that the table holds and that nobody else can hit."""

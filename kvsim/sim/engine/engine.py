@@ -104,7 +104,7 @@ class Engine(LeapingEngine):
         """Decode role: sequences that found all seats taken when their KV had come."""
         asked = None if look_up is None else partial(look_up, self)
         self.scheduler = scheduler_of(settings, self.pool, self.batch, asked)
-        self.scheduler.connector, self.pool.tells_all_chains = connector, connector is not None
+        self.scheduler.connector = connector
         self._equip(settings)
         if not self._is_member:
             clock.process(self._run())
@@ -407,6 +407,8 @@ class Engine(LeapingEngine):
 
     def _end(self, sequences: list[Sequence]) -> None:
         for sequence in sequences:
+            if self.connector is not None:
+                self.connector.ends(sequence)
             self.scheduler.finish(sequence)
             if sequence.reservation_end >= 0:
                 self.reservation.leave(sequence)

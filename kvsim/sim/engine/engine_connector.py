@@ -35,6 +35,10 @@ class EngineConnector:
         """A step has been scheduled, which may be empty; returns its copies, ``None`` where it has none."""
         raise NotImplementedError
 
+    def ends(self, sequence: Sequence) -> None:
+        """The sequence has its last token, and still its blocks."""
+        raise NotImplementedError
+
     def needs_steps(self) -> bool:
         """Whether decode steps that follow this one may be unlike it, and have to be scheduled one by one."""
         raise NotImplementedError

@@ -33,6 +33,7 @@ from kvsim.sim.systems.size import check_size
 from kvsim.sim.systems.warm import COMMON_SHARE, common_heads, warm
 from kvsim.sim.tiers.lookup import Tiers
 from kvsim.sim.tiers.tiers_of import tiers_of
+from kvsim.sim.tiers.write_back import WriteBack
 from kvsim.steptime.curves.base import StepTime
 from kvsim.steptime.curves.lockstep import steps_together, times_of_engine
 from kvsim.units import MILLI
@@ -101,7 +102,7 @@ class ServingSystem:
         self._prefill_groups: list[Lockstep] = []
         self.tiers: Tiers | None = None
         """Below the caches of the engines that compute prompts."""
-        self._on_evict: Callable[[int, int, int], None] | None = None
+        self._writes_back: WriteBack | None = None
         self._restart_after = plan.config.cache.restart_after_requests or 0
         self.warmup_requests = 0
         """The first so many requests are served, and their inter-token latencies not counted."""
@@ -198,7 +199,7 @@ class ServingSystem:
         if self.plan.tiers:
             told, drawn = self._now_cached, self.generators[3]
             self.tiers = tiers_of(self.clock, self.plan, side, self.workload, places, drawn, told, self.detail)
-            self._on_evict = self.tiers.on_evict()
+            self._writes_back = self.tiers.writes_back
 
     def _now_cached(self, instance: int, sequence: Sequence, blocks: int) -> None:
         """Publish that an engine's cache has the first ``blocks`` blocks of a sequence."""
@@ -214,13 +215,12 @@ class ServingSystem:
 
     def _restart(self) -> None:
         """What is cached in the memory of GPUs, hosts and pools is lost; requests go on."""
-        writes_back = None if self.tiers is None else self.tiers.writes_back
-        if writes_back is not None:
-            writes_back.is_off = True
+        if self._writes_back is not None:
+            self._writes_back.is_off = True
         for engine in self.engines():
             engine.forget()
-        if writes_back is not None:
-            writes_back.is_off = False
+        if self._writes_back is not None:
+            self._writes_back.is_off = False
         if self.tiers is not None:
             self.tiers.hierarchy.restart()
         self.notes.append(f"memory was lost after {self.counts.arrived:,} requests, what stood on drives was not")
@@ -385,8 +385,8 @@ class ServingSystem:
         """
         if chain >= 0:
             self.index.evicted(instance, chain, cached)
-        if self._on_evict is not None:
-            self._on_evict(instance, chain, cached)
+        if self._writes_back is not None:
+            self._writes_back.evicted(instance, chain, cached)
 
     def _make_router(
         self, loads: Loads, backlog_tokens: list[float], slack: float, seats: float = math.inf

@@ -6,6 +6,7 @@ import math
 
 from kvsim.policy.eviction import Access
 from kvsim.sim.engine.block_table import Path
+from kvsim.sim.engine.chain import Blocks
 from kvsim.sim.engine.step import StepCopies
 from kvsim.sim.tiers.connector import KvConnector, Offer
 from kvsim.sim.tiers.writes import Write
@@ -14,13 +15,13 @@ from kvsim.sim.tiers.writes import Write
 class CopyJob:
     """Chunks of one request that are copied to memory, or will be once the step that computes them is over."""
 
-    __slots__ = ("_access", "_blocks", "_connector", "_offer", "_path", "_writes")
+    __slots__ = ("_access", "_connector", "_offer", "_writes", "reads")
 
-    def __init__(self, connector: KvConnector, offer: Offer, access: Access, path: Path, chunk_blocks: int) -> None:
-        """It reads those blocks of the request's ``path`` that hold what was let in of an ``offer``."""
-        self._connector, self._offer, self._access, self._path = connector, offer, access, path
-        places = sorted({(first, end) for _, runs in offer.let_in for _, first, end in runs})
-        self._blocks = [(first * chunk_blocks, end * chunk_blocks) for first, end in places]
+    def __init__(self, connector: KvConnector, offer: Offer, access: Access) -> None:
+        """``offer``: what tiers have let in, of those who are told that by ``access``."""
+        self._connector, self._offer, self._access = connector, offer, access
+        self.reads: list[Blocks] = []
+        """The blocks that it reads, once nobody holds them."""
         self._writes: list[Write] | None = None
 
     def begin(self) -> None:
@@ -35,22 +36,16 @@ class CopyJob:
     def is_pending(self, now_s: float) -> bool:
         return self._writes is None or self.done_s() > now_s
 
-    def reads(self, chain: int, low: int, high: int) -> bool:
-        """Whether it reads any of the blocks ``[low, high)`` of a chain."""
-        for key, first, end in self._path:
-            if key == chain:
-                low, high = low + first, min(high + first, end)
-                return any([max(low, start) < min(high, stop) for start, stop in self._blocks])
-        return False
+    def fence(self, path: Path, held: list[Blocks], chunk_blocks: int) -> None:
+        """Take note of what it reads of the blocks that a request ``held`` along its ``path``, as it lets them go."""
+        for first, end in {(first, end) for _, runs in self._offer.let_in for _, first, end in runs}:
+            for key, start, _ in path:
+                low, high = first * chunk_blocks - start, end * chunk_blocks - start
+                self.reads += [blocks.among(low, high) for blocks in held if blocks.key == key]
 
-    def reads_any(self, path: Path, blocks: int) -> bool:
-        """Whether it reads any of the first ``blocks`` blocks of a path."""
-        for chain, first, end in path:
-            if first >= blocks:
-                return False
-            if self.reads(chain, 0, min(end, blocks) - first):
-                return True
-        return False
+    def is_overwritten(self, given: list[Blocks]) -> bool:
+        """Whether any block that it reads is among those that were ``given`` to requests."""
+        return any([blocks.meets(later) for blocks in self.reads for later in given])
 
 
 class OffloadCopies(StepCopies):

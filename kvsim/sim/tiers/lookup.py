@@ -66,10 +66,6 @@ class Tiers:
         """What an engine is to tell and ask instead, where a connector has rules of its own for that."""
         return None
 
-    def on_evict(self) -> Callable[[int, int, int], None] | None:
-        """Who is to be told of what leaves an engine's cache, as ``WriteBack.evicted`` is."""
-        return None if self.writes_back is None else self.writes_back.evicted
-
     def backup_s(self, instance: int) -> float:
         """Seconds a computed token that a step of this engine takes longer, as it waits for the copy; 0: not at all."""
         return self.hierarchy.backup_s_per_token(instance) if self._waits_for_backup else 0.0

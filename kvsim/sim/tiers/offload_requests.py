@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 from kvsim.sim.clock import Clock
+from kvsim.sim.engine.block_table import OPEN_END
+from kvsim.sim.engine.chain import Blocks
 from kvsim.sim.engine.engine import Engine
 from kvsim.sim.engine.sequence import Sequence
 from kvsim.sim.tiers.connector import TierSegment
@@ -14,13 +16,33 @@ from kvsim.sim.tiers.tier_lookup import TierLookup
 
 
 class OffloadRequests:
-    """Of the engine of one ``instance``; ``engine`` is set before its first request comes."""
+    """Of the engine of one ``instance``; ``engine`` is known once its first request has come."""
 
     __slots__ = ("_clock", "_instance", "_tiers", "engine")
 
     def __init__(self, clock: Clock, tiers: Tiers, instance: int) -> None:
         self._clock, self._tiers, self._instance = clock, tiers, instance
         self.engine: Engine | None = None
+
+    def begin(self, engine: Engine, sequence: Sequence) -> None:
+        """A request comes to its engine."""
+        if self.engine is None:
+            self.engine, engine.pool.given = engine, []
+        sequence.private_from = OPEN_END  # which of its blocks others are given matters
+
+    def given(self) -> list[Blocks]:
+        """Blocks that requests were given, as long as nobody has cleared them away."""
+        found = None if self.engine is None else self.engine.pool.given
+        return [] if found is None else found
+
+    def note_given(self, sequence: Sequence) -> None:
+        """A sequence runs with the blocks that it holds."""
+        given = self.given()
+        given += self.blocks_of(sequence)
+
+    def blocks_of(self, sequence: Sequence) -> list[Blocks]:
+        """The hashed blocks that a sequence holds."""
+        return [] if self.engine is None else self.engine.pool.blocks_of(sequence)
 
     def of(self, sequence: Sequence) -> TierLookup:
         """The dealings of a request with its tiers."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 
 from kvsim.sim.clock import Clock, Timer
-from kvsim.sim.engine.block_table import OPEN_END, Path
+from kvsim.sim.engine.block_table import Path
 from kvsim.sim.engine.engine_connector import NOT_YET, EngineConnector
 from kvsim.sim.engine.running import RunningRequests
 from kvsim.sim.engine.sequence import Sequence
@@ -36,11 +36,9 @@ class Offloading(EngineConnector):
         "_clock",
         "_connector",
         "_ended",
-        "_evictions",
         "_fenced",
         "_flushed",
         "_found",
-        "_given",
         "_loading",
         "_promised",
         "_refused",
@@ -75,10 +73,6 @@ class Offloading(EngineConnector):
         """Copies of blocks of requests that have ended."""
         self._flushed: list[CopyJob] = []
         """Copies that steps wait for."""
-        self._evictions: list[tuple[int, int]] = []
-        """Since the last scheduling: chains that were cut, and how many blocks were left of them."""
-        self._given: list[tuple[Path, int]] = []
-        """Since the last scheduling: paths whose first blocks a request was given, and how many."""
 
     def ask(self, sequence: Sequence, cached_tokens: int) -> int:
         lookup, connector = self._requests.of(sequence), self._connector
@@ -109,7 +103,6 @@ class Offloading(EngineConnector):
         self._requests.loads(sequence, segments[-1].end)
         self._loading.update(keys)
         lookup.stored_chunks = end
-        self._given.append((sequence.path, cached_tokens // self._chunk_tokens * self._chunk_blocks))
         come = partial(self._come, sequence, cached_tokens, segments, keys)
         loaded = connector.pinned(segments, runs, lookup.access, come)
         self._begins.append(partial(connector.load, segments, runs, lookup.access, loaded))
@@ -121,17 +114,25 @@ class Offloading(EngineConnector):
     def admitted(self, sequence: Sequence, cached_tokens: int, has_loaded: bool) -> None:
         if not has_loaded:
             self._requests.looked_up(sequence, cached_tokens, self._found, cached_tokens)
-        self._given.append((sequence.path, cached_tokens // self._chunk_tokens * self._chunk_blocks))
+        else:
+            self._requests.note_given(sequence)
 
-    def evicted(self, chain: int, cached: int) -> None:
-        """Of a chain only ``cached`` blocks are left in the engine's cache."""
-        self._evictions.append((chain, cached))
+    def ends(self, sequence: Sequence) -> None:
+        lookup = self._requests.of(sequence)
+        if lookup.jobs or sequence in self._refused:
+            lookup.held = self._requests.blocks_of(sequence)
 
     def end(self, sequence: Sequence, lookup: TierLookup, tokens: int) -> None:
         """A request has ended; its first ``tokens`` have KV."""
-        self._refused.pop(sequence, None)
         lookup.has_ended = True
-        self._fenced += lookup.jobs
+        if not lookup.held:
+            self.ends(sequence)
+        now = self._clock.now
+        for job in lookup.jobs:
+            if job.is_pending(now):
+                job.fence(sequence.path, lookup.held, self._chunk_blocks)
+                self._fenced.append(job)
+        self._refused.pop(sequence, None)
         self._ended.append((lookup, sequence.path, tokens))
 
     def needs_steps(self) -> bool:
@@ -153,8 +154,7 @@ class Offloading(EngineConnector):
             self._offer_computed(scheduler, jobs)
         if self._ended:
             self._offer_ended(jobs)
-        self._evictions.clear()
-        self._given.clear()
+        self._requests.given().clear()
         copies = OffloadCopies(list(self._flushed), jobs) if self._flushed or jobs else None
         if self._begins:
             self._begin_loads(now if copies is None else copies.waits_until_s())
@@ -171,17 +171,12 @@ class Offloading(EngineConnector):
 
     def _flush_fenced(self, now: float) -> None:
         """Let the step wait for copies of blocks that were given to somebody else."""
+        given = self._requests.given()
         kept: list[CopyJob] = []
         for job in self._fenced:
             if job.is_pending(now):
-                (self._flushed if self._is_overwritten(job) else kept).append(job)
+                (self._flushed if job.is_overwritten(given) else kept).append(job)
         self._fenced = kept
-
-    def _is_overwritten(self, job: CopyJob) -> bool:
-        """Whether any block that a copy reads was given to a request since the last scheduling, hit or new."""
-        if any([job.reads(chain, cached, OPEN_END) for chain, cached in self._evictions]):
-            return True
-        return any([job.reads_any(path, blocks) for path, blocks in self._given])
 
     def _offer_computed(self, scheduler: RunningRequests, jobs: list[CopyJob]) -> None:
         """Offer what the step computes, and what it has of earlier steps that was refused."""
@@ -206,7 +201,8 @@ class Offloading(EngineConnector):
             before = len(jobs)
             self._offer(lookup, path, tokens, jobs)
             for job in jobs[before:]:
-                if self._is_overwritten(job):
+                job.fence(path, lookup.held, self._chunk_blocks)
+                if job.is_overwritten(self._requests.given()):
                     job.begin()
                     self._flushed.append(job)
                 else:
@@ -225,7 +221,7 @@ class Offloading(EngineConnector):
         runs = sliced(chunk_runs(path, count * blocks, blocks), first, count)
         offer = self._connector.offer(runs, lookup.access)
         if offer.let_in:
-            job = CopyJob(self._connector, offer, lookup.access, path, blocks)
+            job = CopyJob(self._connector, offer, lookup.access)
             lookup.jobs.append(job)
             jobs.append(job)
         if offer.is_done:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from kvsim.policy.prefetch import Prefetch
 from kvsim.sim.clock import Clock
-from kvsim.sim.engine.block_table import OPEN_END, Path
+from kvsim.sim.engine.block_table import Path
 from kvsim.sim.engine.engine import Engine, LookUp
 from kvsim.sim.engine.sequence import RequestState
 from kvsim.sim.engine.sequence import Sequence as Queued
@@ -49,12 +49,6 @@ class OffloadingTiers(Tiers):
     def connector_of(self, instance: int) -> Offloading:
         return self._offloading[instance]
 
-    def on_evict(self) -> Callable[[int, int, int], None] | None:
-        return self._evicted
-
-    def _evicted(self, instance: int, chain: int, cached: int) -> None:
-        self._offloading[instance].evicted(chain, cached)
-
     def _written(self) -> None:
         """Chunks have come to memory: who waits for them may go on."""
         for requests in self._requests:
@@ -62,8 +56,7 @@ class OffloadingTiers(Tiers):
                 requests.engine.wake()
 
     def arrive(self, engine: Engine, sequence: Queued) -> None:
-        self._requests[engine.instance].engine = engine
-        sequence.private_from = OPEN_END  # which of its blocks are overwritten matters
+        self._requests[engine.instance].begin(engine, sequence)
         super().arrive(engine, sequence)
 
     def prefilled(self, engine: Engine, sequence: Queued) -> None:

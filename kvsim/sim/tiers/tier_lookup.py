@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kvsim.policy.eviction import Access
+from kvsim.sim.engine.chain import Blocks
 from kvsim.sim.tiers.chunks import Run
 from kvsim.sim.tiers.connector import TierSegment
 from kvsim.sim.tiers.copy_jobs import CopyJob
@@ -16,6 +17,7 @@ class TierLookup:
         "arrived_tokens",
         "cached_tokens",
         "has_ended",
+        "held",
         "jobs",
         "prompt_chunks",
         "restarts",
@@ -42,6 +44,8 @@ class TierLookup:
         """Chunks of the request that were computed and backed up."""
         self.jobs: list[CopyJob] = []
         """Of an engine that offloads: its copies to memory."""
+        self.held: list[Blocks] = []
+        """The blocks that it held when it ended there."""
         self.has_ended = False
         """Its end has been told to such an engine's connector."""
         self.spare_tokens = 0
