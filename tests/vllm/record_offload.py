@@ -208,6 +208,8 @@ def record(model: Path, config: Config, kind: str, rng: random.Random) -> Record
         lengths = [rng.choice([2, 3, 5, 8]) * size + rng.randrange(size) for _ in range(rng.choice([3, 6, 12]))]
         traffic.systems = [traffic.tokens(min(length, config["max_model_len"] - 1)) for length in lengths]
     requests = traffic.requests(rng.randrange(60, 120), rng.choice([2, 4, 8]))
+    for place, request in enumerate(requests):
+        request["id"] = f"r{place:03}"  # of equal priority and arrival vLLM takes the first by name
     requests = spread(requests, config) if config["apart"] else requests
     recorder = OffloadRecorder(model, config, requests)
     steps = recorder.run()
@@ -221,10 +223,11 @@ def main() -> int:
     parser.add_argument("out", type=Path, help="folder for the recordings")
     parser.add_argument("--seed", type=int, required=True, help="seed of settings and traffic")
     parser.add_argument("--count", type=int, default=24, help="traces")
+    parser.add_argument("--together", action="store_true", help="no traces of requests that come one at a time")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     model, rng = model_folder(), random.Random(args.seed)
-    for number in range(args.count):
+    for number in range(1, 2 * args.count, 2) if args.together else range(args.count):
         config, kind = drawn(rng, number), KINDS[number // 2 % len(KINDS)]
         recording = record(model, config, kind, rng)
         name = f"{number:02d}-{'apart' if config['apart'] else 'together'}-{kind}"
