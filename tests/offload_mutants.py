@@ -1,6 +1,6 @@
 """vLLM's rules of offloading, broken one at a time: which of them recordings notice. To be run on the sources.
 
-    KVSIM_PURE=1 python tests/offload_mutants.py FILE...
+KVSIM_PURE=1 python tests/offload_mutants.py FILE...
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FunctionType
+from typing import Any
 
 import offload_replay
 
@@ -25,7 +26,11 @@ MUTATIONS = {
         "if connector.is_coming(runs, known_tokens // chunk_tokens):",
         "if False:",
     ),
-    "nobody waits for what is loaded for another": ("tiers.offloading", "        if self._loading:", "        if False:"),
+    "nobody waits for what is loaded for another": (
+        "tiers.offloading",
+        "        if self._loading:",
+        "        if False:",
+    ),
     "nobody passes who waits": (
         "engine.scheduler",
         "            elif tokens == PASSED_OVER:\n                self._pass_over()",
@@ -73,7 +78,7 @@ MUTATIONS = {
         "        self._ended.append(",
         "        self._connector.ended(lookup.access)\n        self._ended.append(",
     ),
-    "room is taken when a step is over": (
+    "the last token of what a step computes is offered with the next one": (
         "tiers.offloading",
         "            if self._offer(lookup, sequence.path, tokens, jobs):",
         "            if self._offer(lookup, sequence.path, tokens - 1, jobs):",
@@ -103,6 +108,21 @@ MUTATIONS = {
         "return self.copy is later.copy or (self.copy is None and later.is_original)",
         "return True",
     ),
+    "many steps are one event while who waits may be answered otherwise": (
+        "engine.scheduler",
+        "        if self.connector is not None and self._may_load_head:\n            return True\n",
+        "",
+    ),
+    "many steps are one event while a refused write may find room": (
+        "tiers.offloading",
+        "return bool(self._refused) and self._connector.is_moving()",
+        "return False",
+    ),
+    "many steps are one event while copies may have to be waited for": (
+        "tiers.offloading",
+        "            return True\n        return bool(self._refused)",
+        "            pass\n        return bool(self._refused)",
+    ),
     "loads into blocks that are being copied do not wait": (
         "tiers.offloading",
         "self._begin_loads(now if copies is None else copies.waits_until_s())",
@@ -119,22 +139,32 @@ def broken(name: str) -> Iterator[None]:
     module = importlib.import_module(f"kvsim.sim.{where}")
     source = Path(str(module.__file__)).read_text("utf-8")
     assert source.count(right) == 1, f"the rule has moved: {right}"
-    mutant: dict[str, object] = {"__name__": module.__name__}
+    mutant: dict[str, Any] = {"__name__": module.__name__}
     exec(compile(source.replace(right, wrong), "mutant", "exec", dont_inherit=True), mutant)
-    before: list[tuple[type, str, FunctionType]] = []
-    for kind in [kind for kind in vars(module).values() if isinstance(kind, type) and kind.__module__ == module.__name__]:
-        for attribute, function in list(vars(kind).items()):
-            if isinstance(function, FunctionType):
-                before.append((kind, attribute, function))
-                code = vars(mutant[kind.__name__])[attribute].__code__
-                made = FunctionType(code, vars(module), attribute, function.__defaults__, function.__closure__)
-                made.__kwdefaults__ = function.__kwdefaults__
-                setattr(kind, attribute, made)
+    before: list[tuple[type, str, object]] = []
+    for kind in [kind for kind in vars(module).values() if isinstance(kind, type)]:
+        if kind.__module__ != module.__name__:
+            continue
+        for name, member in list(vars(kind).items()):
+            wrong_member = vars(mutant[kind.__name__]).get(name)
+            if isinstance(member, FunctionType) and isinstance(wrong_member, FunctionType):
+                before.append((kind, name, member))
+                setattr(kind, name, _with_code_of(member, wrong_member))
+            elif isinstance(member, property) and isinstance(wrong_member, property):
+                before.append((kind, name, member))
+                setattr(kind, name, property(_with_code_of(member.fget, wrong_member.fget)))
     try:
         yield
     finally:
-        for kind, attribute, function in before:
-            setattr(kind, attribute, function)
+        for kind, name, member in before:
+            setattr(kind, name, member)
+
+
+def _with_code_of(right: Any, wrong: Any) -> FunctionType:
+    """A method as it is, but for what it does."""
+    made = FunctionType(wrong.__code__, right.__globals__, right.__name__, right.__defaults__, right.__closure__)
+    made.__kwdefaults__ = right.__kwdefaults__
+    return made
 
 
 def notices(path: Path) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 from builders import by_request, coefficients, plan, stepwise
 
 from kvsim.plan.plan import Plan
-from kvsim.sim.log.detail import Rows
+from kvsim.sim.log.detail import DetailLog
 from kvsim.sim.systems.unified import UnifiedSystem
 from kvsim.sim.tiers.offload_tier import OffloadTier
 from kvsim.sim.tiers.ports import Channel, Port, Route, Routes
@@ -85,11 +85,11 @@ def compare(path: Path, *, is_stepwise: bool = False) -> Compared:
     table = by_request(system)
     preempted = {name for step in raw["steps"] for name in step["preempted"]}
     columns = (table[name] for name in ("hit_tokens", "loaded_tokens", "first_token_s", "finish_s"))
-    loads = sorted((int(row[0]), round(row[2]), int(row[5])) for row in zip(*_columns(system.detail.loads), strict=True))
-    found = [
-        (int(hits), int(loaded), round(first_s), round(end_s)) if request.id not in preempted else (-1, -1, round(first_s), round(end_s))
-        for request, hits, loaded, first_s, end_s in zip(recording.requests, *columns, strict=True)
-    ]
+    loads = sorted((int(row[0]), round(row[2]), int(row[5])) for row in zip(*_columns(system.detail), strict=True))
+    found: list[Answer] = []
+    for request, hits, loaded, first_s, end_s in zip(recording.requests, *columns, strict=True):
+        known = (-1, -1) if request.id in preempted else (int(hits), int(loaded))
+        found.append((*known, round(first_s), round(end_s)))
     return Compared(
         recorded=_recorded(recording, raw["steps"], preempted),
         found=found,
@@ -103,8 +103,8 @@ def compare(path: Path, *, is_stepwise: bool = False) -> Compared:
     )
 
 
-def _columns(rows: Rows) -> list[Any]:
-    return list(rows.table().values())
+def _columns(detail: DetailLog) -> list[Any]:
+    return list(detail.loads.table().values())
 
 
 def _taking(name: str, steps: int) -> Route:

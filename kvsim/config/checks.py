@@ -269,7 +269,7 @@ def _tiers(config: Config, origins: Origins, mode: Mode | None) -> Iterator[Find
         )
     if cache.connector == "offloading" and cache.load_at == "arrival":
         yield (
-            "cache.connector = 'offloading' needs cache.load_at = 'scheduling': it is asked when a request may be admitted",
+            "cache.connector = 'offloading' needs cache.load_at = 'scheduling': a request that may be admitted asks",
             ("cache.connector", "cache.load_at"),
         )
     if not cache.write_generated and cache.write_policy == "write_back":

@@ -201,6 +201,44 @@ def spread(requests: list[Record], config: Config) -> list[Record]:
     return requests
 
 
+def loaded_behind_a_copy() -> tuple[Config, list[Record]]:
+    """A load behind a block of another request that is being copied when that one ends, which random traffic has not.
+
+    Memory of three chunks loses the first of the first request's two; the fifth writes it again, and the last one hits
+    it in the GPU and loads the second.
+    """
+    config = drawn(random.Random(0), 1) | {
+        "block_size": 16, "num_blocks": 8, "max_num_batched_tokens": 64, "max_num_seqs": 4, "max_model_len": 112,
+        "policy": "fcfs", "watermark": 0.0, "long_prefill_token_threshold": 0, "scheduler_reserve_full_isl": True,
+        "cpu_chunks": 3, "load_steps": 3, "store_steps": 5,
+    }  # fmt: skip
+    first, second = [list(range(start, start + 16)) for start in (10, 30)]
+    prompts = [
+        (0, [*first, *second, 1], 20),
+        (7, [*range(50, 66), 3], 1),
+        (14, [*range(70, 86), 4], 1),
+        (25, [5], 110),
+        (140, [*first, 6], 3),
+        (141, [*first, *second, 7], 2),
+    ]
+    requests = [
+        {"arrival_step": step, "prompt_token_ids": prompt, "output_token_ids": [9] * count, "priority": 0}
+        for step, prompt, count in prompts
+    ]
+    return config, requests
+
+
+def recorded(model: Path, config: Config, requests: list[Record]) -> Record:
+    """What vLLM decides about these requests."""
+    for place, request in enumerate(requests):
+        request["id"] = f"r{place:03}"  # of equal priority and arrival vLLM takes the first by name
+    recorder = OffloadRecorder(model, config, requests)
+    steps = recorder.run()
+    config["refused_stores"] = recorder.refused
+    name = engine_name(config) + ", OffloadingConnector"
+    return {"engine": name, "config": config, "requests": recorder.requests, "steps": steps}
+
+
 def record(model: Path, config: Config, kind: str, rng: random.Random) -> Record:
     traffic = Traffic(rng, kind, config["block_size"], config["max_model_len"])
     if not config["apart"]:  # more than the GPU can keep
@@ -208,14 +246,7 @@ def record(model: Path, config: Config, kind: str, rng: random.Random) -> Record
         lengths = [rng.choice([2, 3, 5, 8]) * size + rng.randrange(size) for _ in range(rng.choice([3, 6, 12]))]
         traffic.systems = [traffic.tokens(min(length, config["max_model_len"] - 1)) for length in lengths]
     requests = traffic.requests(rng.randrange(60, 120), rng.choice([2, 4, 8]))
-    for place, request in enumerate(requests):
-        request["id"] = f"r{place:03}"  # of equal priority and arrival vLLM takes the first by name
-    requests = spread(requests, config) if config["apart"] else requests
-    recorder = OffloadRecorder(model, config, requests)
-    steps = recorder.run()
-    config["refused_stores"] = recorder.refused
-    name = engine_name(config) + ", OffloadingConnector"
-    return {"engine": name, "config": config, "requests": recorder.requests, "steps": steps}
+    return recorded(model, config, spread(requests, config) if config["apart"] else requests)
 
 
 def main() -> int:
@@ -227,6 +258,7 @@ def main() -> int:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     model, rng = model_folder(), random.Random(args.seed)
+    write(args.out / "together-behind-a-copy.json.gz", recorded(model, *loaded_behind_a_copy()))
     for number in range(1, 2 * args.count, 2) if args.together else range(args.count):
         config, kind = drawn(rng, number), KINDS[number // 2 % len(KINDS)]
         recording = record(model, config, kind, rng)

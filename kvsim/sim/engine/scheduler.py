@@ -174,9 +174,19 @@ class Scheduler(PreemptiveScheduler):
     @property
     def may_change_head(self) -> bool:
         """Whether the step after the next may admit whom this one could not."""
-        if self._passed:
+        if self.connector is not None and self._may_load_head:
             return True
         return (self.reorders and len(self.running) < self.settings.max_num_seqs) or self.head_may_grow_hits
+
+    @property
+    def _may_load_head(self) -> bool:
+        """Whether a connector's answer may be another, or matter, once decode steps have evicted what was hit: a load
+        needs less room than a first chunk does, and none that prompts under way need.
+        """
+        settings = self.settings
+        return bool(self._passed or self.loads) or not (
+            settings.scheduler_reserve_full_isl and settings.enable_chunked_prefill
+        )
 
     @property
     def head_may_grow_hits(self) -> bool:

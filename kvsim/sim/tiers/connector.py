@@ -114,9 +114,7 @@ class KvConnector(Receiver):
         self.on_written: Callable[[], None] | None = None
         """Told whenever a write has come."""
 
-    def found(
-        self, runs: list[Run], cached_tokens: int, access: Access, *, is_own: bool = False
-    ) -> list[TierSegment]:
+    def found(self, runs: list[Run], cached_tokens: int, access: Access, *, is_own: bool = False) -> list[TierSegment]:
         """The parts of a prompt behind its ``cached_tokens`` that tiers have, up to the first chunk that none has; one
         segment for neighbours of one tier. ``is_own``: chunks that only this request has count, too.
         """
@@ -141,12 +139,12 @@ class KvConnector(Receiver):
         """Whether the chunk at that place of a prompt is being written."""
         for chain, first, end in runs:
             if first <= place < end:
-                return any([view.tier.is_coming(chain, place) for view in self.views])
+                return any(view.tier.is_coming(chain, place) for view in self.views)
         return False
 
     def is_moving(self) -> bool:
         """Whether anything is being written or read, so that who was refused room may get some."""
-        return any([view.tier.is_moving() for view in self.views])
+        return any(view.tier.is_moving() for view in self.views)
 
     def nearest(
         self, chain: int, place: int, end: int, access: Access | None = None, *, is_own: bool = False
@@ -361,9 +359,7 @@ class KvConnector(Receiver):
             self._send(number, part, access, reads, sent)
         return sent
 
-    def _send(
-        self, number: int, runs: list[Run], access: Access, reads: list[Transfer], sent: list[Write]
-    ) -> None:
+    def _send(self, number: int, runs: list[Run], access: Access, reads: list[Transfer], sent: list[Write]) -> None:
         """Send chunks that go to one device, all or none; what is being written is added to ``sent``."""
         view, rules = self.views[number], self._rules
         chunks = num_chunks(runs)

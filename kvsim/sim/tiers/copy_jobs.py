@@ -45,7 +45,7 @@ class CopyJob:
 
     def is_overwritten(self, given: list[Blocks]) -> bool:
         """Whether any block that it reads is among those that were ``given`` to requests."""
-        return any([blocks.meets(later) for blocks in self.reads for later in given])
+        return any(blocks.meets(later) for blocks in self.reads for later in given)
 
 
 class OffloadCopies(StepCopies):

@@ -26,7 +26,7 @@ class Offloading(EngineConnector):
 
     A chunk that is being written, or loaded for another request, is waited for. Room for what a step computes is taken
     when the step is scheduled; what finds none is offered again in each step of its request. What a request has used is
-    told when it has ended, behind all that is written. A step that overwrites blocks which are still being copied waits.
+    told when it has ended, behind all that is written. A step waits for copies of blocks that it overwrites.
     """
 
     __slots__ = (
@@ -77,7 +77,7 @@ class Offloading(EngineConnector):
     def ask(self, sequence: Sequence, cached_tokens: int) -> int:
         lookup, connector = self._requests.of(sequence), self._connector
         now, path, chunk_tokens = self._clock.now, sequence.path, self._chunk_tokens
-        if any([job.is_pending(now) for job in lookup.jobs]):
+        if any(job.is_pending(now) for job in lookup.jobs):
             return NOT_YET
         runs = chunk_runs(path, sequence.num_tokens // chunk_tokens * self._chunk_blocks, self._chunk_blocks)
         self._found = found = connector.found(runs, cached_tokens, lookup.access, is_own=sequence.resumed)
@@ -137,8 +137,8 @@ class Offloading(EngineConnector):
 
     def needs_steps(self) -> bool:
         now = self._clock.now
-        if self._fenced or self._flushed:
-            return any([job.is_pending(now) for job in self._fenced + self._flushed])
+        if (self._fenced or self._flushed) and any(job.is_pending(now) for job in self._fenced + self._flushed):
+            return True
         return bool(self._refused) and self._connector.is_moving()
 
     def scheduled(self, scheduler: RunningRequests) -> OffloadCopies | None:
@@ -184,7 +184,7 @@ class Offloading(EngineConnector):
         if self._refused:
             for sequence in self._refused:
                 is_scheduled = sequence in scheduler.running and sequence not in scheduler.stalled
-                if sequence not in due and is_scheduled and not sequence.ending and sequence not in scheduler.prefilling:
+                if is_scheduled and not sequence.ending and sequence not in scheduler.prefilling:
                     due[sequence] = sequence.state.request.prompt_tokens
             due = {sequence: due[sequence] for sequence in sorted(due, key=_serial)}
         for sequence, tokens in due.items():

@@ -87,4 +87,3 @@ class OffloadingTiers(Tiers):
 
     def _loaded_hits(self, state: RequestState, lookup: TierLookup) -> int:
         return min(state.hit_tokens, lookup.arrived_tokens)
-
