@@ -165,7 +165,7 @@ class Blocks:
             self.is_original = place < len(copy.tail.originals) and copy.tail.originals[place] is copy
 
     def among(self, low: int, high: int) -> Blocks:
-        """Those of them that are among ``[low, high)``; there may be none."""
+        """The blocks among ``[low, high)``, of which there may be none."""
         return Blocks(self.key, max(self.low, low), min(self.high, high), self.copy)
 
     def meets(self, later: Blocks) -> bool:

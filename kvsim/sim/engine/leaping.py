@@ -87,7 +87,7 @@ class LeapingEngine:
         self._detail = detail
         self.connector = connector
         self._copies: StepCopies | None = None
-        """Of what was scheduled last."""
+        """Copies of the step that was scheduled last."""
         self._next: Step | None = None
         """Asynchronous: scheduled while another one runs."""
         self._preempted: list[Sequence] = []

@@ -77,7 +77,8 @@ class TierTraffic:
     declined_tokens: int = 0
     """Found in a tier, and computed because that was faster."""
     lost_tokens: int = 0
-    """Loaded, and evicted again before they were used."""
+    """Loaded, and no hits: evicted before they were used, had before a preemption, or the last of a prompt that was
+    loaded whole."""
 
 
 class Offer:

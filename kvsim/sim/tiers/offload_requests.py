@@ -16,7 +16,7 @@ from kvsim.sim.tiers.tier_lookup import TierLookup
 
 
 class OffloadRequests:
-    """Of the engine of one ``instance``; ``engine`` is known once its first request has come."""
+    """Requests of one ``instance``; its ``engine`` is known once the first of them has come."""
 
     __slots__ = ("_clock", "_instance", "_tiers", "engine")
 

@@ -43,10 +43,10 @@ class TierLookup:
         self.stored_chunks = 0
         """Chunks of the request that were computed and backed up."""
         self.jobs: list[CopyJob] = []
-        """Of an engine that offloads: its copies to memory."""
+        """Copies of its chunks to memory, where its engine offloads by vLLM's rules."""
         self.held: list[Blocks] = []
         """The blocks that it held when it ended there."""
         self.has_ended = False
-        """Its end has been told to such an engine's connector."""
+        """The connector of an engine that offloads knows of its end."""
         self.spare_tokens = 0
         """Tokens that were loaded, and are no hits: the last of a prompt, and those loaded after a preemption."""
