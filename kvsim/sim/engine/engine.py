@@ -243,7 +243,7 @@ class Engine(LeapingEngine):
             self._next = None
             if step is None:
                 self._book_preempted()
-                if self._copies is not None and self._copies.waits_until_s() > self.clock.now:
+                if self._copies is not None and self._is_blocked:
                     yield self._timer.sleep_until(self._copies.waits_until_s())
                     self._book_held()
                     continue

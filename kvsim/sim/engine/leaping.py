@@ -136,6 +136,7 @@ class LeapingEngine:
         """The next step, with its blocks taken; ``None`` when there is nothing to run."""
         scheduler = self.scheduler
         while True:
+            scheduler.is_ahead = self._leap > 0
             scheduler.schedule()
             if self.connector is not None:
                 self._copies = self.connector.scheduled(scheduler)
@@ -147,7 +148,7 @@ class LeapingEngine:
                 return None
             self._preempted += scheduler.preempted
             scheduler.advance(Step(NOBODY, NOBODY), stops_at_first_token=False)
-            if self._copies is not None and self._copies.waits_until_s() > self.clock.now:
+            if self.connector is not None and (scheduler.is_ahead or self._is_blocked):
                 return None
 
     def _planned(self) -> Step:
@@ -170,6 +171,11 @@ class LeapingEngine:
                 step.first_s = self._mixed_s(step, kv_tokens, longest_tokens)
         scheduler.advance(step, stops_at_first_token=self._stops_at_first_token)
         return step
+
+    @property
+    def _is_blocked(self) -> bool:
+        """Whether what was scheduled last waits for copies."""
+        return self._copies is not None and self._copies.waits_until_s() > self.clock.now
 
     def _wait_s(self, step: Step) -> float:
         """Seconds that a step which begins now waits for copies."""
