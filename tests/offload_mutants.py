@@ -123,10 +123,20 @@ MUTATIONS = {
         "            return True\n        return bool(self._refused)",
         "            pass\n        return bool(self._refused)",
     ),
+    "scheduling ahead, who has a step under way is preempted": (
+        "engine.scheduler",
+        "if self.connector is None or not self.is_ahead:",
+        "if True:",
+    ),
+    "scheduling ahead, who lost the step under way is not preempted": (
+        "engine.scheduler",
+        "return not victim.skipped_last_step",
+        "return True",
+    ),
     "loads into blocks that are being copied do not wait": (
         "tiers.offloading",
-        "self._begin_loads(now if copies is None else copies.waits_until_s())",
-        "self._begin_loads(now)",
+        "            if start_s > self._clock.now:\n                self._clock.schedule",
+        "            if False:\n                self._clock.schedule",
     ),
 }
 """By what is wrong then: a module of ``kvsim.sim``, what is right in it, and what is wrong."""

@@ -127,7 +127,13 @@ def _plan(config: dict[str, Any]) -> Plan:
     settings: dict[str, Any] = {name: config[name] for name in names}
     settings["scheduling_policy"] = config["policy"]
     times = coefficients(const_s=1.0)
-    made = plan(sets=sets, times=times, num_blocks=config["num_blocks"] - 1, async_scheduling=config["async_scheduling"], **settings)
+    made = plan(
+        sets=sets,
+        times=times,
+        num_blocks=config["num_blocks"] - 1,
+        async_scheduling=config["async_scheduling"],
+        **settings,
+    )
     return replace(made, num_instances=1, tiers=("dram",))
 
 
@@ -175,7 +181,5 @@ def _recorded(recording: Recording, steps: list[dict[str, Any]], preempted: set[
 def _recorded_loads(recording: Recording, steps: list[dict[str, Any]]) -> list[LoadRow]:
     places = {request.id: place for place, request in enumerate(recording.requests)}
     return sorted(
-        (places[name], step.get("load_at", step["time"] + step["waited"]), loaded)
-        for step in steps
-        for name, (_, loaded) in step["loads"].items()
+        (places[name], step["load_time"], loaded) for step in steps for name, (_, loaded) in step["loads"].items()
     )

@@ -11,23 +11,27 @@ step is over, as vLLM's worker has it, and takes `store_steps`. A step whose blo
 for that before anything else. Requests that end in one step are told to the connector in the order in which they
 ended: vLLM keeps them in a Python set, whose order is none.
 
-A recording is one of record.py's, synchronous, with `cpu_chunks`, `load_steps` and `store_steps` in `config`, and more
-fields in each step: `time` and `end`, `waited` (for copies), `sampled` (who gets a token), `loads` (id: tokens that the
-GPU has, tokens that are loaded behind them), `stores` (id: chunks) and `cpu` (chunks that are in host memory or on the
-way there, chunks evicted from it so far). `arrival_step` is a time. `apart` says that each request comes when all
-transfers of those before it are over, and that no prompt ends at a block's edge.
+Where scheduling is asynchronous, a step is scheduled when the one before begins; its loads begin then, unless the
+worker still waits for copies.
+
+A recording is one of record.py's with `cpu_chunks`, `load_steps` and `store_steps` in `config`, and more fields in each
+step: `time` and `end`, `waited` (for copies), `load_time` (when its loads begin), `sampled` (who gets a token), `loads`
+(id: tokens that the GPU has, tokens that are loaded behind them), `stores` (id: chunks) and `cpu` (chunks that are in
+host memory or on the way there, chunks evicted from it so far). `arrival_step` is a time. `apart` says that each
+request comes when all transfers of those before it are over, and that no prompt ends at a block's edge.
 """
 
 import argparse
 import random
 import sys
+from collections import deque
 from pathlib import Path
 from typing import Any
 
 import torch
 from random_traffic import Record, Traffic
 from record import engine_name, summary, write
-from recorder import Config, Recorder, model_folder, vllm_config
+from recorder import BATCH_QUEUE_SIZE, Config, LivelockError, Recorder, model_folder, vllm_config
 from vllm.config import KVTransferConfig
 from vllm.distributed.kv_transfer.kv_connector.v1.offloading.common import (
     OffloadingConnectorMetadata,
@@ -37,7 +41,7 @@ from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec
 from vllm.v1.kv_offload.cpu.spec import CPUOffloadingSpec
-from vllm.v1.outputs import KVConnectorOutput, ModelRunnerOutput
+from vllm.v1.outputs import KVConnectorOutput
 from vllm.v1.structured_output import StructuredOutputManager
 
 KINDS = ["shared", "sessions", "aligned", "bursts", "random"]
@@ -68,26 +72,30 @@ class Ordered(dict[str, None]):
 
 
 class Worker:
-    """The side that copies, played: which jobs are done by when."""
+    """The side that copies, and computes, played: what is done by when."""
 
     def __init__(self, load_steps: int, store_steps: int) -> None:
         self.load_steps, self.store_steps = load_steps, store_steps
         self.unsubmitted: list[int] = []
         self.loads: dict[int, str] = {}
         self.done: dict[int, int] = {}
+        self.free = self.blocked = 0
+        """When the last step is over, and when the last wait for copies."""
 
-    def begin(self, now: int, given: OffloadingConnectorMetadata) -> int:
-        """Begin what a step that starts now brings; returns when it may compute."""
-        flushed = given.jobs_to_flush or set()
+    def begin(self, now: int, given: OffloadingConnectorMetadata) -> tuple[int, int]:
+        """Begin what a step brings that is scheduled now; returns when it may compute, and when its loads begin."""
+        begin, flushed = max(now, self.free), given.jobs_to_flush or set()
         self.unsubmitted += [job for job in given.store_jobs if job in flushed]
         for job in self.unsubmitted:
-            self.done[job] = now + self.store_steps
+            self.done[job] = begin + self.store_steps
         self.unsubmitted = [job for job in given.store_jobs if job not in flushed]
-        start = max([now, *(self.done[job] for job in flushed)])
-        for job, load in given.load_jobs.items():
-            self.loads[job] = load.req_id
-            self.done[job] = start + self.load_steps
-        return start
+        self.blocked = max([self.blocked, *(self.done[job] for job in flushed)])
+        start = max(begin, self.blocked)
+        load = max(now, self.blocked)
+        for job, transfer in given.load_jobs.items():
+            self.loads[job] = transfer.req_id
+            self.done[job] = load + self.load_steps
+        return start, load
 
     def finish(self, now: int) -> KVConnectorOutput:
         """What is done with the output of a step that ends now."""
@@ -125,14 +133,28 @@ class OffloadRecorder(Recorder):
 
     def run_synchronously(self) -> None:
         while self.coming or self.scheduler.has_requests():
-            if not self.scheduler.has_requests():
-                self.now = max(self.now, self.coming[0]["arrival_step"])
+            self.let_come()
+            self.update(*self.timed_step(False))
+
+    def run_asynchronously(self) -> None:
+        """Two steps at a time: the next one is scheduled when one begins, and told what came of the one before."""
+        queue: deque[tuple[SchedulerOutput, dict[str, bool], Record]] = deque()
+        while self.coming or self.scheduler.has_requests() or queue:
+            if not queue:
+                self.let_come()
             self.add_arrivals()
-            scheduled, producing = self.step()
-            output = self.output(scheduled, producing)
-            self.played(scheduled, output)
-            self.scheduler.finished_req_ids = Ordered()
-            self.scheduler.update_from_output(scheduled, output)
+            if self.scheduler.has_requests():
+                queue.append(self.timed_step(bool(queue)))
+                is_scheduled = queue[-1][0].total_num_scheduled_tokens > 0
+                if len(queue) < BATCH_QUEUE_SIZE and (is_scheduled or self.scheduler.has_requests()):
+                    continue
+            self.update(*queue.popleft())
+
+    def let_come(self) -> None:
+        """Where there is nothing to do, let time pass until somebody comes."""
+        if not self.scheduler.has_requests():
+            self.now = max(self.now, self.coming[0]["arrival_step"])
+        self.add_arrivals()
 
     def add_arrivals(self) -> None:
         while self.coming and self.coming[0]["arrival_step"] <= self.now:
@@ -140,28 +162,39 @@ class OffloadRecorder(Recorder):
             request["arrival_step"] = self.now
             self.scheduler.add_request(self.as_vllm(request))
 
-    def played(self, scheduled: SchedulerOutput, output: ModelRunnerOutput) -> None:
-        """Let the step's time pass, and write down what its transfers are."""
+    def timed_step(self, is_ahead: bool) -> tuple[SchedulerOutput, dict[str, bool], Record]:
+        """Schedule a step, and write down when it is and what its transfers are. ``is_ahead``: others are under way."""
+        scheduled, producing = self.step()
         given = scheduled.kv_connector_metadata
+        begin = max(self.now, self.worker.free)
+        start, load = self.worker.begin(self.now, given)
+        happens = start > begin or scheduled.preempted_req_ids or given.store_jobs
+        if scheduled.num_scheduled_tokens or not (is_ahead or happens):
+            self.worker.free = start + 1
+        else:
+            self.worker.free = start
         block, states = self.scheduler.block_size, self.scheduler.connector.connector_scheduler._req_status
-        start = end = self.worker.begin(self.now, given)
-        if scheduled.num_scheduled_tokens:
-            end = start + 1
-        elif start == self.now and not (scheduled.preempted_req_ids or given.store_jobs):
-            end = self.now + 1
         loads = {job.req_id: len(job.dst_spec.block_ids) * block for job in given.load_jobs.values()}
-        tokens = zip(output.req_ids, output.sampled_token_ids, strict=True)
         self.steps[-1] |= {
-            "time": self.now,
-            "end": end,
-            "waited": start - self.now,
-            "sampled": [name for name, sampled in tokens if sampled],
+            "time": begin,
+            "end": self.worker.free,
+            "waited": start - begin,
+            "load_time": load,
             "loads": {name: [states[name].num_locally_computed_tokens, tokens] for name, tokens in loads.items()},
             "stores": {job.req_id: len(job.src_spec.block_ids) for job in given.store_jobs.values()},
             "cpu": [self.manager._num_allocated_chunks - len(self.manager._free_list), self.evicted],
         }
-        output.kv_connector_output = self.worker.finish(end)
-        self.now = end
+        return scheduled, producing, self.steps[-1]
+
+    def update(self, scheduled: SchedulerOutput, producing: dict[str, bool], step: Record) -> None:
+        """Tell the scheduler of a step's output when it is over."""
+        self.now = max(self.now, step["end"])
+        output = self.output(scheduled, producing)
+        tokens = zip(output.req_ids, output.sampled_token_ids, strict=True)
+        step["sampled"] = [name for name, sampled in tokens if sampled]
+        output.kv_connector_output = self.worker.finish(step["end"])
+        self.scheduler.finished_req_ids = Ordered(dict.fromkeys(self.scheduler.finished_req_ids))
+        self.scheduler.update_from_output(scheduled, output)
 
 
 def drawn(rng: random.Random, number: int) -> Config:
@@ -180,7 +213,7 @@ def drawn(rng: random.Random, number: int) -> Config:
         "watermark": 0.0 if apart else rng.choice([0.0, 0.0, 0.05]),
         "long_prefill_token_threshold": 0 if apart else rng.choice([0, 0, 40]),
         "scheduler_reserve_full_isl": apart or rng.random() < 0.75,
-        "async_scheduling": False,
+        "async_scheduling": not apart and rng.random() < 0.5,
         "cpu_chunks": rng.randrange(40, 200) if apart else rng.choice([12, 30, 60, 120, 240]),
         "load_steps": rng.choice([1, 2, 5] if apart else [1, 2, 5, 11]),
         "store_steps": rng.choice([1, 2, 5] if apart else [1, 2, 5, 11]),
@@ -210,7 +243,7 @@ def loaded_behind_a_copy() -> tuple[Config, list[Record]]:
     config = drawn(random.Random(0), 1) | {
         "block_size": 16, "num_blocks": 8, "max_num_batched_tokens": 64, "max_num_seqs": 4, "max_model_len": 112,
         "policy": "fcfs", "watermark": 0.0, "long_prefill_token_threshold": 0, "scheduler_reserve_full_isl": True,
-        "cpu_chunks": 3, "load_steps": 3, "store_steps": 5,
+        "async_scheduling": False, "cpu_chunks": 3, "load_steps": 3, "store_steps": 5,
     }  # fmt: skip
     first, second = [list(range(start, start + 16)) for start in (10, 30)]
     prompts = [
@@ -261,8 +294,12 @@ def main() -> int:
     write(args.out / "together-behind-a-copy.json.gz", recorded(model, *loaded_behind_a_copy()))
     for number in range(1, 2 * args.count, 2) if args.together else range(args.count):
         config, kind = drawn(rng, number), KINDS[number // 2 % len(KINDS)]
-        recording = record(model, config, kind, rng)
         name = f"{number:02d}-{'apart' if config['apart'] else 'together'}-{kind}"
+        try:
+            recording = record(model, config, kind, rng)
+        except LivelockError as error:
+            print(f"{name}: {error}")
+            continue
         write(args.out / f"{name}.json.gz", recording)
         steps = recording["steps"]
         loaded = sum(tokens for step in steps for _, tokens in step["loads"].values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from kvsim.policy.eviction import Access
 from kvsim.sim.engine.block_table import Path
@@ -33,6 +34,10 @@ class CopyJob:
         """When the last copy is over, as far as that is known; in the past where none has begun."""
         return -math.inf if self._writes is None else max([write.done_s for write in self._writes], default=-math.inf)
 
+    @property
+    def has_begun(self) -> bool:
+        return self._writes is not None
+
     def is_pending(self, now_s: float) -> bool:
         return self._writes is None or self.done_s() > now_s
 
@@ -51,11 +56,12 @@ class CopyJob:
 class OffloadCopies(StepCopies):
     """The copies of one step of an engine that offloads."""
 
-    __slots__ = ("_awaited", "_jobs")
+    __slots__ = ("_awaited", "_begun", "_jobs")
 
-    def __init__(self, awaited: list[CopyJob], jobs: list[CopyJob]) -> None:
-        """``awaited``: copies of blocks that it overwrites. ``jobs``: copies of what it computes."""
-        self._awaited, self._jobs = awaited, jobs
+    def __init__(self, awaited: list[CopyJob], jobs: list[CopyJob], begun: Callable[[], None]) -> None:
+        """``awaited``: copies of blocks that it overwrites. ``jobs``: copies of what it computes; ``begun()`` once they
+        have begun."""
+        self._awaited, self._jobs, self._begun = awaited, jobs, begun
 
     def waits_until_s(self) -> float:
         return max([job.done_s() for job in self._awaited], default=-math.inf)
@@ -63,3 +69,4 @@ class OffloadCopies(StepCopies):
     def begin(self) -> None:
         for job in self._jobs:
             job.begin()
+        self._begun()

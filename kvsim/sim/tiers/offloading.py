@@ -155,13 +155,14 @@ class Offloading(EngineConnector):
         if self._ended:
             self._offer_ended(jobs)
         self._requests.given().clear()
-        copies = OffloadCopies(list(self._flushed), jobs) if self._flushed or jobs else None
-        if self._begins:
-            self._begin_loads(now if copies is None else copies.waits_until_s())
-        return copies
+        self._begin_loads()
+        return OffloadCopies(list(self._flushed), jobs, self._begin_loads) if self._flushed or jobs else None
 
-    def _begin_loads(self, start_s: float) -> None:
-        """Loads into blocks that are still being copied wait with the step."""
+    def _begin_loads(self) -> None:
+        """Begin what is to be loaded, behind the copies that steps wait for; those of a step under way are to begin."""
+        if not self._begins or not all(job.has_begun for job in self._flushed):
+            return
+        start_s = max([job.done_s() for job in self._flushed], default=self._clock.now)
         begins, self._begins = self._begins, []
         for begin in begins:
             if start_s > self._clock.now:
