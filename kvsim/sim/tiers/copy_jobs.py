@@ -64,6 +64,9 @@ class OffloadCopies(StepCopies):
         self._awaited, self._jobs, self._begun = awaited, jobs, begun
 
     def waits_until_s(self) -> float:
+        for job in self._awaited:  # those of requests that had ended begin with the step
+            job.begin()
+        self._begun()
         return max([job.done_s() for job in self._awaited], default=-math.inf)
 
     def begin(self) -> None:

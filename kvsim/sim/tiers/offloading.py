@@ -129,7 +129,7 @@ class Offloading(EngineConnector):
             self.ends(sequence)
         now = self._clock.now
         for job in lookup.jobs:
-            if job.is_pending(now):
+            if job.is_pending(now) and not self._writes_generated:
                 job.fence(sequence.path, lookup.held, self._chunk_blocks)
                 self._fenced.append(job)
         self._refused.pop(sequence, None)
@@ -204,9 +204,8 @@ class Offloading(EngineConnector):
             for job in jobs[before:]:
                 job.fence(path, lookup.held, self._chunk_blocks)
                 if job.is_overwritten(self._requests.given()):
-                    job.begin()
                     self._flushed.append(job)
-                else:
+                elif not self._writes_generated:
                     self._fenced.append(job)
         for lookup, _, _ in ended:
             self._connector.ended(lookup.access)
