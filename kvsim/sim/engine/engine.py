@@ -251,6 +251,9 @@ class Engine(LeapingEngine):
                 yield self._timer.sleep()
                 self._book_held()
                 continue
+            if self._empty_copies is not None:
+                yield self._timer.sleep_until(self._empty_until_s())
+                self._book_held()
             if step.copies is not None:
                 step.first_s = self.own_s(step)
             yield self._timer.sleep_until(self._begin(step))

@@ -34,6 +34,7 @@ class LeapingEngine:
         "_block_size",
         "_copies",
         "_detail",
+        "_empty_copies",
         "_first_s",
         "_held_s",
         "_is_async",
@@ -86,6 +87,8 @@ class LeapingEngine:
         self._stops_at_first_token, self._backup_s = stops_at_first_token, backup_s
         self._detail = detail
         self.connector = connector
+        self._empty_copies: StepCopies | None = None
+        """Copies that a step waits for which follows the one under way and has nobody in it."""
         self._copies: StepCopies | None = None
         """Copies of the step that was scheduled last."""
         self._next: Step | None = None
@@ -149,6 +152,7 @@ class LeapingEngine:
             self._preempted += scheduler.preempted
             scheduler.advance(Step(NOBODY, NOBODY), stops_at_first_token=False)
             if self.connector is not None and (scheduler.is_ahead or self._is_blocked):
+                self._empty_copies = self._copies if scheduler.is_ahead else None
                 return None
 
     def _planned(self) -> Step:
@@ -176,6 +180,11 @@ class LeapingEngine:
     def _is_blocked(self) -> bool:
         """Whether what was scheduled last waits for copies."""
         return self._copies is not None and self._copies.waits_until_s() > self.clock.now
+
+    def _empty_until_s(self) -> float:
+        """When a step of nobody that had to wait is over."""
+        copies, self._empty_copies = self._empty_copies, None
+        return self.clock.now if copies is None else max(self.clock.now, copies.waits_until_s())
 
     def _wait_s(self, step: Step) -> float:
         """Seconds that a step which begins now waits for copies."""
