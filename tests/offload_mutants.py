@@ -70,8 +70,8 @@ MUTATIONS = {
     ),
     "a refused write is not tried again when its request has ended": (
         "tiers.offloading",
-        "            self._offer(lookup, path, tokens, jobs)\n            for",
-        "            for",
+        "            self._offer(lookup, path, tokens, jobs)\n            if",
+        "            if",
     ),
     "use counts before the writes of the step in which a request ends": (
         "tiers.offloading",

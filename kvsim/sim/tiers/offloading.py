@@ -129,7 +129,7 @@ class Offloading(EngineConnector):
             self.ends(sequence)
         now = self._clock.now
         for job in lookup.jobs:
-            if job.is_pending(now) and not self._writes_generated:
+            if job.is_pending(now) and not self._writes_generated:  # older versions keep those blocks
                 job.fence(sequence.path, lookup.held, self._chunk_blocks)
                 self._fenced.append(job)
         self._refused.pop(sequence, None)
@@ -201,12 +201,12 @@ class Offloading(EngineConnector):
         for lookup, path, tokens in ended:
             before = len(jobs)
             self._offer(lookup, path, tokens, jobs)
+            if self._writes_generated:
+                continue
             for job in jobs[before:]:
                 job.fence(path, lookup.held, self._chunk_blocks)
-                if job.is_overwritten(self._requests.given()):
-                    self._flushed.append(job)
-                elif not self._writes_generated:
-                    self._fenced.append(job)
+                is_overwritten = job.is_overwritten(self._requests.given())
+                (self._flushed if is_overwritten else self._fenced).append(job)
         for lookup, _, _ in ended:
             self._connector.ended(lookup.access)
 
