@@ -163,13 +163,14 @@ class LeapingEngine:
         step.num_decodes, step.steps_before, step.version = batch.num, batch.steps, batch.version
         step.num_measured = batch.num_measured
         step.copies = self._copies
-        step.is_pure = not (scheduler.chunks or scheduler.stalled or step.copies is not None)
+        only_decodes = not (scheduler.chunks or scheduler.stalled)
+        step.is_pure = only_decodes and step.copies is None
         if self._detail is not None:
             self._tell_planned(self._detail)
         if not step.is_pure or not self._is_anchored(batch.version, 1 if self._leap else 0):
             kv_tokens = batch.base_sum + batch.num * (batch.steps + 1)
             longest_tokens = batch.longest_tokens if batch.needs_longest else 0
-            if step.is_pure:
+            if only_decodes:
                 step.first_s, step.slope_s, step.limit = step_time.decode_span(batch.num, kv_tokens, longest_tokens)
             else:
                 step.first_s = self._mixed_s(step, kv_tokens, longest_tokens)
