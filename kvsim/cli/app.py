@@ -15,6 +15,7 @@ from kvsim.cli.learn import learn_app
 from kvsim.cli.models import models
 from kvsim.cli.predict import predict, slo_sets
 from kvsim.cli.profiles import profiles
+from kvsim.cli.recommend import recommend
 from kvsim.cli.steps import steps
 from kvsim.cli.trace import trace_app
 from kvsim.cli.usage import FlagError, Verbs, flags_given
@@ -41,6 +42,7 @@ app.command()(hits)
 app.command()(models)
 app.command()(predict)
 app.command()(profiles)
+app.command()(recommend)
 app.command()(steps)
 
 

@@ -58,8 +58,11 @@ def study_painters(found: Mapping[str, StudyAnswer]) -> dict[str, Callable[[], F
 
 def _painted(path: Path, paint: Callable[[], Figure | None]) -> Path | None:
     figure = paint()
-    if figure is None:
-        return None
+    return None if figure is None else save(path, figure)
+
+
+def save(path: Path, figure: Figure) -> Path:
+    """Write ``figure`` as PNG, whole or not at all."""
     with replacing(path) as file:
         figure.savefig(file, format="png", dpi=_DPI, pil_kwargs=_PNG)
     return path
