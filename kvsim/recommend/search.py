@@ -54,6 +54,8 @@ class Search:
         self._seen: dict[Candidate, Figures] = {}
         self._same = 0
         self._own: dict[Family, Arguments] = {}
+        self.placed: tuple[Candidate, ...] = ()
+        """The last candidates, in their order."""
 
     @property
     def families(self) -> list[Family]:
@@ -135,7 +137,7 @@ class Search:
     def _searched(
         self, rate_per_s: float, best: Ranked, below: dict[Candidate, Figures], found: FoundRate | None = None
     ) -> Searched:
-        winner = best.places[0]
+        winner, self.placed = best.places[0], best.places
         keeps = (found is not None and found.requests_per_s > 0) or self._keeps(best)
         if found is None and self._searches_rate:
             found = self.rate_of(winner, rate_per_s)

@@ -4,9 +4,10 @@
     python tests/vllm/compare_arguments.py lines LINES.json --seed S [--count N]
     python tests/vllm/compare_arguments.py check LINES.json ANSWERS.json
 
-The first form writes those of ``tests/launch/launch_recipes.py``, some that ``kvsim recommend`` gives, and N random ones; ``tests/vllm/arguments.py`` answers
-them; the second compares: the flags of the parser, for each line every simulated argument, and on each of four GPUs the
-token budget, the sequences and the captured sizes of the server. It exits with 1 at the first difference of a kind.
+The first form writes those of ``tests/launch/launch_recipes.py``, some that ``kvsim recommend`` gives, and N random
+ones; ``tests/vllm/arguments.py`` answers them; the second compares: the flags of the parser, for each line every
+simulated argument, and on each of four GPUs the token budget, the sequences and the captured sizes of the server. It
+exits with 1 at the first difference of a kind.
 """
 
 from __future__ import annotations
