@@ -23,6 +23,8 @@ from kvsim.units import MILLI
 from kvsim.workload.traffic import Traffic
 from kvsim.workload.workload import Workload
 
+_TTFTS = 5.0
+"""Limits of TTFT in a life, at the least: asked for 5% more than it can serve, a server takes twenty to miss one."""
 _AT_ONCE = 16
 """Runs whose results are held at a time."""
 
@@ -88,12 +90,13 @@ class Course:
         """Requests of a whole run: ``recommend.lives`` times late E2E without queues, behind the warm-up.
 
         ``plans`` are of unified systems as large as there are; late E2E is the median of theirs, and at most what an
-        answer takes that just keeps the limits.
+        answer takes that just keeps the limits. Of short answers it is so long that a queue which grows shows: it is
+        not less than some limits of TTFT.
         """
         settings, population = self.settings, self.traffic.population()
         late_s = [unified_residence(plan, demand_of(population, plan), rate_per_s).late_s for plan in plans]
         longest = float(np.percentile(population.output_tokens, 95))
         most_s = (self.slo.ttft_ms + longest * self.slo.tpot_ms) * MILLI
-        life_s = min(float(np.median(late_s)), most_s)
+        life_s = max(min(float(np.median(late_s)), most_s), _TTFTS * self.slo.ttft_ms * MILLI)
         wanted = settings.lives * life_s * rate_per_s / (1 - settings.warmup_share)
         return math.ceil(min(max(wanted, settings.fewest_requests), settings.most_requests))

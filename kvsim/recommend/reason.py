@@ -7,7 +7,7 @@ from kvsim.recommend.question import Objective
 from kvsim.recommend.race import Ranked
 from kvsim.recommend.search import Searched
 from kvsim.recommend.slo import GOOD, LIMITS, USE, Slo
-from kvsim.record.labels import COMPONENT_LABELS, number, percent, rate
+from kvsim.record.labels import COMPONENT_LABELS, counted, number, percent, rate
 from kvsim.study.replication import Figures
 
 
@@ -19,11 +19,12 @@ def conclude(found: Searched, slo: Slo, goal: Objective, most_gpus: int, certain
         nearest = f"the nearest, {winner.name}, does for {_share(best)} of requests"
         nearest += f", {_missed(best, winner)} being missed most"
         own = f"; it keeps it up to {_up_to(found)}" if found.found is not None and found.found.low_per_s else ""
+        gpus = counted(most_gpus, "GPU")
         return (
-            f"No deployment that was simulated on up to {most_gpus} GPUs keeps the SLO ({slo.words}) at {at}: {nearest}"
-            f"{own}.{_ties(best, certain)}"
+            f"No deployment that was simulated on up to {gpus} keeps the SLO ({slo.words}) at {at}: {nearest}{own}."
+            f"{_ties(best, certain)}"
         )
-    where = f"on {winner.gpus} GPU{'' if winner.gpus == 1 else 's'}"
+    where = f"on {counted(winner.gpus, 'GPU')}"
     if goal == "rate":
         said = f"Take {winner.name}, {where}: it keeps the SLO ({slo.words}) up to {_up_to(found)}"
     else:
@@ -126,6 +127,6 @@ def _below(found: Searched, slo: Slo) -> str:
     nearest = max(found.below, key=lambda one: (found.below[one][GOOD], -found.below[one][USE]))
     figures = found.below[nearest]
     return (
-        f"On fewer GPUs the nearest, {nearest.name} ({nearest.gpus} GPUs), keeps the SLO for {percent(figures[GOOD])} "
-        f"of requests: {binding_limit(figures)} is what they miss."
+        f"On fewer GPUs the nearest, {nearest.name} ({counted(nearest.gpus, 'GPU')}), keeps the SLO for "
+        f"{percent(figures[GOOD])} of requests: {binding_limit(figures)} is what they miss."
     )

@@ -27,7 +27,7 @@ from kvsim.recommend.reason import conclude, why
 from kvsim.recommend.search import Search, Searched
 from kvsim.recommend.slo import GOOD, HIT, LIMITS, THROUGHPUT, USE, Slo
 from kvsim.recommend.space import Space
-from kvsim.record.labels import number
+from kvsim.record.labels import counted, number
 from kvsim.record.plain import plain
 from kvsim.report.calibration import calibration_of
 from kvsim.sim.executor import Executor
@@ -123,13 +123,14 @@ class Recommending:
 
     def _impossible(self, most: tuple[float, str]) -> str:
         ttft_ms, tpot_ms = self.pruner.floors()
+        none = f"no deployment of up to {counted(self.space.most_gpus, 'GPU')}"
         if most[0] > 0 and self._question.rate_per_s is not None:
             return (
-                f"no deployment of up to {self.space.most_gpus} GPUs serves {self._question.rate_per_s:g} requests/s "
+                f"{none} serves {self._question.rate_per_s:g} requests/s "
                 f"within the SLO; the nearest, {most[1]}, serves {number(most[0])} at the very most"
             )
         return (
-            f"no deployment of up to {self.space.most_gpus} GPUs can keep {self.slo.words}: with one request alone "
+            f"{none} can keep {self.slo.words}: with one request alone "
             f"TTFT is at least {number(ttft_ms)} ms and TPOT {number(tpot_ms)} ms; allowed: limits above both, and "
             "requests that fit"
         )

@@ -16,6 +16,7 @@ from kvsim.plan.mode import PREDICT
 from kvsim.plan.plan import Plan, make_plan
 from kvsim.recommend.candidates import Arguments, Candidate, Counts, Family
 from kvsim.recommend.question import Question
+from kvsim.record.labels import counted
 from kvsim.spec import find_model
 
 _RATIOS = (0.5, 1.0, 2.0)
@@ -196,7 +197,7 @@ class Space:
             return f"--gpus is {self.most_gpus}: no server of {self.model.name} fits; allowed: more GPUs"
         nearest = max(fewer, key=lambda one: (one.family.system == "unified", sum(one.family.server_gpus)))
         degrees = nearest.family.degrees
-        return f"no deployment fits {self.most_gpus} GPUs; the nearest is {degrees}: {nearest.why}"
+        return f"no deployment fits {counted(self.most_gpus, 'GPU')}; the nearest is {degrees}: {nearest.why}"
 
     def plan(self, candidate: Candidate) -> Plan:
         """What a candidate runs on. Raises a ``KvsimError`` where it cannot be built."""

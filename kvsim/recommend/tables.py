@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kvsim.recommend.answer import Place, Recommendation
-from kvsim.record.labels import number, rate
+from kvsim.record.labels import counted, number, rate
 
 WIDTH = 80
 _SHOWN_POINTS = 8
@@ -27,7 +27,7 @@ def print_recommendation(console: Console, found: Recommendation) -> None:
         console.print(Text(line))
     console.print(Text("To paste:", style="bold"))
     for server in found.configuration.vllm:
-        times = f"{server.servers} x {server.role}, {server.gpus_each} GPU{'' if server.gpus_each == 1 else 's'} each:"
+        times = f"{server.servers} x {server.role}, {counted(server.gpus_each, 'GPU')} each:"
         console.print(Text(times))
         # Lines as a shell takes them, whatever their length.
         console.print(Text(folded(server.command)), soft_wrap=True)
@@ -117,7 +117,8 @@ def _pareto(found: Recommendation) -> Table:
 def _looked(found: Recommendation) -> Iterator[str]:
     looked = found.looked
     yield (
-        f"Of {looked.candidates:,} candidates on up to {found.asked.gpus} GPUs {looked.simulated:,} were simulated, in "
+        f"Of {looked.candidates:,} candidates on up to {counted(found.asked.gpus, 'GPU')} {looked.simulated:,} were "
+        "simulated, in "
         f"{looked.runs:,} runs of up to {looked.requests_of_a_run:,} requests."
     )
     for pruned in looked.pruned:

@@ -9,9 +9,9 @@ from kvsim.workload.words import word_of
 
 SMALL = (
     "recommend.fewest_requests=160",
-    "recommend.lives=1",
+    "recommend.lives=3",
     "recommend.replications=2",
-    "recommend.most_replications=4",
+    "recommend.most_replications=3",
     "recommend.budget_requests=4000",
     "recommend.bisection_replications=3",
     "recommend.resolution=0.2",
@@ -28,7 +28,7 @@ def question(
     rate: float | None = 20.0,
     workload: str = "in=300,out=40",
     sets: tuple[str, ...] = (),
-    ttft: float = 1000.0,
+    ttft: float = 100.0,
     tpot: float = 30.0,
     **more: object,
 ) -> Question:
