@@ -4,7 +4,8 @@
 
 The grid runs every candidate at full length in every replication, on the same requests as the recommendation's last
 runs. What arithmetic rules out is left out of it unless ``--whole`` is given, and so are sizes above the one the
-recommendation takes: these count with the CPU that a request of the others took. Exits with 1 where the grid's best is
+recommendation takes: these count with the CPU that a run of the others took. The winner's largest rate, which no grid
+finds, is looked for with ``--search`` alone. Exits with 1 where the grid's best is
 surely better than the recommendation, or the CPU is above a tenth of the whole grid's.
 """
 
@@ -136,7 +137,7 @@ def _question(args: argparse.Namespace) -> Question:
         gpu=args.gpu,
         gpus=args.gpus,
         rate_per_s=args.rate,
-        searches_rate=not args.no_search,
+        searches_rate=args.search,
         sets=(f"slo.ttft_ms={ttft}", f"slo.tpot_ms={tpot}", f"seed={args.seed}", *args.set),
     )
 
@@ -153,7 +154,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--set", action="append", default=[])
     parser.add_argument("--replications", type=int, help="of the grid; default: recommend.most_replications")
     parser.add_argument("--whole", action="store_true", help="run what arithmetic rules out and larger sizes, too")
-    parser.add_argument("--no-search", action="store_true", help="recommend without the winner's largest rate")
+    parser.add_argument("--search", action="store_true", help="recommend with the winner's largest rate")
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
 

@@ -46,7 +46,7 @@ class Looked:
     runs: int
     simulated_requests: int
     requests_of_a_run: int
-    """Of a whole run."""
+    """A whole run's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ class Place:
     surely: bool
     """Whether the interval says so too."""
     behind: Apart | None = field(metadata=written(lambda apart: None if apart is None else plain(apart)))
-    """Its share of the limits less that of the place before."""
+    """How much more of the limits it takes than the place before, or the third where that is better still."""
 
 
 @dataclass(frozen=True, kw_only=True)

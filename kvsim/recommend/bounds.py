@@ -30,9 +30,9 @@ class Asked:
     computed_tokens: Floats
     """What no earlier request had; the last token at least."""
     decode_tokens: Floats
-    """Of answers, behind the first one."""
+    """Tokens of answers behind the first one."""
     private_tokens: Floats
-    """Of prompts, in no other request."""
+    """Prompt tokens that no other request has."""
 
     @classmethod
     def of(cls, workload: Workload, plan: Plan) -> Asked:

@@ -39,7 +39,7 @@ class Course:
     executor: Executor
     seed: int
     requests: int = 0
-    """Of a whole run; 0: not known yet."""
+    """How many a whole run has; 0: not known yet."""
     runs: int = field(default=0, init=False)
     simulated_requests: int = field(default=0, init=False)
     _workloads: dict[tuple[float, int, int], Workload] = field(default_factory=dict, init=False)

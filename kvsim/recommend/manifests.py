@@ -30,7 +30,7 @@ class Role:
     arguments: tuple[str, ...]
     """Behind the model of ``vllm serve``."""
     engine_arguments: tuple[str, ...]
-    """Those of them that are the engine's, not the HTTP server's."""
+    """``arguments`` without those of the HTTP server."""
 
     @property
     def gpus(self) -> int:

@@ -36,7 +36,7 @@ class Pruned:
 
     reason: str
     number: int
-    """Of kinds of servers, or of candidates."""
+    """How many kinds of servers, or candidates."""
     example: str
     """One of them, with figures."""
 

@@ -16,6 +16,8 @@ from kvsim.recommend.slo import Slo
 from kvsim.spec.tier_kinds import TIERS
 from kvsim.workload.traffic import TraceSource
 
+MOST_GPUS = 512
+"""Every split of more would take longer to look through than to simulate."""
 Objective = Literal["gpus", "latency", "rate"]
 OBJECTIVES: dict[Objective, str] = {
     "gpus": "the fewest GPUs that keep the SLO at the rate, and of these the farthest from its limits",
@@ -57,6 +59,8 @@ class Question:
             raise ConfigError("--objective rate looks for the largest rate, and --rate gives one; leave one out")
         if self.rate_per_s is None and self.gpus is None:
             raise ConfigError("neither --rate nor --gpus: give the rate to serve, or the GPUs there are")
+        if self.gpus is not None and self.gpus > MOST_GPUS:
+            raise ConfigError(f"--gpus is {self.gpus}; allowed: 1 to {MOST_GPUS}: a larger cluster is several such")
         known = [kind.name for kind in TIERS]
         for tier in self.tiers:
             if tier not in known:

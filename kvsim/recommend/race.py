@@ -17,7 +17,7 @@ from kvsim.study.replication import SIGN, Apart, Budget, Figures, Goal, Replicat
 
 FEWEST = 3
 """Candidates of a round, at the least: the best three are what is told apart."""
-LAST = 6
+LAST = 4
 """Candidates that are replicated, at the most."""
 _PLACES = 3
 
@@ -41,7 +41,7 @@ class Narrowed:
     """What a race of rounds left."""
 
     last: dict[Candidate, Figures]
-    """Those of the last round, and what their run showed."""
+    """Who ran in the last round, and what that run showed."""
     seen: dict[Candidate, Figures]
     """The longest run of every candidate that ran."""
     same: int
@@ -49,7 +49,7 @@ class Narrowed:
 
     @property
     def keeping(self) -> list[Candidate]:
-        """Those whose whole run showed that they could keep the SLO, in order."""
+        """Who kept the SLO in the last round, in order."""
         return [one for one in order(self.last) if self.last[one][USE] <= 1]
 
 

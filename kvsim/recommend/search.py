@@ -53,7 +53,7 @@ class Search:
         self._space = course.space
         self._seen: dict[Candidate, Figures] = {}
         self._same = 0
-        self._own: dict[Family, Arguments] = {}
+        self._own: dict[Family, list[Arguments]] = {}
         self.placed: tuple[Candidate, ...] = ()
         """The last candidates, in their order."""
 
@@ -62,7 +62,7 @@ class Search:
         return list(self._own)
 
     def open_families(self) -> list[Family]:
-        """Those of which some arguments may keep the SLO at some rate; the engine's own first."""
+        """Families of which some arguments may keep the SLO at some rate; the engine's own first."""
         for family in self._space.families:
             possible = [
                 arguments
@@ -70,7 +70,7 @@ class Search:
                 if self._pruner.why(family, arguments) is None
             ]
             if possible:
-                self._own[family] = possible[0]
+                self._own[family] = possible
         return self.families
 
     def fewest(self, rate_per_s: float) -> Searched:
@@ -85,28 +85,34 @@ class Search:
                 total = min(one.gpus for one in keeping)
                 continue
             below |= smaller.last
-            best = self._best(self._arena(total), rate_per_s)
+            candidates = self._arenas(self._arena(total), rate_per_s)
             larger = [one for one in self._totals() if one > total]
-            if self._keeps(best) or not larger:
+            if not candidates and not larger:
+                # Nothing of that size may serve the rate: what is smaller comes nearest.
+                best = ranked(self._course, order(below)[:LAST], rate_per_s)
                 return self._searched(rate_per_s, best, below)
-            below |= {one: best.runs.figures[one][0] for one in best.places}
+            if candidates:
+                best = self._best(candidates, rate_per_s)
+                if self._keeps(best) or not larger:
+                    return self._searched(rate_per_s, best, below)
+                below |= {one: best.runs.figures[one][0] for one in best.places}
             missed.add(total)
             total = larger[0]
 
     def nearest(self, rate_per_s: float) -> Searched:
         """On as many GPUs as each family can use, the one that takes the least of the limits at the rate."""
-        candidates = self._arenas(
-            [(family, total) for family in self.families for total in self._last(family)], rate_per_s
-        )
-        return self._searched(rate_per_s, self._best(candidates, rate_per_s), {})
+        places = [(family, total) for family in self.families for total in self._last(family)]
+        return self._searched(rate_per_s, self._best(self._arenas(places, rate_per_s), rate_per_s), {})
 
     def largest_rate(self, start_per_s: float) -> Searched:
         """On as many GPUs as each family can use, the one that keeps the SLO at the largest rate.
 
         Candidates race at the largest rate that the best so far is found to keep, until the best stays the best there.
         """
-        places = [(family, total) for family in self.families for total in self._last(family)]
+        places, course = [(family, total) for family in self.families for total in self._last(family)], self._course
         rate_per_s = self._start(places, start_per_s)
+        wanted = math.ceil(course.requests * rate_per_s / start_per_s)
+        course.requests = min(max(wanted, course.settings.fewest_requests), course.settings.most_requests)
         candidates = self._arenas(places, rate_per_s)
         best = self._best(candidates, rate_per_s)
         for _ in range(_RATE_ROUNDS):
@@ -171,10 +177,10 @@ class Search:
     def _may_keep(self, total: int, rate_per_s: float) -> bool:
         largest = [(family, family.totals(total)[-1:]) for family in self.families]
         candidates = [
-            Candidate(family, counts, self._own[family])
+            one
             for family, found in largest
             for size in found
-            for counts in splits_of(self._pruner, family, self._own[family], size, rate_per_s, _KEPT_SPLITS)
+            for one in self._structures(family, size, rate_per_s, _KEPT_SPLITS)
         ]
         found = self._run_short(candidates, rate_per_s)
         return any(figures[USE] <= 1 for figures in found.values())
@@ -184,7 +190,7 @@ class Search:
         return self._course.run(candidates, rate_per_s, requests, 0)
 
     def _below(self, total: int) -> list[tuple[Family, int]]:
-        """Of each family the largest deployment that has fewer GPUs."""
+        """The largest size of each family that has fewer GPUs."""
         return [(family, size) for family in self.families for size in family.totals(total - 1)[-1:]]
 
     def _arena(self, total: int) -> list[tuple[Family, int]]:
@@ -200,17 +206,14 @@ class Search:
         return found
 
     def _surely(self, found: Narrowed, rate_per_s: float) -> list[Candidate]:
-        """Those of the last that keep the SLO in the mean over some replications, where one run showed they might."""
+        """Who keeps the SLO in the mean over some replications, of those whose last run did."""
         near = [one for one in order(found.last) if found.last[one][USE] <= 1]
         if not near:
             return []
         again = ranked(self._course, near[:LAST], rate_per_s)
         return [one for one in again.places if again.mean(one, GOOD).mean >= self._course.slo.share]
 
-    def _best(self, places: Sequence[tuple[Family, int]] | Sequence[Candidate], rate_per_s: float) -> Ranked:
-        candidates = [one for one in places if isinstance(one, Candidate)]
-        if not candidates:
-            candidates = self._arenas([one for one in places if isinstance(one, tuple)], rate_per_s)
+    def _best(self, candidates: Sequence[Candidate], rate_per_s: float) -> Ranked:
         found = narrowed(self._course, candidates, rate_per_s)
         self._seen |= found.seen
         self._same += found.same
@@ -218,12 +221,8 @@ class Search:
 
     def _arenas(self, places: Sequence[tuple[Family, int]], rate_per_s: float) -> list[Candidate]:
         """The candidates of these sizes: of each family the better splits, found in short runs, with all arguments."""
-        structures = [
-            Candidate(family, counts, self._own[family])
-            for family, total in places
-            for counts in splits_of(self._pruner, family, self._own[family], total, rate_per_s, _SPLITS)
-        ]
-        found = self._run_short(structures, rate_per_s) if structures else {}
+        structures = [one for place in places for one in self._structures(*place, rate_per_s, _SPLITS)]
+        found = self._run_short(structures, rate_per_s)
         self._seen |= {one: figures for one, figures in found.items() if one not in self._seen}
         ranking = order(found)
         kept: list[Candidate] = []
@@ -233,6 +232,14 @@ class Search:
             if of_family < _KEPT_SPLITS and near:
                 kept.append(candidate)
         return [other for one in kept for other in self._expanded(one, rate_per_s)]
+
+    def _structures(self, family: Family, total: int, rate_per_s: float, most: int) -> list[Candidate]:
+        """The splits of so many GPUs that may serve the rate, with the first arguments that they may do so with."""
+        for arguments in self._own[family]:
+            found = splits_of(self._pruner, family, arguments, total, rate_per_s, most)
+            if found:
+                return [Candidate(family, counts, arguments) for counts in found]
+        return []
 
     def _expanded(self, structure: Candidate, rate_per_s: float) -> list[Candidate]:
         """A structure with all arguments that arithmetic leaves."""
@@ -247,12 +254,8 @@ class Search:
         """A rate that the best structures just keep in short runs with their own arguments."""
         rate_per_s, low, high = start_per_s, 0.0, math.inf
         for _ in range(6):
-            structures = [
-                Candidate(family, counts, self._own[family])
-                for family, total in places
-                for counts in splits_of(self._pruner, family, self._own[family], total, rate_per_s, _KEPT_SPLITS)
-            ]
-            found = self._run_short(structures, rate_per_s) if structures else {}
+            structures = [one for place in places for one in self._structures(*place, rate_per_s, _KEPT_SPLITS)]
+            found = self._run_short(structures, rate_per_s)
             if any(figures[USE] <= 1 for figures in found.values()):
                 low = rate_per_s
             else:

@@ -53,7 +53,7 @@ class Space:
 
     @cached_property
     def families(self) -> tuple[Family, ...]:
-        """Those that fit; what does not is in ``dropped`` then. Raises ``CapacityError`` where none does."""
+        """Families that fit; what does not is in ``dropped`` then. Raises ``CapacityError`` where none does."""
         families = list(self._all_families())
         inside = [family for family in families if max(family.server_gpus) <= self._host_gpus]
         found = [family for family in inside if self._fits(family)]
@@ -191,7 +191,7 @@ class Space:
         return Candidate(family, family.smallest, arguments or self.arguments(family, routes=False)[0])
 
     def _nearest(self) -> str:
-        """Of all that does not fit, what comes nearest to it, and what it lacks."""
+        """What comes nearest to fitting where nothing does, and what it lacks."""
         fewer = [one for one in self.dropped if one.kind in ("memory", "refused")] or self.dropped
         if not fewer:
             return f"--gpus is {self.most_gpus}: no server of {self.model.name} fits; allowed: more GPUs"

@@ -81,6 +81,7 @@ def test_nothing_fits_says_what_comes_nearest() -> None:
         ({"rate": None, "gpus": None}, "neither --rate nor --gpus"),
         ({"rate": None, "objective": "gpus"}, "--objective gpus needs --rate"),
         ({"objective": "rate"}, "--objective rate looks for the largest rate"),
+        ({"gpus": 100_000}, "--gpus is 100000; allowed: 1 to 512"),
         ({"tiers": ("tape",)}, "--tiers has 'tape'; known: dram"),
         ({"line": "python -m sglang.launch_server --model-path meta-llama/Llama-3.1-8B-Instruct"}, "starts SGLang"),
     ],
