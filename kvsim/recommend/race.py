@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 from kvsim.recommend.candidates import Candidate
 from kvsim.recommend.course import Course
@@ -17,14 +18,24 @@ from kvsim.study.replication import SIGN, Apart, Budget, Figures, Goal, Replicat
 
 FEWEST = 3
 """Candidates of a round, at the least: the best three are what is told apart."""
-LAST = 4
+LAST = 8
 """Candidates that are replicated, at the most."""
 _PLACES = 3
 
 
 def order(found: Mapping[Candidate, Figures]) -> list[Candidate]:
-    """The candidates, those that take the least of the limits first; ties in the order of their names."""
-    return sorted(found, key=lambda one: (found[one][USE], -found[one][GOOD], one))
+    """The candidates, those that take the least of the limits first; of equals the engine's larger limits first."""
+    return sorted(found, key=lambda one: (round(found[one][USE], 2), -found[one][GOOD], *_plainer(one)))
+
+
+def _plainer(one: Candidate) -> tuple[int, int, Candidate]:
+    """What is nearer to an engine's defaults comes first, which allow more than what is tried beside them."""
+    return -one.arguments.max_num_seqs, -one.arguments.max_num_batched_tokens, one
+
+
+def mean_figures(runs: Sequence[Figures]) -> Figures:
+    """The mean of each figure over some runs."""
+    return {name: math.fsum(run[name] for run in runs) / len(runs) for name in runs[0]}
 
 
 def unlike(found: Mapping[Candidate, Figures], tried: Sequence[Candidate]) -> list[Candidate]:
@@ -41,41 +52,43 @@ class Narrowed:
     """What a race of rounds left."""
 
     last: dict[Candidate, Figures]
-    """Who ran in the last round, and what that run showed."""
+    """Who ran in the last round, and the mean of what all rounds showed."""
     seen: dict[Candidate, Figures]
     """The longest run of every candidate that ran."""
     same: int
     """Candidates whose run was that of another."""
 
-    @property
-    def keeping(self) -> list[Candidate]:
-        """Who kept the SLO in the last round, in order."""
-        return [one for one in order(self.last) if self.last[one][USE] <= 1]
-
 
 def narrowed(
     course: Course, candidates: Sequence[Candidate], rate_per_s: float, hopeless: float = math.inf
 ) -> Narrowed:
-    """Run all for ``recommend.screening_share`` of a whole run, then the better ones for twice as long each round.
+    """Run all for ``recommend.screening_share`` of a whole run, then the better ones for twice as long each round, each
+    time on other requests.
 
-    ``recommend.keep_share`` of a round goes on, three at the least; ``LAST`` run whole. Where the best of a round takes
-    more than ``hopeless`` times the limits, nobody runs on, and that round is the last.
+    ``recommend.keep_share`` of a round goes on, three at the least, by what it took of the limits in all rounds.
+    ``LAST`` run whole. Where the best takes more than ``hopeless`` times the limits, nobody runs on, and that round is
+    the last.
     """
     settings, share = course.settings, course.settings.screening_share
     running, seen, same = list(candidates), dict[Candidate, Figures](), 0
-    while True:
+    runs: dict[Candidate, list[Figures]] = {one: [] for one in running}
+    for replication in count():
         is_last = share >= 1 or len(running) <= FEWEST
         requests = course.requests if is_last else max(math.ceil(share * course.requests), 1)
-        found = course.run(running, rate_per_s, requests, 0)
+        found = course.run(running, rate_per_s, requests, replication)
         seen |= found
+        for one in running:
+            runs[one].append(found[one])
         different = unlike(found, running)
         same += len(running) - len(different)
-        if is_last or found[order(found)[0]][USE] > hopeless:
-            return Narrowed({one: found[one] for one in different}, seen, same)
+        means = {one: mean_figures(runs[one]) for one in different}
+        places = order(means)
+        if is_last or not places or means[places[0]][USE] > hopeless:
+            return Narrowed(means, seen, same)
         keep = max(FEWEST, math.ceil(settings.keep_share * len(different)))
-        ranked = order({one: found[one] for one in different})[:keep]
         share = min(2 * share, 1.0)
-        running = ranked[:LAST] if share >= 1 else ranked
+        running = places[: min(keep, LAST) if share >= 1 else keep]
+    raise AssertionError("a race has a last round")
 
 
 @dataclass(frozen=True)
@@ -120,16 +133,18 @@ def ranked(course: Course, candidates: Sequence[Candidate], rate_per_s: float) -
         return found
 
     def base_of(candidate: Candidate, found: Mapping[Candidate, Sequence[Figures]]) -> Candidate:
-        places = placed(found)
+        places = placed(found, course.slo.share)
         place = places.index(candidate)
         return places[max(min(place, _PLACES) - 1, 0)]
 
     runs = replicate(list(candidates), base_of, measure, goal, budget)
-    return Ranked(tuple(placed(runs.figures)), runs)
+    return Ranked(tuple(placed(runs.figures, course.slo.share)), runs)
 
 
-def placed(found: Mapping[Candidate, Sequence[Figures]]) -> list[Candidate]:
-    """The candidates by what they take of the limits, over the replications that all of them ran."""
-    common = min(map(len, found.values()))
-    means = {one: math.fsum(run[USE] for run in runs[:common]) / max(common, 1) for one, runs in found.items()}
-    return sorted(found, key=lambda one: (means[one], one))
+def placed(found: Mapping[Candidate, Sequence[Figures]], wanted: float) -> list[Candidate]:
+    """The candidates over the replications that all of them ran: those first that keep the SLO in the mean, and by what
+    they take of the limits; of equals the engine's larger limits first.
+    """
+    common = max(min(map(len, found.values())), 1)
+    means = {one: mean_figures(runs[:common]) for one, runs in found.items()}
+    return sorted(found, key=lambda one: (means[one][GOOD] < wanted, round(means[one][USE], 3), *_plainer(one)))

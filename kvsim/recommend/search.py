@@ -10,7 +10,7 @@ from kvsim.recommend.bisect import FoundRate, Precision, bisect_rate
 from kvsim.recommend.candidates import Arguments, Candidate, Family
 from kvsim.recommend.course import Course
 from kvsim.recommend.prune import Pruner, splits_of
-from kvsim.recommend.race import LAST, Narrowed, Ranked, narrowed, order, ranked
+from kvsim.recommend.race import LAST, Narrowed, Ranked, mean_figures, narrowed, order, ranked
 from kvsim.recommend.slo import GOOD, USE
 from kvsim.study.replication import Figures
 
@@ -21,6 +21,8 @@ _FAR = 3.0
 """A structure that takes so many times as much of the limits as the best one goes on with no other arguments."""
 _HOPELESS = 3.0
 """On fewer GPUs nobody runs on where half a run takes so many times the limits: it grows with the run."""
+_NEAR = 1.25
+"""Who takes up to so many times the limits in a few runs may keep them in the mean of more."""
 _RATE_ROUNDS = 4
 
 
@@ -95,7 +97,7 @@ class Search:
                 best = self._best(candidates, rate_per_s)
                 if self._keeps(best) or not larger:
                     return self._searched(rate_per_s, best, below)
-                below |= {one: best.runs.figures[one][0] for one in best.places}
+                below |= {one: mean_figures(best.runs.figures[one]) for one in best.places}
             missed.add(total)
             total = larger[0]
 
@@ -207,10 +209,11 @@ class Search:
 
     def _surely(self, found: Narrowed, rate_per_s: float) -> list[Candidate]:
         """Who keeps the SLO in the mean over some replications, of those whose last run did."""
-        near = [one for one in order(found.last) if found.last[one][USE] <= 1]
+        near = [one for one in order(found.last) if found.last[one][USE] <= _NEAR]
         if not near:
             return []
         again = ranked(self._course, near[:LAST], rate_per_s)
+        found.last.update({one: mean_figures(again.runs.figures[one]) for one in again.places})
         return [one for one in again.places if again.mean(one, GOOD).mean >= self._course.slo.share]
 
     def _best(self, candidates: Sequence[Candidate], rate_per_s: float) -> Ranked:
