@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kvsim.recommend.candidates import Candidate
-from kvsim.recommend.slo import THROUGHPUT, USE, Slo
+from kvsim.recommend.slo import NEAR, THROUGHPUT, USE, Slo
 from kvsim.study.pictures import BLUE, GREY, ORANGE, figure_of, legend_below, plain_numbers
 from kvsim.study.replication import Figures
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NEAR = 2.0
-"""Deployments that take more of the limits are in no front: what is overloaded has all the throughput there is."""
 _NAMED = 6
 """Points of a front whose names are written beside them."""
 

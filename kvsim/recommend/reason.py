@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kvsim.recommend.candidates import Candidate
 from kvsim.recommend.question import Objective
-from kvsim.recommend.race import Ranked
+from kvsim.recommend.race import Ranked, mean_figures
 from kvsim.recommend.search import Searched
 from kvsim.recommend.slo import GOOD, LIMITS, USE, Slo
 from kvsim.record.labels import COMPONENT_LABELS, counted, number, percent, rate
@@ -71,8 +71,7 @@ def _ties(best: Ranked, certain: bool) -> str:
 
 
 def _missed(best: Ranked, candidate: Candidate) -> str:
-    figures = best.runs.figures[candidate][0]
-    return binding_limit(figures)
+    return binding_limit(mean_figures(best.runs.figures[candidate]))
 
 
 def binding_limit(figures: Figures) -> str:
@@ -96,7 +95,7 @@ def why(found: Searched, slo: Slo) -> str:
 def _beside(best: Ranked, slo: Slo) -> str:
     first, second = best.places[:2]
     behind = best.runs.apart(second, first, USE)
-    limit = binding_limit(best.runs.figures[second][0])
+    limit = binding_limit(mean_figures(best.runs.figures[second]))
     ours, theirs = (best.mean(one, f"use_{limit}").mean for one in (first, second))
     unit_ms = {"TTFT": slo.ttft_ms, "TPOT": slo.tpot_ms, "E2E": slo.e2e_ms or 0.0}[limit]
     figures = (
