@@ -238,5 +238,5 @@ def _write_folder(folder: Path, found: Recommendation, *, plots: bool) -> None:
         from kvsim.report.plots import save
 
         title = f"{found.asked.model} on {found.asked.gpu}"
-        subtitle = f"{found.rate_per_s:.4g} requests/s of {found.asked.workload}, each point one run"
+        subtitle = f"{found.rate_per_s:.4g} requests/s of {found.asked.workload}, each point a run of the same requests"
         save(folder / _PICTURE, picture(found.pareto, title, subtitle, found.asked.slo))

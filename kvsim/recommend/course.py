@@ -77,6 +77,16 @@ class Course:
                 self.simulated_requests += len(part) * len(workload)
         return {one: self._known[one, rate_per_s, requests, replication] for one in candidates}
 
+    @property
+    def short(self) -> int:
+        """Requests of a run of the first round."""
+        return max(math.ceil(self.settings.screening_share * self.requests), 1)
+
+    def ran(self, rate_per_s: float, requests: int, replication: int) -> list[Candidate]:
+        """Who has run so many requests of a replication, in the order of their names."""
+        asked = rate_per_s, requests, replication
+        return sorted(one for one, *how in self._known if tuple(how) == asked)
+
     def _case(self, candidate: Candidate, workload: Workload, replication: int) -> Case:
         system, seed = candidate.family.system, self._seeds(replication)
         warmup = int(len(workload) * self.settings.warmup_share)

@@ -22,7 +22,7 @@ _NAMED = 6
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """A deployment at the rate, from its longest run."""
+    """A deployment at the rate, from a short run on the same requests as the others'."""
 
     name: str
     system: str
@@ -38,7 +38,7 @@ class Point:
 
 
 def points_of(seen: Mapping[Candidate, Figures], slo: Slo) -> tuple[Point, ...]:
-    """Every deployment that was simulated, the most tokens per second and GPU first."""
+    """The deployments of ``seen``, the most tokens per second and GPU first."""
     rows = sorted(seen, key=lambda one: (-seen[one][THROUGHPUT] / one.gpus, seen[one][USE], one))
     rates = [seen[one][THROUGHPUT] / one.gpus for one in rows]
     tpots = [seen[one]["tpot_mean_ms"] for one in rows]

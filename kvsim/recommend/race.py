@@ -74,7 +74,9 @@ def narrowed(
     runs: dict[Candidate, list[Figures]] = {one: [] for one in running}
     for replication in count():
         is_last = share >= 1 or len(running) <= FEWEST
-        requests = course.requests if is_last else max(math.ceil(share * course.requests), 1)
+        requests = (
+            course.requests if is_last else course.short if not replication else math.ceil(share * course.requests)
+        )
         found = course.run(running, rate_per_s, requests, replication)
         seen |= found
         for one in running:

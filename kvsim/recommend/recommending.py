@@ -31,6 +31,7 @@ from kvsim.record.labels import counted, number
 from kvsim.record.plain import plain
 from kvsim.report.calibration import calibration_of
 from kvsim.sim.executor import Executor
+from kvsim.study.replication import Figures
 from kvsim.workload.hits import hit_rate
 
 _LEAST_HITS = 0.01
@@ -138,7 +139,6 @@ class Recommending:
     def _told(self, found: Searched) -> Recommendation:
         question, space, best = self._question, self.space, found.ranked
         winner = best.places[0]
-        self._more_gpus(found)
         certain = best.is_certain
         loaded = space.loaded_of(winner)
         calibration = calibration_of(loaded, space.plan(winner))
@@ -173,26 +173,30 @@ class Recommending:
             conclusion=conclude(found, self.slo, question.goal, space.most_gpus, certain),
             reason=why(found, self.slo),
             remarks=tuple(question.launch.notes),
-            pareto=points_of(found.seen, self.slo),
+            pareto=points_of(self._on_the_same(found), self.slo),
             configuration=configuration_of(question, space, winner),
             calibration=plain(calibration),
             warnings=(*question.launch.warnings, *calibration.warnings, *left_out(space.plan(winner), is_pd=is_pd)),
         )
 
-    def _more_gpus(self, found: Searched) -> None:
-        """Whole runs of the winner's kind on more GPUs: what these would buy."""
-        winner = found.ranked.places[0]
-        family, own = winner.family, winner.gpus
-        totals = [total for total in family.totals(self.space.most_gpus) if total > own]
-        chosen = totals[:: max(1, math.ceil(len(totals) / 4))]
-        larger = []
-        for total in chosen:
-            scale = total / own
-            splits = list(family.splits(total))
-            counts = min(splits, key=lambda one: abs(one[0] - winner.counts[0] * scale))
+    def _on_the_same(self, found: Searched) -> dict[Candidate, Figures]:
+        """Short runs on the same requests: of all that ran so at this rate, of the best, and of the winner's kind on
+        more GPUs, which shows what these would buy.
+        """
+        course, rate_per_s = self.course, found.rate_per_s
+        ran = course.ran(rate_per_s, course.short, 0)
+        asked = dict.fromkeys((*ran, *found.ranked.places, *self._larger(found.ranked.places[0])))
+        return course.run(list(asked), rate_per_s, course.short, 0)
+
+    def _larger(self, winner: Candidate) -> list[Candidate]:
+        """A few deployments of the winner's kind on more GPUs, at the ratio that is nearest to its own."""
+        family, larger = winner.family, []
+        totals = [total for total in family.totals(self.space.most_gpus) if total > winner.gpus]
+        for total in totals[:: max(1, math.ceil(len(totals) / 4))]:
+            prefill = winner.counts[0] * total / winner.gpus
+            counts = min(family.splits(total), key=lambda one: abs(one[0] - prefill))
             larger.append(replace(winner, counts=counts))
-        if larger:
-            found.seen.update(self.course.run(larger, found.rate_per_s, self.course.requests, 0))
+        return larger
 
     def _place(self, best: Ranked, place: int) -> Place:
         candidate, slo = best.places[place], self.slo

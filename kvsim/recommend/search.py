@@ -188,8 +188,7 @@ class Search:
         return any(figures[USE] <= 1 for figures in found.values())
 
     def _run_short(self, candidates: Sequence[Candidate], rate_per_s: float) -> dict[Candidate, Figures]:
-        requests = math.ceil(self._course.settings.screening_share * self._course.requests)
-        return self._course.run(candidates, rate_per_s, requests, 0)
+        return self._course.run(candidates, rate_per_s, self._course.short, 0)
 
     def _below(self, total: int) -> list[tuple[Family, int]]:
         """The largest size of each family that has fewer GPUs."""

@@ -29,6 +29,7 @@ class Known:
         self.settings, self.requests = config.recommend, 1000
         self.slo = SimpleNamespace(share=0.5)
         self.space: Any = SimpleNamespace(loaded=SimpleNamespace(config=config))
+        self.short = 500
         self.simulated_requests = 0
         self.ran: list[tuple[int, int, int]] = []
         self._uses, self._shared, self._own, self._short = uses, shared, own, short
