@@ -38,13 +38,19 @@ def print_recommendation(console: Console, found: Recommendation) -> None:
 
 
 def folded(command: str) -> str:
-    """A command over several lines that a shell takes as one, a flag or several on each."""
-    words, lines = shlex.split(command), list[str]()
-    for word in map(shlex.quote, words):
-        if lines and (not word.startswith("-") or len(lines[-1]) + len(word) < WIDTH // 2):
-            lines[-1] += f" {word}"
+    """A command over several lines that a shell takes as one: as many flags with their values on each as fit."""
+    parts: list[str] = []
+    for word in map(shlex.quote, shlex.split(command)):
+        if parts and not word.startswith("-"):
+            parts[-1] += f" {word}"
         else:
-            lines.append(word)
+            parts.append(word)
+    lines: list[str] = []
+    for part in parts:
+        if lines and len(lines[-1]) + len(part) < WIDTH - 8:
+            lines[-1] += f" {part}"
+        else:
+            lines.append(part)
     return "  " + " \\\n    ".join(lines)
 
 
