@@ -17,6 +17,7 @@ from kvsim.cli.learn import learn_app
 from kvsim.cli.models import models
 from kvsim.cli.predict import predict, slo_sets
 from kvsim.cli.profiles import profiles
+from kvsim.cli.recommend import recommend
 from kvsim.cli.steps import steps
 from kvsim.cli.study import study
 from kvsim.cli.sweep import sweep_app
@@ -48,6 +49,7 @@ app.command()(hits)
 app.command()(models)
 app.command()(predict)
 app.command()(profiles)
+app.command()(recommend)
 app.command()(steps)
 app.command()(study)
 

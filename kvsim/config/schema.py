@@ -343,6 +343,27 @@ class Studies(Section):
     price_per_gb: Prices
 
 
+class Recommend(Section):
+    """``recommend``: the deployments that are tried, and how long each is simulated."""
+
+    max_num_batched_tokens: Counts
+    max_num_seqs: Counts
+    routing: Annotated[tuple[Name, ...], Field(min_length=1), Strict(False)]
+    most_gpus: Count
+    lives: Positive
+    fewest_requests: Count
+    most_requests: Count
+    warmup_share: Annotated[float, Field(ge=0, lt=1)]
+    screening_share: PositiveShare
+    keep_share: Annotated[float, Field(gt=0, lt=1)]
+    replications: Annotated[int, Field(ge=2)]
+    most_replications: Annotated[int, Field(ge=2)]
+    budget_requests: Count
+    tie_share: Share
+    resolution: Annotated[float, Field(gt=0, lt=1)]
+    bisection_replications: Annotated[int, Field(ge=3)]
+
+
 class Limits(Section):
     """``limits``: what one simulation may take; what would take more is refused before it starts."""
 
@@ -384,5 +405,6 @@ class Config(Section):
     pd_experiments: PdExperiment
     load: Load
     studies: Studies
+    recommend: Recommend
     limits: Limits
     policies: Policies

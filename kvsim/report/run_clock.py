@@ -64,6 +64,19 @@ class RunClock:
             failures=tuple(failure.told for failure in failures),
         )
 
+    def cost(self, mode: str, seed: int, others_cpu_s: float) -> dict[str, object]:
+        """What of ``run`` is of a command whose answer is no report of simulated systems."""
+        return {
+            "version": __version__,
+            "engine": engine(),
+            "mode": mode,
+            "seed": seed,
+            "started_at": self.started_at.isoformat(timespec="seconds"),
+            "cpu_s": _cpu_s(others_cpu_s),
+            "wall_s": time.perf_counter() - self.started_s,
+            "peak_rss_bytes": peak_rss_bytes(),
+        }
+
 
 def _cpu_s(others_cpu_s: float) -> float:
     """CPU seconds of this process and of its children; where nobody waited for these, what they say themselves."""

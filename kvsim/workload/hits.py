@@ -66,6 +66,12 @@ def hit_rate(workload: Workload) -> float:
 
 def longest_seen_tokens(workload: Workload) -> int:
     """The longest head of any prompt that an earlier request's prompt or answer had; 0 where nothing is shared."""
+    seen = seen_tokens(workload)
+    return int(seen.max()) if len(seen) else 0
+
+
+def seen_tokens(workload: Workload) -> Ints:
+    """The head of each prompt that an earlier prompt or answer had: what a cache that forgets nothing hits."""
     request, seen = _seen_in_chains(
         workload.output_tokens,
         workload.output_chain,
@@ -73,7 +79,7 @@ def longest_seen_tokens(workload: Workload) -> int:
         workload.piece_chain,
         workload.piece_tokens,
     )
-    return int(np.bincount(request, weights=seen).max()) if len(request) else 0
+    return np.bincount(request, weights=seen, minlength=len(workload)).astype(np.int64)
 
 
 def _seen_in_chains(

@@ -4,9 +4,10 @@
     python tests/vllm/compare_arguments.py lines LINES.json --seed S [--count N]
     python tests/vllm/compare_arguments.py check LINES.json ANSWERS.json
 
-The first form writes those of ``tests/launch/launch_recipes.py`` and N random ones; ``tests/vllm/arguments.py`` answers
-them; the second compares: the flags of the parser, for each line every simulated argument, and on each of four GPUs the
-token budget, the sequences and the captured sizes of the server. It exits with 1 at the first difference of a kind.
+The first form writes those of ``tests/launch/launch_recipes.py``, some that ``kvsim recommend`` gives, and N random
+ones; ``tests/vllm/arguments.py`` answers them; the second compares: the flags of the parser, for each line every
+simulated argument, and on each of four GPUs the token budget, the sequences and the captured sizes of the server. It
+exits with 1 at the first difference of a kind.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import argparse
 import json
 import random
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,13 +24,19 @@ from typing import Any
 
 from launch_recipes import VLLM_RECIPES
 
+from kvsim.capacity.sources import WordSource
 from kvsim.errors import ConfigError
 from kvsim.fields import Fields
 from kvsim.launch.command import server_command
 from kvsim.launch.flags import Flag, flags_of
 from kvsim.launch.line import LaunchLine, read_launch_line
 from kvsim.plan.vllm import engine_keys
+from kvsim.recommend import Question
+from kvsim.recommend.candidates import Arguments, Candidate, Family
+from kvsim.recommend.paste import configuration_of
+from kvsim.recommend.space import Space
 from kvsim.spec import find_gpu, find_model
+from kvsim.workload.words import word_of
 
 FLAGS = {flag.name: flag for flag in flags_of("vllm") if not flag.is_gone}
 SIMULATED = [flag for flag in FLAGS.values() if flag.role == "simulated" and flag.name != "--model"]
@@ -82,7 +90,8 @@ def main() -> None:
     if args.verb == "lines":
         rng = random.Random(args.seed)
         recipes = [without_gone(server_command(recipe.text).words) for recipe in VLLM_RECIPES]
-        args.lines.write_text(json.dumps([*recipes, *(random_line(rng) for _ in range(args.count))]))
+        drawn = (random_line(rng) for _ in range(args.count))
+        args.lines.write_text(json.dumps([*recipes, *recommended_lines(), *drawn]))
         return
     answers = json.loads(args.answers.read_text())
     found = [*table_differences(answers["flags"])]
@@ -113,6 +122,24 @@ def without_gone(words: Sequence[str]) -> list[str]:
             found.append("1" if word.startswith("$") else word)
         elif flag.kind.takes_value and "=" not in word:
             rest.pop(0)
+    return found
+
+
+def recommended_lines() -> list[list[str]]:
+    """Those of deployments that ``kvsim recommend`` may come to: unified, prefill and decode, experts shared."""
+    source = WordSource(word_of("chat"))
+    found = []
+    for line, family, counts in (
+        ("vllm serve meta-llama/Llama-3.1-70B-Instruct --max-model-len 32k", Family("unified", 4, 4), (2, 0)),
+        ("vllm serve meta-llama/Llama-3.1-70B-Instruct -O3 --port 9000", Family("pd", 4, 8), (2, 1)),
+        ("vllm serve Qwen/Qwen3-30B-A3B --no-enable-prefix-caching", Family("unified", 1, 1, 8), (2, 0)),
+    ):
+        question = Question(
+            words=line, launch=read_launch_line(line), source=source, gpu="h100-sxm", gpus=16, rate_per_s=1
+        )
+        candidate = Candidate(family, counts, Arguments(2048, 128, "affinity"))
+        servers = configuration_of(question, Space(question), candidate).vllm
+        found += [shlex.split(server.command)[2:] for server in servers]
     return found
 
 

@@ -339,10 +339,6 @@ class LeapingEngine:
             self.pool.num_blocks - self.pool.num_free + batch.blocks_needed(settled, added - settled),
         )
 
-    def _tell_queued(self) -> None:
-        if self._detail is not None:
-            self._detail.queued(self.clock.now, self.scheduler.num_queued)
-
     def _tell_span(self, detail: EngineDetail, step: Step, steps: int) -> None:
         """Tell of a span whose steps have run and are not booked yet."""
         now, start_s, slope_s, tokens = self.clock.now, self._start_s, self._slope_s, 0

@@ -1,0 +1,150 @@
+"""What to paste: the lines that start the servers of a deployment, and the manifests that have a cluster start them."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+from kvsim.launch.command import server_command
+from kvsim.launch.flags import flags_of
+from kvsim.launch.parser import parse, words_of
+from kvsim.recommend.candidates import Candidate
+from kvsim.recommend.manifests import Deployment, Role, dynamo_graph, llm_inference_service, llmd_values
+from kvsim.recommend.question import Question
+from kvsim.recommend.space import Space
+
+NIXL = {"kv_connector": "NixlConnector", "kv_role": "kv_both"}
+"""vLLM's connector between prefill and decode servers, whose roles a router decides."""
+_OWN = (
+    "--tensor-parallel-size",
+    "--data-parallel-size",
+    "--enable-expert-parallel",
+    "--max-num-batched-tokens",
+    "--max-num-seqs",
+    "--kv-transfer-config",
+    "--model",
+)
+"""Flags that a candidate sets, whatever the line has."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """Servers of one kind."""
+
+    role: str
+    """``server``, ``prefill`` or ``decode``."""
+    servers: int
+    gpus_each: int
+    command: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """A deployment in the words of those who start it; YAML as text."""
+
+    vllm: tuple[Server, ...]
+    dynamo: str
+    """A graph deployment: nvidia.com/v1alpha1 DynamoGraphDeployment."""
+    llmd: str
+    """Values of llm-d's chart llm-d-modelservice."""
+    kserve: str
+    """serving.kserve.io/v1alpha1 LLMInferenceService."""
+    notes: tuple[str, ...]
+    """What none of these files has."""
+
+
+def configuration_of(question: Question, space: Space, candidate: Candidate) -> Configuration:
+    """The configuration of ``candidate``: the line's own flags, and what was found."""
+    deployment = _deployment(question, space, candidate)
+    return Configuration(
+        vllm=tuple(
+            Server(
+                role=role.name,
+                servers=role.servers,
+                gpus_each=role.gpus,
+                command=shlex.join(["vllm", "serve", deployment.model, *role.arguments]),
+            )
+            for role in deployment.roles
+        ),
+        dynamo=dynamo_graph(deployment),
+        llmd=llmd_values(deployment),
+        kserve=llm_inference_service(deployment),
+        notes=_notes(candidate, deployment),
+    )
+
+
+def _deployment(question: Question, space: Space, candidate: Candidate) -> Deployment:
+    family, config = candidate.family, space.loaded.config
+    degrees = (family.prefill, family.decode) if family.is_pd else (family.prefill,)
+    names = ("prefill", "decode") if family.is_pd else ("server",)
+    roles = []
+    for name, degree, servers in zip(names, degrees, candidate.counts, strict=False):
+        own = _flags(space, candidate, degree)
+        roles.append(
+            Role(
+                name=name,
+                servers=servers,
+                tensor_parallel=degree,
+                data_parallel=family.data_parallel,
+                is_expert_parallel="enable-expert-parallel" in own,
+                arguments=tuple(_arguments(question, own, engine_only=False)),
+                engine_arguments=tuple(_arguments(question, own, engine_only=True)),
+            )
+        )
+    return Deployment(
+        name=_dns_name(question.launch.model),
+        model=question.launch.model,
+        roles=tuple(roles),
+        routes_by_prefix=candidate.arguments.routing == "affinity",
+        gpus_per_host=config.cluster.network.gpus_per_host,
+    )
+
+
+def _flags(space: Space, candidate: Candidate, degree: int) -> dict[str, Any]:
+    """What a candidate sets, by flag."""
+    own, family = candidate.arguments, candidate.family
+    found: dict[str, Any] = {"tensor-parallel-size": degree}
+    if family.data_parallel > 1:
+        found["data-parallel-size"] = family.data_parallel
+    if space.launch(candidate).arguments.get("enable_expert_parallel"):
+        found["enable-expert-parallel"] = True
+    found |= {"max-num-batched-tokens": own.max_num_batched_tokens, "max-num-seqs": own.max_num_seqs}
+    return found | ({"kv-transfer-config": NIXL} if family.is_pd else {})
+
+
+def _arguments(question: Question, own: dict[str, Any], *, engine_only: bool) -> list[str]:
+    """The line's flags without those that ``own`` has, and these; ``engine_only``: without those of the HTTP server."""
+    given, _ = parse("vllm", server_command(question.words).words)
+    roles = {flag.name: flag.role for flag in flags_of("vllm")}
+    kept = {
+        name.removeprefix("--"): value
+        for name, value in given.items()
+        if name not in _OWN and (not engine_only or roles.get(name) == "simulated")
+    }
+    return words_of([*kept.items(), *own.items()], "vllm")
+
+
+def _dns_name(model: str) -> str:
+    """A name that Kubernetes takes, made of the model's."""
+    plain = re.sub(r"[^a-z0-9]+", "-", model.rpartition("/")[2].lower()).strip("-")
+    return plain[:40].strip("-") or "model"
+
+
+def _notes(candidate: Candidate, deployment: Deployment) -> tuple[str, ...]:
+    arguments, notes = candidate.arguments, []
+    if candidate.family.is_pd:
+        notes.append(
+            f"vllm: prompts go to a prefill server, then with their KV ({NIXL['kv_connector']}) to a decode server: a "
+            "P/D router stands before them, as Dynamo's, llm-d's and KServe's do"
+        )
+    elif candidate.routed > 1:
+        how = "to whoever holds the longest prefix of theirs" if deployment.routes_by_prefix else "to the least loaded"
+        notes.append(f"vllm: a router before the servers sends requests {how}")
+    if not deployment.routes_by_prefix and candidate.routed > 1:
+        notes.append("llmd: how requests are routed stands in the values of its inference pool, a chart of its own")
+    if arguments.tiers:
+        tiers = "+".join(arguments.tiers)
+        notes.append(f"memory below the GPUs ({tiers}) is set up with --kv-offloading-size or a connector of its own")
+    return tuple(notes)

@@ -1,0 +1,135 @@
+"""What is to be pasted: read again it is the candidate, and it is as the published schemas have it."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+import yaml
+from asked import LLAMA_70B, question
+from published_schemas import DynamoGraphDeployment, LlmdValues, LLMInferenceService
+from pydantic import ValidationError
+
+from kvsim.launch import read_launch_line
+from kvsim.launch.flags import flags_of
+from kvsim.launch.parser import parse
+from kvsim.recommend.candidates import Arguments, Candidate, Family
+from kvsim.recommend.paste import Configuration, configuration_of
+from kvsim.recommend.question import Question
+from kvsim.recommend.space import Space
+from kvsim.recommend.tables import folded
+
+OWN = f"{LLAMA_70B} --port 9000 --max-model-len 32k --no-enable-prefix-caching --kv-cache-dtype fp8 -tp 8"
+CASES = {
+    "unified": (LLAMA_70B, Family("unified", 4, 4), (3, 0), "least_loaded"),
+    "one server": (OWN, Family("unified", 8, 8), (1, 0), "affinity"),
+    "pd": (LLAMA_70B, Family("pd", 4, 8), (2, 1), "affinity"),
+    "experts": ("vllm serve Qwen/Qwen3-30B-A3B", Family("unified", 1, 1, 8), (2, 0), "affinity"),
+    "experts on two hosts": (
+        "vllm serve Qwen/Qwen3-30B-A3B -dp 16 --enable-expert-parallel", Family("pd", 1, 1, 16), (1, 1), "affinity"
+    ),
+}  # fmt: skip
+
+
+def made(name: str) -> tuple[Question, Candidate, Configuration]:
+    line, family, counts, routing = CASES[name]
+    asked = question(line, gpus=64)
+    candidate = Candidate(family, counts, Arguments(2048, 128, routing))
+    return asked, candidate, configuration_of(asked, Space(asked), candidate)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_lines_read_again_are_the_candidate(name: str) -> None:
+    _, candidate, found = made(name)
+    family = candidate.family
+    degrees = (family.prefill, family.decode) if family.is_pd else (family.prefill,)
+    assert [one.servers for one in found.vllm] == list(candidate.counts[: len(degrees)])
+    assert sum(one.servers * one.gpus_each for one in found.vllm) == candidate.gpus
+    for server, degree in zip(found.vllm, degrees, strict=True):
+        again = read_launch_line(server.command)
+        assert again.arguments["tensor_parallel_size"] == degree
+        assert (again.arguments["max_num_batched_tokens"], again.arguments["max_num_seqs"]) == (2048, 128)
+        assert again.arguments.get("data_parallel_size", 1) == family.data_parallel
+        assert again.arguments.get("enable_expert_parallel", False) == (family.data_parallel > 1)
+        words = parse("vllm", shlex.split(server.command)[2:])[0]
+        connector = {"kv_connector": "NixlConnector", "kv_role": "kv_both"}
+        assert words.get("--kv-transfer-config") == (connector if family.is_pd else None)
+        assert folded(server.command).replace("\\\n", "").split() == shlex.join(shlex.split(server.command)).split()
+
+
+def test_the_lines_own_flags_stay_once() -> None:
+    _, _, found = made("one server")
+    given, model = parse("vllm", shlex.split(found.vllm[0].command)[2:])
+    assert model == ["meta-llama/Llama-3.1-70B-Instruct"]
+    assert (given["--port"], given["--max-model-len"], given["--kv-cache-dtype"]) == (9000, 32000, "fp8")
+    assert given["--enable-prefix-caching"] is False
+    assert found.vllm[0].command.count("--tensor-parallel-size") == 1
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_manifests_are_as_published(name: str) -> None:
+    _, candidate, found = made(name)
+    dynamo = DynamoGraphDeployment.model_validate(yaml.safe_load(found.dynamo))
+    llmd = LlmdValues.model_validate(yaml.safe_load(found.llmd))
+    kserve = LLMInferenceService.model_validate(yaml.safe_load(found.kserve))
+    workers = {name: one for name, one in dynamo.spec.services.items() if one.componentType == "worker"}
+    hosts = {one: worker.multinode.nodeCount if worker.multinode else 1 for one, worker in workers.items()}
+    gpus = sum(
+        worker.replicas * hosts[one] * int(worker.resources.limits.gpu)
+        for one, worker in workers.items()
+        if worker.resources
+    )
+    assert gpus == candidate.gpus
+    of_llmd = [one for one in (llmd.decode, llmd.prefill) if one.create]
+    assert candidate.gpus == sum(
+        (one.replicas or 0) * one.parallelism.tensor * one.parallelism.data for one in of_llmd if one.parallelism
+    )
+    assert all(
+        one.parallelism.dataLocal * one.parallelism.workers == one.parallelism.data
+        for one in of_llmd
+        if one.parallelism
+    )
+    assert llmd.routing.proxy.enabled == candidate.family.is_pd == (kserve.spec.prefill is not None)
+    workloads = [kserve.spec, *([kserve.spec.prefill] if kserve.spec.prefill else [])]
+    assert candidate.gpus == sum(
+        one.replicas * one.parallelism.tensor * (one.parallelism.data or 1) for one in workloads
+    )
+
+
+def test_dynamo_gets_no_flags_of_the_http_server() -> None:
+    _, _, found = made("one server")
+    services = yaml.safe_load(found.dynamo)["spec"]["services"]
+    args = services["VllmWorker"]["extraPodSpec"]["mainContainer"]["args"]
+    assert "--port" not in args and "--max-model-len" in args
+    simulated = {name for flag in flags_of("vllm") if flag.role == "simulated" for name in flag.spellings}
+    assert {word for word in args if word.startswith("--")} - simulated <= {"--model", "--no-enable-prefix-caching"}
+
+
+def test_routing_is_said_where_it_can_be() -> None:
+    _, _, found = made("unified")
+    services = yaml.safe_load(found.dynamo)["spec"]["services"]
+    assert services["Frontend"]["envs"] == [{"name": "DYN_ROUTER_MODE", "value": "least-loaded"}]
+    inline = yaml.safe_load(found.kserve)["spec"]["router"]["scheduler"]["config"]["inline"]
+    assert {"type": "queue-scorer"} in inline["plugins"]
+    assert any("least loaded" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("schema", "part", "value"),
+    [
+        (DynamoGraphDeployment, ("spec", "services", "VllmWorker", "replicas"), -1),
+        (DynamoGraphDeployment, ("spec", "nodes"), 2),
+        (LlmdValues, ("decode", "parallelism", "tensor"), 0),
+        (LLMInferenceService, ("spec", "template", "containers"), []),
+    ],
+)
+def test_the_schemas_refuse_what_is_wrong(schema: type, part: tuple[str, ...], value: object) -> None:
+    _, _, found = made("unified")
+    text = {DynamoGraphDeployment: found.dynamo, LlmdValues: found.llmd, LLMInferenceService: found.kserve}[schema]
+    tree = yaml.safe_load(text)
+    below = tree
+    for key in part[:-1]:
+        below = below[key]
+    below[part[-1]] = value
+    with pytest.raises(ValidationError):
+        schema.model_validate(tree)  # type: ignore[attr-defined]
