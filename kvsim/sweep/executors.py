@@ -53,7 +53,10 @@ class Workers(Protocol):
         """How many runs are performed at a time, by now."""
 
     def is_death(self, error: BaseException) -> bool:
-        """Whether a worker has died rather than the run failed; it may have been another run's fault."""
+        """Whether a worker has died rather than the run failed; it may have been another run's fault.
+
+        Raises ``Gone`` where no run can be performed any more.
+        """
 
 
 class Here:
@@ -229,9 +232,15 @@ class Ray:
         return int(self._library.cluster_resources().get("CPU", 0))
 
     def is_death(self, error: BaseException) -> bool:
-        """As :meth:`Workers.is_death`: Ray has tried again, and gives it up."""
+        """As :meth:`Workers.is_death`: Ray has tried again, and gives it up. Without this node's own part of Ray it
+        gives up all.
+        """
         known = self._library.exceptions
-        return isinstance(error, known.RayError) and not isinstance(error, known.RayTaskError)
+        if isinstance(error, known.WorkerCrashedError | known.OutOfMemoryError | known.NodeDiedError):
+            return True
+        if isinstance(error, known.RayError) and not isinstance(error, known.RayTaskError):
+            raise Gone(f"Ray cannot perform runs any more: {' '.join(str(error).split())}") from error
+        return False
 
 
 def workers_of(executor: str, address: str | None, processes: int) -> Workers:

@@ -31,7 +31,7 @@ def identity() -> str:
 def _files(root: Path) -> list[Path]:
     if root.is_file():
         return [root]
-    suffixes = {".py"} if root == _PACKAGE else {".yaml", ".json", ".txt"}
+    if root != _PACKAGE:
+        return sorted(path for path in root.rglob("*") if path.is_file() and path.suffix != ".md")
     packaged = _PACKAGE / "_content"
-    found = (path for path in root.rglob("*") if path.suffix in suffixes)
-    return sorted(path for path in found if root != _PACKAGE or packaged not in path.parents)
+    return sorted(path for path in root.rglob("*.py") if packaged not in path.parents)

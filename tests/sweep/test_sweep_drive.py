@@ -115,6 +115,19 @@ def test_workers_that_are_gone_are_told_from_runs_that_fail(plan: Plan, tmp_path
     with pytest.raises(Gone):
         driven(plan, tmp_path, Toy(1, gone))
 
+    class Dead(Toy):
+        def is_death(self, error: BaseException) -> bool:
+            raise Gone("the node is gone")
+
+    def dies(task: Task) -> Done:
+        if task.run.number > 3:
+            raise EOFError
+        return done(task)
+
+    with pytest.raises(Gone, match="the node is gone"):
+        driven(plan, tmp_path, Dead(1, dies))
+    assert [row["run"] for row in rows_in(tmp_path)] == [0, 1, 2, 3]
+
     def cannot_begin(task: Task) -> Done:
         raise ModuleNotFoundError("No module named 'kvsim'")
 

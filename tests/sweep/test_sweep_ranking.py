@@ -113,6 +113,8 @@ def test_every_figure_of_a_row_that_is_a_number_can_be_ranked_by() -> None:
     from kvsim.simulation import summary_row
 
     line = "vllm serve meta-llama/Llama-3.1-8B-Instruct"
-    found = simulate(line, gpu="h100", workload="in=20,out=2", rate=5, requests=20, searches_rate=False, detail=False)
+    alone = {"searches_rate": False, "finds_binding": False, "detail": False}
+    found = simulate(line, gpu="h100", workload="in=20,out=2", rate=5, requests=20, **alone)
+    assert found.report.cluster.binding is None
     row = summary_row(found.results[0])
     assert {name for name, value in row.items() if not isinstance(value, bool | str)} == {*LOWER, *HIGHER}
