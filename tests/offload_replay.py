@@ -13,6 +13,7 @@ import numpy as np
 from builders import by_request, coefficients, plan, stepwise
 
 from kvsim.plan.plan import Plan
+from kvsim.sim.log.detail import DetailLog
 from kvsim.sim.systems.unified import UnifiedSystem
 from kvsim.sim.tiers.offload_tier import OffloadTier
 from kvsim.sim.tiers.ports import Channel, Port, Route, Routes
@@ -25,7 +26,12 @@ from kvsim.workload.workload import Workload
 TOKEN_BYTES = 131_072
 """Of Llama-3.1-8B."""
 Answer = tuple[int, int, int, int]
-"""Of a request: tokens that the GPU had, tokens that were loaded, and the steps behind its first and its last token."""
+"""Of a request: tokens that the GPU had, tokens that were loaded, and when its first and its last token came.
+
+The hits of those that were preempted are -1: kvsim counts those of what a request had not had before, too.
+"""
+LoadRow = tuple[int, int, int]
+"""Of a load: the request, when it began, and its tokens."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,11 @@ class Compared:
     recorded_memory: tuple[int, int]
     """Chunks that are in host memory or on the way there at the end, and chunks that were evicted from it."""
     found_memory: tuple[int, int]
+    recorded_loads: list[LoadRow]
+    """Those after preemptions, too."""
+    found_loads: list[LoadRow]
+    recorded_preemptions: int
+    found_preemptions: int
     steps: int
 
     @property
@@ -47,7 +58,8 @@ class Compared:
 
     @property
     def is_identical(self) -> bool:
-        return not self.differing and self.recorded_memory == self.found_memory
+        recorded = self.recorded_memory, self.recorded_loads, self.recorded_preemptions
+        return not self.differing and recorded == (self.found_memory, self.found_loads, self.found_preemptions)
 
 
 class _Whole(Workload):
@@ -61,8 +73,8 @@ def compare(path: Path, *, is_stepwise: bool = False) -> Compared:
     """Serve the requests of a recording with the settings of its engine; ``is_stepwise``: one event a step."""
     raw, recording = json.loads(gzip.decompress(path.read_bytes())), read_recording(path)
     made = _plan(raw["config"])
-    system = UnifiedSystem(stepwise(made) if is_stepwise else made, _workload(recording), 1)
-    assert system.tiers is not None
+    system = UnifiedSystem(stepwise(made) if is_stepwise else made, _workload(recording), 1, keeps_detail=True)
+    assert system.tiers is not None and system.detail is not None
     view = system.tiers.hierarchy.connectors[0].views[0]
     config = raw["config"]
     view.routes = Routes(_taking("read", config["load_steps"]), _taking("write", config["store_steps"]))
@@ -71,10 +83,28 @@ def compare(path: Path, *, is_stepwise: bool = False) -> Compared:
     assert isinstance(tier, OffloadTier)
     assert tier.capacity_chunks == config["cpu_chunks"]
     table = by_request(system)
+    preempted = {name for step in raw["steps"] for name in step["preempted"]}
     columns = (table[name] for name in ("hit_tokens", "loaded_tokens", "first_token_s", "finish_s"))
-    found = [(int(a), int(b), round(c), round(d)) for a, b, c, d in zip(*columns, strict=True)]
-    memory = tuple(raw["steps"][-1]["cpu"])
-    return Compared(_recorded(recording, raw["steps"]), found, memory, (tier.taken, tier.evicted), len(raw["steps"]))
+    loads = sorted((int(row[0]), round(row[2]), int(row[5])) for row in zip(*_columns(system.detail), strict=True))
+    found: list[Answer] = []
+    for request, hits, loaded, first_s, end_s in zip(recording.requests, *columns, strict=True):
+        known = (-1, -1) if request.id in preempted else (int(hits), int(loaded))
+        found.append((*known, round(first_s), round(end_s)))
+    return Compared(
+        recorded=_recorded(recording, raw["steps"], preempted),
+        found=found,
+        recorded_memory=tuple(raw["steps"][-1]["cpu"]),
+        found_memory=(tier.taken, tier.evicted),
+        recorded_loads=_recorded_loads(recording, raw["steps"]),
+        found_loads=loads,
+        recorded_preemptions=sum(len(step["preempted"]) for step in raw["steps"]),
+        found_preemptions=int(table["preemptions"].sum()),
+        steps=len(raw["steps"]),
+    )
+
+
+def _columns(detail: DetailLog) -> list[Any]:
+    return list(detail.loads.table().values())
 
 
 def _taking(name: str, steps: int) -> Route:
@@ -93,9 +123,17 @@ def _plan(config: dict[str, Any]) -> Plan:
         f"hardware.dram.capacity_gb={size_gb!r}",
     )
     names = ("max_num_batched_tokens", "max_num_seqs", "max_model_len", "scheduler_reserve_full_isl")
+    names += ("watermark", "long_prefill_token_threshold")
     settings: dict[str, Any] = {name: config[name] for name in names}
+    settings["scheduling_policy"] = config["policy"]
     times = coefficients(const_s=1.0)
-    made = plan(sets=sets, times=times, num_blocks=config["num_blocks"] - 1, async_scheduling=False, **settings)
+    made = plan(
+        sets=sets,
+        times=times,
+        num_blocks=config["num_blocks"] - 1,
+        async_scheduling=config["async_scheduling"],
+        **settings,
+    )
     return replace(made, num_instances=1, tiers=("dram",))
 
 
@@ -112,11 +150,12 @@ def _workload(recording: Recording) -> Workload:
         piece_offsets=np.asarray(offsets, dtype=np.int64),
         piece_chain=np.asarray(chain, dtype=np.int64),
         piece_tokens=np.asarray(tokens, dtype=np.int32),
+        priority=np.array([r.priority for r in requests], dtype=np.int32),
         info=WorkloadInfo(source="recording", format="recording", generated_known=True),
     )
 
 
-def _recorded(recording: Recording, steps: list[dict[str, Any]]) -> list[Answer]:
+def _recorded(recording: Recording, steps: list[dict[str, Any]], preempted: set[str]) -> list[Answer]:
     hits: dict[str, tuple[int, int]] = {}
     first: dict[str, int] = {}
     last: dict[str, int] = {}
@@ -126,6 +165,21 @@ def _recorded(recording: Recording, steps: list[dict[str, Any]]) -> list[Answer]
         for name, cached in step["cached_tokens_at_admission"].items():
             hits.setdefault(name, (cached, 0))
         for name in step["sampled"]:
-            last[name] = step["step"] + 1
+            last[name] = step["end"]
             first.setdefault(name, last[name])
-    return [(*hits[request.id], first[request.id], last[request.id]) for request in recording.requests]
+    answers: list[Answer] = []
+    for request in recording.requests:
+        cached, loaded = hits[request.id]
+        if cached + loaded == len(request.prompt_token_ids):
+            loaded -= 1  # the last token is computed all the same
+        if request.id in preempted:
+            cached = loaded = -1
+        answers.append((cached, loaded, first[request.id], last[request.id]))
+    return answers
+
+
+def _recorded_loads(recording: Recording, steps: list[dict[str, Any]]) -> list[LoadRow]:
+    places = {request.id: place for place, request in enumerate(recording.requests)}
+    return sorted(
+        (places[name], step["load_time"], loaded) for step in steps for name, (_, loaded) in step["loads"].items()
+    )

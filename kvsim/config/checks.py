@@ -267,6 +267,11 @@ def _tiers(config: Config, origins: Origins, mode: Mode | None) -> Iterator[Find
             "cache.connector = 'offloading' needs cache.write_policy = 'write_through': it writes what is computed",
             ("cache.connector", "cache.write_policy"),
         )
+    if cache.connector == "offloading" and cache.load_at == "arrival":
+        yield (
+            "cache.connector = 'offloading' needs cache.load_at = 'scheduling': a request that may be admitted asks",
+            ("cache.connector", "cache.load_at"),
+        )
     if not cache.write_generated and cache.write_policy == "write_back":
         yield (
             "cache.write_generated = false needs cache.write_policy = 'write_through': what is evicted is written, "

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from kvsim.plan.engine_settings import EngineSettings
 from kvsim.sim.engine.batch import DecodeBatch
 from kvsim.sim.engine.block_pool import BlockPool
-from kvsim.sim.engine.scheduler import SET_ASIDE, Scheduler
+from kvsim.sim.engine.scheduler import PASSED_OVER, SET_ASIDE, Scheduler
 from kvsim.sim.engine.sequence import Sequence
 
 
@@ -52,6 +52,10 @@ class AdapterScheduler(Scheduler):
                 continue
             tokens = self._admit(sequence, budget)
             if tokens == SET_ASIDE:
+                continue
+            if tokens == PASSED_OVER:
+                self._pass_over()
+                passed.append(sequence)
                 continue
             if tokens:
                 used.add(adapter)

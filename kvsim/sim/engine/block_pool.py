@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kvsim.sim.engine.block_table import BlockTable, Path
+from kvsim.sim.engine.chain import Blocks
 
 
 class BlockPool:
     """``num_blocks`` KV blocks of one engine. Counts are in blocks; nothing here knows of time."""
 
-    __slots__ = ("_on_evict", "enable_prefix_caching", "evicted_blocks", "num_blank", "num_blocks", "num_free")
+    __slots__ = (
+        "_on_evict",
+        "enable_prefix_caching",
+        "evicted_blocks",
+        "given",
+        "num_blank",
+        "num_blocks",
+        "num_free",
+    )
 
     hashes_when_scheduled = True
     """Whether a block can be hit from when it is scheduled on, of answers too; else once its step has run."""
@@ -26,6 +35,9 @@ class BlockPool:
         self.evicted_blocks = 0
         self.enable_prefix_caching = enable_prefix_caching
         self._on_evict = on_evict
+        self.given: list[Blocks] | None = None
+        """Blocks given to requests, hit or new ones, as long as somebody takes note of that: of new ones those that
+        cached something."""
 
     @property
     def num_cached_free(self) -> int:
@@ -62,6 +74,10 @@ class BlockPool:
     def release_to_resume(self, table: BlockTable) -> None:
         """Free all the table holds; the sequence will come back and may find its private blocks again."""
         raise NotImplementedError
+
+    def blocks_of(self, table: BlockTable) -> list[Blocks]:
+        """The hashed blocks that a table holds, where the pool can tell one from another."""
+        return []
 
     def uncached(self, table: BlockTable) -> int:
         """Blocks that the table holds and that nobody else can hit."""

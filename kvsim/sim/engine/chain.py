@@ -148,3 +148,28 @@ class Hold:
     def __init__(self, chain: Chain, size: int) -> None:
         self.chain, self.size = chain, size
         self.copies: list[Copy] | None = None
+
+
+class Blocks:
+    """Blocks ``[low, high)`` of a chain: those of its run, or one that is kept as a ``copy``."""
+
+    __slots__ = ("copy", "high", "is_original", "key", "low")
+
+    def __init__(self, key: int, low: int, high: int, copy: Copy | None) -> None:
+        """``key``: of the chain."""
+        self.key, self.low, self.high, self.copy = key, low, high, copy
+        self.is_original = False
+        """The copy is the block of the run before."""
+        if copy is not None:
+            place = low - copy.tail.base
+            self.is_original = place < len(copy.tail.originals) and copy.tail.originals[place] is copy
+
+    def among(self, low: int, high: int) -> Blocks:
+        """The blocks among ``[low, high)``, of which there may be none."""
+        return Blocks(self.key, max(self.low, low), min(self.high, high), self.copy)
+
+    def meets(self, later: Blocks) -> bool:
+        """Whether any of these is among those noted later."""
+        if self.key != later.key or max(self.low, later.low) >= min(self.high, later.high):
+            return False
+        return self.copy is later.copy or (self.copy is None and later.is_original)

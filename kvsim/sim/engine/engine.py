@@ -11,6 +11,7 @@ from kvsim.sim.clock import DECODE_BOUNDARY, PREFILL_BOUNDARY, Clock, MovableTim
 from kvsim.sim.engine.block_table import Path
 from kvsim.sim.engine.booking import book_chunk, book_joined, book_returned, book_token, known_before
 from kvsim.sim.engine.decode_reservation import DecodeReservation
+from kvsim.sim.engine.engine_connector import EngineConnector
 from kvsim.sim.engine.hybrid import scheduler_of
 from kvsim.sim.engine.leaping import LeapingEngine
 from kvsim.sim.engine.pools import pool_of
@@ -72,13 +73,15 @@ class Engine(LeapingEngine):
         on_evict: Callable[[int, int], None] | None = None,
         *,
         look_up: LookUp | None = None,
+        connector: EngineConnector | None = None,
         backup_s: float = 0.0,
         announces_chunks: bool = False,
         detail: EngineDetail | None = None,
         timer: MovableTimer | None = None,
     ) -> None:
         """``log`` collects its steps; ``on_evict(chain, cached)`` is told when of a shared chain only ``cached`` blocks
-        are left. ``look_up``: asked before a prompt is admitted. ``backup_s``: seconds a computed token that a step is
+        are left. ``look_up``: asked before a prompt is admitted; ``connector`` instead of it, where one has rules of
+        its own for that. ``backup_s``: seconds a computed token that a step is
         not over before its KV is copied away; 0: nobody waits for that. ``detail``: told of every step and level.
         ``timer``: of the group that runs its steps (``Lockstep``); ``None``: it runs them itself.
         """
@@ -90,6 +93,7 @@ class Engine(LeapingEngine):
             step_time,
             stops_at_first_token=role == "prefill",
             backup_s=backup_s,
+            connector=connector,
             detail=detail,
         )
         self.instance, self.role = instance, role
@@ -100,6 +104,7 @@ class Engine(LeapingEngine):
         """Decode role: sequences that found all seats taken when their KV had come."""
         asked = None if look_up is None else partial(look_up, self)
         self.scheduler = scheduler_of(settings, self.pool, self.batch, asked)
+        self.scheduler.connector = connector
         self._equip(settings)
         if not self._is_member:
             clock.process(self._run())
@@ -162,6 +167,10 @@ class Engine(LeapingEngine):
 
     def _cache_changed(self) -> None:
         """The cache has changed, by something else than a step: the head of the queue may be admitted now."""
+        self.wake()
+
+    def wake(self) -> None:
+        """Look at the queue as soon as a step may begin."""
         if self.scheduler.waiting:
             self._nudge()
 
@@ -234,10 +243,19 @@ class Engine(LeapingEngine):
             self._next = None
             if step is None:
                 self._book_preempted()
+                if self._copies is not None and self._is_blocked:
+                    yield self._timer.sleep_until(self._copies.waits_until_s())
+                    self._book_held()
+                    continue
                 self._idle = True
                 yield self._timer.sleep()
                 self._book_held()
                 continue
+            if self._empty_copies is not None:
+                yield self._timer.sleep_until(self._empty_until_s())
+                self._book_held()
+            if step.copies is not None:
+                step.first_s = self.own_s(step)
             yield self._timer.sleep_until(self._begin(step))
             self._end_span(step)
 
@@ -257,7 +275,7 @@ class Engine(LeapingEngine):
 
     def own_s(self, step: Step) -> float:
         """Seconds of a step that is about to begin, but for what the group computes together."""
-        return step.first_s
+        return step.first_s + self._wait_s(step)
 
     def tokens_of(self, step: Step) -> int:
         """Tokens that a step computes."""
@@ -338,6 +356,8 @@ class Engine(LeapingEngine):
             self._tell_span(self._detail, step, steps)
         self._log_span(step, steps)
         self._anchor_steps += steps
+        if step.copies is not None:
+            step.copies.begin()
         if step.chunks:
             self._book_chunks(step)
         self._end(step.ended)
@@ -390,31 +410,11 @@ class Engine(LeapingEngine):
 
     def _end(self, sequences: list[Sequence]) -> None:
         for sequence in sequences:
+            if self.connector is not None:
+                self.connector.ends(sequence)
             self.scheduler.finish(sequence)
             if sequence.reservation_end >= 0:
                 self.reservation.leave(sequence)
         self._tell_queued()
         for sequence in sequences:
             self._listener.finished(self, sequence)
-
-    def _tell_queued(self) -> None:
-        if self._detail is not None:
-            self._detail.queued(self.clock.now, self.scheduler.num_queued)
-
-    def _tell_span(self, detail: EngineDetail, step: Step, steps: int) -> None:
-        """Tell of a span whose steps have run and are not booked yet."""
-        now, start_s, slope_s, tokens = self.clock.now, self._start_s, self._slope_s, 0
-        first_s = self._first_s + self._anchor_steps * slope_s if step.is_pure else now - start_s
-        completed = 0 if self._stops_at_first_token else len(step.completed)
-        for chunk in step.chunks:
-            tokens += chunk.tokens
-            detail.chunk(chunk.sequence.state.request.request_id, chunk.before, chunk.tokens)
-            after, sequence = chunk.before + chunk.tokens, chunk.sequence
-            if detail.forwards and after == sequence.num_tokens and sequence.computed >= after:
-                completed += 1
-        apart = len(step.joined) + sum([sequence.last_token_s >= 0 for sequence in step.returned])
-        slope_s = slope_s if steps > 1 else 0.0
-        if steps > 1 and self._next is not None:
-            held = self.pool.num_blocks - self.pool.num_free
-            detail.put_off(step.num_decodes * (steps - 1), self.scheduler.num_queued, held)
-        detail.ran(start_s, now, steps, first_s, slope_s, tokens, len(step.chunks), step.num_decodes, completed, apart)

@@ -11,10 +11,11 @@ from kvsim.plan.engine_settings import EngineSettings
 from kvsim.sim.clock import Clock, MovableTimer
 from kvsim.sim.engine.batch import DecodeBatch
 from kvsim.sim.engine.block_pool import BlockPool
+from kvsim.sim.engine.engine_connector import EngineConnector
 from kvsim.sim.engine.hybrid import HybridScheduler
 from kvsim.sim.engine.scheduler import Scheduler
 from kvsim.sim.engine.sequence import NOBODY, Sequence
-from kvsim.sim.engine.step import Chunk, Step
+from kvsim.sim.engine.step import Chunk, Step, StepCopies
 from kvsim.sim.log.detail import EngineDetail
 from kvsim.steptime.curves.base import ENDLESS, StepTime, span_s, steps_until
 
@@ -31,7 +32,9 @@ class LeapingEngine:
         "_anchor_version",
         "_backup_s",
         "_block_size",
+        "_copies",
         "_detail",
+        "_empty_copies",
         "_first_s",
         "_held_s",
         "_is_async",
@@ -48,6 +51,7 @@ class LeapingEngine:
         "_timer",
         "batch",
         "clock",
+        "connector",
         "held_block_s",
         "pool",
         "scheduler",
@@ -67,10 +71,11 @@ class LeapingEngine:
         *,
         stops_at_first_token: bool,
         backup_s: float,
+        connector: EngineConnector | None,
         detail: EngineDetail | None,
     ) -> None:
-        """``backup_s``: seconds a computed token that a step is not over before its KV is copied away. ``detail``: told
-        of every step.
+        """``backup_s``: seconds a computed token that a step is not over before its KV is copied away. ``connector``:
+        told of every scheduling. ``detail``: told of every step.
         """
         self.clock, self._timer, self.settings, self.pool, self.step_time = clock, timer, settings, pool, step_time
         self.batch = DecodeBatch(settings.block_size, step_time.needs_longest)
@@ -81,6 +86,11 @@ class LeapingEngine:
         self._num_groups = max(len(settings.kv_groups), 1)
         self._stops_at_first_token, self._backup_s = stops_at_first_token, backup_s
         self._detail = detail
+        self.connector = connector
+        self._empty_copies: StepCopies | None = None
+        """Copies that a step waits for which follows the one under way and has nobody in it."""
+        self._copies: StepCopies | None = None
+        """Copies of the step that was scheduled last."""
         self._next: Step | None = None
         """Asynchronous: scheduled while another one runs."""
         self._preempted: list[Sequence] = []
@@ -129,13 +139,21 @@ class LeapingEngine:
         """The next step, with its blocks taken; ``None`` when there is nothing to run."""
         scheduler = self.scheduler
         while True:
+            scheduler.is_ahead = self._leap > 0
             scheduler.schedule()
+            if self.connector is not None:
+                self._copies = self.connector.scheduled(scheduler)
             if scheduler.chunks or self.batch.num:
                 return self._planned()
+            if self._copies is not None:
+                self._copies.begin()
             if not (scheduler.preempted or scheduler.stalled):
                 return None
             self._preempted += scheduler.preempted
             scheduler.advance(Step(NOBODY, NOBODY), stops_at_first_token=False)
+            if self.connector is not None and (scheduler.is_ahead or self._is_blocked):
+                self._empty_copies = self._copies if scheduler.is_ahead else None
+                return None
 
     def _planned(self) -> Step:
         """What was scheduled, and how long it takes; to the scheduler it has run."""
@@ -144,18 +162,34 @@ class LeapingEngine:
         self._preempted += scheduler.preempted
         step.num_decodes, step.steps_before, step.version = batch.num, batch.steps, batch.version
         step.num_measured = batch.num_measured
-        step.is_pure = not (scheduler.chunks or scheduler.stalled)
+        step.copies = self._copies
+        only_decodes = not (scheduler.chunks or scheduler.stalled)
+        step.is_pure = only_decodes and step.copies is None
         if self._detail is not None:
             self._tell_planned(self._detail)
         if not step.is_pure or not self._is_anchored(batch.version, 1 if self._leap else 0):
             kv_tokens = batch.base_sum + batch.num * (batch.steps + 1)
             longest_tokens = batch.longest_tokens if batch.needs_longest else 0
-            if step.is_pure:
+            if only_decodes:
                 step.first_s, step.slope_s, step.limit = step_time.decode_span(batch.num, kv_tokens, longest_tokens)
             else:
                 step.first_s = self._mixed_s(step, kv_tokens, longest_tokens)
         scheduler.advance(step, stops_at_first_token=self._stops_at_first_token)
         return step
+
+    @property
+    def _is_blocked(self) -> bool:
+        """Whether what was scheduled last waits for copies."""
+        return self._copies is not None and self._copies.waits_until_s() > self.clock.now
+
+    def _empty_until_s(self) -> float:
+        """When a step of nobody that had to wait is over."""
+        copies, self._empty_copies = self._empty_copies, None
+        return self.clock.now if copies is None else max(self.clock.now, copies.waits_until_s())
+
+    def _wait_s(self, step: Step) -> float:
+        """Seconds that a step which begins now waits for copies."""
+        return 0.0 if step.copies is None else max(0.0, step.copies.waits_until_s() - self.clock.now)
 
     def _is_anchored(self, version: int, further_steps: int) -> bool:
         """Whether the anchor's times hold for a batch of that version, so many steps after the start of the span."""
@@ -189,6 +223,8 @@ class LeapingEngine:
         """Whether steps like it may follow the latest scheduled one."""
         scheduler = self.scheduler
         if self._is_stepwise or not latest.is_pure or latest.ended or latest.preempted:
+            return False
+        if self.connector is not None and self.connector.needs_steps():
             return False
         if latest is not step and (not step.is_pure or step.version != latest.version or latest.joined):
             return False
@@ -285,3 +321,25 @@ class LeapingEngine:
             detail.peak_blocks,
             self.pool.num_blocks - self.pool.num_free + batch.blocks_needed(settled, added - settled),
         )
+
+    def _tell_queued(self) -> None:
+        if self._detail is not None:
+            self._detail.queued(self.clock.now, self.scheduler.num_queued)
+
+    def _tell_span(self, detail: EngineDetail, step: Step, steps: int) -> None:
+        """Tell of a span whose steps have run and are not booked yet."""
+        now, start_s, slope_s, tokens = self.clock.now, self._start_s, self._slope_s, 0
+        first_s = self._first_s + self._anchor_steps * slope_s if step.is_pure else now - start_s
+        completed = 0 if self._stops_at_first_token else len(step.completed)
+        for chunk in step.chunks:
+            tokens += chunk.tokens
+            detail.chunk(chunk.sequence.state.request.request_id, chunk.before, chunk.tokens)
+            after, sequence = chunk.before + chunk.tokens, chunk.sequence
+            if detail.forwards and after == sequence.num_tokens and sequence.computed >= after:
+                completed += 1
+        apart = len(step.joined) + sum([sequence.last_token_s >= 0 for sequence in step.returned])
+        slope_s = slope_s if steps > 1 else 0.0
+        if steps > 1 and self._next is not None:
+            held = self.pool.num_blocks - self.pool.num_free
+            detail.put_off(step.num_decodes * (steps - 1), self.scheduler.num_queued, held)
+        detail.ran(start_s, now, steps, first_s, slope_s, tokens, len(step.chunks), step.num_decodes, completed, apart)

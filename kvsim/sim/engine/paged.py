@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from kvsim.sim.engine.block_pool import BlockPool
 from kvsim.sim.engine.block_table import OPEN_END, BlockTable, Path, private_from
-from kvsim.sim.engine.chain import Chain, Copy, Hold, Segment
+from kvsim.sim.engine.chain import Blocks, Chain, Copy, Hold, Segment
 
 __all__ = ["OPEN_END", "BlockTable", "PagedPool", "Path", "private_from"]
 
@@ -81,6 +81,8 @@ class PagedPool(BlockPool):
             table.holds.append(self._hold(self._chains[key], min(end, hits) - first))
             table.entry = index
         table.hashed = hits
+        if self.given is not None:
+            self.given += self.blocks_of(table)
 
     def take(self, count: int) -> None:
         """Pop ``count`` blocks off the free queue, forgetting what they cached. There must be as many free."""
@@ -177,6 +179,18 @@ class PagedPool(BlockPool):
             self._extend_shared(table, hashed)
         table.private_from = OPEN_END
         self.release(table)
+
+    def blocks_of(self, table: BlockTable) -> list[Blocks]:
+        found: list[Blocks] = []
+        for hold in table.holds:
+            chain, size, copies = hold.chain, hold.size, hold.copies or []
+            tail = chain.tail
+            if tail is not None and size > tail.base:
+                copies = tail.originals[: size - tail.base] + copies
+                size = tail.base
+            found.append(Blocks(chain.key, 0, size, None))
+            found += [Blocks(chain.key, copy.position, copy.position + 1, copy) for copy in copies]
+        return found
 
     def insert(self, path: Path, entry: int, first: int, end: int) -> int:
         """Cache blocks ``[first, end)`` of the path's ``entry`` that came from elsewhere, unreferenced.
@@ -315,6 +329,8 @@ class PagedPool(BlockPool):
     def _forget(self, copy: Copy) -> None:
         tail = copy.tail
         chain, left = tail.chain, tail.copies[copy.position - tail.base]
+        if self.given is not None:
+            self.given.append(Blocks(chain.key, copy.position, copy.position + 1, copy))
         left.remove(copy)
         if left:
             return
@@ -385,6 +401,8 @@ class PagedPool(BlockPool):
             self._queue = deque(s for s in queue if s.size)
 
     def _shrink(self, chain: Chain, cached: int) -> None:
+        if self.given is not None:
+            self.given.append(Blocks(chain.key, cached, chain.cached, None))
         chain.cached = cached
         self._shrunk(chain, cached)
 

@@ -77,10 +77,16 @@ class PreemptiveScheduler(RunningRequests):
             blocks = self._blocks_for(sequence, tokens)
             while blocks > self.pool.num_free and sequence in self.running:
                 victim = self._victim()
+                if self._keeps_blocks(victim):
+                    ended = True
+                    break
                 budget += spent.get(victim, 0)
                 self._preempt_for(sequence, victim, victim in spent, sequence.serial - 1)
             if sequence not in self.running:
                 ended = True
+                continue
+            if ended:
+                self._stall(sequence)
                 continue
             budget -= tokens
             spent[sequence] = tokens
@@ -103,6 +109,10 @@ class PreemptiveScheduler(RunningRequests):
         if self.has_priorities:
             return max(self.running, key=lambda sequence: by_priority(sequence)[:2])
         return next(reversed(self.running))
+
+    def _keeps_blocks(self, victim: Sequence) -> bool:
+        """Whether the victim cannot be preempted in this step, for which nobody else is then."""
+        return False
 
     def _loses_turn(self, sequence: Sequence) -> bool:
         """Whether a running sequence goes without its turn, which is lost to others' preemption."""
@@ -132,6 +142,10 @@ class PreemptiveScheduler(RunningRequests):
         if not self.preempted:
             self.preempted = []
         self.preempted.append(victim)
+        self._requeue(victim)
+
+    def _requeue(self, victim: Sequence) -> None:
+        """Queue a preempted sequence, before who has not begun."""
         if self.has_priorities:
             insert_by_priority(self.waiting, victim)
         else:

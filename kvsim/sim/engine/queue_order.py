@@ -19,11 +19,11 @@ def by_arrival(sequence: Sequence) -> tuple[float, int]:
     return request.arrival_s, request.request_id
 
 
-def insert_by_priority(waiting: deque[Sequence], sequence: Sequence) -> None:
-    """Queue a request where its priority puts it."""
+def insert_by_priority(waiting: deque[Sequence], sequence: Sequence, first: int = 0) -> None:
+    """Queue a request where its priority puts it, not before the place ``first``."""
     key = by_priority(sequence)
     place = len(waiting)
-    while place and by_priority(waiting[place - 1]) > key:
+    while place > first and by_priority(waiting[place - 1]) > key:
         place -= 1
     waiting.insert(place, sequence)
 
@@ -36,6 +36,31 @@ def insert_as_waited(waiting: deque[Sequence], sequence: Sequence, has_prioritie
             break
         place += 1
     waiting.insert(place, sequence)
+
+
+def insert_loaded(
+    waiting: deque[Sequence], sequence: Sequence, num_loaded: int, loads: dict[Sequence, None] | None
+) -> None:
+    """Queue a request whose load has come among the ``num_loaded`` at the head of the queue whose loads have: in the
+    order of ``loads``, or by priority.
+    """
+    place = 0
+    if loads is None:
+        key = by_priority(sequence)
+        while place < num_loaded and by_priority(waiting[place]) <= key:
+            place += 1
+    else:
+        for other in loads:
+            if other is sequence:
+                break
+            if place < num_loaded and waiting[place] is other:
+                place += 1
+    waiting.insert(place, sequence)
+
+
+def insert_behind(waiting: deque[Sequence], sequence: Sequence, num_loaded: int) -> None:
+    """Queue a preempted request before all but those whose loads have come."""
+    waiting.insert(num_loaded, sequence)
 
 
 def _comes_after(other: Sequence, sequence: Sequence, has_priorities: bool) -> bool:

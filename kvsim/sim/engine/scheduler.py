@@ -14,12 +14,21 @@ from kvsim.plan.engine_settings import EngineSettings
 from kvsim.policy.scheduling import ORDERS
 from kvsim.sim.engine.batch import DecodeBatch
 from kvsim.sim.engine.block_pool import BlockPool
+from kvsim.sim.engine.engine_connector import NOT_YET, EngineConnector
 from kvsim.sim.engine.preemption import PreemptiveScheduler
-from kvsim.sim.engine.queue_order import by_arrival, by_priority, insert_as_waited, insert_by_priority
+from kvsim.sim.engine.queue_order import (
+    by_arrival,
+    by_priority,
+    insert_as_waited,
+    insert_behind,
+    insert_by_priority,
+    insert_loaded,
+)
 from kvsim.sim.engine.running import NO_PROMPTS
 from kvsim.sim.engine.sequence import NOBODY, Sequence
 
 SET_ASIDE: Final = -1
+PASSED_OVER: Final = -2
 
 
 class Scheduler(PreemptiveScheduler):
@@ -27,13 +36,18 @@ class Scheduler(PreemptiveScheduler):
 
     __slots__ = (
         "_admissions",
+        "_in_flight",
         "_is_static",
         "_look_up",
         "_order",
+        "_passed",
+        "connector",
         "hit_tokens",
+        "is_ahead",
         "kv_ready",
         "loaded",
         "loading",
+        "loads",
         "query_tokens",
         "reorders",
     )
@@ -63,25 +77,40 @@ class Scheduler(PreemptiveScheduler):
             self._order = ORDERS[settings.scheduling_policy]
         self.reorders = self._order is not None
         """Whether somebody may be admitted before who came earlier."""
+        self.connector: EngineConnector | None = None
+        """By whose rules prompts are loaded, where they are vLLM's; nobody is asked for ``look_up`` then."""
+        self.loads: dict[Sequence, None] = {}
+        """Behind a connector: sequences that hold blocks for a load and do not run yet, in the order of their loads."""
+        self.is_ahead = False
+        """Whether the step that is being scheduled follows one that is under way."""
+        self._in_flight = NO_PROMPTS
+        """Behind a connector: prompts of the step scheduled before."""
+        self._passed = NOBODY
+        """Behind a connector: sequences that the step scheduled last has passed over, to ask for again."""
         self._is_static = settings.batching == "static"
         self._admissions = 0
 
     def submit(self, sequence: Sequence) -> bool:
         """Queue a request whose prompt is to be computed; returns whether it may be admitted in the next step."""
         if self.has_priorities:
-            insert_by_priority(self.waiting, sequence)
+            insert_by_priority(self.waiting, sequence, len(self.loaded))
         else:
             self.waiting.append(sequence)
-        return self.waiting[0] is sequence or self.reorders
+        return self.waiting[0] is sequence or self.reorders or bool(self._passed)
 
     def resume(self, sequence: Sequence, known_tokens: int, scheduled_steps: int) -> None:
         """Queue one that stood aside, whose first ``known_tokens`` have come, where it would be had it waited. Whoever
         is at the head may be admitted in the next step. ``scheduled_steps``: as in ``match``.
         """
+        self.loading -= 1
+        if self.connector is not None:  # the blocks are hashed when it is to be admitted
+            sequence.computed = sequence.ready = min(known_tokens, sequence.num_tokens - 1)
+            insert_loaded(self.waiting, sequence, len(self.loaded), None if self.has_priorities else self.loads)
+            self.loaded[sequence] = None
+            return
         self.deferred.settle_chains(sequence.path, scheduled_steps, self._admissions)
         self.pool.enter(sequence, known_tokens // self._block_size)
         sequence.computed = sequence.ready = known_tokens
-        self.loading -= 1
         self.loaded[sequence] = None
         insert_as_waited(self.waiting, sequence, self.has_priorities)
 
@@ -107,11 +136,12 @@ class Scheduler(PreemptiveScheduler):
             return
         self.waiting.remove(sequence)
         if sequence in self.loaded:
-            del self.loaded[sequence]
-            self.pool.release(sequence)
+            self._let_go(sequence)
 
     def schedule(self) -> None:
         """Decide the next step, and take its blocks; ``advance`` is to follow."""
+        if self.connector is not None:
+            self._in_flight = self.chunks
         self._begin_step()
         batch = self.batch
         budget = self.settings.max_num_batched_tokens - batch.num
@@ -132,6 +162,7 @@ class Scheduler(PreemptiveScheduler):
         self.chunks, self.joined, self.stalled, self.preempted = NO_PROMPTS, NOBODY, NOBODY, NOBODY
         if self.aborted:
             self._drop_aborted()
+        self._passed = NOBODY
         self.pool.begin_step()
         if self.settings.long_prefill_token_threshold:
             is_alone = len(self.running) + len(self.waiting) + len(self.kv_ready) + self.loading < 2
@@ -151,7 +182,19 @@ class Scheduler(PreemptiveScheduler):
     @property
     def may_change_head(self) -> bool:
         """Whether the step after the next may admit whom this one could not."""
+        if self.connector is not None and self._may_load_head:
+            return True
         return (self.reorders and len(self.running) < self.settings.max_num_seqs) or self.head_may_grow_hits
+
+    @property
+    def _may_load_head(self) -> bool:
+        """Whether a connector's answer may be another, or matter, once decode steps have evicted what was hit: a load
+        needs less room than a first chunk does, and none that prompts under way need.
+        """
+        settings = self.settings
+        return bool(self._passed or self.loads) or not (
+            settings.scheduler_reserve_full_isl and settings.enable_chunked_prefill
+        )
 
     @property
     def head_may_grow_hits(self) -> bool:
@@ -200,27 +243,56 @@ class Scheduler(PreemptiveScheduler):
         """``slots``: tokens of the budget that each sequence takes beside those that are computed of it."""
         while self.waiting and budget > 0 and seats > 0:
             tokens = self._admit(self.waiting[0], budget)
-            if tokens == SET_ASIDE:
-                continue
-            if tokens:
+            if tokens > 0:
                 budget -= tokens + slots
                 seats -= 1
-            elif self.running or not self._let_loaded_go():
-                return
+            elif tokens == PASSED_OVER:
+                self._pass_over()
+            elif not tokens and (self.running or not self._let_loaded_go()):
+                break
+        if self._passed:
+            self.waiting.extendleft(reversed(self._passed))
+
+    def _pass_over(self) -> None:
+        """Leave the head of the queue out of this step; those behind it go before."""
+        if not self._passed:
+            self._passed = []
+        self._passed.append(self.waiting.popleft())
+
+    def _keeps_blocks(self, victim: Sequence) -> bool:
+        """Behind a connector the blocks that a step under way may write to are not freed: a load might be first."""
+        if self.connector is None or not self.is_ahead:
+            return False
+        if victim in self.prefilling:
+            return any(sequence is victim for sequence, _ in self._in_flight)
+        return not victim.skipped_last_step
+
+    def _requeue(self, victim: Sequence) -> None:
+        if self.connector is None:
+            super()._requeue(victim)
+        elif self.has_priorities:
+            insert_by_priority(self.waiting, victim, len(self.loaded))
+        else:
+            insert_behind(self.waiting, victim, len(self.loaded))
 
     def _let_loaded_go(self) -> bool:
         """Free what the last of the loaded sequences holds, the head of the queue excepted, if none but they hold
         blocks: nobody runs, and the head lacks room. Blocks that several hold count for each, so it may be too early.
         """
-        held = sum(sequence.computed for sequence in self.loaded) // self._block_size
+        held = sum(-(-sequence.computed // self._block_size) for sequence in self.loaded)
         others = [sequence for sequence in self.loaded if sequence is not self.waiting[0]]
         if not others or self.pool.num_blocks - self.pool.num_free > held:
             return False
         last = max(others, key=by_priority if self.has_priorities else by_arrival)
-        del self.loaded[last]
-        self.pool.release(last)
+        self._let_go(last)
         last.computed = last.ready = 0
         return True
+
+    def _let_go(self, sequence: Sequence) -> None:
+        """Free what a sequence in the queue holds."""
+        del self.loaded[sequence]
+        self.loads.pop(sequence, None)
+        self.pool.release(sequence)
 
     def _reorder(self) -> None:
         """Put the queue in the policy's order; who was preempted stays in front."""
@@ -234,22 +306,28 @@ class Scheduler(PreemptiveScheduler):
 
     def _admit(self, sequence: Sequence, budget: int) -> int:
         """Start computing the head of the queue; returns the tokens of its first chunk, 0 if it does not fit,
-        ``SET_ASIDE`` where more of it is to be loaded first.
+        ``SET_ASIDE`` where more of it is to be loaded first, ``PASSED_OVER`` where it is to be asked for again.
         """
-        settings, pool, block_size = self.settings, self.pool, self._block_size
-        held, is_new = sequence.computed // block_size, self._look_up is not None and not sequence.looked_up
+        settings, pool, block_size, connector = self.settings, self.pool, self._block_size, self.connector
+        held, is_new = -(-sequence.computed // block_size), self._look_up is not None and not sequence.looked_up
         if held:
             hits, evictable = held, 0
             self.deferred.settle_chains(sequence.path, 1, self._admissions)
+            if connector is not None:
+                pool.enter(sequence, held)
         else:
             hits, evictable = self.match(sequence, 1)
         room = pool.num_free - evictable
         if settings.watermark and self.running:
             room -= int(settings.watermark * (settings.num_blocks + 1))
         num_tokens = sequence.num_tokens
+        if connector is not None and not held:
+            known_tokens = connector.ask(sequence, hits * block_size)
+            if known_tokens:
+                return PASSED_OVER if known_tokens == NOT_YET else self._load(sequence, hits, known_tokens, room)
         if (settings.scheduler_reserve_full_isl or is_new) and -(-num_tokens // block_size) - hits > room:
             return 0
-        cached = hits * block_size
+        cached = sequence.computed if held else hits * block_size
         tokens = self._first_chunk(num_tokens - cached, cached, budget)
         if not tokens:
             return 0
@@ -258,8 +336,11 @@ class Scheduler(PreemptiveScheduler):
             return 0
         if is_new and self._sets_aside(sequence, hits):
             return SET_ASIDE
+        if connector is not None:
+            connector.admitted(sequence, cached, held > 0)
         if held:
             del self.loaded[sequence]
+            self.loads.pop(sequence, None)
         self.waiting.popleft()
         self._count_lookup(sequence, cached)
         self._admissions = sequence.serial = self._admissions + 1
@@ -270,6 +351,31 @@ class Scheduler(PreemptiveScheduler):
         self.prefilling.append(sequence)
         self._compute(sequence, tokens)
         return tokens
+
+    def _load(self, sequence: Sequence, hits: int, known_tokens: int, room: int) -> int:
+        """Let what a connector has of the head of the queue be loaded, into blocks that no prompt under way needs."""
+        block_size, settings = self._block_size, self.settings
+        if settings.scheduler_reserve_full_isl and -(-sequence.num_tokens // block_size) - hits > room:
+            return 0
+        blocks = known_tokens // block_size
+        if blocks - hits > room - self._blocks_to_come():
+            return 0
+        assert self.connector is not None
+        self.waiting.popleft()
+        self.loading += 1
+        self.loads[sequence] = None
+        self.allocate(sequence, hits, blocks)
+        self.connector.load(sequence, hits * block_size)
+        return SET_ASIDE
+
+    def _blocks_to_come(self) -> int:
+        """Blocks that sequences which have some, and do not decode yet, will still need."""
+        blocks = 0
+        for sequence in self.loads:
+            blocks += -(-sequence.num_tokens // self._block_size) - sequence.hashed - sequence.loose
+        for sequence in self.prefilling:
+            blocks += max(0, -(-sequence.num_tokens // self._block_size) - sequence.hashed - sequence.loose)
+        return blocks
 
     def _first_chunk(self, tokens: int, cached: int, budget: int) -> int:
         """How many of the ``tokens`` behind the cached ones an admitted sequence computes first; 0: none fit."""

@@ -51,8 +51,12 @@ class SpeculativeEngine(Engine):
         scheduler = self._spec
         while True:
             scheduler.schedule()
+            if self.connector is not None:
+                self._copies = self.connector.scheduled(scheduler)
             if scheduler.chunks or scheduler.verified or scheduler.joined:
                 return self._planned()
+            if self._copies is not None:
+                self._copies.begin()
             if not scheduler.preempted:
                 return None
             self._preempted += scheduler.preempted
@@ -61,6 +65,7 @@ class SpeculativeEngine(Engine):
     def _planned(self) -> Step:
         scheduler, times = self._spec, self._times
         step = SpeculativeStep(scheduler.joined, scheduler.preempted)
+        step.copies = self._copies
         self._preempted += scheduler.preempted
         chunks: list[Chunk] = []
         for sequence, count in scheduler.chunks:
@@ -100,7 +105,7 @@ class SpeculativeEngine(Engine):
             step.work,
             step.draft_work,
         )
-        return step_s + self._backup_s * step.num_prefilled
+        return step_s + self._backup_s * step.num_prefilled + self._wait_s(step)
 
     def tokens_of(self, step: Step) -> int:
         """Tokens that a step computes, drafts among them."""
@@ -123,6 +128,8 @@ class SpeculativeEngine(Engine):
             self._tell_outputs(self._detail, step, tokens, regular)
         self._rows.add(self._start_s, self.clock.now, self.clock.now - self._start_s, 0.0, 1, measured)
         self._anchor_steps += 1
+        if step.copies is not None:
+            step.copies.begin()
         step.completed = NOBODY
         if step.chunks:
             self._book_chunks(step)

@@ -28,12 +28,27 @@ NO_OUTPUTS: Final[list[Output]] = []
 """No outputs: it stays empty, as ``NOBODY`` does."""
 
 
+class StepCopies:
+    """The copies of one step: those that it waits for, and those of what it computes."""
+
+    __slots__ = ()
+
+    def waits_until_s(self) -> float:
+        """When the copies of blocks that it overwrites are over."""
+        raise NotImplementedError
+
+    def begin(self) -> None:
+        """The step is over: what it has computed may be copied."""
+        raise NotImplementedError
+
+
 class Step:
     """One scheduled step: what of it outlives the scheduling of the next one."""
 
     __slots__ = (
         "chunks",
         "completed",
+        "copies",
         "ended",
         "first_s",
         "is_pure",
@@ -65,6 +80,8 @@ class Step:
         """Sequences whose tokens so far all have KV when it has run, and did not before."""
         self.outputs = NO_OUTPUTS
         """Who gets tokens by it, in the order in which they were scheduled; speculative decoding alone."""
+        self.copies: StepCopies | None = None
+        """What a connector copies for it, where it does."""
         self.num_decodes = 0
         self.num_measured = 0
         """Decoding sequences that are not warm-up."""

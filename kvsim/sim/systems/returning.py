@@ -13,7 +13,7 @@ from kvsim.sim.network.stream import Stream
 from kvsim.sim.systems.kv_bytes import KvBytes
 from kvsim.sim.systems.kv_transfer import tell_moved
 from kvsim.sim.systems.serving import ServingSystem
-from kvsim.sim.tiers.lookup import TierLookup
+from kvsim.sim.tiers.tier_lookup import TierLookup
 
 
 class ReturningSystem(ServingSystem):

@@ -31,7 +31,8 @@ from kvsim.sim.systems.interrupt import on_interrupt
 from kvsim.sim.systems.marks import Mark, marked_arrivals
 from kvsim.sim.systems.size import check_size
 from kvsim.sim.systems.warm import COMMON_SHARE, common_heads, warm
-from kvsim.sim.tiers.lookup import Tiers, tiers_of
+from kvsim.sim.tiers.lookup import Tiers
+from kvsim.sim.tiers.tiers_of import tiers_of
 from kvsim.sim.tiers.write_back import WriteBack
 from kvsim.steptime.curves.base import StepTime
 from kvsim.steptime.curves.lockstep import steps_together, times_of_engine
@@ -196,10 +197,8 @@ class ServingSystem:
         """
         self.prefill_places = places
         if self.plan.tiers:
-            told = self._now_cached
-            self.tiers = tiers_of(
-                self.clock, self.plan, side, self.workload, places, self.generators[3], told, self.detail
-            )
+            told, drawn = self._now_cached, self.generators[3]
+            self.tiers = tiers_of(self.clock, self.plan, side, self.workload, places, drawn, told, self.detail)
             self._writes_back = self.tiers.writes_back
 
     def _now_cached(self, instance: int, sequence: Sequence, blocks: int) -> None:
@@ -361,6 +360,7 @@ class ServingSystem:
             self.prefill_log,
             on_evict=partial(self._evicted, instance),
             look_up=None if tiers is None else tiers.asked_by_scheduler(),
+            connector=None if tiers is None else tiers.connector_of(instance),
             backup_s=0.0 if tiers is None else tiers.backup_s(instance),
             announces_chunks=announces_chunks,
             detail=None if self.detail is None else self.detail.engine(instance, forwards=forwards),

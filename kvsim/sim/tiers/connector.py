@@ -77,13 +77,26 @@ class TierTraffic:
     declined_tokens: int = 0
     """Found in a tier, and computed because that was faster."""
     lost_tokens: int = 0
-    """Loaded, and evicted again before they were used."""
+    """Loaded, and no hits: evicted before they were used, had before a preemption, or the last of a prompt that was
+    loaded whole."""
+
+
+class Offer:
+    """What tiers have let in of chunks that were offered."""
+
+    __slots__ = ("is_done", "let_in")
+
+    def __init__(self) -> None:
+        self.let_in: list[tuple[int, list[Run]]] = []
+        """By the number of a tier: chunks that have room there, and are still to be sent."""
+        self.is_done = True
+        """No tier would have taken chunks that it had no room for."""
 
 
 class KvConnector(Receiver):
     """Loads and writes of one instance; ``views`` are its tiers, the nearest first. vLLM calls this a KV connector."""
 
-    __slots__ = ("_clock", "_instance", "_loads", "_rules", "_transfers", "_writes", "traffic", "views")
+    __slots__ = ("_clock", "_instance", "_loads", "_rules", "_transfers", "_writes", "on_written", "traffic", "views")
 
     def __init__(
         self,
@@ -99,10 +112,12 @@ class KvConnector(Receiver):
         """``loads``: told of every load of this ``instance`` that has come."""
         self._clock, self.views, self._rules, self._loads, self._instance = clock, views, rules, loads, instance
         self.traffic, self._transfers, self._writes = traffic, transfers, writes
+        self.on_written: Callable[[], None] | None = None
+        """Told whenever a write has come."""
 
-    def found(self, runs: list[Run], cached_tokens: int, access: Access) -> list[TierSegment]:
+    def found(self, runs: list[Run], cached_tokens: int, access: Access, *, is_own: bool = False) -> list[TierSegment]:
         """The parts of a prompt behind its ``cached_tokens`` that tiers have, up to the first chunk that none has; one
-        segment for neighbours of one tier.
+        segment for neighbours of one tier. ``is_own``: chunks that only this request has count, too.
         """
         self._writes.settle(self._clock.now)
         chunk_tokens = self._rules.chunk_tokens
@@ -110,7 +125,7 @@ class KvConnector(Receiver):
         start, place, last = cached_tokens, cached_tokens // chunk_tokens, -1
         for chain, _, end in runs:
             while place < end:
-                tier_number, to = self.nearest(chain, place, end, access)
+                tier_number, to = self.nearest(chain, place, end, access, is_own=is_own)
                 if tier_number < 0:
                     return segments
                 place = to
@@ -121,12 +136,25 @@ class KvConnector(Receiver):
                 start, last = place * chunk_tokens, tier_number
         return segments
 
-    def nearest(self, chain: int, place: int, end: int, access: Access | None = None) -> tuple[int, int]:
+    def is_coming(self, runs: list[Run], place: int) -> bool:
+        """Whether the chunk at that place of a prompt is being written."""
+        for chain, first, end in runs:
+            if first <= place < end:
+                return any(view.tier.is_coming(chain, place) for view in self.views)
+        return False
+
+    def is_moving(self) -> bool:
+        """Whether anything is being written or read, so that who was refused room may get some."""
+        return any(view.tier.is_moving() for view in self.views)
+
+    def nearest(
+        self, chain: int, place: int, end: int, access: Access | None = None, *, is_own: bool = False
+    ) -> tuple[int, int]:
         """The nearest tier that has that chunk, -1 where none does, and up to where that is so, at most to ``end``.
 
-        ``access``: of who wants to use it.
+        ``access``: of who wants to use it. ``is_own``: where only one request has it, that is who.
         """
-        if chain < 0:
+        if chain < 0 and not is_own:
             return -1, end
         to = end
         for number, view in enumerate(self.views):
@@ -154,7 +182,6 @@ class KvConnector(Receiver):
             gain_s = saves_s(segment.end) - (loaded_s - now)
             if gain_s > best_gain_s:
                 best_gain_s, best = gain_s, count
-        self.traffic.declined_tokens += sum(segment.end - segment.first for segment in segments[best:])
         return segments[:best]
 
     def wait_s(self, place: int, chain: int) -> float:
@@ -165,8 +192,6 @@ class KvConnector(Receiver):
         """Begin the loading; ``loaded()`` once the last byte has arrived."""
         chunk_tokens, transfers = self._rules.chunk_tokens, self._transfers
         access.time_s = self._clock.now
-        if self._rules.offloads:  # before anything moves up: what that displaces is none of these
-            loaded = self._pinned(segments, runs, access, loaded)
         started: list[Transfer] = []
         by_segment: list[list[Transfer]] = []
         for segment in segments:
@@ -184,10 +209,11 @@ class KvConnector(Receiver):
             loaded = partial(self._tell_loaded, self._loads, segments, by_segment, access, self._clock.now, loaded)
         Load(self._clock, started, loaded)
 
-    def _pinned(
+    def pinned(
         self, segments: list[TierSegment], runs: list[Run], access: Access, loaded: Callable[[], None]
     ) -> Callable[[], None]:
-        """Pin what is loaded; returns ``loaded`` with its release before it."""
+        """Pin what is to be loaded; returns ``loaded`` with its release before it."""
+        access.time_s = self._clock.now
         chunk_tokens = self._rules.chunk_tokens
         for segment in segments:
             tier = self.views[segment.tier_number].tier
@@ -212,22 +238,39 @@ class KvConnector(Receiver):
             loads.add(row)
         loaded()
 
-    def store(self, runs: list[Run], access: Access) -> bool:
-        """Back up chunks that the engine has computed, or has evicted. What a tier has already counts as used there.
+    def store(self, runs: list[Run], access: Access) -> None:
+        """Back up chunks that the engine has computed, or has evicted. What a tier has already counts as used there."""
+        self.write(self.offer(runs, access), access)
 
-        Returns whether it was done with them: not where a tier would take none of those that it has not.
+    def offer(self, runs: list[Run], access: Access) -> Offer:
+        """Let tiers take room for what they have not of chunks that the engine has computed, or will have. What a tier
+        has already counts as used there.
         """
-        now = self._clock.now
+        now, offer = self._clock.now, Offer()
         self._writes.settle(now)
         access.time_s = now
-        is_done = True
         for number, view in enumerate(self.views):
             missing = view.tier.use(runs, access)
-            if missing and not self._write(number, missing, access):
-                is_done = False
+            if missing:
+                welcome = view.tier.admitted(missing, access)
+                if welcome:
+                    offer.let_in.append((number, welcome))
+                else:
+                    offer.is_done = False
             if not self._rules.writes_through:
                 break
-        return is_done
+        return offer
+
+    def write(self, offer: Offer, access: Access) -> list[Write]:
+        """Begin to write what was let in."""
+        writes: list[Write] = []
+        for number, runs in offer.let_in:
+            writes += self._send_all(number, runs, access, NO_READS)
+        return writes
+
+    def settle(self) -> None:
+        """Let all writes arrive that are done by now."""
+        self._writes.settle(self._clock.now)
 
     def ended(self, access: Access) -> None:
         """The request that asked has its answer."""
@@ -261,7 +304,7 @@ class KvConnector(Receiver):
                 num_bytes = num_chunks(run) * self._rules.chunk_bytes
                 reads.append(self._transfers.start(view.routes.read(run[0][0]), num_bytes))
                 view.read_bytes += num_bytes
-            self.traffic.prefetched_chunks += self._send_all(0, welcome, access, reads)
+            self.traffic.prefetched_chunks += _chunks_of(self._send_all(0, welcome, access, reads))
 
     def written(self, now_s: float, number: int, runs: list[Run], access: Access) -> None:
         """Put chunks that have arrived at a tier into it; what they displace goes down, unless tiers are written to at
@@ -274,6 +317,8 @@ class KvConnector(Receiver):
             fresh = _absent(lower, victims)
             if fresh:
                 self.traffic.demoted_chunks += self._write(number + 1, fresh, access)
+        if self.on_written is not None:
+            self.on_written()
 
     def _parts(self, segment: TierSegment, runs: list[Run]) -> list[tuple[Route, float]]:
         """The routes on which a segment comes, and its bytes on each: one, unless its chains lie on several devices."""
@@ -306,30 +351,33 @@ class KvConnector(Receiver):
         ``reads``: by which they come from another tier. They are passed on as they come.
         """
         runs = self.views[number].tier.admitted(runs, access)
-        return self._send_all(number, runs, access, reads) if runs else 0
+        return _chunks_of(self._send_all(number, runs, access, reads)) if runs else 0
 
-    def _send_all(self, number: int, runs: list[Run], access: Access, reads: list[Transfer]) -> int:
-        """Send chunks that a tier lets in; returns how many are being written."""
-        sent = 0
+    def _send_all(self, number: int, runs: list[Run], access: Access, reads: list[Transfer]) -> list[Write]:
+        """Send chunks that a tier lets in; returns what is being written."""
+        sent: list[Write] = []
         for part in _by_device(runs, self.views[number].routes):
-            sent += self._send(number, part, access, reads)
+            self._send(number, part, access, reads, sent)
         return sent
 
-    def _send(self, number: int, runs: list[Run], access: Access, reads: list[Transfer]) -> int:
-        """Send chunks that go to one device; returns how many are being written: all, or none."""
+    def _send(self, number: int, runs: list[Run], access: Access, reads: list[Transfer], sent: list[Write]) -> None:
+        """Send chunks that go to one device, all or none; what is being written is added to ``sent``."""
         view, rules = self.views[number], self._rules
         chunks = num_chunks(runs)
         route = view.routes.write(runs[0][0])
         if self._transfers.backlog_s(route) > rules.most_write_wait_s:
             view.dropped_chunks += chunks
             view.tier.refuse(runs)
-            return 0
+            return
         num_bytes = chunks * rules.chunk_bytes
         transfer = self._transfers.start(route, num_bytes)
         view.written_bytes += num_bytes
         self.traffic.backed_up_chunks += chunks
-        Write(self._writes, transfer, reads, self, number, runs, access)
-        return chunks
+        sent.append(Write(self._writes, transfer, reads, self, number, runs, access))
+
+
+def _chunks_of(writes: list[Write]) -> int:
+    return sum([num_chunks(write.runs) for write in writes])
 
 
 def _unpin(tier: Tier, runs: list[Run], loaded: Callable[[], None]) -> None:

@@ -53,7 +53,8 @@ class TierHierarchy:
         self.traffic = TierTraffic()
         self.directory = ChunkDirectory()
         self._clock = clock
-        self._writes = Writes(clock if len(self.names) > 1 and not self.rules.writes_through else None)
+        causes_more = self.rules.offloads or (len(self.names) > 1 and not self.rules.writes_through)
+        self._writes = Writes(clock if causes_more else None)
         self.stray = Access()
         """Access of chunks that an engine evicts: nothing is known of who asked for them."""
         self.restarts = 0

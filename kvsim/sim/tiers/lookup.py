@@ -2,65 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
-import numpy as np
-
-from kvsim.plan.instance import Instance
-from kvsim.plan.plan import Place, Plan
-from kvsim.policy.eviction import EVICTIONS, Access
-from kvsim.policy.prefetch import Prefetch, PrefetchSettings, make_prefetch
+from kvsim.policy.eviction import Access
+from kvsim.policy.prefetch import Prefetch
 from kvsim.sim.clock import Clock, Timer
 from kvsim.sim.engine.block_table import Path
 from kvsim.sim.engine.engine import Engine, LookUp
+from kvsim.sim.engine.engine_connector import EngineConnector
 from kvsim.sim.engine.sequence import RequestState
 from kvsim.sim.engine.sequence import Sequence as Queued
-from kvsim.sim.log.detail import DetailLog, Rows
+from kvsim.sim.log.detail import Rows
 from kvsim.sim.tiers.chunks import Run, chunk_keys, chunk_runs, sliced
-from kvsim.sim.tiers.connector import KvConnector, TierSegment
-from kvsim.sim.tiers.hierarchy import TierHierarchy, next_uses
+from kvsim.sim.tiers.connector import KvConnector
+from kvsim.sim.tiers.hierarchy import TierHierarchy
 from kvsim.sim.tiers.misses import MissLog, covered
+from kvsim.sim.tiers.tier_lookup import TierLookup
 from kvsim.sim.tiers.write_back import WriteBack
-from kvsim.workload.workload import Workload
 
-REMEMBERED_CHUNKS = 1 << 20
-"""Chunks whose past a prefetch policy keeps."""
-AHEAD_CHUNKS = 8
-"""Most chunks that come up because of what followed last time."""
 PAUSE_SHARE = 0.5
 """Share of the mean pause between a session's turns, after which what its next one will ask for is brought up."""
-
-
-class TierLookup:
-    """One request's dealings with the tiers of its instance."""
-
-    __slots__ = (
-        "access",
-        "arrived_tokens",
-        "cached_tokens",
-        "prompt_chunks",
-        "restarts",
-        "runs",
-        "segments",
-        "stored_chunks",
-    )
-
-    def __init__(self, runs: list[Run], access: Access, prompt_chunks: int) -> None:
-        self.runs, self.access = runs, access
-        """The chunks of its prompt that can be loaded, and what policies are told."""
-        self.prompt_chunks = prompt_chunks
-        """Whole chunks of its prompt: the last token is computed, so one of them may be no use to the prompt itself."""
-        self.cached_tokens = 0
-        """Tokens of the prompt that the engine's own cache had when it was looked up."""
-        self.segments: list[TierSegment] = []
-        """The parts of the prompt that are loaded."""
-        self.arrived_tokens = 0
-        """Tokens that were loaded and entered the engine's cache."""
-        self.restarts = 0
-        """How often memory had been lost when the loading began."""
-        self.stored_chunks = 0
-        """Chunks of the request that were computed and backed up."""
 
 
 class Tiers:
@@ -100,6 +62,10 @@ class Tiers:
         """What engines are to ask before they admit a prompt; ``None`` where prompts are looked up on arrival."""
         return None if self._loads_on_arrival else self.look_up
 
+    def connector_of(self, instance: int) -> EngineConnector | None:
+        """What an engine is to tell and ask instead, where a connector has rules of its own for that."""
+        return None
+
     def backup_s(self, instance: int) -> float:
         """Seconds a computed token that a step of this engine takes longer, as it waits for the copy; 0: not at all."""
         return self.hierarchy.backup_s_per_token(instance) if self._waits_for_backup else 0.0
@@ -126,25 +92,30 @@ class Tiers:
         lookup.cached_tokens, lookup.access.time_s = cached_tokens, now
         found = connector.found(runs, cached_tokens, lookup.access)
         if found:
-            saves_s = partial(_saved_s, engine, prompt_tokens, cached_tokens)
+            saves_s = partial(saved_s, engine, prompt_tokens, cached_tokens)
             lookup.segments = connector.gaining(found, runs, saves_s)
         found_tokens, known_tokens = covered(found, cached_tokens), covered(lookup.segments, cached_tokens)
+        self.hierarchy.traffic.declined_tokens += found_tokens - known_tokens
         self.log.count(engine.instance, runs, prompt_tokens, found_tokens, known_tokens)
         if not lookup.segments:
             return 0
         self.loads += 1
         lookup.restarts = self.hierarchy.restarts
-        if self.hierarchy.rules.offloads:
-            lookup.stored_chunks = known_tokens // self._chunk_tokens
         state.queue_s += now - state.mark_s
         state.mark_s = now
         connector.load(lookup.segments, runs, lookup.access, partial(self._loaded, engine, sequence, lookup))
-        if self._prefetch is not None:
-            known = chunk_keys(sliced(runs, 0, known_tokens // self._chunk_tokens))
-            coming = set(known)
-            wanted = [key for key in self._prefetch.after(known, lookup.access) if key not in coming]
-            connector.prefetch(wanted, lookup.access)
+        self._bring_up(connector, lookup, known_tokens)
         return known_tokens
+
+    def _bring_up(self, connector: KvConnector, lookup: TierLookup, known_tokens: int) -> None:
+        """Bring up what will be asked for behind a prompt of which so much is loaded."""
+        prefetch = self._prefetch
+        if prefetch is None:
+            return
+        known = chunk_keys(sliced(lookup.runs, 0, known_tokens // self._chunk_tokens))
+        coming = set(known)
+        wanted = [key for key in prefetch.after(known, lookup.access) if key not in coming]
+        connector.prefetch(wanted, lookup.access)
 
     def _loaded(self, engine: Engine, sequence: Queued, lookup: TierLookup) -> None:
         """Let KV that has arrived be hit in the engine's cache; where no room was kept for it, as far as there is."""
@@ -164,7 +135,7 @@ class Tiers:
 
     def prefilled(self, engine: Engine, sequence: Queued) -> None:
         """A step has computed a part of a prompt, perhaps the last: back up what is due."""
-        if self.hierarchy.rules.offloads or sequence.ready == sequence.state.request.prompt_tokens:
+        if sequence.ready == sequence.state.request.prompt_tokens:
             self.computed(engine, sequence, sequence.ready)
 
     def computed(self, engine: Engine, sequence: Queued, tokens: int) -> None:
@@ -189,27 +160,26 @@ class Tiers:
         if first or count < _end_of(runs):
             runs = sliced(runs, first, count)
         self.log.computed(runs)
-        is_done = self.writes_back is not None or self._store(self.hierarchy.connectors[instance], runs, lookup)
-        if is_done or not self.hierarchy.rules.offloads:
-            lookup.stored_chunks = count
+        if self.writes_back is None:
+            self._store(self.hierarchy.connectors[instance], runs, lookup)
+        lookup.stored_chunks = count
 
-    def _store(self, connector: KvConnector, runs: list[Run], lookup: TierLookup) -> bool:
-        """Write through what is to be written of chunks that have been computed; returns whether that is done."""
+    def _store(self, connector: KvConnector, runs: list[Run], lookup: TierLookup) -> None:
+        """Write through what is to be written of chunks that have been computed."""
         if not self.hierarchy.rules.writes_generated:
             generated = sliced(runs, lookup.prompt_chunks, _end_of(runs))
             if generated:
                 connector.refuse(generated)
                 runs = sliced(runs, 0, lookup.prompt_chunks)
-        return not runs or connector.store(runs, lookup.access)
+        if runs:
+            connector.store(runs, lookup.access)
 
     def served(self, state: RequestState) -> tuple[int, int]:
         """Close a complete request; returns its hit tokens from the engine's own cache, and those that tiers gave."""
         lookup = self._lookups.pop(state, None)
         if lookup is None:
             return state.hit_tokens, 0
-        if self.hierarchy.rules.offloads:
-            self.hierarchy.connectors[state.prefill_instance].ended(lookup.access)
-        loaded = max(0, min(state.hit_tokens - lookup.cached_tokens, lookup.arrived_tokens))
+        loaded = self._loaded_hits(state, lookup)
         left, lost = loaded, -loaded
         for segment in lookup.segments:
             size = segment.end - segment.first
@@ -223,6 +193,19 @@ class Tiers:
         if self._prefetch is not None:
             self._foresee(state, lookup, self._prefetch)
         return state.hit_tokens - loaded, loaded
+
+    def _loaded_hits(self, state: RequestState, lookup: TierLookup) -> int:
+        """Hit tokens that tiers gave."""
+        return max(0, min(state.hit_tokens - lookup.cached_tokens, lookup.arrived_tokens))
+
+    def load_begun(self, instance: int, lookup: TierLookup, known_tokens: int) -> None:
+        """Take note of a load with which a request will have ``known_tokens``."""
+        self.loads += 1
+        self._bring_up(self.hierarchy.connectors[instance], lookup, known_tokens)
+
+    def entered(self, instance: int, sequence: Queued, known_tokens: int) -> None:
+        """Take note that a request's first ``known_tokens`` can be hit in an engine's cache."""
+        self._entered(instance, sequence, known_tokens // self._block_size)
 
     def _entered(self, instance: int, sequence: Queued, blocks: int) -> None:
         if not blocks:
@@ -278,40 +261,12 @@ class Sessions:
         return self._pauses_s / self._num_pauses if self._num_pauses else 0.0
 
 
-def tiers_of(
-    clock: Clock,
-    plan: Plan,
-    side: Instance,
-    workload: Workload,
-    places: Sequence[Place],
-    generator: np.random.Generator,
-    cached: Callable[[int, Queued, int], None],
-    detail: DetailLog | None,
-) -> Tiers:
-    """The plan's tiers behind instances of ``side`` at ``places``, which tell ``detail``.
-
-    Raises ``ConfigError`` for policies nobody knows.
-    """
-    policies, block_size = plan.config.policies, plan.spec.block_size_tokens
-    known = EVICTIONS.get(policies.eviction)
-    next_use = None
-    if known is not None and known.is_offline:
-        next_use = next_uses(workload, block_size, plan.config.cache.chunk_tokens // block_size)
-    seed = int(generator.integers(1 << 31))
-    loads, served = (None, None) if detail is None else (detail.loads, detail.served)
-    hierarchy = TierHierarchy(clock, plan, side, plan.tiers, places, next_use, seed, loads)
-    settings = PrefetchSettings(REMEMBERED_CHUNKS, AHEAD_CHUNKS)
-    prefetch = None if policies.prefetch == "none" else make_prefetch(policies.prefetch, settings)
-    waits_for_backup = not plan.config.cache.async_backup
-    return Tiers(clock, hierarchy, block_size, prefetch, cached, waits_for_backup=waits_for_backup, tells=served)
-
-
 def _end_of(runs: list[Run]) -> int:
     """How many chunks a prompt of these has."""
     return runs[-1][2] if runs else 0
 
 
-def _saved_s(engine: Engine, prompt_tokens: int, cached_tokens: int, known_tokens: int) -> float:
+def saved_s(engine: Engine, prompt_tokens: int, cached_tokens: int, known_tokens: int) -> float:
     """Seconds of computing that it saves when the prompt is known up to there instead of where it is cached."""
     alone_s = engine.step_time.prefill_alone_s
     return alone_s(prompt_tokens - cached_tokens, cached_tokens) - alone_s(prompt_tokens - known_tokens, known_tokens)

@@ -24,7 +24,7 @@ class OffloadTier(Tier):
     What does not fit at once is not written at all.
     """
 
-    __slots__ = ("_chunks", "_coming", "_offered", "_seen")
+    __slots__ = ("_chunks", "_coming", "_offered", "_pins", "_seen")
 
     def __init__(
         self, name: str, capacity_chunks: int, number: int = 0, directory: ChunkDirectory | None = None
@@ -32,7 +32,8 @@ class OffloadTier(Tier):
         super().__init__(name, capacity_chunks, number, directory)
         self._chunks: OrderedDict[int, int] = OrderedDict()
         """By name, the least recently used first."""
-        self._coming = 0
+        self._coming = self._pins = 0
+        """Chunks that are being written, and loads of single chunks."""
         self._offered: set[int] = set()
         """Chunks that are offered at once, until what is missing of them is let in: none of them goes for another."""
         self._seen: dict[int, dict[int, int]] = {}
@@ -93,15 +94,23 @@ class OffloadTier(Tier):
                 self._coming -= 1
         self.note_refused(runs)
 
+    def is_coming(self, chain: int, place: int) -> bool:
+        return self._chunks.get(chunk_key(chain, place), 0) == _COMING
+
+    def is_moving(self) -> bool:
+        return self._coming + self._pins > 0
+
     def pin(self, runs: list[Run], access: Access) -> None:
         for key in chunk_keys(runs):
             self._chunks[key] += 1
+            self._pins += 1
             self._see(key, access)
 
     def unpin(self, runs: list[Run]) -> None:
         for key in chunk_keys(runs):
             if self._chunks.get(key, 0) > 0:
                 self._chunks[key] -= 1
+                self._pins -= 1
 
     def ended(self, access: Access) -> None:
         seen = self._seen.pop(access.index, None)
@@ -117,6 +126,7 @@ class OffloadTier(Tier):
             if loads == _COMING:
                 self._coming -= 1
             elif loads is not None:
+                self._pins -= loads
                 self._went(chunk_chain(key), 1)
 
     def lose_all(self) -> None:

@@ -79,6 +79,14 @@ class Tier:
             self._let_go(chain, end - first)
         return victims
 
+    def is_coming(self, chain: int, place: int) -> bool:
+        """Whether that chunk has room here and is still being written, where a tier takes note of that."""
+        return False
+
+    def is_moving(self) -> bool:
+        """Whether chunks are being written or read that could go otherwise, where a tier takes note of that."""
+        return False
+
     def pin(self, runs: list[Run], access: Access) -> None:
         """Chunks that are here are being read, until they are unpinned."""
 

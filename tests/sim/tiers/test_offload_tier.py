@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from offload_mutants import MUTATIONS
 from offload_replay import compare
+from places import REPOSITORY
 
 from kvsim.config import load_config
 from kvsim.errors import ConfigError
@@ -21,8 +26,23 @@ def test_recorded_decisions_are_kvsims_too(path: Path, is_stepwise: bool) -> Non
     compared = compare(path, is_stepwise=is_stepwise)
     assert compared.differing == []
     assert compared.found_memory == compared.recorded_memory
-    assert sum(answer[1] for answer in compared.found) > 0
-    assert compared.found_memory[1] > 0
+    assert compared.found_loads == compared.recorded_loads
+    assert compared.found_preemptions == compared.recorded_preemptions
+    assert compared.found_loads
+
+
+def test_recordings_notice_every_broken_rule() -> None:
+    together = [str(path) for path in RECORDINGS if path.name.startswith("together")]
+    paths = os.pathsep.join((str(REPOSITORY), str(REPOSITORY / "tests")))
+    done = subprocess.run(
+        [sys.executable, str(REPOSITORY / "tests/offload_mutants.py"), *together],
+        env={**os.environ, "PYTHONPATH": paths, "KVSIM_PURE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("\n") == len(MUTATIONS)
 
 
 def asked(request: int) -> Access:
@@ -106,5 +126,7 @@ def test_what_comes_up_from_below_while_it_is_written_has_room_once() -> None:
 def test_it_needs_writing_through() -> None:
     with pytest.raises(ConfigError, match=r"cache.connector = 'offloading' needs cache.write_policy = 'write_through'"):
         load_config(sets=["cache.connector=offloading", "cache.write_policy=write_back"])
+    with pytest.raises(ConfigError, match=r"cache.connector = 'offloading' needs cache.load_at = 'scheduling'"):
+        load_config(sets=["cache.connector=offloading", "cache.load_at=arrival"])
     with pytest.raises(ConfigError, match=r"cache.write_generated = false needs cache.write_policy"):
         load_config(sets=["cache.write_generated=false", "cache.write_policy=write_back"])
