@@ -10,7 +10,7 @@ import pytest
 SETS = (
     "engine.tune_colocated_budget=false",
     "pd_experiments.num_requests=40",
-    "load.pilot_requests=40",
+    "pd_trace.qps=12",
     "cluster.network.gpus_per_host=4",
 )
 WORDS = "--pd --preset smoke --systems pd " + " ".join(f"--set {each}" for each in SETS)

@@ -28,7 +28,7 @@ NIC = "cluster.network.p2p_rdma_gb_per_s"
 SMALL = (
     "engine.tune_colocated_budget=false",
     "pd_experiments.num_requests=60",
-    "load.pilot_requests=60",
+    "pd_trace.qps=12",
     "engine.num_gpu_blocks_override=4000",
     "cluster.network.gpus_per_host=4",
 )

@@ -10,7 +10,7 @@ import pytest
 from builders import Row, coefficients, plan, workload
 from test_diff_cases import case
 
-from kvsim.difference.explain import ExplainSpec, run_explain
+from kvsim.difference.explain import ExplainAnswer, ExplainSpec, run_explain
 from kvsim.difference.tail import bands, tail_of
 from kvsim.errors import ConfigError
 from kvsim.record.plain import plain
@@ -19,9 +19,15 @@ from kvsim.report.json_report import json_text
 from kvsim.sim.executor import Serial, whole
 from kvsim.sim.run import Case
 
+SPEC = ExplainSpec(case("case", ["pd"]), replications=2, seed=3)
 
-def test_every_cause_is_told_and_together_they_leave_nothing_of_their_parts() -> None:
-    answer = run_explain(ExplainSpec(case(systems=["pd"]), replications=3), Serial())
+
+@pytest.fixture(scope="module")
+def answer() -> ExplainAnswer:
+    return run_explain(SPEC, Serial())
+
+
+def test_every_cause_is_told_and_together_they_leave_nothing_of_their_parts(answer: ExplainAnswer) -> None:
     assert [each.name for each in answer.removals] == ["link", "queue", "interference", "hits"]
     assert not any(each.impossible for each in answer.removals)
     for band in answer.waterfall:
@@ -54,9 +60,8 @@ def test_what_a_unified_system_has_none_of() -> None:
         run_explain(ExplainSpec(case(), "unifed"), Serial())
 
 
-def test_the_same_seed_gives_the_same_bytes() -> None:
-    spec = ExplainSpec(case(systems=["pd"]), replications=2, seed=3)
-    assert json_text(plain(run_explain(spec, Serial()))) == json_text(plain(run_explain(spec, Serial())))
+def test_the_same_seed_gives_the_same_explanation(answer: ExplainAnswer) -> None:
+    assert json_text(plain(run_explain(SPEC, Serial()))) == json_text(plain(answer))
 
 
 def served(count: int = 60) -> SystemResult:

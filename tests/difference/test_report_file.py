@@ -29,8 +29,7 @@ def rerun(path: Path) -> None:
 @pytest.mark.parametrize(
     ("what", "asked"),
     [
-        ("pd", {"sets": FEW}),
-        ("pd", {"sets": FEW, "load": 0.4, "load_of": "unified", "systems": ["unified"]}),
+        ("pd", {"sets": FEW, "load": 0.4, "load_of": "unified"}),
         ("pd", {"sets": FEW, "workload": "rag", "rate": 3.0, "requests": 30}),
         ("pd", {"sets": FEW, "engine": "vllm serve Qwen/Qwen3-32B -tp 2", "gpus": 8}),
         ("single", {"sets": {"experiments.num_requests": 40, "load.pilot_requests": 40}, "policy": "lru,arc"}),
