@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from places import REPOSITORY
 
 from kvsim.experiments.registry import names
 
+AZURE = str(REPOSITORY / "trace" / "azure_sample.csv")
 FEW = ("--preset", "smoke", "--replications", "2", "--set", "studies.max_requests=100", "--quiet", "--jobs", "1")
 
 
@@ -41,6 +43,10 @@ def test_a_study_writes_its_three_files_and_ends_in_a_line(kvsim: Callable[..., 
         (("study", "pd_ratio", "--preset", "smok"), "unknown preset 'smok'"),
         (("study", "prefix_caching", "--workload", "chat"), "study prefix_caching draws its own requests"),
         (("study", "pd_ratio", "--config", "nowhere.yaml"), "nowhere.yaml"),
+        (
+            ("study", "eic_sizing", "--preset", "smoke", "--workload", AZURE, "--quiet"),
+            "study eic: too few requests (40; ",
+        ),
         (("study", "pd_ratio", "--replications", "0"), "allowed: a whole number >= 2"),
         (("study", "pd_ratio", "--set", "slo.tft_ms=1"), "slo.tft_ms"),
     ],
