@@ -87,7 +87,7 @@ def test_llm_d_adds_weighted_scores() -> None:
     servers = Servers(2)
     servers.index.computed(0, SHARED, 5)
     waits = servers.begin(0, 100)
-    router = LlmD(servers.overlaps, 3, 2, 2, room_tokens=1000)
+    router = LlmD(servers.overlaps, 3.0, 2.0, 2.0, room_tokens=1000)
     assert router.choose(SHARED, 160, -1) == 1
     # Once that is computed nothing waits: 1.5 + 2 + 1.8 > 2 + 2.
     servers.books.computed(waits, 0)
