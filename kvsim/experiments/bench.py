@@ -86,11 +86,14 @@ class Bench:
         children = np.random.SeedSequence(self.config.seed).spawn(5)
         return [int(child.generate_state(1)[0]) for child in children]
 
-    def loaded_context(self, system: SystemName) -> StudyContext:
-        """Requests of the mode, or those given, at ``load.rho`` of the maximum rate of ``system``; nothing is tuned."""
+    def loaded_context(self, system: SystemName, *, at_load: bool = False) -> StudyContext:
+        """Requests of the mode, or those given, at ``load.rho`` of the maximum rate of ``system``; nothing is tuned.
+
+        A trace comes at its own rate, unless ``at_load``.
+        """
         source = source_of(self.mode, self.plan, self.trace, None, self.seeds[0])
         search = LoadSearch(self.plan, source, (self.seeds[1], self.seeds[2]), Failures(), self.executor, tunes=False)
-        own = source.own() if isinstance(self.trace, TraceSource) else None
+        own = source.own() if isinstance(self.trace, TraceSource) and not at_load else None
         offered: Offered = (
             search.at_load(LoadTarget(self.config.load.rho, system)) if own is None else search.at_own_rate(own)
         )
@@ -126,7 +129,8 @@ class Bench:
         if answer is not None:
             return answer
         if experiment.failures:
-            raise CapacityError(f"{study.name}: {experiment.failures[0].why}")
+            raise CapacityError(f"study {study.name}: {experiment.failures[0].why}")
         if experiment.incomplete:
             raise KeyboardInterrupt
-        raise CapacityError(f"{study.name}: {'; '.join(experiment.warnings) or 'nothing was found'}")
+        why = [text for text in experiment.warnings if text.startswith("studies left out: ")]
+        raise CapacityError(f"study {study.name}: {why[0].partition(': ')[2] if why else 'nothing was found'}")

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from places import REPOSITORY
 
 from kvsim.experiments.registry import names
 
+AZURE = str(REPOSITORY / "trace" / "azure_sample.csv")
 FEW = ("--preset", "smoke", "--replications", "2", "--set", "studies.max_requests=100", "--quiet", "--jobs", "1")
 
 
@@ -41,6 +43,10 @@ def test_a_study_writes_its_three_files_and_ends_in_a_line(kvsim: Callable[..., 
         (("study", "pd_ratio", "--preset", "smok"), "unknown preset 'smok'"),
         (("study", "prefix_caching", "--workload", "chat"), "study prefix_caching draws its own requests"),
         (("study", "pd_ratio", "--config", "nowhere.yaml"), "nowhere.yaml"),
+        (
+            ("study", "eic_sizing", "--preset", "smoke", "--workload", AZURE, "--quiet"),
+            "study eic: too few requests (40; ",
+        ),
         (("study", "pd_ratio", "--replications", "0"), "allowed: a whole number >= 2"),
         (("study", "pd_ratio", "--set", "slo.tft_ms=1"), "slo.tft_ms"),
     ],
@@ -63,3 +69,17 @@ def test_other_files_of_these_names_are_left(kvsim: Callable[..., Any], empty: P
     found = kvsim("study", "pd_ratio", "--out", ".")
     assert found.code == 2 and said in found.err and found.err.count("\n") == 1
     assert (empty / name).read_text() == "mine\n"
+
+
+def test_all_of_them_are_told_apart_by_their_names(
+    kvsim: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kvsim.experiments.registry.names", lambda: ("prefix_caching", "transfer_strategies"))
+    found = kvsim("study", "run_all", *FEW, "--no-plot", "--workload", "chat", "--out", tmp_path / "o")
+    # One that cannot take other requests leaves the other its answer.
+    assert found.code == 2 and found.out.startswith("transfer_strategies: mean TTFT") and found.out.count("\n") == 1
+    assert found.err.startswith("kvsim: error: prefix_caching: study prefix_caching draws its own requests")
+    assert sorted(path.name for path in (tmp_path / "o").iterdir()) == [
+        "transfer_strategies.csv",
+        "transfer_strategies.json",
+    ]

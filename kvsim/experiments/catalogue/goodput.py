@@ -73,7 +73,7 @@ class GoodputAnswer(StudyAnswer):
 
 def goodput(bench: Bench) -> GoodputAnswer:
     """Both systems serve equal requests at every rate."""
-    context = bench.loaded_context("pd")
+    context = bench.loaded_context("pd", at_load=True)
     full_per_s = context.sample_requests_per_s / bench.config.load.rho
     found = {load: _at(context, load * full_per_s) for load in LOADS}
     slo = bench.config.slo

@@ -22,12 +22,11 @@ from kvsim.sim.network.alone import Send, transfer_times_s
 from kvsim.study.answer import StudyAnswer
 from kvsim.study.context import StudyContext, changed_plan
 from kvsim.study.intervals import Interval, interval
-from kvsim.study.measures import ttft_ms
+from kvsim.study.measures import LOAD, own_load, ttft_ms
 from kvsim.study.pictures import PALETTE, bars_of, drawn, legend_below, named_places, plain_numbers
 from kvsim.study.replication import Apart, Figures, Replicated, replicate
 from kvsim.study.words import budget_spent, change, plus_minus, said_of, sample_of, table_of
 from kvsim.units import GB, MICRO, MILLI
-from kvsim.workload.workload import Workload
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -82,7 +81,7 @@ class NetworkAnswer(StudyAnswer):
     """Every place, in each every network, the deterministic one first."""
 
     load: float
-    """Share of PD's maximum rate."""
+    """Share of PD's maximum rate, with the hits of its own runs."""
     jitter_cv: float
     tail_jitter_prob: float
     tail_jitter_multiplier: float
@@ -106,7 +105,7 @@ def network_variance(bench: Bench) -> NetworkAnswer:
     return NetworkAnswer(
         size=context.size(plan),
         runs=context.runs_of([one.runs for one in found.values()]),
-        load=bench.config.load.rho,
+        load=found[PD_AS_IS].means(DETERMINISTIC, (LOAD,))[LOAD].mean,
         jitter_cv=network.jitter_cv,
         tail_jitter_prob=network.tail_jitter_prob,
         tail_jitter_multiplier=network.tail_jitter_multiplier,
@@ -167,13 +166,16 @@ def _served(context: StudyContext, plan: Plan, rate_per_s: float, place: str) ->
         lambda *_: DETERMINISTIC,
         lambda seed: context.workload(rate_per_s, num_requests, seed),
         lambda name, workload, seed: context.case(f"{place}, {name}", "pd", plans[name], workload, seed),
-        _figures,
+        lambda name, workload, result: {
+            **_figures(result),
+            **(own_load(plan, workload, result) if name == DETERMINISTIC else {}),
+        },
         context.goal(MEAN),
         1 / len(PLACES),
     )
 
 
-def _figures(_: str, __: Workload, result: SystemResult) -> Figures:
+def _figures(result: SystemResult) -> Figures:
     values_ms, moved = ttft_ms(result), result.transfer
     assert moved is not None
     return {

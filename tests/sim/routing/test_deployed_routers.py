@@ -5,10 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from kvsim.config import load_config
+from kvsim.plan.plan import make_plan
 from kvsim.sim.routing import InFlight, PrefixIndex
 from kvsim.sim.routing.deployed import Dynamo, LlmD, Overlaps, SglangCacheAware
 from kvsim.sim.routing.prefix_index import Path
+from kvsim.sim.systems.pd import PdSystem
+from kvsim.sim.systems.serving import ServingSystem
+from kvsim.sim.systems.unified import UnifiedSystem
 from kvsim.workload.request import Request
+from kvsim.workload.synthetic.fixed import fixed
 
 END = 1 << 60
 SHARED: Path = ((0, 0, END),)
@@ -81,7 +87,7 @@ def test_llm_d_adds_weighted_scores() -> None:
     servers = Servers(2)
     servers.index.computed(0, SHARED, 5)
     waits = servers.begin(0, 100)
-    router = LlmD(servers.overlaps, 3, 2, 2, room_tokens=1000)
+    router = LlmD(servers.overlaps, 3.0, 2.0, 2.0, room_tokens=1000)
     assert router.choose(SHARED, 160, -1) == 1
     # Once that is computed nothing waits: 1.5 + 2 + 1.8 > 2 + 2.
     servers.books.computed(waits, 0)
@@ -99,3 +105,15 @@ def test_sglang_follows_the_cache_until_loads_are_apart() -> None:
     for _ in range(3):
         servers.begin(2, 16)
     assert router.choose(SHARED, 160, -1) == 0
+
+
+@pytest.mark.parametrize("system", [UnifiedSystem, PdSystem])
+@pytest.mark.parametrize("name", ["dynamo", "llmd", "sglang"])
+def test_books_are_even_after_a_run(system: type[ServingSystem], name: str) -> None:
+    plan = make_plan(load_config(preset="smoke", sets=(f"routing.prefill={name}",)).config)
+    served = system(plan, fixed(40, 20.0, 1_500, 20, "poisson", seed=1), 1)
+    served.run()
+    books = served.in_flight
+    assert books is not None and served.counts.completed == 40
+    assert not any(books.requests) and not any(books.waiting) and not any(books.held_tokens)
+    assert max(map(abs, books.waiting_tokens)) < 1e-6
