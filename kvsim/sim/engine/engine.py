@@ -81,8 +81,8 @@ class Engine(LeapingEngine):
     ) -> None:
         """``log`` collects its steps; ``on_evict(chain, cached)`` is told when of a shared chain only ``cached`` blocks
         are left. ``look_up``: asked before a prompt is admitted; ``connector`` instead of it, where one has rules of
-        its own for that. ``backup_s``: seconds a computed token that a step is
-        not over before its KV is copied away; 0: nobody waits for that. ``detail``: told of every step and level.
+        its own for that. ``backup_s``: seconds a computed token that a step is not over before its KV is copied away;
+        0: nobody waits for that. ``detail``: told of every step and level.
         ``timer``: of the group that runs its steps (``Lockstep``); ``None``: it runs them itself.
         """
         super().__init__(
@@ -157,20 +157,16 @@ class Engine(LeapingEngine):
             if first >= blocks:
                 break
             self.pool.insert(path, entry, first, min(end, blocks))
-        self._cache_changed()
+        self.wake()
 
     def forget(self) -> None:
         """Lose what is cached and not in use."""
         self.settle_begun()
         self.pool.forget()
-        self._cache_changed()
-
-    def _cache_changed(self) -> None:
-        """The cache has changed, by something else than a step: the head of the queue may be admitted now."""
         self.wake()
 
     def wake(self) -> None:
-        """Look at the queue as soon as a step may begin."""
+        """Look at the queue as soon as a step may begin: something else than a step has changed who may be admitted."""
         if self.scheduler.waiting:
             self._nudge()
 

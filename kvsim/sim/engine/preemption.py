@@ -6,8 +6,9 @@ from kvsim.plan.engine_settings import EngineSettings
 from kvsim.policy.scheduling import PRIORITY
 from kvsim.sim.engine.batch import DecodeBatch
 from kvsim.sim.engine.block_pool import BlockPool
+from kvsim.sim.engine.engine_connector import EngineConnector
 from kvsim.sim.engine.queue_order import by_priority, insert_by_priority
-from kvsim.sim.engine.running import RunningRequests
+from kvsim.sim.engine.running import NO_PROMPTS, RunningRequests
 from kvsim.sim.engine.sequence import Sequence
 
 
@@ -17,7 +18,17 @@ class PreemptiveScheduler(RunningRequests):
     that is the last one in the order of (priority, arrival).
     """
 
-    __slots__ = ("_keeps_turns", "_lost_turns", "_most_of_prompt", "aborted", "has_priorities", "preemptions")
+    __slots__ = (
+        "_in_flight",
+        "_keeps_turns",
+        "_lost_turns",
+        "_most_of_prompt",
+        "aborted",
+        "connector",
+        "has_priorities",
+        "is_ahead",
+        "preemptions",
+    )
 
     def __init__(self, settings: EngineSettings, pool: BlockPool, batch: DecodeBatch) -> None:
         super().__init__(settings, pool, batch)
@@ -28,6 +39,12 @@ class PreemptiveScheduler(RunningRequests):
         self.preemptions = 0
         self.aborted: list[Sequence] = []
         """Running sequences that nobody waits for any more; the next step goes without them."""
+        self.connector: EngineConnector | None = None
+        """By whose rules prompts are loaded, where they are vLLM's; nobody is asked for ``look_up`` then."""
+        self.is_ahead = False
+        """Whether the step that is being scheduled follows one that is under way."""
+        self._in_flight = NO_PROMPTS
+        """Behind a connector: prompts of the step scheduled before."""
         self._most_of_prompt = 0
         """Tokens of one prompt that the step under way may compute; 0: no limit."""
 
@@ -111,8 +128,12 @@ class PreemptiveScheduler(RunningRequests):
         return next(reversed(self.running))
 
     def _keeps_blocks(self, victim: Sequence) -> bool:
-        """Whether the victim cannot be preempted in this step, for which nobody else is then."""
-        return False
+        """Behind a connector the blocks that a step under way may write to are not freed: a load might be first."""
+        if self.connector is None or not self.is_ahead:
+            return False
+        if victim in self.prefilling:
+            return any(sequence is victim for sequence, _ in self._in_flight)
+        return not victim.skipped_last_step
 
     def _loses_turn(self, sequence: Sequence) -> bool:
         """Whether a running sequence goes without its turn, which is lost to others' preemption."""

@@ -14,7 +14,7 @@ from kvsim.plan.engine_settings import EngineSettings
 from kvsim.policy.scheduling import ORDERS
 from kvsim.sim.engine.batch import DecodeBatch
 from kvsim.sim.engine.block_pool import BlockPool
-from kvsim.sim.engine.engine_connector import NOT_YET, EngineConnector
+from kvsim.sim.engine.engine_connector import NOT_YET
 from kvsim.sim.engine.preemption import PreemptiveScheduler
 from kvsim.sim.engine.queue_order import (
     by_arrival,
@@ -37,14 +37,11 @@ class Scheduler(PreemptiveScheduler):
 
     __slots__ = (
         "_admissions",
-        "_in_flight",
         "_is_static",
         "_look_up",
         "_order",
         "_passed",
-        "connector",
         "hit_tokens",
-        "is_ahead",
         "kv_ready",
         "loaded",
         "loading",
@@ -78,14 +75,8 @@ class Scheduler(PreemptiveScheduler):
             self._order = ORDERS[settings.scheduling_policy]
         self.reorders = self._order is not None
         """Whether somebody may be admitted before who came earlier."""
-        self.connector: EngineConnector | None = None
-        """By whose rules prompts are loaded, where they are vLLM's; nobody is asked for ``look_up`` then."""
         self.loads: dict[Sequence, None] = {}
         """Behind a connector: sequences that hold blocks for a load and do not run yet, in the order of their loads."""
-        self.is_ahead = False
-        """Whether the step that is being scheduled follows one that is under way."""
-        self._in_flight = NO_PROMPTS
-        """Behind a connector: prompts of the step scheduled before."""
         self._passed = NOBODY
         """Behind a connector: sequences that the step scheduled last has passed over, to ask for again."""
         self._is_static = settings.batching == "static"
@@ -271,14 +262,6 @@ class Scheduler(PreemptiveScheduler):
         if not self._passed:
             self._passed = []
         self._passed.append(self.waiting.popleft())
-
-    def _keeps_blocks(self, victim: Sequence) -> bool:
-        """Behind a connector the blocks that a step under way may write to are not freed: a load might be first."""
-        if self.connector is None or not self.is_ahead:
-            return False
-        if victim in self.prefilling:
-            return any(sequence is victim for sequence, _ in self._in_flight)
-        return not victim.skipped_last_step
 
     def _requeue(self, victim: Sequence) -> None:
         if self.connector is None:
