@@ -93,8 +93,10 @@ class Search:
                 # Nothing of that size may serve the rate: what is smaller comes nearest.
                 best = ranked(self._course, order(below)[:LAST], rate_per_s)
                 return self._searched(rate_per_s, best, below)
-            if candidates:
-                best = self._best(candidates, rate_per_s)
+            found = self._narrowed(candidates, rate_per_s, _HOPELESS if larger else math.inf)
+            below |= found.last
+            if candidates and (not larger or found.last[order(found.last)[0]][USE] <= _NEAR):
+                best = ranked(self._course, order(found.last)[:LAST], rate_per_s)
                 if self._keeps(best) or not larger:
                     return self._searched(rate_per_s, best, below)
                 below |= {one: mean_figures(best.runs.figures[one]) for one in best.places}
@@ -198,10 +200,12 @@ class Search:
         return [(family, total) for family in self.families if total in family.totals(total)]
 
     def _race(self, places: Sequence[tuple[Family, int]], rate_per_s: float) -> Narrowed:
-        candidates = self._arenas(places, rate_per_s)
+        return self._narrowed(self._arenas(places, rate_per_s), rate_per_s, _HOPELESS)
+
+    def _narrowed(self, candidates: Sequence[Candidate], rate_per_s: float, hopeless: float = math.inf) -> Narrowed:
         if not candidates:
             return Narrowed({}, {}, 0)
-        found = narrowed(self._course, candidates, rate_per_s, _HOPELESS)
+        found = narrowed(self._course, candidates, rate_per_s, hopeless)
         self._seen |= found.seen
         self._same += found.same
         return found
@@ -216,9 +220,7 @@ class Search:
         return [one for one in again.places if again.mean(one, GOOD).mean >= self._course.slo.share]
 
     def _best(self, candidates: Sequence[Candidate], rate_per_s: float) -> Ranked:
-        found = narrowed(self._course, candidates, rate_per_s)
-        self._seen |= found.seen
-        self._same += found.same
+        found = self._narrowed(candidates, rate_per_s)
         return ranked(self._course, order(found.last)[:LAST], rate_per_s)
 
     def _arenas(self, places: Sequence[tuple[Family, int]], rate_per_s: float) -> list[Candidate]:
