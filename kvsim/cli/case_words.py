@@ -8,6 +8,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from kvsim.cli.usage import FlagError, flags_given
 
 if TYPE_CHECKING:
@@ -92,18 +94,19 @@ def case_of_words(flag: str, text: str) -> AskedCase:
 
 
 def _of_root(words: list[str], flag: str | None = None) -> AskedCase:
-    import typer
-
-    from kvsim.cli.app import app, check_flags, command_of
-    from kvsim.cli.flags import Flags
+    from kvsim.cli.described import check_flags, command_of
+    from kvsim.cli.flags import Flags, taking_flags
     from kvsim.cli.run import spec_of
     from kvsim.difference.asked import AskedCase
     from kvsim.modes.experiment import Variant
     from kvsim.plan.mode import MODES
 
-    values, given, rest = _parsed(typer.main.get_command(app), words)
-    if rest:
-        raise FlagError(f"{flag}: {rest[0]!r} is no flag of a run; '{PREDICT}' is the one verb that describes a case")
+    @taking_flags
+    def root(ctx: typer.Context, flags: Flags) -> int:
+        return 0
+
+    values, given, rest = _parsed(root, words)
+    _refuse_rest(flag, rest)
     _refuse(flag, given)
     flags = Flags(**{field.name: values[field.name] for field in fields(Flags)})
     check_flags(flags, given)
@@ -117,15 +120,12 @@ def _of_root(words: list[str], flag: str | None = None) -> AskedCase:
 
 
 def _of_predict(flag: str, words: list[str]) -> AskedCase:
-    import typer
-
-    from kvsim.cli.app import app
-    from kvsim.cli.predict import PredictFlags, slo_sets, spec_of
+    from kvsim.cli.predict import PredictFlags, predict, slo_sets, spec_of
     from kvsim.difference.asked import AskedCase
     from kvsim.plan.deployment import launch_of, load_deployment
 
-    command: Any = typer.main.get_command(app)
-    values, given, _ = _parsed(command.commands[PREDICT], words)
+    values, given, rest = _parsed(predict, words)
+    _refuse_rest(flag, rest)
     _refuse(flag, given)
     flags = PredictFlags(**{field.name: values[field.name] for field in fields(PredictFlags)})
     if flags.rate is not None and flags.concurrency is not None:
@@ -141,11 +141,18 @@ def _of_predict(flag: str, words: list[str]) -> AskedCase:
     return AskedCase("", spec_of(loaded, flags, keeps_detail=False).run)
 
 
-def _parsed(command: Any, words: list[str]) -> tuple[dict[str, Any], dict[str, str], list[str]]:
-    """Values of all parameters, the flags that were given, and words that are no flags."""
+def _parsed(function: Any, words: list[str]) -> tuple[dict[str, Any], dict[str, str], list[str]]:
+    """Values of all parameters of a command's function, the flags that were given, and words that are no flags."""
+    app = typer.Typer(rich_markup_mode=None, add_completion=False)
+    app.command(context_settings={"help_option_names": ["--help", "-h"], "allow_extra_args": True})(function)
+    command: Any = typer.main.get_command(app)
     with command.make_context("kvsim", list(words)) as context:
-        rest = [*getattr(context, "_protected_args", []), *context.args]
-        return dict(context.params), flags_given(context), rest
+        return dict(context.params), flags_given(context), list(context.args)
+
+
+def _refuse_rest(flag: str | None, words: list[str]) -> None:
+    if words:
+        raise FlagError(f"{flag}: {words[0]!r} is no flag of a run; '{PREDICT}' is the one verb that describes a case")
 
 
 def _refuse(flag: str | None, given: Mapping[str, str]) -> None:

@@ -47,7 +47,7 @@ IDLE: tuple[tuple[str, Callable[[Uses], bool], str], ...] = (
 )
 """A flag's parameter, when it is idle, and what follows upon "has no effect"; at most one row of a flag holds.
 
-Flags that contradict a mode altogether are refused (``kvsim.cli.app``), and so are flags without the one they need.
+Flags that contradict a mode altogether are refused (``kvsim.cli.described``), as are those without one they need.
 """
 
 

@@ -18,7 +18,8 @@ from urllib.parse import urlsplit
 
 from kvsim.errors import KvsimError
 from kvsim.sim.clean_processes import begin_worker, clean_context, clean_start, end_server
-from kvsim.sweep.tasks import Done, Task, perform
+from kvsim.sweep.perform import perform
+from kvsim.sweep.tasks import Done, Task
 
 ANSWER_S = 5.0
 """How long an address may take to answer."""

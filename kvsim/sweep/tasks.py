@@ -1,26 +1,17 @@
-"""A run as it travels to a worker, and what comes back. Light to import: whoever drives a sweep simulates nothing."""
+"""A run as it travels to a worker, and what comes back."""
 
 from __future__ import annotations
 
 import json
-import os
-import platform
-import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kvsim.errors import KvsimError
 from kvsim.sweep.arguments import ARGUMENTS
-from kvsim.sweep.files import ensure_content
 from kvsim.sweep.identity import identity
 from kvsim.sweep.plan import Run
 from kvsim.sweep.sweep import Sweep
-
-_ONE_AT_A_TIME = threading.Lock()
-"""A simulation has its process for itself: Dask's workers may have several threads."""
 
 
 @dataclass(frozen=True)
@@ -70,32 +61,3 @@ def task_of(sweep: Sweep, run: Run) -> Task:
     sets = {**sweep.sets, **{key: value for key, value in run.values.items() if key not in ARGUMENTS}}
     named = {value: sweep.files[value] for value in given.values() if isinstance(value, str) and value in sweep.files}
     return Task(run, given, sets | {"seed": run.seed}, named, sweep.folder, identity())
-
-
-def perform(task: Task) -> Done:
-    """The row of a run, one with its error where it fails; raises nothing but an interrupt."""
-    with _ONE_AT_A_TIME:
-        worker, began_s = f"{platform.node()}:{os.getpid()}", time.process_time()
-        why = _unlike(task)
-        if why:
-            return Done(task.run, "", True, 0.0, worker, f"{platform.node()}: {why}")
-        from kvsim.sweep.work import row_of
-
-        row = row_of(task)
-        return Done(task.run, line_of(row), row["error"] is not None, time.process_time() - began_s, worker)
-
-
-def _unlike(task: Task) -> str:
-    """In what this worker differs from where the sweep was started; empty: in nothing that matters."""
-    if identity() != task.identity:
-        return f"the worker has {identity()}, the sweep was started with {task.identity}; rows of two are no table"
-    try:
-        for name, wanted in task.files.items():
-            path = task.folder / name
-            if path.is_file():
-                ensure_content(path, wanted)
-            elif not path.is_dir():
-                return f"{path}: no such file; a worker reads it from the same place"
-    except KvsimError as error:
-        return str(error)
-    return ""

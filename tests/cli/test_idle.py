@@ -22,7 +22,7 @@ REFUSED = {
     "--requests 5": "--requests needs --workload",
     "--strict-workload-validation": "--strict-workload-validation needs --workload-trace FILE",
 }
-"""Flags without what they need: by ``kvsim.cli.app``."""
+"""Flags without what they need: by ``kvsim.cli.described``."""
 ALWAYS = {
     "pd", "cluster", "engine", "engine_args", "gpu", "gpus", "tp", "slo", "workload", "rate", "config",
     "calibration_profile", "preset", "assignments", "seed", "load", "stepwise", "report_json", "report_csv",

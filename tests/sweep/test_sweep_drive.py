@@ -17,9 +17,10 @@ from kvsim.errors import KvsimError
 from kvsim.sweep.drive import Shard, State, drive
 from kvsim.sweep.executors import Gone, workers_of
 from kvsim.sweep.finished import rows_in
+from kvsim.sweep.perform import perform
 from kvsim.sweep.plan import Plan
 from kvsim.sweep.table import Table
-from kvsim.sweep.tasks import Done, Task, perform, task_of
+from kvsim.sweep.tasks import Done, Task, task_of
 
 KEYS = "keys: {rate: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]}\nreplications: 3\n"
 
