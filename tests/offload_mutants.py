@@ -124,12 +124,12 @@ MUTATIONS = {
         "            pass\n        return bool(self._refused)",
     ),
     "scheduling ahead, who has a step under way is preempted": (
-        "engine.scheduler",
+        "engine.preemption",
         "if self.connector is None or not self.is_ahead:",
         "if True:",
     ),
     "scheduling ahead, who lost the step under way is not preempted": (
-        "engine.scheduler",
+        "engine.preemption",
         "return not victim.skipped_last_step",
         "return True",
     ),

@@ -138,6 +138,8 @@ def _mapping(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
         raise ConfigError(f"{path}: is not YAML: must have a server's arguments, `name: value` a line") from None
+    except ValueError:
+        raise ConfigError(f"{str(path)!r}: cannot be the name of a file") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: must have a server's arguments, `name: value` a line")
     return values

@@ -21,7 +21,7 @@ workload: in=50,out=4
 requests: 20
 """
 SMALL = SERVER + "keys:\n  rate: [2, 20]\n  engine.max_num_seqs: [1, 8]\nreplications: 2\n"
-FAILING = SERVER + "keys:\n  engine.tensor_parallel_size: [1, 3]\n  rate: [5]\n"
+FAILING = SERVER + "keys:\n  engine.pipeline_parallel_size: [1, 99]\n  rate: [5]\n"
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -103,9 +103,9 @@ def test_a_run_that_fails_is_a_row_and_exit_code_1(kvsim, tmp_path: Path) -> Non
     (tmp_path / "s.yaml").write_text(FAILING)
     code, said, err = kvsim("sweep", tmp_path / "s.yaml", "--out", tmp_path / "out", "--processes", 1)
     assert code == 1 and "2 runs, 1 failed" in err
-    assert "warning: 1 run failed: engine.tensor_parallel_size is 3, and the server has 1 GPU;" in err
+    assert "warning: 1 run failed: engine.pipeline_parallel_size = 99: must be at most the " in err
     good, bad = rows(tmp_path / "out")
-    assert good["error"] is None and "tensor_parallel" in str(bad["error"]) and "unified.completed" not in bad
+    assert good["error"] is None and "pipeline_parallel" in str(bad["error"]) and "unified.completed" not in bad
     assert "1 point without the figure, or with a failed run, left out." in said
 
 

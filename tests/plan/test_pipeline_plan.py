@@ -51,7 +51,8 @@ def test_gpus_of_a_cluster_are_whole_instances() -> None:
 
 
 def test_one_gpu_has_no_room_for_two_stages() -> None:
-    config = configured(LLAMA, "engine.pipeline_parallel_size=2")
+    alone = [f"cluster.{key}=1" for key in ("total_gpus", "gpus_per_rack", "simulate_gpus_per_rack")]
+    config = configured(LLAMA, "engine.pipeline_parallel_size=2", *alone)
     with pytest.raises(ConfigError, match=r"fewer than the 2 of an instance \(2 stages of 1 x h100-sxm\)"):
         derived.instances(config)
 

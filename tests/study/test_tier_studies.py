@@ -72,7 +72,7 @@ def test_a_study_that_cannot_be_made_leaves_the_others(monkeypatch: pytest.Monke
 
     for name, ask in (("capacity", fails), ("tiers", lambda context: answer)):
         monkeypatch.setitem(studies(), name, replace(studies()[name], ask=ask))
-    failures, context = Failures(), SimpleNamespace(mode=SINGLE, comparisons=())
+    failures, context = Failures(), SimpleNamespace(mode=SINGLE, comparisons=(), repeats=0)
     found = run_studies(context, ("capacity", "tiers"), failures)  # type: ignore[arg-type]
     assert found == ({"tiers": answer}, False)
     assert [failure.sentence() for failure in failures.found] == ["study capacity failed: no such policy"]
