@@ -169,6 +169,7 @@ def _by(text: str | None) -> By:
 def _driven(plan: Plan, table: Table, workers: Workers, flags: SweepFlags) -> State | None:
     """How far it came; ``None``: it was ended before all of its runs had."""
     from kvsim.cli.sweep_progress import progress
+    from kvsim.record.labels import counted
     from kvsim.sweep.drive import Shard, drive
     from kvsim.sweep.executors import Gone
 
@@ -180,7 +181,7 @@ def _driven(plan: Plan, table: Table, workers: Workers, flags: SweepFlags) -> St
         kept = f"{sum(map(bool, table.done)):,} of {len(plan):,} runs have a row; the same command runs the rest"
         _say(f"{str(error) or 'interrupted'}: {kept}")
         return None
-    _say(f"{state.done:,} runs, {state.failed:,} failed; {state.cpu_s:,.1f} CPU-seconds now")
+    _say(f"{counted(state.done, 'run')}, {state.failed:,} failed; {state.cpu_s:,.1f} CPU-seconds now")
     return state
 
 
@@ -191,12 +192,12 @@ def _finish(folder: Path, by: By, *, quiet: bool) -> None:
     from kvsim.sweep.finished import rows_in, write_finished
     from kvsim.sweep.ranking import ranked
     from kvsim.sweep.shown import error_lines, ranking_lines
-    from kvsim.sweep.table import sweep_in
+    from kvsim.sweep.table import points_in, sweep_in
 
     written = write_finished(folder)
-    asked = sweep_in(folder)
+    asked, points = sweep_in(folder), points_in(folder)
     if not quiet:
-        found = ranked(rows_in(folder), asked, by, load_config().config.studies.confidence)
+        found = ranked(rows_in(folder), asked, by, load_config().config.studies.confidence, points)
         sys.stdout.write("".join(f"{line}\n" for line in ranking_lines(found, asked)))
     for line in error_lines(rows_in(folder)):
         _say(f"warning: {line}")

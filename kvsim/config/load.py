@@ -170,6 +170,11 @@ def _file_layers(config: Path | Mapping[str, Any] | Config | None) -> tuple[list
     return [defaults, layer], presets
 
 
+def preset_names(config: Path | None = None) -> tuple[str, ...]:
+    """The presets of ``config.yaml`` and of ``config``. Raises ``ConfigError`` where the latter cannot be read."""
+    return tuple(_file_layers(config)[1])
+
+
 @cache
 def _shipped() -> tuple[Layer, dict[str, Layer]]:
     defaults, presets = _read_file(content_path("config.yaml"), "config.yaml")

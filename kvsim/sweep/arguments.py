@@ -22,6 +22,8 @@ READING = {flag.removeprefix("--").replace("-", "_"): name for name, flag in FLA
 OF_MODES = ("engine", "gpus", "tp", "preset", "config", "load", "load_of", "policy", "systems", "replicas")
 """Arguments that a mode takes and a server does not."""
 OF_SERVERS = ("instances",)
+SAME = {"gpu": "hardware.gpu", "tp": "engine.tensor_parallel_size"}
+"""Arguments that a key of the configuration would overrule in silence."""
 
 
 def _text(value: Any) -> None:

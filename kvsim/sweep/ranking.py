@@ -35,6 +35,11 @@ class By:
     system: str | None = None
 
     @property
+    def words(self) -> str:
+        """As it is asked for."""
+        return self.figure if self.system is None else f"{self.system}.{self.figure}"
+
+    @property
     def is_higher_better(self) -> bool:
         return self.figure in HIGHER
 
@@ -80,6 +85,10 @@ class Ranking:
     points: tuple[Point, ...]
     left_out: int
     """Points without the figure, or with a run that failed or is missing."""
+    asked: str
+    """The figure as it was asked for."""
+    systems: tuple[str, ...]
+    """Systems of which some run has the figure, whichever system was asked for."""
     candidates: frozenset[int] | None
     """Points among which the best is, with ``confidence``; ``None``: of one replication each nothing is sure."""
 
@@ -88,20 +97,34 @@ class Ranking:
         return len(self.points[0].figures) if self.points else 0
 
 
-def ranked(rows: Iterable[Mapping[str, Any]], sweep: Sweep, by: By, confidence: float) -> Ranking:
-    """The ranking of rows that are sorted by run."""
+def ranked(
+    rows: Iterable[Mapping[str, Any]], sweep: Sweep, by: By, confidence: float, num_points: int | None = None
+) -> Ranking:
+    """The ranking of rows that are sorted by run; ``num_points``: of the sweep, where some may have no row."""
     columns: dict[str, None] = {}
-    points, left_out = [], 0
+    systems: dict[str, None] = {}
+    points, seen = [], 0
     for number, group in groupby(rows, key=lambda row: row["point"]):
-        found = _point(number, list(group), sweep, by, confidence, columns)
-        if found is None:
-            left_out += 1
-        else:
+        together = list(group)
+        seen += 1
+        for row in together:
+            systems |= dict.fromkeys(name.rpartition(".")[0] for name in row if name.endswith(f".{by.figure}"))
+        found = _point(number, together, sweep, by, confidence, columns)
+        if found is not None:
             points.append(found)
     sign = -1.0 if by.is_higher_better else 1.0
     points.sort(key=lambda point: (sign * point.around.mean, point.number))
     best = frozenset(_candidates(points, confidence, sign)) if points and sweep.replications > 1 else None
-    return Ranking(tuple(columns), by.is_higher_better, confidence, tuple(points), left_out, best)
+    return Ranking(
+        columns=tuple(columns),
+        is_higher_better=by.is_higher_better,
+        confidence=confidence,
+        points=tuple(points),
+        left_out=max(seen, num_points or 0) - len(points),
+        asked=by.words,
+        systems=tuple(systems),
+        candidates=best,
+    )
 
 
 def _point(

@@ -22,7 +22,7 @@ _FIGURE = 21
 def ranking_lines(ranking: Ranking, sweep: Sweep) -> Iterator[str]:
     """The best and the worst points, and what is sure of them."""
     if not ranking.points:
-        yield from _wrapped("No point has all of its runs, so none is ranked.")
+        yield from _wrapped(_unranked(ranking))
         return
     better = "higher" if ranking.is_higher_better else "lower"
     interval = f"mean of {counted(ranking.replications, 'replication')}"
@@ -43,7 +43,18 @@ def ranking_lines(ranking: Ranking, sweep: Sweep) -> Iterator[str]:
         said = f"{unsteady:,} of {counted(len(ranking.points), 'point')} show no steady state: longer runs may differ."
         yield from _wrapped(said)
     if ranking.left_out:
-        yield from _wrapped(f"{counted(ranking.left_out, 'point')} without the figure, or with a failed run, left out.")
+        yield from _wrapped(
+            f"{counted(ranking.left_out, 'point')} without the figure, or with a failed or missing run, left out."
+        )
+
+
+def _unranked(ranking: Ranking) -> str:
+    """Why nothing is ranked."""
+    if ranking.systems and not any(ranking.asked in (column, column.rpartition(".")[2]) for column in ranking.columns):
+        if "." in ranking.asked:
+            return f"No run has {ranking.asked}, so no point is ranked; that figure is of {', '.join(ranking.systems)}."
+        return f"No run has a value of {ranking.asked}, so no point is ranked."
+    return "No point has all of its runs, so none is ranked."
 
 
 def error_lines(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
@@ -76,15 +87,16 @@ def _sure(ranking: Ranking, sweep: Sweep) -> str:
     others, candidates = len(ranking.points) - 1, ranking.candidates
     if not others:
         return "There is nothing to compare it with."
+    ranked = " of those ranked" if ranking.left_out else ""
     if candidates is None:
         return "One replication each: how much of a difference is chance is not known; replications: N tells."
     told = f"at {ranking.confidence:.0%}, by replications with the same seeds"
     if len(candidates) == 1:
-        sentence = f"* is the best {told}."
+        sentence = f"* is the best{ranked} {told}."
     elif len(candidates) == others + 1:
-        sentence = f"* any of them may be the best {told}."
+        sentence = f"* any of them may be the best{ranked} {told}."
     else:
-        sentence = f"* one of {len(candidates):,} of {others + 1:,} is the best {told}."
+        sentence = f"* one of {len(candidates):,} of {others + 1:,} is the best{ranked} {told}."
     if "trace" in sweep.fixed or "trace" in sweep.keys:
         sentence += " Every replication serves the same trace, so this says nothing of other traces."
     return sentence

@@ -11,11 +11,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from kvsim.config.load import check_value, finding, load_config
+from kvsim.config.load import check_value, finding, load_config, preset_names
 from kvsim.config.tree import leaves
 from kvsim.config.yaml_source import kind, named, read_mapping, shown
 from kvsim.errors import ConfigError, KvsimError, nearest
-from kvsim.sweep.arguments import ARGUMENTS, OF_MODES, OF_SERVERS, READING, check_argument, names_file
+from kvsim.sweep.arguments import ARGUMENTS, OF_MODES, OF_SERVERS, READING, SAME, check_argument, names_file
 from kvsim.sweep.files import content_hash
 from kvsim.sweep.schema import Range, Sampling, SweepFile
 
@@ -102,6 +102,7 @@ def read_sweep(path: Path) -> Sweep:
     folder = path.resolve().parent
     seed = load_config().config.seed if given.seed is None else given.seed
     files = _files(fixed, keys, folder)
+    _check_presets(fixed, keys, folder, where)
     return Sweep(fixed, sets, keys, given.sampling, given.samples, given.replications, seed, files, folder)
 
 
@@ -112,6 +113,9 @@ def _keys(given: Mapping[str, Any], where: str) -> dict[str, Values]:
 
 
 def _values(where: str, given: Any) -> Values:
+    if isinstance(given, dict) and given and not set(given) & set(Range.model_fields):
+        key = f"{where.rpartition('keys.')[2]}.{next(iter(given))}"
+        raise ConfigError(f"{where} holds a mapping; keys are dotted: {key}")
     if isinstance(given, dict):
         try:
             return Range.model_validate(given)
@@ -125,7 +129,8 @@ def _values(where: str, given: Any) -> Values:
         raise ConfigError(f"{where} is empty: there is nothing to sweep")
     seen: set[str] = set()
     for value in given:
-        text = json.dumps(value)
+        # 4.0 is 4, and true is no number.
+        text = json.dumps(int(value) if isinstance(value, float) and value.is_integer() else value)
         if text in seen:
             raise ConfigError(f"{where} has {shown(value)} twice")
         seen.add(text)
@@ -138,6 +143,9 @@ def _check_values(fixed: Mapping[str, Any], sets: Mapping[str, Any], keys: Mappi
         check_argument(name, value, where)
     for key, value in sets.items():
         _check_key(key, value, f"{where}: set")
+    for argument, key in SAME.items():
+        if {argument, key} <= {*fixed, *sets, *keys}:
+            raise ConfigError(f"{where}: {argument} and {shown(key)} say the same; give one")
     for key, values in keys.items():
         if key in fixed or key in sets:
             raise ConfigError(f"{where}: {shown(key)} stands in keys and beside them; it is the one or the other")
@@ -176,9 +184,29 @@ def _check_arguments(given: set[str], where: str) -> None:
         raise ConfigError(f"{where}: {of_servers[0]} is of a server; a mode takes gpus")
     if {"workload", "trace"} <= given:
         raise ConfigError(f"{where}: workload and trace exclude each other; give one")
+    for name in ("concurrency", "requests"):
+        if name in given and "workload" not in given:
+            raise ConfigError(f"{where}: {name} needs a workload")
+    if "rate" in given and given & {"concurrency", "load"}:
+        raise ConfigError(f"{where}: rate excludes concurrency and load; give one")
     reading = sorted(given & set(READING))
     if reading and "trace" not in given:
         raise ConfigError(f"{where}: {reading[0]} needs a trace")
+
+
+def _check_presets(fixed: Mapping[str, Any], keys: Mapping[str, Values], folder: Path, where: str) -> None:
+    """Every preset is one of config.yaml's, or of a file's that stands for it."""
+    presets, configs = ([*_given(name, fixed, keys)] for name in ("preset", "config"))
+    if presets:
+        known = {name: None for path in (None, *configs) for name in preset_names(path and folder / path)}
+        for preset in presets:
+            if preset not in known:
+                raise ConfigError(f"{where}: unknown preset {shown(preset)}; {nearest(preset, known)}")
+
+
+def _given(name: str, fixed: Mapping[str, Any], keys: Mapping[str, Values]) -> Sequence[Any]:
+    """The values that an argument has in some run."""
+    return [fixed[name]] if name in fixed else _ends(keys[name]) if name in keys else ()
 
 
 def _check_design(given: SweepFile, keys: Mapping[str, Values], where: str) -> None:

@@ -129,6 +129,13 @@ def sweep_in(folder: Path) -> Sweep:
     return found.sweep
 
 
+def points_in(folder: Path) -> int:
+    """How many points the sweep has whose table stands in a folder, those without a row too."""
+    found = read_header(folder / ROWS)
+    assert found is not None
+    return found.num_runs // found.sweep.replications
+
+
 class Table:
     """The table in a folder, open for appending; one process at a time has it."""
 

@@ -49,6 +49,15 @@ BAD = {
     "mode: pd\nkeys: {rate: {low: 0, high: 1, log: true}}\n": "low = 0 must be above 0 with log: true",
     "mode: pd\nkeys: {rate: {low: 1, hgih: 2}}\n": "keys.rate: high is missing",
     "mode: pd\nkeys: {tp: [!!binary aGk=]}\n": "has a value that JSON has not",
+    "mode: pd\nkeys: {rate: [4, 4.0]}\n": "keys.rate has 4.0 twice",
+    "mode: pd\nkeys: {slo: {ttft_ms: [1, 2]}}\n": "keys.slo holds a mapping; keys are dotted: slo.ttft_ms",
+    "mode: pd\npreset: smokee\nkeys: {tp: [1]}\n": "unknown preset 'smokee'; did you mean 'smoke'?",
+    "mode: pd\nkeys: {preset: [smoke, ful]}\n": "unknown preset 'ful'; known: dev, ",
+    "mode: pd\nrequests: 40\nkeys: {tp: [1]}\n": "requests needs a workload",
+    "mode: pd\ntrace: a.csv\nkeys: {concurrency: [1]}\n": "concurrency needs a workload",
+    "mode: pd\nload: 1\nkeys: {rate: [1]}\n": "rate excludes concurrency and load; give one",
+    "mode: pd\ngpu: h100\nkeys: {hardware.gpu: [a100-80gb-sxm]}\n": "gpu and 'hardware.gpu' say the same; give one",
+    "mode: pd\nset: {engine: {tensor_parallel_size: 2}}\nkeys: {tp: [1]}\n": "tp and 'engine.tensor_parallel_size' say",
     "mode: pd\nkeys: {1: [1]}\n": "keys[1].[key] = 1: must be text",
     "mode: pd\nkeys: {load: [.nan]}\n": "load = nan: must be a finite number > 0",
     "mode: pd\nkeys: {slo.ttft_ms: [.inf]}\n": "slo.ttft_ms = inf",
@@ -68,3 +77,9 @@ def test_bad_sweeps_are_refused(text: str, tmp_path: Path) -> None:
 def test_a_good_one_is_not(tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text(GOOD)
     assert read_sweep(tmp_path / "s.yaml").keys == {"routing.decode": ("capacity",)}
+
+
+def test_a_preset_of_a_file_of_its_own_is_known(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("presets: {tiny: {experiments: {num_requests: 30}}}\n")
+    (tmp_path / "s.yaml").write_text("mode: pd\nconfig: c.yaml\npreset: tiny\nkeys: {tp: [1]}\n")
+    assert read_sweep(tmp_path / "s.yaml").fixed["preset"] == "tiny"

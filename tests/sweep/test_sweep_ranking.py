@@ -61,11 +61,35 @@ def test_points_that_are_not_whole_are_left_out(tmp_path: Path) -> None:
     figures: list[list[float | None]] = [[1.0, 2.0], [9.0, 9.0], [None, 9.0], [3.0, 3.0]]
     found = ranking_of(plan, figures, run_3={"error": "it broke"})
     assert [point.number for point in found.points] == [3, 0] and found.left_out == 2
-    assert "2 points without the figure, or with a failed run, left out." in list(ranking_lines(found, plan.sweep))
+    assert "2 points without the figure, or with a failed or missing run, left out." in list(
+        ranking_lines(found, plan.sweep)
+    )
     rows = [row_of(plan.run(number)) for number in range(7)]
     assert ranked(rows, plan.sweep, By("goodput_requests_per_s"), 0.95).left_out == 1
     none = ranked([], plan.sweep, By("ttft_mean_ms"), 0.95)
     assert list(ranking_lines(none, plan.sweep)) == ["No point has all of its runs, so none is ranked."]
+
+
+def test_points_of_which_nothing_ran_are_said_to_be_left_out(tmp_path: Path) -> None:
+    """Of a shard, or of shards that lack one, the best is the best of what there is."""
+    plan = plan_of_points(tmp_path, 4, 2)
+    rows = [row_of(plan.run(number), figure) for number, figure in enumerate([1.0, 1.1, 2.0, 2.1])]
+    found = ranked(rows, plan.sweep, By("goodput_requests_per_s"), 0.95, num_points=4)
+    said = " ".join(ranking_lines(found, plan.sweep))
+    assert found.left_out == 2 and "* is the best of those ranked at 95%" in said
+    assert "2 points without the figure, or with a failed or missing run, left out." in said
+    assert "of those ranked" not in " ".join(ranking_lines(ranking_of(plan, [[1.0, 1.1]] * 4), plan.sweep))
+
+
+def test_a_system_that_no_run_has_is_said(tmp_path: Path) -> None:
+    plan = plan_of_points(tmp_path, 2, 1)
+    rows = [row_of(plan.run(number), 1.0) for number in range(2)]
+    none = ranked(rows, plan.sweep, By("goodput_requests_per_s", "pdd"), 0.95)
+    assert " ".join(ranking_lines(none, plan.sweep)) == (
+        "No run has pdd.goodput_requests_per_s, so no point is ranked; that figure is of unified."
+    )
+    empty = ranked([row_of(plan.run(0), None)], plan.sweep, By("goodput_requests_per_s"), 0.95)
+    assert "No run has a value of goodput_requests_per_s" in " ".join(ranking_lines(empty, plan.sweep))
 
 
 def test_figures_are_those_of_a_row_and_the_last_systems_unless_named() -> None:
