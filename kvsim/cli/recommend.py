@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -126,6 +128,7 @@ def _question(flags: RecommendFlags) -> Question:
     from kvsim.recommend import Question
 
     slo_sets, e2e_ms = slo_of(flags.slo)
+    _ensure_once(slo_sets, flags.set_ or ())
     seed = () if flags.seed is None else (f"seed={flags.seed}",)
     tiers = () if flags.tiers is None else tuple(name.strip() for name in flags.tiers.split(","))
     kind: Any = flags.objective
@@ -145,19 +148,30 @@ def _question(flags: RecommendFlags) -> Question:
     )
 
 
+def _ensure_once(slo_sets: tuple[str, ...], sets: Sequence[str]) -> None:
+    """Raise ``FlagError`` for a limit that --slo gives and --set would overrule."""
+    from kvsim.config.load import set_values
+
+    for key in set_values(sets).keys() & set_values(slo_sets).keys():
+        raise FlagError(f"--slo and --set both give {key}; give one")
+
+
 def slo_of(text: str | None) -> tuple[tuple[str, ...], float | None]:
     """``ttft=MS,tpot=MS,e2e=MS,share=S``, any of them, as assignments, and the limit of E2E."""
     keys = {"ttft": "slo.ttft_ms", "tpot": "slo.tpot_ms", "share": "slo.share"}
-    sets, e2e_ms = [], None
+    found: dict[str, str] = {}
     for part in text.split(",") if text is not None else ():
-        name, equals, value = part.strip().partition("=")
-        if equals and name in keys:
-            sets.append(f"{keys[name]}={value}")
-        elif equals and name == "e2e" and re.fullmatch(r"\d+(\.\d+)?", value) and float(value) > 0:
-            e2e_ms = float(value)
-        else:
-            raise FlagError(f"--slo: {part.strip()!r}; allowed: ttft=MS,tpot=MS,e2e=MS,share=0.99")
-    return tuple(sets), e2e_ms
+        name, _, value = part.strip().partition("=")
+        is_number = re.fullmatch(r"(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?", value) is not None and 0 < float(value) < math.inf
+        if name not in (*keys, "e2e") or not is_number:
+            raise FlagError(f"--slo: {part.strip()!r}; allowed: ttft=MS,tpot=MS,e2e=MS,share=0.99, each a number > 0")
+        if name == "share" and float(value) > 1:
+            raise FlagError(f"--slo: {part.strip()!r}; allowed: a share of at most 1, such as 0.99")
+        if name in found:
+            raise FlagError(f"--slo: {name} is given twice; give one")
+        found[name] = value
+    sets = tuple(f"{keys[name]}={float(value)!r}" for name, value in found.items() if name in keys)
+    return sets, float(found["e2e"]) if "e2e" in found else None
 
 
 def _source(flags: RecommendFlags) -> TraceSource | WordSource:

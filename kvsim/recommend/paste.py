@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ def configuration_of(question: Question, space: Space, candidate: Candidate) -> 
         dynamo=dynamo_graph(deployment),
         llmd=llmd_values(deployment),
         kserve=llm_inference_service(deployment),
-        notes=_notes(candidate, deployment),
+        notes=_notes(question, space, candidate, deployment),
     )
 
 
@@ -126,13 +127,22 @@ def _arguments(question: Question, own: dict[str, Any], *, engine_only: bool) ->
     return words_of([*kept.items(), *own.items()], "vllm")
 
 
+def _tier(space: Space, name: str) -> str:
+    """A tier and how much it holds."""
+    own = getattr(space.loaded.config.hardware, name, None)
+    capacity_gb = getattr(own, "capacity_gb", None)
+    if capacity_gb is None:
+        return name
+    return f"{name} of {capacity_gb:g} GB {'an instance' if getattr(own, 'scope', '') == 'instance' else 'a host'}"
+
+
 def _dns_name(model: str) -> str:
     """A name that Kubernetes takes, made of the model's."""
     plain = re.sub(r"[^a-z0-9]+", "-", model.rpartition("/")[2].lower()).strip("-")
     return plain[:40].strip("-") or "model"
 
 
-def _notes(candidate: Candidate, deployment: Deployment) -> tuple[str, ...]:
+def _notes(question: Question, space: Space, candidate: Candidate, deployment: Deployment) -> tuple[str, ...]:
     arguments, notes = candidate.arguments, []
     if candidate.family.is_pd:
         notes.append(
@@ -144,7 +154,13 @@ def _notes(candidate: Candidate, deployment: Deployment) -> tuple[str, ...]:
         notes.append(f"vllm: a router before the servers sends requests {how}")
     if not deployment.routes_by_prefix and candidate.routed > 1:
         notes.append("llmd: how requests are routed stands in the values of its inference pool, a chart of its own")
-    if arguments.tiers:
-        tiers = "+".join(arguments.tiers)
-        notes.append(f"memory below the GPUs ({tiers}) is set up with --kv-offloading-size or a connector of its own")
+    if arguments.tiers and "kv_offloading_size" not in question.launch.arguments:
+        tiers = ", ".join(_tier(space, tier) for tier in arguments.tiers)
+        notes.append(
+            f"memory below the GPUs was simulated ({tiers}) and is in no file: --kv-offloading-size or a connector of "
+            "its own sets it up"
+        )
+    if space.unsaid:
+        keys = ", ".join(f"{key}={json.dumps(value)}" for key, value in space.unsaid.items())
+        notes.append(f"simulated with {keys}, which no file says: flags in LINE are pasted, --set is not")
     return tuple(notes)

@@ -28,6 +28,17 @@ REASONS = {
     "rate": "cannot serve the rate, whatever they cache",
 }
 """Why candidates are ruled out, in words that follow their number."""
+_OF_ONE = {
+    "memory": "does not fit the memory of its GPUs",
+    "heads": "has more GPUs an engine than the model's heads divide among",
+    "GPUs": "takes more GPUs than there are",
+    "refused": "is refused by the engine",
+    "KV room": "has a KV cache that too many requests do not fit",
+    "TTFT floor": "misses the limit of TTFT with one request alone",
+    "TPOT floor": "misses the limit of TPOT with one request alone",
+    "rate": "cannot serve the rate, whatever it caches",
+}
+_CANDIDATES = ("candidate", "candidates")
 
 
 @dataclass(frozen=True)
@@ -42,8 +53,9 @@ class Pruned:
 
     @property
     def sentence(self) -> str:
-        what = "kinds of servers" if self.reason in OF_SERVERS else "candidates"
-        return f"{self.number:,} {what} {REASONS[self.reason]}: {self.example}"
+        one, several = ("kind of server", "kinds of servers") if self.reason in OF_SERVERS else _CANDIDATES
+        what, words = (one, _OF_ONE[self.reason]) if self.number == 1 else (several, REASONS[self.reason])
+        return f"{self.number:,} {what} {words}: {self.example}"
 
 
 class Pruner:

@@ -21,6 +21,17 @@ from kvsim.spec import find_model
 
 _RATIOS = (0.5, 1.0, 2.0)
 """GPUs of a decode engine over those of a prefill engine."""
+_SOUGHT = {
+    "engine.tensor_parallel_size": ", or --tensor-parallel-size N in LINE",
+    "engine.data_parallel_size": ", or --data-parallel-size N in LINE",
+    "engine.enable_expert_parallel": ", or --enable-expert-parallel in LINE",
+    "pd_separation.prefill_tensor_parallel_size": "",
+    "pd_separation.decode_tensor_parallel_size": "",
+    "pd_separation.pd_ratio": "",
+}
+"""Keys that a candidate sets, and what fixes one for all: with another value its name would be another deployment's."""
+_ASKING = ("recommend", "slo", "seed", "experiments", "studies", "load", "output")
+"""Sections that say what is asked, and nothing of servers."""
 _MOST_HOSTS = 2
 """Hosts that engines sharing experts are spread over, at the most."""
 
@@ -47,9 +58,21 @@ class Space:
         self.most_gpus = question.gpus or self.settings.most_gpus
         self.model = find_model(config.model.name)
         self._set = set_values(question.sets)
+        self._check()
         self._plans: dict[Candidate, Plan] = {}
         self._known: dict[tuple[Family, int, int], tuple[str, str] | None] = {}
         self.dropped: list[Dropped] = []
+
+    def _check(self) -> None:
+        """Raise ``ConfigError`` for what candidates differ in or cannot be counted with."""
+        for key in _SOUGHT:
+            if key in self._set:
+                raise ConfigError(f"--set {key}: it is looked for; allowed: leave it out{_SOUGHT[key]}")
+        stages = self.loaded.config.engine.pipeline_parallel_size
+        if stages > 1:
+            raise ConfigError(
+                f"engine.pipeline_parallel_size = {stages}: recommend compares engines of one stage; allowed: 1"
+            )
 
     @cached_property
     def families(self) -> tuple[Family, ...]:
@@ -111,6 +134,14 @@ class Space:
         if "routing.prefill" in self._set:
             return [self.loaded.config.routing.prefill]
         return list(self.settings.routing)
+
+    @property
+    def unsaid(self) -> dict[str, Any]:
+        """Keys that somebody set of what serves, which the servers' lines do not say."""
+        said = ("routing.prefill", "engine.max_num_seqs", "engine.max_num_batched_tokens")
+        return {
+            key: value for key, value in self._set.items() if key not in said and key.partition(".")[0] not in _ASKING
+        }
 
     @property
     def _tiers_given(self) -> tuple[str, ...]:

@@ -22,10 +22,14 @@ def print_recommendation(console: Console, found: Recommendation) -> None:
     console.print(Text(found.conclusion), soft_wrap=False)
     console.print(Text(found.reason))
     console.print(_best(found))
-    console.print(_pareto(found))
+    if any(point.on_tpot_front or point.on_ttft_front for point in found.pareto):
+        console.print(_pareto(found))
+    else:
+        console.print(Text("No run stays within twice the limits, so there is no front of tokens/s/GPU and latency."))
     for line in _looked(found):
         console.print(Text(line))
-    console.print(Text("To paste:", style="bold"))
+    unkept = "" if found.keeps else " (it misses the SLO)"
+    console.print(Text(f"To paste{unkept}:", style="bold"))
     for server in found.configuration.vllm:
         times = f"{server.servers} x {server.role}, {counted(server.gpus_each, 'GPU')} each:"
         console.print(Text(times))
@@ -122,9 +126,9 @@ def _pareto(found: Recommendation) -> Table:
 
 def _looked(found: Recommendation) -> Iterator[str]:
     looked = found.looked
+    gpus = f"{counted(found.asked.gpus, 'GPU')} ({found.asked.gpu})"
     yield (
-        f"Of {looked.candidates:,} candidates on up to {counted(found.asked.gpus, 'GPU')} {looked.simulated:,} were "
-        "simulated, in "
+        f"Of {looked.candidates:,} candidates on up to {gpus} {looked.simulated:,} were simulated, in "
         f"{looked.runs:,} runs of up to {looked.requests_of_a_run:,} requests."
     )
     for pruned in looked.pruned:

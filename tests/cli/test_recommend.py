@@ -45,7 +45,7 @@ def test_a_line_gives_a_deployment_and_what_to_paste(kvsim, empty: Path) -> None
 
 def test_objectives_and_limits_are_those_that_are_known() -> None:
     assert tuple(KNOWN) == OBJECTIVES
-    assert slo_of("ttft=2000, e2e=9.5") == (("slo.ttft_ms=2000",), 9.5) and slo_of(None) == ((), None)
+    assert slo_of("ttft=2000, e2e=9.5") == (("slo.ttft_ms=2000.0",), 9.5) and slo_of(None) == ((), None)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,11 @@ def test_objectives_and_limits_are_those_that_are_known() -> None:
         (("--rate", "5", "--gpu", "h1000"), "h100"),
         (("--rate", "5", "--gpu", "h100", "--slo", "itl=5"), "--slo: 'itl=5'; allowed: ttft=MS,tpot=MS,e2e=MS"),
         (("--rate", "5", "--gpu", "h100", "--slo", "e2e=soon"), "--slo: 'e2e=soon'"),
+        (("--rate", "5", "--slo", "ttft=2s"), "--slo: 'ttft=2s'; allowed: ttft=MS,tpot=MS,e2e=MS,share=0.99, each a"),
+        (("--rate", "5", "--slo", "tpot=nan"), "--slo: 'tpot=nan'"),
+        (("--rate", "5", "--slo", "share=99"), "--slo: 'share=99'; allowed: a share of at most 1"),
+        (("--rate", "5", "--slo", "ttft=9,tpot=5,ttft=8"), "--slo: ttft is given twice"),
+        (("--rate", "5", "--slo", "ttft=9", "--set", "slo.ttft_ms=8"), "--slo and --set both give slo.ttft_ms"),
         (("--gpu", "h100"), "neither --rate nor --gpus"),
         (("--rate", "5", "--objective", "price"), "'price'; allowed: gpus, latency, rate"),
         (("--rate", "5", "--gpus", "2", "--gpu", "h100", "--workload", "chta"), "did you mean"),

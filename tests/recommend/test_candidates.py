@@ -49,6 +49,21 @@ def test_what_the_line_says_is_not_tried_otherwise() -> None:
     assert space.arguments(space.families[0], routes=True) == (Arguments(4096, 100, "round_robin"),)
 
 
+@pytest.mark.parametrize(
+    ("line", "sets", "said"),
+    [
+        (f"{LLAMA_8B} --pipeline-parallel-size 2", (), "engine.pipeline_parallel_size = 2: recommend compares engines"),
+        (LLAMA_8B, ("engine.pipeline_parallel_size=2",), "allowed: 1"),
+        (LLAMA_8B, ("engine.tensor_parallel_size=2",), "it is looked for; allowed: leave it out, or --tensor-parallel"),
+        (LLAMA_8B, ("pd_separation.pd_ratio=[1, 2]",), "--set pd_separation.pd_ratio: it is looked for"),
+    ],
+)
+def test_what_would_run_under_the_name_of_another_is_refused(line: str, sets: tuple[str, ...], said: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        Space(question(line, sets=sets))
+    assert said in str(refused.value)
+
+
 def test_a_mixture_of_experts_shares_them_inside_a_host() -> None:
     space = Space(question("vllm serve Qwen/Qwen3-30B-A3B", gpus=16))
     groups = {one.data_parallel for one in space.families}

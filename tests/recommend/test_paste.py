@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 import yaml
-from asked import LLAMA_70B, question
+from asked import LLAMA_8B, LLAMA_70B, question
 from published_schemas import DynamoGraphDeployment, LlmdValues, LLMInferenceService
 from pydantic import ValidationError
 
@@ -55,6 +55,21 @@ def test_lines_read_again_are_the_candidate(name: str) -> None:
         connector = {"kv_connector": "NixlConnector", "kv_role": "kv_both"}
         assert words.get("--kv-transfer-config") == (connector if family.is_pd else None)
         assert folded(server.command).replace("\\\n", "").split() == shlex.join(shlex.split(server.command)).split()
+
+
+def test_what_was_simulated_and_no_file_says_is_noted() -> None:
+    """Of what is set beside the line, and of memory that a line does not have."""
+    sets = ("engine.gpu_memory_utilization=0.5", "engine.max_num_seqs=64", "seed=3", "hardware.dram.capacity_gb=100")
+    family = Family("unified", 1, 1)
+    for line, noted in ((LLAMA_8B, True), (f"{LLAMA_8B} --kv-offloading-size 50", False)):
+        asked = question(line, sets=sets, tiers=("dram",))
+        candidate = Candidate(family, (1, 0), Arguments(2048, 64, "affinity", ("dram",)))
+        notes = " ".join(configuration_of(asked, Space(asked), candidate).notes)
+        keys = "engine.gpu_memory_utilization=0.5, hardware.dram.capacity_gb=100"
+        assert f"simulated with {keys}, which no file says" in notes
+        assert ("was simulated (dram of 100 GB a host) and is in no file" in notes) == noted
+    asked = question(LLAMA_8B)
+    assert not configuration_of(asked, Space(asked), Candidate(family, (1, 0), Arguments(2048, 64, "affinity"))).notes
 
 
 def test_the_lines_own_flags_stay_once() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import re
 
 import numpy as np
 import pytest
 from asked import LLAMA_8B, question
+from rich.console import Console
 
 from kvsim.errors import CapacityError
 from kvsim.recommend import Recommendation, recommend
@@ -117,3 +119,18 @@ def test_a_limit_of_e2e_counts() -> None:
     assert uses["TTFT"].tolist() == pytest.approx([0.5] * 3) and uses["TPOT"].tolist() == pytest.approx([0.4, 0.0, 2.0])
     assert uses["E2E"].tolist() == pytest.approx([0.2, 1.2, 0.4])
     assert "E2E <= 500 ms" in slo.words and dataclasses.replace(slo, e2e_ms=None).words.count("E2E") == 0
+
+
+def test_what_misses_the_slo_is_not_pasted_as_if_it_kept_it(found: Recommendation) -> None:
+    console = Console(width=80, record=True, file=io.StringIO())
+    print_recommendation(console, dataclasses.replace(found, keeps=False, pareto=()))
+    said = " ".join(console.export_text().split())
+    assert "To paste (it misses the SLO):" in said and "2 GPUs (h100-sxm)" in said
+    assert "No run stays within twice the limits, so there is no front" in said and "beaten by none" not in said
+
+
+def test_one_of_a_kind_is_said_in_the_singular() -> None:
+    one, two = (Pruned("GPUs", number, "pd TP2") for number in (1, 2))
+    assert one.sentence == "1 kind of server takes more GPUs than there are: pd TP2"
+    assert two.sentence == "2 kinds of servers take more GPUs than there are: pd TP2"
+    assert all(Pruned(reason, 1, "x").sentence.startswith("1 ") for reason in REASONS)
