@@ -15,8 +15,10 @@ from rich.console import Console
 from kvsim.errors import CapacityError
 from kvsim.recommend import Recommendation, recommend
 from kvsim.recommend.candidates import Candidate
+from kvsim.recommend.prune import REASONS, Pruned
 from kvsim.recommend.recommending import Recommending
 from kvsim.recommend.slo import GOOD, USE, Slo
+from kvsim.recommend.tables import print_recommendation
 from kvsim.sim.executor import Serial
 
 
