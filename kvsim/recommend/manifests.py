@@ -29,6 +29,8 @@ class Role:
     is_expert_parallel: bool
     arguments: tuple[str, ...]
     """Behind the model of ``vllm serve``."""
+    placed_arguments: tuple[str, ...]
+    """``arguments`` without where a server listens."""
     engine_arguments: tuple[str, ...]
     """``arguments`` without those of the HTTP server."""
 
@@ -133,7 +135,7 @@ def _llmd_workload(deployment: Deployment, role: Role) -> dict[str, Any]:
         "name": "vllm",
         "image": _VLLM_IMAGE,
         "modelCommand": "vllmServe",
-        "args": list(role.arguments),
+        "args": list(role.placed_arguments),
         "mountModelVolume": True,
     }
     if deployment.is_pd:
@@ -175,7 +177,7 @@ def _kserve_workload(deployment: Deployment, role: Role) -> dict[str, Any]:
     container: dict[str, Any] = {
         "name": "main",
         "env": [
-            {"name": "VLLM_ADDITIONAL_ARGS", "value": shlex.join(role.arguments)},
+            {"name": "VLLM_ADDITIONAL_ARGS", "value": shlex.join(role.placed_arguments)},
             *([_NIXL_HOST] if deployment.is_pd else []),
         ],
         "resources": {"limits": gpus, "requests": gpus.copy()},

@@ -28,6 +28,7 @@ _OWN = (
     "--model",
 )
 """Flags that a candidate sets, whatever the line has."""
+_LISTENING = ("--host", "--port", "--uds")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,8 +91,9 @@ def _deployment(question: Question, space: Space, candidate: Candidate) -> Deplo
                 tensor_parallel=degree,
                 data_parallel=family.data_parallel,
                 is_expert_parallel="enable-expert-parallel" in own,
-                arguments=tuple(_arguments(question, own, engine_only=False)),
-                engine_arguments=tuple(_arguments(question, own, engine_only=True)),
+                arguments=tuple(_arguments(_given(question), own)),
+                placed_arguments=tuple(_arguments(_placed(question), own)),
+                engine_arguments=tuple(_arguments(_engine_alone(question), own)),
             )
         )
     return Deployment(
@@ -115,16 +117,26 @@ def _flags(space: Space, candidate: Candidate, degree: int) -> dict[str, Any]:
     return found | ({"kv-transfer-config": NIXL} if family.is_pd else {})
 
 
-def _arguments(question: Question, own: dict[str, Any], *, engine_only: bool) -> list[str]:
-    """The line's flags without those that ``own`` has, and these; ``engine_only``: without those of the HTTP server."""
+def _given(question: Question) -> dict[str, Any]:
+    """The line's flags without those that a candidate sets."""
     given, _ = parse("vllm", server_command(question.words).words)
+    return {name: value for name, value in given.items() if name not in _OWN}
+
+
+def _placed(question: Question) -> dict[str, Any]:
+    """Of these without where a server listens, which a chart says itself."""
+    return {name: value for name, value in _given(question).items() if name not in _LISTENING}
+
+
+def _engine_alone(question: Question) -> dict[str, Any]:
+    """Of these the simulated ones: others may be of the HTTP server, which Dynamo has a front end for."""
     roles = {flag.name: flag.role for flag in flags_of("vllm")}
-    kept = {
-        name.removeprefix("--"): value
-        for name, value in given.items()
-        if name not in _OWN and (not engine_only or roles.get(name) == "simulated")
-    }
-    return words_of([*kept.items(), *own.items()], "vllm")
+    return {name: value for name, value in _given(question).items() if roles.get(name) == "simulated"}
+
+
+def _arguments(kept: dict[str, Any], own: dict[str, Any]) -> list[str]:
+    """Flags with their values, and those of a candidate."""
+    return words_of([*((name.removeprefix("--"), value) for name, value in kept.items()), *own.items()], "vllm")
 
 
 def _tier(space: Space, name: str) -> str:
@@ -160,6 +172,9 @@ def _notes(question: Question, space: Space, candidate: Candidate, deployment: D
             f"memory below the GPUs was simulated ({tiers}) and is in no file: --kv-offloading-size or a connector of "
             "its own sets it up"
         )
+    dropped = [name for name in _placed(question) if name not in _engine_alone(question)]
+    if dropped:
+        notes.append(f"dynamo: its workers are given no {', '.join(dropped)}, which change nothing that is simulated")
     if space.unsaid:
         keys = ", ".join(f"{key}={json.dumps(value)}" for key, value in space.unsaid.items())
         notes.append(f"simulated with {keys}, which no file says: flags in LINE are pasted, --set is not")

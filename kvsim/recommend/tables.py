@@ -15,6 +15,8 @@ from kvsim.record.labels import counted, number, rate
 
 WIDTH = 80
 _SHOWN_POINTS = 8
+_BEFORE = ("", "the first", "the second", "the third")
+"""Whom a place is held against."""
 
 
 def print_recommendation(console: Console, found: Recommendation) -> None:
@@ -71,8 +73,8 @@ def _best(found: Recommendation) -> Table:
     slo, at = found.asked.slo, rate(found.rate_per_s) if found.asked.rate_per_s else number(found.rate_per_s)
     title = f"At {at} requests/s; TTFT and TPOT are those of {slo.share:.4g} of requests"
     table = _table(title, "deployment", "GPUs", "of limits", "good", "TTFT ms", "TPOT ms", "tok/s/GPU")
-    for place in found.best:
-        behind = "" if place.behind is None else f" ({_behind(place)})"
+    for at_place, place in enumerate(found.best):
+        behind = "" if place.behind is None else f" ({_behind(place, at_place)})"
         table.add_row(
             f"{_two_lines(place.name)}{behind}",
             str(place.gpus),
@@ -91,13 +93,14 @@ def _two_lines(name: str) -> str:
     return f"{structure}\n{arguments}"
 
 
-def _behind(place: Place) -> str:
+def _behind(place: Place, at: int) -> str:
     """What may be said of a place against the one before it, or the third."""
+    before = _BEFORE[min(at, len(_BEFORE) - 1)]
     if place.behind is None or place.behind.verdict == "open":
-        return "not told apart"
+        return f"not told apart from {before}"
     if place.behind.tie:
-        return "as good"
-    return "behind" if place.behind.verdict == "higher" else "ahead"
+        return f"as good as {before}"
+    return f"behind {before}" if place.behind.verdict == "higher" else f"ahead of {before}"
 
 
 def _pareto(found: Recommendation) -> Table:

@@ -120,6 +120,19 @@ def test_dynamo_gets_no_flags_of_the_http_server() -> None:
     assert {word for word in args if word.startswith("--")} - simulated <= {"--model", "--no-enable-prefix-caching"}
 
 
+def test_where_a_server_listens_is_the_charts_to_say_and_what_dynamo_lacks_is_noted() -> None:
+    """Pods that listen elsewhere than their services and probes look are never ready."""
+    asked = question(f"{LLAMA_8B} --port 9000 --host 0.0.0.0 --trust-remote-code --max-model-len 32k")
+    candidate = Candidate(Family("unified", 1, 1), (1, 0), Arguments(2048, 64, "affinity"))
+    found = configuration_of(asked, Space(asked), candidate)
+    kserve = yaml.safe_load(found.kserve)["spec"]["template"]["containers"][0]["env"][0]["value"]
+    for placed in (kserve, found.llmd):
+        assert "--port" not in placed and "--host" not in placed and "--trust-remote-code" in placed
+        assert "--max-model-len" in placed
+    assert "--port 9000" in found.vllm[0].command and "--trust-remote-code" not in found.dynamo
+    assert "dynamo: its workers are given no --trust-remote-code," in " ".join(found.notes)
+
+
 def test_routing_is_said_where_it_can_be() -> None:
     _, _, found = made("unified")
     services = yaml.safe_load(found.dynamo)["spec"]["services"]

@@ -20,6 +20,8 @@ from kvsim.recommend.recommending import Recommending
 from kvsim.recommend.slo import GOOD, USE, Slo
 from kvsim.recommend.tables import print_recommendation
 from kvsim.sim.executor import Serial
+from kvsim.study.intervals import Interval
+from kvsim.study.replication import Apart
 
 
 @pytest.fixture(scope="module")
@@ -136,3 +138,18 @@ def test_one_of_a_kind_is_said_in_the_singular() -> None:
     assert one.sentence == "1 kind of server takes more GPUs than there are: pd TP2"
     assert two.sentence == "2 kinds of servers take more GPUs than there are: pd TP2"
     assert all(Pruned(reason, 1, "x").sentence.startswith("1 ") for reason in REASONS)
+
+
+def test_a_place_is_held_against_who_is_named(found: Recommendation) -> None:
+    """Against the one before, and after the third against the third: as good as that is not as good as the first."""
+    first = found.best[0]
+    tie = Apart(interval=Interval(0.0, 0.001), verdict="same", tie=True, precise=True)
+    behind = Apart(interval=Interval(0.1, 0.01), verdict="higher", tie=False, precise=True)
+    places = [dataclasses.replace(first, behind=apart) for apart in (None, tie, behind, tie)]
+    console = Console(width=80, record=True, file=io.StringIO())
+    print_recommendation(console, dataclasses.replace(found, best=tuple(places)))
+    lines = console.export_text().splitlines()
+    first_words = " ".join(" ".join(line[:20].split()) for line in lines)
+    assert max(map(len, lines)) <= 80
+    for words in ("(as good as the first)", "(behind the second)", "(as good as the third)"):
+        assert first_words.count(words) == 1, first_words
