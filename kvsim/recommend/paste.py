@@ -24,7 +24,6 @@ _OWN = (
     "--enable-expert-parallel",
     "--max-num-batched-tokens",
     "--max-num-seqs",
-    "--kv-transfer-config",
     "--model",
 )
 """Flags that a candidate sets, whatever the line has."""
@@ -136,7 +135,7 @@ def _engine_alone(question: Question) -> dict[str, Any]:
 
 def _arguments(kept: dict[str, Any], own: dict[str, Any]) -> list[str]:
     """Flags with their values, and those of a candidate."""
-    return words_of([*((name.removeprefix("--"), value) for name, value in kept.items()), *own.items()], "vllm")
+    return words_of([*({name.removeprefix("--"): value for name, value in kept.items()} | own).items()], "vllm")
 
 
 def _tier(space: Space, name: str) -> str:
@@ -157,6 +156,10 @@ def _dns_name(model: str) -> str:
 def _notes(question: Question, space: Space, candidate: Candidate, deployment: Deployment) -> tuple[str, ...]:
     arguments, notes = candidate.arguments, []
     if candidate.family.is_pd:
+        if "--kv-transfer-config" in _given(question):
+            notes.append(
+                f"--kv-transfer-config of the line gave way to {NIXL['kv_connector']}, which hands over prompts"
+            )
         notes.append(
             f"vllm: prompts go to a prefill server, then with their KV ({NIXL['kv_connector']}) to a decode server: a "
             "P/D router stands before them, as Dynamo's, llm-d's and KServe's do"

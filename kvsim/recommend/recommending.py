@@ -130,6 +130,9 @@ class Recommending:
                 f"{none} serves {self._question.rate_per_s:g} requests/s "
                 f"within the SLO; the nearest, {most[1]}, serves {number(most[0])} at the very most"
             )
+        if ttft_ms <= self.slo.ttft_ms and tpot_ms <= self.slo.tpot_ms and "KV room" in self.pruner.examples:
+            short = f"{self.pruner.examples['KV room']} model.max_model_len and the KV cache"
+            return f"{none} can keep {self.slo.words}: of {short}; allowed: a lower share, or shorter requests"
         return (
             f"{none} can keep {self.slo.words}: with one request alone "
             f"TTFT is at least {number(ttft_ms)} ms and TPOT {number(tpot_ms)} ms; allowed: limits above both, and "

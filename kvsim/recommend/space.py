@@ -22,6 +22,7 @@ from kvsim.spec import find_model
 _RATIOS = (0.5, 1.0, 2.0)
 """GPUs of a decode engine over those of a prefill engine."""
 _SOUGHT = {
+    "model.name": "",
     "engine.tensor_parallel_size": ", or --tensor-parallel-size N in LINE",
     "engine.data_parallel_size": ", or --data-parallel-size N in LINE",
     "engine.enable_expert_parallel": ", or --enable-expert-parallel in LINE",
@@ -29,7 +30,7 @@ _SOUGHT = {
     "pd_separation.decode_tensor_parallel_size": "",
     "pd_separation.pd_ratio": "",
 }
-"""Keys that a candidate sets, and what fixes one for all: with another value its name would be another deployment's."""
+"""Keys that a candidate or the line sets, and what fixes one for all: with another value a name would be another's."""
 _ASKING = ("recommend", "slo", "seed", "experiments", "studies", "load", "output")
 """Sections that say what is asked, and nothing of servers."""
 _MOST_HOSTS = 2
@@ -67,7 +68,9 @@ class Space:
         """Raise ``ConfigError`` for what candidates differ in or cannot be counted with."""
         for key in _SOUGHT:
             if key in self._set:
-                raise ConfigError(f"--set {key}: it is looked for; allowed: leave it out{_SOUGHT[key]}")
+                raise ConfigError(f"--set {key}: LINE and the search give it; allowed: leave it out{_SOUGHT[key]}")
+        if "hardware.gpu" in self._set and self._question.gpu is not None:
+            raise ConfigError("--gpu and --set both give hardware.gpu; give one")
         stages = self.loaded.config.engine.pipeline_parallel_size
         if stages > 1:
             raise ConfigError(

@@ -54,8 +54,10 @@ def test_what_the_line_says_is_not_tried_otherwise() -> None:
     [
         (f"{LLAMA_8B} --pipeline-parallel-size 2", (), "engine.pipeline_parallel_size = 2: recommend compares engines"),
         (LLAMA_8B, ("engine.pipeline_parallel_size=2",), "allowed: 1"),
-        (LLAMA_8B, ("engine.tensor_parallel_size=2",), "it is looked for; allowed: leave it out, or --tensor-parallel"),
-        (LLAMA_8B, ("pd_separation.pd_ratio=[1, 2]",), "--set pd_separation.pd_ratio: it is looked for"),
+        (LLAMA_8B, ("engine.tensor_parallel_size=2",), "allowed: leave it out, or --tensor-parallel"),
+        (LLAMA_8B, ("model.name=llama-3.1-70b",), "--set model.name: LINE and the search give it"),
+        (LLAMA_8B, ("hardware.gpu=a100-80gb-sxm",), "--gpu and --set both give hardware.gpu; give one"),
+        (LLAMA_8B, ("pd_separation.pd_ratio=[1, 2]",), "--set pd_separation.pd_ratio: LINE and the search give it"),
     ],
 )
 def test_what_would_run_under_the_name_of_another_is_refused(line: str, sets: tuple[str, ...], said: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 
 import pytest
@@ -14,7 +15,7 @@ from kvsim.launch import read_launch_line
 from kvsim.launch.flags import flags_of
 from kvsim.launch.parser import parse
 from kvsim.recommend.candidates import Arguments, Candidate, Family
-from kvsim.recommend.paste import Configuration, configuration_of
+from kvsim.recommend.paste import NIXL, Configuration, configuration_of
 from kvsim.recommend.question import Question
 from kvsim.recommend.space import Space
 from kvsim.recommend.tables import folded
@@ -131,6 +132,19 @@ def test_where_a_server_listens_is_the_charts_to_say_and_what_dynamo_lacks_is_no
         assert "--max-model-len" in placed
     assert "--port 9000" in found.vllm[0].command and "--trust-remote-code" not in found.dynamo
     assert "dynamo: its workers are given no --trust-remote-code," in " ".join(found.notes)
+
+
+@pytest.mark.parametrize("family", [Family("unified", 1, 1), Family("pd", 1, 1)])
+def test_a_connector_of_the_line_stays_where_nothing_is_handed_over(family: Family) -> None:
+    own = {"kv_connector": "LMCacheConnectorV1", "kv_role": "kv_both"}
+    asked = question(f"{LLAMA_8B} --kv-transfer-config '{json.dumps(own)}'")
+    candidate = Candidate(family, (1, int(family.is_pd)), Arguments(2048, 64, "affinity"))
+    found = configuration_of(asked, Space(asked), candidate)
+    (command,) = {one.command for one in found.vllm}
+    words = parse("vllm", shlex.split(command)[2:])[0]
+    assert words["--kv-transfer-config"] == (NIXL if family.is_pd else own)
+    assert command.count("--kv-transfer-config") == 1
+    assert ("of the line gave way" in " ".join(found.notes)) == family.is_pd
 
 
 def test_routing_is_said_where_it_can_be() -> None:

@@ -108,6 +108,10 @@ def test_nobody_keeps_the_slo_says_who_is_nearest() -> None:
         ({"tpot": 1.0}, r"no deployment of up to 2 GPUs can keep .*TPOT is|TPOT [\d.]+ ms; allowed: limits above both"),
         ({"rate": 9000.0}, r"no deployment of up to 2 GPUs serves 9000 requests/s within the SLO; the nearest, "),
         ({"line": f"{LLAMA_8B} --num-gpu-blocks-override 12"}, "requests that fit|no request fits"),
+        (
+            {"line": f"{LLAMA_8B} --max-model-len 500", "workload": "in=100-600,out=40", "ttft": 1000.0},
+            r"of unified TP1, .*: [\d.]+% of requests fit model.max_model_len and the KV cache; allowed: a lower share",
+        ),
     ],
 )
 def test_what_nobody_can_do_is_one_line(given: dict[str, object], said: str) -> None:
