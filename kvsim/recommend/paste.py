@@ -123,12 +123,12 @@ def _given(question: Question) -> dict[str, Any]:
 
 
 def _placed(question: Question) -> dict[str, Any]:
-    """Of these without where a server listens, which a chart says itself."""
+    """The given flags without where a server listens, which a chart says itself."""
     return {name: value for name, value in _given(question).items() if name not in _LISTENING}
 
 
 def _engine_alone(question: Question) -> dict[str, Any]:
-    """Of these the simulated ones: others may be of the HTTP server, which Dynamo has a front end for."""
+    """The given flags that are simulated: others may be of the HTTP server, which Dynamo has a front end for."""
     roles = {flag.name: flag.role for flag in flags_of("vllm")}
     return {name: value for name, value in _given(question).items() if roles.get(name) == "simulated"}
 

@@ -106,7 +106,7 @@ def test_a_run_that_fails_is_a_row_and_exit_code_1(kvsim, tmp_path: Path) -> Non
     assert "warning: 1 run failed: engine.pipeline_parallel_size = 99: must be at most the " in err
     good, bad = rows(tmp_path / "out")
     assert good["error"] is None and "pipeline_parallel" in str(bad["error"]) and "unified.completed" not in bad
-    assert "1 point without the figure, or with a failed run, left out." in said
+    assert "1 point without the figure, or with a failed or missing run, left out." in said
 
 
 def test_a_driver_that_is_killed_loses_no_row(kvsim, whole: Path, tmp_path: Path) -> None:
