@@ -7,13 +7,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from kvsim.config.bundles import find_bundles
 from kvsim.config.overlay import shipped_profiles
 from kvsim.config.yaml_source import kind, shown
 from kvsim.errors import ConfigError, KvsimError, nearest
 from kvsim.plan.deployment import launch_of
 from kvsim.plan.mode import MODES
+from kvsim.policy.eviction import EVICTIONS
 from kvsim.sim.run import SYSTEMS
 from kvsim.spec import find_gpu
+from kvsim.workload.formats import FORMATS
 from kvsim.workload.reading import FLAGS, Reading
 from kvsim.workload.words import word_of
 
@@ -22,6 +25,8 @@ READING = {flag.removeprefix("--").replace("-", "_"): name for name, flag in FLA
 OF_MODES = ("engine", "gpus", "tp", "preset", "config", "load", "load_of", "policy", "systems", "replicas")
 """Arguments that a mode takes and a server does not."""
 OF_SERVERS = ("instances",)
+OF_PD = ("systems", "load_of")
+"""Arguments that the mode pd takes and the others do not."""
 SAME = {"gpu": "hardware.gpu", "tp": "engine.tensor_parallel_size"}
 """Arguments that a key of the configuration would overrule in silence."""
 
@@ -72,6 +77,11 @@ def _workload(value: Any) -> None:
         word_of(value)
 
 
+def _policy(value: Any) -> None:
+    _text(value)
+    find_bundles([name.strip() for name in value.split(",")], list(EVICTIONS))
+
+
 CHECKS: Mapping[str, Callable[[Any], None]] = {
     "mode": _one_of(*(name for name in MODES if name != "predict")),
     "server": _line,
@@ -91,7 +101,7 @@ CHECKS: Mapping[str, Callable[[Any], None]] = {
     "load": _positive,
     "load_of": _one_of(*SYSTEMS),
     "systems": _systems,
-    "policy": _text,
+    "policy": _policy,
     "replicas": _count,
 }
 ARGUMENTS = (*CHECKS, *READING)
@@ -120,6 +130,8 @@ def _check_reading(name: str, value: Any) -> None:
     else:
         _text(value)
     Reading(**{READING[name]: value})
+    if READING[name] == "fmt":
+        _one_of("auto", *FORMATS)(value)
 
 
 def names_file(name: str, value: Any) -> bool:

@@ -40,7 +40,10 @@ def ranking_lines(ranking: Ranking, sweep: Sweep) -> Iterator[str]:
     yield from _wrapped(_sure(ranking, sweep))
     unsteady = sum(not point.steady for point in ranking.points)
     if unsteady:
-        said = f"{unsteady:,} of {counted(len(ranking.points), 'point')} show no steady state: longer runs may differ."
+        show = "shows" if unsteady == 1 else "show"
+        said = (
+            f"{unsteady:,} of {counted(len(ranking.points), 'point')} {show} no steady state: longer runs may differ."
+        )
         yield from _wrapped(said)
     if ranking.left_out:
         yield from _wrapped(

@@ -15,7 +15,7 @@ from kvsim.config.load import check_value, finding, load_config, preset_names
 from kvsim.config.tree import leaves
 from kvsim.config.yaml_source import kind, named, read_mapping, shown
 from kvsim.errors import ConfigError, KvsimError, nearest
-from kvsim.sweep.arguments import ARGUMENTS, OF_MODES, OF_SERVERS, READING, SAME, check_argument, names_file
+from kvsim.sweep.arguments import ARGUMENTS, OF_MODES, OF_PD, OF_SERVERS, READING, SAME, check_argument, names_file
 from kvsim.sweep.files import content_hash
 from kvsim.sweep.schema import Range, Sampling, SweepFile
 
@@ -98,6 +98,7 @@ def read_sweep(path: Path) -> Sweep:
     sets, keys = dict(leaves(given.sets)), _keys(given.keys, where)
     _check_values(fixed, sets, keys, where)
     _check_arguments({*fixed, *keys}, where)
+    _check_modes(fixed, keys, where)
     _check_design(given, keys, where)
     folder = path.resolve().parent
     seed = load_config().config.seed if given.seed is None else given.seed
@@ -192,6 +193,14 @@ def _check_arguments(given: set[str], where: str) -> None:
     reading = sorted(given & set(READING))
     if reading and "trace" not in given:
         raise ConfigError(f"{where}: {reading[0]} needs a trace")
+
+
+def _check_modes(fixed: Mapping[str, Any], keys: Mapping[str, Values], where: str) -> None:
+    """No mode has an argument that it does not take."""
+    for mode in _given("mode", fixed, keys):
+        for name in ("policy",) if mode == "pd" else OF_PD:
+            if name in fixed or name in keys:
+                raise ConfigError(f"{where}: {name} is not of the mode {mode}; leave it out there")
 
 
 def _check_presets(fixed: Mapping[str, Any], keys: Mapping[str, Values], folder: Path, where: str) -> None:

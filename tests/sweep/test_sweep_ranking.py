@@ -123,7 +123,7 @@ def test_lines_fit_a_terminal_and_name_both_ends(tmp_path: Path) -> None:
         "13",
         "14",
     ]
-    assert "1 of 14 points show no steady state: longer runs may differ." in lines
+    assert "1 of 14 points shows no steady state: longer runs may differ." in lines
 
 
 def test_errors_are_said_once_each(tmp_path: Path) -> None:

@@ -155,13 +155,13 @@ def test_rows_that_contradict_each_other_are_no_table(plan: Plan, tmp_path: Path
 def test_columns_are_what_their_values_are(tmp_path: Path) -> None:
     import polars as pl
 
-    text = "keys: {rate: [1, 2.5], tp: [1, 2], systems: [[pd], [unified]], policy: [lru]}\n"
+    text = "keys: {rate: [1, 2.5], tp: [1, 2], systems: [[pd], [unified]], load_of: [pd]}\n"
     plan = plan_of(tmp_path, text, head="mode: pd\n")
     fill(plan, tmp_path, *range(7))
     fill(plan, tmp_path, 7, error="it, too, broke")
     csv, parquet = write_finished(tmp_path)
     frame = pl.read_parquet(parquet)
-    kinds = [frame.schema[name] for name in ("rate", "tp", "systems", "policy", "seed", "unified.overloaded")]
+    kinds = [frame.schema[name] for name in ("rate", "tp", "systems", "load_of", "seed", "unified.overloaded")]
     assert kinds == [pl.Float64, pl.Int64, pl.String, pl.String, pl.Int64, pl.Boolean]
     assert frame["run"].to_list() == list(range(8)) and frame["systems"][0] == '["pd"]'
     assert frame["error"].to_list() == [None] * 7 + ["it, too, broke"]
