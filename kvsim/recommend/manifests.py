@@ -59,8 +59,15 @@ class Deployment:
         return -(-role.gpus // self.gpus_per_host)
 
 
+class _Plain(yaml.SafeDumper):
+    """Every value where it belongs: an alias would tie what is edited by hand to another place."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
 def _text(tree: dict[str, Any]) -> str:
-    return yaml.safe_dump(tree, sort_keys=False, width=1000)
+    return yaml.dump(tree, Dumper=_Plain, sort_keys=False, width=1000)
 
 
 def dynamo_graph(deployment: Deployment) -> str:

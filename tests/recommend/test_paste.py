@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 
 import pytest
@@ -88,6 +89,7 @@ def test_manifests_are_as_published(name: str) -> None:
     dynamo = DynamoGraphDeployment.model_validate(yaml.safe_load(found.dynamo))
     llmd = LlmdValues.model_validate(yaml.safe_load(found.llmd))
     kserve = LLMInferenceService.model_validate(yaml.safe_load(found.kserve))
+    assert not any(re.search(r"[&*]id\d", text) for text in (found.dynamo, found.llmd, found.kserve))
     workers = {name: one for name, one in dynamo.spec.services.items() if one.componentType == "worker"}
     hosts = {one: worker.multinode.nodeCount if worker.multinode else 1 for one, worker in workers.items()}
     gpus = sum(
