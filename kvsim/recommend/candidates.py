@@ -98,8 +98,8 @@ class Candidate:
 
     @property
     def routed(self) -> int:
-        """Servers that a prompt's router chooses from."""
-        return self.counts[0] * self.family.data_parallel
+        """Servers that a prompt's router chooses from; among the engines of one its own front end chooses."""
+        return self.counts[0]
 
     @property
     def structure(self) -> str:

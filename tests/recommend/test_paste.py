@@ -149,6 +149,14 @@ def test_a_connector_of_the_line_stays_where_nothing_is_handed_over(family: Fami
     assert ("of the line gave way" in " ".join(found.notes)) == family.is_pd
 
 
+@pytest.mark.parametrize("servers", [1, 2])
+def test_one_server_has_no_router_before_it_however_many_engines_it_has(servers: int) -> None:
+    asked = question(f"{LLAMA_8B} --data-parallel-size 2", gpus=4)
+    candidate = Candidate(Family("unified", 1, 1, 2), (servers, 0), Arguments(2048, 64, "affinity"))
+    notes = configuration_of(asked, Space(asked), candidate).notes
+    assert any("a router before the servers" in note for note in notes) == (servers > 1)
+
+
 def test_routing_is_said_where_it_can_be() -> None:
     _, _, found = made("unified")
     services = yaml.safe_load(found.dynamo)["spec"]["services"]
