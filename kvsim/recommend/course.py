@@ -97,7 +97,12 @@ class Course:
         return int(np.random.SeedSequence((self.seed, replication)).generate_state(1)[0])
 
     def length(self, plans: Sequence[Plan], rate_per_s: float) -> int:
-        """Requests of a whole run: ``recommend.lives`` times late E2E without queues, behind the warm-up.
+        """Requests of a whole run: those that are wanted, within what the settings allow."""
+        settings, wanted = self.settings, self.wanted(plans, rate_per_s)
+        return math.ceil(min(max(wanted, settings.fewest_requests), settings.most_requests))
+
+    def wanted(self, plans: Sequence[Plan], rate_per_s: float) -> float:
+        """Requests that a whole run wants: ``recommend.lives`` times late E2E without queues, behind the warm-up.
 
         ``plans`` are of unified systems as large as there are; late E2E is the median of theirs, and at most what an
         answer takes that just keeps the limits. Of short answers it is so long that a queue which grows shows: it is
@@ -108,5 +113,4 @@ class Course:
         longest = float(np.percentile(population.output_tokens, 95))
         most_s = (self.slo.ttft_ms + longest * self.slo.tpot_ms) * MILLI
         life_s = max(min(float(np.median(late_s)), most_s), _TTFTS * self.slo.ttft_ms * MILLI)
-        wanted = settings.lives * life_s * rate_per_s / (1 - settings.warmup_share)
-        return math.ceil(min(max(wanted, settings.fewest_requests), settings.most_requests))
+        return settings.lives * life_s * rate_per_s / (1 - settings.warmup_share)

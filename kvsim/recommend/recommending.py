@@ -39,6 +39,8 @@ _LEAST_HITS = 0.01
 _STREAM = 11
 """Which of the seed's children the runs of a recommendation draw from."""
 _SHOWN = 6
+_SHORT = 1.5
+"""Runs that are so many times as short as they are wanted are warned of."""
 
 
 def recommend(question: Question, executor: Executor) -> Recommendation:
@@ -179,7 +181,23 @@ class Recommending:
             pareto=points_of(self._on_the_same(found), self.slo),
             configuration=configuration_of(question, space, winner),
             calibration=plain(calibration),
-            warnings=(*question.launch.warnings, *calibration.warnings, *left_out(space.plan(winner), is_pd=is_pd)),
+            warnings=(
+                *self._short(found.rate_per_s),
+                *question.launch.warnings,
+                *calibration.warnings,
+                *left_out(space.plan(winner), is_pd=is_pd),
+            ),
+        )
+
+    def _short(self, rate_per_s: float) -> tuple[str, ...]:
+        """A warning where runs end before a queue that grows would show."""
+        wanted, course = self.course.wanted(self._largest(), rate_per_s), self.course
+        if course.requests * _SHORT >= wanted:
+            return ()
+        return (
+            f"runs of {counted(course.requests, 'request')} are short at {number(rate_per_s)} requests/s, where "
+            f"{math.ceil(wanted):,} are wanted: what grows more slowly does not show, and true limits may be lower; "
+            f"recommend.most_requests is {course.settings.most_requests:,}",
         )
 
     def _on_the_same(self, found: Searched) -> dict[Candidate, Figures]:

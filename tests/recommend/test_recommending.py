@@ -157,3 +157,11 @@ def test_a_place_is_held_against_who_is_named(found: Recommendation) -> None:
     assert max(map(len, lines)) <= 80
     for words in ("(as good as the first)", "(behind the second)", "(as good as the third)"):
         assert first_words.count(words) == 1, first_words
+
+
+def test_runs_that_are_too_short_to_show_a_queue_are_warned_of(found: Recommendation) -> None:
+    assert not any("are short at" in warning for warning in found.warnings)
+    short = recommend(question(rate=60.0, sets=("recommend.most_requests=160", "recommend.lives=9")), Serial())
+    assert any(
+        warning.startswith("runs of 160 requests are short at 60.0 requests/s, where ") for warning in short.warnings
+    )
