@@ -79,7 +79,13 @@ def test_the_mixture_is_held_against_the_runs_that_it_is_of() -> None:
     def runs(*values: float) -> list[dict[str, float]]:
         return [{TTFT: value, "hit_rate": 0.5} for value in values]
 
-    found = Replicated({0.0: runs(4, 6, 5), 0.5: runs(3, 4, 99), 1.0: runs(1, 2)}, {arm: 0.0 for arm in (0.0, 0.5, 1.0)}, frozenset(), 0, goal)
+    found = Replicated(
+        {0.0: runs(4, 6, 5), 0.5: runs(3, 4, 99), 1.0: runs(1, 2)},
+        dict.fromkeys((0.0, 0.5, 1.0), 0.0),
+        frozenset(),
+        0,
+        goal,
+    )
     cut = together(found, (0.5, 0.0, 1.0))
     assert {arm: len(each) for arm, each in cut.figures.items()} == {0.0: 2, 0.5: 2, 1.0: 2}
     assert cut.means(0.5)[TTFT].mean == 3.5 and cut.means(0.0)[TTFT].mean == 5
