@@ -72,7 +72,7 @@ def _engine(config: Config, origins: Origins, mode: Mode | None) -> Iterator[Fin
     page = block_size(config)
     if config.engine.scheduler == "sglang" and budget < page and mode != "traffic":
         yield (
-            f"{keys[0]} = {budget} is below the {page} tokens of a page: SGLang's scheduler cuts prompts at whole pages",
+            f"{keys[0]} = {budget} is below the {page} tokens of a page: SGLang cuts prompts at whole pages",
             (keys[0], "engine.block_size", "engine.scheduler"),
         )
     length, tunes = config.model.max_model_len, config.engine.tune_colocated_budget and mode in ("pd", None)

@@ -51,7 +51,7 @@ def test_a_report_that_was_cut_off_is_no_configuration(left: str, tmp_path: Path
     path = tmp_path / "r.json"
     path.write_text(left)
     assert is_json(path)
-    with pytest.raises(ConfigError, match="no JSON|no report of kvsim's"):
+    with pytest.raises(ConfigError, match=r"no JSON|no report of kvsim's"):
         read_report(path)
     empty = tmp_path / "c.yaml"
     empty.write_text(left)
