@@ -69,6 +69,12 @@ def _engine(config: Config, origins: Origins, mode: Mode | None) -> Iterator[Fin
         low, high = f"{keys[0]} = {budget}", f"{keys[1]} = {seats}"
         order = f"{low} is below {high}" if origins.blamed(*keys)[1] == keys[0] else f"{high} exceeds {low}"
         yield f"{order}: a step must hold one token of every sequence", keys
+    page = block_size(config)
+    if config.engine.scheduler == "sglang" and budget < page and mode != "traffic":
+        yield (
+            f"{keys[0]} = {budget} is below the {page} tokens of a page: SGLang cuts prompts at whole pages",
+            (keys[0], "engine.block_size", "engine.scheduler"),
+        )
     length, tunes = config.model.max_model_len, config.engine.tune_colocated_budget and mode in ("pd", None)
     if config.engine.enable_chunked_prefill or mode == "traffic":
         return

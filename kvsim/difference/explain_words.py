@@ -73,14 +73,17 @@ def conclusions(answer: ExplainAnswer) -> list[str]:
             said.append("no removal of a single cause surely changes p99")
     overlap = answer.interplay[-1]
     if known:
-        said.append(_overlap(overlap, answer.runs))
+        said.append(overlap_words(overlap, answer.runs))
     return [f"{'; '.join(said)}."]
 
 
-def _overlap(each: Interplay, runs: int) -> str:
+def overlap_words(each: Interplay, runs: int) -> str:
+    """What all causes change together beside what each does alone, at one figure of TTFT in ms."""
     sums = f"all together change it by {signed(each.together)} ms, each alone by {signed(each.alone_sum)} ms in sum"
     if runs < 2 or each.half_width is None:
         return f"{sums} (one run)"
+    if max(abs(each.difference), each.half_width) < _NOTHING_MS:
+        return f"{sums}: each takes its own"
     width = f"{signed(each.difference)} ± {number(each.half_width)} ms"
     if abs(each.difference) <= each.half_width:
         return f"{sums}: what they do to each other is not told apart from nothing ({width})"

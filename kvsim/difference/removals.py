@@ -95,6 +95,8 @@ def why_not(cause: Cause, plan: Plan, system: str) -> str | None:
         return "not known for steps that verify drafts"
     if cause.name == "interference" and plan.engines_in_step > 1:
         return "not known for engines that take their steps together"
+    if cause.name == "interference" and plan.colocated_settings.pipeline_parallel > 1:
+        return "not known for pipelines, where steps wait for each other's stages"
     if cause.name == "hits" and not plan.colocated_settings.enable_prefix_caching:
         return "prefix caching is off"
     return None

@@ -25,12 +25,16 @@ _UNSAID = ("configured", "eic on", "eic off")
 
 
 def is_json(path: Path) -> bool:
-    """Whether a file is to be read as a report: it begins as a JSON object does."""
+    """Whether a file is to be read as a report: it is called ``.json``, or begins as a JSON object and is no YAML.
+
+    An empty ``.json`` is a report that was cut off, and not a configuration that sets nothing.
+    """
     try:
         with path.open("rb") as file:
-            return file.read(256).lstrip()[:1] == b"{" and path.suffix not in (".yaml", ".yml")
+            begins = file.read(256).lstrip()[:1] == b"{"
     except OSError as error:
         raise ConfigError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
+    return path.suffix == ".json" or (begins and path.suffix not in (".yaml", ".yml"))
 
 
 def read_report(path: Path) -> AskedCase:

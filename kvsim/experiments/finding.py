@@ -126,7 +126,7 @@ def _flat(row: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, object
         if isinstance(value, Mapping):
             yield from _flat(value, f"{above}{key}.")
         elif isinstance(value, Sequence) and not isinstance(value, str):
-            yield f"{above}{key}", " ".join(map(str, value))
+            yield f"{above}{key}", (":" if key.endswith("ratio") else " ").join(map(str, value))
         else:
             yield f"{above}{key}", value
 

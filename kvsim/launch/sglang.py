@@ -38,10 +38,10 @@ MAX_PREFILL_TOKENS = 16_384
 def from_sglang(own: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """vLLM's arguments, and sentences on what SGLang does otherwise than what is simulated.
 
-    Raises ``ConfigError`` where GPUs do not divide among data-parallel engines.
+    Raises ``ConfigError`` where GPUs do not divide among data-parallel engines, and for pages of no tokens.
     """
     found = {name: own[key] for key, name in AS_VLLM.items() if own.get(key) is not None}
-    found |= {"prefix_cache": "radix", "block_size": own.get("page_size") or 1}
+    found |= {"prefix_cache": "radix", "block_size": _page_tokens(own)}
     found |= _parallel(own) | _budget(own)
     if own.get("max_total_tokens") is not None:
         found["num_gpu_blocks_override"] = own["max_total_tokens"] // found["block_size"] + 1
@@ -72,6 +72,16 @@ def from_sglang(own: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]
             "steps here, as with --enable-mixed-chunk"
         )
     return found, tuple(warnings)
+
+
+def _page_tokens(own: Mapping[str, Any]) -> int:
+    """Tokens of a page: one, where nothing is said."""
+    page = own.get("page_size")
+    if page is None:
+        return 1
+    if page < 1:
+        raise ConfigError(f"sglang.launch_server: --page-size {page} must be a whole number >= 1")
+    return int(page)
 
 
 def _speculation(own: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from kvsim.errors import ConfigError
 from kvsim.fields import Fields
 from kvsim.spec import GpuSpec, ModelSpec
 from kvsim.units import GIB
@@ -26,13 +27,17 @@ _BY_MEMORY = (
 
 
 def with_sglang_defaults(arguments: Fields, gpu: GpuSpec | None, model: ModelSpec | None) -> Fields:
-    """``arguments`` with what SGLang puts in place of those that are absent; ``gpu`` absent: those of an H100."""
+    """``arguments`` with what SGLang puts in place of those that are absent; ``gpu`` absent: those of an H100.
+
+    Raises ``ConfigError`` for what SGLang does not start with: chunks that are no whole pages, no memory left.
+    """
     values: Mapping[str, Any] = arguments.values
     degree = values.get("tensor_parallel_size", 1) * values.get("data_parallel_size", 1)
     memory_gib = 80.0 if gpu is None else gpu.memory_bytes / GIB
     chunk, *largest = next(row[1:] for row in _BY_MEMORY if memory_gib < row[0])
     most = min(int(largest[degree >= 4]), values.get("max_num_seqs") or SEQS)
     found: dict[str, Any] = {"max_num_seqs": SEQS, "max_num_batched_tokens": int(chunk)} | dict(values)
+    _check_pages(found)
     found["max_num_seqs"] = min(found["max_num_seqs"], found["max_num_batched_tokens"])
     if "cudagraph_capture_sizes" not in found and not found.get("enforce_eager"):
         found["cudagraph_capture_sizes"] = capture_sizes(found.get("max_cudagraph_capture_size") or most)
@@ -42,6 +47,15 @@ def with_sglang_defaults(arguments: Fields, gpu: GpuSpec | None, model: ModelSpe
     if "static_memory_fraction" in found:
         found["gpu_memory_utilization"] = found["static_memory_fraction"]
     return Fields(arguments.file, found)
+
+
+def _check_pages(found: Mapping[str, Any]) -> None:
+    """SGLang asserts it, where prompts are cut."""
+    chunk, page = found["max_num_batched_tokens"], found.get("block_size") or 1
+    if found.get("enable_chunked_prefill", True) and chunk % page:
+        raise ConfigError(
+            f"sglang.launch_server: --chunked-prefill-size {chunk} must be a multiple of --page-size {page}"
+        )
 
 
 def _static_fraction(gpu: GpuSpec, model: ModelSpec | None, found: Mapping[str, Any], degree: int) -> float:
@@ -55,7 +69,13 @@ def _static_fraction(gpu: GpuSpec, model: ModelSpec | None, found: Mapping[str, 
     memory_mib = gpu.memory_bytes / MIB
     if memory_mib > 60 * 1024:
         reserved_mib = max(reserved_mib, 10 * 1024)
-    return float(round((memory_mib - reserved_mib) / memory_mib, 3))
+    share = float(round((memory_mib - reserved_mib) / memory_mib, 3))
+    if share <= 0:
+        raise ConfigError(
+            f"sglang.launch_server: steps of {chunk:,} prompt tokens leave nothing of {gpu.memory_bytes / GIB:.0f} GiB "
+            "for weights and KV; give --mem-fraction-static, or fewer to --chunked-prefill-size or --max-prefill-tokens"
+        )
+    return share
 
 
 def capture_sizes(most: int) -> list[int]:

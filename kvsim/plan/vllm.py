@@ -193,6 +193,9 @@ def _batch(arguments: Fields, vllm_version: str, length: int | None, gpu: GpuSpe
     if length and gpu is not None:
         tokens = min(tokens, seqs * length)
     tokens = arguments.whole("max_num_batched_tokens", tokens)
+    if length and not is_chunked and arguments.get("prefix_cache") == "radix":
+        # SGLang takes whole prompts up to its limit, and one alone that is longer.
+        tokens = max(tokens, length)
     if length and not is_chunked and tokens < length:
         raise arguments.error(
             "max_num_batched_tokens", f"must be at least max_model_len, {length:,}, without chunked prefill"

@@ -62,6 +62,9 @@ SETS = {
     "steptime.coefficients={w0: 1}": "unknown key 'steptime.coefficients.w0'; did you mean 'w0_s'?",
     "steptime.method=fitted": "needs steptime.coefficients: give --calibration-profile",
     "engine.max_num_seqs=9000": "--set: engine.max_num_seqs = 9000 exceeds engine.max_num_batched_tokens = 8192",
+    "engine={scheduler: sglang, block_size: 512, max_num_batched_tokens: 256, max_num_seqs: 8}": (
+        "engine.max_num_batched_tokens = 256 is below the 512 tokens of a page: SGLang cuts prompts"
+    ),
     "engine.tensor_parallel_size=3": "engine.tensor_parallel_size = 3 does not divide the 64 GPUs of a rack",
     "cluster.network.gpus_per_host=6": "gpus_per_host = 6 and engine.tensor_parallel_size = 4 do not divide",
     "pd_trace.prompt_tokens_min=5": "prompt_tokens_min is given without pd_trace.prompt_tokens_max",

@@ -10,7 +10,8 @@ import pytest
 from builders import Row, coefficients, plan, workload
 from test_diff_cases import case
 
-from kvsim.difference.explain import ExplainAnswer, ExplainSpec, run_explain
+from kvsim.difference.explain import ExplainAnswer, ExplainSpec, Interplay, run_explain
+from kvsim.difference.explain_words import overlap_words
 from kvsim.difference.tail import bands, tail_of
 from kvsim.errors import ConfigError
 from kvsim.record.plain import plain
@@ -132,3 +133,20 @@ def test_bands_are_of_the_requests_around_a_percentile() -> None:
     assert [each.requests for each in found.values()] == [401, 5, 5, 5]
     assert [each.ttft_ms for each in found.values()] == [200e3, 200e3, 360e3, 396e3]
     assert found["p90"].parts_ms["queue"] == 360e3
+
+
+@pytest.mark.parametrize(
+    ("difference", "half_width", "words"),
+    [
+        (0.0, 0.0, "by -3.00 ms, each alone by -3.00 ms in sum: each takes its own"),
+        (0.5, 1.0, "what they do to each other is not told apart from nothing (+0.500 ± 1.00 ms)"),
+        (0.5, 0.1, "some of it goes with any one of them (+0.500 ± 0.100 ms)"),
+        (-0.5, 0.1, "some of it goes with none of them alone (-0.500 ± 0.100 ms)"),
+        (0.5, None, "in sum (one run)"),
+    ],
+)
+def test_what_causes_do_to_each_other_is_said(difference: float, half_width: float | None, words: str) -> None:
+    each = Interplay(
+        figure="p99", alone_sum=-3.0 - difference, together=-3.0, difference=difference, half_width=half_width
+    )
+    assert overlap_words(each, runs=1 if half_width is None else 3).endswith(words)

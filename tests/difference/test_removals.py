@@ -157,6 +157,10 @@ def test_what_is_none_is_said() -> None:
     assert why_not(hits, made.with_settings("colocated", enable_prefix_caching=False), "pd") == "prefix caching is off"
     drafts = make_plan(load_config(sets=["engine.speculative.method=ngram"], preset="smoke", mode="pd").config)
     assert why_not(interference, drafts, "pd") == "not known for steps that verify drafts"
+    stages = made.with_settings("colocated", pipeline_parallel=2)
+    assert (
+        why_not(interference, stages, "unified") == "not known for pipelines, where steps wait for each other's stages"
+    )
 
 
 def test_other_values_at_dotted_keys() -> None:

@@ -46,6 +46,18 @@ def test_what_a_report_tells_of_comes_out_again(what: str, asked: dict[str, Any]
     rerun(path)
 
 
+@pytest.mark.parametrize("left", ["", "\n", "[]"])
+def test_a_report_that_was_cut_off_is_no_configuration(left: str, tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    path.write_text(left)
+    assert is_json(path)
+    with pytest.raises(ConfigError, match=r"no JSON|no report of kvsim's"):
+        read_report(path)
+    empty = tmp_path / "c.yaml"
+    empty.write_text(left)
+    assert not is_json(empty)
+
+
 def test_what_comes_out_otherwise_is_told(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     tree = json.loads(kvsim.simulate("pd", preset="smoke", sets=FEW, systems=["unified"]).to_json())

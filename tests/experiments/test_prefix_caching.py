@@ -16,9 +16,11 @@ from kvsim.experiments.catalogue.prefix_caching import (
     figures,
     hand_saved_share,
     requests,
+    together,
 )
 from kvsim.experiments.finding import Finding
 from kvsim.sim.run import Case, run
+from kvsim.study.replication import Goal, Replicated
 from kvsim.workload.synthetic.bench import bench as equal_requests
 
 COLUMNS = "mode,prefix_regime,concurrency,mean_ttft_s,p95_ttft_s,mean_e2e_s,p95_e2e_s,req_s,tok_s,notes"
@@ -68,3 +70,33 @@ def test_the_table_is_the_shared_one(found_by: Callable[..., Finding], monkeypat
     without, shared = found.answer.rows[0], found.answer.rows[2]
     assert without.ttft_difference_ms.verdict == "same" and shared.ttft_difference_ms.verdict == "lower"
     assert "without shared tokens nothing changes" in found.sentence
+
+
+def test_the_mixture_is_held_against_the_runs_that_it_is_of() -> None:
+    """Arms that ran unequally often: what is measured less what is reckoned is what stands beside them."""
+    goal = Goal(metrics=(TTFT,), precision=0.05, tie_share=0.01, confidence=0.95)
+
+    def runs(*values: float) -> list[dict[str, float]]:
+        return [{TTFT: value, "hit_rate": 0.5} for value in values]
+
+    found = Replicated(
+        {0.0: runs(4, 6, 5), 0.5: runs(3, 4, 99), 1.0: runs(1, 2)},
+        dict.fromkeys((0.0, 0.5, 1.0), 0.0),
+        frozenset(),
+        0,
+        goal,
+    )
+    cut = together(found, (0.5, 0.0, 1.0))
+    assert {arm: len(each) for arm, each in cut.figures.items()} == {0.0: 2, 0.5: 2, 1.0: 2}
+    assert cut.means(0.5)[TTFT].mean == 3.5 and cut.means(0.0)[TTFT].mean == 5
+
+
+def test_columns_of_mixed_traffic_agree(found_by: Callable[..., Finding], monkeypatch: pytest.MonkeyPatch) -> None:
+    module = "kvsim.experiments.catalogue.prefix_caching"
+    for name, value in (("PREFIXES", (0,)), ("USERS", (1,))):
+        monkeypatch.setattr(f"{module}.{name}", value)
+    found = found_by("prefix_caching", "studies.replications=2", "studies.most_replications=4")
+    assert found.answer.runs.replications > found.answer.runs.fewest_replications
+    for row in found.answer.mixed:
+        assert row.ttft_mean_ms.mean - row.hand_ttft_ms.mean == pytest.approx(row.beyond_hand_ms.mean, abs=1e-9)
+        assert row.on.mean_ttft_s == pytest.approx(row.ttft_mean_ms.mean / 1e3, rel=1e-12)

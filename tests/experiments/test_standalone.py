@@ -11,7 +11,7 @@ import pytest
 from places import REPOSITORY
 
 from kvsim.errors import ConfigError
-from kvsim.experiments.finding import Finding, find_out, own_configuration
+from kvsim.experiments.finding import Finding, _flat, find_out, own_configuration
 from kvsim.experiments.registry import RUN_ALL, find, names
 from kvsim.experiments.standalone import StandaloneStudy
 from kvsim.modes.variants import Layers
@@ -90,3 +90,8 @@ def test_a_conclusion_says_where_it_holds(found_by: Callable[..., Finding]) -> N
     told = found.as_json()
     assert told["study"] == "eic_sizing" and told["conclusion"] == found.sentence and told["seed"] == 42
     assert len(found.as_csv().splitlines()) == 1 + len(found.answer.rows) == 5
+
+
+def test_a_ratio_is_written_as_everybody_writes_it() -> None:
+    row = {"ratio": [1, 3], "names": ["dram", "ssd"], "unified": {"pd_ratio": [2, 2]}}
+    assert dict(_flat(row)) == {"ratio": "1:3", "names": "dram ssd", "unified.pd_ratio": "2:2"}

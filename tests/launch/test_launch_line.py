@@ -79,6 +79,12 @@ def test_what_cannot_be_read_is_one_line(text: str, message: str) -> None:
         read_launch_line(text)
 
 
+def test_a_page_of_no_tokens_is_refused() -> None:
+    for more in ("", " --max-total-tokens 100"):
+        with pytest.raises(ConfigError, match="--page-size 0 must be a whole number >= 1"):
+            read_launch_line(f"sglang serve --model-path a/b --page-size 0{more}")
+
+
 def test_sglang_s_arguments_have_vllm_s_names() -> None:
     line = read_launch_line(
         "sglang serve --model-path a/b --chunked-prefill-size -1 --context-length 8192 --schedule-policy dfs-weight "

@@ -212,6 +212,33 @@ def test_sglang_s_defaults_are_its_own() -> None:
     assert server("l4", prefix_cache="radix", max_num_seqs=16).cudagraph_capture_sizes[-1] == 16
 
 
+def test_sglang_takes_a_prompt_that_is_longer_than_its_limit_alone() -> None:
+    whole = {"prefix_cache": "radix", "scheduler": "sglang", "enable_chunked_prefill": False}
+    found = server("h100-sxm", **whole, max_num_batched_tokens=16_384, max_prefill_tokens=16_384)
+    assert found.max_num_batched_tokens == 131_072
+    short = server("h100-sxm", **whole, max_num_batched_tokens=16_384, max_model_len=8192)
+    assert short.max_num_batched_tokens == 16_384
+    assert found.gpu_memory_utilization == short.gpu_memory_utilization
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"max_num_batched_tokens": 100, "block_size": 64}, "--chunked-prefill-size 100 must be a multiple of"),
+        ({"block_size": 7}, "--chunked-prefill-size 8192 must be a multiple of --page-size 7"),
+        (
+            {"enable_chunked_prefill": False, "max_num_batched_tokens": 131_072},
+            "steps of 131,072 prompt tokens leave nothing of 80 GiB for weights and KV; give --mem-fraction-static",
+        ),
+    ],
+)
+def test_what_sglang_does_not_start_with_is_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^sglang.launch_server: {message}"):
+        server("h100-sxm", prefix_cache="radix", **arguments)
+    if "block_size" in arguments:
+        server("h100-sxm", prefix_cache="radix", enable_chunked_prefill=False, max_model_len=4096, **arguments)
+
+
 def test_prompts_without_chunks_need_steps_that_hold_them() -> None:
     sets = ["engine.enable_chunked_prefill=false"]
     with pytest.raises(ConfigError, match=r"max_num_batched_tokens = 8192 is below model\.max_model_len = 131072"):

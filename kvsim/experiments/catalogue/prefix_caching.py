@@ -252,8 +252,15 @@ def _row(plan: Plan, found: Replicated[str], prefix: int, users: int) -> PrefixR
     )
 
 
-def _mixed_row(found: Replicated[float], eligible: float, users: int) -> MixedRow:
-    runs = list(zip(found.figures[eligible], found.figures[0.0], found.figures[1.0], strict=False))
+def together(found: Replicated[float], arms: Sequence[float]) -> Replicated[float]:
+    """``found`` with those of its runs alone that all ``arms`` have: others served other requests."""
+    shared = min(len(found.figures[arm]) for arm in arms)
+    return replace(found, figures={arm: runs[:shared] for arm, runs in found.figures.items()})
+
+
+def _mixed_row(replicated: Replicated[float], eligible: float, users: int) -> MixedRow:
+    found = together(replicated, (eligible, 0.0, 1.0))
+    runs = list(zip(found.figures[eligible], found.figures[0.0], found.figures[1.0], strict=True))
     hand = [one[HITS] * hit[TTFT] + (1 - one[HITS]) * miss[TTFT] for one, miss, hit in runs]
     beyond = [one[TTFT] - expected for (one, _, _), expected in zip(runs, hand, strict=True)]
     confidence, around = found.goal.confidence, found.means(eligible)

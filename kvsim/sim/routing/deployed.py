@@ -125,8 +125,9 @@ class SglangCacheAware:
     """SGLang's ``cache_aware`` policy: whoever has most of the prompt, unless it has too little or loads are apart.
 
     Where the fullest has more than ``balance_abs`` requests over the emptiest, and more than ``balance_rel`` times as
-    many, the emptiest. Else, where more than ``cache_threshold`` of the prompt is cached somewhere, whoever has most;
-    else whoever was sent the fewest new tokens so far (SGLang's router, and vLLM's, which is a fork of it).
+    many, the emptiest. Else, where more than ``cache_threshold`` of the prompt is cached somewhere, whoever has most,
+    one of equals at random (its tree keeps holders in no order); else whoever was sent the fewest new tokens so far
+    (SGLang's router, and vLLM's, which is a fork of it).
     """
 
     def __init__(self, overlaps: Overlaps, cache_threshold: float, balance_abs: int, balance_rel: float) -> None:
@@ -142,7 +143,7 @@ class SglangCacheAware:
         if fullest - emptiest > self._balance_abs and fullest > self._balance_rel * emptiest:
             chosen = requests.index(emptiest)
         elif most * overlaps.block_size > self._threshold * prompt_tokens:
-            chosen = blocks.index(most)
+            chosen = overlaps.highest([float(held) for held in blocks])
         else:
             chosen = self._recorded_tokens.index(min(self._recorded_tokens))
         overlaps.sent(chosen, prompt_tokens, blocks)

@@ -107,6 +107,16 @@ def test_sglang_follows_the_cache_until_loads_are_apart() -> None:
     assert router.choose(SHARED, 160, -1) == 0
 
 
+def test_sglang_spreads_what_several_hold_alike() -> None:
+    """Caches that begin warm hold the same heads: the first of them is not everybody's."""
+    servers = Servers(4)
+    for instance in (1, 2, 3):
+        servers.index.computed(instance, SHARED, 4)
+    router = SglangCacheAware(servers.overlaps, 0.3, 64, 1.5)
+    chosen = [router.choose(SHARED, 160, -1) for _ in range(300)]
+    assert all(70 < chosen.count(instance) < 130 for instance in (1, 2, 3))
+
+
 @pytest.mark.parametrize("system", [UnifiedSystem, PdSystem])
 @pytest.mark.parametrize("name", ["dynamo", "llmd", "sglang"])
 def test_books_are_even_after_a_run(system: type[ServingSystem], name: str) -> None:
