@@ -7,7 +7,7 @@ import inspect
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
@@ -110,7 +110,8 @@ def taking(kind: type[F]) -> Callable[[Callable[[F], int]], Callable[..., int]]:
 
 
 def parameters_of(kind: type) -> list[inspect.Parameter]:
-    """The fields of a dataclass as parameters of a verb."""
+    """The fields of a dataclass as parameters of a verb, its own before those that it inherits."""
+    own = inspect.get_annotations(kind)
     hints = get_type_hints(kind, include_extras=True)
     keyword, empty = inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.empty
     return [
@@ -120,7 +121,7 @@ def parameters_of(kind: type) -> list[inspect.Parameter]:
             default=empty if field.default is MISSING else field.default,
             annotation=hints[field.name],
         )
-        for field in fields(kind)
+        for field in sorted(fields(kind), key=lambda field: field.name not in own)
     ]
 
 
@@ -203,6 +204,20 @@ READING: Mapping[str, tuple[str, Any, Any]] = {
     "strict_workload_validation": ("strict", Strict, False),
 }
 """The parameter of each flag that says how a trace is read: its field of ``Reading``, its kind, its default."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingFlags:
+    """``READING`` for verbs whose flags are a dataclass."""
+
+    workload_format: WorkloadFormat = "auto"
+    workload_limit: WorkloadLimit = None
+    workload_time_unit: TimeUnit = "auto"
+    workload_arrival_scale: ArrivalScale = 1.0
+    workload_include_failed: IncludeFailed = False
+    workload_hash_tokens_per_block: HashTokens = None
+    workload_dequantise: Dequantise = False
+    strict_workload_validation: Strict = False
 
 
 def or_stdout(context: typer.Context, path: Path | None) -> Path | None:

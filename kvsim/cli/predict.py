@@ -27,7 +27,7 @@ WHOLE_TRACE = 1_000_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictFlags:
+class PredictFlags(options.ReadingFlags):
     """The flags of ``predict``."""
 
     line: Annotated[
@@ -91,14 +91,6 @@ class PredictFlags:
     jobs: Annotated[
         int | None, typer.Option(metavar="N", parser=options.count, help="Simulations at a time; default: the cores.")
     ] = None
-    workload_format: options.WorkloadFormat = "auto"
-    workload_limit: options.WorkloadLimit = None
-    workload_time_unit: options.TimeUnit = "auto"
-    workload_arrival_scale: options.ArrivalScale = 1.0
-    workload_include_failed: options.IncludeFailed = False
-    workload_hash_tokens_per_block: options.HashTokens = None
-    workload_dequantise: options.Dequantise = False
-    strict_workload_validation: options.Strict = False
 
 
 @options.taking(PredictFlags)

@@ -37,7 +37,7 @@ def objective(text: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecommendFlags:
+class RecommendFlags(options.ReadingFlags):
     """The flags of ``recommend``."""
 
     line: Annotated[
@@ -92,14 +92,6 @@ class RecommendFlags:
     jobs: Annotated[
         int | None, typer.Option(metavar="N", parser=options.count, help="Simulations at a time; default: the cores.")
     ] = None
-    workload_format: options.WorkloadFormat = "auto"
-    workload_limit: options.WorkloadLimit = None
-    workload_time_unit: options.TimeUnit = "auto"
-    workload_arrival_scale: options.ArrivalScale = 1.0
-    workload_include_failed: options.IncludeFailed = False
-    workload_hash_tokens_per_block: options.HashTokens = None
-    workload_dequantise: options.Dequantise = False
-    strict_workload_validation: options.Strict = False
 
 
 @options.taking(RecommendFlags)
