@@ -243,7 +243,7 @@ def _texts(found: Recommendation | None) -> dict[str, str]:
     lines = [f"# {one.servers} x {one.role}, {one.gpus_each} GPUs each\n{one.command}\n" for one in own.vllm]
 
     def notes(tool: str) -> str:
-        """Those of one tool and of all."""
+        """Notes on one tool's file and on all files."""
         others = tuple(f"{other}: " for other in _TOOLS if other != tool)
         return "".join(f"# {note}\n" for note in own.notes if not note.startswith(others))
 

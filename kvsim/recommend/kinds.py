@@ -1,4 +1,4 @@
-"""The same question of several kinds of GPUs, each answered for itself, and the answers beside one another."""
+"""Recommendations on several kinds of GPUs, each kind answered for itself, beside one another."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class OfKind:
     found: Recommendation | None
     why_not: str | None
     price_per_h: float | None
-    """Of one GPU, in any currency."""
+    """What one GPU costs, in any currency."""
 
     @property
     def cost_per_h(self) -> float | None:
-        """Of the first deployment."""
+        """What the first deployment costs."""
         if self.found is None or self.price_per_h is None:
             return None
         return self.found.best[0].gpus * self.price_per_h
