@@ -59,7 +59,7 @@ def command_of(flags: Flags, given: dict[str, str]) -> Command:
         config=flags.config,
         profile=flags.calibration_profile,
         preset=flags.preset,
-        sets=(*slo_sets(flags.slo), *(flags.assignments or ()), *seed),
+        sets=(*slo_sets(flags.slo), *(flags.assignments or ()), *seed, *options.budget_sets(flags.cpu_budget)),
     )
     return Command(
         mode=mode,

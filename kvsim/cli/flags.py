@@ -155,6 +155,7 @@ class Flags:
             help="Repeat what is compared on other requests until it is certain, at most N times, 2 or more.",
         ),
     ] = None
+    cpu_budget: options.CpuBudget = None
     no_train: Annotated[
         bool, typer.Option("--no-train", help="The learned policy as shipped, which is the default.")
     ] = False

@@ -242,6 +242,22 @@ CalibrationProfile = Annotated[
 Sets = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One key of the configuration; repeatable.")
 ]
+CpuBudget = Annotated[
+    float | None,
+    typer.Option(
+        "--cpu-budget",
+        metavar="S",
+        parser=positive,
+        help="CPU seconds of one study, beyond which no further replication begins.",
+    ),
+]
+
+
+def budget_sets(cpu_budget_s: float | None) -> tuple[str, ...]:
+    """``CpuBudget`` as assignments."""
+    return () if cpu_budget_s is None else (f"studies.cpu_budget_s={cpu_budget_s!r}",)
+
+
 JsonOut = Annotated[
     Path | None,
     typer.Option("--json", metavar="OUT", callback=or_stdout, help="Write the result as JSON; -: to stdout."),

@@ -18,12 +18,15 @@ from kvsim.cli.usage import FlagError
 
 if TYPE_CHECKING:
     from kvsim.recommend import Question, Recommendation
+    from kvsim.recommend.kinds import OfKind
     from kvsim.report.run_clock import RunClock
 
 OBJECTIVES = ("gpus", "latency", "rate")
 _MADE = "# kvsim recommend"
 """How the files begin that are written into the folder."""
 _PICTURE = "pareto.png"
+_TOOLS = ("vllm", "dynamo", "llmd", "kserve")
+"""How notes on one file begin."""
 
 
 def objective(text: str) -> str:
@@ -41,7 +44,16 @@ class RecommendFlags(options.ReadingFlags):
         str,
         typer.Argument(metavar="LINE", help="The server's command line, quoted; its flags hold for all candidates."),
     ]
-    gpu: options.Gpu = None
+    gpu: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,NAME", help="The GPU, or kinds of GPUs each asked for itself; default: hardware.gpu."
+        ),
+    ] = None
+    price: Annotated[
+        str | None,
+        typer.Option(metavar="NAME=P,NAME=P", help="What a GPU of each kind costs an hour: the cheapest comes first."),
+    ] = None
     gpus: Annotated[
         int | None,
         typer.Option(metavar="N", parser=options.count, help="GPUs there are; default: recommend.most_gpus."),
@@ -96,18 +108,44 @@ def recommend(flags: RecommendFlags) -> int:
     kvsim recommend "vllm serve meta-llama/Llama-3.1-70B-Instruct" --gpu h100-sxm --gpus 16 --rate 15
     """
     from kvsim.recommend import recommend as recommended
+    from kvsim.recommend.kinds import of_kinds
     from kvsim.report.progress import progress_bar
     from kvsim.report.run_clock import RunClock
     from kvsim.sim.executor import Processes
 
     clock = RunClock()
     question = _question(flags)
-    _check(flags)
+    kinds = _kinds(flags)
+    several = len(kinds) > 1 or flags.price is not None
+    for gpu in kinds:
+        _check(flags, gpu if several else None)
     workers = options.cores() if flags.jobs is None else flags.jobs
     with Processes(workers, partial(progress_bar, quiet=flags.quiet)) as executor:
+        if several:
+            answers = of_kinds(question, kinds, executor)
+            return _hand_over_kinds(flags, answers, clock, executor.cpu_s)
         found = recommended(question, executor)
         others_cpu_s = executor.cpu_s
     return _hand_over(flags, found, clock, others_cpu_s)
+
+
+def _kinds(flags: RecommendFlags) -> dict[str, float | None]:
+    """What is asked of, and what a GPU of it costs an hour; the configured kind by no name."""
+    from kvsim.recommend.kinds import kinds_of
+
+    names = [name.strip() for name in (flags.gpu or "").split(",")]
+    prices: dict[str, float] = {}
+    for part in flags.price.split(",") if flags.price is not None else ():
+        name, _, value = part.strip().partition("=")
+        try:
+            prices[name] = options.positive(value)
+        except typer.BadParameter:
+            raise FlagError(f"--price: {part.strip()!r}; allowed: NAME=P, a number > 0, for each of --gpu") from None
+    if len(names) == 1 and not prices:
+        return {names[0]: None}
+    if "" in names:
+        raise FlagError(f"--gpu: {flags.gpu!r}; allowed: NAME, or NAME,NAME")
+    return kinds_of(names, prices)
 
 
 def _question(flags: RecommendFlags) -> Question:
@@ -161,17 +199,20 @@ def slo_of(text: str | None) -> tuple[tuple[str, ...], float | None]:
     return sets, float(found["e2e"]) if "e2e" in found else None
 
 
-def _check(flags: RecommendFlags) -> None:
-    """Raise a ``KvsimError`` for files that could not be written, before anything is simulated."""
+def _check(flags: RecommendFlags, kind: str | None) -> None:
+    """Raise a ``KvsimError`` for files that could not be written, before anything is simulated. ``kind``: of GPUs,
+    where there are several, each of which gets a folder of its own.
+    """
     from kvsim.cli.outputs import Outputs, Reports, check_file
 
     if flags.report_json is not None:
         check_file("--report-json", flags.report_json, {"the workload": Path(flags.workload)}, "JSON")
     if flags.out is None:
         return
-    Outputs(Reports(None, None), flags.out, plots=True).check({})
+    folder = flags.out if kind is None else flags.out / kind
+    Outputs(Reports(None, None), folder, plots=True).check({})
     for name in (*_texts(None), _PICTURE):
-        path = flags.out / name
+        path = folder / name
         if path.is_file() and not path.read_bytes().startswith((_MADE.encode(), b"\x89PNG")):
             raise FlagError(f"--out: {str(path)!r} is there and no file of kvsim recommend's; another folder is wanted")
 
@@ -183,12 +224,17 @@ def _texts(found: Recommendation | None) -> dict[str, str]:
     own = found.configuration
     head = f"{_MADE}: {found.best[0].name}, {found.best[0].gpus} x {found.asked.gpu}\n"
     lines = [f"# {one.servers} x {one.role}, {one.gpus_each} GPUs each\n{one.command}\n" for one in own.vllm]
-    notes = [f"# {note}\n" for note in own.notes]
+
+    def notes(tool: str) -> str:
+        """Notes on one tool's file and on all files."""
+        others = tuple(f"{other}: " for other in _TOOLS if other != tool)
+        return "".join(f"# {note}\n" for note in own.notes if not note.startswith(others))
+
     return {
-        "vllm.sh": head + "".join((*notes, *lines)),
-        "dynamo.yaml": head + own.dynamo,
-        "llm-d-values.yaml": head + own.llmd,
-        "kserve.yaml": head + own.kserve,
+        "vllm.sh": head + notes("vllm") + "".join(lines),
+        "dynamo.yaml": head + notes("dynamo") + own.dynamo,
+        "llm-d-values.yaml": head + notes("llmd") + own.llmd,
+        "kserve.yaml": head + notes("kserve") + own.kserve,
     }
 
 
@@ -212,6 +258,34 @@ def _hand_over(flags: RecommendFlags, found: Recommendation, clock: RunClock, ot
             print(found.reason)
         else:
             print_recommendation(console, found)
+    return DONE
+
+
+def _hand_over_kinds(flags: RecommendFlags, answers: Sequence[OfKind], clock: RunClock, others_cpu_s: float) -> int:
+    """The kinds beside one another, and all of the first."""
+    from textwrap import fill
+
+    from rich.console import Console
+
+    from kvsim.recommend.kinds import kinds_in_words
+    from kvsim.recommend.tables import WIDTH, print_recommendation
+    from kvsim.report.atomic import reaching_stdout
+    from kvsim.report.json_report import write_json
+
+    first = answers[0].found
+    assert first is not None
+    if flags.report_json is not None:
+        cost = {"run": clock.cost("recommend", first.asked.seed, others_cpu_s)}
+        write_json(flags.report_json, cost | {"kinds": [one.as_json() for one in answers]})
+    for one in answers:
+        if flags.out is not None and one.found is not None:
+            _write_folder(flags.out / one.gpu, one.found, plots=not flags.no_plot)
+    with reaching_stdout():
+        print(fill(kinds_in_words(answers), WIDTH, break_long_words=False, break_on_hyphens=False))
+        if flags.quiet:
+            print(first.conclusion)
+        else:
+            print_recommendation(Console(highlight=False, width=WIDTH), first)
     return DONE
 
 

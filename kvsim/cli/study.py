@@ -47,6 +47,7 @@ class StudyFlags:
         int | None,
         typer.Option(metavar="N", parser=options.several, help="Runs of each variant, 2 or more."),
     ] = None
+    cpu_budget: options.CpuBudget = None
     workload: Annotated[
         str | None,
         typer.Option(metavar="W", help="A word or a trace file, for studies that do not draw requests of their own."),
@@ -68,6 +69,8 @@ def study(flags: StudyFlags) -> int:
     from kvsim.experiments.registry import RUN_ALL, find, names
 
     if flags.list_:
+        if flags.name is not None:
+            raise FlagError(f"study: --list names all of them; leave out '{flags.name}' or --list")
         _list()
         return DONE
     if flags.name is None:
@@ -144,7 +147,7 @@ def _layers(flags: StudyFlags) -> Layers:
     seed = () if flags.seed is None else (f"seed={flags.seed}",)
     number = flags.replications
     often = () if number is None else (f"studies.replications={number}", f"studies.most_replications={number}")
-    sets = (*(flags.set_ or ()), *seed, *often)
+    sets = (*(flags.set_ or ()), *seed, *often, *options.budget_sets(flags.cpu_budget))
     return Layers(flags.config, flags.calibration_profile, flags.preset, None, sets)
 
 

@@ -97,6 +97,9 @@ class SweepFlags:
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Repeat runs whose row is an error, as well as missing ones.")
     ] = False
+    drop_damaged: Annotated[
+        bool, typer.Option("--drop-damaged", help="Leave out damaged rows of the table, and run them again.")
+    ] = False
     by: By_ = None
     quiet: Quiet = False
 
@@ -109,6 +112,7 @@ def run(flags: SweepFlags) -> int:
     A row a run is appended to DIR/runs.jsonl as it ends, and DIR/table.csv and table.parquet are made of them.
     """
     from kvsim.cli.outputs import check_folder, create_folder
+    from kvsim.record.labels import counted
     from kvsim.sweep.executors import workers_of
     from kvsim.sweep.plan import Plan
     from kvsim.sweep.sweep import read_sweep
@@ -126,7 +130,9 @@ def run(flags: SweepFlags) -> int:
     table.check()
     with workers_of(flags.executor, flags.address, flags.processes or options.cores()) as workers:
         create_folder(folder)
-        with table.opened():
+        with table.opened(drops_damaged=flags.drop_damaged):
+            if table.dropped:
+                _say(f"left out {counted(table.dropped, 'damaged row')} of {table.path}")
             state = _driven(plan, table, workers, flags)
     if state is None:
         return OTHER

@@ -329,6 +329,7 @@ class Studies(Section):
     most_replications: Annotated[int, Field(ge=2)]
     budget_requests: Count
     tier_budget_requests: Count
+    cpu_budget_s: Positive | None
     max_requests: Count
     tier_max_requests: Count
     fewest_requests: Count

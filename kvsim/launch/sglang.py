@@ -31,6 +31,19 @@ AS_VLLM = {
 POLICIES = {"fcfs": "fcfs", "lpm": "lpm", "dfs-weight": "dfs_weight", "lof": "lof", "priority": "priority"}
 METHODS = {"EAGLE": "eagle", "EAGLE3": "eagle3", "NEXTN": "mtp", "STANDALONE": "draft_model"}
 """Algorithms of speculative decoding by vLLM's names of methods."""
+_SERVER = "sglang.launch_server"
+_FROM_ONE = (
+    "page_size",
+    "context_length",
+    "max_running_requests",
+    "max_total_tokens",
+    "max_prefill_tokens",
+    "cuda_graph_max_bs",
+    "cuda_graph_max_bs_decode",
+    "tp_size",
+    "dp_size",
+    "ep_size",
+)
 MAX_PREFILL_TOKENS = 16_384
 """Prompt tokens of a step where they are not cut into chunks."""
 
@@ -38,8 +51,9 @@ MAX_PREFILL_TOKENS = 16_384
 def from_sglang(own: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """vLLM's arguments, and sentences on what SGLang does otherwise than what is simulated.
 
-    Raises ``ConfigError`` where GPUs do not divide among data-parallel engines, and for pages of no tokens.
+    Raises ``ConfigError`` where GPUs do not divide among data-parallel engines, and for numbers that start no server.
     """
+    _check(own)
     found = {name: own[key] for key, name in AS_VLLM.items() if own.get(key) is not None}
     found |= {"prefix_cache": "radix", "block_size": _page_tokens(own)}
     found |= _parallel(own) | _budget(own)
@@ -77,11 +91,18 @@ def from_sglang(own: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]
 def _page_tokens(own: Mapping[str, Any]) -> int:
     """Tokens of a page: one, where nothing is said."""
     page = own.get("page_size")
-    if page is None:
-        return 1
-    if page < 1:
-        raise ConfigError(f"sglang.launch_server: --page-size {page} must be a whole number >= 1")
-    return int(page)
+    return 1 if page is None else int(page)
+
+
+def _check(own: Mapping[str, Any]) -> None:
+    """Raise ``ConfigError``, by SGLang's name of the flag, for a number that starts no server."""
+    for name in _FROM_ONE:
+        value = own.get(name)
+        if value is not None and value < 1:
+            raise ConfigError(f"{_SERVER}: --{name.replace('_', '-')} {value} must be a whole number >= 1")
+    share = own.get("mem_fraction_static")
+    if share is not None and not 0 < share < 1:
+        raise ConfigError(f"{_SERVER}: --mem-fraction-static {share:g} must be a number > 0 and < 1")
 
 
 def _speculation(own: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,7 +123,7 @@ def _parallel(own: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {"tensor_parallel_size": tensor, "data_parallel_size": data}
     if own.get("enable_dp_attention") and data > 1:
         if tensor % data:
-            raise ConfigError(f"sglang.launch_server: --tp-size {tensor} must be a multiple of --dp-size {data}")
+            raise ConfigError(f"{_SERVER}: --tp-size {tensor} must be a multiple of --dp-size {data}")
         found |= {"tensor_parallel_size": tensor // data, "enable_expert_parallel": True}
     elif data > 1:
         found["share_experts"] = False

@@ -74,6 +74,8 @@ class Place:
     ttft_ms: dict[str, float]
     """``mean``, and at the percentile of the SLO, ``late``; means over runs."""
     tpot_ms: dict[str, float]
+    e2e_ms: dict[str, float]
+    """``late`` where it has a limit."""
     prefix_hit_rate: float
     output_tokens_per_s_per_gpu: float
     keeps: bool

@@ -87,6 +87,7 @@ class Bounds:
     ttft_floor_ms: float
     """TTFT that the wanted share of requests takes at the least, and so on."""
     tpot_floor_ms: float
+    e2e_floor_ms: float
 
 
 def bounds_of(plan: Plan, asked: Asked, slo: Slo, *, is_pd: bool) -> Bounds:
@@ -106,6 +107,7 @@ def bounds_of(plan: Plan, asked: Asked, slo: Slo, *, is_pd: bool) -> Bounds:
         fitting_share=_fitting_share(plan, asked, is_pd=is_pd),
         ttft_floor_ms=_at(ttft_s, slo.share) / MILLI,
         tpot_floor_ms=_at(tpot_s, slo.share) / MILLI,
+        e2e_floor_ms=_at(ttft_s + tpot_s * asked.decode_tokens, slo.share) / MILLI,
     )
 
 

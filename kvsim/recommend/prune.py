@@ -25,6 +25,7 @@ REASONS = {
     "KV room": "have a KV cache that too many requests do not fit",
     "TTFT floor": "miss the limit of TTFT with one request alone",
     "TPOT floor": "miss the limit of TPOT with one request alone",
+    "E2E floor": "miss the limit of E2E with one request alone",
     "rate": "cannot serve the rate, whatever they cache",
 }
 """Why candidates are ruled out, in words that follow their number."""
@@ -36,6 +37,7 @@ _OF_ONE = {
     "KV room": "has a KV cache that too many requests do not fit",
     "TTFT floor": "misses the limit of TTFT with one request alone",
     "TPOT floor": "misses the limit of TPOT with one request alone",
+    "E2E floor": "misses the limit of E2E with one request alone",
     "rate": "cannot serve the rate, whatever it caches",
 }
 _CANDIDATES = ("candidate", "candidates")
@@ -92,6 +94,8 @@ class Pruner:
             return "TTFT floor", f"{name}: {number(found.ttft_floor_ms)} ms"
         if found.tpot_floor_ms > SLACK * self._slo.tpot_ms:
             return "TPOT floor", f"{name}: {number(found.tpot_floor_ms)} ms"
+        if self._slo.e2e_ms is not None and found.e2e_floor_ms > SLACK * self._slo.e2e_ms:
+            return "E2E floor", f"{name}: {number(found.e2e_floor_ms)} ms"
         return None
 
     def too_slow(self, candidate: Candidate, rate_per_s: float) -> str | None:
@@ -112,10 +116,12 @@ class Pruner:
             Pruned(reason, self.counts[reason], self.examples[reason]) for reason in REASONS if self.counts[reason]
         )
 
-    def floors(self) -> tuple[float, float]:
-        """The least TTFT and TPOT that any kind of server takes for the wanted share of requests, milliseconds."""
-        found = list(self._bounds.values())
-        return min(one.ttft_floor_ms for one in found), min(one.tpot_floor_ms for one in found)
+    def floors(self) -> dict[str, float]:
+        """The least of each limit that any kind of server takes for the wanted share of requests, milliseconds; of E2E
+        where it has a limit."""
+        every = list(self._bounds.values())
+        found = {"TTFT": min(one.ttft_floor_ms for one in every), "TPOT": min(one.tpot_floor_ms for one in every)}
+        return found if self._slo.e2e_ms is None else found | {"E2E": min(one.e2e_floor_ms for one in every)}
 
 
 def splits_of(

@@ -97,7 +97,7 @@ def _beside(best: Ranked, slo: Slo) -> str:
     behind = best.runs.apart(second, first, USE)
     limit = binding_limit(mean_figures(best.runs.figures[second]))
     ours, theirs = (best.mean(one, f"use_{limit}").mean for one in (first, second))
-    unit_ms = {"TTFT": slo.ttft_ms, "TPOT": slo.tpot_ms, "E2E": slo.e2e_ms or 0.0}[limit]
+    unit_ms = slo.limits_ms[limit]
     figures = (
         f"{limit} at {slo.share:.4g} of requests is {number(theirs * unit_ms)} ms of {unit_ms:g}, where the first has "
         f"{number(ours * unit_ms)}"

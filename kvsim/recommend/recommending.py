@@ -125,20 +125,20 @@ class Recommending:
             raise CapacityError(self._impossible(most))
 
     def _impossible(self, most: tuple[float, str]) -> str:
-        ttft_ms, tpot_ms = self.pruner.floors()
+        floors, limits = self.pruner.floors(), self.slo.limits_ms
         none = f"no deployment of up to {counted(self.space.most_gpus, 'GPU')}"
         if most[0] > 0 and self._question.rate_per_s is not None:
             return (
                 f"{none} serves {self._question.rate_per_s:g} requests/s "
                 f"within the SLO; the nearest, {most[1]}, serves {number(most[0])} at the very most"
             )
-        if ttft_ms <= self.slo.ttft_ms and tpot_ms <= self.slo.tpot_ms and "KV room" in self.pruner.examples:
+        if all(floors[name] <= limits[name] for name in floors) and "KV room" in self.pruner.examples:
             short = f"{self.pruner.examples['KV room']} model.max_model_len and the KV cache"
             return f"{none} can keep {self.slo.words}: of {short}; allowed: a lower share, or shorter requests"
+        least = ", ".join(f"{name} {number(least_ms)} ms" for name, least_ms in floors.items())
         return (
-            f"{none} can keep {self.slo.words}: with one request alone "
-            f"TTFT is at least {number(ttft_ms)} ms and TPOT {number(tpot_ms)} ms; allowed: limits above both, and "
-            "requests that fit"
+            f"{none} can keep {self.slo.words}: with one request alone they are at least {least}; "
+            "allowed: limits above these, and requests that fit"
         )
 
     def _told(self, found: Searched) -> Recommendation:
@@ -246,6 +246,8 @@ class Recommending:
             uses={name: mean(f"use_{name}") for name in LIMITS if f"use_{name}" in runs[0]},
             ttft_ms={"mean": mean("ttft_mean_ms"), "late": mean("use_TTFT") * slo.ttft_ms},
             tpot_ms={"mean": mean("tpot_mean_ms"), "late": mean("use_TPOT") * slo.tpot_ms},
+            e2e_ms={"mean": mean("e2e_mean_ms")}
+            | ({} if slo.e2e_ms is None else {"late": mean("use_E2E") * slo.e2e_ms}),
             prefix_hit_rate=mean(HIT),
             output_tokens_per_s_per_gpu=mean(THROUGHPUT) / candidate.gpus,
             keeps=good.mean >= slo.share,

@@ -35,6 +35,12 @@ class Slo:
         e2e = "" if self.e2e_ms is None else f", E2E <= {self.e2e_ms:g} ms"
         return f"TTFT <= {self.ttft_ms:g} ms, mean TPOT <= {self.tpot_ms:g} ms{e2e} for {self.share:.4g} of requests"
 
+    @property
+    def limits_ms(self) -> dict[str, float]:
+        """By name, milliseconds; E2E where it has a limit."""
+        found = {"TTFT": self.ttft_ms, "TPOT": self.tpot_ms}
+        return found if self.e2e_ms is None else found | {"E2E": self.e2e_ms}
+
     def uses(self, ttfts_s: Floats, tpots_s: Floats, e2es_s: Floats) -> dict[str, Floats]:
         """What each request takes of each limit, 1 being all of it; an answer of one token takes no TPOT."""
         found = {
@@ -62,6 +68,7 @@ class Slo:
             HIT: cache.hit_tokens / cache.query_tokens if cache.query_tokens else 0.0,
             "ttft_mean_ms": _mean(ttfts) / MILLI,
             "tpot_mean_ms": _mean(tpots[~np.isnan(tpots)]) / MILLI,
+            "e2e_mean_ms": _mean(e2es) / MILLI,
             THROUGHPUT: _coming(table) if use <= NEAR else _completing(result),
         }
         found |= {f"use_{name}": self._percentile(use) for name, use in uses.items()}

@@ -290,13 +290,13 @@ class Space:
         """All arguments of so many servers; routing where there is something to choose."""
         return [
             Candidate(family, counts, arguments)
-            for arguments in self.arguments(family, routes and counts[0] * family.data_parallel > 1)
+            for arguments in self.arguments(family, routes and counts[0] > 1)
         ]
 
     def count(self, total_most: int, routes: bool) -> int:
         """Candidates there are, of up to so many GPUs."""
         return sum(
-            len(self.arguments(family, routes and counts[0] * family.data_parallel > 1))
+            len(self.arguments(family, routes and counts[0] > 1))
             for family in self.families
             for total in family.totals(total_most)
             for counts in family.splits(total)

@@ -12,9 +12,12 @@ from rich.text import Text
 
 from kvsim.recommend.answer import Place, Recommendation
 from kvsim.record.labels import counted, number, rate
+from kvsim.units import MILLI
 
 WIDTH = 80
 _SHOWN_POINTS = 8
+_ROOMY = 7
+"""Columns that leave room beside them."""
 _BEFORE = ("", "the first", "the second", "the third")
 """Whom a place is held against."""
 
@@ -62,6 +65,8 @@ def folded(command: str) -> str:
 
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1), pad_edge=False, width=WIDTH)
+    if len(columns) > _ROOMY:
+        table.padding = (0, 1, 0, 0)
     for place, name in enumerate(columns):
         table.add_column(
             name, justify="left" if place == 0 else "right", no_wrap=place > 0, ratio=1 if place == 0 else None
@@ -71,8 +76,10 @@ def _table(title: str, *columns: str) -> Table:
 
 def _best(found: Recommendation) -> Table:
     slo, at = found.asked.slo, rate(found.rate_per_s) if found.asked.rate_per_s else number(found.rate_per_s)
-    title = f"At {at} requests/s; TTFT and TPOT are those of {slo.share:.4g} of requests"
-    table = _table(title, "deployment", "GPUs", "of limits", "good", "TTFT ms", "TPOT ms", "tok/s/GPU")
+    timed = "TTFT and TPOT" if slo.e2e_ms is None else "TTFT, TPOT and E2E"
+    title = f"At {at} requests/s; {timed} are those of {slo.share:.4g} of requests"
+    last = () if slo.e2e_ms is None else ("E2E s",)
+    table = _table(title, "deployment", "GPUs", "of limits", "good", "TTFT ms", "TPOT ms", *last, "tok/s/GPU")
     for at_place, place in enumerate(found.best):
         behind = "" if place.behind is None else f" ({_behind(place, at_place)})"
         table.add_row(
@@ -82,6 +89,7 @@ def _best(found: Recommendation) -> Table:
             f"{place.good_share.mean:.2%}",
             number(place.ttft_ms["late"]),
             number(place.tpot_ms["late"]),
+            *(() if slo.e2e_ms is None else (number(place.e2e_ms["late"] * MILLI),)),
             number(place.output_tokens_per_s_per_gpu),
         )
     return table
@@ -124,6 +132,9 @@ def _pareto(found: Recommendation) -> Table:
             number(point.ttft_late_ms),
             "+".join(fronts),
         )
+    if len(front) > _SHOWN_POINTS:
+        table.caption = f"and {counted(len(front) - _SHOWN_POINTS, 'further deployment')}, in the JSON"
+        table.caption_justify = "left"
     return table
 
 

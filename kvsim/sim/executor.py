@@ -32,6 +32,9 @@ _PATIENCE_S = 10.0
 class Executor(Protocol):
     """Where cases are run."""
 
+    cpu_s: float
+    """CPU seconds that other processes than this one have taken for cases, so far."""
+
     def run(self, cases: Sequence[Case]) -> list[Future[RunResult]]:
         """All of them, in any order: a finished future each, in the order of ``cases``.
 
@@ -45,6 +48,7 @@ class Serial:
 
     def __init__(self, progress: ProgressMaker = quiet) -> None:
         self._progress = progress
+        self.cpu_s = 0.0
 
     def run(self, cases: Sequence[Case]) -> list[Future[RunResult]]:
         """As :meth:`Executor.run`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -126,7 +127,20 @@ class StudyContext:
         """A share of the mode's: how often a study may run."""
         settings = self.settings
         requests = settings.budget_requests if self.mode.is_pd else settings.tier_budget_requests
-        return Budget(settings.replications, settings.most_replications, round(share * requests))
+        most, spent = round(share * requests), self._spent_by(share)
+        return Budget(settings.replications, settings.most_replications, most, spent)
+
+    def repeated_budget(self, most: int, requests: int) -> Budget:
+        """As often as the run itself is to be repeated, of so many requests in all."""
+        return Budget(min(self.settings.replications, most), most, requests, self._spent_by(1.0))
+
+    def _spent_by(self, share: float) -> Callable[[], bool]:
+        """Whether a share of ``studies.cpu_budget_s`` has been used since now, here and by the executor."""
+        limit_s, executor = self.settings.cpu_budget_s, self.executor
+        if limit_s is None:
+            return lambda: False
+        end_s = time.process_time() + executor.cpu_s + share * limit_s
+        return lambda: time.process_time() + executor.cpu_s >= end_s
 
     def case(self, label: str, system: str, plan: Plan, workload: Workload, seed: int, *, drains: bool = True) -> Case:
         """To serve ``workload``, the mode's share of it as warm-up; without ``drains`` only to the last arrival."""

@@ -42,6 +42,12 @@ class Budget:
     most: int
     requests: int
     """Requests of all runs together, beyond which no further replication begins."""
+    is_spent: Callable[[], bool] = lambda: False
+    """Whether something else is used up, beyond which none begins either."""
+
+    def ends(self, requests: int, next_requests: int, done: int) -> bool:
+        """Whether after ``done`` replications of so many requests one of ``next_requests`` does not begin any more."""
+        return done >= self.fewest and (requests + next_requests > self.requests or self.is_spent())
 
 
 @dataclass(frozen=True)
@@ -208,7 +214,7 @@ def replicate(
     found: dict[Arm, list[Figures]] = {arm: [] for arm in arms}
     running, requests, cost, done = list(arms), 0, 0, 0
     while done < budget.most:
-        if done >= budget.fewest and requests + cost > budget.requests:
+        if budget.ends(requests, cost, done):
             break
         sure = 1 if done == 0 and is_out is not None else max(1, min(budget.fewest, budget.most) - done)
         for figures, cost in measure(range(done, done + sure), running):

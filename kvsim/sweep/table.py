@@ -30,6 +30,7 @@ CSV, PARQUET = "table.csv", "table.parquet"
 TIMES = "cpu.jsonl"
 """What each run took of CPU, and where: no part of a row, as it differs from time to time."""
 FORM = 1
+_REPAIR = "kvsim sweep FILE --out DIR --drop-damaged leaves such rows out and runs them again"
 _BLOCK_BYTES = 1 << 16
 OWN = ("run", "id", "point", "replication", "seed")
 """Columns before those of values; ``error`` and figures come after them."""
@@ -99,8 +100,30 @@ def read_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 row = json.loads(line)
                 row["run"], row["id"], row["error"]
             except (ValueError, KeyError, TypeError):
-                raise KvsimError(f"{named(path)}, line {number}: is no row of a sweep; it was damaged") from None
+                what = f"is no row of a sweep; it was damaged; {_REPAIR}"
+                raise KvsimError(f"{named(path)}, line {number}: {what}") from None
             yield line.decode().rstrip("\n"), row
+
+
+def drop_damaged(path: Path, plan: Plan) -> int:
+    """Leave out the lines of a table that are no rows of ``plan``, if there are any; returns how many."""
+    with open(path, "rb") as file:
+        head, *lines = file.readlines()
+    kept = [line for line in lines if _is_row(line, plan)]
+    if len(kept) < len(lines):
+        with replacing(path) as file:
+            file.writelines([head, *kept])
+    return len(lines) - len(kept)
+
+
+def _is_row(line: bytes, plan: Plan) -> bool:
+    """Whether a line says it is a run of ``plan``; one that a kill cut short is left to be cut off."""
+    try:
+        row = json.loads(line)
+        number, own, _ = row["run"], row["id"], row["error"]
+        return isinstance(number, int) and 0 <= number < len(plan) and plan.run(number).id == own
+    except (ValueError, KeyError, TypeError):
+        return not line.endswith(b"\n")
 
 
 def rows_by_run(path: Path) -> dict[int, int]:
@@ -145,6 +168,8 @@ class Table:
         self._files: tuple[IO[bytes], IO[bytes]] | None = None
         self.done = bytearray(len(plan))
         """1: the run has a row, 2: one with an error."""
+        self.dropped = 0
+        """Lines that were damaged and left out."""
 
     def check(self) -> None:
         """Raise a ``KvsimError`` where another sweep's table stands there, or rows of another kvsim."""
@@ -159,13 +184,17 @@ class Table:
             raise KvsimError(f"{named(self.path)}: {what}; another --out is wanted")
 
     @contextmanager
-    def opened(self) -> Iterator[Table]:
-        """What is there is read, and what was cut short is cut off. Raises a ``KvsimError`` where that cannot be."""
+    def opened(self, *, drops_damaged: bool = False) -> Iterator[Table]:
+        """What is there is read, and what was cut short is cut off. Raises a ``KvsimError`` where that cannot be.
+
+        ``drops_damaged``: lines that are no rows are left out, and their runs missing; :attr:`dropped` counts them.
+        """
         with _alone(self._folder):
             self.check()
             if read_header(self.path) is None:
                 with replacing(self.path) as file:
                     file.write(f"{header_of(self._plan).line()}\n".encode())
+            self.dropped = drop_damaged(self.path, self._plan) if drops_damaged else 0
             self._read()
             with open(self.path, "ab") as rows, open(self._folder / TIMES, "ab") as times:
                 self._files = rows, times
@@ -188,7 +217,8 @@ class Table:
         for _, row in read_lines(self.path):
             number = row["run"]
             if not 0 <= number < len(self._plan) or self._plan.run(number).id != row["id"]:
-                raise KvsimError(f"{named(self.path)}: run {number} is none of this sweep; the table was damaged")
+                what = f"run {number} is none of this sweep; the table was damaged; {_REPAIR}"
+                raise KvsimError(f"{named(self.path)}: {what}")
             self.done[number] = 1 if row["error"] is None else 2
         for path in (self.path, self._folder / TIMES):
             _cut(path)

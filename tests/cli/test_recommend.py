@@ -63,7 +63,7 @@ def test_objectives_and_limits_are_those_that_are_known() -> None:
         (("--rate", "5", "--objective", "price"), "'price'; allowed: gpus, latency, rate"),
         (("--rate", "5", "--gpus", "2", "--gpu", "h100", "--workload", "chta"), "did you mean"),
         (("--rate", "5", "--gpus", "2", "--gpu", "h100", "--tiers", "tape"), "--tiers has 'tape'; known: dram"),
-        (("--rate", "5", "--gpus", "1", "--gpu", "h100", "--slo", "tpot=0.5"), "TTFT is at least 7"),
+        (("--rate", "5", "--gpus", "1", "--gpu", "h100", "--slo", "tpot=0.5"), "they are at least TTFT 7"),
         (
             ("--rate", "1e4", "--gpus", "1", "--gpu", "h100", "--workload", "in=300,out=40"),
             "no deployment of up to 1 GPU serves 10000",

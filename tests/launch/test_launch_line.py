@@ -85,6 +85,21 @@ def test_a_page_of_no_tokens_is_refused() -> None:
             read_launch_line(f"sglang serve --model-path a/b --page-size 0{more}")
 
 
+@pytest.mark.parametrize(
+    ("flag", "allowed"),
+    [
+        ("--mem-fraction-static 1.5", "a number > 0 and < 1"),
+        ("--max-running-requests -4", "a whole number >= 1"),
+        ("--cuda-graph-max-bs 0", "a whole number >= 1"),
+        ("--context-length 0", "a whole number >= 1"),
+        ("--tp-size 0", "a whole number >= 1"),
+    ],
+)
+def test_numbers_that_start_no_sglang_are_named_as_sglang_names_them(flag: str, allowed: str) -> None:
+    with pytest.raises(ConfigError, match=f"^sglang.launch_server: {flag} must be {allowed}$"):
+        read_launch_line(f"sglang serve --model-path a/b {flag}")
+
+
 def test_sglang_s_arguments_have_vllm_s_names() -> None:
     line = read_launch_line(
         "sglang serve --model-path a/b --chunked-prefill-size -1 --context-length 8192 --schedule-policy dfs-weight "

@@ -66,6 +66,20 @@ def test_no_further_replication_begins_beyond_the_budget() -> None:
     assert len(run(values, Budget(3, 30, requests=1))[1]) == 3
 
 
+def test_no_replication_begins_once_something_else_is_used_up() -> None:
+    random = np.random.default_rng(4)
+    values = {"base": random.normal(10, 5, 30), "other": random.normal(10, 5, 30)}
+    asked: list[int] = []
+
+    def is_spent() -> bool:
+        asked.append(1)
+        return len(asked) > 2
+
+    found, ran = run(values, Budget(2, 30, 10_000, is_spent))
+    assert len(ran) == 4 and found.open
+    assert len(run(values, Budget(3, 30, 10_000, lambda: True))[1]) == 3  # the fewest, whatever they cost
+
+
 def test_two_runs_far_apart_that_vary_are_not_called_a_tie() -> None:
     found, _ = run({"base": [69.0, 69.5], "over": [15_000.0, 26_000.0]}, Budget(2, 2, 1000))
     assert found.apart("over", "base", "x").verdict == "open" and found.open == {"over"}

@@ -109,6 +109,20 @@ def test_a_damaged_row_is_named(plan: Plan, tmp_path: Path) -> None:
         pass
 
 
+def test_damaged_rows_are_left_out_on_request_and_their_runs_missing(plan: Plan, tmp_path: Path) -> None:
+    fill(plan, tmp_path, 0, 1, 2, 3)
+    lines = (tmp_path / ROWS).read_text().splitlines()
+    foreign = lines[3].replace(plan.run(2).id, plan.run(5).id)
+    (tmp_path / ROWS).write_text("\n".join([lines[0], lines[1][:30], lines[2], foreign, lines[4], lines[4][:9]]))
+    with Table(tmp_path, plan).opened(drops_damaged=True) as table:
+        assert table.dropped == 2 and list(table.done) == [0, 1, 0, 1, 0, 0]
+    assert (tmp_path / ROWS).read_text() == "\n".join([lines[0], lines[2], lines[4], ""])
+    before = (tmp_path / ROWS).stat().st_mtime_ns
+    with Table(tmp_path, plan).opened(drops_damaged=True) as table:
+        assert table.dropped == 0
+    assert (tmp_path / ROWS).stat().st_mtime_ns == before  # what is whole is not written anew
+
+
 def test_one_process_at_a_time_writes(plan: Plan, tmp_path: Path) -> None:
     pytest.importorskip("fcntl")
     first, second = (Table(tmp_path, plan) for _ in range(2))

@@ -18,7 +18,7 @@ from kvsim.study.context import StudyContext
 from kvsim.study.intervals import Interval
 from kvsim.study.measures import latencies
 from kvsim.study.pictures import BLUE, bars_of, drawn, plain_numbers
-from kvsim.study.replication import SIGN, Apart, Budget, Figures
+from kvsim.study.replication import SIGN, Apart, Figures
 from kvsim.study.words import change, plus_minus, runs_of, said_of, sample_of, table_of
 from kvsim.units import MILLI
 from kvsim.workload.workload import Workload
@@ -72,7 +72,7 @@ def repeated_study(context: StudyContext) -> RepeatedAnswer:
         case_of,
         lambda _, __, result: _figures(context, result),
         context.goal(GOOD, MEAN, precision=SIGN),
-        budget=Budget(min(context.settings.replications, most), most, most * len(variants) * num_requests),
+        budget=context.repeated_budget(most, most * len(variants) * num_requests),
     )
     return RepeatedAnswer(
         size=context.size(context.plan),
