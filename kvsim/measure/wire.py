@@ -32,6 +32,8 @@ class Abilities:
     """``stream_options.continuous_usage_stats``: counts in every chunk."""
     plain_text: bool = True
     """``add_special_tokens: false``: the text's tokens and no others."""
+    sessions: bool = False
+    """``session_id``: whose turn a prompt is, which policies of kvsim's own servers ask for."""
 
     def without(self, *names: str) -> Abilities:
         """The abilities of a server that does not take these."""
@@ -80,6 +82,8 @@ class Wire:
             found["return_token_ids"] = True
         if request.priority:
             found["priority"] = request.priority
+        if self.abilities.sessions and request.session_id >= 0:
+            found["session_id"] = str(request.session_id)
         found |= self._prompt(parts)
         found |= self.sending.extra_body
         return json.dumps(found, separators=(",", ":")).encode()
