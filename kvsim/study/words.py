@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from rich import box
 from rich.table import Table
 
-from kvsim.record.labels import number, percent
+from kvsim.record.labels import counted, number, percent
 from kvsim.study.answer import DrivenAnswer, StudyAnswer
 from kvsim.study.context import Size
 from kvsim.study.intervals import Interval
@@ -115,7 +115,7 @@ def instances_of(size: Size) -> str:
 def runs_of(runs: Runs, requests: int | None = None) -> str:
     """How often each variant was run, with how many ``requests`` where they are the same."""
     fewest, most = runs.fewest_replications, runs.replications
-    often = f"{fewest} runs of each" if fewest == most else f"{fewest} to {most} runs of each"
+    often = f"{counted(fewest, 'run')} of each" if fewest == most else f"{fewest} to {most} runs of each"
     return often if requests is None else f"{often}, {requests:,} requests a run"
 
 
