@@ -10,7 +10,7 @@ from both_ways import random_case
 from builders import by_request
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from online import Heard, finish, is_idle, live
+from online import Heard, check_idle, finish, live
 
 from kvsim.plan.plan import Plan
 from kvsim.record.result import Table
@@ -47,7 +47,7 @@ def test_requests_that_come_live_are_served_as_in_a_run(system: str, seed: int) 
     serving, heard = live(found, system, requests)
     same(heard, offline(found, system, requests))
     heard.check_tokens()
-    assert is_idle(serving)
+    check_idle(serving, heard)
     assert serving.state().arrived == len(heard.facts) + len(heard.refusals)
 
 
@@ -57,7 +57,7 @@ def test_requests_that_come_live_are_served_as_in_a_run(system: str, seed: int) 
 def test_whoever_goes_frees_what_it_held_and_nobody_is_lost(system: str, seed: int) -> None:
     found, requests = random_case(Random(seed))
     serving, heard, gone = served_with_cuts(found, system, requests, Random(seed))
-    assert is_idle(serving)
+    check_idle(serving, heard)
     heard.check_tokens()
     state = serving.state()
     assert not gone & set(heard.facts)

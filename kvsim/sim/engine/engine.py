@@ -288,6 +288,7 @@ class Engine(ReceivingEngine):
             latest = self._next if self._next is not None else step
             latest.ended = self.scheduler.leap(steps - 1)
         self._book_held()
+        self.scheduler.end_aborted()
         self._leap, self._settled = 0, 0
         if self._detail is not None:
             self._tell_span(self._detail, step, steps)

@@ -195,16 +195,22 @@ class PreemptiveScheduler(RunningRequests):
             self.prefilling.remove(victim)
             self.chunks = [(sequence, tokens) for sequence, tokens in self.chunks if sequence is not victim]
 
+    def end_aborted(self) -> None:
+        """A step has run, and what it gave is not known yet: those whose clients have gone meanwhile leave first."""
+        if self.aborted:
+            lag = self.deferred.lag
+            self.deferred.lag = 2 * lag  # of a step that was scheduled ahead neither
+            self._drop_aborted()
+            self.deferred.lag = lag
+
     def _drop_aborted(self) -> None:
         aborted, self.aborted = self.aborted, []
         for sequence in aborted:
-            if sequence.ending:
-                continue
             if sequence in self.running:
                 self._withdraw(sequence, False, 0)
                 sequence.is_incoming = False
                 self.pool.release(sequence)
-            else:
+            elif sequence in self.waiting:
                 self.waiting.remove(sequence)
 
     def _want(self, sequence: Sequence) -> int:
