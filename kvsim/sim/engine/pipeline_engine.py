@@ -166,7 +166,7 @@ class PipelineEngine(Engine):
         """A step has passed all stages."""
         assert isinstance(step, PipelineStep)
         self._book_held()
-        self._line.end_aborted()
+        self._end_aborted()
         if not step.stages_s:
             return
         gains = self._line.settle(step)

@@ -309,3 +309,7 @@ class PdSystem(SendingSystem):
         if self._returns_kv and sequence.state.request.output_chain >= 0:
             self._return_kv(engine, sequence)
         self._left(engine, sequence)
+
+    def left(self, engine: Engine, sequence: Sequence) -> None:
+        """Those that wait for room on the decode side may have it."""
+        self._retry_soon()
