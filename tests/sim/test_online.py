@@ -28,9 +28,7 @@ from kvsim.workload.workload import Workload
 
 SYSTEMS = {"unified": UnifiedSystem, "pd": PdSystem}
 EVERY_KIND = [
-    (kind, system)
-    for kind in KINDS
-    for system in (("unified",) if kind in UNIFIED_ALONE else ("unified", "pd"))
+    (kind, system) for kind in KINDS for system in (("unified",) if kind in UNIFIED_ALONE else ("unified", "pd"))
 ]
 COUNTS = ("hit_tokens", "loaded_tokens", "computed_tokens", "recomputed_tokens", "preemptions", "output_tokens")
 TIMES = ("arrival_s", "first_token_s", "finish_s", "queue_s", "prefill_s", "tier_load_s", "transfer_s", "decode_wait_s")

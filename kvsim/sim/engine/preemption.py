@@ -199,11 +199,8 @@ class PreemptiveScheduler(RunningRequests):
             self.chunks = [(sequence, tokens) for sequence, tokens in self.chunks if sequence is not victim]
 
     def end_aborted(self) -> None:
-        """A step has run, and what it gave is not known yet: those whose clients have gone meanwhile leave first."""
-        lag = self.deferred.lag
-        self.deferred.lag = 2 * lag  # of a step that was scheduled ahead neither
+        """A step has run, and what it gave is not told yet: those whose clients have gone meanwhile leave first."""
         self._drop_aborted()
-        self.deferred.lag = lag
 
     def _drop_aborted(self) -> None:
         aborted, self.aborted = self.aborted, []
