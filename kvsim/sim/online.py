@@ -23,7 +23,7 @@ from kvsim.sim.systems.serving import ServingSystem
 from kvsim.sim.systems.unified import UnifiedSystem
 from kvsim.workload.request import Request
 
-MOST_REMEMBERED: Final = 1 << 14
+MOST_REMEMBERED = 1 << 14
 """Sessions, and chains that are cached nowhere, of which routers and tiers remember something."""
 _FORGETS_EVERY: Final = 1024
 """Requests."""
@@ -190,6 +190,7 @@ class OnlineServing:
         kind: type[PdSystem] | type[UnifiedSystem] = PdSystem if system == "pd" else UnifiedSystem
         self._system: ServingSystem = kind(stepwise, None, seed, watcher=self._told)
         self._told.now = self._now
+        self._system.clock.run_until(0.0)
         self._is_busy = False
         self._scheduled: dict[int, Request] = {}
         """Requests that are to come, by id."""
