@@ -62,7 +62,7 @@ class SimulatedEngine:
         self.pump = Pump(build, speed)
         self._answers, self._limits = answers, limits
         known = min(2 * self.pump.serving.most_cached_blocks, most_blocks)
-        self._registry = PrefixRegistry(self.pump.serving.block_size, known)
+        self._registry = PrefixRegistry(self.pump.serving.block_size, known, self.pump.serving.holds)
         self.forgets = known < self.pump.serving.most_cached_blocks
         """Whether caches hold more blocks than there is memory to remember the content of."""
         self._ids = count()
