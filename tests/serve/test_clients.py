@@ -11,8 +11,7 @@ import time
 
 import httpx
 import pytest
-
-from live import MODEL, SMALL, Live, serving
+from live_server import MODEL, SMALL, Live, serving
 
 REASONS = ("stop", "length", "abort", "error")
 

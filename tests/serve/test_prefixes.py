@@ -5,8 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-
-from live import MODEL, SMALL, Live, serving
+from live_server import MODEL, SMALL, Live, serving
 
 BLOCK = 16
 
@@ -41,7 +40,9 @@ def test_hits_of_prompts_that_share_a_head() -> None:
 
 
 def common(one: list[int], other: list[int]) -> int:
-    return next((place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    """Tokens that both begin with."""
+    shortest = min(len(one), len(other))
+    return next((place for place in range(shortest) if one[place] != other[place]), shortest)
 
 
 def test_a_conversation_hits_the_answers_that_it_repeats() -> None:

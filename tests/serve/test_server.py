@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from live_server import MODEL, SMALL, Live, serving
 
-from live import MODEL, SMALL, Live, serving
-
-RECORDED = {"hehe": "hahaha!", "naïve ☃": "ünï\n\n\tcode 😀 \\\"quoted\\\" ", "mute": ""}
+RECORDED = {"hehe": "hahaha!", "naïve ☃": 'ünï\n\n\tcode 😀 \\"quoted\\" ', "mute": ""}
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +68,7 @@ def test_a_stream_says_what_a_whole_answer_says(live: Live, body: dict[str, Any]
         assert own[-1]["finish_reason"] == choice["finish_reason"]
         assert own[-1]["stop_reason"] == choice["stop_reason"]
         if body.get("return_token_ids"):
-            assert sum((one["token_ids"] for one in own), []) == choice["token_ids"]
+            assert [token for one in own for token in one["token_ids"]] == choice["token_ids"]
             assert own[0]["prompt_token_ids"] == body["prompt"]
     tokens = ("prompt_tokens", "completion_tokens", "total_tokens")
     assert [last["usage"][name] for name in tokens] == [whole["usage"][name] for name in tokens]
