@@ -111,10 +111,10 @@ class Pump(Listener):
         assert self._loop is not None, "a pump begins before it is sent requests"
         return (self._loop.time() - self._began_s) * self._speed
 
-    def _advance(self) -> None:
-        """Let everything up to now happen, for one turn at most."""
+    def _advance(self, least_s: float = 0.0) -> None:
+        """Let everything up to now happen, or up to ``least_s`` where clocks round that away; for one turn at most."""
         assert self._loop is not None, "a pump begins before it is sent requests"
-        serving, until_s = self.serving, self._due_s()
+        serving, until_s = self.serving, max(self._due_s(), least_s)
         end = self._loop.time() + LONGEST_TURN_S
         while (at_s := serving.next_event_s) <= until_s:
             serving.advance(at_s)
@@ -140,4 +140,5 @@ class Pump(Listener):
 
     def _wake(self) -> None:
         self._timer = None
-        self.catch_up()
+        self._advance(self._next_s)
+        self._after()
