@@ -143,7 +143,7 @@ def test_others_get_their_turn_while_it_catches_up() -> None:
     def slow(pump: Pump, loop: NumberLoop, noted: list[Noted]) -> None:
         for number in range(20):
             noted.append(Noted(loop))
-            pump.send(request(number, output=200), noted[-1])
+            pump.send(request(number, output=40), noted[-1])
         loop.now_s += 30.0
         advance, steps = pump.serving.advance, []
 
