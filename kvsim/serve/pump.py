@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from kvsim.sim.online import Listener, OnlineServing, RequestFacts
@@ -62,12 +62,13 @@ class Pump(Listener):
             self._timer.cancel()
             self._timer = None
 
-    def send(self, request: Request, receiver: Receiver) -> float:
-        """The request arrives now; the simulated time of that."""
+    def send(self, sent: Sequence[tuple[Request, Receiver]]) -> float:
+        """The requests arrive now, all at the same simulated time, which is returned."""
         self._advance()
-        self._receivers[request.request_id] = receiver
         arrival_s = self.serving.now_s
-        self.serving.send(request)
+        for request, receiver in sent:
+            self._receivers[request.request_id] = receiver
+            self.serving.send(request)
         self._after()
         return arrival_s
 

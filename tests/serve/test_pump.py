@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-
 from builders import plan
+from online import Heard, finish
+
 from kvsim.plan.plan import Plan
 from kvsim.serve.pump import LONGEST_TURN_S, Pump
 from kvsim.sim.online import OnlineServing, RequestFacts
 from kvsim.workload.request import Request
-from online import Heard, finish
 
 
 class NumberLoop(asyncio.SelectorEventLoop):
@@ -95,7 +95,7 @@ def send_all(pump: Pump, loop: NumberLoop, noted: list[Noted]) -> None:
     for number, time_s in enumerate(TIMES_S):
         one = Noted(loop)
         noted.append(one)
-        loop.call_at(1000.0 + time_s / pump._speed, pump.send, request(number), one)
+        loop.call_at(1000.0 + time_s / pump._speed, pump.send, [(request(number), one)])
 
 
 @pytest.mark.parametrize("speed", [1.0, 0.1, 40.0])
@@ -127,7 +127,7 @@ def test_requests_are_served_as_those_that_are_sent_at_the_same_times() -> None:
 def test_a_busy_loop_makes_it_late_and_says_by_how_much() -> None:
     def busy(pump: Pump, loop: NumberLoop, noted: list[Noted]) -> None:
         noted.append(Noted(loop))
-        pump.send(request(0), noted[0])
+        pump.send([(request(0), noted[0])])
         loop.now_s += 2.5
 
     pump, (one,) = paced(plan(), 1.0, busy)
@@ -143,7 +143,7 @@ def test_others_get_their_turn_while_it_catches_up() -> None:
     def slow(pump: Pump, loop: NumberLoop, noted: list[Noted]) -> None:
         for number in range(20):
             noted.append(Noted(loop))
-            pump.send(request(number, output=40), noted[-1])
+            pump.send([(request(number, output=40), noted[-1])])
         loop.now_s += 30.0
         advance, steps = pump.serving.advance, []
 
@@ -165,7 +165,7 @@ def test_whoever_leaves_is_told_no_more() -> None:
     def leave(pump: Pump, loop: NumberLoop, noted: list[Noted]) -> None:
         noted.extend((Noted(loop), Noted(loop)))
         for number, one in enumerate(noted):
-            pump.send(request(number), one)
+            pump.send([(request(number), one)])
         assert pump.abort(0)
         assert not pump.abort(0) and not pump.abort(7)
         noted[0].was_refused = True
