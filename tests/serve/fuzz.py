@@ -16,6 +16,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
@@ -50,13 +51,11 @@ async def leave_and_come(host: str, port: int, until_s: float, drawn: random.Ran
             "stream": drawn.random() < 0.8,
         }
         content = json.dumps(body).encode()
-        head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(content)}"
+        head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\nConnection: close"
         reader, writer = await asyncio.open_connection(host, port)
-        writer.write(f"{head}\r\nConnection: close\r\n\r\n".encode() + content)
-        try:
+        writer.write(f"{head}\r\nContent-Type: application/json\r\n\r\n".encode() + content)
+        with suppress(TimeoutError):
             await asyncio.wait_for(reader.read(), drawn.expovariate(20))
-        except TimeoutError:
-            pass
         writer.close()
         asked += 1
     return asked
@@ -86,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("results"))
     given = parser.parse_args(argv)
     given.out.mkdir(parents=True, exist_ok=True)
-    line = [sys.executable, str(ROOT / "main.py"), "serve", "--port", str(given.port), "--speed", "50", *SERVER]
+    line = [sys.executable, str(ROOT / "main.py"), "serve", "--port", str(given.port), "--speed", "5", *SERVER]
     with (given.out / "serve.log").open("w") as log:
         server = subprocess.Popen(line, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
     try:
@@ -113,14 +112,12 @@ def fuzzed(given: argparse.Namespace, server: subprocess.Popen[bytes], log_path:
         asking = subprocess.Popen(
             [sys.executable, __file__, "--only-clients", str(given.port), str(given.clients), str(round_number), "20"]
         )
-        found = schemathesis(url, "--phases", "fuzzing", "--max-examples", "25", "--seed", str(given.seed + round_number),
-                             folder=given.out)  # fmt: skip
+        options = ("--phases", "fuzzing", "--max-examples", "25", "--seed", str(given.seed + round_number))
+        found = schemathesis(url, *options, folder=given.out)
         asking.wait()
         sizes.append((spent, resident_bytes(server.pid)))
-        print(
-            f"round {round_number}: {spent:.0f} s, {sizes[-1][1] / 2**20:.1f} MiB, schemathesis {found.returncode}",
-            flush=True,
-        )
+        mib = sizes[-1][1] / 2**20
+        print(f"round {round_number}: {spent:.0f} s, {mib:.1f} MiB, schemathesis {found.returncode}", flush=True)
         if found.returncode:
             faults.append(found.stdout[-4000:])
     time.sleep(2)

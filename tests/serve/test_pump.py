@@ -157,6 +157,11 @@ def test_others_get_their_turn_while_it_catches_up() -> None:
         assert len(steps) <= 5
         pump.serving.advance = advance  # type: ignore[method-assign]
 
+        # Who comes meanwhile costs no turn of its own, and arrives where the simulation has got to.
+        behind_s = pump.serving.now_s
+        noted.append(Noted(loop))
+        assert pump.send([(request(20), noted[-1])]) == behind_s < 30.0
+
     _, noted = paced(plan(), 1.0, slow)
     assert all(one.facts is not None for one in noted)
 
