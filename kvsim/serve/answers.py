@@ -128,7 +128,7 @@ def _by_string(pieces: list[str], asked: Asked, begin: int) -> tuple[int, str, s
     text = "".join(pieces)
     if not any(string in text for string in asked.stop):
         return None
-    done, longest = 0, max(map(len, asked.stop))
+    done = 0
     for place, piece in enumerate(pieces):
         before, done = done, done + len(piece)
         if place < begin:
@@ -136,7 +136,7 @@ def _by_string(pieces: list[str], asked: Asked, begin: int) -> tuple[int, str, s
         hits = [
             (at, string)
             for string in asked.stop
-            if (at := text.find(string, max(before - longest + 1, 0), done)) >= 0 and at + len(string) > before
+            if (at := text.find(string, max(before - len(string) + 1, 0), done)) >= 0
         ]
         if hits:
             at, string = min(hits)

@@ -84,7 +84,7 @@ async def of_completion(request: CompletionRequest, served: Served, tokens: Toke
             prompts.append(await encoded(one, tokens, served, special=request.add_special_tokens))
             texts.append((one,))
         else:
-            prompts.append([int(token) for token in one])
+            prompts.append(list(one))
             texts.append(())
     most = USUAL_MAX_TOKENS if request.max_tokens is None else request.max_tokens
     return _question(request, served, prompts, texts, most, adapter)

@@ -7,14 +7,27 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 MOST_ID = 2**63 - 1
+
+
+def _whole(text: str) -> str:
+    """A text that UTF-8 can have: JSON can write half a surrogate pair, which is none."""
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ValueError("the text has half a surrogate pair, which no UTF-8 can have") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(_whole)]
 TokenId = Annotated[int, Field(ge=0, le=MOST_ID)]
 TokenIds = list[TokenId]
 Whole = Annotated[int, Field(ge=-(2**63), le=MOST_ID)]
 Count = Annotated[int, Field(ge=1, le=MOST_ID)]
-Stops = str | Annotated[list[str], Field(max_length=64)] | None
+Stops = Text | Annotated[list[Text], Field(max_length=64)] | None
 
 
 class _Sent(BaseModel):
@@ -31,8 +44,8 @@ class StreamOptions(_Sent):
 class _Generation(_Sent):
     """What both kinds of requests have."""
 
-    model: str | None = None
-    n: Annotated[int, Field(ge=1, le=MOST_ID)] | None = 1
+    model: Text | None = None
+    n: Count | None = 1
     stream: bool | None = False
     stream_options: StreamOptions | None = None
     stop: Stops = None
@@ -43,9 +56,9 @@ class _Generation(_Sent):
     truncate_prompt_tokens: Annotated[int, Field(ge=-1, le=MOST_ID)] | None = None
     truncation_side: Literal["left", "right"] | None = None
     priority: Whole = 0
-    cache_salt: Annotated[str, Field(min_length=1, max_length=128)] | None = None
-    request_id: Annotated[str, Field(min_length=1, max_length=200)] | None = None
-    session_id: Annotated[str, Field(max_length=200)] | None = None
+    cache_salt: Annotated[Text, Field(min_length=1, max_length=128)] | None = None
+    request_id: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
+    session_id: Annotated[Text, Field(max_length=200)] | None = None
     return_token_ids: bool | None = None
     use_beam_search: bool = False
     prompt_logprobs: int | None = None
@@ -56,17 +69,17 @@ class _Generation(_Sent):
     temperature: float | None = None
     top_p: float | None = None
     seed: Whole | None = None
-    user: str | None = None
+    user: Text | None = None
 
 
 class CompletionRequest(_Generation):
     """``POST /v1/completions``."""
 
-    prompt: str | TokenIds | list[str] | list[TokenIds]
+    prompt: Text | TokenIds | list[Text] | list[TokenIds]
     max_tokens: Annotated[int, Field(ge=0, le=MOST_ID)] | None = None
     echo: bool | None = False
     logprobs: int | None = None
-    suffix: str | None = None
+    suffix: Text | None = None
     add_special_tokens: bool = True
     prompt_embeds: Any = None
 
@@ -74,18 +87,18 @@ class CompletionRequest(_Generation):
 class ContentPart(_Sent):
     """A part of a message's content; only text is simulated."""
 
-    type: str
-    text: str | None = None
+    type: Text
+    text: Text | None = None
 
 
 class Message(_Sent):
     """One message of a conversation."""
 
-    role: Annotated[str, Field(min_length=1, max_length=64)]
-    content: str | list[ContentPart] | None = None
-    name: str | None = None
+    role: Annotated[Text, Field(min_length=1, max_length=64)]
+    content: Text | list[ContentPart] | None = None
+    name: Text | None = None
     tool_calls: list[dict[str, Any]] | None = None
-    tool_call_id: str | None = None
+    tool_call_id: Text | None = None
 
 
 class ChatRequest(_Generation):
@@ -98,7 +111,7 @@ class ChatRequest(_Generation):
     top_logprobs: int | None = None
     echo: bool = False
     tools: list[dict[str, Any]] | None = None
-    tool_choice: str | dict[str, Any] | None = None
+    tool_choice: Text | dict[str, Any] | None = None
     add_generation_prompt: bool = True
     continue_final_message: bool = False
     add_special_tokens: bool = False
@@ -107,8 +120,8 @@ class ChatRequest(_Generation):
 class TokenizeRequest(_Sent):
     """``POST /tokenize``: of a prompt or of a conversation."""
 
-    model: str | None = None
-    prompt: str | None = None
+    model: Text | None = None
+    prompt: Text | None = None
     messages: Annotated[list[Message], Field(min_length=1)] | None = None
     add_generation_prompt: bool = True
     add_special_tokens: bool | None = None
@@ -128,7 +141,7 @@ class TokenizeResponse(BaseModel):
 class DetokenizeRequest(_Sent):
     """``POST /detokenize``."""
 
-    model: str | None = None
+    model: Text | None = None
     tokens: TokenIds
 
 

@@ -70,6 +70,7 @@ class FileTokens:
         self._tokenizer.no_padding()
 
     def encode(self, text: str, *, special: bool) -> list[int]:
+        text.encode()  # which raises what the package would say in its own way
         return list(self._tokenizer.encode(text, add_special_tokens=special).ids)
 
     def split(self, text: str) -> tuple[list[int], list[str]]:
