@@ -45,6 +45,8 @@ class Behaviour:
     count_tokens: Callable[[str], int] | None = None
     template: tuple[int, int] = (0, 0)
     models_status: int = 200
+    omits_nothing: bool = False
+    """Details of a prompt are left out where nothing of it was cached."""
     echoes: bool = False
     """Errors repeat the header with the key, as it was sent."""
 
@@ -204,7 +206,7 @@ class Model:
         self._known.append([*seen.prompt, *seen.answer] if isinstance(seen.prompt, list) and not chat else [])
         if told.counts and options.get("include_usage") and fault != "empty":
             usage: dict[str, Any] = {"prompt_tokens": prompt_tokens, "completion_tokens": wanted}
-            if told.details:
+            if told.details and (seen.cached or not told.omits_nothing):
                 usage["prompt_tokens_details"] = {"cached_tokens": seen.cached}
             _event(writer, {"choices": [], "usage": usage})
         _event(writer, "[DONE]")

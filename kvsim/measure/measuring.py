@@ -74,7 +74,7 @@ class Measurement:
                 await replay.run()
                 duration_s, cpu_share = sender.now_s(), lag.cpu_share()
         metrics = ServerMetrics(before, await reader.read(), tuple(reader.samples))
-        rows = tuple(sorted(sender.rows, key=lambda row: (row.sent_s, row.request_id)))
+        rows = sender.sent_rows()
         return MeasuredRun(
             rows=rows,
             duration_s=duration_s,

@@ -18,7 +18,7 @@ from kvsim.measure.wire import Abilities, Wire
 from kvsim.workload.request import Request
 
 ENGINES = ("vllm", "sglang", "kvsim")
-"""Those that say who they are, and go on after the end of a text where ``ignore_eos`` asks them to."""
+"""Servers that say who they are, and go on after the end of a text where ``ignore_eos`` asks them to."""
 _ANSWER_TOKENS = 2
 _DROPPED = ("token_ids", "running_usage", "min_tokens", "plain_text", "ignore_eos", "usage")
 """What is left out, one after the other, where a server refuses a request."""

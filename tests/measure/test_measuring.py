@@ -60,10 +60,11 @@ def test_rows_are_what_the_server_did() -> None:
     assert run.client is not None and run.client.most_in_flight >= model.most_running
 
 
-def test_prompts_and_hits_are_the_workloads() -> None:
+@pytest.mark.parametrize("omits_nothing", [False, True])
+def test_prompts_and_hits_are_the_workloads(omits_nothing: bool) -> None:
     """The server finds cached what the longest common head says, and so does the workload."""
     workload = replace(word_of("in=60-90,out=5,prefix=40:2").generate(30, 1e6, 3), max_concurrency=1)
-    with Model(QUICK) as model:
+    with Model(replace(QUICK, omits_nothing=omits_nothing)) as model:
         run = measured(model, workload)
     heads: set[int] = set()
     for row in run.rows:
