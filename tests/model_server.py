@@ -45,6 +45,10 @@ class Behaviour:
     count_tokens: Callable[[str], int] | None = None
     template: tuple[int, int] = (0, 0)
     models_status: int = 200
+    omits_nothing: bool = False
+    """Details of a prompt are left out where nothing of it was cached."""
+    echoes: bool = False
+    """Errors repeat the header with the key, as it was sent."""
 
 
 @dataclass
@@ -121,10 +125,10 @@ class Model:
     async def _request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         method, path, _ = head[0].split()
-        headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
+        headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in head[1:] if line)}
         body = await reader.readexactly(int(headers.get("content-length", 0)))
         told = self.behaviour
-        if told.key is not None and headers.get("authorization") != f"bearer {told.key}".lower():
+        if told.key is not None and headers.get("authorization") != f"Bearer {told.key}":
             said = headers.get("authorization", "nothing")
             _reply(writer, 401, json.dumps({"error": {"message": f"wrong key: {said}"}}))
         elif (method, path) == ("GET", "/v1/models"):
@@ -154,7 +158,8 @@ class Model:
         fault = told.fails.get(len(self.seen) - 1, "")
         self.seen.append(seen)
         if fault.isdigit():
-            _reply(writer, int(fault), json.dumps({"error": {"message": "as told\nto fail"}}))
+            said = f" {headers.get('authorization')}" if told.echoes else ""
+            _reply(writer, int(fault), json.dumps({"error": {"message": f"as told\nto fail{said}"}}))
             await writer.drain()
             return True
         self.running += 1
@@ -201,7 +206,7 @@ class Model:
         self._known.append([*seen.prompt, *seen.answer] if isinstance(seen.prompt, list) and not chat else [])
         if told.counts and options.get("include_usage") and fault != "empty":
             usage: dict[str, Any] = {"prompt_tokens": prompt_tokens, "completion_tokens": wanted}
-            if told.details:
+            if told.details and (seen.cached or not told.omits_nothing):
                 usage["prompt_tokens_details"] = {"cached_tokens": seen.cached}
             _event(writer, {"choices": [], "usage": usage})
         _event(writer, "[DONE]")

@@ -145,8 +145,8 @@ def _sent(load: ClientResult) -> str:
     if traffic.max_in_flight is not None:
         parts.append(f"at most {traffic.max_in_flight:,} in flight")
     parts.append(f"{traffic.prompt_tokens:,.0f} tokens in, {traffic.output_tokens:,.1f} out")
-    if traffic.shared is not None:
-        parts.append(traffic.shared.words)
+    if traffic.prompts_words is not None:
+        parts.append(f"prompts {traffic.prompts_words}" if traffic.shared is None else traffic.prompts_words)
     return ", ".join(parts)
 
 

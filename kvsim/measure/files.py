@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".jsonl", ".parquet")
 _DIGITS = 6
-"""Of seconds: a microsecond."""
+"""Digits of seconds that are written: microseconds."""
 _TIMES = ("scheduled_s", "sent_s", "first_token_s", "finish_s")
 _BESIDE = "metrics"
 

@@ -44,7 +44,8 @@ class Measurement:
 
     async def run(self) -> MeasuredRun:
         """Measure. Raises ``ConfigError`` where the server cannot be measured."""
-        allow_connections(self.workload.max_concurrency)
+        most = self.workload.max_concurrency
+        allow_connections(None if most is None else min(most, len(self.workload)))
         sending = self.sending
         texts = None if sending.tokenizer is None else Texts(sending.tokenizer)
         alphabet = np.arange(*sending.vocabulary, dtype=np.int64) if texts is None else texts.alphabet
@@ -73,7 +74,7 @@ class Measurement:
                 await replay.run()
                 duration_s, cpu_share = sender.now_s(), lag.cpu_share()
         metrics = ServerMetrics(before, await reader.read(), tuple(reader.samples))
-        rows = tuple(sorted(sender.rows, key=lambda row: (row.sent_s, row.request_id)))
+        rows = sender.sent_rows()
         return MeasuredRun(
             rows=rows,
             duration_s=duration_s,

@@ -8,6 +8,7 @@ from typing import Any
 
 from kvsim.errors import ConfigError, nearest
 from kvsim.measure.connection import FAILURES, Connection, Refused
+from kvsim.measure.failure import shortened
 from kvsim.measure.prompt_tokens import Tokens
 from kvsim.measure.prompts import Part
 from kvsim.measure.settings import Sending, Server
@@ -17,7 +18,7 @@ from kvsim.measure.wire import Abilities, Wire
 from kvsim.workload.request import Request
 
 ENGINES = ("vllm", "sglang", "kvsim")
-"""Those that say who they are, and go on after the end of a text where ``ignore_eos`` asks them to."""
+"""Servers that say who they are, and go on after the end of a text where ``ignore_eos`` asks them to."""
 _ANSWER_TOKENS = 2
 _DROPPED = ("token_ids", "running_usage", "min_tokens", "plain_text", "ignore_eos", "usage")
 """What is left out, one after the other, where a server refuses a request."""
@@ -154,7 +155,7 @@ class Probe:
         return Wire(self.sending, "", Abilities()).path
 
     def _hint(self, refusal: Refused) -> str:
-        text = self.server.masked(str(refusal))
+        text = shortened(self.server.masked(str(refusal)))
         if refusal.status not in (401, 403):
             return text
         has_key = self.server.api_key is not None or self.server.user is not None

@@ -33,7 +33,7 @@ class Prompts:
         self.overlap_tokens = self._own.overlap_tokens
         self._starts, self._held = _answers(workload)
         self._known: dict[int, Tokens] = {}
-        """Of chains that prompts have answers on: the tokens that are settled."""
+        """Tokens that are settled, of the chains that prompts have answers on."""
         self._real: dict[int, list[tuple[int, int]]] = defaultdict(list)
         """Positions of these chains that the server has answered."""
         self._expected: dict[int, list[tuple[int, int, int]]] = defaultdict(list)

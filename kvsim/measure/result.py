@@ -21,7 +21,7 @@ class RequestRow:
     """One request, as it was sent and answered."""
 
     request_id: int
-    """Its row of the workload."""
+    """The row of the workload."""
     scheduled_s: float
     """When it was to be sent: at the workload's time, or when what it waited for was over."""
     sent_s: float
@@ -96,7 +96,7 @@ class MetricsReading:
     """Counters, from the server's start: prompt tokens looked up, and found."""
     prefix_hits: float | None = None
     external_queries: float | None = None
-    """Those of tiers and connectors."""
+    """Counters of tiers and connectors."""
     external_hits: float | None = None
     preemptions: float | None = None
     prompt_tokens: float | None = None

@@ -30,7 +30,7 @@ class Sender:
         self._start_s = time.perf_counter()
         self._bodies: dict[int, bytes] = {}
         self.rows: list[RequestRow] = []
-        """Of the requests that have ended, in that order."""
+        """Requests that have ended, in that order."""
         self._spread, self._miscounted = 0, 0
         self._miscounted_by = 0
 
@@ -93,6 +93,18 @@ class Sender:
         self.rows.append(row)
         if self._progress is not None:
             self._progress(len(self.rows), now_s)
+
+    def sent_rows(self) -> tuple[RequestRow, ...]:
+        """All rows, in the order of sending.
+
+        Older versions of vLLM leave the details of a prompt out where nothing of it was cached: where some answers say
+        how much was, those that do not mean nothing.
+        """
+        if any(row.cached_tokens is not None for row in self.rows):
+            for row in self.rows:
+                if row.is_ok and row.cached_tokens is None:
+                    row.cached_tokens = 0
+        return tuple(sorted(self.rows, key=lambda row: (row.sent_s, row.request_id)))
 
     def _ids_of(self, answer: Answer) -> Tokens | None:
         """Which tokens it has, named by the server or read from its text."""

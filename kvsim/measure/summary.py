@@ -48,7 +48,7 @@ class Summary:
     by_metrics: Hits | None
     """As the server's counters have it; ``None``: it has none."""
     external: Hits | None
-    """Of tiers and connectors."""
+    """In tiers and connectors."""
     preemptions: float | None
     most_kv_usage: float | None
     most_running: float | None

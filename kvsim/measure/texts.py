@@ -61,7 +61,7 @@ class Texts:
         return ids
 
     def _broken(self, ids: Tokens) -> Tokens:
-        """Those that do not come back as they are, in this order."""
+        """Ids that do not come back as they are, in this order."""
         found: list[int] = []
         for start in range(0, len(ids), _ROUND):
             some = ids[start : start + _ROUND]

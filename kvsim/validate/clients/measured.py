@@ -24,7 +24,7 @@ from kvsim.workload.workload import Floats
 
 NAME = "kvsim measure"
 KEY = "kvsim_measure"
-"""Of the object about the run: the version of the format."""
+"""Key of the object about the run: the version of the format."""
 VERSION = 1
 RUN = "run"
 """Column of a Parquet file that holds this object, in every row."""

@@ -81,7 +81,7 @@ class ClientResult:
             "gaps": traffic.gaps,
             "max_in_flight": traffic.max_in_flight,
             "timeout_s": traffic.timeout_s,
-            "prompts": None if traffic.shared is None else traffic.shared.words,
+            "prompts": traffic.prompts_words,
             "sent": traffic.requests,
             "requests": self.completed,
             "failures": self.failures,

@@ -94,6 +94,13 @@ class Traffic:
         return self.rows is not None and self.rows.sent_s is not None
 
     @property
+    def prompts_words(self) -> str | None:
+        """What prompts have in common; ``None``: nothing."""
+        if self.rows is not None and self.rows.prompts is not None:
+            return "as they were sent"
+        return None if self.shared is None else self.shared.words
+
+    @property
     def preamble(self) -> int:
         """Requests at the head of ``workload`` that belong to an earlier stage."""
         return self.shared.num if self.shared is not None and self.shared.sent_before else 0
