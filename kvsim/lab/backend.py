@@ -57,7 +57,7 @@ class Served:
     asked: Asked
     requests: pl.DataFrame
     """A row a completed request: ``arrival_s, first_token_s, finish_s, prompt_tokens, output_tokens, hit_tokens,
-    preemptions`` at the least."""
+    preemptions, queue_s`` at the least."""
     itl_ms: Quantiles
     kv_tokens: int | None
     """Tokens that the KV caches of all instances hold; ``None``: nobody knows."""
@@ -76,6 +76,11 @@ class Served:
     @property
     def e2e_ms(self) -> Floats:
         return (self._column("finish_s") - self._column("arrival_s")) / MILLI
+
+    @property
+    def queue_ms(self) -> Floats:
+        """Until the first step that computes something of the prompt."""
+        return self._column("queue_s") / MILLI
 
     @property
     def tpot_ms(self) -> Floats:

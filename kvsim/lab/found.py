@@ -54,8 +54,12 @@ class Found:
     def tables(self) -> Iterator[Table]:
         """Its rows, and published figures beside its own where there are any."""
         table = table_of(self.lab.title, tuple(self.lab.columns))
-        for row in self.answer.rows:
-            table.add_row(*(cell(row) for cell in self.lab.columns.values()))
+        cells = [[cell(row) for cell in self.lab.columns.values()] for row in self.answer.rows]
+        for line in cells:
+            table.add_row(*line)
+        for column, text in zip(table.columns, zip(*cells, strict=True), strict=True):
+            if any(one[:1].isalpha() for one in text):
+                column.justify = "left"
         yield table
         if not self.answer.beside:
             return
