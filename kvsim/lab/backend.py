@@ -57,7 +57,7 @@ class Served:
     asked: Asked
     requests: pl.DataFrame
     """A row a completed request: ``arrival_s, first_token_s, finish_s, prompt_tokens, output_tokens, hit_tokens,
-    preemptions, queue_s`` at the least."""
+    loaded_tokens, preemptions, queue_s`` at the least."""
     itl_ms: Quantiles
     kv_tokens: int | None
     """Tokens that the KV caches of all instances hold; ``None``: nobody knows."""
@@ -108,6 +108,11 @@ class Served:
         return float(self._column("hit_tokens").sum() / self._column("prompt_tokens").sum())
 
     @property
+    def loaded_share(self) -> float:
+        """Of all prompt tokens, those whose KV came from memory below the GPU."""
+        return float(self._column("loaded_tokens").sum() / self._column("prompt_tokens").sum())
+
+    @property
     def preemptions(self) -> int:
         return int(self._column("preemptions").sum())
 
@@ -115,8 +120,9 @@ class Served:
 class Backend(Protocol):
     """Who answers: a simulation, or a client of servers that run."""
 
-    name: str
-    """``simulated``, ``url`` ...: stands in the JSON of what is found."""
+    @property
+    def name(self) -> str:
+        """``simulated``, ``url`` ...: stands in the JSON of what is found."""
 
     def serve(self, asked: Sequence[Asked]) -> list[Served]:
         """What comes of each, in their order. Raises a ``KvsimError`` for what cannot be served."""

@@ -14,9 +14,18 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<")
 
 
 def curves(
-    axis: Axes, rows: Sequence[Any], by: str, x: str, y: str, labels: tuple[str, str], *, factor: float = 1.0
+    axis: Axes,
+    rows: Sequence[Any],
+    by: str,
+    x: str,
+    y: str,
+    labels: tuple[str, str],
+    *,
+    factor: float = 1.0,
+    log: bool = False,
 ) -> None:
-    """A curve for each value of the field ``by``; ``labels``: of the axes. ``factor``: times what stands in ``y``."""
+    """A curve for each value of the field ``by``; ``labels``: of the axes. ``factor``: times what stands in ``y``;
+    ``log``: ``x`` goes by its logarithm."""
     names = list(dict.fromkeys(getattr(row, by) for row in rows))
     for name, colour, marker in zip(names, PALETTE, _MARKERS, strict=False):
         own = [row for row in rows if getattr(row, by) == name]
@@ -26,6 +35,10 @@ def curves(
     axis.set_ylabel(labels[1])
     axis.set_ylim(bottom=0)
     plain_numbers(axis.yaxis)
+    if log:
+        axis.set_xscale("log", base=2)
+        places = sorted({getattr(row, x) for row in rows})
+        axis.set_xticks(places, [f"{place:,}" for place in places])
 
 
 def bars(axis: Axes, heights: Mapping[str, float], label: str, *, colour: str = PALETTE[0]) -> None:

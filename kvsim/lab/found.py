@@ -14,6 +14,7 @@ from kvsim.experiments.files import Writer, csv_of, write_each, write_text
 from kvsim.failures import Failures
 from kvsim.lab.backend import SIMULATED
 from kvsim.lab.lab import Answer, Desk, Lab
+from kvsim.record.labels import listed
 from kvsim.record.plain import plain
 from kvsim.report.json_report import write_json
 from kvsim.report.plots import write_figure
@@ -75,7 +76,7 @@ class Found:
             where = one.source + (f"; {one.why_not_equal}" if one.why_not_equal else "")
             said.setdefault(where, []).append(one.what)
         for where, what in said.items():
-            yield f"{' and '.join(what)}: {where}"
+            yield f"{listed(what)}: {where}"
 
     def file_names(self, *, plots: bool = True) -> list[str]:
         """All that :meth:`write` writes."""

@@ -96,4 +96,3 @@ class Lab(Generic[Row]):
 def explained(line: str, gpu: str, *sets: str) -> Explainer:
     """What knows the steps of such a server: their time, operator by operator."""
     return explainer_of(load_deployment(read_launch_line(line), gpu=gpu, sets=sets))
-

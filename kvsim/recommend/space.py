@@ -288,10 +288,7 @@ class Space:
 
     def candidates(self, family: Family, counts: Counts, routes: bool) -> list[Candidate]:
         """All arguments of so many servers; routing where there is something to choose."""
-        return [
-            Candidate(family, counts, arguments)
-            for arguments in self.arguments(family, routes and counts[0] > 1)
-        ]
+        return [Candidate(family, counts, arguments) for arguments in self.arguments(family, routes and counts[0] > 1)]
 
     def count(self, total_most: int, routes: bool) -> int:
         """Candidates there are, of up to so many GPUs."""

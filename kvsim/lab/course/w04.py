@@ -19,7 +19,7 @@ from kvsim.workload.words import word_of
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from kvsim.workload.workload import Ints
+    from kvsim.workload.workload import Counts, Ints
 
 WORKLOAD = "sharegpt"
 KV_TOKENS = 19_200
@@ -83,7 +83,7 @@ def _pages(size: int) -> Reserved:
     return lambda held, _: -(-held // size) * size
 
 
-def kept(prompts: Ints, answers: Ints, reserved: Reserved) -> tuple[int, int]:
+def kept(prompts: Counts, answers: Counts, reserved: Reserved) -> tuple[int, int]:
     """Tokens held and tokens kept, summed over the steps of every answer: at its k-th step a request holds its prompt
     and k tokens."""
     held_sum = kept_sum = 0
@@ -94,7 +94,7 @@ def kept(prompts: Ints, answers: Ints, reserved: Reserved) -> tuple[int, int]:
     return held_sum, kept_sum
 
 
-def _allocated(name: str, prompts: Ints, answers: Ints, reserved: Reserved) -> MemoryRow:
+def _allocated(name: str, prompts: Counts, answers: Counts, reserved: Reserved) -> MemoryRow:
     held, whole = kept(prompts, answers, reserved)
     return MemoryRow(
         sweep="allocation",

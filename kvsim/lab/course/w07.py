@@ -22,6 +22,7 @@ SEATS = 32
 LINE = f"{VLLM_LLAMA} --max-num-seqs {SEATS} --no-async-scheduling"
 SPREADS = {"all 128": (128, 128), "64 to 192": (64, 192), "1 to 255": (1, 255)}
 """Answers, drawn evenly from and to: 128 tokens in the mean."""
+EVEN, *_, WIDEST = SPREADS
 BATCHINGS = ("static", "continuous")
 
 
@@ -48,10 +49,8 @@ def ask(desk: Desk) -> Answer[BatchingRow]:
     asked = [_asked(desk, batching, *SPREADS[spread]) for batching, spread in cases]
     found = desk.serve(*asked)
     rows = [_row(*case, served) for case, served in zip(cases, found, strict=True)]
-    widest = list(SPREADS)[-1]
-    series = {case[0]: _occupied(served) for case, served in zip(cases, found, strict=True) if case[1] == widest}
-    answer = Answer(rows=tuple(rows), sentence=_sentence(rows), beside=_beside(rows), series=series, asked=tuple(asked))
-    return answer
+    series = {case[0]: _occupied(served) for case, served in zip(cases, found, strict=True) if case[1] == WIDEST}
+    return Answer(rows=tuple(rows), sentence=_sentence(rows), beside=_beside(rows), series=series, asked=tuple(asked))
 
 
 def _asked(desk: Desk, batching: str, least: int, most: int) -> Asked:
@@ -109,20 +108,18 @@ def _one(rows: Sequence[BatchingRow], batching: str, answers: str) -> BatchingRo
 
 
 def _sentence(rows: Sequence[BatchingRow]) -> str:
-    even, wide = list(SPREADS)[0], list(SPREADS)[-1]
-    alike = _one(rows, "continuous", even).output_tokens_per_s / _one(rows, "static", even).output_tokens_per_s
-    static, continuous = _one(rows, "static", wide), _one(rows, "continuous", wide)
+    alike = _one(rows, "continuous", EVEN).output_tokens_per_s / _one(rows, "static", EVEN).output_tokens_per_s
+    static, continuous = _one(rows, "static", WIDEST), _one(rows, "continuous", WIDEST)
     return (
         f"with answers of one length both ways serve the same ({number(alike)} times); with answers from 1 to 255 a "
         f"static batch keeps {percent(static.occupancy)} of its seats busy and a continuous one "
-        f"{percent(continuous.occupancy)}, which serves {times(continuous.output_tokens_per_s, static.output_tokens_per_s)} "
-        f"as many tokens (Llama-3.1-8B on one H100, {SEATS} seats, prompts of 256, all at once)"
+        f"{percent(continuous.occupancy)}, which serves "
+        f"{times(continuous.output_tokens_per_s, static.output_tokens_per_s)} as many tokens (Llama-3.1-8B on one H100, {SEATS} seats, prompts of 256, all at once)"
     )
 
 
 def _beside(rows: Sequence[BatchingRow]) -> tuple[Beside, ...]:
-    wide = list(SPREADS)[-1]
-    static, continuous = _one(rows, "static", wide), _one(rows, "continuous", wide)
+    static, continuous = _one(rows, "static", WIDEST), _one(rows, "continuous", WIDEST)
     return (
         Beside(
             what="continuous over static, answers that differ most",

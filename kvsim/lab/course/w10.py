@@ -108,7 +108,7 @@ def _sentence(rows: Sequence[GraphRow]) -> str:
     full = _one(rows, "Llama-3.1-8B", BATCHES[-1])
     return (
         f"graphs make a step of one sequence {number(small.speedup)} times as fast with half a billion parameters, "
-        f"{number(middle.speedup)} times with 8 billion, and {number(full.speedup)} times with {BATCHES[-1]} sequences: "
+        f"{number(middle.speedup)} times with 8 billion, and {number(full.speedup)} times with {BATCHES[-1]} of them: "
         f"they help where the GPU waits for the host; {middle.graphs} captures take {number(middle.capture_s)} s and "
         f"{number(middle.memory_gib)} GiB of the KV cache (one H100, {LAUNCH_US:g} us a launch assumed)"
     )
@@ -138,8 +138,8 @@ def _beside(rows: Sequence[GraphRow]) -> tuple[Beside, ...]:
 
 def _figure(answer: Answer[GraphRow]) -> Figure:
     figure, (faster, step) = figure_of("CUDA graphs", f"H100, {LAUNCH_US:g} us a launch assumed", 2)
-    curves(faster, answer.rows, "model", "batch", "speedup", ("sequences", "times as fast with graphs"))
-    curves(step, answer.rows, "model", "batch", "eager_ms", ("sequences", "eager step (ms)"))
+    curves(faster, answer.rows, "model", "batch", "speedup", ("sequences", "times as fast with graphs"), log=True)
+    curves(step, answer.rows, "model", "batch", "eager_ms", ("sequences", "eager step (ms)"), log=True)
     legend_below(figure, faster)
     return figure
 

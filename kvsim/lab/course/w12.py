@@ -110,7 +110,7 @@ def _sentence(rows: Sequence[TypeRow]) -> str:
         f"INT4) give one user {number(wide.tpot_one_user_ms)}, {number(fp8.tpot_one_user_ms)} and "
         f"{number(int4.tpot_one_user_ms)} ms a token: fewer bytes to read; with {USERS[-1]} users, where computing "
         f"binds, FP8 serves {times(fp8.tokens_per_s_full, wide.tokens_per_s_full)} FP16's tokens and INT4 "
-        f"{number(int4.tokens_per_s_full / wide.tokens_per_s_full)}, which keeps {_kept(int4.accuracy_kept)} of the accuracy; "
+        f"{number(int4.tokens_per_s_full / wide.tokens_per_s_full)}, keeping {_kept(int4.accuracy_kept)} of accuracy; "
         f"nothing beats {' and '.join(best)} in speed and accuracy at once (Llama-3.1-8B on one H100)"
     )
 
@@ -143,7 +143,9 @@ def _figure(answer: Answer[TypeRow]) -> Figure:
     for axis, field, label in zip(axes, fields, ("tokens/s, one user", f"tokens/s, {USERS[-1]} users"), strict=True):
         for row, colour in zip(answer.rows, PALETTE, strict=False):
             axis.plot(getattr(row, field), 100 * row.accuracy_kept, "o", markersize=9, color=colour)
-            axis.annotate(row.weights, (getattr(row, field), 100 * row.accuracy_kept), (6, 6), textcoords="offset points")
+            axis.annotate(
+                row.weights, (getattr(row, field), 100 * row.accuracy_kept), (6, 6), textcoords="offset points"
+            )
         axis.set_xlim(0, 1.25 * max(getattr(row, field) for row in answer.rows))
         axis.set_ylim(98, 100.5)
         axis.set_xlabel(label)
