@@ -49,9 +49,11 @@ def bars(axis: Axes, heights: Mapping[str, float], label: str, *, colour: str = 
     plain_numbers(axis.yaxis)
 
 
-def over_time(axis: Axes, series: Mapping[str, tuple[Sequence[float], Sequence[float]]], label: str) -> None:
-    """A thin curve over seconds for each label."""
-    for (name, (times_s, values)), colour in zip(series.items(), PALETTE, strict=False):
+def over_time(
+    axis: Axes, series: Mapping[str, tuple[Sequence[float], Sequence[float]]], label: str, first: int = 0
+) -> None:
+    """A thin curve over seconds for each label; ``first``: place of the first colour."""
+    for (name, (times_s, values)), colour in zip(series.items(), PALETTE[first:], strict=False):
         axis.plot(times_s, values, color=colour, linewidth=1.2, label=name)
     axis.set_xlabel("s")
     axis.set_ylabel(label)

@@ -114,7 +114,8 @@ def _sentence(rows: Sequence[BatchingRow]) -> str:
         f"with answers of one length both ways serve the same ({number(alike)} times); with answers from 1 to 255 a "
         f"static batch keeps {percent(static.occupancy)} of its seats busy and a continuous one "
         f"{percent(continuous.occupancy)}, which serves "
-        f"{times(continuous.output_tokens_per_s, static.output_tokens_per_s)} as many tokens (Llama-3.1-8B on one H100, {SEATS} seats, prompts of 256, all at once)"
+        f"{times(continuous.output_tokens_per_s, static.output_tokens_per_s)} as many tokens "
+        f"(Llama-3.1-8B on one H100, {SEATS} seats, prompts of 256, all at once)"
     )
 
 
@@ -136,7 +137,7 @@ def _figure(answer: Answer[BatchingRow]) -> Figure:
     figure, (speed, seats) = figure_of("Static and continuous batches", "Llama-3.1-8B on one H100, 32 seats", 2)
     labels = ("deviation of answers (tokens)", "output tokens/s")
     curves(speed, answer.rows, "batching", "deviation_tokens", "output_tokens_per_s", labels)
-    over_time(seats, dict(answer.series), "sequences in a step, answers of 1 to 255")
+    over_time(seats, dict(answer.series), "sequences in a step, widest answers")
     legend_below(figure, speed)
     return figure
 

@@ -115,8 +115,12 @@ def _figure(answer: Answer[BudgetRow]) -> Figure:
     tails.set_yscale("log")
     tails.set_ylabel("ms")
     named_places(tails.xaxis, [row.budget for row in answer.rows])
-    shown = {name: values for name, values in dict(answer.series).items() if name in ("256", "1,024", "whole prompts")}
-    over_time(series, shown, "longest ITL of half a second (ms)")
+    shown = {
+        f"{name} a step" if name != "whole prompts" else name: values
+        for name, values in dict(answer.series).items()
+        if name in ("256", "1,024", "whole prompts")
+    }
+    over_time(series, shown, "longest ITL of half a second (ms)", first=2)
     legend_below(figure, tails, series)
     return figure
 

@@ -120,7 +120,7 @@ def _figure(answer: Answer[DraftRow]) -> Figure:
         curves(axis, own, "method", "users", "speedup", ("users", "times the tokens without"), log=True)
         axis.axhline(1, color="0.4", linewidth=1, linestyle=":")
         axis.set_title(f"{drafts} draft{'s' if drafts > 1 else ''}", fontsize=10)
-        axis.set_ylim(0, 3.5)
+        axis.set_ylim(0, 4)
     legend_below(figure, axes[0])
     return figure
 
