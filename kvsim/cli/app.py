@@ -11,6 +11,7 @@ from kvsim.cli.diff import diff
 from kvsim.cli.explain import explain
 from kvsim.cli.flags import Flags, taking_flags
 from kvsim.cli.hits import hits
+from kvsim.cli.lab import lab
 from kvsim.cli.learn import learn_app
 from kvsim.cli.measure import measure
 from kvsim.cli.models import models
@@ -41,6 +42,7 @@ app.command()(diff)
 app.command()(explain)
 app.command()(hits)
 app.command()(measure)
+app.command()(lab)
 app.command()(models)
 app.command()(predict)
 app.command()(profiles)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +11,11 @@ from kvsim.capacity.sources import WordSource
 from kvsim.config import LoadedConfig, dump
 from kvsim.errors import ConfigError
 from kvsim.experiments.bench import Bench
+from kvsim.experiments.files import Writer, csv_of, write_each, write_text
 from kvsim.experiments.standalone import StandaloneStudy
 from kvsim.failures import Failures
 from kvsim.modes.variants import Layers
 from kvsim.record.plain import plain
-from kvsim.report.atomic import replacing
 from kvsim.report.json_report import write_json
 from kvsim.report.plots import write_figure
 from kvsim.sim.executor import Executor
@@ -71,31 +68,19 @@ class Finding:
         }
 
     def as_csv(self) -> str:
-        """A line a row; what stands inside another gets both names, with a dot between."""
-        lines = [dict(_flat(plain(row))) for row in self.study.rows(self.answer)]
-        columns = list(dict.fromkeys(name for line in lines for name in line))
-        text = io.StringIO()
-        writer = csv.DictWriter(text, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
-        return text.getvalue()
+        """A line a row."""
+        return csv_of(self.study.rows(self.answer))
 
     def write(self, folder: Path, failures: Failures, *, plots: bool = True) -> list[Path]:
         """``NAME.json``, ``NAME.csv`` and ``NAME.png`` into the existing ``folder``; returns what was written."""
         name = self.study.name
-        writers = {
+        writers: dict[str, Writer] = {
             f"{name}.json": lambda path: write_json(path, self.as_json()),
-            f"{name}.csv": lambda path: _write_text(path, self.as_csv()),
+            f"{name}.csv": lambda path: write_text(path, self.as_csv()),
         }
         if plots and self.study.rows(self.answer):
             writers[f"{name}.png"] = lambda path: write_figure(path, self.study.figure(self.answer))
-        written = []
-        for file, write in writers.items():
-            before, path = len(failures.found), folder / file
-            failures.attempt(file, lambda write=write, path=path: write(path))  # type: ignore[misc]
-            if len(failures.found) == before:
-                written.append(path)
-        return written
+        return write_each(folder, writers, failures)
 
 
 def find_out(
@@ -119,18 +104,3 @@ def own_configuration(study: StandaloneStudy[Any], layers: Layers) -> LoadedConf
     more = [text for text in own if text.partition("=")[0] not in chosen]
     whole = Layers(layers.config, layers.profile, layers.preset, layers.engine, (*more, *layers.sets))
     return whole.load(study.mode.name)
-
-
-def _flat(row: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, object]]:
-    for key, value in row.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{above}{key}.")
-        elif isinstance(value, Sequence) and not isinstance(value, str):
-            yield f"{above}{key}", (":" if key.endswith("ratio") else " ").join(map(str, value))
-        else:
-            yield f"{above}{key}", value
-
-
-def _write_text(path: Path, text: str) -> None:
-    with replacing(path) as file:
-        file.write(text.encode())

@@ -5,7 +5,8 @@ from __future__ import annotations
 import gzip
 import heapq
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import IO
 
@@ -46,18 +47,21 @@ class PerfettoTrace(FileEach):
         detail = detail_of(result)
         with replacing(path) as file:
             if path.suffix != ".gz":
-                return _write(file, result, detail)
+                return write_trace(file, result, detail)
             # Without a name or a time inside: the same run gives the same bytes.
             with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
-                return _write(packed, result, detail)
+                return write_trace(packed, result, detail)
 
 
-def _write(file: IO[bytes] | gzip.GzipFile, result: SystemResult, detail: Detail) -> list[str]:
+def write_trace(
+    file: IO[bytes] | gzip.GzipFile, result: SystemResult, detail: Detail, more: Iterable[Event] = ()
+) -> list[str]:
+    """Write the events of a run, and ``more`` behind them; returns what a reader may not expect, as sentences."""
     starts_s = np.sort(detail.steps["start_s"])
     until_s = float(starts_s[MOST_STEPS]) if len(starts_s) > MOST_STEPS else np.inf
     file.write(b'{"traceEvents":[\n')
     separator = b""
-    for event in _events(result, detail, until_s):
+    for event in chain(_events(result, detail, until_s), more):
         file.write(separator + json.dumps(event, separators=(",", ":")).encode())
         separator = b",\n"
     said = []
@@ -69,18 +73,18 @@ def _write(file: IO[bytes] | gzip.GzipFile, result: SystemResult, detail: Detail
 
 
 def _events(result: SystemResult, detail: Detail, until_s: float) -> Iterator[Event]:
-    yield from _named(_REQUESTS, f"{result.name}: requests")
-    yield from _named(_LINKS, f"{result.name}: links")
+    yield from named(_REQUESTS, f"{result.name}: requests")
+    yield from named(_LINKS, f"{result.name}: links")
     for place, facts in enumerate(detail.instances):
         where = f"host {facts.host}, rack {facts.rack}"
-        yield from _named(_FIRST_INSTANCE + place, f"{result.name}: {facts.role} {facts.number} ({where})")
+        yield from named(_FIRST_INSTANCE + place, f"{result.name}: {facts.role} {facts.number} ({where})")
     yield from _steps(detail, until_s)
     yield from _requests(result, detail, until_s)
     yield from _links(detail, until_s)
     yield from _counters(result, detail, until_s)
 
 
-def _named(process: int, name: str) -> Iterator[Event]:
+def named(process: int, name: str) -> Iterator[Event]:
     yield {"ph": "M", "pid": process, "tid": 0, "name": "process_name", "args": {"name": name}}
     yield {"ph": "M", "pid": process, "tid": 0, "name": "process_sort_index", "args": {"sort_index": process}}
 
@@ -93,7 +97,7 @@ def _us(time_ns: int) -> float:
     return time_ns / 1000
 
 
-def _slice(
+def slice_of(
     process: int, lane: int, name: str, category: str, times_s: tuple[float, float], args: Mapping[str, object]
 ) -> Event:
     """Times are rounded to nanoseconds before they are subtracted: neighbours meet, and parts stay inside."""
@@ -121,7 +125,7 @@ def _steps(detail: Detail, until_s: float) -> Iterator[Event]:
         what += [f"{args['decode_seqs']} decode"] * bool(args["decode_seqs"])
         name = " + ".join(what) + (f" x {args['num_steps']} steps" if args["num_steps"] > 1 else "")
         process = _FIRST_INSTANCE + int(columns["instance"][row])
-        yield _slice(process, 1, name, "step", (start_s, columns["end_s"][row]), args)
+        yield slice_of(process, 1, name, "step", (start_s, columns["end_s"][row]), args)
 
 
 def lanes(start_s: Floats, end_s: Floats) -> list[int]:
@@ -157,9 +161,9 @@ def _requests(result: SystemResult, detail: Detail, until_s: float) -> Iterator[
         args |= {name: float(column[row]) for name, column in derived.items() if np.isfinite(column[row])}
         args["measured"] = int(measured[row])
         arrival_s, first_s, finish_s = (float(table[name][row]) for name in ("arrival_s", "first_token_s", "finish_s"))
-        yield _slice(_REQUESTS, lane, f"request {number}", "request", (arrival_s, finish_s), args)
-        yield _slice(_REQUESTS, lane, "to first token", "part", (arrival_s, first_s), {})
-        yield _slice(_REQUESTS, lane, "later tokens", "part", (first_s, finish_s), {})
+        yield slice_of(_REQUESTS, lane, f"request {number}", "request", (arrival_s, finish_s), args)
+        yield slice_of(_REQUESTS, lane, "to first token", "part", (arrival_s, first_s), {})
+        yield slice_of(_REQUESTS, lane, "later tokens", "part", (first_s, finish_s), {})
         steps = [
             *chunks.get(number, [])[:8],
             ends.at(detail, table, row, first_s),
@@ -225,7 +229,7 @@ def _links(detail: Detail, until_s: float) -> Iterator[Event]:
                 "kind": TRANSFER_KINDS[int(moved["kind"][row])],
             }
             times_s = float(moved["start_s"][row]), float(moved["end_s"][row])
-            yield _slice(_LINKS, lane, ends, "transfer", times_s, args)
+            yield slice_of(_LINKS, lane, ends, "transfer", times_s, args)
     loads, first = detail.loads, max(own, default=0)
     for row, lane in enumerate(lanes(loads["start_s"], loads["end_s"])):
         if loads["start_s"][row] < until_s:
@@ -236,7 +240,7 @@ def _links(detail: Detail, until_s: float) -> Iterator[Event]:
                 "tokens": int(loads["tokens"][row]),
             }
             times_s = float(loads["start_s"][row]), float(loads["end_s"][row])
-            yield _slice(_LINKS, first + lane, name, "load", times_s, args)
+            yield slice_of(_LINKS, first + lane, name, "load", times_s, args)
 
 
 def _counters(result: SystemResult, detail: Detail, until_s: float) -> Iterator[Event]:

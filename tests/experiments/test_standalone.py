@@ -11,7 +11,8 @@ import pytest
 from places import REPOSITORY
 
 from kvsim.errors import ConfigError
-from kvsim.experiments.finding import Finding, _flat, find_out, own_configuration
+from kvsim.experiments.files import flat
+from kvsim.experiments.finding import Finding, find_out, own_configuration
 from kvsim.experiments.registry import RUN_ALL, find, names
 from kvsim.experiments.standalone import StandaloneStudy
 from kvsim.modes.variants import Layers
@@ -94,4 +95,4 @@ def test_a_conclusion_says_where_it_holds(found_by: Callable[..., Finding]) -> N
 
 def test_a_ratio_is_written_as_everybody_writes_it() -> None:
     row = {"ratio": [1, 3], "names": ["dram", "ssd"], "unified": {"pd_ratio": [2, 2]}}
-    assert dict(_flat(row)) == {"ratio": "1:3", "names": "dram ssd", "unified.pd_ratio": "2:2"}
+    assert dict(flat(row)) == {"ratio": "1:3", "names": "dram ssd", "unified.pd_ratio": "2:2"}

@@ -1,0 +1,26 @@
+"""The labs of the course, by name."""
+
+from __future__ import annotations
+
+import pkgutil
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from kvsim.errors import ConfigError, nearest
+from kvsim.lab import course
+from kvsim.lab.lab import Lab
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """``w01`` to the last, in the order of the course."""
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(course.__path__)))
+
+
+def find(name: str) -> Lab[Any]:
+    """Raises ``ConfigError`` for an unknown name, with the nearest."""
+    if name not in names():
+        raise ConfigError(f"there is no lab '{name}'; {nearest(name, names())}")
+    found: Lab[Any] = import_module(f"{course.__name__}.{name}").LAB
+    return found
