@@ -67,7 +67,8 @@ class Probe:
         version = await self._version()
         if engine is None and version is not None:
             engine = "vllm"
-        answer, abilities = await self._first(model, Abilities(min_tokens=engine not in ENGINES, sessions=engine == "kvsim"))
+        known = Abilities(min_tokens=engine not in ENGINES, sessions=engine == "kvsim")
+        answer, abilities = await self._first(model, known)
         is_chat, counts = self.sending.endpoint == "chat", answer.usage is not None
         return Found(
             model=model,

@@ -132,7 +132,7 @@ def _one_by_one(workload: Workload) -> Workload:
     count = len(workload)
     return replace(
         workload,
-        arrival_s=np.arange(count) * APART_S,
+        arrival_s=np.arange(count, dtype=np.float64) * APART_S,
         output_tokens=np.minimum(workload.output_tokens, ANSWER_TOKENS).astype(np.int32),
     )
 
