@@ -188,7 +188,7 @@ def _cache_use(system: ServingSystem, table: Table) -> CacheUse:
 
 def _block_checks(system: ServingSystem) -> list[Check]:
     """Each pool's own books (free + cached + in use = its size); once everyone is gone nothing is in use, unless
-    clients have gone: a run does not wait for the steps and loads of their requests."""
+    clients have given up: a run does not wait for the steps and loads of their requests."""
     engines = system.engines()
     total = sum(engine.settings.num_blocks for engine in engines)
     for engine in engines:

@@ -41,7 +41,7 @@ class PreemptiveScheduler(RunningRequests):
         self.aborted: list[Sequence] = []
         """Running sequences that nobody waits for any more; the next step goes without them."""
         self.left: list[Sequence] = []
-        """Those of them whose blocks are free, and of whom nobody has been told yet."""
+        """Aborted sequences whose blocks are free, and of whom nobody has been told yet."""
         self.connector: EngineConnector | None = None
         """By whose rules prompts are loaded, where they are vLLM's; nobody is asked for ``look_up`` then."""
         self.is_ahead = False
