@@ -23,7 +23,7 @@ from kvsim.sim.systems.serving import ServingSystem
 from kvsim.sim.systems.unified import UnifiedSystem
 from kvsim.workload.request import Request
 
-MOST_REMEMBERED: Final = 1 << 14
+MOST_REMEMBERED = 1 << 14
 """Sessions, and chains that are cached nowhere, of which routers and tiers remember something."""
 _FORGETS_EVERY: Final = 1024
 """Requests."""
@@ -41,9 +41,9 @@ class RequestFacts(NamedTuple):
     prompt_tokens: int
     output_tokens: int
     hit_tokens: int
-    """Of the prompt, from the engine's own prefix cache."""
+    """Prompt tokens from the engine's own prefix cache."""
     loaded_tokens: int
-    """Of the prompt, from tiers below."""
+    """Prompt tokens from tiers below."""
     computed_tokens: int
     recomputed_tokens: int
     preemptions: int
@@ -99,15 +99,15 @@ class InstanceState:
     """Among those of its role, from 0."""
     running: int
     waiting: int
-    """Those that stand aside for a load, too."""
+    """Requests that are in no step, those that stand aside for a load among them."""
     total_blocks: int
     free_blocks: int
-    """That no request holds, cached ones among them."""
+    """Blocks that no request holds, cached ones among them."""
     preemptions: int
     prefix_query_tokens: int
-    """Of requests that were admitted for the first time."""
+    """Tokens of requests that were admitted for the first time."""
     prefix_hit_tokens: int
-    """Of these, in the instance's own prefix cache; what is loaded on arrival of a request counts as there."""
+    """Tokens found in the instance's own prefix cache; what is loaded on arrival of a request counts as there."""
     external_query_tokens: int
     """Not in the own cache, where there are tiers, or a prefill instance, to have them from."""
     external_hit_tokens: int
@@ -131,7 +131,7 @@ class OnlineState:
     aborted: int
     refused: int
     prompt_tokens: int
-    """Of requests whose first token is out."""
+    """Tokens of prompts whose first token is out."""
     generation_tokens: int
 
     @property
@@ -190,6 +190,7 @@ class OnlineServing:
         kind: type[PdSystem] | type[UnifiedSystem] = PdSystem if system == "pd" else UnifiedSystem
         self._system: ServingSystem = kind(stepwise, None, seed, watcher=self._told)
         self._told.now = self._now
+        self._system.clock.run_until(0.0)
         self._is_busy = False
         self._scheduled: dict[int, Request] = {}
         """Requests that are to come, by id."""
@@ -342,12 +343,12 @@ class _Told:
         self.prompt_tokens = self.generation_tokens = 0
 
     def begun(self, request: Request) -> None:
-        """It is sent."""
+        """A request is sent."""
         for chain in _chains_of(request):
             self.chains[chain] = self.chains.get(chain, 0) + 1
 
     def over(self, request: Request) -> None:
-        """It is finished, aborted or refused."""
+        """A request is finished, aborted or refused."""
         self.states.pop(request.request_id, None)
         for chain in _chains_of(request):
             left = self.chains[chain] - 1

@@ -187,19 +187,21 @@ def _cache_use(system: ServingSystem, table: Table) -> CacheUse:
 
 
 def _block_checks(system: ServingSystem) -> list[Check]:
-    """Each pool's own books (free + cached + in use = its size); once everyone is gone nothing is in use."""
+    """Each pool's own books (free + cached + in use = its size); once everyone is gone nothing is in use, unless
+    clients have given up: a run does not wait for the steps and loads of their requests."""
     engines = system.engines()
     total = sum(engine.settings.num_blocks for engine in engines)
     for engine in engines:
         engine.pool.check_integrity()
-    if system.counts.in_flight:
+    if system.counts.in_flight or system.gave_up:
         return []
     free = sum(engine.pool.num_free for engine in engines)
     return [exact("blocks free once all requests are gone = pool size, over all instances", total, free)]
 
 
 def _tier_checks(system: ServingSystem, table: Table) -> list[Check]:
-    return [] if system.tiers is None or system.counts.in_flight else tier_checks(system.tiers, table)
+    is_over = not (system.counts.in_flight or system.gave_up)
+    return tier_checks(system.tiers, table) if system.tiers is not None and is_over else []
 
 
 def _detail_checks(system: ServingSystem, detail: Detail | None, table: Table) -> list[Check]:

@@ -65,7 +65,7 @@ class PrefixRegistry:
         return self._cut(runs, len(prompt))
 
     def _digests(self, prompt: Sequence[int], answer: Sequence[int], extra: object) -> list[bytes]:
-        """Of all whole blocks, each with what is before it."""
+        """Digests of all whole blocks, each with what is before it."""
         content = array("q", prompt).tobytes() + array("q", answer).tobytes()
         size = self._block_size * _TOKEN_BYTES
         digest = blake2b(repr(extra).encode(), digest_size=_DIGEST_BYTES).digest()

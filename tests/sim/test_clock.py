@@ -98,3 +98,45 @@ def test_a_timer_has_what_simpy_looks_at_in_an_event() -> None:
     for name in ("_ok", "_value"):
         assert getattr(timer, name) == getattr(done, name), name
     assert timer.callbacks == done.callbacks == []
+
+
+def test_time_stands_where_it_is_told_to_and_everything_due_has_happened() -> None:
+    clock, log = Clock(), []
+
+    def again(_: Any) -> None:
+        log.append((clock.now, "again"))
+        if len(log) == 2:
+            clock.schedule(1.0, AFTERMATH, lambda _: log.append((clock.now, "at once")))
+
+    for time_s in (0.5, 1.0, 2.0):
+        clock.schedule(time_s, callback=again)
+    assert clock.next_event_s() == 0.5
+    clock.run_until(1.0)
+    assert (clock.now, log) == (1.0, [(0.5, "again"), (1.0, "again"), (1.0, "at once")])
+    clock.run_until(1.75)
+    assert clock.now == 1.75 and clock.next_event_s() == 2.0
+    # What comes now is counted from now, also of processes, which SimPy itself schedules.
+    timer = MovableTimer(clock, DECODE_BOUNDARY)
+    clock.process(sleeper(clock, timer, log, [1.9]))
+    assert clock.next_event_s() == 1.75
+    clock.run_until(1.8)
+    assert clock.next_event_s() == 1.9
+    clock.run_until(3.0)
+    assert log[3:] == [(1.9, "woke"), (2.0, "again")]
+
+
+def test_timers_that_nobody_waits_for_any_more_are_no_events() -> None:
+    clock = Clock()
+    timer = MovableTimer(clock, DECODE_BOUNDARY)
+    clock.process(sleeper(clock, timer, [], [10.0]))
+    clock.run_until(1.0)
+    timer.set(2.0)
+    assert clock.next_event_s() == 2.0
+    clock.run_until(2.0)
+    assert clock.next_event_s() == float("inf")
+    # Something earlier than the timer that was passed over still comes in its turn.
+    log: Log = []
+    clock.schedule(5.0, callback=lambda _: log.append((clock.now, "late")))
+    clock.schedule(2.5, callback=lambda _: log.append((clock.now, "early")))
+    clock.run_to_stop()
+    assert log == [(2.5, "early"), (5.0, "late")]

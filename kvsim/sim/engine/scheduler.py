@@ -71,7 +71,7 @@ class Scheduler(PreemptiveScheduler):
         self.loaded: dict[Sequence, None] = {}
         """Sequences in ``waiting`` that hold blocks: what they stood aside for has come."""
         self.query_tokens = self.hit_tokens = self.loaded_tokens = 0
-        """Of requests that were admitted for the first time: tokens, those that were there, and of these the ones for
+        """Tokens of requests that were admitted for the first time, those that were there, and of these the ones for
         which they stood aside."""
         self._order = None
         if settings.enable_prefix_caching and not self.has_priorities:

@@ -23,6 +23,8 @@ class RequestCounts:
         self.arrived = self.completed = self.failed = 0
         self.population_s = 0.0
         """The integral of the number of requests in the system."""
+        self.failed_s = 0.0
+        """How long those that failed were in the system, together."""
         self._since_s = 0.0
 
     @property
@@ -37,9 +39,10 @@ class RequestCounts:
         self._integrate(now_s)
         self.completed += 1
 
-    def fail(self, now_s: float) -> None:
+    def fail(self, now_s: float, arrival_s: float) -> None:
         self._integrate(now_s)
         self.failed += 1
+        self.failed_s += now_s - arrival_s
 
     def _integrate(self, now_s: float) -> None:
         self.population_s += (self.arrived - self.completed - self.failed) * (now_s - self._since_s)
@@ -102,7 +105,7 @@ def request_checks(table: Table, counts: RequestCounts) -> list[Check]:
         Check("smallest part of a TTFT, s", 0.0, least_part_s, least_part_s >= 0.0),
     ]
     if not counts.in_flight:
-        sojourn_s = float((table["finish_s"] - table["arrival_s"]).sum())
+        sojourn_s = float((table["finish_s"] - table["arrival_s"]).sum()) + counts.failed_s
         ok = math.isclose(sojourn_s, counts.population_s, rel_tol=1e-9, abs_tol=1e-6)
         law = "Little's law: integral of N(t) = sum of sojourn times, s"
         checks.append(Check(law, sojourn_s, counts.population_s, ok))

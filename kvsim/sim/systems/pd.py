@@ -311,5 +311,5 @@ class PdSystem(SendingSystem):
         self._left(engine, sequence)
 
     def left(self, engine: Engine, sequence: Sequence) -> None:
-        """Those that wait for room on the decode side may have it."""
+        """Let transfers that wait for room on the decode side try again."""
         self._retry_soon()

@@ -33,7 +33,7 @@ class SendingSystem(ReturningSystem):
     _begun: dict[RequestState, KvTransfer]
     """Transfers of prompts that are not whole yet."""
     _transfers: dict[RequestState, KvTransfer]
-    """Those of all requests of which anything has left, or could, until their answers are complete."""
+    """Transfers of all requests of which anything has left, or could, until their answers are complete."""
     _waiting: deque[KvTransfer]
     """Transfers without a decode instance, in the order in which room was asked for."""
     _retry_set: bool

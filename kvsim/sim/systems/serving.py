@@ -246,7 +246,7 @@ class ServingSystem:
         return state
 
     def _refuse(self, request: Request) -> None:
-        self.counts.fail(self.clock.now)
+        self.counts.fail(self.clock.now, request.arrival_s)
         if self.watcher is None:
             self.failed_arrival_s.append(self.clock.now)
         else:
@@ -261,7 +261,7 @@ class ServingSystem:
             return False
         self._withdraw(state)
         self.gave_up += 1
-        self.counts.fail(self.clock.now)
+        self.counts.fail(self.clock.now, state.request.arrival_s)
         self._gone(state.request, failed=True)
         return True
 

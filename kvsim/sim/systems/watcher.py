@@ -13,10 +13,10 @@ class Watcher(Protocol):
     anything meanwhile."""
 
     def tokens(self, state: RequestState, count: int, is_first: bool) -> None:
-        """So many more tokens of its answer are out. ``is_first``: there were none before."""
+        """So many more tokens of a request's answer are out. ``is_first``: there were none before."""
 
     def completed(self, state: RequestState, row: tuple[float, ...]) -> None:
-        """Its last token is out. ``row``: of ``kvsim.record.result.COLUMNS``."""
+        """A request's last token is out. ``row``: of ``kvsim.record.result.COLUMNS``."""
 
     def refused(self, request: Request) -> None:
-        """It fits nowhere."""
+        """A request fits nowhere."""

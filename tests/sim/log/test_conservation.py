@@ -93,7 +93,7 @@ def test_while_someone_is_in_flight_little_s_law_is_not_asked() -> None:
 def test_failures_leave_at_once() -> None:
     found = RequestCounts()
     found.arrive(1.0)
-    found.fail(1.0)
+    found.fail(1.0, 0.5)
     assert (found.in_flight, found.population_s) == (0, 0.0)
 
 

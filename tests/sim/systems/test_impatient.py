@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 import numpy as np
@@ -12,7 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvsim.plan.plan import Plan
-from kvsim.sim.systems.impatient import ImpatientSystem
+from kvsim.sim.run import Case, Patience
+from kvsim.sim.run import run as run_case
+from kvsim.sim.systems.impatient import ImpatientPdSystem, ImpatientSystem
+from kvsim.sim.systems.pd import PdSystem
 from kvsim.sim.systems.unified import UnifiedSystem
 from kvsim.workload.workload import Workload
 
@@ -79,3 +83,58 @@ def test_patience_without_end_changes_nothing() -> None:
         patient.run()
         ours, theirs = by_request(run(found, requests, 1e9)), by_request(patient)
         assert all((ours[name] == theirs[name]).all() for name in ours)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from([0.5, 2.0, 8.0, 40.0]))
+def test_clients_of_separated_instances_go_wherever_their_requests_are(seed: int, timeout_s: float) -> None:
+    """Every law of bytes and blocks holds; nobody is answered too late; leaps equal single steps."""
+    found, requests = random_case(Random(seed))
+    patience = Patience(timeout_s, 1)
+    results = [run_case(Case("pd", "pd", kind, requests, 1, patience=patience)) for kind in (found, stepwise(found))]
+    for result in results:
+        failed = [law for law in result.system.checks if not law.ok]
+        assert not failed, failed
+        assert result.system.completed + result.gave_up == len(requests) == result.system.arrived
+    ours, theirs = (result.system.table for result in results)
+    assert sorted(ours["request_id"]) == sorted(theirs["request_id"])
+    np.testing.assert_allclose(np.sort(ours["finish_s"]), np.sort(theirs["finish_s"]), rtol=1e-12)
+    late_s = (ours["finish_s"] - ours["arrival_s"])[ours["request_id"] > 0]
+    assert (late_s <= timeout_s + 1e-9).all()
+
+
+def test_patience_without_end_changes_nothing_of_separated_instances() -> None:
+    for seed in range(10):
+        found, requests = random_case(Random(seed))
+        patient, system = PdSystem(found, requests, 1), ImpatientPdSystem(found, requests, 1, 1e9, 0)
+        patient.run()
+        system.run()
+        ours, theirs = by_request(system), by_request(patient)
+        assert all((ours[name] == theirs[name]).all() for name in ours)
+
+
+@pytest.mark.parametrize("connector", ["general", "offloading"])
+def test_a_load_that_nobody_waits_for_any_more_frees_its_blocks_when_it_has_come(connector: str) -> None:
+    """A chunk takes four seconds to load. The third request is given up in the midst of that; its blocks are held until
+    the load has come, as vLLM holds them, and what has come is not cached."""
+    token_bytes = 131_072
+    sets = (
+        "engine.block_size=16",
+        "cache.chunk_tokens=16",
+        "cache.load_or_recompute=false",
+        "hardware.dram.scope=instance",
+        f"hardware.dram.capacity_gb={64 * 16 * token_bytes / 1e9}",
+        f"hardware.dram.host_gb_per_s={4 * token_bytes / 1e9}",
+        f"cache.connector={connector}",
+    )
+    found = replace(colocated(plan(sets=sets, block_size=16, num_blocks=8)), tiers=("dram",))
+    shared, other = ((0, 32), (-1, 1)), ((-2, 100),)
+    rows = [Row(0.0, pieces=shared), Row(20.0, pieces=other), Row(80.0, pieces=((0, 32), (-3, 1)), output_tokens=50)]
+    system = ImpatientSystem(found, workload(rows), 1, 3.0, 2)
+    system.run()
+    (engine,) = system.prefill_engines
+    assert system.gave_up == 1 and engine.scheduler.loading == 1
+    assert engine.pool.num_free == 8 - 2
+    system.clock.run_to_stop()
+    assert engine.pool.num_free == 8 and not engine.scheduler.loading
+    assert engine.pool.match(((0, 0, 2),), 2) == (1, 1)  # what the GPU had itself
