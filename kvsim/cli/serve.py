@@ -79,11 +79,11 @@ def serve(flags: ServeFlags) -> int:
         profile=flags.calibration_profile,
         sets=(*(flags.set_ or ()), *seed),
     )
-    for warning in (*launch.warnings, *deployed.warnings()):
-        print(f"kvsim: warning: {warning}", file=sys.stderr)
     pacing = serving.Pacing(flags.speed, flags.responses, flags.tokenizer, flags.most_body_mb * 1024 * 1024)
     config, engine = serving.application(deployed, front_end, pacing)
     at = serving.listening(front_end.host, front_end.port)
+    for warning in (*launch.warnings, *deployed.warnings()):
+        print(f"kvsim: warning: {warning}", file=sys.stderr)
     _say(deployed, front_end, flags.speed, at.getsockname()[1])
     if engine.forgets:
         print(

@@ -17,6 +17,8 @@ from kvsim.workload.live_prefixes import PrefixRegistry
 from kvsim.workload.request import Request
 
 NO_SESSION = -1
+LEAST_BLOCKS = 65_536
+"""Blocks whose content is remembered, however small the caches are: requests that wait have some, too."""
 
 
 class QueueFull(Exception):
@@ -61,7 +63,7 @@ class SimulatedEngine:
         self.tokens, self.metrics = tokens, metrics
         self.pump = Pump(build, speed)
         self._answers, self._limits = answers, limits
-        known = min(2 * self.pump.serving.most_cached_blocks, most_blocks)
+        known = min(max(2 * self.pump.serving.most_cached_blocks, LEAST_BLOCKS), most_blocks)
         self._registry = PrefixRegistry(self.pump.serving.block_size, known, self.pump.serving.holds)
         self.forgets = known < self.pump.serving.most_cached_blocks
         """Whether caches hold more blocks than there is memory to remember the content of."""

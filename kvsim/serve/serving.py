@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import logging
+import signal
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,6 +96,8 @@ def application(deployed: Deployed, front_end: FrontEnd, pacing: Pacing) -> tupl
         timeout_keep_alive=IDLE_S,
         ws="none",
         lifespan="on",
+        # uvloop's clock has milliseconds, and stands still while it is at work: no clock to pace by.
+        loop="asyncio",
     )
     return served, engine
 
@@ -121,4 +125,7 @@ def serve(config: uvicorn.Config, at: socket.socket) -> None:
     # What has been built stays: collections, which stop everything, need not look through it again.
     gc.collect()
     gc.freeze()
-    uvicorn.Server(config).run(sockets=[at])
+    # Once it has ended by a signal the server raises that again, as for one who did not know how to end.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[at])

@@ -183,6 +183,23 @@ VERBS = {
     "models --jsn m.json": "did you mean '--json'?",
     "models h100 l4": "unexpected extra argument",
     "--pd models": "--pd does not go with the command 'models'",
+    "serve --prot 80": "unknown flag '--prot'; did you mean '--port'?",
+    "serve --port 70000": "--port 70000: must be from 0 to 65535",
+    "serve -h": "'-h' is no flag of vllm serve; see kvsim serve --help",
+    "serve --speed 0": "'0'; allowed: a finite number > 0",
+    "serve --instances 0": "allowed: a whole number >= 1",
+    "serve --uds /s": "--uds is not offered",
+    "serve meta-llama/Llama-3.2-1B-Instrukt": "did you mean 'llama-3.2-1b-instruct'?",
+    "serve --gpu h1000": "did you mean",
+    "serve --set engine.blok_size=16": "did you mean 'block_size'?",
+    "serve --max-model-len 1000000": "--max-model-len 1000000",
+    "serve --responses in/nosuch.jsonl": "cannot be read: No such file",
+    "serve --responses in/broken.jsonl": "line 1: 'prompt' is missing",
+    "serve --tokenizer in/model.json": "not a tokenizer.json",
+    "serve --enable-lora --lora-modules tuned": "must be name=path",
+    "serve --host no.such.host.invalid": "--host no.such.host.invalid:",
+    "serve --config in/nosuch.yaml": "cannot be read: No such file",
+    "serve a b": "'b' belongs to no flag; the model is 'a'",
 }
 
 CASES = {
