@@ -102,7 +102,10 @@ test-vllm: compile $(VLLM_STAMP)
 	$(VLLM_VENV)/bin/python tests/vllm/record.py "$$dir" --seed "$$seed"; \
 	$(VLLM_VENV)/bin/python tests/vllm/record_hybrid.py "$$dir" --seed "$$seed"; \
 	test $(VERSION) != 0.32.0 || $(VLLM_VENV)/bin/python tests/vllm/record_pipeline.py "$$dir" --seed "$$seed"; \
-	$(BIN)/python main.py validate oracle "$$dir"/*.json.gz; \
+	$(VLLM_VENV)/bin/python tests/vllm/record.py "$$dir/aborts" --seed "$$seed" --aborts; \
+	$(VLLM_VENV)/bin/python tests/vllm/record_hybrid.py "$$dir/aborts" --seed "$$seed" --aborts; \
+	test $(VERSION) != 0.32.0 || $(VLLM_VENV)/bin/python tests/vllm/record_pipeline.py "$$dir/aborts" --seed "$$seed" --aborts; \
+	$(BIN)/python main.py validate oracle "$$dir"/*.json.gz "$$dir"/aborts/*.json.gz; \
 	test $(VERSION) = 0.32.0 || exit 0; \
 	$(VLLM_VENV)/bin/python tests/vllm/record_offload.py "$$dir/offload" --seed "$$seed"; \
 	PYTHONPATH=tests $(BIN)/python tests/vllm/compare_offload.py "$$dir"/offload/*.json.gz; \

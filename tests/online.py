@@ -6,8 +6,13 @@ from collections import defaultdict
 from itertools import groupby
 from operator import attrgetter
 
+import numpy as np
+
 from kvsim.plan.plan import Plan
+from kvsim.sim.log.conservation import kv_checks, network_checks
 from kvsim.sim.online import OnlineServing, RequestFacts
+from kvsim.sim.systems.pd import PdSystem
+from kvsim.sim.tiers.use import tier_checks
 from kvsim.workload.workload import Workload
 
 
@@ -56,8 +61,33 @@ def finish(serving: OnlineServing) -> None:
         serving.advance(next_s)
 
 
-def is_idle(serving: OnlineServing) -> bool:
-    """Nobody is left, and every block is free."""
-    state = serving.state()
+def check_idle(serving: OnlineServing, heard: Heard) -> None:
+    """Nobody is left, every block is free, and nobody's books have anything open."""
+    state, system = serving.state(), serving._system
     serving.check_integrity()
-    return not (state.in_flight or state.running or state.waiting) and state.free_blocks == state.total_blocks
+    assert (state.in_flight, state.running, state.waiting) == (0, 0, 0), state
+    assert state.free_blocks == state.total_blocks, state
+    assert not (system.sequences or serving._told.states or serving._told.chains or system.pinning)
+    for engine in system.engines():
+        scheduler = engine.scheduler
+        assert not (scheduler.aborted or scheduler.kv_ready or scheduler.loaded or scheduler.loads)
+        assert (scheduler.loading, engine.reservation.pending, engine.batch.num) == (0, 0, 0)
+        assert engine.reservation.outstanding_tokens(engine.batch.steps) == 0
+    assert not any(system.loads.loads)
+    if system.in_flight is not None:
+        books = system.in_flight
+        assert not any([*books.requests, *books.waiting, *books.held_tokens, *books._to_compute])
+    if isinstance(system, PdSystem):
+        assert not (system._begun or system._transfers or system._waiting)
+        assert not any(system.decode_loads._tokens) and not any(system.decode_loads._requests)
+        by_request_bytes = sum(facts.transferred_bytes for facts in heard.facts.values())
+        sent_bytes = by_request_bytes + system.returned_bytes + system.lost_bytes
+        checks = [*kv_checks(system.kv_books), *network_checks(system.network, sent_bytes)]
+        assert all(check.ok for check in checks), checks
+    else:
+        assert not any(system.backlog_tokens)
+    if system.tiers is not None:
+        assert not system.tiers._lookups
+        loaded = np.array([facts.loaded_tokens for facts in heard.facts.values()], dtype=float)
+        checks = tier_checks(system.tiers, {"loaded_tokens": loaded})
+        assert all(check.ok for check in checks), checks

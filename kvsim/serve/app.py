@@ -33,7 +33,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         HTTPStatus.SERVICE_UNAVAILABLE,
     )
 }
-STREAMS = {"text/event-stream": {"schema": {"type": "string"}}}
+STREAMS: dict[str, Any] = {"text/event-stream": {}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,12 +138,12 @@ def _add_facts(app: FastAPI, engine: SimulatedEngine, said: Said) -> None:
         served = said.served
         return JSONResponse(wording.models(served.names, said.root, served.max_model_len, served.adapters, started))
 
-    @app.get("/health", response_model=None)
+    @app.get("/health", response_class=Response)
     async def health() -> Response:
         """Whether it serves."""
         return Response()
 
-    @app.get("/ping", response_model=None)
+    @app.get("/ping", response_class=Response)
     async def ping() -> Response:
         """Whether it serves."""
         return Response()

@@ -100,8 +100,13 @@ class SimulatedEngine:
             for choice in range(choices):
                 answer = self._answers.answer(prompt, texts[number], choice, asked[number])
                 reply.add(Stream(reply, next(self._ids), number, answer))
+        sent = [(self._request(stream, sending), stream) for stream in reply.streams]
         for stream in reply.streams:
-            self._send(stream, prompts[stream.prompt], sending, asked[stream.prompt])
+            self._unanswered_tokens += len(prompts[stream.prompt])
+            self.metrics.sent(asked[stream.prompt], choices)
+        arrival_s = self.pump.send(sent)
+        for stream in reply.streams:
+            stream.sent_s = arrival_s
         return reply
 
     def counted(self, stream: Stream, count: int, time_s: float) -> None:
@@ -140,25 +145,21 @@ class SimulatedEngine:
             self.metrics.turned_away("max_num_queued_tokens")
             raise QueueFull("max_num_queued_tokens", most)
 
-    def _send(self, stream: Stream, prompt: Sequence[int], sending: Sending, asked: Asked) -> None:
-        answer = stream.answer
+    def _request(self, stream: Stream, sending: Sending) -> Request:
+        """What the simulation is asked: nothing of it is text."""
+        prompt, answer = stream.reply.prompts[stream.prompt], stream.answer
         extra = None if not sending.adapter and sending.salt is None else (sending.adapter, sending.salt)
         pieces, output_chain = self._registry.pieces(prompt, answer.tokens, extra)
-        self._unanswered_tokens += len(prompt)
-        self.metrics.sent(asked, stream.reply.choices)
-        stream.sent_s = self.pump.send(
-            Request(
-                request_id=stream.request_id,
-                arrival_s=0.0,
-                prompt_tokens=len(prompt),
-                output_tokens=len(answer.tokens),
-                session_id=_session(sending.session),
-                pieces=pieces,
-                output_chain=output_chain,
-                priority=sending.priority,
-                adapter=sending.adapter,
-            ),
-            stream,
+        return Request(
+            request_id=stream.request_id,
+            arrival_s=0.0,
+            prompt_tokens=len(prompt),
+            output_tokens=len(answer.tokens),
+            session_id=_session(sending.session),
+            pieces=pieces,
+            output_chain=output_chain,
+            priority=sending.priority,
+            adapter=sending.adapter,
         )
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from kvsim.sim.online import Listener, OnlineServing, RequestFacts
 from kvsim.workload.request import Request
 
-LONGEST_TURN_S = 0.02
+LONGEST_TURN_S = 0.005
 """Wall time that the simulation takes at a stretch before others get their turn."""
 
 
@@ -31,6 +31,8 @@ class Pump(Listener):
 
     Simulated time is ``speed`` times the wall time since ``start``. Nothing in it happens early; it happens late by
     what the event loop is busy, or where the simulation itself takes longer than it has: ``lag_s`` says how late.
+    While it is behind, it goes on turn by turn, between which others get theirs, and requests arrive where it has got
+    to.
     """
 
     def __init__(self, build: Callable[[Listener], OnlineServing], speed: float) -> None:
@@ -45,6 +47,8 @@ class Pump(Listener):
         self._began_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._next_s = math.inf
+        self._is_behind = False
+        """Whether the last turn ended before everything had happened that was due."""
 
     @property
     def in_flight(self) -> int:
@@ -62,12 +66,13 @@ class Pump(Listener):
             self._timer.cancel()
             self._timer = None
 
-    def send(self, request: Request, receiver: Receiver) -> float:
-        """The request arrives now; the simulated time of that."""
-        self._advance()
-        self._receivers[request.request_id] = receiver
+    def send(self, sent: Sequence[tuple[Request, Receiver]]) -> float:
+        """The requests arrive now, all at the same simulated time, which is returned."""
+        self._advance_unless_behind()
         arrival_s = self.serving.now_s
-        self.serving.send(request)
+        for request, receiver in sent:
+            self._receivers[request.request_id] = receiver
+            self.serving.send(request)
         self._after()
         return arrival_s
 
@@ -75,7 +80,7 @@ class Pump(Listener):
         """Its client has gone; whether it was still being served."""
         if request_id not in self._receivers:
             return False
-        self._advance()
+        self._advance_unless_behind()
         self._receivers.pop(request_id, None)
         was_served = self.serving.abort(request_id)
         self._after()
@@ -83,7 +88,7 @@ class Pump(Listener):
 
     def catch_up(self) -> None:
         """Everything up to now has happened, as far as one turn goes."""
-        self._advance()
+        self._advance_unless_behind()
         self._after()
 
     def tokens(self, request_id: int, count: int, time_s: float) -> None:
@@ -111,17 +116,24 @@ class Pump(Listener):
         assert self._loop is not None, "a pump begins before it is sent requests"
         return (self._loop.time() - self._began_s) * self._speed
 
-    def _advance(self) -> None:
-        """Let everything up to now happen, for one turn at most."""
+    def _advance_unless_behind(self) -> None:
+        """What is still due is left to the timer, which has its turn soon."""
+        if not self._is_behind or self.serving.next_event_s > self._due_s():
+            self._advance()
+
+    def _advance(self, least_s: float = 0.0) -> None:
+        """Let everything up to now happen, or up to ``least_s`` where clocks round that away; for one turn at most."""
         assert self._loop is not None, "a pump begins before it is sent requests"
-        serving, until_s = self.serving, self._due_s()
+        serving, until_s = self.serving, max(self._due_s(), least_s)
         end = self._loop.time() + LONGEST_TURN_S
         while (at_s := serving.next_event_s) <= until_s:
             serving.advance(at_s)
             self.lag_s = (until_s - at_s) / self._speed
             self.worst_lag_s = max(self.worst_lag_s, self.lag_s)
             if self._loop.time() > end:
+                self._is_behind = serving.next_event_s <= until_s
                 return
+        self._is_behind = False
         if until_s > serving.now_s:
             serving.advance(until_s)
 
@@ -140,4 +152,5 @@ class Pump(Listener):
 
     def _wake(self) -> None:
         self._timer = None
-        self.catch_up()
+        self._advance(self._next_s)
+        self._after()

@@ -36,6 +36,8 @@ class RecordedRequest(_Part):
     first goes before."""
     max_tokens: Count | None = None
     """``None``: as many as ``output_token_ids``."""
+    abort_step: Whole | None = None
+    """The step while which its client goes: it is aborted before the step's output is applied. ``None``: it stays."""
     adapter: Whole = 0
     """LoRA adapter that it goes to."""
     accepted_drafts: list[Whole] = Field(default_factory=list)

@@ -66,8 +66,11 @@ def first_difference(recording: Recording) -> Difference | None:
 
 def replayed(recording: Recording) -> Iterator[RecordedStep]:
     """kvsim's own decisions for the recording's requests, as many steps as were recorded."""
-    stepper = _stepper(recording.settings)
     arriving = _sequences(recording)
+    stepper = _stepper(recording.settings)
+    for request, sequence in zip(recording.requests, arriving, strict=True):
+        if request.abort_step is not None:
+            stepper.leavers.setdefault(request.abort_step, []).append(sequence)
     arrived = 0
     for step, recorded in enumerate(recording.steps):
         stepper.drain(recorded.applied)
@@ -85,6 +88,8 @@ class _Stepper:
         self.scheduler = scheduler_of(settings, pool, batch)
         self._is_async = settings.async_scheduling
         self._in_flight: Step | None = None
+        self.leavers: dict[int, list[Sequence]] = {}
+        """Sequences whose clients go, by the step while which they do."""
 
     def step(self, number: int, names: list[str]) -> RecordedStep:
         """Decide a step, say what was decided, and run it."""
@@ -98,13 +103,17 @@ class _Stepper:
         due = self._in_flight if self._is_async else step
         self._in_flight = step
         if due is not None:
-            self._end(due)
+            self._end(due, number - 1 if self._is_async else number)
         return found
 
     def drain(self, applied: int) -> None:
         """Wait for outputs while there is nothing to schedule, up to so many in all."""
 
-    def _end(self, step: Step) -> None:
+    def _end(self, step: Step, number: int) -> None:
+        """A step has run, the one of that number."""
+        for sequence in self.leavers.pop(number, ()):
+            self.scheduler.abort(sequence)
+        self.scheduler.end_aborted()
         for sequence in self._ended(step):
             self.scheduler.finish(sequence)
 
@@ -176,7 +185,7 @@ class _PipelineStepper(_Stepper):
             self._apply()
 
     def _apply(self) -> None:
-        self._end(self._queue.popleft())
+        self._end(self._queue.popleft(), self._applied)
         self._applied += 1
 
 

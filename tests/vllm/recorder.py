@@ -32,7 +32,7 @@ from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec
 from vllm.v1.outputs import DraftTokenIds, ModelRunnerOutput
-from vllm.v1.request import Request
+from vllm.v1.request import Request, RequestStatus
 from vllm.v1.structured_output import StructuredOutputManager
 
 Config = dict[str, Any]
@@ -169,12 +169,14 @@ class Recorder:
             self.run_asynchronously()
         else:
             self.run_synchronously()
+        self.forget_stays()
         return self.steps
 
     def run_synchronously(self) -> None:
         while self.coming or self.scheduler.has_unfinished_requests():
             self.add_arrivals()
             scheduled, producing = self.step()
+            self.abort_gone(len(self.steps) - 1)
             self.scheduler.update_from_output(scheduled, self.output(scheduled, producing))
             if self.num_drafts and producing:
                 self.scheduler.update_draft_token_ids(self.proposed(producing))
@@ -192,6 +194,7 @@ class Recorder:
                 if len(batches) < BATCH_QUEUE_SIZE and (scheduled or scheduler.has_requests()):
                     continue
             oldest, producing = batches.popleft()
+            self.abort_gone(len(self.steps) - len(batches) - 1)
             scheduler.update_from_output(oldest, self.output(oldest, producing))
 
     def add_arrivals(self) -> None:
@@ -200,6 +203,23 @@ class Recorder:
             request = self.coming.popleft()
             request["arrival_step"] = now
             self.scheduler.add_request(self.as_vllm(request))
+
+    def forget_stays(self) -> None:
+        for request in self.requests:
+            request.pop("stays_steps", None)
+
+    def abort_gone(self, step: int) -> None:
+        """Abort those whose clients have gone while that step ran, before its output is applied, as the engine does
+        (`EngineCore._process_aborts_queue`). `stays_steps`: after how many steps a client goes; whose request is over
+        by then has nothing to abort.
+        """
+        for request in self.requests:
+            if request["id"] not in self.scheduler.requests:
+                continue
+            stays = request.get("stays_steps", STEP_LIMIT)
+            if request.get("abort_step", request["arrival_step"] + stays) <= step:
+                request["abort_step"] = step
+                self.scheduler.finish_requests(request["id"], RequestStatus.FINISHED_ABORTED)
 
     def as_vllm(self, request: Record) -> Request:
         most = request.get("max_tokens", len(request["output_token_ids"]))

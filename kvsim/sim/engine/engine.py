@@ -42,6 +42,9 @@ class EngineListener(Protocol):
     def finished(self, engine: Engine, sequence: Sequence) -> None:
         """The last token was generated and the blocks are free again."""
 
+    def left(self, engine: Engine, sequence: Sequence) -> None:
+        """The blocks of a sequence that ran when it was aborted are free again."""
+
 
 LookUp = Callable[["Engine", Sequence, int], int]
 """``look_up(engine, sequence, cached_tokens)``: see ``kvsim.sim.engine.scheduler.Scheduler``."""
@@ -204,8 +207,21 @@ class Engine(ReceivingEngine):
 
     def _plan_next(self) -> Step | None:
         step = self._plan()
+        if self.scheduler.left:
+            self._tell_left()
         self._tell_queued()
         return step
+
+    def _end_aborted(self) -> None:
+        """A step has run, and what it gave is not told yet: those that were aborted meanwhile leave before."""
+        if self.scheduler.aborted:
+            self.scheduler.end_aborted()
+            self._tell_left()
+
+    def _tell_left(self) -> None:
+        left, self.scheduler.left = self.scheduler.left, []
+        for sequence in left:
+            self._listener.left(self, sequence)
 
     def next_step(self, is_running: bool) -> Step | None:
         """The step to begin now. ``is_running``: its group has just ended another one, so that an engine that schedules
@@ -288,6 +304,7 @@ class Engine(ReceivingEngine):
             latest = self._next if self._next is not None else step
             latest.ended = self.scheduler.leap(steps - 1)
         self._book_held()
+        self._end_aborted()
         self._leap, self._settled = 0, 0
         if self._detail is not None:
             self._tell_span(self._detail, step, steps)

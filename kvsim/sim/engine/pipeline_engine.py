@@ -165,9 +165,10 @@ class PipelineEngine(Engine):
     def _end_span(self, step: Step) -> None:
         """A step has passed all stages."""
         assert isinstance(step, PipelineStep)
+        self._book_held()
+        self._end_aborted()
         if not step.stages_s:
             return
-        self._book_held()
         gains = self._line.settle(step)
         now = self.clock.now
         start_s = step.begin_s if step.begin_s > self._ended_s else self._ended_s

@@ -164,17 +164,17 @@ class PipelineScheduler(Scheduler):
     def abort(self, sequence: Sequence) -> None:
         """Nobody waits for the sequence any more: it leaves the queue, or the batch when the next step is scheduled."""
         super().abort(sequence)
-        if not sequence.ending and sequence not in self.running:
-            self._has_finished = True
+        if sequence not in self.running:
             self._give_up(sequence)
 
     def _give_up(self, sequence: Sequence) -> None:
-        flight = self._flights[sequence]
-        flight.gone = True
-        self._forget(sequence, flight)
+        flight = self._flights.get(sequence)
+        if flight is not None:
+            self._has_finished = flight.gone = True
+            self._forget(sequence, flight)
 
     def _drop_aborted(self) -> None:
-        aborted = [sequence for sequence in self.aborted if not sequence.ending]
+        aborted = self.aborted
         super()._drop_aborted()
         for sequence in aborted:
             self._give_up(sequence)

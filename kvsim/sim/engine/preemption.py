@@ -27,6 +27,7 @@ class PreemptiveScheduler(RunningRequests):
         "connector",
         "has_priorities",
         "is_ahead",
+        "left",
         "preemptions",
     )
 
@@ -39,6 +40,8 @@ class PreemptiveScheduler(RunningRequests):
         self.preemptions = 0
         self.aborted: list[Sequence] = []
         """Running sequences that nobody waits for any more; the next step goes without them."""
+        self.left: list[Sequence] = []
+        """Those of them whose blocks are free, and of whom nobody has been told yet."""
         self.connector: EngineConnector | None = None
         """By whose rules prompts are loaded, where they are vLLM's; nobody is asked for ``look_up`` then."""
         self.is_ahead = False
@@ -195,16 +198,22 @@ class PreemptiveScheduler(RunningRequests):
             self.prefilling.remove(victim)
             self.chunks = [(sequence, tokens) for sequence, tokens in self.chunks if sequence is not victim]
 
+    def end_aborted(self) -> None:
+        """A step has run, and what it gave is not known yet: those whose clients have gone meanwhile leave first."""
+        lag = self.deferred.lag
+        self.deferred.lag = 2 * lag  # of a step that was scheduled ahead neither
+        self._drop_aborted()
+        self.deferred.lag = lag
+
     def _drop_aborted(self) -> None:
         aborted, self.aborted = self.aborted, []
         for sequence in aborted:
-            if sequence.ending:
-                continue
             if sequence in self.running:
                 self._withdraw(sequence, False, 0)
                 sequence.is_incoming = False
                 self.pool.release(sequence)
-            else:
+                self.left.append(sequence)
+            elif sequence in self.waiting:
                 self.waiting.remove(sequence)
 
     def _want(self, sequence: Sequence) -> int:

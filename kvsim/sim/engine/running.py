@@ -95,9 +95,10 @@ class RunningRequests:
         return self._pop_ended()
 
     def finish(self, sequence: Sequence) -> None:
-        """The sequence has its last token: free its blocks, or forget it if it was preempted meanwhile."""
+        """The sequence has its last token: free its blocks, or forget it if it was preempted, or has left, meanwhile."""
         if sequence not in self.running:
-            self.waiting.remove(sequence)
+            if not sequence.aborted:
+                self.waiting.remove(sequence)
             return
         del self.running[sequence]
         self.deferred.settle_chains(sequence.path, 0, 0)

@@ -124,14 +124,11 @@ class Scheduler(PreemptiveScheduler):
             self.deferred.add(sequence)
 
     def abort(self, sequence: Sequence) -> None:
-        """Nobody waits for the sequence any more: it leaves the queue, or the batch when the next step is scheduled.
-
-        One whose last token is scheduled ends by itself; one that stands aside keeps its blocks until what is loaded
-        into them has come.
+        """Nobody waits for the sequence any more: it leaves the queue now, or the batch with ``end_aborted``, at the
+        latest when the next step is scheduled. One that stands aside keeps its blocks until what is loaded into them
+        has come.
         """
         sequence.aborted = True
-        if sequence.ending:
-            return
         if sequence in self.running:
             self.aborted.append(sequence)
         elif sequence in self.waiting:

@@ -47,11 +47,17 @@ class SglangRunning(Scheduler):
         return bool(self.running or self.waiting or self.prefilling)
 
     def abort(self, sequence: Sequence) -> None:
-        """As ``Scheduler.abort``."""
+        """As ``Scheduler.abort``; one whose last token is scheduled ends by itself."""
         if sequence is self._chunked:
+            sequence.aborted = True
             self.aborted.append(sequence)
-            return
-        super().abort(sequence)
+        elif sequence.ending:
+            sequence.aborted = True
+        else:
+            super().abort(sequence)
+
+    def end_aborted(self) -> None:
+        """Nobody leaves before the next step is scheduled."""
 
     def advance(self, step: Step, *, stops_at_first_token: bool) -> None:
         """Count the step scheduled last as run; ``step`` gets what will have come of it."""

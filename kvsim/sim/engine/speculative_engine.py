@@ -120,6 +120,7 @@ class SpeculativeEngine(Engine):
 
     def _end_span(self, step: Step) -> None:
         self._book_held()
+        self._end_aborted()
         gains = self._spec.settle(step)
         self._leap, self._settled = 0, 0
         regular, measured, tokens = self._outputs(gains)

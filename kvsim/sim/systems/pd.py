@@ -195,13 +195,13 @@ class PdSystem(SendingSystem):
     def _withdraw(self, state: RequestState) -> None:
         sequence, transfer = self.sequences.pop(state), self._transfers.pop(state, None)
         self._begun.pop(state, None)
+        instance = state.prefill_instance
+        engine = self.prefill_engines[instance]
+        if self.tiers is not None:
+            self.tiers.aborted(engine, sequence)
         if transfer is not None and transfer.prefilled_s >= 0:
             self._let_go(transfer)
         else:
-            instance = state.prefill_instance
-            engine = self.prefill_engines[instance]
-            if self.tiers is not None:
-                self.tiers.aborted(engine, sequence)
             engine.abort(sequence)
             self.loads.add(instance, -state.request.prompt_tokens)
             self._leaves_prefill(state)
@@ -309,3 +309,7 @@ class PdSystem(SendingSystem):
         if self._returns_kv and sequence.state.request.output_chain >= 0:
             self._return_kv(engine, sequence)
         self._left(engine, sequence)
+
+    def left(self, engine: Engine, sequence: Sequence) -> None:
+        """Those that wait for room on the decode side may have it."""
+        self._retry_soon()

@@ -334,6 +334,9 @@ class ServingSystem:
         """See ``kvsim.sim.engine.engine.EngineListener``."""
         raise NotImplementedError
 
+    def left(self, engine: Engine, sequence: Sequence) -> None:
+        """Nothing to do unless somebody waits elsewhere for its blocks."""
+
     def _prefill_engine(
         self,
         instance: int,

@@ -89,7 +89,8 @@ class OffloadingTiers(Tiers):
         lookup = self._lookups.get(sequence.state)
         if lookup is not None:
             self.hierarchy.traffic.lost_tokens += lookup.spare_tokens
-            self._offloading[engine.instance].end(sequence, lookup, sequence.computed)
+            if not lookup.has_ended:
+                self._offloading[engine.instance].end(sequence, lookup, sequence.computed)
         super().aborted(engine, sequence)
 
     def _loaded_hits(self, state: RequestState, lookup: TierLookup) -> int:
