@@ -19,10 +19,10 @@ TINY = "tiny"
 
 @pytest.fixture(scope="session")
 def found_by() -> Iterator[Callable[[str], Found]]:
-    """``found_by(name)``: what a lab finds with a third of the requests of ``smoke``."""
+    """``found_by(name)``: what a lab finds with a quarter of the requests of ``smoke``."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(SCALES, TINY, 1 / 3)  # type: ignore[arg-type]
-        patch.setattr(w11, "USERS", (1, 16, 64))
+        patch.setitem(SCALES, TINY, 0.25)  # type: ignore[arg-type]
+        patch.setattr(w11, "USERS", (1, 48))
 
         @cache
         def found(name: str) -> Found:

@@ -124,12 +124,12 @@ def test_caching_saves_what_is_shared(rows_of: Rows) -> None:
     assert rising([-row.ttft_mean_ms for row in on]) and len({row.ttft_mean_ms for row in off}) == 1
     assert on[0].ttft_mean_ms == off[0].ttft_mean_ms and all(row.hit_share == 0 for row in off)
     # Four texts are computed once each, or again while the first is still under way.
-    assert on[-1].hit_share == pytest.approx(2048 / 2304 * (1 - 4 / 33), abs=0.06)
+    assert on[-1].hit_share == pytest.approx(2048 / 2304 * (1 - 4 / 25), abs=0.06)
 
 
 def test_an_order_by_prefix_hits_more_but_never_more_than_there_is(rows_of: Rows) -> None:
     off, fcfs, lpm = rows_of("w06")
-    assert 0 == off.hit_share < fcfs.hit_share < lpm.hit_share < most_hits(67) + 0.05
+    assert 0 == off.hit_share < fcfs.hit_share < lpm.hit_share < most_hits(50) + 0.05
     assert off.requests_per_s < fcfs.requests_per_s < lpm.requests_per_s
 
 
@@ -172,7 +172,7 @@ def test_drafts_pay_less_under_load(rows_of: Rows) -> None:
         for drafts in (1, 3, 7):
             rows = rows_of("w11", method=method, drafts=drafts)
             assert rising([-row.speedup for row in rows]) and rows[0].speedup > 1
-    worst = rows_of("w11", method="draft model", users=64)
+    worst = rows_of("w11", method="draft model", users=48)
     assert rising([-row.speedup for row in worst])
 
 
