@@ -21,6 +21,9 @@ def names() -> tuple[str, ...]:
 def find(name: str) -> Lab[Any]:
     """Raises ``ConfigError`` for an unknown name, with the nearest."""
     if name not in names():
-        raise ConfigError(f"there is no lab '{name}'; {nearest(name, names())}")
+        digits = name.lstrip("wW")
+        numbered = f"w{int(digits):02}" if digits.isascii() and digits.isdigit() else ""
+        close = f"did you mean '{numbered}'?" if numbered in names() else nearest(name, names())
+        raise ConfigError(f"there is no lab '{name}'; {close}")
     found: Lab[Any] = import_module(f"{course.__name__}.{name}").LAB
     return found

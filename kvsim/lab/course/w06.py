@@ -60,15 +60,16 @@ def _row(name: str, served: Served) -> RadixRow:
 
 
 def most_hits(questions: int) -> float:
-    """The share of prompt tokens that no order and no cache can hit more of: each task is computed once."""
-    return (questions - min(TASKS, questions)) * 1500 / (questions * 1600)
+    """The share of prompt tokens that can be hit in the mean: each task that is drawn is computed once."""
+    drawn = TASKS * (1 - (1 - 1 / TASKS) ** questions)
+    return (questions - drawn) * 1500 / (questions * 1600)
 
 
 def _sentence(rows: Sequence[RadixRow], desk: Desk) -> str:
     off, fcfs, lpm = rows
     return (
         f"a radix cache that holds a quarter of the tasks hits {percent(fcfs.hit_share)} of prompt tokens first come "
-        f"first served, {percent(lpm.hit_share)} with the longest cached prefix first (at the most "
+        f"first served, {percent(lpm.hit_share)} with the longest cached prefix first (there are "
         f"{percent(most_hits(desk.requests(200)))}): {number(off.requests_per_s)}, {number(fcfs.requests_per_s)} and "
         f"{number(lpm.requests_per_s)} requests/s without, with, and in order (Llama-3.1-8B on one H100, "
         f"{TASKS} tasks of 1,500 tokens of examples, all questions at once, 16,000 tokens of KV)"
