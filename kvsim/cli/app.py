@@ -12,6 +12,7 @@ from kvsim.cli.explain import explain
 from kvsim.cli.flags import Flags, taking_flags
 from kvsim.cli.hits import hits
 from kvsim.cli.learn import learn_app
+from kvsim.cli.measure import measure
 from kvsim.cli.modal import modal
 from kvsim.cli.models import models
 from kvsim.cli.predict import predict
@@ -39,6 +40,7 @@ app.add_typer(sweep_app, name="sweep")
 app.command()(diff)
 app.command()(explain)
 app.command()(hits)
+app.command()(measure)
 app.command()(modal)
 app.command()(models)
 app.command()(predict)
