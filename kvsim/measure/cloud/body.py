@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 LEAST_LOAD_S = 2.0
 """A load that would have less is not begun."""
 MOST_LOG_BYTES = 2_000_000
+ROWS = "rows.jsonl"
+"""Of a load, in a folder of its name; the server's counters stand beside."""
 SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET")
 """Environment variables whose values no file that is brought back has."""
 
@@ -141,11 +143,11 @@ def _content_seed(plan: CloudPlan, load: Load) -> int:
 
 def _kept(run: MeasuredRun, place: Place, load: Load) -> dict[str, Any]:
     """A load's figures; its rows are left in a folder of its name."""
-    from kvsim.measure import write_run
+    from kvsim.measure.files import write_rows
 
     folder = place.folder / load.name
     folder.mkdir()
-    write_run(run, folder)
+    write_rows(folder / ROWS, run)
     interrupted = run.incomplete and place.left_s > STOP_S and run.duration_s < load.limit_s
     return {"name": load.name, "status": "interrupted" if interrupted else "ok"} | summary_of(run)
 

@@ -71,7 +71,7 @@ def _outcome_lines(found: Mapping[str, Any], folder: Path) -> Iterator[str]:
     yield f"took {found['seconds']:.0f} s, {found['usd']:.2f} USD; written to {folder}"
     measured = [load["name"] for load in found["loads"] if load["status"] == "ok"]
     if measured:
-        yield f"kvsim validate load {folder / measured[0]} compares with what kvsim predicts"
+        yield f"kvsim validate load {folder / measured[0]} compares a load with what kvsim predicts"
 
 
 def _load_words(load: Mapping[str, Any]) -> str:

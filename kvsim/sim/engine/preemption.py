@@ -202,6 +202,7 @@ class PreemptiveScheduler(RunningRequests):
                 continue
             if sequence in self.running:
                 self._withdraw(sequence, False, 0)
+                sequence.is_incoming = False
                 self.pool.release(sequence)
             else:
                 self.waiting.remove(sequence)

@@ -119,6 +119,10 @@ class Tiers:
 
     def _loaded(self, engine: Engine, sequence: Queued, lookup: TierLookup) -> None:
         """Let KV that has arrived be hit in the engine's cache; where no room was kept for it, as far as there is."""
+        if sequence.aborted:
+            if not self._loads_on_arrival:
+                engine.resume(sequence, 0)
+            return
         state, now = sequence.state, self._clock.now
         state.tier_load_s += now - state.mark_s
         state.mark_s = now
@@ -193,6 +197,12 @@ class Tiers:
         if self._prefetch is not None:
             self._foresee(state, lookup, self._prefetch)
         return state.hit_tokens - loaded, loaded
+
+    def aborted(self, engine: Engine, sequence: Queued) -> None:
+        """The client of a request has gone, which its engine is told next: what was loaded of it is lost."""
+        lookup = self._lookups.pop(sequence.state, None)
+        if lookup is not None:
+            self.hierarchy.traffic.lost_tokens += sum([segment.end - segment.first for segment in lookup.segments])
 
     def _loaded_hits(self, state: RequestState, lookup: TierLookup) -> int:
         """Hit tokens that tiers gave."""
