@@ -10,17 +10,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 from kvsim.errors import ConfigError
 from kvsim.plan.plan import ROLES, Plan
 from kvsim.sim.clock import Timer
 from kvsim.sim.engine.engine import Engine
 from kvsim.sim.engine.sequence import RequestState
+from kvsim.sim.systems.forgetting import forget
 from kvsim.sim.systems.pd import PdSystem
 from kvsim.sim.systems.serving import ServingSystem
 from kvsim.sim.systems.unified import UnifiedSystem
 from kvsim.workload.request import Request
+
+MOST_REMEMBERED: Final = 1 << 14
+"""Sessions, and chains that are cached nowhere, of which routers and tiers remember something."""
+_FORGETS_EVERY: Final = 1024
+"""Requests."""
 
 
 class RequestFacts(NamedTuple):
@@ -185,8 +191,9 @@ class OnlineServing:
         self._system: ServingSystem = kind(stepwise, None, seed, watcher=self._told)
         self._told.now = self._now
         self._is_busy = False
-        self._scheduled: set[int] = set()
-        """Ids of requests that are to come."""
+        self._scheduled: dict[int, Request] = {}
+        """Requests that are to come, by id."""
+        self._sent = 0
 
     @property
     def now_s(self) -> float:
@@ -214,6 +221,15 @@ class OnlineServing:
             blocks += chunk_blocks * sum(tier.capacity_chunks for own in kinds for tier in own)
         return blocks
 
+    def holds(self, chain: int) -> bool:
+        """Whether anything of a chain may be cached somewhere, or is of a request in flight."""
+        system = self._system
+        if chain in self._told.chains or system.index.knows(chain):
+            return True
+        if system.tiers is not None and system.tiers.hierarchy.directory.holders(chain):
+            return True
+        return any(engine.pool.may_cache(chain) for engine in system.engines_by_role().get("decode", ()))
+
     def advance(self, to_s: float) -> None:
         """Let everything happen that is due up to ``to_s``, that instant included; then it is ``to_s``."""
         if not self.now_s <= to_s < math.inf:
@@ -233,24 +249,29 @@ class OnlineServing:
         if at_s is not None and not now <= at_s < math.inf:
             raise ValueError(f"request {row} at {at_s} s; allowed: from now, {now} s, to any finite time")
         with self._alone():
+            self._told.begun(request)
+            self._sent += 1
+            if self._sent % _FORGETS_EVERY == 0:
+                forget(self._system, MOST_REMEMBERED)
             if at_s is None:
                 self._arrive(request._replace(arrival_s=now))
             else:
-                self._scheduled.add(row)
+                self._scheduled[row] = request
                 self._system.clock.schedule(at_s, callback=partial(self._come, request._replace(arrival_s=at_s)))
 
     def abort(self, request_id: int) -> bool:
         """The client of a request has gone: it leaves the engines by vLLM's rule, and frees what it holds. ``False``:
         nobody knows it, or it is over.
         """
-        if request_id in self._scheduled:
-            self._scheduled.discard(request_id)
+        scheduled = self._scheduled.pop(request_id, None)
+        if scheduled is not None:
+            self._told.over(scheduled)
             return True
         state = self._told.states.get(request_id)
         if state is None:
             return False
         with self._alone():
-            self._told.states.pop(request_id)
+            self._told.over(state.request)
             return self._system.abort(state)
 
     def reset_prefix_cache(self) -> None:
@@ -287,8 +308,7 @@ class OnlineServing:
         return self._system.clock.now
 
     def _come(self, request: Request, _: Timer) -> None:
-        if request.request_id in self._scheduled:
-            self._scheduled.discard(request.request_id)
+        if self._scheduled.pop(request.request_id, None) is not None:
             self._arrive(request)
 
     def _arrive(self, request: Request) -> None:
@@ -317,7 +337,24 @@ class _Told:
         """The simulated time, once there is one."""
         self.states: dict[int, RequestState] = {}
         """Requests in flight, by id."""
+        self.chains: dict[int, int] = {}
+        """Requests that were sent and are not over, by chain of their prompts and answers: how many."""
         self.prompt_tokens = self.generation_tokens = 0
+
+    def begun(self, request: Request) -> None:
+        """It is sent."""
+        for chain in _chains_of(request):
+            self.chains[chain] = self.chains.get(chain, 0) + 1
+
+    def over(self, request: Request) -> None:
+        """It is finished, aborted or refused."""
+        self.states.pop(request.request_id, None)
+        for chain in _chains_of(request):
+            left = self.chains[chain] - 1
+            if left:
+                self.chains[chain] = left
+            else:
+                del self.chains[chain]
 
     def tokens(self, state: RequestState, count: int, is_first: bool) -> None:
         self.generation_tokens += count
@@ -326,11 +363,16 @@ class _Told:
         self._listener.tokens(state.request.request_id, count, self.now())
 
     def completed(self, state: RequestState, row: tuple[float, ...]) -> None:
-        self.states.pop(state.request.request_id)
+        self.over(state.request)
         self._listener.finished(state.request.request_id, RequestFacts._make(row))
 
     def refused(self, request: Request) -> None:
+        self.over(request)
         self._listener.refused(request.request_id)
+
+
+def _chains_of(request: Request) -> set[int]:
+    return {request.output_chain, *(chain for chain, _ in request.pieces)}
 
 
 def _instance_state(engine: Engine, has_tiers: bool) -> InstanceState:

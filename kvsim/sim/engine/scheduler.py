@@ -394,18 +394,6 @@ class Scheduler(PreemptiveScheduler):
             blocks += max(0, -(-sequence.num_tokens // self._block_size) - sequence.hashed - sequence.loose)
         return blocks
 
-    def _first_chunk(self, tokens: int, cached: int, budget: int) -> int:
-        """How many of the ``tokens`` behind the cached ones an admitted sequence computes first; 0: none fit."""
-        if 0 < self._most_of_prompt < tokens:
-            tokens = self._most_of_prompt
-        if tokens > budget:
-            return budget if self.settings.enable_chunked_prefill else 0
-        return tokens
-
-    def _blocks_of(self, tokens: int) -> int:
-        """Blocks that an admitted sequence holds whose first ``tokens`` are scheduled."""
-        return -(-tokens // self._block_size)
-
     def _sets_aside(self, sequence: Sequence, hits: int) -> bool:
         """Look the head of the queue up; it holds its cached blocks, and those that are loaded, while they come."""
         assert self._look_up is not None

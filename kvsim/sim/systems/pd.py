@@ -20,7 +20,8 @@ from kvsim.sim.routing import DecodeLoads, Loads, decode_router
 from kvsim.sim.systems.kv_bytes import KvBytes
 from kvsim.sim.systems.kv_transfer import KvTransfer
 from kvsim.sim.systems.sending import SendingSystem
-from kvsim.sim.systems.serving import Progress, Watcher
+from kvsim.sim.systems.serving import Progress
+from kvsim.sim.systems.watcher import Watcher
 from kvsim.steptime.curves.lockstep import times_of_engine
 from kvsim.units import MICRO, MILLI
 from kvsim.workload.workload import Workload

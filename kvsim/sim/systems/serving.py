@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Protocol
 
 import numpy as np
 
@@ -33,6 +32,7 @@ from kvsim.sim.systems.interrupt import on_interrupt
 from kvsim.sim.systems.marks import Mark, marked_arrivals
 from kvsim.sim.systems.size import check_size
 from kvsim.sim.systems.warm import warm_caches
+from kvsim.sim.systems.watcher import Watcher
 from kvsim.sim.tiers.lookup import Tiers
 from kvsim.sim.tiers.tiers_of import tiers_of
 from kvsim.sim.tiers.write_back import WriteBack
@@ -48,20 +48,6 @@ Progress = Callable[[int, float], None]
 _PROGRESS_EVERY = 1000
 _TYPICAL_TOKENS = 2048
 """Tokens of the prompt by which routers are told what computing a token takes."""
-
-
-class Watcher(Protocol):
-    """Told of each request what happens to it, at the instant at which it happens. It may not ask the system for
-    anything meanwhile."""
-
-    def tokens(self, state: RequestState, count: int, is_first: bool) -> None:
-        """So many more tokens of its answer are out. ``is_first``: there were none before."""
-
-    def completed(self, state: RequestState, row: tuple[float, ...]) -> None:
-        """Its last token is out. ``row``: of ``kvsim.record.result.COLUMNS``."""
-
-    def refused(self, request: Request) -> None:
-        """It fits nowhere."""
 
 
 class ServingSystem:

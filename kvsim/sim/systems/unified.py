@@ -7,7 +7,8 @@ from kvsim.sim.engine.engine import Engine, Role
 from kvsim.sim.engine.sequence import RequestState, Sequence
 from kvsim.sim.log.steps import StepLog
 from kvsim.sim.routing import Loads
-from kvsim.sim.systems.serving import Progress, ServingSystem, Watcher
+from kvsim.sim.systems.serving import Progress, ServingSystem
+from kvsim.sim.systems.watcher import Watcher
 from kvsim.workload.workload import Workload
 
 
