@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from kvsim.errors import ConfigError
@@ -13,6 +13,7 @@ from kvsim.measure.cloud.modes import SHAPES, Mode, Shape
 from kvsim.measure.cloud.prices import AS_OF, SOURCE, Machine, gpu_of
 
 if TYPE_CHECKING:
+    from kvsim.workload.words import WorkloadWord
     from kvsim.workload.workload import Workload
 
 VLLM = "0.32.0"
@@ -216,37 +217,35 @@ def _loads(ask: Ask, shape: Shape) -> tuple[Load, ...]:
 
     words = [word_of(text) for text in ask.workloads or shape.workloads]
     users: Sequence[int | None] = [None] if ask.rate_per_s is not None else [*(ask.concurrency or shape.concurrency)]
-    found: list[Load] = []
-    for caching in shape.prefix_caching:
-        for place, word in enumerate(words, 1):
-            for each in users:
-                requests = ask.requests or shape.requests_per_user * (each or max(shape.concurrency))
-                if each is None:
-                    assert ask.rate_per_s is not None
-                    load, asked = f"rate{ask.rate_per_s:g}", f"{ask.rate_per_s:g} requests/s"
-                    workload = word.generate(requests, ask.rate_per_s, ask.seed)
-                else:
-                    load, asked = f"users{each}", f"{each} at a time"
-                    workload = word.users(each, requests, ask.seed)
-                name = f"{'cached' if caching else 'uncached'}-w{place}-{load}"
-                found.append(
-                    Load(
-                        name=name,
-                        words=f"{word.text}, {asked}",
-                        workload=workload,
-                        limit_s=ask.load_s,
-                        prefix_caching=caching,
-                    )
-                )
-    if len(found) > MOST_LOADS:
-        raise ConfigError(f"{len(found)} loads; allowed: {MOST_LOADS} or fewer")
-    return tuple(found)
+    grid = [(caching, word, each) for caching in shape.prefix_caching for word in words for each in users]
+    if len(grid) > MOST_LOADS:
+        raise ConfigError(f"{len(grid)} loads; allowed: {MOST_LOADS} or fewer")
+    return tuple(_load(ask, shape, word, words.index(word) + 1, each, caching) for caching, word, each in grid)
+
+
+def _load(ask: Ask, shape: Shape, word: WorkloadWord, place: int, users: int | None, caching: bool) -> Load:
+    """``users``: ``None`` where requests come at a rate."""
+    requests = ask.requests or shape.requests_per_user * (users or max(shape.concurrency))
+    if users is not None:
+        name, asked = f"users{users}", f"{users} at a time"
+        workload = word.users(users, requests, ask.seed)
+    else:
+        assert ask.rate_per_s is not None
+        name, asked = f"rate{ask.rate_per_s:g}", f"{ask.rate_per_s:g} requests/s"
+        workload = word.generate(requests, ask.rate_per_s, ask.seed)
+    if shape.runs == "engine" and workload.graph is not None:
+        raise ConfigError(f"--workload {word.text}: has turns that wait for answers; the mode engine sends all at once")
+    return Load(
+        name=f"{'cached' if caching else 'uncached'}-w{place}-{name}",
+        words=f"{word.text}, {asked}",
+        workload=workload,
+        limit_s=ask.load_s,
+        prefix_caching=caching,
+    )
 
 
 def _checked(plan: CloudPlan) -> CloudPlan:
     """Read the server's line as kvsim reads any, and see whether the model fits; nothing is paid for to find out."""
-    from dataclasses import replace
-
     from kvsim.launch import read_launch_line
     from kvsim.plan.deployment import load_deployment
     from kvsim.plan.instance import spec_of
