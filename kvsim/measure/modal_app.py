@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kvsim.content import content_root
-from kvsim.errors import ConfigError
+from kvsim.errors import ConfigError, KvsimError
 from kvsim.measure.cloud import remote
 from kvsim.measure.cloud.budget import GRACE_S, IDLE_S, PREPARES, STARTUP_S
-from kvsim.measure.cloud.image import BASE, CONTENT, ENVIRONMENT, PACKAGES, PYTHON
+from kvsim.measure.cloud.image import BASE, CONTENT, ENVIRONMENT, PACKAGES, PYTHON, UV
 from kvsim.measure.cloud.plan import CloudPlan
 from kvsim.measure.cloud.prices import Machine
 
@@ -39,15 +39,14 @@ def build(plan: CloudPlan) -> CloudApp:
     """Describe it all; nothing is asked of Modal yet. Raises ``ConfigError`` where its package is missing."""
     modal = ensure_modal()
     app = modal.App(APP, include_source=False)
-    image = image_of(modal)
     secrets = [] if plan.hf_secret is None else [modal.Secret.from_name(plan.hf_secret, required_keys=["HF_TOKEN"])]
     prepare = None
     if plan.limits.prepare_s:
         options = options_of(PREPARES, plan.limits.prepare_s)
-        prepare = app.function(image=image, volumes=_volumes(modal), secrets=secrets, **options)(remote.prepare)
-    offline = image.env({"HF_HUB_OFFLINE": "1"})
+        prepare = app.function(image=image_of(modal), volumes=_volumes(modal), secrets=secrets, **options)(remote.prepare)
     options = options_of(plan.machine, plan.limits.run_s)
-    run = app.function(image=offline, volumes=_volumes(modal), **options)(remote.run)
+    # Weights are in the volume by then: nothing is waited for while a GPU is paid for.
+    run = app.function(image=image_of(modal, HF_HUB_OFFLINE="1"), volumes=_volumes(modal), **options)(remote.run)
     return CloudApp(app, run, prepare)
 
 
@@ -86,14 +85,14 @@ def options_of(machine: Machine, work_s: int) -> dict[str, Any]:
     }
 
 
-def image_of(modal: Any) -> modal.Image:
+def image_of(modal: Any, **environment: str) -> modal.Image:
     """CUDA, vLLM and this very kvsim, which is laid beside and is no layer of the image."""
     package = Path(__file__).resolve().parents[1]
     image = (
         modal.Image.from_registry(BASE, add_python=PYTHON)
         .entrypoint([])
-        .uv_pip_install(*PACKAGES)
-        .env({**ENVIRONMENT, "HF_HOME": remote.WEIGHTS})
+        .uv_pip_install(*PACKAGES, uv_version=UV)
+        .env({**ENVIRONMENT, "HF_HOME": remote.WEIGHTS, **environment})
     )
     image = image.add_local_dir(package, "/root/kvsim", ignore=["**/*.so", "**/__pycache__", "_content"])
     for name in CONTENT:
@@ -123,7 +122,7 @@ def run_on_modal(plan: CloudPlan, tell: Callable[[str], None]) -> dict[str, byte
                 plan = replace(plan, revision=commit)
             tell(f"waiting for {plan.machine.words}")
             return _watched(built.run.spawn(plan, marks), marks, plan, tell)
-    raise AssertionError  # _said_in_a_line lets nothing through
+    raise KeyboardInterrupt  # With which it is stopped: `app.run` keeps that to itself.
 
 
 def _watched(call: Any, marks: Any, plan: CloudPlan, tell: Callable[[str], None]) -> dict[str, bytes]:
@@ -132,7 +131,7 @@ def _watched(call: Any, marks: Any, plan: CloudPlan, tell: Callable[[str], None]
     try:
         while True:
             try:
-                found: dict[str, bytes] = call.get(timeout=POLL_S)
+                found: dict[str, bytes] = _got(call, POLL_S)
                 return found
             except TimeoutError:
                 pass
@@ -151,10 +150,22 @@ def _watched(call: Any, marks: Any, plan: CloudPlan, tell: Callable[[str], None]
 
 def _waited(call: Any, limit_s: float, what: str) -> Any:
     try:
-        return call.get(timeout=limit_s)
-    except TimeoutError:
+        return _got(call, limit_s)
+    except BaseException as error:
         call.cancel(terminate_containers=True)
-        raise ConfigError(f"{what} took over {limit_s:.0f} s, and was ended") from None
+        if isinstance(error, TimeoutError):
+            raise ConfigError(f"{what} took over {limit_s:.0f} s, and was ended") from None
+        raise
+
+
+def _got(call: Any, limit_s: float) -> Any:
+    """The answer of a function; what was raised there, raised here in one line. Raises ``TimeoutError``."""
+    try:
+        return call.get(timeout=limit_s)
+    except (TimeoutError, KvsimError, ensure_modal().exception.Error):
+        raise
+    except Exception as error:
+        raise ConfigError(f"in the container: {type(error).__name__}: {_one_line(str(error))}") from None
 
 
 @contextmanager
@@ -162,8 +173,6 @@ def _said_in_a_line(modal: Any) -> Iterator[None]:
     """Modal's own errors, and those of the functions there, as kvsim's."""
     try:
         yield
-    except ConfigError:
-        raise
     except modal.exception.AuthError:
         raise ConfigError(
             "no credentials for Modal that it takes: `modal setup` once, or MODAL_TOKEN_ID and MODAL_TOKEN_SECRET in the "
