@@ -43,7 +43,9 @@ def build(plan: CloudPlan) -> CloudApp:
     prepare = None
     if plan.limits.prepare_s:
         options = options_of(PREPARES, plan.limits.prepare_s)
-        prepare = app.function(image=image_of(modal), volumes=_volumes(modal), secrets=secrets, **options)(remote.prepare)
+        prepare = app.function(image=image_of(modal), volumes=_volumes(modal), secrets=secrets, **options)(
+            remote.prepare
+        )
     options = options_of(plan.machine, plan.limits.run_s)
     # Weights are in the volume by then: nothing is waited for while a GPU is paid for.
     run = app.function(image=image_of(modal, HF_HUB_OFFLINE="1"), volumes=_volumes(modal), **options)(remote.run)
@@ -85,7 +87,7 @@ def options_of(machine: Machine, work_s: int) -> dict[str, Any]:
     }
 
 
-def image_of(modal: Any, **environment: str) -> modal.Image:
+def image_of(modal: Any, **environment: str) -> Any:
     """CUDA, vLLM and this very kvsim, which is laid beside and is no layer of the image."""
     package = Path(__file__).resolve().parents[1]
     image = (
@@ -175,8 +177,8 @@ def _said_in_a_line(modal: Any) -> Iterator[None]:
         yield
     except modal.exception.AuthError:
         raise ConfigError(
-            "no credentials for Modal that it takes: `modal setup` once, or MODAL_TOKEN_ID and MODAL_TOKEN_SECRET in the "
-            "environment (--dry-run needs none)"
+            "no credentials for Modal that it takes: `modal setup` once, or MODAL_TOKEN_ID and MODAL_TOKEN_SECRET in "
+            "the environment (--dry-run needs none)"
         ) from None
     except modal.exception.Error as error:
         raise ConfigError(f"Modal: {type(error).__name__}: {_one_line(str(error))}") from None

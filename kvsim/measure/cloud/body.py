@@ -1,4 +1,4 @@
-"""What is done on the rented machine: servers come up, loads run, files are left in a folder. It knows nothing of Modal.
+"""What is done on the rented machine: servers come up, loads run, files are left in a folder. It does not know Modal.
 
 Whatever is not done when the time is up is said, not waited for.
 """

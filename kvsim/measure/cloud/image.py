@@ -5,7 +5,7 @@ from __future__ import annotations
 from kvsim.measure.cloud.plan import VLLM
 
 BASE = "nvidia/cuda:13.0.2-devel-ubuntu24.04"
-"""The CUDA that packages of vLLM 0.32 and its PyTorch are built for; with a compiler, as some kernels are made on the spot."""
+"""The CUDA that vLLM 0.32 and its PyTorch are built for; with a compiler, as some kernels are made on the spot."""
 PYTHON = "3.12"
 PACKAGES = (f"vllm=={VLLM}", "simpy>=4.1,<5", "scipy>=1.11", "pyyaml>=6.0", "polars>=1.0")
 """vLLM brings numpy, pydantic and aiohttp; the others are what kvsim's client needs besides."""

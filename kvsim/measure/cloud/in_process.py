@@ -13,9 +13,10 @@ from typing import Any
 
 
 def main(asked: Path, answered: Path) -> None:
-    """``asked``: ``model``, ``arguments`` of ``vllm serve``, and ``prompts``, ``[token ids, length of the answer]`` of each.
+    """``asked``: ``model``, ``arguments`` of ``vllm serve``, and ``prompts``: token ids and the answer's length of
+    each.
 
-    ``answered``: ``ready_s``, ``duration_s`` and ``rows`` in the same order, times in seconds from when they were given.
+    ``answered``: ``ready_s``, ``duration_s`` and ``rows`` in the same order, in seconds from when all were given.
     """
     given = json.loads(asked.read_text(encoding="utf-8"))
     from vllm import LLM, SamplingParams

@@ -38,7 +38,7 @@ class Shape:
 
 SHAPES = {
     Mode.PROBE: Shape("which GPU and driver there are; no model", "nothing"),
-    Mode.TINY: Shape("a server, and four short answers: does the whole chain work?", "server", ("in=32,out=16",), (1,), 4),
+    Mode.TINY: Shape("a server, and four short answers: does it work?", "server", ("in=32,out=16",), (1,), 4),
     Mode.ENGINE: Shape("vLLM's engine in a process, no HTTP", "engine", ("in=512,out=128",), (8,), 8),
     Mode.STREAMING: Shape(
         "a server, one streamed answer at a time", "server", ("in=512,out=128",), (1,), 32

@@ -31,8 +31,8 @@ MOST_LOADS = 100
 _OWN = ("host", "port", "revision", "tensor-parallel-size", "tp", "enable-prefix-caching", "no-enable-prefix-caching",
         "api-key", "ssl-keyfile", "uds", "root-path", "headless", "config", "model", "hf-token",
         "data-parallel-size", "dp", "nnodes")  # fmt: skip
-"""Flags of ``vllm serve`` that ``--server-args`` cannot have: the plan sets them, or they would hide the server from the
-client, be a secret, or take other GPUs."""
+"""Flags of ``vllm serve`` that ``--server-args`` cannot have: the plan sets them, or they would hide the server from
+its client, be a secret, or take other GPUs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,8 +153,8 @@ class CloudPlan:
 
 
 def plan_for(ask: Ask) -> CloudPlan:
-    """Raises ``ConfigError`` or ``WorkloadError`` for what cannot be run, and ``CapacityError`` where a model that kvsim
-    knows does not fit the GPUs that were asked for."""
+    """Raises ``ConfigError`` or ``WorkloadError`` for what cannot be run, and ``CapacityError`` where a model that
+    kvsim knows does not fit the GPUs that were asked for."""
     shape, gpu = SHAPES[ask.mode], gpu_of(ask.gpu)
     _check(ask, shape)
     machine = Machine(cores=8, memory_gib=64 * max(1, ask.gpus // 2), gpu=gpu, gpus=ask.gpus, region=ask.region)
@@ -267,5 +267,3 @@ def _checked(plan: CloudPlan) -> CloudPlan:
     room = spec_of(config, "colocated").num_blocks * spec_of(config, "colocated").block_size_tokens
     longest = max(int((load.workload.prompt_tokens + load.workload.output_tokens).max()) for load in plan.loads)
     return replace(plan, notes=(f"predicted KV cache: {room:,} tokens; the longest request has {longest:,}",))
-
-

@@ -14,7 +14,7 @@ CORE_USD_PER_S = 0.0000131
 """A physical core, which is two virtual ones."""
 GIB_USD_PER_S = 0.00000222
 REGION_FACTOR = 2.5
-"""On everything, where a region is asked for. Modal's guide has had two tables, of 1.25 and 2.5 and of 1.5 and 1.75 by the
+"""On everything, where a region is asked for. Modal's guide has had tables of 1.25 and 2.5, and of 1.5 and 1.75 by the
 region's width: the largest of them."""
 
 

@@ -86,7 +86,9 @@ def _tell(group: int, signal_: signal.Signals) -> bool:
 def _wait(process: subprocess.Popen[bytes], url: str, log: Path, until_s: float) -> None:
     while not is_well(url):
         if process.poll() is not None:
-            raise ServerFailedError(f"the server ended with {process.returncode} before it was ready: {last_words(log)}")
+            raise ServerFailedError(
+                f"the server ended with {process.returncode} before it was ready: {last_words(log)}"
+            )
         if time.monotonic() >= until_s:
             raise ServerFailedError(f"the server was not ready in time: {last_words(log)}")
         time.sleep(POLL_S)

@@ -44,8 +44,8 @@ def _cost_lines(plan: CloudPlan) -> Iterator[str]:
     prepared = f", {limits.prepare_s:,} s without a GPU for getting weights" if limits.prepare_s else ""
     yield (
         f"costs at most {plan.bound_usd:.2f} USD (--max-usd {plan.max_usd:g}): {limits.run_s:,} s of work at "
-        f"{machine.usd_per_s:.6f} USD/s, {STARTS * STARTUP_S + GRACE_S:,} s of coming up and ending{prepared}; prices of "
-        f"{SOURCE}, {AS_OF}"
+        f"{machine.usd_per_s:.6f} USD/s, {STARTS * STARTUP_S + GRACE_S:,} s of coming up and ending{prepared}; prices "
+        f"of {SOURCE}, {AS_OF}"
     )
     if limits.is_cut:
         yield f"--max-usd ends it after {limits.run_s:,} s; all of it may take {limits.wanted_s:,} s"

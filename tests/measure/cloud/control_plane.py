@@ -1,5 +1,5 @@
-"""A stand-in for Modal's service, over its own protocol: it notes what it is asked for, and answers calls of functions as
-a test says. No function is run."""
+"""A stand-in for Modal's service, over its own protocol: it notes what it is asked for, and answers calls of functions
+as a test says. No function is run."""
 
 from __future__ import annotations
 
@@ -48,19 +48,19 @@ class ControlPlane:
             return None
         raise grpclib.GRPCError(grpclib.Status.UNIMPLEMENTED, name)
 
-    def _AppCreate(self, request: Any) -> Any:  # noqa: N802
+    def _AppCreate(self, request: Any) -> Any:
         return api_pb2.AppCreateResponse(app_id="ap-1", app_page_url="http://none", app_logs_url="http://none")
 
-    def _EnvironmentGetOrCreate(self, request: Any) -> Any:  # noqa: N802
+    def _EnvironmentGetOrCreate(self, request: Any) -> Any:
         settings = api_pb2.EnvironmentSettings(image_builder_version="2025.06")
         metadata = api_pb2.EnvironmentMetadata(name="main", settings=settings)
         return api_pb2.EnvironmentGetOrCreateResponse(environment_id="en-1", metadata=metadata)
 
-    def _FunctionPrecreate(self, request: Any) -> Any:  # noqa: N802
+    def _FunctionPrecreate(self, request: Any) -> Any:
         name = request.function_name
         return api_pb2.FunctionPrecreateResponse(function_id=f"fu-{name}", handle_metadata=_handle(name))
 
-    def _FunctionCreate(self, request: Any) -> Any:  # noqa: N802
+    def _FunctionCreate(self, request: Any) -> Any:
         name = request.function.function_name
         self.functions[name] = request.function
         whole = api_pb2.FunctionData(ranked_functions=[api_pb2.FunctionData.RankedFunction(function=request.function)])
@@ -68,31 +68,31 @@ class ControlPlane:
             function_id=f"fu-{name}", handle_metadata=_handle(name), function=request.function, function_data=whole
         )
 
-    def _ImageGetOrCreate(self, request: Any) -> Any:  # noqa: N802
+    def _ImageGetOrCreate(self, request: Any) -> Any:
         self.images.append(request.image)
         done = api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_SUCCESS)
         return api_pb2.ImageGetOrCreateResponse(image_id=f"im-{len(self.images)}", result=done)
 
-    def _MountGetOrCreate(self, request: Any) -> Any:  # noqa: N802
+    def _MountGetOrCreate(self, request: Any) -> Any:
         return api_pb2.MountGetOrCreateResponse(mount_id="mo-1")
 
-    def _MountPutFile(self, request: Any) -> Any:  # noqa: N802
+    def _MountPutFile(self, request: Any) -> Any:
         return api_pb2.MountPutFileResponse(exists=True)
 
-    def _VolumeGetOrCreate(self, request: Any) -> Any:  # noqa: N802
+    def _VolumeGetOrCreate(self, request: Any) -> Any:
         return api_pb2.VolumeGetOrCreateResponse(volume_id="vo-1")
 
-    def _SecretGetOrCreate(self, request: Any) -> Any:  # noqa: N802
+    def _SecretGetOrCreate(self, request: Any) -> Any:
         return api_pb2.SecretGetOrCreateResponse(secret_id="st-1")
 
-    def _DictGetOrCreate(self, request: Any) -> Any:  # noqa: N802
+    def _DictGetOrCreate(self, request: Any) -> Any:
         return api_pb2.DictGetOrCreateResponse(dict_id="di-1")
 
-    def _DictGet(self, request: Any) -> Any:  # noqa: N802
+    def _DictGet(self, request: Any) -> Any:
         value = self.marks.get(request.key)
         return api_pb2.DictGetResponse(found=value is not None, value=value)
 
-    def _FunctionMap(self, request: Any) -> Any:  # noqa: N802
+    def _FunctionMap(self, request: Any) -> Any:
         name = request.function_id.removeprefix("fu-")
         call = f"fc-{len(self._calls)}"
         given: tuple[Any, ...] = ()
@@ -103,7 +103,7 @@ class ControlPlane:
         self._calls[call] = (name, given)
         return api_pb2.FunctionMapResponse(function_call_id=call, pipelined_inputs=items)
 
-    def _FunctionGetOutputs(self, request: Any) -> Any:  # noqa: N802
+    def _FunctionGetOutputs(self, request: Any) -> Any:
         name, given = self._calls[request.function_call_id]
         try:
             found = self.answers[name](*given)
@@ -176,4 +176,3 @@ def serving(plane: ControlPlane) -> Iterator[str]:
     finally:
         loop.call_soon_threadsafe(stop.set)
         thread.join(10)
-

@@ -163,7 +163,11 @@ def test_files_stay_in_their_folder(tmp_path: Path) -> None:
 def test_a_folder_with_files_is_refused_before_it_is_paid_for(tmp_path: Path) -> None:
     check_folder(tmp_path / "new" / "folder")
     (tmp_path / "file").write_text("")
-    for taken, message in ((tmp_path, "has files already"), (tmp_path / "file", "no folder"), (tmp_path / "file/x", "is no folder")):
+    for taken, message in (
+        (tmp_path, "has files already"),
+        (tmp_path / "file", "no folder"),
+        (tmp_path / "file/x", "is no folder"),
+    ):
         with pytest.raises(ConfigError, match=message):
             check_folder(taken)
 

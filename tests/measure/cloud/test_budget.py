@@ -93,8 +93,9 @@ def test_another_gpu_than_was_asked_for_is_said() -> None:
     assert "got 1: NVIDIA H200" in str(difference(gpu_of("h100"), 1, read_gpus(SMI.replace("H100", "H200"))))
     assert "asked for 2 x H100, got 1" in str(difference(gpu_of("h100"), 2, read_gpus(SMI)))
     names = {
-        "t4": "Tesla T4", "l4": "NVIDIA L4", "a10": "NVIDIA A10", "l40s": "NVIDIA L40S", "a100-40": "NVIDIA A100-SXM4-40GB",
-        "a100-80": "NVIDIA A100 80GB PCIe", "h200": "NVIDIA H200", "b200": "NVIDIA B200",
+        "t4": "Tesla T4", "l4": "NVIDIA L4", "a10": "NVIDIA A10", "l40s": "NVIDIA L40S",
+        "a100-40": "NVIDIA A100-SXM4-40GB", "a100-80": "NVIDIA A100 80GB PCIe", "h200": "NVIDIA H200",
+        "b200": "NVIDIA B200",
     }  # fmt: skip
     for asked, gpu in GPUS.items():
         for there, name in names.items():

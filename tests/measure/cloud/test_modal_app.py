@@ -46,12 +46,16 @@ def tiny(**changed: Any) -> CloudPlan:
 
 
 def test_functions_have_the_limits_that_were_paid_for(carried_out: Carried) -> None:
-    plan = tiny(gpu="h100", gpus=2, max_usd=4.0, region="us-east", hf_secret="my-token")
+    plan = tiny(gpu="h100", gpus=2, max_usd=6.0, region="us-east", hf_secret="my-token")
     plane = ControlPlane({"prepare": lambda model, revision: "abc123", "run": lambda plan, marks: {}})
     carried_out(plane, plan)
     run, prepare = plane.functions["run"], plane.functions["prepare"]
     for function, machine, work_s in ((run, plan.machine, plan.limits.run_s), (prepare, modal_app.PREPARES, 1800)):
-        assert (function.timeout_secs, function.startup_timeout_secs, function.task_idle_timeout_secs) == (work_s, 300, 2)
+        assert (function.timeout_secs, function.startup_timeout_secs, function.task_idle_timeout_secs) == (
+            work_s,
+            300,
+            2,
+        )
         assert (function.resources.milli_cpu_max, function.resources.memory_mb_max) == (
             1000 * machine.cores,
             1024 * machine.memory_gib,
