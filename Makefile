@@ -155,16 +155,13 @@ $(SGLANG_STAMP): tests/sglang/requirements.txt
 # Load clients against `kvsim serve`: each finishes, and what `validate load` reads of what it wrote is what the server
 # counted. CLIENTS_ARGS='--only aiperf': one of them. PYTHON312=...: a Python >= 3.12, without which inference-perf is
 # left out.
-test-clients: $(DEV) $(VLLM_STAMP) $(CLIENTS_STAMP)
+test-clients: $(DEV) $(VLLM_STAMP) $(SGLANG_STAMP) $(CLIENTS_STAMP)
 	$(BIN)/python tests/clients/run.py --environment clients=$(CLIENTS_VENV) --environment vllm=$(VLLM_VENV) \
-		--environment inference-perf=$(CLIENTS_VENV)-inference-perf --environment sglang=$(CLIENTS_VENV)-sglang $(CLIENTS_ARGS)
+		--environment inference-perf=$(CLIENTS_VENV)-inference-perf --environment sglang=$(SGLANG_VENV) $(CLIENTS_ARGS)
 
-$(CLIENTS_STAMP): tests/clients/requirements.txt tests/clients/inference-perf.txt tests/clients/sglang.txt
+$(CLIENTS_STAMP): tests/clients/requirements.txt tests/clients/inference-perf.txt
 	test -x $(CLIENTS_VENV)/bin/python || $(PYTHON) -m venv $(CLIENTS_VENV)
 	$(CLIENTS_VENV)/bin/python -m pip install -q --disable-pip-version-check -r tests/clients/requirements.txt
-	test -x $(CLIENTS_VENV)-sglang/bin/python || $(PYTHON) -m venv $(CLIENTS_VENV)-sglang
-	$(CLIENTS_VENV)-sglang/bin/python -m pip install -q --disable-pip-version-check -r tests/clients/sglang.txt
-	$(CLIENTS_VENV)-sglang/bin/python -m pip install -q --disable-pip-version-check --no-deps sglang==$(SGLANG_VERSION)
 	if $(PYTHON312) -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2> /dev/null; then \
 		test -x $(CLIENTS_VENV)-inference-perf/bin/python || $(PYTHON312) -m venv $(CLIENTS_VENV)-inference-perf; \
 		$(CLIENTS_VENV)-inference-perf/bin/python -m pip install -q --disable-pip-version-check \

@@ -148,7 +148,8 @@ def tried(tool: Tool, run: Run, keep: Path | None) -> list[str]:
         return ["the server answered nothing"]
     faults = [f"{name}: {fault}" for name in ("", tool.result) for fault in differences(run.out / name, counted)]
     checked = subprocess.run(
-        [sys.executable, CHECKOUT / "main.py", "validate", "load", run.out / tool.result, "--gpu", "h100-sxm"],
+        [sys.executable, CHECKOUT / "main.py", "validate", "load", run.out / tool.result, "--gpu", "h100-sxm",
+         "--model", MODEL],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     return faults + ([f"validate load: {checked.stderr.strip()}"] if checked.returncode else [])

@@ -1,4 +1,4 @@
-"""A tokenizer that needs no hub: a token a byte, so that clients and server count the same whatever the text.
+"""A tokenizer that needs no hub: a token a character of ASCII, so that any tokens are a text of as many.
 
 ``python tokenizer.py FOLDER`` makes one that transformers loads from there.
 """
@@ -16,9 +16,11 @@ SPECIAL = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
 
 def make(folder: Path) -> Path:
     """Write it; returns its ``tokenizer.json``."""
-    vocabulary = [*SPECIAL.values(), *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    ids = {token: place for place, token in enumerate(vocabulary)}
-    tokenizer = Tokenizer(models.BPE(vocab=ids, merges=[], unk_token="<unk>"))
+    # A space and a line's end are written so in vocabularies of bytes.
+    letters = [*map(chr, range(ord("!"), ord("~") + 1)), "\N{LATIN CAPITAL LETTER G WITH DOT ABOVE}",
+               "\N{LATIN CAPITAL LETTER C WITH DOT ABOVE}"]  # fmt: skip
+    ids = {token: place for place, token in enumerate(letters)}
+    tokenizer = Tokenizer(models.BPE(vocab=ids, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(list(SPECIAL.values()))

@@ -28,7 +28,7 @@ LEAST_LOAD_S = 2.0
 """A load that would have less is not begun."""
 MOST_LOG_BYTES = 2_000_000
 ROWS = "rows.jsonl"
-"""Of a load, in a folder of its name; the server's counters stand beside."""
+"""What a load leaves in a folder of its name; the server's counters stand beside."""
 SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET")
 """Environment variables whose values no file that is brought back has."""
 
@@ -40,11 +40,11 @@ class Place:
     folder: Path
     """Empty; what is brought back is left in it."""
     command: Callable[[bool], Sequence[str]]
-    """Of a server, with prefix caching or without."""
+    """What starts a server, with prefix caching or without."""
     url: str
     """Where that listens."""
     until_s: float
-    """Of ``time.monotonic``: when all has to be over."""
+    """When all has to be over, by ``time.monotonic``."""
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     python: str = sys.executable
     """The interpreter that has vLLM, for its engine in a process."""

@@ -32,7 +32,7 @@ class EnginePlace:
     folder: Path
     log: Path
     until_s: float
-    """Of ``time.monotonic``."""
+    """When it has to be over, by ``time.monotonic``."""
 
 
 def run_engine(plan: CloudPlan, load: Load, place: EnginePlace, content_seed: int) -> tuple[MeasuredRun, float]:

@@ -48,7 +48,7 @@ class Ask:
     concurrency: Sequence[int] = ()
     rate_per_s: float | None = None
     requests: int | None = None
-    """Of a load."""
+    """How many a load has."""
     load_s: float = LOAD_S
     server_args: str = ""
     region: str | None = None
@@ -118,7 +118,7 @@ class CloudPlan:
                 "--port", str(PORT), "--enable-prompt-tokens-details")  # fmt: skip
 
     def arguments(self, *, prefix_caching: bool) -> tuple[str, ...]:
-        """Those of the engine, which a server has as well."""
+        """What the engine is told, in a server or without one."""
         return (
             *(() if self.revision is None else ("--revision", self.revision)),
             "--tensor-parallel-size",

@@ -78,7 +78,7 @@ class Machine:
 
     @property
     def usd_per_s(self) -> float:
-        """Of the whole of it, used or not."""
+        """What all of it costs, used or not."""
         gpus = 0.0 if self.gpu is None else self.gpu.usd_per_s * self.gpus
         usd = gpus + self.cores * CORE_USD_PER_S + self.memory_gib * GIB_USD_PER_S
         return usd * (1.0 if self.region is None else REGION_FACTOR)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 STARTED = "started"
 """The mark of a run that has begun."""
 VOLUME = "kvsim-weights"
-"""Of the account: weights stay in it for the next run."""
+"""The account's own; weights stay in it for the next run."""
 WEIGHTS = "/weights"
 """Where the volume is in every container."""
 UNWANTED = ("*.pth", "*.gguf", "*.onnx", "*.msgpack", "*.h5", "*.ot", "original/*", "onnx/*", "openvino/*")

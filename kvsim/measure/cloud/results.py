@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -24,10 +25,11 @@ def check_folder(folder: Path) -> None:
         raise ConfigError(f"--out {folder}: is no folder")
     if folder.is_dir() and any(folder.iterdir()):
         raise ConfigError(f"--out {folder}: has files already; allowed: a new or an empty folder")
-    above = next(each for each in (folder, *folder.parents) if each.exists())
+    above = next(each for each in (folder, *folder.absolute().parents) if each.exists())
     if not above.is_dir():
         raise ConfigError(f"--out {folder}: {above} is no folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(above, os.W_OK):
+        raise ConfigError(f"--out {folder}: {above} cannot be written to")
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:

@@ -26,7 +26,7 @@ MOST_LINE = 300
 
 
 class ServerFailedError(ConfigError):
-    """It ended by itself, or was not ready in time."""
+    """A server that ended by itself, or was not ready in time."""
 
 
 @contextmanager

@@ -11,14 +11,16 @@ from typing import Any
 from kvsim.measure.cloud.budget import GRACE_S, STARTS, STARTUP_S
 from kvsim.measure.cloud.image import BASE, PYTHON
 from kvsim.measure.cloud.plan import VLLM, CloudPlan
-from kvsim.measure.cloud.prices import AS_OF, SOURCE
+from kvsim.measure.cloud.prices import AS_OF, GPUS, SOURCE
 
 COLUMNS = 100
+GPUS_BY_REQUEST = {gpu.asked: gpu.kvsim for gpu in GPUS.values()}
+"""How kvsim calls a GPU, by how Modal is asked for it."""
 
 
 def plan_words(plan: CloudPlan) -> str:
     """Mode, machine, image, commands, loads, and what it costs at most."""
-    return "".join(_wrapped(line) for line in _plan_lines(plan))
+    return "".join(f"{line}\n" if line.startswith("server: ") else _wrapped(line) for line in _plan_lines(plan))
 
 
 def _plan_lines(plan: CloudPlan) -> Iterator[str]:
@@ -71,7 +73,9 @@ def _outcome_lines(found: Mapping[str, Any], folder: Path) -> Iterator[str]:
     yield f"took {found['seconds']:.0f} s, {found['usd']:.2f} USD; written to {folder}"
     measured = [load["name"] for load in found["loads"] if load["status"] == "ok"]
     if measured:
-        yield f"kvsim validate load {folder / measured[0]} compares a load with what kvsim predicts"
+        gpu = GPUS_BY_REQUEST.get(found["plan"]["gpu"])
+        which = "" if gpu is None else f" --gpu {gpu}"
+        yield f"kvsim validate load {folder / measured[0]}{which} compares a load with what kvsim predicts"
 
 
 def _load_words(load: Mapping[str, Any]) -> str:
