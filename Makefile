@@ -14,10 +14,14 @@ VLLM_STAMP := $(VLLM_VENV)/.installed
 SGLANG_VERSION ?= 0.5.23
 SGLANG_VENV := .venv-sglang$(if $(filter-out 0.5.23,$(SGLANG_VERSION)),-$(SGLANG_VERSION))
 SGLANG_STAMP := $(SGLANG_VENV)/.installed
+# Load clients from their packages; inference-perf's wants a newer Python.
+CLIENTS_VENV := .venv-clients
+CLIENTS_STAMP := $(CLIENTS_VENV)/.installed
+PYTHON312 ?= python3.12
 DISTRIBUTED_VENV := .venv-distributed
 DISTRIBUTED_STAMP := $(DISTRIBUTED_VENV)/.installed
 
-.PHONY: run test check matrix fuzz bench studies profiles validation compile wheel wheel-test test-vllm test-sglang test-distributed docs notebook clean
+.PHONY: run test check matrix fuzz bench studies profiles validation compile wheel wheel-test test-vllm test-sglang test-clients test-distributed docs notebook clean
 
 run: $(STAMP)
 	$(BIN)/python main.py --pd --preset dev
@@ -151,6 +155,23 @@ $(SGLANG_STAMP): tests/sglang/requirements.txt
 	$(SGLANG_VENV)/bin/python -m pip install -q --disable-pip-version-check --no-deps sglang==$(SGLANG_VERSION)
 	touch $(SGLANG_STAMP)
 
+# Load clients against `kvsim serve`: each finishes, and what `validate load` reads of what it wrote is what the server
+# counted. CLIENTS_ARGS='--only aiperf': one of them. PYTHON312=...: a Python >= 3.12, without which inference-perf is
+# left out.
+test-clients: $(DEV) $(VLLM_STAMP) $(SGLANG_STAMP) $(CLIENTS_STAMP)
+	$(BIN)/python tests/clients/run.py --environment clients=$(CLIENTS_VENV) --environment vllm=$(VLLM_VENV) \
+		--environment inference-perf=$(CLIENTS_VENV)-inference-perf --environment sglang=$(SGLANG_VENV) $(CLIENTS_ARGS)
+
+$(CLIENTS_STAMP): tests/clients/requirements.txt tests/clients/inference-perf.txt
+	test -x $(CLIENTS_VENV)/bin/python || $(PYTHON) -m venv $(CLIENTS_VENV)
+	$(CLIENTS_VENV)/bin/python -m pip install -q --disable-pip-version-check -r tests/clients/requirements.txt
+	if $(PYTHON312) -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2> /dev/null; then \
+		test -x $(CLIENTS_VENV)-inference-perf/bin/python || $(PYTHON312) -m venv $(CLIENTS_VENV)-inference-perf; \
+		$(CLIENTS_VENV)-inference-perf/bin/python -m pip install -q --disable-pip-version-check \
+			-r tests/clients/inference-perf.txt; \
+	fi
+	touch $(CLIENTS_STAMP)
+
 # Modules are compiled to bytecode as they are first imported: most of those of the libraries never are.
 $(STAMP): pyproject.toml hatch_build.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "kvsim needs Python >= 3.11: make PYTHON=python3.11")'
@@ -175,6 +196,6 @@ $(NOTEBOOK): $(DEV)
 	touch $(NOTEBOOK)
 
 clean:
-	rm -rf $(VENV) .venv-vllm .venv-vllm-* .venv-sglang .venv-sglang-* $(DISTRIBUTED_VENV) build dist results site
+	rm -rf $(VENV) .venv-vllm .venv-vllm-* .venv-sglang .venv-sglang-* $(CLIENTS_VENV) $(CLIENTS_VENV)-* $(DISTRIBUTED_VENV) build dist results site
 	rm -f kvsim/_compiled.sha256
 	find . -name '*.so' -not -path './$(VENV)/*' -delete

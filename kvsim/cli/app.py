@@ -14,6 +14,7 @@ from kvsim.cli.hits import hits
 from kvsim.cli.lab import lab
 from kvsim.cli.learn import learn_app
 from kvsim.cli.measure import measure
+from kvsim.cli.modal import modal
 from kvsim.cli.models import models
 from kvsim.cli.predict import predict
 from kvsim.cli.profiles import profiles
@@ -43,6 +44,7 @@ app.command()(explain)
 app.command()(hits)
 app.command()(lab)
 app.command()(measure)
+app.command()(modal)
 app.command()(models)
 app.command()(predict)
 app.command()(profiles)

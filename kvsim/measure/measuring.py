@@ -145,6 +145,17 @@ def _garbage_frozen() -> Iterator[None]:
 
 
 @contextmanager
+def _after(seconds: float | None, stop: Callable[[], None]) -> Iterator[None]:
+    """Call ``stop`` then, if the block still lasts."""
+    handle = None if seconds is None else asyncio.get_running_loop().call_later(seconds, stop)
+    try:
+        yield
+    finally:
+        if handle is not None:
+            handle.cancel()
+
+
+@contextmanager
 def _on_interrupt(stop: Callable[[], None]) -> Iterator[None]:
     """Ctrl-C calls ``stop``, where signals can be caught: not beside the main thread, and not on Windows."""
     loop = asyncio.get_running_loop()

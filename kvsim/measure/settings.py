@@ -124,6 +124,8 @@ class Sending:
     timeout_s: float = 600.0
     """From sending a request to its last token."""
     connect_timeout_s: float = 10.0
+    stop_after_s: float | None = None
+    """The run is ended then, and marked; what is not answered is given up. ``None``: until all has ended."""
     metrics_interval_s: float | None = 1.0
     """Between readings of ``/metrics``; ``None``: before and after alone."""
     extra_body: Mapping[str, object] = field(default_factory=dict)

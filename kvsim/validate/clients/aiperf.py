@@ -20,7 +20,9 @@ _OLD = {"time_to_first_token": "ttft"}
 
 
 def is_aiperf(values: dict[str, object]) -> bool:
-    records = values.get("records")
+    records, summary = values.get("records"), values.get("summary")
+    if isinstance(summary, dict) and "endpoints_configured" in summary:
+        return False  # What the server's /metrics said during a run.
     counts = records.get("request_count") if isinstance(records, dict) else values.get("request_count")
     return "aiperf_version" in values or isinstance(counts, dict)
 

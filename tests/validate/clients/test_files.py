@@ -67,6 +67,8 @@ def test_a_folder_counts_a_run_once(tmp_path: Path) -> None:
     for path in (FILES / "aiperf-0.13").iterdir():
         shutil.copy(path, tmp_path)
     (tmp_path / "notes.json").write_text('{"by": "hand"}', encoding="utf-8")
+    metrics = {"aiperf_version": "0.13.0", "summary": {"endpoints_configured": ["host/metrics"]}, "metrics": {}}
+    (tmp_path / "server_metrics_export.json").write_text(json.dumps(metrics), encoding="utf-8")
     (load,) = read_results(tmp_path)
     assert (load.name, load.traffic.is_recorded) == ("profile_export.jsonl", True)
 
