@@ -12,7 +12,7 @@ from statistics import NormalDist
 from kvsim.serve.tokens import END, Tokens
 
 MEDIAN_TOKENS, SPREAD = 128, 0.8
-"""Of the log-normal lengths that answers have where nobody limits them and nothing is recorded."""
+"""Log-normal lengths that answers have where nobody limits them and nothing is recorded."""
 _TEXT = (
     "the of and to in is it on as at be by we so or an if up no do go he me my us am was for are but not you all can "
     "her one our out day get has him his how man new now old see two way who boy did its let put say she too use any"
@@ -145,7 +145,7 @@ def _by_string(pieces: list[str], asked: Asked, begin: int) -> tuple[int, str, s
 
 
 def _shortened(pieces: list[str], length: int) -> tuple[str, ...]:
-    """As many pieces, of ``length`` characters in all: a stop string may have begun pieces before it ended."""
+    """The pieces cut to ``length`` characters in all: a stop string may have begun pieces before it ended."""
     found, left = [], length
     for piece in pieces:
         found.append(piece[:left])

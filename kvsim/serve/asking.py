@@ -15,7 +15,7 @@ from kvsim.serve.protocol import ChatRequest, CompletionRequest, Message
 from kvsim.serve.tokens import Tokens
 
 USUAL_MAX_TOKENS = 16
-"""Of a completion that says nothing, as OpenAI has it."""
+"""Limit of a completion that says none, as OpenAI has it."""
 MOST_PROMPTS = 1024
 MOST_TOKENS = 8_000_000
 """Prompt and answer tokens of one HTTP request, over all its prompts and choices."""

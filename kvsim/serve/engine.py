@@ -76,7 +76,7 @@ class SimulatedEngine:
         self.pump.start()
 
     def state(self) -> OnlineState:
-        """Of now."""
+        """How things stand now."""
         self.pump.catch_up()
         return self.pump.serving.state()
 
@@ -166,7 +166,7 @@ class SimulatedEngine:
 
 
 def _session(name: str | None) -> int:
-    """The same number for the same name."""
+    """A number that goes with the name alone."""
     if name is None:
         return NO_SESSION
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4])

@@ -167,7 +167,7 @@ class ErrorResponse(BaseModel):
 
 
 class CachedTokens(BaseModel):
-    """Of a prompt's tokens."""
+    """Prompt tokens that were cached."""
 
     cached_tokens: int | None = None
 

@@ -77,7 +77,7 @@ class Pump(Listener):
         return arrival_s
 
     def abort(self, request_id: int) -> bool:
-        """Its client has gone; whether it was still being served."""
+        """The client of a request has gone; whether it was still being served."""
         if request_id not in self._receivers:
             return False
         self._advance_unless_behind()

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 MOST_BYTES = 6
-"""Of one token, on whole characters."""
+"""Longest token, in bytes of UTF-8 on whole characters."""
 _WORD = re.compile(r" ?\S+|\s+?(?= ?\S)|\s+")
 _MARK = b"\x01"
 """Stands before the bytes of a token: so many bytes, leading zeros too, are one number and back."""
