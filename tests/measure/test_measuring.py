@@ -239,6 +239,15 @@ def test_more_connections_than_files_are_refused() -> None:
     allow_connections(10)
 
 
+def test_many_streams_at_a_time() -> None:
+    count = 300
+    workload = word_of("in=20-30,out=4").users(count, count, 7)
+    with Model(Behaviour(first_s=8.0, token_s=0.001)) as model:
+        run = measured(model, workload)
+    assert (len(run.answered), run.failures) == (count, {})
+    assert run.client is not None and run.client.most_in_flight == count
+
+
 def test_measured_beside_another_thread() -> None:
     """Signals are the main thread's alone; ``measure`` does without them elsewhere."""
     found: list[MeasuredRun] = []
