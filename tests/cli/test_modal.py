@@ -14,7 +14,8 @@ from kvsim.measure.cloud.words import outcome_words
 
 def test_a_dry_run_says_plan_commands_and_cost(kvsim: Callable[..., Any], empty: Path) -> None:
     done = kvsim("modal", "sweep", "--gpu", "H100", "--model", "Qwen/Qwen3-8B", "--workload", "in=64,out=8",
-                 "--concurrency", "1,2", "--requests", "9", "--max-usd", "9", "--dry-run", "--json", "plan.json")  # fmt: skip
+                 "--concurrency", "1,2", "--requests", "9", "--max-usd", "9",
+                 "--dry-run", "--json", "plan.json")  # fmt: skip
     assert (done.code, done.err) == (0, "")
     lines = done.out.splitlines()
     assert "machine: 1 x H100, 8 cores, 64 GiB" in lines
