@@ -1,0 +1,41 @@
+"""``measure``: the one call that measures a server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from kvsim.errors import ConfigError
+from kvsim.measure.result import MeasuredRun
+from kvsim.measure.settings import Sending, Server
+from kvsim.workload.workload import Workload
+
+
+def measure(
+    server: Server,
+    workload: Workload,
+    sending: Sending | None = None,
+    *,
+    words: str = "",
+    seed: int | None = None,
+    progress: Callable[[int, float], None] | None = None,
+) -> MeasuredRun:
+    """Send ``workload`` to ``server`` and time every token; an interrupt (Ctrl-C) ends it early and marks the result.
+
+    ``words`` and ``seed`` say in the result what was sent; ``progress(ended, now_s)`` is told of every request that
+    has ended. Raises ``ConfigError`` where the server cannot be measured.
+    """
+    ensure_client()
+    from kvsim.measure.measuring import Measurement, check
+
+    asked = sending or Sending()
+    check(asked, workload)
+    return asyncio.run(Measurement(server, workload, asked, words, seed, progress).run())
+
+
+def ensure_client() -> None:
+    """Raise ``ConfigError`` where the package is missing that speaks HTTP."""
+    try:
+        import aiohttp  # noqa: F401
+    except ImportError:
+        raise ConfigError("measuring a server needs an HTTP client: pip install 'kvsim[live]'") from None

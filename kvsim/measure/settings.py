@@ -1,0 +1,116 @@
+"""Which server is measured, and how requests are sent to it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+from urllib.parse import SplitResult, urlsplit
+
+from kvsim.errors import ConfigError
+
+API_KEYS = ("KVSIM_API_KEY", "OPENAI_API_KEY")
+"""Environment variables that a key is looked for in, in this order."""
+MASK = "***"
+
+
+@dataclass(frozen=True, repr=False)
+class Server:
+    """Where a server listens and what opens it. Neither its text nor anything that is written holds a secret."""
+
+    base: str
+    """``http://host:port/path``, without credentials and without ``/v1``."""
+    user: str | None = None
+    password: str | None = None
+    api_key: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Server({self.shown!r})"
+
+    @property
+    def shown(self) -> str:
+        """The URL as it may be written anywhere."""
+        if self.user is None:
+            return self.base
+        scheme, _, rest = self.base.partition("://")
+        return f"{scheme}://{MASK}@{rest}"
+
+    def masked(self, text: str) -> str:
+        """``text`` without the secrets that it may repeat."""
+        secrets = {self.api_key, self.password, self.user} - {None, ""}
+        for secret in sorted(secrets, key=lambda each: -len(str(each))):
+            text = text.replace(str(secret), MASK)
+        return text
+
+
+def server_of(url: str, api_key_env: str | None = None) -> Server:
+    """The server at ``url``, with the key that the environment has for it.
+
+    Raises ``ConfigError``, which repeats neither credentials nor keys.
+    """
+    try:
+        parts = urlsplit(url.strip())
+        port = parts.port
+    except ValueError as error:
+        raise ConfigError(
+            f"the URL's host or port cannot be read ({_plain(error)}); allowed: http://HOST:PORT"
+        ) from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        shown = url if "@" not in url and "?" not in url else f"of {len(url)} characters"
+        raise ConfigError(f"the URL {shown!r} is none; allowed: http://HOST:PORT or https://HOST[:PORT]/PATH")
+    if parts.query or parts.fragment:
+        raise ConfigError("the URL has a query or a fragment; allowed: http://HOST:PORT/PATH, keys by --api-key-env")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    path = parts.path.rstrip("/").removesuffix("/v1").rstrip("/")
+    base = f"{parts.scheme}://{host}{'' if port is None else f':{port}'}{path}"
+    user, password = _credentials(parts)
+    return Server(base, user, password, _api_key(api_key_env))
+
+
+def _credentials(parts: SplitResult) -> tuple[str | None, str | None]:
+    from urllib.parse import unquote
+
+    if parts.username is None and parts.password is None:
+        return None, None
+    return unquote(parts.username or ""), unquote(parts.password or "")
+
+
+def _plain(error: ValueError) -> str:
+    text = str(error)
+    return "not a port from 0 to 65535" if "ort" in text else "not an address"
+
+
+def _api_key(name: str | None) -> str | None:
+    if name is not None and name not in os.environ:
+        raise ConfigError(f"--api-key-env {name}: there is no such environment variable")
+    for each in (name,) if name is not None else API_KEYS:
+        key = os.environ.get(each, "").strip()
+        if key:
+            if not key.isascii() or not key.isprintable() or " " in key:
+                raise ConfigError(f"the key in {each} has characters that no HTTP header may have")
+            return key
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sending:
+    """How requests are sent."""
+
+    endpoint: Literal["completions", "chat"] = "completions"
+    model: str | None = None
+    """``None``: the first that the server names."""
+    tokenizer: Path | None = None
+    """A ``tokenizer.json``: prompts are text; ``None``: they are token ids."""
+    vocabulary: tuple[int, int] = (1000, 30000)
+    """Token ids of prompts are from the first to below the second: special ones stand outside in most vocabularies."""
+    content_seed: int = 0
+    """Prompts of other seeds share nothing, so that a server's cache knows none of an earlier run."""
+    timeout_s: float = 600.0
+    """From sending a request to its last token."""
+    connect_timeout_s: float = 10.0
+    metrics_interval_s: float | None = 1.0
+    """Between readings of ``/metrics``; ``None``: before and after alone."""
+    extra_body: Mapping[str, object] = field(default_factory=dict)
+    """Further keys of every request."""
