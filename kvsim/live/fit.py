@@ -80,9 +80,7 @@ def _nearer(
     return None
 
 
-def _tried(
-    runs: Sequence[Served], form: Form, learned: Sequence[Chosen], values: Floats, front_end_s: float
-) -> Fitted:
+def _tried(runs: Sequence[Served], form: Form, learned: Sequence[Chosen], values: Floats, front_end_s: float) -> Fitted:
     plan = form.plan(values)
     predictions = [predict(run, plan, front_end_s) for run in runs]
     off = np.concatenate(

@@ -19,10 +19,15 @@ from kvsim.validate.accuracy import Floats
 class Form(Protocol):
     """Step times that are a sum of terms, each with one number that is fitted; none of them is negative."""
 
-    names: tuple[str, ...]
-    """Of the numbers, with their units."""
-    least: Floats
-    """The least that each number may be."""
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the numbers, with their units."""
+        ...
+
+    @property
+    def least(self) -> Floats:
+        """The least that each number may be."""
+        ...
 
     def first(self, runs: Sequence[Served], learned: Sequence[Chosen]) -> Floats:
         """Where a search begins, by the requests of each run that may be looked at."""
@@ -57,7 +62,7 @@ class WholeSteps:
     @property
     def least(self) -> Floats:
         """A step takes some time: a microsecond."""
-        return np.array([1e-6, *[0.0] * (len(WHOLE) - 1)])
+        return np.array([1e-6, 0.0, 0.0, 0.0, 0.0])
 
     def first(self, runs: Sequence[Served], learned: Sequence[Chosen]) -> Floats:
         """By what came between an answer's tokens: others' tokens, and prompts that were computed."""
@@ -78,31 +83,48 @@ class WholeSteps:
         return np.column_stack((number, decodes + steps["prefill_tokens"], seqs, reads, work))
 
     def keys(self, values: Floats) -> dict[str, Any]:
-        rest = {name: getattr(coefficients_of(values), name) for name in Coefficients.__dataclass_fields__}
-        del rest["drafts_per_seq"]
-        return {"steptime.method": "fitted", "steptime.coefficients": rest | {"dense_knots": []}}
+        return {"steptime.method": "fitted"} | coefficient_keys(coefficients_of(values))
 
 
 def coefficients_of(values: Floats) -> Coefficients:
     """The formula of ``WHOLE``; KV costs a mixed step what it costs one that only decodes."""
-    found = dict(zip(WHOLE, map(float, values), strict=True))
-    zeros = dict.fromkeys(Coefficients.__dataclass_fields__, 0.0)
-    for name in ("window_share", "window_tokens", "dense_knots", "drafts_per_seq"):
-        del zeros[name]
-    return Coefficients(**zeros | found | {"a_mixed_s_per_kv_token": found["a_s_per_kv_token"]})
+    const_s, token_s, seq_s, kv_s, work_s = map(float, values)
+    return Coefficients(
+        w0_s=0.0,
+        w1_s_per_token=0.0,
+        p0_s=0.0,
+        p1_s_per_token=token_s,
+        a_s_per_kv_token=kv_s,
+        a_mixed_s_per_kv_token=kv_s,
+        straggler_s_per_token=0.0,
+        straggler_min_seqs=0.0,
+        b_s_per_token2=work_s,
+        prefill_chunk_floor_tokens=0.0,
+        s_s_per_seq=seq_s,
+        comm0_s=0.0,
+        comm1_s_per_token=0.0,
+        const_s=const_s,
+    )
 
 
 FACTORS = (0.1, 10.0)
 """A machine that is farther from a profile is not the profile's."""
 
 
+def coefficient_keys(found: Coefficients) -> dict[str, Any]:
+    """A formula by kvsim's keys."""
+    values = {name: getattr(found, name) for name in Coefficients.__dataclass_fields__ if name != "drafts_per_seq"}
+    values["dense_knots"] = [list(knot) for knot in found.dense_knots]
+    return {f"steptime.coefficients.{name}": value for name, value in values.items()}
+
+
 @dataclass(frozen=True)
 class Residual:
     """A profile of the machine is known: every step takes ``factor`` times what it says and a host's time more."""
 
-    load: Callable[[dict[str, float]], Plan]
+    load: Callable[[dict[str, Any]], Plan]
     """The deployment with further keys of its configuration."""
-    keys_of: Callable[[float, float], dict[str, float]]
+    keys_of: Callable[[float, float], dict[str, Any]]
     """``keys_of(factor, host_s)``: the keys that say that steps take ``factor x (profile + host_s)``."""
     names: tuple[str, ...] = ("factor", "host_s")
 

@@ -32,7 +32,8 @@ def first_values(runs: Sequence[Served], learned: Sequence[Chosen], least: Float
     # A prompt's token takes no more than in the requests that waited least.
     most_s = float(np.percentile(np.concatenate(quickest), 10))
     if not len(all_seconds):
-        return np.maximum(np.array([most_s, most_s, 0.0, 0.0, 0.0]), least)
+        alone: Floats = np.maximum(np.array([most_s, most_s, 0.0, 0.0, 0.0]), least)
+        return alone
     # One answer takes as long as its length: each counts by its time a token.
     found = robust(all_rows, all_seconds, 1 / all_rows[:, 0], least)
     if not all_rows[:, 1].any() or found[1] <= 0:

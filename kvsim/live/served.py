@@ -32,12 +32,16 @@ class Served:
     requests: Table
     """One entry a request: ``arrival_s`` as the client sent it, ``first_token_s``, ``finish_s``, ``prompt_tokens``,
     ``output_tokens``; ``hit_tokens``, NaN where the server does not tell them."""
+    request_ids: Ints
+    """By which the client calls them."""
     token_s: Floats
     """When tokens came, request by request."""
     token_offsets: Ints
     """Tokens of request ``i`` stand in ``token_s[token_offsets[i]:token_offsets[i + 1]]``."""
     failures: Mapping[str, int] = field(default_factory=dict)
     """Requests without an answer, by the kind of failure; they are in nothing else."""
+    counters: Mapping[str, float | None] = field(default_factory=dict)
+    """How far the server's own went meanwhile: ``prefix_queries``, ``prefix_hits``, ``preemptions``."""
     notes: tuple[str, ...] = ()
     """Sentences on how it was measured that a reader of its figures should know."""
 
