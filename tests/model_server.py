@@ -113,7 +113,7 @@ class Model:
         try:
             while await self._request(reader, writer):
                 pass
-        except (ConnectionError, asyncio.IncompleteReadError):
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
             writer.close()
@@ -258,4 +258,3 @@ if __name__ == "__main__":
     with Model(Behaviour(first_s=float(sys.argv[1]), token_s=float(sys.argv[2]))) as model:
         print(model.port, flush=True)
         sys.stdin.read()
-        print(model.most_running, flush=True)

@@ -12,6 +12,7 @@ from kvsim.cli.explain import explain
 from kvsim.cli.flags import Flags, taking_flags
 from kvsim.cli.hits import hits
 from kvsim.cli.learn import learn_app
+from kvsim.cli.measure import measure
 from kvsim.cli.models import models
 from kvsim.cli.predict import predict
 from kvsim.cli.profiles import profiles
@@ -38,6 +39,7 @@ app.add_typer(sweep_app, name="sweep")
 app.command()(diff)
 app.command()(explain)
 app.command()(hits)
+app.command()(measure)
 app.command()(models)
 app.command()(predict)
 app.command()(profiles)

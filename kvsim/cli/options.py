@@ -44,6 +44,11 @@ def positive(text: str) -> float:
     return _number(text, float, "a finite number > 0", lambda value: 0 < value < math.inf)
 
 
+def seconds(text: str) -> float:
+    """A finite number from 0 on."""
+    return _number(text, float, "a finite number >= 0", lambda value: 0 <= value < math.inf)
+
+
 def rate(text: str) -> float:
     """A number above 0, ``inf`` included."""
     return _number(text, float, "a number > 0, or inf", lambda value: value > 0)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kvsim.report.report import Report
 
 
-Kind = Literal["JSON", "CSV", "HTML", "PNG", "model", "profile", "trace"]
+Kind = Literal["JSON", "CSV", "HTML", "PNG", "model", "profile", "trace", "measured", "samples", "bench"]
 """What a file holds. One that is there may be replaced by its like, and nothing else."""
 _BEGINNINGS: Mapping[Kind, bytes] = {
     "JSON": rb"\s*[\[{]\s*?(\n|[\]}]\s*$)",
@@ -31,6 +31,9 @@ _BEGINNINGS: Mapping[Kind, bytes] = {
     "PNG": rb"\x89PNG",
     "model": rb"tree\n",
     "profile": rb"((#.*|---|\s*)\n)*(name|description|sources|provenance|validity|overrides|steptime|hardware):",
+    "measured": rb'\{"kvsim_measure":|PAR1',
+    "samples": rb'\{"time_s":|PAR1',
+    "bench": rb'\{"date": "',
     "trace": rb"\x1f\x8b|\s*\{[^\n]*\}\s*(\n|$)|[^\n]*(time|TIME|Time|stamp)[^\n]*,|[^\n]*,[^\n]*(time|TIME|Time)",
 }
 """How each begins, as kvsim writes it; JSON over several lines, as one row a line is a trace."""
@@ -42,7 +45,7 @@ def check_file(flag: str, path: Path, taken: Mapping[str, Path], kind: Kind) -> 
     """
     refuse_taken(flag, path, taken)
     if is_stdout(path):
-        if kind not in ("JSON", "CSV", "HTML"):
+        if kind not in ("JSON", "CSV", "HTML", "bench"):
             raise FlagError(f"{flag} is '-', stdout; a file is wanted")
         return
     ensure_writable(path)

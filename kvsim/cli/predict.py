@@ -9,21 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kvsim.cli import options
+from kvsim.cli import options, served
 from kvsim.cli.usage import FlagError
 
 if TYPE_CHECKING:
-    from kvsim.capacity.sources import WordSource
     from kvsim.cli.outputs import Outputs
     from kvsim.config import LoadedConfig
     from kvsim.export.base import Exporter
     from kvsim.modes.prediction import PredictionSpec
-    from kvsim.workload.traffic import TraceSource
-
-DEFAULT_WORKLOAD = "chat"
-"""As ``kvsim.workload.words.USUAL``, which is not imported for ``--help``."""
-WHOLE_TRACE = 1_000_000_000
-"""Requests that no trace has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,20 +34,9 @@ class PredictFlags(options.ReadingFlags):
     instances: Annotated[
         int, typer.Option(metavar="N", parser=options.count, help="So many such servers behind one router.")
     ] = 1
-    workload: Annotated[
-        str,
-        typer.Option(
-            metavar="W",
-            help="chat (as in --pd), sharegpt, rag, agent, summarise, code, in=2000,out=300,prefix=800:10, or a trace "
-            "file.",
-        ),
-    ] = DEFAULT_WORKLOAD
-    rate: Annotated[
-        float | None, typer.Option(metavar="R", parser=options.positive, help="Requests a second, in all.")
-    ] = None
-    concurrency: Annotated[
-        int | None, typer.Option(metavar="C", parser=options.count, help="Users, each with one request in flight.")
-    ] = None
+    workload: served.Workload = served.DEFAULT_WORKLOAD
+    rate: served.Rate = None
+    concurrency: served.Concurrency = None
     requests: Annotated[
         int | None, typer.Option(metavar="N", parser=options.count, help="How many; default: an hour's.")
     ] = None
@@ -66,9 +48,7 @@ class PredictFlags(options.ReadingFlags):
     )
     calibration_profile: options.CalibrationProfile = None
     set_: options.Sets = None
-    seed: Annotated[int | None, typer.Option(metavar="N", parser=options.whole, help="Seed of every random draw.")] = (
-        None
-    )
+    seed: served.Seed = None
     report_json: Annotated[
         Path | None,
         typer.Option(metavar="FILE", callback=options.or_stdout, help="Write the report as JSON; -: to stdout."),
@@ -107,8 +87,7 @@ def predict(flags: PredictFlags) -> int:
     from kvsim.report.run_clock import RunClock
 
     clock = RunClock()
-    if flags.rate is not None and flags.concurrency is not None:
-        raise FlagError("--rate and --concurrency exclude each other; give one")
+    served.ensure_one_pace(flags.rate, flags.concurrency)
     launch, profile = launch_of(flags.line, flags.engine_args), flags.calibration_profile
     seed = () if flags.seed is None else (f"seed={flags.seed}",)
     sets = (*slo_sets(flags.slo), *(flags.set_ or ()), *seed)
@@ -144,25 +123,9 @@ def spec_of(loaded: LoadedConfig, flags: PredictFlags, *, keeps_detail: bool) ->
     from kvsim.plan.mode import PREDICT
 
     variants = [Variant("unified", "unified", loaded.config)]
-    run = ExperimentSpec(PREDICT, variants, _served(flags), rate_per_s=flags.rate, keeps_detail=keeps_detail)
+    source = served.source_of(flags.workload, served.reading_of(flags), flags.concurrency, flags.requests)
+    run = ExperimentSpec(PREDICT, variants, source, rate_per_s=flags.rate, keeps_detail=keeps_detail)
     return PredictionSpec(run, searches_rate=not flags.no_search)
-
-
-def _served(flags: PredictFlags) -> TraceSource | WordSource:
-    """A trace at its own times or a rate; a word at a rate; either in a closed loop."""
-    from kvsim.capacity.sources import WordSource
-    from kvsim.workload.reading import Reading
-    from kvsim.workload.traffic import TraceSource
-    from kvsim.workload.words import word_of
-
-    reading = Reading(**{field: getattr(flags, name) for name, (field, _, _) in options.READING.items()})
-    is_trace = Path(flags.workload).is_file()
-    if is_trace and flags.concurrency is None:
-        if flags.requests is not None:
-            raise FlagError("--requests is for workloads in a word and --concurrency; a trace takes --workload-limit")
-        return TraceSource(flags.workload, reading)
-    number = flags.requests or (WHOLE_TRACE if is_trace else None)
-    return WordSource(word_of(flags.workload, reading), flags.concurrency, num_requests=number)
 
 
 def slo_sets(text: str | None) -> tuple[str, ...]:

@@ -12,16 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kvsim.cli import options
-from kvsim.cli.predict import DEFAULT_WORKLOAD
+from kvsim.cli import options, served
 from kvsim.cli.saying import DONE
 from kvsim.cli.usage import FlagError
 
 if TYPE_CHECKING:
-    from kvsim.capacity.sources import WordSource
     from kvsim.recommend import Question, Recommendation
     from kvsim.report.run_clock import RunClock
-    from kvsim.workload.traffic import TraceSource
 
 OBJECTIVES = ("gpus", "latency", "rate")
 _MADE = "# kvsim recommend"
@@ -51,7 +48,7 @@ class RecommendFlags(options.ReadingFlags):
     ] = None
     workload: Annotated[
         str, typer.Option(metavar="W", help="What requests are, as for kvsim predict: a word, or a trace file.")
-    ] = DEFAULT_WORKLOAD
+    ] = served.DEFAULT_WORKLOAD
     rate: Annotated[
         float | None,
         typer.Option(metavar="R", parser=options.positive, help="Requests a second; without, the largest is found."),
@@ -77,9 +74,7 @@ class RecommendFlags(options.ReadingFlags):
     ] = False
     calibration_profile: options.CalibrationProfile = None
     set_: options.Sets = None
-    seed: Annotated[int | None, typer.Option(metavar="N", parser=options.whole, help="Seed of every random draw.")] = (
-        None
-    )
+    seed: served.Seed = None
     report_json: Annotated[
         Path | None,
         typer.Option(metavar="FILE", callback=options.or_stdout, help="Write the answer as JSON; -: to stdout."),
@@ -127,7 +122,7 @@ def _question(flags: RecommendFlags) -> Question:
     return Question(
         words=flags.line,
         launch=read_launch_line(flags.line),
-        source=_source(flags),
+        source=served.source_of(flags.workload, served.reading_of(flags), None, None),
         gpu=flags.gpu,
         gpus=flags.gpus,
         rate_per_s=flags.rate,
@@ -164,18 +159,6 @@ def slo_of(text: str | None) -> tuple[tuple[str, ...], float | None]:
         found[name] = value
     sets = tuple(f"{keys[name]}={float(value)!r}" for name, value in found.items() if name in keys)
     return sets, float(found["e2e"]) if "e2e" in found else None
-
-
-def _source(flags: RecommendFlags) -> TraceSource | WordSource:
-    from kvsim.capacity.sources import WordSource
-    from kvsim.workload.reading import Reading
-    from kvsim.workload.traffic import TraceSource
-    from kvsim.workload.words import word_of
-
-    reading = Reading(**{field: getattr(flags, name) for name, (field, _, _) in options.READING.items()})
-    if Path(flags.workload).is_file():
-        return TraceSource(flags.workload, reading)
-    return WordSource(word_of(flags.workload, reading))
 
 
 def _check(flags: RecommendFlags) -> None:

@@ -87,6 +87,8 @@ class Measurement:
             started_at=started.isoformat(timespec="milliseconds"),
             asked=len(self.workload),
             max_concurrency=self.workload.max_concurrency,
+            waits=self.workload.graph is not None,
+            timeout_s=self.sending.timeout_s,
             incomplete=replay.stopped,
             notes=(*found.notes, *sender.notes(self.workload, found)),
             server=found.facts(),

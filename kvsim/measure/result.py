@@ -171,6 +171,9 @@ class MeasuredRun:
     asked: int = 0
     """Requests of the workload; rows are those that were sent."""
     max_concurrency: int | None = None
+    waits: bool = False
+    """Whether requests waited for answers to others."""
+    timeout_s: float | None = None
     incomplete: bool = False
     """Interrupted: what was measured until then."""
     made_by: str = "kvsim measure"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kvsim import simulate
-from kvsim.cli.predict import DEFAULT_WORKLOAD
+from kvsim.cli.served import DEFAULT_WORKLOAD
 from kvsim.plan.measured_profiles import measured_profiles
 from kvsim.workload.words import USUAL
 

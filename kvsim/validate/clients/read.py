@@ -17,6 +17,7 @@ from kvsim.validate.clients import (
     genai_perf,
     guidellm,
     inference_perf,
+    measured,
     sglang,
     tables,
 )
@@ -27,12 +28,16 @@ from kvsim.validate.clients.traffic import Traffic
 READ = (
     "results of 'vllm bench serve' and SGLang's bench_serving, AIPerf's profile_export_aiperf.json/csv and "
     "profile_export.jsonl, GuideLLM's report (json, yaml, csv), inference-perf's stage_N*.json and per_request*.json, "
-    "llm-d Benchmark Reports and GenAI-Perf's files (docs/results.md)"
+    "llm-d Benchmark Reports, GenAI-Perf's files and those of 'kvsim measure' (docs/results.md)"
 )
 _REDUCTIONS: Mapping[str, Reduction] = (
-    bench_serve.REDUCTIONS | guidellm.REDUCTIONS | genai_perf.REDUCTIONS | inference_perf.REDUCTIONS
+    bench_serve.REDUCTIONS
+    | guidellm.REDUCTIONS
+    | genai_perf.REDUCTIONS
+    | inference_perf.REDUCTIONS
+    | measured.REDUCTIONS
 )
-_SUFFIXES = (".jsonl", ".json", ".yaml", ".yml", ".csv")
+_SUFFIXES = (".jsonl", ".parquet", ".json", ".yaml", ".yml", ".csv")
 """In the order of preference, where a run wrote several."""
 _MOST_RUNS = 1000
 """Runs of a file, each of which is simulated."""
@@ -63,7 +68,7 @@ def _folder(path: Path, asked: Traffic | None) -> tuple[ClientResult, ...]:
     for found in _candidates(path):
         try:
             loads += _read(found, asked)
-        except _UnknownFileError:
+        except (_UnknownFileError, measured.NotMeasuredError):
             continue
     if not loads:
         raise ConfigError(f"{path}: no result of a client that is read; these are: {READ}")
@@ -95,8 +100,14 @@ def _read(path: Path, asked: Traffic | None) -> Iterator[ClientResult]:
     if path.suffix.lower() == ".csv":
         yield from _table(path, asked)
         return
+    if path.suffix.lower() == ".parquet":
+        yield measured.read_measured(*measured.opened(path))
+        return
     found = documents(path, _REDUCTIONS)
     first = next(found)
+    if measured.is_measured(first):
+        yield measured.read_measured(measured.about(path.name, first), measured.rows_of(path.name, found))
+        return
     if isinstance(first, dict) and aiperf_records.is_aiperf_record(first):
         summary = _beside(path, f"{path.stem}_aiperf.json")
         yield aiperf_records.read_aiperf_records(path.name, chain([first], found), summary)

@@ -201,4 +201,5 @@ def result_of(
         model=model,
         goodput_requests_per_s=goodput_requests_per_s,
         assumed=("prompts share nothing", *assumed),
+        rows=requests,
     )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from kvsim.errors import ConfigError
 from kvsim.validate.clients.traffic import Traffic
+
+if TYPE_CHECKING:
+    from kvsim.validate.clients.requests import Requests
 
 PERCENTS = ("p50", "p90", "p95", "p99")
 MOST_FAILED = 0.05
@@ -44,6 +47,8 @@ class ClientResult:
     goodput_requests_per_s: float | None = None
     assumed: tuple[str, ...] = ()
     """What the client does that the file does not say."""
+    rows: Requests | None = field(default=None, compare=False, repr=False)
+    """The requests one by one, as far as the file has them."""
 
     def __post_init__(self) -> None:
         if self.completed + self.failures > self.traffic.requests:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from kvsim.workload.chains import Pieces
 from kvsim.workload.info import WorkloadInfo
-from kvsim.workload.workload import Counts, Floats, Workload
+from kvsim.workload.workload import Counts, Floats, Ints, Workload
 
 POISSON, EQUAL = 1.0, math.inf
 """Values of ``burstiness``: exponential gaps, equal ones."""
@@ -37,6 +38,20 @@ class SharedPrompts:
 
 
 @dataclass(frozen=True, eq=False)
+class SentPrompts:
+    """What prompts share, where a client says it: chains as those of :class:`kvsim.workload.request.Request`."""
+
+    pieces: Pieces
+    output_chain: Ints
+
+    @property
+    def prompt_tokens(self) -> Counts:
+        """Tokens of each prompt."""
+        ends = np.concatenate(([0], np.cumsum(self.pieces.tokens, dtype=np.int64)))[self.pieces.offsets]
+        return np.diff(ends).astype(np.int32)
+
+
+@dataclass(frozen=True, eq=False)
 class SentRows:
     """The requests one by one, in the order of sending."""
 
@@ -45,6 +60,8 @@ class SentRows:
     sent_s: Floats | None
     """From the first on; ``None`` where it was not recorded, or follows from how fast answers came: then as the
     description has it."""
+    prompts: SentPrompts | None = None
+    """``None``: as the description has it."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +122,9 @@ class Traffic:
         outputs[: self.preamble] = 1
         info = WorkloadInfo(source=source, format="synthetic")
         found = Workload.private(arrival_s, prompts, outputs, info)
-        if self.shared is not None:
+        if self.rows is not None and self.rows.prompts is not None:
+            found = _as_sent(found, self.rows.prompts)
+        elif self.shared is not None:
             found = _shared(found, self.shared, self.preamble, generator)
         return replace(found, max_concurrency=self.max_in_flight)
 
@@ -128,6 +147,16 @@ def _whole(mean: float, count: int) -> npt.NDArray[np.int32]:
     whole, share = divmod(mean, 1)
     found: npt.NDArray[np.int32] = (whole + (np.arange(count) * 0.618 % 1 < share)).clip(min=1).astype(np.int32)
     return found
+
+
+def _as_sent(alone: Workload, prompts: SentPrompts) -> Workload:
+    return replace(
+        alone,
+        output_chain=prompts.output_chain,
+        piece_offsets=prompts.pieces.offsets,
+        piece_chain=prompts.pieces.chain,
+        piece_tokens=prompts.pieces.tokens,
+    )
 
 
 def _shared(alone: Workload, shared: SharedPrompts, preamble: int, generator: np.random.Generator) -> Workload:
