@@ -32,7 +32,7 @@ MOST_CALLS = 60
 """Simulations of the search at the end."""
 SPREAD = 0.05
 """What the spread over requests weighs beside the error of the mean, which is what a few numbers can mend."""
-WEIGHTS = {"ttft": 0.2, "decoding": 1.0, "e2e": 1.0}
+WEIGHTS = {"ttft": 0.5, "decoding": 1.0, "e2e": 1.0}
 """TTFT of a busy engine is mostly a queue's: it says less of the steps."""
 
 

@@ -47,7 +47,7 @@ class Form(Protocol):
 
 
 WHOLE = ("const_s", "p1_s_per_token", "s_s_per_seq", "a_s_per_kv_token", "b_s_per_token2")
-"""Coefficients of a step whose GPU or CPU nobody has a profile of: each step, each of its tokens, each sequence, each KV
+"""Coefficients of a step whose machine nobody has a profile of: each step, each of its tokens, each sequence, each KV
 token that is read, attention of prompts."""
 
 

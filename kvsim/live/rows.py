@@ -27,9 +27,8 @@ def served_of(run: MeasuredRun, name: str, fewest: int = FEWEST) -> Served:
     failed = 1 - len(rows) / len(run.rows)
     if failed > MOST_FAILED:
         kinds = ", ".join(f"{kind} {count}" for kind, count in run.failures.items())
-        raise ConfigError(
-            f"{name}: {failed:.0%} of {len(run.rows)} requests have no answer ({kinds}), allowed: up to {MOST_FAILED:.0%}"
-        )
+        what = f"{failed:.0%} of {len(run.rows)} requests have no answer ({kinds})"
+        raise ConfigError(f"{name}: {what}, allowed: up to {MOST_FAILED:.0%}")
     for row in rows:
         _check(row, name)
     first_s = rows[0].sent_s

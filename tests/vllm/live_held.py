@@ -1,5 +1,5 @@
 """More requests than a KV cache has room for, sent to vLLM's own server while its engine is held, beside what kvsim
-predicts: `PYTHONPATH=tests/vllm`.
+predicts.
 
     python tests/vllm/live_held.py --vllm PYTHON --seed S [--requests N]
 
@@ -79,9 +79,11 @@ def differences(measured: MeasuredRun, predicted: SystemResult) -> list[str]:
     table = predicted.table
     ids = table["request_id"].astype(int).tolist()
     hits = dict(zip(ids, table["hit_tokens"].astype(int).tolist(), strict=True))
-    for row in measured.rows:
-        if row.cached_tokens != hits[row.request_id]:
-            found.append(f"r{row.request_id}: {row.cached_tokens} tokens cached, {hits[row.request_id]} predicted")
+    found += [
+        f"r{row.request_id}: {row.cached_tokens} tokens cached, {hits[row.request_id]} predicted"
+        for row in measured.rows
+        if row.cached_tokens != hits[row.request_id]
+    ]
     for what, name in (("first", "first_token_s"), ("last", "finish_s")):
         times_s = {row.request_id: float(getattr(row, name)) for row in measured.rows}
         wrong = order(times_s, dict(zip(ids, table[name].tolist(), strict=True)))

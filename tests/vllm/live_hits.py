@@ -1,4 +1,4 @@
-"""Cached tokens of requests to vLLM's own server, one after the other, beside what kvsim predicts: `PYTHONPATH=tests/vllm`.
+"""Cached tokens of requests to vLLM's own server, one after the other, beside what kvsim predicts.
 
     python tests/vllm/live_hits.py --vllm PYTHON --seed S [--requests N]
 
@@ -44,9 +44,11 @@ def differences(measured: MeasuredRun, predicted: SystemResult) -> list[str]:
     """What is not as predicted, in words."""
     found = [f"r{row.request_id}: {row.status} {row.error}" for row in measured.rows if not row.is_ok]
     ours = dict(zip(predicted.table["request_id"].astype(int), predicted.table["hit_tokens"].astype(int), strict=True))
-    for row in measured.rows:
-        if row.cached_tokens != ours.get(row.request_id):
-            found.append(f"r{row.request_id}: {row.cached_tokens} tokens cached, {ours.get(row.request_id)} predicted")
+    found += [
+        f"r{row.request_id}: {row.cached_tokens} tokens cached, {ours.get(row.request_id)} predicted"
+        for row in measured.rows
+        if row.cached_tokens != ours.get(row.request_id)
+    ]
     for name, value in (("queries", predicted.cache.query_tokens), ("hits", predicted.cache.hit_tokens)):
         counted = measured.metrics.counted(f"prefix_{name}")
         if counted != value:
