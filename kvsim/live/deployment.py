@@ -100,10 +100,10 @@ def _is_known(name: str) -> bool:
 
 def _known(name: str | None, told: Told | None) -> str:
     if name is None:
-        raise ConfigError("which model is served is nowhere said: give --model, --line or --url")
+        raise ConfigError("which model is served is nowhere said: give --model-config, --line or --url")
     if told is not None and name in (told.root, told.model) and not _is_known(name):
         raise ConfigError(
-            f"the server's model {name!r:.80} is none that kvsim knows: give its config.json by --model, "
+            f"the server's model {name!r:.80} is none that kvsim knows: give its config.json by --model-config, "
             "or the name of one of `kvsim models` that is like it"
         )
     find_model(name)
