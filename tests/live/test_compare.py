@@ -62,7 +62,9 @@ def test_one_run_has_no_interval() -> None:
 def test_parts_are_of_their_own_requests() -> None:
     run, found = pair()
     learned = np.arange(30) < 10
-    requests = {name: np.where(learned, values, later(found, 1.5).requests[name]) for name, values in found.requests.items()}
+    requests = {
+        name: np.where(learned, values, later(found, 1.5).requests[name]) for name, values in found.requests.items()
+    }
     parts = compare([run], [replace(found, requests=requests)], 0.004, [learned]).parts
     assert [part.name for part in parts] == ["whole", "fitted on", "not fitted on"]
     assert [part.requests for part in parts] == [30, 10, 20]

@@ -74,7 +74,9 @@ def test_the_error_told_is_that_of_the_second_part() -> None:
     assert judged.metrics["e2e"].errors.mean_pct == pytest.approx(by_hand)
     assert by_hand < -15.0
     dumped = found.dump([measured(traffic(COUNT, 3.0, 1))])
-    assert dumped["compared"]["parts"]["not_fitted_on"]["metrics"]["e2e"]["errors"]["mean_pct"] == pytest.approx(by_hand)
+    assert dumped["compared"]["parts"]["not_fitted_on"]["metrics"]["e2e"]["errors"]["mean_pct"] == pytest.approx(
+        by_hand
+    )
     assert dumped["calibration"]["fitted_on"] == half
 
 

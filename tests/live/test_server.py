@@ -57,7 +57,7 @@ def answering(pages: Mapping[str, Any], key: str | None = None) -> Iterator[str]
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, *args: object) -> None:
             """Silent."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -158,7 +158,9 @@ def test_a_model_that_kvsim_does_not_know_wants_its_config() -> None:
     unknown = {"data": [{"id": "mine", "root": "/models/mine"}]}
     with answering({"/v1/models": unknown}) as url:
         told = told_by(ask(url))
-    with pytest.raises(ConfigError, match=r"the server's model '/models/mine' is none that kvsim knows: .*--model-config"):
+    with pytest.raises(
+        ConfigError, match=r"the server's model '/models/mine' is none that kvsim knows: .*--model-config"
+    ):
         described(told, None, None, gpu=None, profile=None, sets=())
     assert described(told, None, "llama-3.2-1b", gpu=None, profile=None, sets=()).model == "llama-3.2-1b"
 
