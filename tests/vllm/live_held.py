@@ -31,8 +31,8 @@ from kvsim.workload.workload import Workload
 
 HELD_S = 4.0
 """By then the first request has been answered and the engine is held."""
-APART_S = 0.1
-"""Between two requests: long enough for the one before to have reached the engine."""
+APART_S = 0.4
+"""Between two requests: long enough for the one before to have reached the engine, also on a busy machine."""
 SETTLED_S = 3.0
 ARGUMENTS = (
     "--block-size 32 --num-gpu-blocks-override 100 --max-model-len 1024 --max-num-batched-tokens 512 --max-num-seqs 24"
