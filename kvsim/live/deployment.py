@@ -81,6 +81,9 @@ def described(
     name = model or (line.model if line is not None else None) or _model_of(told)
     version = version or (line.version if line is not None else "") or (told.version if told is not None else "")
     warnings = line.warnings if line is not None else ()
+    if told is not None:
+        warnings = (*warnings, *(told.warnings if line is None else ()))
+        gpu = gpu if gpu is not None or profile is not None else told.gpu
     return Described(_known(name, told), version, arguments, tuple(sources), gpu, profile, sets, warnings)
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from kvsim.live.ask import Ask
+from kvsim.plan.vllm import DTYPES, QUANTISED
+from kvsim.spec import known_gpu
 
-_INFO = re.compile(r"^(?:vllm:cache_config_info|kvsim:engine_info)\{(.*)\}", re.MULTILINE)
+_INFO = re.compile(r"^vllm:cache_config_info\{(.*)\}", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 _SECTIONS = {
     "cache_config": ("block_size", "enable_prefix_caching", "num_gpu_blocks", "cache_dtype", "gpu_memory_utilization"),
@@ -53,6 +55,10 @@ class Told:
     """By vLLM's names of engine arguments."""
     sources: tuple[str, ...] = ()
     """Where these are from."""
+    gpu: str | None = None
+    """kvsim's name of the GPU that it runs on; ``None``: it does not say one that is known."""
+    warnings: tuple[str, ...] = ()
+    """Sentences on what it has that is not taken over."""
 
 
 def told_by(ask: Ask) -> Told:
@@ -67,11 +73,12 @@ def told_by(ask: Ask) -> Told:
         arguments |= found
         sources.append("/metrics")
     info = ask.maybe("/server_info?config_format=json")
-    known = _server_info(info if isinstance(info, Mapping) else {})
+    info = info if isinstance(info, Mapping) else {}
+    known = _server_info(info)
     if known:
         arguments |= known
         sources.append("/server_info")
-    return Told(version, model, root, arguments, tuple(sources))
+    return Told(version, model, root, arguments, tuple(sources), _gpu(info), tuple(_beyond(info)))
 
 
 def _model(ask: Ask) -> tuple[str, str, int | None]:
@@ -117,7 +124,31 @@ def _server_info(info: Mapping[str, Any]) -> dict[str, object]:
         return {}
     found: dict[str, object] = {}
     for section, names in _SECTIONS.items():
-        part = config.get(section)
-        part = part if isinstance(part, Mapping) else {}
+        part = _part(config, section)
         found |= {_NAMES.get(name, name): part[name] for name in names if part.get(name) is not None}
+    model = _part(config, "model_config")
+    dtype, quantisation = str(model.get("dtype")).removeprefix("torch."), model.get("quantization")
+    if dtype in DTYPES and quantisation is None:
+        found["dtype"] = dtype
+    if quantisation in QUANTISED:
+        found["quantization"] = quantisation
     return found
+
+
+def _part(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = values.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _gpu(info: Mapping[str, Any]) -> str | None:
+    """As ``kvsim serve`` names it, or as nvidia-smi does: ``GPU 0: NVIDIA H100 80GB HBM3``, a line each."""
+    own, lines = _part(info, "kvsim").get("gpu"), _part(info, "system_env").get("nvidia_gpu_models")
+    name = own if own is not None else str(lines or "").partition("\n")[0].partition(": ")[2]
+    return known_gpu(str(name)) if name else None
+
+
+def _beyond(info: Mapping[str, Any]) -> Iterator[str]:
+    """What the configuration has that only a line says in words that are read here."""
+    for name in ("speculative_config", "lora_config", "kv_transfer_config"):
+        if _part(_part(info, "vllm_config"), name):
+            yield f"the server has a {name}, which is not taken from it: give its command line by --line"

@@ -38,6 +38,7 @@ INFO = {
         "parallel_config": {"tensor_parallel_size": 1, "data_parallel_size": 1, "pipeline_parallel_size": 1},
     },
     "vllm_env": {"VLLM_SECRET": "s"},
+    "system_env": {"nvidia_gpu_models": "GPU 0: NVIDIA H100 80GB HBM3\nGPU 1: NVIDIA H100 80GB HBM3"},
 }
 
 
@@ -109,6 +110,31 @@ def test_a_server_in_development_mode_says_all_of_it() -> None:
     settings = plan.colocated_settings
     assert (settings.num_blocks, settings.block_size, settings.max_num_seqs) == (95, 32, 24)
     assert not settings.async_scheduling
+
+
+def test_the_gpu_is_the_one_that_the_server_names() -> None:
+    pages = {"/v1/models": MODELS, "/server_info?config_format=json": INFO}
+    with answering(pages) as url:
+        told = told_by(ask(url))
+    assert told.gpu == "h100-sxm"
+    found = described(told, None, None, gpu=None, profile=None, sets=())
+    assert found.knows_machine
+    assert deployment_of(found).loaded.config.hardware.gpu == "h100-sxm"
+    assert described(told, None, None, gpu="a100-80gb", profile=None, sets=()).gpu == "a100-80gb"
+
+
+@pytest.mark.parametrize("system", [{}, {"nvidia_gpu_models": None}, {"nvidia_gpu_models": "GPU 0: Unheard Of"}, []])
+def test_a_gpu_that_is_not_known_is_none(system: Any) -> None:
+    pages = {"/v1/models": MODELS, "/server_info?config_format=json": INFO | {"system_env": system}}
+    with answering(pages) as url:
+        assert told_by(ask(url)).gpu is None
+
+
+def test_what_only_the_line_says_is_warned_of() -> None:
+    config = INFO["vllm_config"] | {"speculative_config": {"method": "eagle3"}, "lora_config": None}  # type: ignore[operator]
+    with answering({"/v1/models": MODELS, "/server_info?config_format=json": {"vllm_config": config}}) as url:
+        told = told_by(ask(url))
+    assert [warning.partition(",")[0] for warning in told.warnings] == ["the server has a speculative_config"]
 
 
 def test_without_it_models_and_metrics_are_what_there_is() -> None:

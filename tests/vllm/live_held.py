@@ -3,11 +3,11 @@ predicts.
 
     python tests/vllm/live_held.py --vllm PYTHON --seed S [--requests N]
 
-One request is answered, then `/pause?mode=keep` (with `clear_cache=false`) stops the engine's steps and lets requests queue up; each is sent when
-the one before is there for sure, so that their order is that of the workload. After `/resume` all have been there from
-the first step on: what each step computes, who is preempted and who ends when follows from blocks and budget alone, and
-not from how long a step takes. So preemptions, cached tokens, and the order of first and last tokens must be as
-simulated. Tokens of one step have no order.
+One request is answered, then `/pause?mode=keep&clear_cache=false` stops the engine's steps and lets requests queue up;
+each is sent when the one before is there for sure, so that their order is that of the workload. After `/resume` all
+have been there from the first step on: what each step computes, who is preempted and who ends when follows from blocks
+and budget alone, and not from how long a step takes. So preemptions, cached tokens, and the order of first and last
+tokens must be as simulated. Tokens of one step have no order.
 """
 
 import argparse
@@ -109,10 +109,12 @@ def main() -> int:
     at_once = replace(workload, arrival_s=np.where(workload.arrival_s > 0, 1e4, 0.0))
     predicted = run(Case("unified", "unified", plan, at_once, asked.seed)).system
     wrong = differences(measured, predicted)
+    first = "counts and order as predicted"
+    if wrong:
+        first = f"{len(wrong)} differences, the first: {'; '.join(wrong[:3])}"
     print(
         f"{len(measured.answered)} requests at once, seed {asked.seed}: {predicted.cache.preemptions} preemptions, "
-        f"{predicted.cache.hit_tokens:,} of {predicted.cache.query_tokens:,} tokens cached: "
-        + (f"{len(wrong)} differences, the first: {'; '.join(wrong[:5])}" if wrong else "counts and order as predicted"),
+        f"{predicted.cache.hit_tokens:,} of {predicted.cache.query_tokens:,} tokens cached: {first}",
         flush=True,
     )
     return 1 if wrong else 0
