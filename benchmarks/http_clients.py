@@ -79,7 +79,8 @@ def main() -> None:
             server.stdin.close()
         p50, p99 = np.percentile(late_s, (50, 99)) * 1e3
         each_us = cpu_s / (streams * tokens) * 1e6
-        print(f"{name:8} {streams:,} streams: {each_us:6.1f} us of CPU a token; TTFT late by {p50:.2f} ms, p99 {p99:.2f}")
+        late = f"TTFT late by {p50:.2f} ms, p99 {p99:.2f}"
+        print(f"{name:8} {streams:,} streams: {each_us:6.1f} us of CPU a token; {late}")
 
 
 if __name__ == "__main__":

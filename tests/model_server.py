@@ -45,6 +45,8 @@ class Behaviour:
     count_tokens: Callable[[str], int] | None = None
     template: tuple[int, int] = (0, 0)
     models_status: int = 200
+    echoes: bool = False
+    """Errors repeat the header with the key, as it was sent."""
 
 
 @dataclass
@@ -121,10 +123,10 @@ class Model:
     async def _request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         method, path, _ = head[0].split()
-        headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
+        headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in head[1:] if line)}
         body = await reader.readexactly(int(headers.get("content-length", 0)))
         told = self.behaviour
-        if told.key is not None and headers.get("authorization") != f"bearer {told.key}".lower():
+        if told.key is not None and headers.get("authorization") != f"Bearer {told.key}":
             said = headers.get("authorization", "nothing")
             _reply(writer, 401, json.dumps({"error": {"message": f"wrong key: {said}"}}))
         elif (method, path) == ("GET", "/v1/models"):
@@ -154,7 +156,8 @@ class Model:
         fault = told.fails.get(len(self.seen) - 1, "")
         self.seen.append(seen)
         if fault.isdigit():
-            _reply(writer, int(fault), json.dumps({"error": {"message": "as told\nto fail"}}))
+            said = f" {headers.get('authorization')}" if told.echoes else ""
+            _reply(writer, int(fault), json.dumps({"error": {"message": f"as told\nto fail{said}"}}))
             await writer.drain()
             return True
         self.running += 1

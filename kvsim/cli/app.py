@@ -17,6 +17,7 @@ from kvsim.cli.models import models
 from kvsim.cli.predict import predict
 from kvsim.cli.profiles import profiles
 from kvsim.cli.recommend import recommend
+from kvsim.cli.serve import PASSES_ON, serve
 from kvsim.cli.steps import steps
 from kvsim.cli.study import study
 from kvsim.cli.sweep import sweep_app
@@ -44,6 +45,7 @@ app.command()(models)
 app.command()(predict)
 app.command()(profiles)
 app.command()(recommend)
+app.command(context_settings=PASSES_ON)(serve)
 app.command()(steps)
 app.command()(study)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from kvsim.errors import ConfigError
 from kvsim.launch.command import ServerCommand, server_command
 from kvsim.launch.flags import Engine, flags_of
 from kvsim.launch.parser import COMMANDS, parse, words_of
-from kvsim.launch.refused import refusals_of, takes_any_length
+from kvsim.launch.refused import LENGTH_VARIABLES, refusals_of, takes_any_length
 from kvsim.launch.remarks import is_beyond, notes_of, warnings_of
 from kvsim.launch.sglang import from_sglang
 from kvsim.launch.speculative import warnings_of_speculation
@@ -42,6 +42,8 @@ class LaunchLine:
     takes_any_length: bool = False
     """Whether ``max_model_len`` may be above the model's own: the environment says so, or the model's config is
     changed."""
+    is_model_given: bool = True
+    """Whether the line itself says which model."""
 
 
 def read_launch_line(text: str) -> LaunchLine:
@@ -64,12 +66,32 @@ def read_engine_args(path: Path) -> LaunchLine:
     return _line(ServerCommand(engine, tuple(words_of(values.items(), engine)), "", {}), str(path))
 
 
+def read_serve_words(
+    words: Sequence[str], environment: Mapping[str, str], honoured: Sequence[str], model: str
+) -> tuple[LaunchLine, dict[str, Any]]:
+    """What stands behind ``vllm serve``, and values of the flags ``honoured`` by name, of which the line then says
+    nothing. ``model`` where none is given; ``environment`` is that of the process. Raises ``ConfigError``.
+    """
+    known = {name: environment[name] for name in LENGTH_VARIABLES.values() if name in environment}
+    command = ServerCommand("vllm", tuple(words), "", known)
+    given, rest = parse("vllm", _with_file(command))
+    own = {name: given.pop(name) for name in honoured if name in given}
+    named = rest or given.get("--model")
+    if named:
+        return _described(command, given, _model(command, given, rest)), own
+    return replace(_described(command, given, model), is_model_given=False), own
+
+
 def _line(command: ServerCommand, where: str = "") -> LaunchLine:
     try:
         given, rest = parse(command.engine, _with_file(command))
         model = _model(command, given, rest)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") if where else error from None
+    return _described(command, given, model)
+
+
+def _described(command: ServerCommand, given: Mapping[str, Any], model: str) -> LaunchLine:
     arguments = {
         flag.argument: given[flag.name]
         for flag in flags_of(command.engine)

@@ -41,13 +41,8 @@ class Connection:
         )
 
     def _headers(self) -> dict[str, str]:
-        headers = {"Content-Type": "application/json"}
-        if self._server.user is not None:
-            basic = aiohttp.BasicAuth(self._server.user, self._server.password or "", "utf-8")
-            headers["Authorization"] = basic.encode()
-        elif self._server.api_key is not None:
-            headers["Authorization"] = f"Bearer {self._server.api_key}"
-        return headers
+        headers, opens = {"Content-Type": "application/json"}, self._server.authorization
+        return headers if opens is None else headers | {"Authorization": opens}
 
     async def close(self) -> None:
         """Give all connections up."""
@@ -72,7 +67,7 @@ class Connection:
             return await response.text(errors="replace")
 
     def failure(self, error: BaseException) -> tuple[str, str]:
-        """Kind and text of an error, without secrets."""
+        """Kind and text of an error, without secrets: they are looked for before anything of the text is cut."""
         kind = f"http_{error.status}" if isinstance(error, Refused) else kind_of(error)
         return kind, shortened(self._server.masked(text_of(error)))
 
@@ -83,11 +78,11 @@ def _said(body: bytes) -> str:
     try:
         found: Any = json.loads(text)
     except ValueError:
-        return shortened(text) or "no text"
+        return text.strip() or "no text"
     for key in ("error", "message", "detail"):
         if isinstance(found, dict) and found.get(key):
             found = found[key]
-    return shortened(found if isinstance(found, str) else json.dumps(found))
+    return found if isinstance(found, str) else json.dumps(found)
 
 
 FAILURES = (aiohttp.ClientError, Refused, BadAnswerError, TimeoutError, OSError, ValueError)

@@ -45,8 +45,8 @@ def kind_of(error: BaseException) -> str:
 
 
 def text_of(error: BaseException) -> str:
-    """What it says, on one short line."""
-    return shortened(str(error) or type(error).__name__)
+    """What it says."""
+    return str(error) or type(error).__name__
 
 
 def shortened(text: str) -> str:

@@ -44,7 +44,8 @@ class Measurement:
 
     async def run(self) -> MeasuredRun:
         """Measure. Raises ``ConfigError`` where the server cannot be measured."""
-        allow_connections(self.workload.max_concurrency)
+        most = self.workload.max_concurrency
+        allow_connections(None if most is None else min(most, len(self.workload)))
         sending = self.sending
         texts = None if sending.tokenizer is None else Texts(sending.tokenizer)
         alphabet = np.arange(*sending.vocabulary, dtype=np.int64) if texts is None else texts.alphabet

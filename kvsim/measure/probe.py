@@ -8,6 +8,7 @@ from typing import Any
 
 from kvsim.errors import ConfigError, nearest
 from kvsim.measure.connection import FAILURES, Connection, Refused
+from kvsim.measure.failure import shortened
 from kvsim.measure.prompt_tokens import Tokens
 from kvsim.measure.prompts import Part
 from kvsim.measure.settings import Sending, Server
@@ -154,7 +155,7 @@ class Probe:
         return Wire(self.sending, "", Abilities()).path
 
     def _hint(self, refusal: Refused) -> str:
-        text = self.server.masked(str(refusal))
+        text = shortened(self.server.masked(str(refusal)))
         if refusal.status not in (401, 403):
             return text
         has_key = self.server.api_key is not None or self.server.user is not None

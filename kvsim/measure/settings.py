@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from kvsim.errors import ConfigError
 
@@ -37,11 +39,25 @@ class Server:
         scheme, _, rest = self.base.partition("://")
         return f"{scheme}://{MASK}@{rest}"
 
+    @property
+    def authorization(self) -> str | None:
+        """What the header of that name says; credentials of the URL come before a key."""
+        if self.user is not None:
+            return f"Basic {self._basic}"
+        return None if self.api_key is None else f"Bearer {self.api_key}"
+
+    @property
+    def _basic(self) -> str:
+        return b64encode(f"{self.user}:{self.password or ''}".encode()).decode()
+
     def masked(self, text: str) -> str:
-        """``text`` without the secrets that it may repeat."""
-        secrets = {self.api_key, self.password, self.user} - {None, ""}
-        for secret in sorted(secrets, key=lambda each: -len(str(each))):
-            text = text.replace(str(secret), MASK)
+        """``text`` without the secrets that it may repeat, as they are or as JSON and URLs spell them."""
+        secrets = [each for each in (self.api_key, self.password) if each]
+        if self.user is not None:
+            secrets.append(self._basic)
+        spelled = {way for each in secrets for way in (each, json.dumps(each)[1:-1], quote(each, safe=""))}
+        for secret in sorted(spelled, key=len, reverse=True):
+            text = text.replace(secret, MASK)
         return text
 
 
@@ -70,8 +86,6 @@ def server_of(url: str, api_key_env: str | None = None) -> Server:
 
 
 def _credentials(parts: SplitResult) -> tuple[str | None, str | None]:
-    from urllib.parse import unquote
-
     if parts.username is None and parts.password is None:
         return None, None
     return unquote(parts.username or ""), unquote(parts.password or "")

@@ -90,9 +90,9 @@ class Answer:
         try:
             found = json.loads(data)
         except ValueError:
-            raise BadAnswerError("bad_answer", f"an event that is no JSON: {data[:60]!r}") from None
+            raise BadAnswerError("bad_answer", f"an event that is no JSON: {_text(data)}") from None
         if not isinstance(found, dict):
-            raise BadAnswerError("bad_answer", f"an event that is no object: {data[:60]!r}")
+            raise BadAnswerError("bad_answer", f"an event that is no object: {_text(data)}")
         if found.get("error"):
             raise BadAnswerError("stream_error", _words(found["error"]))
         usage = found.get("usage")
@@ -144,6 +144,11 @@ def _delta(delta: Any) -> str:
         if delta.get(name):
             return str(delta[name])
     return "x" if delta.get("tool_calls") else ""
+
+
+def _text(data: bytes) -> str:
+    """Whole: it is cut only after secrets were looked for."""
+    return data.decode(errors="replace")
 
 
 def _words(error: Any) -> str:

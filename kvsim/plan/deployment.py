@@ -69,6 +69,24 @@ def load_deployment(
     )
 
 
+def load_separated(
+    launch: LaunchLine,
+    *,
+    gpu: str | None = None,
+    instances: int = 2,
+    profile: Path | None = None,
+    sets: Sequence[str] = (),
+) -> LoadedConfig:
+    """The configuration of prefill and decode instances on the GPUs of so many servers as ``launch`` says, at
+    ``pd_separation.pd_ratio``. Parameters and errors as for ``load_deployment``.
+    """
+    below = stated(OF_SERVER, overlay=profile)
+    own = server_keys("pd", launch, gpu=gpu, below=below, sets=sets)
+    degree = _degree({**below, **({} if own is None else own.values), **set_values(sets)})
+    keys = server_keys("pd", launch, gpu=gpu, gpus=instances * degree, below=below, sets=sets)
+    return load_config(overlay=profile, sets=sets, mode="pd", engine=keys)
+
+
 def server_keys(
     mode: ModeName,
     launch: LaunchLine | None,

@@ -11,6 +11,7 @@ SimPy has no public door for a queue of one's own, so this module, and no other,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator
 from typing import Any, ClassVar, Final
 
@@ -109,9 +110,7 @@ class Clock:
         self._stopped = False
         while not self._stopped:
             if scheduled:
-                for entry in scheduled:
-                    queue.add(entry[0], entry)
-                scheduled.clear()
+                self._take_in()
             entry = queue.pop()
             if entry is None:
                 return
@@ -122,6 +121,45 @@ class Clock:
                 event.fire()
             else:
                 _happen(event)
+
+    def run_until(self, time_s: float) -> None:
+        """Let everything happen that is due up to ``time_s``, that instant included; then it is ``time_s``, which must
+        not lie in the past.
+        """
+        queue, scheduled, environment = self._queue, self._scheduled, self._environment
+        while True:
+            if scheduled:
+                self._take_in()
+            entry = queue.pop_until(time_s)
+            if entry is None:
+                break
+            environment._now = self.now = entry[0]
+            self.num_events += 1
+            event = entry[3]
+            if isinstance(event, Timer):
+                event.fire()
+            else:
+                _happen(event)
+        environment._now = self.now = time_s
+
+    def next_event_s(self) -> float:
+        """When something happens next by itself; infinity: nothing does."""
+        self._take_in()
+        while True:
+            entry = self._queue.first()
+            if entry is None:
+                return math.inf
+            event = entry[3]
+            if not isinstance(event, Timer) or event.callbacks:
+                next_s: float = entry[0]
+                return next_s
+            self._queue.pop()  # who waited for it has moved to another timer
+
+    def _take_in(self) -> None:
+        """Queue what SimPy itself has scheduled."""
+        for entry in self._scheduled:
+            self._queue.add(entry[0], entry)
+        self._scheduled.clear()
 
 
 def _happen(event: Any) -> None:

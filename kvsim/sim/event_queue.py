@@ -60,6 +60,12 @@ class EventQueue:
         first_s: float = self._due[self._next][0]
         return None if first_s > time_s else self._take()
 
+    def first(self) -> Any:
+        """The first entry, which stays; ``None`` where there is none."""
+        if self._next < len(self._due):
+            return self._due[self._next]
+        return min(self._slots[self._waiting[0]]) if self._waiting else None
+
     def _take(self) -> Any:
         entry = self._due[self._next]
         self._next += 1

@@ -19,6 +19,7 @@ from kvsim.sim.log.conservation import detail_checks, exact, request_checks
 from kvsim.sim.log.steps import StepLog
 from kvsim.sim.systems.serving import ServingSystem
 from kvsim.sim.tiers.use import tier_checks, tier_notes, with_tiers
+from kvsim.workload.workload import Workload
 
 
 def outcome(
@@ -30,6 +31,8 @@ def outcome(
     Loads of roles are not known yet. ITL is that of the requests which count where the run was told of
     ``warmup_requests`` too, else there is none.
     """
+    workload = system.workload
+    assert workload is not None, "a run has an end, and a result, where its requests are known"
     table = system.requests.table()
     counts, end_s = system.counts, system.clock.now
     measured = table["request_id"] >= warmup_requests
@@ -68,9 +71,9 @@ def outcome(
         incomplete=system.incomplete,
         notes=(*system.notes, *_tier_notes(system)),
         marks_s=arrivals_s,
-        first_measured_s=_first_measured_s(system, table, measured, warmup_requests),
+        first_measured_s=_first_measured_s(workload, table, measured, warmup_requests),
         failed_arrival_s=np.array(system.failed_arrival_s),
-        is_closed=system.workload.holds_back,
+        is_closed=workload.holds_back,
         drafts=_drafts_of(system.engines()),
         detail=detail,
     )
@@ -125,9 +128,9 @@ def _by_position(counts: Sequence[DraftCounts]) -> tuple[list[list[int]], list[l
     return [count.drafted for count in counts], [count.accepted for count in counts]
 
 
-def _first_measured_s(system: ServingSystem, table: Table, measured: np.ndarray, warmup_requests: int) -> float:
-    if not system.workload.is_closed and warmup_requests < len(system.workload):
-        return float(system.workload.arrival_s[warmup_requests])
+def _first_measured_s(workload: Workload, table: Table, measured: np.ndarray, warmup_requests: int) -> float:
+    if not workload.is_closed and warmup_requests < len(workload):
+        return float(workload.arrival_s[warmup_requests])
     return float(table["arrival_s"][measured].min()) if measured.any() else 0.0
 
 

@@ -16,7 +16,7 @@ from kvsim.record.result import SystemResult
 from kvsim.sim.gc_pause import gc_paused
 from kvsim.sim.outcome import outcome
 from kvsim.sim.systems.given import GivenHeads, GivenPdSystem, GivenUnifiedSystem
-from kvsim.sim.systems.impatient import ImpatientSystem
+from kvsim.sim.systems.impatient import ImpatientPdSystem, ImpatientSystem
 from kvsim.sim.systems.pd import PdSystem
 from kvsim.sim.systems.serving import ServingSystem
 from kvsim.sim.systems.unified import UnifiedSystem
@@ -68,7 +68,7 @@ class Case:
     drains: bool = True
     """Whether the run ends with the last answer; else as the last request comes, which is not served any more."""
     patience: Patience | None = None
-    """When clients of a unified system give up; ``None``: they wait for ever."""
+    """When clients give up; ``None``: they wait for ever."""
     keeps_detail: bool = False
     """Whether the result has every step that an engine ran, what instances held over time and what KV moved."""
     given: GivenHeads | None = None
@@ -121,11 +121,12 @@ def _built(case: Case, update: Callable[[int, float], None]) -> ServingSystem:
         if case.system == "pd":
             return GivenPdSystem(plan, workload, seed, case.given, update, keeps_detail=keeps_detail)
         return GivenUnifiedSystem(plan, workload, seed, case.given, update, keeps_detail=keeps_detail)
+    if case.patience is not None:
+        kind = ImpatientPdSystem if case.system == "pd" else ImpatientSystem
+        timeout_s, patient = case.patience.timeout_s, case.patience.patient_requests
+        return kind(plan, workload, seed, timeout_s, patient, keeps_detail=keeps_detail)
     if case.system == "pd":
         return PdSystem(plan, workload, seed, update, keeps_detail=keeps_detail)
-    if case.patience is not None:
-        timeout_s, patient = case.patience.timeout_s, case.patience.patient_requests
-        return ImpatientSystem(plan, workload, seed, timeout_s, patient, keeps_detail=keeps_detail)
     return UnifiedSystem(plan, workload, seed, update, keeps_detail=keeps_detail)
 
 

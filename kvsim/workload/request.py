@@ -13,8 +13,8 @@ class Request(NamedTuple):
     tokens of its chain, and every chain has one parent path, so that what two prompts share is a common head.
     Negative chains belong to one request alone and can never be hit by another.
 
-    Generated tokens continue ``output_chain``: where the prompt left it if it is the chain of the last piece, else from
-    its beginning.
+    Generated tokens continue ``output_chain``: where the pieces left it if it is the chain of the last one, else from
+    its beginning. Where they are known to follow other chains first, the pieces go on behind the prompt with those.
     """
 
     request_id: int
@@ -24,7 +24,7 @@ class Request(NamedTuple):
     session_id: int
     """-1: no session known."""
     pieces: tuple[tuple[int, int], ...]
-    """``(chain, tokens)``; the tokens sum to ``prompt_tokens``."""
+    """``(chain, tokens)``; the tokens sum to ``prompt_tokens``, or to more where the answer begins with known chains."""
     output_chain: int
     priority: int = 0
     """Lower goes first where the engines' scheduling policy is ``priority``."""

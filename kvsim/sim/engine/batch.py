@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
+from typing import Final
 
 from kvsim.sim.engine.sequence import NOBODY, Sequence
+
+_MOST_GONE: Final = 1024
+"""Entries of sequences that have left which are kept at least until their turn comes."""
 
 
 class DecodeBatch:
@@ -58,6 +62,19 @@ class DecodeBatch:
         heappush(self._ends, (sequence.finish_step, sequence.serial, sequence))
         if self.needs_longest:
             heappush(self._longest, (-base, sequence.serial, sequence))
+        if len(self._ends) + len(self._longest) > 8 * self.num + _MOST_GONE:
+            self._forget_gone()
+
+    def _forget_gone(self) -> None:
+        """Keep no entry of sequences that have left before their end, or shortly after it."""
+        self._ends = [
+            entry for entry in self._ends if entry[2].decoding and entry[:2] == (entry[2].finish_step, entry[2].serial)
+        ]
+        heapify(self._ends)
+        self._longest = [
+            entry for entry in self._longest if entry[2].decoding and entry[:2] == (-entry[2].base, entry[2].serial)
+        ]
+        heapify(self._longest)
 
     def remove(self, sequence: Sequence) -> None:
         """``sequence`` leaves; its ``computed`` and ``remaining`` are settled."""

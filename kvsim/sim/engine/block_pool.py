@@ -55,6 +55,10 @@ class BlockPool:
         """Give a fresh table its first ``hits`` blocks, which ``match`` found."""
         raise NotImplementedError
 
+    def may_cache(self, chain: int) -> bool:
+        """Whether anything of a chain may be cached."""
+        return self.enable_prefix_caching
+
     def take(self, count: int) -> None:
         """Take ``count`` free blocks, forgetting what they cached. There must be as many."""
         raise NotImplementedError

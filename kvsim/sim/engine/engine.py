@@ -10,11 +10,10 @@ from kvsim.plan.engine_settings import EngineSettings
 from kvsim.sim.clock import DECODE_BOUNDARY, PREFILL_BOUNDARY, Clock, MovableTimer
 from kvsim.sim.engine.block_table import Path
 from kvsim.sim.engine.booking import book_chunk, book_joined, book_returned, book_token, known_before
-from kvsim.sim.engine.decode_reservation import DecodeReservation
 from kvsim.sim.engine.engine_connector import EngineConnector
 from kvsim.sim.engine.hybrid import scheduler_of
-from kvsim.sim.engine.leaping import LeapingEngine
 from kvsim.sim.engine.pools import pool_of
+from kvsim.sim.engine.receiving import ReceivingEngine
 from kvsim.sim.engine.sequence import Sequence
 from kvsim.sim.engine.step import Step
 from kvsim.sim.log.detail import EngineDetail
@@ -26,6 +25,9 @@ Role = Literal["prefill", "decode", "colocated"]
 
 class EngineListener(Protocol):
     """Told by an engine of what happens to its sequences, at the instant at which it happens: the system around it."""
+
+    def tokens(self, engine: Engine, sequence: Sequence, count: int) -> None:
+        """So many more tokens of the sequence's answer are there. Told by engines that tell of tokens alone."""
 
     def prefilled(self, engine: Engine, sequence: Sequence) -> None:
         """A step that computed a chunk of this sequence has ended; ``sequence.computed`` tokens have KV."""
@@ -45,20 +47,17 @@ LookUp = Callable[["Engine", Sequence, int], int]
 """``look_up(engine, sequence, cached_tokens)``: see ``kvsim.sim.engine.scheduler.Scheduler``."""
 
 
-class Engine(LeapingEngine):
+class Engine(ReceivingEngine):
     """One instance. The roles differ only in where sequences come from and where they end."""
 
     __slots__ = (
         "_announces_chunks",
-        "_idle",
         "_is_member",
         "_listener",
         "_rows",
         "instance",
         "log",
-        "reservation",
         "role",
-        "seat_waits",
     )
 
     def __init__(
@@ -76,13 +75,15 @@ class Engine(LeapingEngine):
         connector: EngineConnector | None = None,
         backup_s: float = 0.0,
         announces_chunks: bool = False,
+        tells_tokens: bool = False,
         detail: EngineDetail | None = None,
         timer: MovableTimer | None = None,
     ) -> None:
         """``log`` collects its steps; ``on_evict(chain, cached)`` is told when of a shared chain only ``cached`` blocks
         are left. ``look_up``: asked before a prompt is admitted; ``connector`` instead of it, where one has rules of
         its own for that. ``backup_s``: seconds a computed token that a step is not over before its KV is copied away;
-        0: nobody waits for that. ``detail``: told of every step and level.
+        0: nobody waits for that. ``tells_tokens``: its listener is told of every token as its step ends, for which
+        ``settings`` have to be ``stepwise``. ``detail``: told of every step and level.
         ``timer``: of the group that runs its steps (``Lockstep``); ``None``: it runs them itself.
         """
         super().__init__(
@@ -98,10 +99,8 @@ class Engine(LeapingEngine):
         )
         self.instance, self.role = instance, role
         self._listener, self.log, self._rows = listener, log, log.rows
-        self.reservation = DecodeReservation(settings.output_margin_tokens)
-        self._announces_chunks, self._is_member, self._idle = announces_chunks, timer is not None, False
-        self.seat_waits = 0
-        """Decode role: sequences that found all seats taken when their KV had come."""
+        self._announces_chunks, self._is_member = announces_chunks, timer is not None
+        self._tells_tokens = tells_tokens
         asked = None if look_up is None else partial(look_up, self)
         self.scheduler = scheduler_of(settings, self.pool, self.batch, asked)
         self.scheduler.connector = connector
@@ -128,10 +127,18 @@ class Engine(LeapingEngine):
         self._nudge()
 
     def abort(self, sequence: Sequence) -> None:
-        """Colocated role: whoever asked for a queued or running sequence has gone; see ``Scheduler.abort``."""
+        """Whoever asked for a sequence has gone; see ``Scheduler.abort``. Of one that runs a step may still be told,
+        also as ``finished``; the blocks of one whose prompt is computed elsewhere or here are the caller's affair.
+        """
         is_running = sequence in self.scheduler.running
+        self.settle_begun()
         self._book_held()
+        is_incoming = sequence in self.scheduler.kv_ready
         self.scheduler.abort(sequence)
+        if is_incoming:
+            self.reservation.pending -= 1
+        elif sequence.reservation_end >= 0:
+            self.reservation.leave(sequence)
         self._tell_queued()
         if not is_running:
             self._nudge()
@@ -168,66 +175,6 @@ class Engine(LeapingEngine):
     def wake(self) -> None:
         """Look at the queue as soon as a step may begin: something else than a step has changed who may be admitted."""
         if self.scheduler.waiting:
-            self._nudge()
-
-    def reserve(self, sequence: Sequence) -> int | None:
-        """Decode role: allocate the blocks of a sequence whose KV is to come, if there is room beside the reservations.
-
-        Returns how many tokens of it are cached here already; None when there is no room. Nobody can hit the others
-        before ``receive``, as vLLM delays the caching of blocks that a connector fills.
-        """
-        self.settle_begun()
-        scheduler, block_size = self.scheduler, self._block_size
-        hits, evictable = scheduler.match(sequence, self._settled)
-        blocks = scheduler.new_blocks(sequence, hits)
-        room = self.pool.num_free - evictable
-        if scheduler.running or self.reservation.pending:
-            outstanding_tokens = self.reservation.outstanding_tokens(self.batch.steps + self._settled)
-            kept_tokens = outstanding_tokens + self.reservation.tokens
-            room -= -(-kept_tokens // block_size) * self.settings.growing_groups
-        if blocks > room:
-            return None
-        self._book_held()
-        scheduler.allocate(sequence, hits, hits + blocks)
-        sequence.computed = sequence.num_tokens - 1
-        sequence.is_incoming = True
-        self.reservation.reserve()
-        added = self._leap - 1
-        if added > self._settled:
-            free = self.pool.num_free // self._num_groups
-            steps = self.batch.steps_within(free, self._settled, added - self._settled)
-            self._cut_leap(1 + self._settled + steps)
-        return hits * block_size
-
-    def cancel(self, sequence: Sequence) -> int:
-        """Decode role: a reserved sequence will not decode here. Returns how many of its blocks cache nothing now."""
-        self.settle_begun()
-        self._book_held()
-        blank = self.pool.num_blank
-        sequence.is_incoming = False
-        self.pool.release(sequence)
-        self.reservation.pending -= 1
-        if self.scheduler.waiting:
-            self._nudge()
-        return self.pool.num_blank - blank
-
-    def receive(self, sequence: Sequence) -> None:
-        """Decode role: all KV of a reserved sequence has arrived, unless it has left or been preempted meanwhile."""
-        if sequence.is_incoming:
-            self.settle_begun()
-            self._book_held()
-            self.scheduler.receive(sequence, self._settled)
-            if self.scheduler.waiting:
-                self._nudge()
-
-    def join(self, sequence: Sequence) -> None:
-        """Decode role: a reserved sequence may decode from now on."""
-        kv_ready = self.scheduler.kv_ready
-        if len(self.scheduler.running) + len(kv_ready) >= self.settings.max_num_seqs:
-            self.seat_waits += 1
-        kv_ready.append(sequence)
-        self._tell_queued()
-        if len(kv_ready) == 1:
             self._nudge()
 
     def _run(self) -> Generator[Any, None, None]:
@@ -304,14 +251,6 @@ class Engine(LeapingEngine):
         self._book_held()
         self._idle = True
 
-    def _nudge(self) -> None:
-        """Wake up, or end the leap at the first step boundary from now on: somebody may be admitted."""
-        if self._idle:
-            self._idle = False
-            self._timer.set(self.clock.now)
-        elif self._leap > 1 and len(self.scheduler.running) < self.settings.max_num_seqs:
-            self._cut_leap(self._steps_begun())
-
     def _begin(self, step: Step) -> float:
         """Start a span with ``step``, as long as nothing else can happen; returns when it is to end."""
         self._anchor(step)
@@ -353,6 +292,8 @@ class Engine(LeapingEngine):
         if self._detail is not None:
             self._tell_span(self._detail, step, steps)
         self._log_span(step, steps)
+        for sequence in step.decodes:
+            self._listener.tokens(self, sequence, 1)
         self._anchor_steps += steps
         if step.copies is not None:
             step.copies.begin()
@@ -391,11 +332,16 @@ class Engine(LeapingEngine):
             for sequence in step.completed:
                 if sequence not in self.scheduler.lost:
                     book_token(sequence, self.log, now, self._detail)
+                    if self._tells_tokens:
+                        listener.tokens(self, sequence, 1)
 
     def _book_joined(self, step: Step, end_s: float) -> None:
         """Sequences whose KV came from elsewhere run their first decode step here."""
         for sequence in step.joined:
-            self.reservation.start(sequence, step.steps_before)
+            if sequence.aborted:
+                self.reservation.pending -= 1
+            else:
+                self.reservation.start(sequence, step.steps_before)
             book_joined(sequence, self.step_time, self.log, self._start_s, end_s, self._detail)
 
     def _book_preempted(self) -> None:
@@ -410,7 +356,7 @@ class Engine(LeapingEngine):
 
     def _end(self, sequences: list[Sequence]) -> None:
         for sequence in sequences:
-            if self.connector is not None:
+            if self.connector is not None and not sequence.aborted:
                 self.connector.ends(sequence)
             self.scheduler.finish(sequence)
             if sequence.reservation_end >= 0:

@@ -48,6 +48,7 @@ class LeapingEngine:
         "_slope_s",
         "_start_s",
         "_stops_at_first_token",
+        "_tells_tokens",
         "_timer",
         "batch",
         "clock",
@@ -85,6 +86,7 @@ class LeapingEngine:
         """Whether each step is an event, as where blocks of groups of layers are told of one by one."""
         self._num_groups = max(len(settings.kv_groups), 1)
         self._stops_at_first_token, self._backup_s = stops_at_first_token, backup_s
+        self._tells_tokens = False
         self._detail = detail
         self.connector = connector
         self._empty_copies: StepCopies | None = None
@@ -165,6 +167,8 @@ class LeapingEngine:
         step.num_decodes, step.steps_before, step.version = batch.num, batch.steps, batch.version
         step.num_measured = batch.num_measured
         step.copies = self._copies
+        if self._tells_tokens:
+            step.decodes = [sequence for sequence in scheduler.running if sequence.decoding]
         only_decodes = not (scheduler.chunks or scheduler.stalled)
         step.is_pure = only_decodes and step.copies is None
         if self._detail is not None:
@@ -183,6 +187,7 @@ class LeapingEngine:
         """Who is retracted while ``step`` runs does not get its token: the one before is the last that has come."""
         lost = self.scheduler.lost
         step.returned = [sequence for sequence in step.returned if sequence not in lost]
+        step.decodes = [sequence for sequence in step.decodes if sequence not in lost]
         for sequence in lost:
             if sequence not in step.completed:
                 step.num_measured -= sequence.state.measured

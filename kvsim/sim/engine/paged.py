@@ -49,6 +49,9 @@ class PagedPool(BlockPool):
         found = self._chains.get(chain)
         return found.resident if found else 0
 
+    def may_cache(self, chain: int) -> bool:
+        return chain in self._chains
+
     def match(self, path: Path, limit: int) -> tuple[int, int]:
         """The longest cached head of ``path``, at most ``limit`` blocks: ``(hits, of them in the free queue)``."""
         hits = evictable = 0

@@ -197,7 +197,9 @@ class PipelineEngine(Engine):
         ended: list[Sequence] = []
         now, log, detail = self.clock.now, self.log, self._detail
         gap_s, alike = 0.0, 0
-        for sequence, _ in gains:
+        for sequence, gained in gains:
+            if self._tells_tokens:
+                self._listener.tokens(self, sequence, gained)
             state = sequence.state
             if state.first_token_s < 0:
                 state.first_token_s = now

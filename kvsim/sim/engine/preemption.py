@@ -202,6 +202,7 @@ class PreemptiveScheduler(RunningRequests):
                 continue
             if sequence in self.running:
                 self._withdraw(sequence, False, 0)
+                sequence.is_incoming = False
                 self.pool.release(sequence)
             else:
                 self.waiting.remove(sequence)
@@ -214,6 +215,18 @@ class PreemptiveScheduler(RunningRequests):
         block_size = self._block_size
         computed = sequence.base + self.batch.steps if sequence.decoding else sequence.computed
         return -(-(computed + tokens) // block_size) - -(-computed // block_size)
+
+    def _first_chunk(self, tokens: int, cached: int, budget: int) -> int:
+        """How many of the ``tokens`` behind the cached ones an admitted sequence computes first; 0: none fit."""
+        if 0 < self._most_of_prompt < tokens:
+            tokens = self._most_of_prompt
+        if tokens > budget:
+            return budget if self.settings.enable_chunked_prefill else 0
+        return tokens
+
+    def _blocks_of(self, tokens: int) -> int:
+        """Blocks that an admitted sequence holds whose first ``tokens`` are scheduled."""
+        return -(-tokens // self._block_size)
 
     def _take_chunk(self, sequence: Sequence, tokens: int, blocks: int) -> None:
         self.pool.take(blocks)

@@ -44,6 +44,7 @@ class Scheduler(PreemptiveScheduler):
         "hit_tokens",
         "kv_ready",
         "loaded",
+        "loaded_tokens",
         "loading",
         "loads",
         "query_tokens",
@@ -69,7 +70,9 @@ class Scheduler(PreemptiveScheduler):
         """Sequences that stand aside."""
         self.loaded: dict[Sequence, None] = {}
         """Sequences in ``waiting`` that hold blocks: what they stood aside for has come."""
-        self.query_tokens = self.hit_tokens = 0
+        self.query_tokens = self.hit_tokens = self.loaded_tokens = 0
+        """Of requests that were admitted for the first time: tokens, those that were there, and of these the ones for
+        which they stood aside."""
         self._order = None
         if settings.enable_prefix_caching and not self.has_priorities:
             self._order = ORDERS[settings.scheduling_policy]
@@ -95,6 +98,10 @@ class Scheduler(PreemptiveScheduler):
         is at the head may be admitted in the next step. ``scheduled_steps``: as in ``match``.
         """
         self.loading -= 1
+        if sequence.aborted:
+            self.loads.pop(sequence, None)
+            self.pool.release(sequence)
+            return
         if self.connector is not None:  # the blocks are hashed when it is to be admitted
             sequence.computed = sequence.ready = min(known_tokens, sequence.num_tokens - 1)
             insert_loaded(self.waiting, sequence, len(self.loaded), None if self.has_priorities else self.loads)
@@ -119,16 +126,22 @@ class Scheduler(PreemptiveScheduler):
     def abort(self, sequence: Sequence) -> None:
         """Nobody waits for the sequence any more: it leaves the queue, or the batch when the next step is scheduled.
 
-        One whose last token is scheduled ends by itself.
+        One whose last token is scheduled ends by itself; one that stands aside keeps its blocks until what is loaded
+        into them has come.
         """
+        sequence.aborted = True
         if sequence.ending:
             return
         if sequence in self.running:
             self.aborted.append(sequence)
-            return
-        self.waiting.remove(sequence)
-        if sequence in self.loaded:
-            self._let_go(sequence)
+        elif sequence in self.waiting:
+            self.waiting.remove(sequence)
+            if sequence in self.loaded:
+                self._let_go(sequence)
+        elif sequence in self.kv_ready:
+            self.kv_ready.remove(sequence)
+            sequence.is_incoming = False
+            self.pool.release(sequence)
 
     def schedule(self) -> None:
         """Decide the next step, and take its blocks; ``advance`` is to follow."""
@@ -172,6 +185,11 @@ class Scheduler(PreemptiveScheduler):
     def rests(self) -> bool:
         """Whether nothing is to run, although somebody decodes, before the step under way has run."""
         return False
+
+    @property
+    def num_running(self) -> int:
+        """Requests of which something has been computed, or is, and that do not wait."""
+        return len(self.running)
 
     @property
     def num_queued(self) -> int:
@@ -339,6 +357,8 @@ class Scheduler(PreemptiveScheduler):
             self.loads.pop(sequence, None)
         self.waiting.popleft()
         self._count_lookup(sequence, cached)
+        if held and not sequence.resumed:
+            self.loaded_tokens += max(0, cached - sequence.aside_tokens)
         self._admissions = sequence.serial = self._admissions + 1
         self.running[sequence] = None
         sequence.computed = sequence.ready = cached
@@ -360,6 +380,7 @@ class Scheduler(PreemptiveScheduler):
         self.waiting.popleft()
         self.loading += 1
         self.loads[sequence] = None
+        sequence.aside_tokens = hits * block_size
         self.allocate(sequence, hits, blocks)
         self.connector.load(sequence, hits * block_size)
         return SET_ASIDE
@@ -373,18 +394,6 @@ class Scheduler(PreemptiveScheduler):
             blocks += max(0, -(-sequence.num_tokens // self._block_size) - sequence.hashed - sequence.loose)
         return blocks
 
-    def _first_chunk(self, tokens: int, cached: int, budget: int) -> int:
-        """How many of the ``tokens`` behind the cached ones an admitted sequence computes first; 0: none fit."""
-        if 0 < self._most_of_prompt < tokens:
-            tokens = self._most_of_prompt
-        if tokens > budget:
-            return budget if self.settings.enable_chunked_prefill else 0
-        return tokens
-
-    def _blocks_of(self, tokens: int) -> int:
-        """Blocks that an admitted sequence holds whose first ``tokens`` are scheduled."""
-        return -(-tokens // self._block_size)
-
     def _sets_aside(self, sequence: Sequence, hits: int) -> bool:
         """Look the head of the queue up; it holds its cached blocks, and those that are loaded, while they come."""
         assert self._look_up is not None
@@ -394,6 +403,7 @@ class Scheduler(PreemptiveScheduler):
             return False
         self.waiting.popleft()
         self.loading += 1
+        sequence.aside_tokens = hits * self._block_size
         self.allocate(sequence, hits, known_tokens // self._block_size)
         return True
 

@@ -51,6 +51,7 @@ class RequestState:
         "recomputed_tokens",
         "request",
         "tier_load_s",
+        "told_tokens",
         "transfer_s",
         "transferred_bytes",
     )
@@ -70,6 +71,8 @@ class RequestState:
         self.hit_tokens = self.computed_tokens = self.recomputed_tokens = self.preemptions = 0
         self.prefill_instance = self.decode_instance = -1
         self.transferred_bytes = 0.0
+        self.told_tokens = 0
+        """Tokens of the answer that somebody was told of, where anybody is."""
 
     def prefilled(self, start_s: float, end_s: float, alone_s: float, again: bool) -> None:
         """A step from ``start_s`` to ``end_s`` computed a chunk that alone would have taken ``alone_s``.
@@ -100,6 +103,8 @@ class Sequence(BlockTable):
     """A request on one engine: how far it is, and what it holds there."""
 
     __slots__ = (
+        "aborted",
+        "aside_tokens",
         "base",
         "computed",
         "decoding",
@@ -132,6 +137,8 @@ class Sequence(BlockTable):
         """Prompt and generated tokens."""
         self.remaining = remaining
         """Tokens still to generate here."""
+        self.aside_tokens = 0
+        """Cached tokens that it had when it last stood aside for a load."""
         self.computed = 0
         """Tokens with KV once the steps scheduled so far have run; while decoding it is ``base`` plus their count."""
         self.ready = 0
@@ -141,6 +148,8 @@ class Sequence(BlockTable):
         self.is_incoming = False
         """Not all of its KV has come: what it holds beside hits is not hashed."""
         self.decoding = False
+        self.aborted = False
+        """Nobody waits for it any more."""
         self.ending = False
         """Whether the last token is scheduled."""
         self.resumed = self.looked_up = False

@@ -37,6 +37,11 @@ class SglangRunning(Scheduler):
         return not self._is_planned
 
     @property
+    def num_running(self) -> int:
+        """Requests that decode, and those whose prompts are computed."""
+        return len(self.running) + (self._chunked is not None)
+
+    @property
     def has_unfinished(self) -> bool:
         """Whether there is any request that is to run."""
         return bool(self.running or self.waiting or self.prefilling)

@@ -15,12 +15,11 @@ from kvsim.steptime.curves.speculative import SpeculativeStepTime
 class SpeculativeStep(Step):
     """A step, and what it verifies."""
 
-    __slots__ = ("decodes", "draft_work", "num_drafts", "num_prefilled", "work")
+    __slots__ = ("draft_work", "num_drafts", "num_prefilled", "work")
 
     def __init__(self, joined: list[Sequence], preempted: list[Sequence]) -> None:
         super().__init__(joined, preempted)
-        self.decodes: list[Sequence] = []
-        """Sequences that decode in it."""
+        self.decodes = []
         self.num_drafts = self.num_prefilled = 0
         """Tokens beside one for each of those: drafts, those that pad included, and tokens of prompts."""
         self.work = self.draft_work = 0.0
@@ -135,10 +134,12 @@ class SpeculativeEngine(Engine):
             self._book_chunks(step)
         ended: list[Sequence] = []
         now = self.clock.now
-        for sequence, _ in gains:
+        for sequence, gained in gains:
             if sequence.state.first_token_s < 0:
                 sequence.state.first_token_s = now
             sequence.last_token_s = now
+            if self._tells_tokens:
+                self._listener.tokens(self, sequence, gained)
             if sequence.ending:
                 ended.append(sequence)
         self._end(ended)

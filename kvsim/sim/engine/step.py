@@ -49,6 +49,7 @@ class Step:
         "chunks",
         "completed",
         "copies",
+        "decodes",
         "ended",
         "first_s",
         "is_pure",
@@ -79,6 +80,8 @@ class Step:
         """Decoding sequences that it does not reach, and those that the one before did not reach and it does."""
         self.completed = NOBODY
         """Sequences whose tokens so far all have KV when it has run, and did not before."""
+        self.decodes = NOBODY
+        """Decoding sequences in it, where somebody is told of their tokens."""
         self.outputs = NO_OUTPUTS
         """Who gets tokens by it, in the order in which they were scheduled; speculative decoding alone."""
         self.copies: StepCopies | None = None

@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 
 from kvsim.record.result import COLUMNS, Table
+from kvsim.sim.engine.sequence import RequestState
 
 _ROW: Final = Struct(f"{len(COLUMNS)}d")
 
@@ -31,3 +32,35 @@ class RequestLog:
         """The columns as arrays; they share the log's memory."""
         rows = np.frombuffer(self._rows, dtype=np.float64).reshape(-1, len(COLUMNS))
         return {name: rows[:, index] for index, name in enumerate(COLUMNS)}
+
+
+def request_row(state: RequestState, finish_s: float, hit_tokens: int, loaded_tokens: int) -> tuple[float, ...]:
+    """A request whose last token came at ``finish_s``, as a row of ``COLUMNS``. ``hit_tokens``: of the engine's own
+    cache, ``loaded_tokens``: from tiers.
+    """
+    request = state.request
+    return (
+        request.request_id,
+        request.arrival_s,
+        state.first_token_s,
+        finish_s,
+        request.prompt_tokens,
+        state.output_tokens,
+        hit_tokens,
+        loaded_tokens,
+        state.computed_tokens,
+        state.recomputed_tokens,
+        state.preemptions,
+        state.prefill_instance,
+        state.decode_instance,
+        state.transferred_bytes,
+        state.proxy_s,
+        state.queue_s,
+        state.interference_s,
+        state.preemption_s,
+        state.tier_load_s,
+        state.prefill_s,
+        state.transfer_s,
+        state.decode_wait_s,
+        state.first_decode_s,
+    )

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from kvsim.sim.keep_last import keep_last
 from kvsim.sim.routing.loads import Loads
 from kvsim.sim.routing.prefix_index import Path, PrefixIndex
 from kvsim.sim.routing.tier_view import Holder, RoutingTierView
@@ -102,8 +103,13 @@ class Affinity:
                 holders = self._tier_view.reached(path, limit, found, index, self._loads.loads, self._num_candidates)
             best = self._cheapest(holders)
         if session_id >= 0:
+            self._session_at.pop(session_id, None)
             self._session_at[session_id] = best
         return best
+
+    def forget(self, most: int) -> None:
+        """Keep at most so many sessions, those that came last."""
+        keep_last(self._session_at, most)
 
     def _cheapest(self, found: Sequence[Holder]) -> int:
         """The instance of ``found`` (instances, and the blocks each has of a prompt) with the fewest tokens to compute

@@ -46,6 +46,20 @@ class PrefixIndex:
         if not holders:
             del self._holders[chain]
 
+    def knows(self, chain: int) -> bool:
+        """Whether any instance has anything of a chain."""
+        return chain in self._holders
+
+    def forget(self, most: int, is_cached: Callable[[int, int], bool]) -> None:
+        """Where more than so many chains are known, keep those alone that ``is_cached(instance, chain)`` says are."""
+        if len(self._holders) <= most:
+            return
+        for chain, holders in list(self._holders.items()):
+            for instance in [instance for instance in holders if not is_cached(instance, chain)]:
+                del holders[instance]
+            if not holders:
+                del self._holders[chain]
+
     def matched(self, instance: int, path: Path, limit: int) -> int:
         """Blocks of the path's head, at most ``limit``, that ``instance`` holds."""
         if self._refresh is not None:
@@ -108,9 +122,11 @@ class StaleIndex(PrefixIndex):
         """When it is known, the instance, and either a path computed up to so many blocks or a chain cut to them."""
 
     def computed(self, instance: int, path: Path, blocks: int) -> None:
+        self._catch_up()
         self._news.append((self._now() + self._staleness_s, instance, path, -1, blocks))
 
     def evicted(self, instance: int, chain: int, blocks: int) -> None:
+        self._catch_up()
         self._news.append((self._now() + self._staleness_s, instance, (), chain, blocks))
 
     def matched(self, instance: int, path: Path, limit: int) -> int:

@@ -22,7 +22,7 @@ class Arrivals:
     that could not be served, or was given up, has ended: who waits for it is sent all the same, and counted.
     """
 
-    def __init__(self, clock: Clock, workload: Workload, send: Callable[[Request], None]) -> None:
+    def __init__(self, clock: Clock, workload: Workload, send: Callable[[Request], object]) -> None:
         self._clock, self._workload, self._send = clock, workload, send
         self._most = workload.max_concurrency
         self._in_flight = 0

@@ -16,6 +16,7 @@ class KvTransfer:
         "bytes_before",
         "first_is_there",
         "hidden_s",
+        "is_vain",
         "joined",
         "prefill",
         "prefilled_s",
@@ -49,6 +50,8 @@ class KvTransfer:
         """How long it had been on the links when the whole prompt was computed."""
         self.first_is_there = False
         """Whether the first piece has arrived, for those who start with it."""
+        self.is_vain = False
+        """Whether the request's client has gone."""
         self.joined = False
         """Whether decode has been told to start."""
 

@@ -9,7 +9,6 @@ from dataclasses import replace
 from kvsim.config.derived import nic_latency_s
 from kvsim.plan.plan import Place, Plan
 from kvsim.record.result import Check, TransferUse
-from kvsim.sim.clock import AFTERMATH, Timer
 from kvsim.sim.engine.engine import Engine, Role
 from kvsim.sim.engine.engine_kinds import engine_kind
 from kvsim.sim.engine.lockstep import Lockstep
@@ -17,18 +16,18 @@ from kvsim.sim.engine.sequence import RequestState, Sequence
 from kvsim.sim.log.conservation import KvBooks, kv_checks, network_checks
 from kvsim.sim.log.steps import StepLog
 from kvsim.sim.network.build_network import build_network
-from kvsim.sim.network.stream import FirstPart, Stream
 from kvsim.sim.routing import DecodeLoads, Loads, decode_router
 from kvsim.sim.systems.kv_bytes import KvBytes
-from kvsim.sim.systems.kv_transfer import KvTransfer, tell_moved
-from kvsim.sim.systems.returning import ReturningSystem
+from kvsim.sim.systems.kv_transfer import KvTransfer
+from kvsim.sim.systems.sending import SendingSystem
 from kvsim.sim.systems.serving import Progress
+from kvsim.sim.systems.watcher import Watcher
 from kvsim.steptime.curves.lockstep import times_of_engine
 from kvsim.units import MICRO, MILLI
 from kvsim.workload.workload import Workload
 
 
-class PdSystem(ReturningSystem):
+class PdSystem(SendingSystem):
     """Prefill instances, decode instances, and the NICs between them.
 
     The decode instance is chosen, and the blocks reserved, when the first chunk of a prompt is computed; a request that
@@ -41,13 +40,14 @@ class PdSystem(ReturningSystem):
     def __init__(
         self,
         plan: Plan,
-        workload: Workload,
+        workload: Workload | None,
         seed: int,
         progress: Progress | None = None,
         *,
+        watcher: Watcher | None = None,
         keeps_detail: bool = False,
     ) -> None:
-        super().__init__(plan, workload, seed, progress, keeps_detail=keeps_detail)
+        super().__init__(plan, workload, seed, progress, watcher=watcher, keeps_detail=keeps_detail)
         separation = plan.config.pd_separation
         transfer = separation.transfer
         self._overlaps = transfer.pipelining and transfer.strategy != "pull_on_demand"
@@ -78,17 +78,15 @@ class PdSystem(ReturningSystem):
         self._kv_bytes = KvBytes(plan.kv_bytes_per_token, plan.decode_settings, share)
         self._piece_tokens = transfer.pipeline_chunk_blocks * self._block_size
         """Tokens that one descriptor moves, of all layers, or of one where they leave one by one."""
-        self._returns_kv = separation.return_generated_kv and workload.info.generated_known
+        is_known = workload is None or workload.info.generated_known
+        self._returns_kv = separation.return_generated_kv and is_known
         self._reservation_tokens = plan.decode_settings.output_margin_tokens
-        self._begun: dict[RequestState, KvTransfer] = {}
-        """Transfers of prompts that are not whole yet."""
-        self._waiting: deque[KvTransfer] = deque()
-        """Transfers without a decode instance, in the order in which room was asked for."""
+        self._begun, self._transfers, self._waiting = {}, {}, deque()
         self._retry_set = False
         self.router = self._make_router(self.loads, self.loads.loads, budget)
         self.kv_books = KvBooks()
         self.num_transfers = self.reservation_waits = 0
-        self.transfer_s = self.hidden_s = self.returned_bytes = 0.0
+        self.transfer_s = self.hidden_s = self.returned_bytes = self.lost_bytes = 0.0
 
     def _build_engines(self, plan: Plan) -> None:
         """One at each place, roles interleaved over the racks."""
@@ -125,6 +123,7 @@ class PdSystem(ReturningSystem):
                     times_of_engine(decode),
                     self,
                     self.decode_log,
+                    tells_tokens=self.watcher is not None,
                     detail=detail,
                     timer=None if group is None else group.timer,
                 )
@@ -166,7 +165,7 @@ class PdSystem(ReturningSystem):
         checks = kv_checks(self.kv_books)
         if not self.counts.in_flight:
             by_request_bytes = float(self.requests.table()["transferred_bytes"].sum())
-            checks += network_checks(self.network, by_request_bytes + self.returned_bytes)
+            checks += network_checks(self.network, by_request_bytes + self.returned_bytes + self.lost_bytes)
         return checks
 
     def _can_hold(self, prompt_tokens: int, output_tokens: int) -> bool:
@@ -175,6 +174,7 @@ class PdSystem(ReturningSystem):
 
     def _admit(self, state: RequestState) -> None:
         prompt_tokens = state.request.prompt_tokens
+        self.sequences[state] = Sequence(state, prompt_tokens, 0)
         self.loads.add(state.prefill_instance, prompt_tokens)
         if self._proxy_s:
             self.clock.schedule(self.clock.now + self._proxy_s, callback=lambda _: self._passed(state))
@@ -182,14 +182,32 @@ class PdSystem(ReturningSystem):
             self._queue(state)
 
     def _passed(self, state: RequestState) -> None:
-        """The proxy has handed a request on."""
+        """The proxy has handed a request on, unless its client has gone."""
+        if state not in self.sequences:
+            return
         state.proxy_s = self.clock.now - state.mark_s
         state.mark_s = self.clock.now
         self._queue(state)
 
     def _queue(self, state: RequestState) -> None:
-        sequence = Sequence(state, state.request.prompt_tokens, 0)
-        self._submit(self.prefill_engines[state.prefill_instance], sequence)
+        self._submit(self.prefill_engines[state.prefill_instance], self.sequences[state])
+
+    def _withdraw(self, state: RequestState) -> None:
+        sequence, transfer = self.sequences.pop(state), self._transfers.pop(state, None)
+        self._begun.pop(state, None)
+        if transfer is not None and transfer.prefilled_s >= 0:
+            self._let_go(transfer)
+        else:
+            instance = state.prefill_instance
+            engine = self.prefill_engines[instance]
+            if self.tiers is not None:
+                self.tiers.aborted(engine, sequence)
+            engine.abort(sequence)
+            self.loads.add(instance, -state.request.prompt_tokens)
+            self._leaves_prefill(state)
+            if transfer is not None:
+                self._take_back(transfer)
+        self.lost_bytes += state.transferred_bytes
 
     # A prompt is computed, chunk after chunk, and sent as it is.
 
@@ -198,9 +216,13 @@ class PdSystem(ReturningSystem):
         if engine.role == "decode":
             return
         state = sequence.state
+        complete = sequence.ready == sequence.num_tokens
+        if sequence.aborted:
+            if complete:
+                engine.release(sequence)
+            return
         if state.path[0][0] >= 0:
             self.index.computed(engine.instance, state.path, sequence.ready // self._block_size)
-        complete = sequence.ready == sequence.num_tokens
         if self.tiers is not None and not complete:
             self.tiers.prefilled(engine, sequence)
         transfer = self._begun.get(state)
@@ -231,6 +253,8 @@ class PdSystem(ReturningSystem):
         self.clock.schedule(first_s, callback=lambda _: self._layer_computed(engine, sequence, ready_tokens))
 
     def _layer_computed(self, engine: Engine, sequence: Sequence, ready_tokens: float) -> None:
+        if sequence.aborted:
+            return
         transfer = self._begun.get(sequence.state)
         if transfer is None:
             transfer = self._open(engine, sequence, False)
@@ -239,7 +263,7 @@ class PdSystem(ReturningSystem):
             self._send(transfer)
 
     def _open(self, engine: Engine, sequence: Sequence, complete: bool) -> KvTransfer:
-        transfer = KvTransfer(engine, sequence)
+        transfer = self._transfers[sequence.state] = KvTransfer(engine, sequence)
         if not complete:
             self._begun[sequence.state] = transfer
         if self._waiting or not self._reserve(transfer):
@@ -253,22 +277,9 @@ class PdSystem(ReturningSystem):
         Kept, it could wait for blocks that a finished prompt pins while that one waits for this place.
         """
         transfer = self._begun.pop(sequence.state, None) if engine.role == "prefill" else None
-        if transfer is None:
-            return
-        if transfer.target is None:
-            self._waiting.remove(transfer)
-            self._retry_soon()
-            return
-        target, reserved = transfer.target
-        taken = -(-reserved.num_tokens // self._block_size) - transfer.present_blocks
-        if target.settings.kv_groups:
-            taken = target.pool.uncached(reserved)
-        self.kv_books.left_blocks += taken - target.cancel(reserved)
-        if transfer.stream is not None:
-            moved_bytes = self.network.cancel(transfer.stream)
-            sequence.state.transferred_bytes = transfer.bytes_before + moved_bytes
-            self._tell_moved(transfer, target, moved_bytes, "cancelled")
-        self._free_place(target, reserved)
+        if transfer is not None:
+            del self._transfers[sequence.state]
+            self._take_back(transfer)
 
     def _reserve(self, transfer: KvTransfer) -> bool:
         """Find room on a decode instance, with a free seat if there is one."""
@@ -289,132 +300,12 @@ class PdSystem(ReturningSystem):
                 return True
         return False
 
-    def _send(self, transfer: KvTransfer) -> None:
-        """Send what is computed and not yet sent; after the last chunk nothing more will follow."""
-        complete = transfer.prefilled_s >= 0
-        if not (complete or self._overlaps):
-            return
-        state, stream = transfer.prefill.state, transfer.stream
-        if stream is None:
-            stream = transfer.stream = self._open_stream(transfer)
-            transfer.sent_s = self.clock.now
-        if complete:
-            self._begun.pop(state, None)
-            self.pinning += 1
-            now = self.clock.now
-            state.decode_wait_s += now - state.mark_s
-            state.mark_s = now
-            transfer.hidden_s = self.network.busy_so_far_s(stream)
-        tokens = max(transfer.ready_tokens - transfer.sent_tokens, 0.0)
-        num_bytes = self._kv_bytes.of(tokens, transfer.sent_tokens, state.request.prompt_tokens)
-        transfer.sent_tokens += tokens
-        state.transferred_bytes += num_bytes
-        self.network.push(stream, num_bytes, complete, self._descriptors(tokens))
-        if complete and transfer.first_is_there:
-            self._start_decoding(transfer)
-
-    def _open_stream(self, transfer: KvTransfer) -> Stream:
-        assert transfer.target is not None
-        first = None
-        if self._is_optimistic:
-            left = transfer.prefill.num_tokens - transfer.sent_tokens
-            tokens = min(float(self._piece_tokens), left)
-            first = FirstPart(
-                self._kv_bytes.of(tokens, transfer.sent_tokens, transfer.prefill.num_tokens),
-                self._descriptors(tokens),
-                lambda _: self._first_landed(transfer),
-            )
-        return self.network.open(
-            self._prefill_nodes[transfer.source.instance],
-            self._decode_nodes[transfer.target[0].instance],
-            lambda _: self._landed(transfer),
-            self._request_latency_s,
-            first,
-        )
-
-    def _first_landed(self, transfer: KvTransfer) -> None:
-        """Optimistic: the first piece is there."""
-        transfer.first_is_there = True
-        if transfer.prefilled_s >= 0:
-            self._start_decoding(transfer)
-
-    def _landed(self, transfer: KvTransfer) -> None:
-        """All KV is there: the prefill instance may forget it, the decode instance start."""
-        stream = transfer.stream
-        if stream is not None and stream.sent_bytes:
-            self.num_transfers += 1
-            self.transfer_s += stream.busy_s
-            self.hidden_s += transfer.hidden_s
-            if transfer.target is not None:
-                self._tell_moved(transfer, transfer.target[0], stream.sent_bytes, "prompt")
-        self._receive(transfer)
-        transfer.source.release(transfer.prefill)
-        self.pinning -= 1
-        self._start_decoding(transfer)
-        if self._is_optimistic:
-            self._stop_if_over()
-
-    def _receive(self, transfer: KvTransfer) -> None:
-        """The decode instance has all KV of a prompt: others may hit it there, unless it is gone already."""
-        assert transfer.target is not None
-        engine, sequence = transfer.target
-        present_blocks = sequence.hashed if sequence.is_incoming else transfer.present_blocks
-        needed_tokens = transfer.prefill.num_tokens
-        found_bytes = 0.0 if transfer.stream is None else transfer.stream.sent_bytes
-        if not self._sends_all:
-            found_bytes += self._kv_bytes.of(present_blocks * self._block_size, 0.0, needed_tokens)
-        self.kv_books.land(self._kv_bytes.of(needed_tokens, 0.0, needed_tokens), found_bytes)
-        engine.receive(sequence)
-
-    def _start_decoding(self, transfer: KvTransfer) -> None:
-        if transfer.joined:
-            return
-        assert transfer.target is not None
-        transfer.joined = True
-        engine, sequence = transfer.target
-        state, now = sequence.state, self.clock.now
-        state.transfer_s += now - state.mark_s
-        state.mark_s = now
-        if self._forwards_first_token:
-            state.first_token_s = now
-            if not sequence.remaining:
-                engine.cancel(sequence)
-                self._left(engine, sequence)
-                return
-        engine.join(sequence)
-
     # An answer is complete.
 
     def finished(self, engine: Engine, sequence: Sequence) -> None:
-        """Room on a decode instance, and known KV that the next turn could hit."""
+        """Room on a decode instance, and known KV that the next turn could hit; nothing where the client has gone."""
+        if sequence.state not in self.sequences:
+            return
         if self._returns_kv and sequence.state.request.output_chain >= 0:
             self._return_kv(engine, sequence)
         self._left(engine, sequence)
-
-    def _left(self, engine: Engine, sequence: Sequence) -> None:
-        self._free_place(engine, sequence)
-        self.complete(sequence.state)
-
-    def _free_place(self, engine: Engine, sequence: Sequence) -> None:
-        forwarded = 1 if self._forwards_first_token else 0
-        committed_tokens = sequence.state.request.prompt_tokens + forwarded + self._reservation_tokens
-        self.decode_loads.give_back(engine.instance, committed_tokens)
-        self._retry_soon()
-
-    def _retry_soon(self) -> None:
-        if self._waiting and not self._retry_set:
-            self._retry_set = True
-            self.clock.schedule(self.clock.now, AFTERMATH, self._retry)
-
-    def _retry(self, _: Timer) -> None:
-        """Room has become free: those that wait for it try again, in their order."""
-        self._retry_set = False
-        self.clock.aftermath_s = self.clock.now
-        while self._waiting and self._reserve(self._waiting[0]):
-            transfer = self._waiting.popleft()
-            self._send(transfer)
-
-    def _tell_moved(self, transfer: KvTransfer, target: Engine, num_bytes: float, kind: str) -> None:
-        request_id, place = transfer.prefill.state.request.request_id, len(self.prefill_engines) + target.instance
-        source, now = transfer.source.instance, self.clock.now
-        tell_moved(self.detail, request_id, transfer.sent_s, now, num_bytes, source, place, kind)

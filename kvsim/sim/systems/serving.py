@@ -1,4 +1,4 @@
-"""The base of both systems: build, let the workload arrive, run, and count."""
+"""The base of both systems: build, let requests arrive, run, and count."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from kvsim.sim.engine.lockstep import Lockstep
 from kvsim.sim.engine.sequence import RequestState, Sequence, block_path
 from kvsim.sim.log.conservation import RequestCounts
 from kvsim.sim.log.detail import DetailLog
-from kvsim.sim.log.requests import RequestLog
+from kvsim.sim.log.requests import RequestLog, request_row
 from kvsim.sim.log.steps import StepLog
 from kvsim.sim.routing import InFlight, Loads, PrefixIndex, StaleIndex, in_flight_of, prefill_router
 from kvsim.sim.routing.prefill import PrefillRouter
@@ -31,7 +31,8 @@ from kvsim.sim.systems.front_end import balanced
 from kvsim.sim.systems.interrupt import on_interrupt
 from kvsim.sim.systems.marks import Mark, marked_arrivals
 from kvsim.sim.systems.size import check_size
-from kvsim.sim.systems.warm import COMMON_SHARE, common_heads, warm
+from kvsim.sim.systems.warm import warm_caches
+from kvsim.sim.systems.watcher import Watcher
 from kvsim.sim.tiers.lookup import Tiers
 from kvsim.sim.tiers.tiers_of import tiers_of
 from kvsim.sim.tiers.write_back import WriteBack
@@ -65,18 +66,22 @@ class ServingSystem:
     def __init__(
         self,
         plan: Plan,
-        workload: Workload,
+        workload: Workload | None,
         seed: int,
         progress: Progress | None = None,
         *,
+        watcher: Watcher | None = None,
         keeps_detail: bool = False,
         refreshes_index: bool = False,
     ) -> None:
-        """``keeps_detail``: steps, levels and movements of KV, see ``kvsim.record.detail``. ``refreshes_index``: the
+        """``workload``: what will arrive; ``None``: nobody knows, requests are told by ``arrive`` as time runs, for
+        ever. ``watcher``: told of requests, of which nothing is kept then; the engines of ``plan`` must be stepwise.
+        ``keeps_detail``: steps, levels and movements of KV, see ``kvsim.record.detail``. ``refreshes_index``: the
         engines that compute prompts evict inside leaps, and say so when the prefix index is asked.
         """
-        check_size(plan, workload)
-        self.plan, self.workload = plan, workload
+        if workload is not None:
+            check_size(plan, workload)
+        self.plan, self.workload, self.watcher = plan, workload, watcher
         self.clock = Clock()
         self.requests = RequestLog()
         self.counts = RequestCounts()
@@ -86,8 +91,10 @@ class ServingSystem:
         staleness_s = plan.config.routing.index_staleness_ms * MILLI
         refresh = self._settle_evictions if refreshes_index else None
         self.index = StaleIndex(staleness_s, lambda: self.clock.now, refresh) if staleness_s else PrefixIndex(refresh)
-        self._arrivals = Arrivals(self.clock, workload, self._arrive)
-        self._is_closed = workload.is_closed
+        self._arrivals = None if workload is None else Arrivals(self.clock, workload, self.arrive)
+        self._is_closed = workload is not None and workload.is_closed
+        self.sequences: dict[RequestState, Sequence] = {}
+        """What requests that are in the system are to the first engine that they go to."""
         self.pinning = 0
         """Requests whose KV still leaves the instance that computed it."""
         self.gave_up = 0
@@ -116,9 +123,11 @@ class ServingSystem:
 
     def run(self, warmup_requests: int = 0) -> None:
         """Serve the whole workload; an interrupt ends the run early and marks it incomplete."""
+        assert self.workload is not None and self._arrivals is not None, "nobody knows what will arrive"
         self.warmup_requests = warmup_requests
         self._mark_at = marked_arrivals(len(self.workload), warmup_requests)
-        self._warm_caches()
+        if self.plan.config.load.warm_caches:
+            self.notes += warm_caches(self.workload, self.engines(), self.index)
         self.clock.process(self._arrivals.story())
         cpu_s = time.process_time()
         collecting = gc.isenabled()
@@ -173,20 +182,6 @@ class ServingSystem:
     def _settle_evictions(self, instance: int) -> None:
         self.prefill_engines[instance].settle_begun()
 
-    def _warm_caches(self) -> None:
-        """Synthetic traffic begins in the midst of things: every instance has met its common prompts before."""
-        if not self.plan.config.load.warm_caches or self.workload.info.format != "synthetic":
-            return
-        heads = common_heads(self.workload, self._block_size)
-        for engine in self.engines():
-            cached = warm(engine.pool, heads)
-            if engine.role != "decode":
-                for head in cached:
-                    self.index.computed(engine.instance, head, head[0][2])
-        if heads:
-            share = f"{COMMON_SHARE:.1%}"
-            self.notes.append(f"caches start warm: {len(heads)} prompt heads that at least {share} of requests share")
-
     def _interrupt(self) -> None:
         self.incomplete = True
         self.clock.stop()
@@ -226,7 +221,8 @@ class ServingSystem:
             self.tiers.hierarchy.restart()
         self.notes.append(f"memory was lost after {self.counts.arrived:,} requests, what stood on drives was not")
 
-    def _arrive(self, request: Request) -> None:
+    def arrive(self, request: Request) -> RequestState | None:
+        """A request comes now, at its ``arrival_s``; ``None`` where it fits nowhere."""
         if self.counts.arrived in self._mark_at:
             self.marks.append(self._mark())
         self.counts.arrive(self.clock.now)
@@ -235,10 +231,8 @@ class ServingSystem:
         settings = self.prefill_engines[0].settings
         output_tokens = min(request.output_tokens, settings.max_model_len - request.prompt_tokens)
         if output_tokens < 1 or not self._can_hold(request.prompt_tokens, output_tokens):
-            self.counts.fail(self.clock.now)
-            self.failed_arrival_s.append(self.clock.now)
-            self._gone(request, failed=True)
-            return
+            self._refuse(request)
+            return None
         state = RequestState(request, block_path(request, self._block_size), output_tokens)
         if request.request_id < self.warmup_requests:
             state.measured = 0
@@ -249,6 +243,31 @@ class ServingSystem:
         if self.in_flight is not None:
             self.in_flight.begun(request, state.prefill_instance)
         self._admit(state)
+        return state
+
+    def _refuse(self, request: Request) -> None:
+        self.counts.fail(self.clock.now)
+        if self.watcher is None:
+            self.failed_arrival_s.append(self.clock.now)
+        else:
+            self.watcher.refused(request)
+        self._gone(request, failed=True)
+
+    def abort(self, state: RequestState) -> bool:
+        """The client of a request has gone: nothing more is scheduled of it, and it counts as failed. ``False``: it is
+        over already.
+        """
+        if state not in self.sequences:
+            return False
+        self._withdraw(state)
+        self.gave_up += 1
+        self.counts.fail(self.clock.now)
+        self._gone(state.request, failed=True)
+        return True
+
+    def _withdraw(self, state: RequestState) -> None:
+        """Take a request off the engine that it is on."""
+        raise NotImplementedError
 
     def _leaves_prefill(self, state: RequestState) -> None:
         """Nothing of the request is left on the instance that computed its prompt."""
@@ -270,33 +289,11 @@ class ServingSystem:
         hit_tokens, loaded_tokens = state.hit_tokens, 0
         if self.tiers is not None:
             hit_tokens, loaded_tokens = self.tiers.served(state)
-        self.requests.add(
-            (
-                request.request_id,
-                request.arrival_s,
-                state.first_token_s,
-                now,
-                request.prompt_tokens,
-                state.output_tokens,
-                hit_tokens,
-                loaded_tokens,
-                state.computed_tokens,
-                state.recomputed_tokens,
-                state.preemptions,
-                state.prefill_instance,
-                state.decode_instance,
-                state.transferred_bytes,
-                state.proxy_s,
-                state.queue_s,
-                state.interference_s,
-                state.preemption_s,
-                state.tier_load_s,
-                state.prefill_s,
-                state.transfer_s,
-                state.decode_wait_s,
-                state.first_decode_s,
-            )
-        )
+        row = request_row(state, now, hit_tokens, loaded_tokens)
+        if self.watcher is None:
+            self.requests.add(row)
+        else:
+            self.watcher.completed(state, row)
         counts = self.counts
         counts.complete(now)
         if self._progress is not None and counts.completed % _PROGRESS_EVERY == 0:
@@ -305,14 +302,23 @@ class ServingSystem:
 
     def _gone(self, request: Request, failed: bool = False) -> None:
         """End a request, and the run too, when it was the last."""
-        if self._is_closed:
+        if self._is_closed and self._arrivals is not None:
             self._arrivals.ended(request, failed)
         self._stop_if_over()
 
     def _stop_if_over(self) -> None:
-        counts = self.counts
-        if self._arrivals.all_sent and counts.completed + counts.failed == counts.arrived and not self.pinning:
+        counts, arrivals = self.counts, self._arrivals
+        if arrivals is None:
+            return
+        if arrivals.all_sent and counts.completed + counts.failed == counts.arrived and not self.pinning:
             self.clock.stop()
+
+    def tokens(self, engine: Engine, sequence: Sequence, count: int) -> None:
+        """Tell of tokens that are out, unless nobody waits for them any more."""
+        state = sequence.state
+        if self.watcher is not None and state in self.sequences:
+            self.watcher.tokens(state, count, state.told_tokens == 0)
+            state.told_tokens += count
 
     def prefilled(self, engine: Engine, sequence: Sequence) -> None:
         """See ``kvsim.sim.engine.engine.EngineListener``."""
@@ -360,6 +366,7 @@ class ServingSystem:
             connector=None if tiers is None else tiers.connector_of(instance),
             backup_s=0.0 if tiers is None else tiers.backup_s(instance),
             announces_chunks=announces_chunks,
+            tells_tokens=self.watcher is not None,
             detail=None if self.detail is None else self.detail.engine(instance, forwards=forwards),
             timer=None if group is None else group.timer,
         )

@@ -8,6 +8,7 @@ from kvsim.sim.engine.sequence import RequestState, Sequence
 from kvsim.sim.log.steps import StepLog
 from kvsim.sim.routing import Loads
 from kvsim.sim.systems.serving import Progress, ServingSystem
+from kvsim.sim.systems.watcher import Watcher
 from kvsim.workload.workload import Workload
 
 
@@ -19,13 +20,16 @@ class UnifiedSystem(ServingSystem):
     def __init__(
         self,
         plan: Plan,
-        workload: Workload,
+        workload: Workload | None,
         seed: int,
         progress: Progress | None = None,
         *,
+        watcher: Watcher | None = None,
         keeps_detail: bool = False,
     ) -> None:
-        super().__init__(plan, workload, seed, progress, keeps_detail=keeps_detail, refreshes_index=True)
+        super().__init__(
+            plan, workload, seed, progress, watcher=watcher, keeps_detail=keeps_detail, refreshes_index=True
+        )
         self._build_tiers(plan.colocated, plan.unified_places())
         self.prefill_engines = [
             self._prefill_engine(instance, "colocated", plan.colocated_settings, plan.step_time)
@@ -47,12 +51,24 @@ class UnifiedSystem(ServingSystem):
         prompt_tokens = state.request.prompt_tokens
         self.loads.add(instance, 1)
         self.backlog_tokens[instance] += prompt_tokens
-        self._submit(self.prefill_engines[instance], Sequence(state, prompt_tokens, state.output_tokens))
+        sequence = self.sequences[state] = Sequence(state, prompt_tokens, state.output_tokens)
+        self._submit(self.prefill_engines[instance], sequence)
+
+    def _withdraw(self, state: RequestState) -> None:
+        instance, sequence = state.prefill_instance, self.sequences.pop(state)
+        engine = self.prefill_engines[instance]
+        if self.tiers is not None:
+            self.tiers.aborted(engine, sequence)
+        engine.abort(sequence)
+        self.loads.add(instance, -1)
+        self._leaves_prefill(state)
+        if state.first_token_s < 0:
+            self.backlog_tokens[instance] -= state.request.prompt_tokens
 
     def prefilled(self, engine: Engine, sequence: Sequence) -> None:
         """Publish what is computed; once all is, the prompt is no backlog any more."""
         state = sequence.state
-        if state.first_token_s >= 0:
+        if state.first_token_s >= 0 or sequence.aborted:
             return
         if state.path[0][0] >= 0:
             self.index.computed(engine.instance, state.path, sequence.ready // self._block_size)
@@ -64,8 +80,10 @@ class UnifiedSystem(ServingSystem):
             self.tiers.prefilled(engine, sequence)
 
     def finished(self, engine: Engine, sequence: Sequence) -> None:
-        """The answer is complete."""
+        """The answer is complete; nobody's, where its client has gone."""
         state = sequence.state
+        if self.sequences.pop(state, None) is None:
+            return
         if self.tiers is not None:
             self.tiers.computed(engine, sequence, sequence.computed)
         if state.request.output_chain >= 0:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from kvsim.sim.engine.block_pool import BlockPool
 from kvsim.sim.engine.block_table import OPEN_END, Path
+from kvsim.sim.engine.engine import Engine
+from kvsim.sim.routing import PrefixIndex
 from kvsim.workload.workload import Workload
 
 COMMON_SHARE = 0.005
@@ -42,3 +46,20 @@ def warm(pool: BlockPool, heads: list[Path]) -> list[Path]:
             cached.append(head)
             room -= blocks
     return cached
+
+
+def warm_caches(workload: Workload, engines: Sequence[Engine], index: PrefixIndex) -> list[str]:
+    """Synthetic traffic begins in the midst of things: every instance has met its common prompts before. Returns what
+    is to be noted of that.
+    """
+    if workload.info.format != "synthetic":
+        return []
+    heads = common_heads(workload, engines[0].settings.block_size)
+    for engine in engines:
+        cached = warm(engine.pool, heads)
+        if engine.role != "decode":
+            for head in cached:
+                index.computed(engine.instance, head, head[0][2])
+    if not heads:
+        return []
+    return [f"caches start warm: {len(heads)} prompt heads that at least {COMMON_SHARE:.1%} of requests share"]

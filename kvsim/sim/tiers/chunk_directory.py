@@ -56,6 +56,12 @@ class ChunkDirectory:
         else:
             del chunks[tier]
 
+    def forget(self, most: int) -> None:
+        """Keep at most so many of the chains that no tier has anything of, those that came last."""
+        gone = [chain for chain, copies in self._chains.items() if not copies.chunks]
+        for chain in gone[: max(0, len(gone) - most)]:
+            del self._chains[chain]
+
     def written_end(self, chain: int) -> int:
         """The place behind the last chunk of the chain that any tier ever had; 0 where none did."""
         copies = self._chains.get(chain)

@@ -13,6 +13,7 @@ from kvsim.sim.engine.engine import Engine, LookUp
 from kvsim.sim.engine.engine_connector import EngineConnector
 from kvsim.sim.engine.sequence import RequestState
 from kvsim.sim.engine.sequence import Sequence as Queued
+from kvsim.sim.keep_last import keep_last
 from kvsim.sim.log.detail import Rows
 from kvsim.sim.tiers.chunks import Run, chunk_keys, chunk_runs, sliced
 from kvsim.sim.tiers.connector import KvConnector
@@ -119,6 +120,10 @@ class Tiers:
 
     def _loaded(self, engine: Engine, sequence: Queued, lookup: TierLookup) -> None:
         """Let KV that has arrived be hit in the engine's cache; where no room was kept for it, as far as there is."""
+        if sequence.aborted:
+            if not self._loads_on_arrival:
+                engine.resume(sequence, 0)
+            return
         state, now = sequence.state, self._clock.now
         state.tier_load_s += now - state.mark_s
         state.mark_s = now
@@ -194,6 +199,18 @@ class Tiers:
             self._foresee(state, lookup, self._prefetch)
         return state.hit_tokens - loaded, loaded
 
+    def aborted(self, engine: Engine, sequence: Queued) -> None:
+        """The client of a request has gone, which its engine is told next: what was loaded of it is lost."""
+        lookup = self._lookups.pop(sequence.state, None)
+        if lookup is not None:
+            self.hierarchy.traffic.lost_tokens += sum([segment.end - segment.first for segment in lookup.segments])
+
+    def forget(self, most: int) -> None:
+        """Keep at most so many sessions, and chains that are stored nowhere."""
+        self._sessions.forget(most)
+        self.log.forget(most)
+        self.hierarchy.directory.forget(most)
+
     def _loaded_hits(self, state: RequestState, lookup: TierLookup) -> int:
         """Hit tokens that tiers gave."""
         return max(0, min(state.hit_tokens - lookup.cached_tokens, lookup.arrived_tokens))
@@ -244,7 +261,7 @@ class Sessions:
         access.index, access.blocks, access.session_id = request.request_id, blocks, session
         access.time_s = self._clock.now
         if session >= 0:
-            access.turn = self._turns.get(session, 0)
+            access.turn = self._turns.pop(session, 0)
             self._turns[session] = access.turn + 1
             ended_s = self._ended_s.pop(session, -1.0)
             if ended_s >= 0:
@@ -252,11 +269,17 @@ class Sessions:
                 self._num_pauses += 1
         return access
 
+    def forget(self, most: int) -> None:
+        """Keep at most so many sessions, those that came last."""
+        keep_last(self._turns, most)
+        keep_last(self._ended_s, most)
+
     def ended(self, state: RequestState) -> float:
         """Note that a turn has its answer; returns the mean pause so far, in seconds, 0 where none is known."""
         session = state.request.session_id
         if session < 0:
             return 0.0
+        self._ended_s.pop(session, None)
         self._ended_s[session] = self._clock.now
         return self._pauses_s / self._num_pauses if self._num_pauses else 0.0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kvsim.sim.keep_last import keep_last
 from kvsim.sim.tiers.chunks import Run
 from kvsim.sim.tiers.connector import TierSegment
 from kvsim.sim.tiers.hierarchy import TierHierarchy
@@ -47,6 +48,11 @@ class MissLog:
         """Note that these chunks have been computed somewhere."""
         if not self._hierarchy.rules.writes_through:
             _reach(self._computed, runs)
+
+    def forget(self, most: int) -> None:
+        """Keep at most so many chains, those that came last; what is asked for of others counts as new."""
+        for ends in (self._asked, self._computed):
+            keep_last(ends, most)
 
     def count(self, instance: int, runs: list[Run], prompt_tokens: int, found_tokens: int, known_tokens: int) -> None:
         """Count a prompt of which ``found_tokens`` are within reach and ``known_tokens`` will not be computed."""

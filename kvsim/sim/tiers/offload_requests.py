@@ -79,7 +79,14 @@ class OffloadRequests:
 
     def loaded(self, sequence: Sequence, cached_tokens: int, segments: list[TierSegment]) -> None:
         """A load has come. Hits are what a request had not had before a preemption, the last token excepted."""
-        state, now, lookup, engine = sequence.state, self._clock.now, self.of(sequence), self.engine
+        engine = self.engine
+        assert engine is not None
+        if sequence.aborted:
+            lost_tokens = sum([segment.end - segment.first for segment in segments])
+            self._tiers.hierarchy.traffic.lost_tokens += lost_tokens
+            engine.resume(sequence, 0)
+            return
+        state, now, lookup = sequence.state, self._clock.now, self.of(sequence)
         if state.first_token_s < 0:
             state.tier_load_s += now - state.mark_s
             state.mark_s = now
@@ -93,6 +100,5 @@ class OffloadRequests:
             if hits:
                 lookup.segments.append(TierSegment(segment.tier_number, first, end))
         known_tokens = segments[-1].end
-        assert engine is not None
         engine.resume(sequence, known_tokens)
         self._tiers.entered(self._instance, sequence, known_tokens)

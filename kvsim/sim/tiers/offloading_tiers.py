@@ -85,5 +85,12 @@ class OffloadingTiers(Tiers):
             self.hierarchy.traffic.lost_tokens += lookup.spare_tokens
         return super().served(state)
 
+    def aborted(self, engine: Engine, sequence: Queued) -> None:
+        lookup = self._lookups.get(sequence.state)
+        if lookup is not None:
+            self.hierarchy.traffic.lost_tokens += lookup.spare_tokens
+            self._offloading[engine.instance].end(sequence, lookup, sequence.computed)
+        super().aborted(engine, sequence)
+
     def _loaded_hits(self, state: RequestState, lookup: TierLookup) -> int:
         return min(state.hit_tokens, lookup.arrived_tokens)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from kvsim.errors import ConfigError
 from kvsim.plan.instance import Instance
 from kvsim.plan.plan import Place, Plan
 from kvsim.policy.eviction import EVICTIONS
@@ -28,7 +29,7 @@ def tiers_of(
     clock: Clock,
     plan: Plan,
     side: Instance,
-    workload: Workload,
+    workload: Workload | None,
     places: Sequence[Place],
     generator: np.random.Generator,
     cached: Callable[[int, Queued, int], None],
@@ -36,12 +37,17 @@ def tiers_of(
 ) -> Tiers:
     """The plan's tiers behind instances of ``side`` at ``places``, which tell ``detail``.
 
-    Raises ``ConfigError`` for policies nobody knows.
+    Raises ``ConfigError`` for policies nobody knows, and for one that knows the future where there is no ``workload``.
     """
     policies, block_size = plan.config.policies, plan.spec.block_size_tokens
     known = EVICTIONS.get(policies.eviction)
     next_use = None
     if known is not None and known.is_offline:
+        if workload is None:
+            raise ConfigError(
+                f"policies.eviction = {policies.eviction!r} knows which requests will come, and here nobody does; "
+                "allowed: any other policy, as 'lru'"
+            )
         next_use = next_uses(workload, block_size, plan.config.cache.chunk_tokens // block_size)
     seed = int(generator.integers(1 << 31))
     loads, served = (None, None) if detail is None else (detail.loads, detail.served)

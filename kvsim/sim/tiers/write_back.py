@@ -44,7 +44,10 @@ class WriteBack:
             return
         first, known = self._extents.get((instance, chain), (0, 0))
         if known > cached:
-            self._extents[instance, chain] = (first, cached)
+            if cached:
+                self._extents[instance, chain] = (first, cached)
+            else:
+                del self._extents[instance, chain]
             place, end = (first + cached) // size, (first + known) // size
             self._store(instance, [(chain, place, end)] if place < end else [])
 
