@@ -90,7 +90,7 @@ def _tried(runs: Sequence[Served], form: Form, learned: Sequence[Chosen], values
 
 
 def _off(run: Served, found: Predicted, chosen: Chosen) -> Floats:
-    """Errors of means and of requests, each relative to the mean that was measured, weighted."""
+    """Errors of means and of requests, each relative to the mean that was measured, weighted; far ones are tamed."""
     parts: list[Floats] = []
     for name, weight in WEIGHTS.items():
         theirs = _measures(run.requests, name)[chosen]
@@ -98,7 +98,7 @@ def _off(run: Served, found: Predicted, chosen: Chosen) -> Floats:
         off = np.where(np.isfinite(off), off, 1.0)
         tamed = np.sign(off) * np.sqrt(2 * (np.sqrt(1 + off**2) - 1))
         each = np.sqrt(weight * SPREAD / len(off)) * tamed
-        parts += [np.array([np.sqrt(weight) * off.mean()]), each]
+        parts += [np.array([np.sqrt(weight) * tamed.mean()]), each]
     return np.concatenate(parts)
 
 

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from server import serving
+from server import VOCABULARY, serving
 
 MAIN = Path(__file__).parents[2] / "main.py"
 MOST_OFF_PCT = 5.0
@@ -36,6 +36,7 @@ def main() -> int:
         with serving(asked.vllm, ARGUMENTS) as url:
             words = ["validate", "live", "--url", url, "--workload", WORKLOAD, "--rate", str(asked.rate)]
             words += ["--requests", str(asked.requests), "--seed", str(asked.seed), "--calibrate"]
+            words += ["--vocabulary", "{}:{}".format(*VOCABULARY)]
             words += ["--out", str(folder / "rows.jsonl"), "--json", str(folder / "live.json")]
             words += ["--csv", str(folder / "live.csv"), "--plot", str(folder / "live.png")]
             words += ["--profile-out", str(folder / "fitted.yaml")]

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 from live_plan import plan_of
-from server import post, serving
+from server import VOCABULARY, post, serving
 
 from kvsim.measure.measure import measure
 from kvsim.measure.result import MeasuredRun
@@ -56,7 +56,8 @@ def held(url: str, workload: Workload, seed: int) -> MeasuredRun:
             post(url, "/pause?mode=keep&clear_cache=false")
             resume.start()
 
-    found = measure(server_of(url), workload, Sending(content_seed=seed), progress=ended)
+    sending = Sending(content_seed=seed, vocabulary=VOCABULARY)
+    found = measure(server_of(url), workload, sending, progress=ended)
     resume.join()
     return found
 

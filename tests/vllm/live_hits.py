@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from live_plan import plan_of
-from server import serving
+from server import VOCABULARY, serving
 
 from kvsim.config import load_config
 from kvsim.measure.measure import measure
@@ -69,7 +69,7 @@ def main() -> int:
         with serving(asked.vllm, arguments) as url:
             server = server_of(url)
             plan = plan_of(server)
-            measured = measure(server, workload, Sending(content_seed=asked.seed))
+            measured = measure(server, workload, Sending(content_seed=asked.seed, vocabulary=VOCABULARY))
         predicted = run(Case("unified", "unified", plan, workload, asked.seed)).system
         wrong = differences(measured, predicted)
         cached = sum(row.cached_tokens or 0 for row in measured.rows)

@@ -18,13 +18,13 @@ READY_S = 400.0
 MODEL = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
-    "hidden_size": 256,
-    "intermediate_size": 512,
+    "hidden_size": 128,
+    "intermediate_size": 256,
     "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
     "head_dim": 64,
-    "vocab_size": 32000,
+    "vocab_size": 8192,
     "max_position_embeddings": 16384,
     "rms_norm_eps": 1e-5,
     "hidden_act": "silu",
@@ -33,6 +33,8 @@ MODEL = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
+VOCABULARY = (100, 8000)
+"""Token ids that prompts are made of."""
 ALWAYS = [
     *("--load-format", "dummy", "--skip-tokenizer-init", "--enforce-eager", "--enable-prompt-tokens-details"),
     *("--host", "127.0.0.1", "--served-model-name", "tiny"),
