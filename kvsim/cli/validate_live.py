@@ -77,7 +77,9 @@ def validate_live(flags: LiveFlags) -> int:
     from kvsim.live.validated import validate
 
     _check(flags)
-    found, runs = _described(flags), _runs(flags)
+    before = _before(flags)
+    found = _described(flags, before)
+    runs = before or list(_measured(flags))
     names = _names(flags, runs)
     served = [served_of(run, name) for run, name in zip(runs, names, strict=True)]
     validated = validate(served, found, flags.calibrate_share if flags.calibrate else None)
@@ -120,16 +122,17 @@ def _check_files(flags: LiveFlags, taken: dict[str, Path]) -> None:
             taken = taken | {f"also that of {flag}": path}
 
 
-def _described(flags: LiveFlags) -> Described:
-    """The server as it and its line say it is. Raises ``ConfigError``."""
+def _described(flags: LiveFlags, before: list[MeasuredRun]) -> Described:
+    """The server as it, or who measured it ``before``, and its line say it is. Raises ``ConfigError``."""
     from kvsim.launch import read_launch_line
     from kvsim.live.ask import Ask
     from kvsim.live.deployment import described
+    from kvsim.live.rows import told_of
     from kvsim.live.server import told_by
     from kvsim.measure import server_of
     from kvsim.plan.vllm_defaults import checked_version
 
-    told = told_by(Ask(server_of(flags.url, flags.api_key_env))) if flags.url else None
+    told = told_by(Ask(server_of(flags.url, flags.api_key_env))) if flags.url else told_of(before[0])
     line = None if flags.line is None else read_launch_line(flags.line)
     return described(
         told,
@@ -142,12 +145,11 @@ def _described(flags: LiveFlags) -> Described:
     )
 
 
-def _runs(flags: LiveFlags) -> list[MeasuredRun]:
-    if flags.measured is not None:
-        from kvsim.measure.files import measured_of
+def _before(flags: LiveFlags) -> list[MeasuredRun]:
+    """What was measured before; nothing where a server is to be."""
+    from kvsim.measure.files import measured_of
 
-        return [run for path in flags.measured for run in measured_of(path)]
-    return list(_measured(flags))
+    return [run for path in flags.measured or () for run in measured_of(path)]
 
 
 def _measured(flags: LiveFlags) -> Iterator[MeasuredRun]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from kvsim.errors import ConfigError
 from kvsim.live.served import Served
+from kvsim.live.server import Told
 from kvsim.measure.result import MeasuredRun, RequestRow
 from kvsim.workload.info import WorkloadInfo
 from kvsim.workload.workload import Workload
@@ -53,6 +54,16 @@ def served_of(run: MeasuredRun, name: str, fewest: int = FEWEST) -> Served:
         counters={key: run.metrics.counted(key) for key in ("prefix_queries", "prefix_hits", "preemptions")},
         notes=tuple(_notes(run, rows)),
     )
+
+
+def told_of(run: MeasuredRun) -> Told | None:
+    """What the server said of itself when it was measured; ``None``: nobody wrote it down."""
+    if not run.model:
+        return None
+    version, longest = run.server.get("version"), run.server.get("max_model_len")
+    arguments: dict[str, object] = {"max_model_len": longest} if isinstance(longest, int) else {}
+    sources = ("the rows",) if run.server else ()
+    return Told(version if isinstance(version, str) else "", run.model, run.model, arguments, sources)
 
 
 def _check(row: RequestRow, name: str) -> None:

@@ -118,6 +118,8 @@ def _warnings(found: Validated, runs: Sequence[Served]) -> list[str]:
         if run.failures:
             kinds = ", ".join(f"{kind} {count}" for kind, count in run.failures.items())
             said.append(f"{run.name}: requests without an answer are left out ({kinds})")
+    if "max_num_batched_tokens" not in described.arguments:
+        said.append("nobody says how many tokens a step has: vLLM's defaults are taken; give the server's --line")
     said += version_caveats("the server", described.version) if not described.version else []
     if found.calibration is None or not found.calibration.is_whole:
         if not described.knows_machine:

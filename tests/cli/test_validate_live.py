@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -120,6 +121,17 @@ def test_a_server_is_measured_predicted_and_compared(kvsim: Kvsim, tmp_path: Pat
     assert (tmp_path / "rows-1.jsonl").is_file() or (tmp_path / "rows.1.jsonl").is_file()
 
 
+def test_rows_say_which_model_and_version_it_was(kvsim: Kvsim, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    write_rows(path, replace(recorded(), server={"version": "0.32.0", "max_model_len": 4096}))
+    found = kvsim("validate", "live", "--measured", path)
+    assert found.code == 0, found.err
+    assert f"one run of {MODEL}, vLLM 0.32.0" in found.out
+    said = " ".join(found.out.split())
+    assert "nobody says how many tokens a step has: vLLM's defaults are taken" in said
+    assert "nobody says on what it runs: predicted is" in said
+
+
 def test_damaged_rows_are_named_and_nothing_is_written(kvsim: Kvsim, rows: Path, tmp_path: Path) -> None:
     lines = rows.read_text().splitlines()
     broken = json.loads(lines[5])
@@ -139,7 +151,7 @@ def test_damaged_rows_are_named_and_nothing_is_written(kvsim: Kvsim, rows: Path,
     [
         ((), "give --url URL, or rows that were measured before by --measured FILE"),
         (("--url", "http://127.0.0.1:1", "--measured", "ROWS"), "give --url URL, or rows"),
-        (("--measured", "ROWS"), "which model is served is nowhere said"),
+        (("--measured", "NAMELESS"), "which model is served is nowhere said"),
         (("--measured", "ROWS", "--line", "vllm serve nobody/knows"), "unknown model 'nobody/knows'"),
         (("--measured", "ROWS", "--line", LINE, "--profile-out", "x.yaml"), "--profile-out needs --calibrate"),
         (("--measured", "ROWS", "--line", LINE, "--repeats", "2"), "--repeats needs --url"),
@@ -154,7 +166,9 @@ def test_damaged_rows_are_named_and_nothing_is_written(kvsim: Kvsim, rows: Path,
     ],
 )
 def test_bad_input_is_one_line(kvsim: Kvsim, rows: Path, flags: tuple[str, ...], words: str) -> None:
-    given = [str(rows) if flag == "ROWS" else flag for flag in flags]
+    nameless = rows.with_name("nameless.jsonl")
+    write_rows(nameless, replace(recorded(), model=""))
+    given = [{"ROWS": str(rows), "NAMELESS": str(nameless)}.get(flag, flag) for flag in flags]
     found = kvsim("validate", "live", *given)
     assert found.code == 2, found
     assert found.out == ""
