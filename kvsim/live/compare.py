@@ -125,7 +125,7 @@ def _metric(ours: Sequence[Floats], theirs: Sequence[Floats]) -> Metric:
     errors = [accuracy_of(one, other).mean_pct for one, other in zip(ours, theirs, strict=True)]
     known = [float("nan") if error is None else error for error in errors]
     all_ours, all_theirs = np.concatenate(ours), np.concatenate(theirs)
-    both = np.isfinite(all_ours) & np.isfinite(all_theirs)
+    both = np.isfinite(all_ours) & np.isfinite(all_theirs) & (all_theirs > 0)  # as errors have it
     return Metric(
         measured_ms=_mean_ms(all_theirs[both]),
         predicted_ms=_mean_ms(all_ours[both]),
