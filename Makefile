@@ -97,7 +97,8 @@ wheel-test: compile
 	"$$dir/venv/bin/python" -m experiments.network_variance --preset smoke --no-plot --quiet --out studies
 
 # vLLM's own scheduler, recorded on traffic never seen before, against ours; and its own parser and rules for defaults, on
-# public and on random lines. SEED=n repeats a run; VERSION=0.19.0 asks an older scheduler, and no parser.
+# public and on random lines; and its own server, on this processor, whose cached tokens, preemptions and times are
+# predicted. SEED=n repeats a run; VERSION=0.19.0 asks an older scheduler, and neither parser nor server.
 test-vllm: compile $(VLLM_STAMP)
 	set -e; \
 	dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
@@ -116,7 +117,10 @@ test-vllm: compile $(VLLM_STAMP)
 	export PYTHONPATH=tests/launch; \
 	$(BIN)/python tests/vllm/compare_arguments.py lines "$$dir/lines.json" --seed "$$seed"; \
 	$(VLLM_VENV)/bin/python tests/vllm/arguments.py "$$dir/lines.json" "$$dir/answers.json"; \
-	$(BIN)/python tests/vllm/compare_arguments.py check "$$dir/lines.json" "$$dir/answers.json"
+	$(BIN)/python tests/vllm/compare_arguments.py check "$$dir/lines.json" "$$dir/answers.json"; \
+	for asked in hits held calibrated; do \
+		$(BIN)/python tests/vllm/live_$$asked.py --vllm $(VLLM_VENV)/bin/python --seed "$$seed"; \
+	done
 
 # A version's environment (2.5 GB). The CPU wheel brings a torchvision that does not load with its torch, so `import vllm`
 # fails until the packages that no scheduler needs are gone. Where pip does not find torch's +cpu build,

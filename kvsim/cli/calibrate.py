@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -196,10 +196,8 @@ def _write_fitted(output: Path, tables: Profile, found: Operators, engine: _Engi
 
 
 def _write(output: Path, profile: Profile) -> None:
-    import yaml
-
     from kvsim.report.atomic import replacing
+    from kvsim.validate.calibrate.profile import written
 
     with replacing(output) as file:
-        text = yaml.safe_dump(asdict(profile), sort_keys=False, allow_unicode=True, width=118, default_flow_style=None)
-        file.write(text.encode("utf-8"))
+        file.write(written(profile))

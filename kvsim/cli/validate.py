@@ -12,6 +12,7 @@ import typer
 from kvsim.cli.options import JsonOut
 from kvsim.cli.usage import FlagError, Verbs
 from kvsim.cli.validate_leaderboard import validate_leaderboard
+from kvsim.cli.validate_live import validate_live
 from kvsim.cli.validate_load import validate_load
 from kvsim.cli.validate_points import validate_points
 from kvsim.cli.validate_run import validate_run
@@ -31,13 +32,14 @@ SHOWN = 70
 def validate(ctx: typer.Context) -> None:
     """Compare with what real engines did."""
     if ctx.invoked_subcommand is None:
-        raise FlagError("validate: a command is missing; known: leaderboard, load, oracle, points, run")
+        raise FlagError("validate: a command is missing; known: leaderboard, live, load, oracle, points, run")
 
 
 validate_app.command("run")(validate_run)
 validate_app.command("points")(validate_points)
 validate_app.command("load")(validate_load)
 validate_app.command("leaderboard")(validate_leaderboard)
+validate_app.command("live")(validate_live)
 
 
 @validate_app.command()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from kvsim.config import Config
 from kvsim.config.overlay import Overlay
@@ -112,6 +113,12 @@ def residual_profile(base: Overlay, profile: Path, residual: Residual, run: str)
         fit_error=errors,
         overrides=overrides,
     )
+
+
+def written(profile: Profile) -> bytes:
+    """The overlay's file, YAML."""
+    text = yaml.safe_dump(asdict(profile), sort_keys=False, allow_unicode=True, width=118, default_flow_style=None)
+    return text.encode("utf-8")
 
 
 def _fitted_steptime(coefficients: Coefficients) -> Tree:
