@@ -21,7 +21,7 @@ class Form(Protocol):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the numbers, with their units."""
+        """Names of the numbers, with their units."""
         ...
 
     @property

@@ -64,10 +64,10 @@ class Probe:
         Raises ``ConfigError`` where the server cannot be measured.
         """
         model, engine, length = await self._model()
-        version = await self._version()
+        version, is_own = await self._version()
         if engine is None and version is not None:
             engine = "vllm"
-        known = Abilities(min_tokens=engine not in ENGINES, sessions=engine == "kvsim")
+        known = Abilities(min_tokens=engine not in ENGINES, sessions=is_own)
         answer, abilities = await self._first(model, known)
         is_chat, counts = self.sending.endpoint == "chat", answer.usage is not None
         return Found(
@@ -107,13 +107,14 @@ class Probe:
         owner, length = entry.get("owned_by"), entry.get("max_model_len")
         return entry["id"], owner if owner in ENGINES else None, length if isinstance(length, int) else None
 
-    async def _version(self) -> str | None:
-        """As vLLM says it."""
+    async def _version(self) -> tuple[str | None, bool]:
+        """The version as vLLM says it, and whether the server is kvsim's own."""
         try:
-            found = json.loads(await self.connection.text("/version"))["version"]
+            said = json.loads(await self.connection.text("/version"))
+            found = said["version"]
         except (*FAILURES, KeyError, TypeError):
-            return None
-        return found if isinstance(found, str) else None
+            return None, False
+        return found if isinstance(found, str) else None, "kvsim" in said
 
     async def _first(self, model: str, abilities: Abilities) -> tuple[Answer, Abilities]:
         """The answer to a first request, with as many keys as the server takes."""

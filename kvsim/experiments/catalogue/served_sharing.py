@@ -53,7 +53,7 @@ class Cache:
     blocks: int
     block_tokens: int = 16
     policy: str | None = None
-    """Of host memory below the GPU's; ``None``: there is none."""
+    """Whom host memory below the GPU's evicts; ``None``: there is none."""
 
     @property
     def words(self) -> list[str]:
@@ -85,7 +85,7 @@ class SharingRow:
     cache_tokens: int
     block_tokens: int
     policy: str
-    """Of host memory; ``none``: there is none."""
+    """Whom host memory evicts; ``none``: there is none."""
     kind: str
     """``single`` or ``multi``."""
     requests: int
@@ -93,7 +93,7 @@ class SharingRow:
     served_hit_tokens: int
     """Cached tokens by the usage of each answer."""
     run_hit_tokens: int
-    """Those of the run, loaded from host memory or found."""
+    """Hit tokens of the run, loaded from host memory or found."""
     alike_requests: int
     """Requests with the same count."""
 
