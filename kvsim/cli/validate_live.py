@@ -153,7 +153,7 @@ def _before(flags: LiveFlags) -> list[MeasuredRun]:
 
 
 def _measured(flags: LiveFlags) -> Iterator[MeasuredRun]:
-    """Workloads of equal requests, again and again, each time with other tokens, so that no run finds the KV of one before."""
+    """Send equal requests again and again, each time with other tokens, so that no run finds the KV of one before."""
     from kvsim.cli import served
     from kvsim.cli.measure import sending_of, workload_of, write_files
     from kvsim.measure import measure, server_of

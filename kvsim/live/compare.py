@@ -24,9 +24,9 @@ class Metric:
     measured_ms: float | None
     predicted_ms: float | None
     errors: Accuracy
-    """Figures of one run after the other where there are several: of all their requests together."""
+    """Over the requests of all runs together."""
     error_pct: Interval
-    """Interval of the mean: over runs, of which a single one has no interval."""
+    """The error of the mean over runs, of which a single one has no interval."""
 
 
 @dataclass(frozen=True)

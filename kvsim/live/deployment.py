@@ -41,7 +41,7 @@ class Described:
         return self.profile is not None or self.gpu is not None or "hardware.gpu" in set_values(self.sets)
 
     def load(self, keys: Mapping[str, Any] | None = None) -> LoadedConfig:
-        """The configuration of a deployment, with further ``keys``. Raises ``ConfigError``."""
+        """The server's configuration, with further ``keys``. Raises ``ConfigError``."""
         known = None if self.gpu is None else find_gpu(self.gpu)
         return load_instance(
             self.model,

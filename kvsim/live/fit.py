@@ -25,7 +25,7 @@ FEWEST = 20
 """Requests that a fit takes at least."""
 ROUNDS = 8
 SHARES = (1.0, 0.5, 0.2)
-"""Shares of the way to what a round has solved, on which it is looked whether the simulation agrees better."""
+"""Parts of the way to what a round has solved, on which it is looked whether the simulation agrees better."""
 SETTLED = 1e-3
 """A round that gains less is the last."""
 MOST_CALLS = 60
@@ -45,7 +45,7 @@ class Fitted:
     front_end_s: float
     """Seconds of a request outside the engine, before it."""
     predictions: list[Predicted]
-    """For every run, all of its requests."""
+    """A prediction of each run, with all of its requests."""
     misfit: float
 
 

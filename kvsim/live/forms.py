@@ -21,7 +21,7 @@ class Form(Protocol):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the numbers, with their units."""
+        """What the numbers are called, with their units."""
         ...
 
     @property

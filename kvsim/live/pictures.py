@@ -70,7 +70,7 @@ def _over_time(axis: Any, found: Validated, name: str, label: str) -> None:
 
 
 def _distribution(axis: Any, found: Validated) -> None:
-    """Pictures of what was not fitted on."""
+    """E2E of the requests that nothing was fitted on."""
     rows = _sides(found, "e2e")
     for side, (label, colour) in enumerate((("measured", "0.4"), ("predicted", "C0")), start=1):
         values = np.sort(np.concatenate([row[side][~row[3]] for row in rows]))

@@ -40,7 +40,7 @@ class Validated:
 
     @property
     def judged(self) -> Part:
-        """Comparison of the requests that nothing was fitted on."""
+        """Figures of the requests that nothing was fitted on."""
         return self.best.parts[-1]
 
     def dump(self, measured: Sequence[MeasuredRun]) -> dict[str, Any]:
