@@ -1,4 +1,4 @@
-"""Handing a load to vLLM's engine in a process, and reading its answer; a program of this test stands for the process."""
+"""Handing a load to vLLM's engine in a process, and reading its answer; a program of this test stands for that."""
 
 from __future__ import annotations
 
