@@ -40,8 +40,8 @@ def run_engine(plan: CloudPlan, load: Load, place: EnginePlace, content_seed: in
     asked, answered = place.folder / "asked.json", place.folder / "answered.json"
     asked.write_text(json.dumps(_asked(plan, load, content_seed)), encoding="utf-8")
     started = datetime.now(UTC)
-    _run([place.python, in_process.__file__, str(asked), str(answered)], place)
     try:
+        _run([place.python, in_process.__file__, str(asked), str(answered)], place)
         found = Fields("the engine's answer", json.loads(answered.read_text(encoding="utf-8")))
     except (OSError, ValueError):
         raise ServerFailedError(f"the engine left no answer: {last_words(place.log)}") from None
@@ -104,7 +104,10 @@ def _measured(plan: CloudPlan, load: Load, found: Fields, started_at: str) -> Me
         asked=len(load.workload),
         max_concurrency=load.workload.max_concurrency,
         made_by="vLLM's engine in a process",
-        notes=("times are the engine's own, from when its front end was given a request", "no HTTP, no detokenisation"),
+        notes=(
+            "times are the engine's own, from when its front end was given a request: no HTTP, no detokenisation",
+            "the engine tells of first and last tokens: gaps between them are taken for equal",
+        ),
         server={"engine": "vllm"},
     )
 
