@@ -46,5 +46,6 @@ def explore(flags: ExploreFlags) -> int:
     size = write_site(flags.site, found.artefacts)
     if not flags.quiet:
         entries = sum(len(each.entries) for each in found.artefacts)
-        print(f"{len(found.artefacts):,} artefacts, {entries:,} entries: {flags.site / 'index.html'} ({size / 1e6:.1f} MB)")
+        index = flags.site / "index.html"
+        print(f"{len(found.artefacts):,} artefacts, {entries:,} entries: {index} ({size / 1e6:.1f} MB)")
     return DONE

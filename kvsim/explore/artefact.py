@@ -122,6 +122,6 @@ def plus_minus(mean: float | None, half_width: float | None) -> str:
 
 
 def cache_of(config: Tree, tiers: Iterable[str] = ()) -> str:
-    """The prefix cache of a configuration, and the tiers below it, in a few words: ``off``, ``on``, ``on, dram+ssd``."""
+    """The prefix cache of a configuration, and the tiers below it, in a few words: ``off``, ``on, dram+ssd``."""
     below = "+".join(tiers)
     return ("on" if config["engine"]["enable_prefix_caching"] else "off") + (f", {below}" if below else "")

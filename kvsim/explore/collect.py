@@ -45,7 +45,10 @@ KINDS: Sequence[tuple[Callable[[Tree], bool], Reader]] = (
     (is_measured_run, measured_run_artefact),
     (is_leaderboard, leaderboard_artefact),
 )
-KNOWN = "reports of runs, studies, labs, sweeps, recommendations, differences, explanations, validations, tables of requests"
+KNOWN = (
+    "reports of runs, studies, labs, sweeps, recommendations, differences, explanations, validations, "
+    "tables of requests"
+)
 _SWEEP_CSV = ",".join(OWN).encode()
 _HEAD_BYTES = 256
 _NAMED = 3
@@ -107,7 +110,7 @@ def _files(results: Sequence[Path], site: Path) -> Iterator[tuple[Path, bool]]:
 
 
 def read_artefact(path: Path, *, asked: bool) -> Artefact | None:
-    """What the file is; ``None``: it is no JSON and no table, and was not ``asked`` for, or stands for another beside it.
+    """What the file is; ``None``: not ``asked`` for and no JSON or table, or another file beside it says the same.
 
     Raises ``NoArtefactError`` for what is neither.
     """
@@ -116,7 +119,7 @@ def read_artefact(path: Path, *, asked: bool) -> Artefact | None:
             head = file.read(_HEAD_BYTES)
         if head.startswith(b'{"kvsim_sweep":'):
             return _sweep(path)
-        if head.startswith(_SWEEP_CSV) or head.startswith(b"PAR1"):
+        if head.startswith((_SWEEP_CSV, b"PAR1")):
             return _sweep_table(path, asked=asked)
         if head.startswith(BEGINS):
             return _guarded(path, lambda: requests_artefact(path, _digest(path)))

@@ -6,9 +6,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kvsim.explore.artefact import Artefact, Block, Entry, Figures, Tree, ensure_version, listed_block, plus_minus, table
-from kvsim.record.labels import COMPONENT_LABELS, number, percent, system_label
+from kvsim.explore.artefact import (
+    Artefact,
+    Block,
+    Entry,
+    Figures,
+    Tree,
+    ensure_version,
+    listed_block,
+    plus_minus,
+    table,
+)
 from kvsim.launch import read_launch_line
+from kvsim.record.labels import COMPONENT_LABELS, number, percent, system_label
 
 
 def is_difference(tree: Tree) -> bool:
@@ -55,7 +65,10 @@ def difference_artefact(path: Path, digest: str, tree: Tree) -> Artefact:
         lead="No request differs in any run." if tree["identical"] else "",
         facts=tuple(said),
         blocks=tuple(blocks),
-        sides=(*((tree["a"], each["a"]) for each in tree["systems"]), *((tree["b"], each["b"]) for each in tree["systems"])),
+        sides=(
+            *((tree["a"], each["a"]) for each in tree["systems"]),
+            *((tree["b"], each["b"]) for each in tree["systems"]),
+        ),
     )
 
 
@@ -69,8 +82,14 @@ def _of_b(pair: Tree, tree: Tree) -> Figures:
 def _pair(name: str, pair: Tree, several: bool) -> Iterator[Block]:
     of = f", {name}" if several else ""
     yield intervals(f"Paired differences, B less A as a share of A{of}", pair["figures"])
-    yield table(f"Figures{of}", ["figure", "A", "B", "B less A", "verdict"], [_row(each) for each in pair["figures"]])
-    yield table(f"Parts of mean TTFT (ms){of}", ["part", "A", "B", "B less A", "verdict"], [_row(each) for each in pair["parts"]])
+    yield table(
+        f"Both sides{of}", ["figure", "A", "B", "B less A", "verdict"], [_row(each) for each in pair["figures"]]
+    )
+    yield table(
+        f"Parts of mean TTFT (ms){of}",
+        ["part", "A", "B", "B less A", "verdict"],
+        [_row(each) for each in pair["parts"]],
+    )
 
 
 def intervals(title: str, figures: Sequence[Tree]) -> Block:
@@ -100,17 +119,27 @@ def explanation_artefact(path: Path, digest: str, tree: Tree) -> Artefact:
     ensure_version(tree["version"])
     bands = {f"at {band['at']}" if band["at"] != "mean" else "mean": band["parts_ms"] for band in tree["waterfall"]}
     named = {at: {COMPONENT_LABELS.get(key, key): value for key, value in parts.items()} for at, parts in bands.items()}
-    blocks: list[Block] = [{"kind": "waterfall", "title": "What TTFT consists of, in run 1", "series": [[at, parts] for at, parts in named.items()]}]
-    rows = []
+    blocks: list[Block] = [
+        {
+            "kind": "waterfall",
+            "title": "What TTFT consists of, in run 1",
+            "series": [[at, parts] for at, parts in named.items()],
+        }
+    ]
+    rows: list[list[str]] = []
     for one in tree["removals"]:
         cells = [plus_minus(each["difference"], each["half_width"]) for each in one["ttft"]]
-        rows.append([one["label"], *(cells or ["-"] * 4), one["impossible"] or ""])
+        rows.append([one["label"], *(cells or ["-"] * 4), str(one["impossible"] or "")])
     blocks.append(table("TTFT without a cause: change (ms)", ["without", "mean", "p50", "p90", "p99", ""], rows))
     entry = Entry(
         name=system_label(tree["system"]),
         system=tree["system"],
         workload=tree["source"],
-        figures=Figures(requests=tree["requests"], ttft_mean_ms=tree["ttft"]["ttft_mean_ms"], ttft_p99_ms=tree["ttft"]["ttft_p99_ms"]),
+        figures=Figures(
+            requests=tree["requests"],
+            ttft_mean_ms=tree["ttft"]["ttft_mean_ms"],
+            ttft_p99_ms=tree["ttft"]["ttft_p99_ms"],
+        ),
     )
     return Artefact(
         path=path,
@@ -118,7 +147,10 @@ def explanation_artefact(path: Path, digest: str, tree: Tree) -> Artefact:
         kind="explanation",
         title=f"Where TTFT of {Path(tree['case']).name} goes",
         entries=(entry,),
-        facts=(("case", tree["case"]), ("runs", f"{tree['runs']:,} of {tree['requests']:,} requests, seed {tree['seed']}")),
+        facts=(
+            ("case", tree["case"]),
+            ("runs", f"{tree['runs']:,} of {tree['requests']:,} requests, seed {tree['seed']}"),
+        ),
         blocks=tuple(blocks),
     )
 
@@ -128,12 +160,14 @@ def recommendation_artefact(path: Path, digest: str, tree: Tree) -> Artefact:
     asked = tree["asked"]
     model = read_launch_line(asked["line"]).model
     entries = tuple(_place(each, asked, model, tree["rate_per_s"]) for each in tree["best"])
-    points = [
-        {"name": each["name"], **{name: each[name] for name in _POINT}} for each in tree["pareto"]
-    ]
+    points = [{"name": each["name"], **{name: each[name] for name in _POINT}} for each in tree["pareto"]]
     blocks: list[Block] = [
         listed_block("Why", [each for each in (tree["reason"], *tree["remarks"]) if each]),
-        table("The best", ["deployment", "GPUs", "share of the limits", "good requests", "output tokens/s and GPU"], [_best(each) for each in tree["best"]]),
+        table(
+            "The best",
+            ["deployment", "GPUs", "share of the limits", "good requests", "output tokens/s and GPU"],
+            [_best(each) for each in tree["best"]],
+        ),
         _points(points),
     ]
     if tree["warnings"]:
@@ -161,10 +195,17 @@ def recommendation_artefact(path: Path, digest: str, tree: Tree) -> Artefact:
 _POINT = ("system", "gpus", "output_tokens_per_s_per_gpu", "tpot_mean_ms", "ttft_late_ms", "keeps")
 
 
-def _points(points: list[Mapping[str, Any]]) -> Block:
+def _points(points: Sequence[Mapping[str, Any]]) -> Block:
     head = ["name", *_POINT]
     rows = [[each[name] for name in head] for each in points]
-    return {"kind": "rows", "title": "All that were simulated", "head": head, "rows": rows, "x": "output_tokens_per_s_per_gpu", "y": "tpot_mean_ms"}
+    return {
+        "kind": "rows",
+        "title": "All that were simulated",
+        "head": head,
+        "rows": rows,
+        "x": "output_tokens_per_s_per_gpu",
+        "y": "tpot_mean_ms",
+    }
 
 
 def _best(each: Tree) -> list[str]:

@@ -84,7 +84,9 @@ def lab_artefact(path: Path, digest: str, tree: Tree) -> Artefact:
         ]
         blocks.append(table("Beside published figures", ["", "theirs", "ours", "sign", "source"], rows))
     if asked:
-        lines = [[each["line"], each["gpu"], each["workload"], f"{each['requests']:,}", _driven(each)] for each in asked]
+        lines = [
+            [each["line"], each["gpu"], each["workload"], f"{each['requests']:,}", _driven(each)] for each in asked
+        ]
         blocks.append(table("Runs", ["server", "GPU", "workload", "requests", "load"], lines))
     said = (("backend", tree["backend"]), ("preset", tree["preset"] or "-"), ("seed", str(tree["seed"])))
     return Artefact(

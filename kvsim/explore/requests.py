@@ -46,7 +46,9 @@ def _entry(name: str, own: object) -> Entry:
     ms = {label: own[column].drop_nulls().to_numpy().astype(np.float64) / MILLI for label, column in _LATENCIES.items()}
     means = {label: float(values.mean()) if len(values) else None for label, values in ms.items()}
     curves = {
-        label: list(zip(PERCENTS.tolist(), (value or 0.0 for value in short(percentiles(values, PERCENTS))), strict=True))
+        label: list(
+            zip(PERCENTS.tolist(), (value or 0.0 for value in short(percentiles(values, PERCENTS))), strict=True)
+        )
         for label, values in ms.items()
         if len(values)
     }

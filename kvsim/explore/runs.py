@@ -6,9 +6,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from kvsim.explore.artefact import Artefact, Block, Entry, Figures, Tree, cache_of, ensure_version, flat_config
-from kvsim.explore.artefact import listed_block, table
 from kvsim.experiments.files import flat
+from kvsim.explore.artefact import (
+    Artefact,
+    Block,
+    Entry,
+    Figures,
+    Tree,
+    cache_of,
+    ensure_version,
+    flat_config,
+    listed_block,
+    table,
+)
 from kvsim.record.labels import COMPONENT_LABELS, number, percent, system_label
 
 SECTIONS = ("run", "config", "workload", "results", "calibration", "cluster")

@@ -144,7 +144,7 @@ def _pairs(artefacts: Sequence[Artefact]) -> list[list[str]]:
     found = []
     for each in artefacts:
         half = len(each.sides) // 2
-        for (a, b) in zip(each.sides[:half], each.sides[half:], strict=True):
+        for a, b in zip(each.sides[:half], each.sides[half:], strict=True):
             ends = [places.get((Path(file).resolve().as_posix(), system)) for file, system in (a, b)]
             if ends[0] and ends[1]:
                 found.append([ends[0][0], ends[1][0], each.digest])

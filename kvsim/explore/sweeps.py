@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kvsim.explore.artefact import Artefact, Entry, Figures, Tree
+from kvsim._version import __version__
+from kvsim.errors import KvsimError
+from kvsim.explore.artefact import Artefact, DamagedError, Entry, Figures, OtherVersionError, Tree
 from kvsim.explore.runs import rows_block
 from kvsim.launch import read_launch_line
-from kvsim.errors import KvsimError
-from kvsim._version import __version__
-from kvsim.explore.artefact import DamagedError, OtherVersionError
 
 OWN = ("run", "id", "point", "replication", "seed")
 MOST_POINTS = 20_000
@@ -33,15 +32,15 @@ def sweep_artefact(path: Path, digest: str, header: Tree | None, rows: Sequence[
     points: dict[int, list[Mapping[str, Any]]] = {}
     for row in rows:
         points.setdefault(row["point"], []).append(row)
-    found = [
-        (point[0], system, _means(point, system)) for _, point in sorted(points.items()) for system in systems
-    ]
+    found = [(point[0], system, _means(point, system)) for _, point in sorted(points.items()) for system in systems]
     entries = [_entry(first, system, keys, fixed, figures, len(systems) > 1) for first, system, figures in found]
     failed = sum(row.get("error") is not None for row in rows)
     name = ", ".join(keys) or "one point"
     whole = Entry(name=f"{len(points):,} points", figures=Figures())
     told = [
-        {key: first.get(key) for key in keys} | {"system": system} | {field: getattr(figures, field) for field in _SHOWN}
+        {key: first.get(key) for key in keys}
+        | {"system": system}
+        | {field: getattr(figures, field) for field in _SHOWN}
         for first, system, figures in found
     ]
     return Artefact(

@@ -99,10 +99,19 @@ def _load_entry(name: str, measured: Tree, predicted: Tree | None, errors: Mappi
 def measured_run_artefact(path: Path, digest: str, tree: Tree) -> Artefact:
     """The page of a measured run, request by request."""
     config, rates = tree["config"], tree["throughput"]
-    means = [(name, each) for name, each in tree["means"].items() if each["measured_ms"] is not None and each["predicted_ms"] is not None]
-    pairs: list[Pair] = [("means", f"{name.replace('_', ' ')} (ms)", each["measured_ms"], each["predicted_ms"]) for name, each in means]
+    means = [
+        (name, each)
+        for name, each in tree["means"].items()
+        if each["measured_ms"] is not None and each["predicted_ms"] is not None
+    ]
+    pairs: list[Pair] = [
+        ("means", f"{name.replace('_', ' ')} (ms)", each["measured_ms"], each["predicted_ms"]) for name, each in means
+    ]
     names = ("mean", "p50", "p90", "p95", "p99", "mape")
-    errors = [[name.replace("_", " "), *(_percent(each[f"{figure}_pct"]) for figure in names)] for name, each in tree["errors"].items()]
+    errors = [
+        [name.replace("_", " "), *(_percent(each[f"{figure}_pct"]) for figure in names)]
+        for name, each in tree["errors"].items()
+    ]
     entry = Entry(
         name=tree["run"],
         model=config["model"]["name"],
@@ -126,10 +135,20 @@ def measured_run_artefact(path: Path, digest: str, tree: Tree) -> Artefact:
     ]
     if tree["warnings"]:
         blocks.append(listed_block("Warnings", tree["warnings"]))
-    said = (("vLLM", tree["vllm_version"] or "unknown"), ("profile", tree["profile"] or "-"), ("requests", f"{tree['requests']:,}, {tree['failed']:,} failed"))
+    said = (
+        ("vLLM", tree["vllm_version"] or "unknown"),
+        ("profile", tree["profile"] or "-"),
+        ("requests", f"{tree['requests']:,}, {tree['failed']:,} failed"),
+    )
     return Artefact(
-        path=path, digest=digest, kind="validation", title=f"Measured run {tree['run']}", entries=(entry,), facts=said,
-        blocks=tuple(blocks), config=flat_config(config),
+        path=path,
+        digest=digest,
+        kind="validation",
+        title=f"Measured run {tree['run']}",
+        entries=(entry,),
+        facts=said,
+        blocks=tuple(blocks),
+        config=flat_config(config),
     )
 
 
@@ -144,7 +163,12 @@ def leaderboard_artefact(path: Path, digest: str, tree: Tree) -> Artefact:
             rows.append([f"{name}, {window}{queued}", *(_percent(errors.get(metric)) for metric in _ERRORS)])
             if not found["saturated"]:
                 pairs += [
-                    (f"{name}, {window}", metric.replace("_", " ").upper(), predicted[metric] / (1 + error / 100), predicted[metric])
+                    (
+                        f"{name}, {window}",
+                        metric.replace("_", " ").upper(),
+                        predicted[metric] / (1 + error / 100),
+                        predicted[metric],
+                    )
                     for metric, error in errors.items()
                     if error > -100
                 ]

@@ -4,27 +4,27 @@
   const ink = "currentColor";
   const font = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif";
   const config = {
-    background: null, font, text: { color: ink }, view: { stroke: null },
+    background: null, font, mark: { aria: false }, text: { color: ink }, view: { stroke: null },
     axis: { labelColor: ink, titleColor: ink, tickColor: ink, domainColor: ink, gridColor: ink, gridOpacity: 0.15, titleFontWeight: "normal", titleFontSize: 12, labelFontSize: 11, labelLimit: 150 },
   };
   const COLOURS = 9;
   const DASHES = [[1, 0], [7, 3], [2, 2]];
   const SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left"];
   const colour = (at) => `var(--c${at % COLOURS})`;
-  const dash = (at) => DASHES[Math.floor(at / COLOURS) % DASHES.length];
+  const dash = (at) => DASHES[at % DASHES.length];
   const shape = (at) => SHAPES[at % SHAPES.length];
   const waiting = [];
 
-  const legend = (names) => (names.length < 2 ? null : kvsim.el("ul", { class: "legend" }, names.map((name, at) => {
+  const legend = (names, places) => (names.length < 2 ? null : kvsim.el("ul", { class: "legend" }, names.map((name, at) => {
     const swatch = kvsim.el("span", { class: "swatch", "aria-hidden": "true" });
-    swatch.style.background = colour(at);
+    swatch.style.background = colour(places ? places[at] : at);
     return kvsim.el("li", {}, swatch, name);
   })));
-  const figure = (caption, spec, names) => {
+  const figure = (caption, spec, names, places) => {
     const place = kvsim.el("div", { class: "chart" });
     place.style.minHeight = `${(typeof spec.height === "number" ? spec.height : 150) + 44}px`;
     waiting.push([place, { width: "container", autosize: { type: "fit-x", contains: "padding" }, description: caption, ...spec }]);
-    return kvsim.el("figure", {}, kvsim.el("figcaption", {}, caption), place, legend(names || []));
+    return kvsim.el("figure", {}, kvsim.el("figcaption", {}, caption), place, legend(names || [], places));
   };
   kvsim.draw = async () => {
     const now = waiting.splice(0).filter(([place]) => place.isConnected);
@@ -47,9 +47,9 @@
       height: 26 * series.length + 8, data: { values }, mark: { type: "bar", tooltip: true },
       encoding: {
         y: { field: "name", type: "nominal", sort: null, title: null, axis: { labelLimit: 110 } },
-        x: quantity("ms", "ms"), order: { field: "place" }, color: named(used, {}, colour),
+        x: quantity("ms", "ms"), order: { field: "place" }, color: named(used, {}, (at) => colour(names.indexOf(used[at]))),
       },
-    }, used);
+    }, used, used.map((part) => names.indexOf(part)));
   };
   /* series: [[name, [[percent, ms]]]] */
   kvsim.cdf = (label, series) => {

@@ -68,6 +68,7 @@
     main.replaceChildren(...content.filter(Boolean));
     document.title = `${main.querySelector("h1").textContent} \u00b7 kvsim explore`;
     await kvsim.draw();
+    performance.measure("shown");
   };
   const dress = (value) => {
     if (value) document.documentElement.setAttribute("data-theme", value);

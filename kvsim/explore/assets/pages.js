@@ -23,7 +23,7 @@
     const { head, rows } = block;
     const lines = rows.map((row) => row.map(cell));
     const found = usual(block);
-    const parts = [table(block.title, head, lines)];
+    const parts = [table(block.title, head, lines, true)];
     if (found.y !== undefined && found.x !== undefined) {
       const key = (axis) => `${axis}${place}`;
       const chosen = (axis) => (state.has(key(axis)) && (head.includes(state.get(key(axis))) || axis === "by") ? state.get(key(axis)) : head[found[axis]] ?? "");
@@ -36,7 +36,7 @@
     return section(block.title, ...parts);
   };
   const drawn = (block, state, change, place) => {
-    if (block.kind === "table") return block.rows.length ? section(block.title, table(block.title, block.head, block.rows)) : null;
+    if (block.kind === "table") return block.rows.length ? section(block.title, table(block.title, block.head, block.rows, true)) : null;
     if (block.kind === "list") return section(block.title, el("ul", { class: "reasons" }, block.lines.map((line) => el("li", {}, line))));
     if (block.kind === "rows") return rowsBlock(block, state, change, place);
     const made = { waterfall: () => kvsim.waterfall(block.title, block.series), intervals: () => kvsim.intervals(block.title, block.rows), against: () => kvsim.against(block.title, block.rows), timeline: () => kvsim.timeline(block.title, block.unit, block.series) }[block.kind]();
@@ -81,7 +81,7 @@
       if (!against || !at || !base || value === null || value === undefined || unit === "off") return text;
       return el("span", {}, text, el("span", { class: "apart" }, ` ${kvsim.written(100 * (value / base - 1), "off")}`));
     })]);
-    return lines.length ? table("Figures", ["", ...names], lines) : null;
+    return lines.length ? table("Headline figures", ["", ...names], lines, true) : null;
   };
 
   const configuration = (config) => {
@@ -129,7 +129,7 @@
       ...told.map(([, , digest, detail]) => section("Paired intervals", el("p", {}, "On the same requests, by ", el("a", { href: `#/a/${digest}` }, detail.source), "."), ...detail.blocks.filter((block) => block.kind === "intervals").map((block) => kvsim.intervals(block.title, block.rows)))),
       told.length ? null : el("p", { class: "said" }, "No paired intervals: no difference of these (kvsim diff) is on this site. Two runs alone do not say what is chance."),
       ...sides(entries, names),
-      settings.length && configs.length > 1 && configs.every((detail) => Object.keys(detail.config).length) ? section("Settings that differ", table("Settings that differ", ["key", ...configs.map((detail) => detail.source)], settings.map((key) => [key, ...configs.map((detail) => detail.config[key] ?? "-")]))) : null,
+      settings.length && configs.length > 1 && configs.every((detail) => Object.keys(detail.config).length) ? section("Settings that differ", table("Settings that differ", ["key", ...configs.map((detail) => detail.source)], settings.map((key) => [key, ...configs.map((detail) => detail.config[key] ?? "-")]), true)) : null,
     ];
   };
   kvsim.HEADLINES = HEADLINES;

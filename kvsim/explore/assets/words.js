@@ -32,13 +32,13 @@ var kvsim = { details: {}, rows: [], byId: new Map() };
     return typeof value === "number" ? (Number.isInteger(value) ? value.toLocaleString("en-US") : number(value)) : String(value);
   };
   /* A table in a box that scrolls by itself; cells are texts or elements. */
-  kvsim.table = (caption, head, rows) => {
+  kvsim.table = (caption, head, rows, titled) => {
     const { el } = kvsim;
     const left = head.map((_, at) => rows.some((row) => typeof row[at] === "string" && /^[a-z(]/i.test(row[at])));
     const cells = (row) => row.map((cell, at) => el(at ? "td" : "th", { scope: at ? null : "row", class: at && left[at] ? "text" : null }, cell));
     return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
-      el("table", {}, el("caption", {}, caption),
-        el("thead", {}, el("tr", {}, head.map((each, at) => (each ? el("th", { scope: "col", class: at && left[at] ? "text" : null }, each) : el("td", {}))))),
+      el("table", {}, el("caption", { class: titled ? "hidden" : null }, caption),
+        el("thead", {}, el("tr", {}, head.map((each, at) => (each ? el("th", { scope: "col", class: !at || left[at] ? "text" : null }, each) : el("td", {}))))),
         el("tbody", {}, rows.map((row) => el("tr", {}, cells(row))))));
   };
   /* A script of the site's folder, once. */
