@@ -77,18 +77,18 @@ class Artefact:
 
     path: Path
     digest: str
-    """Of its content: its address on the site."""
+    """Sha256 of the content, shortened: the address on the site."""
     kind: str
     title: str
     entries: tuple[Entry, ...]
     lead: str = ""
-    """Its conclusion."""
+    """The conclusion."""
     facts: tuple[tuple[str, str], ...] = ()
     blocks: tuple[Block, ...] = ()
     config: Mapping[str, str] = field(default_factory=dict)
     """By dotted key."""
     sides: tuple[tuple[str, str], ...] = ()
-    """Of a difference: file and system of each side."""
+    """File and system of each side, where it is a difference."""
     picture: Path | None = None
     """A PNG that was written beside it."""
 

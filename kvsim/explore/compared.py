@@ -110,7 +110,7 @@ def _label(name: str) -> str:
 
 def _row(each: Tree) -> list[str]:
     apart = plus_minus(each["difference"], each["half_width"])
-    verdict = {"open": "not told apart"}.get(each["verdict"], each["verdict"])
+    verdict = "not told apart" if each["verdict"] == "open" else str(each["verdict"])
     return [_label(each["figure"]), number(each["a"]), number(each["b"]), apart, verdict]
 
 

@@ -19,7 +19,7 @@ _FIGURES = {
     "e2e_mean_ms": ("e2e_mean_ms", "e2e_ms"),
     "hit_rate": ("hit_share", "hit_rate", "prefix_hit_rate"),
 }
-"""Of an entry, and how rows call them."""
+"""Figures of an entry, and how rows call them."""
 _CACHE, _ORDER = ("cache_mode", "cache", "caching"), ("phase_order",)
 _NAMED = 3
 """Fields of a row that name it."""

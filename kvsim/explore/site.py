@@ -103,7 +103,7 @@ def _script(target: str, value: object) -> bytes:
 
 
 def entry_id(artefact: Artefact, place: int) -> str:
-    """Its address on the site: that of the artefact, and its place where there are several."""
+    """An entry's address on the site: that of the artefact, and its place where there are several."""
     return artefact.digest if len(artefact.entries) == 1 else f"{artefact.digest}.{place}"
 
 
