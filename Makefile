@@ -21,7 +21,7 @@ PYTHON312 ?= python3.12
 DISTRIBUTED_VENV := .venv-distributed
 DISTRIBUTED_STAMP := $(DISTRIBUTED_VENV)/.installed
 
-.PHONY: run test check matrix fuzz bench studies profiles validation compile wheel wheel-test test-vllm test-sglang test-clients test-distributed docs notebook clean
+.PHONY: run test check matrix fuzz bench studies profiles validation compile wheel wheel-test test-vllm test-sglang test-clients test-distributed docs notebook site test-site clean
 
 run: $(STAMP)
 	$(BIN)/python main.py --pd --preset dev
@@ -74,6 +74,17 @@ docs: $(DOCS)
 # The example notebook, executed.
 notebook: $(NOTEBOOK)
 	$(BIN)/python -m pytest tests/docs/test_notebook.py
+
+# The explorer's site, in site-explore/, over results/ or what RESULTS names.
+RESULTS ?= results
+site: $(DEV)
+	$(BIN)/python main.py explore $(RESULTS) -o site-explore
+
+# The explorer in Chromium, which has to be installed; axe-core, where npm is, checks labels and contrast.
+test-site: $(DEV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check selenium
+	if command -v npm > /dev/null; then npm install --silent --no-save --prefix build/axe axe-core; fi
+	$(BIN)/python -m pytest -rs tests/explore/browser.py
 
 # A compiled wheel for this platform and this version of Python.
 wheel: compile
@@ -200,6 +211,6 @@ $(NOTEBOOK): $(DEV)
 	touch $(NOTEBOOK)
 
 clean:
-	rm -rf $(VENV) .venv-vllm .venv-vllm-* .venv-sglang .venv-sglang-* $(CLIENTS_VENV) $(CLIENTS_VENV)-* $(DISTRIBUTED_VENV) build dist results site
+	rm -rf $(VENV) .venv-vllm .venv-vllm-* .venv-sglang .venv-sglang-* $(CLIENTS_VENV) $(CLIENTS_VENV)-* $(DISTRIBUTED_VENV) build dist results site site-explore
 	rm -f kvsim/_compiled.sha256
 	find . -name '*.so' -not -path './$(VENV)/*' -delete

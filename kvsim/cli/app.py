@@ -9,6 +9,7 @@ from kvsim.cli.calibrate import calibrate_app
 from kvsim.cli.described import check_flags, command_of
 from kvsim.cli.diff import diff
 from kvsim.cli.explain import explain
+from kvsim.cli.explore import explore
 from kvsim.cli.flags import Flags, taking_flags
 from kvsim.cli.hits import hits
 from kvsim.cli.lab import lab
@@ -41,6 +42,7 @@ app.add_typer(learn_app, name="learn")
 app.add_typer(sweep_app, name="sweep")
 app.command()(diff)
 app.command()(explain)
+app.command()(explore)
 app.command()(hits)
 app.command()(lab)
 app.command()(measure)
