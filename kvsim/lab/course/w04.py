@@ -40,9 +40,9 @@ class MemoryRow:
     sweep: str
     setting: str
     waste_share: float | None
-    """Of what is kept for running requests, over the steps of their answers: what holds no token."""
+    """The share of what is kept for running requests, over the steps of their answers, that holds no token."""
     requests_at_once: float
-    """As many fit in the mean, or ran in the mean."""
+    """How many fit in the mean, or ran in the mean."""
     output_tokens_per_s: float | None
     preemptions: int | None
 

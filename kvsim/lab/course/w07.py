@@ -36,7 +36,7 @@ class BatchingRow:
     """Standard deviation of the answers that came."""
     steps: int
     model_steps: int
-    """Of seats and answers alone, by counting."""
+    """Steps by counting seats and answers alone."""
     occupancy: float
     """Seats with somebody in them, over all steps, by counting."""
     output_tokens_per_s: float
@@ -44,7 +44,7 @@ class BatchingRow:
 
 
 def ask(desk: Desk) -> Answer[BatchingRow]:
-    """The same requests at once, batched in both ways."""
+    """Equal requests at once, batched in both ways."""
     cases = [(batching, spread) for batching in BATCHINGS for spread in SPREADS]
     asked = [_asked(desk, batching, *SPREADS[spread]) for batching, spread in cases]
     found = desk.serve(*asked)

@@ -48,7 +48,7 @@ class ExpertsRow:
     step_ms: float
     tokens_per_s: float
     experts_touched: float | None
-    """Of a layer's eight, in the mean, where all are as popular."""
+    """How many of a layer's eight, in the mean, where all are as popular."""
     fullest: float
     """Tokens of the GPU whose experts get most, over the mean."""
 
