@@ -104,12 +104,12 @@ class Served:
 
     @property
     def hit_share(self) -> float:
-        """Share of all prompt tokens whose KV a cache had."""
+        """The share of all prompt tokens whose KV a cache had."""
         return float(self._column("hit_tokens").sum() / self._column("prompt_tokens").sum())
 
     @property
     def loaded_share(self) -> float:
-        """Share of all prompt tokens whose KV came from memory below the GPU."""
+        """The share of all prompt tokens whose KV came from memory below the GPU."""
         return float(self._column("loaded_tokens").sum() / self._column("prompt_tokens").sum())
 
     @property

@@ -53,7 +53,7 @@ class Found:
         }
 
     def tables(self) -> Iterator[Table]:
-        """Rows, and published figures beside its own where there are any."""
+        """The rows of the lab, and published figures beside its own where there are any."""
         table = table_of(self.lab.title, tuple(self.lab.columns))
         cells = [[cell(row) for cell in self.lab.columns.values()] for row in self.answer.rows]
         for line in cells:

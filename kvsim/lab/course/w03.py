@@ -38,7 +38,7 @@ class RooflineRow:
     product_intensity: float
     """FLOPs a byte of the matrix products: nearly the batch, in 16 bits."""
     intensity: float
-    """Figure of the whole step, the KV that attention reads included."""
+    """FLOPs a byte of the whole step, the KV that attention reads included."""
     limit_ms: float
     """Every operator at its own roof, by the data sheet."""
     rule_ms: float

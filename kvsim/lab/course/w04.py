@@ -40,7 +40,7 @@ class MemoryRow:
     sweep: str
     setting: str
     waste_share: float | None
-    """Share, of what is kept for running requests, over the steps of their answers: what holds no token."""
+    """The share of what is kept for running requests, over the steps of their answers, that holds no token."""
     requests_at_once: float
     """How many fit in the mean, or ran in the mean."""
     output_tokens_per_s: float | None

@@ -33,7 +33,7 @@ class CachingRow:
     caching: str
     prefix_tokens: int
     hit_share: float
-    """Share of all prompt tokens."""
+    """A share of all prompt tokens."""
     ttft_mean_ms: float
     ttft_p99_ms: float
     output_tokens_per_s: float

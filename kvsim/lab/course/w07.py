@@ -36,7 +36,7 @@ class BatchingRow:
     """Standard deviation of the answers that came."""
     steps: int
     model_steps: int
-    """Figure of seats and answers alone, by counting."""
+    """Steps by counting seats and answers alone."""
     occupancy: float
     """Seats with somebody in them, over all steps, by counting."""
     output_tokens_per_s: float

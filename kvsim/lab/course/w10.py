@@ -46,12 +46,12 @@ class GraphRow:
     model: str
     batch: int
     kernels: int
-    """What a step launches."""
+    """Kernels that a step launches."""
     graph_ms: float
     eager_ms: float
     speedup: float
     graphs: int
-    """What is captured at the start."""
+    """How many are captured at the start."""
     capture_s: float
     memory_gib: float
     """KV cache of a GPU that graphs take the place of, by kvsim's rule for vLLM's memory."""

@@ -40,7 +40,7 @@ class TierRow:
     """Whether all memory was lost half-way; drives keep what they have."""
     gpu_hit_share: float
     tier_hit_share: float
-    """Share of all prompt tokens that was loaded from a tier."""
+    """The share of all prompt tokens that was loaded from a tier."""
     ttft_mean_ms: float
 
 

@@ -47,10 +47,10 @@ class TransferRow:
     transfer_ms: float
     """From its first byte's leaving to its last byte's arrival."""
     waited_ms: float
-    """Part of TTFT: what the prefill does not hide of it."""
+    """The part of TTFT that waits for it: what the prefill does not hide."""
     ttft_ms: float
     waited_share: float
-    """Part of TTFT."""
+    """A share of TTFT."""
 
 
 def ask(desk: Desk) -> Answer[TransferRow]:
