@@ -26,7 +26,7 @@ class Receiver(Protocol):
     def wake(self) -> None: ...
 
 
-class Pump(Listener):
+class Pump:
     """Lets a simulated system serve requests that come by and by.
 
     Simulated time is ``speed`` times the wall time since ``start``. Nothing in it happens early; it happens late by
