@@ -137,6 +137,7 @@ def test_a_busy_loop_makes_it_late_and_says_by_how_much() -> None:
     assert one.woken_s[1:] == pytest.approx([1003.0, 1004.0, 1005.0, 1006.0, 1007.0, 1008.0])
 
 
+@pytest.mark.sources
 def test_others_get_their_turn_while_it_catches_up() -> None:
     """A clock that moves with every look: the pump stops after a turn, and goes on."""
 
