@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import get_terminal_size
@@ -12,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kvsim.cli import options
-from kvsim.cli.saying import BAD_INPUT, DONE, OTHER, one_line
+from kvsim.cli import findings, options, served
+from kvsim.cli.saying import BAD_INPUT, DONE, one_line
 from kvsim.cli.usage import FlagError
 
 if TYPE_CHECKING:
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from kvsim.modes.variants import Layers
     from kvsim.sim.executor import Executor
     from kvsim.workload.traffic import TraceSource
-
-RESULTS = Path("results")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +50,9 @@ class StudyFlags:
         typer.Option(metavar="W", help="A word or a trace file, for studies that do not draw requests of their own."),
     ] = None
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of NAME.json, .csv and .png.")] = None
-    no_plot: Annotated[bool, typer.Option("--no-plot", help="Write no picture.")] = False
-    quiet: Annotated[bool, typer.Option("--quiet", help="The conclusion alone, in a line.")] = False
-    jobs: Annotated[
-        int | None, typer.Option(metavar="N", parser=options.count, help="Simulations at a time; default: the cores.")
-    ] = None
+    no_plot: findings.NoPlot = False
+    quiet: findings.Quiet = False
+    jobs: findings.Jobs = None
 
 
 @options.taking(StudyFlags)
@@ -66,6 +61,7 @@ def study(flags: StudyFlags) -> int:
 
     kvsim study network_variance --preset smoke --out results
     """
+    from kvsim.cli.outputs import check_folder
     from kvsim.experiments.registry import RUN_ALL, find, names
 
     if flags.list_:
@@ -78,8 +74,10 @@ def study(flags: StudyFlags) -> int:
     asked = names() if flags.name == RUN_ALL else (flags.name,)
     for name in asked:
         find(name)
-    folder = flags.out or RESULTS
-    _check_folder(folder, asked, plots=not flags.no_plot)
+    folder = flags.out or findings.RESULTS
+    check_folder(folder)
+    for name in asked:
+        findings.check_files(folder, name, "study", plots=not flags.no_plot)
     worst = DONE
     for name in asked:
         worst = max(worst, _answered(name, flags, folder, others=len(asked) > 1))
@@ -95,27 +93,12 @@ def _list() -> None:
         print(fill(question, 100, initial_indent=f"{name:<{indent}}", subsequent_indent=" " * indent))
 
 
-def _check_folder(folder: Path, asked: Sequence[str], *, plots: bool) -> None:
-    from kvsim.cli.outputs import Outputs, Reports, check_file
-
-    Outputs(Reports(None, None), folder, plots=True).check({})
-    if folder.exists():
-        for name in asked:
-            table, told = folder / f"{name}.csv", folder / f"{name}.json"
-            check_file("--out", told, {}, "JSON")
-            if table.is_file() and not told.is_file():
-                raise FlagError(f"--out has {str(table)!r}, which is no study's: {told.name} is not beside it")
-            if plots:
-                check_file("--out", folder / f"{name}.png", {}, "PNG")
-
-
 def _answered(name: str, flags: StudyFlags, folder: Path, *, others: bool) -> int:
     """Ask, tell and write; returns the exit code. One that fails leaves the ``others`` theirs."""
     from kvsim.cli.handing_over import simulated
     from kvsim.errors import KvsimError
     from kvsim.experiments.finding import find_out
     from kvsim.experiments.registry import find
-    from kvsim.failures import Failures
 
     def ask(executor: Executor) -> Finding:
         return find_out(find(name), _layers(flags), _served(flags), executor)
@@ -129,16 +112,7 @@ def _answered(name: str, flags: StudyFlags, folder: Path, *, others: bool) -> in
         print(f"kvsim: error: {name}: {one_line(str(error))}", file=sys.stderr)
         return BAD_INPUT
     _tell(found, quiet=flags.quiet, labelled=others)
-    failures = Failures()
-    folder.mkdir(parents=True, exist_ok=True)
-    written = found.write(folder, failures, plots=not flags.no_plot)
-    for path in () if flags.quiet else written:
-        print(f"kvsim: wrote {path}", file=sys.stderr)
-    for failure in failures.found:
-        print(f"kvsim: error: {one_line(failure.sentence() if failure.is_defect else failure.why)}", file=sys.stderr)
-    if not failures.found:
-        return DONE
-    return OTHER if failures.has_defects else BAD_INPUT
+    return findings.write_files(found, folder, plots=not flags.no_plot, quiet=flags.quiet)
 
 
 def _layers(flags: StudyFlags) -> Layers:
@@ -152,14 +126,9 @@ def _layers(flags: StudyFlags) -> Layers:
 
 
 def _served(flags: StudyFlags) -> TraceSource | WordSource | None:
-    from kvsim.capacity.sources import WordSource
-    from kvsim.workload.traffic import TraceSource
-    from kvsim.workload.words import word_of
+    from kvsim.workload.reading import Reading
 
-    if flags.workload is None:
-        return None
-    is_file = Path(flags.workload).is_file()
-    return TraceSource(flags.workload) if is_file else WordSource(word_of(flags.workload))
+    return None if flags.workload is None else served.source_of(flags.workload, Reading(), None, None)
 
 
 def _tell(found: Finding, *, quiet: bool, labelled: bool) -> None:

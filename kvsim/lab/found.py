@@ -78,10 +78,6 @@ class Found:
         for where, what in said.items():
             yield f"{listed(what)}: {where}"
 
-    def file_names(self, *, plots: bool = True) -> list[str]:
-        """All that :meth:`write` writes."""
-        return list(self._writers(plots=plots))
-
     def write(self, folder: Path, failures: Failures, *, plots: bool = True) -> list[Path]:
         """``wNN.json``, ``wNN.csv``, ``wNN.png`` and what else a lab has, into the existing ``folder``; returns what
         was written."""

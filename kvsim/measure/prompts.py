@@ -49,10 +49,6 @@ class Prompts:
         """Whether a later prompt has the answer to this one in it."""
         return bool(self._held[request.request_id])
 
-    @property
-    def any_held(self) -> bool:
-        return bool(self._held.any())
-
     def is_settled(self, request: Request) -> bool:
         """Whether every answer in this prompt is known by now, or given up."""
         for chain, tokens in request.pieces:
