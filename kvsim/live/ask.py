@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import urllib.error
 import urllib.request
@@ -66,14 +65,8 @@ class Ask:
         return found.decode("utf-8", errors="replace")
 
     def _headers(self) -> dict[str, str]:
-        server = self._server
-        if server.user is not None:
-            pair = f"{server.user}:{server.password or ''}".encode()
-            return {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}
-        return {} if server.api_key is None else {"Authorization": f"Bearer {server.api_key}"}
+        opens = self._server.authorization
+        return {} if opens is None else {"Authorization": opens}
 
     def _hint(self, code: int) -> str:
-        if code not in (401, 403):
-            return ""
-        has_key = self._server.api_key is not None or self._server.user is not None
-        return ": the key is a wrong one" if has_key else ": set KVSIM_API_KEY, or name its variable by --api-key-env"
+        return f": {self._server.key_hint}" if code in (401, 403) else ""

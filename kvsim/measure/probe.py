@@ -23,7 +23,6 @@ _ANSWER_TOKENS = 2
 _DROPPED = ("token_ids", "running_usage", "min_tokens", "plain_text", "ignore_eos", "usage")
 """What is left out, one after the other, where a server refuses a request."""
 _BAD_REQUEST = (400, 404, 415, 422)
-_NO_KEY = "set KVSIM_API_KEY, or name its variable by --api-key-env"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,8 +159,7 @@ class Probe:
         text = shortened(self.server.masked(str(refusal)))
         if refusal.status not in (401, 403):
             return text
-        has_key = self.server.api_key is not None or self.server.user is not None
-        return f"{text} ({'the key is a wrong one' if has_key else _NO_KEY})"
+        return f"{text} ({self.server.key_hint})"
 
     def _unusable(self, path: str, what: str) -> ConfigError:
         return ConfigError(f"{self.server.shown}{path} {what}")

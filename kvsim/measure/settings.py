@@ -50,6 +50,12 @@ class Server:
     def _basic(self) -> str:
         return b64encode(f"{self.user}:{self.password or ''}".encode()).decode()
 
+    @property
+    def key_hint(self) -> str:
+        """What to do where it refuses who asks."""
+        known = self.authorization is not None
+        return "the key is a wrong one" if known else "set KVSIM_API_KEY, or name its variable by --api-key-env"
+
     def masked(self, text: str) -> str:
         """``text`` without the secrets that it may repeat, as they are or as JSON and URLs spell them."""
         secrets = [each for each in (self.api_key, self.password) if each]

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
-from conftest import Outcome
 from model_server import Behaviour, Model
 from simulated_server import LINE, MODEL, TRUE, Noise, measured, traffic
 
@@ -20,7 +20,7 @@ from kvsim.live.forms import WHOLE
 from kvsim.measure.files import write_rows
 from kvsim.measure.result import MeasuredRun
 
-Kvsim = Callable[..., Outcome]
+Kvsim = Callable[..., Any]
 COUNT = 60
 
 
