@@ -196,8 +196,9 @@ class Model:
             if fault == "empty":
                 choice["text"], choice["token_ids"] = "", []
                 event.pop("usage", None)
-            _event(writer, event)
+            # Before, not after: a client on another core may have read it while this one goes on.
             seen.written_s += [time.perf_counter()] * len(ids)
+            _event(writer, event)
             if at > wanted // 2 and fault in ("cut", "bad", "error"):
                 return await _fail(writer, fault)
             if at < wanted:
