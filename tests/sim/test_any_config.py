@@ -107,12 +107,15 @@ def tiered_plan(given: dict[str, Any]) -> Plan:
 
 TIES = 611, 1133
 """Two engines end steps at one instant, and both meet a tier, or are known for what they have computed."""
+RESUMED = 542
+"""A preempted request finds chunks of its own answer in a tier."""
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @example(chosen={}, seed=TIES[0])
 @example(chosen={}, seed=TIES[1])
 @example(chosen={"engine.speculative.method": "eagle3"}, seed=3)
+@example(chosen={"cache.connector": "offloading"}, seed=RESUMED)
 @given(chosen=some_settings(("cache", "engine", "routing"), most=8), seed=st.integers(0, 1 << 32))
 def test_leaps_give_what_single_steps_give(chosen: dict[str, Any], seed: int) -> None:
     try:

@@ -289,7 +289,10 @@ def _end_of(runs: list[Run]) -> int:
     return runs[-1][2] if runs else 0
 
 
-def saved_s(engine: Engine, prompt_tokens: int, cached_tokens: int, known_tokens: int) -> float:
-    """Seconds of computing that it saves when the prompt is known up to there instead of where it is cached."""
-    alone_s = engine.step_time.prefill_alone_s
-    return alone_s(prompt_tokens - cached_tokens, cached_tokens) - alone_s(prompt_tokens - known_tokens, known_tokens)
+def saved_s(engine: Engine, num_tokens: int, cached_tokens: int, known_tokens: int) -> float:
+    """Seconds of computing that it saves when ``num_tokens`` are known up to there instead of where they are cached.
+
+    The last token is computed whatever is known.
+    """
+    alone_s, known_tokens = engine.step_time.prefill_alone_s, min(known_tokens, num_tokens - 1)
+    return alone_s(num_tokens - cached_tokens, cached_tokens) - alone_s(num_tokens - known_tokens, known_tokens)

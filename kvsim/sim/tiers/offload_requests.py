@@ -9,6 +9,7 @@ from kvsim.sim.engine.block_table import OPEN_END
 from kvsim.sim.engine.chain import Blocks
 from kvsim.sim.engine.engine import Engine
 from kvsim.sim.engine.sequence import Sequence
+from kvsim.sim.tiers.chunks import Run
 from kvsim.sim.tiers.connector import TierSegment
 from kvsim.sim.tiers.lookup import Tiers, saved_s
 from kvsim.sim.tiers.misses import covered
@@ -50,13 +51,18 @@ class OffloadRequests:
         assert lookup is not None
         return lookup
 
-    def gaining(self, sequence: Sequence, found: list[TierSegment], cached_tokens: int) -> list[TierSegment]:
-        """The head of what was found that is worth loading."""
+    def gaining(
+        self, sequence: Sequence, found: list[TierSegment], runs: list[Run], cached_tokens: int
+    ) -> list[TierSegment]:
+        """The head of what was found, of the chunks in ``runs``, that is worth loading.
+
+        A preempted sequence computes its answer so far again with its prompt.
+        """
         hierarchy, engine = self._tiers.hierarchy, self.engine
         if not found or not hierarchy.rules.recomputes or engine is None:
             return found
-        saves_s = partial(saved_s, engine, sequence.state.request.prompt_tokens, cached_tokens)
-        return hierarchy.connectors[self._instance].gaining(found, self.of(sequence).runs, saves_s)
+        saves_s = partial(saved_s, engine, sequence.num_tokens, cached_tokens)
+        return hierarchy.connectors[self._instance].gaining(found, runs, saves_s)
 
     def looked_up(self, sequence: Sequence, cached_tokens: int, found: list[TierSegment], known_tokens: int) -> None:
         """A request begins with ``known_tokens`` where so much was ``found``: count what it has to compute."""

@@ -84,7 +84,7 @@ class Offloading(EngineConnector):
         known_tokens = found[-1].end if found else cached_tokens
         if connector.is_coming(runs, known_tokens // chunk_tokens):
             return NOT_YET
-        self._promised = promised = self._requests.gaining(sequence, found, cached_tokens)
+        self._promised = promised = self._requests.gaining(sequence, found, runs, cached_tokens)
         if not promised:
             return 0
         known_tokens = promised[-1].end
