@@ -12,7 +12,7 @@ from kvsim.cli.explain import explain
 from kvsim.cli.explore import explore
 from kvsim.cli.flags import Flags, taking_flags
 from kvsim.cli.hits import hits
-from kvsim.cli.lab import lab
+from kvsim.cli.lab import lab_app
 from kvsim.cli.learn import learn_app
 from kvsim.cli.measure import measure
 from kvsim.cli.modal import modal
@@ -40,11 +40,11 @@ app.add_typer(calibrate_app, name="calibrate")
 app.add_typer(validate_app, name="validate")
 app.add_typer(learn_app, name="learn")
 app.add_typer(sweep_app, name="sweep")
+app.add_typer(lab_app, name="lab")
 app.command()(diff)
 app.command()(explain)
 app.command()(explore)
 app.command()(hits)
-app.command()(lab)
 app.command()(measure)
 app.command()(modal)
 app.command()(models)

@@ -1,4 +1,4 @@
-"""``kvsim lab wNN``: a lab of the course, with a table, CSV, JSON, a picture and a conclusion."""
+"""``kvsim lab``: a lab of the course by its name, and the verbs of the KV lab."""
 
 from __future__ import annotations
 
@@ -6,16 +6,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from shutil import get_terminal_size
 from textwrap import fill
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kvsim.cli import findings, options
 from kvsim.cli.saying import DONE
-from kvsim.cli.usage import FlagError
+from kvsim.cli.usage import FlagError, Verbs
 
 if TYPE_CHECKING:
     from kvsim.lab.found import Found
+
+COURSE = "course"
+"""What ``kvsim lab w04`` runs, whose name nobody types."""
+
+
+class Labs(Verbs):
+    """The verbs of the KV lab; anything else is a lab of the course."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        """Parse as the base class, with the verb that a lab's name stands for put before it."""
+        if not args or (args[0] not in self.commands and args[0] not in ctx.help_option_names):
+            args = [COURSE, *args]
+        return super().parse_args(ctx, args)
+
+
+lab_app = typer.Typer(
+    cls=Labs,
+    help="Do a lab of the course (kvsim lab w04; --list names them), or run a design of the KV lab.",
+    rich_markup_mode=None,
+    add_completion=False,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +55,7 @@ class LabFlags:
     jobs: findings.Jobs = None
 
 
+@lab_app.command(COURSE, hidden=True)
 @options.taking(LabFlags)
 def lab(flags: LabFlags) -> int:
     """Do a lab of the course: one question about serving, answered by simulated servers.
@@ -54,7 +76,7 @@ def lab(flags: LabFlags) -> int:
         return DONE
     if flags.name is None:
         raise FlagError("lab: LAB is missing; --list names them")
-    asked = find(flags.name)
+    asked = find(flags.name, verbs())
     if flags.preset not in SCALES:
         raise ConfigError(f"--preset is '{flags.preset}'; {nearest(flags.preset, SCALES)}")
     folder = flags.out or findings.RESULTS
@@ -64,6 +86,11 @@ def lab(flags: LabFlags) -> int:
     found = do(asked, Desk(Simulated(flags.seed, jobs), flags.preset, flags.seed))
     _tell(found, quiet=flags.quiet)
     return findings.write_files(found, folder, plots=not flags.no_plot, quiet=flags.quiet)
+
+
+def verbs() -> list[str]:
+    """What may stand where a lab's name does."""
+    return [command.name for command in lab_app.registered_commands if command.name and not command.hidden]
 
 
 def _list() -> None:
