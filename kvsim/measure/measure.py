@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from kvsim.errors import ConfigError
+from kvsim.event_loop import event_loop
 from kvsim.measure.result import MeasuredRun
 from kvsim.measure.settings import Sending, Server
 from kvsim.workload.workload import Workload
@@ -30,7 +31,8 @@ def measure(
 
     asked = sending or Sending()
     check(asked, workload)
-    return asyncio.run(Measurement(server, workload, asked, words, seed, progress).run())
+    with asyncio.Runner(loop_factory=event_loop) as runner:
+        return runner.run(Measurement(server, workload, asked, words, seed, progress).run())
 
 
 def ensure_client() -> None:

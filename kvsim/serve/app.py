@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Query, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from kvsim._version import __version__
 from kvsim.serve import protocol, wording
@@ -20,6 +20,7 @@ from kvsim.serve.asking import Question, Served, content_of, conversation, encod
 from kvsim.serve.engine import SimulatedEngine
 from kvsim.serve.errors import BadRequest, install
 from kvsim.serve.guards import BodyGuard, KeyGuard
+from kvsim.serve.received import received_s
 from kvsim.serve.streaming import Answering
 
 ERRORS: dict[int | str, dict[str, Any]] = {
@@ -106,7 +107,14 @@ def _answering(
     engine: SimulatedEngine,
     said: Said,
 ) -> Response:
-    reply = engine.submit(question.prompts, question.texts, question.asked, question.choices, question.sending)
+    reply = engine.submit(
+        question.prompts,
+        question.texts,
+        question.asked,
+        question.choices,
+        question.sending,
+        received_s(raw.scope),
+    )
     options, streams = request.stream_options, bool(request.stream)
     is_chat = isinstance(request, protocol.ChatRequest)
     has_usage = said.forces_usage or (options is not None and bool(options.include_usage))
@@ -173,7 +181,7 @@ def _add_facts(app: FastAPI, engine: SimulatedEngine, said: Said) -> None:
     @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Prometheus text."""
-        return Response(generate_latest(engine.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(await engine.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     @app.post("/reset_prefix_cache", responses=ERRORS)
     async def reset_prefix_cache(reset_running_requests: bool = False, reset_external: bool = False) -> dict[str, bool]:

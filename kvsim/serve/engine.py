@@ -90,9 +90,10 @@ class SimulatedEngine:
 
     def submit(
         self, prompts: Sequence[Sequence[int]], texts: Sequence[Sequence[str]], asked: Sequence[Asked], choices: int,
-        sending: Sending,
+        sending: Sending, received_s: float | None = None,
     ) -> Reply:  # fmt: skip
-        """Send each prompt so many times, all of them now.
+        """Send each prompt so many times, all of them now, or when the loop's time was ``received_s`` if nothing has
+        happened since.
 
         ``texts``: under which the answer to each may be recorded. Raises ``QueueFull``, with nothing sent.
         """
@@ -106,7 +107,7 @@ class SimulatedEngine:
         for stream in reply.streams:
             self._unanswered_tokens += len(prompts[stream.prompt])
             self.metrics.sent(asked[stream.prompt], choices)
-        arrival_s = self.pump.send(sent)
+        arrival_s = self.pump.send(sent, received_s)
         for stream in reply.streams:
             stream.sent_s = arrival_s
         return reply

@@ -6,10 +6,11 @@ somebody asks; what becomes of requests is counted as it happens.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -38,18 +39,19 @@ class Metrics:
     """Counts what becomes of requests, of all instances together: whoever gave a token, its client sees one server."""
 
     def __init__(self, model_name: str, engines: int, max_model_len: int) -> None:
-        self.registry = CollectorRegistry()
+        self._pages: list[CollectorRegistry] = []
+        """Parts of the text, each written at a stretch: all at once would keep answers waiting for milliseconds."""
         self._model_name, self._engine = model_name, "0" if engines == 1 else ALL
         sizes = _one_two_five(max_model_len)
         success = Counter("vllm:request_success", "Requests that ended.", (*LABELS, "finished_reason"), registry=None)
         turned_away = Counter("vllm:admission_rejections", "Requests refused.", ("model_name", "reason"), registry=None)
         for counter in (success, turned_away):
-            self.registry.register(counter)
+            self._new_page().register(counter)
         self._success = {reason: success.labels(model_name, self._engine, reason) for reason in REASONS}
         self._turned_away = {limit: turned_away.labels(model_name, limit) for limit in LIMITS}
 
         def histogram(name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
-            whole = Histogram(f"vllm:{name}", text, LABELS, buckets=buckets, registry=self.registry)
+            whole = Histogram(f"vllm:{name}", text, LABELS, buckets=buckets, registry=self._new_page())
             return whole.labels(model_name, self._engine)
 
         self._ttft = histogram("time_to_first_token_seconds", "Time to first token.", TTFT_S)
@@ -108,7 +110,22 @@ class Metrics:
 
     def watch(self, state: Callable[[], OnlineState], pump: Pump, cache: Mapping[str, str]) -> None:
         """Read the engines off ``state`` from now on. ``cache``: labels of ``vllm:cache_config_info``."""
-        self.registry.register(_Engines(self._model_name, state, pump, cache))
+        engines = CollectorRegistry()
+        engines.register(_Engines(self._model_name, state, pump, cache))
+        self._pages.insert(0, engines)
+
+    async def text(self) -> bytes:
+        """Everything; the engines as they were when it was asked for, and each histogram as it was written."""
+        parts: list[bytes] = []
+        for page in self._pages:
+            parts.append(generate_latest(page))
+            await asyncio.sleep(0)
+        return b"".join(parts)
+
+    def _new_page(self) -> CollectorRegistry:
+        page = CollectorRegistry()
+        self._pages.append(page)
+        return page
 
 
 class _Engines(Collector):

@@ -66,9 +66,11 @@ class Pump:
             self._timer.cancel()
             self._timer = None
 
-    def send(self, sent: Sequence[tuple[Request, Receiver]]) -> float:
-        """The requests arrive now, all at the same simulated time, which is returned."""
-        self._advance_unless_behind()
+    def send(self, sent: Sequence[tuple[Request, Receiver]], received_s: float | None = None) -> float:
+        """The requests arrive, all at the same simulated time, which is returned: now, or at the loop's time
+        ``received_s`` unless something has happened in simulated time since.
+        """
+        self._advance_unless_behind(received_s)
         arrival_s = self.serving.now_s
         for request, receiver in sent:
             self._receivers[request.request_id] = receiver
@@ -112,19 +114,21 @@ class Pump:
             receiver.refused()
             self._touched.add(receiver)
 
-    def _due_s(self) -> float:
+    def _due_s(self, at_s: float | None = None) -> float:
+        """Simulated time at the loop's time ``at_s``, or now."""
         assert self._loop is not None, "a pump begins before it is sent requests"
-        return (self._loop.time() - self._began_s) * self._speed
+        return ((self._loop.time() if at_s is None else at_s) - self._began_s) * self._speed
 
-    def _advance_unless_behind(self) -> None:
-        """What is still due is left to the timer, which has its turn soon."""
-        if not self._is_behind or self.serving.next_event_s > self._due_s():
-            self._advance()
+    def _advance_unless_behind(self, at_s: float | None = None) -> None:
+        """Go on to the loop's time ``at_s``, or to now; what is still due then is left to the timer."""
+        due_s = self._due_s(at_s)
+        if not self._is_behind or self.serving.next_event_s > due_s:
+            self._advance(due_s)
 
-    def _advance(self, least_s: float = 0.0) -> None:
-        """Let everything up to now happen, or up to ``least_s`` where clocks round that away; for one turn at most."""
+    def _advance(self, until_s: float) -> None:
+        """Let everything up to that simulated time happen, for one turn at most."""
         assert self._loop is not None, "a pump begins before it is sent requests"
-        serving, until_s = self.serving, max(self._due_s(), least_s)
+        serving = self.serving
         end = self._loop.time() + LONGEST_TURN_S
         while (at_s := serving.next_event_s) <= until_s:
             serving.advance(at_s)
@@ -152,5 +156,6 @@ class Pump:
 
     def _wake(self) -> None:
         self._timer = None
-        self._advance(self._next_s)
+        # The clock that woke this may round, so that its time comes just before what it was asked for.
+        self._advance(max(self._due_s(), self._next_s))
         self._after()

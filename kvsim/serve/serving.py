@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 import uvicorn
 
 from kvsim.errors import ConfigError
+from kvsim.event_loop import event_loop
 from kvsim.launch.front_end import FrontEnd
 from kvsim.serve.answers import Answers
 from kvsim.serve.app import Said, make_app
@@ -20,6 +22,7 @@ from kvsim.serve.asking import Served
 from kvsim.serve.deployed import Deployed, cache_labels, kvsim_facts, vllm_config
 from kvsim.serve.engine import Limits, SimulatedEngine
 from kvsim.serve.metrics import Metrics
+from kvsim.serve.received import StampingProtocol
 from kvsim.serve.responses import read_responses
 from kvsim.serve.tokens import tokens_from
 from kvsim.sim.online import Listener, OnlineServing
@@ -96,8 +99,7 @@ def application(deployed: Deployed, front_end: FrontEnd, pacing: Pacing) -> tupl
         timeout_keep_alive=IDLE_S,
         ws="none",
         lifespan="on",
-        # uvloop's clock has milliseconds, and stands still while it is at work: no clock to pace by.
-        loop="asyncio",
+        http=StampingProtocol,
     )
     return served, engine
 
@@ -127,5 +129,6 @@ def serve(config: uvicorn.Config, at: socket.socket) -> None:
     gc.freeze()
     # Once it has ended by a signal the server raises that again, as for one who did not know how to end.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[at])
+    # uvloop's clock has milliseconds, and stands still while it is at work: no clock to pace by.
+    with suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=event_loop) as runner:
+        runner.run(uvicorn.Server(config).serve(sockets=[at]))

@@ -181,3 +181,19 @@ def test_whoever_leaves_is_told_no_more() -> None:
     assert stays.facts is not None
     state = pump.serving.state()
     assert (state.finished, state.aborted, state.free_blocks) == (1, 1, state.total_blocks)
+
+
+def test_a_request_arrives_when_it_was_received_unless_something_has_happened_since() -> None:
+    arrivals: list[float] = []
+
+    def late(pump: Pump, loop: NumberLoop, noted: list[Noted]) -> None:
+        noted += [Noted(loop), Noted(loop), Noted(loop)]
+        loop.now_s = 1004.0
+        arrivals.append(pump.send([(request(0), noted[0])], 1001.5))  # idle since 0 s
+        arrivals.append(pump.send([(request(1), noted[1])], 1001.0))  # received before, and read later
+        loop.now_s = 1005.0
+        pump.catch_up()
+        arrivals.append(pump.send([(request(2), noted[2])], 1003.0))  # steps have ended at 2.5, 3.5 and 4.5 s
+
+    paced(plan(), 1.0, late)
+    assert arrivals == [1.5, 1.5, 5.0]
