@@ -31,6 +31,7 @@ def schemathesis(url: str, *options: str, folder: Path) -> subprocess.CompletedP
     """A run of it against the server at ``url``; ``folder`` is where it may write."""
     line = [sys.executable, "-m", "schemathesis.cli", "run", f"{url}/openapi.json", "--checks", CHECKS, "--no-color"]
     line += ["--suppress-health-check", "all"]  # which tell of a slow machine
+    line += ["--request-timeout", "300"]  # thousands of answers to one prompt take their simulated time
     return subprocess.run([*line, *options], capture_output=True, text=True, cwd=folder, check=False)
 
 

