@@ -141,7 +141,7 @@ def test_bad_files_are_one_line(
         (("--sweep-budget", "1gb,"), "--sweep-budget is ''"),
         # The contract's 3,600 tokens are 225 blocks of 2 MiB.
         (("--kv-budget", "0.4gb"), "request 'contract' takes 225; the smallest budget that would do is 471859200b"),
-        (("--kv-budget", "100gb"), "the server has memory for"),
+        (("--kv-budget", "100gb"), "and the server has 28,239"),
         (("--max-concurrent-requests", "0"), "--max-concurrent-requests"),
         (("--max-concurrent-requests", "100000"), "allowed: up to"),
         (("--server", "vllm serve meta-llama/Llama-3.1-8B-Instruct --max-model-len 2048"), "max_model_len is 2,048"),

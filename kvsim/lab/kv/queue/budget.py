@@ -78,7 +78,7 @@ def within(plan: Plan, budget: Budget, largest_blocks: int, largest: str) -> Pla
     if blocks > own:
         most = math.floor(own * size)
         raise CapacityError(
-            f"a KV budget of {budget.name} is {blocks:,} blocks, and the server has memory for {own:,}; the largest "
+            f"a KV budget of {budget.name} is {blocks:,} blocks, and the server has {own:,}; the largest "
             f"budget is {most}b ({gb(most)})"
         )
     return plan.with_settings("colocated", num_blocks=blocks)
