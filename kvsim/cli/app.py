@@ -13,6 +13,8 @@ from kvsim.cli.explore import explore
 from kvsim.cli.flags import Flags, taking_flags
 from kvsim.cli.hits import hits
 from kvsim.cli.lab import lab_app
+from kvsim.cli.lab_schedule import lab_schedule
+from kvsim.cli.lab_workload import lab_workload
 from kvsim.cli.learn import learn_app
 from kvsim.cli.measure import measure
 from kvsim.cli.modal import modal
@@ -40,6 +42,8 @@ app.add_typer(calibrate_app, name="calibrate")
 app.add_typer(validate_app, name="validate")
 app.add_typer(learn_app, name="learn")
 app.add_typer(sweep_app, name="sweep")
+lab_app.command("schedule")(lab_schedule)
+lab_app.command("workload")(lab_workload)
 app.add_typer(lab_app, name="lab")
 app.command()(diff)
 app.command()(explain)

@@ -199,6 +199,9 @@ class EngineSettings:
     """Stages of the pipeline that its layers are; 1: there is none."""
     sglang: SglangSettings | None = None
     """``None``: vLLM's scheduler; else SGLang's, whose chunks of prompts are ``max_num_batched_tokens`` in all."""
+    reservation: str = ""
+    """Whether admission keeps room for whole answers, so that nobody is preempted: ``in_order``, and who does not fit
+    lets nobody pass; ``fitting``, and those behind who fit go before; empty, as vLLM does not."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return by_fields(self)

@@ -18,6 +18,7 @@ from kvsim.sim.engine.block_pool import BlockPool
 from kvsim.sim.engine.groups import GroupedPool, Hits
 from kvsim.sim.engine.pipeline_scheduler import PipelineScheduler
 from kvsim.sim.engine.radix import RadixPool
+from kvsim.sim.engine.reserving import ReservingScheduler
 from kvsim.sim.engine.running import NO_PROMPTS
 from kvsim.sim.engine.scheduler import Scheduler
 from kvsim.sim.engine.sequence import Sequence
@@ -268,6 +269,11 @@ def scheduler_of(
     if settings.sglang is not None and look_up is None:
         assert isinstance(pool, RadixPool), "SGLang's scheduler has SGLang's tree"
         return SglangScheduler(settings, pool, batch, settings.sglang)
+    if settings.reservation:
+        assert look_up is None and not settings.kv_groups, "what is loaded, or has groups, keeps no room for answers"
+        assert settings.speculation is None and not settings.max_loras, "neither do drafts and adapters"
+        assert settings.pipeline_parallel == 1, "neither do stages"
+        return ReservingScheduler(settings, pool, batch)
     if isinstance(pool, GroupedPool):
         assert look_up is None and settings.speculation is None, "what is loaded or drafted has no groups"
         return HybridScheduler(settings, pool, batch)
