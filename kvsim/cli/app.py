@@ -13,6 +13,9 @@ from kvsim.cli.explore import explore
 from kvsim.cli.flags import Flags, taking_flags
 from kvsim.cli.hits import hits
 from kvsim.cli.lab import lab_app
+from kvsim.cli.lab_audit import lab_audit
+from kvsim.cli.lab_designs import lab_designs
+from kvsim.cli.lab_run import lab_run
 from kvsim.cli.learn import learn_app
 from kvsim.cli.measure import measure
 from kvsim.cli.modal import modal
@@ -41,6 +44,9 @@ app.add_typer(validate_app, name="validate")
 app.add_typer(learn_app, name="learn")
 app.add_typer(sweep_app, name="sweep")
 app.add_typer(lab_app, name="lab")
+lab_app.command("audit")(lab_audit)
+lab_app.command("designs")(lab_designs)
+lab_app.command("run")(lab_run)
 app.command()(diff)
 app.command()(explain)
 app.command()(explore)
