@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,8 @@ from kvsim.errors import nearest
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from kvsim.lab.kv.audit import Audit
     from kvsim.lab.kv.backends.backend import KvBackend
-    from kvsim.lab.kv.reading import NamedDesign
     from kvsim.lab.kv.trial import PhaseRow, Trials
 
 BACKENDS = ("simulated", "url", "local", "modal")
@@ -80,6 +81,7 @@ def lab_run(flags: RunFlags) -> int:
 
     kvsim lab run paired_prefix_cache --preset smoke --out results/paired
     """
+    from kvsim.lab.kv.audit import audit
     from kvsim.lab.kv.reading import read_design
     from kvsim.lab.kv.running import SMOKE_REPEATS, Scope, run_design, smoke
 
@@ -92,8 +94,11 @@ def lab_run(flags: RunFlags) -> int:
     scope = Scope(first=flags.first_repeat, count=flags.repeats or usual)
     folder = flags.out or findings.RESULTS / asked.name
     _check_folder(folder)
-    found = run_design(asked, _backend(flags), scope, _teller(flags))
-    return _leave(flags, asked, found, folder)
+    audited = audit(asked, scope.first)
+    told = _Line(shows=sys.stderr.isatty() and not flags.quiet)
+    found = run_design(asked, _backend(flags), scope, told)
+    told.clear()
+    return _leave(flags, audited, found, folder)
 
 
 def _check_flags(flags: RunFlags) -> None:
@@ -115,13 +120,26 @@ def _check_folder(folder: Path) -> None:
 
 
 def _backend(flags: RunFlags) -> KvBackend:
+    if flags.backend == "url":
+        from kvsim.lab.kv.backends.url import RunningServer
+        from kvsim.measure import server_of
+
+        assert flags.url is not None, "flags are checked"
+        return RunningServer(server_of(flags.url, flags.api_key_env))
+    if flags.backend == "local":
+        from kvsim.lab.kv.backends.local import LocalServers
+
+        return LocalServers(_words(flags.start or START))
     from kvsim.lab.kv.backends.simulated import SimulatedServers
 
     return SimulatedServers()
 
 
-def _teller(flags: RunFlags) -> _Line:
-    return _Line(shows=sys.stderr.isatty() and not flags.quiet)
+def _words(start: str) -> list[str]:
+    try:
+        return shlex.split(start)
+    except ValueError as error:
+        raise FlagError(f"--start {start!r}: {str(error).lower()}") from None
 
 
 @dataclass(frozen=True)
@@ -140,22 +158,19 @@ class _Line:
             print("\r\033[K", end="", file=sys.stderr)
 
 
-def _leave(flags: RunFlags, asked: NamedDesign, found: Trials, folder: Path) -> int:
+def _leave(flags: RunFlags, audited: Audit, found: Trials, folder: Path) -> int:
     """Write the rows, the audit and the report; say what is concluded."""
     from kvsim.cli.outputs import create_folder
     from kvsim.failures import Failures
     from kvsim.lab.kv.analysis.report import write_report
-    from kvsim.lab.kv.audit import audit
     from kvsim.lab.kv.folder import write_run
     from kvsim.report.json_report import write_json
 
-    audited = audit(asked, min(row.repeat for row in found.phases))
     create_folder(folder)
     write_json(folder / "audit.json", audited.dump())
     write_run(folder, found)
     failures = Failures()
     said = write_report(folder, found, failures, plots=not flags.no_plot)
-    _teller(flags).clear()
     _tell(found, said, folder, quiet=flags.quiet)
     for failure in failures.found:
         print(f"kvsim: error: {one_line(failure.sentence() if failure.is_defect else failure.why)}", file=sys.stderr)

@@ -19,18 +19,20 @@ def measure(
     words: str = "",
     seed: int | None = None,
     progress: Callable[[int, float], None] | None = None,
+    content: Workload | None = None,
 ) -> MeasuredRun:
     """Send ``workload`` to ``server`` and time every token; an interrupt (Ctrl-C) ends it early and marks the result.
 
     ``words`` and ``seed`` say in the result what was sent; ``progress(ended, now_s)`` is told of every request that
-    has ended. Raises ``ConfigError`` where the server cannot be measured.
+    has ended. ``content``: a workload of which ``workload`` is a part, where other parts are sent as well: a chain has
+    the same tokens in all of them. Raises ``ConfigError`` where the server cannot be measured.
     """
     ensure_client()
     from kvsim.measure.measuring import Measurement, check
 
     asked = sending or Sending()
     check(asked, workload)
-    return asyncio.run(Measurement(server, workload, asked, words, seed, progress).run())
+    return asyncio.run(Measurement(server, workload, asked, words, seed, progress, content).run())
 
 
 def ensure_client() -> None:
