@@ -65,7 +65,7 @@ class RunFlags:
     requests: Requests = None
     seed: Seed = None
     preset: Annotated[
-        str | None, typer.Option(metavar="NAME", parser=preset, help="smoke: up to 2 repeats, of up to 8 requests.")
+        str | None, typer.Option(metavar="NAME", parser=preset, help="smoke: up to 4 repeats, of up to 8 requests.")
     ] = None
     api_key_env: Annotated[
         str | None,

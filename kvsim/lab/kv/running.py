@@ -15,7 +15,7 @@ from kvsim.lab.kv.trial import Trials
 
 Told = Callable[[str], None]
 """Takes a line on how far a run is."""
-SMOKE_REPEATS, SMOKE_REQUESTS = 2, 8
+SMOKE_REPEATS, SMOKE_REQUESTS = 4, 8
 MOST_HALVINGS = 40
 
 
