@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from kvsim.lab.kv.audit import Audit
     from kvsim.lab.kv.backends.backend import KvBackend
+    from kvsim.lab.kv.reading import NamedDesign
+    from kvsim.lab.kv.running import Scope
     from kvsim.lab.kv.trial import PhaseRow, Trials
 
 BACKENDS = ("simulated", "url", "local", "modal")
@@ -71,6 +73,15 @@ class RunFlags:
         str | None,
         typer.Option(metavar="NAME", help="Variable with the key; default: KVSIM_API_KEY, else OPENAI_API_KEY."),
     ] = None
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With --backend modal: what would be run, and what it costs at most.")
+    ] = False
+    max_usd: Annotated[
+        float, typer.Option(metavar="USD", parser=options.positive, help="With --backend modal: the most it may cost.")
+    ] = 5.0
+    hf_secret: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The secret kept at Modal that has HF_TOKEN, for gated models.")
+    ] = None
     no_plot: findings.NoPlot = False
     quiet: findings.Quiet = False
 
@@ -95,6 +106,8 @@ def lab_run(flags: RunFlags) -> int:
     folder = flags.out or findings.RESULTS / asked.name
     _check_folder(folder)
     audited = audit(asked, scope.first)
+    if flags.backend == "modal":
+        return _rented(flags, asked, scope, audited, folder)
     told = _Line(shows=sys.stderr.isatty() and not flags.quiet)
     found = run_design(asked, _backend(flags), scope, told)
     told.clear()
@@ -102,8 +115,14 @@ def lab_run(flags: RunFlags) -> int:
 
 
 def _check_flags(flags: RunFlags) -> None:
-    for name, value, own in (("url", flags.url, "url"), ("start", flags.start, "local")):
-        if value is not None and flags.backend != own:
+    own_flags = (
+        ("url", flags.url, "url"),
+        ("start", flags.start, "local"),
+        ("dry-run", flags.dry_run, "modal"),
+        ("hf-secret", flags.hf_secret, "modal"),
+    )
+    for name, value, own in own_flags:
+        if value and flags.backend != own:
             raise FlagError(f"--{name} goes with --backend {own}, not with {flags.backend}")
     if flags.backend == "url" and flags.url is None:
         raise FlagError("--backend url needs --url http://HOST:PORT")
@@ -117,6 +136,23 @@ def _check_folder(folder: Path) -> None:
     check_folder(folder)
     if folder.is_dir() and any(folder.iterdir()) and not (folder / RUN).is_file():
         raise FlagError(f"--out {folder}: has files and no {RUN}; allowed: a new or an empty folder, or a run's own")
+
+
+def _rented(flags: RunFlags, asked: NamedDesign, scope: Scope, audited: Audit, folder: Path) -> int:
+    """On a GPU that is paid for: the plan is said first."""
+    from kvsim.lab.kv.backends.modal import cloud_run, rent
+    from kvsim.measure.cloud.words import plan_words
+    from kvsim.measure.modal_app import check_account
+
+    run = cloud_run(asked, scope, flags.max_usd, flags.hf_secret)
+    if flags.dry_run:
+        sys.stdout.write(plan_words(run.plan))
+        return DONE
+    check_account()
+    sys.stdout.write(plan_words(run.plan))
+    sys.stdout.flush()
+    found = rent(run, lambda line: print(f"kvsim: {line}", file=sys.stderr))
+    return _leave(flags, audited, found, folder)
 
 
 def _backend(flags: RunFlags) -> KvBackend:

@@ -176,3 +176,27 @@ def test_folders_of_others_stay(kvsim: Callable[..., Any], tmp_path: Path) -> No
     (theirs / "mine.txt").write_text("mine\n")
     found = kvsim("lab", "run", "a_a", "--out", theirs)
     assert found.code == 2 and "has files and no lab-run.json" in found.err and len(list(theirs.iterdir())) == 1
+
+
+def test_a_dry_run_on_a_rented_gpu_says_plan_and_cost(kvsim: Callable[..., Any], tmp_path: Path) -> None:
+    run = ("lab", "run", "isolated_neutral_warmup", "--backend", "modal", "--preset", "smoke", "--repeats", "1")
+    found = kvsim(*run, "--dry-run", "--out", tmp_path / "o")
+    assert (found.code, found.err) == (0, "") and not (tmp_path / "o").exists()
+    assert "load p0-r0-cache: shared_prefix of repeat 0: 8 requests" in found.out and "costs at most " in found.out
+    assert found.out.count("server: vllm serve meta-llama/Llama-3.1-8B-Instruct") == 2
+
+
+def test_a_rented_gpu_wants_credentials(
+    kvsim: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("modal", reason="pip install 'kvsim[modal]'")
+    from kvsim.errors import ConfigError
+    from kvsim.measure import modal_app
+
+    def refuses() -> None:
+        raise ConfigError("no credentials for Modal that it takes")
+
+    monkeypatch.setattr(modal_app, "check_account", refuses)
+    found = kvsim("lab", "run", "same_worker_unique", "--backend", "modal", "--out", tmp_path / "o")
+    assert (found.code, found.out) == (2, "") and found.err == "kvsim: error: no credentials for Modal that it takes\n"
+    assert not (tmp_path / "o").exists()

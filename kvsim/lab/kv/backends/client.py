@@ -6,12 +6,14 @@ import asyncio
 import json
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from kvsim.lab.kv.deployed import CacheFacts
 from kvsim.lab.kv.expected import Expected, expected
 from kvsim.lab.kv.phases import Phase, Repeat
-from kvsim.lab.kv.rows import Rows, Seen, ServerSide
-from kvsim.measure import MeasuredRun, Sending, Server, measure
+from kvsim.lab.kv.rows import OK, Rows, Seen, ServerSide
+from kvsim.measure import MeasuredRun, RequestRow, Sending, Server, measure
+from kvsim.validate.clients.measured import MeasuredRow, rows_of
 
 METRICS_S = 0.25
 """Between readings of how much of the KV cache is taken."""
@@ -129,20 +131,30 @@ class Client:
         ]
 
 
+def seen_of_rows(name: str, text: bytes, phase: Phase) -> tuple[dict[str, Any], list[Seen]]:
+    """A file of rows as ``kvsim measure`` writes it: the run's own facts, and its requests by their places."""
+    about, *documents = map(json.loads, text.decode().splitlines())
+    return about, _seen(list(rows_of(name, documents)), phase, float(about["duration_s"]))
+
+
 def seen_of(run: MeasuredRun, phase: Phase) -> list[Seen]:
     """The requests of a measured phase by their places."""
-    by_place = {row.request_id: row for row in run.rows}
+    return _seen(run.rows, phase, run.duration_s)
+
+
+def _seen(rows: Sequence[RequestRow] | Sequence[MeasuredRow], phase: Phase, duration_s: float) -> list[Seen]:
+    by_place = {row.request_id: row for row in rows}
     found = []
     for place, request in enumerate(phase.counted):
         row = by_place.get(place)
         if row is None:
-            found.append(_not_sent(request.prompt_tokens, run.duration_s))
+            found.append(_not_sent(request.prompt_tokens, duration_s))
             continue
         found.append(
             Seen(
                 sent_s=row.sent_s,
                 first_token_s=row.first_token_s,
-                finish_s=row.finish_s if row.is_ok else None,
+                finish_s=row.finish_s if row.status == OK else None,
                 prompt_tokens=row.prompt_tokens,
                 output_tokens=row.output_tokens,
                 cached_tokens=row.cached_tokens,

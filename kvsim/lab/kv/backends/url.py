@@ -43,7 +43,7 @@ class RunningServer:
 
     def check(self, asked: NamedDesign, points: Sequence[Point]) -> None:
         """Refuse what would take another server, then ask this one what it is."""
-        refuse_fixed(asked)
+        refuse_fixed(asked, "url")
         labels, longest = told_facts(self._server)
         if labels.get("enable_prefix_caching") == "False" and asked.design.compare != "nothing":
             raise ConfigError(f"{self._server.shown}: has no prefix cache (enable_prefix_caching is False)")
@@ -67,19 +67,21 @@ def line_facts(point: Point) -> CacheFacts:
         return CacheFacts(block_size=16, blocks=None, max_model_len=None)
 
 
-def refuse_fixed(asked: NamedDesign) -> None:
-    """Raise ``ConfigError``, one line, for a design that needs more than one server."""
+def refuse_fixed(asked: NamedDesign, backend: str) -> None:
+    """Raise ``ConfigError``, one line, for a design of more lines than one, or of an engine without a server."""
     design = asked.design
     flags = [name for name in design.vary if name in FLAGS]
-    others = "--backend simulated, local or modal can"
+    others = "--backend simulated or local can"
     if design.search is not None:
-        raise ConfigError(f"{asked.where}: search: starts servers again and again, --backend url cannot; {others}")
+        raise ConfigError(
+            f"{asked.where}: search: starts servers again and again, --backend {backend} cannot; {others}"
+        )
     if flags:
         raise ConfigError(
-            f"{asked.where}: vary.{flags[0]}: a flag of the server, which --backend url cannot restart; {others}"
+            f"{asked.where}: vary.{flags[0]}: a flag of the server, which --backend {backend} leaves as it is; {others}"
         )
-    refuse_in_process(asked, "url")
-    if design.isolation == "fresh_engine" and len(PHASES[design.compare]) > 1:
+    refuse_in_process(asked, backend)
+    if backend == "url" and design.isolation == "fresh_engine" and len(PHASES[design.compare]) > 1:
         raise ConfigError(
             f"{asked.where}: isolation: fresh_engine: --backend url cannot restart the server; {others}, or ask it the "
             f"design {SIMILAR}"
