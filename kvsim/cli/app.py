@@ -13,6 +13,9 @@ from kvsim.cli.explore import explore
 from kvsim.cli.flags import Flags, taking_flags
 from kvsim.cli.hits import hits
 from kvsim.cli.lab import lab_app
+from kvsim.cli.lab_audit import lab_audit
+from kvsim.cli.lab_designs import lab_designs
+from kvsim.cli.lab_run import lab_run
 from kvsim.cli.lab_schedule import lab_schedule
 from kvsim.cli.lab_workload import lab_workload
 from kvsim.cli.learn import learn_app
@@ -45,6 +48,9 @@ app.add_typer(sweep_app, name="sweep")
 lab_app.command("schedule")(lab_schedule)
 lab_app.command("workload")(lab_workload)
 app.add_typer(lab_app, name="lab")
+lab_app.command("audit")(lab_audit)
+lab_app.command("designs")(lab_designs)
+lab_app.command("run")(lab_run)
 app.command()(diff)
 app.command()(explain)
 app.command()(explore)

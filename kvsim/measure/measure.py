@@ -20,11 +20,13 @@ def measure(
     words: str = "",
     seed: int | None = None,
     progress: Callable[[int, float], None] | None = None,
+    content: Workload | None = None,
 ) -> MeasuredRun:
     """Send ``workload`` to ``server`` and time every token; an interrupt (Ctrl-C) ends it early and marks the result.
 
     ``words`` and ``seed`` say in the result what was sent; ``progress(ended, now_s)`` is told of every request that
-    has ended. Raises ``ConfigError`` where the server cannot be measured.
+    has ended. ``content``: a workload of which ``workload`` is a part, where other parts are sent as well: a chain has
+    the same tokens in all of them. Raises ``ConfigError`` where the server cannot be measured.
     """
     ensure_client()
     from kvsim.measure.measuring import Measurement, check
@@ -32,7 +34,7 @@ def measure(
     asked = sending or Sending()
     check(asked, workload)
     with asyncio.Runner(loop_factory=event_loop) as runner:
-        return runner.run(Measurement(server, workload, asked, words, seed, progress).run())
+        return runner.run(Measurement(server, workload, asked, words, seed, progress, content).run())
 
 
 def ensure_client() -> None:

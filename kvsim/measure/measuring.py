@@ -41,6 +41,8 @@ class Measurement:
     words: str = ""
     seed: int | None = None
     progress: Progress | None = None
+    content: Workload | None = None
+    """What the workload is a part of; ``None``: it is all there is."""
 
     async def run(self) -> MeasuredRun:
         """Measure. Raises ``ConfigError`` where the server cannot be measured."""
@@ -55,7 +57,7 @@ class Measurement:
             random = np.random.default_rng((abs(sending.content_seed), 1))
             sample = random.choice(alphabet, _PROBE_TOKENS)
             found = await Probe(connection, self.server, sending, texts, sample).find()
-            prompts = Prompts(self.workload, alphabet, sending.content_seed)
+            prompts = Prompts(self.workload, alphabet, sending.content_seed, self.content)
             wire = Wire(sending, found.model, found.abilities, texts, found.template_tokens)
             return await self._replayed(connection, Sender(connection, wire, prompts, self.progress), found)
         finally:

@@ -28,8 +28,10 @@ class Prompts:
     not known; tokens that stand for such an answer are counted.
     """
 
-    def __init__(self, workload: Workload, alphabet: Tokens, seed: int) -> None:
-        self._own = ChainTokens(workload, alphabet, seed)
+    def __init__(self, workload: Workload, alphabet: Tokens, seed: int, content: Workload | None = None) -> None:
+        """``content``: what ``workload`` is a part of, so that tokens are those of the same chains in its other parts;
+        ``None``: it is all there is."""
+        self._own = ChainTokens(workload if content is None else content, alphabet, seed)
         self.overlap_tokens = self._own.overlap_tokens
         self._starts, self._held = _answers(workload)
         self._known: dict[int, Tokens] = {}

@@ -114,7 +114,7 @@ def _loaded(plan: CloudPlan, place: Place, load: Load) -> dict[str, Any]:
         return {"name": load.name, "status": "not run"}
     sending = Sending(content_seed=_content_seed(plan, load), stop_after_s=limit_s)
     try:
-        run = measure(Server(place.url), load.workload, sending, words=load.words, seed=plan.seed)
+        run = measure(Server(place.url), load.workload, sending, words=load.words, seed=plan.seed, content=load.content)
     except KvsimError as error:
         return {"name": load.name, "status": "failed", "error": str(error)}
     return _kept(run, place, load)
@@ -137,7 +137,9 @@ def _engine(plan: CloudPlan, place: Place, caching: bool, loads: Sequence[Load],
 
 
 def _content_seed(plan: CloudPlan, load: Load) -> int:
-    """One of its own: what another load left in the cache must not be found by this one."""
+    """One of its own, unless it is said: what another load left in the cache must not be found by this one."""
+    if load.content_seed is not None:
+        return load.content_seed
     return plan.seed * 1000 + plan.loads.index(load)
 
 

@@ -67,6 +67,10 @@ class Load:
     workload: Workload
     limit_s: float
     prefix_caching: bool
+    content: Workload | None = None
+    """What it is a part of, where its prompts are to be found by other loads; ``None``: it is all there is."""
+    content_seed: int | None = None
+    """Seed of its token ids; ``None``: one of its own, so that no other load finds its prompts."""
 
     def dump(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -158,7 +162,7 @@ def plan_for(ask: Ask) -> CloudPlan:
     shape, gpu = SHAPES[ask.mode], gpu_of(ask.gpu)
     _check(ask, shape)
     machine = Machine(cores=8, memory_gib=64 * max(1, ask.gpus // 2), gpu=gpu, gpus=ask.gpus, region=ask.region)
-    args = _server_args(ask.server_args)
+    args = server_args_of(ask.server_args)
     if not gpu.has_bf16 and shape.runs != "nothing" and not any(word.startswith("--dtype") for word in args):
         args = (*args, "--dtype", "half")
     loads = _loads(ask, shape)
@@ -176,7 +180,7 @@ def plan_for(ask: Ask) -> CloudPlan:
         hf_secret=ask.hf_secret,
         seed=ask.seed,
     )
-    return plan if shape.runs == "nothing" else _checked(plan)
+    return plan if shape.runs == "nothing" else checked(plan)
 
 
 def _check(ask: Ask, shape: Shape) -> None:
@@ -197,7 +201,8 @@ def _check(ask: Ask, shape: Shape) -> None:
                 raise ConfigError(f"{flag}: several go with the mode {Mode.SWEEP} alone, not with {ask.mode}")
 
 
-def _server_args(text: str) -> tuple[str, ...]:
+def server_args_of(text: str) -> tuple[str, ...]:
+    """Further words for the server. Raises ``ConfigError`` for those that are not for anybody to set."""
     try:
         words = tuple(shlex.split(text))
     except ValueError as error:
@@ -244,7 +249,7 @@ def _load(ask: Ask, shape: Shape, word: WorkloadWord, place: int, users: int | N
     )
 
 
-def _checked(plan: CloudPlan) -> CloudPlan:
+def checked(plan: CloudPlan) -> CloudPlan:
     """Read the server's line as kvsim reads any, and see whether the model fits; nothing is paid for to find out."""
     from kvsim.launch import read_launch_line
     from kvsim.plan.deployment import load_deployment

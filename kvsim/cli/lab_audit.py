@@ -1,0 +1,99 @@
+"""``kvsim lab audit DESIGN``: what a design's prompts share, and what a cache has to find, before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kvsim.cli import options
+from kvsim.cli.saying import DONE
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from kvsim.lab.kv.audit import Audit
+
+DesignName = Annotated[
+    str, typer.Argument(metavar="DESIGN", help="A name that `kvsim lab designs` lists, or a .yaml file.")
+]
+Requests = Annotated[
+    int | None, typer.Option(metavar="N", parser=options.count, help="Of each phase, in place of the design's.")
+]
+Seed = Annotated[
+    int | None, typer.Option(metavar="N", parser=options.whole, help="Of every draw, in place of the design's.")
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditFlags:
+    """The flags of ``lab audit``."""
+
+    design: DesignName
+    repeat: Annotated[int, typer.Option(metavar="K", parser=options.whole, help="Which repeat, from 0 on.")] = 0
+    requests: Requests = None
+    seed: Seed = None
+    json_: options.JsonOut = None
+
+
+@options.taking(AuditFlags)
+def lab_audit(flags: AuditFlags) -> int:
+    """Say what a design's prompts share and which hits follow; no server is asked.
+
+    kvsim lab audit paired_prefix_cache
+    """
+    from rich.console import Console
+
+    from kvsim.cli.validate_text import check_json, write_json
+    from kvsim.lab.kv.audit import audit
+    from kvsim.lab.kv.reading import read_design
+    from kvsim.report.atomic import reaching_stdout
+
+    check_json(flags.json_, {})
+    asked = read_design(flags.design).changed(requests=flags.requests, seed=flags.seed)
+    found = audit(asked, flags.repeat)
+    with reaching_stdout():
+        console = Console(highlight=False)
+        console.print(_table(found))
+        for line in _lines(found):
+            console.print(line, soft_wrap=False)
+    write_json(flags.json_, found.dump())
+    return DONE
+
+
+def _table(found: Audit) -> Table:
+    from rich.table import Table
+
+    table = Table(title=f"Audit of {found.design}, in tokens", title_justify="left", box=None)
+    for name in ("point", "phase", "family"):
+        table.add_column(name)
+    for name in ("prompts", "equal", "tokens", "blocks", "prefix", "in blocks", "expected hits"):
+        table.add_column(name, justify="right")
+    table.add_column("prefixes, by sha256")
+    for row in found.phases:
+        hits = "unknown" if row.expected_hit_tokens is None else f"{row.expected_hit_tokens:,}"
+        figures = (row.prompts, row.duplicates, row.prompt_tokens, row.whole_blocks, row.prefix_tokens)
+        point = ", ".join(f"{value:g}" for value in row.at.values()) or "-"
+        cells = (*map("{:,}".format, figures), f"{row.aligned_tokens:,}", hits, _prefixes(row.prefixes))
+        table.add_row(point, row.phase, row.family, *cells)
+    return table
+
+
+def _prefixes(prefixes: Mapping[str, int]) -> str:
+    """``ab12cd34ef56 in all 16``."""
+    if not prefixes:
+        return "none"
+    if len(prefixes) > 1:
+        counts = sorted(set(prefixes.values()))
+        each = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+        return f"{len(prefixes):,}, each in {each}"
+    digest, prompts = next(iter(prefixes.items()))
+    return f"{digest[:12]} in all {prompts:,}"
+
+
+def _lines(found: Audit) -> list[str]:
+    lines = [f"{found.condition}."]
+    lines += sorted({f"unknown: {row.why_unknown}" for row in found.phases if row.why_unknown})
+    return lines + [f"point {point}: does not start: {why}" for point, why in found.failures.items()]
