@@ -129,7 +129,7 @@ test-vllm: compile $(VLLM_STAMP)
 	$(BIN)/python tests/vllm/compare_arguments.py lines "$$dir/lines.json" --seed "$$seed"; \
 	$(VLLM_VENV)/bin/python tests/vllm/arguments.py "$$dir/lines.json" "$$dir/answers.json"; \
 	$(BIN)/python tests/vllm/compare_arguments.py check "$$dir/lines.json" "$$dir/answers.json"; \
-	for asked in hits held calibrated; do \
+	for asked in hits held lab calibrated; do \
 		$(BIN)/python tests/vllm/live_$$asked.py --vllm $(VLLM_VENV)/bin/python --seed "$$seed"; \
 	done
 
