@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.table import Table
 
+WAITS = ("memory", "seat")
 NAME = "schedule"
 """How its files begin."""
 
@@ -86,12 +87,21 @@ class Scheduled:
         return tuple(said)
 
     def table(self) -> Table:
-        """A row a budget and scheduler."""
-        columns = ("KV budget", "scheduler", "latency s", "p95", "queue s", "memory", "seat", "requests/s", "missed")
-        table = table_of(f"A queue under a KV budget: {self.asked.sent.name}", (*columns, "peak", "mean"))
+        """A row a budget and scheduler; a single budget stands in the title, and leaves room for what is waited for."""
+        several = len(self.asked.budgets) > 1
+        under = "a KV budget" if several else self.asked.budgets[0].name
+        what = "latency, and queueing for memory or a seat, in seconds; shares of memory"
+        title = f"A queue under {under}: {self.asked.sent.name}\n{what}"
+        heads = ("scheduler", "mean", "p95", "queue", *WAITS, "req/s", "missed", "peak", "mean")
+        left_out = WAITS if several else ("req/s",)
+        shown = [name for name in heads if name not in left_out]
+        table = table_of(title, (*(("budget",) if several else ()), *shown))
         for one in self.outcomes:
-            table.add_row(*_cells(one))
-        table.columns[1].justify = "left"
+            cells = [cell for name, cell in zip(heads, _cells(one), strict=True) if name in shown]
+            table.add_row(*((one.budget,) if several else ()), *cells)
+        for column in table.columns:
+            column.no_wrap = True
+        table.columns[several].justify = "left"
         return table
 
     def as_json(self) -> dict[str, object]:
@@ -164,7 +174,6 @@ def scheduled_on(asked: Asked, plan: Plan) -> Scheduled:
 
 def _cells(one: Outcome) -> Sequence[str]:
     return (
-        one.budget,
         one.scheduler,
         number(one.latency_mean_ms / 1e3),
         number(one.latency_p95_ms / 1e3),
@@ -172,7 +181,7 @@ def _cells(one: Outcome) -> Sequence[str]:
         _s(one.wait_memory_mean_ms),
         _s(one.wait_seats_mean_ms),
         number(one.requests_per_s),
-        f"{one.deadline_misses} of {one.deadlines}" if one.deadlines else NOTHING,
+        f"{one.deadline_misses}/{one.deadlines}" if one.deadlines else NOTHING,
         percent(one.memory_peak_share),
         percent(one.memory_mean_share),
     )
