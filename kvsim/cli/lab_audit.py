@@ -10,11 +10,13 @@ import typer
 
 from kvsim.cli import options
 from kvsim.cli.saying import DONE
+from kvsim.cli.usage import FlagError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from kvsim.lab.kv.audit import Audit
+    from kvsim.lab.kv.reading import NamedDesign
 
 DesignName = Annotated[
     str, typer.Argument(metavar="DESIGN", help="A name that `kvsim lab designs` lists, or a .yaml file.")
@@ -52,7 +54,7 @@ def lab_audit(flags: AuditFlags) -> int:
     from kvsim.report.atomic import reaching_stdout
 
     check_json(flags.json_, {})
-    asked = read_design(flags.design).changed(requests=flags.requests, seed=flags.seed)
+    asked = changed_by(read_design(flags.design), flags.requests, flags.seed)
     found = audit(asked, flags.repeat)
     with reaching_stdout():
         console = Console(highlight=False)
@@ -61,6 +63,13 @@ def lab_audit(flags: AuditFlags) -> int:
             console.print(line, soft_wrap=False)
     write_json(flags.json_, found.dump())
     return DONE
+
+
+def changed_by(asked: NamedDesign, requests: int | None, seed: int | None) -> NamedDesign:
+    """The design with what flags say in place of it. Raises ``FlagError`` where they would be without effect."""
+    if requests is not None and "requests" in asked.design.vary:
+        raise FlagError(f"--requests: {asked.where} varies requests itself; change its vary.requests")
+    return asked.changed(requests=requests, seed=seed)
 
 
 def _table(found: Audit) -> Table:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kvsim.cli import findings, options
-from kvsim.cli.lab_audit import DesignName, Requests, Seed
+from kvsim.cli.lab_audit import DesignName, Requests, Seed, changed_by
 from kvsim.cli.saying import BAD_INPUT, DONE, OTHER, one_line
 from kvsim.cli.usage import FlagError
 from kvsim.errors import nearest
@@ -100,7 +100,7 @@ def lab_run(flags: RunFlags) -> int:
     asked = read_design(flags.design)
     if flags.preset is not None:
         asked = smoke(asked)
-    asked = asked.changed(requests=flags.requests, seed=flags.seed)
+    asked = changed_by(asked, flags.requests, flags.seed)
     usual = asked.design.repeats if flags.preset is None else min(asked.design.repeats, SMOKE_REPEATS)
     scope = Scope(first=flags.first_repeat, count=flags.repeats or usual)
     folder = flags.out or findings.RESULTS / asked.name

@@ -162,6 +162,10 @@ def test_bad_values_are_one_line(
         (("run", "a_a", "--url", "http://x"), "--url goes with --backend url, not with simulated"),
         (("run", "a_a", "--backend", "url"), "--backend url needs --url"),
         (("run", "a_a", "--preset", "dev"), "known: smoke"),
+        (("run", "a_a", "--dry-run"), "--dry-run goes with --backend modal, not with simulated"),
+        (("run", "a_a", "--backend", "local", "--start", "'"), "--start"),
+        (("run", "request_counts", "--requests", "3"), "varies requests itself"),
+        (("audit", "request_counts", "--requests", "3"), "varies requests itself"),
         (("run", "a_a", "--repeats", "0"), "--repeats"),
     ],
 )

@@ -214,3 +214,33 @@ def test_shipped_designs_can_be_audited() -> None:
     assert shipped_folder() == Path(__file__).resolve().parents[2] / "experiments" / "lab" and len(names()) >= 12
     for name in names():
         assert audit(read_design(name).changed(requests=2)).phases, name
+
+
+@settings(max_examples=20)
+@given(
+    family=st.sampled_from(sorted(FAMILIES)),
+    prefix=st.integers(0, 300),
+    suffix=st.integers(1, 90),
+    requests=st.integers(1, 12),
+    warm=st.sampled_from(["none", "same", "neutral"]),
+    blocks=st.integers(30, 140),
+    pace=st.sampled_from([{}, {"concurrency": 3}, {"rate_per_s": 50.0}, {"rate_per_s": 500.0}]),
+    seed=st.integers(0, 5),
+)
+def test_what_is_expected_is_counted_under_load_and_in_small_caches(
+    family: str, prefix: int, suffix: int, requests: int, warm: str, blocks: int, pace: dict[str, Any], seed: int
+) -> None:
+    """Arithmetic may say that it does not know, and is never wrong."""
+    asked = design(
+        server=f"{LINE} --num-gpu-blocks-override {blocks} --max-model-len 450",
+        family=family,
+        prefix_tokens=prefix,
+        suffix_tokens=suffix,
+        requests=requests,
+        warm_up=warm,
+        warm_up_requests=4,
+        seed=seed,
+        **pace,
+    )
+    for row in ran(asked).requests:
+        assert row.expected_hit_tokens in (None, row.cached_tokens), row
