@@ -13,6 +13,9 @@ from kvsim.cli.explore import explore
 from kvsim.cli.flags import Flags, taking_flags
 from kvsim.cli.hits import hits
 from kvsim.cli.lab import lab_app
+from kvsim.cli.lab_compare import lab_compare
+from kvsim.cli.lab_log import lab_log
+from kvsim.cli.lab_merge import lab_merge
 from kvsim.cli.learn import learn_app
 from kvsim.cli.measure import measure
 from kvsim.cli.modal import modal
@@ -41,6 +44,9 @@ app.add_typer(validate_app, name="validate")
 app.add_typer(learn_app, name="learn")
 app.add_typer(sweep_app, name="sweep")
 app.add_typer(lab_app, name="lab")
+lab_app.command("merge")(lab_merge)
+lab_app.command("compare")(lab_compare)
+lab_app.command("log")(lab_log)
 app.command()(diff)
 app.command()(explain)
 app.command()(explore)
