@@ -62,6 +62,13 @@ def test_repeats_are_those_asked_for_or_there(tmp_path: Path) -> None:
     assert merged(found).design["repeats"] == 4
 
 
+def test_notes_of_chunks_stand_in_one_order(tmp_path: Path) -> None:
+    one = written(tmp_path / "a", replace(part(WHOLE, [0]), notes=("zeroth", "both")))
+    two = written(tmp_path / "b", replace(part(WHOLE, [1]), notes=("both", "first")))
+    orders = [merged(read_chunks(each, skip_damaged=False)[0]) for each in ([one, two], [two, one])]
+    assert orders[0] == orders[1] and orders[0].notes == ("zeroth", "both", "first")
+
+
 def test_the_verb_writes_the_run_and_its_report(kvsim: Callable[..., Any], tmp_path: Path) -> None:
     one, two = written(tmp_path / "a", part(WHOLE, [0, 2])), written(tmp_path / "b", part(WHOLE, [1, 2, 3]))
     found = kvsim("lab", "merge", one, two, "-o", tmp_path / "x", "--no-plot")
