@@ -14,7 +14,10 @@ from kvsim.cli.flags import Flags, taking_flags
 from kvsim.cli.hits import hits
 from kvsim.cli.lab import lab_app
 from kvsim.cli.lab_audit import lab_audit
+from kvsim.cli.lab_compare import lab_compare
 from kvsim.cli.lab_designs import lab_designs
+from kvsim.cli.lab_log import lab_log
+from kvsim.cli.lab_merge import lab_merge
 from kvsim.cli.lab_run import lab_run
 from kvsim.cli.lab_schedule import lab_schedule
 from kvsim.cli.lab_workload import lab_workload
@@ -51,6 +54,9 @@ app.add_typer(lab_app, name="lab")
 lab_app.command("audit")(lab_audit)
 lab_app.command("designs")(lab_designs)
 lab_app.command("run")(lab_run)
+lab_app.command("merge")(lab_merge)
+lab_app.command("compare")(lab_compare)
+lab_app.command("log")(lab_log)
 app.command()(diff)
 app.command()(explain)
 app.command()(explore)

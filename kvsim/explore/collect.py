@@ -20,6 +20,7 @@ from kvsim.explore.compared import (
     recommendation_artefact,
 )
 from kvsim.explore.found import is_lab, is_study, lab_artefact, study_artefact
+from kvsim.explore.kv_labs import is_beside_result, is_kv_lab, kv_lab_artefact
 from kvsim.explore.requests import BEGINS, requests_artefact
 from kvsim.explore.runs import is_run, run_artefact
 from kvsim.explore.sweeps import OWN, sweep_artefact
@@ -31,6 +32,7 @@ from kvsim.explore.validations import (
     loads_artefact,
     measured_run_artefact,
 )
+from kvsim.lab.kv.analysis.report import FIGURE
 from kvsim.sweep.table import CSV, FORM, PARQUET, ROWS, read_lines
 
 Reader = Callable[[Path, str, Tree], Artefact]
@@ -38,6 +40,7 @@ KINDS: Sequence[tuple[Callable[[Tree], bool], Reader]] = (
     (is_run, run_artefact),
     (is_study, study_artefact),
     (is_lab, lab_artefact),
+    (is_kv_lab, kv_lab_artefact),
     (is_recommendation, recommendation_artefact),
     (is_difference, difference_artefact),
     (is_explanation, explanation_artefact),
@@ -139,11 +142,13 @@ def _of_json(path: Path, *, asked: bool) -> Artefact | None:
         if path.suffix != ".json" and not asked:
             return None
         raise DamagedError("no whole JSON: it was damaged or cut off") from error
+    if not asked and is_beside_result(path):
+        return None
     if isinstance(tree, dict):
         for matches, read in KINDS:
             if matches(tree):
                 found = _guarded(path, lambda read=read: read(path, _digest(path), tree))  # type: ignore[misc]
-                picture = path.with_suffix(".png")
+                picture = path.with_name(FIGURE) if matches is is_kv_lab else path.with_suffix(".png")
                 return replace(found, picture=picture) if found.kind in ("study", "lab") and _is_png(picture) else found
     raise NoArtefactError(f"no artefact of kvsim's; known: {KNOWN}")
 

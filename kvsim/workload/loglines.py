@@ -27,7 +27,7 @@ def is_log(head: str) -> bool:
 def requests(stream: TextIO) -> Iterator[tuple[int, dict[str, object]]]:
     """The line number and the values of each line that tells of a request."""
     for number, line in enumerate(stream, 1):
-        time = _TIME.search(line, 0, 400)
+        time = _time(line)
         # What is said of a request stands right behind the prefix; a prompt may say the same.
         start = time.end() if time else 0
         found = _LINE.search(line, start, start + 400)
@@ -36,6 +36,15 @@ def requests(stream: TextIO) -> Iterator[tuple[int, dict[str, object]]]:
         kind = found.lastgroup
         values = {"time_ns": _ns(time), "event": EVENT[kind], "request_id": found[kind].rstrip(":")}
         yield number, {**values, "text": line[found.end() :].rstrip("\r\n")}
+
+
+def line_time_ns(line: str) -> int | None:
+    """When a line was logged, from the beginning of a year that nobody names; ``None``: it does not say."""
+    return _ns(_time(line))
+
+
+def _time(line: str) -> re.Match[str] | None:
+    return _TIME.search(line, 0, 400)
 
 
 def _ns(time: re.Match[str] | None) -> int | None:

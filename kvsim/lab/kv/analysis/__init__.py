@@ -1,0 +1,1 @@
+"""What follows from the rows of a design: paired differences with intervals, tables, reports, merging, comparison."""
