@@ -73,36 +73,40 @@ def changed_by(asked: NamedDesign, requests: int | None, seed: int | None) -> Na
 
 
 def _table(found: Audit) -> Table:
-    from rich.table import Table
+    from kvsim.study.words import table_of
 
-    table = Table(title=f"Audit of {found.design}, in tokens", title_justify="left", box=None)
-    for name in ("point", "phase", "family"):
-        table.add_column(name)
-    for name in ("prompts", "equal", "tokens", "blocks", "prefix", "in blocks", "expected hits"):
-        table.add_column(name, justify="right")
-    table.add_column("prefixes, by sha256")
+    varied = any(row.at for row in found.phases)
+    heads = ("phase", "prompts", "equal", "tokens", "blocks", "prefix", "in blocks", "hits")
+    table = table_of(f"Audit of {found.design}, in tokens", (*(("point",) if varied else ()), *heads))
     for row in found.phases:
         hits = "unknown" if row.expected_hit_tokens is None else f"{row.expected_hit_tokens:,}"
         figures = (row.prompts, row.duplicates, row.prompt_tokens, row.whole_blocks, row.prefix_tokens)
-        point = ", ".join(f"{value:g}" for value in row.at.values()) or "-"
-        cells = (*map("{:,}".format, figures), f"{row.aligned_tokens:,}", hits, _prefixes(row.prefixes))
-        table.add_row(point, row.phase, row.family, *cells)
+        point = (", ".join(f"{value:g}" for value in row.at.values()),) if varied else ()
+        table.add_row(*point, row.phase, *map("{:,}".format, figures), f"{row.aligned_tokens:,}", hits)
+    table.columns[varied].justify = "left"
     return table
 
 
 def _prefixes(prefixes: Mapping[str, int]) -> str:
-    """``ab12cd34ef56 in all 16``."""
+    """How many there are, and in how many prompts each is."""
     if not prefixes:
-        return "none"
-    if len(prefixes) > 1:
-        counts = sorted(set(prefixes.values()))
-        each = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-        return f"{len(prefixes):,}, each in {each}"
-    digest, prompts = next(iter(prefixes.items()))
-    return f"{digest[:12]} in all {prompts:,}"
+        return "no prefix"
+    counts = sorted(set(prefixes.values()))
+    each = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
+    return f"one prefix in all {each}" if len(prefixes) == 1 else f"{len(prefixes):,} prefixes, each in {each}"
 
 
 def _lines(found: Audit) -> list[str]:
-    lines = [f"{found.condition}."]
+    """What a phase's prompts are, phases alike together, and what the hits rest on."""
+    phases: dict[str, tuple[list[str], list[str]]] = {}
+    for row in found.phases:
+        names, digests = phases.setdefault(f"{row.family}, {_prefixes(row.prefixes)}", ([], []))
+        names += [row.phase] if row.phase not in names else []
+        digests += [each for each in row.prefixes if each not in digests]
+    lines = []
+    for what, (names, digests) in phases.items():
+        of = f", sha256 {digests[0][:16]}" if len(digests) == 1 else ""
+        lines.append(f"{', '.join(names)}: {what}{of}")
+    lines.append(f"{found.condition}.")
     lines += sorted({f"unknown: {row.why_unknown}" for row in found.phases if row.why_unknown})
     return lines + [f"point {point}: does not start: {why}" for point, why in found.failures.items()]

@@ -237,7 +237,7 @@ def _table(found: Trials) -> Table:
     table = Table(title=f"{found.name}, {found.backend}", title_justify="left", box=None)
     for name in ("point", "repeat", "phase"):
         table.add_column(name, no_wrap=True)
-    for name in ("done", "TTFT ms", "TPOT ms", "E2E ms", "hits", "expected", "KV taken"):
+    for name in ("done", "TTFT ms", "TPOT ms", "E2E ms", "hits", "expected", "KV"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in found.phases:
         point = ", ".join(f"{value:g}" for value in row.at.values()) or "-"
