@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from shutil import get_terminal_size
+from textwrap import fill
 from typing import Annotated, Protocol
 
 import typer
@@ -44,6 +46,13 @@ def check_files(folder: Path, name: str, whose: str, *, plots: bool, traces: Ite
         check_file("--out", folder / f"{name}.png", {}, "PNG")
     for end in traces:
         check_file("--out", folder / f"{name}{end}", {}, "trace")
+
+
+def say(lines: Iterable[str]) -> None:
+    """Print each on lines of its own, as wide as the terminal."""
+    width = get_terminal_size().columns
+    for line in lines:
+        print(fill(line, width, break_on_hyphens=False, break_long_words=False))
 
 
 def write_files(found: Finding, folder: Path, *, plots: bool, quiet: bool) -> int:

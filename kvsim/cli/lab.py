@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import get_terminal_size
 from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -105,7 +104,6 @@ def _tell(found: Found, *, quiet: bool) -> None:
 
     from kvsim.report.atomic import reaching_stdout
 
-    width = get_terminal_size().columns
     with reaching_stdout():
         if quiet:
             print(found.sentence)
@@ -113,5 +111,4 @@ def _tell(found: Found, *, quiet: bool) -> None:
         console = Console(highlight=False)
         for table in found.tables():
             console.print(table)
-        for line in (*found.sources(), "", found.sentence):
-            print(fill(line, width, break_on_hyphens=False, break_long_words=False))
+        findings.say((*found.sources(), "", found.sentence))

@@ -54,8 +54,7 @@ def lab_compare(flags: CompareFlags) -> int:
             console = Console(highlight=False)
             for table in tables(found):
                 console.print(table)
-        for line in (*sentences(found), error_line(found)):
-            print(line)
+        findings.say((*sentences(found), error_line(found)))
     if flags.out is None:
         return DONE
     return _write(found, flags.out, plots=not flags.no_plot, quiet=flags.quiet)

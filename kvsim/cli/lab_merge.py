@@ -51,7 +51,10 @@ def lab_merge(flags: MergeFlags) -> int:
     write_run(flags.out, whole)
     failures = Failures()
     said = write_report(flags.out, whole, failures, plots=not flags.no_plot)
-    print(said)
+    if flags.quiet:
+        print(said)
+    else:
+        findings.say(said.splitlines())
     if lacking := missing(whole):
         say(f"warning: repeats are missing: {', '.join(map(str, lacking))}")
     if not flags.quiet:

@@ -223,41 +223,39 @@ def _tell(found: Trials, said: str, folder: Path, *, quiet: bool) -> None:
     with reaching_stdout():
         if not quiet:
             Console(highlight=False).print(_table(found))
-            for note in found.notes:
-                print(f"note: {note}")
-            print()
-        print(said.rstrip("\n"))
+            findings.say((*(f"note: {note}" for note in found.notes), "", *said.splitlines()))
+        else:
+            print(said.rstrip("\n"))
     if not quiet:
         print(f"kvsim: wrote {one_line(str(folder))}", file=sys.stderr)
 
 
 def _table(found: Trials) -> Table:
-    from rich.table import Table
+    from kvsim.study.words import table_of
 
-    table = Table(title=f"{found.name}, {found.backend}", title_justify="left", box=None)
-    for name in ("point", "repeat", "phase"):
-        table.add_column(name, no_wrap=True)
-    for name in ("done", "TTFT ms", "TPOT ms", "E2E ms", "hits", "expected", "KV"):
-        table.add_column(name, justify="right", no_wrap=True)
+    varied = any(row.at for row in found.phases)
+    heads = ("repeat", "phase", "done", "TTFT ms", "TPOT ms", "E2E ms", "hits", "expected", "KV")
+    table = table_of(f"{found.name}, {found.backend}", (*(("point",) if varied else ()), *heads))
     for row in found.phases:
-        point = ", ".join(f"{value:g}" for value in row.at.values()) or "-"
-        table.add_row(point, str(row.repeat), row.phase, *_cells(row))
+        point = (", ".join(f"{value:g}" for value in row.at.values()),) if varied else ()
+        table.add_row(*point, str(row.repeat), row.phase, *_cells(row))
+    table.columns[varied + 1].justify = "left"
     return table
 
 
 def _cells(row: PhaseRow) -> tuple[str, ...]:
-    from kvsim.record.labels import number
+    from kvsim.record.labels import number, percent
 
     def shown(value: float | None) -> str:
         return "-" if value is None else number(value)
 
     if not row.started:
-        return ("not up",)
+        return ("not up", *("-",) * 6)
     hits = row.prefix_hits if row.prefix_hits is not None else row.cached_tokens
     return (
         f"{row.completed}/{row.requests}",
         *map(shown, (row.ttft_mean_ms, row.tpot_mean_ms, row.e2e_mean_ms)),
         "-" if hits is None else f"{hits:,.0f}",
         "-" if row.expected_hit_tokens is None else f"{row.expected_hit_tokens:,}",
-        "-" if row.kv_usage_max is None else f"{row.kv_usage_max:.1%}",
+        "-" if row.kv_usage_max is None else percent(row.kv_usage_max),
     )

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import get_terminal_size
-from textwrap import fill
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -111,11 +109,9 @@ def _tell(found: Scheduled, *, quiet: bool) -> None:
 
     from kvsim.report.atomic import reaching_stdout
 
-    width = get_terminal_size().columns
     with reaching_stdout():
         if quiet:
             print(found.sentence)
             return
         Console(highlight=False).print(found.table())
-        for line in (*found.notes(), "", found.sentence):
-            print(fill(line, width, break_on_hyphens=False, break_long_words=False))
+        findings.say((*found.notes(), "", found.sentence))
