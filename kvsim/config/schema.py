@@ -313,6 +313,23 @@ class Load(Section):
     unsteady_factor: NonNegative
 
 
+class Power(Section):
+    """``cost.power``: what one GPU draws; ``null`` leaves what the known GPU has."""
+
+    idle_w: NonNegative | None
+    memory_bound_w: Positive | None
+    compute_bound_w: Positive | None
+
+
+class Cost(Section):
+    """``cost``: what a run's GPUs and memory are charged at. Nothing of serving depends on it."""
+
+    gpu_usd_per_hour: NonNegative | None
+    dram_usd_per_gb_month: NonNegative | None
+    ssd_usd_per_gb_month: NonNegative | None
+    power: Power
+
+
 class Prices(Section):
     """``studies.price_per_gb``: what memory costs, once."""
 
@@ -391,6 +408,7 @@ class Config(Section):
     model: Model
     engine: Engine
     hardware: Hardware
+    cost: Cost
     steptime: StepTime
     cache: Cache
     cluster: Cluster
