@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, Strict
 
+from kvsim.config.cost_keys import Cost
 from kvsim.config.engine_keys import Engine
 from kvsim.config.routing_keys import Routing
 from kvsim.config.section import (
@@ -311,23 +312,6 @@ class Load(Section):
     pilot_gpus: Count
     assumed_tpot_ms: Positive
     unsteady_factor: NonNegative
-
-
-class Power(Section):
-    """``cost.power``: what one GPU draws; ``null`` leaves what the known GPU has."""
-
-    idle_w: NonNegative | None
-    memory_bound_w: Positive | None
-    compute_bound_w: Positive | None
-
-
-class Cost(Section):
-    """``cost``: what a run's GPUs and memory are charged at. Nothing of serving depends on it."""
-
-    gpu_usd_per_hour: NonNegative | None
-    dram_usd_per_gb_month: NonNegative | None
-    ssd_usd_per_gb_month: NonNegative | None
-    power: Power
 
 
 class Prices(Section):
