@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from kvsim.errors import KvsimError
 from kvsim.failures import FailedPart
 from kvsim.modes.experiment import Experiment
-from kvsim.record.figures import SystemSummary
+from kvsim.record.figures import Cost, SystemSummary
 from kvsim.record.result import SystemResult
 from kvsim.report.report import Report
 
@@ -268,4 +268,13 @@ def summary_row(result: SystemSummary) -> dict[str, object]:
         "preemptions": result.preemptions,
         "overloaded": result.steady.overloaded,
         "steady": result.steady.ok,
+        **_cost_columns(result.cost),
     }
+
+
+def _cost_columns(cost: Cost | None) -> dict[str, float | None]:
+    """Money and energy, by the names that a report has; ``None`` where they are not known."""
+    energy = None if cost is None else cost.energy
+    money = ("gpu_hours", "usd", "usd_per_million_output_tokens", "usd_per_1000_good_requests")
+    joules = ("joules_per_output_token", "joules_per_token", "mean_gpu_power_w")
+    return {name: getattr(cost, name, None) for name in money} | {name: getattr(energy, name, None) for name in joules}

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, Strict
 
+from kvsim.config.cost_keys import Cost
 from kvsim.config.engine_keys import Engine
 from kvsim.config.routing_keys import Routing
 from kvsim.config.section import (
@@ -391,6 +392,7 @@ class Config(Section):
     model: Model
     engine: Engine
     hardware: Hardware
+    cost: Cost
     steptime: StepTime
     cache: Cache
     cluster: Cluster

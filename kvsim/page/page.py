@@ -23,6 +23,7 @@ from kvsim.record.result import SystemResult
 from kvsim.record.summary import e2e_s, rows_of, tpot_s, ttft_s
 from kvsim.report import caveats
 from kvsim.report.atomic import replacing
+from kvsim.report.money import cost_lines
 from kvsim.report.prediction import prediction_tables
 from kvsim.report.report import Report
 from kvsim.report.tables import facts
@@ -114,7 +115,8 @@ def _conclusion(report: Report) -> Html:
     count = len(caveats.warnings(report))
     warned = f"{count} warning{'s' if count != 1 else ''}"
     limits = [element("p", element("a", warned, href="#trust"), " on what limits these figures.")] if count else []
-    return together(*broken, element("p", report.conclusion, class_="conclusion"), *why, *limits)
+    costs = (element("p", line) for line in cost_lines(report.results))
+    return together(*broken, element("p", report.conclusion, class_="conclusion"), *costs, *why, *limits)
 
 
 def _listed(sentences: Sequence[str]) -> Html:

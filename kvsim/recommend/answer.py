@@ -78,6 +78,10 @@ class Place:
     """``late`` where it has a limit."""
     prefix_hit_rate: float
     output_tokens_per_s_per_gpu: float
+    gpu_usd_per_million_output_tokens: float | None
+    """GPUs alone, at the price of one of them; ``None``: there is none."""
+    joules_per_output_token: float | None
+    """GPUs alone; ``None``: not known."""
     keeps: bool
     """Whether the wanted share of requests is good, in the mean over runs."""
     surely: bool

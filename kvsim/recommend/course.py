@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from kvsim.capacity.cost import mean_gpu_power_w
 from kvsim.capacity.demand import demand_of
 from kvsim.capacity.steady import unified_residence
 from kvsim.config.schema import Recommend
 from kvsim.plan.plan import Plan
 from kvsim.recommend.candidates import Candidate
-from kvsim.recommend.slo import Slo
+from kvsim.recommend.slo import POWER, Slo
 from kvsim.recommend.space import Space
 from kvsim.sim.executor import Executor, whole
 from kvsim.sim.gc_pause import gc_paused
@@ -72,7 +73,9 @@ class Course:
                 part = missing[start : start + _AT_ONCE]
                 cases = [self._case(candidate, workload, replication) for candidate in part]
                 for candidate, result in zip(part, whole(self.executor.run(cases)), strict=True):
-                    self._known[candidate, rate_per_s, requests, replication] = self.slo.judge(result)
+                    watts = mean_gpu_power_w(result, self.space.plan(candidate))
+                    figures = self.slo.judge(result) | ({} if watts is None else {POWER: watts})
+                    self._known[candidate, rate_per_s, requests, replication] = figures
                 self.runs += len(part)
                 self.simulated_requests += len(part) * len(workload)
         return {one: self._known[one, rate_per_s, requests, replication] for one in candidates}

@@ -64,7 +64,9 @@ def of_kinds(question: Question, kinds: Mapping[str, float | None], executor: Ex
     found, errors = [], []
     for gpu, price_per_h in kinds.items():
         try:
-            found.append(OfKind(gpu, recommend(replace(question, gpu=gpu), executor), None, price_per_h))
+            priced = () if price_per_h is None else (f"cost.gpu_usd_per_hour={price_per_h!r}",)
+            asked = replace(question, gpu=gpu, sets=(*question.sets, *priced))
+            found.append(OfKind(gpu, recommend(asked, executor), None, price_per_h))
         except KvsimError as error:
             errors.append(error)
             found.append(OfKind(gpu, None, str(error), price_per_h))

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from kvsim.capacity.cost import per, price_of
 from kvsim.capacity.demand import demand_of
 from kvsim.capacity.maximum_rates import maximum_rate
 from kvsim.capacity.sources import Source, source_of
@@ -25,13 +26,14 @@ from kvsim.recommend.question import Question
 from kvsim.recommend.race import Ranked
 from kvsim.recommend.reason import conclude, why
 from kvsim.recommend.search import Search, Searched
-from kvsim.recommend.slo import GOOD, HIT, LIMITS, THROUGHPUT, USE, Slo
+from kvsim.recommend.slo import GOOD, HIT, LIMITS, POWER, THROUGHPUT, USE, Slo
 from kvsim.recommend.space import Space
 from kvsim.record.labels import counted, number
 from kvsim.record.plain import plain
 from kvsim.report.calibration import calibration_of
 from kvsim.sim.executor import Executor
 from kvsim.study.replication import Figures
+from kvsim.units import SECONDS_PER_HOUR
 from kvsim.workload.hits import hit_rate
 
 _LEAST_HITS = 0.01
@@ -228,6 +230,8 @@ class Recommending:
             return best.mean(candidate, name).mean
 
         own, family = candidate.arguments, candidate.family
+        output_per_s = mean(THROUGHPUT) / candidate.gpus
+        price, _ = price_of(self.space.loaded.config, str(self._first.spec.gpu.name))
         return Place(
             name=candidate.name,
             system=family.system,
@@ -249,7 +253,9 @@ class Recommending:
             e2e_ms={"mean": mean("e2e_mean_ms")}
             | ({} if slo.e2e_ms is None else {"late": mean("use_E2E") * slo.e2e_ms}),
             prefix_hit_rate=mean(HIT),
-            output_tokens_per_s_per_gpu=mean(THROUGHPUT) / candidate.gpus,
+            output_tokens_per_s_per_gpu=output_per_s,
+            gpu_usd_per_million_output_tokens=per(price, output_per_s * SECONDS_PER_HOUR, 1_000_000),
+            joules_per_output_token=per(mean(POWER), output_per_s) if POWER in runs[0] else None,
             keeps=good.mean >= slo.share,
             surely=abs(good.mean - slo.share) > good.half_width,
             behind=best.behind(place) if place else None,

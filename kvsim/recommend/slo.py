@@ -13,6 +13,8 @@ from kvsim.study.replication import Figures
 from kvsim.units import MILLI
 
 USE, GOOD, HIT, THROUGHPUT = "slo_use", "good_share", "prefix_hit_rate", "output_tokens_per_s"
+POWER = "gpu_power_w"
+"""A GPU's in the mean over the run's window; no figure of it where that is not known."""
 NEAR = 2.0
 """What takes more of the limits is taken to be overloaded: all the throughput there is, and no end of latency."""
 LIMITS = ("TTFT", "TPOT", "E2E")

@@ -31,7 +31,7 @@ _SOUGHT = {
     "pd_separation.pd_ratio": "",
 }
 """Keys that a candidate or the line sets, and what fixes one for all: with another value a name would be another's."""
-_ASKING = ("recommend", "slo", "seed", "experiments", "studies", "load", "output")
+_ASKING = ("recommend", "cost", "slo", "seed", "experiments", "studies", "load", "output")
 """Sections that say what is asked, and nothing of servers."""
 _MOST_HOSTS = 2
 """Hosts that engines sharing experts are spread over, at the most."""

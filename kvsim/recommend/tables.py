@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from rich import box
 from rich.console import Console
@@ -18,6 +18,11 @@ WIDTH = 80
 _SHOWN_POINTS = 8
 _ROOMY = 7
 """Columns that leave room beside them."""
+_COSTS: tuple[tuple[str, Callable[[Place], float | None]], ...] = (
+    ("USD a million", lambda place: place.gpu_usd_per_million_output_tokens),
+    ("J each", lambda place: place.joules_per_output_token),
+)
+"""Columns that stand where a figure is known, of output tokens."""
 _BEFORE = ("", "the first", "the second", "the third")
 """Whom a place is held against."""
 
@@ -27,6 +32,9 @@ def print_recommendation(console: Console, found: Recommendation) -> None:
     console.print(Text(found.conclusion), soft_wrap=False)
     console.print(Text(found.reason))
     console.print(_best(found))
+    costs = _costs(found)
+    if costs is not None:
+        console.print(costs)
     if any(point.on_tpot_front or point.on_ttft_front for point in found.pareto):
         console.print(_pareto(found))
     else:
@@ -92,6 +100,17 @@ def _best(found: Recommendation) -> Table:
             *(() if slo.e2e_ms is None else (number(place.e2e_ms["late"] * MILLI),)),
             number(place.output_tokens_per_s_per_gpu),
         )
+    return table
+
+
+def _costs(found: Recommendation) -> Table | None:
+    """Money and energy of the best; ``None``: neither is known of any."""
+    shown = [(name, read) for name, read in _COSTS if any(read(place) is not None for place in found.best)]
+    if not shown:
+        return None
+    table = _table("At that rate, GPUs alone, an output token", "deployment", *(name for name, _ in shown))
+    for place in found.best:
+        table.add_row(place.name, *(number(read(place)) for _, read in shown))
     return table
 
 

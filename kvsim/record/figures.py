@@ -160,6 +160,43 @@ class Drafts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Energy:
+    """What the GPUs of a system draw over the measured window, by :mod:`kvsim.capacity.power`."""
+
+    kwh: float | None
+    joules_per_output_token: float | None
+    joules_per_token: float | None
+    """Prompt tokens count, cached ones too."""
+    joules_per_good_request: float | None
+    """All that is drawn, over the requests within the SLO."""
+    mean_gpu_power_w: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Money and energy of a system over the measured window; ``None``: not known, or of nothing."""
+
+    gpus: int
+    """All of the system's, used or not."""
+    window_s: float | None
+    gpu_hours: float | None
+    gpu_usd_per_hour: float | None
+    price_source: str
+    """Where the price is from, or why there is none."""
+    usd: float | None
+    memory_usd: float | None
+    """The part of it that is of tiers; ``None``: they have no price of their own."""
+    usd_per_million_output_tokens: float | None
+    """Tokens are those of requests that completed in the window, here and in all that follows."""
+    usd_per_million_tokens: float | None
+    usd_per_1000_requests: float | None
+    usd_per_1000_good_requests: float | None
+    energy: Energy | None
+    power_source: str
+    """Where the watts are from, or why there is no energy."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SystemSummary:
     """One system: an entry of a report's ``results``."""
 
@@ -183,3 +220,4 @@ class SystemSummary:
     simulated_s: float
     notes: tuple[str, ...]
     drafts: Drafts | None = field(default=None, metadata=OMITTED)
+    cost: Cost | None = field(default=None, metadata=OMITTED)

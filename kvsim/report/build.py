@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 
+from kvsim.capacity.cost import cost_of
 from kvsim.config import LoadedConfig
 from kvsim.failures import Failures
 from kvsim.launch import LaunchLine
@@ -43,6 +44,10 @@ def build(
         summarise(result, slo_ttft_s=slo_ttft_s, slo_tpot_s=slo_tpot_s, gpus=gpus) for result in experiment.results
     )
     failures = Failures()
+    results = tuple(
+        replace(told, cost=failures.attempt(f"money and energy of {told.name}", partial(cost_of, result, plan)))
+        for told, result, plan in zip(results, experiment.results, experiment.plans, strict=True)
+    )
     why = failures.attempt("the reasons", partial(reasons_of, experiment, results)) or ()
     return Report(
         run=clock.section(

@@ -20,6 +20,7 @@ from kvsim.record.labels import COMPONENT_LABELS, counted, number, percent, rate
 from kvsim.report import caveats
 from kvsim.report.comparison import groups
 from kvsim.report.conclude import conclude
+from kvsim.report.money import cost_lines
 from kvsim.report.prediction import prediction_tables
 from kvsim.report.sections import Sections, WorkloadFacts
 from kvsim.report.tier_tables import sources_table, tiers_table, variants_table
@@ -42,6 +43,8 @@ def print_report(console: Console, report: Sections) -> None:
         for table in _TABLES.get(report.run.mode, _variants)(console, results):
             print_whole(console, table)
     console.print(Text(conclude(report), style="bold"))
+    for line in cost_lines(results):
+        console.print(Text(line))
     print_reasons(console, report)
     if report.studies:
         console.print()

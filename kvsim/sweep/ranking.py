@@ -14,7 +14,16 @@ from kvsim.sweep.sweep import Sweep
 _LATENCIES = tuple(
     f"{what}_{which}_ms" for what in ("ttft", "tpot", "itl", "e2e") for which in ("mean", "p50", "p90", "p95", "p99")
 )
-LOWER = (*_LATENCIES, "preemptions", "failed")
+_COSTS = (
+    "gpu_hours",
+    "usd",
+    "usd_per_million_output_tokens",
+    "usd_per_1000_good_requests",
+    "joules_per_output_token",
+    "joules_per_token",
+    "mean_gpu_power_w",
+)
+LOWER = (*_LATENCIES, "preemptions", "failed", *_COSTS)
 HIGHER = (
     "requests_per_s",
     "output_tokens_per_s",

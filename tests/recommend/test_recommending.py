@@ -19,6 +19,7 @@ from kvsim.recommend.prune import REASONS, Pruned
 from kvsim.recommend.recommending import Recommending
 from kvsim.recommend.slo import GOOD, USE, Slo
 from kvsim.recommend.tables import print_recommendation
+from kvsim.record.labels import number
 from kvsim.sim.executor import Serial
 from kvsim.study.intervals import Interval
 from kvsim.study.replication import Apart
@@ -48,6 +49,25 @@ def test_the_fewest_gpus_and_the_farthest_from_the_limits_as_a_grid_has_it(found
     winner = next(one for one in means if one.name == found.best[0].name)
     assert winner.gpus == best.gpus and means[winner][1] <= means[best][1] * 1.02
     assert means[winner] == pytest.approx((found.best[0].good_share.mean, found.best[0].slo_use.mean))
+
+
+def test_an_output_token_costs_the_price_of_its_gpu_time_and_draws_its_power(found: Recommendation) -> None:
+    printed = io.StringIO()
+    print_recommendation(Console(file=printed, width=80), found)
+    for place in found.best:
+        per_hour = place.output_tokens_per_s_per_gpu * 3600
+        assert place.gpu_usd_per_million_output_tokens == pytest.approx(0.001097 * 3600 / per_hour * 1e6)
+        assert place.joules_per_output_token is not None
+        assert 80.3 <= place.joules_per_output_token * place.output_tokens_per_s_per_gpu <= 700
+        assert f" {number(place.joules_per_output_token)} " in f"{printed.getvalue()} ".replace("\n", " \n")
+
+
+def test_prices_and_watts_that_nobody_knows_are_left_out(found: Recommendation) -> None:
+    bare = dict.fromkeys(("gpu_usd_per_million_output_tokens", "joules_per_output_token"))
+    unknown = dataclasses.replace(found, best=tuple(dataclasses.replace(one, **bare) for one in found.best))  # type: ignore[arg-type]
+    printed = io.StringIO()
+    print_recommendation(Console(file=printed, width=80), unknown)
+    assert "J each" not in printed.getvalue() and "USD a million" not in printed.getvalue()
 
 
 def test_figures_agree_with_each_other(found: Recommendation) -> None:

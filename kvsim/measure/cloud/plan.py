@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from kvsim.errors import ConfigError
 from kvsim.measure.cloud.budget import Limits, limits_for
 from kvsim.measure.cloud.modes import SHAPES, Mode, Shape
-from kvsim.measure.cloud.prices import AS_OF, SOURCE, Machine, gpu_of
+from kvsim.measure.cloud.prices import Machine, gpu_of
+from kvsim.spec.prices import AS_OF, SOURCE
 
 if TYPE_CHECKING:
     from kvsim.workload.words import WorkloadWord

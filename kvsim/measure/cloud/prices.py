@@ -1,14 +1,11 @@
-"""What Modal asks for a second of a machine, and which GPUs it has."""
+"""What Modal asks for a second of a machine, as of :data:`kvsim.spec.prices.AS_OF`, and which GPUs it has."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from kvsim.errors import ConfigError, nearest
-
-SOURCE = "modal.com/pricing"
-AS_OF = "2026-05-25"
-"""When the prices below stood there, without a plan's discounts or credits; what is asked for today may be more."""
+from kvsim.spec.prices import USD_PER_S
 
 CORE_USD_PER_S = 0.0000131
 """A physical core, which is two virtual ones."""
@@ -40,14 +37,14 @@ GPUS = {
     gpu.name: gpu
     for gpu in (
         CloudGpu("t4", "T4", 0.000164, r"\bT4\b", 16, 8, None, has_bf16=False),
-        CloudGpu("l4", "L4", 0.000222, r"\bL4\b", 24, 8, "l4"),
-        CloudGpu("a10", "A10", 0.000306, r"\bA10G?\b", 24, 4, "a10"),
-        CloudGpu("l40s", "L40S", 0.000542, "L40S", 48, 8, "l40s"),
-        CloudGpu("a100-40", "A100-40GB", 0.000583, "A100.*40GB", 40, 8, "a100-40gb-sxm"),
-        CloudGpu("a100-80", "A100-80GB", 0.000694, "A100.*80GB", 80, 8, "a100-80gb-sxm"),
-        CloudGpu("h100", "H100!", 0.001097, "H100", 80, 8, "h100-sxm"),
-        CloudGpu("h200", "H200", 0.001261, "H200", 141, 8, "h200-sxm"),
-        CloudGpu("b200", "B200", 0.001736, "B200", 180, 8, "b200-sxm"),
+        CloudGpu("l4", "L4", USD_PER_S["l4"], r"\bL4\b", 24, 8, "l4"),
+        CloudGpu("a10", "A10", USD_PER_S["a10"], r"\bA10G?\b", 24, 4, "a10"),
+        CloudGpu("l40s", "L40S", USD_PER_S["l40s"], "L40S", 48, 8, "l40s"),
+        CloudGpu("a100-40", "A100-40GB", USD_PER_S["a100-40gb-sxm"], "A100.*40GB", 40, 8, "a100-40gb-sxm"),
+        CloudGpu("a100-80", "A100-80GB", USD_PER_S["a100-80gb-sxm"], "A100.*80GB", 80, 8, "a100-80gb-sxm"),
+        CloudGpu("h100", "H100!", USD_PER_S["h100-sxm"], "H100", 80, 8, "h100-sxm"),
+        CloudGpu("h200", "H200", USD_PER_S["h200-sxm"], "H200", 141, 8, "h200-sxm"),
+        CloudGpu("b200", "B200", USD_PER_S["b200-sxm"], "B200", 180, 8, "b200-sxm"),
     )
 }
 """From the cheapest on. Modal may give an H200 for an H100 at the same price, unless it is asked for with an ``!``."""

@@ -11,7 +11,8 @@ from typing import Any
 from kvsim.measure.cloud.budget import GRACE_S, STARTS, STARTUP_S
 from kvsim.measure.cloud.image import BASE, PYTHON
 from kvsim.measure.cloud.plan import VLLM, CloudPlan
-from kvsim.measure.cloud.prices import AS_OF, GPUS, SOURCE
+from kvsim.measure.cloud.prices import GPUS
+from kvsim.spec.prices import AS_OF, SOURCE
 
 COLUMNS = 100
 GPUS_BY_REQUEST = {gpu.asked: gpu.kvsim for gpu in GPUS.values()}

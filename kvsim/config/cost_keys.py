@@ -1,0 +1,22 @@
+"""The schema of ``cost``: what a run's GPUs and memory are charged at, and what GPUs draw."""
+
+from __future__ import annotations
+
+from kvsim.config.section import NonNegative, Positive, Section
+
+
+class Power(Section):
+    """``cost.power``: what one GPU draws; ``null`` leaves what the known GPU has."""
+
+    idle_w: NonNegative | None
+    memory_bound_w: Positive | None
+    compute_bound_w: Positive | None
+
+
+class Cost(Section):
+    """``cost``: money and energy of a run. Nothing of serving depends on it."""
+
+    gpu_usd_per_hour: NonNegative | None
+    dram_usd_per_gb_month: NonNegative | None
+    ssd_usd_per_gb_month: NonNegative | None
+    power: Power
