@@ -111,7 +111,19 @@ def lab_run(flags: RunFlags) -> int:
     told = _Line(shows=sys.stderr.isatty() and not flags.quiet)
     found = run_design(asked, _backend(flags), scope, told)
     told.clear()
+    _check_started(asked.where, found)
     return _leave(flags, audited, found, folder)
+
+
+def _check_started(where: str, found: Trials) -> None:
+    """Raise ``CapacityError`` where the server came up nowhere: there is nothing to leave."""
+    from kvsim.errors import CapacityError
+
+    if not any(row.started for row in found.phases):
+        tried = "; ".join(f"{name} = {value:g}" for name, value in found.phases[0].at.items())
+        raise CapacityError(
+            f"{where}: the server starts nowhere{f', {tried}' if tried else ''}: {found.phases[0].failure}"
+        )
 
 
 def _check_flags(flags: RunFlags) -> None:

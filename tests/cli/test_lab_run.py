@@ -85,8 +85,14 @@ def test_a_server_that_never_starts_is_told(
 ) -> None:
     path = design("vary: {gpu_memory_utilization: [0.01]}")
     found = kvsim("lab", "run", path, "--no-plot", "--out", tmp_path / "o")
-    assert found.code == 1 and "not up" in found.out
-    assert all(not row.started and "does not fit" in row.failure for row in read_run(tmp_path / "o").phases)
+    assert found.code == 2 and found.out == "" and found.err.count("\n") == 1 and not (tmp_path / "o").exists()
+    assert "the server starts nowhere, gpu_memory_utilization = 0.01: " in found.err and "does not fit" in found.err
+    path = design("vary: {gpu_memory_utilization: [0.01, 0.9]}")
+    found = kvsim("lab", "run", path, "--no-plot", "--out", tmp_path / "o")
+    assert found.code == 0 and "not up" in found.out
+    rows = read_run(tmp_path / "o").phases
+    assert {row.at["gpu_memory_utilization"]: row.started for row in rows} == {0.01: False, 0.9: True}
+    assert all("does not fit" in row.failure for row in rows if not row.started)
 
 
 def test_an_audit_is_a_table_and_json(kvsim: Callable[..., Any], design: Callable[..., Path], tmp_path: Path) -> None:
