@@ -22,10 +22,10 @@ from server import MODEL, VOCABULARY, serving
 MAIN = Path(__file__).parents[2] / "main.py"
 MOST_OFF_PCT = 5.0
 LARGER = MODEL | {
-    "hidden_size": 512,
-    "intermediate_size": 1536,
-    "num_hidden_layers": 8,
-    "num_attention_heads": 8,
+    "hidden_size": 256,
+    "intermediate_size": 512,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
     "num_key_value_heads": 2,
 }
 ARGUMENTS = "--block-size 32 --num-gpu-blocks-override 1000 --max-model-len 2048 --max-num-seqs 32"
@@ -36,8 +36,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--vllm", type=Path, required=True, metavar="PYTHON")
     parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--requests", type=int, default=400)
-    parser.add_argument("--rate", type=float, default=4.0)
+    parser.add_argument("--requests", type=int, default=240)
+    parser.add_argument("--rate", type=float, default=2.0)
     parser.add_argument("--out", type=Path, help="keep rows, profile and picture there")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
