@@ -10,12 +10,12 @@ import pytest
 
 from kvsim.lab.breakdown import ALLREDUCE, GROUPS, batch_of, grouped_s
 from kvsim.lab.course.w03 import product_intensity
-from kvsim.lab.course.w04 import _pages, _power_of_two, kept
+from kvsim.lab.course.w04 import MemoryRow, _pages, _power_of_two, _sentence, kept
 from kvsim.lab.course.w06 import most_hits
 from kvsim.lab.course.w07 import counted
 from kvsim.lab.course.w08 import longest_gaps
 from kvsim.lab.course.w10 import eager_s
-from kvsim.lab.course.w12 import _is_pareto
+from kvsim.lab.course.w12 import _is_pareto, _is_unbeaten
 from kvsim.lab.course.w14 import touched
 from kvsim.lab.lab import explained
 from kvsim.lab.words import H100, VLLM_LLAMA
@@ -52,6 +52,25 @@ def test_memory_that_holds_nothing_by_hand() -> None:
     assert both == (23, 28)
 
 
+@pytest.mark.parametrize(
+    ("tokens_per_s", "preemptions", "told"),
+    [
+        # More seats may do with fewer preemptions.
+        ((50.0, 99.5, 100.0), (0, 9, 7), "32 reach 99.5 tokens/s with 9 preemptions, and 64 100 tokens/s with 7 preem"),
+        ((50.0, 80.0, 100.0), (0, 2, 7), "64 reach 100 tokens/s with 7 preemptions (ShareGPT"),
+    ],
+)
+def test_what_seats_buy_is_said_of_each(tokens_per_s: list[float], preemptions: list[int], told: str) -> None:
+    def row(sweep: str, setting: str, **others: float | None) -> MemoryRow:
+        empty = {"waste_share": None, "output_tokens_per_s": None, "preemptions": None}
+        return MemoryRow(sweep=sweep, setting=setting, requests_at_once=1.0, **{**empty, **others})  # type: ignore[arg-type]
+
+    rows = [row("allocation", name, waste_share=0.5) for name in ("whole: 2,048 tokens", "pages of 16")]
+    served = zip(("16", "32", "64"), tokens_per_s, preemptions, strict=True)
+    rows += [row("max-num-seqs", seats, output_tokens_per_s=speed, preemptions=lost) for seats, speed, lost in served]
+    assert told in _sentence(rows)
+
+
 def test_three_answers_on_two_seats_by_hand() -> None:
     # Static: 2 and 6 together for six steps, then 3 alone. At once: 3 begins as 2 ends.
     assert counted([2, 6, 3], 2, "static") == (9, 11)
@@ -80,6 +99,9 @@ def test_an_eager_step_is_the_slower_of_gpu_and_host() -> None:
 def test_what_nothing_beats() -> None:
     speeds, accuracies = [(1.0, 5.0), (2.0, 9.0), (3.0, 5.0)], [1.0, 1.0, 0.9]
     assert [_is_pareto(place, speeds, accuracies) for place in range(3)] == [False, True, True]
+    for load, unbeaten in ((0, [False, True, True]), (1, [False, True, False])):
+        one_load = [speed[load] for speed in speeds]
+        assert [_is_unbeaten(place, one_load, accuracies) for place in range(3)] == unbeaten
 
 
 def test_experts_that_are_touched() -> None:

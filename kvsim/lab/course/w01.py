@@ -76,8 +76,8 @@ def _sentence(rows: tuple[RateRow, ...]) -> str:
             f"{number(last.itl_mean_ms)} ms"
         )
     return (
-        f"{'; '.join(parts)}: a queue is what TTFT pays, a fuller step what ITL pays, and throughput is what is bought "
-        f"(Llama-3.1-8B on one H100, 1,024 tokens in, 128 out)"
+        f"{'; '.join(parts)}: a queue is what TTFT pays, fuller steps and prompts in or between them what ITL pays, "
+        f"and throughput is what is bought (Llama-3.1-8B on one H100, 1,024 tokens in, 128 out)"
     )
 
 

@@ -127,13 +127,17 @@ def _sentence(rows: Sequence[MemoryRow]) -> str:
     most = max(row.output_tokens_per_s or 0.0 for row in served)
     enough = next(row for row in served if (row.output_tokens_per_s or 0.0) > 0.98 * most)
     last = served[-1]
+    more = f", and {last.setting} {_speed(last)}" if last is not enough else ""
     return (
         f"keeping {MAX_TOKENS:,} tokens for every request wastes {percent(whole.waste_share)} of them, pages of 16 "
         f"{percent(pages.waste_share)}: {number(pages.requests_at_once)} requests fit instead of "
         f"{number(whole.requests_at_once)}; seats buy throughput as long as memory is left: {enough.setting} reach "
-        f"{number(enough.output_tokens_per_s)} tokens/s, and {last.setting} add {last.preemptions} preemptions and "
-        f"nothing else (ShareGPT's lengths, {KV_TOKENS:,} tokens of KV, Llama-3.1-8B on one H100)"
+        f"{_speed(enough)}{more} (ShareGPT's lengths, {KV_TOKENS:,} tokens of KV, Llama-3.1-8B on one H100)"
     )
+
+
+def _speed(row: MemoryRow) -> str:
+    return f"{number(row.output_tokens_per_s)} tokens/s with {row.preemptions} preemptions"
 
 
 def _beside(rows: Sequence[MemoryRow]) -> Iterator[Beside]:

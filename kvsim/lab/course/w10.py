@@ -107,10 +107,11 @@ def _sentence(rows: Sequence[GraphRow]) -> str:
     small, middle = _one(rows, "Qwen2.5-0.5B", 1), _one(rows, "Llama-3.1-8B", 1)
     full = _one(rows, "Llama-3.1-8B", BATCHES[-1])
     return (
-        f"graphs make a step of one sequence {number(small.speedup)} times as fast with half a billion parameters, "
-        f"{number(middle.speedup)} times with 8 billion, and {number(full.speedup)} times with {BATCHES[-1]} of them: "
-        f"they help where the GPU waits for the host; {middle.graphs} captures take {number(middle.capture_s)} s and "
-        f"{number(middle.memory_gib)} GiB of the KV cache (one H100, {LAUNCH_US:g} us a launch assumed)"
+        f"graphs make a step of one sequence {number(small.speedup)} times as fast with half a billion parameters "
+        f"and {number(middle.speedup)} times with 8 billion, a step of {BATCHES[-1]} sequences with 8 billion "
+        f"{number(full.speedup)} times: they help where the GPU waits for the host; {middle.graphs} captures take "
+        f"{number(middle.capture_s)} s and {number(middle.memory_gib)} GiB of the KV cache (one H100, {LAUNCH_US:g} us "
+        "a launch assumed)"
     )
 
 

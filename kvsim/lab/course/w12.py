@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from kvsim.lab.backend import Asked, Served
 from kvsim.lab.lab import Answer, Beside, Desk, Lab, explained
 from kvsim.lab.words import H100, VLLM_LLAMA, cell, mean, times
-from kvsim.record.labels import number
+from kvsim.record.labels import listed, number
 from kvsim.study.pictures import PALETTE, figure_of, plain_numbers
 from kvsim.units import GB
 
@@ -72,15 +72,21 @@ def ask(desk: Desk) -> Answer[TypeRow]:
 
 def _is_pareto(place: int, speeds: Sequence[tuple[float, float]], accuracies: Sequence[float]) -> bool:
     """Whether in one of the two speeds nothing as good in one is better in the other."""
-    own = accuracies[place]
-    return any(
-        not any(
-            (accuracy >= own and speed[load] > speeds[place][load])
-            or (accuracy > own and speed[load] >= speeds[place][load])
-            for speed, accuracy in zip(speeds, accuracies, strict=True)
-        )
-        for load in range(len(USERS))
+    return any(_is_unbeaten(place, [speed[load] for speed in speeds], accuracies) for load in range(len(USERS)))
+
+
+def _is_unbeaten(place: int, speeds: Sequence[float], accuracies: Sequence[float]) -> bool:
+    """Whether none is as accurate and faster, or as fast and more accurate."""
+    own, own_speed = accuracies[place], speeds[place]
+    return not any(
+        (accuracy >= own and speed > own_speed) or (accuracy > own and speed >= own_speed)
+        for speed, accuracy in zip(speeds, accuracies, strict=True)
     )
+
+
+def _unbeaten(rows: Sequence[TypeRow], speeds: Sequence[float]) -> str:
+    accuracies = [row.accuracy_kept for row in rows]
+    return listed([row.weights for place, row in enumerate(rows) if _is_unbeaten(place, speeds, accuracies)])
 
 
 def _row(name: str, one: Served, full: Served, pareto: bool) -> TypeRow:
@@ -104,14 +110,16 @@ def _kept(accuracy: float) -> str:
 
 def _sentence(rows: Sequence[TypeRow]) -> str:
     wide, fp8, int4 = rows
-    best = [row.weights for row in rows if row.pareto]
+    one_user = _unbeaten(rows, [row.tokens_per_s_one_user for row in rows])
+    full = _unbeaten(rows, [row.tokens_per_s_full for row in rows])
     return (
         f"weights of {number(wide.weights_gb)}, {number(fp8.weights_gb)} and {number(int4.weights_gb)} GB (FP16, FP8, "
         f"INT4) give one user {number(wide.tpot_one_user_ms)}, {number(fp8.tpot_one_user_ms)} and "
         f"{number(int4.tpot_one_user_ms)} ms a token: fewer bytes to read; with {USERS[-1]} users, where computing "
         f"binds, FP8 serves {times(fp8.tokens_per_s_full, wide.tokens_per_s_full)} FP16's tokens and INT4 "
         f"{number(int4.tokens_per_s_full / wide.tokens_per_s_full)}, keeping {_kept(int4.accuracy_kept)} of accuracy; "
-        f"nothing beats {' and '.join(best)} in speed and accuracy at once (Llama-3.1-8B on one H100)"
+        f"in speed and accuracy at once nothing beats {one_user} for one user, and {full} for {USERS[-1]} "
+        "(Llama-3.1-8B on one H100)"
     )
 
 

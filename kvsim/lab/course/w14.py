@@ -95,9 +95,10 @@ def _sentence(rows: Sequence[ExpertsRow]) -> str:
         f"Mixtral computes as much a token as 13 billion parameters do, and with {few} sequences, which touch "
         f"{number(mixed[few].experts_touched)} of 8 experts, its step takes "
         f"{number(mixed[few].step_ms / dense[few].step_ms)} times that of Llama-2-13B, with {many:,} "
-        f"{number(mixed[many].step_ms / dense[many].step_ms)} times; whole experts on four engines make it "
-        f"{number(whole.step_ms)} ms instead of {number(mixed[many].step_ms)} with {many} sequences, an uneven load "
-        f"({number(uneven.fullest)} times the mean on one GPU) {number(uneven.step_ms)} (four H100s, by arithmetic)"
+        f"{number(mixed[many].step_ms / dense[many].step_ms)} times; with {many:,} sequences whole experts on four "
+        f"engines take {number(whole.step_ms)} ms a step instead of {number(mixed[many].step_ms)}, and with an uneven "
+        f"load ({number(uneven.fullest)} times the mean on one GPU) {number(uneven.step_ms)} "
+        "(four H100s, by arithmetic)"
     )
 
 
