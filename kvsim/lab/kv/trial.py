@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Counters = Literal["direct", "window", "none"]
-"""How hits of a phase are known from the server: its counters before and after; a share of what it says of a window
-that is longer than the phase; not at all."""
+Counters = Literal["direct", "none"]
+"""How hits of a phase are known from the server: by its counters before and after; not at all."""
 
 
 @dataclass(frozen=True, kw_only=True)

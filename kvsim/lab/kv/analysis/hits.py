@@ -21,7 +21,7 @@ class HitCheck:
     answers_expected: int
     answers_found: int
     counters_phases: int
-    """As above, by the server's counters; without those of a longer window."""
+    """As above, by the server's counters."""
     counters_expected: int
     counters_found: float
     unequal: tuple[int, ...]
