@@ -15,7 +15,9 @@ import numpy as np
 from kvsim.config import load_config
 from kvsim.plan.plan import ROLES, Plan, make_plan
 from kvsim.record.result import COMPONENTS, Table
+from kvsim.sim.fleet.clients import Patience
 from kvsim.sim.log.conservation import request_checks
+from kvsim.sim.systems.fleet_of import look_after
 from kvsim.sim.systems.pd import PdSystem
 from kvsim.sim.systems.unified import UnifiedSystem
 from kvsim.steptime import AffineStepTime, Coefficients
@@ -135,6 +137,12 @@ def served(system: type[S], plan: Plan, requests: Workload, seed: int = 1) -> S:
     run.run()
     check(run)
     return run
+
+
+def impatient(system: S, timeout_s: float, patient: int = 0) -> S:
+    """``system``, whose clients give a request up after so long, but for the first ``patient``."""
+    look_after(system, Patience(timeout_s, patient))
+    return system
 
 
 def check(system: UnifiedSystem | PdSystem) -> None:

@@ -34,8 +34,8 @@ PARTS = {
 }
 LABELS = dict(
     zip(
-        ("proxy", "queue", "batch interference", "preemption", "tier load", "prefill compute", "exposed transfer",
-         "decode wait", "first decode step"),
+        ("lost attempts", "proxy", "queue", "batch interference", "preemption", "tier load", "prefill compute",
+         "exposed transfer", "decode wait", "first decode step"),
         COMPONENTS,
         strict=True,
     )

@@ -14,7 +14,7 @@ from kvsim.record.summary import in_window
 from kvsim.workload.workload import Floats, Ints, Workload
 
 _SAMPLE_REQUESTS = 10_000
-_COLUMNS = ("request_id", "prefill_instance", "arrival_s", "proxy_s", "queue_s", "finish_s")
+_COLUMNS = ("request_id", "prefill_instance", "arrival_s", "retry_s", "proxy_s", "queue_s", "finish_s")
 
 
 def facts_of(workload: Workload, result: SystemResult, rows: npt.NDArray[np.bool_], plan: Plan) -> CacheFacts:
@@ -54,7 +54,7 @@ def gathered_prompts(workload: Workload, table: Table) -> SharedPrompts:
     """
     rows = _sampled(table)
     requests, instance = table["request_id"][rows].astype(np.int64), table["prefill_instance"][rows].astype(np.int64)
-    waited_s = table["proxy_s"][rows] + table["queue_s"][rows]
+    waited_s = table["retry_s"][rows] + table["proxy_s"][rows] + table["queue_s"][rows]
     start_s, end_s = table["arrival_s"][rows] + waited_s, table["finish_s"][rows]
     residence_s = end_s - start_s
     total_s, prompts = float(residence_s.sum()), workload.prompt_tokens[requests]

@@ -89,7 +89,7 @@ class Trial:
 
     def case(self, label: str, system: str, plan: Plan, workload: Workload, warmup: int) -> Case:
         """To serve ``workload``, the first ``warmup`` requests of which do not count."""
-        return Case(system, system, plan.without_restart(), workload, self.seed, warmup, label)
+        return Case(system, system, plan.undisturbed(), workload, self.seed, warmup, label)
 
     def run(self, *cases: Case) -> list[SystemResult]:
         """What comes of them. An interrupt goes on as ``KeyboardInterrupt``."""

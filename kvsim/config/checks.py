@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from kvsim.config.cost_checks import watts
 from kvsim.config.derived import block_size, explicit_kv_bytes_per_token, kv_size_key
+from kvsim.config.fleet_checks import events
 from kvsim.config.layer import Origins
 from kvsim.config.pipeline_checks import pipeline
 from kvsim.config.schema import ChatTrace, Config, PdTrace
@@ -50,6 +51,7 @@ def check(config: Config, origins: Origins, mode: Mode | None) -> None:
         _admission,
         _pipeline,
         watts,
+        events,
     ):
         for sentence, keys in rule(config, origins, mode):
             raise ConfigError(f"{origins.blamed(*keys)[0]}: {sentence}")

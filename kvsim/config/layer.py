@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
@@ -56,7 +56,9 @@ def _known_keys(tree: dict[Any, Any], fields: Mapping[str, FieldInfo], where: st
 
 
 def _section_in(field: FieldInfo) -> type[Section] | None:
-    """The schema of a field that is itself a section, nullable or not."""
+    """The schema of a field that is itself a section, nullable or not; a list of some is a value."""
+    if get_origin(field.annotation) is tuple:
+        return None
     for candidate in (field.annotation, *get_args(field.annotation)):
         if isinstance(candidate, type) and issubclass(candidate, Section):
             return candidate

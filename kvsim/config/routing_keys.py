@@ -38,6 +38,7 @@ class Routing(Section):
     candidates: Count
     index_staleness_ms: NonNegative
     sees_tiers: bool
+    max_in_flight: Count | None
     dynamo: DynamoRouter
     llmd: LlmdScorers
     sglang: SglangRouter

@@ -8,6 +8,7 @@ from pydantic import Field, Strict
 
 from kvsim.config.cost_keys import Cost
 from kvsim.config.engine_keys import Engine
+from kvsim.config.fleet_keys import Clients, Fleet
 from kvsim.config.routing_keys import Routing
 from kvsim.config.section import (
     Count,
@@ -398,6 +399,8 @@ class Config(Section):
     cluster: Cluster
     pd_separation: PdSeparation
     routing: Routing
+    fleet: Fleet
+    clients: Clients
     slo: Slo
     trace: ChatTrace
     cluster_trace: ChatTrace

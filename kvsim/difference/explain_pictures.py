@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from kvsim.difference.explain import ExplainAnswer
 from kvsim.record.labels import COMPONENT_LABELS, counted, number, system_label
-from kvsim.study.pictures import PALETTE, figure_of, plain_numbers
+from kvsim.study.pictures import OF_PARTS, figure_of, plain_numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,7 +40,7 @@ def _left(answer: ExplainAnswer) -> Rows:
 
 def _stack(axis: Axes, rows: Rows) -> None:
     before_ms = [0.0] * len(rows)
-    for (name, label), colour in zip(COMPONENT_LABELS.items(), PALETTE, strict=True):
+    for (name, label), colour in zip(COMPONENT_LABELS.items(), OF_PARTS, strict=True):
         parts_ms = [parts.get(name, 0.0) for _, parts in rows]
         if any(parts_ms):
             axis.barh(range(len(rows)), parts_ms, left=before_ms, height=0.6, color=colour, label=label)

@@ -18,6 +18,7 @@ from kvsim.report.whole import print_whole
 from kvsim.study.words import signed, table_of
 
 _SHORT = {
+    "retry": "retry",
     "proxy": "proxy",
     "queue": "queue",
     "interference": "interfer.",

@@ -20,6 +20,7 @@ _TOLERANCE, _LEAST_S = 1e-9, 1e-12
 
 FACTS = {
     "arrival_s": "arrival",
+    "retry_s": "time of lost attempts",
     "prefill_instance": "route",
     "hit_tokens": "hit tokens",
     "loaded_tokens": "tokens loaded from tiers",

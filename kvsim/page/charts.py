@@ -132,7 +132,7 @@ def waterfall(name: str, which: str, caption: str, results: Sequence[SystemSumma
     labels = [system_label(result.name) for result in results]
     parts: list[Parts] = [getattr(result.attribution_ms, which) for result in results]
     used = [key for key in COMPONENT_LABELS if any(part[key] for part in _attributions(results))]
-    places = {key: place for place, key in enumerate(COMPONENT_LABELS)}
+    places = {key: place - 1 for place, key in enumerate(COMPONENT_LABELS)}
     scale = {
         "domain": [COMPONENT_LABELS[key] for key in used],
         "range": [colour(places[key]) for key in used],

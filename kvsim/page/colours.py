@@ -11,6 +11,7 @@ _ON_DARK = {
     "#56B4E9": "#A8DCF8",
     "#404040": "#D0D0D0",
     "#8C564B": "#BC8074",
+    "#5B2C83": "#A98BD9",
 }
 """Lighter ones there, no two of them alike."""
 DASHES = ([1, 0], [7, 3], [2, 2])
@@ -19,7 +20,9 @@ SERIES = tuple(f"var(--c{place})" for place in range(len(PALETTE)))
 
 
 def colour(place: int) -> str:
-    """The variable of the series at ``place``, from 0 on; colours come again after the palette's last."""
+    """The variable of the series at ``place``, from 0 on; colours come again after the palette's last, and before its
+    first.
+    """
     return SERIES[place % len(SERIES)]
 
 

@@ -154,12 +154,19 @@ class Plan:
             num_prefill = max(round(num_prefill / size), 1) * size
         return scaled.sized(scaled.num_instances, min(max(num_prefill, 1), scaled.most_prefill))
 
-    def without_restart(self) -> Plan:
-        """A plan of this cluster in which it never loses its memory: short runs ask what it is like in between."""
-        if self.config.cache.restart_after_requests is None:
-            return self
-        cache = self.config.cache.model_copy(update={"restart_after_requests": None})
-        return replace(self, config=self.config.model_copy(update={"cache": cache}))
+    def undisturbed(self) -> Plan:
+        """A plan of this cluster in which nothing fails, it never loses its memory and clients wait for ever: short
+        runs ask what it is like in between.
+        """
+        config, calm = self.config, self.config
+        if config.cache.restart_after_requests is not None:
+            calm = calm.model_copy(update={"cache": calm.cache.model_copy(update={"restart_after_requests": None})})
+        if config.fleet.events:
+            calm = calm.model_copy(update={"fleet": calm.fleet.model_copy(update={"events": ()})})
+        if config.clients.timeout_s is not None or config.clients.retries:
+            clients = calm.clients.model_copy(update={"timeout_s": None, "retries": 0})
+            calm = calm.model_copy(update={"clients": clients})
+        return self if calm is config else replace(self, config=calm)
 
     def with_colocated_budget(self, tokens: int) -> Plan:
         """A plan with another token budget for the unified baseline; never more seats than tokens."""

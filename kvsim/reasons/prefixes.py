@@ -102,7 +102,7 @@ def missed(workload: Workload, table: Table, caches: Caches, rows: Ints | None =
     prompt, instance = own["prompt_tokens"].astype(np.int64), own["prefill_instance"].astype(np.int64)
     hit = prompt - own["computed_tokens"].astype(np.int64)
     path = _path(workload, own)
-    admitted_s = own["arrival_s"] + own["proxy_s"] + own["queue_s"]
+    admitted_s = own["arrival_s"] + own["retry_s"] + own["proxy_s"] + own["queue_s"]
     shared = path.head(asked_before(path)[0], prompt) if len(rows) else prompt
     tokens = _classified(own, path, caches, prompt, hit, shared, instance, admitted_s)
     warm = np.maximum(hit - shared, 0)
@@ -118,6 +118,7 @@ _COLUMNS = (
     "output_tokens",
     "computed_tokens",
     "prefill_instance",
+    "retry_s",
     "proxy_s",
     "queue_s",
     "transfer_s",
@@ -129,7 +130,7 @@ _COLUMNS = (
 def _ordered(table: Table, caches: Caches, rows: Ints) -> Ints:
     at_s = table["arrival_s"]
     if not caches.in_order:
-        at_s = at_s + table["proxy_s"] + table["queue_s"]
+        at_s = at_s + table["retry_s"] + table["proxy_s"] + table["queue_s"]
     found: Ints = rows[np.lexsort((table["request_id"][rows], at_s[rows]))]
     return found
 

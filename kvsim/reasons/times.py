@@ -8,6 +8,7 @@ import numpy as np
 
 from kvsim.reasons.evidence import Evidence
 from kvsim.reasons.prefixes import prefilled_at_s
+from kvsim.record.result import Table
 from kvsim.workload.workload import Floats
 
 
@@ -23,10 +24,15 @@ class Times:
     """The blocks of each were free."""
 
 
+def sent_s(table: Table, row: int) -> float:
+    """When the attempt of a request that was answered came to the instance of its prompt."""
+    return float(table["arrival_s"][row] + table["retry_s"][row] + table["proxy_s"][row])
+
+
 def times_of(evidence: Evidence) -> Times:
     table = evidence.result.table
     # What tiers have of a prompt is loaded before its first step.
-    from_s = table["arrival_s"] + table["proxy_s"] + table["queue_s"] + table["tier_load_s"]
+    from_s = table["arrival_s"] + table["retry_s"] + table["proxy_s"] + table["queue_s"] + table["tier_load_s"]
     if not evidence.is_pd:
         return Times(from_s, (table["finish_s"], table["finish_s"]), (table["finish_s"], table["finish_s"]))
     separation, computed_s = evidence.plan.config.pd_separation, prefilled_at_s(table)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kvsim.reasons.evidence import Evidence
-from kvsim.reasons.times import Times, times_of
+from kvsim.reasons.times import Times, sent_s, times_of
 from kvsim.record.result import Table
 from kvsim.workload.workload import Floats, Ints
 
@@ -52,7 +52,7 @@ def holders(evidence: Evidence) -> Holders:
 
 def _holder(evidence: Evidence, table: Table, row: int, times: Times) -> str:
     settings, at_s = evidence.settings, times.from_s[row]
-    arrival_s = table["arrival_s"][row] + table["proxy_s"][row]
+    arrival_s = sent_s(table, row)
     if table["tier_load_s"][row] > 0:
         return "unknown"
     here = np.flatnonzero(table["prefill_instance"] == table["prefill_instance"][row])
@@ -93,7 +93,7 @@ def _decided_s(evidence: Evidence, row: int, here: Ints, times: Times) -> float 
     """
     table, at_s = evidence.result.table, times.from_s[row]
     left_s = times.released_s[0][here]
-    left_s = left_s[(left_s < at_s - SAME_S) & (left_s > table["arrival_s"][row] + table["proxy_s"][row])]
+    left_s = left_s[(left_s < at_s - SAME_S) & (left_s > sent_s(table, row))]
     if evidence.is_pd or not len(left_s):
         return None
     found = float(left_s.max())

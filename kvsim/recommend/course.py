@@ -93,7 +93,7 @@ class Course:
     def _case(self, candidate: Candidate, workload: Workload, replication: int) -> Case:
         system, seed = candidate.family.system, self._seeds(replication)
         warmup = int(len(workload) * self.settings.warmup_share)
-        plan = self.space.plan(candidate).without_restart()
+        plan = self.space.plan(candidate).undisturbed()
         return Case(system, system, plan, workload, seed, warmup, candidate.structure)
 
     def _seeds(self, replication: int) -> int:

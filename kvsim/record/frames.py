@@ -34,7 +34,7 @@ def requests_frame(result: SystemResult) -> pl.DataFrame:
       ``computed_tokens``: the rest. ``recomputed_tokens``: again after a preemption. ``preemptions``: how often.
     - ``prefill_instance``, ``decode_instance``: numbers among the instances of the role; the same in a unified system.
     - ``transferred_bytes``: of KV, between the two.
-    - ``proxy_s``, ``queue_s``, ``interference_s``, ``preemption_s``, ``tier_load_s``, ``prefill_s``,
+    - ``retry_s``, ``proxy_s``, ``queue_s``, ``interference_s``, ``preemption_s``, ``tier_load_s``, ``prefill_s``,
       ``transfer_s``, ``decode_wait_s``, ``first_decode_s``: the parts of TTFT, which sum to it.
     - ``measured``: whether it counts in the report's latencies, being no warm-up.
     """

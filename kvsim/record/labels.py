@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 COMPONENT_LABELS = {
+    "retry": "lost attempts",
     "proxy": "proxy",
     "queue": "queue",
     "interference": "batch interference",

@@ -11,8 +11,10 @@ import numpy.typing as npt
 
 if TYPE_CHECKING:
     from kvsim.record.detail import Detail, DraftUse
+    from kvsim.record.fleet import FleetUse
 
 COMPONENTS = (
+    "retry_s",
     "proxy_s",
     "queue_s",
     "interference_s",
@@ -232,7 +234,7 @@ class SystemResult:
     first_measured_s: float = 0.0
     """Arrival of the first request that is not warm-up."""
     failed_arrival_s: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
-    """Arrivals of requests that fit no instance."""
+    """Arrivals of requests that fit no instance, or were given up."""
     is_closed: bool = False
     """Requests wait for others to end: a system that is slow is asked for less."""
     window_is_whole: bool = True
@@ -242,3 +244,5 @@ class SystemResult:
     """Over all instances; ``None``: nothing is drafted."""
     detail: Detail | None = None
     """Steps, levels and movements of KV; ``None`` where the run was not asked to keep them."""
+    fleet: FleetUse | None = None
+    """Instances that came and went, and requests that were sent again; ``None`` where nothing of that could happen."""

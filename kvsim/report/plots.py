@@ -14,7 +14,7 @@ from kvsim.report.atomic import replacing
 from kvsim.report.sections import Sections
 from kvsim.study.answer import StudyAnswer
 from kvsim.study.catalogue import studies
-from kvsim.study.pictures import PALETTE, figure_of, legend_below, plain_numbers, plain_powers
+from kvsim.study.pictures import OF_PARTS, PALETTE, figure_of, legend_below, plain_numbers, plain_powers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -162,7 +162,7 @@ def ttft_waterfall(report: Sections) -> Figure | None:
 def _stack(axis: Axes, systems: Sequence[Parts]) -> None:
     """One horizontal bar a system, its parts side by side and its total behind them."""
     before_ms = [0.0] * len(systems)
-    for (name, label), colour in zip(COMPONENT_LABELS.items(), PALETTE, strict=True):
+    for (name, label), colour in zip(COMPONENT_LABELS.items(), OF_PARTS, strict=True):
         parts_ms = [system[name] or 0.0 for system in systems]
         if any(parts_ms):
             axis.barh(range(len(systems)), parts_ms, left=before_ms, height=0.6, color=colour, label=label)

@@ -88,7 +88,7 @@ class Metrics:
         self._success[stream.answer.finish_reason].inc()
         queue_s = facts.queue_s + facts.tier_load_s
         decode_s = facts.finish_s - facts.first_token_s
-        inference_s = facts.e2e_s - facts.proxy_s - queue_s
+        inference_s = facts.e2e_s - facts.retry_s - facts.proxy_s - queue_s
         self._e2e.observe(facts.e2e_s)
         self._queue.observe(queue_s)
         self._inference.observe(inference_s)

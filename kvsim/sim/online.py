@@ -31,7 +31,7 @@ _FORGETS_EVERY: Final = 1024
 
 class RequestFacts(NamedTuple):
     """What became of a request whose answer is complete: a row of ``kvsim.record.result.COLUMNS``. Times in seconds;
-    those that end in ``_s`` from ``proxy_s`` on are the parts of the time to first token.
+    those that end in ``_s`` from ``retry_s`` on are the parts of the time to first token.
     """
 
     request_id: int
@@ -50,6 +50,8 @@ class RequestFacts(NamedTuple):
     prefill_instance: int
     decode_instance: int
     transferred_bytes: float
+    retry_s: float
+    """Until the attempt was sent that was answered."""
     proxy_s: float
     queue_s: float
     interference_s: float

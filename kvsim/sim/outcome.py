@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kvsim.plan.plan import Plan
 from kvsim.record.detail import Detail, DraftUse, InstanceFacts
+from kvsim.record.fleet import FleetUse
 from kvsim.record.percentiles import distribution
 from kvsim.record.result import CacheUse, Check, Distribution, Held, RoleUse, SystemResult, Table
 from kvsim.record.windows import measured_alike
@@ -23,11 +23,17 @@ from kvsim.workload.workload import Workload
 
 
 def outcome(
-    system: ServingSystem, *, warmup_requests: int, unsteady_factor: float, name: str | None = None
+    system: ServingSystem,
+    *,
+    warmup_requests: int,
+    unsteady_factor: float,
+    name: str | None = None,
+    fleet: FleetUse | None = None,
 ) -> SystemResult:
     """The result of a run, measured over a window of its own: ``measured_alike`` gives several the same.
 
-    ``name``: of the result, where that is not the system's.
+    ``name``: of the result, where that is not the system's. ``fleet``: what became of its instances, where they come
+    and go or clients give up.
     Loads of roles are not known yet. ITL is that of the requests which count where the run was told of
     ``warmup_requests`` too, else there is none.
     """
@@ -76,6 +82,7 @@ def outcome(
         is_closed=workload.holds_back,
         drafts=_drafts_of(system.engines()),
         detail=detail,
+        fleet=fleet,
     )
     return measured_alike([result], unsteady_factor, {})[0]
 
@@ -152,7 +159,7 @@ def _role_use(
     return RoleUse(
         role=role,
         instances=num,
-        gpus=num * _degree(system.plan, role),
+        gpus=num * system.gpus_of(role),
         busy=math.nan,
         kv_usage=math.nan,
         load=math.nan,
@@ -164,11 +171,6 @@ def _role_use(
             sum(engine.settings.num_blocks for engine in engines),
         ),
     )
-
-
-def _degree(plan: Plan, role: str) -> int:
-    prefill, decode = plan.degrees
-    return {"prefill": prefill, "decode": decode}.get(role, plan.spec.num_gpus)
 
 
 def _cache_use(system: ServingSystem, table: Table) -> CacheUse:
@@ -188,19 +190,19 @@ def _cache_use(system: ServingSystem, table: Table) -> CacheUse:
 
 def _block_checks(system: ServingSystem) -> list[Check]:
     """Each pool's own books (free + cached + in use = its size); once everyone is gone nothing is in use, unless
-    clients have given up: a run does not wait for the steps and loads of their requests."""
+    some were taken off their engines: a run does not wait for the steps and loads of those."""
     engines = system.engines()
     total = sum(engine.settings.num_blocks for engine in engines)
     for engine in engines:
         engine.pool.check_integrity()
-    if system.counts.in_flight or system.gave_up:
+    if system.counts.in_flight or system.withdrawn:
         return []
     free = sum(engine.pool.num_free for engine in engines)
     return [exact("blocks free once all requests are gone = pool size, over all instances", total, free)]
 
 
 def _tier_checks(system: ServingSystem, table: Table) -> list[Check]:
-    is_over = not (system.counts.in_flight or system.gave_up)
+    is_over = not (system.counts.in_flight or system.withdrawn)
     return tier_checks(system.tiers, table) if system.tiers is not None and is_over else []
 
 
@@ -208,7 +210,7 @@ def _detail_checks(system: ServingSystem, detail: Detail | None, table: Table) -
     if detail is None:
         return []
     busy_s = sum(log.busy_s for log in system.logs_by_role().values())
-    is_whole = not (system.counts.in_flight or system.gave_up)
+    is_whole = not (system.counts.in_flight or system.withdrawn)
     held_block_s = sum(engine.held_so_far_block_s() for engine in system.engines())
     return detail_checks(detail, busy_s, held_block_s, float(table["output_tokens"].sum()) if is_whole else None)
 

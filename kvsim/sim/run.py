@@ -13,10 +13,11 @@ from typing import Any, Literal, Protocol
 from kvsim.pickling import by_fields
 from kvsim.plan.plan import Plan
 from kvsim.record.result import SystemResult
+from kvsim.sim.fleet.clients import Patience
 from kvsim.sim.gc_pause import gc_paused
 from kvsim.sim.outcome import outcome
+from kvsim.sim.systems.fleet_of import look_after
 from kvsim.sim.systems.given import GivenHeads, GivenPdSystem, GivenUnifiedSystem
-from kvsim.sim.systems.impatient import ImpatientPdSystem, ImpatientSystem
 from kvsim.sim.systems.pd import PdSystem
 from kvsim.sim.systems.serving import ServingSystem
 from kvsim.sim.systems.unified import UnifiedSystem
@@ -38,19 +39,6 @@ ProgressMaker = Callable[[str, int], AbstractContextManager[ProgressLike]]
 
 
 @dataclass(frozen=True)
-class Patience:
-    """Clients that give up."""
-
-    timeout_s: float
-    """A request is given up that is not complete so long after it was sent."""
-    patient_requests: int
-    """The first so many are never given up."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return by_fields(self)
-
-
-@dataclass(frozen=True)
 class Case:
     """One simulation: what serves what, from which seed, and what of it counts."""
 
@@ -68,7 +56,7 @@ class Case:
     drains: bool = True
     """Whether the run ends with the last answer; else as the last request comes, which is not served any more."""
     patience: Patience | None = None
-    """When clients give up; ``None``: they wait for ever."""
+    """When clients give up; ``None``: as the plan's configuration has it."""
     keeps_detail: bool = False
     """Whether the result has every step that an engine ran, what instances held over time and what KV moved."""
     given: GivenHeads | None = None
@@ -101,13 +89,20 @@ def run(case: Case, progress: ProgressMaker | None = None) -> RunResult:
     with gc_paused():
         with bar_of(case.label or case.name, len(case.workload)) as bar:
             built = _built(case, bar.update)
+            looked = look_after(built, case.patience)
             if not case.drains:
                 clock = built.clock
                 clock.schedule(float(case.workload.arrival_s[-1]), callback=lambda _: clock.stop())
             built.run(case.warmup_requests)
         found = RunResult(
             case,
-            outcome(built, warmup_requests=case.warmup_requests, unsteady_factor=0.0, name=case.name),
+            outcome(
+                built,
+                warmup_requests=case.warmup_requests,
+                unsteady_factor=0.0,
+                name=case.name,
+                fleet=None if looked is None else looked.use(),
+            ),
             built.gave_up,
         )
         del built
@@ -121,10 +116,6 @@ def _built(case: Case, update: Callable[[int, float], None]) -> ServingSystem:
         if case.system == "pd":
             return GivenPdSystem(plan, workload, seed, case.given, update, keeps_detail=keeps_detail)
         return GivenUnifiedSystem(plan, workload, seed, case.given, update, keeps_detail=keeps_detail)
-    if case.patience is not None:
-        kind = ImpatientPdSystem if case.system == "pd" else ImpatientSystem
-        timeout_s, patient = case.patience.timeout_s, case.patience.patient_requests
-        return kind(plan, workload, seed, timeout_s, patient, keeps_detail=keeps_detail)
     if case.system == "pd":
         return PdSystem(plan, workload, seed, update, keeps_detail=keeps_detail)
     return UnifiedSystem(plan, workload, seed, update, keeps_detail=keeps_detail)

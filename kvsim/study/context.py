@@ -145,7 +145,7 @@ class StudyContext:
     def case(self, label: str, system: str, plan: Plan, workload: Workload, seed: int, *, drains: bool = True) -> Case:
         """To serve ``workload``, the mode's share of it as warm-up; without ``drains`` only to the last arrival."""
         warmup = int(len(workload) * self.mode.experiment(self.plan.config)[1].warmup_share)
-        return Case(system, system, plan.without_restart(), workload, seed, warmup, label, drains=drains)
+        return Case(system, system, plan.undisturbed(), workload, seed, warmup, label, drains=drains)
 
     def run(self, *cases: Case) -> list[SystemResult]:
         """What comes of them. An interrupt goes on as ``KeyboardInterrupt``.

@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#404040", "#8C564B", "#999999")
-"""Okabe and Ito's colours, told apart by colour-blind readers; dark grey for their black, brown for their yellow."""
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#404040", "#8C564B", "#999999", "#5B2C83")
+"""Okabe and Ito's colours, told apart by colour-blind readers, with dark grey for their black and brown for their
+yellow; a light grey and a purple beside them."""
+OF_PARTS = (PALETTE[-1], *PALETTE[:-1])
+"""By the parts of TTFT, in the order of ``COMPONENTS``."""
 BLUE, ORANGE, GREEN = PALETTE[:3]
 GREY = "#404040"
 _TICKS = 5

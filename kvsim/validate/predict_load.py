@@ -19,7 +19,8 @@ from kvsim.plan.vllm import step_time_of_version
 from kvsim.plan.vllm_defaults import checked_version, is_async
 from kvsim.record.result import Distribution, Table
 from kvsim.record.summary import e2e_s, mean_tpot_s, ttft_s
-from kvsim.sim.run import Case, Patience, RunResult, run
+from kvsim.sim.fleet.clients import Patience
+from kvsim.sim.run import Case, RunResult, run
 from kvsim.spec import find_gpu
 from kvsim.steptime.curves.lockstep import steps_together
 from kvsim.steptime.curves.tables import TableStepTime

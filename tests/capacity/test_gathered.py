@@ -25,6 +25,7 @@ def residences(*residences: tuple[int, float, float]) -> dict[str, np.ndarray]:
         "request_id": np.arange(len(residences)),
         "prefill_instance": instance,
         "arrival_s": np.zeros(len(residences)),
+        "retry_s": np.zeros(len(residences)),
         "proxy_s": np.zeros(len(residences)),
         "queue_s": start_s,
         "finish_s": end_s,

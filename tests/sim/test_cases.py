@@ -14,7 +14,8 @@ from step_tables import table_times
 
 import kvsim
 from kvsim.sim.executor import Serial, whole
-from kvsim.sim.run import SYSTEMS, Case, Patience, run
+from kvsim.sim.fleet.clients import Patience
+from kvsim.sim.run import SYSTEMS, Case, run
 
 ROWS = [Row(0.5 * i, 40 + 7 * i, 3 + i, ((0, 32), (-1 - i, 8 + 7 * i))) for i in range(12)]
 
@@ -75,6 +76,6 @@ def test_progress_is_told_the_label() -> None:
 
 def test_nothing_else_builds_a_system() -> None:
     package = Path(kvsim.__file__).parent
-    builds = re.compile(r"\b(UnifiedSystem|PdSystem|ImpatientSystem)\((?!ServingSystem|UnifiedSystem)[a-z]")
+    builds = re.compile(r"\b(UnifiedSystem|PdSystem)\((?!ServingSystem|UnifiedSystem)[a-z]")
     found = {str(path.relative_to(package)) for path in package.rglob("*.py") if builds.search(path.read_text("utf-8"))}
     assert found == {"sim/run.py"}

@@ -57,6 +57,7 @@ class Engine(ReceivingEngine):
         "_announces_chunks",
         "_is_member",
         "_listener",
+        "_resumes_s",
         "_rows",
         "instance",
         "log",
@@ -104,6 +105,7 @@ class Engine(ReceivingEngine):
         self._listener, self.log, self._rows = listener, log, log.rows
         self._announces_chunks, self._is_member = announces_chunks, timer is not None
         self._tells_tokens = tells_tokens
+        self._resumes_s = 0.0
         asked = None if look_up is None else partial(look_up, self)
         self.scheduler = scheduler_of(settings, self.pool, self.batch, asked)
         self.scheduler.connector = connector
@@ -175,6 +177,18 @@ class Engine(ReceivingEngine):
         self.pool.forget()
         self.wake()
 
+    def hang_until(self, time_s: float) -> None:
+        """Begin no step before ``time_s``; the one under way ends."""
+        self.settle_begun()
+        self._resumes_s = max(self._resumes_s, time_s)
+        if self._leap > 1:
+            self._cut_leap(self._steps_begun())
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nobody holds any of its blocks, or waits for some."""
+        return not self.scheduler.has_unfinished and self.pool.num_free == self.pool.num_blocks
+
     def wake(self) -> None:
         """Look at the queue as soon as a step may begin: something else than a step has changed who may be admitted."""
         if self.scheduler.waiting:
@@ -183,6 +197,10 @@ class Engine(ReceivingEngine):
     def _run(self) -> Generator[Any, None, None]:
         """Serve for ever: run spans of steps and book them, sleep when there is nothing to run."""
         while True:
+            if self._resumes_s > self.clock.now:
+                yield self._timer.sleep_until(self._resumes_s)
+                self._book_held()
+                continue
             step = self._next
             if step is None:
                 step = self._plan_next()
@@ -312,6 +330,8 @@ class Engine(ReceivingEngine):
         for sequence in step.decodes:
             self._listener.tokens(self, sequence, 1)
         self._anchor_steps += steps
+        if self._speed_change != 1.0:
+            self._change_speed()
         if step.copies is not None:
             step.copies.begin()
         if step.chunks:

@@ -46,6 +46,7 @@ class LeapingEngine:
         "_preempted",
         "_settled",
         "_slope_s",
+        "_speed_change",
         "_start_s",
         "_stops_at_first_token",
         "_tells_tokens",
@@ -108,6 +109,8 @@ class LeapingEngine:
         """Steps from the anchor on that its times hold for."""
         self._anchor_steps = 0
         """Steps from the anchor, the latest change of membership, to the start of the leap."""
+        self._speed_change = 1.0
+        """How much longer the steps behind the span under way take than that series of times says."""
         self.held_block_s = self._held_s = 0.0
         """Blocks held, integrated over time up to ``_held_s``."""
 
@@ -115,6 +118,31 @@ class LeapingEngine:
         """Take the blocks of the steps that have begun, so that nothing they evict counts as cached any more."""
         if self._leap - 1 > self._settled:
             self._settle_steps(self._steps_begun())
+
+    def take_times(self, step_time: StepTime, change: float) -> None:
+        """Steps that begin from now on take ``step_time``'s: ``change`` times as long as those before. A step that was
+        scheduled ahead begins with them.
+        """
+        self.settle_begun()
+        self.step_time = step_time
+        self._speed_change *= change
+        if self._next is not None:
+            self._next.first_s *= change
+            self._next.slope_s *= change
+        if not self._leap:
+            self._change_speed()
+        elif self._leap > 1:
+            self._cut_leap(self._steps_begun())
+
+    def _change_speed(self) -> None:
+        """The series of times starts again with the next step, at the new speed."""
+        done, change = self._anchor_steps, self._speed_change
+        self._anchor_s = self.clock.now
+        self._first_s = change * (self._first_s + done * self._slope_s)
+        self._slope_s *= change
+        if self._limit < ENDLESS:
+            self._limit -= done
+        self._anchor_steps, self._speed_change = 0, 1.0
 
     def held_so_far_block_s(self) -> float:
         """Blocks that requests hold, integrated over time up to now."""

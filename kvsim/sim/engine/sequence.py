@@ -50,6 +50,7 @@ class RequestState:
         "queue_s",
         "recomputed_tokens",
         "request",
+        "retry_s",
         "tier_load_s",
         "told_tokens",
         "transfer_s",
@@ -66,7 +67,7 @@ class RequestState:
         self.mark_s = request.arrival_s
         """Up to here every second since arrival is accounted for."""
         self.first_token_s = -1.0
-        self.proxy_s = self.queue_s = self.interference_s = self.preemption_s = self.tier_load_s = 0.0
+        self.retry_s = self.proxy_s = self.queue_s = self.interference_s = self.preemption_s = self.tier_load_s = 0.0
         self.prefill_s = self.transfer_s = self.decode_wait_s = self.first_decode_s = 0.0
         self.hit_tokens = self.computed_tokens = self.recomputed_tokens = self.preemptions = 0
         self.prefill_instance = self.decode_instance = -1

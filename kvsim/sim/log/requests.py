@@ -54,6 +54,7 @@ def request_row(state: RequestState, finish_s: float, hit_tokens: int, loaded_to
         state.prefill_instance,
         state.decode_instance,
         state.transferred_bytes,
+        state.retry_s,
         state.proxy_s,
         state.queue_s,
         state.interference_s,

@@ -41,7 +41,7 @@ class Network:
         self._clock, self.topology, self._jitter = clock, topology, jitter
         self._shares, self._fifo = contention == "max_min", contention == "fifo"
         self._descriptor_s = descriptor_s
-        self._capacity: list[float] = topology.capacity_bytes_per_s
+        self._capacity: list[float] = list(topology.capacity_bytes_per_s)
         num_links = topology.num_links
         self._flows: list[dict[Stream, None] | None] = [None] * num_links
         self._demand: list[float] = [0.0] * num_links
@@ -127,10 +127,30 @@ class Network:
         self.bytes_received += moved_bytes
         return moved_bytes
 
+    def limit(self, link: int, bytes_per_s: float) -> None:
+        """A link carries so much from now on. Without sharing, what is on its way keeps its rate."""
+        self._capacity[link] = bytes_per_s
+        if not self._shares:
+            return
+        now = self._clock.now
+        touched: dict[Stream, None] = {}
+        for stream in list(self._flows[link] or {}):
+            if stream.lone and stream.end_s <= now:
+                self._settle(stream, stream.end_s)
+                self._remove(stream)
+                continue
+            line_bytes_per_s = min([self._capacity[each] for each in stream.path])
+            for each in stream.path:
+                touched.update(self._flows[each] or {})
+                self._demand[each] += line_bytes_per_s - stream.line_bytes_per_s
+            stream.line_bytes_per_s = line_bytes_per_s
+        if touched:
+            self._rerate(list(touched))
+
     def utilisation(self, kind: str, end_s: float) -> float:
         """What all links of a kind (``topology.KINDS``) carried over what they could have until ``end_s``; 0..1."""
-        links = self.topology.links(kind)
-        could = sum(self._capacity[link] for link in links) * end_s
+        links, nominal = self.topology.links(kind), self.topology.capacity_bytes_per_s
+        could = sum(nominal[link] for link in links) * end_s
         return sum(self.carried[link] for link in links) / could if could > 0 else 0.0
 
     def rate(self, stream: Stream) -> float:

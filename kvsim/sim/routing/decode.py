@@ -97,5 +97,5 @@ class RoundRobin:
         self._next = -1
 
     def propose(self, rack: int) -> Sequence[int]:
-        self._next = (self._next + 1) % len(self._loads.loads)
+        self._next = self._loads.after(self._next)
         return self._next, self._loads.least()

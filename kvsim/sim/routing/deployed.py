@@ -46,9 +46,10 @@ class Overlaps:
         return self._drawn.pop()
 
     def highest(self, scores: Sequence[float]) -> int:
-        """The instance with the highest score; one of equals at random."""
+        """The instance with the highest score, of scores of those in service; one of equals at random."""
         most = max(scores)
-        best = [instance for instance, score in enumerate(scores) if score == most]
+        serving = self.in_flight.serving
+        best = [serving[place] for place, score in enumerate(scores) if score == most]
         return best[0] if len(best) == 1 else best[int(self.uniform() * len(best))]
 
 
@@ -71,8 +72,8 @@ class Dynamo:
         books, size = overlaps.in_flight, overlaps.block_size
         blocks = overlaps.blocks(path, prompt_tokens)
         scores = []
-        for instance, overlap in enumerate(blocks):
-            to_compute = (books.waiting_tokens[instance] + prompt_tokens) / size - self._credit * overlap
+        for instance in books.serving:
+            to_compute = (books.waiting_tokens[instance] + prompt_tokens) / size - self._credit * blocks[instance]
             held = -(-(books.held_tokens[instance] + prompt_tokens) // size)
             scores.append(-(self._scale * max(0.0, to_compute) + held))
         chosen = overlaps.highest(scores) if self._temperature == 0 else self._drawn(scores)
@@ -84,12 +85,12 @@ class Dynamo:
         if low == high:
             return self._overlaps.highest(scores)
         weights = [math.exp(((score - low) / (high - low) - 1) / self._temperature) for score in scores]
-        left = self._overlaps.uniform() * sum(weights)
-        for instance, weight in enumerate(weights):
+        left, serving = self._overlaps.uniform() * sum(weights), self._overlaps.in_flight.serving
+        for place, weight in enumerate(weights):
             left -= weight
             if left < 0:
-                return instance
-        return len(weights) - 1
+                return serving[place]
+        return serving[-1]
 
 
 class LlmD:
@@ -110,14 +111,15 @@ class LlmD:
         books = overlaps.in_flight
         blocks = overlaps.blocks(path, prompt_tokens)
         all_blocks = max(1, prompt_tokens // overlaps.block_size)
-        longest, shortest = max(books.waiting), min(books.waiting)
+        waiting = [books.waiting[instance] for instance in books.serving]
+        longest, shortest = max(waiting), min(waiting)
         scores = []
-        for instance, overlap in enumerate(blocks):
+        for instance in books.serving:
             waits = 1.0
             if longest > shortest:
                 waits = (longest - books.waiting[instance]) / (longest - shortest)
             free = 1 - min(1.0, books.held_tokens[instance] / self._room_tokens)
-            scores.append(self._prefix * overlap / all_blocks + self._queue * waits + self._kv_cache * free)
+            scores.append(self._prefix * blocks[instance] / all_blocks + self._queue * waits + self._kv_cache * free)
         return overlaps.sent(overlaps.highest(scores), prompt_tokens, blocks)
 
 
@@ -137,15 +139,19 @@ class SglangCacheAware:
 
     def choose(self, path: Path, prompt_tokens: int, session_id: int) -> int:
         overlaps = self._overlaps
-        requests = overlaps.in_flight.requests
+        books = overlaps.in_flight
+        serving = books.serving
+        requests = [books.requests[instance] for instance in serving]
         blocks = overlaps.blocks(path, prompt_tokens)
-        fullest, emptiest, most = max(requests), min(requests), max(blocks)
+        held = [float(blocks[instance]) for instance in serving]
+        fullest, emptiest, most = max(requests), min(requests), max(held)
         if fullest - emptiest > self._balance_abs and fullest > self._balance_rel * emptiest:
-            chosen = requests.index(emptiest)
+            chosen = serving[requests.index(emptiest)]
         elif most * overlaps.block_size > self._threshold * prompt_tokens:
-            chosen = overlaps.highest([float(held) for held in blocks])
+            chosen = overlaps.highest(held)
         else:
-            chosen = self._recorded_tokens.index(min(self._recorded_tokens))
+            recorded = [self._recorded_tokens[instance] for instance in serving]
+            chosen = serving[recorded.index(min(recorded))]
         overlaps.sent(chosen, prompt_tokens, blocks)
-        self._recorded_tokens[chosen] += overlaps.in_flight.announced_tokens
+        self._recorded_tokens[chosen] += books.announced_tokens
         return chosen

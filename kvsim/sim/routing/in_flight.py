@@ -19,6 +19,12 @@ class InFlight:
         self.announced_tokens = 0.0
         """Tokens of the prompt that the router has just sent that no cache of that instance has."""
         self._to_compute: dict[int, float] = {}
+        self.serving = list(range(num_instances))
+        """Instances that are in service; all of them where none is."""
+
+    def serve_with(self, serving: list[int]) -> None:
+        """Only these are in service from now on; where there are none, who is chosen does not matter."""
+        self.serving = serving or list(range(len(self.requests)))
 
     def begun(self, request: Request, instance: int) -> None:
         """The request is sent there."""

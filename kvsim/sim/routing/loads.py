@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -13,7 +14,8 @@ class Loads:
     """Loads of ``n`` instances with the least one at hand: a tournament, in which each change is played again up to
     where it matters no more.
 
-    Equals take turns, so that an idle cluster does not live in its first instance's cache.
+    Equals take turns, so that an idle cluster does not live in its first instance's cache. An instance that is out of
+    service has an infinite load, and takes no part in means; what it still has is kept beside.
     """
 
     def __init__(self, num_instances: int) -> None:
@@ -27,15 +29,64 @@ class Loads:
         """Place ``i`` has the winner of places ``2 i`` and ``2 i + 1``, the last ``n`` have an instance each."""
         for place in range(num_instances - 1, 0, -1):
             self._winners[place] = min(self._winners[2 * place], self._winners[2 * place + 1])
+        self._out: dict[int, float] = {}
+        """What instances have that are out of service."""
 
     def add(self, instance: int, amount: float) -> None:
         """Change the load of ``instance`` by ``amount``."""
-        self.put(instance, self.loads[instance] + amount)
+        if self._out and instance in self._out:
+            self._out[instance] += amount
+        else:
+            self.put(instance, self.loads[instance] + amount)
+
+    def load(self, instance: int) -> float:
+        """What an instance has, in service or out of it."""
+        return self._out.get(instance, self.loads[instance])
+
+    @property
+    def in_service(self) -> int:
+        """Instances that are in service."""
+        return self._num - len(self._out)
+
+    def is_out(self, instance: int) -> bool:
+        """Whether an instance is out of service."""
+        return instance in self._out
+
+    def take_out(self, instance: int) -> None:
+        """The instance is out of service from now on: nobody is to be sent there."""
+        if instance not in self._out:
+            load = self.loads[instance]
+            self.total -= load
+            self._play(instance, math.inf)
+            self._out[instance] = load
+
+    def put_in(self, instance: int) -> None:
+        """The instance is in service again, with what it has."""
+        if instance in self._out:
+            load = self._out.pop(instance)
+            self.total += load
+            self._play(instance, load)
+
+    def after(self, instance: int) -> int:
+        """The next instance in service behind one, round and round; the very next where nobody is."""
+        following = (instance + 1) % self._num
+        if len(self._out) == self._num:
+            return following
+        while self._out and following in self._out:
+            following = (following + 1) % self._num
+        return following
 
     def put(self, instance: int, load: float) -> None:
         """The load of ``instance`` is ``load`` from now on."""
+        if self._out and instance in self._out:
+            self._out[instance] = load
+            return
+        self.total += load - self.loads[instance]
+        self._play(instance, load)
+
+    def _play(self, instance: int, load: float) -> None:
+        """Find the least loaded again, now that an instance has another load."""
         loads, winners, turns = self.loads, self._winners, self._turn
-        self.total += load - loads[instance]
         loads[instance] = load
         turns[instance] = self._turns = self._turns + 1
         place = (self._num + instance) >> 1
@@ -50,12 +101,13 @@ class Loads:
             place >>= 1
 
     def least(self) -> int:
-        """The least loaded instance; of equals, the one that came to its load first."""
+        """The least loaded instance in service; of equals, the one that came to its load first."""
         return self._winners[1] if self._num > 1 else 0
 
     @property
     def mean(self) -> float:
-        return self.total / self._num
+        """The mean load of those in service; 0 where nobody is."""
+        return self.total / max(self._num - len(self._out), 1)
 
 
 class DecodeLoads(Loads):
@@ -72,12 +124,28 @@ class DecodeLoads(Loads):
         self._tokens = [0] * num_instances
         self._requests = [0] * num_instances
         self._seatless = 0
-        """Instances without a free seat."""
+        """Instances in service without a free seat."""
 
     @property
     def mean(self) -> float:
-        """The mean of the shares, over instances."""
-        return (self.total - self._seatless * _SEATLESS) / self._num
+        """The mean of the shares, over instances in service; 0 where nobody is."""
+        return (self.total - self._seatless * _SEATLESS) / max(self._num - len(self._out), 1)
+
+    def take_out(self, instance: int) -> None:
+        """The instance is out of service from now on: nobody is to be sent there."""
+        if instance not in self._out and self._lacks_seat(instance):
+            self._seatless -= 1
+        super().take_out(instance)
+
+    def put_in(self, instance: int) -> None:
+        """The instance is in service again, with what it has."""
+        if instance in self._out and self._lacks_seat(instance):
+            self._seatless += 1
+        super().put_in(instance)
+
+    def requests(self, instance: int) -> int:
+        """Requests that are promised a seat there."""
+        return self._requests[instance]
 
     def seated_first(self, instances: Sequence[int]) -> Sequence[int]:
         """``instances``, those without a free seat last."""
@@ -101,9 +169,10 @@ class DecodeLoads(Loads):
         self._tokens[instance] += tokens
         before = self._requests[instance]
         taken = self._requests[instance] = before + requests
-        if before < self._seats <= taken:
-            self._seatless += 1
-        elif taken < self._seats <= before:
-            self._seatless -= 1
+        if instance not in self._out:
+            if before < self._seats <= taken:
+                self._seatless += 1
+            elif taken < self._seats <= before:
+                self._seatless -= 1
         share = max(self._tokens[instance] / self._room_tokens, taken / self._seats)
         self.put(instance, share if taken < self._seats else share + _SEATLESS)

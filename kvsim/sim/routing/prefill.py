@@ -25,11 +25,11 @@ class RoundRobin:
     """One after the other."""
 
     def __init__(self, loads: Loads) -> None:
-        self._num = len(loads.loads)
+        self._loads, self._num = loads, len(loads.loads)
         self._next = -1
 
     def choose(self, path: Path, prompt_tokens: int, session_id: int) -> int:
-        self._next = (self._next + 1) % self._num
+        self._next = self._loads.after(self._next)
         return self._next
 
 
@@ -44,18 +44,21 @@ class LeastLoaded:
 
 
 class TwoChoices:
-    """The less loaded of two at random (Mitzenmacher 2001)."""
+    """The less loaded of two at random (Mitzenmacher 2001); where neither is in service, the least loaded of all."""
 
     def __init__(self, loads: Loads, generator: np.random.Generator) -> None:
-        self._loads = loads.loads
+        self._loads, self._num = loads, len(loads.loads)
         self._generator = generator
         self._drawn: list[int] = []
 
     def choose(self, path: Path, prompt_tokens: int, session_id: int) -> int:
         if not self._drawn:
-            self._drawn = self._generator.integers(0, len(self._loads), 4096).tolist()
+            self._drawn = self._generator.integers(0, self._num, 4096).tolist()
         first, second = self._drawn.pop(), self._drawn.pop()
-        return first if self._loads[first] <= self._loads[second] else second
+        loads = self._loads.loads
+        if loads[second] < loads[first]:
+            first = second
+        return first if loads[first] < math.inf else self._loads.least()
 
 
 class Affinity:

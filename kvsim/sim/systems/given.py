@@ -16,7 +16,7 @@ from kvsim.sim.engine.sequence import Sequence
 from kvsim.sim.routing.decode import DecodeRouter
 from kvsim.sim.systems.kv_transfer import KvTransfer
 from kvsim.sim.systems.pd import PdSystem
-from kvsim.sim.systems.serving import Progress
+from kvsim.sim.systems.population import Progress
 from kvsim.sim.systems.unified import UnifiedSystem
 from kvsim.workload.workload import Workload
 

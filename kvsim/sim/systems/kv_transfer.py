@@ -18,6 +18,7 @@ class KvTransfer:
         "hidden_s",
         "is_vain",
         "joined",
+        "landed",
         "prefill",
         "prefilled_s",
         "present_blocks",
@@ -52,6 +53,8 @@ class KvTransfer:
         """Whether the first piece has arrived, for those who start with it."""
         self.is_vain = False
         """Whether the request's client has gone."""
+        self.landed = False
+        """Whether all of it has arrived."""
         self.joined = False
         """Whether decode has been told to start."""
 

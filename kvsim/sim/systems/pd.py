@@ -16,11 +16,12 @@ from kvsim.sim.engine.sequence import RequestState, Sequence
 from kvsim.sim.log.conservation import KvBooks, kv_checks, network_checks
 from kvsim.sim.log.steps import StepLog
 from kvsim.sim.network.build_network import build_network
+from kvsim.sim.network.network import Network
 from kvsim.sim.routing import DecodeLoads, Loads, decode_router
 from kvsim.sim.systems.kv_bytes import KvBytes
 from kvsim.sim.systems.kv_transfer import KvTransfer
+from kvsim.sim.systems.population import Progress
 from kvsim.sim.systems.sending import SendingSystem
-from kvsim.sim.systems.serving import Progress
 from kvsim.sim.systems.watcher import Watcher
 from kvsim.steptime.curves.lockstep import times_of_engine
 from kvsim.units import MICRO, MILLI
@@ -36,6 +37,7 @@ class PdSystem(SendingSystem):
     """
 
     name = "pd"
+    last_role: Role = "decode"
 
     def __init__(
         self,
@@ -139,8 +141,14 @@ class PdSystem(SendingSystem):
         return {"prefill": self.prefill_log, "decode": self.decode_log}
 
     def place_of(self, engine: Engine) -> Place:
+        return self._places[self.node_of(engine)]
+
+    def node_of(self, engine: Engine) -> int:
         nodes = self._decode_nodes if engine.role == "decode" else self._prefill_nodes
-        return self._places[nodes[engine.instance]]
+        return nodes[engine.instance]
+
+    def network_between(self) -> Network | None:
+        return self.network
 
     def transfer_use(self, end_s: float) -> TransferUse:
         network, transfers, returned_bytes = self.network, self.num_transfers, self.returned_bytes
@@ -204,10 +212,54 @@ class PdSystem(SendingSystem):
         else:
             engine.abort(sequence)
             self.loads.add(instance, -state.request.prompt_tokens)
-            self._leaves_prefill(state)
+            self.leaves_prefill(state)
             if transfer is not None:
                 self._take_back(transfer)
         self.lost_bytes += state.transferred_bytes
+
+    # Instances come and go.
+
+    def loads_of(self, role: Role) -> Loads:
+        return self.decode_loads if role == "decode" else self.loads
+
+    def states_on(self, role: Role, numbers: set[int]) -> list[RequestState]:
+        found = []
+        for state in self.sequences:
+            transfer = self._transfers.get(state)
+            if role == "decode":
+                is_there = transfer is not None and transfer.target is not None and state.decode_instance in numbers
+            else:
+                is_there = state.prefill_instance in numbers and not (transfer is not None and transfer.landed)
+            if is_there:
+                found.append(state)
+        return found
+
+    def cut_off(self, state: RequestState) -> None:
+        transfer = self._transfers.get(state)
+        super().cut_off(state)
+        if transfer is not None and transfer.prefilled_s >= 0 and transfer.target is not None and not transfer.landed:
+            self._cut(transfer)
+
+    def count_stranded(self, state: RequestState, role: Role, amount: int) -> None:
+        if role == "prefill":
+            self.loads.add(state.prefill_instance, amount * state.request.prompt_tokens)
+            return
+        forwarded = 1 if self._forwards_first_token else 0
+        tokens = state.request.prompt_tokens + forwarded + self._reservation_tokens
+        if amount > 0:
+            self.decode_loads.promise(state.decode_instance, tokens)
+        else:
+            self.decode_loads.give_back(state.decode_instance, tokens)
+
+    def is_empty(self, role: Role, numbers: set[int]) -> bool:
+        if role == "decode":
+            return not any(self.decode_loads.requests(number) for number in numbers)
+        if any(self.loads.load(number) for number in numbers):
+            return False
+        return all(self.prefill_engines[number].is_quiet for number in numbers)
+
+    def came_back(self, role: Role) -> None:
+        self._retry_soon()
 
     # A prompt is computed, chunk after chunk, and sent as it is.
 
@@ -236,7 +288,7 @@ class PdSystem(SendingSystem):
             if self.tiers is not None:
                 self.tiers.computed(engine, sequence, sequence.ready)
             self.loads.add(engine.instance, -state.request.prompt_tokens)
-            self._leaves_prefill(state)
+            self.leaves_prefill(state)
         if transfer.target is not None:
             self._send(transfer)
 
@@ -290,6 +342,8 @@ class PdSystem(SendingSystem):
         proposed = self._decode_router.propose(self._rack_of_prefill[state.prefill_instance])
         for instance in self.decode_loads.seated_first(proposed):
             engine = self.decode_engines[instance]
+            if self.fleet is not None and not self._may_go_to(instance):
+                continue
             present_tokens = engine.reserve(sequence)
             if present_tokens is not None:
                 transfer.target = engine, sequence
@@ -299,6 +353,11 @@ class PdSystem(SendingSystem):
                 self.decode_loads.promise(instance, num_tokens + self._reservation_tokens)
                 return True
         return False
+
+    def _may_go_to(self, instance: int) -> bool:
+        """Whether a decode instance takes new requests."""
+        assert self.fleet is not None
+        return not self.decode_loads.is_out(instance) and self.fleet.answers("decode", instance)
 
     # An answer is complete.
 

@@ -125,7 +125,23 @@ class SendingSystem(ReturningSystem):
         transfer.source.release(transfer.prefill)
         self.pinning -= 1
         self._free_place(engine, sequence)
+        if self.fleet is not None:
+            self.fleet.left()
         self._stop_if_over()
+
+    def _cut(self, transfer: KvTransfer) -> None:
+        """One end of a transfer is gone, and its request nobody's any more: what is on the links goes no further."""
+        stream = transfer.stream
+        assert stream is not None and transfer.target is not None
+        sent_bytes, moved_bytes = stream.sent_bytes, self.network.cancel(stream)
+        self.lost_bytes -= sent_bytes - moved_bytes
+        self._tell_moved(transfer, transfer.target[0], moved_bytes, "cancelled")
+        self.pinning -= 1
+        transfer.source.release(transfer.prefill)
+        if not transfer.joined:
+            engine, sequence = transfer.target
+            engine.cancel(sequence)
+            self._free_place(engine, sequence)
 
     def _first_landed(self, transfer: KvTransfer) -> None:
         """Optimistic: the first piece is there."""
@@ -136,6 +152,7 @@ class SendingSystem(ReturningSystem):
     def _landed(self, transfer: KvTransfer) -> None:
         """All KV is there: the prefill instance may forget it, the decode instance start."""
         stream = transfer.stream
+        transfer.landed = True
         if stream is not None and stream.sent_bytes:
             self.num_transfers += 1
             self.transfer_s += stream.busy_s
@@ -149,6 +166,8 @@ class SendingSystem(ReturningSystem):
         transfer.source.release(transfer.prefill)
         self.pinning -= 1
         self._start_decoding(transfer)
+        if self.fleet is not None:
+            self.fleet.left()
         if self._is_optimistic:
             self._stop_if_over()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -19,17 +18,19 @@ from kvsim.sim.clock import DECODE_BOUNDARY, PREFILL_BOUNDARY, Clock
 from kvsim.sim.engine.engine import Engine, Role
 from kvsim.sim.engine.engine_kinds import engine_kind
 from kvsim.sim.engine.lockstep import Lockstep
-from kvsim.sim.engine.sequence import RequestState, Sequence, block_path
+from kvsim.sim.engine.sequence import RequestState, Sequence
+from kvsim.sim.fleet.hooks import FleetHooks
 from kvsim.sim.log.conservation import RequestCounts
 from kvsim.sim.log.detail import DetailLog
-from kvsim.sim.log.requests import RequestLog, request_row
+from kvsim.sim.log.requests import RequestLog
 from kvsim.sim.log.steps import StepLog
+from kvsim.sim.network.network import Network
 from kvsim.sim.routing import InFlight, Loads, PrefixIndex, StaleIndex, in_flight_of, prefill_router
 from kvsim.sim.routing.prefill import PrefillRouter
 from kvsim.sim.systems.arrivals import Arrivals
-from kvsim.sim.systems.front_end import balanced
 from kvsim.sim.systems.interrupt import on_interrupt
 from kvsim.sim.systems.marks import Mark, marked_arrivals
+from kvsim.sim.systems.population import Population, Progress
 from kvsim.sim.systems.size import check_size
 from kvsim.sim.systems.warm import warm_caches
 from kvsim.sim.systems.watcher import Watcher
@@ -39,18 +40,13 @@ from kvsim.sim.tiers.write_back import WriteBack
 from kvsim.steptime.curves.base import StepTime
 from kvsim.steptime.curves.lockstep import steps_together, times_of_engine
 from kvsim.units import MILLI
-from kvsim.workload.request import Request
 from kvsim.workload.workload import Workload
 
-Progress = Callable[[int, float], None]
-"""Told now and then how many requests are done, and the simulated time in seconds."""
-
-_PROGRESS_EVERY = 1000
 _TYPICAL_TOKENS = 2048
 """Tokens of the prompt by which routers are told what computing a token takes."""
 
 
-class ServingSystem:
+class ServingSystem(Population):
     """The base of ``unified`` and ``pd``: arrivals, the population, completions.
 
     A subclass sets ``prefill_engines``, the engines that compute prompts, and ``router``, and is what engines tell
@@ -58,8 +54,6 @@ class ServingSystem:
     """
 
     name: str
-    prefill_engines: list[Engine]
-    router: PrefillRouter
     prefill_places: list[Place]
     """Where the instances that compute prompts stand, by number."""
 
@@ -85,7 +79,7 @@ class ServingSystem:
         self.clock = Clock()
         self.requests = RequestLog()
         self.counts = RequestCounts()
-        self.generators = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(4)]
+        self.generators = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(6)]
         self.prefill_log = StepLog()
         self.detail = DetailLog() if keeps_detail else None
         staleness_s = plan.config.routing.index_staleness_ms * MILLI
@@ -98,7 +92,11 @@ class ServingSystem:
         self.pinning = 0
         """Requests whose KV still leaves the instance that computed it."""
         self.gave_up = 0
-        """Requests whose clients have given them up."""
+        """Requests whose clients have given them up, or that nobody is left to serve."""
+        self.withdrawn = 0
+        """Times that a request was taken off an engine before it had its answer."""
+        self.fleet: FleetHooks | None = None
+        """Who looks after instances that come and go and requests that are sent again, where any do."""
         self.incomplete = False
         self.sim_cpu_s = 0.0
         self.notes: list[str] = []
@@ -115,7 +113,7 @@ class ServingSystem:
         self.warmup_requests = 0
         """The first so many requests are served, and their inter-token latencies not counted."""
         self.failed_arrival_s: list[float] = []
-        """Arrivals of requests that fit nowhere."""
+        """Arrivals of requests that fit nowhere, or were given up."""
         self.marks: list[Mark] = []
         """At some arrivals, the first and the last among them, and at the end of the run."""
         self._mark_at: set[int] = set()
@@ -157,6 +155,19 @@ class ServingSystem:
         """The steps of each role's engines."""
         raise NotImplementedError
 
+    def gpus_of(self, role: Role) -> int:
+        """GPUs of one engine of a role."""
+        prefill, decode = self.plan.degrees
+        return {"prefill": prefill, "decode": decode, "colocated": self.plan.spec.num_gpus}[role]
+
+    def node_of(self, engine: Engine) -> int:
+        """The number of one of its engines in the network between instances, where there is one."""
+        return engine.instance
+
+    def network_between(self) -> Network | None:
+        """The network that KV moves over between instances, where it does."""
+        return None
+
     def place_of(self, engine: Engine) -> Place:
         """Where one of its engines stands."""
         return self.prefill_places[engine.instance]
@@ -172,6 +183,13 @@ class ServingSystem:
     def engines(self) -> list[Engine]:
         """All engines, role by role."""
         return [engine for engines in self.engines_by_role().values() for engine in engines]
+
+    def _count_arrival(self) -> None:
+        if self.counts.arrived in self._mark_at:
+            self.marks.append(self._mark())
+        self.counts.arrive(self.clock.now)
+        if self.counts.arrived == self._restart_after:
+            self._restart()
 
     def _mark(self) -> Mark:
         held_block_s: dict[str, float] = {}
@@ -220,98 +238,6 @@ class ServingSystem:
         if self.tiers is not None:
             self.tiers.hierarchy.restart()
         self.notes.append(f"memory was lost after {self.counts.arrived:,} requests, what stood on drives was not")
-
-    def arrive(self, request: Request) -> RequestState | None:
-        """A request comes now, at its ``arrival_s``; ``None`` where it fits nowhere."""
-        if self.counts.arrived in self._mark_at:
-            self.marks.append(self._mark())
-        self.counts.arrive(self.clock.now)
-        if self.counts.arrived == self._restart_after:
-            self._restart()
-        settings = self.prefill_engines[0].settings
-        output_tokens = min(request.output_tokens, settings.max_model_len - request.prompt_tokens)
-        if output_tokens < 1 or not self._can_hold(request.prompt_tokens, output_tokens):
-            self._refuse(request)
-            return None
-        state = RequestState(request, block_path(request, self._block_size), output_tokens)
-        if request.request_id < self.warmup_requests:
-            state.measured = 0
-        if self.tiers is not None:
-            self.tiers.hierarchy.settle()
-        instance = self.router.choose(state.path, request.prompt_tokens, request.session_id)
-        state.prefill_instance = balanced(self.prefill_engines, instance, self._group_size)
-        if self.in_flight is not None:
-            self.in_flight.begun(request, state.prefill_instance)
-        self._admit(state)
-        return state
-
-    def _refuse(self, request: Request) -> None:
-        self.counts.fail(self.clock.now, request.arrival_s)
-        if self.watcher is None:
-            self.failed_arrival_s.append(self.clock.now)
-        else:
-            self.watcher.refused(request)
-        self._gone(request, failed=True)
-
-    def abort(self, state: RequestState) -> bool:
-        """The client of a request has gone: nothing more is scheduled of it, and it counts as failed. ``False``: it is
-        over already.
-        """
-        if state not in self.sequences:
-            return False
-        self._withdraw(state)
-        self.gave_up += 1
-        self.counts.fail(self.clock.now, state.request.arrival_s)
-        self._gone(state.request, failed=True)
-        return True
-
-    def _withdraw(self, state: RequestState) -> None:
-        """Take a request off the engine that it is on."""
-        raise NotImplementedError
-
-    def _leaves_prefill(self, state: RequestState) -> None:
-        """Nothing of the request is left on the instance that computed its prompt."""
-        if self.in_flight is not None:
-            self.in_flight.ended(state.request, state.prefill_instance)
-
-    def _can_hold(self, prompt_tokens: int, output_tokens: int) -> bool:
-        """Whether a request fits the blocks of the instances that serve it."""
-        return self.prefill_engines[0].settings.fits(prompt_tokens + output_tokens)
-
-    def _admit(self, state: RequestState) -> None:
-        """Send a routed request to its first engine."""
-        raise NotImplementedError
-
-    def complete(self, state: RequestState) -> None:
-        """Count a request whose last token is out."""
-        now = self.clock.now
-        request = state.request
-        hit_tokens, loaded_tokens = state.hit_tokens, 0
-        if self.tiers is not None:
-            hit_tokens, loaded_tokens = self.tiers.served(state)
-        row = request_row(state, now, hit_tokens, loaded_tokens)
-        if self.watcher is None:
-            self.requests.add(row)
-        else:
-            self.watcher.completed(state, row)
-        counts = self.counts
-        counts.complete(now)
-        if self._progress is not None and counts.completed % _PROGRESS_EVERY == 0:
-            self._progress(counts.completed, now)
-        self._gone(request)
-
-    def _gone(self, request: Request, failed: bool = False) -> None:
-        """End a request, and the run too, when it was the last."""
-        if self._is_closed and self._arrivals is not None:
-            self._arrivals.ended(request, failed)
-        self._stop_if_over()
-
-    def _stop_if_over(self) -> None:
-        counts, arrivals = self.counts, self._arrivals
-        if arrivals is None:
-            return
-        if arrivals.all_sent and counts.completed + counts.failed == counts.arrived and not self.pinning:
-            self.clock.stop()
 
     def tokens(self, engine: Engine, sequence: Sequence, count: int) -> None:
         """Tell of tokens that are out, unless nobody waits for them any more."""

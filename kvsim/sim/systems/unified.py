@@ -7,7 +7,8 @@ from kvsim.sim.engine.engine import Engine, Role
 from kvsim.sim.engine.sequence import RequestState, Sequence
 from kvsim.sim.log.steps import StepLog
 from kvsim.sim.routing import Loads
-from kvsim.sim.systems.serving import Progress, ServingSystem
+from kvsim.sim.systems.population import Progress
+from kvsim.sim.systems.serving import ServingSystem
 from kvsim.sim.systems.watcher import Watcher
 from kvsim.workload.workload import Workload
 
@@ -16,6 +17,7 @@ class UnifiedSystem(ServingSystem):
     """Colocated instances behind one router, which balances by requests in flight."""
 
     name = "unified"
+    last_role: Role = "colocated"
 
     def __init__(
         self,
@@ -61,9 +63,16 @@ class UnifiedSystem(ServingSystem):
             self.tiers.aborted(engine, sequence)
         engine.abort(sequence)
         self.loads.add(instance, -1)
-        self._leaves_prefill(state)
+        self.leaves_prefill(state)
         if state.first_token_s < 0:
             self.backlog_tokens[instance] -= state.request.prompt_tokens
+
+    def count_stranded(self, state: RequestState, role: Role, amount: int) -> None:
+        self.loads.add(state.prefill_instance, amount)
+        self.backlog_tokens[state.prefill_instance] += amount * state.request.prompt_tokens
+
+    def is_empty(self, role: Role, numbers: set[int]) -> bool:
+        return not any(self.loads.load(number) for number in numbers)
 
     def prefilled(self, engine: Engine, sequence: Sequence) -> None:
         """Publish what is computed; once all is, the prompt is no backlog any more."""
@@ -89,5 +98,5 @@ class UnifiedSystem(ServingSystem):
         if state.request.output_chain >= 0:
             self.index.computed(engine.instance, state.path, sequence.computed // self._block_size)
         self.loads.add(engine.instance, -1)
-        self._leaves_prefill(state)
+        self.leaves_prefill(state)
         self.complete(state)

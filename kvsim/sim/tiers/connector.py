@@ -306,6 +306,9 @@ class KvConnector(Receiver):
                 view.read_bytes += num_bytes
             self.traffic.prefetched_chunks += _chunks_of(self._send_all(0, welcome, access, reads))
 
+    def tier_of(self, number: int) -> Tier:
+        return self.views[number].tier
+
     def written(self, now_s: float, number: int, runs: list[Run], access: Access) -> None:
         """Put chunks that have arrived at a tier into it; what they displace goes down, unless tiers are written to at
         once.
@@ -365,7 +368,7 @@ class KvConnector(Receiver):
         view, rules = self.views[number], self._rules
         chunks = num_chunks(runs)
         route = view.routes.write(runs[0][0])
-        if self._transfers.backlog_s(route) > rules.most_write_wait_s:
+        if view.tier.is_off or self._transfers.backlog_s(route) > rules.most_write_wait_s:
             view.dropped_chunks += chunks
             view.tier.refuse(runs)
             return

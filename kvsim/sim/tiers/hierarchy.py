@@ -117,6 +117,29 @@ class TierHierarchy:
                 for tier in self.tiers.get(kind.name, ()):
                     tier.lose_all()
 
+    def has(self, name: str, group: int) -> bool:
+        """Whether there is such a tier; see ``lose``."""
+        return (name, group) in self._built
+
+    def lose(self, name: str, group: int) -> bool:
+        """Lose what one tier has and what is being written to it, and let nothing in until it is ``back``. ``group``:
+        the host, rack or instance that it is of. Returns whether there is such a tier.
+        """
+        tier = self._built.get((name, group))
+        if tier is None:
+            return False
+        self.settle()
+        for write in self._writes.lose(lambda write: write.receiver.tier_of(write.tier_number) is tier):
+            for chain, _, end in write.runs:
+                self.directory.lost(chain, end)
+        tier.lose_all()
+        tier.is_off = True
+        return True
+
+    def back(self, name: str, group: int) -> None:
+        """A tier that was lost is there again, empty."""
+        self._built[name, group].is_off = False
+
     def backup_s_per_token(self, instance: int) -> float:
         """Seconds that copying a token's KV to the first tier takes when nobody else is there."""
         rules, route = self.rules, self.connectors[instance].views[0].routes.write(0)
@@ -188,7 +211,8 @@ class TierHierarchy:
             self.directory,
             admission=admission,
             next_use=self._next_use,
-            is_volatile=kind.is_volatile and config.cache.restart_after_requests is not None,
+            is_volatile=bool(config.fleet.events)
+            or (kind.is_volatile and config.cache.restart_after_requests is not None),
         )
 
 

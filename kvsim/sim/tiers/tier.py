@@ -19,6 +19,7 @@ class Tier:
         "discarded",
         "evicted",
         "heads_first",
+        "is_off",
         "name",
         "number",
         "refused",
@@ -29,6 +30,8 @@ class Tier:
         """``number``: what ``directory``, which many tiers share, knows this one by."""
         self.name, self.capacity_chunks, self.number, self._directory = name, capacity_chunks, number, directory
         self.stored = self.refused = self.evicted = self.discarded = 0
+        self.is_off = False
+        """Whether nothing may come in for the time being."""
         self.heads_first = False
         """Whether a prompt's chunks are touched and taken in from its head on; by default its tail comes first."""
 

@@ -10,8 +10,11 @@ from kvsim.sim.clock import Clock, Timer
 from kvsim.sim.event_queue import EventQueue
 from kvsim.sim.tiers.chunks import Run
 from kvsim.sim.tiers.ports import Transfer, Watcher
+from kvsim.sim.tiers.tier import Tier
 
 NO_READS: Final[list[Transfer]] = []
+LOST: Final = -1
+"""Number of a write that will not arrive."""
 
 
 class Receiver:
@@ -19,6 +22,10 @@ class Receiver:
 
     def written(self, now_s: float, tier_number: int, runs: list[Run], access: Access) -> None:
         """Take in chunks that have arrived at one of its tiers."""
+        raise NotImplementedError
+
+    def tier_of(self, number: int) -> Tier:
+        """The tier that it knows by that number."""
         raise NotImplementedError
 
 
@@ -77,7 +84,7 @@ class Writes:
         """Let it happen in its time, which may be another one than before, and after those of the same time that were
         added before.
         """
-        if 0 < write.number <= self._lost:
+        if write.number == LOST or 0 < write.number <= self._lost:
             return
         self._added += 1
         write.number = self._added
@@ -95,6 +102,25 @@ class Writes:
             if entry[2].number == entry[1]:
                 lost.append(entry[2])
         self._queue, self._lost = EventQueue(), self._added
+        return lost
+
+    def lose(self, is_lost: Callable[[Write], bool]) -> list[Write]:
+        """Lose some of the writes under way, which will not arrive, and return them."""
+        kept = EventQueue()
+        lost: list[Write] = []
+        while True:
+            entry = self._queue.pop()
+            if entry is None:
+                break
+            write: Write = entry[2]
+            if write.number != entry[1]:
+                continue
+            if is_lost(write):
+                write.number = LOST
+                lost.append(write)
+            else:
+                kept.add(entry[0], entry)
+        self._queue = kept
         return lost
 
     def _on_timer(self, _: Timer) -> None:

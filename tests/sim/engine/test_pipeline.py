@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builders import Row, by_request, coefficients, colocated, plan, served, workload
+from builders import Row, by_request, coefficients, colocated, impatient, plan, served, workload
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutants import differs, mutant_of
@@ -30,7 +30,6 @@ from kvsim.sim.engine.sequence import Sequence
 from kvsim.sim.log.detail import DetailLog
 from kvsim.sim.log.steps import StepLog
 from kvsim.sim.run import Case, run
-from kvsim.sim.systems.impatient import ImpatientSystem
 from kvsim.sim.systems.unified import UnifiedSystem
 from kvsim.steptime import AffineStepTime
 from kvsim.steptime.curves.pipeline import PipelineStepTime
@@ -302,7 +301,7 @@ def test_clients_that_hang_up_leave_nothing_behind(is_async: bool) -> None:
     """The last one comes when all others have ended."""
     rows = [*(Row(place * 0.02, 8 + place % 9, 1 + place % 7) for place in range(60)), Row(30.0, 8, 2)]
     found = staged(TIMES[1], max_num_batched_tokens=16, max_num_seqs=4, async_scheduling=is_async)
-    system = ImpatientSystem(found, workload(rows), 1, 1.7, 0)
+    system = impatient(UnifiedSystem(found, workload(rows), 1), 1.7)
     system.run()
     assert 5 < system.gave_up < 55
     assert system.counts.arrived == system.counts.completed + system.counts.failed

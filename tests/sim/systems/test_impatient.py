@@ -8,21 +8,21 @@ from random import Random
 import numpy as np
 import pytest
 from both_ways import random_case
-from builders import Row, by_request, colocated, plan, stepwise, workload
+from builders import Row, by_request, colocated, impatient, plan, stepwise, workload
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvsim.plan.plan import Plan
-from kvsim.sim.run import Case, Patience
+from kvsim.sim.fleet.clients import Patience
+from kvsim.sim.run import Case
 from kvsim.sim.run import run as run_case
-from kvsim.sim.systems.impatient import ImpatientPdSystem, ImpatientSystem
 from kvsim.sim.systems.pd import PdSystem
 from kvsim.sim.systems.unified import UnifiedSystem
 from kvsim.workload.workload import Workload
 
 
-def run(found: Plan, requests: Workload, timeout_s: float, patient: int = 0) -> ImpatientSystem:
-    system = ImpatientSystem(found, requests, 1, timeout_s, patient)
+def run(found: Plan, requests: Workload, timeout_s: float, patient: int = 0) -> UnifiedSystem:
+    system = impatient(UnifiedSystem(found, requests, 1), timeout_s, patient)
     system.run()
     for engine in system.prefill_engines:
         engine.pool.check_integrity()
@@ -106,7 +106,7 @@ def test_clients_of_separated_instances_go_wherever_their_requests_are(seed: int
 def test_patience_without_end_changes_nothing_of_separated_instances() -> None:
     for seed in range(10):
         found, requests = random_case(Random(seed))
-        patient, system = PdSystem(found, requests, 1), ImpatientPdSystem(found, requests, 1, 1e9, 0)
+        patient, system = PdSystem(found, requests, 1), impatient(PdSystem(found, requests, 1), 1e9)
         patient.run()
         system.run()
         ours, theirs = by_request(system), by_request(patient)
@@ -130,7 +130,7 @@ def test_a_load_that_nobody_waits_for_any_more_frees_its_blocks_when_it_has_come
     found = replace(colocated(plan(sets=sets, block_size=16, num_blocks=8)), tiers=("dram",))
     shared, other = ((0, 32), (-1, 1)), ((-2, 100),)
     rows = [Row(0.0, pieces=shared), Row(20.0, pieces=other), Row(80.0, pieces=((0, 32), (-3, 1)), output_tokens=50)]
-    system = ImpatientSystem(found, workload(rows), 1, 3.0, 2)
+    system = impatient(UnifiedSystem(found, workload(rows), 1), 3.0, 2)
     system.run()
     (engine,) = system.prefill_engines
     assert system.gave_up == 1 and engine.scheduler.loading == 1

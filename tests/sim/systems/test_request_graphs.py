@@ -8,14 +8,13 @@ from random import Random
 import numpy as np
 import pytest
 from both_ways import random_case, same_both_ways
-from builders import Row, by_request, colocated, plan, served, workload
+from builders import Row, by_request, colocated, impatient, plan, served, workload
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvsim.capacity.demand import asked_per_s
 from kvsim.record.windows import measured_alike
 from kvsim.sim.outcome import outcome
-from kvsim.sim.systems.impatient import ImpatientSystem
 from kvsim.sim.systems.pd import PdSystem
 from kvsim.sim.systems.unified import UnifiedSystem
 from kvsim.workload.graph import RequestGraph, Waits
@@ -77,7 +76,7 @@ def test_who_waits_for_one_that_fails_goes_on_and_is_counted() -> None:
 
 def test_who_waits_for_one_that_is_given_up_goes_on() -> None:
     rows = [Row(0.0, 16, 50), Row(1.0, 16, 1)]
-    system = ImpatientSystem(colocated(plan()), graphed(rows, (1, 0, 1.0, False)), 1, timeout_s=4.0, patient=0)
+    system = impatient(UnifiedSystem(colocated(plan()), graphed(rows, (1, 0, 1.0, False)), 1), 4.0)
     system.run()
     assert system.gave_up == 1 and (system.counts.failed, system.counts.completed) == (1, 1)
     assert system.requests.table()["arrival_s"].tolist() == [5.0]

@@ -1,0 +1,72 @@
+"""No request is lost or counted twice, whatever happens to instances and clients; leaps equal single steps."""
+
+from __future__ import annotations
+
+from random import Random
+
+import numpy as np
+import pytest
+from builders import by_request, stepwise
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from random_fleets import random_fleet
+
+from kvsim.plan.plan import Plan
+from kvsim.record.fleet import FleetUse
+from kvsim.sim.log.conservation import request_checks
+from kvsim.sim.systems.fleet_of import look_after
+from kvsim.sim.systems.pd import PdSystem
+from kvsim.sim.systems.unified import UnifiedSystem
+from kvsim.workload.workload import Workload
+
+
+def run(found: Plan, requests: Workload, separated: bool) -> tuple[PdSystem | UnifiedSystem, FleetUse]:
+    system = (PdSystem if separated else UnifiedSystem)(found, requests, 1)
+    looked = look_after(system, None)
+    assert looked is not None
+    system.run()
+    counts, table = system.counts, system.requests.table()
+    assert counts.arrived == len(requests) == counts.completed + counts.failed
+    assert len(set(table["request_id"])) == counts.completed == len(table["request_id"])
+    assert not system.sequences and not system.pinning
+    failed = [law for law in (*request_checks(table, counts), *system.byte_checks()) if not law.ok]
+    assert not failed, failed
+    for engine in system.engines():
+        engine.pool.check_integrity()
+    use = looked.use()
+    refused = counts.failed - system.gave_up
+    assert use.gave_up + use.unserved + refused == counts.failed
+    assert use.amplification >= 1
+    for role in use.roles:
+        pairs = zip(role.serving, role.paid, strict=True)
+        assert all(0 <= serving <= paid <= role.instances for serving, paid in pairs)
+    return system, use
+
+
+def is_random(found: Plan) -> bool:
+    return any(event.at_s is None for event in found.config.fleet.events)
+
+
+@pytest.mark.parametrize("separated", [False, True])
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 2**32))
+def test_nobody_is_lost_and_leaps_equal_single_steps(separated: bool, seed: int) -> None:
+    found, requests = random_fleet(Random(seed), separated)
+    (leaping, ours), (stepping, theirs) = (run(kind, requests, separated) for kind in (found, stepwise(found)))
+    assert leaping.counts.completed == stepping.counts.completed
+    assert (ours.resent, ours.retried, ours.timed_out, ours.unserved, ours.requests_hit) == (
+        theirs.resent,
+        theirs.retried,
+        theirs.timed_out,
+        theirs.unserved,
+        theirs.requests_hit,
+    )
+    first, second = by_request(leaping), by_request(stepping)
+    for name in ("request_id", "prefill_instance", "decode_instance", "computed_tokens", "hit_tokens"):
+        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+    for name in ("first_token_s", "finish_s", "retry_s"):
+        np.testing.assert_allclose(first[name], second[name], rtol=1e-9, atol=1e-9, err_msg=name)
+    if not is_random(found):
+        leaping.clock.run_to_stop()
+        for engine in leaping.engines():
+            assert engine.pool.num_free == engine.pool.num_blocks, engine.role
