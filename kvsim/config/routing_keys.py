@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from kvsim.config.section import Count, Name, NonNegative, Section, Share, Whole
 
 
@@ -38,6 +40,7 @@ class Routing(Section):
     candidates: Count
     index_staleness_ms: NonNegative
     sees_tiers: bool
+    cells: Count | Literal["rack"] | None
     dynamo: DynamoRouter
     llmd: LlmdScorers
     sglang: SglangRouter
