@@ -53,7 +53,11 @@ def pd_requests_per_s(plan: Plan, demand: Demand) -> tuple[float, float]:
 
 
 def _linked(plan: Plan, demand: Demand, prefill: float, decode: float) -> tuple[float, float]:
-    """Requests/s of both sides, from the rates of one instance each."""
+    """Requests/s of both sides, from the rates of one instance each. Cells get as many requests each: the slowest kind
+    is the limit of all."""
+    if plan.cells > 1:
+        found = [_linked(kind, demand, prefill, decode) for kind in plan.cell_kinds()]
+        return plan.cells * min(kind[0] for kind in found), plan.cells * min(kind[1] for kind in found)
     decodes = KvLinks(plan, demand).requests_per_s(decode)
     prefills = plan.num_prefill * prefill
     return (prefills if decodes == plan.num_decode * decode else min(prefills, decodes)), decodes
@@ -67,7 +71,7 @@ def balanced_pd_ratio(plan: Plan, demand: Demand) -> tuple[int, int]:
     exact = most if np.isfinite(prefill) else 1.0
     if np.isfinite(prefill) and np.isfinite(decode):
         exact = most * decode / (prefill * (decode_gpus / prefill_gpus) + decode)
-    counts = {min(max(int(exact) + more, 1), plan.most_prefill) for more in (0, 1)}
+    counts = {min(max(int(exact) + more, plan.cells), plan.most_prefill) for more in (0, 1)}
 
     @cache
     def served_per_s(num_prefill: int) -> float:
@@ -75,7 +79,7 @@ def balanced_pd_ratio(plan: Plan, demand: Demand) -> tuple[int, int]:
 
     best = max(sorted(counts), key=served_per_s)
     if served_per_s(best) < min(best * prefill, plan.decode_beside(best) * decode):
-        best = _climbed(served_per_s, best, plan.most_prefill)
+        best = _climbed(served_per_s, best, plan.cells, plan.most_prefill)
     if plan.engines_in_step > 1:
         best = max(_whole_groups(plan, best), key=served_per_s, default=best)
     return best, plan.decode_beside(best)
@@ -89,11 +93,11 @@ def _whole_groups(plan: Plan, best: int) -> list[int]:
     return sorted(sorted(whole, key=lambda count: abs(count - best))[:2])
 
 
-def _climbed(served_per_s: Callable[[int], float], best: int, most: int) -> int:
+def _climbed(served_per_s: Callable[[int], float], best: int, least: int, most: int) -> int:
     """From ``best`` up, by steps that become smaller: links carry most where both sides have about as many of them."""
     step = most // 2
     while step:
-        near = [count for count in (best - step, best + step) if 1 <= count <= most]
+        near = [count for count in (best - step, best + step) if least <= count <= most]
         better = max(near, key=served_per_s, default=best)
         if served_per_s(better) > served_per_s(best):
             best = better
@@ -162,7 +166,7 @@ def full_decode_load(plan: Plan, demand: Demand) -> DecodeLoad:
     seats = float(min(settings.max_num_seqs, settings.max_scheduled_tokens / _tokens_of_decode(settings)))
     pool_tokens = settings.room_tokens
     # The transfer, and half a step until the boundary.
-    transfer_s = KvLinks(plan, demand).sending_s()
+    transfer_s = KvLinks(plan.one_cell, demand).sending_s()
 
     def committed_tokens(num_seqs: float) -> float:
         step_s = decode_step_s(plan, residency.load(num_seqs))

@@ -82,7 +82,7 @@ def _residences(plan: Plan, demand: Demand, requests_per_s: float) -> list[Resid
 def pd_residence(plan: Plan, demand: Demand, requests_per_s: float) -> Residence:
     """E2E in the PD system: prefill, transfer, and decode steps as long as the load makes them."""
     residency = DecodeResidency.of_decode(plan, demand)
-    before_s = prefill_s_per_request(plan, demand) + KvLinks(plan, demand).sending_s()
+    before_s = prefill_s_per_request(plan, demand) + KvLinks(plan.one_cell, demand).sending_s()
     if not residency.mean_steps:
         return _residence(before_s, residency, 0.0, None)
     rate_per_s = requests_per_s / plan.num_decode

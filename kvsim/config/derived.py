@@ -159,7 +159,7 @@ def pd_degrees(config: Config) -> tuple[int, int]:
 def pd_counts(config: Config, ratio: tuple[int, int] | None = None) -> tuple[int, int]:
     """``(num_prefill, num_decode)`` at ``ratio``, by default ``pd_separation.pd_ratio``.
 
-    Rounded to whole instances over the whole cluster, half up, at least one a side.
+    Rounded to whole instances over the whole cluster, half up, at least one a side, of every cell.
 
     Raises ``ConfigError`` where there is no room for one a side.
     """
@@ -175,7 +175,29 @@ def pd_counts(config: Config, ratio: tuple[int, int] | None = None) -> tuple[int
             "neither is a multiple of the other, so that GPUs would stand idle"
         )
     num_prefill = rounded_prefill(gpus, degrees, config.pd_separation.pd_ratio if ratio is None else ratio)
-    return num_prefill, (gpus - num_prefill * degrees[0]) // degrees[1]
+    cells = num_cells(config, gpus)
+    most = (gpus // cells - degrees[1]) // degrees[0]
+    num_prefill = min(max(num_prefill, cells), max(most, 1) * cells)
+    return num_prefill, decode_beside(num_prefill, gpus, degrees, cells)
+
+
+def decode_beside(num_prefill: int, gpus: int, degrees: tuple[int, int], cells: int) -> int:
+    """Decode instances on the GPUs that so many prefill instances leave, spread over equal ``cells``."""
+    own_gpus = gpus // cells
+    return sum((own_gpus - own * degrees[0]) // degrees[1] for own in spread(num_prefill, cells))
+
+
+def spread(total: int, parts: int) -> list[int]:
+    """``total`` over so many parts, as evenly as whole ones go."""
+    return [total * (part + 1) // parts - total * part // parts for part in range(parts)]
+
+
+def num_cells(config: Config, gpus: int) -> int:
+    """Parts of a cluster of so many GPUs that share nothing: ``routing.cells``."""
+    given = config.routing.cells
+    if given == "rack":
+        return -(-gpus // config.cluster.simulate_gpus_per_rack)
+    return given or 1
 
 
 def rounded_prefill(gpus: int, degrees: tuple[int, int], ratio: tuple[int, int]) -> int:

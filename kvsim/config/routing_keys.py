@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from kvsim.config.section import Count, Name, NonNegative, Section, Share, Whole
 
 
@@ -39,6 +41,7 @@ class Routing(Section):
     index_staleness_ms: NonNegative
     sees_tiers: bool
     max_in_flight: Count | None
+    cells: Count | Literal["rack"] | None
     dynamo: DynamoRouter
     llmd: LlmdScorers
     sglang: SglangRouter

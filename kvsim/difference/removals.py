@@ -146,8 +146,11 @@ def _most_in_flight(result: SystemResult) -> int:
 def _enough(plan: Plan, copies: int) -> Plan:
     routing = plan.config.routing
     decode = routing.decode if routing.decode in ("capacity", "least_loaded") else "least_loaded"
-    values = {"routing.prefill": "least_loaded", "routing.decode": decode, "routing.index_staleness_ms": 0}
-    plan = replace(plan, config=put_all(plan.config, values), tiers=())
+    values = {
+        "routing.prefill": "least_loaded", "routing.decode": decode, "routing.index_staleness_ms": 0,
+        "routing.cells": None,
+    }  # fmt: skip
+    plan = replace(plan, config=put_all(plan.config, values), tiers=(), cells=1)
     if not plan.num_decode:
         return replace(plan, num_instances=plan.num_instances * copies)
     instances, prefill, decode_count = plan.num_instances, plan.num_prefill, plan.num_decode

@@ -299,7 +299,7 @@ def _experiment(
         source=source,
         asked_requests_per_s=_asked_per_s(spec, offered, source),
         warnings=(
-            *(f"{name} was not started: the run was interrupted before" for name in unstarted),
+            *(f"{name} has no result: the run was interrupted before" for name in unstarted),
             *left_out(offered.plan, is_pd=has_pd),
             *([f"set, but without effect on this run: {', '.join(unused)}"] if unused else []),
         ),

@@ -7,6 +7,7 @@ from typing import Any
 
 from kvsim import room
 from kvsim.config import Config, derived
+from kvsim.plan.cells import cell_config, check_cells
 from kvsim.plan.engine_settings import EngineSettings
 from kvsim.plan.instance import Instance, Role, instance_of
 from kvsim.plan.pipeline import check_alone
@@ -46,6 +47,8 @@ class Plan:
     """Bytes on the wire to a decode instance: after compression, each copy of a KV head once."""
     tiers: tuple[str, ...] = ()
     """Below the caches of the instances that compute prompts, the nearest first."""
+    cells: int = 1
+    """Equal parts that share nothing: a request is dealt to one of them, and its routers see that one alone."""
 
     @property
     def spec(self) -> InstanceSpec:
@@ -93,20 +96,47 @@ class Plan:
 
     @property
     def most_prefill(self) -> int:
-        """Prefill instances that leave room for a decode instance."""
+        """Prefill instances that leave room for a decode instance in every cell."""
         prefill, decode = self.degrees
-        return (self.num_gpus - decode) // prefill
+        return self.cells * ((self.num_gpus // self.cells - decode) // prefill)
 
     def decode_beside(self, num_prefill: int) -> int:
         """Decode instances on the GPUs that so many prefill instances leave."""
-        prefill, decode = self.degrees
-        return (self.num_gpus - num_prefill * prefill) // decode
+        return derived.decode_beside(num_prefill, self.num_gpus, self.degrees, self.cells)
+
+    def cell(self, number: int) -> Plan:
+        """One of ``cells``, as a cluster of its own."""
+        num_instances = self.num_instances // self.cells
+        config = cell_config(self.config, number)
+        own = replace(self, config=config, cells=1, num_instances=num_instances)
+        if not self.num_decode:
+            return own
+        num_prefill = derived.spread(self.num_prefill, self.cells)[number]
+        return own.with_counts(num_prefill, own.decode_beside(num_prefill))
+
+    @property
+    def one_cell(self) -> Plan:
+        """What a request may see of the cluster: the whole, where it has no cells."""
+        return self if self.cells == 1 else self.cell(0)
+
+    def cell_kinds(self) -> list[Plan]:
+        """A cell of each number of prefill instances."""
+        counts = derived.spread(self.num_prefill, self.cells)
+        return [self.cell(counts.index(count)) for count in sorted(set(counts))]
 
     def places(self) -> list[Place]:
         """Where the PD system's instances stand: roles spread evenly over racks, nobody across the edge of a host."""
         prefill, decode = self.degrees
         config, roles = self.config.cluster, self.interleaved_roles()
         per_host, per_rack = config.network.gpus_per_host, config.simulate_gpus_per_rack
+        if self.cells > 1:
+            gpus = self.num_gpus // self.cells
+            return [
+                Place(place.is_prefill, place.host + first // per_host, place.rack + first // per_rack)
+                for number in range(self.cells)
+                for first in (number * gpus,)
+                for place in self.cell(number).places()
+            ]
         if prefill == decode:
             first_gpus = [place * prefill for place in range(len(roles))]
         else:
@@ -135,14 +165,19 @@ class Plan:
         return replace(self, config=config).with_counts(*derived.pd_counts(config))
 
     def sized(self, num_instances: int, num_prefill: int) -> Plan:
-        """A cluster of the GPUs of that many unified instances, with so many prefill instances."""
-        sized = replace(self, num_instances=num_instances, num_prefill=num_prefill)
+        """A cluster of the GPUs of that many unified instances, with so many prefill instances; of cells of the same
+        size, or of one where they would not be whole."""
+        whole = num_instances * self.cells % self.num_instances == 0
+        cells = num_instances * self.cells // self.num_instances if whole else 1
+        sized = replace(self, num_instances=num_instances, num_prefill=num_prefill, cells=cells)
         return replace(sized, num_decode=sized.decode_beside(num_prefill))
 
     def scaled_to(self, num_instances: int) -> Plan:
         """A cluster of fewer instances with the same ratio of roles, as near as whole instances come, or whole groups
-        of those that step together.
+        of those that step together, or whole cells.
         """
+        if self.cells > 1:
+            return self._of_cells(num_instances)
         size = self.engines_in_step
         if size > 1:
             num_instances = min(-(-num_instances // size) * size, self.num_instances)
@@ -167,6 +202,15 @@ class Plan:
             clients = calm.clients.model_copy(update={"timeout_s": None, "retries": 0})
             calm = calm.model_copy(update={"clients": clients})
         return self if calm is config else replace(self, config=calm)
+
+    def _of_cells(self, num_instances: int) -> Plan:
+        """As ``scaled_to``: fewer cells, or a part of one."""
+        own = self.num_instances // self.cells
+        cells = num_instances // own
+        if not cells:
+            return self.cell(0).scaled_to(num_instances)
+        counts = derived.spread(self.num_prefill, self.cells)
+        return self.sized(cells * own, sum(counts[:cells]))
 
     def with_colocated_budget(self, tokens: int) -> Plan:
         """A plan with another token budget for the unified baseline; never more seats than tokens."""
@@ -224,7 +268,9 @@ def make_plan(config: Config, *, stepwise: bool = False) -> Plan:
         num_decode=num_decode,
         kv_bytes_per_token=decode.spec.kv_bytes_per_token / config.pd_separation.transfer.compression_ratio,
         tiers=config.pd_separation.tiers,
+        cells=derived.num_cells(config, num_instances * colocated.spec.num_gpus),
     )
+    check_cells(plan)
     return plan.without_groups() if plan.tiers else plan
 
 
@@ -233,7 +279,9 @@ def unified_plan(config: Config, num_instances: int, tiers: tuple[str, ...] = ()
     if tiers:
         check_alone(config, "tiers")
     own = instance_of(config, stepwise=stepwise)
-    plan = Plan(config, own, own, own, num_instances, 0, 0, own.spec.kv_bytes_per_token, tiers)
+    cells = derived.num_cells(config, num_instances * own.spec.num_gpus)
+    plan = Plan(config, own, own, own, num_instances, 0, 0, own.spec.kv_bytes_per_token, tiers, cells)
+    check_cells(plan)
     return plan.without_groups() if tiers else plan
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -87,3 +88,27 @@ class FleetUse:
     def amplification(self) -> float:
         """Attempts over requests that came; nan where none did."""
         return (self.arrived + self.resent + self.retried) / self.arrived if self.arrived else math.nan
+
+
+def merged_fleet(uses: Sequence[FleetUse | None], end_s: float) -> FleetUse | None:
+    """What several systems that share nothing have, as one, up to ``end_s``: of instances that neither come nor go."""
+    found = [use for use in uses if use is not None]
+    if not found:
+        return None
+    roles = []
+    for own in zip(*(use.roles for use in found), strict=True):
+        count = sum(role.instances for role in own)
+        roles.append(RoleFleet(own[0].role, count, own[0].gpus, (0.0, end_s), (count, count), (count, count)))
+    return FleetUse(
+        incidents=tuple(sorted((each for use in found for each in use.incidents), key=lambda each: each.begin_s)),
+        roles=tuple(roles),
+        requests_hit=sum(use.requests_hit for use in found),
+        resent=sum(use.resent for use in found),
+        timed_out=sum(use.timed_out for use in found),
+        retried=sum(use.retried for use in found),
+        gave_up=sum(use.gave_up for use in found),
+        unserved=sum(use.unserved for use in found),
+        held=sum(use.held for use in found),
+        lost_prefill_tokens=sum(use.lost_prefill_tokens for use in found),
+        arrived=sum(use.arrived for use in found),
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +55,23 @@ class WeightedHistogram:
         low, high = np.minimum(first, last), np.maximum(first, last)
         self._min_s, self._max_s = min(self._min_s, float(low.min())), max(self._max_s, float(high.max()))
         self._spread(low, np.abs(slope), count, weight, _bin_of(low), _bin_of(high))
+
+    def add(self, other: WeightedHistogram) -> None:
+        """Add all that another has collected."""
+        self._weights += other._weights
+        self._count += other._count
+        self._sum_s += other._sum_s
+        self._min_s, self._max_s = min(self._min_s, other._min_s), max(self._max_s, other._max_s)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Few of the bins are filled."""
+        filled = np.flatnonzero(self._weights)
+        return self.__dict__ | {"_weights": (filled, self._weights[filled])}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        filled, weights = state["_weights"]
+        self.__dict__.update(state, _weights=np.zeros(_BINS))
+        self._weights[filled] = weights
 
     def distribution(self) -> Distribution:
         """The latencies so far, in seconds."""

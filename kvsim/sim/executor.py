@@ -15,8 +15,9 @@ from kvsim._compiled import engine
 from kvsim.errors import CapacityError
 from kvsim.record.result import SystemResult
 from kvsim.sim.clean_processes import begin_worker, clean_context, clean_start, end_server
-from kvsim.sim.run import Case, ProgressLike, ProgressMaker, RunResult, quiet, run
-from kvsim.sim.systems.size import least_cpu_s, needed_bytes
+from kvsim.sim.ended import Ended
+from kvsim.sim.run import Case, ProgressLike, ProgressMaker, RunResult, end, quiet, run
+from kvsim.sim.tasks import CaseTasks
 
 _WORTH_S = 1.0
 """CPU time that running side by side has to save before processes are started: each takes a part of that to begin."""
@@ -100,38 +101,43 @@ class Processes:
 
     def run(self, cases: Sequence[Case]) -> list[Future[RunResult]]:
         """As :meth:`Executor.run`."""
-        at_once = self._at_once(cases)
+        if self._jobs < 2:
+            return self._serial.run(cases)
+        all_tasks = [CaseTasks(case) for case in cases]
+        at_once = self._at_once(all_tasks)
         if at_once < 2:
             return self._serial.run(cases)
         labels = ", ".join(case.label or case.name for case in cases)
         label = labels if len(labels) <= _LABEL else f"{len(cases)} runs"
         with self._progress(label, sum(len(case.workload) for case in cases)) as bar:
-            return self._run(cases, at_once, bar)
+            return self._run(all_tasks, at_once, bar)
 
-    def _at_once(self, cases: Sequence[Case]) -> int:
+    def _at_once(self, all_tasks: Sequence[CaseTasks]) -> int:
         """How many at a time; 1 where processes do not pay."""
-        most = min(self._jobs, len(cases))
+        most = min(self._jobs, sum(own.tasks for own in all_tasks))
         if most < 2:
             return 1
-        needed = sorted((needed_bytes(case.plan, case.workload) for case in cases), reverse=True)
+        needed = sorted((own.needed_bytes for own in all_tasks for _ in range(own.tasks)), reverse=True)
         left = room.available_bytes()
         while most > 1 and sum(needed[:most]) > left:
             most -= 1
-        times_s = [least_cpu_s(case.plan, case.workload) for case in cases]
+        times_s = [own.least_cpu_s for own in all_tasks for _ in range(own.tasks)]
         saved_s = min(sum(times_s) * (1 - 1 / most), sum(times_s) - max(times_s))
         if engine() == "compiled":
             saved_s /= _COMPILED
         return most if self._pool is not None or saved_s > _WORTH_S else 1
 
-    def _run(self, cases: Sequence[Case], at_once: int, bar: ProgressLike) -> list[Future[RunResult]]:
-        found: list[Future[RunResult]] = [Future() for _ in cases]
-        running: dict[Future[tuple[RunResult, float]], int] = {}
-        completed = [0] * len(cases)
+    def _run(self, all_tasks: Sequence[CaseTasks], at_once: int, bar: ProgressLike) -> list[Future[RunResult]]:
+        tasks = [(own, number) for own in all_tasks for number in range(own.tasks)]
+        running: dict[Future[tuple[RunResult | Ended, float]], int] = {}
+        completed = [0] * len(tasks)
         begun, stop_s = 0, 0.0
-        while running or (begun < len(cases) and not stop_s):
+        while running or (begun < len(tasks) and not stop_s):
             try:
-                while len(running) < at_once and begun < len(cases) and not stop_s:
-                    running[self._submitted(begun, cases[begun])] = begun
+                while len(running) < at_once and begun < len(tasks) and not stop_s:
+                    own, number = tasks[begun]
+                    if not own.future.done():
+                        running[self._submitted(begun, own.task(number))] = begun
                     begun += 1
                 done, _ = wait(running, timeout=_POLL_S, return_when=FIRST_COMPLETED)
                 self._show(bar, completed)
@@ -139,9 +145,10 @@ class Processes:
                     # All that its processes ran fails with it; what comes next gets others.
                     done, self._pool = wait(running).done, None
                 for one in done:
-                    number = running.pop(one)
-                    self._settle(one, found[number], cases[number])
-                    completed[number] = len(cases[number].workload)
+                    place = running.pop(one)
+                    own, number = tasks[place]
+                    self._settle(one, own, number)
+                    completed[place] = own.requests(number)
                 if stop_s and time.monotonic() > stop_s:
                     raise KeyboardInterrupt
             except KeyboardInterrupt:
@@ -150,31 +157,31 @@ class Processes:
                     break
                 stop_s = time.monotonic() + _PATIENCE_S
                 self._interrupt()
-        for future in found:
-            future.cancel()
-        return found
+        for own in all_tasks:
+            own.future.cancel()
+        return [own.future for own in all_tasks]
 
-    def _submitted(self, number: int, case: Case) -> Future[tuple[RunResult, float]]:
+    def _submitted(self, place: int, case: Case) -> Future[tuple[RunResult | Ended, float]]:
         if self._pool is None:
             context = clean_context("kvsim.sim.executor")
             self._told = context.SimpleQueue()
             self._pool = ProcessPoolExecutor(self._jobs, context, _begin, (self._told,))
         with clean_start():
-            return self._pool.submit(_work, number, case)
+            return self._pool.submit(_work, place, case)
 
-    def _settle(self, one: Future[tuple[RunResult, float]], future: Future[RunResult], case: Case) -> None:
+    def _settle(self, one: Future[tuple[RunResult | Ended, float]], own: CaseTasks, number: int) -> None:
         error = one.exception()
         if isinstance(error, BrokenProcessPool):
-            what = f"{case.label or case.name}: its process was killed, for want of memory perhaps"
-            future.set_exception(CapacityError(f"{what}; --jobs 1 needs the least"))
+            what = f"{own.case.label or own.case.name}: its process was killed, for want of memory perhaps"
+            own.failed(CapacityError(f"{what}; --jobs 1 needs the least"))
         elif isinstance(error, KeyboardInterrupt):
-            future.cancel()
+            own.future.cancel()
         elif error is not None:
-            future.set_exception(error)
+            own.failed(error)
         else:
-            result, cpu_s = one.result()
+            found, cpu_s = one.result()
             self.cpu_s += cpu_s
-            future.set_result(result)
+            own.done(number, found)
 
     def _show(self, bar: ProgressLike, completed: list[int]) -> None:
         while not self._told.empty():
@@ -242,8 +249,9 @@ class _Telling:
         _queue.put((self._number, completed, now_s))
 
 
-def _work(number: int, case: Case) -> tuple[RunResult, float]:
-    """In a worker: the result, and what it took of CPU seconds."""
+def _work(place: int, case: Case) -> tuple[RunResult | Ended, float]:
+    """In a worker: the result, or of a part what it has left, and what it took of CPU seconds."""
     started_s = time.process_time()
-    result = run(case, lambda _label, _total: _Telling(number))
-    return result, time.process_time() - started_s
+    telling = _Telling(place)
+    found = run(case, lambda _label, _total: telling) if case.part is None else end(case, telling.update)
+    return found, time.process_time() - started_s

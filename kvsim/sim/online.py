@@ -183,10 +183,12 @@ class OnlineServing:
 
     def __init__(self, plan: Plan, system: Literal["unified", "pd"], seed: int, listener: Listener) -> None:
         """Time begins at 0, with empty caches. ``system``: as in ``kvsim.sim.run``; ``seed``: of routers, jitter and
-        drafts. Raises ``ConfigError`` where ``plan`` has no such system, or a policy that knows what will come.
+        drafts. Raises ``ConfigError`` where ``plan`` has no such system, a policy that knows what will come, or cells.
         """
         if system == "pd" and not (plan.num_prefill and plan.num_decode):
             raise ConfigError("this plan has no prefill and decode instances; allowed: the system 'unified'")
+        if plan.cells > 1:
+            raise ConfigError(f"routing.cells makes {plan.cells} cells; allowed: null, one router for all who ask")
         stepwise = plan.with_settings(*ROLES, stepwise=True).drafting_with(seed)
         self._told = _Told(listener)
         kind: type[PdSystem] | type[UnifiedSystem] = PdSystem if system == "pd" else UnifiedSystem

@@ -10,15 +10,16 @@ import numpy as np
 from kvsim.record.detail import Detail, DraftUse, InstanceFacts
 from kvsim.record.fleet import FleetUse
 from kvsim.record.percentiles import distribution
-from kvsim.record.result import CacheUse, Check, Distribution, Held, RoleUse, SystemResult, Table
+from kvsim.record.result import CacheUse, Check, Held, RoleUse, SystemResult, Table
 from kvsim.record.windows import measured_alike
+from kvsim.sim.ended import Ended, RoleEnd
 from kvsim.sim.engine.drafting import DraftCounts
 from kvsim.sim.engine.engine import Engine, Role
 from kvsim.sim.engine.speculative import SpeculativeScheduler
 from kvsim.sim.log.conservation import detail_checks, exact, request_checks
-from kvsim.sim.log.steps import StepLog
+from kvsim.sim.log.requests import table_of
 from kvsim.sim.systems.serving import ServingSystem
-from kvsim.sim.tiers.use import tier_checks, tier_notes, with_tiers
+from kvsim.sim.tiers.use import tier_checks, tier_notes, tier_transfers, with_tiers
 from kvsim.workload.workload import Workload
 
 
@@ -28,63 +29,99 @@ def outcome(
     warmup_requests: int,
     unsteady_factor: float,
     name: str | None = None,
-    fleet: FleetUse | None = None,
 ) -> SystemResult:
     """The result of a run, measured over a window of its own: ``measured_alike`` gives several the same.
 
-    ``name``: of the result, where that is not the system's. ``fleet``: what became of its instances, where they come
-    and go or clients give up.
+    ``name``: of the result, where that is not the system's.
     Loads of roles are not known yet. ITL is that of the requests which count where the run was told of
     ``warmup_requests`` too, else there is none.
     """
     workload = system.workload
     assert workload is not None, "a run has an end, and a result, where its requests are known"
-    table = system.requests.table()
-    counts, end_s = system.counts, system.clock.now
+    counts_itl = warmup_requests == system.warmup_requests
+    made = result_of(ended(system), workload, warmup_requests, name or system.name, counts_itl=counts_itl)
+    return made if unsteady_factor == 0.0 else measured_alike([made], unsteady_factor, {})[0]
+
+
+def result_of(
+    end: Ended, workload: Workload, warmup_requests: int, name: str, *, counts_itl: bool = True
+) -> SystemResult:
+    """The result of what a run of ``workload`` has left, as :func:`outcome` has it."""
+    table = table_of(end.rows)
     measured = table["request_id"] >= warmup_requests
-    logs = system.logs_by_role()
+    itl = next(role.steps.itl for role in reversed(end.roles))
+    result = SystemResult(
+        name=name,
+        arrived=end.arrived,
+        completed=end.completed,
+        failed=end.failed,
+        in_flight=end.counts.in_flight,
+        table=table,
+        measured=measured,
+        window_s=(0.0, end.end_s),
+        itl=itl.distribution() if counts_itl else distribution(np.zeros(0)),
+        roles=tuple(_role_use(role, end) for role in end.roles),
+        cache=end.cache,
+        transfer=end.transfer,
+        checks=(*request_checks(table, end.counts), *end.checks),
+        end_s=end.end_s,
+        sim_cpu_s=end.sim_cpu_s,
+        events=end.events,
+        steady=False,
+        steady_why="",
+        incomplete=end.incomplete,
+        notes=end.notes,
+        marks_s=end.marks_s[:-1],
+        first_measured_s=_first_measured_s(workload, table, measured, warmup_requests),
+        failed_arrival_s=end.failed_arrival_s,
+        is_closed=workload.holds_back,
+        drafts=end.drafts,
+        detail=end.detail,
+        fleet=end.fleet,
+    )
+    return measured_alike([result], 0.0, {})[0]
+
+
+def ended(system: ServingSystem, fleet: FleetUse | None = None) -> Ended:
+    """What a system has left after its run. ``fleet``: what became of its instances, where they come and go or clients
+    give up.
+    """
+    table, counts, end_s = system.requests.table(), system.counts, system.clock.now
+    logs, engines = system.logs_by_role(), system.engines_by_role()
     for log in logs.values():
         log.flush()
-    detail = _detail(system)
-    arrivals_s = np.array([mark.time_s for mark in system.marks[:-1]])
-    result = SystemResult(
-        name=name or system.name,
+    detail, tiers = _detail(system), system.tiers
+    cache = _cache_use(system, table)
+    return Ended(
+        rows=system.requests.rows(),
         arrived=counts.arrived,
         completed=counts.completed,
         failed=counts.failed,
-        in_flight=counts.in_flight,
-        table=table,
-        measured=measured,
-        window_s=(0.0, end_s),
-        itl=_merged_itl(logs) if warmup_requests == system.warmup_requests else distribution(np.zeros(0)),
-        roles=tuple(
-            _role_use(role, engines, logs[role], system, end_s) for role, engines in system.engines_by_role().items()
-        ),
-        cache=_cache_use(system, table),
+        gave_up=system.gave_up,
+        population_s=counts.population_s,
+        failed_s=counts.failed_s,
+        failed_arrival_s=np.array(system.failed_arrival_s),
+        end_s=end_s,
+        sim_cpu_s=system.sim_cpu_s,
+        events=system.clock.num_events,
+        incomplete=system.incomplete,
+        marks_s=np.array([mark.time_s for mark in system.marks]),
+        roles=tuple(_role_end(role, own, system) for role, own in engines.items()),
+        cache=cache,
+        tier_transfers=() if tiers is None else tier_transfers(tiers),
         transfer=system.transfer_use(end_s),
         checks=(
-            *request_checks(table, counts),
             *_block_checks(system),
             *system.byte_checks(),
             *_tier_checks(system, table),
             *_detail_checks(system, detail, table),
         ),
-        end_s=end_s,
-        sim_cpu_s=system.sim_cpu_s,
-        events=system.clock.num_events,
-        steady=False,
-        steady_why="",
-        incomplete=system.incomplete,
-        notes=(*system.notes, *_tier_notes(system)),
-        marks_s=arrivals_s,
-        first_measured_s=_first_measured_s(workload, table, measured, warmup_requests),
-        failed_arrival_s=np.array(system.failed_arrival_s),
-        is_closed=workload.holds_back,
+        notes=(*system.notes, *tier_notes(cache, system.plan.config)),
+        after_failed=system.after_failed,
         drafts=_drafts_of(system.engines()),
         detail=detail,
         fleet=fleet,
     )
-    return measured_alike([result], unsteady_factor, {})[0]
 
 
 def _detail(system: ServingSystem) -> Detail | None:
@@ -141,35 +178,30 @@ def _first_measured_s(workload: Workload, table: Table, measured: np.ndarray, wa
     return float(table["arrival_s"][measured].min()) if measured.any() else 0.0
 
 
-def _merged_itl(logs: dict[Role, StepLog]) -> Distribution:
-    """Answers come from one side: prefill instances generate no second token."""
-    return logs["decode" if "decode" in logs else "colocated"].itl.distribution()
-
-
-def _role_use(
-    role: Role,
-    engines: Sequence[Engine],
-    log: StepLog,
-    system: ServingSystem,
-    end_s: float,
-) -> RoleUse:
-    """What depends on the window is still to be had."""
-    num = len(engines)
-    timeline_s, busy = log.timeline(end_s)
-    return RoleUse(
+def _role_end(role: Role, engines: Sequence[Engine], system: ServingSystem) -> RoleEnd:
+    return RoleEnd(
         role=role,
-        instances=num,
-        gpus=num * system.gpus_of(role),
+        instances=len(engines),
+        gpus=len(engines) * system.gpus_of(role),
+        blocks=sum(engine.settings.num_blocks for engine in engines),
+        steps=system.logs_by_role()[role].totals(),
+        held_block_s=np.array([mark.held_block_s[role] for mark in system.marks]),
+    )
+
+
+def _role_use(role: RoleEnd, end: Ended) -> RoleUse:
+    """What depends on the window is still to be had."""
+    timeline_s, busy = role.steps.timeline(end.end_s)
+    return RoleUse(
+        role=role.role,
+        instances=role.instances,
+        gpus=role.gpus,
         busy=math.nan,
         kv_usage=math.nan,
         load=math.nan,
         timeline_s=timeline_s,
-        timeline_busy=np.minimum(busy / num, 1.0),
-        held=Held(
-            np.array([mark.time_s for mark in system.marks]),
-            np.array([mark.held_block_s[role] for mark in system.marks]),
-            sum(engine.settings.num_blocks for engine in engines),
-        ),
+        timeline_busy=np.minimum(busy / role.instances, 1.0),
+        held=Held(end.marks_s, role.held_block_s, role.blocks),
     )
 
 
@@ -213,7 +245,3 @@ def _detail_checks(system: ServingSystem, detail: Detail | None, table: Table) -
     is_whole = not (system.counts.in_flight or system.withdrawn)
     held_block_s = sum(engine.held_so_far_block_s() for engine in system.engines())
     return detail_checks(detail, busy_s, held_block_s, float(table["output_tokens"].sum()) if is_whole else None)
-
-
-def _tier_notes(system: ServingSystem) -> list[str]:
-    return [] if system.tiers is None else tier_notes(system.tiers, system.plan.config)

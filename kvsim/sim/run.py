@@ -8,17 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, Protocol
 
 from kvsim.pickling import by_fields
 from kvsim.plan.plan import Plan
 from kvsim.record.result import SystemResult
+from kvsim.sim.ended import Ended
 from kvsim.sim.fleet.clients import Patience
 from kvsim.sim.gc_pause import gc_paused
-from kvsim.sim.outcome import outcome
+from kvsim.sim.outcome import ended, result_of
 from kvsim.sim.systems.fleet_of import look_after
 from kvsim.sim.systems.given import GivenHeads, GivenPdSystem, GivenUnifiedSystem
 from kvsim.sim.systems.pd import PdSystem
+from kvsim.sim.systems.run_part import WHOLE, RunPart
 from kvsim.sim.systems.serving import ServingSystem
 from kvsim.sim.systems.unified import UnifiedSystem
 from kvsim.workload.workload import Workload
@@ -61,6 +64,8 @@ class Case:
     """Whether the result has every step that an engine ran, what instances held over time and what KV moved."""
     given: GivenHeads | None = None
     """What caches are given of prompts as these come; ``None``: nothing, they have what they have computed."""
+    part: RunPart | None = None
+    """What this run is a part of; ``None``: it is whole."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return by_fields(self)
@@ -83,30 +88,52 @@ class RunResult:
 def run(case: Case, progress: ProgressMaker | None = None) -> RunResult:
     """Simulate ``case``; an interrupt ends it early, and the result says that it is incomplete.
 
-    Raises a ``KvsimError`` where it would not fit the memory of this machine.
+    A case that is made of parts (``kvsim.sim.parts``) is run part by part, and an interrupt leaves nothing of it:
+    ``KeyboardInterrupt``. Raises a ``KvsimError`` where it would not fit the memory of this machine.
     """
+    from kvsim.sim.parts import parts_of
+
     bar_of = progress or quiet
+    parts = parts_of(case)
+    with bar_of(case.label or case.name, len(case.workload)) as bar:
+        if parts is None:
+            with gc_paused():
+                return result(case, end(case, bar.update))
+        merge, done = parts.merge(), 0
+        for number in range(len(parts)):
+            part_left = end(parts.case(number), partial(_later, bar.update, done))
+            if part_left.incomplete:
+                raise KeyboardInterrupt
+            merge.add(part_left, parts.numbers(number))
+            done += parts.requests(number)
+    return result(case, merge.whole())
+
+
+def end(case: Case, update: Callable[[int, float], None]) -> Ended:
+    """Simulate ``case`` as one system, and tell what it has left. ``update``: as of ``ProgressLike``."""
     with gc_paused():
-        with bar_of(case.label or case.name, len(case.workload)) as bar:
-            built = _built(case, bar.update)
-            looked = look_after(built, case.patience)
-            if not case.drains:
-                clock = built.clock
-                clock.schedule(float(case.workload.arrival_s[-1]), callback=lambda _: clock.stop())
-            built.run(case.warmup_requests)
-        found = RunResult(
-            case,
-            outcome(
-                built,
-                warmup_requests=case.warmup_requests,
-                unsteady_factor=0.0,
-                name=case.name,
-                fleet=None if looked is None else looked.use(),
-            ),
-            built.gave_up,
-        )
+        built = _built(case, update)
+        looked = look_after(built, case.patience)
+        stop_s = None if case.drains else float(case.workload.arrival_s[-1])
+        if case.part is not None:
+            stop_s = case.part.stop_s
+        if stop_s is not None:
+            clock = built.clock
+            clock.schedule(stop_s, callback=lambda _: clock.stop())
+        built.run(case.warmup_requests, case.part or WHOLE)
+        found = ended(built, None if looked is None else looked.use())
         del built
     return found
+
+
+def result(case: Case, end: Ended) -> RunResult:
+    """What came of ``case``, of which a run has left so much."""
+    return RunResult(case, result_of(end, case.workload, case.warmup_requests, case.name), end.gave_up)
+
+
+def _later(update: Callable[[int, float], None], before: int, completed: int, now_s: float) -> None:
+    """Progress of a part, before which so many requests were done."""
+    update(before + completed, now_s)
 
 
 def _built(case: Case, update: Callable[[int, float], None]) -> ServingSystem:

@@ -16,8 +16,10 @@ from builders import Row, coefficients, plan, workload
 
 from kvsim.errors import CapacityError
 from kvsim.sim import executor as executor_module
+from kvsim.sim import tasks as tasks_module
 from kvsim.sim.executor import Executor, Processes, Serial, whole
 from kvsim.sim.run import Case, RunResult
+from kvsim.sim.tasks import CaseTasks
 
 ROWS = [Row(0.7 * i, 8 + i % 9, 4 + i % 7) for i in range(40)]
 KNOWN = coefficients(w0_s=0.3, p1_s_per_token=0.05, b_s_per_token2=0.002)
@@ -86,10 +88,10 @@ def test_a_little_is_run_here(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.sources
 def test_no_more_at_a_time_than_memory_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(executor_module, "_WORTH_S", -1.0)
-    monkeypatch.setattr(executor_module, "needed_bytes", lambda plan, workload: 3.0)
+    monkeypatch.setattr(tasks_module, "needed_bytes", lambda plan, workload: 3.0)
     for available_bytes, at_once in ((2.0, 1), (7.0, 2), (9.0, 3), (1e9, 4)):
         monkeypatch.setattr(executor_module.room, "available_bytes", lambda left=available_bytes: left)
-        assert Processes(4)._at_once([case("pd")] * 6) == at_once
+        assert Processes(4)._at_once([CaseTasks(case("pd"))] * 6) == at_once
 
 
 def interrupt_after(seconds: float) -> None:

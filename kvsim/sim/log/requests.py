@@ -7,9 +7,12 @@ from struct import Struct
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from kvsim.record.result import COLUMNS, Table
 from kvsim.sim.engine.sequence import RequestState
+
+Floats = npt.NDArray[np.float64]
 
 _ROW: Final = Struct(f"{len(COLUMNS)}d")
 
@@ -28,10 +31,19 @@ class RequestLog:
     def __len__(self) -> int:
         return len(self._rows) // len(COLUMNS)
 
+    def rows(self) -> Floats:
+        """All of them; they share the log's memory."""
+        found: Floats = np.frombuffer(self._rows, dtype=np.float64).reshape(-1, len(COLUMNS))
+        return found
+
     def table(self) -> Table:
         """The columns as arrays; they share the log's memory."""
-        rows = np.frombuffer(self._rows, dtype=np.float64).reshape(-1, len(COLUMNS))
-        return {name: rows[:, index] for index, name in enumerate(COLUMNS)}
+        return table_of(self.rows())
+
+
+def table_of(rows: Floats) -> Table:
+    """The columns of rows of ``COLUMNS``, which share their memory."""
+    return {name: rows[:, index] for index, name in enumerate(COLUMNS)}
 
 
 def request_row(state: RequestState, finish_s: float, hit_tokens: int, loaded_tokens: int) -> tuple[float, ...]:

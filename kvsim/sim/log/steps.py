@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from kvsim.record.histogram import WeightedHistogram
 from kvsim.sim.log.step_spans import FIELDS, StepSpans
+from kvsim.sim.log.step_totals import StepTotals
 
 Floats = npt.NDArray[np.float64]
 
@@ -50,14 +51,14 @@ class StepLog:
         low, high = np.interp((start_s, end_s), edges, cumulative)
         return float(high - low)
 
-    def timeline(self, end_s: float) -> tuple[Floats, Floats]:
-        """Left edges of equal bins up to ``end_s``, and busy instance-seconds per second in each."""
+    def totals(self) -> StepTotals:
+        """What it all comes to, so far."""
         self.flush()
-        bins = max(1, min(_BINS, int(np.ceil(end_s / self._bin_s)))) if end_s > 0 else 1
-        widths = np.full(bins, self._bin_s)
-        if end_s > 0:
-            widths[-1] = min(self._bin_s, end_s - (bins - 1) * self._bin_s)
-        return np.arange(bins, dtype=np.float64) * self._bin_s, self._busy_bins[:bins] / widths
+        return StepTotals(self.itl, self.busy_s, self._bin_s, self._busy_bins)
+
+    def timeline(self, end_s: float) -> tuple[Floats, Floats]:
+        """As :meth:`StepTotals.timeline`."""
+        return self.totals().timeline(end_s)
 
     def _add_busy(self, starts: Floats, ends: Floats) -> None:
         while ends.max() > self._bin_s * _BINS:

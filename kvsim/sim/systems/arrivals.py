@@ -118,6 +118,19 @@ class Arrivals:
             self._clock.schedule(time_s, callback=lambda _: self._is_due(request))
 
 
+def after_failed_notes(requests: int) -> list[str]:
+    """What is to be noted where so many were sent though one that they waited for had failed."""
+    return [f"{requests:,} requests were sent though one that they waited for had failed"] if requests else []
+
+
+def end_notes(after_failed: int, arrived: int, restart_after: int) -> list[str]:
+    """What is to be noted at the end, of so many as ``after_failed_notes`` has, and where a restart was not reached."""
+    found = after_failed_notes(after_failed)
+    if arrived < restart_after:
+        found.append(f"cache.restart_after_requests = {restart_after:,}: {arrived:,} came, and nothing was lost")
+    return found
+
+
 class _Followers:
     """Who waits for whom, by the one that is waited for: ``rows[offsets[i]:offsets[i + 1]]`` wait for ``i``."""
 

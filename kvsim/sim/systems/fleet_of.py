@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kvsim.config import Config
 from kvsim.config.fleet_keys import Clients
 from kvsim.errors import ConfigError
 from kvsim.record.fleet import FleetUse
@@ -34,7 +35,7 @@ def look_after(system: ServingSystem, patience: Patience | None) -> Looked | Non
     config = system.plan.config
     clients = patience or patience_of(config.clients)
     most = config.routing.max_in_flight
-    if not config.fleet.events and clients is None and most is None:
+    if clients is None and not is_looked_after(config):
         return None
     if most is not None and system.name == "pd":
         raise ConfigError("routing.max_in_flight: counts the requests of colocated instances; prefill/decode has none")
@@ -44,6 +45,12 @@ def look_after(system: ServingSystem, patience: Patience | None) -> Looked | Non
     system.fleet = fleet
     _check_kinds(system)
     return Looked(fleet, Faults(system, fleet, _targets(system, fleet)))
+
+
+def is_looked_after(config: Config) -> bool:
+    """Whether something may happen to instances, or clients or routers do more than to wait and to send."""
+    has_limit = config.routing.max_in_flight is not None
+    return bool(config.fleet.events) or has_limit or patience_of(config.clients) is not None
 
 
 def patience_of(clients: Clients) -> Patience | None:

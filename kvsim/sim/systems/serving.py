@@ -27,10 +27,11 @@ from kvsim.sim.log.steps import StepLog
 from kvsim.sim.network.network import Network
 from kvsim.sim.routing import InFlight, Loads, PrefixIndex, StaleIndex, in_flight_of, prefill_router
 from kvsim.sim.routing.prefill import PrefillRouter
-from kvsim.sim.systems.arrivals import Arrivals
+from kvsim.sim.systems.arrivals import Arrivals, end_notes
 from kvsim.sim.systems.interrupt import on_interrupt
 from kvsim.sim.systems.marks import Mark, marked_arrivals
 from kvsim.sim.systems.population import Population, Progress
+from kvsim.sim.systems.run_part import WHOLE, RunPart
 from kvsim.sim.systems.size import check_size
 from kvsim.sim.systems.warm import warm_caches
 from kvsim.sim.systems.watcher import Watcher
@@ -97,6 +98,8 @@ class ServingSystem(Population):
         """Times that a request was taken off an engine before it had its answer."""
         self.fleet: FleetHooks | None = None
         """Who looks after instances that come and go and requests that are sent again, where any do."""
+        self.after_failed = 0
+        """At the end: requests that were sent after one that they waited for had failed."""
         self.incomplete = False
         self.sim_cpu_s = 0.0
         self.notes: list[str] = []
@@ -119,13 +122,15 @@ class ServingSystem(Population):
         self._mark_at: set[int] = set()
         """Numbers of the arrivals that are marked."""
 
-    def run(self, warmup_requests: int = 0) -> None:
+    def run(self, warmup_requests: int = 0, part: RunPart = WHOLE) -> None:
         """Serve the whole workload; an interrupt ends the run early and marks it incomplete."""
         assert self.workload is not None and self._arrivals is not None, "nobody knows what will arrive"
         self.warmup_requests = warmup_requests
-        self._mark_at = marked_arrivals(len(self.workload), warmup_requests)
+        self._mark_at = set() if part.marks_s else marked_arrivals(len(self.workload), warmup_requests)
+        for time_s in part.marks_s or ():
+            self.clock.schedule(time_s, callback=lambda _: self.marks.append(self._mark()))
         if self.plan.config.load.warm_caches:
-            self.notes += warm_caches(self.workload, self.engines(), self.index)
+            self.notes += warm_caches(self.workload, self.engines(), self.index, part.heads)
         self.clock.process(self._arrivals.story())
         cpu_s = time.process_time()
         collecting = gc.isenabled()
@@ -141,11 +146,8 @@ class ServingSystem(Population):
         if self.detail is not None:
             for engine in self.engines():
                 engine.tell_held()
-        if after := self._arrivals.after_failed:
-            self.notes.append(f"{after:,} requests were sent though one that they waited for had failed")
-        if self.counts.arrived < self._restart_after:
-            came = f"{self.counts.arrived:,} came, and nothing was lost"
-            self.notes.append(f"cache.restart_after_requests = {self._restart_after:,}: {came}")
+        self.after_failed = self._arrivals.after_failed
+        self.notes += end_notes(self.after_failed, self.counts.arrived, self._restart_after)
 
     def engines_by_role(self) -> dict[Role, list[Engine]]:
         """All engines, those of each role by their numbers."""

@@ -11,6 +11,8 @@ from kvsim.workload.workload import Workload
 
 REQUEST_BYTES = 1_000
 """Memory of a request that is served, its row of the results and the blocks it leaves in caches."""
+ROW_BYTES = 250
+"""Memory of a request's row of the results, and of what is made of one column of them at a time."""
 REQUEST_S, STEP_S, TOKEN_S = 150e-6, 25e-6, 1e-6
 """CPU time of a request, of each step that computes a part of its prompt and, one event a step, of each of its tokens;
 of the sources on a 2026 server core. Compiled they take half of it."""
@@ -28,10 +30,32 @@ def check_size(plan: Plan, workload: Workload) -> None:
         f"{requests:,} requests on {instances:,} instances",
         f"up to about {fitting} requests would fit",
     )
+    _check_time(plan, workload)
+
+
+def _check_time(plan: Plan, workload: Workload) -> None:
     limit_s, cpu_s = plan.config.limits.cpu_s, least_cpu_s(plan, workload)
     if cpu_s > limit_s:
         allowed = f"limits.cpu_s = {limit_s:g} allows {_allowed(plan, workload, limit_s)}"
         raise CapacityError(f"{_taking(plan, workload, cpu_s)}; {allowed}")
+
+
+def check_parts(plan: Plan, workload: Workload, parts: int) -> None:
+    """As :func:`check_size`, of a run that is made of several of about the same size, one after the other."""
+    requests, instances = len(workload), _num_instances(plan)
+    others = _instances_bytes(plan) / parts
+    fitting = room.about(room.most(ROW_BYTES + REQUEST_BYTES / parts, others))
+    room.require(
+        needed_by_parts_bytes(plan, workload, parts, 1),
+        f"{requests:,} requests on {instances:,} instances, in {parts:,} parts",
+        f"up to about {fitting} requests would fit",
+    )
+    _check_time(plan, workload)
+
+
+def needed_by_parts_bytes(plan: Plan, workload: Workload, parts: int, at_once: int) -> float:
+    """Memory that simulating ``workload`` on ``plan`` takes in so many parts, so many at a time, about."""
+    return len(workload) * ROW_BYTES + needed_bytes(plan, workload) * at_once / parts
 
 
 def needed_bytes(plan: Plan, workload: Workload) -> float:

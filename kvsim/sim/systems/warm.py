@@ -34,7 +34,7 @@ def common_heads(workload: Workload, block_size: int) -> list[Path]:
     return [((chain, 0, blocks), (-1, blocks, OPEN_END)) for chain, blocks in heads if blocks]
 
 
-def warm(pool: BlockPool, heads: list[Path]) -> list[Path]:
+def warm(pool: BlockPool, heads: Sequence[Path]) -> list[Path]:
     """Cache ``heads`` in a pool nobody has used yet; returns those that were."""
     room = int(MOST_OF_POOL * pool.num_blocks)
     cached = []
@@ -48,13 +48,16 @@ def warm(pool: BlockPool, heads: list[Path]) -> list[Path]:
     return cached
 
 
-def warm_caches(workload: Workload, engines: Sequence[Engine], index: PrefixIndex) -> list[str]:
+def warm_caches(
+    workload: Workload, engines: Sequence[Engine], index: PrefixIndex, heads: Sequence[Path] | None = None
+) -> list[str]:
     """Synthetic traffic begins in the midst of things: every instance has met its common prompts before. Returns what
-    is to be noted of that.
+    is to be noted of that. ``heads``: of these; ``None``: those of ``workload``.
     """
     if workload.info.format != "synthetic":
         return []
-    heads = common_heads(workload, engines[0].settings.block_size)
+    if heads is None:
+        heads = common_heads(workload, engines[0].settings.block_size)
     for engine in engines:
         cached = warm(engine.pool, heads)
         if engine.role != "decode":

@@ -27,28 +27,25 @@ def with_tiers(use: CacheUse, tiers: Tiers, end_s: float) -> CacheUse:
     )
 
 
-def tier_notes(tiers: Tiers, config: Config) -> list[str]:
+def tier_notes(use: CacheUse, config: Config) -> list[str]:
     """What a reader may not expect: memory that was not written to, a policy that did nothing."""
-    hierarchy, found = tiers.hierarchy, []
-    for number, name in enumerate(hierarchy.names):
-        dropped = sum(connector.views[number].dropped_chunks for connector in hierarchy.connectors)
-        if dropped:
-            found.append(
-                f"{dropped:,} chunks were not written to {name}: they would have waited for its port for more than "
-                f"cache.max_write_wait_s = {config.cache.max_write_wait_s:g}"
-            )
-    found += _shadow_notes(tiers)
+    found = [
+        f"{tier.dropped_chunks:,} chunks were not written to {tier.name}: they would have waited for its port for more "
+        f"than cache.max_write_wait_s = {config.cache.max_write_wait_s:g}"
+        for tier in use.tiers
+        if tier.dropped_chunks
+    ]
+    found += _shadow_notes(use)
     prefetch = config.policies.prefetch
-    if prefetch != "none" and not hierarchy.traffic.prefetched_chunks:
+    if use.tiers and prefetch != "none" and not use.movements["prefetched_chunks"]:
         found.append(f"prefetching ({prefetch}) brought nothing up")
     return found
 
 
-def _shadow_notes(tiers: Tiers) -> list[str]:
+def _shadow_notes(use: CacheUse) -> list[str]:
     """A pool that no other host reaches stands behind memory that has the same."""
-    hierarchy = tiers.hierarchy
-    hosts, pools = (len(hierarchy.tiers.get(name, ())) for name in (DRAM.name, EIC.name))
-    if not pools or hosts != pools or tiers.loaded_tokens[hierarchy.names.index(EIC.name)]:
+    hosts, pools = ([tier for tier in use.tiers if tier.name == name] for name in (DRAM.name, EIC.name))
+    if not (hosts and pools) or hosts[0].tiers != pools[0].tiers or pools[0].loaded_tokens:
         return []
     return [
         "each rack has one host here, whose memory has what the rack's pool has: nothing came from a pool (eic); more "
@@ -56,12 +53,21 @@ def _shadow_notes(tiers: Tiers) -> list[str]:
     ]
 
 
+def tier_transfers(tiers: Tiers) -> tuple[int, ...]:
+    """By tier: transfers over its ports."""
+    return tuple(sum(port.transfers for port in _ports(tiers, name)) for name in tiers.hierarchy.names)
+
+
+def _ports(tiers: Tiers, name: str) -> list[Port]:
+    return [port for kind, found in tiers.hierarchy.ports.items() if kind.split()[0] == name for port in found]
+
+
 def _tier_use(tiers: Tiers, number: int, end_s: float) -> TierUse:
     hierarchy = tiers.hierarchy
     name, chunk_bytes = hierarchy.names[number], hierarchy.rules.chunk_bytes
     own = hierarchy.tiers[name]
     views = [connector.views[number] for connector in hierarchy.connectors]
-    ports = [port for kind, found in hierarchy.ports.items() if kind.split()[0] == name for port in found]
+    ports = _ports(tiers, name)
     busy_s = max((_busy_by(port, end_s) for port in ports if port.queues), default=0.0)
     transfers = sum(port.transfers for port in ports)
     return TierUse(

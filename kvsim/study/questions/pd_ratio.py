@@ -160,7 +160,8 @@ def ratio_grid(plan: Plan, balanced: tuple[int, int]) -> list[tuple[int, int]]:
     for share in NEIGHBOURS:
         step = math.copysign(max(1, round(abs(share) * total)), share)
         prefills.add(balanced[0] + int(step))
-    return [(prefill, plan.decode_beside(prefill)) for prefill in sorted(prefills) if 1 <= prefill <= plan.most_prefill]
+    possible = [prefill for prefill in sorted(prefills) if plan.cells <= prefill <= plan.most_prefill]
+    return [(prefill, plan.decode_beside(prefill)) for prefill in possible]
 
 
 @dataclass(frozen=True)

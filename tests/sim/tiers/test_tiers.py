@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from kvsim.config import load_config
 from kvsim.errors import ConfigError
 from kvsim.plan.plan import make_plan
-from kvsim.record.result import Check
+from kvsim.record.result import CacheUse, Check
 from kvsim.sim.outcome import outcome
 from kvsim.sim.systems.pd import PdSystem
 from kvsim.sim.systems.unified import UnifiedSystem
 from kvsim.sim.tiers.ports import Port
-from kvsim.sim.tiers.use import tier_checks, tier_notes
+from kvsim.sim.tiers.use import tier_checks, tier_notes, with_tiers
 
 TOKEN_S = 1e-3
 TIMES = coefficients(p1_s_per_token=TOKEN_S)
@@ -48,6 +48,11 @@ def ttft_s(system: UnifiedSystem | PdSystem) -> np.ndarray:
 def laws(system: UnifiedSystem | PdSystem) -> list[Check]:
     assert system.tiers is not None
     return [law for law in tier_checks(system.tiers, system.requests.table()) if not law.ok]
+
+
+def said_of(system: UnifiedSystem) -> list[str]:
+    assert system.tiers is not None
+    return tier_notes(with_tiers(CacheUse(0, 0, 0, 0, 0), system.tiers, system.clock.now), system.plan.config)
 
 
 def run(tiers: tuple[str, ...], *sets: str, rows: list[Row] | None = None, **how: object) -> UnifiedSystem:
@@ -374,7 +379,7 @@ def test_what_no_port_had_time_for_is_said() -> None:
     system = run(("ssd",), *hurried, rows=rows, instances=3, per_host=3)
     assert system.tiers is not None
     assert system.tiers.log.misses.refused_tokens == HEAD
-    (note,) = tier_notes(system.tiers, system.plan.config)
+    (note,) = said_of(system)
     assert note.startswith("4 chunks were not written to ssd: ")
 
 
@@ -382,7 +387,7 @@ def test_a_pool_that_one_host_has_to_itself_is_said_to_give_nothing() -> None:
     for per_host, said in ((2, 1), (1, 0)):
         system = run(("dram", "eic"), per_host=per_host)
         assert system.tiers is not None
-        notes = tier_notes(system.tiers, system.plan.config)
+        notes = said_of(system)
         assert len(notes) == said
         assert all(note.startswith("each rack has one host here") for note in notes)
 
