@@ -99,6 +99,18 @@ def pd_10240_gpus() -> Found:
     return _rate("pd", MOONCAKE, (), 0.7, 200_000)
 
 
+def pd_102400_gpus() -> Found:
+    """Against a tenth of the cluster and of the requests, after it: memory is that of the large run."""
+    path = data(*MOONCAKE)
+    if path is None:
+        return None, MISSING
+    large, large_detail = TraceAtLoad("pd", path, ("cluster.simulate_racks=1600",), 0.7, 1_000_000).cpu_s_per_request()
+    peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
+    small, small_detail = TraceAtLoad("pd", path, (), 0.7, 100_000).cpu_s_per_request()
+    detail = f"peak {peak_gib:.2f} GiB; 102,400 GPUs: {large_detail}; 10,240 GPUs: {small_detail}"
+    return (small / large, detail) if peak_gib <= 4 else (None, f"more than 4 GiB: {detail}")
+
+
 def pd_10240_instances() -> Found:
     return _rate("pd", MOONCAKE, SMALL_8B, 0.7, 500_000)
 

@@ -39,6 +39,7 @@ class Row:
 ROWS = (
     Row("pd_10240_gpus", 10_000, "requests/CPU-s", True, "PD, 10,240 GPUs, 70B TP4, Mooncake prefixes"),
     Row("cluster_10240_gpus", 6_000, "requests/CPU-s", True, "tiers and pools, 10,240 GPUs, 70B TP4, Mooncake"),
+    Row("pd_102400_gpus", 0.8, "x", True, "requests/CPU-s of PD on 102,400 GPUs over 10,240 GPUs, in 4 GiB"),
     Row("pd_10240_instances", 8_000, "requests/CPU-s", True, "PD, 10,240 instances, 8B, Mooncake prefixes"),
     Row("colocated_8", 8_000, "requests/CPU-s", True, "Azure conversation over 8 colocated 8B instances"),
     Row("colocated_1024", 6_000, "requests/CPU-s", True, "210,000 Azure requests over 1,024 70B TP4 instances"),

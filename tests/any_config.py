@@ -52,6 +52,8 @@ def values(key: str, rule: dict[str, Any]) -> SearchStrategy[Any]:
         return st.one_of(*(values(key, each) for each in rule["anyOf"]))
     if "enum" in rule:
         return st.sampled_from(rule["enum"])
+    if "const" in rule:
+        return st.just(rule["const"])
     match rule["type"]:
         case "null":
             return st.none()

@@ -176,8 +176,9 @@ def pd_counts(config: Config, ratio: tuple[int, int] | None = None) -> tuple[int
         )
     num_prefill = rounded_prefill(gpus, degrees, config.pd_separation.pd_ratio if ratio is None else ratio)
     cells = num_cells(config, gpus)
-    most = (gpus // cells - degrees[1]) // degrees[0]
-    num_prefill = min(max(num_prefill, cells), max(most, 1) * cells)
+    if gpus % cells or gpus // cells < sum(degrees):
+        cells = 1  # They are refused where the plan is checked, which knows what is shared.
+    num_prefill = min(max(num_prefill, cells), (gpus // cells - degrees[1]) // degrees[0] * cells)
     return num_prefill, decode_beside(num_prefill, gpus, degrees, cells)
 
 

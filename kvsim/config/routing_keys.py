@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator
 
 from kvsim.config.section import Count, Name, NonNegative, Section, Share, Whole
 
@@ -31,6 +33,15 @@ class SglangRouter(Section):
     balance_rel_threshold: NonNegative
 
 
+def _cells(given: object) -> object:
+    if given is None or given == "rack" or (isinstance(given, int) and not isinstance(given, bool) and given >= 1):
+        return given
+    raise ValueError("must be null, a whole number of 1 or more, or 'rack'")
+
+
+Cells = Annotated[Count | Literal["rack"] | None, BeforeValidator(_cells)]
+
+
 class Routing(Section):
     """``routing``: policy names are checked against the registry where the system is built."""
 
@@ -41,7 +52,7 @@ class Routing(Section):
     index_staleness_ms: NonNegative
     sees_tiers: bool
     max_in_flight: Count | None
-    cells: Count | Literal["rack"] | None
+    cells: Cells
     dynamo: DynamoRouter
     llmd: LlmdScorers
     sglang: SglangRouter

@@ -133,7 +133,8 @@ def elsewhere(evidence: Evidence) -> Reason | None:
     lost = evidence.missed.total("elsewhere")
     if evidence.has_tiers or not _worth(evidence, lost):
         return None
-    router, count = evidence.plan.config.routing.prefill, evidence.instances
+    plan, count = evidence.plan, evidence.instances
+    router = plan.config.routing.prefill + ("" if plan.cells == 1 else f", {plan.cells:,} cells")
     said = (
         f"{_share(evidence, lost)} had been computed by another of {count:,} instances and not by the one that they "
         f"were routed to (routing.prefill {router})."
