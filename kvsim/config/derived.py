@@ -5,6 +5,7 @@ A prefill/decode run takes the more specific key (``pd_separation``, then ``clus
 
 from __future__ import annotations
 
+from kvsim.config.kinds import canonical, gpu_of_role, roles_differ
 from kvsim.config.schema import Config
 from kvsim.errors import ConfigError
 from kvsim.units import GB, MICRO, MILLI
@@ -123,6 +124,17 @@ def gpus_in_words(config: Config) -> str:
     engine = config.engine
     each = f"{engine.tensor_parallel_size} x {config.hardware.gpu}"
     return each if engine.pipeline_parallel_size == 1 else f"{engine.pipeline_parallel_size} stages of {each}"
+
+
+def instances_in_words(config: Config, *, has_roles: bool) -> str:
+    """GPUs of an instance; with roles, where these have other kinds, of an instance of each: ``unified 4 x h100-sxm,
+    prefill 4 x h100-sxm, decode 8 x l40s``."""
+    if not (has_roles and roles_differ(config)):
+        return f"{gpus_in_words(config)} an instance"
+    degrees = (config.engine.tensor_parallel_size, *pd_degrees(config))
+    named = zip(("unified", "prefill", "decode"), degrees, strict=True)
+    said = [f"{name} {degree} x {canonical(gpu_of_role(config, name))}" for name, degree in named]
+    return f"{', '.join(said)} an instance"
 
 
 def instances(config: Config) -> int:

@@ -186,6 +186,8 @@ class Transfer(Section):
 
     strategy: Literal["push", "pull", "pull_on_demand"]
     rdma_gb_per_s: Positive | None
+    prefill_rdma_gb_per_s: Positive | None
+    decode_rdma_gb_per_s: Positive | None
     rdma_efficiency: PositiveShare
     rdma_latency_us: NonNegative | None
     setup_us: NonNegative
@@ -206,6 +208,8 @@ class PdSeparation(Section):
     pd_ratio: Ratio
     prefill_tensor_parallel_size: Count | None
     decode_tensor_parallel_size: Count | None
+    prefill_gpu: Name | None
+    decode_gpu: Name | None
     first_token: Literal["decode", "prefill"]
     chunked_prefill: bool
     chunk_size_tokens: Count | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -89,6 +90,9 @@ class Plan:
 
     @property
     def num_racks(self) -> int:
+        """Hosts of one kind of GPUs may be partly empty, and take more racks than their GPUs would fill."""
+        if self.num_prefill and self.has_kinds:
+            return max(place.rack for place in self.places()) + 1
         return -(-self.num_gpus // self.config.cluster.simulate_gpus_per_rack)
 
     @property
@@ -102,15 +106,22 @@ class Plan:
         prefill, decode = self.degrees
         return (self.num_gpus - num_prefill * prefill) // decode
 
+    @property
+    def has_kinds(self) -> bool:
+        """Whether prefill and decode instances have GPUs of two kinds, and hosts of their own."""
+        return self.prefill.spec.gpu != self.decode.spec.gpu
+
     def places(self) -> list[Place]:
-        """Where the PD system's instances stand: roles spread evenly over racks, nobody across the edge of a host."""
+        """Where the PD system's instances stand: roles spread evenly over racks, nobody across the edge of a host, and
+        the GPUs of a host all of one kind."""
         prefill, decode = self.degrees
         config, roles = self.config.cluster, self.interleaved_roles()
         per_host, per_rack = config.network.gpus_per_host, config.simulate_gpus_per_rack
-        if prefill == decode:
+        if prefill == decode and not self.has_kinds:
             first_gpus = [place * prefill for place in range(len(roles))]
         else:
-            first_gpus = first_fit([prefill if role else decode for role in roles], per_host)
+            degrees = [prefill if role else decode for role in roles]
+            first_gpus = first_fit(degrees, per_host, roles if self.has_kinds else None)
         return [Place(role, gpu // per_host, gpu // per_rack) for role, gpu in zip(roles, first_gpus, strict=True)]
 
     def unified_places(self) -> list[Place]:
@@ -236,21 +247,24 @@ def check_instances(instances: int, keys: str) -> None:
     room.require(instances * INSTANCE_BYTES, f"{instances:,} instances", fits)
 
 
-def first_fit(degrees: list[int], gpus_per_host: int) -> list[int]:
-    """The first GPU of each instance: the first host with room, or as many whole new hosts as it takes."""
+def first_fit(degrees: list[int], gpus_per_host: int, kinds: Sequence[bool] | None = None) -> list[int]:
+    """The first GPU of each instance: the first host with room, or as many whole new hosts as it takes.
+
+    ``kinds``: those that differ share no host; ``None``: all are alike.
+    """
     found: list[int] = []
-    begun: list[list[int]] = []
-    """Hosts with room: their next GPU and how many are left."""
+    begun: list[tuple[bool, list[int]]] = []
+    """Hosts with room: their kind, and their next GPU and how many are left."""
     end = 0
-    for degree in degrees:
-        host = next((host for host in begun if host[1] >= degree), None)
+    for degree, kind in zip(degrees, kinds or [False] * len(degrees), strict=True):
+        host = next((host for own, host in begun if own == kind and host[1] >= degree), None)
         if host is None:
             host = [end, -(-degree // gpus_per_host) * gpus_per_host]
             end += host[1]
-            begun.append(host)
+            begun.append((kind, host))
         found.append(host[0])
         host[0] += degree
         host[1] -= degree
         if not host[1]:
-            begun.remove(host)
+            begun.remove((kind, host))
     return found
