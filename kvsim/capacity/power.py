@@ -90,7 +90,15 @@ def parts_of(result: SystemResult, plan: Plan) -> list[Part]:
 
 
 def _parts(role: RoleUse, table: Table, plan: Plan) -> list[Part]:
-    return [Part(role, _instance(plan, role.role), table)]
+    if not role.pools:
+        return [Part(role, _instance(plan, role.role), table)]
+    found = []
+    for pool, kind in zip(role.pools, plan.by_kind(), strict=True):
+        served = (table["prefill_instance"] >= pool.first) & (
+            table["prefill_instance"] < pool.first + kind.num_instances
+        )
+        found.append(Part(pool.use, kind.colocated, {name: column[served] for name, column in table.items()}))
+    return found
 
 
 def gpus_by_kind(result: SystemResult, plan: Plan) -> dict[str, int]:

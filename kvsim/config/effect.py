@@ -44,6 +44,7 @@ TIERS_OF_OTHERS = ("cache.tiers", "cluster.tiers")
 """The tiers of the single node and of ``--cluster``, where a prefill/decode run has ``pd_separation.tiers``."""
 
 SINGLE_NODE = (
+    "cluster.pools",
     "cluster.gpu.kv_capacity_gb",
     "cluster.gpu.hbm_read_gb_per_s",
     "cluster.network.rack_oversubscription",

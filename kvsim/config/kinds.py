@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kvsim.config.cluster_keys import Pool
 from kvsim.config.cost_keys import GpuCost
 from kvsim.config.schema import Config
 from kvsim.spec.gpu import known_gpu
@@ -60,6 +61,20 @@ def with_gpu(config: Config, gpu: str) -> Config:
     if canonical(gpu) == canonical(config.hardware.gpu):
         return config
     return config.model_copy(update={"hardware": config.hardware.model_copy(update={"gpu": gpu})})
+
+
+OF_POOL = ("tensor_parallel_size", "max_num_batched_tokens", "max_num_seqs", "gpu_memory_utilization")
+"""Arguments of the engine that a pool can have of its own."""
+
+
+def of_pool(config: Config, pool: Pool) -> Config:
+    """The configuration as an instance of ``pool`` sees it; a budget that holds no token of every seat lowers the
+    seats, as vLLM does with its own default of them."""
+    given = {name: value for name in OF_POOL if (value := getattr(pool, name)) is not None}
+    if pool.max_num_seqs is None and pool.max_num_batched_tokens is not None:
+        given["max_num_seqs"] = min(config.engine.max_num_seqs, pool.max_num_batched_tokens)
+    engine = config.engine.model_copy(update=given)
+    return with_gpu(config.model_copy(update={"engine": engine}), pool.gpu)
 
 
 def is_own(config: Config, gpu: str) -> bool:

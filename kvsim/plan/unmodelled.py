@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from kvsim.config import Config
-from kvsim.config.kinds import roles_differ
 from kvsim.plan.acceptance import PUBLISHED
 from kvsim.plan.efficiencies import efficiencies_of
 from kvsim.plan.engine_settings import HIDDEN_STATE_METHODS
+from kvsim.plan.instance import Instance
 from kvsim.plan.plan import Plan
 from kvsim.plan.refused import unlike_servers
 from kvsim.plan.sglang_scheduler import left_to_vllm
@@ -31,7 +31,7 @@ def left_out(plan: Plan, *, is_pd: bool = False, is_unified: bool = True) -> tup
         *_undivided(plan),
         _window(plan),
         *_types(plan),
-        *(_of_kinds(plan, is_unified) if is_pd else ()),
+        *_of_kinds(plan, is_pd=is_pd, is_unified=is_unified),
         _drafts_and_tiers(plan),
         _adapters(plan, is_pd=is_pd),
         _static(plan) if is_pd else None,
@@ -173,13 +173,11 @@ def _types(plan: Plan) -> list[str]:
     return list(said_of_types(spec, name))
 
 
-def _of_kinds(plan: Plan, is_unified: bool) -> Iterator[str]:
-    """What is to be known of prefill and decode instances on GPUs of another kind than unified ones'."""
-    if not roles_differ(plan.config):
-        return
-    name = plan.config.model.name
-    told = {plan.spec.gpu.name}
-    for instance in (plan.prefill, plan.decode):
+def _of_kinds(plan: Plan, *, is_pd: bool, is_unified: bool) -> Iterator[str]:
+    """What is to be known of instances of another kind than the first of unified ones."""
+    name, told = plan.config.model.name, {plan.spec.gpu.name}
+    roles = (plan.prefill, plan.decode) if is_pd else ()
+    for instance in (*(own.colocated for own in plan.by_kind()), *roles):
         gpu = instance.spec.gpu.name
         if gpu in told:
             continue
@@ -192,12 +190,18 @@ def _of_kinds(plan: Plan, is_unified: bool) -> Iterator[str]:
                 f"vLLM does not start such a server: on {instance.spec.gpus_in_words} a KV cache of {room:,} tokens "
                 f"cannot hold one request of max_model_len = {tokens:,}. Here shorter requests are served"
             )
-    if is_unified:
+    unified = gpus_of(own.colocated for own in plan.by_kind())
+    if is_pd and is_unified and unified != gpus_of(roles):
+        prefill, decode = (role.spec.gpu.name for role in roles)
         yield (
-            f"PD is on {plan.prefill.spec.gpu.name} for prefill and {plan.decode.spec.gpu.name} for decode, unified on "
-            f"{plan.spec.gpu.name}: about as many GPUs, not the same; compare what they cost, or give cluster.pools "
-            "the same ones"
+            f"PD is on {prefill} for prefill and {decode} for decode, unified on {' and '.join(sorted(unified))}: "
+            "about as many GPUs, not the same; compare what they cost, or give both the same ones (cluster.pools)"
         )
+
+
+def gpus_of(instances: Iterable[Instance]) -> set[str]:
+    """The kinds of GPUs that they have."""
+    return {instance.spec.gpu.name for instance in instances}
 
 
 def _static(plan: Plan) -> str | None:

@@ -104,6 +104,20 @@ class Attribution:
 
 
 @dataclass(frozen=True, kw_only=True)
+class KindUse:
+    """How those instances of a side were used that are of one kind; ``requests`` and hits are of the whole run."""
+
+    gpu: str
+    gpus_per_instance: int
+    instances: int
+    gpus: int
+    busy: float | None
+    kv_usage: float | None
+    requests: int
+    prefix_hit_rate: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class SideUse:
     """How one side was used over the window: shares as in :class:`kvsim.record.result.RoleUse`."""
 
@@ -112,6 +126,8 @@ class SideUse:
     busy: float | None
     kv_usage: float | None
     load: float | None
+    kinds: tuple[KindUse, ...] | None = field(default=None, metadata=OMITTED)
+    """No key where all instances are alike."""
 
 
 @dataclass(frozen=True, kw_only=True)

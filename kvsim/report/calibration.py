@@ -45,9 +45,10 @@ def _chosen(loaded: LoadedConfig, plan: Plan, nearest: NearestProfile) -> Calibr
 
 
 def _other_kinds(plan: Plan) -> dict[str, NearestProfile]:
-    """Step times of prefill and decode instances whose GPUs are of another kind than unified ones'."""
-    roles = {"prefill": plan.prefill, "decode": plan.decode}
+    """Step times of instances of another kind than the first of unified ones, by what they are called."""
+    roles = {"prefill": plan.prefill, "decode": plan.decode} if plan.num_prefill else {}
     found = {name: one.nearest for name, one in roles.items() if one.spec.gpu != plan.spec.gpu}
+    found |= {f"unified {own.spec.gpus_in_words}": own.colocated.nearest for own in plan.by_kind()[1:]}
     return {name: nearest for name, nearest in found.items() if nearest is not None}
 
 
@@ -55,7 +56,7 @@ def _readiness_of_all(plan: Plan, nearest: NearestProfile) -> str:
     others = _other_kinds(plan)
     if not others:
         return _readiness(nearest)
-    said = {_readiness(nearest): "unified"}
+    said = {_readiness(nearest): f"unified {plan.spec.gpus_in_words}" if plan.pools else "unified"}
     for name, other in others.items():
         words = _readiness(other)
         said[words] = f"{said[words]} and {name}" if words in said else name
@@ -95,7 +96,8 @@ def _warnings(loaded: LoadedConfig, plan: Plan) -> Iterator[str]:
 
 
 def _instances(plan: Plan) -> list[tuple[str, Instance]]:
-    return [("unified", plan.colocated), ("prefill", plan.prefill), ("decode", plan.decode)]
+    own = [("unified", one.colocated) for one in plan.by_kind()]
+    return [*own, ("prefill", plan.prefill), ("decode", plan.decode)]
 
 
 def _configured(loaded: LoadedConfig) -> Calibration:

@@ -10,7 +10,7 @@ import numpy as np
 from kvsim.plan.plan import Plan
 from kvsim.record.detail import Detail, DraftUse, InstanceFacts
 from kvsim.record.percentiles import distribution
-from kvsim.record.result import CacheUse, Check, Distribution, Held, RoleUse, SystemResult, Table
+from kvsim.record.result import CacheUse, Check, Distribution, Held, PoolUse, RoleUse, SystemResult, Table
 from kvsim.record.windows import measured_alike
 from kvsim.sim.engine.drafting import DraftCounts
 from kvsim.sim.engine.engine import Engine, Role
@@ -52,7 +52,8 @@ def outcome(
         window_s=(0.0, end_s),
         itl=_merged_itl(logs) if warmup_requests == system.warmup_requests else distribution(np.zeros(0)),
         roles=tuple(
-            _role_use(role, engines, logs[role], system, end_s) for role, engines in system.engines_by_role().items()
+            _role_use(role, engines, logs[role], system, end_s, table)
+            for role, engines in system.engines_by_role().items()
         ),
         cache=_cache_use(system, table),
         transfer=system.transfer_use(end_s),
@@ -145,25 +146,65 @@ def _role_use(
     log: StepLog,
     system: ServingSystem,
     end_s: float,
+    table: Table,
 ) -> RoleUse:
     """What depends on the window is still to be had."""
     num = len(engines)
     timeline_s, busy = log.timeline(end_s)
+    pools = _pool_uses(engines, system, end_s, table) if role == "colocated" else ()
     return RoleUse(
         role=role,
         instances=num,
-        gpus=num * _degree(system.plan, role),
+        gpus=sum(pool.use.gpus for pool in pools) if pools else num * _degree(system.plan, role),
         busy=math.nan,
         kv_usage=math.nan,
         load=math.nan,
         timeline_s=timeline_s,
         timeline_busy=np.minimum(busy / num, 1.0),
-        held=Held(
-            np.array([mark.time_s for mark in system.marks]),
-            np.array([mark.held_block_s[role] for mark in system.marks]),
-            sum(engine.settings.num_blocks for engine in engines),
-        ),
+        held=_held(role, engines, system),
+        pools=pools,
     )
+
+
+def _held(key: str, engines: Sequence[Engine], system: ServingSystem) -> Held:
+    """``key``: what marks call these engines."""
+    return Held(
+        np.array([mark.time_s for mark in system.marks]),
+        np.array([mark.held_block_s[key] for mark in system.marks]),
+        sum(engine.settings.num_blocks for engine in engines),
+    )
+
+
+def _pool_uses(engines: Sequence[Engine], system: ServingSystem, end_s: float, table: Table) -> tuple[PoolUse, ...]:
+    found = []
+    first = 0
+    for number, (pool, log) in enumerate(zip(system.plan.pools, system.pool_logs, strict=True)):
+        own = engines[first : first + pool.instances]
+        timeline_s, busy = log.timeline(end_s)
+        served = (table["prefill_instance"] >= first) & (table["prefill_instance"] < first + pool.instances)
+        use = RoleUse(
+            role="colocated",
+            instances=pool.instances,
+            gpus=pool.gpus,
+            busy=math.nan,
+            kv_usage=math.nan,
+            load=math.nan,
+            timeline_s=timeline_s,
+            timeline_busy=np.minimum(busy / pool.instances, 1.0),
+            held=_held(str(number), own, system),
+        )
+        found.append(
+            PoolUse(
+                gpu=pool.instance.spec.gpu.name,
+                first=first,
+                use=use,
+                requests=int(served.sum()),
+                query_tokens=sum(engine.scheduler.query_tokens for engine in own),
+                hit_tokens=sum(engine.scheduler.hit_tokens for engine in own),
+            )
+        )
+        first += pool.instances
+    return tuple(found)
 
 
 def _degree(plan: Plan, role: str) -> int:

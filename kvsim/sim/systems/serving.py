@@ -14,6 +14,7 @@ import numpy as np
 from kvsim.plan.engine_settings import EngineSettings
 from kvsim.plan.instance import Instance
 from kvsim.plan.plan import Place, Plan
+from kvsim.plan.pools import TYPICAL_TOKENS
 from kvsim.record.result import Check, TransferUse
 from kvsim.sim.clock import DECODE_BOUNDARY, PREFILL_BOUNDARY, Clock
 from kvsim.sim.engine.engine import Engine, Role
@@ -46,8 +47,6 @@ Progress = Callable[[int, float], None]
 """Told now and then how many requests are done, and the simulated time in seconds."""
 
 _PROGRESS_EVERY = 1000
-_TYPICAL_TOKENS = 2048
-"""Tokens of the prompt by which routers are told what computing a token takes."""
 
 
 class ServingSystem:
@@ -87,6 +86,7 @@ class ServingSystem:
         self.counts = RequestCounts()
         self.generators = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(4)]
         self.prefill_log = StepLog()
+        self.pool_logs: list[StepLog] = []  # of each of the plan's pools; prefill_log has them together
         self.detail = DetailLog() if keeps_detail else None
         staleness_s = plan.config.routing.index_staleness_ms * MILLI
         refresh = self._settle_evictions if refreshes_index else None
@@ -402,8 +402,8 @@ class ServingSystem:
         routing = self.plan.config.routing
         tier_view = None
         if self.tiers is not None and routing.sees_tiers:
-            alone_s = self.prefill_engines[0].step_time.prefill_alone_s(_TYPICAL_TOKENS, 0)
-            tier_view = self.tiers.hierarchy.tier_view(alone_s / _TYPICAL_TOKENS)
+            alone_s = self.prefill_engines[0].step_time.prefill_alone_s(TYPICAL_TOKENS, 0)
+            tier_view = self.tiers.hierarchy.tier_view(alone_s / TYPICAL_TOKENS)
         self.in_flight = in_flight_of(routing.prefill, len(self.prefill_engines))
         return prefill_router(
             routing,
