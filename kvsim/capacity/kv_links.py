@@ -114,11 +114,12 @@ class KvLinks:
     def _own_limits(self) -> Floats:
         """Most requests/s of a decode instance, by its NICs and the links inside its host."""
         plan, hosts, share = self._plan, self._hosts, self._inside_share
-        link_bytes_per_s = host_link_bytes_per_s(plan)
-        inside_s = max(self._sent.inside_bytes, self._returned.inside_bytes) / link_bytes_per_s
-        into = share * inside_s / plan.decode.degree
+        inside_bytes = max(self._sent.inside_bytes, self._returned.inside_bytes)
+        sides = plan.prefill, plan.decode
+        out_of_s, into_s = (inside_bytes / host_link_bytes_per_s(plan, side) for side in sides)
+        into = share * into_s / plan.decode.degree
         from_each = np.divide(share * hosts.decode, hosts.prefill, out=np.zeros(len(share)), where=share > 0)
-        out_of = from_each * inside_s / plan.prefill.degree
+        out_of = from_each * out_of_s / plan.prefill.degree
         nics = (1 - share) * self._outside_bytes / plan.decode.nic_bytes_per_s
         busiest = np.maximum.reduce([into, out_of, nics])
         found: Floats = np.divide(1.0, busiest, out=np.full(len(busiest), np.inf), where=busiest > 0)
@@ -156,7 +157,7 @@ class KvLinks:
 
 
 def _inside_bytes_per_s(plan: Plan) -> float:
-    return host_link_bytes_per_s(plan) * min(plan.degrees)
+    return min(host_link_bytes_per_s(plan, side) * side.degree for side in (plan.prefill, plan.decode))
 
 
 @dataclass(frozen=True)

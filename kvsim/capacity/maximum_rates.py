@@ -43,8 +43,13 @@ def role_maxima(plan: Plan, demand: Demand, system: str) -> dict[str, float]:
 def maximum_rate(plan: Plan, demand: Demand, system: str) -> float:
     """Maximum rate of ``pd`` or ``unified``; requests/s."""
     if system == "unified":
-        return plan.num_instances * colocated_requests_per_s(plan, demand)
+        return sum(pool_maxima(plan, demand))
     return min(pd_requests_per_s(plan, demand))
+
+
+def pool_maxima(plan: Plan, demand: Demand) -> list[float]:
+    """Requests/s of the unified instances of each kind."""
+    return [own.num_instances * colocated_requests_per_s(own, demand) for own in plan.by_kind()]
 
 
 def pd_requests_per_s(plan: Plan, demand: Demand) -> tuple[float, float]:

@@ -6,11 +6,13 @@ decode steps of the mean batch on the mean context, which draw the more the long
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from kvsim.config import Config
+from kvsim.config.kinds import is_own, other_gpu
 from kvsim.plan.efficiencies import efficiencies_of
 from kvsim.plan.instance import Instance
 from kvsim.plan.plan import Plan
@@ -25,6 +27,8 @@ class RolePower:
     """One side of a system, over the whole run."""
 
     role: str
+    gpu: str
+    """The kind of its GPUs."""
     gpus: int
     prompt_share: float
     """What computing prompts takes of the time with steps."""
@@ -38,15 +42,24 @@ class RolePower:
 
 def power_of(config: Config, gpu: str) -> GpuPower | None:
     """What a GPU draws: the configured figures, each in place of the known GPU's; ``None``: not all are known."""
-    given, known = config.cost.power.model_dump(), POWERS.get(gpu)
+    where, given = _given_watts(config, gpu)
+    known = POWERS.get(gpu)
     idle_w, memory_bound_w, compute_bound_w = known_watts(gpu, given).values()
     if idle_w is None or memory_bound_w is None or compute_bound_w is None:
         return None
     own = [name for name in WATTS if given[name] is not None]
-    source = f"cost.power.{', '.join(own)}" if own else ""
+    source = f"{where}.{', '.join(own)}" if own else ""
     if known is not None and len(own) < len(WATTS):
         source = f"{source}; else {known.source}" if own else known.source
     return GpuPower(idle_w, memory_bound_w, compute_bound_w, source)
+
+
+def _given_watts(config: Config, gpu: str) -> tuple[str, Mapping[str, float | None]]:
+    """Where the watts of a kind can be configured, and what stands there."""
+    found = other_gpu(config, gpu)
+    if found is not None:
+        return f"cost.other_gpus ({gpu})", {name: getattr(found, name) for name in WATTS}
+    return "cost.power", config.cost.power.model_dump() if is_own(config, gpu) else dict.fromkeys(WATTS)
 
 
 def why_unknown(plan: Plan) -> str | None:
@@ -58,10 +71,51 @@ def why_unknown(plan: Plan) -> str | None:
     return None
 
 
-def role_powers(result: SystemResult, plan: Plan, power: GpuPower) -> list[RolePower]:
-    """What each side draws."""
-    return [_role_power(role, result.table, _instance(plan, role.role), plan, power, result.end_s)
-            for role in result.roles]  # fmt: skip
+@dataclass(frozen=True)
+class Part:
+    """Instances of one side and one kind, and the requests that they served."""
+
+    use: RoleUse
+    instance: Instance
+    table: Table
+
+    @property
+    def gpu(self) -> str:
+        return self.instance.spec.gpu.name
+
+
+def parts_of(result: SystemResult, plan: Plan) -> list[Part]:
+    """All instances of a system, side by side and kind by kind."""
+    return [part for role in result.roles for part in _parts(role, result.table, plan)]
+
+
+def _parts(role: RoleUse, table: Table, plan: Plan) -> list[Part]:
+    if not role.pools:
+        return [Part(role, _instance(plan, role.role), table)]
+    found = []
+    for pool, kind in zip(role.pools, plan.by_kind(), strict=True):
+        served = (table["prefill_instance"] >= pool.first) & (
+            table["prefill_instance"] < pool.first + kind.num_instances
+        )
+        found.append(Part(pool.use, kind.colocated, {name: column[served] for name, column in table.items()}))
+    return found
+
+
+def gpus_by_kind(result: SystemResult, plan: Plan) -> dict[str, int]:
+    """GPUs of each kind that instances stand on; where all are of one kind, those on which none does, too."""
+    found: dict[str, int] = {}
+    for part in parts_of(result, plan):
+        found[part.gpu] = found.get(part.gpu, 0) + part.use.gpus
+    return dict.fromkeys(found, plan.num_gpus) if len(found) == 1 and plan.spec.gpu.name in found else found
+
+
+def role_powers(result: SystemResult, plan: Plan, power: GpuPower | Mapping[str, GpuPower]) -> list[RolePower]:
+    """What each side draws, kind by kind; ``power``: of all GPUs, or of each kind, without which it is left out."""
+    return [
+        _role_power(part, plan, own, result.end_s)
+        for part in parts_of(result, plan)
+        if (own := power if isinstance(power, GpuPower) else power.get(part.gpu)) is not None
+    ]
 
 
 def _instance(plan: Plan, role: str) -> Instance:
@@ -69,9 +123,8 @@ def _instance(plan: Plan, role: str) -> Instance:
     return found
 
 
-def _role_power(
-    role: RoleUse, table: Table, instance: Instance, plan: Plan, power: GpuPower, end_s: float
-) -> RolePower:
+def _role_power(part: Part, plan: Plan, power: GpuPower, end_s: float) -> RolePower:
+    role, table, instance = part.use, part.table, part.instance
     busy_s = _busy_s(role, end_s)
     share = position = 0.0
     if busy_s > 0 and role.role != "decode":
@@ -80,7 +133,7 @@ def _role_power(
         position = _decode_position(table, instance, plan.config, busy_s)
     step_w = share * power.compute_bound_w + (1 - share) * power.step_w(position)
     window_w = power.idle_w * (1 - role.busy) + step_w * role.busy
-    return RolePower(role.role, role.gpus, share, position, step_w, window_w)
+    return RolePower(role.role, part.gpu, role.gpus, share, position, step_w, window_w)
 
 
 def _busy_s(role: RoleUse, end_s: float) -> float:

@@ -11,7 +11,13 @@ from kvsim.capacity.decode_residency import DecodeResidency, largest
 from kvsim.capacity.demand import Demand
 from kvsim.capacity.filling import Decoding, window_s
 from kvsim.capacity.kv_links import KvLinks
-from kvsim.capacity.maximum_rates import colocated_requests_per_s, decode_load_at, decode_step_s, prefill_s_per_request
+from kvsim.capacity.maximum_rates import (
+    colocated_requests_per_s,
+    decode_load_at,
+    decode_step_s,
+    pool_maxima,
+    prefill_s_per_request,
+)
 from kvsim.plan.plan import Plan
 from kvsim.record.windows import LATE
 
@@ -98,8 +104,13 @@ def unified_residence(plan: Plan, demand: Demand, requests_per_s: float) -> Resi
     """E2E in the unified system.
 
     Prompts take ``u = rate x prefill time`` of an instance, so that its n = rate x E2E decodes advance 1 / (1 - u)
-    times slower than alone.
+    times slower than alone. Of several kinds, each asked for its share of what all can serve, it is the slowest one's.
     """
+    if plan.pools:
+        maxima, kinds = pool_maxima(plan, demand), plan.by_kind()
+        rates = [requests_per_s * own / sum(maxima) for own in maxima]
+        found = [unified_residence(kind, demand, rate) for kind, rate in zip(kinds, rates, strict=True)]
+        return max(found, key=lambda residence: residence.late_s)
     own, seats = plan.colocated, plan.colocated_settings.max_num_seqs
     prefill, decode = replace(own, settings=plan.prefill_settings), replace(own, settings=plan.decode_settings)
     plan = replace(plan, prefill=prefill, decode=decode)

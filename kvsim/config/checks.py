@@ -8,6 +8,7 @@ from typing import Any, Literal
 from kvsim.config.cost_checks import watts
 from kvsim.config.derived import block_size, explicit_kv_bytes_per_token, kv_size_key
 from kvsim.config.fleet_checks import events
+from kvsim.config.kinds_checks import kinds
 from kvsim.config.layer import Origins
 from kvsim.config.pipeline_checks import pipeline
 from kvsim.config.schema import ChatTrace, Config, PdTrace
@@ -50,6 +51,7 @@ def check(config: Config, origins: Origins, mode: Mode | None) -> None:
         _tiers,
         _admission,
         _pipeline,
+        kinds,
         watts,
         events,
     ):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from kvsim.config.section import NonNegative, Positive, Section
+from typing import Annotated
+
+from pydantic import Field, Strict
+
+from kvsim.config.section import Item, Name, NonNegative, Positive, Section
 
 
 class Power(Section):
@@ -13,6 +17,16 @@ class Power(Section):
     compute_bound_w: Positive | None
 
 
+class GpuCost(Item):
+    """An item of ``cost.other_gpus``: as ``cost.gpu_usd_per_hour`` and ``cost.power``, of the GPU that it names."""
+
+    gpu: Name
+    gpu_usd_per_hour: NonNegative | None = None
+    idle_w: NonNegative | None = None
+    memory_bound_w: Positive | None = None
+    compute_bound_w: Positive | None = None
+
+
 class Cost(Section):
     """``cost``: money and energy of a run. Nothing of serving depends on it."""
 
@@ -20,3 +34,4 @@ class Cost(Section):
     dram_usd_per_gb_month: NonNegative | None
     ssd_usd_per_gb_month: NonNegative | None
     power: Power
+    other_gpus: Annotated[tuple[GpuCost, ...], Field(min_length=1), Strict(False)] | None

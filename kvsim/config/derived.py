@@ -5,6 +5,7 @@ A prefill/decode run takes the more specific key (``pd_separation``, then ``clus
 
 from __future__ import annotations
 
+from kvsim.config.kinds import canonical, gpu_of_role, roles_differ
 from kvsim.config.schema import Config
 from kvsim.errors import ConfigError
 from kvsim.units import GB, MICRO, MILLI
@@ -123,6 +124,33 @@ def gpus_in_words(config: Config) -> str:
     engine = config.engine
     each = f"{engine.tensor_parallel_size} x {config.hardware.gpu}"
     return each if engine.pipeline_parallel_size == 1 else f"{engine.pipeline_parallel_size} stages of {each}"
+
+
+def kinds_in_words(config: Config) -> str:
+    """GPUs of a unified instance of each kind: ``4 x h100-sxm``, ``4 of 2 x h100-sxm and 8 of 4 x l40s``."""
+    pools = config.cluster.pools
+    if not pools:
+        return gpus_in_words(config)
+    counts: dict[str, int] = {}
+    for pool in pools:
+        degree = pool.tensor_parallel_size or config.engine.tensor_parallel_size
+        words = f"{degree} x {canonical(pool.gpu)}"
+        counts[words] = counts.get(words, 0) + pool.instances
+    if len(counts) == 1:
+        return next(iter(counts))
+    return " and ".join(f"{count} of {words}" for words, count in counts.items())
+
+
+def instances_in_words(config: Config, *, has_roles: bool, has_pools: bool) -> str:
+    """GPUs of an instance, of each kind and, where they differ, of each role: ``unified 4 x h100-sxm, prefill 4 x
+    h100-sxm, decode 8 x l40s an instance``. ``has_pools``: ``cluster.pools`` are looked at."""
+    unified = kinds_in_words(config) if has_pools else gpus_in_words(config)
+    own = f"{config.engine.tensor_parallel_size} x {canonical(config.hardware.gpu)}"
+    if not has_roles or not (roles_differ(config) or (has_pools and config.cluster.pools)):
+        return f"{unified} an instance"
+    named = zip(("prefill", "decode"), pd_degrees(config), strict=True)
+    said = [f"{name} {degree} x {canonical(gpu_of_role(config, name))}" for name, degree in named]
+    return f"unified {unified if has_pools else own}, {', '.join(said)} an instance"
 
 
 def instances(config: Config) -> int:

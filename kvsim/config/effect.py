@@ -44,6 +44,7 @@ TIERS_OF_OTHERS = ("cache.tiers", "cluster.tiers")
 """The tiers of the single node and of ``--cluster``, where a prefill/decode run has ``pd_separation.tiers``."""
 
 SINGLE_NODE = (
+    "cluster.pools",
     "cluster.gpu.kv_capacity_gb",
     "cluster.gpu.hbm_read_gb_per_s",
     "cluster.network.rack_oversubscription",
@@ -64,6 +65,13 @@ SHARING = (
     "steptime.collective_latency_us_per_gpu",
 )
 """What only data-parallel engines that share experts look at."""
+OF_ROLES = (
+    "pd_separation.prefill_gpu",
+    "pd_separation.decode_gpu",
+    "pd_separation.transfer.prefill_rdma_gb_per_s",
+    "pd_separation.transfer.decode_rdma_gb_per_s",
+)
+"""What only prefill and decode instances look at."""
 OF_ADAPTERS = ("load.lora_adapters", "engine.max_loras", "engine.max_lora_rank")
 WITHOUT_RAG = ("pd_trace.arrivals", "pd_trace.num_shared_docs", "pd_trace.num_rag_chunks", "pd_trace.doc_zipf_alpha")
 """What only RAG traffic looks at."""
@@ -136,7 +144,7 @@ def without_effect(config: Config, mode: str) -> list[str]:
         # Chat there is what config.yaml has, and --requests and --rate say how much of it.
         traffic = [f"pd_trace.{name}" for name in type(config.pd_trace).model_fields]
         others = [key for key in _unseen(config) if not key.startswith(("pd_trace.", "cluster."))]
-        return _given(config, [*traffic, *others])
+        return _given(config, [*traffic, *others, *OF_ROLES])
     if mode == "pd":
         return _given(config, tuple(_unseen(config)))
     return _given(config, _unseen_with_tiers(config, mode == "cluster"))
@@ -150,7 +158,7 @@ def why_unseen(config: Config, key: str) -> str | None:
 def _unseen_with_tiers(config: Config, is_cluster: bool) -> tuple[str, ...]:
     """What a run of ``--cluster`` or of the single node does not look at."""
     unseen = (*HBM, "cluster.gpus_per_rack", *_unseen_of_engines(config), *_unseen_by_step_times(config))
-    unseen = unseen if is_cluster else (*unseen, *SINGLE_NODE)
+    unseen = (*unseen, *OF_ROLES) if is_cluster else (*unseen, *OF_ROLES, *SINGLE_NODE)
     tiers = config.cluster.tiers if is_cluster else config.cache.tiers
     if not tiers:
         unseen = (*unseen, *WITHOUT_TIERS)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Strict
 
-from kvsim.config.section import Count, Factor, NonNegative, Positive, PositiveShare, Section, Share, Whole
+from kvsim.config.section import Count, Factor, Item, NonNegative, Positive, PositiveShare, Section, Share, Whole
 
 EventKind = Literal["fail", "hang", "slow", "nic", "uplink", "pool", "drive", "drain", "rolling_restart"]
 EVENT_KINDS: tuple[EventKind, ...] = (
@@ -15,7 +15,7 @@ EVENT_KINDS: tuple[EventKind, ...] = (
 RoleName = Literal["colocated", "prefill", "decode"]
 
 
-class FleetEvent(Section):
+class FleetEvent(Item):
     """One entry of ``fleet.events``: what happens to whom, once or at random. What is not given is ``null``."""
 
     kind: EventKind

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, Strict
 
+from kvsim.config.cluster_keys import Cluster
 from kvsim.config.cost_keys import Cost
 from kvsim.config.engine_keys import Engine
 from kvsim.config.fleet_keys import Clients, Fleet
@@ -117,58 +118,6 @@ class Cache(Section):
     restart_after_requests: Count | None
 
 
-class ClusterGpu(Section):
-    """``cluster.gpu``: as ``hardware.hbm``, for cluster runs; ``null`` leaves what stands there."""
-
-    kv_capacity_gb: Positive | None
-    hbm_read_gb_per_s: Positive | None
-    hbm_write_gb_per_s: Positive | None
-    hbm_latency_ms: NonNegative | None
-
-
-class Eic(Section):
-    """``cluster.eic``: the memory pool that a rack's GPUs share."""
-
-    nodes_per_rack: Whole
-    capacity_per_node_gb: NonNegative
-    read_gb_per_s: Positive
-    write_gb_per_s: Positive
-    access_latency_ms: NonNegative
-
-
-class Network(Section):
-    """``cluster.network``: NVLink inside a host, RDMA beyond."""
-
-    gpus_per_host: Count
-    intra_rack_latency_us: NonNegative
-    cross_rack_latency_us: NonNegative
-    remote_ssd_latency_us: NonNegative
-    nvlink_gb_per_s: Positive | None
-    nvlink_latency_us: NonNegative
-    p2p_rdma_gb_per_s: Positive
-    p2p_rdma_latency_us: NonNegative
-    rack_oversubscription: Factor
-    jitter_cv: NonNegative
-    tail_jitter_prob: Share
-    tail_jitter_multiplier: Factor
-    contention_enabled: bool
-    seed: Whole | None
-
-
-class Cluster(Section):
-    """``cluster``: the scale that is described and the scale that is simulated."""
-
-    total_gpus: Count
-    gpus_per_rack: Count
-    simulate_racks: Count
-    simulate_gpus_per_rack: Count
-    tiers: TierNames
-    ssd_scope: Literal["host", "rack", "cluster"]
-    gpu: ClusterGpu
-    eic: Eic
-    network: Network
-
-
 class Compute(Section):
     """``pd_separation.compute``: achieved figures of one GPU; ``null`` leaves what the rest of the config gives."""
 
@@ -187,6 +136,8 @@ class Transfer(Section):
 
     strategy: Literal["push", "pull", "pull_on_demand"]
     rdma_gb_per_s: Positive | None
+    prefill_rdma_gb_per_s: Positive | None
+    decode_rdma_gb_per_s: Positive | None
     rdma_efficiency: PositiveShare
     rdma_latency_us: NonNegative | None
     setup_us: NonNegative
@@ -207,6 +158,8 @@ class PdSeparation(Section):
     pd_ratio: Ratio
     prefill_tensor_parallel_size: Count | None
     decode_tensor_parallel_size: Count | None
+    prefill_gpu: Name | None
+    decode_gpu: Name | None
     first_token: Literal["decode", "prefill"]
     chunked_prefill: bool
     chunk_size_tokens: Count | None

@@ -20,6 +20,10 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
 
 
+class Item(Section):
+    """An item of a list, whose defaults ``config.yaml`` cannot hold: what is left out is ``null``."""
+
+
 Name = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=1)]
 Whole = Annotated[int, Field(ge=0)]

@@ -11,6 +11,7 @@ from typing import IO
 import numpy as np
 import yaml
 
+from kvsim.config.kinds import gpu_of_role
 from kvsim.export.base import FileEach, Finished
 from kvsim.record.binned import Floats
 from kvsim.record.figures import SystemSummary
@@ -66,7 +67,7 @@ def _engine(run: Finished, role: RoleUse) -> dict[str, object]:
         "replicas": role.instances,
         "model": {"name": config.model.name},
         "accelerator": {
-            "model": str(config.hardware.gpu),
+            "model": gpu_of_role(config, role.role),
             "count": role.gpus,
             "parallelism": {"dp": 1, "ep": 1, "pp": 1, "tp": role.gpus // role.instances},
         },

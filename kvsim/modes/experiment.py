@@ -287,7 +287,7 @@ def _experiment(
     results = [one.result for one in served]
     alike = compared(offered.workload, results, maxima, offered.plan.config.load.unsteady_factor)
     unused = without_effect(spec.variants[0].config, spec.mode.name)
-    has_pd = any(variant.system == "pd" for variant in spec.variants)
+    has_pd, has_unified = (any(variant.system == system for variant in spec.variants) for system in ("pd", "unified"))
     return Experiment(
         plan=offered.plan,
         workload=offered.workload,
@@ -300,7 +300,7 @@ def _experiment(
         asked_requests_per_s=_asked_per_s(spec, offered, source),
         warnings=(
             *(f"{name} has no result: the run was interrupted before" for name in unstarted),
-            *left_out(offered.plan, is_pd=has_pd),
+            *left_out(offered.plan, is_pd=has_pd, is_unified=has_unified),
             *([f"set, but without effect on this run: {', '.join(unused)}"] if unused else []),
         ),
         notes=offered.notes,

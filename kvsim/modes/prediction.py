@@ -44,7 +44,8 @@ def run_prediction(spec: PredictionSpec, executor: Executor) -> Experiment:
     failures = Failures()
     plan, demand = experiment.plan, experiment.demand
     # What of a stage's time is whose the data sheet of a whole instance does not tell.
-    is_told = spec.finds_binding and not plan.spec.pipeline_layers
+    # Nor is there one thing that binds instances of several kinds.
+    is_told = spec.finds_binding and not plan.spec.pipeline_layers and not plan.pools
     binding = failures.attempt("what binds", partial(binding_of, plan, demand)) if is_told else None
     rate = None
     if spec.searches_rate:

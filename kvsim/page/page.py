@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 
+from kvsim.config.kinds import canonical, gpu_of_role, roles_differ
 from kvsim.page import charts
 from kvsim.page.colours import variables
 from kvsim.page.heat import heat_maps, scale
@@ -93,10 +94,21 @@ def _sections(report: Report, results: Sequence[SystemResult]) -> Iterator[Secti
 
 
 def _title(report: Report) -> str:
-    gpus = f"{report.cluster.gpus:,} x {report.config.hardware.gpu}"
+    gpus = f"{report.cluster.gpus:,} x {gpus_of(report)}"
     names = [system_label(each.name) for each in report.results]
     compared = names if len(names) <= _NAMED else [*names[:_NAMED], f"{len(names) - _NAMED} more"]
     return f"{report.config.model.name} on {gpus}: {', '.join(compared)}"
+
+
+def gpus_of(report: Report) -> str:
+    """The kinds of its GPUs."""
+    has_roles = report.cluster.prefill_instances > 0 and roles_differ(report.config)
+    roles = ("colocated", "prefill", "decode") if has_roles else ("colocated",)
+    if report.run.mode != "single" and report.config.cluster.pools:
+        kinds = [pool.gpu for pool in report.config.cluster.pools]
+        own = [gpu_of_role(report.config, role) for role in roles[1:]]
+        return " and ".join(dict.fromkeys(canonical(gpu) for gpu in (*kinds, *own)))
+    return " and ".join(dict.fromkeys(gpu_of_role(report.config, role) for role in roles))
 
 
 def _facts(report: Report) -> Html:

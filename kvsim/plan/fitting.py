@@ -8,6 +8,7 @@ import numpy as np
 
 from kvsim.config import Config
 from kvsim.errors import CapacityError
+from kvsim.plan.instance import Instance
 from kvsim.plan.plan import Plan
 from kvsim.spec import InstanceSpec
 from kvsim.workload.workload import Ints, Workload
@@ -38,11 +39,16 @@ def _limits(plan: Plan) -> Iterator[tuple[str, int, str]]:
     config, model_tokens = plan.config, plan.colocated_settings.max_model_len
     yield "prompt", model_tokens - 1, f"that model.max_model_len = {model_tokens:,} leaves a prompt"
     for own, asked, name in (
-        (plan.colocated, "request", "an instance"),
+        (_roomiest(plan), "request", "an instance"),
         (plan.prefill, "prompt", "a prefill instance"),
         (plan.decode, "request", "a decode instance"),
     ):
         yield asked, own.settings.room_tokens, f"of KV that {name} holds ({_what_decides(config, own.spec)})"
+
+
+def _roomiest(plan: Plan) -> Instance:
+    """The unified instance that holds most."""
+    return max((own.colocated for own in plan.by_kind()), key=lambda instance: instance.settings.room_tokens)
 
 
 def _what_decides(config: Config, spec: InstanceSpec) -> str:

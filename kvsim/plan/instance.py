@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kvsim.config import Config, Given, LoadedConfig, derived, load_config
+from kvsim.config.kinds import of_role
 from kvsim.config.load import set_values
 from kvsim.errors import ConfigError
 from kvsim.fields import Fields
@@ -129,12 +130,13 @@ def instance_of(
 ) -> Instance:
     """The instances of ``role`` that ``config`` describes.
 
-    ``like``: one of the same configuration, whose step times hold where the degree is the same. Raises ``ConfigError``
-    where the configuration cannot be built, ``CapacityError`` where the model does not fit its GPUs.
+    ``like``: one of the same configuration, whose step times hold where degree and GPU are the same. Raises
+    ``ConfigError`` where the configuration cannot be built, ``CapacityError`` where the model does not fit its GPUs.
     """
     ORDERS.check(config)
+    config = of_role(config, role)
     spec = spec_of(config, role)
-    if like is not None and like.degree == spec.num_gpus:
+    if like is not None and like.degree == spec.num_gpus and like.spec.gpu == spec.gpu:
         spec, known = like.spec, KnownStepTime(like.step_time, like.nearest)
     else:
         _check_profile(config, role, spec)
@@ -203,6 +205,7 @@ def _check_profile(config: Config, role: Role, spec: InstanceSpec) -> None:
 
 def spec_of(config: Config, role: Role = "colocated") -> InstanceSpec:
     """The model on the GPUs of an instance, with what the configuration replaces of the known ones."""
+    config = of_role(config, role)
     degrees = dict(zip(("prefill", "decode"), derived.pd_degrees(config), strict=True))
     own = config.engine.tensor_parallel_size
     degree = degrees.get(role, own)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from kvsim.config import Config, derived
-from kvsim.config.schema import ChatTrace, ClusterGpu, Experiment
+from kvsim.config.cluster_keys import ClusterGpu
+from kvsim.config.schema import ChatTrace, Experiment
 from kvsim.errors import ConfigError
 from kvsim.plan.plan import Plan, check_instances, make_plan, unified_plan
 
@@ -33,11 +34,11 @@ class Mode:
         if self.name == "cluster":
             instances = derived.instances(config)
             check_instances(instances, "cluster.simulate_racks and cluster.simulate_gpus_per_rack")
-            return unified_plan(config, instances, config.cluster.tiers, stepwise=stepwise)
+            return unified_plan(config, instances, config.cluster.tiers, stepwise=stepwise, is_pooled=True)
         if self.name == "predict":
             instances = derived.instances(config)
             check_instances(instances, "cluster.simulate_racks and cluster.simulate_gpus_per_rack")
-            return unified_plan(config, instances, config.pd_separation.tiers, stepwise=stepwise)
+            return unified_plan(config, instances, config.pd_separation.tiers, stepwise=stepwise, is_pooled=True)
         workers = config.cache.num_workers
         check_instances(workers, "cache.num_workers")
         return unified_plan(_node(config, workers), workers, config.cache.tiers, stepwise=stepwise)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from kvsim import room
 from kvsim.config import Config, derived
+from kvsim.errors import ConfigError
 from kvsim.plan.cells import cell_config, check_cells
 from kvsim.plan.engine_settings import EngineSettings
 from kvsim.plan.instance import Instance, Role, instance_of
 from kvsim.plan.pipeline import check_alone
+from kvsim.plan.pools import Pool, pools_of, scaled
 from kvsim.spec import InstanceSpec
 from kvsim.steptime import StepTime
 from kvsim.steptime.curves.speculative import SpeculativeStepTime
@@ -49,6 +52,8 @@ class Plan:
     """Below the caches of the instances that compute prompts, the nearest first."""
     cells: int = 1
     """Equal parts that share nothing: a request is dealt to one of them, and its routers see that one alone."""
+    pools: tuple[Pool, ...] = ()
+    """The instances of the unified system by kind, of which ``colocated`` is the first; none: all are alike."""
 
     @property
     def spec(self) -> InstanceSpec:
@@ -83,7 +88,13 @@ class Plan:
 
     @property
     def num_gpus(self) -> int:
-        return self.num_instances * self.spec.num_gpus
+        return sum(pool.gpus for pool in self.pools) if self.pools else self.num_instances * self.spec.num_gpus
+
+    def by_kind(self) -> list[Plan]:
+        """A plan for each kind of unified instances, with those alone; this one where all are alike."""
+        if not self.pools:
+            return [self]
+        return [replace(self, colocated=pool.instance, num_instances=pool.instances, pools=()) for pool in self.pools]
 
     @property
     def engines_in_step(self) -> int:
@@ -92,6 +103,9 @@ class Plan:
 
     @property
     def num_racks(self) -> int:
+        """Hosts of one kind of GPUs may be partly empty, and take more racks than their GPUs would fill."""
+        if self.num_prefill and self.has_kinds:
+            return max(place.rack for place in self.places()) + 1
         return -(-self.num_gpus // self.config.cluster.simulate_gpus_per_rack)
 
     @property
@@ -124,8 +138,14 @@ class Plan:
         counts = derived.spread(self.num_prefill, self.cells)
         return [self.cell(counts.index(count)) for count in sorted(set(counts))]
 
+    @property
+    def has_kinds(self) -> bool:
+        """Whether prefill and decode instances have GPUs of two kinds, and hosts of their own."""
+        return self.prefill.spec.gpu != self.decode.spec.gpu
+
     def places(self) -> list[Place]:
-        """Where the PD system's instances stand: roles spread evenly over racks, nobody across the edge of a host."""
+        """Where the PD system's instances stand: roles spread evenly over racks, nobody across the edge of a host, and
+        the GPUs of a host all of one kind."""
         prefill, decode = self.degrees
         config, roles = self.config.cluster, self.interleaved_roles()
         per_host, per_rack = config.network.gpus_per_host, config.simulate_gpus_per_rack
@@ -137,17 +157,23 @@ class Plan:
                 for first in (number * gpus,)
                 for place in self.cell(number).places()
             ]
-        if prefill == decode:
+        if prefill == decode and not self.has_kinds:
             first_gpus = [place * prefill for place in range(len(roles))]
         else:
-            first_gpus = first_fit([prefill if role else decode for role in roles], per_host)
+            degrees = [prefill if role else decode for role in roles]
+            first_gpus = first_fit(degrees, per_host, roles if self.has_kinds else None)
         return [Place(role, gpu // per_host, gpu // per_rack) for role, gpu in zip(roles, first_gpus, strict=True)]
 
     def unified_places(self) -> list[Place]:
-        """Where the unified system's instances stand, one after the other."""
-        config, degree = self.config.cluster, self.spec.num_gpus
+        """Where the unified system's instances stand, one after the other; those of each kind on hosts of its own."""
+        config = self.config.cluster
         per_host, per_rack = config.network.gpus_per_host, config.simulate_gpus_per_rack
-        firsts = [instance * degree for instance in range(self.num_instances)]
+        firsts: list[int] = []
+        begin = 0
+        for plan in self.by_kind():
+            degree = plan.spec.num_gpus
+            firsts += [begin + instance * degree for instance in range(plan.num_instances)]
+            begin += -(-plan.num_instances * degree // per_host) * per_host
         return [Place(False, gpu // per_host, gpu // per_rack) for gpu in firsts]
 
     def interleaved_roles(self) -> list[bool]:
@@ -169,7 +195,7 @@ class Plan:
         size, or of one where they would not be whole."""
         whole = num_instances * self.cells % self.num_instances == 0
         cells = num_instances * self.cells // self.num_instances if whole else 1
-        sized = replace(self, num_instances=num_instances, num_prefill=num_prefill, cells=cells)
+        sized = replace(self._of_instances(num_instances), num_prefill=num_prefill, cells=cells)
         return replace(sized, num_decode=sized.decode_beside(num_prefill))
 
     def scaled_to(self, num_instances: int) -> Plan:
@@ -182,12 +208,19 @@ class Plan:
         if size > 1:
             num_instances = min(-(-num_instances // size) * size, self.num_instances)
         if not self.num_decode:
-            return replace(self, num_instances=num_instances)
-        scaled = replace(self, num_instances=max(num_instances, -(-sum(self.degrees) // self.spec.num_gpus)))
-        num_prefill = round(scaled.num_instances * self.num_prefill / self.num_instances)
+            return self._of_instances(num_instances)
+        found = self._of_instances(max(num_instances, -(-sum(self.degrees) // self.spec.num_gpus)))
+        num_prefill = round(found.num_instances * self.num_prefill / self.num_instances)
         if size > 1:
             num_prefill = max(round(num_prefill / size), 1) * size
-        return scaled.sized(scaled.num_instances, min(max(num_prefill, 1), scaled.most_prefill))
+        return found.sized(found.num_instances, min(max(num_prefill, 1), found.most_prefill))
+
+    def _of_instances(self, num_instances: int) -> Plan:
+        """A plan of so many unified instances, or a few more where there is to be one of each kind."""
+        if not self.pools or num_instances == self.num_instances:
+            return replace(self, num_instances=num_instances)
+        pools = scaled(self.pools, num_instances)
+        return replace(self, pools=pools, num_instances=sum(pool.instances for pool in pools))
 
     def undisturbed(self) -> Plan:
         """A plan of this cluster in which nothing fails, it never loses its memory and clients wait for ever: short
@@ -214,14 +247,33 @@ class Plan:
 
     def with_colocated_budget(self, tokens: int) -> Plan:
         """A plan with another token budget for the unified baseline; never more seats than tokens."""
-        seats = min(self.colocated_settings.max_num_seqs, tokens)
-        return self.with_settings("colocated", max_num_batched_tokens=tokens, max_num_seqs=seats)
+
+        def change(instance: Instance) -> Instance:
+            settings = instance.settings
+            seats = min(settings.max_num_seqs, tokens)
+            return replace(instance, settings=replace(settings, max_num_batched_tokens=tokens, max_num_seqs=seats))
+
+        return self._with_unified(change, lambda pool: not pool.keeps_budget)
+
+    def _with_unified(self, change: Callable[[Instance], Instance], affects: Callable[[Pool], bool]) -> Plan:
+        """A plan with other unified instances, of the pools that ``affects`` names where there are pools."""
+        if not self.pools:
+            return replace(self, colocated=change(self.colocated))
+        pools = tuple(pool.changed(change) if affects(pool) else pool for pool in self.pools)
+        return replace(self, colocated=pools[0].instance, pools=pools)
 
     def with_settings(self, *roles: Role, **changes: Any) -> Plan:
         """A plan with other arguments of the engines of these roles."""
-        found = {role: getattr(self, role) for role in roles}
-        changed = {role: replace(own, settings=replace(own.settings, **changes)) for role, own in found.items()}
-        return replace(self, **changed)
+
+        def change(instance: Instance) -> Instance:
+            return replace(instance, settings=replace(instance.settings, **changes))
+
+        return self._changed(change, roles)
+
+    def _changed(self, change: Callable[[Instance], Instance], roles: Sequence[Role]) -> Plan:
+        found = self._with_unified(change, lambda _: True) if "colocated" in roles else self
+        others: dict[str, Any] = {role: change(getattr(self, role)) for role in roles if role != "colocated"}
+        return replace(found, **others)
 
     def drafting_with(self, seed: int) -> Plan:
         """A plan whose acceptances of drafts, where there are any, are drawn from that seed."""
@@ -247,7 +299,7 @@ class Plan:
         own, other = self.step_time, changes.get("step_time")
         if isinstance(own, SpeculativeStepTime) and not isinstance(other, SpeculativeStepTime | None):
             changes["step_time"] = SpeculativeStepTime(other, own.drafter, own.num_tokens, other.coefficients)
-        return replace(self, **{role: replace(getattr(self, role), **changes) for role in ROLES})
+        return self._changed(lambda instance: replace(instance, **changes), ROLES)
 
 
 def make_plan(config: Config, *, stepwise: bool = False) -> Plan:
@@ -256,7 +308,8 @@ def make_plan(config: Config, *, stepwise: bool = False) -> Plan:
     num_instances = derived.instances(config)
     check_instances(num_instances, "cluster.simulate_racks and cluster.simulate_gpus_per_rack")
     num_prefill, num_decode = derived.pd_counts(config)
-    colocated = instance_of(config, stepwise=stepwise)
+    pools = pools_of(config, stepwise=stepwise)
+    colocated = pools[0].instance if pools else instance_of(config, stepwise=stepwise)
     decode = instance_of(config, "decode", stepwise=stepwise, like=colocated)
     plan = Plan(
         config=config,
@@ -271,18 +324,35 @@ def make_plan(config: Config, *, stepwise: bool = False) -> Plan:
         cells=derived.num_cells(config, num_instances * colocated.spec.num_gpus),
     )
     check_cells(plan)
-    return plan.without_groups() if plan.tiers else plan
+    return _pooled(plan.without_groups() if plan.tiers else plan, pools)
 
 
-def unified_plan(config: Config, num_instances: int, tiers: tuple[str, ...] = (), *, stepwise: bool = False) -> Plan:
-    """A cluster of so many instances that do both, and nobody who does one alone; raises as ``make_plan`` does."""
+def unified_plan(
+    config: Config, num_instances: int, tiers: tuple[str, ...] = (), *, stepwise: bool = False, is_pooled: bool = False
+) -> Plan:
+    """A cluster of so many instances that do both, and nobody who does one alone; raises as ``make_plan`` does.
+
+    ``is_pooled``: it is those of ``cluster.pools`` instead, where there are any.
+    """
     if tiers:
         check_alone(config, "tiers")
-    own = instance_of(config, stepwise=stepwise)
+    pools = pools_of(config, stepwise=stepwise) if is_pooled else ()
+    own = pools[0].instance if pools else instance_of(config, stepwise=stepwise)
     cells = derived.num_cells(config, num_instances * own.spec.num_gpus)
     plan = Plan(config, own, own, own, num_instances, 0, 0, own.spec.kv_bytes_per_token, tiers, cells)
     check_cells(plan)
-    return plan.without_groups() if tiers else plan
+    return _pooled(plan.without_groups() if tiers else plan, pools)
+
+
+def _pooled(plan: Plan, pools: tuple[Pool, ...]) -> Plan:
+    """With as many unified instances as there are in ``pools``; one pool alone is a cluster of one kind."""
+    if not pools:
+        return plan
+    if plan.cells > 1:
+        raise ConfigError("routing.cells and cluster.pools: cells are alike, and pools are not; give one of them")
+    instances = sum(pool.instances for pool in pools)
+    check_instances(instances, "cluster.pools")
+    return replace(plan, num_instances=instances, pools=pools if len(pools) > 1 else ())
 
 
 def check_instances(instances: int, keys: str) -> None:
@@ -291,21 +361,24 @@ def check_instances(instances: int, keys: str) -> None:
     room.require(instances * INSTANCE_BYTES, f"{instances:,} instances", fits)
 
 
-def first_fit(degrees: list[int], gpus_per_host: int) -> list[int]:
-    """The first GPU of each instance: the first host with room, or as many whole new hosts as it takes."""
+def first_fit(degrees: list[int], gpus_per_host: int, kinds: Sequence[bool] | None = None) -> list[int]:
+    """The first GPU of each instance: the first host with room, or as many whole new hosts as it takes.
+
+    ``kinds``: those that differ share no host; ``None``: all are alike.
+    """
     found: list[int] = []
-    begun: list[list[int]] = []
-    """Hosts with room: their next GPU and how many are left."""
+    begun: list[tuple[bool, list[int]]] = []
+    """Hosts with room: their kind, and their next GPU and how many are left."""
     end = 0
-    for degree in degrees:
-        host = next((host for host in begun if host[1] >= degree), None)
+    for degree, kind in zip(degrees, kinds or [False] * len(degrees), strict=True):
+        host = next((host for own, host in begun if own == kind and host[1] >= degree), None)
         if host is None:
             host = [end, -(-degree // gpus_per_host) * gpus_per_host]
             end += host[1]
-            begun.append(host)
+            begun.append((kind, host))
         found.append(host[0])
         host[0] += degree
         host[1] -= degree
         if not host[1]:
-            begun.remove(host)
+            begun.remove((kind, host))
     return found

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from kvsim.config import Config
 from kvsim.plan.acceptance import PUBLISHED
 from kvsim.plan.efficiencies import efficiencies_of
 from kvsim.plan.engine_settings import HIDDEN_STATE_METHODS
+from kvsim.plan.instance import Instance
 from kvsim.plan.plan import Plan
 from kvsim.plan.refused import unlike_servers
 from kvsim.plan.sglang_scheduler import left_to_vllm
@@ -20,8 +21,9 @@ from kvsim.steptime.adapters import adapter_s
 from kvsim.units import GB
 
 
-def left_out(plan: Plan, *, is_pd: bool = False) -> tuple[str, ...]:
-    """Each where it applies. ``is_pd``: prefill/decode separation is among what is run."""
+def left_out(plan: Plan, *, is_pd: bool = False, is_unified: bool = True) -> tuple[str, ...]:
+    """Each where it applies. ``is_pd``: prefill/decode separation is among what is run; ``is_unified``: so are unified
+    instances."""
     found = (
         _note(plan),
         _refused(plan),
@@ -29,6 +31,7 @@ def left_out(plan: Plan, *, is_pd: bool = False) -> tuple[str, ...]:
         *_undivided(plan),
         _window(plan),
         *_types(plan),
+        *_of_kinds(plan, is_pd=is_pd, is_unified=is_unified),
         _drafts_and_tiers(plan),
         _adapters(plan, is_pd=is_pd),
         _static(plan) if is_pd else None,
@@ -168,6 +171,37 @@ def _types(plan: Plan) -> list[str]:
     if name in MODELS:
         spec = replace(spec, model=replace(spec.model, weight_dtype=spec.weight_dtype))
     return list(said_of_types(spec, name))
+
+
+def _of_kinds(plan: Plan, *, is_pd: bool, is_unified: bool) -> Iterator[str]:
+    """What is to be known of instances of another kind than the first of unified ones."""
+    name, told = plan.config.model.name, {plan.spec.gpu.name}
+    roles = (plan.prefill, plan.decode) if is_pd else ()
+    for instance in (*(own.colocated for own in plan.by_kind()), *roles):
+        gpu = instance.spec.gpu.name
+        if gpu in told:
+            continue
+        told.add(gpu)
+        yield from (sentence for sentence in said_of_types(instance.spec, name) if sentence not in _types(plan))
+        tokens = plan.config.model.max_model_len
+        if plan.config.engine.num_gpu_blocks_override is None and instance.spec.max_concurrency(tokens) < 1:
+            room = instance.spec.num_blocks * instance.spec.block_size_tokens
+            yield (
+                f"vLLM does not start such a server: on {instance.spec.gpus_in_words} a KV cache of {room:,} tokens "
+                f"cannot hold one request of max_model_len = {tokens:,}. Here shorter requests are served"
+            )
+    unified = gpus_of(own.colocated for own in plan.by_kind())
+    if is_pd and is_unified and unified != gpus_of(roles):
+        prefill, decode = (role.spec.gpu.name for role in roles)
+        yield (
+            f"PD is on {prefill} for prefill and {decode} for decode, unified on {' and '.join(sorted(unified))}: "
+            "about as many GPUs, not the same; compare what they cost, or give both the same ones (cluster.pools)"
+        )
+
+
+def gpus_of(instances: Iterable[Instance]) -> set[str]:
+    """The kinds of GPUs that they have."""
+    return {instance.spec.gpu.name for instance in instances}
 
 
 def _static(plan: Plan) -> str | None:

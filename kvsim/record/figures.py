@@ -104,6 +104,20 @@ class Attribution:
 
 
 @dataclass(frozen=True, kw_only=True)
+class KindUse:
+    """How those instances of a side were used that are of one kind; ``requests`` and hits are of the whole run."""
+
+    gpu: str
+    gpus_per_instance: int
+    instances: int
+    gpus: int
+    busy: float | None
+    kv_usage: float | None
+    requests: int
+    prefix_hit_rate: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class SideUse:
     """How one side was used over the window: shares as in :class:`kvsim.record.result.RoleUse`."""
 
@@ -112,6 +126,8 @@ class SideUse:
     busy: float | None
     kv_usage: float | None
     load: float | None
+    kinds: tuple[KindUse, ...] | None = field(default=None, metadata=OMITTED)
+    """No key where all instances are alike."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,6 +189,22 @@ class Energy:
 
 
 @dataclass(frozen=True, kw_only=True)
+class KindCost:
+    """The part of a system's money and energy that is of its GPUs of one kind."""
+
+    gpu: str
+    gpus: int
+    gpu_hours: float | None
+    gpu_usd_per_hour: float | None
+    price_source: str
+    usd: float | None
+    """What the GPUs cost, without tiers."""
+    kwh: float | None
+    mean_gpu_power_w: float | None
+    power_source: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Cost:
     """Money and energy of a system over the measured window; ``None``: not known, or of nothing."""
 
@@ -181,6 +213,7 @@ class Cost:
     window_s: float | None
     gpu_hours: float | None
     gpu_usd_per_hour: float | None
+    """The mean over its GPUs, where they are of several kinds."""
     price_source: str
     """Where the price is from, or why there is none."""
     usd: float | None
@@ -194,6 +227,8 @@ class Cost:
     energy: Energy | None
     power_source: str
     """Where the watts are from, or why there is no energy."""
+    kinds: tuple[KindCost, ...] | None = field(default=None, metadata=OMITTED)
+    """No key where all GPUs are of one kind."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,13 +33,13 @@ class RoleFleet:
     role: str
     instances: int
     """Instances that there are at most."""
-    gpus: int
-    """GPUs of one."""
     times_s: tuple[float, ...]
     serving: tuple[int, ...]
     """From each of ``times_s`` on: instances that answer and take new requests."""
     paid: tuple[int, ...]
     """Likewise: instances that are there at all, those that start, drain or have failed among them."""
+    paid_gpus: tuple[int, ...]
+    """Likewise: their GPUs."""
 
     def mean(self, counts: tuple[int, ...], window_s: tuple[float, float]) -> float:
         """The mean of ``serving`` or ``paid`` over a window; nan for an empty one."""
@@ -56,8 +56,8 @@ class RoleFleet:
     @property
     def gpu_s(self) -> float:
         """GPU-seconds that instances were there, up to the last of ``times_s``."""
-        spans = zip(self.paid, self.times_s, self.times_s[1:], strict=False)
-        return self.gpus * sum(count * (end_s - begin_s) for count, begin_s, end_s in spans)
+        spans = zip(self.paid_gpus, self.times_s, self.times_s[1:], strict=False)
+        return sum(gpus * (end_s - begin_s) for gpus, begin_s, end_s in spans)
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,8 @@ def merged_fleet(uses: Sequence[FleetUse | None], end_s: float) -> FleetUse | No
         return None
     roles = []
     for own in zip(*(use.roles for use in found), strict=True):
-        count = sum(role.instances for role in own)
-        roles.append(RoleFleet(own[0].role, count, own[0].gpus, (0.0, end_s), (count, count), (count, count)))
+        count, gpus = sum(role.instances for role in own), sum(role.paid_gpus[0] for role in own)
+        roles.append(RoleFleet(own[0].role, count, (0.0, end_s), (count,) * 2, (count,) * 2, (gpus,) * 2))
     return FleetUse(
         incidents=tuple(sorted((each for use in found for each in use.incidents), key=lambda each: each.begin_s)),
         roles=tuple(roles),

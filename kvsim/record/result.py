@@ -105,6 +105,23 @@ class RoleUse:
     timeline_busy: npt.NDArray[np.float64]
     """Busy share of the side's instances in each bin, 0..1."""
     held: Held | None = None
+    pools: tuple[PoolUse, ...] = ()
+    """The instances by kind, in the order of their numbers; none: all are of one."""
+
+
+@dataclass(frozen=True)
+class PoolUse:
+    """How the instances of one kind on a side were used."""
+
+    gpu: str
+    first: int
+    """The number of its first instance; the others follow."""
+    use: RoleUse
+    requests: int
+    """Requests that it served."""
+    query_tokens: int
+    """Prompt tokens that its caches were asked for, and those that they had."""
+    hit_tokens: int
 
 
 @dataclass(frozen=True)

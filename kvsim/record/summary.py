@@ -16,6 +16,7 @@ from kvsim.record.figures import (
     Conservation,
     Drafts,
     Goodput,
+    KindUse,
     Quantiles,
     RequestCounts,
     SideUse,
@@ -27,7 +28,7 @@ from kvsim.record.figures import (
 )
 from kvsim.record.percentiles import Floats, distribution, percentiles
 from kvsim.record.plain import known
-from kvsim.record.result import COMPONENTS, Distribution, Pace, RoleUse, SystemResult, Table
+from kvsim.record.result import COMPONENTS, Distribution, Pace, PoolUse, RoleUse, SystemResult, Table
 
 BAND = 1.0
 """Percentiles of TTFT around one, between which requests stand for "a request at p99" in the attribution."""
@@ -226,6 +227,21 @@ def _use(role: RoleUse) -> SideUse:
         busy=known(role.busy),
         kv_usage=known(role.kv_usage),
         load=known(role.load),
+        kinds=tuple(_kind(pool) for pool in role.pools) or None,
+    )
+
+
+def _kind(pool: PoolUse) -> KindUse:
+    use = pool.use
+    return KindUse(
+        gpu=pool.gpu,
+        gpus_per_instance=use.gpus // use.instances,
+        instances=use.instances,
+        gpus=use.gpus,
+        busy=known(use.busy),
+        kv_usage=known(use.kv_usage),
+        requests=pool.requests,
+        prefix_hit_rate=_share(pool.hit_tokens, pool.query_tokens),
     )
 
 

@@ -100,15 +100,17 @@ def common_window(results: Sequence[SystemResult], factor: float, overloaded: Se
 def over(result: SystemResult, window: Window) -> SystemResult:
     """``result`` with all that is measured over a window measured over this one."""
     window_s = window.start_s, window.end_s
-    roles = tuple(
-        replace(
-            role,
-            busy=_busy(role, window_s, result.end_s),
-            kv_usage=role.kv_usage if role.held is None else role.held.share(window_s),
-        )
-        for role in result.roles
-    )
+    roles = tuple(_used(role, window_s, result.end_s) for role in result.roles)
     return replace(result, window_s=window_s, window_is_whole=not window.is_filled, roles=roles)
+
+
+def _used(role: RoleUse, window_s: tuple[float, float], end_s: float) -> RoleUse:
+    return replace(
+        role,
+        busy=_busy(role, window_s, end_s),
+        kv_usage=role.kv_usage if role.held is None else role.held.share(window_s),
+        pools=tuple(replace(pool, use=_used(pool.use, window_s, end_s)) for pool in role.pools),
+    )
 
 
 def pace(result: SystemResult, asked_per_s: float, possible_per_s: float) -> Pace:

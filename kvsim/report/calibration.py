@@ -12,6 +12,8 @@ from kvsim.plan.plan import Plan
 from kvsim.report.sections import Calibration
 
 STEPS = ("decode", "prefill", "mixed")
+LEVELS = ("measured", "scaled", "roofline")
+"""How step times can be known, the best first."""
 
 
 def calibration_of(loaded: LoadedConfig, plan: Plan) -> Calibration:
@@ -32,14 +34,33 @@ def _chosen(loaded: LoadedConfig, plan: Plan, nearest: NearestProfile) -> Calibr
         method=loaded.config.steptime.method,
         sources=facts.get("sources"),
         validity=facts.get("validity"),
-        readiness=_readiness(nearest),
+        readiness=_readiness_of_all(plan, nearest),
         warnings=(*overlay.warnings, *_warnings(loaded, plan)),
         description=_text(facts.get("description")),
         provenance=facts.get("provenance"),
         fit_error=facts.get("fit_error"),
         notes=tuple(notes),
-        level=nearest.level,
+        level=max((one.level for one in (nearest, *_other_kinds(plan).values())), key=LEVELS.index),
     )
+
+
+def _other_kinds(plan: Plan) -> dict[str, NearestProfile]:
+    """Step times of instances of another kind than the first of unified ones, by what they are called."""
+    roles = {"prefill": plan.prefill, "decode": plan.decode} if plan.num_prefill else {}
+    found = {name: one.nearest for name, one in roles.items() if one.spec.gpu != plan.spec.gpu}
+    found |= {f"unified {own.spec.gpus_in_words}": own.colocated.nearest for own in plan.by_kind()[1:]}
+    return {name: nearest for name, nearest in found.items() if nearest is not None}
+
+
+def _readiness_of_all(plan: Plan, nearest: NearestProfile) -> str:
+    others = _other_kinds(plan)
+    if not others:
+        return _readiness(nearest)
+    said = {_readiness(nearest): f"unified {plan.spec.gpus_in_words}" if plan.pools else "unified"}
+    for name, other in others.items():
+        words = _readiness(other)
+        said[words] = f"{said[words]} and {name}" if words in said else name
+    return "; ".join(f"{names}: {words}" for words, names in said.items())
 
 
 def _readiness(nearest: NearestProfile) -> str:
@@ -75,7 +96,8 @@ def _warnings(loaded: LoadedConfig, plan: Plan) -> Iterator[str]:
 
 
 def _instances(plan: Plan) -> list[tuple[str, Instance]]:
-    return [("unified", plan.colocated), ("prefill", plan.prefill), ("decode", plan.decode)]
+    own = [("unified", one.colocated) for one in plan.by_kind()]
+    return [*own, ("prefill", plan.prefill), ("decode", plan.decode)]
 
 
 def _configured(loaded: LoadedConfig) -> Calibration:

@@ -13,20 +13,36 @@ def cost_lines(results: Sequence[SystemSummary]) -> Iterator[str]:
     known = {system_label(result.name): result.cost for result in results if result.cost is not None}
     priced = {name: cost for name, cost in known.items() if cost.usd is not None}
     measured = {name: cost for name, cost in known.items() if cost.energy is not None}
-    for first in list(priced.values())[:1]:
-        memory = ", tiers added" if any(cost.memory_usd is not None for cost in priced.values()) else ""
-        price = f"at {number(first.gpu_usd_per_hour)} USD a GPU-hour ({first.price_source}{memory})"
-        yield f"Money {price}: {_each({name: _money(cost) for name, cost in priced.items()})}."
-    for first in list(measured.values())[:1]:
-        told = _each({name: _joules(cost) for name, cost in measured.items()})
-        yield f"Energy, GPUs alone ({first.power_source}): {told}."
+    memory = ", tiers added" if any(cost.memory_usd is not None for cost in priced.values()) else ""
+    prices = _alike({name: f"{_price(cost)} ({cost.price_source}{memory})" for name, cost in priced.items()})
+    for price, names in prices.items():
+        of = f" of {' and '.join(names)}" if len(prices) > 1 else ""
+        yield f"Money{of} {price}: {_each({name: _money(priced[name]) for name in names})}."
+    sources = _alike({name: cost.power_source for name, cost in measured.items()})
+    for source, names in sources.items():
+        of = f" of {' and '.join(names)}" if len(sources) > 1 else ""
+        told = _each({name: _joules(measured[name]) for name in names})
+        yield f"Energy{of}, GPUs alone ({source}): {told}."
+
+
+def _alike(said: Mapping[str, str]) -> dict[str, list[str]]:
+    """Who the same is said of."""
+    found: dict[str, list[str]] = {}
+    for name, words in said.items():
+        found.setdefault(words, []).append(name)
+    return found
+
+
+def _price(cost: Cost) -> str:
+    if not cost.kinds:
+        return f"at {number(cost.gpu_usd_per_hour)} USD a GPU-hour"
+    kinds = [f"{number(kind.gpu_usd_per_hour)} of {kind.gpus:,} x {kind.gpu}" for kind in cost.kinds]
+    return f"at {' and '.join(kinds)}, USD a GPU-hour"
 
 
 def _each(said: Mapping[str, str]) -> str:
     """What is said of each, once where it is the same; of many systems the first alone, as the JSON has the others."""
-    by_words: dict[str, list[str]] = {}
-    for name, words in said.items():
-        by_words.setdefault(words, []).append(name)
+    by_words = _alike(said)
     if len(by_words) == 1:
         alike = f", {len(said)} systems alike" if len(said) > 1 else ""
         return f"{next(iter(by_words))}{alike}"

@@ -44,7 +44,8 @@ def _answers(report: Sections, limits: str) -> Iterator[str]:
 
 def _gives(report: Sections, result: SystemSummary, where: str) -> str:
     config, instances = report.config, report.cluster.instances
-    size = f"{counted(instances, 'instance')} of {derived.gpus_in_words(config)}"
+    several = "," if config.cluster.pools and len(config.cluster.pools) > 1 else " of"
+    size = f"{counted(instances, 'instance')}{several} {derived.kinds_in_words(config)}"
     verb = "gives" if instances == 1 else "give"
     ttft, tpot = result.ttft_ms, result.tpot_ms
     said = f"{size} {verb} a TTFT of {number(ttft.p50)} ms (p99 {number(ttft.p99)})"

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from kvsim.capacity.load_search import Load
 from kvsim.config import derived
+from kvsim.config.kinds import roles_differ
 from kvsim.errors import ConfigError
 from kvsim.modes.cluster import DeployedCluster, PdCluster, TieredCluster
 from kvsim.reasons.reason import most_important
@@ -20,6 +21,7 @@ from kvsim.record.labels import COMPONENT_LABELS, counted, number, percent, rate
 from kvsim.report import caveats
 from kvsim.report.comparison import groups
 from kvsim.report.conclude import conclude
+from kvsim.report.kind_tables import kind_tables
 from kvsim.report.money import cost_lines
 from kvsim.report.prediction import prediction_tables
 from kvsim.report.sections import Sections, WorkloadFacts
@@ -41,6 +43,8 @@ def print_report(console: Console, report: Sections) -> None:
     console.print(header(report))
     if results:
         for table in _TABLES.get(report.run.mode, _variants)(console, results):
+            print_whole(console, table)
+        for table in kind_tables(results):
             print_whole(console, table)
     console.print(Text(conclude(report), style="bold"))
     for line in cost_lines(results):
@@ -131,12 +135,15 @@ def facts(report: Sections) -> Iterator[tuple[str, str]]:
     yield "cluster", _cluster(report.cluster)
     model = config.model
     stored = _stored(model.name, model.weight_dtype)
-    yield "model", f"{model.name} {stored}{_kv_type(model.kv_dtype)}, {derived.gpus_in_words(config)} an instance"
+    has_roles = isinstance(report.cluster, PdCluster) and report.cluster.prefill_instances > 0
+    has_pools = run.mode != "single"
+    instances = derived.instances_in_words(config, has_roles=has_roles, has_pools=has_pools)
+    yield "model", f"{model.name} {stored}{_kv_type(model.kv_dtype)}, {instances}"
     if config.engine.enable_lora:
         engine, used = config.engine, config.load.lora_adapters or config.engine.max_loras
         slots = f"{engine.max_loras} of rank {engine.max_lora_rank}"
         yield "adapters", f"{slots}, {used} in use; their part of a step is modelled"
-    yield "KV cache", _kv_cache(report.cluster.kv_cache_tokens_per_instance, model.max_model_len)
+    yield "KV cache", _kv_caches(report, has_roles)
     yield "step time", report.calibration.readiness
     yield "workload", _workload(report.workload)
     if report.workload.load is not None:
@@ -167,6 +174,20 @@ def _kv_cache(tokens: int, max_model_len: int) -> str:
     """In vLLM's words."""
     concurrency = f"{tokens / max_model_len:.2f}x"
     return f"{tokens:,} tokens an instance, maximum concurrency for {max_model_len:,} tokens per request: {concurrency}"
+
+
+def _kv_caches(report: Sections, has_roles: bool) -> str:
+    """KV tokens of a unified instance; where prefill and decode instances have other GPUs, of these, too."""
+    cluster, config = report.cluster, report.config
+    if not (has_roles and isinstance(cluster, PdCluster) and roles_differ(config)):
+        if config.cluster.pools and report.run.mode != "single":
+            return f"{cluster.kv_cache_tokens_per_instance:,} tokens of each of the first kind's instances"
+        return _kv_cache(cluster.kv_cache_tokens_per_instance, config.model.max_model_len)
+    size = derived.block_size(config)
+    blocks = {"prefill": cluster.kv_blocks_per_prefill_instance, "decode": cluster.kv_blocks_per_decode_instance}
+    each = ", ".join(f"{count * size:,} of a {role} instance" for role, count in blocks.items())
+    own = "the first kind's unified instances" if config.cluster.pools else "a unified instance"
+    return f"{cluster.kv_cache_tokens_per_instance:,} tokens of {own}, {each}"
 
 
 def _workload(workload: WorkloadFacts) -> str:

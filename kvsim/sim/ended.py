@@ -11,7 +11,7 @@ import numpy.typing as npt
 from kvsim.pickling import by_fields
 from kvsim.record.detail import Detail, DraftUse
 from kvsim.record.fleet import FleetUse
-from kvsim.record.result import CacheUse, Check, TransferUse
+from kvsim.record.result import CacheUse, Check, PoolUse, TransferUse
 from kvsim.sim.log.conservation import RequestCounts
 from kvsim.sim.log.step_totals import StepTotals
 
@@ -30,6 +30,8 @@ class RoleEnd:
     steps: StepTotals
     held_block_s: Floats
     """Blocks that requests held, integrated over time up to each of ``Ended.marks_s``."""
+    pools: tuple[PoolUse, ...] = ()
+    """Likewise by kind, where there are several."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return by_fields(self)

@@ -10,7 +10,7 @@ import numpy as np
 from kvsim.record.detail import Detail, DraftUse, InstanceFacts
 from kvsim.record.fleet import FleetUse
 from kvsim.record.percentiles import distribution
-from kvsim.record.result import CacheUse, Check, Held, RoleUse, SystemResult, Table
+from kvsim.record.result import CacheUse, Check, Held, PoolUse, RoleUse, SystemResult, Table
 from kvsim.record.windows import measured_alike
 from kvsim.sim.ended import Ended, RoleEnd
 from kvsim.sim.engine.drafting import DraftCounts
@@ -106,7 +106,7 @@ def ended(system: ServingSystem, fleet: FleetUse | None = None) -> Ended:
         events=system.clock.num_events,
         incomplete=system.incomplete,
         marks_s=np.array([mark.time_s for mark in system.marks]),
-        roles=tuple(_role_end(role, own, system) for role, own in engines.items()),
+        roles=tuple(_role_end(role, own, system, table) for role, own in engines.items()),
         cache=cache,
         tier_transfers=() if tiers is None else tier_transfers(tiers),
         transfer=system.transfer_use(end_s),
@@ -178,14 +178,16 @@ def _first_measured_s(workload: Workload, table: Table, measured: np.ndarray, wa
     return float(table["arrival_s"][measured].min()) if measured.any() else 0.0
 
 
-def _role_end(role: Role, engines: Sequence[Engine], system: ServingSystem) -> RoleEnd:
+def _role_end(role: Role, engines: Sequence[Engine], system: ServingSystem, table: Table) -> RoleEnd:
+    pools = _pool_uses(engines, system, table) if role == "colocated" else ()
     return RoleEnd(
         role=role,
         instances=len(engines),
-        gpus=len(engines) * system.gpus_of(role),
+        gpus=sum(pool.use.gpus for pool in pools) if pools else len(engines) * system.gpus_of(role),
         blocks=sum(engine.settings.num_blocks for engine in engines),
         steps=system.logs_by_role()[role].totals(),
         held_block_s=np.array([mark.held_block_s[role] for mark in system.marks]),
+        pools=pools,
     )
 
 
@@ -202,7 +204,50 @@ def _role_use(role: RoleEnd, end: Ended) -> RoleUse:
         timeline_s=timeline_s,
         timeline_busy=np.minimum(busy / role.instances, 1.0),
         held=Held(end.marks_s, role.held_block_s, role.blocks),
+        pools=role.pools,
     )
+
+
+def _held(key: str, engines: Sequence[Engine], system: ServingSystem) -> Held:
+    """``key``: what marks call these engines."""
+    return Held(
+        np.array([mark.time_s for mark in system.marks]),
+        np.array([mark.held_block_s[key] for mark in system.marks]),
+        sum(engine.settings.num_blocks for engine in engines),
+    )
+
+
+def _pool_uses(engines: Sequence[Engine], system: ServingSystem, table: Table) -> tuple[PoolUse, ...]:
+    found = []
+    end_s = system.clock.now
+    first = 0
+    for number, (pool, log) in enumerate(zip(system.plan.pools, system.pool_logs, strict=True)):
+        own = engines[first : first + pool.instances]
+        timeline_s, busy = log.timeline(end_s)
+        served = (table["prefill_instance"] >= first) & (table["prefill_instance"] < first + pool.instances)
+        use = RoleUse(
+            role="colocated",
+            instances=pool.instances,
+            gpus=pool.gpus,
+            busy=math.nan,
+            kv_usage=math.nan,
+            load=math.nan,
+            timeline_s=timeline_s,
+            timeline_busy=np.minimum(busy / pool.instances, 1.0),
+            held=_held(str(number), own, system),
+        )
+        found.append(
+            PoolUse(
+                gpu=pool.instance.spec.gpu.name,
+                first=first,
+                use=use,
+                requests=int(served.sum()),
+                query_tokens=sum(engine.scheduler.query_tokens for engine in own),
+                hit_tokens=sum(engine.scheduler.hit_tokens for engine in own),
+            )
+        )
+        first += pool.instances
+    return tuple(found)
 
 
 def _cache_use(system: ServingSystem, table: Table) -> CacheUse:

@@ -9,11 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvsim.config import Config, dump, load_config
-from kvsim.config.fleet_keys import FleetEvent
 from kvsim.config.layer import all_keys
 from kvsim.config.load import changed
 from kvsim.config.schema import Coefficients
-from kvsim.config.section import Section
+from kvsim.config.section import Item, Section
 from kvsim.config.tree import merged
 from kvsim.content import content_path
 from kvsim.errors import ConfigError
@@ -40,10 +39,10 @@ def subclasses(section):
 @pytest.mark.parametrize("section", sorted(subclasses(Section), key=lambda section: section.__name__))
 def test_schema_has_no_defaults(section):
     defaults = {name: field.default for name, field in section.model_fields.items() if not field.is_required()}
-    # A profile may leave terms of the formula out, and one of a list of events what it has no use for: what that means
-    # is no choice of a default.
-    leaves_out = {Coefficients: 0.0, FleetEvent: None}
-    assert {name: value for name, value in defaults.items() if value or section not in leaves_out} == {}
+    # A profile may leave terms of the formula out: that they are 0 then is what leaving out means. What an item of a
+    # list leaves out is null.
+    leaves_out = section is Coefficients or issubclass(section, Item)
+    assert {name: value for name, value in defaults.items() if not leaves_out or value} == {}
 
 
 def test_each_source_wins_over_those_before_it(tmp_path):

@@ -28,6 +28,7 @@ class Unit:
         "comes_back",
         "engines",
         "epoch",
+        "gpus",
         "is_known",
         "number",
         "role",
@@ -36,8 +37,9 @@ class Unit:
         "then",
     )
 
-    def __init__(self, role: Role, number: int, engines: list[Engine]) -> None:
-        self.role, self.number, self.engines = role, number, engines
+    def __init__(self, role: Role, number: int, engines: list[Engine], gpus: int) -> None:
+        """``gpus``: of all its engines."""
+        self.role, self.number, self.engines, self.gpus = role, number, engines, gpus
         self.status = UP
         self.is_known = True
         """Whether the router knows of its status."""
@@ -69,10 +71,10 @@ class Unit:
 class RoleUnits:
     """Instances of one role over time."""
 
-    def __init__(self, role: Role, units: list[Unit], gpus: int) -> None:
-        """``gpus``: of one instance."""
-        self.role, self.units, self._gpus = role, units, gpus
+    def __init__(self, role: Role, units: list[Unit]) -> None:
+        self.role, self.units = role, units
         self.times_s: list[float] = []
+        self.paid_gpus: list[int] = []
         self.serving: list[int] = []
         self.paid: list[int] = []
         self.note(0.0)
@@ -84,17 +86,19 @@ class RoleUnits:
     def note(self, now_s: float) -> None:
         """Take note of how many there are, after a change."""
         serving, paid = self.count(UP), len(self.units) - self.count(OFF)
+        gpus = sum([unit.gpus for unit in self.units if unit.status != OFF])
         if self.times_s and self.times_s[-1] == now_s:
-            self.serving[-1], self.paid[-1] = serving, paid
-        elif not self.times_s or (serving, paid) != (self.serving[-1], self.paid[-1]):
+            self.serving[-1], self.paid[-1], self.paid_gpus[-1] = serving, paid, gpus
+        elif not self.times_s or (serving, paid, gpus) != (self.serving[-1], self.paid[-1], self.paid_gpus[-1]):
             self.times_s.append(now_s)
             self.serving.append(serving)
             self.paid.append(paid)
+            self.paid_gpus.append(gpus)
 
     def use(self, end_s: float) -> RoleFleet:
         """What there was up to ``end_s``, the last time."""
-        times_s, serving, paid = self.times_s, self.serving, self.paid
-        if times_s[-1] < end_s:
-            times_s, serving, paid = [*times_s, end_s], [*serving, serving[-1]], [*paid, paid[-1]]
-        units = len(self.units)
-        return RoleFleet(self.role, units, self._gpus, tuple(times_s), tuple(serving), tuple(paid))
+        rows = list(zip(self.times_s, self.serving, self.paid, self.paid_gpus, strict=True))
+        if rows[-1][0] < end_s:
+            rows.append((end_s, *rows[-1][1:]))
+        times_s, serving, paid, paid_gpus = zip(*rows, strict=True)
+        return RoleFleet(self.role, len(self.units), times_s, serving, paid, paid_gpus)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from kvsim.config.derived import nic_latency_s
+from kvsim.plan.instance import Instance
 from kvsim.plan.plan import Plan
 from kvsim.sim.clock import Clock
 from kvsim.sim.network.jitter import Jitter
@@ -13,10 +14,12 @@ from kvsim.sim.network.topology import Topology
 from kvsim.units import GB, MICRO
 
 
-def host_link_bytes_per_s(plan: Plan) -> float:
-    """Bytes/s of one GPU to the others of its host, one direction: NVLink, or PCIe where it has none."""
+def host_link_bytes_per_s(plan: Plan, side: Instance | None = None) -> float:
+    """Bytes/s of one GPU to the others of its host, one direction: NVLink, or PCIe where it has none. ``side``: whose
+    GPU; ``None``: a unified instance's."""
     given = plan.config.cluster.network.nvlink_gb_per_s
-    return plan.spec.gpu.interconnect_bytes_per_s if given is None else given * GB / 2
+    gpu = (side or plan.colocated).spec.gpu
+    return gpu.interconnect_bytes_per_s if given is None else given * GB / 2
 
 
 def build_network(plan: Plan, clock: Clock, generator: np.random.Generator) -> Network:
@@ -25,7 +28,7 @@ def build_network(plan: Plan, clock: Clock, generator: np.random.Generator) -> N
     sides = {True: plan.prefill, False: plan.decode}
     topology = Topology(
         [sides[place.is_prefill].nic_bytes_per_s for place in places],
-        [host_link_bytes_per_s(plan) * sides[place.is_prefill].degree for place in places],
+        [host_link_bytes_per_s(plan, side) * side.degree for side in (sides[place.is_prefill] for place in places)],
         [place.host for place in places],
         [place.rack for place in places],
         oversubscription=config.rack_oversubscription,

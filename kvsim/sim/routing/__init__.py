@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from kvsim.policy.registry import Policies
 from kvsim.sim.routing import decode, deployed, prefill
 from kvsim.sim.routing.in_flight import InFlight
 from kvsim.sim.routing.loads import DecodeLoads, Loads
+from kvsim.sim.routing.pooled import PooledAffinity, PooledLoads
 from kvsim.sim.routing.prefix_index import PrefixIndex, StaleIndex
 from kvsim.sim.routing.tier_view import RoutingTierView
 
@@ -25,6 +26,7 @@ __all__ = [
     "DecodeLoads",
     "InFlight",
     "Loads",
+    "PooledLoads",
     "PrefixIndex",
     "RoutingTierView",
     "StaleIndex",
@@ -81,11 +83,13 @@ def prefill_router(
     tier_view: RoutingTierView | None = None,
     seats: float = math.inf,
     in_flight: InFlight | None = None,
-    room_tokens: int = 1,
+    room_tokens: int | Sequence[int] = 1,
+    slowness: Sequence[float] = (),
 ) -> prefill.PrefillRouter:
     """The router that ``routing`` names. ``tier_view``: tiers whose contents it sees. ``seats``: the load at which an
     instance has none left. ``in_flight``: as :func:`in_flight_of` has it. ``room_tokens``: KV tokens that an instance
-    has room for. Raises ``ConfigError`` naming the nearest.
+    has room for, or each has. ``slowness``: as ``PooledAffinity`` has it, over ``PooledLoads``; empty: instances are
+    alike. Raises ``ConfigError`` naming the nearest.
     """
     found = PREFILL_ROUTERS.find(routing.prefill)
     if found in _DEPLOYED:
@@ -95,6 +99,8 @@ def prefill_router(
     match found:
         case prefill.Affinity:
             guard, most = routing.load_guard, routing.candidates
+            if isinstance(loads, PooledLoads):
+                return PooledAffinity(loads, backlog_tokens, index, block_size, guard, slack, most, slowness)
             return prefill.Affinity(loads, backlog_tokens, index, block_size, guard, slack, most, tier_view, seats)
         case prefill.TwoChoices:
             return prefill.TwoChoices(loads, generator)
@@ -103,7 +109,10 @@ def prefill_router(
 
 
 def _deployed(
-    found: Callable[..., prefill.PrefillRouter], routing: Routing, overlaps: deployed.Overlaps, room_tokens: int
+    found: Callable[..., prefill.PrefillRouter],
+    routing: Routing,
+    overlaps: deployed.Overlaps,
+    room_tokens: int | Sequence[int],
 ) -> prefill.PrefillRouter:
     match found:
         case deployed.Dynamo:

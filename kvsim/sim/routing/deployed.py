@@ -101,9 +101,13 @@ class LlmD:
     are those of its default profile (Gateway API inference extension, scorers of its endpoint picker).
     """
 
-    def __init__(self, overlaps: Overlaps, prefix: float, queue: float, kv_cache: float, room_tokens: int) -> None:
-        """``room_tokens``: KV tokens that an instance has room for."""
-        self._overlaps, self._room_tokens = overlaps, room_tokens
+    def __init__(
+        self, overlaps: Overlaps, prefix: float, queue: float, kv_cache: float, room_tokens: int | Sequence[int]
+    ) -> None:
+        """``room_tokens``: KV tokens that an instance has room for, or each has."""
+        num = len(overlaps.in_flight.requests)
+        self._overlaps = overlaps
+        self._room_tokens = [room_tokens] * num if isinstance(room_tokens, int) else list(room_tokens)
         self._prefix, self._queue, self._kv_cache = prefix, queue, kv_cache
 
     def choose(self, path: Path, prompt_tokens: int, session_id: int) -> int:
@@ -118,7 +122,7 @@ class LlmD:
             waits = 1.0
             if longest > shortest:
                 waits = (longest - books.waiting[instance]) / (longest - shortest)
-            free = 1 - min(1.0, books.held_tokens[instance] / self._room_tokens)
+            free = 1 - min(1.0, books.held_tokens[instance] / self._room_tokens[instance])
             scores.append(self._prefix * blocks[instance] / all_blocks + self._queue * waits + self._kv_cache * free)
         return overlaps.sent(overlaps.highest(scores), prompt_tokens, blocks)
 

@@ -43,6 +43,10 @@ class Loads:
         """What an instance has, in service or out of it."""
         return self._out.get(instance, self.loads[instance])
 
+    def held(self, instance: int) -> float:
+        """What requests are on it to its router: 0 where there are none."""
+        return self.load(instance)
+
     @property
     def in_service(self) -> int:
         """Instances that are in service."""

@@ -157,7 +157,7 @@ class Attempts(FleetHooks):
 
     def _has_room(self) -> bool:
         loads = self._system.loads
-        return loads.in_service > 0 and (self._most == math.inf or loads.load(loads.least()) < self._most)
+        return loads.in_service > 0 and (self._most == math.inf or loads.held(loads.least()) < self._most)
 
     # What clients do.
 

@@ -41,8 +41,12 @@ class Fleet(Attempts):
         """Whether somebody may start instances when there are none."""
         size = system.plan.config.engine.data_parallel_size if system.plan.engines_in_step > 1 else 1
         for role, engines in system.engines_by_role().items():
-            units = [Unit(role, first // size, engines[first : first + size]) for first in range(0, len(engines), size)]
-            self.roles[role] = RoleUnits(role, units, size * system.gpus_of(role))
+            units = []
+            for first in range(0, len(engines), size):
+                own = engines[first : first + size]
+                gpus = sum([system.gpus_of(role, engine.instance) for engine in own])
+                units.append(Unit(role, first // size, own, gpus))
+            self.roles[role] = RoleUnits(role, units)
             self._units[role] = [unit for unit in units for _ in unit.engines]
 
     def units(self, role: Role) -> list[Unit]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kvsim.sim.routing.pooled import HoldingRouter
 from kvsim.sim.routing.prefill import Affinity
 from kvsim.sim.systems.serving import ServingSystem
 
@@ -11,7 +12,8 @@ def forget(system: ServingSystem, most: int) -> None:
     engines = system.prefill_engines
     blocks = sum([engine.settings.num_blocks for engine in engines])
     system.index.forget(most + blocks, lambda instance, chain: engines[instance].pool.may_cache(chain))
-    if isinstance(system.router, Affinity):
-        system.router.forget(most)
+    router = system.router.own if isinstance(system.router, HoldingRouter) else system.router
+    if isinstance(router, Affinity):
+        router.forget(most)
     if system.tiers is not None:
         system.tiers.forget(most)

@@ -92,6 +92,8 @@ class Population:
     def route(self, state: RequestState) -> None:
         """Choose an instance for a request's prompt, and send it there."""
         request = state.request
+        if self.fleet is not None:  # others may have been asked about since
+            self._can_hold(request.prompt_tokens, state.output_tokens)
         if self.tiers is not None:
             self.tiers.hierarchy.settle()
         instance = self.router.choose(state.path, request.prompt_tokens, request.session_id)

@@ -13,6 +13,7 @@ import numpy as np
 from kvsim.plan.engine_settings import EngineSettings
 from kvsim.plan.instance import Instance
 from kvsim.plan.plan import Place, Plan
+from kvsim.plan.pools import TYPICAL_TOKENS
 from kvsim.record.result import Check, TransferUse
 from kvsim.sim.clock import DECODE_BOUNDARY, PREFILL_BOUNDARY, Clock
 from kvsim.sim.engine.engine import Engine, Role
@@ -42,9 +43,6 @@ from kvsim.steptime.curves.base import StepTime
 from kvsim.steptime.curves.lockstep import steps_together, times_of_engine
 from kvsim.units import MILLI
 from kvsim.workload.workload import Workload
-
-_TYPICAL_TOKENS = 2048
-"""Tokens of the prompt by which routers are told what computing a token takes."""
 
 
 class ServingSystem(Population):
@@ -82,6 +80,7 @@ class ServingSystem(Population):
         self.counts = RequestCounts()
         self.generators = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(6)]
         self.prefill_log = StepLog()
+        self.pool_logs: list[StepLog] = []  # of each of the plan's pools; prefill_log has them together
         self.detail = DetailLog() if keeps_detail else None
         staleness_s = plan.config.routing.index_staleness_ms * MILLI
         refresh = self._settle_evictions if refreshes_index else None
@@ -157,8 +156,8 @@ class ServingSystem(Population):
         """The steps of each role's engines."""
         raise NotImplementedError
 
-    def gpus_of(self, role: Role) -> int:
-        """GPUs of one engine of a role."""
+    def gpus_of(self, role: Role, instance: int = 0) -> int:
+        """GPUs of one engine of a role: of the first one, where none is named."""
         prefill, decode = self.plan.degrees
         return {"prefill": prefill, "decode": decode, "colocated": self.plan.spec.num_gpus}[role]
 
@@ -330,8 +329,8 @@ class ServingSystem(Population):
         routing = self.plan.config.routing
         tier_view = None
         if self.tiers is not None and routing.sees_tiers:
-            alone_s = self.prefill_engines[0].step_time.prefill_alone_s(_TYPICAL_TOKENS, 0)
-            tier_view = self.tiers.hierarchy.tier_view(alone_s / _TYPICAL_TOKENS)
+            alone_s = self.prefill_engines[0].step_time.prefill_alone_s(TYPICAL_TOKENS, 0)
+            tier_view = self.tiers.hierarchy.tier_view(alone_s / TYPICAL_TOKENS)
         self.in_flight = in_flight_of(routing.prefill, len(self.prefill_engines))
         return prefill_router(
             routing,
