@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from kvsim.plan.engine_settings import EngineSettings
 from kvsim.sim.clock import DECODE_BOUNDARY, PREFILL_BOUNDARY, Clock, MovableTimer
@@ -55,10 +55,12 @@ class Engine(ReceivingEngine):
 
     __slots__ = (
         "_announces_chunks",
+        "_held_up",
         "_is_member",
         "_listener",
         "_resumes_s",
         "_rows",
+        "_under_way",
         "instance",
         "log",
         "role",
@@ -110,8 +112,12 @@ class Engine(ReceivingEngine):
         self.scheduler = scheduler_of(settings, self.pool, self.batch, asked)
         self.scheduler.connector = connector
         self._equip(settings)
+        self._held_up: Step | None = None
+        """Waits for a step of nobody to be over."""
+        self._under_way: Step | None = None
+        """The step that the span under way began with."""
         if not self._is_member:
-            clock.process(self._run())
+            self._start()
 
     def _equip(self, settings: EngineSettings) -> None:
         """What a kind of engine has beside this; it has its scheduler by now."""
@@ -194,34 +200,54 @@ class Engine(ReceivingEngine):
         if self.scheduler.waiting:
             self._nudge()
 
-    def _run(self) -> Generator[Any, None, None]:
-        """Serve for ever: run spans of steps and book them, sleep when there is nothing to run."""
-        while True:
-            if self._resumes_s > self.clock.now:
-                yield self._timer.sleep_until(self._resumes_s)
-                self._book_held()
-                continue
-            step = self._next
-            if step is None:
-                step = self._plan_next()
-            self._next = None
-            if step is None:
-                self._book_preempted()
-                if self._copies is not None and self._is_blocked:
-                    yield self._timer.sleep_until(self._copies.waits_until_s())
-                    self._book_held()
-                    continue
-                self._idle = True
-                yield self._timer.sleep()
-                self._book_held()
-                continue
-            if self._empty_copies is not None:
-                yield self._timer.sleep_until(self._empty_until_s())
-                self._book_held()
-            if step.copies is not None:
-                step.first_s = self.own_s(step)
-            yield self._timer.sleep_until(self._begin(step))
-            self._end_span(step)
+    def _start(self) -> None:
+        """Begin to serve, with the processes that begin now."""
+        self._timer.sleeper = self
+        self.clock.start(self._timer)
+
+    def woken(self) -> None:
+        """Go on where the engine fell asleep: a span of steps has run, or it may look for a next one."""
+        held_up, under_way = self._held_up, self._under_way
+        if held_up is not None:
+            self._held_up = None
+            self._book_held()
+            self._run(held_up)
+            return
+        if under_way is not None:
+            self._under_way = None
+            self._end_span(under_way)
+        else:
+            self._book_held()
+        if self._resumes_s > self.clock.now:
+            self._timer.sleep_until(self._resumes_s)
+            return
+        step = self._next
+        if step is None:
+            step = self._plan_next()
+        self._next = None
+        if step is not None and self._empty_copies is None:
+            self._run(step)
+        elif step is not None:
+            self._held_up = step
+            self._timer.sleep_until(self._empty_until_s())
+        else:
+            self._rest()
+
+    def _run(self, step: Step) -> None:
+        """Run a span that begins with ``step`` now."""
+        if step.copies is not None:
+            step.first_s = self.own_s(step)
+        self._under_way = step
+        self._timer.sleep_until(self._begin(step))
+
+    def _rest(self) -> None:
+        """There is nothing to run: sleep until there may be."""
+        self._book_preempted()
+        if self._copies is not None and self._is_blocked:
+            self._timer.sleep_until(self._copies.waits_until_s())
+        else:
+            self._idle = True
+            self._timer.sleep()
 
     def _plan_next(self) -> Step | None:
         step = self._plan()
@@ -288,8 +314,7 @@ class Engine(ReceivingEngine):
     def _begin(self, step: Step) -> float:
         """Start a span with ``step``, as long as nothing else can happen; returns when it is to end."""
         self._anchor(step)
-        if self._preempted:
-            self._book_preempted()
+        self._book_preempted()
         for sequence in step.stalled:
             if sequence.last_token_s < 0:
                 sequence.last_token_s = self._start_s
@@ -383,6 +408,8 @@ class Engine(ReceivingEngine):
 
     def _book_preempted(self) -> None:
         """Tell of preempted sequences, not before the tokens that were on their way have come."""
+        if not self._preempted:
+            return
         preempted, self._preempted = self._preempted, []
         for sequence in preempted:
             self.reservation.leave(sequence)

@@ -8,7 +8,7 @@ at the next step boundary.
 from __future__ import annotations
 
 from kvsim.plan.engine_settings import EngineSettings
-from kvsim.sim.clock import Clock, MovableTimer
+from kvsim.sim.clock import Clock, MovableTimer, Sleeper
 from kvsim.sim.engine.batch import DecodeBatch
 from kvsim.sim.engine.block_pool import BlockPool
 from kvsim.sim.engine.engine_connector import EngineConnector
@@ -20,7 +20,7 @@ from kvsim.sim.log.detail import EngineDetail
 from kvsim.steptime.curves.base import ENDLESS, StepTime, span_s, steps_until
 
 
-class LeapingEngine:
+class LeapingEngine(Sleeper):
     """The part of an engine that lets time pass: how long steps take, which of them have begun, the blocks they hold.
 
     Whoever is built on it sets ``scheduler``.

@@ -66,7 +66,10 @@ class PipelineEngine(Engine):
         self._ended_s = 0.0
         """When the last step that computed anything passed the last stage."""
 
-    def _run(self) -> Generator[Any, None, None]:
+    def _start(self) -> None:
+        self.clock.process(self._turns())
+
+    def _turns(self) -> Generator[Any, None, None]:
         """Serve for ever: a turn at a time, asleep when there is nothing to schedule and nothing on its way."""
         scheduler, queue = self._line, self._queue
         while True:

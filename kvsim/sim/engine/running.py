@@ -80,14 +80,15 @@ class RunningRequests:
             sequence.skipped_last_step = True
             batch.add(sequence)
         step.ended = self._pop_ended()
-        completed: list[Sequence] = []
-        for sequence, tokens in self.chunks:
-            sequence.computed += tokens
-            if sequence.computed == sequence.num_tokens:
-                completed.append(sequence)
-        if completed:
-            step.completed = completed
-            self._complete(step, stops_at_first_token)
+        if self.chunks:
+            completed: list[Sequence] = []
+            for sequence, tokens in self.chunks:
+                sequence.computed += tokens
+                if sequence.computed == sequence.num_tokens:
+                    completed.append(sequence)
+            if completed:
+                step.completed = completed
+                self._complete(step, stops_at_first_token)
 
     def leap(self, steps: int) -> list[Sequence]:
         """Count further steps of the same batch as run; returns those that have their last token then."""

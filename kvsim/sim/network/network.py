@@ -13,15 +13,17 @@ from typing import Final
 from kvsim.sim.clock import Clock, Timer
 from kvsim.sim.network.jitter import Jitter
 from kvsim.sim.network.max_min import fair_rates
-from kvsim.sim.network.stream import FirstPart, Stream
+from kvsim.sim.network.stream import FirstPart, Stream, StreamOwner
 from kvsim.sim.network.topology import Topology
 
 CONTENTION = ("max_min", "fifo", "none")
+_NO_STREAMS: Final[list[Stream]] = []
+"""No streams: it stays empty."""
 _SLACK: Final = 1 + 1e-9
 """Sums of bandwidths are kept up to date by adding and subtracting; this much more is rounding."""
 
 
-class Network:
+class Network(StreamOwner):
     """All links, and the streams on them.
 
     ``max_min``: streams share their links max-min fairly. ``fifo``: a chunk has each link of its path to itself, in the
@@ -43,7 +45,8 @@ class Network:
         self._descriptor_s = descriptor_s
         self._capacity: list[float] = list(topology.capacity_bytes_per_s)
         num_links = topology.num_links
-        self._flows: list[dict[Stream, None] | None] = [None] * num_links
+        self._flows: list[list[Stream]] = [_NO_STREAMS] * num_links
+        """By link: its streams, in the order in which they came."""
         self._demand: list[float] = [0.0] * num_links
         """By link: the sum of its streams' line rates."""
         self._free_s: list[float] = [0.0] * num_links
@@ -77,7 +80,7 @@ class Network:
                 line_bytes_per_s = self._capacity[link]
         factor = 1.0 if self._jitter is None else self._jitter.factor()
         latency_s = (self.topology.latency_s(source, target) + extra_latency_s) * factor
-        stream = Stream(path, line_bytes_per_s, latency_s, factor, landed)
+        stream = Stream(self, path, line_bytes_per_s, latency_s, factor, landed)
         if first is not None:
             stream.first_arrived = first.arrived
             stream.first_work = self._work(stream, first.num_bytes, first.descriptors)
@@ -96,7 +99,7 @@ class Network:
             self.bytes_sent += num_bytes
         if not stream.sent_bytes:
             if last:
-                stream.timer = self._clock.schedule(self._clock.now, callback=partial(self._land, stream))
+                self._arrives(stream, self._clock.now)
         elif self._shares:
             self._push_sharing(stream, work)
         else:
@@ -117,7 +120,7 @@ class Network:
             now = self._clock.now
             self._settle(stream, min(now, stream.end_s))
             self._leave(stream)
-        stream.cancel_timer()
+        self._clock.cancel(stream)
         stream.forget()
         moved_bytes = stream.sent_bytes
         if stream.work_left > 0:
@@ -134,14 +137,14 @@ class Network:
             return
         now = self._clock.now
         touched: dict[Stream, None] = {}
-        for stream in list(self._flows[link] or {}):
+        for stream in list(self._flows[link]):
             if stream.lone and stream.end_s <= now:
                 self._settle(stream, stream.end_s)
                 self._remove(stream)
                 continue
             line_bytes_per_s = min([self._capacity[each] for each in stream.path])
             for each in stream.path:
-                touched.update(self._flows[each] or {})
+                touched.update(dict.fromkeys(self._flows[each]))
                 self._demand[each] += line_bytes_per_s - stream.line_bytes_per_s
             stream.line_bytes_per_s = line_bytes_per_s
         if touched:
@@ -162,7 +165,19 @@ class Network:
             num_bytes += descriptors * self._descriptor_s * stream.line_bytes_per_s
         return num_bytes * stream.factor
 
-    def _land(self, stream: Stream, _: Timer) -> None:
+    def timed(self, stream: Stream) -> None:
+        """See ``StreamOwner``."""
+        if stream.drains:
+            self._drain(stream)
+        else:
+            self._land(stream)
+
+    def _arrives(self, stream: Stream, time_s: float) -> None:
+        """The last of the stream is there at ``time_s``."""
+        stream.drains = False
+        self._clock.set(stream, time_s)
+
+    def _land(self, stream: Stream) -> None:
         if stream.active:
             self._settle(stream, stream.end_s)
             self._remove(stream)
@@ -194,7 +209,7 @@ class Network:
         stream.busy_s += duration_s
         stream.end_s = start_s + duration_s
         if stream.last:
-            stream.timer = self._clock.schedule(stream.end_s + stream.latency_s, callback=partial(self._land, stream))
+            self._arrives(stream, stream.end_s + stream.latency_s)
 
     # Max-min sharing.
 
@@ -211,22 +226,21 @@ class Network:
             stream.since_s = now
             self._enter(stream)
         elif stream.last:
-            stream.timer = self._clock.schedule(now + stream.latency_s, callback=partial(self._land, stream))
+            self._arrives(stream, now + stream.latency_s)
 
     def _enter(self, stream: Stream) -> None:
         now = self._clock.now
         stream.active = stream.lone = True
         for link in stream.path:
             flows = self._flows[link]
-            if flows is None:
-                flows = self._flows[link] = {}
-            if len(flows) == 1:
-                other = next(iter(flows))
-                if other.lone:
-                    self._meet(other, now)
+            if len(flows) == 1 and flows[0].lone:
+                self._meet(flows[0], now)
+                flows = self._flows[link]
             if flows:
                 stream.lone = False
-            flows[stream] = None
+                flows.append(stream)
+            else:
+                self._flows[link] = [stream]
             self._demand[link] += stream.line_bytes_per_s
         if stream.lone:
             self._set_rate(stream, stream.line_bytes_per_s)
@@ -242,23 +256,20 @@ class Network:
             stream.lone = False
             self._time(stream)
 
-    def _drain(self, stream: Stream, _: Timer) -> None:
+    def _drain(self, stream: Stream) -> None:
         """A stream that shares leaves its links."""
-        stream.timer = None
         self._settle(stream, stream.end_s)
         self._leave(stream)
         if stream.last:
-            stream.timer = self._clock.schedule(
-                self._clock.now + stream.latency_s, callback=partial(self._land, stream)
-            )
+            self._arrives(stream, self._clock.now + stream.latency_s)
 
     def _leave(self, stream: Stream) -> None:
         """Take a stream off its links; those it held back go faster."""
         held_back: dict[Stream, None] = {}
         for link in stream.path:
-            flows = self._flows[link]
-            if flows and self._binds(link):
-                held_back.update(flows)
+            if self._binds(link):
+                for other in self._flows[link]:
+                    held_back[other] = None
         self._remove(stream)
         held_back.pop(stream, None)
         if held_back:
@@ -269,9 +280,12 @@ class Network:
         stream.rate = 0.0
         for link in stream.path:
             flows = self._flows[link]
-            if flows is not None:
-                flows.pop(stream, None)
-                self._demand[link] = self._demand[link] - stream.line_bytes_per_s if flows else 0.0
+            if len(flows) > 1:
+                flows.remove(stream)
+                self._demand[link] -= stream.line_bytes_per_s
+            else:
+                self._flows[link] = _NO_STREAMS
+                self._demand[link] = 0.0
 
     def _binds(self, link: int) -> bool:
         """Whether the streams of a link could want more than it has; else it limits nobody."""
@@ -287,7 +301,7 @@ class Network:
                 if link in capacity or not self._binds(link):
                     continue
                 capacity[link] = self._capacity[link]
-                for other in self._flows[link] or {}:
+                for other in self._flows[link]:
                     if other not in flows:
                         flows[other] = None
                         found.append(other)
@@ -323,11 +337,13 @@ class Network:
 
     def _time(self, stream: Stream) -> None:
         """Set a timer to when the stream leaves its links, or where nobody else would know, to when it has arrived."""
-        stream.cancel_timer()
         if not stream.lone:
-            stream.timer = self._clock.schedule(stream.end_s, callback=partial(self._drain, stream))
+            stream.drains = True
+            self._clock.set(stream, stream.end_s)
         elif stream.last:
-            stream.timer = self._clock.schedule(stream.end_s + stream.latency_s, callback=partial(self._land, stream))
+            self._arrives(stream, stream.end_s + stream.latency_s)
+        else:
+            self._clock.cancel(stream)
         if stream.first_arrived is not None:
             self._time_first(stream)
 
@@ -336,8 +352,8 @@ class Network:
             return
         moved = stream.work - stream.work_left
         stream.first_at_s = stream.since_s + max(stream.first_work - moved, 0.0) / stream.rate
-        if stream.first_timer is not None and stream.first_timer.callbacks:
-            stream.first_timer.callbacks.clear()
+        if stream.first_timer is not None:
+            self._clock.cancel(stream.first_timer)
         stream.first_timer = self._clock.schedule(
             stream.first_at_s + stream.latency_s, callback=partial(self._first, stream)
         )

@@ -7,12 +7,23 @@ from collections.abc import Callable
 from kvsim.sim.clock import Timer
 
 
-class Stream:
-    """One request's KV between two instances, chunk after chunk."""
+class StreamOwner:
+    """Told by streams when their time has come."""
+
+    __slots__ = ()
+
+    def timed(self, stream: Stream) -> None:
+        """The stream leaves its links now, or has arrived."""
+        raise NotImplementedError
+
+
+class Stream(Timer):
+    """One request's KV between two instances, chunk after chunk; a timer of when it leaves its links, or has come."""
 
     __slots__ = (
         "active",
         "busy_s",
+        "drains",
         "end_s",
         "factor",
         "first_arrived",
@@ -24,23 +35,26 @@ class Stream:
         "latency_s",
         "line_bytes_per_s",
         "lone",
+        "owner",
         "path",
         "rate",
         "sent_bytes",
         "since_s",
-        "timer",
         "work",
         "work_left",
     )
 
     def __init__(
         self,
+        owner: StreamOwner,
         path: tuple[int, ...],
         line_bytes_per_s: float,
         latency_s: float,
         factor: float,
         landed: Callable[[Stream], None],
     ) -> None:
+        super().__init__()
+        self.owner = owner
         self.path, self.line_bytes_per_s, self.latency_s, self.factor = path, line_bytes_per_s, latency_s, factor
         self.landed = landed
         self.sent_bytes = 0.0
@@ -54,23 +68,21 @@ class Stream:
         """When, at this rate, nothing is left."""
         self.busy_s = 0.0
         self.active = self.lone = self.last = False
-        self.timer: Timer | None = None
+        self.drains = False
+        """Whether it is the links that it leaves at the time that is set."""
         self.first_arrived: Callable[[Stream], None] | None = None
         self.first_work = 0.0
         self.first_at_s = -1.0
         self.first_timer: Timer | None = None
 
-    def cancel_timer(self) -> None:
-        timer = self.timer
-        if timer is not None and timer.callbacks:
-            timer.callbacks.clear()
-        self.timer = None
+    def fire(self) -> None:
+        self.owner.timed(self)
 
     def forget(self) -> None:
         """Nobody waits for the stream any more: what was to be told holds it, and it would hold that, for ever."""
         self.landed = _nobody
         self.first_arrived = None
-        self.timer = self.first_timer = None
+        self.first_timer = None
 
 
 class FirstPart:

@@ -34,7 +34,8 @@ class Capacity:
     """
 
     def __init__(self, loads: Loads, racks: list[list[int]]) -> None:
-        self._loads, self._racks = loads, racks
+        self._loads = loads
+        self._racks = [[loads.by_instance[instance] for instance in rack] for rack in racks]
         self._begin = [0] * len(racks)
         """By rack: where the search begins, behind the one found last, so that equals take turns."""
 
@@ -48,17 +49,21 @@ class Capacity:
 
     def _emptiest(self, rack: int) -> int:
         """The emptiest instance of a rack; -1 where there is none."""
-        local, loads = self._racks[rack], self._loads.loads
+        local = self._racks[rack]
         if not local:
             return -1
         begin, num = self._begin[rack], len(local)
-        best, least_load = begin, loads[local[begin]]
-        for step in range(1, num):
-            place = (begin + step) % num
-            if loads[local[place]] < least_load:
-                best, least_load = place, loads[local[place]]
-        self._begin[rack] = (best + 1) % num
-        return local[best]
+        best, place = begin, begin
+        least_load = local[begin].load
+        for _ in range(num - 1):
+            place += 1
+            if place == num:
+                place = 0
+            load = local[place].load
+            if load < least_load:
+                best, least_load = place, load
+        self._begin[rack] = best + 1 if best + 1 < num else 0
+        return local[best].instance
 
 
 class LeastLoaded:

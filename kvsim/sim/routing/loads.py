@@ -10,6 +10,20 @@ _SEATLESS: Final = 1e6
 """Added to a share: more than any share there is."""
 
 
+class Load:
+    """What one instance has to do: side by side in memory, as thousands of them are looked at in no order."""
+
+    __slots__ = ("instance", "load", "requests", "tokens", "turn")
+
+    def __init__(self, instance: int) -> None:
+        self.instance = instance
+        self.load = 0.0
+        self.turn = instance
+        """A number that is higher the later the load changed."""
+        self.tokens = self.requests = 0
+        """Of a decode instance: what is promised of it."""
+
+
 class Loads:
     """Loads of ``n`` instances with the least one at hand: a tournament, in which each change is played again up to
     where it matters no more.
@@ -22,13 +36,13 @@ class Loads:
         self.loads = [0.0] * num_instances
         self.total = 0.0
         self._num = num_instances
-        self._turn = list(range(num_instances))
-        """By instance: a number that is higher the later its load changed."""
         self._turns = num_instances
-        self._winners = [0] * num_instances + list(range(num_instances))
+        self.by_instance = [Load(instance) for instance in range(num_instances)]
+        self._winners = self.by_instance * 2
         """Place ``i`` has the winner of places ``2 i`` and ``2 i + 1``, the last ``n`` have an instance each."""
         for place in range(num_instances - 1, 0, -1):
-            self._winners[place] = min(self._winners[2 * place], self._winners[2 * place + 1])
+            left, right = self._winners[2 * place], self._winners[2 * place + 1]
+            self._winners[place] = left if left.instance < right.instance else right
         self._out: dict[int, float] = {}
         """What instances have that are out of service."""
 
@@ -90,23 +104,22 @@ class Loads:
 
     def _play(self, instance: int, load: float) -> None:
         """Find the least loaded again, now that an instance has another load."""
-        loads, winners, turns = self.loads, self._winners, self._turn
-        loads[instance] = load
-        turns[instance] = self._turns = self._turns + 1
+        winners, changed = self._winners, self.by_instance[instance]
+        self.loads[instance] = changed.load = load
+        changed.turn = self._turns = self._turns + 1
         place = (self._num + instance) >> 1
         while place:
             left, right = winners[2 * place], winners[2 * place + 1]
-            left_load, right_load = loads[left], loads[right]
-            if right_load < left_load or (right_load == left_load and turns[right] < turns[left]):
+            if right.load < left.load or (right.load == left.load and right.turn < left.turn):
                 left = right
-            if left != instance and winners[place] == left:
+            if left is not changed and winners[place] is left:
                 return
             winners[place] = left
             place >>= 1
 
     def least(self) -> int:
         """The least loaded instance in service; of equals, the one that came to its load first."""
-        return self._winners[1] if self._num > 1 else 0
+        return self._winners[1].instance if self._num > 1 else 0
 
     @property
     def mean(self) -> float:
@@ -125,8 +138,6 @@ class DecodeLoads(Loads):
         """``room_tokens``: KV tokens that an instance's pool holds. ``seats``: requests that it runs at a time."""
         super().__init__(num_instances)
         self._room_tokens, self._seats = room_tokens, seats
-        self._tokens = [0] * num_instances
-        self._requests = [0] * num_instances
         self._seatless = 0
         """Instances in service without a free seat."""
 
@@ -149,17 +160,17 @@ class DecodeLoads(Loads):
 
     def requests(self, instance: int) -> int:
         """Requests that are promised a seat there."""
-        return self._requests[instance]
+        return self.by_instance[instance].requests
 
     def seated_first(self, instances: Sequence[int]) -> Sequence[int]:
         """``instances``, those without a free seat last."""
         for instance in instances:
-            if self._requests[instance] >= self._seats:
+            if self.by_instance[instance].requests >= self._seats:
                 return sorted(instances, key=self._lacks_seat)
         return instances
 
     def _lacks_seat(self, instance: int) -> bool:
-        return self._requests[instance] >= self._seats
+        return self.by_instance[instance].requests >= self._seats
 
     def promise(self, instance: int, tokens: int) -> None:
         """Promise a request a seat, and room for ``tokens``."""
@@ -170,13 +181,14 @@ class DecodeLoads(Loads):
         self._change(instance, -tokens, -1)
 
     def _change(self, instance: int, tokens: int, requests: int) -> None:
-        self._tokens[instance] += tokens
-        before = self._requests[instance]
-        taken = self._requests[instance] = before + requests
+        promised = self.by_instance[instance]
+        promised.tokens += tokens
+        before = promised.requests
+        taken = promised.requests = before + requests
         if instance not in self._out:
             if before < self._seats <= taken:
                 self._seatless += 1
             elif taken < self._seats <= before:
                 self._seatless -= 1
-        share = max(self._tokens[instance] / self._room_tokens, taken / self._seats)
+        share = max(promised.tokens / self._room_tokens, taken / self._seats)
         self.put(instance, share if taken < self._seats else share + _SEATLESS)

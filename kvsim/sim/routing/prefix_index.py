@@ -5,19 +5,27 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from itertools import islice
+from typing import Final
+
+_SIZE_BITS: Final = 32
+_SIZE: Final = (1 << _SIZE_BITS) - 1
 
 Path = tuple[tuple[int, int, int], ...]
 """Entries ``(chain, first_block, end_block)``, as in ``kvsim.sim.engine.paged``."""
 
 
 class PrefixIndex:
-    """chain -> instance -> blocks of the chain computed and still cached there. Chains of one request are not kept."""
+    """chain -> instance -> blocks of the chain computed and still cached there. Chains of one request are not kept.
+
+    Most chains are on one instance: those have one number, of the instance and the blocks, instead of a table.
+    """
 
     def __init__(self, refresh: Callable[[int], None] | None = None) -> None:
         """``refresh(instance)`` is called before what that one holds is told: it may not have said yet what it has
         evicted.
         """
-        self._holders: dict[int, dict[int, int]] = {}
+        self._holders: dict[int, int | dict[int, int]] = {}
+        """By chain: its holders, in the order in which they came; a lone one as ``_lone``."""
         self._evictions = 0
         self._refresh = refresh
 
@@ -29,22 +37,32 @@ class PrefixIndex:
             size = (end if end < blocks else blocks) - first
             holders = self._holders.get(chain)
             if holders is None:
-                self._holders[chain] = {instance: size}
+                self._holders[chain] = instance << _SIZE_BITS | size
+            elif isinstance(holders, int):
+                if holders >> _SIZE_BITS != instance:
+                    self._holders[chain] = {holders >> _SIZE_BITS: holders & _SIZE, instance: size}
+                elif holders & _SIZE < size:
+                    self._holders[chain] = instance << _SIZE_BITS | size
             elif holders.get(instance, 0) < size:
                 holders[instance] = size
 
     def evicted(self, instance: int, chain: int, blocks: int) -> None:
         """Only ``blocks`` blocks of ``chain`` are left on ``instance``."""
-        holders = self._holders.get(chain)
-        if holders is None or holders.get(instance, 0) <= blocks:
+        if self._blocks(chain, instance) <= blocks:
             return
         self._evictions += 1
-        if blocks:
+        holders = self._holders[chain]
+        if isinstance(holders, int):
+            if blocks:
+                self._holders[chain] = instance << _SIZE_BITS | blocks
+            else:
+                del self._holders[chain]
+        elif blocks:
             holders[instance] = blocks
-            return
-        del holders[instance]
-        if not holders:
-            del self._holders[chain]
+        else:
+            del holders[instance]
+            if not holders:
+                del self._holders[chain]
 
     def knows(self, chain: int) -> bool:
         """Whether any instance has anything of a chain."""
@@ -55,6 +73,10 @@ class PrefixIndex:
         if len(self._holders) <= most:
             return
         for chain, holders in list(self._holders.items()):
+            if isinstance(holders, int):
+                if not is_cached(holders >> _SIZE_BITS, chain):
+                    del self._holders[chain]
+                continue
             for instance in [instance for instance in holders if not is_cached(instance, chain)]:
                 del holders[instance]
             if not holders:
@@ -66,8 +88,7 @@ class PrefixIndex:
             self._refresh(instance)
         total = 0
         for chain, first, end in path:
-            holders = self._holders.get(chain)
-            found = holders.get(instance, 0) if holders else 0
+            found = self._blocks(chain, instance)
             if found < end - first or end > limit:
                 return total + min(found, limit - first) if limit > first else total
             total += end - first
@@ -84,9 +105,18 @@ class PrefixIndex:
                 continue
             latest = self._latest(chain, most)
             if latest:
-                blocks, end = self._holders[chain], min(end, limit)
-                return [(instance, min(first + blocks[instance], end)) for instance in latest]
+                end = min(end, limit)
+                return [(instance, min(first + self._blocks(chain, instance), end)) for instance in latest]
         return []
+
+    def _blocks(self, chain: int, instance: int) -> int:
+        """Blocks of a chain that an instance holds."""
+        holders = self._holders.get(chain)
+        if holders is None:
+            return 0
+        if isinstance(holders, int):
+            return holders & _SIZE if holders >> _SIZE_BITS == instance else 0
+        return holders.get(instance, 0)
 
     def _latest(self, chain: int, most: int) -> list[int]:
         """The latest ``most`` holders of a chain, which have said what they have evicted."""
@@ -103,9 +133,11 @@ class PrefixIndex:
         return latest
 
 
-def _last_of(holders: dict[int, int] | None, most: int) -> list[int]:
-    if not holders:
+def _last_of(holders: int | dict[int, int] | None, most: int) -> list[int]:
+    if holders is None or not most:
         return []
+    if isinstance(holders, int):
+        return [holders >> _SIZE_BITS]
     return list(holders) if len(holders) == 1 else list(islice(reversed(holders), most))
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from kvsim.config.derived import nic_latency_s
 from kvsim.plan.plan import Place, Plan
 from kvsim.record.result import Check, TransferUse
+from kvsim.sim.clock import Timer
 from kvsim.sim.engine.engine import Engine, Role
 from kvsim.sim.engine.engine_kinds import engine_kind
 from kvsim.sim.engine.lockstep import Lockstep
@@ -302,9 +303,10 @@ class PdSystem(SendingSystem):
             return
         ready_tokens = first + (end - first) * (1 - 1 / self._num_layers)
         first_s = self.clock.now + (end_s - self.clock.now) / self._num_layers
-        self.clock.schedule(first_s, callback=lambda _: self._layer_computed(engine, sequence, ready_tokens))
+        self.clock.set(_LayerTimer(self, engine, sequence, ready_tokens), first_s)
 
-    def _layer_computed(self, engine: Engine, sequence: Sequence, ready_tokens: float) -> None:
+    def layer_computed(self, engine: Engine, sequence: Sequence, ready_tokens: float) -> None:
+        """All layers but the last of a chunk are computed, in so many tokens' worth of KV: it may leave."""
         if sequence.aborted:
             return
         transfer = self._begun.get(sequence.state)
@@ -372,3 +374,16 @@ class PdSystem(SendingSystem):
     def left(self, engine: Engine, sequence: Sequence) -> None:
         """Let transfers that wait for room on the decode side try again."""
         self._retry_soon()
+
+
+class _LayerTimer(Timer):
+    """When the first layers' KV of a chunk may leave."""
+
+    __slots__ = ("_engine", "_ready_tokens", "_sequence", "_system")
+
+    def __init__(self, system: PdSystem, engine: Engine, sequence: Sequence, ready_tokens: float) -> None:
+        super().__init__()
+        self._system, self._engine, self._sequence, self._ready_tokens = system, engine, sequence, ready_tokens
+
+    def fire(self) -> None:
+        self._system.layer_computed(self._engine, self._sequence, self._ready_tokens)

@@ -132,8 +132,8 @@ class Transfers:
         self._set_timer(transfer)
 
     def _set_timer(self, transfer: SharedTransfer) -> None:
-        if transfer.timer is not None and transfer.timer.callbacks:
-            transfer.timer.callbacks.clear()
+        if transfer.timer is not None:
+            self._clock.cancel(transfer.timer)
         transfer.timer = self._clock.schedule(transfer.end_s, callback=partial(self._leave, transfer))
 
     def _leave(self, transfer: SharedTransfer, _: Timer) -> None:

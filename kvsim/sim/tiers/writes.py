@@ -7,7 +7,7 @@ from typing import Final
 
 from kvsim.policy.eviction.access import Access
 from kvsim.sim.clock import Clock, Timer
-from kvsim.sim.event_queue import EventQueue
+from kvsim.sim.event_queue import Entry, EventQueue
 from kvsim.sim.tiers.chunks import Run
 from kvsim.sim.tiers.ports import Transfer, Watcher
 from kvsim.sim.tiers.tier import Tier
@@ -65,6 +65,16 @@ class Write(Watcher):
             self._writes.add(self)
 
 
+class _Arrival(Entry):
+    """When a write is done, by what was known when it was added."""
+
+    __slots__ = ("write",)
+
+    def __init__(self, write: Write, number: int) -> None:
+        super().__init__()
+        self.time_s, self.number, self.write = write.done_s, number, write
+
+
 class Writes:
     """All writes under way below a system's engines.
 
@@ -88,7 +98,7 @@ class Writes:
             return
         self._added += 1
         write.number = self._added
-        self._queue.add(write.done_s, (write.done_s, self._added, write))
+        self._queue.add(_Arrival(write, self._added))
         if self._clock is not None:
             self._clock.schedule(write.done_s, callback=self._on_timer)
 
@@ -99,8 +109,9 @@ class Writes:
             entry = self._queue.pop()
             if entry is None:
                 break
-            if entry[2].number == entry[1]:
-                lost.append(entry[2])
+            assert isinstance(entry, _Arrival)
+            if entry.write.number == entry.number:
+                lost.append(entry.write)
         self._queue, self._lost = EventQueue(), self._added
         return lost
 
@@ -112,14 +123,14 @@ class Writes:
             entry = self._queue.pop()
             if entry is None:
                 break
-            write: Write = entry[2]
-            if write.number != entry[1]:
+            assert isinstance(entry, _Arrival)
+            if entry.write.number != entry.number:
                 continue
-            if is_lost(write):
-                write.number = LOST
-                lost.append(write)
+            if is_lost(entry.write):
+                entry.write.number = LOST
+                lost.append(entry.write)
             else:
-                kept.add(entry[0], entry)
+                kept.add(entry)
         self._queue = kept
         return lost
 
@@ -134,8 +145,9 @@ class Writes:
             entry = queue.pop_until(now_s)
             if entry is None:
                 return
-            write: Write = entry[2]
-            if write.number == entry[1]:
+            assert isinstance(entry, _Arrival)
+            write = entry.write
+            if write.number == entry.number:
                 write.receiver.written(write.done_s, write.tier_number, write.runs, write.access)
 
 
@@ -160,8 +172,8 @@ class Load(Watcher):
                 done_s = transfer.arrives_s
         if done_s == self.done_s:
             return
-        if self._timer is not None and self._timer.callbacks:
-            self._timer.callbacks.clear()
+        if self._timer is not None:
+            self._clock.cancel(self._timer)
         self.done_s = done_s
         self._timer = self._clock.schedule(done_s, callback=self._on_timer)
 
