@@ -55,6 +55,7 @@ class Engine(ReceivingEngine):
 
     __slots__ = (
         "_announces_chunks",
+        "_hangs",
         "_is_member",
         "_listener",
         "_resumes_s",
@@ -106,6 +107,8 @@ class Engine(ReceivingEngine):
         self._announces_chunks, self._is_member = announces_chunks, timer is not None
         self._tells_tokens = tells_tokens
         self._resumes_s = 0.0
+        self._hangs = False
+        """Whether it sleeps until it may begin steps again."""
         asked = None if look_up is None else partial(look_up, self)
         self.scheduler = scheduler_of(settings, self.pool, self.batch, asked)
         self.scheduler.connector = connector
@@ -185,6 +188,17 @@ class Engine(ReceivingEngine):
             self._cut_leap(self._steps_begun())
 
     @property
+    def is_hung(self) -> bool:
+        """Whether it begins no step now."""
+        return self._resumes_s > self.clock.now
+
+    def end_hang(self) -> None:
+        """It was started again, and may begin steps from now on."""
+        self._resumes_s = 0.0
+        if self._hangs:
+            self._timer.set(self.clock.now)
+
+    @property
     def is_quiet(self) -> bool:
         """Whether nobody holds any of its blocks, or waits for some."""
         return not self.scheduler.has_unfinished and self.pool.num_free == self.pool.num_blocks
@@ -197,9 +211,12 @@ class Engine(ReceivingEngine):
     def _run(self) -> Generator[Any, None, None]:
         """Serve for ever: run spans of steps and book them, sleep when there is nothing to run."""
         while True:
-            if self._resumes_s > self.clock.now:
+            if self.is_hung:
+                self._hangs = True
                 yield self._timer.sleep_until(self._resumes_s)
+                self._hangs = False
                 self._book_held()
+                self._restart_times()
                 continue
             step = self._next
             if step is None:
@@ -331,7 +348,7 @@ class Engine(ReceivingEngine):
             self._listener.tokens(self, sequence, 1)
         self._anchor_steps += steps
         if self._speed_change != 1.0:
-            self._change_speed()
+            self._restart_times()
         if step.copies is not None:
             step.copies.begin()
         if step.chunks:
