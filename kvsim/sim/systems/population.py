@@ -98,7 +98,7 @@ class Population:
         if self.tiers is not None:
             self.tiers.hierarchy.settle()
         instance = self.router.choose(state.path, request.prompt_tokens, request.session_id)
-        state.prefill_instance = balanced(self.prefill_engines, instance, self._group_size)
+        state.prefill_instance = balanced(self.prefill_engines, instance, self._group_size, self.loads)
         if self.in_flight is not None:
             self.in_flight.begun(request, state.prefill_instance)
         if self.fleet is None or not self.fleet.strands(state):
