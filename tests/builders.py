@@ -13,7 +13,9 @@ from typing import TypeVar
 import numpy as np
 
 from kvsim.config import load_config
+from kvsim.config.fleet_keys import FleetEvent
 from kvsim.plan.plan import ROLES, Plan, make_plan
+from kvsim.record.fleet import FleetUse
 from kvsim.record.result import COMPONENTS, Table
 from kvsim.sim.fleet.clients import Patience
 from kvsim.sim.log.conservation import request_checks
@@ -189,3 +191,25 @@ class Bar:
     def update(self, completed: int, now_s: float) -> None:
         if self.label == type(self).interrupts:
             os.kill(os.getpid(), signal.SIGINT)
+
+
+def with_fleet(plan: Plan, *events: FleetEvent, **fleet: object) -> Plan:
+    """The same, to whose parts ``events`` happen; ``fleet``: other keys of its section."""
+    config = plan.config
+    changed = config.fleet.model_copy(update={"events": events, **fleet})
+    return replace(plan, config=config.model_copy(update={"fleet": changed}))
+
+
+def with_clients(plan: Plan, **clients: object) -> Plan:
+    """The same with clients of less patience, keys of ``clients``."""
+    config = plan.config
+    return replace(plan, config=config.model_copy(update={"clients": config.clients.model_copy(update=clients)}))
+
+
+def looked_after(system: type[S], plan: Plan, requests: Workload, seed: int = 1) -> tuple[S, FleetUse]:
+    """The system after it served the workload while things happened to it, and what became of its fleet."""
+    run = system(plan, requests, seed)
+    looked = look_after(run, None)
+    assert looked is not None
+    run.run()
+    return run, looked.use()

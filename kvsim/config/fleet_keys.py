@@ -20,7 +20,8 @@ class FleetEvent(Item):
 
     kind: EventKind
     at_s: NonNegative | None = None
-    """Simulated time; ``mtbf_h`` instead: at random, after that many hours of one of them on average."""
+    """Simulated time; ``mtbf_h`` instead: at random, after that many hours of one of them on average. What is down does
+    not fail, and what hangs does not hang once more, at random."""
     mtbf_h: Positive | None = None
     role: RoleName | None = None
     instance: Whole | None = None

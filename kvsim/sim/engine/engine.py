@@ -55,6 +55,7 @@ class Engine(ReceivingEngine):
 
     __slots__ = (
         "_announces_chunks",
+        "_hangs",
         "_held_up",
         "_is_member",
         "_listener",
@@ -108,6 +109,8 @@ class Engine(ReceivingEngine):
         self._announces_chunks, self._is_member = announces_chunks, timer is not None
         self._tells_tokens = tells_tokens
         self._resumes_s = 0.0
+        self._hangs = False
+        """Whether it sleeps until it may begin steps again."""
         asked = None if look_up is None else partial(look_up, self)
         self.scheduler = scheduler_of(settings, self.pool, self.batch, asked)
         self.scheduler.connector = connector
@@ -191,6 +194,17 @@ class Engine(ReceivingEngine):
             self._cut_leap(self._steps_begun())
 
     @property
+    def is_hung(self) -> bool:
+        """Whether it begins no step now."""
+        return self._resumes_s > self.clock.now
+
+    def end_hang(self) -> None:
+        """It was started again, and may begin steps from now on."""
+        self._resumes_s = 0.0
+        if self._hangs:
+            self._timer.set(self.clock.now)
+
+    @property
     def is_quiet(self) -> bool:
         """Whether nobody holds any of its blocks, or waits for some."""
         return not self.scheduler.has_unfinished and self.pool.num_free == self.pool.num_blocks
@@ -218,7 +232,11 @@ class Engine(ReceivingEngine):
             self._end_span(under_way)
         else:
             self._book_held()
-        if self._resumes_s > self.clock.now:
+            if self._hangs:
+                self._hangs = False
+                self._restart_times()
+        if self.is_hung:
+            self._hangs = True
             self._timer.sleep_until(self._resumes_s)
             return
         step = self._next
@@ -356,7 +374,7 @@ class Engine(ReceivingEngine):
             self._listener.tokens(self, sequence, 1)
         self._anchor_steps += steps
         if self._speed_change != 1.0:
-            self._change_speed()
+            self._restart_times()
         if step.copies is not None:
             step.copies.begin()
         if step.chunks:

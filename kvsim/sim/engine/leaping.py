@@ -130,12 +130,12 @@ class LeapingEngine(Sleeper):
             self._next.first_s *= change
             self._next.slope_s *= change
         if not self._leap:
-            self._change_speed()
+            self._restart_times()
         elif self._leap > 1:
             self._cut_leap(self._steps_begun())
 
-    def _change_speed(self) -> None:
-        """The series of times starts again with the next step, at the new speed."""
+    def _restart_times(self) -> None:
+        """The series of times starts again with a step that begins now, or at a speed that has changed."""
         done, change = self._anchor_steps, self._speed_change
         self._anchor_s = self.clock.now
         self._first_s = change * (self._first_s + done * self._slope_s)

@@ -84,6 +84,8 @@ class PagedPool(BlockPool):
             table.holds.append(self._hold(self._chains[key], min(end, hits) - first))
             table.entry = index
         table.hashed = hits
+        if hits > table.private_from:  # of a request that was sent or preempted before, and left these behind
+            table.private_from = OPEN_END
         if self.given is not None:
             self.given += self.blocks_of(table)
 

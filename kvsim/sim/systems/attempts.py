@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from kvsim.sim.clock import AFTERMATH, Timer
 from kvsim.sim.engine.engine import Role
 from kvsim.sim.engine.sequence import RequestState
 from kvsim.sim.fleet.clients import Draws, Patience, Waiting
@@ -31,6 +32,8 @@ class Attempts(FleetHooks):
         self._draws = Draws(system.generators[4])
         self._held: dict[RequestState, None] = {}
         """Requests that wait at the router, in their order."""
+        self._release_set = False
+        """Whether they are going to be looked at, at this instant."""
         self._stranded: dict[RequestState, Unit] = {}
         """Requests that the router has sent to instances which do not answer."""
         self._waiting: dict[int, Waiting] = {}
@@ -80,6 +83,16 @@ class Attempts(FleetHooks):
         self.left()
 
     def left(self) -> None:
+        """Those that wait at the router are looked at once every step that ends at this instant has been booked: then
+        it does not matter which of them ended first.
+        """
+        if self._held and not self._release_set:
+            self._release_set = True
+            self._clock.schedule(self._clock.now, AFTERMATH, self._release)
+
+    def _release(self, _: Timer) -> None:
+        self._release_set = False
+        self._clock.aftermath_s = self._clock.now
         self.release_held()
 
     # What instances do.

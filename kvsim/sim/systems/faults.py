@@ -11,7 +11,7 @@ from kvsim.record.fleet import Incident
 from kvsim.sim.clock import Timer
 from kvsim.sim.fleet.clients import Draws
 from kvsim.sim.fleet.targets import Part, Targets
-from kvsim.sim.fleet.units import OFF, Unit
+from kvsim.sim.fleet.units import DRAINING, OFF, UP, Unit
 from kvsim.sim.systems.fleet import Fleet
 from kvsim.sim.systems.serving import ServingSystem
 from kvsim.units import SECONDS_PER_HOUR
@@ -111,12 +111,16 @@ class Faults:
         return bool(failed) or tiers
 
     def _hang(self, happening: Happening, event: FleetEvent, parts: list[Part], duration_s: float) -> bool:
-        hung = [unit for part in parts for unit in part.units if unit.status != OFF]
+        """Units that serve; one that hangs already is not hung once more at random, only on a schedule."""
+        hung = [unit for part in parts for unit in part.units if unit.status in (UP, DRAINING)]
+        if event.at_s is None:
+            hung = [unit for unit in hung if not any(engine.is_hung for engine in unit.engines)]
         for unit in hung:
             for engine in unit.engines:
                 engine.hang_until(self._clock.now + duration_s)
         happening.instances = len(hung)
-        self._ends_after(happening, duration_s)
+        if hung:
+            self._ends_after(happening, duration_s)
         return bool(hung)
 
     def _slow(self, happening: Happening, event: FleetEvent, parts: list[Part], duration_s: float) -> bool:

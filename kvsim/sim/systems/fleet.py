@@ -92,6 +92,7 @@ class Fleet(Attempts):
         unit.is_known = False
         found = self.lose_all_on(unit)
         for engine in unit.engines:
+            engine.end_hang()
             engine.forget()
         if was_known_out or not self._detection_s:
             self._notice(unit)
@@ -143,6 +144,7 @@ class Fleet(Attempts):
         del self._draining[unit]
         self._set(unit, DOWN, comes_back=True)
         for engine in unit.engines:
+            engine.end_hang()
             engine.forget()
         then, unit.then = unit.then, None
         if then is not None:

@@ -6,18 +6,22 @@ from collections.abc import Sequence
 from typing import Final
 
 from kvsim.sim.engine.engine import Engine
+from kvsim.sim.routing import Loads
 
 _WAITING_WEIGHT: Final = 4
 """Weight of a waiting request against a running one, in vLLM's data-parallel balancer."""
 
 
-def balanced(engines: Sequence[Engine], instance: int, group_size: int) -> int:
-    """The engine vLLM's front end sends a request to, among the ``group_size`` that ``instance`` is one of."""
+def balanced(engines: Sequence[Engine], instance: int, group_size: int, loads: Loads) -> int:
+    """The engine vLLM's front end sends a request to, among those in service of the ``group_size`` that ``instance`` is
+    one of."""
     if group_size == 1:
         return instance
     first = instance - instance % group_size
-    best, least = first, -1
+    best, least = instance, -1
     for place in range(first, min(first + group_size, len(engines))):
+        if loads.is_out(place):
+            continue
         scheduler = engines[place].scheduler
         score = _WAITING_WEIGHT * (len(scheduler.waiting) + scheduler.loading) + len(scheduler.running)
         if least < 0 or score < least:

@@ -7,6 +7,7 @@ from typing import Final
 
 from kvsim.plan.engine_settings import EngineSettings
 from kvsim.sim.clock import Clock
+from kvsim.sim.engine.block_table import OPEN_END
 from kvsim.sim.engine.engine import Engine, Role
 from kvsim.sim.engine.sequence import RequestState, Sequence, block_path
 from kvsim.sim.fleet.hooks import FleetHooks
@@ -85,6 +86,8 @@ class Population:
         if again:
             state.mark_s = self.clock.now
             state.retry_s = state.mark_s - request.arrival_s
+        if self.fleet is not None:  # sent again, it may hit what it has left behind
+            state.private_from = OPEN_END
         if self.fleet is None or self.fleet.takes(state):
             self.route(state)
         return state
@@ -97,7 +100,7 @@ class Population:
         if self.tiers is not None:
             self.tiers.hierarchy.settle()
         instance = self.router.choose(state.path, request.prompt_tokens, request.session_id)
-        state.prefill_instance = balanced(self.prefill_engines, instance, self._group_size)
+        state.prefill_instance = balanced(self.prefill_engines, instance, self._group_size, self.loads)
         if self.in_flight is not None:
             self.in_flight.begun(request, state.prefill_instance)
         if self.fleet is None or not self.fleet.strands(state):

@@ -291,3 +291,23 @@ def test_finished_private_blocks_are_not_looked_up_but_wait_their_turn() -> None
 )
 def test_paths_have_in_common_what_lies_before_they_part(path: Path, other: Path, shared: int) -> None:
     assert shared_blocks(path, other) == shared_blocks(other, path) == shared
+
+
+def test_who_finds_its_own_blocks_again_frees_each_once() -> None:
+    """A request that is preempted, given up and sent again: its first blocks are hit, those behind are new."""
+    pool, path = PagedPool(8), ((-1, 0, OPEN_END),)
+    first = BlockTable(path)
+    pool.take(3)
+    first.loose = 3
+    pool.extend(first, 2)
+    pool.release_to_resume(first)
+    again = BlockTable(path)
+    hits, _ = pool.match(path, 1)
+    assert hits == 1
+    pool.acquire(again, hits)
+    pool.take(2)
+    again.loose = 2
+    pool.extend(again, 3)
+    pool.release(again)
+    pool.check_integrity()
+    assert pool.num_free == 8

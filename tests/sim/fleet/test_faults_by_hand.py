@@ -1,0 +1,108 @@
+"""What happens to one small instance and its clients, computed by hand: every step takes a second."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from builders import (
+    ROLES,
+    Row,
+    by_request,
+    check,
+    colocated,
+    looked_after,
+    plan,
+    stepwise,
+    with_clients,
+    with_fleet,
+    workload,
+)
+
+from kvsim.config.fleet_keys import FleetEvent
+from kvsim.plan.plan import Plan
+from kvsim.sim.systems.unified import UnifiedSystem
+from kvsim.workload.workload import Workload
+
+TEN_STEPS = workload([Row(0.0, 1, 10)])
+
+
+def instances(count: int = 1, **settings: object) -> Plan:
+    own = {"block_size": 2, "num_blocks": 64, "max_num_seqs": 4, "max_num_batched_tokens": 64, **settings}
+    return replace(colocated(plan(**own)), num_instances=count)  # type: ignore[arg-type]
+
+
+def finish_s(found: Plan, requests: Workload) -> list[float]:
+    """When answers are complete, taken in leaps and in single steps; every block is free then."""
+    found_s = []
+    for kind in (found, stepwise(found)):
+        system, _ = looked_after(UnifiedSystem, kind, requests)
+        system.clock.run_to_stop()
+        check(system)
+        found_s.append(by_request(system)["finish_s"].tolist())
+    assert found_s[0] == found_s[1]
+    return found_s[0]  # type: ignore[no-any-return]
+
+
+def event(kind: str, at_s: float, **rest: object) -> FleetEvent:
+    return FleetEvent(kind=kind, at_s=at_s, role="colocated", **{"instance": 0, **rest})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize(
+    ("events", "expected_s"),
+    [
+        # The step under way ends at 4; six are left at 8.5.
+        ([event("hang", 3.5, duration_s=5.0)], 14.5),
+        # At 3 the third has ended, and the fourth does not begin.
+        ([event("hang", 3.0, duration_s=5.0)], 15.0),
+        # What begins at 4, 6 and 8 takes two seconds each.
+        ([event("slow", 3.5, duration_s=5.0, factor=2.0)], 13.0),
+        # Slow steps begin after the hang alone: at 8, 10 and 12, then four at their own speed.
+        ([event("hang", 3.0, duration_s=5.0), event("slow", 3.5, duration_s=10.0, factor=2.0)], 18.0),
+        # Both at a time: what begins at 4 takes three times as long, at 7 and 9 twice, from 11 on once.
+        ([event("slow", 4.0, duration_s=3.0, factor=1.5), event("slow", 4.0, duration_s=6.0, factor=2.0)], 14.0),
+        # The later one of two ends counts.
+        ([event("hang", 3.0, duration_s=5.0), event("hang", 4.0, duration_s=2.0)], 15.0),
+        # A hang that is over within the step that it finds under way costs nothing.
+        ([event("hang", 3.25, duration_s=0.5)], 10.0),
+    ],
+)
+def test_a_hang_and_a_slowdown_cost_what_they_say(events: list[FleetEvent], expected_s: float, is_async: bool) -> None:
+    found = instances().with_settings(*ROLES, async_scheduling=is_async)
+    assert finish_s(with_fleet(found, *events), TEN_STEPS) == [expected_s]
+
+
+def test_an_instance_that_is_started_again_hangs_no_more() -> None:
+    events = event("hang", 3.0, duration_s=1000.0), event("fail", 5.0, duration_s=2.0)
+    assert finish_s(with_fleet(instances(), *events), TEN_STEPS) == [17.0]
+
+
+def test_what_is_down_cannot_hang() -> None:
+    events = event("fail", 5.0, duration_s=2.0), event("hang", 6.0, duration_s=1000.0)
+    assert finish_s(with_fleet(instances(), *events), TEN_STEPS) == [17.0]
+
+
+def test_a_prompt_that_is_sent_again_hits_what_its_last_attempt_left() -> None:
+    """Six tokens of nobody else, two a step: all are computed at 3, half a second after the client has lost patience;
+    its next attempt computes the last block alone. After a failure nothing is left to hit.
+    """
+    found = instances(max_num_batched_tokens=2)
+    requests = workload([Row(0.0, 6, 1)])
+    patience = {"timeout_s": 2.5, "retries": 1, "backoff_s": 0.0, "backoff_jitter": 0.0}
+    system, use = looked_after(UnifiedSystem, with_clients(found, **patience), requests)
+    assert (use.timed_out, use.retried, by_request(system)["finish_s"].tolist()) == (1, 1, [4.0])
+    assert by_request(system)["hit_tokens"].tolist() == [4]
+    assert finish_s(with_fleet(found, event("fail", 2.5, duration_s=1.0)), requests) == [6.5]
+
+
+def test_who_is_held_is_sent_when_every_step_that_ends_at_that_instant_is_booked() -> None:
+    """Two requests an instance: the third waits at the router until instance 1 frees a seat at 2, when the step of
+    instance 0 has ended too, whichever of them is booked first.
+    """
+    found = instances(2, max_num_seqs=2)
+    config = found.config
+    routing = config.routing.model_copy(update={"max_in_flight": 1, "prefill": "least_loaded"})
+    found = replace(found, config=config.model_copy(update={"routing": routing}))
+    rows = [Row(0.0, 1, 2), Row(0.0, 1, 3), Row(0.5, 1, 1), Row(0.5, 1, 4)]
+    assert finish_s(found, workload(rows)) == [2.0, 3.0, 3.0, 7.0]
