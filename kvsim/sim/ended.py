@@ -49,7 +49,7 @@ class Ended:
     gave_up: int
     """Requests that failed because their clients gave them up."""
     population_s: float
-    """As of ``kvsim.sim.log.conservation.RequestCounts``."""
+    """Integral of the number of requests in the system, as ``kvsim.sim.log.conservation.RequestCounts`` has it."""
     failed_s: float
     failed_arrival_s: Floats
     """Arrivals of requests that fit no instance."""

@@ -37,9 +37,9 @@ class Numbers:
 
     requests: Ints
     first_prefill: int
-    """Of the instances that compute prompts."""
+    """Number of its first instance that computes prompts."""
     first_decode: int
-    """Of those that generate answers: the same ones where none does one alone."""
+    """Number of its first one that generates answers: the same where none does one alone."""
 
 
 class Merge:

@@ -52,7 +52,7 @@ def added(parts: Sequence[StepTotals]) -> StepTotals:
 
 
 def folded(bins: Floats, times: int) -> Floats:
-    """As many bins, each ``times``, a power of two, as wide; the last axis is time."""
+    """Bins ``times`` as wide, a power of two, and zeros behind them: their number stays. The last axis is time."""
     while times > 1:
         pairs = bins.reshape(*bins.shape[:-1], bins.shape[-1] // 2, 2).sum(axis=-1)
         bins = np.concatenate((pairs, np.zeros_like(pairs)), axis=-1)
