@@ -37,6 +37,7 @@ class Routing(Section):
     load_guard: NonNegative
     candidates: Count
     index_staleness_ms: NonNegative
+    lora_affinity: bool
     sees_tiers: bool
     dynamo: DynamoRouter
     llmd: LlmdScorers

@@ -16,7 +16,7 @@ from kvsim.sim.engine.sequence import RequestState, Sequence
 from kvsim.sim.log.conservation import KvBooks, kv_checks, network_checks
 from kvsim.sim.log.steps import StepLog
 from kvsim.sim.network.build_network import build_network
-from kvsim.sim.routing import DecodeLoads, Loads, decode_router
+from kvsim.sim.routing import DecodeLoads, Loads, about_to_route, adapter_router, decode_router
 from kvsim.sim.systems.kv_bytes import KvBytes
 from kvsim.sim.systems.kv_transfer import KvTransfer
 from kvsim.sim.systems.sending import SendingSystem
@@ -24,6 +24,7 @@ from kvsim.sim.systems.serving import Progress
 from kvsim.sim.systems.watcher import Watcher
 from kvsim.steptime.curves.lockstep import times_of_engine
 from kvsim.units import MICRO, MILLI
+from kvsim.workload.request import Request
 from kvsim.workload.workload import Workload
 
 
@@ -83,10 +84,16 @@ class PdSystem(SendingSystem):
         self._reservation_tokens = plan.decode_settings.output_margin_tokens
         self._begun, self._transfers, self._waiting = {}, {}, deque()
         self._retry_set = False
-        self.router = self._make_router(self.loads, self.loads.loads, budget)
+        router = self._make_router(self.loads, self.loads.loads, budget)
+        slots = [engine.adapter_slots for engine in self.prefill_engines]
+        self.router = adapter_router(router, plan.config.routing, self.loads, slots, budget)
         self.kv_books = KvBooks()
         self.num_transfers = self.reservation_waits = 0
         self.transfer_s = self.hidden_s = self.returned_bytes = self.lost_bytes = 0.0
+
+    def arrive(self, request: Request) -> RequestState | None:
+        about_to_route(self.router, request.adapter)
+        return super().arrive(request)
 
     def _build_engines(self, plan: Plan) -> None:
         """One at each place, roles interleaved over the racks."""
