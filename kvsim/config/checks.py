@@ -42,6 +42,7 @@ def check(config: Config, origins: Origins, mode: Mode | None) -> None:
     for rule in (
         _engine,
         _speculation,
+        _adapters,
         _experts,
         _placement,
         _coefficients,
@@ -121,6 +122,23 @@ def _speculation(config: Config, origins: Origins, mode: Mode | None) -> Iterato
             f"engine.max_num_batched_tokens = {config.engine.max_num_batched_tokens}: must be above {needed}, what one "
             f"sequence with {num_tokens} drafts takes of a step",
             ("engine.max_num_batched_tokens", f"{key}.num_speculative_tokens"),
+        )
+
+
+def _adapters(config: Config, origins: Origins, mode: Mode | None) -> Iterator[Finding]:
+    """What vLLM asks of copies in host memory."""
+    engine = config.engine
+    if engine.enable_lora and engine.max_cpu_loras is not None and engine.max_cpu_loras < engine.max_loras:
+        yield (
+            f"engine.max_cpu_loras = {engine.max_cpu_loras}: must be engine.max_loras = {engine.max_loras} or more",
+            ("engine.max_cpu_loras", "engine.max_loras"),
+        )
+    own = ("affinity", "least_loaded", "two_choices", "round_robin")
+    if engine.enable_lora and config.routing.lora_affinity and config.routing.prefill not in own and mode != "traffic":
+        yield (
+            f"routing.lora_affinity = true: beside routing.prefill = {config.routing.prefill} it is not modelled; "
+            f"routing.prefill must be {' or '.join(own)}",
+            ("routing.lora_affinity", "routing.prefill"),
         )
 
 

@@ -72,7 +72,15 @@ OF_ROLES = (
     "pd_separation.transfer.decode_rdma_gb_per_s",
 )
 """What only prefill and decode instances look at."""
-OF_ADAPTERS = ("load.lora_adapters", "engine.max_loras", "engine.max_lora_rank")
+OF_ADAPTERS = (
+    "load.lora_adapters",
+    "engine.max_loras",
+    "engine.max_lora_rank",
+    "engine.max_cpu_loras",
+    "engine.lora_loading",
+    "engine.lora_disk_gb_per_s",
+    "routing.lora_affinity",
+)
 WITHOUT_RAG = ("pd_trace.arrivals", "pd_trace.num_shared_docs", "pd_trace.num_rag_chunks", "pd_trace.doc_zipf_alpha")
 """What only RAG traffic looks at."""
 

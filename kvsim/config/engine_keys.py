@@ -108,4 +108,7 @@ class Engine(Section):
     enable_lora: bool
     max_loras: Count
     max_lora_rank: Literal[1, 8, 16, 32, 64, 128, 256, 320, 512]
+    max_cpu_loras: Count | None
+    lora_loading: bool
+    lora_disk_gb_per_s: Positive
     speculative: Speculative

@@ -50,6 +50,7 @@ class Routing(Section):
     load_guard: NonNegative
     candidates: Count
     index_staleness_ms: NonNegative
+    lora_affinity: bool
     sees_tiers: bool
     max_in_flight: Count | None
     cells: Cells

@@ -11,8 +11,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from kvsim.config import Config
-from kvsim.plan.instance import Instance
-from kvsim.plan.plan import ROLES, Plan
+from kvsim.plan.plan import Plan
 from kvsim.record.result import SystemResult
 from kvsim.sim.systems.given import GivenHeads
 from kvsim.steptime.curves.apart import ApartStepTime
@@ -152,18 +151,14 @@ def _enough(plan: Plan, copies: int) -> Plan:
     }  # fmt: skip
     plan = replace(plan, config=put_all(plan.config, values), tiers=(), cells=1)
     if not plan.num_decode:
-        return replace(plan, num_instances=plan.num_instances * copies)
+        return plan.of_instances(plan.num_instances * copies)
     instances, prefill, decode_count = plan.num_instances, plan.num_prefill, plan.num_decode
     sized = plan.sized(instances * copies, prefill * copies)
     return replace(sized, num_decode=decode_count * copies)
 
 
 def _apart(plan: Plan) -> Plan:
-    changed: dict[str, Instance] = {}
-    for role in ROLES:
-        own: Instance = getattr(plan, role)
-        changed[role] = replace(own, step_time=ApartStepTime(own.step_time))
-    return replace(plan, **changed)  # type: ignore[arg-type]
+    return plan.with_each(lambda own: replace(own, step_time=ApartStepTime(own.step_time)))
 
 
 def _without_links(plan: Plan) -> Plan:

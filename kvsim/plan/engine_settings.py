@@ -159,6 +159,22 @@ class SglangSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class AdapterLoads:
+    """What bringing a LoRA adapter into a slot takes."""
+
+    max_loras: int
+    """Slots on the GPUs."""
+    max_cpu_loras: int
+    """Copies in host memory, those of the slots' adapters included."""
+    host_s: float
+    """Seconds from host memory to all GPUs."""
+    disk_s: float
+    """Seconds from disk to host memory."""
+    used: int
+    """Adapters that requests go to, numbered from 0."""
+
+
+@dataclass(frozen=True, slots=True)
 class EngineSettings:
     """vLLM's engine arguments, for one role."""
 
@@ -193,6 +209,8 @@ class EngineSettings:
     """``None``: no speculative decoding."""
     max_loras: int = 0
     """LoRA adapters in one step at most; 0: as many as there are."""
+    adapter_loads: AdapterLoads | None = None
+    """``None``: adapters are in their slots at once."""
     rules: SchedulerRules = SchedulerRules()
     """By the engine's version."""
     pipeline_parallel: int = 1

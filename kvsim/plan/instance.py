@@ -14,7 +14,7 @@ from kvsim.errors import ConfigError
 from kvsim.fields import Fields
 from kvsim.plan.build_step_time import KnownStepTime, build_step_time
 from kvsim.plan.data_parallel import check_experts
-from kvsim.plan.engine_settings import EngineSettings
+from kvsim.plan.engine_settings import AdapterLoads, EngineSettings
 from kvsim.plan.kv_groups import is_hybrid, kv_groups_of
 from kvsim.plan.nearest_profile import NearestProfile
 from kvsim.plan.offloading import offloading_keys
@@ -27,7 +27,7 @@ from kvsim.plan.vllm_defaults import checked_version, version_of
 from kvsim.plan.weight_types import configured_type
 from kvsim.policy.scheduling import ORDERS
 from kvsim.spec import GpuSpec, InstanceSpec, ModelSpec, find_gpu, find_model
-from kvsim.spec.adapters import Adapters
+from kvsim.spec.adapters import Adapters, adapter_bytes
 from kvsim.spec.memory import MemoryArguments
 from kvsim.steptime import StepTime
 from kvsim.units import GB, GIB, TERA
@@ -173,6 +173,7 @@ def settings_of(config: Config, spec: InstanceSpec, role: Role, *, stepwise: boo
         stepwise=stepwise,
         speculation=speculation_of(config),
         max_loras=0 if groups or role == "decode" else max_loras_of(config),
+        adapter_loads=None if groups or role == "decode" else adapter_loads_of(config, spec),
         rules=rules_of(engine.vllm_version),
         pipeline_parallel=spec.pipeline_parallel,
         sglang=sglang_settings(config, role),
@@ -242,6 +243,23 @@ def max_loras_of(config: Config) -> int:
     """Adapters in one step at most, where that keeps any request waiting; 0: it does not, or is not simulated."""
     used, slots = derived.lora_adapters(config) or 0, config.engine.max_loras
     return slots if used > slots and config.engine.speculative.method is None else 0
+
+
+def adapter_loads_of(config: Config, spec: InstanceSpec) -> AdapterLoads | None:
+    """What loads of adapters take, where there are more than slots. Each GPU gets its part over a link of its own; the
+    file is read once, whole."""
+    engine, slots = config.engine, max_loras_of(config)
+    if not slots or spec.adapters is None or not engine.lora_loading:
+        return None
+    part_bytes = adapter_bytes(spec.model, spec.tensor_parallel, spec.expert_parallel, engine.max_lora_rank)
+    file_bytes = adapter_bytes(spec.model, 1, 1, engine.max_lora_rank)
+    return AdapterLoads(
+        max_loras=slots,
+        max_cpu_loras=engine.max_cpu_loras or slots,
+        host_s=part_bytes / (config.hardware.dram.read_gb_per_s * GB),
+        disk_s=file_bytes / (engine.lora_disk_gb_per_s * GB),
+        used=derived.lora_adapters(config) or 0,
+    )
 
 
 def _adapters_of(config: Config, model: ModelSpec) -> Adapters | None:

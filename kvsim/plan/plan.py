@@ -195,7 +195,7 @@ class Plan:
         size, or of one where they would not be whole."""
         whole = num_instances * self.cells % self.num_instances == 0
         cells = num_instances * self.cells // self.num_instances if whole else 1
-        sized = replace(self._of_instances(num_instances), num_prefill=num_prefill, cells=cells)
+        sized = replace(self.of_instances(num_instances), num_prefill=num_prefill, cells=cells)
         return replace(sized, num_decode=sized.decode_beside(num_prefill))
 
     def scaled_to(self, num_instances: int) -> Plan:
@@ -208,14 +208,14 @@ class Plan:
         if size > 1:
             num_instances = min(-(-num_instances // size) * size, self.num_instances)
         if not self.num_decode:
-            return self._of_instances(num_instances)
-        found = self._of_instances(max(num_instances, -(-sum(self.degrees) // self.spec.num_gpus)))
+            return self.of_instances(num_instances)
+        found = self.of_instances(max(num_instances, -(-sum(self.degrees) // self.spec.num_gpus)))
         num_prefill = round(found.num_instances * self.num_prefill / self.num_instances)
         if size > 1:
             num_prefill = max(round(num_prefill / size), 1) * size
         return found.sized(found.num_instances, min(max(num_prefill, 1), found.most_prefill))
 
-    def _of_instances(self, num_instances: int) -> Plan:
+    def of_instances(self, num_instances: int) -> Plan:
         """A plan of so many unified instances, or a few more where there is to be one of each kind."""
         if not self.pools or num_instances == self.num_instances:
             return replace(self, num_instances=num_instances)
@@ -245,6 +245,12 @@ class Plan:
         counts = derived.spread(self.num_prefill, self.cells)
         return self.sized(cells * own, sum(counts[:cells]))
 
+    @property
+    def unified_budget(self) -> int:
+        """Token budget of the unified instances that have no budget of their own, or of the first."""
+        own = next((pool.instance for pool in self.pools if not pool.keeps_budget), self.colocated)
+        return own.settings.max_num_batched_tokens
+
     def with_colocated_budget(self, tokens: int) -> Plan:
         """A plan with another token budget for the unified baseline; never more seats than tokens."""
 
@@ -268,9 +274,10 @@ class Plan:
         def change(instance: Instance) -> Instance:
             return replace(instance, settings=replace(instance.settings, **changes))
 
-        return self._changed(change, roles)
+        return self.with_each(change, roles)
 
-    def _changed(self, change: Callable[[Instance], Instance], roles: Sequence[Role]) -> Plan:
+    def with_each(self, change: Callable[[Instance], Instance], roles: Sequence[Role] = ROLES) -> Plan:
+        """A plan with what ``change`` makes of the instances of these roles, of every pool."""
         found = self._with_unified(change, lambda _: True) if "colocated" in roles else self
         others: dict[str, Any] = {role: change(getattr(self, role)) for role in roles if role != "colocated"}
         return replace(found, **others)
@@ -299,7 +306,7 @@ class Plan:
         own, other = self.step_time, changes.get("step_time")
         if isinstance(own, SpeculativeStepTime) and not isinstance(other, SpeculativeStepTime | None):
             changes["step_time"] = SpeculativeStepTime(other, own.drafter, own.num_tokens, other.coefficients)
-        return self._changed(lambda instance: replace(instance, **changes), ROLES)
+        return self.with_each(lambda instance: replace(instance, **changes))
 
 
 def make_plan(config: Config, *, stepwise: bool = False) -> Plan:

@@ -156,7 +156,13 @@ def _adapters(plan: Plan, *, is_pd: bool) -> str | None:
         limited = plan.colocated_settings.max_loras
         waiting = "requests of others wait, as in vLLM" if limited else "requests of others wait in vLLM, and here not"
         waiting += "; before decode instances none does" if limited and is_pd else ""
-        beyond = f"; of {adapters.used} adapters a step has {adapters.max_loras}: {waiting}; loading takes no time here"
+        loads = plan.colocated_settings.adapter_loads
+        loading = "loading takes no time here"
+        if loads is not None:
+            loading = f"a load takes {loads.host_s * 1e3:.2g} ms from host memory"
+            loading += f" and {loads.disk_s * 1e3:.2g} more from disk"
+            loading += ", of prefill instances too, of decode instances none" if is_pd else ""
+        beyond = f"; of {adapters.used} adapters a step has {adapters.max_loras}: {waiting}; {loading}"
     return (
         f"engine.enable_lora: adapters, {adapters.max_loras} of rank {adapters.max_lora_rank}, take "
         f"{spec.adapter_bytes_per_gpu / GB:.2f} GB a GPU; each request goes through one, which adds {step_ms:.2g} ms "

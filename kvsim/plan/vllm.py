@@ -136,6 +136,8 @@ def engine_keys(
             "engine.max_loras": arguments.whole("max_loras", 1),
             "engine.max_lora_rank": arguments.whole("max_lora_rank", 16),
         }
+        if arguments.get("max_cpu_loras") is not None:
+            found["engine.max_cpu_loras"] = arguments.whole("max_cpu_loras")
     if vllm_version:
         found["engine.vllm_version"] = vllm_version
     given = {key: arguments.get(key) for key in AS_NAMED}

@@ -52,6 +52,11 @@ class Evidence:
         return self.plan.prefill_settings if self.is_pd else self.plan.colocated_settings
 
     @property
+    def has_kinds(self) -> bool:
+        """Whether its instances have seats, blocks and budgets by kind, of which ``settings`` are the first's."""
+        return bool(self.plan.pools) and not self.is_pd
+
+    @property
     def instances(self) -> int:
         return self.result.roles[0].instances
 

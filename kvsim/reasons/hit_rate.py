@@ -184,7 +184,7 @@ def _idle_s(evidence: Evidence) -> tuple[tuple[float, float], int]:
 def capacity(evidence: Evidence) -> Reason | None:
     """How much more KV cache would keep half of what was evicted, by reuse distances."""
     missed = evidence.missed
-    untold = evidence.has_tiers or evidence.is_restarted or bool(evidence.settings.kv_groups)
+    untold = evidence.has_tiers or evidence.is_restarted or evidence.has_kinds or bool(evidence.settings.kv_groups)
     if untold or not _worth(evidence, missed.total("evicted")):
         return None
     found = extra_blocks(evidence, times_of(evidence).released_s[0])

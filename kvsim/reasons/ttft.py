@@ -76,7 +76,7 @@ def queue(evidence: Evidence) -> Reason | None:
 def _under_way(evidence: Evidence, held: Holders) -> str | None:
     """Where most of the wait is for a step that began before the request came."""
     share = held.shares["step_under_way"]
-    if share < MOSTLY or evidence.settings.max_loras:
+    if share < MOSTLY or evidence.settings.max_loras or evidence.has_kinds:
         return None
     step = "the step under way"
     if evidence.settings.async_scheduling:
@@ -91,7 +91,8 @@ def _under_way(evidence: Evidence, held: Holders) -> str | None:
 def _queued(evidence: Evidence, held: Holders) -> str:
     shares = held.shares | {"step_or_budget": held.shares["step_or_budget"] + held.shares["step_under_way"]}
     name = max(("seats", "kv_blocks", "step_or_budget"), key=lambda each: shares[each])
-    if shares[name] < MOSTLY or evidence.settings.max_loras:  # Who waits for an adapter's slot is not told apart.
+    # Who waits for an adapter's slot is not told apart, nor are seats and blocks by kind.
+    if shares[name] < MOSTLY or evidence.settings.max_loras or evidence.has_kinds:
         return "Queueing is {}"
     least = "at least " if shares["unknown"] else ""
     return (
@@ -120,6 +121,8 @@ def _short(evidence: Evidence) -> dict[str, str]:
 def interference(evidence: Evidence) -> Reason | None:
     """Steps that take longer for what others compute in them."""
     text = "Others' work in the same steps (batch interference) is {}."
+    if evidence.summary.adapters is not None and evidence.summary.adapters.lost_s:
+        text = "Others' work in the same steps (batch interference), and loads of LoRA adapters before them, are {}."
     return _of_part(evidence, "interference", "interference", text)
 
 
@@ -132,7 +135,7 @@ def chunking(evidence: Evidence) -> Reason | None:
     computed = result.table["computed_tokens"][result.measured]
     table = {name: result.table[name][result.measured] for name in ("first_token_s", "arrival_s")}
     long = computed > most
-    if not long.any() or not settings.enable_chunked_prefill:
+    if not long.any() or not settings.enable_chunked_prefill or evidence.has_kinds:
         return None
     ttfts_s = ttft_s(table)
     weight = float(ttfts_s[long].sum() / ttfts_s.sum()) if ttfts_s.sum() else 0.0

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from kvsim.record.plain import OMITTED
-from kvsim.record.result import Check, TierUse, TransferUse
+from kvsim.record.result import AdapterUse, Check, TierUse, TransferUse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,4 +255,5 @@ class SystemSummary:
     simulated_s: float
     notes: tuple[str, ...]
     drafts: Drafts | None = field(default=None, metadata=OMITTED)
+    adapters: AdapterUse | None = field(default=None, metadata=OMITTED)
     cost: Cost | None = field(default=None, metadata=OMITTED)

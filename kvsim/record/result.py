@@ -194,6 +194,17 @@ class CacheUse:
 
 
 @dataclass(frozen=True)
+class AdapterUse:
+    """LoRA adapters that were brought into slots, over all instances and the whole run."""
+
+    from_host: int
+    from_disk: int
+    """Loads from host memory, and from disk through it."""
+    lost_s: float
+    """Seconds by which steps were longer for them."""
+
+
+@dataclass(frozen=True)
 class Check:
     """One conservation law at the end of a run."""
 
@@ -259,6 +270,8 @@ class SystemResult:
     pace: Pace | None = None
     drafts: DraftUse | None = None
     """Over all instances; ``None``: nothing is drafted."""
+    adapters: AdapterUse | None = None
+    """``None``: no adapter can be missing."""
     detail: Detail | None = None
     """Steps, levels and movements of KV; ``None`` where the run was not asked to keep them."""
     fleet: FleetUse | None = None

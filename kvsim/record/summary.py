@@ -109,6 +109,7 @@ def summarise(result: SystemResult, *, slo_ttft_s: float, slo_tpot_s: float, gpu
         simulated_s=result.end_s,
         notes=result.notes,
         drafts=_drafts(result.drafts),
+        adapters=result.adapters,
     )
 
 

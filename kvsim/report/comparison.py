@@ -8,7 +8,7 @@ from functools import partial
 
 from kvsim.record.figures import Quantiles, SideUse, SystemSummary
 from kvsim.record.labels import NOTHING, number, percent, relative_difference, system_label
-from kvsim.record.result import TransferUse
+from kvsim.record.result import AdapterUse, TransferUse
 from kvsim.report.conclusion import GOODPUT_TIE, LATENCY_TIE, good_alike, is_chance, is_overloaded
 
 Read = Callable[[SystemSummary], float | None]
@@ -79,6 +79,8 @@ def groups(results: Sequence[SystemSummary]) -> list[list[Row]]:
         for name, unit, scale, of in _LATENCIES
     ]
     blocks += [_rates(), _caches(results), _utilisation(results)]
+    if any(result.adapters is not None for result in results):
+        blocks.append(_adapters())
     if any(result.transfer is not None for result in results):
         blocks.append(_transfers())
     return [*blocks, _requests(results)]
@@ -116,6 +118,19 @@ def _utilisation(results: Sequence[SystemSummary]) -> list[Row]:
         Row(f"KV held{sides}", _sides(lambda side: side.kv_usage), percent),
         Row(f"load{sides}", _sides(lambda side: side.load), percent),
     ]
+
+
+def _adapters() -> list[Row]:
+    """LoRA adapters that were brought into slots."""
+    return [
+        Row("adapters from host memory", _loaded(lambda use: use.from_host), _count),
+        Row("adapters from disk", _loaded(lambda use: use.from_disk), _count),
+        Row("steps waited for them (s)", _loaded(lambda use: use.lost_s)),
+    ]
+
+
+def _loaded(read: Callable[[AdapterUse], float]) -> Read:
+    return lambda result: None if result.adapters is None else read(result.adapters)
 
 
 def _transfers() -> list[Row]:

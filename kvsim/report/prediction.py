@@ -11,6 +11,7 @@ from kvsim.config import derived
 from kvsim.modes.cluster import DeployedCluster
 from kvsim.record.figures import Drafts, Quantiles, SystemSummary
 from kvsim.record.labels import counted, number, percent
+from kvsim.record.result import AdapterUse
 from kvsim.report.conclusion import condition, is_overloaded, misfits, overload, reservation, sentence_of
 from kvsim.report.sections import Sections
 
@@ -92,7 +93,7 @@ def _served(result: SystemSummary) -> Table:
         "load, of the maximum rate": percent(use.load),
         "preemptions": f"{result.preemptions:,}",
     }
-    for label, value in (rows | _drafted(result.drafts)).items():
+    for label, value in (rows | _drafted(result.drafts) | _loaded(result.adapters)).items():
         table.add_row(label, value)
     return table
 
@@ -103,4 +104,14 @@ def _drafted(drafts: Drafts | None) -> dict[str, str]:
     return {
         "drafts accepted": percent(drafts.acceptance_rate),
         "tokens a verification": number(drafts.mean_acceptance_length),
+    }
+
+
+def _loaded(adapters: AdapterUse | None) -> dict[str, str]:
+    if adapters is None:
+        return {}
+    return {
+        "adapters from host memory": f"{adapters.from_host:,}",
+        "adapters from disk": f"{adapters.from_disk:,}",
+        "steps waited for them, s": number(adapters.lost_s),
     }

@@ -38,7 +38,7 @@ class Deployed:
         """Each of the system's instances; of a separated one, those that compute prompts first."""
         plan = self.plan
         if self.system == "unified":
-            return [plan.colocated] * plan.num_instances
+            return [own.colocated for own in plan.by_kind() for _ in range(own.num_instances)]
         return [plan.prefill] * plan.num_prefill + [plan.decode] * plan.num_decode
 
     @property

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from kvsim.pickling import by_fields
 from kvsim.record.detail import Detail, DraftUse
 from kvsim.record.fleet import FleetUse
-from kvsim.record.result import CacheUse, Check, PoolUse, TransferUse
+from kvsim.record.result import AdapterUse, CacheUse, Check, PoolUse, TransferUse
 from kvsim.sim.log.conservation import RequestCounts
 from kvsim.sim.log.step_totals import StepTotals
 
@@ -70,6 +70,7 @@ class Ended:
     after_failed: int
     """Requests that were sent though one that they waited for had failed."""
     drafts: DraftUse | None
+    adapters: AdapterUse | None
     detail: Detail | None
     fleet: FleetUse | None
 

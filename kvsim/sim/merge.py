@@ -14,7 +14,7 @@ from kvsim.plan.plan import Place
 from kvsim.record.detail import DraftUse
 from kvsim.record.fleet import merged_fleet
 from kvsim.record.histogram import WeightedHistogram
-from kvsim.record.result import COLUMNS, CacheUse, Check, TransferUse
+from kvsim.record.result import COLUMNS, AdapterUse, CacheUse, Check, TransferUse
 from kvsim.sim.ended import Ended, Floats, RoleEnd
 from kvsim.sim.log.conservation import exact
 from kvsim.sim.log.merge_detail import DetailNumbers, merged_detail
@@ -115,6 +115,7 @@ class Merge:
             notes=(*self._notes(), *after_failed_notes(after_failed), *tier_notes(cache, self._config)),
             after_failed=after_failed,
             drafts=_drafts(parts),
+            adapters=_adapters(parts),
             fleet=merged_fleet([part.fleet for part in parts], end_s),
             detail=merged_detail([part.detail for part in parts], self._numbers, self._places, self._prefills, end_s),
         )
@@ -239,6 +240,14 @@ def _drafts(parts: Sequence[Ended]) -> DraftUse | None:
         return None
     by_position = [[sum(each) for each in zip(*lists, strict=True)] for lists in _by_position(uses)]
     return DraftUse(sum(use.num_drafts for use in uses), tuple(by_position[0]), tuple(by_position[1]))
+
+
+def _adapters(parts: Sequence[Ended]) -> AdapterUse | None:
+    uses = [part.adapters for part in parts if part.adapters is not None]
+    if not uses:
+        return None
+    lost_s = sum(use.lost_s for use in uses)
+    return AdapterUse(sum(use.from_host for use in uses), sum(use.from_disk for use in uses), lost_s)
 
 
 def _by_position(uses: Sequence[DraftUse]) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:

@@ -10,7 +10,7 @@ import numpy as np
 from kvsim.record.detail import Detail, DraftUse, InstanceFacts
 from kvsim.record.fleet import FleetUse
 from kvsim.record.percentiles import distribution
-from kvsim.record.result import CacheUse, Check, Held, PoolUse, RoleUse, SystemResult, Table
+from kvsim.record.result import AdapterUse, CacheUse, Check, Held, PoolUse, RoleUse, SystemResult, Table
 from kvsim.record.windows import measured_alike
 from kvsim.sim.ended import Ended, RoleEnd
 from kvsim.sim.engine.drafting import DraftCounts
@@ -76,6 +76,7 @@ def result_of(
         failed_arrival_s=end.failed_arrival_s,
         is_closed=workload.holds_back,
         drafts=end.drafts,
+        adapters=end.adapters,
         detail=end.detail,
         fleet=end.fleet,
     )
@@ -119,6 +120,7 @@ def ended(system: ServingSystem, fleet: FleetUse | None = None) -> Ended:
         notes=(*system.notes, *tier_notes(cache, system.plan.config)),
         after_failed=system.after_failed,
         drafts=_drafts_of(system.engines()),
+        adapters=_adapters_of(system.engines()),
         detail=detail,
         fleet=fleet,
     )
@@ -166,6 +168,15 @@ def _drafts_of(engines: Sequence[Engine]) -> DraftUse | None:
         return None
     drafted, accepted = ([sum(each) for each in zip(*lists, strict=True)] for lists in _by_position(counts))
     return DraftUse(sum(count.proposals for count in counts), tuple(drafted), tuple(accepted))
+
+
+def _adapters_of(engines: Sequence[Engine]) -> AdapterUse | None:
+    slots = [engine.adapter_slots for engine in engines if engine.adapter_slots is not None]
+    if not slots:
+        return None
+    return AdapterUse(
+        sum(one.from_host for one in slots), sum(one.from_disk for one in slots), sum(one.lost_s for one in slots)
+    )
 
 
 def _by_position(counts: Sequence[DraftCounts]) -> tuple[list[list[int]], list[list[int]]]:

@@ -89,3 +89,11 @@ def adapter_buffer_bytes(model: ModelSpec, degree: int, expert_degree: int, adap
     """Bytes of the buffers on one GPU."""
     values = sum(one.layers * one.values * one.copies for one in adapted_layers(model, degree, expert_degree))
     return float(adapters.max_loras * adapters.max_lora_rank * values * ADAPTER_BYTES)
+
+
+def adapter_bytes(model: ModelSpec, degree: int, expert_degree: int, rank: int) -> float:
+    """Bytes of one adapter on one GPU: matrices of all linear layers but embeddings and their like, which hardly any
+    adapter has."""
+    layers = adapted_layers(model, degree, expert_degree)
+    values = sum(one.layers * one.values * one.copies for one in layers if one.name not in ("embedding", "lm_head"))
+    return float(rank * values * ADAPTER_BYTES)

@@ -282,5 +282,5 @@ def changed_plan(plan: Plan, values: Mapping[str, object], where: str) -> Plan:
     if not values:
         return plan
     made = make_plan(changed(plan.config, values, where), stepwise=plan.prefill_settings.stepwise)
-    budget = plan.colocated_settings.max_num_batched_tokens
+    budget = plan.unified_budget
     return made.with_colocated_budget(budget).sized(plan.num_instances, plan.num_prefill)

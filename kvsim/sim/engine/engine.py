@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 
 from kvsim.plan.engine_settings import EngineSettings
 from kvsim.sim.clock import DECODE_BOUNDARY, PREFILL_BOUNDARY, Clock, MovableTimer
+from kvsim.sim.engine.adapter_slots import AdapterSlots
 from kvsim.sim.engine.block_table import Path
 from kvsim.sim.engine.booking import book_chunk, book_joined, book_returned, book_token, known_before
 from kvsim.sim.engine.engine_connector import EngineConnector
@@ -111,6 +112,8 @@ class Engine(ReceivingEngine):
         self._resumes_s = 0.0
         self._hangs = False
         """Whether it sleeps until it may begin steps again."""
+        if settings.adapter_loads is not None:
+            self.adapter_slots = AdapterSlots(settings.adapter_loads)
         asked = None if look_up is None else partial(look_up, self)
         self.scheduler = scheduler_of(settings, self.pool, self.batch, asked)
         self.scheduler.connector = connector
@@ -401,7 +404,7 @@ class Engine(ReceivingEngine):
     def _book_chunks(self, step: Step) -> None:
         listener, now, chunks = self._listener, self.clock.now, step.chunks
         self.scheduler.settle_prompts(step)
-        lonely = len(chunks) == 1 and not step.num_decodes and not self._is_member
+        lonely = len(chunks) == 1 and not (step.num_decodes or step.load_s or self._is_member)
         for chunk in chunks:
             book_chunk(chunk, lonely, self.step_time, self._start_s, now)
         for chunk in chunks:
@@ -431,6 +434,8 @@ class Engine(ReceivingEngine):
         preempted, self._preempted = self._preempted, []
         for sequence in preempted:
             self.reservation.leave(sequence)
+            if self.adapter_slots is not None:
+                self.adapter_slots.used(sequence.state.request.adapter)
             # One that is preempted again before its next token had its last one earlier.
             if sequence.state.first_token_s >= 0 and sequence.last_token_s < 0:
                 sequence.last_token_s = self.clock.now
@@ -440,6 +445,8 @@ class Engine(ReceivingEngine):
         for sequence in sequences:
             if self.connector is not None and not sequence.aborted:
                 self.connector.ends(sequence)
+            if self.adapter_slots is not None:
+                self.adapter_slots.used(sequence.state.request.adapter)
             self.scheduler.finish(sequence)
             if sequence.reservation_end >= 0:
                 self.reservation.leave(sequence)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from kvsim.plan.engine_settings import EngineSettings
 from kvsim.sim.clock import Clock, MovableTimer, Sleeper
+from kvsim.sim.engine.adapter_slots import AdapterSlots
 from kvsim.sim.engine.batch import DecodeBatch
 from kvsim.sim.engine.block_pool import BlockPool
 from kvsim.sim.engine.engine_connector import EngineConnector
@@ -51,6 +52,7 @@ class LeapingEngine(Sleeper):
         "_stops_at_first_token",
         "_tells_tokens",
         "_timer",
+        "adapter_slots",
         "batch",
         "clock",
         "connector",
@@ -90,6 +92,8 @@ class LeapingEngine(Sleeper):
         self._tells_tokens = False
         self._detail = detail
         self.connector = connector
+        self.adapter_slots: AdapterSlots | None = None
+        """Where its LoRA adapters are; ``None``: in their slots."""
         self._empty_copies: StepCopies | None = None
         """Copies that a step waits for which follows the one under way and has nobody in it."""
         self._copies: StepCopies | None = None
@@ -208,8 +212,17 @@ class LeapingEngine(Sleeper):
                 step.first_s, step.slope_s, step.limit = step_time.decode_span(batch.num, kv_tokens, longest_tokens)
             else:
                 step.first_s = self._mixed_s(step, kv_tokens, longest_tokens)
+                if self.adapter_slots is not None:
+                    step.load_s = self._load_adapters(self.adapter_slots)
+                    step.first_s += step.load_s
         scheduler.advance(step, stops_at_first_token=self._stops_at_first_token)
         return step
+
+    def _load_adapters(self, slots: AdapterSlots) -> float:
+        """Seconds that the scheduled step waits for adapters of its requests: of those that run, and that it admits."""
+        sequences = [sequence for sequence in self.scheduler.running if not sequence.ending]
+        sequences += [sequence for sequence, _ in self.scheduler.chunks]
+        return slots.bring(list(dict.fromkeys([sequence.state.request.adapter for sequence in sequences])))
 
     def _take_back(self, step: Step) -> None:
         """Who is retracted while ``step`` runs does not get its token: the one before is the last that has come."""

@@ -55,6 +55,7 @@ class Step:
         "is_pure",
         "joined",
         "limit",
+        "load_s",
         "num_decodes",
         "num_lost",
         "num_measured",
@@ -97,6 +98,8 @@ class Step:
         """Version of the decoding batch."""
         self.is_pure = False
         """Whether it only decodes, and all of the batch."""
+        self.load_s = 0.0
+        """Seconds of it that LoRA adapters are loaded for."""
         self.first_s = self.slope_s = 0.0
         """Seconds that it takes, and how much longer each further step of the same batch does."""
         self.limit = 0

@@ -13,7 +13,9 @@ from kvsim.policy.admission import ADMISSIONS
 from kvsim.policy.eviction import EVICTIONS
 from kvsim.policy.prefetch import PREFETCHERS
 from kvsim.policy.registry import Policies
+from kvsim.sim.engine.adapter_slots import AdapterSlots, Homes
 from kvsim.sim.routing import decode, deployed, prefill
+from kvsim.sim.routing.adapter_router import AdapterRouter, about_to_route
 from kvsim.sim.routing.in_flight import InFlight
 from kvsim.sim.routing.loads import DecodeLoads, Loads
 from kvsim.sim.routing.pooled import PooledAffinity, PooledLoads
@@ -23,6 +25,7 @@ from kvsim.sim.routing.tier_view import RoutingTierView
 __all__ = [
     "DECODE_ROUTERS",
     "PREFILL_ROUTERS",
+    "AdapterRouter",
     "DecodeLoads",
     "InFlight",
     "Loads",
@@ -30,6 +33,8 @@ __all__ = [
     "PrefixIndex",
     "RoutingTierView",
     "StaleIndex",
+    "about_to_route",
+    "adapter_router",
     "check_policies",
     "decode_router",
     "in_flight_of",
@@ -126,6 +131,19 @@ def _deployed(
             return deployed.SglangCacheAware(
                 overlaps, limits.cache_threshold, limits.balance_abs_threshold, limits.balance_rel_threshold
             )
+
+
+def adapter_router(
+    router: prefill.PrefillRouter, routing: Routing, loads: Loads, slots: Sequence[AdapterSlots | None], slack: float
+) -> prefill.PrefillRouter:
+    """``router`` with ``routing.lora_affinity`` before it, where that is asked for and instances have ``slots``."""
+    if not routing.lora_affinity or None in slots:
+        return router
+    homes: Homes = {}
+    for instance, own in enumerate(slots):
+        if own is not None:
+            own.tell(homes, instance)
+    return AdapterRouter(router, loads, homes, routing.load_guard, slack, routing.candidates)
 
 
 def decode_router(

@@ -18,7 +18,7 @@ from kvsim.sim.log.conservation import KvBooks, kv_checks, network_checks
 from kvsim.sim.log.steps import StepLog
 from kvsim.sim.network.build_network import build_network
 from kvsim.sim.network.network import Network
-from kvsim.sim.routing import DecodeLoads, Loads, decode_router
+from kvsim.sim.routing import DecodeLoads, Loads, adapter_router, decode_router
 from kvsim.sim.systems.kv_bytes import KvBytes
 from kvsim.sim.systems.kv_transfer import KvTransfer
 from kvsim.sim.systems.population import Progress
@@ -86,7 +86,9 @@ class PdSystem(SendingSystem):
         self._reservation_tokens = plan.decode_settings.output_margin_tokens
         self._begun, self._transfers, self._waiting = {}, {}, deque()
         self._retry_set = False
-        self.router = self._make_router(self.loads, self.loads.loads, budget)
+        router = self._make_router(self.loads, self.loads.loads, budget)
+        slots = [engine.adapter_slots for engine in self.prefill_engines]
+        self.router = adapter_router(router, plan.config.routing, self.loads, slots, budget)
         self.kv_books = KvBooks()
         self.num_transfers = self.reservation_waits = 0
         self.transfer_s = self.hidden_s = self.returned_bytes = self.lost_bytes = 0.0

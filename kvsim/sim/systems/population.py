@@ -13,7 +13,7 @@ from kvsim.sim.engine.sequence import RequestState, Sequence, block_path
 from kvsim.sim.fleet.hooks import FleetHooks
 from kvsim.sim.log.conservation import RequestCounts
 from kvsim.sim.log.requests import RequestLog, request_row
-from kvsim.sim.routing import InFlight, Loads
+from kvsim.sim.routing import InFlight, Loads, about_to_route
 from kvsim.sim.routing.prefill import PrefillRouter
 from kvsim.sim.systems.arrivals import Arrivals
 from kvsim.sim.systems.front_end import balanced
@@ -99,6 +99,7 @@ class Population:
             self._can_hold(request.prompt_tokens, state.output_tokens)
         if self.tiers is not None:
             self.tiers.hierarchy.settle()
+        about_to_route(self.router, request.adapter)
         instance = self.router.choose(state.path, request.prompt_tokens, request.session_id)
         state.prefill_instance = balanced(self.prefill_engines, instance, self._group_size, self.loads)
         if self.in_flight is not None:

@@ -10,7 +10,7 @@ from kvsim.sim.engine.engine import Engine, Role
 from kvsim.sim.engine.sequence import RequestState, Sequence
 from kvsim.sim.log.pool_steps import PoolStepLog
 from kvsim.sim.log.steps import StepLog
-from kvsim.sim.routing import Loads, PooledLoads, in_flight_of, prefill_router
+from kvsim.sim.routing import Loads, PooledLoads, adapter_router, in_flight_of, prefill_router
 from kvsim.sim.routing.pooled import HoldingRouter
 from kvsim.sim.routing.prefill import PrefillRouter
 from kvsim.sim.systems.marks import Mark
@@ -55,7 +55,9 @@ class UnifiedSystem(ServingSystem):
         else:
             self.loads = Loads(plan.num_instances)
             seats = float(plan.colocated_settings.max_num_seqs)
-            self.router = self._make_router(self.loads, self.backlog_tokens, slack=1.0, seats=seats)
+            router = self._make_router(self.loads, self.backlog_tokens, slack=1.0, seats=seats)
+            slots = [engine.adapter_slots for engine in self.prefill_engines]
+            self.router = adapter_router(router, plan.config.routing, self.loads, slots, 1.0)
 
     def _add_engines(self, instance: Instance, number: int) -> None:
         for _ in range(number):
@@ -80,7 +82,8 @@ class UnifiedSystem(ServingSystem):
             room_tokens=[own.room_tokens for own in settings],
             slowness=factors,
         )
-        return loads, HoldingRouter(router, loads, settings)
+        slots = [engine.adapter_slots for engine in self.prefill_engines]
+        return loads, HoldingRouter(adapter_router(router, routing, loads, slots, 1.0), loads, settings)
 
     def _filled_by(self, settings: EngineSettings, by_tokens: bool) -> float:
         """Requests that fill an instance: its seats, or ``by_tokens`` as many of the mean length as its KV holds where

@@ -22,6 +22,7 @@ from kvsim.record.result import SystemResult
 from kvsim.record.summary import summarise
 from kvsim.sim.run import Case, run
 from kvsim.sim.systems.unified import UnifiedSystem
+from kvsim.study.context import changed_plan
 from kvsim.workload.workload import Workload
 
 BASE = ("model.name=llama-3.1-8b", "engine.tensor_parallel_size=1", "load.warm_caches=false")
@@ -232,3 +233,12 @@ def test_bad_input_is_one_line(sets: list[str], words: str) -> None:
 
 def test_nobody_has_pools_where_none_are_given() -> None:
     assert pools_of(load_config().config) == ()
+
+
+def test_a_changed_plan_keeps_every_budget() -> None:
+    sizes = ("cluster.simulate_racks=1", "cluster.simulate_gpus_per_rack=8")
+    pools = "cluster.pools=[{gpu: a10, instances: 4, max_num_batched_tokens: 512}, {gpu: h100-sxm, instances: 4}]"
+    plan = PD.plan(load_config(sets=[*BASE, *sizes, pools], mode="pd").config).with_colocated_budget(2048)
+    found = changed_plan(plan, {"routing.prefill": "least_loaded"}, "here")
+    assert [pool.instance.settings.max_num_batched_tokens for pool in found.pools] == [512, 2048]
+    assert plan.of_instances(16).num_gpus == 16
