@@ -10,7 +10,7 @@ import numpy as np
 from builders import colocated
 from engine_variety import KINDS, UNIFIED_ALONE, case_of
 from random_fleets import random_clients, random_event
-from tiered_case import case
+from tiered_case import SMALL, TOKEN_GB, case
 
 from kvsim.config.fleet_keys import FleetEvent
 from kvsim.plan.plan import Plan
@@ -67,6 +67,7 @@ def tiered(rng: Random) -> tuple[Plan, Workload]:
         "hardware.dram.scope": rng.choice(["host", "instance"]),
         "routing.prefill": rng.choice(["affinity", "least_loaded", "round_robin"]),
         "cache.num_workers": rng.choice([1, 2, 4]),
+        "hardware.ssd.capacity_gb": SMALL["cache.chunk_tokens"] * TOKEN_GB * rng.randint(16, 40),
     }
     if offloading:
         chosen |= {"cache.tiers": ["dram"], "cache.load_at": "scheduling"}
@@ -120,9 +121,10 @@ def in_turns(rng: Random, requests: Workload) -> Workload:
     return requests
 
 
-def drain(system: PdSystem | UnifiedSystem, fleet: Fleet) -> None:
+def drain(system: PdSystem | UnifiedSystem) -> None:
     """Let what is on its way after the last answer come to its end, and see that every book is closed."""
-    clock, end_s = system.clock, system.clock.now
+    fleet, clock, end_s = system.fleet, system.clock, system.clock.now
+    assert isinstance(fleet, Fleet)
     while not all(engine.is_quiet for engine in system.engines()) and clock.now < end_s + _SLOWEST_END_S:
         clock.run_until(clock.now + 20.0)
     for engine in system.engines():
@@ -153,7 +155,7 @@ def drain(system: PdSystem | UnifiedSystem, fleet: Fleet) -> None:
         system.tiers.hierarchy.settle()
         system.tiers.hierarchy.check_integrity()
     assert not fleet._held and not fleet._stranded and not fleet._waiting
-    draining = [unit for units in fleet.roles.values() for unit in units.units if unit.status == DRAINING]
-    assert not draining or not all(
-        system.is_empty(unit.role, {each.instance for each in unit.engines}) for unit in draining
-    )
+    units = [unit for role in fleet.roles.values() for unit in role.units]
+    for unit in units:
+        if unit.status == DRAINING:
+            assert not system.is_empty(unit.role, {engine.instance for engine in unit.engines})

@@ -106,3 +106,13 @@ def test_who_is_held_is_sent_when_every_step_that_ends_at_that_instant_is_booked
     found = replace(found, config=config.model_copy(update={"routing": routing}))
     rows = [Row(0.0, 1, 2), Row(0.0, 1, 3), Row(0.5, 1, 1), Row(0.5, 1, 4)]
     assert finish_s(found, workload(rows)) == [2.0, 3.0, 3.0, 7.0]
+
+
+def test_a_front_end_chooses_among_engines_in_service() -> None:
+    """Two data-parallel engines, of which one drains and does not come back: the other one serves all."""
+    found = with_fleet(instances(2), event("drain", 0.0, instance=1))
+    config = found.config
+    engine = config.engine.model_copy(update={"data_parallel_size": 2})
+    found = replace(found, config=config.model_copy(update={"engine": engine}))
+    system, _ = looked_after(UnifiedSystem, found, workload([Row(1.0, 1, 3), Row(1.5, 1, 3), Row(1.5, 1, 3)]))
+    assert by_request(system)["prefill_instance"].tolist() == [0, 0, 0]
