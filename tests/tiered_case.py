@@ -37,7 +37,7 @@ def cluster(rng: Random) -> dict[str, Any]:
 
 
 def tier_sizes(rng: Random, chunk_tokens: int) -> dict[str, Any]:
-    """Of a few chunks each, and some so slow that a chunk takes about a second."""
+    """Tiers of a few chunks each, and some so slow that a chunk takes about a second."""
     chunk_gb = chunk_tokens * TOKEN_GB
     return {
         "hardware.dram.capacity_gb": chunk_gb * rng.randint(1, 12),

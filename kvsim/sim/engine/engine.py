@@ -202,7 +202,7 @@ class Engine(ReceivingEngine):
         return self._resumes_s > self.clock.now
 
     def end_hang(self) -> None:
-        """It was started again, and may begin steps from now on."""
+        """Begin steps from now on: the instance was started again."""
         self._resumes_s = 0.0
         if self._hangs:
             self._timer.set(self.clock.now)

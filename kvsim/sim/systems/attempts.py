@@ -83,8 +83,8 @@ class Attempts(FleetHooks):
         self.left()
 
     def left(self) -> None:
-        """Those that wait at the router are looked at once every step that ends at this instant has been booked: then
-        it does not matter which of them ended first.
+        """Look at those that wait at the router once every step that ends at this instant has been booked: then it does
+        not matter which of them ended first.
         """
         if self._held and not self._release_set:
             self._release_set = True

@@ -35,7 +35,7 @@ def random_cluster(rng: Random, separated: bool) -> tuple[Plan, Workload]:
     if kind != "tiers" and not separated and kind != "lockstep":
         found = replace(colocated(found), num_instances=rng.choice([1, 2, 3]))
     if kind == "lockstep":
-        found = replace(found, num_prefill=2, num_decode=2, num_instances=4) if not separated else found
+        found = in_groups(found, separated)
     roles = {"prefill": found.num_prefill, "decode": found.num_decode}
     if not separated:
         roles = {"colocated": found.num_instances}
@@ -51,6 +51,15 @@ def random_cluster(rng: Random, separated: bool) -> tuple[Plan, Workload]:
         "routing": config.routing.model_copy(update=routing),
     }
     return replace(found, config=config.model_copy(update=changed)), in_turns(rng, requests)
+
+
+def in_groups(found: Plan, separated: bool) -> Plan:
+    """Engines of a mixture of experts that share these two by two, where there are as many: what fails is a group."""
+    found = found if separated else replace(found, num_instances=4)
+    if separated and (found.num_prefill, found.num_decode) != (2, 2):
+        return found
+    model = replace(found.spec.model, num_experts=8, experts_per_token=2, expert_intermediate_size=16)
+    return found.with_instances(spec=replace(found.spec, model=model, expert_parallel=2))
 
 
 def tiered(rng: Random) -> tuple[Plan, Workload]:
