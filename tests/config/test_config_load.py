@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvsim.config import Config, dump, load_config
+from kvsim.config.autoscale_keys import RoleScaling, ScheduleEntry
 from kvsim.config.fleet_keys import FleetEvent
 from kvsim.config.layer import all_keys
 from kvsim.config.load import changed
@@ -42,7 +43,7 @@ def test_schema_has_no_defaults(section):
     defaults = {name: field.default for name, field in section.model_fields.items() if not field.is_required()}
     # A profile may leave terms of the formula out, and one of a list of events what it has no use for: what that means
     # is no choice of a default.
-    leaves_out = {Coefficients: 0.0, FleetEvent: None}
+    leaves_out = {Coefficients: 0.0, FleetEvent: None, RoleScaling: None, ScheduleEntry: None}
     assert {name: value for name, value in defaults.items() if value or section not in leaves_out} == {}
 
 

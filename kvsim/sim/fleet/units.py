@@ -71,10 +71,11 @@ class RoleUnits:
 
     def __init__(self, role: Role, units: list[Unit], gpus: int) -> None:
         """``gpus``: of one instance."""
-        self.role, self.units, self._gpus = role, units, gpus
+        self.role, self.units, self.gpus = role, units, gpus
         self.times_s: list[float] = []
         self.serving: list[int] = []
         self.paid: list[int] = []
+        self.starting: list[int] = []
         self.note(0.0)
 
     def count(self, status: int) -> int:
@@ -83,18 +84,24 @@ class RoleUnits:
 
     def note(self, now_s: float) -> None:
         """Take note of how many there are, after a change."""
-        serving, paid = self.count(UP), len(self.units) - self.count(OFF)
+        serving, paid, starting = self.count(UP), len(self.units) - self.count(OFF), self.count(STARTING)
         if self.times_s and self.times_s[-1] == now_s:
-            self.serving[-1], self.paid[-1] = serving, paid
-        elif not self.times_s or (serving, paid) != (self.serving[-1], self.paid[-1]):
+            self.serving[-1], self.paid[-1], self.starting[-1] = serving, paid, starting
+        elif not self.times_s or (serving, paid, starting) != (self.serving[-1], self.paid[-1], self.starting[-1]):
             self.times_s.append(now_s)
             self.serving.append(serving)
             self.paid.append(paid)
+            self.starting.append(starting)
 
     def use(self, end_s: float) -> RoleFleet:
         """What there was up to ``end_s``, the last time."""
-        times_s, serving, paid = self.times_s, self.serving, self.paid
+        columns = [list(column) for column in (self.serving, self.paid, self.starting)]
+        times_s = list(self.times_s)
         if times_s[-1] < end_s:
-            times_s, serving, paid = [*times_s, end_s], [*serving, serving[-1]], [*paid, paid[-1]]
-        units = len(self.units)
-        return RoleFleet(self.role, units, self._gpus, tuple(times_s), tuple(serving), tuple(paid))
+            times_s.append(end_s)
+            for column in columns:
+                column.append(column[-1])
+        serving, paid, starting = columns
+        return RoleFleet(
+            self.role, len(self.units), self.gpus, tuple(times_s), tuple(serving), tuple(paid), tuple(starting)
+        )
