@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, Strict
 
+from kvsim.config.autoscale_keys import Autoscale
 from kvsim.config.cluster_keys import Cluster
 from kvsim.config.cost_keys import Cost
 from kvsim.config.engine_keys import Engine
@@ -353,6 +354,7 @@ class Config(Section):
     pd_separation: PdSeparation
     routing: Routing
     fleet: Fleet
+    autoscale: Autoscale
     clients: Clients
     slo: Slo
     trace: ChatTrace

@@ -8,6 +8,7 @@ from typing import Any
 
 from kvsim import room
 from kvsim.config import Config, derived
+from kvsim.config.autoscale_keys import OFF
 from kvsim.errors import ConfigError
 from kvsim.plan.cells import cell_config, check_cells
 from kvsim.plan.engine_settings import EngineSettings
@@ -223,14 +224,17 @@ class Plan:
         return replace(self, pools=pools, num_instances=sum(pool.instances for pool in pools))
 
     def undisturbed(self) -> Plan:
-        """A plan of this cluster in which nothing fails, it never loses its memory and clients wait for ever: short
-        runs ask what it is like in between.
+        """A plan of this cluster in which nothing fails, all its instances serve, it never loses its memory and clients
+        wait for ever: short runs ask what it is like in between.
         """
         config, calm = self.config, self.config
         if config.cache.restart_after_requests is not None:
             calm = calm.model_copy(update={"cache": calm.cache.model_copy(update={"restart_after_requests": None})})
         if config.fleet.events:
             calm = calm.model_copy(update={"fleet": calm.fleet.model_copy(update={"events": ()})})
+        if config.autoscale.is_on:
+            off = config.autoscale.model_copy(update={"policy": OFF, "roles": ()})
+            calm = calm.model_copy(update={"autoscale": off})
         if config.clients.timeout_s is not None or config.clients.retries:
             clients = calm.clients.model_copy(update={"timeout_s": None, "retries": 0})
             calm = calm.model_copy(update={"clients": clients})

@@ -15,6 +15,7 @@ from kvsim.policy.admission.base import Admission, AdmissionSettings
 from kvsim.policy.eviction.base import NOBODY, Access, Eviction
 from kvsim.policy.prefetch.base import Prefetch, PrefetchSettings
 from kvsim.policy.registry import described
+from kvsim.policy.scaling.base import ScalingPolicy, ScalingSettings, Seen
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -162,3 +163,33 @@ class CheckedPrefetch(Prefetch):
         if isinstance(key, bool) or not isinstance(key, int | np.integer) or key < 0:
             raise self._guard.error(f"after named {_shown(key)}; allowed: keys, which are whole numbers >= 0")
         return int(key)
+
+
+def checked_scaling(found: type[ScalingPolicy], name: str, settings: ScalingSettings) -> ScalingPolicy:
+    """A user's own scaling policy. Raises ``ConfigError`` where it cannot be made."""
+    said = {"is_steadied": bool(found.is_steadied)}
+    return cast(ScalingPolicy, type(found.__name__, (CheckedScaling,), said)(found, name, settings))
+
+
+class CheckedScaling(ScalingPolicy):
+    """Raises ``ConfigError`` when the policy raises something or wants what is no number of instances."""
+
+    name = "own"
+
+    def __init__(self, found: type[ScalingPolicy], name: str, settings: ScalingSettings) -> None:
+        super().__init__(settings)
+        self._guard = _Guard("autoscale.policy", name)
+        self._policy = self._guard.call("__init__", found, settings)
+
+    def first(self) -> int | None:
+        return self._instances("first", self._guard.call("first", self._policy.first))
+
+    def wanted(self, seen: Seen) -> int | None:
+        return self._instances("wanted", self._guard.call("wanted", self._policy.wanted, seen))
+
+    def _instances(self, method: str, answer: object) -> int | None:
+        if answer is None:
+            return None
+        if isinstance(answer, bool) or not isinstance(answer, int | np.integer) or answer < 0:
+            raise self._guard.error(f"{method} returned {_shown(answer)}; allowed: a whole number >= 0, or None")
+        return int(answer)

@@ -6,6 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kvsim.plan.cold_start import ColdStart
+from kvsim.units import SECONDS_PER_HOUR
+
 
 @dataclass(frozen=True)
 class Incident:
@@ -40,6 +43,8 @@ class RoleFleet:
     """Likewise: instances that are there at all, those that start, drain or have failed among them."""
     paid_gpus: tuple[int, ...]
     """Likewise: their GPUs."""
+    starting: tuple[int, ...] = ()
+    """Likewise: instances that were not there and do not serve yet."""
 
     def mean(self, counts: tuple[int, ...], window_s: tuple[float, float]) -> float:
         """The mean of ``serving`` or ``paid`` over a window; nan for an empty one."""
@@ -58,6 +63,80 @@ class RoleFleet:
         """GPU-seconds that instances were there, up to the last of ``times_s``."""
         spans = zip(self.paid_gpus, self.times_s, self.times_s[1:], strict=False)
         return sum(gpus * (end_s - begin_s) for gpus, begin_s, end_s in spans)
+
+
+@dataclass(frozen=True)
+class RoleScaling:
+    """How many instances of one role were wanted over a run."""
+
+    role: str
+    policy: str
+    minimum: int
+    maximum: int
+    cold_start: ColdStart
+    times_s: tuple[float, ...]
+    wanted: tuple[int, ...]
+    """From each of ``times_s`` on."""
+    started: int
+    """Instances that were ordered, those that came from the other role among them."""
+    stopped: int
+    """Instances that went, those that went to the other role among them."""
+    moved_in: int
+    """Instances that came from the other role."""
+    turns: int
+    """Times that the number wanted went up after it had gone down, or down after it had gone up."""
+    paid_gpu_s: float
+    least_gpu_s: float
+    """GPU-seconds that no policy with as many instances at least can do without: see ``kvsim.sim.fleet.least_work``."""
+
+
+@dataclass(frozen=True)
+class ScalingUse:
+    """What became of instances that come and go with the load."""
+
+    roles: tuple[RoleScaling, ...]
+    interval_s: float
+    """Between two looks."""
+    end_s: float
+    bin_s: float
+    """What each of the next two is counted over."""
+    arrivals: tuple[int, ...]
+    """Requests that came, bin by bin from 0 on."""
+    late: tuple[int, ...]
+    """Likewise: requests that missed the SLO, or had no answer, by when they came."""
+    slo_share: float
+    """Share of the requests of a bin that have to be within the SLO for it not to be violated."""
+
+    @property
+    def gpu_h(self) -> float:
+        """GPU-hours that were paid."""
+        return sum(role.paid_gpu_s for role in self.roles) / SECONDS_PER_HOUR
+
+    @property
+    def least_gpu_h(self) -> float:
+        """GPU-hours that no policy can do without."""
+        return sum(role.least_gpu_s for role in self.roles) / SECONDS_PER_HOUR
+
+    @property
+    def gap(self) -> float:
+        """Share of the least GPU-hours that were paid beyond them; nan where these are 0."""
+        return self.gpu_h / self.least_gpu_h - 1 if self.least_gpu_h else math.nan
+
+    @property
+    def late_share(self) -> float:
+        """Share of the requests that missed the SLO or had no answer; nan where none came."""
+        return sum(self.late) / sum(self.arrivals) if any(self.arrivals) else math.nan
+
+    @property
+    def violated_s(self) -> float:
+        """Seconds of bins in which too few of the requests that came were served within the SLO."""
+        pairs = zip(self.arrivals, self.late, strict=True)
+        return self.bin_s * sum(late > (1 - self.slo_share) * came for came, late in pairs)
+
+    @property
+    def turns_per_hour(self) -> float:
+        """Changes of direction of all roles; nan for an empty run."""
+        return sum(role.turns for role in self.roles) * SECONDS_PER_HOUR / self.end_s if self.end_s else math.nan
 
 
 @dataclass(frozen=True)
@@ -83,6 +162,8 @@ class FleetUse:
     lost_prefill_tokens: int
     """Tokens of prompts that were computed for attempts that came to nothing."""
     arrived: int
+    scaling: ScalingUse | None = None
+    """``None``: the number of instances was nobody's to decide."""
 
     @property
     def amplification(self) -> float:

@@ -116,10 +116,11 @@ def parts_of(case: Case) -> Parts | None:
         return None
     plan, workload = case.plan, case.workload
     if plan.cells > 1:
-        if plan.config.fleet.events:
+        if plan.config.fleet.events or plan.config.autoscale.is_on:
+            key = "fleet.events" if plan.config.fleet.events else "autoscale.policy"
             raise ConfigError(
-                f"routing.cells makes {plan.cells} cells, each with instances and racks numbered from 0 on, and "
-                "fleet.events are about those of the whole cluster; give one of them"
+                f"routing.cells makes {plan.cells} cells that know nothing of each other, and {key} is about the whole "
+                "cluster; give one of them"
             )
         if workload.max_concurrency is not None:
             raise ConfigError(

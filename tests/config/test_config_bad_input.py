@@ -23,7 +23,7 @@ SETS = {
     "engine.blok_size=16": "--set: unknown key 'engine.blok_size'; did you mean 'block_size'?",
     "block_size=16": "unknown key 'block_size'; did you mean 'engine.block_size'?",
     "engin.block_size=16": "unknown key 'engin'; did you mean 'engine'?",
-    "xyzzy=1": "unknown key 'xyzzy'; known: agent_trace, cache,",
+    "xyzzy=1": "unknown key 'xyzzy'; known: agent_trace, autoscale, cache,",
     "presets.smoke.cluster.simulate_racks=1": "unknown key 'presets'",
     "engine.block_size.x=1": "engine.block_size = {'x': 1}: must be an integer",
     "engine.block_size=0": "engine.block_size = 0: must be greater than or equal to 1",

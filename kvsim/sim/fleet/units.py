@@ -77,6 +77,7 @@ class RoleUnits:
         self.paid_gpus: list[int] = []
         self.serving: list[int] = []
         self.paid: list[int] = []
+        self.starting: list[int] = []
         self.note(0.0)
 
     def count(self, status: int) -> int:
@@ -85,20 +86,36 @@ class RoleUnits:
 
     def note(self, now_s: float) -> None:
         """Take note of how many there are, after a change."""
-        serving, paid = self.count(UP), len(self.units) - self.count(OFF)
+        now = (self.count(UP), len(self.units) - self.count(OFF), self.count(STARTING))
         gpus = sum([unit.gpus for unit in self.units if unit.status != OFF])
         if self.times_s and self.times_s[-1] == now_s:
-            self.serving[-1], self.paid[-1], self.paid_gpus[-1] = serving, paid, gpus
-        elif not self.times_s or (serving, paid, gpus) != (self.serving[-1], self.paid[-1], self.paid_gpus[-1]):
+            self.serving[-1], self.paid[-1], self.starting[-1] = now
+            self.paid_gpus[-1] = gpus
+        elif not self.times_s or (*now, gpus) != self._latest():
             self.times_s.append(now_s)
-            self.serving.append(serving)
-            self.paid.append(paid)
+            self.serving.append(now[0])
+            self.paid.append(now[1])
+            self.starting.append(now[2])
             self.paid_gpus.append(gpus)
+
+    def _latest(self) -> tuple[int, int, int, int]:
+        return self.serving[-1], self.paid[-1], self.starting[-1], self.paid_gpus[-1]
 
     def use(self, end_s: float) -> RoleFleet:
         """What there was up to ``end_s``, the last time."""
-        rows = list(zip(self.times_s, self.serving, self.paid, self.paid_gpus, strict=True))
-        if rows[-1][0] < end_s:
-            rows.append((end_s, *rows[-1][1:]))
-        times_s, serving, paid, paid_gpus = zip(*rows, strict=True)
-        return RoleFleet(self.role, len(self.units), times_s, serving, paid, paid_gpus)
+        columns = [list(column) for column in (self.serving, self.paid, self.paid_gpus, self.starting)]
+        times_s = list(self.times_s)
+        if times_s[-1] < end_s:
+            times_s.append(end_s)
+            for column in columns:
+                column.append(column[-1])
+        serving, paid, paid_gpus, starting = columns
+        return RoleFleet(
+            self.role,
+            len(self.units),
+            tuple(times_s),
+            tuple(serving),
+            tuple(paid),
+            tuple(paid_gpus),
+            tuple(starting),
+        )

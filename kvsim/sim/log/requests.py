@@ -36,6 +36,11 @@ class RequestLog:
         found: Floats = np.frombuffer(self._rows, dtype=np.float64).reshape(-1, len(COLUMNS))
         return found
 
+    def first_tokens_since(self, row: int) -> list[tuple[float, float]]:
+        """When the requests from a row on came, and when their first token did."""
+        rows, width = self._rows, len(COLUMNS)
+        return [(rows[at + 1], rows[at + 2]) for at in range(row * width, len(rows), width)]
+
     def table(self) -> Table:
         """The columns as arrays; they share the log's memory."""
         return table_of(self.rows())

@@ -97,6 +97,11 @@ class Attempts(FleetHooks):
 
     # What instances do.
 
+    @property
+    def waiting(self) -> list[RequestState]:
+        """The requests that wait at the router, in their order."""
+        return list(self._held)
+
     def unit_of(self, role: Role, instance: int) -> Unit:
         """The unit that an engine is of."""
         raise NotImplementedError

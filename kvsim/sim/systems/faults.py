@@ -103,7 +103,7 @@ class Faults:
                     happening.instances += 1
                     happening.requests_hit += found[0]
                     happening.lost_prefill_tokens += found[1]
-                    if not is_lasting:
+                    if not is_lasting and unit.status != OFF:
                         fleet.start_after(unit, duration_s)
         tiers = self._lose_tiers(happening, event, parts, duration_s)
         if failed and not is_lasting and not tiers:

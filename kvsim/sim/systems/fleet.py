@@ -38,7 +38,7 @@ class Fleet(Attempts):
         """By role, for each engine the unit that it is of."""
         self._draining: dict[Unit, None] = {}
         self.grows = False
-        """Whether somebody may start instances when there are none."""
+        """Whether somebody starts instances that are off when there are no others."""
         size = system.plan.config.engine.data_parallel_size if system.plan.engines_in_step > 1 else 1
         for role, engines in system.engines_by_role().items():
             units = []
@@ -189,9 +189,9 @@ class Fleet(Attempts):
 
     @property
     def is_hopeless(self) -> bool:
-        if self.grows:
-            return False
         for units in self.roles.values():
+            if self.grows and units.count(OFF):
+                continue
             if not any(unit.status in (UP, DRAINING) or unit.comes_back for unit in units.units):
                 return True
         return False

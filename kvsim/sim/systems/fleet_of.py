@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from kvsim.config import Config
 from kvsim.config.fleet_keys import Clients
 from kvsim.errors import ConfigError
@@ -10,24 +12,29 @@ from kvsim.sim.fleet.clients import Patience
 from kvsim.sim.fleet.targets import Targets
 from kvsim.sim.systems.faults import Faults
 from kvsim.sim.systems.fleet import Fleet
+from kvsim.sim.systems.scaler import Scaler
+from kvsim.sim.systems.scaler_of import scaler_of
+from kvsim.sim.systems.scaling_use import scaling_use
 from kvsim.sim.systems.serving import ServingSystem
 
 
 class Looked:
     """Who looks after a system."""
 
-    __slots__ = ("faults", "fleet")
+    __slots__ = ("faults", "fleet", "scaler")
 
-    def __init__(self, fleet: Fleet, faults: Faults) -> None:
-        self.fleet, self.faults = fleet, faults
+    def __init__(self, fleet: Fleet, faults: Faults, scaler: Scaler | None) -> None:
+        self.fleet, self.faults, self.scaler = fleet, faults, scaler
 
     def use(self) -> FleetUse:
         """What became of the fleet up to now."""
-        return self.fleet.use(self.faults.incidents())
+        found = self.fleet.use(self.faults.incidents())
+        return found if self.scaler is None else replace(found, scaling=scaling_use(self.scaler, found.roles))
 
 
 def look_after(system: ServingSystem, patience: Patience | None) -> Looked | None:
-    """Give a system who looks after it, where something may happen to its instances, or clients do not wait for ever.
+    """Give a system who looks after it, where something may happen to its instances, they come and go with the load,
+    or clients do not wait for ever.
 
     ``patience``: of clients, in the place of the configured one. Raises ``ConfigError`` for events that are about
     nobody, or that its engines cannot have.
@@ -44,13 +51,14 @@ def look_after(system: ServingSystem, patience: Patience | None) -> Looked | Non
     fleet = Fleet(system, patient, resends=own.resend, detection_s=own.detection_s, most_in_flight=most)
     system.fleet = fleet
     _check_kinds(system)
-    return Looked(fleet, Faults(system, fleet, _targets(system, fleet)))
+    faults = Faults(system, fleet, _targets(system, fleet))
+    return Looked(fleet, faults, scaler_of(system, fleet))
 
 
 def is_looked_after(config: Config) -> bool:
     """Whether something may happen to instances, or clients or routers do more than to wait and to send."""
     has_limit = config.routing.max_in_flight is not None
-    return bool(config.fleet.events) or has_limit or patience_of(config.clients) is not None
+    return bool(config.fleet.events) or config.autoscale.is_on or has_limit or patience_of(config.clients) is not None
 
 
 def patience_of(clients: Clients) -> Patience | None:

@@ -264,6 +264,20 @@ class PdSystem(SendingSystem):
     def came_back(self, role: Role) -> None:
         self._retry_soon()
 
+    def used_share(self, role: Role, instance: int) -> float:
+        if role == "decode":
+            return self.decode_loads.requests(instance) / self.plan.decode_settings.max_num_seqs
+        return self.loads.load(instance) / self.plan.prefill_settings.max_num_batched_tokens
+
+    def held_share(self, role: Role, held: list[RequestState]) -> float:
+        if role == "decode":
+            return len(self._waiting) / self.plan.decode_settings.max_num_seqs
+        tokens = sum([state.request.prompt_tokens for state in held])
+        return tokens / self.plan.prefill_settings.max_num_batched_tokens
+
+    def waits_for(self, role: Role) -> int:
+        return len(self._waiting) if role == "decode" else 0
+
     # A prompt is computed, chunk after chunk, and sent as it is.
 
     def prefilled(self, engine: Engine, sequence: Sequence) -> None:

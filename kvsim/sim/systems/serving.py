@@ -78,7 +78,7 @@ class ServingSystem(Population):
         self.clock = Clock()
         self.requests = RequestLog()
         self.counts = RequestCounts()
-        self.generators = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(6)]
+        self.generators = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(7)]
         self.prefill_log = StepLog()
         self.pool_logs: list[StepLog] = []  # of each of the plan's pools; prefill_log has them together
         self.detail = DetailLog() if keeps_detail else None
@@ -160,6 +160,20 @@ class ServingSystem(Population):
         """GPUs of one engine of a role: of the first one, where none is named."""
         prefill, decode = self.plan.degrees
         return {"prefill": prefill, "decode": decode, "colocated": self.plan.spec.num_gpus}[role]
+
+    def used_share(self, role: Role, instance: int) -> float:
+        """What an engine has to do as a share of what it does at a time, above 1 where some of it waits: requests and
+        seats, of one that only computes prompts tokens and those of a step.
+        """
+        raise NotImplementedError
+
+    def held_share(self, role: Role, held: list[RequestState]) -> float:
+        """Likewise of requests that wait at the router for an engine of a role."""
+        raise NotImplementedError
+
+    def waits_for(self, role: Role) -> int:
+        """Requests that have been served by engines of another role, and wait for one of this."""
+        return 0
 
     def node_of(self, engine: Engine) -> int:
         """The number of one of its engines in the network between instances, where there is one."""

@@ -153,6 +153,12 @@ class UnifiedSystem(ServingSystem):
     def is_empty(self, role: Role, numbers: set[int]) -> bool:
         return not any(self.loads.held(number) for number in numbers)
 
+    def used_share(self, role: Role, instance: int) -> float:
+        return self.loads.load(instance) / self.plan.colocated_settings.max_num_seqs
+
+    def held_share(self, role: Role, held: list[RequestState]) -> float:
+        return len(held) / self.plan.colocated_settings.max_num_seqs
+
     def prefilled(self, engine: Engine, sequence: Sequence) -> None:
         """Publish what is computed; once all is, the prompt is no backlog any more."""
         state = sequence.state

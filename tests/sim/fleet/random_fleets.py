@@ -8,6 +8,7 @@ from random import Random
 from both_ways import random_case
 from builders import colocated
 
+from kvsim.config.autoscale_keys import METRICS, Autoscale, RoleScaling, ScheduleEntry
 from kvsim.config.fleet_keys import Clients, FleetEvent
 from kvsim.plan.plan import Plan
 from kvsim.workload.workload import Workload
@@ -49,8 +50,45 @@ def random_clients(rng: Random) -> Clients:
     )
 
 
+def random_scaling(rng: Random, shipped: Autoscale, roles: dict[str, int]) -> Autoscale:
+    """Instances that come and go by some policy, or do not."""
+    policies = ["none", "none", "reactive", "reactive", "reactive", "scheduled", "predictive", "omniscient"]
+    most = max(roles.values())
+    targets = {
+        "queue": rng.choice([1.0, 3.0]),
+        "utilisation": rng.choice([0.2, 0.7]),
+        "kv": rng.choice([0.1, 0.5]),
+        "ttft_ms": rng.choice([500.0, 5000.0]),
+        "load": rng.choice([0.3, 1.0]),
+    }
+    entries = [ScheduleEntry(at_s=rng.uniform(0, 40), instances=rng.randint(1, most)) for _ in range(3)]
+    cold = shipped.cold_start.model_copy(
+        update={"image_cached": True, "weights_gb_per_s": 1e6, "warmup_s": rng.choice([0.0, 2.0, 7.3])}
+    )
+    own = (RoleScaling(role=rng.choice(sorted(roles)), policy=rng.choice(policies), metric=rng.choice(METRICS)),)
+    changed = {
+        "policy": rng.choice(policies),
+        "metric": rng.choice(METRICS),
+        "targets": shipped.targets.model_copy(update=targets),
+        "interval_s": rng.choice([1.0, 2.5]),
+        "stabilisation_s": rng.choice([0.0, 5.0]),
+        "cooldown_down_s": rng.choice([0.0, 4.0]),
+        "max_step_up": rng.choice([None, 1]),
+        "initial_instances": rng.choice([None, 1]),
+        "drain_grace_s": rng.choice([None, 0.0, 5.0]),
+        "role_change_s": rng.choice([None, 1.0]),
+        "max_gpus": rng.choice([None, sum(roles.values()), len(roles)]),
+        "schedule": tuple(entries),
+        "forecast": rng.choice(["trace", "last", "ewma", "holt"]),
+        "noise_cv": rng.choice([0.0, 0.5]),
+        "roles": own if rng.random() < 0.4 else (),
+        "cold_start": cold,
+    }
+    return shipped.model_copy(update=changed)
+
+
 def random_fleet(rng: Random, separated: bool) -> tuple[Plan, Workload]:
-    """A few tiny instances that fail and come back, and clients with little patience."""
+    """A few tiny instances that fail and come back, or come and go, and clients with little patience."""
     found, requests = random_case(rng)
     roles = {"prefill": found.num_prefill, "decode": found.num_decode}
     if not separated:
@@ -71,5 +109,11 @@ def random_fleet(rng: Random, separated: bool) -> tuple[Plan, Workload]:
         "decode": rng.choice(["capacity", "least_loaded", "two_choices", "round_robin"]),
         "max_in_flight": None if separated else rng.choice([None, None, 1, 3]),
     }
-    changed = {"fleet": fleet, "clients": random_clients(rng), "routing": config.routing.model_copy(update=routing)}
+    scaling = random_scaling(rng, config.autoscale, roles)
+    changed = {
+        "fleet": fleet,
+        "autoscale": scaling,
+        "clients": random_clients(rng),
+        "routing": config.routing.model_copy(update=routing),
+    }
     return replace(found, config=config.model_copy(update=changed)), requests

@@ -16,6 +16,7 @@ from kvsim.record.fleet import FleetUse
 from kvsim.sim.log.conservation import request_checks
 from kvsim.sim.systems.fleet_of import look_after
 from kvsim.sim.systems.pd import PdSystem
+from kvsim.sim.systems.scaling_use import least_work
 from kvsim.sim.systems.unified import UnifiedSystem
 from kvsim.workload.workload import Workload
 
@@ -42,6 +43,12 @@ def run(found: Plan, requests: Workload, separated: bool) -> tuple[System, Fleet
     for role in use.roles:
         pairs = zip(role.serving, role.paid, strict=True)
         assert all(0 <= serving <= paid <= role.instances for serving, paid in pairs)
+    for scaled in use.scaling.roles if use.scaling else ():
+        assert scaled.minimum <= min(scaled.wanted) and max(scaled.wanted) <= scaled.maximum
+        assert scaled.least_gpu_s <= scaled.paid_gpu_s * (1 + 1e-9)
+        log = system.logs_by_role()[scaled.role]
+        log.flush()
+        assert least_work(system, table, scaled.role).sum() <= log.busy_s * (1 + 1e-9)
     return system, use
 
 
@@ -55,6 +62,9 @@ def same_fleets(leaping: System, ours: FleetUse, stepping: System, theirs: Fleet
         theirs.unserved,
         theirs.requests_hit,
     )
+    assert ours.roles == theirs.roles
+    if ours.scaling is not None and theirs.scaling is not None:
+        assert [role.wanted for role in ours.scaling.roles] == [role.wanted for role in theirs.scaling.roles]
     first, second = by_request(leaping), by_request(stepping)
     for name in ("request_id", "prefill_instance", "decode_instance", "computed_tokens", "hit_tokens"):
         np.testing.assert_array_equal(first[name], second[name], err_msg=name)
@@ -62,8 +72,9 @@ def same_fleets(leaping: System, ours: FleetUse, stepping: System, theirs: Fleet
         np.testing.assert_allclose(first[name], second[name], rtol=1e-9, atol=1e-9, err_msg=name)
 
 
-def is_random(found: Plan) -> bool:
-    return any(event.at_s is None for event in found.config.fleet.events)
+def goes_on(found: Plan) -> bool:
+    """Whether something happens for ever."""
+    return found.config.autoscale.is_on or any(event.at_s is None for event in found.config.fleet.events)
 
 
 OWN_BLOCKS_AGAIN = 133, 212, 374
@@ -85,7 +96,7 @@ def test_nobody_is_lost_and_leaps_equal_single_steps(separated: bool, seed: int)
     found, requests = random_fleet(Random(seed), separated)
     (leaping, ours), (stepping, theirs) = (run(kind, requests, separated) for kind in (found, stepwise(found)))
     same_fleets(leaping, ours, stepping, theirs)
-    if not is_random(found):
+    if not goes_on(found):
         leaping.clock.run_to_stop()
         for engine in leaping.engines():
             assert engine.pool.num_free == engine.pool.num_blocks, engine.role
