@@ -48,7 +48,7 @@ def cost_of(result: SystemResult, plan: Plan) -> Cost:
     served = served_in_window(result, config)
     length_s = result.window_s[1] - result.window_s[0]
     hours = length_s / SECONDS_PER_HOUR if length_s > 0 else None
-    gpu_hours = None if hours is None else plan.num_gpus * hours
+    gpu_hours = None if hours is None else gpus_there(result, plan) * hours
     price, price_source = price_of(config, gpu)
     memory_usd = None if hours is None else _memory_usd(result.cache.tiers, config, hours)
     usd = None if price is None or gpu_hours is None else gpu_hours * price + (memory_usd or 0.0)
@@ -86,14 +86,27 @@ def per(amount: float | None, count: float, times: int = 1) -> float | None:
 
 
 def mean_gpu_power_w(result: SystemResult, plan: Plan) -> float | None:
-    """A GPU's over the measured window, idle time and unused GPUs too; ``None``: not known."""
+    """A GPU's over the measured window, of those that are there: idle time and unused GPUs too, instances that start,
+    drain or have failed as well; ``None``: not known.
+    """
     power = power_of(plan.config, plan.spec.gpu.name)
     length_s = result.window_s[1] - result.window_s[0]
     if power is None or why_unknown(plan) is not None or length_s <= 0:
         return None
     roles = role_powers(result, plan, power)
-    unused = plan.num_gpus - sum(role.gpus for role in roles)
-    return (sum(role.window_w * role.gpus for role in roles) + power.idle_w * unused) / plan.num_gpus
+    there = gpus_there(result, plan)
+    idle = there - sum(role.gpus for role in roles)  # Unused ones, less those that are not there: both run no steps.
+    return (sum(role.window_w * role.gpus for role in roles) + power.idle_w * idle) / there if there else None
+
+
+def gpus_there(result: SystemResult, plan: Plan) -> float:
+    """GPUs that are paid for, in the mean over the measured window: all of the plan's, but those of instances that are
+    not there. One that has failed is there, and so is one that starts or restarts.
+    """
+    if result.fleet is None or result.window_s[1] <= result.window_s[0]:
+        return plan.num_gpus
+    roles = result.fleet.roles
+    return plan.num_gpus + sum(role.gpus * (role.mean(role.paid, result.window_s) - role.instances) for role in roles)
 
 
 def _energy(result: SystemResult, plan: Plan, served: Served, length_s: float) -> tuple[Energy | None, str]:
@@ -104,7 +117,7 @@ def _energy(result: SystemResult, plan: Plan, served: Served, length_s: float) -
     if why is not None:
         return None, why
     mean_w = mean_gpu_power_w(result, plan)
-    joules = None if mean_w is None else mean_w * length_s * plan.num_gpus
+    joules = None if mean_w is None else mean_w * length_s * gpus_there(result, plan)
     found = Energy(
         kwh=per(joules, _JOULES_PER_KWH),
         joules_per_output_token=per(joules, served.output_tokens),
