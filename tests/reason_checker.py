@@ -22,6 +22,7 @@ from kvsim.record.result import COMPONENTS, SystemResult, Table
 N = r"(\d[\d,]*(?:\.\d+)?(?:e[+-]\d+)?)"
 P = r"([<>]?\d[\d,.]*%)"
 PARTS = {
+    "Lost attempts are": "retry_s",
     "The hop through the proxy is": "proxy_s",
     "Queueing is": "queue_s",
     "Others' work in the same steps (batch interference) is": "interference_s",
@@ -106,6 +107,12 @@ class Facts:
             forwards=self.plan.config.pd_separation.first_token == "prefill",
             first=self.first,
         )
+
+    @property
+    def lost_attempts(self) -> int:
+        """Attempts of requests that came to nothing."""
+        fleet = self.result.fleet
+        return 0 if fleet is None else fleet.resent + fleet.retried + fleet.gave_up
 
     @property
     def prompt_tokens(self) -> int:

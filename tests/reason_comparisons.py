@@ -152,6 +152,16 @@ def lost_below(facts: Facts, share: str, count: str) -> bool:
 
 
 @says(
+    rf"{TOKENS} had been written to tiers and lost with what failed \(fleet\.events: ([a-z_, ]+)\), or evicted from "
+    r"all of them, or stood behind what was missing there, before they were asked for again(?:: .+ full at the end)?\."
+)
+def lost_with_what_failed(facts: Facts, share: str, count: str, kinds: str) -> bool:
+    events = {event.kind for event in facts.plan.config.fleet.events}
+    known = set(kinds.replace(" and ", ", ").split(", ")) <= events & {"fail", "pool", "drive"}
+    return known and missed(facts, "evicted_tokens", share, count)
+
+
+@says(
     rf"At least {TOKENS} were found when the prompt was looked up and were gone when it was served, after "
     r"its wait in the queue\."
 )

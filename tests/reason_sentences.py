@@ -211,6 +211,21 @@ def restart(facts: Facts, share: str, count: str, after: str) -> bool:
 
 
 @says(
+    rf"{TOKENS} had been asked for by an earlier request and were gone or not there yet"
+    rf"(?:; caches were lost {N} times? \(fleet\.events: ([a-z_, ]+)\))?(?:(?:;| and) {N} attempts? came to nothing)?\."
+)
+def lost_with_instances(
+    facts: Facts, share: str, count: str, times: str | None, kinds: str | None, attempts: str | None
+) -> bool:
+    lost = facts.account.total("evicted") + facts.account.total("pending")
+    config = facts.plan.config.fleet
+    known = kinds is None or set(kinds.replace(" and ", ", ").split(", ")) <= {each.kind for each in config.events}
+    known &= times is None or int(times) >= 1
+    known &= (attempts is None) == (facts.lost_attempts == 0) and same(attempts or "0", facts.lost_attempts)
+    return known and tokens_are(facts, share, count, lost)
+
+
+@says(
     rf"{TOKENS} were in no earlier prompt or answer: a cache without end, token by token, could hit {P} at "
     rf"most, and {P} were hit\."
 )
@@ -232,10 +247,14 @@ def warm(facts: Facts, share: str, count: str) -> bool:
     return facts.plan.config.load.warm_caches and tokens_are(facts, share, count, found)
 
 
-@says(rf"{TOKENS} were hit though no completed request had them before: of unknown origin\.")
-def unknown(facts: Facts, share: str, count: str) -> bool:
+@says(
+    rf"{TOKENS} were hit though no completed request had them before"
+    r"(: of unknown origin|; attempts that came to nothing may have)\."
+)
+def unknown(facts: Facts, share: str, count: str, origin: str) -> bool:
     found = sum(max(each.hit - each.shared, 0) for each in facts.account.served)
-    return all_same((share, count), found / facts.prompt_tokens, found)
+    is_known = facts.lost_attempts > 0
+    return is_known == ("attempts" in origin) and all_same((share, count), found / facts.prompt_tokens, found)
 
 
 @says(r"Hits of prompt tokens by round of the conversation \(requests\): (.+)\.")
@@ -267,7 +286,7 @@ def part_is(facts: Facts, name: str, share: str, ms: str, late: str) -> bool:
     return all_same((share, ms, late), facts.ttft_ms(name) / facts.ttft_ms(), facts.ttft_ms(name), at_p99)
 
 
-OTHERS = "|".join(re.escape(name) for name in PARTS if PARTS[name] != "queue_s")
+OTHERS = "|".join(re.escape(name) for name in PARTS if PARTS[name] not in ("queue_s", "retry_s"))
 
 
 @says(rf"({OTHERS}) {PART}(.*)\.")
@@ -350,3 +369,23 @@ def users_in_step(facts: Facts, users: str, together: str, of: str, most: str) -
     lengths = set(zip(facts.table["prompt_tokens"].tolist(), facts.table["output_tokens"].tolist(), strict=True))
     alike = len(lengths) == 1 and facts.experiment.workload.max_concurrency == int(users)
     return alike and in_step(facts, together, of, most)
+
+
+@says(
+    rf"Lost attempts are {PART}, of {N} of {N} requests: (?:the router sent {N} attempts? again"
+    rf"(?: \((\w+) ([^()]+?) at {N} s hit {N}(, the most)?\))?)?(?: and )?(?:clients sent {N} attempts? again"
+    rf"(?: \({N} attempts? timed out\))?)?\."
+)
+def retry(facts: Facts, share: str, ms: str, late: str, again: str, of: str, *rest: str | None) -> bool:
+    resent, kind, where, begin_s, hit, most, retried, timed_out = rest
+    fleet, table = facts.result.fleet, facts.measured
+    assert fleet is not None
+    hits = sorted((each.requests_hit for each in fleet.incidents if each.requests_hit), reverse=True)
+    own = [each for each in fleet.incidents if (each.kind, each.where) == (kind, where) and same(begin_s, each.begin_s)]
+    counts = ((resent, fleet.resent), (retried, fleet.retried), (timed_out, fleet.timed_out if retried else 0))
+    found = all(same(said or "0", true) for said, true in counts)
+    if kind is not None:
+        found &= any(same(hit, each.requests_hit) and each.requests_hit == hits[0] for each in own)
+        found &= (most is not None) == (len(hits) > 1)
+    found &= all_same((again, of), int((table["retry_s"] > 0).sum()), len(table["retry_s"]))
+    return found and part_is(facts, "retry_s", share, ms, late)

@@ -18,15 +18,23 @@ WHY = rf"(?:; at the end of (at least )?{P} of that time(?: \({N} of {N} that wa
 LOOKED_AT = rf"(?: \({N} of {N} that waited looked at\))?"
 
 
-@says(rf"Queueing is {PART}{WHY}(?:; the rate is {P} of the maximum)?\.")
+HELD = rf"(?:; requests were held at the router {N} times? until an instance could take them)?"
+HUNG = rf"(?:; {N} instances? hung for a while, where requests waited too)?"
+
+
+@says(rf"Queueing is {PART}{WHY}{HELD}{HUNG}(?:; the rate is {P} of the maximum)?\.")
 def queue(facts: Facts, share: str, ms: str, late: str, *why: str | None) -> bool:
-    least, told, looked_at, waited, what, seats, blocks, budget, load = why
+    least, told, looked_at, waited, what, seats, blocks, budget, held, hung, load = why
     settings, found = facts.settings, True
     if told is not None and what is not None:
         name = "step or budget" if "a seat and" in what else "kv_blocks" if "KV blocks" in what else "seats"
         found = _is_waited_for(facts, name, told, least) and _is_sample(facts, looked_at, waited)
         sizes = {seats: settings.max_num_seqs, blocks: settings.num_blocks, budget: settings.max_num_batched_tokens}
         found &= all(same(size, true) for size, true in sizes.items() if size is not None)
+    fleet = facts.result.fleet
+    found &= same(held or "0", 0 if fleet is None else fleet.held)
+    incidents = () if fleet is None else fleet.incidents
+    found &= same(hung or "0", sum(each.instances for each in incidents if each.kind == "hang"))
     if load is not None:
         found &= same(load, facts.result.roles[0].load)
     return found and part_is(facts, "queue_s", share, ms, late)

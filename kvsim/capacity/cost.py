@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from kvsim.capacity.power import gpus_by_kind, power_of, role_powers, why_unknown
+from kvsim.capacity.power import gpu_of, gpus_by_kind, power_of, role_powers, why_unknown
 from kvsim.config import Config
 from kvsim.config.kinds import is_own, other_gpu
 from kvsim.plan.plan import Plan
@@ -58,7 +58,7 @@ def cost_of(result: SystemResult, plan: Plan) -> Cost:
     return Cost(
         gpus=gpus,
         window_s=length_s if length_s > 0 else None,
-        gpu_hours=None if hours is None else gpus * hours,
+        gpu_hours=total(kind.gpu_hours for kind in kinds),
         gpu_usd_per_hour=_mean(kinds, [kind.gpu_usd_per_hour for kind in kinds]),
         price_source=_said([kind.price_source for kind in kinds]),
         usd=usd,
@@ -77,10 +77,11 @@ def _kinds(result: SystemResult, plan: Plan, hours: float | None) -> tuple[KindC
     """The GPUs of each kind; ``hours``: of the measured window, ``None`` where it has no length."""
     found = []
     mean_w = _mean_power_w(result, plan)
+    there = gpus_there(result, plan)
     for gpu, gpus in gpus_by_kind(result, plan).items():
         price, price_source = price_of(plan.config, gpu)
         power = power_of(plan.config, gpu)
-        gpu_hours, own_w = None if hours is None else gpus * hours, mean_w.get(gpu)
+        gpu_hours, own_w = None if hours is None else there[gpu] * hours, mean_w.get(gpu)
         lacks = f"no watts of {gpu} are known; {_where(plan.config, gpu, 'cost.power')} gives them"
         found.append(
             KindCost(
@@ -140,19 +141,35 @@ def per(amount: float | None, count: float, times: int = 1) -> float | None:
 
 
 def mean_gpu_power_w(result: SystemResult, plan: Plan) -> float | None:
-    """A GPU's over the measured window, idle time and unused GPUs too; ``None``: not known."""
-    kinds, mean_w = gpus_by_kind(result, plan), _mean_power_w(result, plan)
+    """A GPU's over the measured window, of those that are there: idle time and unused GPUs too, instances that start,
+    drain or have failed as well; ``None``: not known.
+    """
+    kinds, mean_w = gpus_there(result, plan), _mean_power_w(result, plan)
     if kinds.keys() != mean_w.keys():
         return None
     if len(kinds) == 1:
         return next(iter(mean_w.values()))
-    return sum(mean_w[gpu] * gpus for gpu, gpus in kinds.items()) / sum(kinds.values())
+    there = sum(kinds.values())
+    return sum(mean_w[gpu] * gpus for gpu, gpus in kinds.items()) / there if there else None
+
+
+def gpus_there(result: SystemResult, plan: Plan) -> dict[str, float]:
+    """GPUs of each kind that are paid for, in the mean over the measured window: all, but those of instances that are
+    not there. One that has failed is there, and so is one that starts or restarts.
+    """
+    found: dict[str, float] = dict(gpus_by_kind(result, plan))
+    if result.fleet is None or result.window_s[1] <= result.window_s[0]:
+        return found
+    whole = {role.role: role.gpus for role in result.roles}
+    for role in result.fleet.roles:
+        found[gpu_of(plan, role.role)] += role.mean(role.paid_gpus, result.window_s) - whole[role.role]
+    return found
 
 
 def _mean_power_w(result: SystemResult, plan: Plan) -> dict[str, float]:
     """A GPU's of each kind; kinds of which it is not known are left out."""
     length_s = result.window_s[1] - result.window_s[0]
-    kinds = gpus_by_kind(result, plan)
+    kinds = gpus_there(result, plan)
     powers = {gpu: power for gpu in kinds if (power := power_of(plan.config, gpu)) is not None}
     if why_unknown(plan) is not None or length_s <= 0:
         return {}
@@ -160,8 +177,9 @@ def _mean_power_w(result: SystemResult, plan: Plan) -> dict[str, float]:
     found = {}
     for gpu, power in powers.items():
         own = [role for role in roles if role.gpu == gpu]
-        unused = kinds[gpu] - sum(role.gpus for role in own)
-        found[gpu] = (sum(role.window_w * role.gpus for role in own) + power.idle_w * unused) / kinds[gpu]
+        idle = kinds[gpu] - sum(role.gpus for role in own)  # Unused, less those not there: both run no steps.
+        if kinds[gpu]:
+            found[gpu] = (sum(role.window_w * role.gpus for role in own) + power.idle_w * idle) / kinds[gpu]
     return found
 
 
@@ -173,7 +191,7 @@ def _energy(result: SystemResult, plan: Plan, served: Served, kinds: Sequence[Ki
     if why is not None:
         return None, why
     mean_w = mean_gpu_power_w(result, plan)
-    joules = None if mean_w is None else mean_w * length_s * sum(kind.gpus for kind in kinds)
+    joules = None if mean_w is None else mean_w * length_s * sum(gpus_there(result, plan).values())
     found = Energy(
         kwh=per(joules, _JOULES_PER_KWH),
         joules_per_output_token=per(joules, served.output_tokens),

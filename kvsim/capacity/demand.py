@@ -122,7 +122,7 @@ def asked_per_s(workload: Workload, result: SystemResult) -> float:
         span_s = float(np.ptp(arrival_s)) if len(arrival_s) else 0.0
         came_per_s = (len(arrival_s) - 1) / span_s if span_s > 0 else math.inf
         rate_per_s = came_per_s if workload.holds_back else max(came_per_s, rate_per_s)
-    return rate_per_s * (1 - result.failed / max(result.arrived, 1))
+    return rate_per_s * (1 - result.misfits / max(result.arrived, 1))
 
 
 def _evenly(rows: Ints) -> Ints:

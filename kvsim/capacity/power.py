@@ -109,6 +109,11 @@ def gpus_by_kind(result: SystemResult, plan: Plan) -> dict[str, int]:
     return dict.fromkeys(found, plan.num_gpus) if len(found) == 1 and plan.spec.gpu.name in found else found
 
 
+def gpu_of(plan: Plan, role: str) -> str:
+    """The kind of GPU that instances of a role have: the first, where there are several."""
+    return _instance(plan, role).spec.gpu.name
+
+
 def role_powers(result: SystemResult, plan: Plan, power: GpuPower | Mapping[str, GpuPower]) -> list[RolePower]:
     """What each side draws, kind by kind; ``power``: of all GPUs, or of each kind, without which it is left out."""
     return [

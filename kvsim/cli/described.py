@@ -59,7 +59,13 @@ def command_of(flags: Flags, given: dict[str, str]) -> Command:
         config=flags.config,
         profile=flags.calibration_profile,
         preset=flags.preset,
-        sets=(*slo_sets(flags.slo), *(flags.assignments or ()), *seed, *options.budget_sets(flags.cpu_budget)),
+        sets=(
+            *slo_sets(flags.slo),
+            *options.client_sets(flags.client_timeout, flags.retries),
+            *(flags.assignments or ()),
+            *seed,
+            *options.budget_sets(flags.cpu_budget),
+        ),
     )
     return Command(
         mode=mode,

@@ -253,6 +253,12 @@ CpuBudget = Annotated[
 ]
 
 
+def client_sets(timeout_s: float | None, retries: int | None) -> tuple[str, ...]:
+    """The patience of clients as assignments."""
+    given = {"clients.timeout_s": timeout_s, "clients.retries": retries}
+    return tuple(f"{key}={value!r}" for key, value in given.items() if value is not None)
+
+
 def budget_sets(cpu_budget_s: float | None) -> tuple[str, ...]:
     """``CpuBudget`` as assignments."""
     return () if cpu_budget_s is None else (f"studies.cpu_budget_s={cpu_budget_s!r}",)

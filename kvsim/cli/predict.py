@@ -43,6 +43,16 @@ class PredictFlags(options.ReadingFlags):
     slo: Annotated[
         str | None, typer.Option(metavar="ttft=MS,tpot=MS", help="Limits of a good request; default: slo.*.")
     ] = None
+    client_timeout: Annotated[
+        float | None,
+        typer.Option(
+            metavar="S", parser=options.positive, help="Clients give up after S seconds, as clients.timeout_s."
+        ),
+    ] = None
+    retries: Annotated[
+        int | None,
+        typer.Option(metavar="N", parser=options.whole, help="And send a request again up to N times, as clients.*."),
+    ] = None
     no_search: Annotated[bool, typer.Option("--no-search", help="Do not look for the largest rate within the SLO.")] = (
         False
     )
@@ -90,7 +100,7 @@ def predict(flags: PredictFlags) -> int:
     served.ensure_one_pace(flags.rate, flags.concurrency)
     launch, profile = launch_of(flags.line, flags.engine_args), flags.calibration_profile
     seed = () if flags.seed is None else (f"seed={flags.seed}",)
-    sets = (*slo_sets(flags.slo), *(flags.set_ or ()), *seed)
+    sets = (*slo_sets(flags.slo), *options.client_sets(flags.client_timeout, flags.retries), *(flags.set_ or ()), *seed)
     loaded = load_deployment(launch, gpu=flags.gpu, instances=flags.instances, profile=profile, sets=sets)
     exports = tuple(target_of(text) for text in flags.export or ())
     outputs = _outputs(flags, exports)

@@ -81,6 +81,8 @@ OF_ADAPTERS = (
     "engine.lora_disk_gb_per_s",
     "routing.lora_affinity",
 )
+BACKOFF = tuple(f"clients.{name}" for name in ("backoff_s", "backoff_factor", "backoff_max_s", "backoff_jitter"))
+"""What only clients look at that send requests again."""
 WITHOUT_RAG = ("pd_trace.arrivals", "pd_trace.num_shared_docs", "pd_trace.num_rag_chunks", "pd_trace.doc_zipf_alpha")
 """What only RAG traffic looks at."""
 
@@ -129,6 +131,20 @@ def _unseen_sharing(config: Config) -> dict[str, str]:
     return {}
 
 
+def _unseen_of_fleet(config: Config) -> dict[str, str]:
+    """What is looked at where something happens to instances, or clients send requests again, and why it is not."""
+    fleet, clients = config.fleet, config.clients
+    unseen: dict[str, str] = {}
+    if not fleet.events:
+        unseen |= dict.fromkeys(("fleet.detection_s", "fleet.resend"), "fleet.events is empty")
+    if clients.timeout_s is None and (fleet.resend or not fleet.events):
+        why = "clients.timeout_s is null, and no client sees an error"
+        unseen |= dict.fromkeys(("clients.retries", *BACKOFF), why)
+    elif not clients.retries:
+        unseen |= dict.fromkeys(BACKOFF, "clients.retries is 0")
+    return unseen
+
+
 def _unseen(config: Config) -> dict[str, str]:
     """What a prefill/decode run does not look at, and why."""
     unseen = dict.fromkeys(WITHOUT_EFFECT, "no prefill/decode run looks at it")
@@ -141,7 +157,7 @@ def _unseen(config: Config) -> dict[str, str]:
 
 
 def _unseen_of_engines(config: Config) -> dict[str, str]:
-    return _unseen_speculation(config) | _unseen_sharing(config) | _unseen_adapters(config)
+    return _unseen_speculation(config) | _unseen_sharing(config) | _unseen_adapters(config) | _unseen_of_fleet(config)
 
 
 def without_effect(config: Config, mode: str) -> list[str]:

@@ -83,6 +83,23 @@ def all_keys(section: type[Section], parent: str = "") -> Iterator[str]:
             yield from all_keys(inner, path)
 
 
+def keys_at(loc: Sequence[int | str]) -> tuple[str, ...]:
+    """The keys of the section at a place in a configuration; a number is one entry of a list."""
+    section: type[Section] = Config
+    for part in loc:
+        if isinstance(part, str):
+            found = _entry_in(section.model_fields[part].annotation)
+            section = section if found is None else found
+    return tuple(section.model_fields)
+
+
+def _entry_in(annotation: Any) -> type[Section] | None:
+    """The section that an annotation is, or is a list of."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    return next((found for each in get_args(annotation) if (found := _entry_in(each)) is not None), None)
+
+
 def origin(layers: Sequence[Layer], *paths: str) -> str:
     """Who last set one of ``paths``, or else what holds them: begins an error's message."""
     while paths:

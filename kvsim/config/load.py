@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from kvsim.config.checks import Mode, check
 from kvsim.config.kvcache_sim_compat import overlaid
-from kvsim.config.layer import Layer, Origins, make_layer, origin
+from kvsim.config.layer import Layer, Origins, keys_at, make_layer, origin
 from kvsim.config.overlay import Overlay, mismatches, read_overlay
 from kvsim.config.preset import find_preset, preset_layers
 from kvsim.config.schema import Config
@@ -20,7 +20,7 @@ from kvsim.config.tree import Tree, dump, leaves, merged, put
 from kvsim.config.yaml_source import named, parse, read_mapping, shown
 from kvsim.config.yielding import yielded
 from kvsim.content import content_path
-from kvsim.errors import ConfigError
+from kvsim.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -244,6 +244,8 @@ def finding(found: ErrorDetails) -> str:
         return f"{_dotted(found['loc'][:-1])} = {shown(found['input'])}: must have {found['loc'][-1] + 1} items or more"
     if found["type"] == "missing":
         return f"{path} is missing"
+    if found["type"] == "extra_forbidden":
+        return f"unknown key {shown(path)}; {nearest(str(found['loc'][-1]), keys_at(found['loc'][:-1]))}"
     return f"{path} = {shown(found['input'])}: {_allowed(found['msg'])}"
 
 
@@ -261,6 +263,7 @@ def _allowed(message: str) -> str:
         "must be a tuple": "must be a list",
         "must be a string": "must be text, in quotes where it looks like a number",
         "must be a integer": "must be an integer",
+        "must be a dictionary or instance of FleetEvent": "must be a mapping of keys",
     }
     for theirs, ours in words.items():
         message = message.replace(theirs, ours)

@@ -22,6 +22,7 @@ from kvsim.record.windows import overload_words
 from kvsim.sim.executor import Executor, whole
 from kvsim.sim.run import Case
 from kvsim.sim.systems.given import GivenHeads
+from kvsim.study.measures import lost
 from kvsim.workload.traffic import TraceSource
 from kvsim.workload.word_kinds import Trace
 from kvsim.workload.workload import Workload
@@ -116,7 +117,9 @@ class Ground:
 def measured(result: SystemResult) -> SystemResult:
     """``result``; raises ``CapacityError`` where no request of it counts."""
     if not result.measured.any():
-        raise CapacityError(f"{result.name} completes no request that counts: {result.failed:,} do not fit")
+        raise CapacityError(
+            f"{result.name} completes no request that counts: {result.misfits:,} do not fit{lost(result)}"
+        )
     return result
 
 

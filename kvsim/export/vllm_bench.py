@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from datetime import datetime
 from typing import IO
 
@@ -35,10 +36,20 @@ class VllmBench(FileEach):
         itls_s, spread = _itls_s(result, rows)
         failed_s = result.failed_arrival_s[result.failed_arrival_s >= result.first_measured_s]
         head = _head(run, result, len(rows) + len(failed_s))
-        write_result(file, head, table, itls_s, failed_s, ["does not fit an instance"] * len(failed_s))
+        write_result(file, head, table, itls_s, failed_s, _errors(result, failed_s))
         if not spread:
             return []
         return [f"{result.name}: of {spread:,} requests that were preempted or left out of steps, itls are their means"]
+
+
+def _errors(result: SystemResult, failed_s: Floats) -> list[str]:
+    """What became of each request that failed, by its arrival: those that a fleet lost are known by theirs."""
+    left = Counter([] if result.fleet is None else result.fleet.failed_arrival_s.tolist())
+    errors = []
+    for arrival_s in failed_s.tolist():
+        errors.append("given up, or no instance left" if left[arrival_s] else "does not fit an instance")
+        left[arrival_s] -= left[arrival_s] > 0
+    return errors
 
 
 def _head(run: Finished, result: SystemResult, num_requests: int) -> dict[str, object]:

@@ -24,6 +24,7 @@ from kvsim.record.result import SystemResult
 from kvsim.record.summary import e2e_s, rows_of, tpot_s, ttft_s
 from kvsim.report import caveats
 from kvsim.report.atomic import replacing
+from kvsim.report.fleet_tables import fleet_tables
 from kvsim.report.money import cost_lines
 from kvsim.report.prediction import prediction_tables
 from kvsim.report.report import Report
@@ -156,6 +157,7 @@ def _tables(report: Report) -> Html:
         tables.append(of_terminal(sources_table(results)))
         tiers = [of_terminal(tiers_table(result)) for result in results if result.cache.tiers]
         tables += [_folded(f"Tiers of all {len(tiers)}", together(*tiers))] if len(tiers) > _UNFOLDED else tiers
+    tables += [of_terminal(table) for table in fleet_tables(results)]
     return together(*tables)
 
 

@@ -13,12 +13,16 @@ from kvsim.plan.engine_settings import EngineSettings
 from kvsim.plan.plan import Plan
 from kvsim.reasons.prefixes import Caches, Missed, missed
 from kvsim.record.figures import SystemSummary
+from kvsim.record.fleet import Incident
+from kvsim.record.labels import counted, listed
 from kvsim.record.result import SystemResult
 from kvsim.spec import InstanceSpec
 from kvsim.workload.workload import Ints
 
 MOST_REQUESTS = 200_000
 """Requests that are looked at: where there are more, the first to arrive, which depend on no later one."""
+FORGETTING = ("fail", "drain", "rolling_restart", "pool", "drive")
+"""Kinds of incidents after which something that was cached is gone."""
 WORTH = 0.01
 """What explains a smaller share is not told."""
 
@@ -65,6 +69,39 @@ class Evidence:
         """Whether all that was cached in memory was lost on the way (``cache.restart_after_requests``)."""
         after = self.plan.config.cache.restart_after_requests
         return after is not None and self.result.arrived >= after > 0
+
+    @property
+    def is_forgetful(self) -> bool:
+        """Whether caches were lost on the way, or attempts of requests, of which the table has the last alone."""
+        fleet = self.result.fleet
+        return self.is_restarted or bool(self.caches_lost) or (fleet is not None and fleet.lost_attempts > 0)
+
+    @property
+    def caches_lost(self) -> int:
+        """Times that an instance, a pool or a drive lost what it had cached."""
+        return sum(max(1, each.instances) for each in self.incidents if each.kind in FORGETTING)
+
+    @property
+    def incidents(self) -> tuple[Incident, ...]:
+        """What happened to parts of the cluster."""
+        return () if self.result.fleet is None else self.result.fleet.incidents
+
+    @property
+    def forgot(self) -> str:
+        """What became of caches and attempts, where ``is_forgetful``, in words."""
+        said, fleet = [], self.result.fleet
+        if self.is_restarted:
+            after = self.plan.config.cache.restart_after_requests or 0
+            said = [
+                f"all that was cached was lost when {counted(after, 'request')} had arrived "
+                "(cache.restart_after_requests)"
+            ]
+        if self.caches_lost:
+            kinds = dict.fromkeys(each.kind for each in self.incidents if each.kind in FORGETTING)
+            said.append(f"caches were lost {counted(self.caches_lost, 'time')} (fleet.events: {listed(list(kinds))})")
+        if fleet is not None and fleet.lost_attempts:
+            said.append(f"{counted(fleet.lost_attempts, 'attempt')} came to nothing")
+        return listed(said)
 
     @cached_property
     def rows(self) -> Ints:

@@ -158,7 +158,7 @@ def evicted(evidence: Evidence) -> Reason | None:
     """The instance had computed them, and evicted them before they were asked for again."""
     missed = evidence.missed
     lost = missed.total("evicted")
-    if evidence.has_tiers or evidence.is_restarted or not _worth(evidence, lost):
+    if evidence.has_tiers or evidence.is_forgetful or not _worth(evidence, lost):
         return None
     count = int((missed.tokens["evicted"] > 0).sum())
     medians_s, timed = _idle_s(evidence)
@@ -184,7 +184,7 @@ def _idle_s(evidence: Evidence) -> tuple[tuple[float, float], int]:
 def capacity(evidence: Evidence) -> Reason | None:
     """How much more KV cache would keep half of what was evicted, by reuse distances."""
     missed = evidence.missed
-    untold = evidence.has_tiers or evidence.is_restarted or evidence.has_kinds or bool(evidence.settings.kv_groups)
+    untold = evidence.has_tiers or evidence.is_forgetful or evidence.has_kinds or bool(evidence.settings.kv_groups)
     if untold or not _worth(evidence, missed.total("evicted")):
         return None
     found = extra_blocks(evidence, times_of(evidence).released_s[0])
@@ -218,7 +218,7 @@ def capacity(evidence: Evidence) -> Reason | None:
 def pending(evidence: Evidence) -> Reason | None:
     """An earlier request with them was waiting or under way."""
     lost = evidence.missed.total("pending")
-    if evidence.has_tiers or evidence.is_restarted or not _worth(evidence, lost):
+    if evidence.has_tiers or evidence.is_forgetful or not _worth(evidence, lost):
         return None
     count = int((evidence.missed.tokens["pending"] > 0).sum())
     said = (
@@ -229,16 +229,19 @@ def pending(evidence: Evidence) -> Reason | None:
 
 
 def restart(evidence: Evidence) -> Reason | None:
-    """All that was cached in memory was lost on the way, which the table does not tell from evictions."""
+    """Caches or attempts were lost on the way, which the table does not tell from evictions."""
     lost = evidence.missed.total("evicted") + evidence.missed.total("pending")
-    if evidence.has_tiers or not evidence.is_restarted or not _worth(evidence, lost):
+    if evidence.has_tiers or not evidence.is_forgetful or not _worth(evidence, lost):
         return None
-    after = evidence.plan.config.cache.restart_after_requests or 0
+    after = evidence.plan.config.cache.restart_after_requests if evidence.is_restarted else None
     said = (
-        f"{_share(evidence, lost)} had been asked for by an earlier request and were gone or not there yet; all that "
-        f"was cached was lost when {counted(after, 'request')} had arrived (cache.restart_after_requests)."
+        f"{_share(evidence, lost)} had been asked for by an earlier request and were gone or not there yet; "
+        f"{evidence.forgot}."
     )
-    return _reason(evidence, "restart", lost, said, after_requests=after)
+    figures = {} if after is None else {"after_requests": after}
+    if evidence.result.fleet is not None:
+        figures |= {"caches_lost": evidence.caches_lost}
+    return _reason(evidence, "restart", lost, said, **figures)
 
 
 def cold(evidence: Evidence) -> Reason | None:
@@ -284,8 +287,14 @@ def warm(evidence: Evidence) -> Reason | None:
         return _reason(evidence, "warm", found, said)
     if not found:
         return None
-    said = f"{_share(evidence, found)} were hit though no completed request had them before: of unknown origin."
+    origin = "; attempts that came to nothing may have" if _has_lost_attempts(evidence) else ": of unknown origin"
+    said = f"{_share(evidence, found)} were hit though no completed request had them before{origin}."
     return _reason(evidence, "unknown", found, said)
+
+
+def _has_lost_attempts(evidence: Evidence) -> bool:
+    fleet = evidence.result.fleet
+    return fleet is not None and fleet.lost_attempts > 0
 
 
 def _key(evidence: Evidence) -> str:

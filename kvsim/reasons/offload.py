@@ -32,7 +32,10 @@ def _missed(evidence: Evidence, rule: str, name: str, text: str, **figures: floa
 
 def _lost(evidence: Evidence) -> str:
     """What became of chunks that tiers had, and have no more. The cache of another instance may still have them."""
+    lost = [each.kind for each in evidence.incidents if each.kind in ("fail", "pool", "drive")]
     gone = "lost as memory was (cache.restart_after_requests), " if evidence.is_restarted else ""
+    if lost:
+        gone += f"lost with what failed (fleet.events: {listed(list(dict.fromkeys(lost)))}), or "
     return (
         f"had been written to tiers and {gone}evicted from all of them, or stood behind what was missing there, before "
         "they were asked for again"
@@ -42,7 +45,7 @@ def _lost(evidence: Evidence) -> str:
 def nothing_evicted(evidence: Evidence) -> Reason | None:
     """No instance's own cache lost anything."""
     use = evidence.result.cache
-    if not use.tiers or use.evicted_blocks or evidence.is_restarted or not evidence.settings.enable_prefix_caching:
+    if not use.tiers or use.evicted_blocks or evidence.is_forgetful or not evidence.settings.enable_prefix_caching:
         return None
     said = (
         f"Nothing was evicted from {use.blocks_per_instance:,} KV blocks an instance: tiers can give it only what "

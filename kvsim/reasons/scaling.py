@@ -64,7 +64,7 @@ def own_compute(evidence: Evidence) -> Reason | None:
 def idle(evidence: Evidence) -> Reason | None:
     """Instances that are asked for little, and let nobody wait."""
     shares, use = [_share_of_ttft(evidence, part) for part in SHARED], evidence.summary.utilisation.get("colocated")
-    if not _is_asked(evidence) or use is None or use.load is None or None in shares:
+    if not _is_asked(evidence) or use is None or use.load is None or None in shares or evidence.incidents:
         return None
     waiting = sum(share or 0.0 for share in shares)
     if use.load >= IDLE or waiting >= SMALL_WAIT:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kvsim.reasons.evidence import Evidence
 from kvsim.reasons.reason import Reason
 from kvsim.reasons.waiting import Holders, holders
-from kvsim.record.labels import counted, number, percent
+from kvsim.record.labels import counted, listed, number, percent
 from kvsim.record.summary import ttft_s
 
 LARGE = 0.2
@@ -47,6 +47,33 @@ def _of_part(evidence: Evidence, rule: str, part: str, text: str, **figures: flo
     return _reason(evidence, rule, weight, text.format(_said(parts)), **parts, **figures)
 
 
+def retry(evidence: Evidence) -> Reason | None:
+    """Attempts that came to nothing: lost with an instance, or given up by a client that tries again."""
+    fleet = evidence.result.fleet
+    if fleet is None or not fleet.resent + fleet.retried:
+        return None
+    again = evidence.result.table["retry_s"][evidence.result.measured] > 0
+    causes = []
+    if fleet.resent:
+        causes.append(f"the router sent {counted(fleet.resent, 'attempt')} again{_whose(evidence)}")
+    if fleet.retried:
+        timed_out = f" ({counted(fleet.timed_out, 'attempt')} timed out)" if fleet.timed_out else ""
+        causes.append(f"clients sent {counted(fleet.retried, 'attempt')} again{timed_out}")
+    text = f"Lost attempts are {{}}, of {int(again.sum()):,} of {len(again):,} requests: {listed(causes)}."
+    counts = {"resent": fleet.resent, "retried": fleet.retried, "timed_out": fleet.timed_out}
+    sent = {"requests_sent_again": int(again.sum()), "requests": len(again)}
+    return _of_part(evidence, "retry", "retry", text, **counts, **sent)
+
+
+def _whose(evidence: Evidence) -> str:
+    """The incidents that hit most requests."""
+    hit = sorted((each for each in evidence.incidents if each.requests_hit), key=lambda each: -each.requests_hit)
+    if not hit:
+        return ""
+    most = ", the most" if len(hit) > 1 else ""
+    return f" ({hit[0].kind} {hit[0].where} at {number(hit[0].begin_s)} s hit {hit[0].requests_hit:,}{most})"
+
+
 def proxy(evidence: Evidence) -> Reason | None:
     """Prefill and decode instances stand behind a proxy that asks one after the other."""
     text = "The hop through the proxy is {}: pd_separation.proxy_ms, whatever the load."
@@ -59,6 +86,12 @@ def queue(evidence: Evidence) -> Reason | None:
         return None
     held, settings = holders(evidence), evidence.settings
     text = _under_way(evidence, held) or _queued(evidence, held)
+    fleet = evidence.result.fleet
+    if fleet is not None and fleet.held:
+        text += f"; requests were held at the router {counted(fleet.held, 'time')} until an instance could take them"
+    hung = sum(each.instances for each in evidence.incidents if each.kind == "hang")
+    if hung:
+        text += f"; {counted(hung, 'instance')} hung for a while, where requests waited too"
     load = next(iter(evidence.summary.utilisation.values())).load
     if load is not None and load >= BUSY:
         text += f"; the rate is {percent(load)} of the maximum"
@@ -209,6 +242,7 @@ def first_decode(evidence: Evidence) -> Reason | None:
 
 
 RULES = (
+    retry,
     proxy,
     queue,
     interference,

@@ -58,7 +58,10 @@ def _holder(evidence: Evidence, table: Table, row: int, times: Times) -> str:
     here = np.flatnonzero(table["prefill_instance"] == table["prefill_instance"][row])
     # SGLang's scheduler keeps room for answers that are to come: that all had room at the time does not tell.
     by_blocks = settings.sglang is None and not settings.kv_groups
-    is_told = settings.batching != "static" and not evidence.result.in_flight and by_blocks
+    # Of attempts that came to nothing the table has no rows, though they had seats and blocks; and whatever happens to
+    # instances may be waited for, too.
+    is_whole = not evidence.result.in_flight and evidence.result.fleet is None
+    is_told = settings.batching != "static" and is_whole and by_blocks
     if is_told and _has_room(evidence, _there(table, here, times, arrival_s, at_s)):
         seated = _there(table, here, times, arrival_s, at_s)[0]
         return "step_under_way" if _has_budget(evidence, row, seated, times, arrival_s) else "step_or_budget"

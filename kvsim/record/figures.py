@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from kvsim.record.fleet_figures import FleetFigures
 from kvsim.record.plain import OMITTED
 from kvsim.record.result import AdapterUse, Check, TierUse, TransferUse
 
@@ -257,3 +258,10 @@ class SystemSummary:
     drafts: Drafts | None = field(default=None, metadata=OMITTED)
     adapters: AdapterUse | None = field(default=None, metadata=OMITTED)
     cost: Cost | None = field(default=None, metadata=OMITTED)
+    fleet: FleetFigures | None = field(default=None, metadata=OMITTED)
+    """``None``: nothing could happen to instances, and clients wait for ever."""
+
+    @property
+    def misfits(self) -> int:
+        """Requests that fit no instance."""
+        return self.requests.failed - (0 if self.fleet is None else self.fleet.gave_up + self.fleet.unserved)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
 
 from kvsim.plan.cold_start import ColdStart
 from kvsim.units import SECONDS_PER_HOUR
+
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -164,6 +169,21 @@ class FleetUse:
     arrived: int
     scaling: ScalingUse | None = None
     """``None``: the number of instances was nobody's to decide."""
+    again_s: Floats = field(default_factory=lambda: np.zeros(0))
+    """When requests were sent again, by router or client."""
+    failed_arrival_s: Floats = field(default_factory=lambda: np.zeros(0))
+    """Arrivals of requests that were given up or had nobody left to serve them, and, alike, when that was so."""
+    failed_s: Floats = field(default_factory=lambda: np.zeros(0))
+
+    @property
+    def lost_attempts(self) -> int:
+        """Attempts that came to nothing: after each a request was sent again, or given up."""
+        return self.resent + self.retried + self.gave_up
+
+    @property
+    def failed(self) -> int:
+        """Requests that have no answer because they were given up, or nobody was left to serve them."""
+        return self.gave_up + self.unserved
 
     @property
     def amplification(self) -> float:

@@ -276,3 +276,8 @@ class SystemResult:
     """Steps, levels and movements of KV; ``None`` where the run was not asked to keep them."""
     fleet: FleetUse | None = None
     """Instances that came and went, and requests that were sent again; ``None`` where nothing of that could happen."""
+
+    @property
+    def misfits(self) -> int:
+        """Requests among the failed that fit no instance."""
+        return self.failed - (0 if self.fleet is None else self.fleet.failed)

@@ -14,6 +14,7 @@ from kvsim.launch import LaunchLine
 from kvsim.modes.experiment import Experiment, ExperimentSpec
 from kvsim.plan.mode import ModeName
 from kvsim.reasons import reasons_of
+from kvsim.record.fleet_summary import fleet_figures
 from kvsim.record.summary import summarise
 from kvsim.report.calibration import calibration_of
 from kvsim.report.report import Report
@@ -45,7 +46,11 @@ def build(
     )
     failures = Failures()
     results = tuple(
-        replace(told, cost=failures.attempt(f"money and energy of {told.name}", partial(cost_of, result, plan)))
+        replace(
+            told,
+            cost=failures.attempt(f"money and energy of {told.name}", partial(cost_of, result, plan)),
+            fleet=fleet_figures(result, slo_ttft_s, config.slo.share),
+        )
         for told, result, plan in zip(results, experiment.results, experiment.plans, strict=True)
     )
     why = failures.attempt("the reasons", partial(reasons_of, experiment, results)) or ()

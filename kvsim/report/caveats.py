@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from kvsim.modes.cluster import Cluster
 from kvsim.reasons.reason import most_important
 from kvsim.record.figures import SystemSummary
-from kvsim.record.labels import counted, percent, ratio, system_label
+from kvsim.record.labels import counted, listed, percent, ratio, system_label
 from kvsim.record.plain import plain
 from kvsim.report.conclusion import is_overloaded
 from kvsim.report.sections import Sections
@@ -47,17 +47,44 @@ def warnings(report: Sections) -> list[str]:
         if not result.steady.ok:
             kind = "" if is_overloaded(result) else "not steady: "
             found.append(f"{label}: {kind}{result.steady.why}")
-        if requests.failed:
-            failed = f"{counted(requests.failed, 'request')} failed"
-            why = "longer than model.max_model_len or the KV blocks of an instance allow"
-            count = "it counts" if requests.failed == 1 else "they count"
-            found.append(f"{label}: {failed}: {why}; {count} against the SLO")
+        found += [f"{label}: {failed}" for failed in _failed(result)]
         found += _imbalance(result, report.cluster)
     found += [failure.sentence() for failure in report.run.failures]
     found += report.cluster.warnings
     found += report.launch.warnings if report.launch is not None else ()
     found += [f"calibration: {text}" for text in report.calibration.warnings]
     return found + [f"trace: {text}" for text in report.workload.lint]
+
+
+def _failed(result: SystemSummary) -> Iterator[str]:
+    """How many requests have no answer, and why; misfits are all that the fleet did not lose."""
+    fleet = result.fleet
+    gave_up, unserved = (0, 0) if fleet is None else (fleet.gave_up, fleet.unserved)
+    reasons = {
+        "longer than model.max_model_len or the KV blocks of an instance allow": result.misfits,
+        "their clients gave them up": gave_up,
+        "no instance was left to serve them, and none was to come": unserved,
+    }
+    for why, count in reasons.items():
+        if count:
+            told = why.replace("their clients gave them", "its client gave it").replace("them", "it")
+            yield (
+                f"{counted(count, 'request')} failed: {told if count == 1 else why}; "
+                f"{'it counts' if count == 1 else 'they count'} against the SLO"
+            )
+
+
+def _calm(report: Sections) -> Iterator[str]:
+    """What is not told of a fleet to which something happens."""
+    config = report.config
+    keys = [
+        *(["fleet.events"] if config.fleet.events else []),
+        *(["clients"] if config.clients.timeout_s is not None or config.clients.retries else []),
+    ]
+    if keys:
+        studies = ["studies"] if report.studies else []
+        whose = listed([*studies, "maximum rates", "loads", "rates that are searched for"])
+        yield f"{whose} are without {listed(keys)}: of instances that all serve, and clients that wait"
 
 
 def notes(report: Sections) -> list[str]:
@@ -73,6 +100,7 @@ def notes(report: Sections) -> list[str]:
             f"{run.cpu_s:,.0f} s of CPU in pure Python; compiled, simulating takes a third to a half: 'make compile' "
             "in a checkout, or KVSIM_COMPILE=1 in pip's environment where it builds kvsim from its sources"
         )
+    every += _calm(report)
     told = {reason.rule for reason in most_important(report.why)}
     return [note for note in dict.fromkeys(every) if _REASONS_OF.get(note) not in told]
 

@@ -93,15 +93,25 @@ def _beyond(result: SystemSummary) -> str:
 
 
 def misfits(results: Sequence[SystemSummary]) -> list[str]:
-    """The share of the requests in the window that fit no instance."""
+    """The shares of the requests in the window that fit no instance, and that a fleet lost."""
+    lost = {result.name: 0 if result.fleet is None else result.fleet.failed_in_window for result in results}
+    return [
+        *_failed_shares(
+            results, "fit no instance of", lambda result: result.requests.failed_in_window - lost[result.name]
+        ),
+        *_failed_shares(results, "were given up or had no instance left on", lambda result: lost[result.name]),
+    ]
+
+
+def _failed_shares(results: Sequence[SystemSummary], what: str, count: Callable[[SystemSummary], int]) -> list[str]:
     shares: dict[str, list[SystemSummary]] = {}
     for result in results:
-        failed = result.requests.failed_in_window
+        requests, failed = result.requests, count(result)
         if failed:
-            judged = failed + result.requests.completed_in_window
+            judged = requests.failed_in_window + requests.completed_in_window
             shares.setdefault(percent(failed / judged), []).append(result)
     return [
-        f"{share} of requests fit no instance of {listed(_labels(whose))}, and count against the SLO"
+        f"{share} of requests {what} {listed(_labels(whose))}, and count against the SLO"
         for share, whose in shares.items()
     ]
 

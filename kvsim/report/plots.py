@@ -11,6 +11,7 @@ from kvsim.failures import Failures
 from kvsim.record.figures import Parts
 from kvsim.record.labels import COMPONENT_LABELS, number, ratio, system_label
 from kvsim.report.atomic import replacing
+from kvsim.report.fleet_plot import fleet_plot
 from kvsim.report.sections import Sections
 from kvsim.study.answer import StudyAnswer
 from kvsim.study.catalogue import studies
@@ -33,7 +34,7 @@ _CDF_POINTS = 2_000
 
 def plot_report(out_dir: Path, report: Sections, results: Sequence[SystemResult], failures: Failures) -> list[Path]:
     """Write ``ttft_cdf.png``, ``ttft_waterfall.png`` and ``utilisation.png`` into the existing folder ``out_dir``,
-    and ``study_*.png`` of each study.
+    ``fleet.png`` where something may happen to instances, and ``study_*.png`` of each study.
 
     ``results`` are the systems that ``report`` tells of. Returns the paths written: a picture that would be empty
     (nothing completed, no timeline) is left out, and one that cannot be painted or written is among ``failures``.
@@ -42,6 +43,7 @@ def plot_report(out_dir: Path, report: Sections, results: Sequence[SystemResult]
         "ttft_cdf.png": lambda: ttft_cdf(report, results),
         "ttft_waterfall.png": lambda: ttft_waterfall(report),
         "utilisation.png": lambda: utilisation(report, results),
+        "fleet.png": lambda: fleet_plot(report.results, _subtitle(report)),
         **study_painters(report.studies or {}),
     }
     written = (failures.attempt(name, partial(_painted, out_dir / name, paint)) for name, paint in painters.items())

@@ -21,6 +21,7 @@ from kvsim.record.labels import COMPONENT_LABELS, counted, number, percent, rate
 from kvsim.report import caveats
 from kvsim.report.comparison import groups
 from kvsim.report.conclude import conclude
+from kvsim.report.fleet_tables import fleet_tables
 from kvsim.report.kind_tables import kind_tables
 from kvsim.report.money import cost_lines
 from kvsim.report.prediction import prediction_tables
@@ -44,7 +45,7 @@ def print_report(console: Console, report: Sections) -> None:
     if results:
         for table in _TABLES.get(report.run.mode, _variants)(console, results):
             print_whole(console, table)
-        for table in kind_tables(results):
+        for table in [*kind_tables(results), *fleet_tables(results)]:
             print_whole(console, table)
     console.print(Text(conclude(report), style="bold"))
     for line in cost_lines(results):
@@ -217,7 +218,7 @@ def _own_load(report: Sections) -> str:
     came, asked = number(known[0].steady.asked_requests_per_s), report.workload.asked_requests_per_s
     if asked is None:
         return f"{came} requests/s came, possible {words}"
-    fitting = " and fit" if any(result.requests.failed for result in report.results) else ""
+    fitting = " and fit" if any(result.misfits for result in report.results) else ""
     return f"{rate(asked)} requests/s asked, {came} came{fitting}, possible {words}"
 
 

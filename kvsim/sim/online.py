@@ -189,6 +189,7 @@ class OnlineServing:
             raise ConfigError("this plan has no prefill and decode instances; allowed: the system 'unified'")
         if plan.cells > 1:
             raise ConfigError(f"routing.cells makes {plan.cells} cells; allowed: null, one router for all who ask")
+        _check_calm(plan)
         stepwise = plan.with_settings(*ROLES, stepwise=True).drafting_with(seed)
         self._told = _Told(listener)
         kind: type[PdSystem] | type[UnifiedSystem] = PdSystem if system == "pd" else UnifiedSystem
@@ -374,6 +375,21 @@ class _Told:
     def refused(self, request: Request) -> None:
         self.over(request)
         self._listener.refused(request.request_id)
+
+
+def _check_calm(plan: Plan) -> None:
+    """Refuse what a run does to instances and for clients, and nobody here would: it would be ignored in silence."""
+    fleet, clients, most = plan.config.fleet, plan.config.clients, plan.config.routing.max_in_flight
+    has_own = "whoever sends requests to a live server has a patience of its own"
+    reasons = {
+        "fleet.events": (bool(fleet.events), "instances of a live server do not fail and are not drained"),
+        "clients.timeout_s": (clients.timeout_s is not None, has_own),
+        "clients.retries": (clients.retries > 0, has_own),
+        "routing.max_in_flight": (most is not None, "the router of a live server holds no requests"),
+    }
+    for key, (is_given, why) in reasons.items():
+        if is_given:
+            raise ConfigError(f"{key}: {why}; leave it out")
 
 
 def _chains_of(request: Request) -> set[int]:

@@ -25,8 +25,15 @@ LOAD = "load"
 def check_measured(result: SystemResult, what: str) -> None:
     """Raises ``CapacityError`` where no request counts, so that there is nothing to take a percentile of."""
     if not result.measured.any():
-        failed = f"{result.failed:,} of {result.arrived:,} do not fit"
-        raise CapacityError(f"{what} completes no request that counts; {failed}")
+        failed = f"{result.misfits:,} of {result.arrived:,} do not fit"
+        raise CapacityError(f"{what} completes no request that counts; {failed}{lost(result)}")
+
+
+def lost(result: SystemResult) -> str:
+    """A clause on requests that a fleet lost, where it did."""
+    if result.fleet is None or not result.fleet.failed:
+        return ""
+    return f", {result.fleet.failed:,} were given up or had no instance left"
 
 
 def own_load(plan: Plan, workload: Workload, result: SystemResult) -> Figures:

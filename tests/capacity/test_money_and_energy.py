@@ -18,6 +18,7 @@ from kvsim.config import load_config
 from kvsim.errors import ConfigError
 from kvsim.plan.plan import Plan, unified_plan
 from kvsim.record.figures import Cost
+from kvsim.record.fleet import FleetUse, RoleFleet
 from kvsim.record.percentiles import distribution
 from kvsim.record.result import COLUMNS, CacheUse, RoleUse, SystemResult, TierUse
 from kvsim.spec.power import POWERS, GpuPower
@@ -79,6 +80,44 @@ def test_a_whole_run_costs_its_gpu_hours_times_the_list_price() -> None:
         assert cost.usd_per_million_output_tokens == pytest.approx(cost.usd / tokens * 1e6)
         good = (result.goodput.requests_per_s or 0.0) * (window.end - window.start)
         assert cost.usd_per_1000_good_requests == pytest.approx(cost.usd / good * 1000)
+
+
+def test_gpu_hours_are_of_instances_that_were_there() -> None:
+    """Of two instances of two GPUs one is not there from 20 s to 60 s of the window, and fails from 70 s to 80 s."""
+    plan = plan_of("cost.gpu_usd_per_hour=3.6", *WATTS, instances=2, tensor_parallel=2)
+    role = RoleFleet(
+        "colocated",
+        2,
+        (0.0, 20.0, 60.0, 70.0, 80.0, 130.0),
+        (2, 1, 2, 1, 2, 2),
+        (2, 1, 2, 2, 2, 2),
+        (4, 2, 4, 4, 4, 4),
+    )
+    use = FleetUse((), (role,), 0, 0, 0, 0, 0, 0, 0, 0, 50)
+    cost = cost_of(served(plan, rows=50, busy=0.0, fleet=use), plan)
+    by_hand_s = 2 * (20 * 2 + 40 * 1 + 40 * 2)
+    assert cost.gpu_hours == pytest.approx(by_hand_s / 3600)
+    assert cost.usd == pytest.approx(by_hand_s / 3600 * 3.6)
+    assert cost.energy is not None and cost.energy.kwh == pytest.approx(by_hand_s * 100 / 3.6e6), "100 W while idle"
+    assert cost.energy.mean_gpu_power_w == pytest.approx(100)
+    assert cost.gpus == 4
+    always = dataclasses.replace(role, serving=(2,) * 6, paid=(2,) * 6)
+    whole = dataclasses.replace(use, roles=(always,))
+    assert cost_of(served(plan, rows=50, fleet=whole), plan) == cost_of(served(plan, rows=50), plan)
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 50), st.integers(0, 3)), min_size=1, max_size=8), st.floats(1, 20))
+def test_gpu_hours_times_the_price_are_the_sum_of_spans(spans: list[tuple[float, int]], price: float) -> None:
+    plan = plan_of(f"cost.gpu_usd_per_hour={price}", instances=3)
+    times_s = np.append(0.0, np.cumsum([length_s for length_s, _ in spans]))
+    paid = tuple(count for _, count in spans)
+    end_s = float(times_s[-1])
+    role = RoleFleet("colocated", 3, tuple(times_s.tolist()), *((*paid, paid[-1]),) * 3)
+    result = served(plan, fleet=FleetUse((), (role,), 0, 0, 0, 0, 0, 0, 0, 0, 50), window_s=(0.0, end_s))
+    cost = cost_of(result, plan)
+    by_hand = sum(length_s * count for length_s, count in spans) / 3600
+    assert cost.gpu_hours == pytest.approx(by_hand, abs=1e-12) and role.gpu_s == pytest.approx(by_hand * 3600)
+    assert cost.usd == pytest.approx(by_hand * price, abs=1e-12)
 
 
 def test_only_requests_within_the_slo_count_as_good() -> None:

@@ -202,7 +202,7 @@ def test_changed_by_dotted_keys():
     assert changed(config, {}, "here") == config
     for values, words in (
         ({"engine.block_size": 0}, r"^here: engine.block_size = 0: must be greater than or equal to 1$"),
-        ({"engine.blok_size": 16}, r"^here: engine.blok_size = 16"),
+        ({"engine.blok_size": 16}, r"^here: unknown key 'engine.blok_size'; did you mean 'block_size'"),
         ({"engine.max_num_batched_tokens": 100}, r"^here: engine.max_num_batched_tokens = 100 is below"),
         ({"cache.tiers": ["ssd", "dram"]}, r"^here: cache.tiers = \[ssd, dram\]: the nearest stands first"),
     ):

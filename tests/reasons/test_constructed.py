@@ -10,6 +10,7 @@ import pytest
 from builders import Row, coefficients, colocated, plan, workload
 from reasoned import of, ran, reasoned, subject_of
 
+from kvsim.config.fleet_keys import FleetEvent
 from kvsim.plan.plan import Plan
 from kvsim.reasons import RULES, Reason, most_important
 from kvsim.workload.info import WorkloadInfo
@@ -28,6 +29,22 @@ def one(**settings: object) -> Plan:
 def several(count: int, *sets: str, num_blocks: int = 100) -> Plan:
     found = plan(1, count - 1, sets=("routing.prefill=round_robin", *sets), block_size=16, num_blocks=num_blocks)
     return replace(found, num_instances=count)
+
+
+def failing(*events: FleetEvent, **clients: float) -> Plan:
+    """Two instances by turns, to which something happens."""
+    found = several(2)
+    fleet, own = found.config.fleet, found.config.clients
+    changed = {"fleet": fleet.model_copy(update={"events": events}), "clients": own.model_copy(update=clients)}
+    return replace(found, config=found.config.model_copy(update=changed))
+
+
+def fails(at_s: float, instance: int, duration_s: float) -> FleetEvent:
+    return FleetEvent(kind="fail", at_s=at_s, role="colocated", instance=instance, duration_s=duration_s)
+
+
+def hangs(at_s: float, instance: int, duration_s: float) -> FleetEvent:
+    return FleetEvent(kind="hang", at_s=at_s, role="colocated", instance=instance, duration_s=duration_s)
 
 
 def row(at_s: float, *pieces: tuple[int, int], **fields: int) -> Row:
@@ -57,6 +74,12 @@ def tiered(
     found = plan(1, 1, sets=(*base, *sets), times=times, nic_bytes_per_s=50e9, **more)
     twice = [row(gap_s * i, (0, HEAD), (-1 - i, 100)) for i in range(2)]
     return reasoned(replace(found, tiers=("dram",)), workload(rows or twice))
+
+
+def tiered_fails() -> Reasons:
+    """The host whose memory has a prompt's head fails before it is asked for again."""
+    event = "{kind: fail, at_s: 5, host: 0, duration_s: 1}"
+    return tiered(f"fleet.events=[{event}]")
 
 
 ANSWERED = [row(0, (0, 32), output_tokens=33, output_chain=0), row(90, (0, 64), (-2, 16), output_chain=-2)]
@@ -256,6 +279,50 @@ CASES: dict[tuple[str, str], tuple[Callable[[], Reasons], str]] = {
         lambda: reasoned(one(num_blocks=10, max_num_batched_tokens=9), workload([Row(0, 32, 60), Row(12, 112, 2)])),
         "Preemption is 74% of mean TTFT (22,500 ms) and 79% of TTFT at p99: KV blocks ran short in 1 preemption, "
         "and what was lost was computed again.",
+    ),
+    ("ttft", "retry"): (
+        lambda: reasoned(
+            failing(fails(2.5, 0, 9), fails(7.5, 1, 9), timeout_s=8.0, retries=1, backoff_s=1.0, backoff_jitter=0.0),
+            alone(5, 8, 16, 6),
+        ),
+        "Lost attempts are 49% of mean TTFT (1,286 ms) and 86% of TTFT at p99, of 1 of 7 requests: the router sent 3 "
+        "attempts again (fail colocated 1 at 7.50 s hit 2, the most) and clients sent 2 attempts again (3 attempts "
+        "timed out).",
+    ),
+    ("ttft", "retry: by the router alone"): (
+        lambda: reasoned(failing(fails(2.5, 0, 9)), alone(5, 4, 16, 6)),
+        "Lost attempts are 33% of mean TTFT (625 ms) and 71% of TTFT at p99, of 1 of 4 requests: the router sent 1 "
+        "attempt again (fail colocated 0 at 2.50 s hit 1).",
+    ),
+    ("ttft", "queue: held at the router"): (
+        lambda: reasoned(failing(fails(2.5, 0, 9), fails(2.5, 1, 9)), alone(5, 4, 16, 6)),
+        "Queueing is 72% of mean TTFT (4,250 ms) and 72% of TTFT at p99; requests were held at the router 3 times "
+        "until an instance could take them.",
+    ),
+    ("ttft", "queue: an instance hung"): (
+        lambda: reasoned(
+            failing(hangs(0.5, 0, 9)).with_settings("colocated", max_num_batched_tokens=64),
+            workload([Row(0, 640), Row(40, 64)]),
+        ),
+        "Queueing is 44% of mean TTFT (4,250 ms) and 46% of TTFT at p99; 1 instance hung for a while, where requests "
+        "waited too.",
+    ),
+    ("hit_rate", "restart: an instance failed"): (
+        lambda: reasoned(failing(fails(12.5, 0, 2)), workload([row(9 * i, (0, 64), (-1 - i, 16)) for i in range(5)])),
+        "16% of prompt tokens (64) had been asked for by an earlier request and were gone or not there yet; caches "
+        "were lost 1 time (fleet.events: fail).",
+    ),
+    ("hit_rate", "restart: one with requests failed"): (
+        lambda: reasoned(
+            failing(fails(18.5, 0, 2)), workload([row(9 * i, (0, 64), (-1 - i, 16), output_tokens=4) for i in range(5)])
+        ),
+        "16% of prompt tokens (64) had been asked for by an earlier request and were gone or not there yet; caches "
+        "were lost 1 time (fleet.events: fail) and 1 attempt came to nothing.",
+    ),
+    ("offload", "lost_below: a host failed"): (
+        lambda: tiered_fails(),
+        "46% of prompt tokens (1,024) had been written to tiers and lost with what failed (fleet.events: fail), or "
+        "evicted from all of them, or stood behind what was missing there, before they were asked for again.",
     ),
     ("ttft", "proxy"): (
         lambda: reasoned(
@@ -458,6 +525,15 @@ def test_every_rule_has_a_case() -> None:
     told = {(about, rule.partition(":")[0]) for about, rule in CASES}
     known = {(subject_of(rule), rule.__name__) for rule in RULES}
     assert told == known
+
+
+def test_hits_of_what_lost_attempts_computed_are_told() -> None:
+    requests = workload([row(0, (0, 64), output_tokens=3), row(20, (0, 64))])
+    reasons = reasoned(failing(timeout_s=2.5, retries=1, backoff_s=0.0), requests)
+    assert of(reasons, "hit_rate")["unknown"] == (
+        "75% of prompt tokens (48) were hit though no completed request had them before; attempts that came to nothing "
+        "may have."
+    )
 
 
 def test_hits_that_nothing_accounts_for_are_told() -> None:

@@ -15,6 +15,8 @@ from test_constructed import CASES
 
 SAID_ELSEWHERE = (
     "75% of prompt tokens (48) were hit though no completed request had them before: of unknown origin.",
+    "75% of prompt tokens (48) were hit though no completed request had them before; attempts that came to nothing may "
+    "have.",
     "Prefix caching is off: 50% of prompt tokens (64) begin as an earlier prompt or answer did (of the first 3 of 9 "
     "requests).",
 )

@@ -40,6 +40,11 @@ class Attempts(FleetHooks):
         """Clients whose requests are neither answered nor given up, where they do not wait for ever, by request."""
         self.requests_hit = self.resent = self.timed_out = self.retried = self.unserved = self.held = 0
         self.lost_prefill_tokens = 0
+        self.again_s: list[float] = []
+        """When requests were sent again, by whomever."""
+        self.failed_arrival_s: list[float] = []
+        self.failed_s: list[float] = []
+        """When requests that have no answer had come, and when they were given up."""
 
     # What the system asks and tells.
 
@@ -160,7 +165,7 @@ class Attempts(FleetHooks):
         for state in [*self._held, *system.sequences]:
             if self._is_unserved(state) and system.drop(state):
                 self.unserved += 1
-                system.give_up(state.request)
+                self._give_up(state.request)
 
     def _is_unserved(self, state: RequestState) -> bool:
         """Whether a request has still to come to an instance of a role of which there is none."""
@@ -196,7 +201,7 @@ class Attempts(FleetHooks):
         """An attempt has come to nothing, which its client knows."""
         patience, waiting = self._patience, self._waiting.get(state.request.request_id)
         if waiting is None or waiting.attempt >= patience.retries:
-            self._system.give_up(state.request)
+            self._give_up(state.request)
             return
         drawn = self._draws.uniform() if patience.backoff_jitter else 0.0
         wait_s = patience.wait_s(waiting.attempt, drawn)
@@ -204,7 +209,13 @@ class Attempts(FleetHooks):
         self.retried += 1
         self._clock.schedule(self._clock.now + wait_s, callback=lambda _: self._send_again(state, by_client=True))
 
+    def _give_up(self, request: Request) -> None:
+        self.failed_arrival_s.append(request.arrival_s)
+        self.failed_s.append(self._clock.now)
+        self._system.give_up(request)
+
     def _send_again(self, lost: RequestState, by_client: bool) -> None:
+        self.again_s.append(self._clock.now)
         waiting = self._waiting.get(lost.request.request_id)
         state = self._system.send(lost.request, lost.output_tokens, again=True)
         if waiting is not None:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from typing import Final
 
+import numpy as np
+
 from kvsim.record.fleet import FleetUse, Incident, RoleFleet
 from kvsim.sim.clock import Timer
 from kvsim.sim.engine.engine import Role
@@ -75,6 +77,9 @@ class Fleet(Attempts):
             held=self.held,
             lost_prefill_tokens=self.lost_prefill_tokens,
             arrived=system.counts.arrived,
+            again_s=np.array(self.again_s),
+            failed_arrival_s=np.array(self.failed_arrival_s),
+            failed_s=np.array(self.failed_s),
         )
 
     # A unit goes.
