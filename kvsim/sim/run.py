@@ -18,6 +18,7 @@ from kvsim.sim.ended import Ended
 from kvsim.sim.fleet.clients import Patience
 from kvsim.sim.gc_pause import gc_paused
 from kvsim.sim.outcome import ended, result_of
+from kvsim.sim.routing import PrefixIndex
 from kvsim.sim.systems.fleet_of import look_after
 from kvsim.sim.systems.given import GivenHeads, GivenPdSystem, GivenUnifiedSystem
 from kvsim.sim.systems.pd import PdSystem
@@ -122,6 +123,7 @@ def end(case: Case, update: Callable[[int, float], None]) -> Ended:
             clock.schedule(stop_s, callback=lambda _: clock.stop())
         built.run(case.warmup_requests, case.part or WHOLE)
         found = ended(built, None if looked is None else looked.use())
+        _let_go(built)
         del built
     return found
 
@@ -129,6 +131,15 @@ def end(case: Case, update: Callable[[int, float], None]) -> Ended:
 def result(case: Case, end: Ended) -> RunResult:
     """What came of ``case``, of which a run has left so much."""
     return RunResult(case, result_of(end, case.workload, case.warmup_requests, case.name), end.gave_up)
+
+
+def _let_go(system: ServingSystem) -> None:
+    """Free what a run has built. Of a compiled PD system one engine is held for ever, for a reason not known, and with
+    it all that it reaches: a run of many parts would keep them all.
+    """
+    for engines in system.engines_by_role().values():
+        engines.clear()
+    system.index = PrefixIndex()
 
 
 def _later(update: Callable[[int, float], None], before: int, completed: int, now_s: float) -> None:
