@@ -161,7 +161,7 @@ def _adapters(plan: Plan, *, is_pd: bool) -> str | None:
         if loads is not None:
             loading = f"a load takes {loads.host_s * 1e3:.2g} ms from host memory"
             loading += f" and {loads.disk_s * 1e3:.2g} more from disk"
-            loading += ", of prefill instances too, of decode instances none" if is_pd else ""
+            loading += ", and decode instances load none" if is_pd else ""
         beyond = f"; of {adapters.used} adapters a step has {adapters.max_loras}: {waiting}; {loading}"
     return (
         f"engine.enable_lora: adapters, {adapters.max_loras} of rank {adapters.max_lora_rank}, take "

@@ -193,10 +193,14 @@ def test_adapters_say_what_they_take_and_who_waits() -> None:
     more = (*own, "load.lora_adapters=5")
     (said,) = left_out(planned(*more))
     assert said.endswith(
-        "; of 5 adapters a step has 2: requests of others wait, as in vLLM; loading takes no time here"
+        "; of 5 adapters a step has 2: requests of others wait, as in vLLM; a load takes 1.5 ms from host memory and "
+        "28 more from disk"
     )
+    (said,) = left_out(planned(*more, "engine.lora_loading=false"))
+    assert said.endswith("as in vLLM; loading takes no time here")
     (said,) = left_out(planned(*more), is_pd=True)
-    assert "as in vLLM; before decode instances none does; loading" in said
+    assert "as in vLLM; before decode instances none does; a load takes" in said
+    assert said.endswith("more from disk, and decode instances load none")
     drafting = ("engine.speculative.method=ngram", "engine.speculative.acceptance=[0.5]")
     (said,) = left_out(planned(*more, *drafting))
     assert "requests of others wait in vLLM, and here not; loading" in said
