@@ -343,7 +343,7 @@ class PagedPool(BlockPool):
             tail.copies.pop()
         if not tail.copies:
             chain.tail = None
-        self._shrunk(chain, copy.position)
+        self._shrunk(chain, copy.position, 1)
 
     def _reference(self, chain: Chain, size: int) -> None:
         """Add a holder of the chain's first ``size`` blocks, taking those it is first to hold out of the free queue."""
@@ -408,12 +408,12 @@ class PagedPool(BlockPool):
     def _shrink(self, chain: Chain, cached: int) -> None:
         if self.given is not None:
             self.given.append(Blocks(chain.key, cached, chain.cached, None))
-        chain.cached = cached
-        self._shrunk(chain, cached)
+        gone, chain.cached = chain.cached - cached, cached
+        self._shrunk(chain, cached, gone)
 
-    def _shrunk(self, chain: Chain, resident: int) -> None:
-        """Only ``resident`` blocks of the chain can be found any more."""
+    def _shrunk(self, chain: Chain, resident: int, gone: int) -> None:
+        """Only ``resident`` blocks of the chain can be found any more, ``gone`` fewer."""
         if not chain.cached and chain.tail is None:
             del self._chains[chain.key]
-        if self._on_evict is not None and chain.key >= 0:
-            self._on_evict(chain.key, resident)
+        if self._on_evict is not None:
+            self._on_evict(max(chain.key, -1), resident if chain.key >= 0 else gone)

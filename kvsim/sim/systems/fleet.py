@@ -98,7 +98,7 @@ class Fleet(Attempts):
         found = self.lose_all_on(unit)
         for engine in unit.engines:
             engine.end_hang()
-            engine.forget()
+        self._system.lose_caches(unit.engines)
         if was_known_out or not self._detection_s:
             self._notice(unit)
         else:
@@ -135,8 +135,7 @@ class Fleet(Attempts):
         self._draining.pop(unit, None)
         self._set(unit, OFF, comes_back=False)
         self._take_out(unit)
-        for engine in unit.engines:
-            engine.forget()
+        self._system.lose_caches(unit.engines)
         self.fail_hopeless()
 
     def _grace_is_over(self, unit: Unit) -> None:
@@ -150,7 +149,7 @@ class Fleet(Attempts):
         self._set(unit, DOWN, comes_back=True)
         for engine in unit.engines:
             engine.end_hang()
-            engine.forget()
+        self._system.lose_caches(unit.engines)
         then, unit.then = unit.then, None
         if then is not None:
             then(unit)
@@ -180,8 +179,7 @@ class Fleet(Attempts):
         if not unit.is_quiet:
             self._after(_LOOKS_EVERY_S, lambda _: self._start(unit, epoch))
             return
-        for engine in unit.engines:
-            engine.forget()
+        self._system.lose_caches(unit.engines)
         self._set(unit, UP, comes_back=False)
         loads = self._system.loads_of(unit.role)
         for engine in unit.engines:

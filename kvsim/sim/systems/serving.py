@@ -244,15 +244,19 @@ class ServingSystem(Population):
 
     def _restart(self) -> None:
         """What is cached in the memory of GPUs, hosts and pools is lost; requests go on."""
-        if self._writes_back is not None:
-            self._writes_back.is_off = True
-        for engine in self.engines():
-            engine.forget()
-        if self._writes_back is not None:
-            self._writes_back.is_off = False
+        self.lose_caches(self.engines())
         if self.tiers is not None:
             self.tiers.hierarchy.restart()
         self.notes.append(f"memory was lost after {self.counts.arrived:,} requests, what stood on drives was not")
+
+    def lose_caches(self, engines: list[Engine]) -> None:
+        """What engines have cached and nobody uses is gone, and written nowhere."""
+        if self._writes_back is not None:
+            self._writes_back.is_off = True
+        for engine in engines:
+            engine.forget()
+        if self._writes_back is not None:
+            self._writes_back.is_off = False
 
     def tokens(self, engine: Engine, sequence: Sequence, count: int) -> None:
         """Tell of tokens that are out, unless nobody waits for them any more."""

@@ -10,6 +10,7 @@ from builders import (
     Row,
     by_request,
     check,
+    coefficients,
     colocated,
     looked_after,
     plan,
@@ -18,10 +19,12 @@ from builders import (
     with_fleet,
     workload,
 )
+from tiered_case import SMALL, TOKEN_GB, tiered_plan
 
 from kvsim.config.fleet_keys import FleetEvent
 from kvsim.plan.plan import Plan
 from kvsim.sim.systems.unified import UnifiedSystem
+from kvsim.steptime import AffineStepTime
 from kvsim.workload.workload import Workload
 
 TEN_STEPS = workload([Row(0.0, 1, 10)])
@@ -116,3 +119,27 @@ def test_a_front_end_chooses_among_engines_in_service() -> None:
     found = replace(found, config=config.model_copy(update={"engine": engine}))
     system, _ = looked_after(UnifiedSystem, found, workload([Row(1.0, 1, 3), Row(1.5, 1, 3), Row(1.5, 1, 3)]))
     assert by_request(system)["prefill_instance"].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("kind", ["fail", "drain"])
+def test_what_a_gpu_loses_is_written_nowhere(kind: str) -> None:
+    """Evicted chunks go down one tier; those of an instance that fails or is started again are lost."""
+    given = {
+        "model.name": "llama-3.1-8b",
+        "engine.tensor_parallel_size": 1,
+        "cluster.simulate_racks": 1,
+        "cluster.simulate_gpus_per_rack": 8,
+        "engine.num_gpu_blocks_override": 64,
+        "cache.tiers": ["dram"],
+        "cache.write_policy": "write_back",
+        "cache.num_workers": 1,
+        "load.warm_caches": False,
+        "hardware.dram.capacity_gb": 100 * SMALL["cache.chunk_tokens"] * TOKEN_GB,
+    }
+    found = tiered_plan(SMALL | given).with_instances(step_time=AffineStepTime(coefficients(const_s=1.0)))
+    prompt, later = ((5, 32),), Row(10.0, 1, 2)
+    requests = workload([Row(0.0, pieces=prompt, output_tokens=2), later, Row(20.0, pieces=prompt, output_tokens=1)])
+    system, _ = looked_after(UnifiedSystem, with_fleet(found, event(kind, 5.0, duration_s=1.0)), requests)
+    assert system.tiers is not None
+    assert [tier.stored for tiers in system.tiers.hierarchy.tiers.values() for tier in tiers] == [0]
+    assert by_request(system)["hit_tokens"].tolist() == [0, 0, 0]
