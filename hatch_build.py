@@ -41,13 +41,15 @@ def compile_all(self, sources, output_dir=None, macros=None, include_dirs=None, 
     return objects
 
 CCompiler.compile = compile_all
-setup(
-    name="kvsim_compiled",
-    ext_modules=mypycify({modules!r}, opt_level="3", multi_file=True),
-    script_args=["build_ext", "--inplace"],
-)
+extensions = mypycify({modules!r}, opt_level="3", multi_file=True)
+if sys.platform == "linux":
+    for extension in extensions:
+        extension.extra_link_args = ["-Wl,-Bsymbolic"]
+setup(name="kvsim_compiled", ext_modules=extensions, script_args=["build_ext", "--inplace"])
 """
-"""As ``python -m mypyc``, with a C file a module, that many of them compiled at a time."""
+"""As ``python -m mypyc``, with a C file a module, that many of them compiled at a time. On Linux calls among modules go
+straight to each other, not by way of a table in which somebody else's could stand.
+"""
 
 
 class CompileHook(BuildHookInterface):  # type: ignore[type-arg]
