@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from kvsim.record.plain import OMITTED
 from kvsim.record.result import Check, TierUse, TransferUse
+from kvsim.record.scaling_figures import ScalingFigures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,4 +221,5 @@ class SystemSummary:
     simulated_s: float
     notes: tuple[str, ...]
     drafts: Drafts | None = field(default=None, metadata=OMITTED)
+    scaling: ScalingFigures | None = field(default=None, metadata=OMITTED)
     cost: Cost | None = field(default=None, metadata=OMITTED)
