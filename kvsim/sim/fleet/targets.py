@@ -97,7 +97,7 @@ class Targets:
             numbers = [engine.instance for engine in unit.engines]
             if (
                 event.role not in (None, unit.role)
-                or event.instance not in (None, *numbers)
+                or (event.instance is not None and event.instance not in numbers)
                 or event.rack not in (None, place.rack)
                 or event.host not in (None, place.host)
             ):
