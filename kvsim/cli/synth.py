@@ -48,9 +48,9 @@ class SynthFlags:
         float, typer.Option(metavar="R", parser=options.rate, help="Requests/s (agents: sessions/s), or inf.")
     ] = RATE_PER_S
     seed: Annotated[int, typer.Option(metavar="N", parser=options.whole, help="Seed of every draw.")] = 42
-    arrivals: Annotated[str, typer.Option(metavar="KIND", help="rag, agent: poisson, constant, gamma or on_off.")] = (
-        "poisson"
-    )
+    arrivals: Annotated[
+        str, typer.Option(metavar="KIND", help="rag, agent: poisson, constant, gamma, on_off or diurnal.")
+    ] = "poisson"
     closed: Annotated[
         bool, typer.Option("--closed", help="agent: a turn waits for its answer; aiperf files can say so.")
     ] = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
+from kvsim.config.autoscale_checks import scaling
 from kvsim.config.cost_checks import watts
 from kvsim.config.derived import block_size, explicit_kv_bytes_per_token, kv_size_key
 from kvsim.config.fleet_checks import events
@@ -55,6 +56,7 @@ def check(config: Config, origins: Origins, mode: Mode | None) -> None:
         kinds,
         watts,
         events,
+        scaling,
     ):
         for sentence, keys in rule(config, origins, mode):
             raise ConfigError(f"{origins.blamed(*keys)[0]}: {sentence}")

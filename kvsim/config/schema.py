@@ -203,7 +203,7 @@ class PdTrace(Section):
     """``pd_trace``: the default traffic of prefill/decode runs."""
 
     kind: Literal["chat", "rag"]
-    arrivals: Literal["poisson", "constant", "gamma", "on_off"]
+    arrivals: Literal["poisson", "constant", "gamma", "on_off", "diurnal"]
     num_requests: Count | None
     num_sessions: Count | None
     turns_per_session: Count

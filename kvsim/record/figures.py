@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from kvsim.record.fleet_figures import FleetFigures
 from kvsim.record.plain import OMITTED
 from kvsim.record.result import AdapterUse, Check, TierUse, TransferUse
+from kvsim.record.scaling_figures import ScalingFigures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,6 +258,7 @@ class SystemSummary:
     notes: tuple[str, ...]
     drafts: Drafts | None = field(default=None, metadata=OMITTED)
     adapters: AdapterUse | None = field(default=None, metadata=OMITTED)
+    scaling: ScalingFigures | None = field(default=None, metadata=OMITTED)
     cost: Cost | None = field(default=None, metadata=OMITTED)
     fleet: FleetFigures | None = field(default=None, metadata=OMITTED)
     """``None``: nothing could happen to instances, and clients wait for ever."""

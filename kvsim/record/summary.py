@@ -29,6 +29,7 @@ from kvsim.record.figures import (
 from kvsim.record.percentiles import Floats, distribution, percentiles
 from kvsim.record.plain import known
 from kvsim.record.result import COMPONENTS, Distribution, Pace, PoolUse, RoleUse, SystemResult, Table
+from kvsim.record.scaling_figures import scaling_figures
 
 BAND = 1.0
 """Percentiles of TTFT around one, between which requests stand for "a request at p99" in the attribution."""
@@ -110,6 +111,7 @@ def summarise(result: SystemResult, *, slo_ttft_s: float, slo_tpot_s: float, gpu
         notes=result.notes,
         drafts=_drafts(result.drafts),
         adapters=result.adapters,
+        scaling=scaling_figures(result.fleet),
     )
 
 

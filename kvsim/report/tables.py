@@ -25,6 +25,7 @@ from kvsim.report.fleet_tables import fleet_tables
 from kvsim.report.kind_tables import kind_tables
 from kvsim.report.money import cost_lines
 from kvsim.report.prediction import prediction_tables
+from kvsim.report.scaling import scaling_lines
 from kvsim.report.sections import Sections, WorkloadFacts
 from kvsim.report.tier_tables import sources_table, tiers_table, variants_table
 from kvsim.report.whole import print_whole
@@ -48,7 +49,7 @@ def print_report(console: Console, report: Sections) -> None:
         for table in [*kind_tables(results), *fleet_tables(results)]:
             print_whole(console, table)
     console.print(Text(conclude(report), style="bold"))
-    for line in cost_lines(results):
+    for line in (*cost_lines(results), *scaling_lines(results)):
         console.print(Text(line))
     print_reasons(console, report)
     if report.studies:

@@ -13,6 +13,7 @@ from kvsim.policy.admission import ADMISSIONS
 from kvsim.policy.eviction import EVICTIONS
 from kvsim.policy.prefetch import PREFETCHERS
 from kvsim.policy.registry import Policies
+from kvsim.policy.scaling import SCALERS
 from kvsim.sim.engine.adapter_slots import AdapterSlots, Homes
 from kvsim.sim.routing import decode, deployed, prefill
 from kvsim.sim.routing.adapter_router import AdapterRouter, about_to_route
@@ -67,8 +68,11 @@ DECODE_ROUTERS: Policies[Callable[..., decode.DecodeRouter]] = Policies(
 
 def check_policies(config: Config) -> None:
     """Raise ``ConfigError`` for the first policy of any kind that ``config`` names and nobody knows."""
-    for policies in (PREFILL_ROUTERS, DECODE_ROUTERS, EVICTIONS, PREFETCHERS, ADMISSIONS):
+    for policies in (PREFILL_ROUTERS, DECODE_ROUTERS, EVICTIONS, PREFETCHERS, ADMISSIONS, SCALERS):
         policies.check(config)
+    for entry in config.autoscale.roles:
+        if entry.policy is not None:
+            SCALERS.find(entry.policy)
 
 
 def in_flight_of(name: str, num_instances: int) -> InFlight | None:

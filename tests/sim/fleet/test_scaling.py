@@ -145,3 +145,51 @@ def test_minutes_count_who_is_late() -> None:
     assert scaling.late_share == pytest.approx(3 / 200)
     assert scaling.violated_s == 60.0
     assert math.isnan(scaling.gap) and scaling.gpu_h == 0
+
+
+def moving(*sets: str) -> tuple[FleetUse, ScalingUse]:
+    """Two prefill instances become one at 50 s, one decode instance two; a cold start takes 30 s."""
+    entries = (
+        "{at_s: 0, instances: 2, role: prefill}, {at_s: 50, instances: 1, role: prefill}, "
+        "{at_s: 0, instances: 1, role: decode}, {at_s: 50, instances: 2, role: decode}"
+    )
+    sets = ("autoscale.policy=scheduled", f"autoscale.schedule=[{entries}]", "autoscale.interval_s=5", *sets)
+    return used(scaled(2, 2, *sets), workload([Row(0.5 * k, 8, 10) for k in range(400)]), "pd")
+
+
+def test_an_instance_changes_its_role_in_less_than_a_cold_start() -> None:
+    use, scaling = moving("autoscale.role_change_s=4", "autoscale.max_gpus=3")
+    prefill, decode = use.roles
+    decoded = next(time_s for time_s, serving in zip(decode.times_s, decode.serving, strict=True) if serving == 2)
+    left = next(time_s for time_s, paid in zip(prefill.times_s, prefill.paid, strict=True) if paid == 1)
+    assert left >= 50 and decoded == pytest.approx(left + 4, abs=1e-6) and left < 53
+    assert [role.moved_in for role in scaling.roles] == [0, 1]
+    times_s = sorted({*prefill.times_s, *decode.times_s})
+    for time_s in times_s:
+        paid = [role.paid[np.searchsorted(role.times_s, time_s, side="right") - 1] for role in use.roles]
+        assert sum(paid) == 3
+
+
+def test_without_moves_gpus_are_free_once_an_instance_has_gone() -> None:
+    use, scaling = moving("autoscale.max_gpus=3")
+    decode = use.roles[1]
+    ordered = next(time_s for time_s, starting in zip(decode.times_s, decode.starting, strict=True) if starting)
+    served = next(time_s for time_s, serving in zip(decode.times_s, decode.serving, strict=True) if serving == 2)
+    left = next(time_s for time_s, paid in zip(use.roles[0].times_s, use.roles[0].paid, strict=True) if paid == 1)
+    assert left <= ordered <= left + 5 and ordered % 5 == 0
+    assert served == pytest.approx(ordered + 30, abs=1e-6)
+    assert not any(role.moved_in for role in scaling.roles)
+
+
+def test_gpus_that_are_too_few_for_all_go_round() -> None:
+    use, scaling = moving("autoscale.max_gpus=2")
+    assert [role.paid[0] for role in use.roles] == [1, 1]
+    assert {wanted for role in scaling.roles for wanted in role.wanted} == {1}
+
+
+def test_each_role_has_its_own_policy() -> None:
+    entries = "[{role: prefill, policy: scheduled, max_instances: 1}, {role: decode, initial_instances: 2}]"
+    sets = ("autoscale.schedule=[{at_s: 0, instances: 2}]", f"autoscale.roles={entries}")
+    use, scaling = used(scaled(2, 2, *sets), workload([Row(float(k), 8, 4) for k in range(100)]), "pd")
+    assert [(role.policy, role.maximum) for role in scaling.roles] == [("scheduled", 1), ("none", 2)]
+    assert [set(role.serving) for role in use.roles] == [{1}, {2}]
