@@ -17,7 +17,7 @@ from kvsim.sim.systems.attempts import Attempts
 from kvsim.sim.systems.serving import ServingSystem
 
 _LOOKS_EVERY_S: Final = 0.1
-"""How often an instance that is to come back is looked at, while its last step still runs for nobody."""
+"""How often an instance that is to go or to come back is looked at, while its last step still runs for nobody."""
 
 
 class Fleet(Attempts):
@@ -39,6 +39,8 @@ class Fleet(Attempts):
         self._units: dict[Role, list[Unit]] = {}
         """By role, for each engine the unit that it is of."""
         self._draining: dict[Unit, None] = {}
+        self._looks = False
+        """Whether draining units are going to be looked at again."""
         self.grows = False
         """Whether somebody starts instances that are off when there are no others."""
         size = system.plan.config.engine.data_parallel_size if system.plan.engines_in_step > 1 else 1
@@ -126,9 +128,24 @@ class Fleet(Attempts):
 
     def left(self) -> None:
         for unit in list(self._draining):
-            if self._system.is_empty(unit.role, {engine.instance for engine in unit.engines}):
+            if unit not in self._draining:  # gone with one before it, which somebody had waited for
+                continue
+            numbers = {engine.instance for engine in unit.engines}
+            if self._system.is_empty(unit.role, numbers):
                 self._drained(unit)
+            elif not any(self._system.loads_of(unit.role).load(number) for number in numbers):
+                self._look_soon()
         super().left()
+
+    def _look_soon(self) -> None:
+        """Look at draining units again: on some a last step may run for nobody, of whose end nobody is told."""
+        if not self._looks:
+            self._looks = True
+            self._after(_LOOKS_EVERY_S, self._look)
+
+    def _look(self, _: Timer) -> None:
+        self._looks = False
+        self.left()
 
     def switch_off(self, unit: Unit) -> None:
         """A unit that has nothing is there no more."""

@@ -71,6 +71,7 @@ def tiered(rng: Random) -> tuple[Plan, Workload]:
         "cache.connector": "offloading" if offloading else "general",
         "cluster.simulate_racks": racks,
         "cluster.simulate_gpus_per_rack": 8 // racks,
+        "cluster.network.gpus_per_host": rng.choice([1, 8 // racks]),
         "cluster.network.rack_oversubscription": rng.choice([1.0, 4.0]),
         "cluster.ssd_scope": rng.choice(["host", "rack", "cluster"]),
         "hardware.dram.scope": rng.choice(["host", "instance"]),

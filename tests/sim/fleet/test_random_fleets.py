@@ -82,6 +82,11 @@ OWN_BLOCKS_AGAIN = 133, 212, 374
 HELD_AT_A_TIE = 189, 228, 254
 """Requests held at the router are sent when steps of several instances end at one instant."""
 
+DRAINED_TOGETHER = 10442
+"""A unit that has drained lets a rolling restart go on, by which another one turns out to have drained."""
+DRAINED_FOR_NOBODY = 10856
+"""The last step on a draining unit, which hangs, is for a request that has been given up."""
+
 
 @pytest.mark.parametrize("separated", [False, True])
 @settings(max_examples=150, deadline=None)
@@ -91,6 +96,8 @@ HELD_AT_A_TIE = 189, 228, 254
 @example(seed=HELD_AT_A_TIE[0])
 @example(seed=HELD_AT_A_TIE[1])
 @example(seed=HELD_AT_A_TIE[2])
+@example(seed=DRAINED_TOGETHER)
+@example(seed=DRAINED_FOR_NOBODY)
 @given(seed=st.integers(0, 2**32))
 def test_nobody_is_lost_and_leaps_equal_single_steps(separated: bool, seed: int) -> None:
     found, requests = random_fleet(Random(seed), separated)
