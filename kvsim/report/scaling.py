@@ -11,7 +11,7 @@ from kvsim.units import GB
 
 
 def scaling_lines(results: Sequence[SystemSummary]) -> Iterator[str]:
-    """Of each system that scales what it cost and how late answers were, then each role; none of others."""
+    """What scaling cost and how late answers were, of each system that scales, then each role; none of others."""
     for result in results:
         scaling = result.scaling
         if scaling is None:

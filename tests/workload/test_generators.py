@@ -33,10 +33,11 @@ def one_parent_each(workload) -> bool:
 
 @pytest.mark.parametrize("kind", ARRIVALS)
 def test_arrivals_have_the_rate_asked_for(kind: str) -> None:
-    times_s = arrival_times(kind, 50_000, 8.0, np.random.default_rng(1))
+    rate_per_s = 0.1 if kind == "diurnal" else 8.0  # over six days, where it goes by the day
+    times_s = arrival_times(kind, 50_000, rate_per_s, np.random.default_rng(1))
     assert (np.diff(times_s) >= 0).all()
-    assert len(times_s) / times_s[-1] == pytest.approx(8.0, rel=0.05)
-    again = arrival_times(kind, 50_000, 8.0, np.random.default_rng(1))
+    assert len(times_s) / times_s[-1] == pytest.approx(rate_per_s, rel=0.05)
+    again = arrival_times(kind, 50_000, rate_per_s, np.random.default_rng(1))
     np.testing.assert_array_equal(times_s, again)
     assert not arrival_times(kind, 5, float("inf"), np.random.default_rng(1)).any()
 
@@ -175,3 +176,11 @@ def test_an_assembly_is_sorted_and_keeps_who_waits_for_whom() -> None:
     assert [request.pieces for request in made] == [both, (*both, (2, 2), (-2, 1)), ((0, 10), (-3, 3))]
     assert made.output_chain.tolist() == [2, -2, -3]
     assert made.info.infinite_cache_hit_rate_tokens == pytest.approx((16 + 10) / (14 + 17 + 13))
+
+
+def test_a_day_has_four_times_as_many_requests_at_16_h_as_at_4_h() -> None:
+    times_s = arrival_times("diurnal", 200_000, 200_000 / 86_400, np.random.default_rng(3))
+    assert np.all(np.diff(times_s) >= 0)
+    by_hour = np.bincount((times_s // 3600).astype(int))[:24] / (len(times_s) / 24)
+    hours = np.arange(24) + 0.5
+    np.testing.assert_allclose(by_hour, 1 - 0.6 * np.cos(2 * np.pi * (hours - 4) / 24), atol=0.05)
