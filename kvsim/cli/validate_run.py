@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -33,6 +34,7 @@ def validate_run(
 ) -> int:
     """Predict a measured run, request by request: errors of TTFT, TPOT and E2E."""
     _check(json_out, plot, {"the workload": workload, "the profile": profile})
+    from kvsim.config.disturbed import disturbances
     from kvsim.validate.compare_run import compare_run
     from kvsim.validate.measured_run import read_run
     from kvsim.validate.predict_run import load_run, predict_run
@@ -42,7 +44,7 @@ def validate_run(
     loaded = load_run(run, profile, model_config, sets or [])
     prediction = predict_run(run, read_workload(workload, reading.default_format("sharegpt")), loaded)
     report = compare_run(run, loaded, prediction)
-    _print(report)
+    _print(report, disturbances(loaded.config))
     write_json(json_out, asdict(report))
     if plot is not None:
         from kvsim.report.validation_plots import draw_run
@@ -73,7 +75,7 @@ def _print_steps(report: RunComparison) -> None:
         sys.stdout.write(f"{name:<32}{row.steps:>7,}{figures}\n")
 
 
-def _print(report: RunComparison) -> None:
+def _print(report: RunComparison, disturbed: Sequence[str]) -> None:
     """Means side by side, and how far the mean and percentiles are off."""
     write = sys.stdout.write
     version = report.vllm_version or "of an unknown version"
@@ -96,4 +98,5 @@ def _print(report: RunComparison) -> None:
     write(f"{report.kv_blocks:,} KV blocks, {report.preemptions} preemptions, ")
     write(f"{report.engine_steps:,} steps in {report.cpu_s:.2f} s of CPU\n")
     if report.failed:
-        write(f"warning: {report.failed} requests failed in the simulation: they do not fit the engine\n")
+        others = f", were given up or had no engine left ({', '.join(disturbed)})" if disturbed else ""
+        write(f"warning: {report.failed} requests failed in the simulation: they do not fit the engine{others}\n")

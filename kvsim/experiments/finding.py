@@ -9,6 +9,7 @@ from typing import Any
 from kvsim._version import __version__
 from kvsim.capacity.sources import WordSource
 from kvsim.config import LoadedConfig, dump
+from kvsim.config.disturbed import disturbances
 from kvsim.errors import ConfigError
 from kvsim.experiments.bench import Bench
 from kvsim.experiments.files import Writer, csv_of, write_each, write_text
@@ -93,6 +94,8 @@ def find_out(
     if trace is not None and study.own_requests:
         raise ConfigError(f"study {study.name} draws its own requests; another workload has no place in it")
     loaded = own_configuration(study, layers)
+    for key in disturbances(loaded.config):
+        raise ConfigError(f"{key}: studies ask what it is like while nothing happens to instances; leave it out")
     answer = study.ask(Bench(study.mode, loaded, executor, trace))
     return Finding(study, loaded, answer, isinstance(trace, TraceSource))
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from kvsim.config.disturbed import disturbances
 from kvsim.live.calibrated import Calibration, calibrate, profile_of
 from kvsim.live.compare import Comparison, Part, compare
 from kvsim.live.deployment import Deployment, Described, deployment_of
@@ -129,7 +130,9 @@ def _warnings(found: Validated, runs: Sequence[Served]) -> list[str]:
         said += profile_caveats(loaded) if nearest is None else nearest_caveats(nearest, loaded.config)
     unserved = int(sum(np.isnan(each.requests["finish_s"]).sum() for each in found.best.predictions))
     if unserved:
-        said.append(f"{unserved} requests are predicted to fit no engine: they are in no figure")
+        disturbed = disturbances(loaded.config)
+        others = f", to be given up or to have none left ({', '.join(disturbed)})" if disturbed else ""
+        said.append(f"{unserved} requests are predicted to fit no engine{others}: they are in no figure")
     return list(dict.fromkeys(said))
 
 

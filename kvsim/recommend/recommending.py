@@ -11,7 +11,8 @@ from kvsim.capacity.cost import per, price_of
 from kvsim.capacity.demand import demand_of
 from kvsim.capacity.maximum_rates import maximum_rate
 from kvsim.capacity.sources import Source, source_of
-from kvsim.errors import CapacityError
+from kvsim.config.disturbed import disturbances
+from kvsim.errors import CapacityError, ConfigError
 from kvsim.plan.mode import PREDICT
 from kvsim.plan.plan import Plan
 from kvsim.plan.unmodelled import left_out
@@ -62,6 +63,8 @@ class Recommending:
         self.space = Space(question)
         self.slo: Slo = question.slo(self.space.loaded)
         config = self.space.loaded.config
+        for key in disturbances(config):
+            raise ConfigError(f"{key}: recommend compares what nothing happens to, for clients that wait; leave it out")
         seed = int(np.random.SeedSequence(config.seed).spawn(_STREAM + 1)[_STREAM].generate_state(1)[0])
         first = self.space.plan(self.space.smallest(self.space.families[0]))
         self._first = first

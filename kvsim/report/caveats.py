@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from kvsim.config.disturbed import disturbances
 from kvsim.modes.cluster import Cluster
 from kvsim.reasons.reason import most_important
 from kvsim.record.figures import SystemSummary
@@ -76,11 +77,7 @@ def _failed(result: SystemSummary) -> Iterator[str]:
 
 def _calm(report: Sections) -> Iterator[str]:
     """What is not told of a fleet to which something happens."""
-    config = report.config
-    keys = [
-        *(["fleet.events"] if config.fleet.events else []),
-        *(["clients"] if config.clients.timeout_s is not None or config.clients.retries else []),
-    ]
+    keys = disturbances(report.config)
     if keys:
         studies = ["studies"] if report.studies else []
         whose = listed([*studies, "maximum rates", "loads", "rates that are searched for"])

@@ -69,7 +69,7 @@ def _incidents(label: str, fleet: FleetFigures) -> Table:
     shown = _gravest(fleet.incidents)
     of = f", {len(shown)} of {len(fleet.incidents):,}" if len(shown) < len(fleet.incidents) else ""
     asked = f"{100 * fleet.slo_share:.4g}% of {fleet.window_requests} requests in a row"
-    title = f"{label}: TTFT around incidents{of}; within the SLO: that of {asked}"
+    title = f"{label}: TTFT around incidents{of}\nwithin the SLO: that of {asked}"
     table = table_of(title, ["", "", "came", "in SLO", "failed", "p50 ms", "p99 ms"])
     for incident in shown:
         phases = (("before", incident.before), ("during", incident.during), ("after", incident.after))

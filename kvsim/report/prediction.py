@@ -8,9 +8,10 @@ from rich import box
 from rich.table import Table
 
 from kvsim.config import derived
+from kvsim.config.disturbed import disturbances
 from kvsim.modes.cluster import DeployedCluster
 from kvsim.record.figures import Drafts, Quantiles, SystemSummary
-from kvsim.record.labels import counted, number, percent
+from kvsim.record.labels import counted, listed, number, percent
 from kvsim.record.result import AdapterUse
 from kvsim.report.conclusion import condition, is_overloaded, misfits, overload, reservation, sentence_of
 from kvsim.report.sections import Sections
@@ -38,7 +39,9 @@ def _answers(report: Sections, limits: str) -> Iterator[str]:
     cluster = report.cluster
     if isinstance(cluster, DeployedCluster):
         if cluster.slo_rate is not None:
-            yield cluster.slo_rate.sentence(limits)
+            left_out = disturbances(report.config)
+            calm = f"Without {listed(left_out)}: " if left_out else ""
+            yield f"{calm}{cluster.slo_rate.sentence(limits)}"
         if cluster.binding is not None:
             yield cluster.binding.sentence()
 

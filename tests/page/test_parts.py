@@ -61,7 +61,7 @@ def test_twelve_series_are_told_apart():
     assert len({(colour(at), str(dash(at))) for at in range(12)}) == 12
     for dark in (False, True):
         values = re.findall(r"#\w{6}", variables(dark=dark))
-        assert len(set(values)) == 9
+        assert len(set(values)) == 10
         assert all(_contrast(value, "#0f1318" if dark else "#ffffff") > 1.9 for value in values)
 
 

@@ -84,3 +84,22 @@ def test_requests_that_clients_give_up_are_outside_the_slo() -> None:
     assert found.storm.amplification == pytest.approx((arrived + again) / arrived)
     worst = found.storm.worst
     assert worst is not None and worst.amplification > 1.5 and not math.isnan(worst.begin_s)
+
+
+def test_a_rolling_restart_is_over_when_the_last_is_back() -> None:
+    """Each drains for 1.5 s at the most and is away for 3 s; what it still has is lost then, and belongs to it."""
+    event = FleetEvent(kind="rolling_restart", at_s=10.5, duration_s=3.0, grace_s=1.5)
+    rows = [Row(0.5 * i, 16, 5) for i in range(60)]
+    result, found = ran(two(event), *rows)
+    (incident,) = found.incidents
+    assert incident.instances == 2
+    assert incident.end_s == pytest.approx(10.5 + 2 * (1.5 + 3.0))
+    assert incident.requests_hit == found.requests_hit == found.resent > 4
+    assert incident.lost_prefill_tokens == found.lost_prefill_tokens > 0
+    assert result.completed == 60
+
+
+def test_a_rolling_restart_that_goes_on_has_no_end() -> None:
+    event = FleetEvent(kind="rolling_restart", at_s=4.5, duration_s=1000.0)
+    result, found = ran(two(event), *[Row(1.0 * i, 16, 1) for i in range(20)])
+    assert [incident.end_s for incident in found.incidents] == [None] and result.completed == 20

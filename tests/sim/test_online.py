@@ -29,6 +29,20 @@ from kvsim.workload.live_prefixes import PrefixRegistry
 from kvsim.workload.request import Request
 from kvsim.workload.workload import Workload
 
+DISTURBED = {
+    "fleet.events=[{kind: fail, at_s: 1, role: colocated}]": "fleet.events: instances of a live server do not fail",
+    "clients.timeout_s=3": "clients.timeout_s: whoever sends requests to a live server has a patience of its own",
+    "clients.retries=3": "clients.retries: whoever sends requests to a live server has a patience of its own",
+    "routing.max_in_flight=3": "routing.max_in_flight: the router of a live server holds no requests",
+}
+
+
+@pytest.mark.parametrize(("assignment", "words"), DISTURBED.items())
+def test_what_a_live_server_would_not_do_is_refused(assignment: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        OnlineServing(plan(1, 1, sets=(assignment,)), "unified", 1, Heard())
+
+
 SYSTEMS = {"unified": UnifiedSystem, "pd": PdSystem}
 EVERY_KIND = [
     (kind, system) for kind in KINDS for system in (("unified",) if kind in UNIFIED_ALONE else ("unified", "pd"))

@@ -20,11 +20,22 @@ from kvsim.units import SECONDS_PER_HOUR
 class Happening:
     """One incident, while it lasts."""
 
-    __slots__ = ("begin_s", "end_s", "instances", "kind", "lost_prefill_tokens", "requests_hit", "where")
+    __slots__ = (
+        "begin_s",
+        "end_s",
+        "instances",
+        "kind",
+        "lost_prefill_tokens",
+        "requests_hit",
+        "under_way",
+        "where",
+    )
 
     def __init__(self, kind: str, where: str, begin_s: float) -> None:
         self.kind, self.where, self.begin_s, self.end_s = kind, where, begin_s, math.nan
         self.instances = self.requests_hit = self.lost_prefill_tokens = 0
+        self.under_way = 0
+        """Units that drain or restart."""
 
     def incident(self) -> Incident:
         """What the result has of it."""
@@ -187,10 +198,18 @@ class Faults:
             self._clock.schedule(self._clock.now + duration_s, callback=back)
 
         def back(_: Timer) -> None:
-            happening.end_s = self._clock.now
             is_back()
+            happening.under_way -= 1
+            if not happening.under_way:
+                happening.end_s = self._clock.now
 
-        return fleet.drain(unit, is_empty, math.inf if event.grace_s is None else event.grace_s)
+        def lost(requests: int, tokens: int) -> None:
+            happening.requests_hit += requests
+            happening.lost_prefill_tokens += tokens
+
+        is_drained = fleet.drain(unit, is_empty, math.inf if event.grace_s is None else event.grace_s, lost)
+        happening.under_way += is_drained
+        return is_drained
 
     # Links and tiers.
 

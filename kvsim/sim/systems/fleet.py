@@ -110,9 +110,16 @@ class Fleet(Attempts):
             then(unit)
         return found
 
-    def drain(self, unit: Unit, then: Callable[[Unit], None], grace_s: float = math.inf) -> bool:
+    def drain(
+        self,
+        unit: Unit,
+        then: Callable[[Unit], None],
+        grace_s: float = math.inf,
+        lost: Callable[[int, int], None] | None = None,
+    ) -> bool:
         """Send nobody to a unit any more, and call ``then`` when nobody is left there, or after ``grace_s``, when those
-        who are left are lost. ``False``: it does not serve.
+        who are left are lost: ``lost`` is told how many these are, and their computed tokens. ``False``: it does not
+        serve.
         """
         if unit.status != UP:
             return False
@@ -122,7 +129,7 @@ class Fleet(Attempts):
         self._take_out(unit)
         if grace_s < math.inf:
             epoch = unit.epoch
-            self._after(grace_s, lambda _: self._grace_is_over(unit) if unit.epoch == epoch else None)
+            self._after(grace_s, lambda _: self._grace_is_over(unit, lost) if unit.epoch == epoch else None)
         self.left()
         return True
 
@@ -155,8 +162,10 @@ class Fleet(Attempts):
         self._system.lose_caches(unit.engines)
         self.fail_hopeless()
 
-    def _grace_is_over(self, unit: Unit) -> None:
-        self.lose_all_on(unit)
+    def _grace_is_over(self, unit: Unit, lost: Callable[[int, int], None] | None) -> None:
+        requests, tokens = self.lose_all_on(unit)
+        if lost is not None:
+            lost(requests, tokens)
         self.answer_stranded(unit)
         if unit in self._draining:
             self._drained(unit)
