@@ -1,4 +1,4 @@
-"""What of a configuration lets something happen to instances, or makes clients give up."""
+"""What of a configuration lets something happen to instances, lets them come and go, or makes clients give up."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from kvsim.config.schema import Config
 
 
 def disturbances(config: Config) -> tuple[str, ...]:
-    """The keys that do, of ``fleet`` and ``clients``: a plan without them is ``Plan.undisturbed``."""
+    """The keys that do, of ``fleet``, ``autoscale`` and ``clients``: a plan without them is ``Plan.undisturbed``."""
     given = {
         "fleet.events": bool(config.fleet.events),
+        "autoscale.policy": config.autoscale.is_on,
         "clients.timeout_s": config.clients.timeout_s is not None,
         "clients.retries": config.clients.retries > 0,
     }

@@ -212,7 +212,7 @@ class Sleeper:
     __slots__ = ()
 
     def woken(self) -> None:
-        """It is time."""
+        """Do what was to be done at this time."""
         raise NotImplementedError
 
 

@@ -383,6 +383,7 @@ def _check_calm(plan: Plan) -> None:
     has_own = "whoever sends requests to a live server has a patience of its own"
     reasons = {
         "fleet.events": (bool(fleet.events), "instances of a live server do not fail and are not drained"),
+        "autoscale.policy": (plan.config.autoscale.is_on, "instances of a live server neither come nor go"),
         "clients.timeout_s": (clients.timeout_s is not None, has_own),
         "clients.retries": (clients.retries > 0, has_own),
         "routing.max_in_flight": (most is not None, "the router of a live server holds no requests"),

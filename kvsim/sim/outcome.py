@@ -14,7 +14,8 @@ from kvsim.record.result import AdapterUse, CacheUse, Check, Held, PoolUse, Role
 from kvsim.record.windows import measured_alike
 from kvsim.sim.ended import Ended, RoleEnd
 from kvsim.sim.engine.drafting import DraftCounts
-from kvsim.sim.engine.engine import Engine, Role
+from kvsim.sim.engine.engine import Engine
+from kvsim.sim.engine.listener import Role
 from kvsim.sim.engine.speculative import SpeculativeScheduler
 from kvsim.sim.log.conservation import detail_checks, exact, request_checks
 from kvsim.sim.log.requests import table_of

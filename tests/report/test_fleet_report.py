@@ -169,6 +169,6 @@ def test_what_is_without_a_fleet_is_noted() -> None:
     clients = report.config.clients.model_copy(update={"timeout_s": 4.0})
     config = report.config.model_copy(update={"clients": clients})
     assert (
-        "maximum rates, loads and rates that are searched for are without clients.timeout_s: of instances that all serve, and "
-        "clients that wait"
+        "maximum rates, loads and rates that are searched for are without clients.timeout_s: of instances that all "
+        "serve, and clients that wait"
     ) in caveats.notes(report_of(told(), config=config))

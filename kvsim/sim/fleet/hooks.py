@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kvsim.sim.engine.engine import Role
+from kvsim.sim.engine.listener import Role
 from kvsim.sim.engine.sequence import RequestState
 from kvsim.workload.request import Request
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Final
 
 from kvsim.record.fleet import RoleFleet
-from kvsim.sim.engine.engine import Engine, Role
+from kvsim.sim.engine.engine import Engine
+from kvsim.sim.engine.listener import Role
 from kvsim.steptime.curves.base import StepTime
 from kvsim.steptime.curves.slowed import SlowedStepTime
 

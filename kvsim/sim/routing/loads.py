@@ -21,7 +21,7 @@ class Load:
         self.turn = instance
         """A number that is higher the later the load changed."""
         self.tokens = self.requests = 0
-        """Of a decode instance: what is promised of it."""
+        """What is promised of a decode instance."""
 
 
 class Loads:

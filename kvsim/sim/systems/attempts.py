@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from kvsim.sim.clock import AFTERMATH, Timer
-from kvsim.sim.engine.engine import Role
+from kvsim.sim.engine.listener import Role
 from kvsim.sim.engine.sequence import RequestState
 from kvsim.sim.fleet.clients import Draws, Patience, Waiting
 from kvsim.sim.fleet.hooks import FleetHooks

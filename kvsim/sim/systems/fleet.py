@@ -10,7 +10,7 @@ import numpy as np
 
 from kvsim.record.fleet import FleetUse, Incident, RoleFleet
 from kvsim.sim.clock import Timer
-from kvsim.sim.engine.engine import Role
+from kvsim.sim.engine.listener import Role
 from kvsim.sim.fleet.clients import Patience
 from kvsim.sim.fleet.units import DOWN, DRAINING, OFF, STARTING, UP, RoleUnits, Unit
 from kvsim.sim.systems.attempts import Attempts

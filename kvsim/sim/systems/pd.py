@@ -10,8 +10,9 @@ from kvsim.config.derived import nic_latency_s
 from kvsim.plan.plan import Place, Plan
 from kvsim.record.result import Check, TransferUse
 from kvsim.sim.clock import Timer
-from kvsim.sim.engine.engine import Engine, Role
+from kvsim.sim.engine.engine import Engine
 from kvsim.sim.engine.engine_kinds import engine_kind
+from kvsim.sim.engine.listener import Role
 from kvsim.sim.engine.lockstep import Lockstep
 from kvsim.sim.engine.sequence import RequestState, Sequence
 from kvsim.sim.log.conservation import KvBooks, kv_checks, network_checks

@@ -8,7 +8,8 @@ from typing import Final
 from kvsim.plan.engine_settings import EngineSettings
 from kvsim.sim.clock import Clock
 from kvsim.sim.engine.block_table import OPEN_END
-from kvsim.sim.engine.engine import Engine, Role
+from kvsim.sim.engine.engine import Engine
+from kvsim.sim.engine.listener import Role
 from kvsim.sim.engine.sequence import RequestState, Sequence, block_path
 from kvsim.sim.fleet.hooks import FleetHooks
 from kvsim.sim.log.conservation import RequestCounts

@@ -8,7 +8,7 @@ from typing import Any
 
 from kvsim.plan.cold_start import ColdStart
 from kvsim.policy.scaling import ScalingPolicy, Seen, Steadied
-from kvsim.sim.engine.engine import Role
+from kvsim.sim.engine.listener import Role
 from kvsim.sim.fleet.units import OFF, STARTING, UP, Unit
 from kvsim.sim.systems.fleet import Fleet
 from kvsim.sim.systems.serving import ServingSystem

@@ -8,7 +8,7 @@ from kvsim.config.autoscale_keys import Autoscale, RoleScaling
 from kvsim.errors import ConfigError
 from kvsim.plan.cold_start import cold_start_of
 from kvsim.policy.scaling import ScalingSettings, Steadied, SteadySettings, make_scaling
-from kvsim.sim.engine.engine import Role
+from kvsim.sim.engine.listener import Role
 from kvsim.sim.fleet.ahead import Ahead, InstanceWork, rates
 from kvsim.sim.systems.fleet import Fleet
 from kvsim.sim.systems.scaler import ScaledRole, Scaler

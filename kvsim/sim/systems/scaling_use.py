@@ -10,7 +10,7 @@ from kvsim.plan.instance import Instance
 from kvsim.record.fleet import RoleFleet, RoleScaling, ScalingUse
 from kvsim.record.result import Table
 from kvsim.record.summary import within_limits
-from kvsim.sim.engine.engine import Role
+from kvsim.sim.engine.listener import Role
 from kvsim.sim.fleet.least_work import Prices, Served, dearest_prices, least_instance_s
 from kvsim.sim.systems.scaler import ScaledRole, Scaler
 from kvsim.sim.systems.serving import ServingSystem

@@ -16,8 +16,9 @@ from kvsim.plan.plan import Place, Plan
 from kvsim.plan.pools import TYPICAL_TOKENS
 from kvsim.record.result import Check, TransferUse
 from kvsim.sim.clock import DECODE_BOUNDARY, PREFILL_BOUNDARY, Clock
-from kvsim.sim.engine.engine import Engine, Role
+from kvsim.sim.engine.engine import Engine
 from kvsim.sim.engine.engine_kinds import engine_kind
+from kvsim.sim.engine.listener import Role
 from kvsim.sim.engine.lockstep import Lockstep
 from kvsim.sim.engine.sequence import RequestState, Sequence
 from kvsim.sim.fleet.hooks import FleetHooks

@@ -6,7 +6,8 @@ from kvsim.plan.engine_settings import EngineSettings
 from kvsim.plan.instance import Instance
 from kvsim.plan.plan import Plan
 from kvsim.plan.pools import slowness
-from kvsim.sim.engine.engine import Engine, Role
+from kvsim.sim.engine.engine import Engine
+from kvsim.sim.engine.listener import Role
 from kvsim.sim.engine.sequence import RequestState, Sequence
 from kvsim.sim.log.pool_steps import PoolStepLog
 from kvsim.sim.log.steps import StepLog

@@ -9,8 +9,9 @@ from kvsim.policy.eviction import Access
 from kvsim.policy.prefetch import Prefetch
 from kvsim.sim.clock import Clock, Timer
 from kvsim.sim.engine.block_table import Path
-from kvsim.sim.engine.engine import Engine, LookUp
+from kvsim.sim.engine.engine import Engine
 from kvsim.sim.engine.engine_connector import EngineConnector
+from kvsim.sim.engine.listener import LookUp
 from kvsim.sim.engine.sequence import RequestState
 from kvsim.sim.engine.sequence import Sequence as Queued
 from kvsim.sim.keep_last import keep_last

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from kvsim.policy.prefetch import Prefetch
 from kvsim.sim.clock import Clock
 from kvsim.sim.engine.block_table import Path
-from kvsim.sim.engine.engine import Engine, LookUp
+from kvsim.sim.engine.engine import Engine
+from kvsim.sim.engine.listener import LookUp
 from kvsim.sim.engine.sequence import RequestState
 from kvsim.sim.engine.sequence import Sequence as Queued
 from kvsim.sim.log.detail import Rows

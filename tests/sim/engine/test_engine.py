@@ -8,7 +8,8 @@ import pytest
 from builders import Row, coefficients, plan, workload
 
 from kvsim.sim.clock import Clock
-from kvsim.sim.engine.engine import Engine, Role
+from kvsim.sim.engine.engine import Engine
+from kvsim.sim.engine.listener import Role
 from kvsim.sim.engine.sequence import RequestState, Sequence, block_path
 from kvsim.sim.log.steps import StepLog
 from kvsim.steptime import AffineStepTime
