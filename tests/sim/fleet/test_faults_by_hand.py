@@ -121,9 +121,8 @@ def test_a_front_end_chooses_among_engines_in_service() -> None:
     assert by_request(system)["prefill_instance"].tolist() == [0, 0, 0]
 
 
-@pytest.mark.parametrize("kind", ["fail", "drain"])
-def test_what_a_gpu_loses_is_written_nowhere(kind: str) -> None:
-    """Evicted chunks go down one tier; those of an instance that fails or is started again are lost."""
+def over_memory(policy: str) -> Plan:
+    """An instance that takes a second a step, over the memory of its host."""
     given = {
         "model.name": "llama-3.1-8b",
         "engine.tensor_parallel_size": 1,
@@ -131,12 +130,28 @@ def test_what_a_gpu_loses_is_written_nowhere(kind: str) -> None:
         "cluster.simulate_gpus_per_rack": 8,
         "engine.num_gpu_blocks_override": 64,
         "cache.tiers": ["dram"],
-        "cache.write_policy": "write_back",
+        "cache.write_policy": policy,
         "cache.num_workers": 1,
         "load.warm_caches": False,
         "hardware.dram.capacity_gb": 100 * SMALL["cache.chunk_tokens"] * TOKEN_GB,
     }
-    found = tiered_plan(SMALL | given).with_instances(step_time=AffineStepTime(coefficients(const_s=1.0)))
+    return tiered_plan(SMALL | given).with_instances(step_time=AffineStepTime(coefficients(const_s=1.0)))
+
+
+@pytest.mark.parametrize(("where", "chunks"), [({"instance": 0}, 4), ({"host": 0}, 0)])
+def test_memory_of_a_host_is_lost_with_the_host_alone(where: dict[str, int], chunks: int) -> None:
+    prompt = ((5, 32),)
+    requests = workload([Row(0.0, pieces=prompt, output_tokens=2), Row(10.0, 1, 1)])
+    failed = event("fail", 5.0, duration_s=1.0, **{"instance": None, **where})
+    system, _ = looked_after(UnifiedSystem, with_fleet(over_memory("write_through"), failed), requests)
+    held = [len(tier) for tiers in system.tiers.hierarchy.tiers.values() for tier in tiers]
+    assert held == [chunks]
+
+
+@pytest.mark.parametrize("kind", ["fail", "drain"])
+def test_what_a_gpu_loses_is_written_nowhere(kind: str) -> None:
+    """Evicted chunks go down one tier; those of an instance that fails or is started again are lost."""
+    found = over_memory("write_back")
     prompt, later = ((5, 32),), Row(10.0, 1, 2)
     requests = workload([Row(0.0, pieces=prompt, output_tokens=2), later, Row(20.0, pieces=prompt, output_tokens=1)])
     system, _ = looked_after(UnifiedSystem, with_fleet(found, event(kind, 5.0, duration_s=1.0)), requests)
