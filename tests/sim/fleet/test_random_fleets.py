@@ -46,6 +46,8 @@ def run(found: Plan, requests: Workload, separated: bool) -> tuple[System, Fleet
     for scaled in use.scaling.roles if use.scaling else ():
         assert scaled.minimum <= min(scaled.wanted) and max(scaled.wanted) <= scaled.maximum
         assert scaled.least_gpu_s <= scaled.paid_gpu_s * (1 + 1e-9)
+        if any(event.kind == "hang" for event in found.config.fleet.events):
+            continue  # what an engine that hangs books as busy is no sum of its steps
         log = system.logs_by_role()[scaled.role]
         log.flush()
         assert least_work(system, table, scaled.role).sum() <= log.busy_s * (1 + 1e-9)
