@@ -267,7 +267,7 @@ class ServingSystem(Population):
             state.told_tokens += count
 
     def prefilled(self, engine: Engine, sequence: Sequence) -> None:
-        """See ``kvsim.sim.engine.engine.EngineListener``."""
+        """See ``kvsim.sim.engine.listener.EngineListener``."""
         raise NotImplementedError
 
     def computing(self, engine: Engine, sequence: Sequence, first: int, end: int, end_s: float) -> None:
@@ -277,7 +277,7 @@ class ServingSystem(Population):
         """Nothing to do unless something was promised elsewhere."""
 
     def finished(self, engine: Engine, sequence: Sequence) -> None:
-        """See ``kvsim.sim.engine.engine.EngineListener``."""
+        """See ``kvsim.sim.engine.listener.EngineListener``."""
         raise NotImplementedError
 
     def left(self, engine: Engine, sequence: Sequence) -> None:
