@@ -26,18 +26,9 @@ class Engine(ReceivingEngine):
     """One instance. The roles differ only in where sequences come from and where they end."""
 
     __slots__ = (
-        "_announces_chunks",
-        "_hangs",
-        "_held_up",
-        "_is_member",
-        "_listener",
-        "_resumes_s",
-        "_rows",
-        "_under_way",
-        "instance",
-        "log",
-        "role",
-    )
+        "_announces_chunks", "_hangs", "_held_up", "_is_member", "_listener", "_resumes_s", "_rows", "_under_way",
+        "instance", "log", "role",
+    )  # fmt: skip
 
     def __init__(
         self,
