@@ -16,7 +16,7 @@ from kvsim.policy.registry import Policies
 from kvsim.policy.scaling import SCALERS
 from kvsim.sim.engine.adapter_slots import AdapterSlots, Homes
 from kvsim.sim.routing import decode, deployed, prefill
-from kvsim.sim.routing.adapter_router import AdapterRouter, about_to_route
+from kvsim.sim.routing.adapter_affinity import AdapterRouter, about_to_route
 from kvsim.sim.routing.in_flight import InFlight
 from kvsim.sim.routing.loads import DecodeLoads, Loads
 from kvsim.sim.routing.pooled import PooledAffinity, PooledLoads
