@@ -101,7 +101,7 @@ def test_gpu_hours_are_of_instances_that_were_there() -> None:
     assert cost.energy is not None and cost.energy.kwh == pytest.approx(by_hand_s * 100 / 3.6e6), "100 W while idle"
     assert cost.energy.mean_gpu_power_w == pytest.approx(100)
     assert cost.gpus == 4
-    always = dataclasses.replace(role, serving=(2,) * 6, paid=(2,) * 6)
+    always = dataclasses.replace(role, serving=(2,) * 6, paid=(2,) * 6, paid_gpus=(4,) * 6)
     whole = dataclasses.replace(use, roles=(always,))
     assert cost_of(served(plan, rows=50, fleet=whole), plan) == cost_of(served(plan, rows=50), plan)
 

@@ -27,7 +27,7 @@ ALWAYS = {
     "pd", "cluster", "engine", "engine_args", "gpu", "gpus", "tp", "slo", "workload", "rate", "config",
     "calibration_profile", "preset", "assignments", "seed", "load", "stepwise", "report_json", "report_csv",
     "report_html", "export", "no_plot", "show_plot", "quiet", "studies", "no_studies",
-    "replications", "cpu_budget", "jobs", "version",
+    "replications", "cpu_budget", "jobs", "version", "client_timeout", "retries",
 }  # fmt: skip
 """Parameters that every mode looks at."""
 
