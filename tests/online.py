@@ -79,7 +79,7 @@ def check_idle(serving: OnlineServing, heard: Heard) -> None:
         assert not any([*books.requests, *books.waiting, *books.held_tokens, *books._to_compute])
     if isinstance(system, PdSystem):
         assert not (system._begun or system._transfers or system._waiting)
-        assert not any(system.decode_loads._tokens) and not any(system.decode_loads._requests)
+        assert not any(load.tokens or load.requests for load in system.decode_loads.by_instance)
         by_request_bytes = sum(facts.transferred_bytes for facts in heard.facts.values())
         sent_bytes = by_request_bytes + system.returned_bytes + system.lost_bytes
         checks = [*kv_checks(system.kv_books), *network_checks(system.network, sent_bytes)]

@@ -26,6 +26,9 @@ PARTS = {
     "The hop through the proxy is": "proxy_s",
     "Queueing is": "queue_s",
     "Others' work in the same steps (batch interference) is": "interference_s",
+    (
+        "Others' work in the same steps (batch interference), and loads of LoRA adapters before them, are"
+    ): "interference_s",
     "Computing the prompt itself is": "prefill_s",
     "Preemption is": "preemption_s",
     "KV on its way to decode instances is": "transfer_s",

@@ -13,6 +13,7 @@ from reasoned import of, ran, reasoned, subject_of
 from kvsim.config.fleet_keys import FleetEvent
 from kvsim.plan.plan import Plan
 from kvsim.reasons import RULES, Reason, most_important
+from kvsim.record.result import AdapterUse
 from kvsim.workload.info import WorkloadInfo
 from kvsim.workload.workload import Workload
 
@@ -525,6 +526,15 @@ def test_every_rule_has_a_case() -> None:
     told = {(about, rule.partition(":")[0]) for about, rule in CASES}
     known = {(subject_of(rule), rule.__name__) for rule in RULES}
     assert told == known
+
+
+def test_loads_of_adapters_are_told_with_interference() -> None:
+    where, requests = one(times=TIMES), workload([Row(0, 64), Row(0, 320), Row(0, 320)])
+    result = replace(ran(where, requests), adapters=AdapterUse(1, 0, 0.1))
+    assert of(reasoned(where, requests, result), "ttft", "interference")["interference"] == (
+        "Others' work in the same steps (batch interference), and loads of LoRA adapters before them, are 67% of mean "
+        "TTFT (469 ms) and 67% of TTFT at p99."
+    )
 
 
 def test_hits_of_what_lost_attempts_computed_are_told() -> None:

@@ -48,7 +48,7 @@ def test_a_failed_instance_costs_attempts_and_is_paid() -> None:
     result, found = ran(two(event), *rows)
     assert (found.requests_hit, found.resent, found.retried, found.gave_up, found.unserved) == (1, 1, 0, 0, 0)
     service = found.instances["colocated"]
-    assert (service.instances, service.fewest_serving, service.gpus_per_instance) == (2, 1, 1)
+    assert (service.instances, service.fewest_serving) == (2, 1)
     start_s, end_s = result.window_s
     assert service.mean_paid == 2 and service.gpu_hours == pytest.approx(2 * (end_s - start_s) / 3600)
     lost_s = max(0.0, min(30.5, end_s) - max(20.5, start_s))

@@ -369,7 +369,7 @@ def test_sessions_of_too_few_requests_have_no_studies() -> None:
 
 
 def test_latencies_of_nothing_name_the_cause() -> None:
-    nothing = SimpleNamespace(name="pd", failed=60, arrived=60, measured=np.zeros(60, dtype=bool))
+    nothing = SimpleNamespace(name="pd", misfits=60, arrived=60, fleet=None, measured=np.zeros(60, dtype=bool))
     with pytest.raises(CapacityError, match=r"^pd completes no request that counts; 60 of 60 do not fit$"):
         latencies(nothing)  # type: ignore[arg-type]
 
