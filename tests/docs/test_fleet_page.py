@@ -46,10 +46,10 @@ def test_keys_of_clients_and_figures_are_explained() -> None:
 def test_what_a_command_sets_is_configuration(command: list[str]) -> None:
     sets = [after for flag, after in pairwise(command) if flag == "--set"]
     config = load_config(sets=sets, mode="predict" if "predict" in command else "pd").config
-    assert config.fleet.events and all(
-        (REPOSITORY / f"docs/{name}").is_file() for name in re.findall(r"\((\w+\.png)\)", PAGE)
-    )
+    assert config.fleet.events or config.autoscale.is_on or command[1] == "trace"
 
 
-def test_there_are_two_commands() -> None:
-    assert len(COMMANDS) == 2
+def test_three_runs_are_shown() -> None:
+    pictures = re.findall(r"\((\w+\.png)\)", PAGE)
+    assert len(pictures) == 3 == sum(command[1] != "trace" for command in COMMANDS)
+    assert all((REPOSITORY / f"docs/{name}").is_file() for name in pictures)
