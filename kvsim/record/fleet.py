@@ -196,6 +196,8 @@ def merged_fleet(uses: Sequence[FleetUse | None], end_s: float) -> FleetUse | No
     found = [use for use in uses if use is not None]
     if not found:
         return None
+    failed = np.concatenate([np.vstack((use.failed_arrival_s, use.failed_s)) for use in found], axis=1)
+    failed = failed[:, np.argsort(failed[1], kind="stable")]
     roles = []
     for own in zip(*(use.roles for use in found), strict=True):
         count, gpus = sum(role.instances for role in own), sum(role.paid_gpus[0] for role in own)
@@ -212,4 +214,7 @@ def merged_fleet(uses: Sequence[FleetUse | None], end_s: float) -> FleetUse | No
         held=sum(use.held for use in found),
         lost_prefill_tokens=sum(use.lost_prefill_tokens for use in found),
         arrived=sum(use.arrived for use in found),
+        again_s=np.sort(np.concatenate([use.again_s for use in found])),
+        failed_arrival_s=failed[0],
+        failed_s=failed[1],
     )

@@ -196,6 +196,16 @@ def test_clients_that_give_up_and_the_patient_first_ones() -> None:
     assert sorted(hurried.system.table["request_id"]) == list(range(5)) and not broken(hurried.system)
 
 
+def test_what_clients_did_is_that_of_all_cells() -> None:
+    rows = [Row(0.5 * i, 40, 9) for i in range(12)]
+    fleet = run(small(rows, 2, patience=Patience(2.0, retries=1, backoff_s=1.0))).system.fleet
+    assert fleet is not None and (fleet.arrived, fleet.timed_out, fleet.retried, fleet.gave_up) == (12, 24, 12, 12)
+    assert fleet.again_s.tolist() == [0.5 * i + 3 for i in range(12)]
+    assert fleet.failed_arrival_s.tolist() == [0.5 * i for i in range(12)]
+    assert fleet.failed_s.tolist() == [0.5 * i + 5 for i in range(12)]
+    assert [(role.instances, role.paid_gpus) for role in fleet.roles] == [(8, (8, 8))]
+
+
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_turns_wait_for_their_answers_in_one_cell(system: str) -> None:
     rows = [Row(0.1 * i, 40, 9, session_id=i % 5) for i in range(40)]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 from kvsim.sim.clock import AFTERMATH, Timer
+from kvsim.sim.draws import Draws
 from kvsim.sim.engine.listener import Role
 from kvsim.sim.engine.sequence import RequestState
-from kvsim.sim.fleet.clients import Draws, Patience, Waiting
+from kvsim.sim.fleet.clients import Patience, Waiting
 from kvsim.sim.fleet.hooks import FleetHooks
 from kvsim.sim.fleet.units import Unit
 from kvsim.sim.systems.serving import ServingSystem
@@ -191,10 +192,12 @@ class Attempts(FleetHooks):
             self._clock.schedule(self._clock.now + timeout_s, callback=lambda _: self._time_is_up(waiting, attempt))
 
     def _time_is_up(self, waiting: Waiting, attempt: int) -> None:
+        is_lost_already = waiting.state in self._stranded
         if waiting.attempt != attempt or not self._system.drop(waiting.state):
             return
         self.timed_out += 1
-        self.lost_prefill_tokens += waiting.state.computed_tokens
+        if not is_lost_already:
+            self.lost_prefill_tokens += waiting.state.computed_tokens
         self._client_retries(waiting.state)
 
     def _client_retries(self, state: RequestState) -> None:

@@ -99,6 +99,15 @@ def test_a_prompt_that_is_sent_again_hits_what_its_last_attempt_left() -> None:
     assert finish_s(with_fleet(found, event("fail", 2.5, duration_s=1.0)), requests) == [6.5]
 
 
+def test_what_is_lost_with_an_instance_is_not_lost_again_when_time_is_up() -> None:
+    """Two tokens a step: four are computed when the instance fails at 2.5. The router has not noticed at 4, when the
+    client gives up."""
+    found = with_fleet(instances(max_num_batched_tokens=2), event("fail", 2.5, duration_s=10.0), detection_s=20.0)
+    requests = workload([Row(0.0, 6, 1)])
+    _, use = looked_after(UnifiedSystem, with_clients(found, timeout_s=4.0), requests)
+    assert (use.requests_hit, use.timed_out, use.gave_up, use.lost_prefill_tokens) == (1, 1, 1, 4)
+
+
 def test_who_is_held_is_sent_when_every_step_that_ends_at_that_instant_is_booked() -> None:
     """Two requests an instance: the third waits at the router until instance 1 frees a seat at 2, when the step of
     instance 0 has ended too, whichever of them is booked first.
