@@ -50,16 +50,8 @@ class Flags:
     slo: Annotated[str | None, typer.Option(metavar="ttft=MS,tpot=MS", help="Limits of a good request, as slo.*.")] = (
         None
     )
-    client_timeout: Annotated[
-        float | None,
-        typer.Option(
-            metavar="S", parser=options.positive, help="Clients give up after S seconds, as clients.timeout_s."
-        ),
-    ] = None
-    retries: Annotated[
-        int | None,
-        typer.Option(metavar="N", parser=options.whole, help="And send a request again up to N times, as clients.*."),
-    ] = None
+    client_timeout: options.ClientTimeout = None
+    retries: options.Retries = None
     workload: Annotated[
         str | None,
         typer.Option(

@@ -235,6 +235,14 @@ def or_stdout(context: typer.Context, path: Path | None) -> Path | None:
 
 
 Gpu = Annotated[str | None, typer.Option(metavar="NAME", help="The GPU, e.g. h100-sxm; default: hardware.gpu.")]
+ClientTimeout = Annotated[
+    float | None,
+    typer.Option(metavar="S", parser=positive, help="Clients give up after S seconds, as clients.timeout_s."),
+]
+Retries = Annotated[
+    int | None,
+    typer.Option(metavar="N", parser=whole, help="And send a request again up to N times, as clients.*."),
+]
 CalibrationProfile = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Step times; default: the nearest measured ones. none: data-sheet arithmetic."),

@@ -43,16 +43,8 @@ class PredictFlags(options.ReadingFlags):
     slo: Annotated[
         str | None, typer.Option(metavar="ttft=MS,tpot=MS", help="Limits of a good request; default: slo.*.")
     ] = None
-    client_timeout: Annotated[
-        float | None,
-        typer.Option(
-            metavar="S", parser=options.positive, help="Clients give up after S seconds, as clients.timeout_s."
-        ),
-    ] = None
-    retries: Annotated[
-        int | None,
-        typer.Option(metavar="N", parser=options.whole, help="And send a request again up to N times, as clients.*."),
-    ] = None
+    client_timeout: options.ClientTimeout = None
+    retries: options.Retries = None
     no_search: Annotated[bool, typer.Option("--no-search", help="Do not look for the largest rate within the SLO.")] = (
         False
     )

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from kvsim.pickling import by_fields
 from kvsim.sim.engine.sequence import RequestState
 
@@ -42,20 +40,6 @@ class Patience:
                 wait_s = longest_s
                 break
         return wait_s * (1 - self.backoff_jitter * drawn)
-
-
-class Draws:
-    """Numbers from 0 to 1, drawn many at a time."""
-
-    def __init__(self, generator: np.random.Generator) -> None:
-        self._generator = generator
-        self._drawn: list[float] = []
-
-    def uniform(self) -> float:
-        """The next one."""
-        if not self._drawn:
-            self._drawn = self._generator.random(1024).tolist()
-        return self._drawn.pop()
 
 
 class Waiting:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from kvsim.sim.draws import Draws
 from kvsim.sim.routing.in_flight import InFlight
 from kvsim.sim.routing.prefix_index import Path, PrefixIndex
 
@@ -23,8 +24,7 @@ class Overlaps:
         self, in_flight: InFlight, index: PrefixIndex, block_size: int, generator: np.random.Generator
     ) -> None:
         self.in_flight, self.index, self.block_size = in_flight, index, block_size
-        self._generator = generator
-        self._drawn: list[float] = []
+        self._draws = Draws(generator)
 
     def blocks(self, path: Path, prompt_tokens: int) -> list[int]:
         """Blocks of the prompt's head that each instance has."""
@@ -41,9 +41,7 @@ class Overlaps:
 
     def uniform(self) -> float:
         """A number from 0 to 1."""
-        if not self._drawn:
-            self._drawn = self._generator.random(4096).tolist()
-        return self._drawn.pop()
+        return self._draws.uniform()
 
     def highest(self, scores: Sequence[float]) -> int:
         """The instance with the highest score, of scores of those in service; one of equals at random."""

@@ -9,7 +9,7 @@ from typing import Any
 from kvsim.config.fleet_keys import FleetEvent
 from kvsim.record.fleet import Incident
 from kvsim.sim.clock import Timer
-from kvsim.sim.fleet.clients import Draws
+from kvsim.sim.draws import Draws
 from kvsim.sim.fleet.targets import Part, Targets
 from kvsim.sim.fleet.units import DRAINING, OFF, UP, Unit
 from kvsim.sim.systems.fleet import Fleet
