@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.optimize import linprog
 
 from kvsim.plan.engine_settings import EngineSettings
 from kvsim.steptime.curves.base import StepTime
@@ -47,6 +46,8 @@ class Served:
 
 def dearest_prices(times: StepTime, settings: EngineSettings, served: Served, longest_tokens: int) -> Prices:
     """The prices at which what was served is worth the most. ``longest_tokens``: of a sequence."""
+    from scipy.optimize import linprog
+
     most_decodes = min(settings.max_num_seqs, settings.max_num_batched_tokens)
     prompts = _cells(settings.max_num_batched_tokens if served.prompt_tokens else 0, _FINENESS)
     decodes = _cells(most_decodes if served.output_tokens else 0, _FINENESS)
