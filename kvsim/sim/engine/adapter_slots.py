@@ -27,12 +27,20 @@ class AdapterSlots:
         """The least recently used first, here and below."""
         self._host: dict[int, None] = {}
         self.from_host = self.from_disk = 0
-        """Loads into a slot from host memory, and from disk through it."""
-        for adapter in range(loads.used):
-            self._bring(adapter)
-        self.from_host = self.from_disk = 0  # before anybody came
+        """Loads into a slot from host memory, and from disk through it, while it serves."""
         self.lost_s = 0.0
         """Seconds by which steps were longer for them."""
+        self.start()
+
+    def start(self) -> None:
+        """Begin as a server does that has nothing, and is given all adapters by name: nobody waits for that yet."""
+        for adapter in list(self._slots):
+            self._leave(adapter)
+        self._host.clear()
+        before = self.from_host, self.from_disk
+        for adapter in range(self._loads.used):
+            self._bring(adapter)
+        self.from_host, self.from_disk = before
 
     def tell(self, homes: Homes, instance: int) -> None:
         """Let ``homes`` know from now on what this engine, ``instance``, has in its slots."""

@@ -209,6 +209,8 @@ class Fleet(Attempts):
         self._set(unit, UP, comes_back=False)
         loads = self._system.loads_of(unit.role)
         for engine in unit.engines:
+            if engine.adapter_slots is not None:
+                engine.adapter_slots.start()
             loads.put_in(engine.instance)
         self._tell_books()
         self._system.came_back(unit.role)

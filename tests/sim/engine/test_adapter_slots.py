@@ -9,11 +9,12 @@ from random import Random
 import numpy as np
 import pytest
 from both_ways import random_case, same_both_ways
-from builders import Row, workload
+from builders import Row, with_fleet, workload
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kvsim.config import load_config
+from kvsim.config.fleet_keys import FleetEvent
 from kvsim.errors import ConfigError
 from kvsim.launch import read_launch_line
 from kvsim.plan.deployment import load_deployment
@@ -229,3 +230,13 @@ def test_bad_input_is_one_line(sets: list[str], words: str) -> None:
     with pytest.raises(ConfigError) as refused:
         made(1, *sets)
     assert words in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_an_instance_that_is_started_again_has_the_adapters_of_a_new_one() -> None:
+    """One slot and two copies for three adapters: a new server has the last one in its slot, and the last two in its
+    memory. The first is brought from disk for the first request, and after the restart again for the second."""
+    failing = with_fleet(with_loads(made(1), 1, 2, 3), FleetEvent(kind="fail", at_s=5.0, instance=0, duration_s=1.0))
+    before, after = served(with_loads(made(1), 1, 2, 3), [0, 0]), served(failing, [0, 0])
+    assert before.adapters is not None and (before.adapters.from_host, before.adapters.from_disk) == (0, 1)
+    assert after.adapters is not None and (after.adapters.from_host, after.adapters.from_disk) == (0, 2)
+    assert ttft_s(after)[1] - ttft_s(before)[1] == pytest.approx(HOST_S + DISK_S)
