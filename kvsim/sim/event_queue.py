@@ -8,74 +8,98 @@ there are few to sort and to search; compiled code does both without making keys
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
 from typing import Final
 
 _SLOTS_PER_S: Final = 64.0
+_SLOT_BITS: Final = 6
 _MOST_SLOTS_PER_S: Final = 65536.0
 _NARROWER: Final = 4.0
+_NARROWER_BITS: Final = 2
+_MOST_BITS: Final = 12
+"""A turn of the wheel has at most so many bits of slots: 2 x 4096 of them lie in 64 KiB."""
 _MOST_PASSED: Final = 256
 """Entries behind us in the present slot that are kept at most."""
+_CROWDED: Final = 8
+"""More entries that lie apart in one slot are a reason for narrower ones."""
 _FEW: Final = 32
-"""Up to so many entries are sorted by insertion, and are no reason for narrower slots."""
+"""Up to so many entries are sorted by insertion."""
 
 
 class Entry:
     """Something that is to happen: at ``time_s``, by ``key`` among those of one time, by ``number`` among equals.
 
-    While it is in a queue, no other entry there may have all three alike, and they must not change.
+    While it is in a queue, no other entry there may have all three alike, and they must not change. It may be in one
+    queue at a time.
     """
 
-    __slots__ = ("key", "number", "time_s")
+    __slots__ = ("behind", "key", "number", "place", "time_s")
 
     def __init__(self) -> None:
         self.time_s = 0.0
         self.key = self.number = 0
+        self.behind: Entry | None = None
+        """Of a queue: the next entry of its slot."""
+        self.place = 0
+        """Of a queue: where it is among those of a later turn."""
 
 
 class EventQueue:
-    """Entries in their order."""
+    """Entries in their order: those of the present slot in a sorted list, those of this turn of a wheel of slots and of
+    the next in the wheel, later ones by turn."""
 
-    __slots__ = ("_due", "_due_slot", "_next", "_slots", "_slots_per_s", "_waiting")
+    __slots__ = ("_bits", "_due", "_due_slot", "_later", "_near", "_near_end", "_next", "_slots_per_s", "_wheel")
 
     def __init__(self) -> None:
         self._slots_per_s = _SLOTS_PER_S
         self._due: list[Entry] = []
-        """The entries of the present slot in order; before ``_next`` they lie behind us."""
+        """The entries of the present slot and earlier ones in order; before ``_next`` they lie behind us."""
         self._next = 0
         self._due_slot = -1
         """The present slot; nothing waits in it or in an earlier one."""
-        self._slots: dict[int, list[Entry]] = {}
-        """Later entries by slot, sorted when it comes up."""
-        self._waiting: list[int] = []
-        """A heap of the slots that have later entries."""
+        self._bits = _SLOT_BITS
+        """A turn has 2 to the power of this of slots."""
+        self._wheel: list[Entry | None] = [None] * (2 << _SLOT_BITS)
+        """By slot, modulo two turns: one of its entries, behind which are the others."""
+        self._near = 0
+        """Entries in the wheel."""
+        self._near_end = 2 << _SLOT_BITS
+        """The first slot that has no place in the wheel."""
+        self._later: dict[int, list[Entry]] = {}
+        """By turn: entries from there on."""
 
     def add(self, entry: Entry) -> None:
         """Put ``entry`` in, whose time is not before that of what was popped last."""
         slot = int(entry.time_s * self._slots_per_s)
         if slot <= self._due_slot:
             self._due.insert(self._place(entry), entry)
-            return
-        entries = self._slots.get(slot)
-        if entries is None:
-            self._slots[slot] = [entry]
-            heappush(self._waiting, slot)
+        elif slot < self._near_end:
+            self._put(entry, slot)
         else:
-            entries.append(entry)
+            turn = slot >> self._bits
+            entries = self._later.get(turn)
+            if entries is None:
+                entry.place = 0
+                self._later[turn] = [entry]
+            else:
+                entry.place = len(entries)
+                entries.append(entry)
 
     def remove(self, entry: Entry) -> None:
         """Take ``entry`` out, which is in the queue."""
         slot = int(entry.time_s * self._slots_per_s)
         if slot <= self._due_slot:
             del self._due[self._place(entry)]
-            return
-        entries = self._slots[slot]
-        place = len(entries) - 1
-        while entries[place] is not entry:
-            place -= 1
-        last = entries.pop()
-        if place < len(entries):
-            entries[place] = last
+        elif slot < self._near_end:
+            self._take_from_wheel(entry, slot)
+        else:
+            turn = slot >> self._bits
+            entries = self._later[turn]
+            last = entries.pop()
+            if last is not entry:
+                entries[entry.place] = last
+                last.place = entry.place
+            elif not entries:
+                del self._later[turn]
 
     def pop(self) -> Entry | None:
         """Take the first entry out; ``None`` where there is none."""
@@ -86,9 +110,9 @@ class EventQueue:
     def pop_until(self, time_s: float) -> Entry | None:
         """Take the first entry out; ``None`` where there is none, or its time is later than ``time_s``."""
         while self._next == len(self._due):
-            if not self._waiting or self._waiting[0] > int(time_s * self._slots_per_s):
+            # What is added before the next entry, if that is far off, is not to be sorted in before it one by one.
+            if self._next_slot() > int(time_s * self._slots_per_s) or not self._turn_to_next():
                 return None
-            self._turn_to_next()
         return None if self._due[self._next].time_s > time_s else self._take()
 
     def first(self) -> Entry | None:
@@ -116,19 +140,86 @@ class EventQueue:
                 high = middle
         return low
 
+    def _put(self, entry: Entry, slot: int) -> None:
+        wheel = self._wheel
+        place = slot & (len(wheel) - 1)
+        entry.behind = wheel[place]
+        wheel[place] = entry
+        self._near += 1
+
+    def _take_from_wheel(self, entry: Entry, slot: int) -> None:
+        wheel = self._wheel
+        place = slot & (len(wheel) - 1)
+        before = wheel[place]
+        if before is entry:
+            wheel[place] = entry.behind
+        else:
+            while before is not None and before.behind is not entry:
+                before = before.behind
+            assert before is not None
+            before.behind = entry.behind
+        entry.behind = None
+        self._near -= 1
+
+    def _next_slot(self) -> int:
+        """The next slot with entries, or where nothing is near the first one of the next turn that has some; -1 where
+        none has."""
+        if not self._near:
+            return min(self._later) << self._bits if self._later else -1
+        wheel, slot = self._wheel, self._due_slot + 1
+        mask = len(wheel) - 1
+        while wheel[slot & mask] is None:
+            slot += 1
+        return slot
+
     def _turn_to_next(self) -> bool:
         """Go on to the next slot that has entries; returns whether there is one."""
-        while self._waiting:
-            self._due_slot = heappop(self._waiting)
-            self._due = due = self._slots.pop(self._due_slot)
-            self._next = 0
-            if not due:
-                continue
+        while True:
+            if not self._near:
+                if not self._later:
+                    return False
+                self._begin_at(min(self._later) << self._bits)
+            slot = self._next_slot()
+            due = self._taken(slot)
+            self._due, self._next, self._due_slot = due, 0, slot
+            if slot >= self._near_end - (1 << self._bits):
+                self._turn()
             _sort(due)
-            if len(due) <= _FEW or not self._may_part(due[-1].time_s - due[0].time_s):
+            if len(due) <= _CROWDED or not self._may_part(due[-1].time_s - due[0].time_s):
                 return True
             self._narrow()
-        return False
+
+    def _taken(self, slot: int) -> list[Entry]:
+        """Take out the entries of a slot of the wheel."""
+        wheel = self._wheel
+        found: list[Entry] = []
+        place = slot & (len(wheel) - 1)
+        entry = wheel[place]
+        wheel[place] = None
+        while entry is not None:
+            found.append(entry)
+            behind = entry.behind
+            entry.behind = None
+            entry = behind
+        self._near -= len(found)
+        return found
+
+    def _turn(self) -> None:
+        """Another turn of the wheel has begun: those of the turn after it have places now."""
+        turn = self._near_end >> self._bits
+        self._near_end += 1 << self._bits
+        entries = self._later.pop(turn, None)
+        if entries is not None:
+            for entry in entries:
+                self._put(entry, int(entry.time_s * self._slots_per_s))
+
+    def _begin_at(self, slot: int) -> None:
+        """Have the wheel, which is empty, begin with the turn of ``slot``: nothing is due before that."""
+        turn = slot >> self._bits
+        self._near_end = turn << self._bits
+        self._due_slot = max(self._due_slot, self._near_end - 1)
+        self._turn()
+        self._turn()
 
     def _may_part(self, span_s: float) -> bool:
         """Whether entries of one slot that lie over ``span_s`` would be in several narrower ones."""
@@ -137,12 +228,15 @@ class EventQueue:
     def _narrow(self) -> None:
         """Put all entries into narrower slots; the present one is over then, and none is."""
         entries = list(self._due)
-        for others in self._slots.values():
-            entries.extend(others)
-        self._due_slot, self._due = self._due_slot * int(_NARROWER) - 1, []
-        self._slots.clear()
-        self._waiting.clear()
+        for slot in range(len(self._wheel)):
+            entries += self._taken(slot)
+        for others in self._later.values():
+            entries += others
         self._slots_per_s *= _NARROWER
+        self._bits = min(self._bits + _NARROWER_BITS, _MOST_BITS)
+        self._due_slot, self._due = (self._due_slot << _NARROWER_BITS) - 1, []
+        self._wheel, self._near, self._later = [None] * (2 << self._bits), 0, {}
+        self._begin_at(self._due_slot + 1)
         for entry in entries:
             self.add(entry)
 

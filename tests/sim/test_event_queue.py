@@ -53,6 +53,19 @@ def test_entries_come_in_the_order_of_a_sorted_list(steps: list[tuple[str, float
     assert queue.pop() is None
 
 
+def test_far_entries_leave_in_any_order_and_gaps_of_many_turns_are_skipped() -> None:
+    queue = EventQueue()
+    far = [entry_of(1000.0 + number % 7 / 8, 0, number) for number in range(40)]
+    for entry in [*far, entry_of(3.0, 0, 100), entry_of(5e6, 0, 101)]:
+        queue.add(entry)
+    for entry in far[::3]:
+        queue.remove(entry)
+    expected = [100, *(entry.number for entry in sorted(far, key=order) if entry.number % 3), 101]
+    popped = iter(queue.pop, None)
+    assert [entry.number for entry in popped] == expected
+    assert queue.first() is None and not queue._later
+
+
 def test_entries_of_one_instant_are_let_go_of_when_there_are_many() -> None:
     queue = EventQueue()
     for number in range(5000):
