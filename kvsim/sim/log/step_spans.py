@@ -18,7 +18,7 @@ class StepSpans:
     __slots__ = ("_end", "_rows", "_when_full")
 
     def __init__(self, when_full: Callable[[], None]) -> None:
-        """``when_full`` is called when there is no room any more, and must ``take`` the rows."""
+        """``when_full`` is called when there is no room any more, and must make use of the rows ``taken``."""
         self._rows = bytearray(_MOST_BYTES)
         self._end = 0
         self._when_full = when_full
@@ -27,12 +27,12 @@ class StepSpans:
         """Add a span: its ``steps`` steps took first, first + slope, ... seconds. In each of them ``sequences``
         sequences whose inter-token latencies count got a token, one step after their previous one.
         """
-        _ROW.pack_into(self._rows, self._end, start_s, end_s, first_s, slope_s, steps, sequences)
+        _ROW.pack_into(self._rows, self._end, start_s, end_s, first_s, slope_s, float(steps), float(sequences))
         self._end += _ROW_BYTES
         if self._end == _MOST_BYTES:
             self._when_full()
 
-    def take(self) -> bytes:
-        """Take the rows so far out, packed."""
+    def taken(self) -> memoryview:
+        """Take the rows so far out, packed; they are there until more are added."""
         end, self._end = self._end, 0
-        return bytes(self._rows[:end])
+        return memoryview(self._rows)[:end]

@@ -31,14 +31,14 @@ class StepLog:
 
     def flush(self) -> None:
         """Fold the rows collected so far into the aggregates."""
-        rows = np.frombuffer(self.rows.take(), dtype=np.float64).reshape(-1, FIELDS)
+        rows = np.frombuffer(self.rows.taken(), dtype=np.float64).reshape(-1, FIELDS)
         if len(rows):
             self.fold(rows)
 
     def fold(self, rows: Floats) -> None:
         """Count spans, as ``StepSpans`` has them."""
-        counted = rows[rows[:, 5] > 0][:, 2:6]
-        counted = np.column_stack((counted[:, :2], np.maximum(counted[:, 2], 1.0), counted[:, 3]))
+        counted = rows[:, 2:6][rows[:, 5] > 0]
+        np.maximum(counted[:, 2], 1.0, out=counted[:, 2])
         if len(counted):
             self.itl.add_segments(counted)
         starts, ends = rows[:, 0], rows[:, 1]
