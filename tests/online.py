@@ -78,7 +78,7 @@ def check_idle(serving: OnlineServing, heard: Heard) -> None:
         books = system.in_flight
         assert not any([*books.requests, *books.waiting, *books.held_tokens, *books._to_compute])
     if isinstance(system, PdSystem):
-        assert not (system._begun or system._transfers or system._waiting)
+        assert not (system.num_open or system._waiting)
         assert not any(load.tokens or load.requests for load in system.decode_loads.by_instance)
         by_request_bytes = sum(facts.transferred_bytes for facts in heard.facts.values())
         sent_bytes = by_request_bytes + system.returned_bytes + system.lost_bytes

@@ -16,7 +16,8 @@ from kvsim.sim.engine.engine import Engine
 from kvsim.sim.engine.sequence import Sequence
 from kvsim.sim.log.conservation import kv_checks
 from kvsim.sim.outcome import outcome
-from kvsim.sim.systems.pd import KvTransfer, PdSystem
+from kvsim.sim.systems.kv_transfer import KvTransfer, begun_of
+from kvsim.sim.systems.pd import PdSystem
 from kvsim.workload.workload import Workload
 
 pytestmark = pytest.mark.sources
@@ -166,7 +167,7 @@ class Watched(PdSystem):
     def preempted(self, engine: Engine, sequence: Sequence) -> None:
         if engine.role == "decode":
             self.there[engine.instance].update(self._names(sequence, sequence.high_water))
-        self.cancelled += engine.role == "prefill" and sequence.state in self._begun
+        self.cancelled += engine.role == "prefill" and begun_of(sequence.state) is not None
         super().preempted(engine, sequence)
 
     def _landed(self, transfer: KvTransfer) -> None:

@@ -52,8 +52,10 @@ class DeferredHashing:
         ``scheduled_steps``: decode steps scheduled beyond those that the batch has counted; in the last of them only
         sequences up to ``serial`` have had their turn.
         """
-        if not self._by_chain:
-            return
+        if self._by_chain:
+            self._settle_those_on(path, scheduled_steps, serial)
+
+    def _settle_those_on(self, path: Path, scheduled_steps: int, serial: int) -> None:
         found: dict[Sequence, int] = {}
         steps = self._batch.steps + scheduled_steps
         for key, _, _ in path:

@@ -53,6 +53,7 @@ class RequestState:
         "retry_s",
         "tier_load_s",
         "told_tokens",
+        "transfer",
         "transfer_s",
         "transferred_bytes",
     )
@@ -74,6 +75,8 @@ class RequestState:
         self.transferred_bytes = 0.0
         self.told_tokens = 0
         """Tokens of the answer that somebody was told of, where anybody is."""
+        self.transfer: object | None = None
+        """The way of its KV to another instance, of a system that sends some: a ``KvTransfer``."""
 
     def prefilled(self, start_s: float, end_s: float, alone_s: float, again: bool) -> None:
         """A step from ``start_s`` to ``end_s`` computed a chunk that alone would have taken ``alone_s``.

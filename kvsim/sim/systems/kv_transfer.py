@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kvsim.record.detail import TRANSFER_KINDS
 from kvsim.sim.engine.engine import Engine
-from kvsim.sim.engine.sequence import Sequence
+from kvsim.sim.engine.sequence import RequestState, Sequence
 from kvsim.sim.log.detail import DetailLog
 from kvsim.sim.network.stream import Stream
 
@@ -13,6 +13,7 @@ class KvTransfer:
     """One request's KV between a prefill and a decode instance, from its first chunk until the answer begins."""
 
     __slots__ = (
+        "awaits_prompt",
         "bytes_before",
         "first_is_there",
         "hidden_s",
@@ -32,6 +33,8 @@ class KvTransfer:
 
     def __init__(self, source: Engine, prefill: Sequence) -> None:
         self.source, self.prefill = source, prefill
+        self.awaits_prompt = False
+        """Whether the prompt is not whole yet."""
         self.target: tuple[Engine, Sequence] | None = None
         """The decode instance, and the request as a sequence there."""
         self.stream: Stream | None = None
@@ -57,6 +60,19 @@ class KvTransfer:
         """Whether all of it has arrived."""
         self.joined = False
         """Whether decode has been told to start."""
+
+
+def transfer_of(state: RequestState) -> KvTransfer | None:
+    """The transfer of a request of which anything has left, or could, until its answer is complete."""
+    transfer = state.transfer
+    assert transfer is None or isinstance(transfer, KvTransfer)
+    return transfer
+
+
+def begun_of(state: RequestState) -> KvTransfer | None:
+    """The transfer of a request whose prompt is not whole yet."""
+    transfer = transfer_of(state)
+    return transfer if transfer is not None and transfer.awaits_prompt else None
 
 
 def tell_moved(

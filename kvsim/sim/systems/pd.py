@@ -21,7 +21,7 @@ from kvsim.sim.network.build_network import build_network
 from kvsim.sim.network.network import Network
 from kvsim.sim.routing import DecodeLoads, Loads, adapter_router, decode_router
 from kvsim.sim.systems.kv_bytes import KvBytes
-from kvsim.sim.systems.kv_transfer import KvTransfer
+from kvsim.sim.systems.kv_transfer import KvTransfer, begun_of, transfer_of
 from kvsim.sim.systems.population import Progress
 from kvsim.sim.systems.sending import SendingSystem
 from kvsim.sim.systems.watcher import Watcher
@@ -85,7 +85,7 @@ class PdSystem(SendingSystem):
         is_known = workload is None or workload.info.generated_known
         self._returns_kv = separation.return_generated_kv and is_known
         self._reservation_tokens = plan.decode_settings.output_margin_tokens
-        self._begun, self._transfers, self._waiting = {}, {}, deque()
+        self.num_open, self._waiting = 0, deque()
         self._retry_set = False
         router = self._make_router(self.loads, self.loads.loads, budget)
         slots = [engine.adapter_slots for engine in self.prefill_engines]
@@ -189,9 +189,13 @@ class PdSystem(SendingSystem):
         self.sequences[state] = Sequence(state, prompt_tokens, 0)
         self.loads.add(state.prefill_instance, prompt_tokens)
         if self._proxy_s:
-            self.clock.schedule(self.clock.now + self._proxy_s, callback=lambda _: self._passed(state))
+            self._hand_on(state)
         else:
             self._queue(state)
+
+    def _hand_on(self, state: RequestState) -> None:
+        """Let a request go through the proxy."""
+        self.clock.schedule(self.clock.now + self._proxy_s, callback=lambda _: self._passed(state))
 
     def _passed(self, state: RequestState) -> None:
         """The proxy has handed a request on, unless its client has gone."""
@@ -205,8 +209,7 @@ class PdSystem(SendingSystem):
         self._submit(self.prefill_engines[state.prefill_instance], self.sequences[state])
 
     def _withdraw(self, state: RequestState) -> None:
-        sequence, transfer = self.sequences.pop(state), self._transfers.pop(state, None)
-        self._begun.pop(state, None)
+        sequence, transfer = self.sequences.pop(state), self._closed(state)
         instance = state.prefill_instance
         engine = self.prefill_engines[instance]
         if self.tiers is not None:
@@ -229,7 +232,7 @@ class PdSystem(SendingSystem):
     def states_on(self, role: Role, numbers: set[int]) -> list[RequestState]:
         found = []
         for state in self.sequences:
-            transfer = self._transfers.get(state)
+            transfer = transfer_of(state)
             if role == "decode":
                 is_there = transfer is not None and transfer.target is not None and state.decode_instance in numbers
             else:
@@ -239,7 +242,7 @@ class PdSystem(SendingSystem):
         return found
 
     def cut_off(self, state: RequestState) -> None:
-        transfer = self._transfers.get(state)
+        transfer = transfer_of(state)
         super().cut_off(state)
         if transfer is not None and transfer.prefilled_s >= 0 and transfer.target is not None and not transfer.landed:
             self._cut(transfer)
@@ -295,7 +298,7 @@ class PdSystem(SendingSystem):
             self.index.computed(engine.instance, state.path, sequence.ready // self._block_size)
         if self.tiers is not None and not complete:
             self.tiers.prefilled(engine, sequence)
-        transfer = self._begun.get(state)
+        transfer = begun_of(state)
         if transfer is None:
             if not (complete or self._overlaps):
                 return
@@ -326,7 +329,7 @@ class PdSystem(SendingSystem):
         """All layers but the last of a chunk are computed, in so many tokens' worth of KV: it may leave."""
         if sequence.aborted:
             return
-        transfer = self._begun.get(sequence.state)
+        transfer = begun_of(sequence.state)
         if transfer is None:
             transfer = self._open(engine, sequence, False)
         transfer.ready_tokens = ready_tokens
@@ -334,9 +337,9 @@ class PdSystem(SendingSystem):
             self._send(transfer)
 
     def _open(self, engine: Engine, sequence: Sequence, complete: bool) -> KvTransfer:
-        transfer = self._transfers[sequence.state] = KvTransfer(engine, sequence)
-        if not complete:
-            self._begun[sequence.state] = transfer
+        transfer = sequence.state.transfer = KvTransfer(engine, sequence)
+        transfer.awaits_prompt = not complete
+        self.num_open += 1
         if self._waiting or not self._reserve(transfer):
             self._waiting.append(transfer)
             self.reservation_waits += 1
@@ -347,9 +350,9 @@ class PdSystem(SendingSystem):
 
         Kept, it could wait for blocks that a finished prompt pins while that one waits for this place.
         """
-        transfer = self._begun.pop(sequence.state, None) if engine.role == "prefill" else None
+        transfer = begun_of(sequence.state) if engine.role == "prefill" else None
         if transfer is not None:
-            del self._transfers[sequence.state]
+            self._closed(sequence.state)
             self._take_back(transfer)
 
     def _reserve(self, transfer: KvTransfer) -> bool:

@@ -10,7 +10,7 @@ from kvsim.sim.engine.sequence import RequestState, Sequence
 from kvsim.sim.log.conservation import KvBooks
 from kvsim.sim.network.stream import FirstPart, Stream
 from kvsim.sim.routing import DecodeLoads
-from kvsim.sim.systems.kv_transfer import KvTransfer, tell_moved
+from kvsim.sim.systems.kv_transfer import KvTransfer, tell_moved, transfer_of
 from kvsim.sim.systems.returning import ReturningSystem
 
 
@@ -30,10 +30,8 @@ class SendingSystem(ReturningSystem):
     _forwards_first_token: bool
     _request_latency_s: float
     _reservation_tokens: int
-    _begun: dict[RequestState, KvTransfer]
-    """Transfers of prompts that are not whole yet."""
-    _transfers: dict[RequestState, KvTransfer]
-    """Transfers of all requests of which anything has left, or could, until their answers are complete."""
+    num_open: int
+    """Transfers of requests of which anything has left, or could, until their answers are complete."""
     _waiting: deque[KvTransfer]
     """Transfers without a decode instance, in the order in which room was asked for."""
     _retry_set: bool
@@ -52,7 +50,7 @@ class SendingSystem(ReturningSystem):
             stream = transfer.stream = self._open_stream(transfer)
             transfer.sent_s = self.clock.now
         if complete:
-            self._begun.pop(state, None)
+            transfer.awaits_prompt = False
             self.pinning += 1
             now = self.clock.now
             state.decode_wait_s += now - state.mark_s
@@ -203,9 +201,18 @@ class SendingSystem(ReturningSystem):
 
     def _left(self, engine: Engine, sequence: Sequence) -> None:
         state = sequence.state
-        del self.sequences[state], self._transfers[state]
+        del self.sequences[state]
+        self._closed(state)
         self._free_place(engine, sequence)
         self.complete(state)
+
+    def _closed(self, state: RequestState) -> KvTransfer | None:
+        """The transfer of a request, if there is one, of which nothing will be asked any more."""
+        transfer = transfer_of(state)
+        if transfer is not None:
+            state.transfer = None
+            self.num_open -= 1
+        return transfer
 
     def _free_place(self, engine: Engine, sequence: Sequence) -> None:
         forwarded = 1 if self._forwards_first_token else 0

@@ -157,7 +157,7 @@ def drain(system: PdSystem | UnifiedSystem) -> None:
     if isinstance(system, PdSystem):
         numbers = range(len(system.decode_engines))
         assert not any(system.decode_loads.requests(number) for number in numbers)
-        assert not system._waiting and not system._transfers and not system._begun
+        assert not system._waiting and not system.num_open
     if system.in_flight is not None:
         books = system.in_flight
         assert not any([*books.requests, *books.waiting, *books.waiting_tokens, *books.held_tokens])
