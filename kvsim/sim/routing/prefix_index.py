@@ -100,13 +100,15 @@ class PrefixIndex:
         Each with the blocks of the path's head, at most ``limit``, that it holds: whoever has blocks of a chain has
         what comes before it.
         """
-        for chain, first, end in reversed(path):
-            if first >= limit:
+        for place in range(len(path) - 1, -1, -1):
+            chain, first, end = path[place]
+            if first >= limit or chain not in self._holders:
                 continue
-            latest = self._latest(chain, most)
-            if latest:
-                end = min(end, limit)
-                return [(instance, min(first + self._blocks(chain, instance), end)) for instance in latest]
+            if self._refresh is not None:
+                self._refresh_latest(chain, most)
+            found = self._latest(chain, first, end if end < limit else limit, most)
+            if found:
+                return found
         return []
 
     def _blocks(self, chain: int, instance: int) -> int:
@@ -118,27 +120,30 @@ class PrefixIndex:
             return holders & _SIZE if holders >> _SIZE_BITS == instance else 0
         return holders.get(instance, 0)
 
-    def _latest(self, chain: int, most: int) -> list[int]:
-        """The latest ``most`` holders of a chain, which have said what they have evicted."""
-        latest = _last_of(self._holders.get(chain), most)
-        if self._refresh is None:
-            return latest
+    def _latest(self, chain: int, first: int, end: int, most: int) -> list[tuple[int, int]]:
+        """The latest ``most`` holders of a chain, whose blocks are ``[first, end)`` of a path, and how much of the path
+        each holds."""
+        holders = self._holders.get(chain)
+        found: list[tuple[int, int]] = []
+        if holders is None or not most:
+            return found
+        if isinstance(holders, int):
+            held = first + (holders & _SIZE)
+            found.append((holders >> _SIZE_BITS, held if held < end else end))
+            return found
+        for instance in islice(reversed(holders), most):
+            held = first + holders[instance]
+            found.append((instance, held if held < end else end))
+        return found
+
+    def _refresh_latest(self, chain: int, most: int) -> None:
+        """Have the latest ``most`` holders of a chain say what they have evicted."""
+        assert self._refresh is not None
         evictions = -1
         while evictions != self._evictions:
             evictions = self._evictions
-            for instance in latest:
+            for instance, _ in self._latest(chain, 0, 0, most):
                 self._refresh(instance)
-            if evictions != self._evictions:
-                latest = _last_of(self._holders.get(chain), most)
-        return latest
-
-
-def _last_of(holders: int | dict[int, int] | None, most: int) -> list[int]:
-    if holders is None or not most:
-        return []
-    if isinstance(holders, int):
-        return [holders >> _SIZE_BITS]
-    return list(holders) if len(holders) == 1 else list(islice(reversed(holders), most))
 
 
 class StaleIndex(PrefixIndex):

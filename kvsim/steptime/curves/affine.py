@@ -15,7 +15,7 @@ them that holds the step's tokens.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from itertools import pairwise
 from math import floor
 from typing import Any
@@ -36,7 +36,14 @@ class Line:
         self._slopes = [(y1 - y0) / (x1 - x0) for (x0, y0), (x1, y1) in pairwise(knots)]
 
     def at(self, place: float) -> float:
-        segment = bisect_right(self._xs, place) - 1
+        xs, low, high = self._xs, 0, len(self._xs)
+        while low < high:
+            middle = (low + high) >> 1
+            if place < xs[middle]:
+                high = middle
+            else:
+                low = middle + 1
+        segment = low - 1
         if segment < 0:
             return max(0.0, self._ys[0] + self._slopes[0] * (place - self._xs[0]))
         if segment >= len(self._slopes):
