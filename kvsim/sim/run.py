@@ -137,7 +137,11 @@ def _let_go(system: ServingSystem) -> None:
     """Free what a run has built. Of a compiled PD system one engine is held for ever, for a reason not known, and with
     it all that it reaches: a run of many parts would keep them all.
     """
+    for state in system.sequences:
+        state.transfer = None
     for engines in system.engines_by_role().values():
+        for engine in engines:
+            engine.drop_steps()
         engines.clear()
     system.index = PrefixIndex()
 

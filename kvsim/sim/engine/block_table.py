@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kvsim.acyclic import mypyc_attr
 from kvsim.sim.engine.chain import Hold
 from kvsim.sim.engine.group_table import GroupTable
 from kvsim.sim.engine.radix_node import RadixNode
@@ -13,6 +14,7 @@ Path = tuple[tuple[int, int, int], ...]
 """Entries ``(chain, first_block, end_block)`` in block positions of the sequence; the last one is open."""
 
 
+@mypyc_attr(acyclic=True)
 class BlockTable:
     """The blocks one sequence holds: hashed ones along its path, and loose ones that have no hash.
 

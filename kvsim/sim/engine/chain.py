@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from kvsim.acyclic import mypyc_attr
+
 
 class Copy:
     """One cached block of a position that may have several: requests that computed the same block have one each."""
@@ -140,6 +142,7 @@ class Segment:
         return self.high - self.low + self.live
 
 
+@mypyc_attr(acyclic=True)
 class Hold:
     """What a table holds of one chain: its first ``size`` blocks as a run, and ``copies`` of those that follow."""
 

@@ -71,8 +71,7 @@ class Engine(ReceivingEngine):
         self._listener, self.log, self._rows = listener, log, log.rows
         self._announces_chunks, self._is_member = announces_chunks, timer is not None
         self._tells_tokens = tells_tokens
-        self._resumes_s = 0.0
-        self._hangs = False
+        self._resumes_s, self._hangs = 0.0, False
         """Whether it sleeps until it may begin steps again."""
         if settings.adapter_loads is not None:
             self.adapter_slots = AdapterSlots(settings.adapter_loads)
@@ -178,6 +177,10 @@ class Engine(ReceivingEngine):
         """Look at the queue as soon as a step may begin: something else than a step has changed who may be admitted."""
         if self.scheduler.waiting:
             self._nudge()
+
+    def drop_steps(self) -> None:
+        """The run is over. What steps lead to, a collector would not see."""
+        self._next = self._held_up = self._under_way = None
 
     def _start(self) -> None:
         """Begin to serve, with the processes that begin now."""

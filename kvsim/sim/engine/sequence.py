@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from kvsim.acyclic import mypyc_attr
 from kvsim.sim.engine.drafting import Drafting
 from kvsim.sim.engine.paged import OPEN_END, BlockTable, Path, private_from
 from kvsim.workload.request import Request
@@ -26,6 +27,7 @@ def block_path(request: Request, block_size: int) -> Path:
     return tuple(entries)
 
 
+@mypyc_attr(acyclic=True)
 class RequestState:
     """What happened to one request, from arrival to its last token. Times in seconds, parts of TTFT as they fall."""
 
@@ -103,6 +105,7 @@ class RequestState:
         self.mark_s = self.first_token_s = end_s
 
 
+@mypyc_attr(acyclic=True)
 class Sequence(BlockTable):
     """A request on one engine: how far it is, and what it holds there."""
 

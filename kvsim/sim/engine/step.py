@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
+from kvsim.acyclic import mypyc_attr
 from kvsim.sim.engine.sequence import NOBODY, Sequence
 
 
+@mypyc_attr(acyclic=True)
 class Chunk:
     """A prompt in one step: ``tokens`` of it are computed behind ``before`` others."""
 
@@ -42,6 +44,7 @@ class StepCopies:
         raise NotImplementedError
 
 
+@mypyc_attr(acyclic=True)
 class Step:
     """One scheduled step: what of it outlives the scheduling of the next one."""
 

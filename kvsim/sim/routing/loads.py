@@ -6,10 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
+from kvsim.acyclic import mypyc_attr
+
 _SEATLESS: Final = 1e6
 """Added to a share: more than any share there is."""
 
 
+@mypyc_attr(acyclic=True)
 class Load:
     """What one instance has to do: side by side in memory, as thousands of them are looked at in no order."""
 
