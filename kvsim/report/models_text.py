@@ -1,0 +1,254 @@
+"""The terminal report of several models: who they are, one table, what each run concludes, what there is to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from rich import box
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from kvsim.record.cluster_figures import ClusterTotals, PeakGpus
+from kvsim.record.figures import SystemSummary
+from kvsim.record.labels import counted, listed, number, percent, system_label
+from kvsim.reasons.reason import most_important
+from kvsim.report import caveats
+from kvsim.report.cluster_totals import instances_of
+from kvsim.report.models import ModelsReport
+from kvsim.report.report import Report
+from kvsim.report.tables import facts
+from kvsim.report.whole import print_whole
+
+FIRST_REASONS = 2
+"""Reasons that are printed of each model; its report has all."""
+_TOLD = ("cluster", "model", "step time", "workload", "load", "SLO")
+"""What is said of each model before the figures."""
+
+
+def print_models(console: Console, report: ModelsReport) -> None:
+    """Print ``report`` for a person; 80 columns suffice."""
+    for name, own in report.models.items():
+        console.print(Text(name, style="bold"))
+        console.print(Padding(_header(own), (0, 0, 0, 2)))
+    for system in _systems(report):
+        print_whole(console, models_table(report, system))
+    for line in conclusions(report):
+        console.print(Text(line, style="bold"))
+    for line in advice(report):
+        console.print(Text(line))
+    for line in _reasons(report):
+        console.print(Padding(Text(f"- {line}"), (0, 0, 0, 2)))
+    for kind, style in (("violated", "bold white on red"), ("warning", "yellow"), ("note", "dim")):
+        for line in _caveats(report, kind):
+            console.print(Text(line, style=style))
+
+
+def conclusions(report: ModelsReport) -> Iterator[str]:
+    """What each model's run shows, with its name."""
+    for name, own in report.models.items():
+        yield f"{name}: {own.conclusion}"
+
+
+def _header(report: Report) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True, style="dim")
+    grid.add_column(overflow="fold")
+    for name, text in facts(report):
+        if name in _TOLD:
+            grid.add_row(name, Text(text))
+    return grid
+
+
+def _systems(report: ModelsReport) -> list[str]:
+    return list(dict.fromkeys(result.name for own in report.models.values() for result in own.results))
+
+
+def models_table(report: ModelsReport, system: str) -> Table:
+    """A row a model that ``system`` served, and one of the whole cluster where that is known."""
+    several = len(_systems(report)) > 1
+    table = Table(
+        title=f"Models on {system_label(system)}" if several else None,
+        title_justify="left",
+        title_style="",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    table.add_column("")
+    for heading in _COLUMNS:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, own in report.models.items():
+        for told in own.results:
+            if told.name == system:
+                table.add_row(name, *_cells(told, own))
+    for whole in report.cluster.results:
+        if whole.name == system:
+            table.add_section()
+            table.add_row("cluster", *_cells_of_all(whole))
+    return table
+
+
+_COLUMNS = (
+    "GPUs",
+    "inst.",
+    "req/s",
+    "TTFT p50 ms",
+    "TTFT p99 ms",
+    "TPOT p50 ms",
+    "hits",
+    "within SLO",
+    "USD/M out",
+)
+
+
+def _cells(told: SystemSummary, report: Report) -> tuple[str, ...]:
+    return (
+        f"{report.cluster.gpus:,}",
+        f"{instances_of(told):,}",
+        number(told.throughput.requests_per_s),
+        number(told.ttft_ms.p50),
+        number(told.ttft_ms.p99),
+        number(told.tpot_ms.p50),
+        percent(told.cache.prefix_hit_rate),
+        percent(told.goodput.share),
+        number(None if told.cost is None else told.cost.usd_per_million_output_tokens),
+    )
+
+
+def _cells_of_all(whole: ClusterTotals) -> tuple[str, ...]:
+    return (
+        f"{whole.gpus:,}",
+        f"{whole.instances:,}",
+        number(whole.requests_per_s),
+        number(whole.ttft_ms.p50),
+        number(whole.ttft_ms.p99),
+        number(whole.tpot_ms.p50),
+        percent(whole.prefix_hit_rate),
+        percent(whole.goodput_share),
+        number(whole.usd_per_million_output_tokens),
+    )
+
+
+def advice(report: ModelsReport) -> Iterator[str]:
+    """Which models miss their SLO, which have GPUs to spare, what all cost, and what a shared pool of GPUs would save.
+
+    Of each system; with its name where there are several.
+    """
+    several = len(_systems(report)) > 1
+    for system in _systems(report):
+        whose = f"{system_label(system)}: " if several else ""
+        models = {
+            name: (told, own) for name, own in report.models.items() for told in own.results if told.name == system
+        }
+        for line in (*_missed(models), *_spare(models)):
+            yield f"{whose}{line}"
+        for whole in report.cluster.results:
+            if whole.name == system:
+                for line in (*_cost(whole), *(_peak(peak, whole) for peak in whole.peak_gpus or ())):
+                    yield f"{whose}{line}"
+
+
+Models = Mapping[str, tuple[SystemSummary, Report]]
+
+
+def _missed(models: Models) -> Iterator[str]:
+    missed = [
+        f"{name} ({percent(told.goodput.share)} of its requests, {percent(own.config.slo.share)} are wanted)"
+        for name, (told, own) in models.items()
+        if told.goodput.share is not None and told.goodput.share < own.config.slo.share
+    ]
+    if missed:
+        yield f"Over {'its' if len(missed) == 1 else 'their'} SLO: {listed(missed)}."
+
+
+def _spare(models: Models) -> Iterator[str]:
+    """By arithmetic alone, and so said: a maximum rate goes with the number of instances."""
+    for name, (told, own) in models.items():
+        share = told.goodput.share
+        if share is None or share < own.config.slo.share or told.scaling is not None or not told.steady.ok:
+            continue
+        rho = own.config.load.rho
+        spared = {role: _spared(side.instances, side.load, rho) for role, side in told.utilisation.items()}
+        gpus = sum(
+            count * told.utilisation[role].gpus // told.utilisation[role].instances for role, count in spared.items()
+        )
+        if gpus:
+            loads = listed([f"{percent(side.load)}" for side in told.utilisation.values()])
+            sides = "" if len(told.utilisation) == 1 else f" ({' and '.join(told.utilisation)})"
+            yield (
+                f"GPUs to spare: {name} is within its SLO at {loads} of its maximum rate{sides}; without {gpus:,} of "
+                f"its {own.cluster.gpus:,} GPUs it would be at {percent(rho)} (load.rho) or less, by arithmetic: nothing "
+                "was run so."
+            )
+
+
+def _spared(instances: int, load: float | None, rho: float) -> int:
+    """Instances without which the others are loaded to ``rho`` at the most."""
+    if load is None:
+        return 0
+    # The smallest number that is enough; the ratio's last digit must not cost an instance.
+    needed = max(1, int(-(-(load * instances / rho) // 1)))
+    return max(0, instances - needed)
+
+
+def _cost(whole: ClusterTotals) -> Iterator[str]:
+    if whole.usd_per_hour is not None:
+        yield (
+            f"Money of the whole cluster: {number(whole.usd_per_hour)} USD an hour, "
+            f"{number(whole.usd_per_million_output_tokens)} per million output tokens."
+        )
+    if whole.joules_per_output_token is not None:
+        yield f"Energy of the whole cluster, GPUs alone: {number(whole.joules_per_output_token)} J per output token."
+
+
+def _peak(peak: PeakGpus, whole: ClusterTotals) -> str:
+    kind = f" of {peak.gpu}" if len(whole.peak_gpus or ()) > 1 else ""
+    said = (
+        f"GPUs{kind} in use at one moment: {peak.together:,} at most (at {number(peak.at_s)} s); each model's own most, "
+        f"added up: {peak.apart:,}"
+    )
+    if peak.together == peak.apart:
+        return f"{said}: a shared pool of spare GPUs would have saved none."
+    saved = peak.apart - peak.together
+    return f"{said}: a shared pool of spare GPUs would have had {counted(saved, 'GPU')} fewer."
+
+
+def _reasons(report: ModelsReport) -> Iterator[str]:
+    """The first reasons of each model, with its name, and the system's where several were run."""
+    for name, own in report.models.items():
+        several = len(own.results) > 1
+        for reason in most_important(own.why, FIRST_REASONS):
+            system = f", {system_label(reason.system)}" if several and reason.system is not None else ""
+            yield f"{name}{system}: {reason.sentence}"
+
+
+_KINDS: Mapping[str, Callable[[Report], Iterable[str]]] = {
+    "violated": caveats.violations,
+    "warning": caveats.warnings,
+    "note": caveats.notes,
+}
+
+
+def _caveats(report: ModelsReport, kind: str) -> Iterator[str]:
+    """Each line once, with the names of the models that it is of; without any where it is of all of several."""
+    said: dict[str, list[str]] = {}
+    for name, own in report.models.items():
+        for line in dict.fromkeys(_KINDS[kind](own)):
+            said.setdefault(line, []).append(name)
+    head = "CONSERVATION VIOLATED, the figures above are wrong. " if kind == "violated" else f"{kind}: "
+    for line, names in said.items():
+        yield f"{head}{_whose(names, report.models)}{line}"
+    if kind == "warning" and report.cluster.status != "complete":
+        yield f"{head}{_missing(report)}"
+    if kind == "note":
+        for line in (*report.cluster.notes, report.cluster.caveat):
+            yield f"{head}{line}"
+
+
+def _whose(names: Sequence[str], models: Mapping[str, Report]) -> str:
+    return "" if len(names) == len(models) > 1 else f"{', '.join(names)}: "
+
+
+def _missing(report: ModelsReport) -> str:
+    return f"interrupted: of {listed(list(report.models))} alone there is a result, and none of the whole cluster"
