@@ -18,13 +18,14 @@ from kvsim.report.atomic import is_stdout, reaching_stdout
 
 if TYPE_CHECKING:
     from kvsim.config.load import Several
+    from kvsim.export.base import Exporter
     from kvsim.modes.models import ModelExperiments
     from kvsim.plan.mode import Mode
     from kvsim.report.models import ModelsReport
     from kvsim.report.run_clock import RunClock
 
 _BY_ITEM = "config of each item of models says it of its own"
-_NO_STUDIES = "no studies are made of several models; of one alone they are"
+_NO_STUDIES = "none are made of several models"
 OF_ONE: Mapping[str, str] = {
     **dict.fromkeys(("engine", "engine_args", "gpu", "gpus", "tp"), f"is of one model: {_BY_ITEM}"),
     **dict.fromkeys(("studies", "compare", "replications", "cpu_budget"), f"is of studies: {_NO_STUDIES}"),
@@ -76,7 +77,7 @@ class _Files:
     each: Mapping[str, Outputs]
 
     @classmethod
-    def of(cls, command: Command, folder: Path, names: list[str], exports: list[tuple[object, Path]]) -> _Files:
+    def of(cls, command: Command, folder: Path, names: list[str], exports: list[tuple[Exporter, Path]]) -> _Files:
         page = command.reports.html
         if page is not None and is_stdout(page):
             raise FlagError("--report-html is '-', stdout; each model has a page of its own, so a file is wanted")
@@ -103,9 +104,7 @@ class _Files:
         for outputs in self.each.values():
             outputs.check({**inputs, **taken})
 
-    def write(
-        self, report: ModelsReport, found: ModelExperiments, failures: Failures, notes: list[str]
-    ) -> list[Path]:
+    def write(self, report: ModelsReport, found: ModelExperiments, failures: Failures, notes: list[str]) -> list[Path]:
         """Write everything that can be; returns the paths written."""
         from kvsim.report.csv_report import write_models_csv
 

@@ -56,4 +56,4 @@ def _allowed(message: str) -> str:
     }
     for theirs, ours in words.items():
         message = message.replace(theirs, ours)
-    return re.sub(r"must be a dictionary or instance of \w+|must be a dictionary$", "must be a mapping of keys", message)
+    return re.sub(r"must be a dictionary( or instance of \w+)?$", "must be a mapping of keys", message)

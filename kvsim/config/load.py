@@ -11,8 +11,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from kvsim.config.checks import Mode, check
-from kvsim.config.kvcache_sim_compat import overlaid
 from kvsim.config.findings import explained
+from kvsim.config.kvcache_sim_compat import overlaid
 from kvsim.config.layer import Layer, Origins, make_layer
 from kvsim.config.models_keys import ModelItem
 from kvsim.config.overlay import Overlay, mismatches, read_overlay
@@ -86,9 +86,9 @@ def load_config(
     ``config``: a file, or what would stand in one, as a mapping or whole. ``overlay``: a file, the name of a shipped
     profile, or ``none``, step times of no measurement. ``sets`` are ``a.b=value`` with the value in YAML. ``mode``:
     what it is for; keys that have no use there need not agree with others. ``model``: that of the item of ``models``
-    called so, with the seed that follows from the run's and that name; without it several are refused. Defaults that cannot go with what somebody
-    chose give way, and the notes say so. Raises ``ConfigError``, one line that names the source, the key, its value,
-    what is allowed or the nearest known name.
+    called so, with the seed that follows from the run's and that name; without it several models are refused. Defaults
+    that cannot go with what somebody chose give way, and the notes say so. Raises ``ConfigError``, one line that names
+    the source, the key, its value, what is allowed or the nearest known name.
     """
     layers, profile = _layers(config, overlay, preset, sets, engine)
     layers = of_model(layers, model)

@@ -57,7 +57,8 @@ class ModelExperiments:
     @property
     def incomplete(self) -> bool:
         """Whether an interrupt cut short or left out a model."""
-        return len(self.experiments) < len(self.asked.runs) or any(each.incomplete for each in self.experiments.values())
+        is_missing = len(self.experiments) < len(self.asked.runs)
+        return is_missing or any(each.incomplete for each in self.experiments.values())
 
 
 def model_runs(

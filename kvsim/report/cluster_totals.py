@@ -13,9 +13,9 @@ from kvsim.capacity.power import gpu_of
 from kvsim.plan.plan import Plan
 from kvsim.record.cluster_figures import ClusterTotals, PeakGpus
 from kvsim.record.figures import Cost, Quantiles, SystemSummary
-from kvsim.record.percentiles import distribution
+from kvsim.record.percentiles import Floats, distribution
 from kvsim.record.plain import known
-from kvsim.record.result import SystemResult
+from kvsim.record.result import SystemResult, Table
 from kvsim.record.summary import rows_of, tpot_s, ttft_s
 from kvsim.units import SECONDS_PER_HOUR
 
@@ -99,7 +99,7 @@ def _per_token(by_second: float | None, tokens_per_s: float | None, times: int =
     return None if by_second is None or not tokens_per_s else by_second / tokens_per_s * times
 
 
-def _together(models: Sequence[OneModel], of: Callable[[Mapping[str, np.ndarray]], np.ndarray]) -> Quantiles:
+def _together(models: Sequence[OneModel], of: Callable[[Table], Floats]) -> Quantiles:
     values = [of(rows_of(model.result, model.result.measured)) for model in models]
     weights = [np.full(each.size, model.weight) for each, model in zip(values, models, strict=True)]
     every, weight = np.concatenate(values), np.concatenate(weights)

@@ -55,14 +55,10 @@ CAVEAT = (
 )
 
 
-def build_models(
-    clock: RunClock, found: ModelExperiments, mode: ModeName, others_cpu_s: float = 0.0
-) -> ModelsReport:
+def build_models(clock: RunClock, found: ModelExperiments, mode: ModeName, others_cpu_s: float = 0.0) -> ModelsReport:
     """The report of what was run; ``clock`` and ``others_cpu_s``, what other processes took, are of all of it."""
     runs = [run for run in found.asked.runs if run.name in found.experiments]
-    reports = {
-        run.name: build(clock, run.loaded, found.experiments[run.name], mode, others_cpu_s) for run in runs
-    }
+    reports = {run.name: build(clock, run.loaded, found.experiments[run.name], mode, others_cpu_s) for run in runs}
     whole = WholeCluster(
         status="incomplete" if found.incomplete else "complete",
         results=() if found.incomplete else _totals(found, reports),

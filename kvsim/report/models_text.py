@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from rich import box
@@ -10,10 +11,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from kvsim.record.cluster_figures import ClusterTotals, PeakGpus
-from kvsim.record.figures import SystemSummary
-from kvsim.record.labels import counted, listed, number, percent, system_label
 from kvsim.reasons.reason import most_important
+from kvsim.record.cluster_figures import ClusterTotals, PeakGpus
+from kvsim.record.figures import SideUse, SystemSummary
+from kvsim.record.labels import counted, listed, number, percent, system_label
 from kvsim.report import caveats
 from kvsim.report.cluster_totals import instances_of
 from kvsim.report.models import ModelsReport
@@ -153,13 +154,13 @@ Models = Mapping[str, tuple[SystemSummary, Report]]
 
 
 def _missed(models: Models) -> Iterator[str]:
-    missed = [
-        f"{name} ({percent(told.goodput.share)} of its requests, {percent(own.config.slo.share)} are wanted)"
-        for name, (told, own) in models.items()
-        if told.goodput.share is not None and told.goodput.share < own.config.slo.share
-    ]
-    if missed:
-        yield f"Over {'its' if len(missed) == 1 else 'their'} SLO: {listed(missed)}."
+    for name, (told, own) in models.items():
+        share, wanted = told.goodput.share, own.config.slo.share
+        if share is not None and share < wanted:
+            yield (
+                f"Over its SLO: {name} has {percent(share)} of its requests within it, where {percent(wanted)} "
+                "(slo.share) are wanted."
+            )
 
 
 def _spare(models: Models) -> Iterator[str]:
@@ -168,28 +169,28 @@ def _spare(models: Models) -> Iterator[str]:
         share = told.goodput.share
         if share is None or share < own.config.slo.share or told.scaling is not None or not told.steady.ok:
             continue
-        rho = own.config.load.rho
-        spared = {role: _spared(side.instances, side.load, rho) for role, side in told.utilisation.items()}
-        gpus = sum(
-            count * told.utilisation[role].gpus // told.utilisation[role].instances for role, count in spared.items()
+        sides = told.utilisation
+        needed = {role: _needed(side, own.config.load.rho) for role, side in sides.items()}
+        gpus = sum(side.gpus // side.instances * (side.instances - needed[role]) for role, side in sides.items())
+        if not gpus or any(side.kinds for side in sides.values()):
+            continue
+        now = [percent(side.load) for side in sides.values()]
+        then = [percent((side.load or 0.0) * side.instances / needed[role]) for role, side in sides.items()]
+        yield (
+            f"GPUs to spare: {name} is within its SLO at {' and '.join(now)} of {_maxima(sides)}; on {gpus:,} of its "
+            f"{own.cluster.gpus:,} GPUs fewer that would be {' and '.join(then)}, by arithmetic: nothing was run so."
         )
-        if gpus:
-            loads = listed([f"{percent(side.load)}" for side in told.utilisation.values()])
-            sides = "" if len(told.utilisation) == 1 else f" ({' and '.join(told.utilisation)})"
-            yield (
-                f"GPUs to spare: {name} is within its SLO at {loads} of its maximum rate{sides}; without {gpus:,} of "
-                f"its {own.cluster.gpus:,} GPUs it would be at {percent(rho)} (load.rho) or less, by arithmetic: nothing "
-                "was run so."
-            )
 
 
-def _spared(instances: int, load: float | None, rho: float) -> int:
-    """Instances without which the others are loaded to ``rho`` at the most."""
-    if load is None:
-        return 0
-    # The smallest number that is enough; the ratio's last digit must not cost an instance.
-    needed = max(1, int(-(-(load * instances / rho) // 1)))
-    return max(0, instances - needed)
+def _maxima(sides: Mapping[str, SideUse]) -> str:
+    return "its maximum rate" if len(sides) == 1 else f"the maximum rates of {' and '.join(sides)}"
+
+
+def _needed(side: SideUse, rho: float) -> int:
+    """The fewest instances that are loaded to ``rho`` at the most; all where their load is not known, or above it."""
+    if side.load is None:
+        return side.instances
+    return min(side.instances, max(1, math.ceil(side.load * side.instances / rho)))
 
 
 def _cost(whole: ClusterTotals) -> Iterator[str]:
@@ -205,8 +206,8 @@ def _cost(whole: ClusterTotals) -> Iterator[str]:
 def _peak(peak: PeakGpus, whole: ClusterTotals) -> str:
     kind = f" of {peak.gpu}" if len(whole.peak_gpus or ()) > 1 else ""
     said = (
-        f"GPUs{kind} in use at one moment: {peak.together:,} at most (at {number(peak.at_s)} s); each model's own most, "
-        f"added up: {peak.apart:,}"
+        f"GPUs{kind} in use at one moment: {peak.together:,} at most (at {number(peak.at_s)} s); each model's own "
+        f"most, added up: {peak.apart:,}"
     )
     if peak.together == peak.apart:
         return f"{said}: a shared pool of spare GPUs would have saved none."

@@ -137,7 +137,7 @@ def _counted(workload: Workload, which: np.ndarray) -> str:
     assert workload.model is not None, "a trace that names models"
     counts = np.bincount(workload.model % (len(workload.info.models) + 1), minlength=len(which))
     said = [*(repr(name) for name in workload.info.models), "no model"]
-    found = sorted(((-int(counts[place]), said[place]) for place in np.flatnonzero(which) if counts[place]))
+    found = sorted((-int(counts[place]), said[place]) for place in np.flatnonzero(which) if counts[place])
     more = f" and {len(found) - _SHOWN:,} more" if len(found) > _SHOWN else ""
     return ", ".join(f"{name} ({-count:,})" for count, name in found[:_SHOWN]) + more
 
