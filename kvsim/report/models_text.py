@@ -19,6 +19,7 @@ from kvsim.report import caveats
 from kvsim.report.cluster_totals import instances_of
 from kvsim.report.models import ModelsReport
 from kvsim.report.report import Report
+from kvsim.report.scaling import scaling_lines
 from kvsim.report.tables import facts
 from kvsim.report.whole import print_whole
 
@@ -86,7 +87,7 @@ def models_table(report: ModelsReport, system: str) -> Table:
     for whole in report.cluster.results:
         if whole.name == system:
             table.add_section()
-            table.add_row("cluster", *_cells_of_all(whole))
+            table.add_row("whole cluster", *_cells_of_all(whole))
     return table
 
 
@@ -132,22 +133,30 @@ def _cells_of_all(whole: ClusterTotals) -> tuple[str, ...]:
 
 
 def advice(report: ModelsReport) -> Iterator[str]:
-    """Which models miss their SLO, which have GPUs to spare, what all cost, and what a shared pool of GPUs would save.
-
-    Of each system; with its name where there are several.
+    """Which models miss their SLO, which have GPUs to spare, how they scaled, what all cost, and what a shared pool of
+    GPUs would save; with the systems' names where it is not so of all.
     """
-    several = len(_systems(report)) > 1
-    for system in _systems(report):
-        whose = f"{system_label(system)}: " if several else ""
-        models = {
-            name: (told, own) for name, own in report.models.items() for told in own.results if told.name == system
-        }
-        for line in (*_missed(models), *_spare(models)):
-            yield f"{whose}{line}"
-        for whole in report.cluster.results:
-            if whole.name == system:
-                for line in (*_cost(whole), *(_peak(peak, whole) for peak in whole.peak_gpus or ())):
-                    yield f"{whose}{line}"
+    systems = _systems(report)
+    said: dict[str, list[str]] = {}
+    for system in systems:
+        for line in dict.fromkeys(_advice(report, system)):
+            said.setdefault(line, []).append(system_label(system))
+    for line, whose in said.items():
+        yield line if len(whose) == len(systems) else f"{', '.join(whose)}: {line}"
+
+
+def _advice(report: ModelsReport, system: str) -> Iterator[str]:
+    models = {name: (told, own) for name, own in report.models.items() for told in own.results if told.name == system}
+    yield from _missed(models)
+    yield from _spare(models)
+    for name, (told, _) in models.items():
+        for line in scaling_lines([told]):
+            yield f"{name}: {line.strip()}"
+    for whole in report.cluster.results:
+        if whole.name == system:
+            yield from _cost(whole)
+            for peak in whole.peak_gpus or ():
+                yield _peak(peak, whole)
 
 
 Models = Mapping[str, tuple[SystemSummary, Report]]
@@ -177,8 +186,8 @@ def _spare(models: Models) -> Iterator[str]:
         now = [percent(side.load) for side in sides.values()]
         then = [percent((side.load or 0.0) * side.instances / needed[role]) for role, side in sides.items()]
         yield (
-            f"GPUs to spare: {name} is within its SLO at {' and '.join(now)} of {_maxima(sides)}; on {gpus:,} of its "
-            f"{own.cluster.gpus:,} GPUs fewer that would be {' and '.join(then)}, by arithmetic: nothing was run so."
+            f"GPUs to spare: {name} is within its SLO at {' and '.join(now)} of {_maxima(sides)}; without {gpus:,} "
+            f"of its {own.cluster.gpus:,} GPUs that would be {' and '.join(then)}, by arithmetic: nothing was run so."
         )
 
 
