@@ -13,7 +13,7 @@ from kvsim.capacity.power import gpu_of
 from kvsim.plan.plan import Plan
 from kvsim.record.cluster_figures import ClusterTotals, PeakGpus
 from kvsim.record.figures import Cost, Quantiles, SystemSummary
-from kvsim.record.percentiles import Floats, distribution
+from kvsim.record.percentiles import Floats, weighted_distribution
 from kvsim.record.plain import known
 from kvsim.record.result import SystemResult, Table
 from kvsim.record.summary import rows_of, tpot_s, ttft_s
@@ -38,7 +38,7 @@ class OneModel:
 
     @property
     def weight(self) -> float:
-        """What a measured request counts, before weights are brought to their number: requests of long windows less."""
+        """What a measured request counts: requests of long windows less; ``nan`` without a window."""
         return 1 / self.length_s if self.length_s > 0 else math.nan
 
 
@@ -56,10 +56,10 @@ def totals_of(models: Sequence[OneModel], is_one_clock: bool) -> ClusterTotals:
         requests=sum(each.requests.completed_in_window for each in told),
         requests_per_s=total(each.throughput.requests_per_s for each in told),
         output_tokens_per_s=tokens_per_s,
-        ttft_ms=_together(models, ttft_s),
-        tpot_ms=_together(models, tpot_s),
+        ttft_ms=together(models, ttft_s),
+        tpot_ms=together(models, tpot_s),
         goodput_requests_per_s=total(each.goodput.requests_per_s for each in told),
-        goodput_share=_good_share(models),
+        goodput_share=good_share(models),
         prefix_hit_rate=sum(each.cache.hit_tokens for each in told) / asked if asked else None,
         gpu_hours=total(None if cost is None else cost.gpu_hours for cost in costs),
         usd=total(None if cost is None else cost.usd for cost in costs),
@@ -99,18 +99,17 @@ def _per_token(by_second: float | None, tokens_per_s: float | None, times: int =
     return None if by_second is None or not tokens_per_s else by_second / tokens_per_s * times
 
 
-def _together(models: Sequence[OneModel], of: Callable[[Table], Floats]) -> Quantiles:
+def together(models: Sequence[OneModel], of: Callable[[Table], Floats]) -> Quantiles:
+    """A latency in milliseconds over the measured requests of all, as they come side by side; ``of``: in seconds."""
     values = [of(rows_of(model.result, model.result.measured)) for model in models]
     weights = [np.full(each.size, model.weight) for each, model in zip(values, models, strict=True)]
     every, weight = np.concatenate(values), np.concatenate(weights)
     there = ~np.isnan(every) & ~np.isnan(weight)
-    every, weight = every[there], weight[there]
-    # Weights that are counts, as many as there are requests: with windows of one length each counts once.
-    found = distribution(every, weight * (weight.size / weight.sum()) if weight.size else None)
+    found = weighted_distribution(every[there], weight[there])
     return Quantiles(**{name: known(value * 1e3) for name, value in asdict(found).items() if name != "count"})
 
 
-def _good_share(models: Sequence[OneModel]) -> float | None:
+def good_share(models: Sequence[OneModel]) -> float | None:
     """Of the requests that are judged in a second."""
     judged = good = 0.0
     for model in models:

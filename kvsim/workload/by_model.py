@@ -160,6 +160,6 @@ def _check_apart(workload: Workload, taker: Ints, takers: Sequence[Taker]) -> No
     if len(across):
         one, other = (takers[int(taker[of[across[0]]])].name for of in (row, graph.on))
         raise WorkloadError(
-            f"{workload.info.source}: {len(across):,} waits of requests are for another model's, the first of "
-            f"'{one}' for '{other}'; models are run apart, so these cannot be served"
+            f"{workload.info.source}: requests wait for another model's, {len(across):,} in all, the first of '{one}' "
+            f"for one of '{other}'; models are run apart, so these cannot be served"
         )
