@@ -136,7 +136,7 @@ def simulate(
 def simulate_models(
     what: str = "pd",
     *,
-    config: Path | str | Mapping[str, Any],
+    config: Path | str | Mapping[str, Any] | Config,
     profile: Path | str | None = None,
     preset: str | None = None,
     sets: Sequence[str] | Mapping[str, Any] = (),
@@ -166,7 +166,8 @@ def simulate_models(
         raise ConfigError(f"mode is '{what}'; {nearest(what, list(MODES))}")
     mode, assigned = MODES[what], (*_slo_sets(slo), *_assignments(sets))
     _check(mode.name, systems, load_of, policy, assigned)
-    layers = Layers(config if isinstance(config, Mapping) else Path(config), _path(profile), preset, sets=assigned)
+    given = config if isinstance(config, Mapping | Config) else Path(config)
+    layers = Layers(given, _path(profile), preset, sets=assigned)
     several = layers.several()
     if several is None:
         raise ConfigError("config has no models; kvsim.simulate runs one")

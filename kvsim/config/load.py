@@ -118,10 +118,11 @@ def load_several(
     sets: Sequence[str] = (),
 ) -> Several | None:
     """The models that these sources describe, as of :func:`load_config`; ``None``: one alone."""
-    layers, _ = _layers(config, overlay, preset, sets, None)
-    items = items_of(layers)
+    # Neither profiles nor presets have models: without any, they need not be read for this.
+    items = items_of(_layers(config, None, None, sets, None)[0])
     if not items:
         return None
+    layers, _ = _layers(config, overlay, preset, sets, None)
     tree, _ = _stacked(layers)
     try:
         return Several(items, Config.model_validate(tree))

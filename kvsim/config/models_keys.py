@@ -26,7 +26,7 @@ class ModelItem(Item):
     name: Annotated[str, AfterValidator(_for_files)]
     """What it is called here and in the names of its files."""
     share: Positive | None = None
-    """Its part of the requests, beside the shares of the others."""
+    """What part of the requests is for it, beside the shares of the others."""
     trace_models: Annotated[tuple[Name, ...], Field(min_length=1), Strict(False)] | None = None
     """What traces call it; ``null``: as ``name``."""
     config: dict[str, Any] | None = None

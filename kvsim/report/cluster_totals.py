@@ -110,7 +110,7 @@ def together(models: Sequence[OneModel], of: Callable[[Table], Floats]) -> Quant
 
 
 def good_share(models: Sequence[OneModel]) -> float | None:
-    """Of the requests that are judged in a second."""
+    """Share within their own model's SLO of the requests that are judged in a second."""
     judged = good = 0.0
     for model in models:
         counts = model.told.requests

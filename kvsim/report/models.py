@@ -27,7 +27,7 @@ class WholeCluster:
     status: str
     """``complete`` or ``incomplete``: an interrupt cut short or left out a model."""
     results: tuple[ClusterTotals, ...]
-    """Of each system that served every model, in the order of the first's; none where a model is missing."""
+    """For each system that served every model, in the order of the first's; none where a model is missing."""
     notes: tuple[str, ...]
     caveat: str
 

@@ -25,7 +25,7 @@ class Taker:
 
     name: str
     share: float | None
-    """Its part of the requests of a trace that names no models, beside the others' shares; ``None``: not said."""
+    """What part it gets of a trace that names no models, beside the others' shares; ``None``: not said."""
     trace_models: tuple[str, ...]
     """What the trace calls it, ``REST`` perhaps."""
 
@@ -42,7 +42,7 @@ class TraceWithModels(TraceSource):
 
 @dataclass(frozen=True)
 class PartOfTrace(TraceSource):
-    """Those requests of a trace that are one model's, read before; at their times in the whole trace."""
+    """The requests of a trace that are one model's, read before; at their times in the whole trace."""
 
     workload: Workload = field(kw_only=True)
     model: str = field(kw_only=True)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import kvsim
 from kvsim.config.several import seed_of
 from kvsim.config.tree import leaves
 from kvsim.errors import ConfigError, KvsimError, WorkloadError
+from kvsim.modes.experiment import Experiment, ExperimentSpec, run_experiment
 from kvsim.record.plain import plain
+from kvsim.report.models_text import print_models
+from kvsim.sim.executor import Executor
 
 SMALL = {
     "model": {"name": "llama-3.1-8b"},
@@ -149,6 +154,31 @@ def test_the_whole_is_the_sum_of_its_parts() -> None:
         assert whole.usd_per_million_output_tokens == pytest.approx(by_hour / sum(tokens) * 1e6)
         joules = sum(part.cost.energy.kwh * 3.6e6 / length for part, length in zip(parts, hours, strict=True))
         assert whole.joules_per_output_token == pytest.approx(joules / sum(tokens))
+
+
+def test_an_interrupt_leaves_the_models_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[ExperimentSpec] = []
+
+    def interrupted(spec: ExperimentSpec, executor: Executor) -> Experiment:
+        ran.append(spec)
+        if len(ran) == 2:
+            raise KeyboardInterrupt
+        return run_experiment(spec, executor)
+
+    monkeypatch.setattr(kvsim.modes.models, "run_experiment", interrupted)
+    items = [{"name": name, "share": 1} for name in "abc"]
+    found = kvsim.simulate_models(config=models(*items), rate=8, systems=["unified"])
+    assert list(found.models) == ["a"] and len(ran) == 2
+    assert (found.cluster.status, found.cluster.results) == ("incomplete", ())
+    console = Console(width=80, file=StringIO())
+    print_models(console, found.report)
+    said = " ".join(console.file.getvalue().split())
+    assert "warning: interrupted: of a alone there is a result, and none of the whole cluster" in said
+    assert "whole cluster " not in said.partition("warning")[0]
+    ran.clear()
+    ran.append(ran)
+    with pytest.raises(KeyboardInterrupt):
+        kvsim.simulate_models(config=models(*items), rate=8, systems=["unified"])
 
 
 WRONG = {
