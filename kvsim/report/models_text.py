@@ -87,7 +87,7 @@ def models_table(report: ModelsReport, system: str) -> Table:
     for whole in report.cluster.results:
         if whole.name == system:
             table.add_section()
-            table.add_row("whole cluster", *_cells_of_all(whole))
+            table.add_row("in all", *_cells_of_all(whole))
     return table
 
 
@@ -167,9 +167,18 @@ def _missed(models: Models) -> Iterator[str]:
         share, wanted = told.goodput.share, own.config.slo.share
         if share is not None and share < wanted:
             yield (
-                f"Over its SLO: {name} has {percent(share)} of its requests within it, where {percent(wanted)} "
+                f"Over its SLO: {name} has {_below(share, wanted)} of its requests within it, where {100 * wanted:g}% "
                 "(slo.share) are wanted."
             )
+
+
+def _below(share: float, wanted: float) -> str:
+    """A share that is below ``wanted``, with digits enough to see it."""
+    told = percent(share)
+    if told[0] in "<>" or float(told.rstrip("%")) < 100 * wanted:
+        return told
+    digits = next(digits for digits in range(1, 16) if round(100 * share, digits) < 100 * wanted)
+    return f"{100 * share:.{digits}f}%"
 
 
 def _spare(models: Models) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from places import REPOSITORY
 
 from kvsim.config import load_config
 from kvsim.config.load import load_several
@@ -135,3 +136,13 @@ def test_values_of_an_item_are_held_to_what_holds_of_all() -> None:
     assert load_several(sets=sets) is not None
     with pytest.raises(ConfigError, match=r"^--set: models\[0\]\.config: engine\.max_num_"):
         load_config(sets=sets, model="a", mode="pd")
+
+
+def test_the_example_of_the_page(tmp_path: Path) -> None:
+    page = (REPOSITORY / "docs" / "several_models.md").read_text("utf-8")
+    path = tmp_path / "two.yaml"
+    path.write_text(page.partition("```yaml\n")[2].partition("```")[0])
+    items = load_several(path).items
+    assert [(item.name, item.share) for item in items] == [("chat", 3), ("expert", 2)]
+    gpus = [load_config(path, model=item.name, mode="pd").config.cluster.simulate_gpus_per_rack for item in items]
+    assert gpus == [8, 16]
