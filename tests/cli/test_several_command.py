@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from kvsim.config.several import seed_of
+from kvsim.report import plots
+from kvsim.report.report import Report
+
 CONFIG = """
 model: {name: llama-3.1-8b}
 engine: {tensor_parallel_size: 1, tune_colocated_budget: false}
 cluster: {simulate_racks: 1, simulate_gpus_per_rack: 2, network: {gpus_per_host: 2}, tiers: []}
-cluster_experiments: {num_requests: 40}
-pd_experiments: {num_requests: 40}
+cluster_experiments: {num_requests: 24}
+pd_experiments: {num_requests: 24}
 models:
 - {name: chat, share: 3}
 - {name: code, share: 1, config: {slo: {ttft_ms: 1}}}
@@ -41,13 +45,12 @@ def test_one_table_and_a_row_of_all(kvsim, config: Path) -> None:
     assert "Traceback" not in err
 
 
-def test_quiet_is_a_conclusion_each(kvsim, config: Path) -> None:
-    code, out, _ = kvsim("--cluster", "--config", config, "--rate", "8", "--no-plot", "--quiet", "--jobs", "1")
-    assert code == 0
-    assert [line.partition(":")[0] for line in out.splitlines()] == ["chat", "code"]
+def test_files(kvsim, empty: Path, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def painted(folder: Path, report: Report, results: object, failures: object) -> list[Path]:
+        assert folder.is_dir()
+        return [folder / f"{report.run.seed}.png"]
 
-
-def test_files(kvsim, empty: Path, config: Path) -> None:
+    monkeypatch.setattr(plots, "plot_report", painted)
     files = ("--report-json", "r.json", "--report-csv", "r.csv", "--export", "vllm-bench=b.json", "--out", "pictures")
     given = ("--pd", "--systems", "unified", "--config", config, "--rate", "8", "--jobs", "1")
     code, _, err = kvsim(*given, *files)
@@ -55,7 +58,8 @@ def test_files(kvsim, empty: Path, config: Path) -> None:
     assert sorted(path.name for path in empty.iterdir()) == [
         "b.chat.json", "b.code.json", "pictures", "r.csv", "r.json",
     ]  # fmt: skip
-    assert (empty / "pictures" / "code" / "ttft_cdf.png").is_file()
+    for name in ("chat", "code"):
+        assert f"kvsim: wrote pictures/{name}/{seed_of(42, name)}.png" in err
     report = json.loads((empty / "r.json").read_text())
     assert list(report) == ["models", "cluster"]
     assert list(report["models"]) == ["chat", "code"]
@@ -64,16 +68,16 @@ def test_files(kvsim, empty: Path, config: Path) -> None:
     assert report["cluster"]["results"][0]["gpus"] == 4
     head, *rows = (empty / "r.csv").read_text().splitlines()
     assert head.startswith("model,system,request_id,")
-    assert [row.split(",")[0] for row in rows] == ["chat"] * 40 + ["code"] * 40
-    again, _, err = kvsim(*given, *files, "--no-plot")
-    assert again == 0, err
+    assert [row.split(",")[0] for row in rows] == ["chat"] * 24 + ["code"] * 24
     code, _, err = kvsim("diff", "r.json", "r.json")
     assert code == 2 and "r.json: the report of several models (chat, code); what is compared is of one" in err
 
 
 def test_jobs_change_nothing(kvsim, empty: Path, config: Path) -> None:
     for jobs in ("1", "2"):
-        kvsim("--pd", "--config", config, "--rate", "8", "--jobs", jobs, "--report-json", f"{jobs}.json", "--no-plot")
+        files = ("--jobs", jobs, "--report-json", f"{jobs}.json", "--no-plot", "--quiet")
+        code, out, _ = kvsim("--pd", "--config", config, "--rate", "8", *files)
+        assert (code, [line.partition(":")[0] for line in out.splitlines()]) == (0, ["chat", "code"])
     reports = [json.loads((empty / f"{jobs}.json").read_text()) for jobs in "12"]
     for report in reports:
         for own in report["models"].values():

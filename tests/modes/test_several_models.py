@@ -12,19 +12,24 @@ import pytest
 from rich.console import Console
 
 import kvsim
+from kvsim.capacity.sources import WordSource
 from kvsim.config.several import seed_of
 from kvsim.config.tree import leaves
 from kvsim.errors import ConfigError, KvsimError, WorkloadError
 from kvsim.modes.experiment import Experiment, ExperimentSpec, run_experiment
+from kvsim.modes.models import ModelRuns, model_runs
+from kvsim.modes.variants import Layers
+from kvsim.plan.mode import MODES
 from kvsim.record.plain import plain
 from kvsim.report.models_text import print_models
 from kvsim.sim.executor import Executor
+from kvsim.workload.words import word_of
 
 SMALL = {
     "model": {"name": "llama-3.1-8b"},
     "engine": {"tensor_parallel_size": 1, "tune_colocated_budget": False},
     "cluster": {"simulate_racks": 1, "simulate_gpus_per_rack": 2, "network": {"gpus_per_host": 2}, "total_gpus": 8},
-    "pd_experiments": {"num_requests": 40},
+    "pd_experiments": {"num_requests": 24},
 }
 OTHER = {"model": {"name": "qwen3-30b-a3b"}, "engine": {"tensor_parallel_size": 2}}
 OTHER |= {"cluster": {"simulate_gpus_per_rack": 4, "network": {"gpus_per_host": 4}}}
@@ -44,7 +49,7 @@ def test_two_alike_are_two_runs_of_half_the_rate_at_seeds_of_their_own() -> None
     for name, found in both.models.items():
         alone = kvsim.simulate(config=SMALL | {"seed": seed_of(42, name)}, rate=4)
         assert told(found.report) == told(alone.report)
-    assert told(both.models["a"].report) != told(both.models["b"].report)
+    assert told(both.models["a"].report)["results"] != told(both.models["b"].report)["results"]
 
 
 def test_neither_the_order_of_items_nor_the_number_of_processes_changes_anything() -> None:
@@ -60,33 +65,50 @@ def test_neither_the_order_of_items_nor_the_number_of_processes_changes_anything
     assert first == pytest.approx(second, rel=1e-12)
 
 
+def asked(config: dict[str, Any], sets: tuple[str, ...] = (), **spec: Any) -> ModelRuns:
+    """What each model is asked; nothing is run."""
+    layers = Layers(config, sets=sets)
+    several = layers.several()
+    assert several is not None
+    return model_runs(several, layers, ExperimentSpec(MODES["pd"], (), **spec), ["unified"])
+
+
 def test_shares_are_of_the_rate_of_all_and_of_the_number_of_a_word() -> None:
     items = ({"name": "a", "share": 3}, {"name": "b", "share": 1})
-    found = kvsim.simulate_models(config=models(*items), workload="in=100,out=5", requests=80, rate=20)
-    assert [run.workload.asked_requests_per_s for run in found.models.values()] == [15, 5]
-    assert [run.workload.requests for run in found.models.values()] == [60, 20]
-    assert found.cluster.notes == ()
+    word = WordSource(word_of("in=100,out=5"), num_requests=80)
+    found = asked(models(*items), trace=word, rate_per_s=20.0)
+    assert [run.spec.rate_per_s for run in found.runs] == [15, 5]
+    assert [run.spec.trace.num_requests for run in found.runs] == [60, 20]
+    assert found.notes == ()
 
 
 def test_a_qps_of_all_is_shared_but_for_those_with_one_of_their_own() -> None:
     items = [{"name": name, "share": share} for name, share in (("a", 3), ("b", 1), ("c", 9))]
     items[2]["config"] = {"pd_trace": {"qps": 2.5}}
     given = models(*items, pd_trace={"qps": 8})
-    found = kvsim.simulate_models(config=given, systems=["unified"])
-    assert [run.config.pd_trace.qps for run in found.models.values()] == [6, 2, 2.5]
-    assert [run.workload.asked_requests_per_s for run in found.models.values()] == [6, 2, 2.5]
-    last = kvsim.simulate_models(config=given, systems=["unified"], sets={"pd_trace.qps": 13})
-    assert [run.config.pd_trace.qps for run in last.models.values()] == [3, 1, 9]
+
+    def qps(found: ModelRuns) -> list[float | None]:
+        return [run.spec.variants[0].config.pd_trace.qps for run in found.runs]
+
+    assert qps(asked(given)) == [6, 2, 2.5]
+    assert qps(asked(given, sets=("pd_trace.qps=13",))) == [3, 1, 9]
+    rates = [run.spec.rate_per_s for run in asked(given, rate_per_s=26.0).runs]
+    assert rates == [6, 2, 18], "a rate that is asked for is of all, whatever qps somebody has"
 
 
 def test_a_load_is_each_ones_own() -> None:
     items = ({"name": "a", "share": 3}, {"name": "b", "share": 1, "config": OTHER})
-    found = kvsim.simulate_models(config=models(*items), load=0.3, load_of="unified", systems=["unified"])
-    for run in found.models.values():
-        assert run.workload.load.rho == 0.3
-        assert run.workload.load.requests_per_s == pytest.approx(0.3 * run.workload.load.max_requests_per_s)
-    (note,) = found.cluster.notes
+    found = asked(models(*items), load=0.3)
+    assert [(run.spec.load, run.spec.rate_per_s) for run in found.runs] == [(0.3, None)] * 2
+    (note,) = found.notes
     assert note.startswith("shares of models have no effect: each model runs at its own load or qps")
+    assert asked(models({"name": "a"}), load=0.3).notes == ()
+
+
+def test_users_are_of_one_model() -> None:
+    word = WordSource(word_of("in=100,out=5"), concurrency=4)
+    with pytest.raises(ConfigError, match=r"^concurrency is of one model's users: whom they ask next among several"):
+        asked(models({"name": "a", "share": 1}), trace=word)
 
 
 @pytest.fixture
