@@ -11,6 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from kvsim.config import Config
 from kvsim.reasons.reason import most_important
 from kvsim.record.cluster_figures import ClusterTotals, PeakGpus
 from kvsim.record.figures import SideUse, SystemSummary
@@ -177,20 +178,19 @@ def _below(share: float, wanted: float) -> str:
     told = percent(share)
     if told[0] in "<>" or float(told.rstrip("%")) < 100 * wanted:
         return told
-    digits = next(digits for digits in range(1, 16) if round(100 * share, digits) < 100 * wanted)
+    digits = next((digits for digits in range(1, 15) if round(100 * share, digits) < 100 * wanted), 15)
     return f"{100 * share:.{digits}f}%"
 
 
 def _spare(models: Models) -> Iterator[str]:
     """By arithmetic alone, and so said: a maximum rate goes with the number of instances."""
     for name, (told, own) in models.items():
-        share = told.goodput.share
-        if share is None or share < own.config.slo.share or told.scaling is not None or not told.steady.ok:
+        share, sides = told.goodput.share, told.utilisation
+        if share is None or share < own.config.slo.share or not told.steady.ok or not _is_plain(told, own):
             continue
-        sides = told.utilisation
-        needed = {role: _needed(side, own.config.load.rho) for role, side in sides.items()}
+        needed = {role: _needed(side, own.config) for role, side in sides.items()}
         gpus = sum(side.gpus // side.instances * (side.instances - needed[role]) for role, side in sides.items())
-        if not gpus or any(side.kinds for side in sides.values()):
+        if not gpus:
             continue
         now = [percent(side.load) for side in sides.values()]
         then = [percent((side.load or 0.0) * side.instances / needed[role]) for role, side in sides.items()]
@@ -204,11 +204,24 @@ def _maxima(sides: Mapping[str, SideUse]) -> str:
     return "its maximum rate" if len(sides) == 1 else f"the maximum rates of {' and '.join(sides)}"
 
 
-def _needed(side: SideUse, rho: float) -> int:
-    """The fewest instances that are loaded to ``rho`` at the most; all where their load is not known, or above it."""
-    if side.load is None:
+def _is_plain(told: SystemSummary, own: Report) -> bool:
+    """Whether instances are alike, all there all the time, and in no cells, so that a maximum rate goes with their
+    number."""
+    return (
+        told.fleet is None
+        and own.config.routing.cells is None
+        and not any(side.kinds for side in told.utilisation.values())
+    )
+
+
+def _needed(side: SideUse, config: Config) -> int:
+    """The fewest instances that are loaded to ``load.rho`` at the most, in whole data-parallel groups; all where their
+    load is not known or above that, or that is no load which a system keeps up with."""
+    rho, group = config.load.rho, config.engine.data_parallel_size
+    if side.load is None or rho >= 1:
         return side.instances
-    return min(side.instances, max(1, math.ceil(side.load * side.instances / rho)))
+    needed = max(1, math.ceil(side.load * side.instances / rho))
+    return min(side.instances, -(-needed // group) * group)
 
 
 def _cost(whole: ClusterTotals) -> Iterator[str]:
