@@ -23,10 +23,21 @@ from kvsim._compiled import prefer_fresh
 from kvsim._version import __version__
 
 if TYPE_CHECKING:
-    from kvsim.api import Config, Report, Simulation, Workload, load_config, load_workload, simulate
+    from kvsim.api import (
+        Config,
+        ModelsSimulation,
+        Report,
+        Simulation,
+        Workload,
+        load_config,
+        load_workload,
+        simulate,
+        simulate_models,
+    )
 
 __all__ = [
     "Config",
+    "ModelsSimulation",
     "Report",
     "Simulation",
     "Workload",
@@ -34,6 +45,7 @@ __all__ = [
     "load_config",
     "load_workload",
     "simulate",
+    "simulate_models",
 ]
 
 prefer_fresh()

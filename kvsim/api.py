@@ -15,16 +15,18 @@ from kvsim.config.load import set_values
 from kvsim.errors import ConfigError, nearest
 from kvsim.launch import LaunchLine
 from kvsim.modes.experiment import Experiment, ExperimentSpec, Variant, run_experiment
+from kvsim.modes.models import model_runs, run_models
 from kvsim.modes.prediction import PredictionSpec, run_prediction
 from kvsim.modes.variants import Layers, variants_of
 from kvsim.plan.deployment import launch_of, launch_words, load_deployment
 from kvsim.plan.mode import MODES, PREDICT, Mode
 from kvsim.report.build import build
+from kvsim.report.models import build_models
 from kvsim.report.report import Report
 from kvsim.report.run_clock import RunClock
 from kvsim.sim.executor import Executor, Processes
 from kvsim.sim.run import SYSTEMS
-from kvsim.simulation import Simulation
+from kvsim.simulation import ModelsSimulation, Simulation
 from kvsim.study.catalogue import chosen
 from kvsim.workload.read import read_trace
 from kvsim.workload.traffic import TraceSource
@@ -38,7 +40,17 @@ if TYPE_CHECKING:
     from kvsim.plan.mode import ModeName
     from kvsim.sim.run import SystemName
 
-__all__ = ["Config", "Report", "Simulation", "Workload", "load_config", "load_workload", "simulate"]
+__all__ = [
+    "Config",
+    "ModelsSimulation",
+    "Report",
+    "Simulation",
+    "Workload",
+    "load_config",
+    "load_workload",
+    "simulate",
+    "simulate_models",
+]
 
 load_workload = read_trace
 
@@ -119,6 +131,62 @@ def simulate(
     foreign |= {"studies": studies or None, "replications": replications}
     _refuse(foreign, "of the modes; a server has none")
     return asked.server(what, gpu, instances, searches_rate, finds_binding)
+
+
+def simulate_models(
+    what: str = "pd",
+    *,
+    config: Path | str | Mapping[str, Any] | Config,
+    profile: Path | str | None = None,
+    preset: str | None = None,
+    sets: Sequence[str] | Mapping[str, Any] = (),
+    workload: str | Path | None = None,
+    requests: int | None = None,
+    trace: TraceSource | Path | str | None = None,
+    rate: float | None = None,
+    load: float | None = None,
+    load_of: SystemName | None = None,
+    systems: Sequence[SystemName] | None = None,
+    policy: str | None = None,
+    replicas: int | None = None,
+    slo: Mapping[str, float] | None = None,
+    detail: bool = False,
+    jobs: int = 1,
+) -> ModelsSimulation:
+    """Run a mode with several models in one cluster, as the command does; nothing is written.
+
+    ``config`` has a list ``models`` (docs/several_models.md). ``trace``, ``workload``, ``requests`` and ``rate`` are of
+    all models together and dealt to them; ``load`` is each one's own. All else is as in :func:`kvsim.simulate`, and so
+    are errors; those of one model begin with its name.
+    """
+    clock = RunClock()
+    _check_numbers(what, None, rate=rate, load=load)
+    _check_counts(requests=requests, replicas=replicas, jobs=jobs)
+    if what not in MODES:
+        raise ConfigError(f"mode is '{what}'; {nearest(what, list(MODES))}")
+    mode, assigned = MODES[what], (*_slo_sets(slo), *_assignments(sets))
+    _check(mode.name, systems, load_of, policy, assigned)
+    given = config if isinstance(config, Mapping | Config) else Path(config)
+    layers = Layers(given, _path(profile), preset, sets=assigned)
+    several = layers.several()
+    if several is None:
+        raise ConfigError("config has no models; kvsim.simulate runs one")
+    asked = ExperimentSpec(
+        mode,
+        (),
+        trace=_source(workload, trace, None, requests),
+        rate_per_s=rate,
+        load=load,
+        load_of=load_of,
+        replicas=replicas,
+        keeps_detail=detail,
+    )
+    runs = model_runs(several, layers, asked, systems or SYSTEMS, policy)
+    with Processes(jobs) as executor:
+        found = run_models(runs, executor)
+        report = build_models(clock, found, mode.name, executor.cpu_s)
+    simulations = {name: Simulation(own, found.experiments[name]) for name, own in report.models.items()}
+    return ModelsSimulation(report, simulations)
 
 
 class _Asked:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from kvsim.config import Config
     from kvsim.reasons import Reason
+    from kvsim.report.models import ModelsReport, WholeCluster
     from kvsim.report.sections import Calibration, Launch, Run, WorkloadFacts
     from kvsim.study.answer import StudyAnswer
 
@@ -195,6 +196,49 @@ class Simulation:
             return frames[0][1]
         named = (frame.select(pl.lit(name).alias("system"), pl.all()) for name, frame in frames)
         return pl.concat(named, how="diagonal_relaxed")
+
+
+class ModelsSimulation:
+    """One run of several models in one cluster: each model's own, and the whole."""
+
+    def __init__(self, report: ModelsReport, models: Mapping[str, Simulation]) -> None:
+        self.report = report
+        """Everything that ``--report-json`` writes, typed."""
+        self.models = models
+        """Each model's run by name; of one that an interrupt left out there is none."""
+
+    @property
+    def cluster(self) -> WholeCluster:
+        """What there is to say of all models together."""
+        return self.report.cluster
+
+    @property
+    def conclusion(self) -> str:
+        """What each model's run shows, a line each."""
+        from kvsim.report.models_text import conclusions
+
+        return "\n".join(conclusions(self.report))
+
+    @property
+    def summary(self) -> pl.DataFrame:
+        """A row a model and system, as of :attr:`Simulation.summary`, behind a column ``model``."""
+        import polars as pl
+
+        rows = [
+            {"model": name, **summary_row(told)} for name, own in self.report.models.items() for told in own.results
+        ]
+        return pl.DataFrame(rows, infer_schema_length=None)
+
+    def to_json(self) -> str:
+        """The report as ``--report-json`` writes it."""
+        return self.report.to_json()
+
+    def write_json(self, path: Path | str) -> None:
+        """Write :meth:`to_json`, whole or not at all; a path that cannot be written raises a ``KvsimError``."""
+        self.report.write_json(path)
+
+    def __repr__(self) -> str:
+        return f"<kvsim.ModelsSimulation models=[{', '.join(self.models)}] status={self.cluster.status}>"
 
 
 class Pictures:

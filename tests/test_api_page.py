@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import kvsim
-from kvsim.simulation import Pictures, Simulation
+from kvsim.simulation import ModelsSimulation, Pictures, Simulation
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "api.md"
 HEAD = """# From Python
@@ -20,9 +20,11 @@ functions that make them (`kvsim/record/frames.py`).
 
 def page() -> str:
     """The whole page."""
-    parts = [HEAD, *_function("simulate"), *_function("load_workload"), *_function("load_config")]
+    functions = ("simulate", "simulate_models", "load_workload", "load_config")
+    parts = [HEAD, *(line for name in functions for line in _function(name))]
     parts += _members("Simulation", Simulation)
     parts += _members("Pictures", Pictures, "`Simulation.plot`.")
+    parts += _members("ModelsSimulation", ModelsSimulation)
     return "\n".join(parts).rstrip() + "\n"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from shutil import get_terminal_size
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from kvsim.cli.outputs import Outputs
 from kvsim.cli.saying import BAD_INPUT, DONE, OTHER, one_line
-from kvsim.failures import Failures
+from kvsim.failures import Failure, Failures
 from kvsim.report.atomic import is_stdout, reaching_stdout
 
 if TYPE_CHECKING:
@@ -57,23 +57,36 @@ def hand_over(
     notes = list(loaded.provenance.notes)
     written = outputs.write(report, experiment, unwritten, notes)
     unshown.attempt("the report on the terminal", partial(_shown, report, quiet=quiet))
+    say_beside(warnings, notes, written, quiet=quiet, show_plots=show_plots)
+    sound = all(result.conservation.ok for result in report.results)
+    failed = [*unwritten.found, *unshown.found]
+    return outcome(failed, experiment.failures, quiet=quiet, whole=sound and not experiment.incomplete)
+
+
+def say_beside(
+    warnings: Sequence[str], notes: Sequence[str], written: list[Path], *, quiet: bool, show_plots: bool
+) -> None:
+    """What concerns the flags and the files rather than the cluster; pictures are opened on request."""
     for warning in warnings:
         _stderr(f"warning: {warning}")
     if not quiet:
         _say(notes, written)
     if show_plots:
         _show(written)
+
+
+def outcome(failed: Sequence[Failure], parts: Sequence[Failure], *, quiet: bool, whole: bool) -> int:
+    """Say what could not be written or shown; returns the exit code. ``parts``: what of the run itself failed, which
+    its report says unless ``quiet``. ``whole``: nothing was cut short, and all laws hold.
+    """
     if quiet:
-        for failure in experiment.failures:
+        for failure in parts:
             _stderr(f"warning: {failure.sentence()}")
-    failed = [*unwritten.found, *unshown.found]
     for failure in failed:
         _stderr(f"error: {failure.sentence() if failure.is_defect else failure.why}")
     if any(not failure.is_defect for failure in failed):
         return BAD_INPUT
-    sound = all(result.conservation.ok for result in report.results)
-    defects = any(failure.is_defect for failure in (*failed, *experiment.failures))
-    return OTHER if experiment.incomplete or defects or not sound else DONE
+    return OTHER if not whole or any(failure.is_defect for failure in (*failed, *parts)) else DONE
 
 
 def _shown(report: Report, *, quiet: bool) -> None:
@@ -91,19 +104,23 @@ def _shown(report: Report, *, quiet: bool) -> None:
 
 
 def _say_conclusions(report: Report) -> None:
-    """A line each, for whatever reads it; on a terminal in lines as long as it is wide."""
+    """The run's, and that of each study."""
     from kvsim.study.catalogue import studies
 
     known = studies()
     found = [f"{known[key].name}: {known[key].sentence(answer)}" for key, answer in (report.studies or {}).items()]
-    for conclusion in (report.conclusion, *found):
+    say_lines((report.conclusion, *found))
+
+
+def say_lines(conclusions: Iterable[str]) -> None:
+    """A line each, for whatever reads it; on a terminal in lines as long as it is wide."""
+    for conclusion in conclusions:
         if sys.stdout.isatty():
             conclusion = fill(conclusion, get_terminal_size().columns, break_on_hyphens=False, break_long_words=False)
         print(conclusion)
 
 
 def _say(notes: Sequence[str], written: list[Path]) -> None:
-    """What concerns the flags and the files rather than the cluster."""
     for note in notes:
         _stderr(f"note: {note}")
     for path in written:

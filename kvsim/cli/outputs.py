@@ -26,7 +26,7 @@ Kind = Literal["JSON", "CSV", "HTML", "PNG", "model", "profile", "trace", "measu
 """What a file holds. One that is there may be replaced by its like, and nothing else."""
 _BEGINNINGS: Mapping[Kind, bytes] = {
     "JSON": rb"\s*[\[{]\s*?(\n|[\]}]\s*$)",
-    "CSV": rb"system,request_id,",
+    "CSV": rb"(model,)?system,request_id,",
     "HTML": rb'<!doctype html>\s*<html lang="en"><head><meta charset="utf-8"><meta name="generator" content="kvsim">',
     "PNG": rb"\x89PNG",
     "model": rb"tree\n",

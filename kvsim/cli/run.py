@@ -84,9 +84,14 @@ def run_command(command: Command, clock: RunClock) -> int:
     from kvsim.report.build import build
 
     mode = MODES[command.mode]
+    several = command.layers.several()
+    if several is not None:
+        from kvsim.cli.several import run_several
+
+        return run_several(command, several, mode, clock)
     loaded = command.layers.load(mode.name)
     studies = _studies(command)
-    _check_flags(command)
+    check_contradictions(command)
     from kvsim.export.registry import target_of
 
     exports = tuple(target_of(text) for text in command.exports)
@@ -98,7 +103,7 @@ def run_command(command: Command, clock: RunClock) -> int:
     spec = replace(spec, keeps_detail=outputs.need_detail)
     experiment, others_cpu_s = simulated(partial(run_experiment, spec), command.jobs, quiet=command.quiet)
     report = build(clock, loaded, experiment, mode.name, others_cpu_s, command.launch)
-    unused = idle(command.given, _uses(spec, studies, outputs))
+    unused = idle(command.given, uses_of(spec, studies, folder=outputs.needs_folder))
     return hand_over(loaded, outputs, report, experiment, unused, quiet=command.quiet, show_plots=command.show_plots)
 
 
@@ -127,7 +132,7 @@ def _unskipped(command: Command, studies: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in studies if not (command.skip_context_sweep and name == "context"))
 
 
-def _check_flags(command: Command) -> None:
+def check_contradictions(command: Command) -> None:
     """A configuration may leave PD disabled for ``--pd`` to enable; flags that contradict each other are refused."""
     from kvsim.config.load import set_values
 
@@ -171,10 +176,11 @@ def _train(command: Command, config: Config) -> Train | None:
     return Train(mode, config.policies.learned_train_fraction if fraction is None else fraction)
 
 
-def _uses(spec: ExperimentSpec, studies: tuple[str, ...], outputs: Outputs) -> Uses:
+def uses_of(spec: ExperimentSpec, studies: tuple[str, ...], *, folder: bool) -> Uses:
+    """What flags that may be idle hang on; ``folder``: something is written into that of pictures."""
     from kvsim.modes.training import is_learned
 
     configs = [variant.config for variant in spec.variants]
     learned = not spec.mode.is_pd and any(config.policies.eviction == "learned" for config in configs)
     trainable = not spec.mode.is_pd and any(map(is_learned, configs))
-    return Uses(spec.mode.name, studies, outputs.needs_folder, learned=learned, trainable=trainable)
+    return Uses(spec.mode.name, studies, folder, learned=learned, trainable=trainable)

@@ -6,24 +6,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import ValidationError
 
 from kvsim.config.checks import Mode, check
+from kvsim.config.findings import explained
 from kvsim.config.kvcache_sim_compat import overlaid
-from kvsim.config.layer import Layer, Origins, keys_at, make_layer, origin
+from kvsim.config.layer import Layer, Origins, make_layer
+from kvsim.config.models_keys import ModelItem
 from kvsim.config.overlay import Overlay, mismatches, read_overlay
 from kvsim.config.preset import find_preset, preset_layers
 from kvsim.config.schema import Config
+from kvsim.config.several import items_of, of_model, seed_of
 from kvsim.config.tree import Tree, dump, leaves, merged, put
 from kvsim.config.yaml_source import named, parse, read_mapping, shown
 from kvsim.config.yielding import yielded
 from kvsim.content import content_path
-from kvsim.errors import ConfigError, nearest
-
-if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
+from kvsim.errors import ConfigError
 
 NO_PROFILE = "none"
 """The name that stands for no profile."""
@@ -79,15 +79,65 @@ def load_config(
     sets: Sequence[str] = (),
     mode: Mode | None = None,
     engine: Given | None = None,
+    model: str | None = None,
 ) -> LoadedConfig:
     """The configuration that these sources make, each merged over those before it; ``sets`` come last.
 
     ``config``: a file, or what would stand in one, as a mapping or whole. ``overlay``: a file, the name of a shipped
     profile, or ``none``, step times of no measurement. ``sets`` are ``a.b=value`` with the value in YAML. ``mode``:
-    what it is for; keys that have no use there need not agree with others. Defaults that cannot go with what somebody
-    chose give way, and the notes say so. Raises ``ConfigError``, one line that names the source, the key, its value,
-    what is allowed or the nearest known name.
+    what it is for; keys that have no use there need not agree with others. ``model``: that of the item of ``models``
+    called so, with the seed that follows from the run's and that name; without it several models are refused. Defaults
+    that cannot go with what somebody chose give way, and the notes say so. Raises ``ConfigError``, one line that names
+    the source, the key, its value, what is allowed or the nearest known name.
     """
+    layers, profile = _layers(config, overlay, preset, sets, engine)
+    layers = of_model(layers, model)
+    tree, notes = _stacked(layers)
+    if model is not None and isinstance(tree["seed"], int) and tree["seed"] >= 0:
+        tree = put(tree, "seed", seed_of(tree["seed"], model))
+    tree, given_way = yielded(tree, Origins(layers), mode)
+    notes += given_way
+    resolved = _validated(tree, layers, mode)
+    chosen = frozenset(key for layer in layers if not layer.is_default for key, _ in leaves(layer.tree))
+    return LoadedConfig(resolved, _provenance(profile, preset, notes, resolved), chosen)
+
+
+@dataclass(frozen=True)
+class Several:
+    """A cluster of several models."""
+
+    items: tuple[ModelItem, ...]
+    common: Config
+    """What all have in common, which nothing runs: its keys are in range, and need not agree."""
+
+
+def load_several(
+    config: Path | Mapping[str, Any] | Config | None = None,
+    overlay: Path | None = None,
+    preset: str | None = None,
+    sets: Sequence[str] = (),
+) -> Several | None:
+    """The models that these sources describe, as of :func:`load_config`; ``None``: one alone."""
+    # Neither profiles nor presets have models: without any, they need not be read for this.
+    items = items_of(_layers(config, None, None, sets, None)[0])
+    if not items:
+        return None
+    layers, _ = _layers(config, overlay, preset, sets, None)
+    tree, _ = _stacked(layers)
+    try:
+        return Several(items, Config.model_validate(tree))
+    except ValidationError as invalid:
+        raise explained(invalid, layers) from None
+
+
+def _layers(
+    config: Path | Mapping[str, Any] | Config | None,
+    overlay: Path | None,
+    preset: str | None,
+    sets: Sequence[str],
+    engine: Given | None,
+) -> tuple[list[Layer], Overlay | None]:
+    """The layers of :func:`load_config`, and the calibration profile that one of them is of."""
     layers, presets = _file_layers(config)
     if overlay is not None and str(overlay) == NO_PROFILE and not overlay.exists():
         overlay = None
@@ -101,12 +151,7 @@ def load_config(
         layers.append(engine.layer())
     if sets:
         layers.append(_set_layer(sets))
-    tree, notes = _stacked(layers)
-    tree, given_way = yielded(tree, Origins(layers), mode)
-    notes += given_way
-    resolved = _validated(tree, layers, mode)
-    chosen = frozenset(key for layer in layers if not layer.is_default for key, _ in leaves(layer.tree))
-    return LoadedConfig(resolved, _provenance(profile, preset, notes, resolved), chosen)
+    return layers, profile
 
 
 def stated(
@@ -139,7 +184,7 @@ def check_value(key: str, value: Any, where: str) -> None:
     try:
         Config.model_validate(merged(_shipped()[0].tree, layer.tree))
     except ValidationError as invalid:
-        raise _explained(invalid, (layer,)) from None
+        raise explained(invalid, (layer,)) from None
 
 
 def changed(config: Config, values: Mapping[str, Any], where: str, mode: Mode | None = "pd") -> Config:
@@ -222,52 +267,9 @@ def _validated(tree: Tree, layers: Sequence[Layer], mode: Mode | None) -> Config
     try:
         config = Config.model_validate(tree)
     except ValidationError as invalid:
-        raise _explained(invalid, layers) from None
+        raise explained(invalid, layers) from None
     check(config, Origins(layers), mode)
     return config
-
-
-def _explained(invalid: ValidationError, layers: Sequence[Layer]) -> ConfigError:
-    """The schema's first finding as one line, with the number of further ones: who set it, the key, what is allowed."""
-    findings = invalid.errors(include_url=False)
-    first = findings[0]
-    key = ".".join(part for part in map(str, first["loc"]) if not part.isdigit())
-    further = len(findings) - 1
-    more = f" (and {further} more)" if further else ""
-    return ConfigError(f"{origin(layers, key)}: {finding(first)}{more}")
-
-
-def finding(found: ErrorDetails) -> str:
-    """What the schema found, in kvsim's words: the key, its value, what is allowed."""
-    path = _dotted(found["loc"])
-    if found["type"] == "missing" and isinstance(found["loc"][-1], int):
-        return f"{_dotted(found['loc'][:-1])} = {shown(found['input'])}: must have {found['loc'][-1] + 1} items or more"
-    if found["type"] == "missing":
-        return f"{path} is missing"
-    if found["type"] == "extra_forbidden":
-        return f"unknown key {shown(path)}; {nearest(str(found['loc'][-1]), keys_at(found['loc'][:-1]))}"
-    return f"{path} = {shown(found['input'])}: {_allowed(found['msg'])}"
-
-
-def _dotted(loc: tuple[int | str, ...]) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
-
-
-def _allowed(message: str) -> str:
-    words = {
-        "Input should be a valid": "must be a",
-        "Input should be": "must be",
-        "Tuple should have": "must have",
-        "String should have": "must have",
-        " after validation": "",
-        "must be a tuple": "must be a list",
-        "must be a string": "must be text, in quotes where it looks like a number",
-        "must be a integer": "must be an integer",
-        "must be a dictionary or instance of FleetEvent": "must be a mapping of keys",
-    }
-    for theirs, ours in words.items():
-        message = message.replace(theirs, ours)
-    return message
 
 
 def _provenance(profile: Overlay | None, preset: str | None, notes: Sequence[str], config: Config) -> Provenance:

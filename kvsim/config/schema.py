@@ -11,6 +11,7 @@ from kvsim.config.cluster_keys import Cluster
 from kvsim.config.cost_keys import Cost
 from kvsim.config.engine_keys import Engine
 from kvsim.config.fleet_keys import Clients, Fleet
+from kvsim.config.models_keys import ModelItem
 from kvsim.config.routing_keys import Routing
 from kvsim.config.section import (
     Count,
@@ -345,6 +346,7 @@ class Config(Section):
 
     seed: Whole
     model: Model
+    models: Annotated[tuple[ModelItem, ...], Strict(False)]
     engine: Engine
     hardware: Hardware
     cost: Cost

@@ -64,6 +64,9 @@ def _tree(path: Path) -> dict[str, Any]:
         raise ConfigError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
     except (UnicodeDecodeError, ValueError) as error:
         raise ConfigError(f"{path}: no JSON: {error}") from error
+    if isinstance(tree, dict) and isinstance(tree.get("models"), dict) and "cluster" in tree:
+        names = ", ".join(map(str, tree["models"]))
+        raise ConfigError(f"{path}: the report of several models ({names}); what is compared is of one")
     for name in _SECTIONS:
         if not isinstance(tree, dict) or not isinstance(tree.get(name), list if name == "results" else dict):
             raise ConfigError(f"{path}: no report of kvsim's: it has no section '{name}' (--report-json writes them)")
@@ -115,6 +118,11 @@ def _requests(path: Path, facts: Mapping[str, Any]) -> TraceSource | WordSource 
             source = facts["source"]
             raise ConfigError(f"it does not say how its trace {source!r} was read; write it again with this kvsim")
         return None
+    if asked.get("model") is not None:
+        raise ConfigError(
+            f"it is of one of several models, '{asked['model']}', which served its part of {asked['trace']!r}; such a "
+            "part is not dealt again here"
+        )
     reading = Reading(**asked["reading"])
     if asked["trace"] is not None:
         return TraceSource(_beside(path, asked["trace"]), reading)

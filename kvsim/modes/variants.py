@@ -10,7 +10,7 @@ from typing import Any
 
 from kvsim.config import Config, Given, LoadedConfig, load_config
 from kvsim.config.bundles import find_bundles
-from kvsim.config.load import set_values, stated
+from kvsim.config.load import Several, load_several, set_values, stated
 from kvsim.errors import ConfigError
 from kvsim.launch import LaunchLine
 from kvsim.modes.experiment import Variant, pd_variants
@@ -34,6 +34,8 @@ class Layers:
     preset: str | None = None
     engine: Given | None = None
     sets: tuple[str, ...] = ()
+    model: str | None = None
+    """Which of several models the configuration is of."""
 
     @property
     def describes_server(self) -> bool:
@@ -62,7 +64,12 @@ class Layers:
 
     def load(self, mode: ModeName, *more: str) -> LoadedConfig:
         """The configuration for ``mode``, with further assignments. Raises ``ConfigError``."""
-        return load_config(self.config, self.profile, self.preset, (*self.sets, *more), mode, self.engine)
+        sets = (*self.sets, *more)
+        return load_config(self.config, self.profile, self.preset, sets, mode, self.engine, self.model)
+
+    def several(self) -> Several | None:
+        """The models of a cluster of several; ``None``: there is one. Raises ``ConfigError``."""
+        return load_several(self.config, self.profile, self.preset, self.sets)
 
 
 def variants_of(

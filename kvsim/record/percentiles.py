@@ -42,6 +42,23 @@ def _weighted(values: Floats, weights: Floats, percents: Floats) -> Floats:
     return np.asarray(lower + (position - below) * (upper - lower), dtype=np.float64)
 
 
+def weighted_distribution(values: Floats, weights: Floats) -> Distribution:
+    """``values`` of which each stands for as many as its weight says, in any unit; all ``nan`` when empty.
+
+    Value ``k`` of ``n`` in order has rank ``(k - 1) w_k + (n - 1) sum(w_1 .. w_{k-1})``, and a percentile that share of
+    the last one's, linear between neighbours: :func:`percentiles` where all weigh alike, and no jump where one weighs a
+    little more.
+    """
+    if values.size == 0:
+        return Distribution(0, *[math.nan] * 6)
+    order = np.argsort(values, kind="stable")
+    ordered, weight = values[order], weights[order] / weights.max()
+    before = np.cumsum(weight) - weight
+    ranks = np.arange(values.size) * weight + (values.size - 1) * before
+    p50, p90, p95, p99 = (float(np.interp(percent / 100 * ranks[-1], ranks, ordered)) for percent in PERCENTS)
+    return Distribution(values.size, float(np.average(ordered, weights=weight)), p50, p90, p95, p99, float(ordered[-1]))
+
+
 def distribution(values: Floats, weights: Floats | None = None) -> Distribution:
     """``values`` (with ``weights`` as counts, if given) reduced to what the reports show; all ``nan`` when empty."""
     count = values.size if weights is None else round(float(weights.sum()))

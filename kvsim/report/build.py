@@ -21,6 +21,7 @@ from kvsim.report.report import Report
 from kvsim.report.run_clock import RunClock
 from kvsim.report.sections import AskedRequests, Launch, WorkloadFacts
 from kvsim.units import MILLI
+from kvsim.workload.by_model import PartOfTrace
 from kvsim.workload.reading import AS_IT_STANDS, Reading
 from kvsim.workload.traffic import TraceSource
 from kvsim.workload.workload import Workload
@@ -129,6 +130,7 @@ def _asked(spec: ExperimentSpec) -> AskedRequests | None:
             concurrency=None,
             requests=None,
             replicas=spec.replicas,
+            model=given.model if isinstance(given, PartOfTrace) else None,
         )
     return AskedRequests(
         workload=given.word.text,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -29,15 +29,35 @@ def write_csv(path: Path, results: Sequence[SystemResult]) -> None:
         write_rows(file, results)
 
 
+def write_models_csv(path: Path, results: Mapping[str, Sequence[SystemResult]]) -> None:
+    """Write :func:`write_csv` of several models, by name, with a first column ``model``."""
+    with replacing(path) as file:
+        file.write(f"model,{_heading()}".encode())
+        for model, own in results.items():
+            _write(file, own, f"{model},")
+
+
 def write_rows(file: IO[bytes], results: Sequence[SystemResult]) -> None:
     """Write the rows of :func:`write_csv`, under their heading."""
+    file.write(_heading().encode())
+    _write(file, results)
+
+
+def _heading() -> str:
     from kvsim.record.result import COLUMNS
 
-    file.write((",".join(["system", *COLUMNS, "ttft_s", "tpot_s", "e2e_s", "measured"]) + "\n").encode())
+    return ",".join(["system", *COLUMNS, "ttft_s", "tpot_s", "e2e_s", "measured"]) + "\n"
+
+
+def _write(file: IO[bytes], results: Sequence[SystemResult], before: str = "") -> None:
+    """``before`` begins each row."""
     for result in results:
         for frame in _frames(result):
             # Not by Polars itself: it writes past Python's file, and says what fails as exceptions of its own.
-            file.write(frame.write_csv(include_header=False).encode())
+            text = frame.write_csv(include_header=False)
+            if before:
+                text = "".join(f"{before}{row}" for row in text.splitlines(keepends=True))
+            file.write(text.encode())
 
 
 def _frames(result: SystemResult) -> Iterator[pl.DataFrame]:

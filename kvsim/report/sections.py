@@ -71,6 +71,8 @@ class AskedRequests:
     concurrency: int | None
     requests: int | None
     replicas: int | None
+    model: str | None = field(default=None, metadata=OMITTED)
+    """Whose part of the trace was served, where it was dealt to several models; no key where it was not."""
 
 
 @dataclass(frozen=True, kw_only=True)

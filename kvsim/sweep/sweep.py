@@ -11,7 +11,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from kvsim.config.load import check_value, finding, load_config, preset_names
+from kvsim.config.findings import finding
+from kvsim.config.load import check_value, load_config, preset_names
 from kvsim.config.tree import leaves
 from kvsim.config.yaml_source import kind, named, read_mapping, shown
 from kvsim.errors import ConfigError, KvsimError, nearest

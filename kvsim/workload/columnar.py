@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import codecs
 import csv
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from kvsim.workload.formats.base import TableColumns, TabularFormat, TraceFormat
+from kvsim.workload.formats.base import TableColumns, TabularFormat, TraceFormat, model_field
 from kvsim.workload.records import MAX_TIME, MAX_TOKENS, NUMBER
 from kvsim.workload.table import Table
 from kvsim.workload.times import DATE
@@ -40,28 +40,31 @@ class _NotPlain(Exception):
     """Something that the row reader should see."""
 
 
-def read(file: TraceFile, schema: TraceFormat) -> Table | None:
-    """The whole of ``file``; ``None`` where it is small, of another layout, or has something to look at."""
+def read(file: TraceFile, schema: TraceFormat, *, keeps_models: bool = False) -> Table | None:
+    """The whole of ``file``; ``None`` where it is small, of another layout, or has something to look at.
+
+    ``keeps_models``: which model each row asks.
+    """
     if file.layout != "csv" or not file.is_utf8 or not isinstance(schema, TabularFormat):
         return None
     if file.path.stat().st_size < LEAST_BYTES:
         return None
     try:
         with file.binary() as stream:
-            return _read(stream, file.delimiter, schema)
+            return _read(stream, file.delimiter, schema, keeps_models)
     except (_NotPlain, *GZIP_FAULTS):
         return None
 
 
-def _read(stream: IO[bytes], delimiter: str, schema: TabularFormat) -> Table:
+def _read(stream: IO[bytes], delimiter: str, schema: TabularFormat, keeps_models: bool) -> Table:
     head = stream.readline().removeprefix(codecs.BOM_UTF8)
     header = [name.strip() for name in _header(head, delimiter)]
     columns = schema.columns(header)
     if columns is None or len(set(header)) < len(header) or len(header) < 2:
         raise _NotPlain
-    gathered = _Gathered(columns)
+    gathered = _Gathered(columns, model_field(header) if keeps_models else None)
     for chunk in _chunks(stream):
-        gathered.add(_frame(chunk, delimiter, header, columns))
+        gathered.add(_frame(chunk, delimiter, header, [*_names(columns), *gathered.model_column]))
     return gathered.table()
 
 
@@ -93,8 +96,8 @@ def _chunks(stream: IO[bytes]) -> Iterator[bytes]:
         yield left
 
 
-def _frame(chunk: bytes, delimiter: str, header: list[str], columns: TableColumns) -> pl.DataFrame:
-    """The columns wanted, as text. Raises where a line is not as many fields as the header."""
+def _frame(chunk: bytes, delimiter: str, header: list[str], names: list[str]) -> pl.DataFrame:
+    """The columns of these names, as text. Raises where a line is not as many fields as the header."""
     import polars as pl
 
     rows = chunk.count(b"\n") + 1
@@ -106,7 +109,7 @@ def _frame(chunk: bytes, delimiter: str, header: list[str], columns: TableColumn
     )
     if not plain or not (chunk.isascii() or _is_text(chunk)):
         raise _NotPlain
-    wanted = sorted({header.index(name) for name in _names(columns)})
+    wanted = sorted({header.index(name) for name in names})
     try:
         frame = pl.read_csv(
             chunk,
@@ -141,11 +144,18 @@ class _Gathered:
     """What the chunks had, chunk by chunk."""
 
     columns: TableColumns
+    model: str | None = None
+    """The column with the model that a row asks, where that is kept."""
     units: set[str | None] = field(default_factory=set)
     times: list[npt.NDArray[Any]] = field(default_factory=list)
     prompts: list[npt.NDArray[np.int32]] = field(default_factory=list)
     outputs: list[npt.NDArray[np.int32]] = field(default_factory=list)
     sessions: list[pl.Series] = field(default_factory=list)
+    models: list[pl.Series] = field(default_factory=list)
+
+    @property
+    def model_column(self) -> list[str]:
+        return [] if self.model is None else [self.model]
 
     def add(self, frame: pl.DataFrame) -> None:
         columns = self.columns
@@ -163,36 +173,44 @@ class _Gathered:
         self.outputs.append(output.astype(np.int32))
         if columns.session is not None:
             self.sessions.append(frame[columns.session].str.strip_chars())
+        if self.model is not None:
+            self.models.append(frame[self.model].str.strip_chars())
 
     def table(self) -> Table:
         _insist(len(self.units) == 1)
         prompt = np.concatenate(self.prompts).astype(np.int64)
         rows = len(prompt)
+        sessions, _ = _numbered(self.sessions, self.columns.no_session, rows)
+        models, names = _numbered(self.models, ("",), rows)
         return Table(
             line=np.arange(2, rows + 2, dtype=np.int64),
             time=np.concatenate(self.times),
             unit=self.units.pop(),
             prompt_tokens=prompt,
             output_tokens=np.concatenate(self.outputs).astype(np.int64),
-            session=self._numbered(rows),
+            session=sessions,
             has_ids=np.zeros(rows, dtype=np.int64),
             ids=np.zeros(0, dtype=np.int64),
             id_offsets=np.zeros(rows + 1, dtype=np.int64),
+            model=models if names else None,
+            model_names=names,
         )
 
-    def _numbered(self, rows: int) -> Ints:
-        """Sessions as numbers in order of appearance."""
-        import polars as pl
 
-        if not self.sessions:
-            return np.full(rows, -1, dtype=np.int64)
-        names = pl.concat(self.sessions).rename("name").to_frame()
-        self.sessions.clear()
-        none = pl.col("name").is_null() | pl.col("name").is_in(list(self.columns.no_session))
-        names = names.select(pl.when(none).then(None).otherwise(pl.col("name")).alias("name"))
-        known = names.drop_nulls().unique(maintain_order=True).with_row_index("number")
-        found = names.with_row_index("row").join(known, on="name", how="left").sort("row")["number"]
-        return found.cast(pl.Int64).fill_null(-1).to_numpy().astype(np.int64)
+def _numbered(parts: list[pl.Series], nobody: Collection[str], rows: int) -> tuple[Ints, tuple[str, ...]]:
+    """Names as numbers in order of appearance, -1 for one of ``nobody``; and the names. Takes ``parts`` apart."""
+    import polars as pl
+
+    if not parts:
+        return np.full(rows, -1, dtype=np.int64), ()
+    names = pl.concat(parts).rename("name").to_frame()
+    parts.clear()
+    none = pl.col("name").is_null() | pl.col("name").is_in(list(nobody))
+    names = names.select(pl.when(none).then(None).otherwise(pl.col("name")).alias("name"))
+    known = names.drop_nulls().unique(maintain_order=True).with_row_index("number")
+    found = names.with_row_index("row").join(known, on="name", how="left").sort("row")["number"]
+    numbers: Ints = found.cast(pl.Int64).fill_null(-1).to_numpy().astype(np.int64)
+    return numbers, tuple(known["name"].to_list())
 
 
 def _insist(plain: bool) -> None:

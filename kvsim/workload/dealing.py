@@ -14,6 +14,14 @@ def dealt(workload: Workload, cells: int) -> Ints:
     What belongs together goes to one cell: the requests of a session, and those that wait for one another. Who has no
     session, and waits for nobody, is dealt alone.
     """
+    found: Ints = belongings(workload) % cells
+    return found
+
+
+def belongings(workload: Workload) -> Ints:
+    """For each request the number of what it belongs to, from 0 on in the order in which these begin: its session, with
+    whatever waits for requests of it or the other way round; who has no session, and waits for nobody, is alone.
+    """
     count = len(workload)
     if not count:
         return np.zeros(0, dtype=np.int64)
@@ -25,7 +33,7 @@ def dealt(workload: Workload, cells: int) -> Ints:
         _, first, place = np.unique(place, return_index=True, return_inverse=True)
     turn = np.empty(len(first), dtype=np.int64)
     turn[np.argsort(first, kind="stable")] = np.arange(len(first))
-    found: Ints = turn[place] % cells
+    found: Ints = turn[place]
     return found
 
 

@@ -50,6 +50,8 @@ class WorkloadInfo:
     """Plain sentences for the reader."""
     generated_known: bool = False
     """Whether a generated token can ever be hit by a later prompt."""
+    models: tuple[str, ...] = ()
+    """Names of the models that rows of a trace ask, in order of appearance, where that was to be kept."""
 
     def noted(self, note: str) -> WorkloadInfo:
         """A copy with one more note."""

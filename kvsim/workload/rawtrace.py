@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -16,10 +16,11 @@ from kvsim.workload import columnar
 from kvsim.workload.chains import HashPaths
 from kvsim.workload.dequantise import spread
 from kvsim.workload.formats import FORMATS, format_named
-from kvsim.workload.formats.base import Row, TraceFormat
+from kvsim.workload.formats.base import OneRow, Row, TraceFormat, model_field, model_name
 from kvsim.workload.graph import Bools, Waits
 from kvsim.workload.info import Finding
 from kvsim.workload.reading import Reading
+from kvsim.workload.records import Record
 from kvsim.workload.table import Remarks, Table, TableBuilder
 from kvsim.workload.times import DATE, PER_SECOND, likely_unit
 from kvsim.workload.tracefile import TraceFile
@@ -65,6 +66,9 @@ class RawTrace:
     """Rows that could not be read, when they were to be collected and not raised."""
     unit: str
     """What the file's times were taken for: a unit, or ``date``."""
+    model: Ints | None = None
+    """Numbers in ``model_names``, -1: the row names none; ``None``: not kept, or no row names one."""
+    model_names: tuple[str, ...] = ()
 
     @property
     def failed(self) -> Ints:
@@ -105,26 +109,28 @@ def read_raw(
     keeps_failed: bool = False,
     tolerant: bool = False,
     answer_s_per_token: float | None = None,
+    keeps_models: bool = False,
 ) -> tuple[TraceFile, RawTrace]:
     """The rows of a file as they stand, up to the limit, not yet dequantised or scaled; what is behind is not read.
 
     ``keeps_failed``: rows without tokens count towards the limit. Raises ``WorkloadError`` for what cannot be read;
     ``tolerant`` collects rows that cannot as findings. Answers that later rows follow are taken to last
-    ``answer_s_per_token``.
+    ``answer_s_per_token``. ``keeps_models``: which model each row asks.
     """
     file = TraceFile(path)
     name = format_named(reading.fmt, file)
     schema = FORMATS[name](reading.hash_tokens_per_block)
     faults: list[Finding] = []
-    table = columnar.read(file, schema) if reading.limit is None else None
+    table = columnar.read(file, schema, keeps_models=keeps_models) if reading.limit is None else None
     if table is None:
 
         def refuse(fault: WorkloadError) -> None:
             faults.append(_finding(file.path, str(fault)))
 
-        builder = TableBuilder(file.path, reading.time_unit, answer_s_per_token, refuse if tolerant else None)
+        told = refuse if tolerant else None
+        builder = TableBuilder(file.path, reading.time_unit, answer_s_per_token, told, keeps_models)
         keeps_failed = keeps_failed or reading.include_failed
-        table = _by_rows(file, schema, builder, reading.limit, keeps_failed, faults if tolerant else None)
+        table = _by_rows(file, schema, builder, reading.limit, keeps_failed, faults if tolerant else None, keeps_models)
     if not len(table.line) and not faults:
         raise WorkloadError(f"{file.path}: no rows; a trace needs at least one request")
     return file, _raw(file.path, name, schema, table, reading, faults)
@@ -151,11 +157,12 @@ def _by_rows(
     limit: int | None,
     keeps_failed: bool,
     faults: list[Finding] | None,
+    keeps_models: bool = False,
 ) -> Table:
     """Row by row; the faulty ones are added to ``faults``, or raised where there is none."""
     unit: str | None = None
     usable = count(1)
-    for row in _rows(file, schema, faults):
+    for row in _rows(file, schema, faults, keeps_models and isinstance(schema, OneRow)):
         if builder.line and row.unit != unit:
             raise WorkloadError(f"{file.path}:{row.line}: times are dates in some rows and numbers in others")
         unit = row.unit
@@ -165,7 +172,8 @@ def _by_rows(
     return builder.table(unit, schema.answers)
 
 
-def _rows(file: TraceFile, schema: TraceFormat, faults: list[Finding] | None) -> Iterator[Row]:
+def _rows(file: TraceFile, schema: TraceFormat, faults: list[Finding] | None, keeps_models: bool) -> Iterator[Row]:
+    """``keeps_models``: with the model that each record, which is one row, asks."""
     records = file.records()
     is_over = False
     while not is_over:
@@ -174,11 +182,18 @@ def _rows(file: TraceFile, schema: TraceFormat, faults: list[Finding] | None) ->
             if isinstance(record, WorkloadError):
                 raise record
             is_over = record is None
-            yield from schema.rest() if record is None else schema.rows(record)
+            rows = schema.rest() if record is None else schema.rows(record)
+            yield from rows if record is None or not keeps_models else _with_model(record, rows)
         except WorkloadError as fault:
             if faults is None:
                 raise
             faults.append(_finding(file.path, str(fault)))
+
+
+def _with_model(record: Record, rows: Iterable[Row]) -> Iterator[Row]:
+    field = model_field(record.values)
+    model = None if field is None else model_name(record.values[field])
+    return (row._replace(model=model) for row in rows)
 
 
 def _finding(path: Path, message: str) -> Finding:
@@ -231,6 +246,8 @@ def _raw(path: Path, name: str, schema: TraceFormat, table: Table, reading: Read
         notes=notes,
         faults=tuple(faults),
         unit=unit,
+        model=table.model,
+        model_names=table.model_names,
     )
 
 

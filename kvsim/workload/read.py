@@ -46,12 +46,15 @@ def read_trace(
     return read_workload(path, reading)
 
 
-def read_workload(path: str | Path, reading: Reading, answer_s_per_token: float | None = None) -> Workload:
+def read_workload(
+    path: str | Path, reading: Reading, answer_s_per_token: float | None = None, *, keeps_models: bool = False
+) -> Workload:
     """The workload in a file, read as ``reading`` says; errors as of :func:`read_trace`.
 
-    Answers that later rows follow are taken to last ``answer_s_per_token``.
+    Answers that later rows follow are taken to last ``answer_s_per_token``. ``keeps_models``: which model each request
+    asks (``Workload.model``), where rows are records of the file that say so.
     """
-    file, raw = read_raw(path, reading, answer_s_per_token=answer_s_per_token)
+    file, raw = read_raw(path, reading, answer_s_per_token=answer_s_per_token, keeps_models=keeps_models)
     lint = tuple(lint_raw(raw))
     if reading.strict:
         raise_first_error(file.path, lint)
@@ -87,6 +90,7 @@ def _info(file: TraceFile, raw: RawTrace, lint: tuple[Finding, ...], limit: int 
         failed_rows=len(raw.failed),
         lint=lint,
         notes=notes,
+        models=raw.model_names,
     )
 
 
@@ -116,6 +120,7 @@ def _workload(raw: RawTrace, info: WorkloadInfo, include_failed: bool) -> Worklo
         piece_tokens=content.pieces.tokens,
         info=content.described(info),
         graph=_graph(raw, rows, float(arrival_s[0])),
+        model=None if raw.model is None else raw.model[rows].astype(np.int32),
     )
 
 

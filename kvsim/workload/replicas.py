@@ -208,5 +208,6 @@ def _gathered(source: Workload, kept: _Selection, note: str) -> Workload:
         info=source.info.noted(note),
         priority=None if source.priority is None else source.priority[kept.row],
         adapter=None if source.adapter is None else source.adapter[kept.row],
+        model=None if source.model is None else source.model[kept.row],
         graph=None if source.graph is None else source.graph.taken(kept.row, kept.namespace, shift_s),
     )

@@ -50,6 +50,10 @@ class Table:
     """Rows in an order in which none comes before one that it waits for; ``None``: that of the file."""
     answer_s_per_token: float = 0.0
     """How long answers that a row waits for are taken to last."""
+    model: Ints | None = None
+    """Numbers in ``model_names``, -1: the row names none; ``None``: not kept, or no row names one."""
+    model_names: tuple[str, ...] = ()
+    """In order of appearance."""
 
 
 class TableBuilder:
@@ -61,9 +65,11 @@ class TableBuilder:
         time_unit: str,
         answer_s_per_token: float | None = None,
         refuse: Callable[[WorkloadError], None] | None = None,
+        keeps_models: bool = False,
     ) -> None:
         """``time_unit``: what the user says the times are in, or ``auto``. ``answer_s_per_token``: how long an answer
         is taken to last that another row waits for. ``refuse`` is told of wrong waits, which are raised otherwise.
+        ``keeps_models``: which model each row asks.
         """
         self._time_unit, self._pace = time_unit, answer_s_per_token
         self._edges = Edges(path, refuse)
@@ -81,6 +87,8 @@ class TableBuilder:
         self._latest: dict[int, int] = {}
         self._sessions: dict[str, int] = {}
         self._hashes: dict[int | str | bytes, int] = {}
+        self._model = array("q") if keeps_models else None
+        self._models: dict[str, int] = {}
 
     def append(self, row: Row) -> None:
         self.line.append(row.line)
@@ -101,6 +109,8 @@ class TableBuilder:
         self._append_ids(row.hash_ids or ())
         self.id_offsets.append(len(self.ids))
         self.hashed_outputs.append(row.hashed_output_tokens)
+        if self._model is not None:
+            self._model.append(-1 if row.model is None else self._models.setdefault(row.model, len(self._models)))
 
     def _following(self, row: Row, session: int) -> int | float:
         """Note that the row waits for the one before it; the earliest time that it may be sent."""
@@ -149,6 +159,8 @@ class TableBuilder:
             hashed_tokens=prompt + hashed if np.any(hashed) else None,
             contradictions=tuple(self.contradictions),
             doubts=tuple(self.doubts),
+            model=_ints(self._model) if self._model is not None and self._models else None,
+            model_names=tuple(self._models),
         )
         return table if edges is None else self._timed(table, edges)
 

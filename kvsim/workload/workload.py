@@ -55,6 +55,9 @@ class Workload:
     """Who waits for whom; ``None``: nobody waits."""
     max_concurrency: int | None = None
     """Most requests in flight; ``None``: no limit."""
+    model: Counts | None = None
+    """Numbers in ``info.models``, -1: none; ``None``: the trace says of no request which model it asks, or that was not
+    to be kept."""
 
     def __post_init__(self) -> None:
         if len(self.piece_offsets) != len(self.arrival_s) + 1 or self.piece_offsets[-1] != len(self.piece_chain):
@@ -199,6 +202,7 @@ class Workload:
             piece_tokens=self.piece_tokens[pieces],
             priority=None if self.priority is None else self.priority[rows],
             adapter=None if self.adapter is None else self.adapter[rows],
+            model=None if self.model is None else self.model[rows],
             graph=None if self.graph is None else self.graph.taken(rows, shift_s=arrival_s - self.arrival_s[rows]),
         )
 

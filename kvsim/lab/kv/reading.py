@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from kvsim.config.load import finding
+from kvsim.config.findings import finding
 from kvsim.config.yaml_source import named, read_mapping, shown
 from kvsim.content import content_path
 from kvsim.errors import ConfigError, KvsimError, nearest

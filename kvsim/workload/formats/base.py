@@ -46,6 +46,24 @@ class Row(NamedTuple):
     name: str | None = None
     """What other rows that wait for it call it."""
     waits: Sequence[Wait] = ()
+    model: str | None = None
+    """Which model it asks, where that was to be kept and the row says it."""
+
+
+MODEL_FIELDS = ("model", "modelname", "modelid")
+"""Names, less case and signs, of the field that says which model a row asks."""
+
+
+def model_field(fields: Iterable[str]) -> str | None:
+    """The one of ``fields`` that says which model a row asks."""
+    plain = {"".join(filter(str.isalnum, field)).lower(): field for field in fields}
+    return next((plain[name] for name in MODEL_FIELDS if name in plain), None)
+
+
+def model_name(value: object) -> str | None:
+    """The model that a row names; ``None``: none."""
+    text = "" if value is None else str(value).strip()
+    return text or None
 
 
 class TableColumns(NamedTuple):

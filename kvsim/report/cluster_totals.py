@@ -1,0 +1,161 @@
+"""From the models of a cluster to the figures of the whole."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from kvsim.capacity.cost import total
+from kvsim.capacity.power import gpu_of
+from kvsim.plan.plan import Plan
+from kvsim.record.cluster_figures import ClusterTotals, PeakGpus
+from kvsim.record.figures import Cost, Quantiles, SystemSummary
+from kvsim.record.percentiles import Floats, weighted_distribution
+from kvsim.record.plain import known
+from kvsim.record.result import SystemResult, Table
+from kvsim.record.summary import rows_of, tpot_s, ttft_s
+from kvsim.units import SECONDS_PER_HOUR
+
+_MILLION = 1_000_000
+_JOULES_PER_KWH = 3_600_000
+
+
+@dataclass(frozen=True)
+class OneModel:
+    """What one system did for one model."""
+
+    told: SystemSummary
+    result: SystemResult
+    plan: Plan
+
+    @property
+    def length_s(self) -> float:
+        """The measured window's."""
+        return self.told.window_s.end - self.told.window_s.start
+
+    @property
+    def weight(self) -> float:
+        """What a measured request counts: requests of long windows less; ``nan`` without a window."""
+        return 1 / self.length_s if self.length_s > 0 else math.nan
+
+
+def totals_of(models: Sequence[OneModel], is_one_clock: bool) -> ClusterTotals:
+    """One at least, all served by systems of one name. ``is_one_clock``: one moment is the same of all."""
+    told = [model.told for model in models]
+    costs = [each.cost for each in told]
+    tokens_per_s = total(each.throughput.output_tokens_per_s for each in told)
+    usd_per_s, watts = _by_second(models, lambda cost: cost.usd), _by_second(models, _joules)
+    asked = sum(each.cache.query_tokens for each in told)
+    return ClusterTotals(
+        name=told[0].name,
+        gpus=sum(model.plan.num_gpus for model in models),
+        instances=sum(instances_of(each) for each in told),
+        requests=sum(each.requests.completed_in_window for each in told),
+        requests_per_s=total(each.throughput.requests_per_s for each in told),
+        output_tokens_per_s=tokens_per_s,
+        ttft_ms=together(models, ttft_s),
+        tpot_ms=together(models, tpot_s),
+        goodput_requests_per_s=total(each.goodput.requests_per_s for each in told),
+        goodput_share=good_share(models),
+        prefix_hit_rate=sum(each.cache.hit_tokens for each in told) / asked if asked else None,
+        gpu_hours=total(None if cost is None else cost.gpu_hours for cost in costs),
+        usd=total(None if cost is None else cost.usd for cost in costs),
+        usd_per_hour=None if usd_per_s is None else usd_per_s * SECONDS_PER_HOUR,
+        usd_per_million_output_tokens=_per_token(usd_per_s, tokens_per_s, _MILLION),
+        kwh=total(None if cost is None else _kwh(cost) for cost in costs),
+        joules_per_output_token=_per_token(watts, tokens_per_s),
+        peak_gpus=peak_gpus(models) if is_one_clock else None,
+    )
+
+
+def instances_of(told: SystemSummary) -> int:
+    """Instances of all sides."""
+    return sum(side.instances for side in told.utilisation.values())
+
+
+def _kwh(cost: Cost) -> float | None:
+    return None if cost.energy is None else cost.energy.kwh
+
+
+def _joules(cost: Cost) -> float | None:
+    kwh = _kwh(cost)
+    return None if kwh is None else kwh * _JOULES_PER_KWH
+
+
+def _by_second(models: Sequence[OneModel], amount: Callable[[Cost], float | None]) -> float | None:
+    """What each model takes of something in its window, by the second, added up."""
+
+    def by_second(cost: Cost | None) -> float | None:
+        whole = None if cost is None else amount(cost)
+        return None if cost is None or whole is None or not cost.window_s else whole / cost.window_s
+
+    return total(by_second(model.told.cost) for model in models)
+
+
+def _per_token(by_second: float | None, tokens_per_s: float | None, times: int = 1) -> float | None:
+    return None if by_second is None or not tokens_per_s else by_second / tokens_per_s * times
+
+
+def together(models: Sequence[OneModel], of: Callable[[Table], Floats]) -> Quantiles:
+    """A latency in milliseconds over the measured requests of all, as they come side by side; ``of``: in seconds."""
+    values = [of(rows_of(model.result, model.result.measured)) for model in models]
+    weights = [np.full(each.size, model.weight) for each, model in zip(values, models, strict=True)]
+    every, weight = np.concatenate(values), np.concatenate(weights)
+    there = ~np.isnan(every) & ~np.isnan(weight)
+    found = weighted_distribution(every[there], weight[there])
+    return Quantiles(**{name: known(value * 1e3) for name, value in asdict(found).items() if name != "count"})
+
+
+def good_share(models: Sequence[OneModel]) -> float | None:
+    """Share within their own model's SLO of the requests that are judged in a second."""
+    judged = good = 0.0
+    for model in models:
+        counts = model.told.requests
+        own = counts.completed_in_window + counts.failed_in_window
+        if not own or math.isnan(model.weight):
+            continue
+        judged += own * model.weight
+        good += own * model.weight * (model.told.goodput.share or 0.0)
+    return good / judged if judged else None
+
+
+def peak_gpus(models: Sequence[OneModel]) -> tuple[PeakGpus, ...] | None:
+    """Kind by kind; ``None`` where no model scales."""
+    if all(model.told.scaling is None for model in models):
+        return None
+    until_s = min(model.result.end_s for model in models)
+    kinds: dict[str, dict[int, list[tuple[Sequence[float], Sequence[int]]]]] = {}
+    for number, model in enumerate(models):
+        for gpu, times_s, gpus in _timelines(model):
+            kinds.setdefault(gpu, {}).setdefault(number, []).append((times_s, gpus))
+    return tuple(_peak(gpu, own, until_s) for gpu, own in kinds.items())
+
+
+def _timelines(model: OneModel) -> list[tuple[str, Sequence[float], Sequence[int]]]:
+    """Kind, times in seconds, and GPUs that were there from each on, side by side."""
+    fleet = model.result.fleet
+    if fleet is None:
+        return [(gpu_of(model.plan, role.role), (0.0,), (role.gpus,)) for role in model.result.roles]
+    return [(gpu_of(model.plan, role.role), role.times_s, role.paid_gpus) for role in fleet.roles]
+
+
+def _peak(gpu: str, models: Mapping[int, list[tuple[Sequence[float], Sequence[int]]]], until_s: float) -> PeakGpus:
+    times_s = np.unique(np.concatenate([np.asarray(own) for sides in models.values() for own, _ in sides]))
+    times_s = times_s[times_s <= until_s]
+    there = np.zeros(times_s.size, dtype=np.int64)
+    apart = 0
+    for sides in models.values():
+        whole = sum(_at(times_s, own_s, gpus) for own_s, gpus in sides)
+        there += whole
+        apart += int(np.max(whole))
+    first = int(there.argmax())
+    return PeakGpus(gpu=gpu, together=int(there[first]), at_s=float(times_s[first]), apart=apart, until_s=until_s)
+
+
+def _at(times_s: np.ndarray, own_s: Sequence[float], gpus: Sequence[int]) -> np.ndarray:
+    """The last of ``gpus`` at each time; none before the first of ``own_s``."""
+    place = np.searchsorted(np.asarray(own_s), times_s, side="right") - 1
+    return np.where(place >= 0, np.asarray(gpus, dtype=np.int64)[place], 0)
