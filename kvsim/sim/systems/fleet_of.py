@@ -51,10 +51,6 @@ def look_after(system: ServingSystem, patience: Patience | None) -> Looked | Non
     fleet = Fleet(system, patient, resends=own.resend, detection_s=own.detection_s, most_in_flight=most)
     system.fleet = fleet
     _check_kinds(system)
-    if system.name == "pd" and own.events and config.pd_separation.transfer.contention == "fifo":
-        system.notes.append(
-            "with pd_separation.transfer.contention = fifo links first serve what lost requests had booked of them"
-        )
     faults = Faults(system, fleet, _targets(system, fleet))
     return Looked(fleet, faults, scaler_of(system, fleet))
 
