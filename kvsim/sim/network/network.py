@@ -109,6 +109,8 @@ class Network(StreamOwner):
     def busy_so_far_s(self, stream: Stream) -> float:
         """How long the stream has been on the links until now."""
         now = self._clock.now
+        if self._bookings is not None:
+            return stream.busy_s - self._bookings.left(stream, now) / stream.line_bytes_per_s
         if not self._shares:
             return stream.busy_s - max(0.0, stream.end_s - now)
         if not stream.active:

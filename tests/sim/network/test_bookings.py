@@ -183,3 +183,15 @@ def test_what_has_not_left_yet_is_not_moved(contention: str) -> None:
     network._clock.run_to_stop()
     assert moved == [pytest.approx(90.0)]
     assert network.carried == pytest.approx([90.0, 0.0, 0.0, 90.0, 0.0, 0.0, 0.0, 0.0])
+
+
+def test_who_waits_for_a_link_is_not_on_it() -> None:
+    network = Network(Clock(), Topology([10.0] * 3, [100.0] * 3, [0, 1, 2], [0] * 3), "fifo")
+    streams = [network.open(0, target, lambda _: None) for target in (1, 2)]
+    for stream in streams:
+        network.push(stream, 100.0, True)
+    busy_s: list[float] = []
+    for time_s in (4.0, 13.0):
+        network._clock.schedule(time_s, callback=lambda _: busy_s.extend(map(network.busy_so_far_s, streams)))
+    network._clock.run_to_stop()
+    assert busy_s == pytest.approx([4.0, 0.0, 10.0, 3.0])
