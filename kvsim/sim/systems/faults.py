@@ -135,9 +135,12 @@ class Faults:
         return bool(hung)
 
     def _slow(self, happening: Happening, event: FleetEvent, parts: list[Part], duration_s: float) -> bool:
+        """Units that are there; one that is slower by that factor already is not so once more at random."""
         assert event.factor is not None
         slowed = [unit for part in parts for unit in part.units if unit.status != OFF]
         factor = event.factor
+        if event.at_s is None:
+            slowed = [unit for unit in slowed if factor not in unit.slowdowns]
         for unit in slowed:
             before = math.prod(unit.slowdowns)
             unit.slowdowns.append(factor)

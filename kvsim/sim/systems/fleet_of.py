@@ -48,7 +48,8 @@ def look_after(system: ServingSystem, patience: Patience | None) -> Looked | Non
         raise ConfigError("routing.max_in_flight: counts the requests of colocated instances; prefill/decode has none")
     own = config.fleet
     patient = clients or Patience(None)
-    fleet = Fleet(system, patient, resends=own.resend, detection_s=own.detection_s, most_in_flight=most)
+    max_resends = own.max_resends if own.resend else 0
+    fleet = Fleet(system, patient, max_resends=max_resends, detection_s=own.detection_s, most_in_flight=most)
     system.fleet = fleet
     _check_kinds(system)
     faults = Faults(system, fleet, _targets(system, fleet))
