@@ -46,14 +46,14 @@ def conclude_systems(report: Sections) -> str:
         return "Nothing was simulated."
     if any(map(is_overloaded, results)):
         clauses = [*overload(report.results, condition(report)), *misfits(results), *_balance_advice(report)]
-        return reservation(results) + sentence_of(clauses)
+        return reservation(results) + unlike(results) + sentence_of(clauses)
     if len(results) == 1:
         clauses = [f"{_label(results[0])} gives {_goods(results[0])} {condition(report)}; nothing to compare it with"]
     else:
         clauses = _compare(results[0], results[1], condition(report))
     clauses += misfits(results) + _whole_run(results)
     clauses += _dominating(results[:2]) + _balance_advice(report)
-    return reservation(results) + sentence_of(clauses)
+    return reservation(results) + unlike(results) + sentence_of(clauses)
 
 
 def sentence_of(clauses: Sequence[str]) -> str:
@@ -259,6 +259,19 @@ def _balance_advice(report: Sections) -> list[str]:
             return []
         return [f"P:D {ratio(actual)} is balanced for this workload"]
     return [f"P:D {ratio(balanced)} would balance the two sides, where {ratio(actual)} was simulated"]
+
+
+def unlike(results: Sequence[SystemSummary]) -> str:
+    """A reservation where not the same happened to all that is compared."""
+    left_out = [(result, result.events_left_out or ()) for result in results]
+    if len({numbers for _, numbers in left_out}) < 2:
+        return ""
+    told = [
+        f"{_label(result)} without {listed([f'fleet.events[{number}]' for number in numbers])}"
+        for result, numbers in left_out
+        if numbers
+    ]
+    return f"[Not under the same failures: {', '.join(told)}] "
 
 
 def reservation(results: Sequence[SystemSummary]) -> str:

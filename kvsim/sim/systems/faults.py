@@ -57,8 +57,8 @@ class Faults:
         self._system, self._fleet, self._targets, self._clock = system, fleet, targets, system.clock
         self._draws = Draws(system.generators[5])
         self.happened: list[Happening] = []
-        for event in system.plan.config.fleet.events:
-            parts = targets.of(event)
+        events = system.plan.config.fleet.events
+        for event, parts in zip(events, targets.of_all(events), strict=True):
             self._clock.process(self._at_random(event, parts) if event.at_s is None else self._once(event, parts))
 
     def incidents(self) -> tuple[Incident, ...]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from kvsim.config import Config
 from kvsim.config.fleet_keys import Clients
-from kvsim.errors import ConfigError
+from kvsim.errors import ConfigError, EventError
 from kvsim.record.fleet import FleetUse
 from kvsim.sim.fleet.clients import Patience
 from kvsim.sim.fleet.targets import Targets
@@ -103,4 +103,4 @@ def _check_kinds(system: ServingSystem) -> None:
     for reason, is_so in reasons.items():
         for kind in ("slow", "hang"):
             if is_so and kind in kinds:
-                raise ConfigError(f"fleet.events: {kind} is not modelled with {reason}")
+                raise EventError(f"fleet.events: {kind} is not modelled with {reason}")
