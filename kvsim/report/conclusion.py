@@ -219,11 +219,13 @@ def _lower(result: SystemSummary, than: SystemSummary) -> list[str]:
 
 
 def condition(report: Sections) -> str:
-    """The load for which the sentence holds."""
-    load = report.workload.load
+    """The load for which the sentence holds, with what came in the measured window, where that is another rate."""
+    load, inside = report.workload.load, report.workload.window_requests_per_s
+    came_inside = "" if inside is None else f"{number(inside)} in the measured window"
     if load is not None:
         of = f"{load.rho:g} of {system_label(load.of)}'s maximum rate"
-        return f"at {of} ({number(load.requests_per_s)} requests/s)"
+        rates = [f"{number(load.requests_per_s)} requests/s", *filter(None, [came_inside])]
+        return f"at {of} ({', '.join(rates)})"
     if report.workload.users is not None:
         return f"with {counted(report.workload.users, 'user')}"
     asked = report.workload.asked_requests_per_s
@@ -231,11 +233,16 @@ def condition(report: Sections) -> str:
         is_one = report.run.mode == "predict" and report.results  # Elsewhere sentences tell what came.
         came = report.results[0].steady.asked_requests_per_s if is_one else None
         is_other = came is not None and abs(came / asked - 1) > OTHER_RATE
-        return f"at {number(came)} requests/s ({rate(asked)} asked)" if is_other else f"at {rate(asked)} requests/s"
-    requests, span_s = report.workload.requests, report.workload.span_s
-    if report.run.mode == "predict" and span_s:
-        return f"at {number(requests / span_s)} requests/s"
-    return f"at the workload's own {number(requests / span_s)} requests/s" if span_s else "for this workload"
+        told = number(came) if is_other else rate(asked)
+        beside = [f"{rate(asked)} asked"] if is_other else []
+    else:
+        requests, span_s = report.workload.requests, report.workload.span_s
+        if not span_s:
+            return "for this workload"
+        own = "" if report.run.mode == "predict" else "the workload's own "
+        told, beside = f"{own}{number(requests / span_s)}", []
+    beside += filter(None, [came_inside])
+    return f"at {told} requests/s ({', '.join(beside)})" if beside else f"at {told} requests/s"
 
 
 def _dominating(results: Sequence[SystemSummary]) -> list[str]:
