@@ -50,7 +50,9 @@ class Network(StreamOwner):
         """By link: its streams, in the order in which they came."""
         self._demand: list[float] = [0.0] * num_links
         """By link: the sum of its streams' line rates."""
-        self._bookings = Bookings(num_links) if contention == "fifo" else None
+        self._bookings = Bookings(self._capacity) if contention == "fifo" else None
+        self._is_limited = False
+        """Whether some link has ever carried another rate than at first."""
         self.carried: list[float] = [0.0] * num_links
         """By link: the integral of its rates, bytes of work."""
         self.work_asked = self.work_done = 0.0
@@ -136,7 +138,10 @@ class Network(StreamOwner):
         return moved_bytes
 
     def limit(self, link: int, bytes_per_s: float) -> None:
-        """A link carries so much from now on. Without sharing, what is on its way keeps its rate."""
+        """A link carries so much from now on. Without sharing, chunks that have been pushed keep their rate."""
+        if self._bookings is not None:
+            self._bookings.keep(link)
+        self._is_limited = True
         self._capacity[link] = bytes_per_s
         if not self._shares:
             return
@@ -199,9 +204,11 @@ class Network(StreamOwner):
 
     def _push_alone(self, stream: Stream, work: float) -> None:
         booking: Booking | None = None
+        if self._is_limited:
+            stream.line_bytes_per_s = min([self._capacity[link] for link in stream.path])
         duration_s = work / stream.line_bytes_per_s
         if self._bookings is not None and work:
-            booking = self._bookings.book(stream, work, self._clock.now, self._capacity)
+            booking = self._bookings.book(stream, work, self._clock.now)
             start_s = booking.start_s
         else:
             start_s = max(self._clock.now, stream.end_s)

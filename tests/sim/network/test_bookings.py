@@ -24,13 +24,18 @@ class Chunk:
     stream: int
     path: tuple[int, ...]
     work: float
+    rates: dict[int, float]
     start_s: float = -1.0
+
+    def left_s(self, link: int) -> float:
+        return self.start_s + self.work / self.rates[link]
 
 
 @dataclass
 class Queues:
     """Every link has a queue of chunks. The first chunk of a stream begins once it is at the head of all its links'
-    queues, and leaves each as soon as that link has moved it; it is over when the slowest has.
+    queues, and leaves each as soon as that link has moved it; it is over when the slowest has. Links move it at the
+    rates that they have when it is pushed.
     """
 
     capacity: list[float]
@@ -39,7 +44,8 @@ class Queues:
     """Bytes of streams, cancelled ones among them."""
 
     def run(self, events: list[tuple[float, int, tuple[int, ...], float]]) -> None:
-        """``events``, in order: when a stream's next chunk comes to its path, or, without one, when it is cancelled."""
+        """``events``, in order: when a stream's next chunk comes to its path, without one when it is cancelled, and
+        when link -1 - n carries so much from then on."""
         queues: list[list[Chunk]] = [[] for _ in self.capacity]
         live: list[Chunk] = []
         events = list(events)
@@ -47,11 +53,11 @@ class Queues:
             times_s = [events[0][0]] if events else []
             for chunk in live:
                 if chunk.start_s >= 0:
-                    times_s += [self.left_s(chunk, link) for link in chunk.path if chunk in queues[link]]
+                    times_s += [chunk.left_s(link) for link in chunk.path if chunk in queues[link]]
             now = min(times_s)
             for chunk in list(live):
                 for link in chunk.path if chunk.start_s >= 0 else ():
-                    if chunk in queues[link] and self.left_s(chunk, link) <= now:
+                    if chunk in queues[link] and chunk.left_s(link) <= now:
                         queues[link].remove(chunk)
                 if not any(chunk in queues[link] for link in chunk.path):
                     live.remove(chunk)
@@ -59,8 +65,11 @@ class Queues:
                     self.landed_s[chunk.stream] = now + LATENCY_S
             while events and events[0][0] <= now:
                 _, stream, path, work = events.pop(0)
+                if stream < 0:
+                    self.capacity[-1 - stream] = work
+                    continue
                 if path:
-                    live.append(Chunk(stream, path, work))
+                    live.append(Chunk(stream, path, work, {link: self.capacity[link] for link in path}))
                     for link in path:
                         queues[link].append(live[-1])
                     continue
@@ -72,15 +81,12 @@ class Queues:
                     for link in chunk.path:
                         queues[link] = [other for other in queues[link] if other is not chunk]
                     if chunk.start_s >= 0:
-                        line = min(self.capacity[link] for link in chunk.path)
+                        line = min(chunk.rates.values())
                         self.moved[stream] = self.moved.get(stream, 0.0) + (now - chunk.start_s) * line
             for chunk in live:
                 is_next = next(other for other in live if other.stream == chunk.stream) is chunk
                 if chunk.start_s < 0 and is_next and all(queues[link][0] is chunk for link in chunk.path):
                     chunk.start_s = now
-
-    def left_s(self, chunk: Chunk, link: int) -> float:
-        return chunk.start_s + chunk.work / self.capacity[link]
 
 
 class Story:
@@ -104,10 +110,14 @@ class Story:
         self.cancelled: set[int] = set()
         for number in range(rng.randint(2, 12)):
             self._plan(rng, number, cancels)
+        for _ in range(rng.choice([0, 0, 2])):
+            link = rng.randrange(topology.num_links)
+            carries = topology.capacity_bytes_per_s[link] * rng.choice([0.25, 1.0, 2.0])
+            self.events.append((rng.uniform(0, 20), -1 - link, (), carries))
         self.events.sort(key=lambda event: event[0])
         last = {stream: place for place, (_, stream, path, _) in enumerate(self.events) if path}
         for place, event in enumerate(self.events):
-            self.clock.schedule(event[0], callback=lambda _, e=event, p=place: self._happen(e, last[e[1]] == p))
+            self.clock.schedule(event[0], callback=lambda _, e=event, p=place: self._happen(e, last.get(e[1]) == p))
 
     def _plan(self, rng: Random, number: int, cancels: float) -> None:
         source, target = rng.sample(range(len(NICS)), 2)
@@ -125,8 +135,10 @@ class Story:
 
     def _happen(self, event: tuple[float, int, tuple[int, ...], float], is_last: bool) -> None:
         _, number, path, work = event
-        stream = self.streams[number]
-        if path:
+        stream = self.streams[max(number, 0)]
+        if number < 0:
+            self.network.limit(-1 - number, work)
+        elif path:
             self.network.push(stream, work, is_last)
         elif number not in self.landed_s:
             self.moved[number] = self.network.cancel(stream)
@@ -141,7 +153,7 @@ class Story:
 def test_cancelled_streams_leave_their_turns_to_those_behind(rng: Random, cancels: float) -> None:
     story = Story(rng, cancels)
     capacity = story.network.topology.capacity_bytes_per_s
-    queues = Queues(capacity)
+    queues = Queues(list(capacity))
     queues.run(story.events)
     story.clock.run_to_stop()
     assert story.landed_s == pytest.approx(queues.landed_s, rel=1e-9)
