@@ -14,6 +14,22 @@ class ConfigError(KvsimError):
     """A configuration value, overlay, preset or ``--set`` that cannot be used."""
 
 
+class EventError(ConfigError):
+    """An entry of ``fleet.events`` that a system cannot have."""
+
+
+class AbsentError(EventError):
+    """Entries of ``fleet.events`` that concern no part of a system: by number, how each was written, and why none."""
+
+    def __init__(self, absent: dict[int, tuple[str, str]]) -> None:
+        said, why = absent[min(absent)]
+        super().__init__(f"fleet.events: {said}: {why}")
+        self.absent = absent
+
+    def __reduce__(self) -> tuple[type[AbsentError], tuple[dict[int, tuple[str, str]]]]:
+        return AbsentError, (self.absent,)
+
+
 class WorkloadError(KvsimError):
     """A trace that cannot be read, or a row of it that makes no sense."""
 

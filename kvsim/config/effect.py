@@ -135,9 +135,14 @@ def _unseen_of_fleet(config: Config) -> dict[str, str]:
     """What is looked at where something happens to instances, or clients send requests again, and why it is not."""
     fleet, clients = config.fleet, config.clients
     unseen: dict[str, str] = {}
+    drains = config.autoscale.is_on and config.autoscale.drain_grace_s is not None
     if not fleet.events:
-        unseen |= dict.fromkeys(("fleet.detection_s", "fleet.resend"), "fleet.events is empty")
-    if clients.timeout_s is None and (fleet.resend or not fleet.events):
+        unseen["fleet.detection_s"] = "fleet.events is empty"
+    if not fleet.events and not drains:
+        unseen |= dict.fromkeys(("fleet.resend", "fleet.max_resends"), "no instance loses what it has")
+    elif not fleet.resend:
+        unseen["fleet.max_resends"] = "fleet.resend is false"
+    if clients.timeout_s is None and not fleet.events and not drains:
         why = "clients.timeout_s is null, and no client sees an error"
         unseen |= dict.fromkeys(("clients.retries", *BACKOFF), why)
     elif not clients.retries:

@@ -21,7 +21,7 @@ class FleetEvent(Item):
     kind: EventKind
     at_s: NonNegative | None = None
     """Simulated time; ``mtbf_h`` instead: at random, after that many hours of one of them on average. What is down does
-    not fail, and what hangs does not hang once more, at random."""
+    not fail, what hangs does not hang once more, and what is slower by ``factor`` not slower by it again, at random."""
     mtbf_h: Positive | None = None
     role: RoleName | None = None
     instance: Whole | None = None
@@ -46,6 +46,7 @@ class Fleet(Section):
     events: Annotated[tuple[FleetEvent, ...], Strict(False)]
     detection_s: NonNegative
     resend: bool
+    max_resends: Whole
 
 
 class Clients(Section):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from kvsim.capacity.sources import Source, WordSource, check_rate, source_of
 from kvsim.config import Config
 from kvsim.config.comparison import Comparison
 from kvsim.config.effect import without_effect
-from kvsim.errors import ConfigError
+from kvsim.errors import AbsentError, ConfigError, EventError
 from kvsim.failures import Failure, Failures
 from kvsim.modes.cluster import DeployedCluster, PdCluster, TieredCluster, cluster_section
 from kvsim.modes.training import Train, is_learned, trained, with_model, without_first
@@ -32,7 +33,7 @@ from kvsim.record.result import SystemResult
 from kvsim.record.windows import measured_alike
 from kvsim.sim.executor import Executor
 from kvsim.sim.routing import check_policies
-from kvsim.sim.run import SYSTEMS, Case, SystemName
+from kvsim.sim.run import SYSTEMS, Case, RunResult, SystemName
 from kvsim.study.answer import StudyAnswer
 from kvsim.study.catalogue import run_studies, why_none
 from kvsim.study.context import RunVariant, StudyContext
@@ -241,21 +242,54 @@ def _trained(spec: ExperimentSpec, offered: Offered, plans: list[Plan], path: Pa
 def _ran(
     cases: Sequence[Case], failures: Failures, executor: Executor
 ) -> tuple[dict[str, SystemResult], tuple[str, ...]]:
-    """What came of each, and which an interrupt left out; one that fails leaves the others."""
+    """What came of each, and which an interrupt left out; one that fails leaves the others. What ``fleet.events`` do to
+    parts that a system lacks is left out of its run, unless all lack them.
+    """
     results: dict[str, SystemResult] = {}
     unstarted = []
-    for case, future in zip(cases, executor.run(cases), strict=True):
+    futures = executor.run(cases)
+    absent = _absent_events(cases, futures)
+    if any(map(_is_interrupted, futures)):
+        unstarted = list(absent)
+    elif absent:
+        again = [replace(case, plan=case.plan.without_events(absent.get(case.name, ()))) for case in cases]
+        told = dict(zip(absent, executor.run([case for case in again if case.name in absent]), strict=True))
+        futures = [told.get(case.name, future) for case, future in zip(cases, futures, strict=True)]
+    for case, future in zip(cases, futures, strict=True):
         if future.cancelled():
             unstarted.append(case.name)
-            continue
-        found = failures.attempt(case.name, future.result)
-        if found is not None:
-            results[case.name] = found.system
+        elif case.name not in unstarted:
+            found = failures.attempt(case.name, future.result)
+            if found is not None:
+                left_out = tuple(absent.get(case.name, ()))
+                results[case.name] = replace(found.system, events_left_out=left_out)
     if not results and unstarted:
         raise KeyboardInterrupt
     if not results:
         failures.reraise()
     return results, tuple(unstarted)
+
+
+def _absent_events(cases: Sequence[Case], futures: Sequence[Future[RunResult]]) -> dict[str, list[int]]:
+    """By case, the numbers of the ``fleet.events`` that concern no part of its system; raises ``ConfigError`` for one
+    that concerns no part of any, or that some system cannot have.
+    """
+    found: dict[str, dict[int, tuple[str, str]]] = {}
+    for case, future in zip(cases, futures, strict=True):
+        error = None if future.cancelled() else future.exception()
+        if isinstance(error, AbsentError):
+            found[case.name] = error.absent
+        elif isinstance(error, EventError):
+            raise error
+    for number, (said, _) in next(iter(found.values()), {}).items():
+        if len(cases) > 1 and all(number in found.get(case.name, {}) for case in cases):
+            whys = dict.fromkeys(f"{name}: {absent[number][1]}" for name, absent in found.items())
+            raise ConfigError(f"fleet.events: {said}: {'; '.join(whys)}")
+    return {name: sorted(absent) for name, absent in found.items()} if len(cases) > 1 else {}
+
+
+def _is_interrupted(future: Future[RunResult]) -> bool:
+    return future.cancelled() or (future.exception() is None and future.result().system.incomplete)
 
 
 @dataclass(frozen=True)

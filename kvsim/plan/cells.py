@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,6 +43,8 @@ def check_cells(plan: Plan) -> None:
             f"{given} and cache.restart_after_requests = {cache.restart_after_requests}: requests are counted over the "
             "whole cluster, of which a cell knows nothing; give one of them"
         )
+    if plan.tiers:
+        check_hosts(plan)
     if SSD.name in plan.tiers and cluster.ssd_scope == "cluster":
         raise ConfigError(
             f"{given} and cluster.ssd_scope = 'cluster': cells would share all drives; allowed with cells: host, rack"
@@ -62,6 +65,16 @@ def check_cells(plan: Plan) -> None:
     _check_groups(plan, given)
 
 
+def check_hosts(plan: Plan) -> None:
+    """Raise ``ConfigError`` where a host that has a plan's tiers would stand in two racks."""
+    per_host, per_rack = plan.config.cluster.network.gpus_per_host, plan.config.cluster.simulate_gpus_per_rack
+    if per_rack % per_host and plan.num_racks > 1:
+        raise ConfigError(
+            f"cluster.simulate_gpus_per_rack = {per_rack} is no multiple of cluster.network.gpus_per_host = "
+            f"{per_host}: a host, whose memory and drives are tiers, stands within one rack"
+        )
+
+
 def _given(plan: Plan) -> str:
     given = plan.config.routing.cells
     return f"routing.cells = {given if given != 'rack' else f'rack ({plan.cells})'}"
@@ -72,7 +85,10 @@ def _unit(plan: Plan) -> tuple[int, str]:
     cluster, tiers = plan.config.cluster, plan.tiers
     has_pools = EIC.name in tiers or (SSD.name in tiers and cluster.ssd_scope == "rack")
     if has_pools or (plan.num_decode and plan.num_racks > 1):
-        return cluster.simulate_gpus_per_rack, f"whole racks of {cluster.simulate_gpus_per_rack} GPUs"
+        rack, host = cluster.simulate_gpus_per_rack, cluster.network.gpus_per_host
+        if plan.num_racks > 1 and rack % host:
+            return math.lcm(rack, host), f"whole racks of {rack} and whole hosts of {host} GPUs"
+        return rack, f"whole racks of {rack} GPUs"
     if tiers or plan.num_decode:
         return cluster.network.gpus_per_host, f"whole hosts of {cluster.network.gpus_per_host} GPUs"
     return 1, "whole instances"

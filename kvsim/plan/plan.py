@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -239,6 +239,13 @@ class Plan:
             clients = calm.clients.model_copy(update={"timeout_s": None, "retries": 0})
             calm = calm.model_copy(update={"clients": clients})
         return self if calm is config else replace(self, config=calm)
+
+    def without_events(self, numbers: Container[int]) -> Plan:
+        """A plan of this cluster without some of ``fleet.events``."""
+        fleet = self.config.fleet
+        left = tuple(event for number, event in enumerate(fleet.events) if number not in numbers)
+        changed = {"fleet": fleet.model_copy(update={"events": left})}
+        return replace(self, config=self.config.model_copy(update=changed))
 
     def _of_cells(self, num_instances: int) -> Plan:
         """As ``scaled_to``: fewer cells, or a part of one."""

@@ -262,6 +262,8 @@ class SystemSummary:
     cost: Cost | None = field(default=None, metadata=OMITTED)
     fleet: FleetFigures | None = field(default=None, metadata=OMITTED)
     """``None``: nothing could happen to instances, and clients wait for ever."""
+    events_left_out: tuple[int, ...] | None = field(default=None, metadata=OMITTED)
+    """Numbers of the ``fleet.events`` that concern no part of it; ``None``: there are none."""
 
     @property
     def misfits(self) -> int:

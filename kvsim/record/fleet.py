@@ -154,6 +154,8 @@ class FleetUse:
     """Times that a request lost what it had on an instance, or was sent to one that was gone."""
     resent: int
     """Times that the router sent a request again."""
+    router_gave_up: int
+    """Attempts of clients that failed because the router had sent them again as often as it does."""
     timed_out: int
     """Attempts that their clients gave up."""
     retried: int
@@ -207,6 +209,7 @@ def merged_fleet(uses: Sequence[FleetUse | None], end_s: float) -> FleetUse | No
         roles=tuple(roles),
         requests_hit=sum(use.requests_hit for use in found),
         resent=sum(use.resent for use in found),
+        router_gave_up=sum(use.router_gave_up for use in found),
         timed_out=sum(use.timed_out for use in found),
         retried=sum(use.retried for use in found),
         gave_up=sum(use.gave_up for use in found),

@@ -105,6 +105,8 @@ class FleetFigures:
     """Times that a request lost what it had on an instance, or was sent to one that was gone."""
     resent: int
     """Times that the router sent a request again."""
+    router_gave_up: int
+    """Attempts of clients that failed because the router had sent them again as often as it does."""
     timed_out: int
     """Attempts that their clients gave up."""
     retried: int

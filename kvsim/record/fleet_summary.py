@@ -43,6 +43,7 @@ def fleet_figures(result: SystemResult, slo_ttft_s: float, slo_share: float) -> 
     return FleetFigures(
         requests_hit=use.requests_hit,
         resent=use.resent,
+        router_gave_up=use.router_gave_up,
         timed_out=use.timed_out,
         retried=use.retried,
         gave_up=use.gave_up,

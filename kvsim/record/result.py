@@ -276,6 +276,8 @@ class SystemResult:
     """Steps, levels and movements of KV; ``None`` where the run was not asked to keep them."""
     fleet: FleetUse | None = None
     """Instances that came and went, and requests that were sent again; ``None`` where nothing of that could happen."""
+    events_left_out: tuple[int, ...] = ()
+    """Numbers of the ``fleet.events`` that concern no part of this system: it ran without them."""
 
     @property
     def misfits(self) -> int:

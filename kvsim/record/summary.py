@@ -112,6 +112,7 @@ def summarise(result: SystemResult, *, slo_ttft_s: float, slo_tpot_s: float, gpu
         drafts=_drafts(result.drafts),
         adapters=result.adapters,
         scaling=scaling_figures(result.fleet),
+        events_left_out=result.events_left_out or None,
     )
 
 

@@ -15,8 +15,10 @@ from kvsim.modes.experiment import Experiment, ExperimentSpec
 from kvsim.plan.mode import ModeName
 from kvsim.reasons import reasons_of
 from kvsim.record.fleet_summary import fleet_figures
-from kvsim.record.summary import summarise
+from kvsim.record.result import SystemResult
+from kvsim.record.summary import in_window, summarise
 from kvsim.report.calibration import calibration_of
+from kvsim.report.conclusion import GOODPUT_TIE, OTHER_RATE
 from kvsim.report.report import Report
 from kvsim.report.run_clock import RunClock
 from kvsim.report.sections import AskedRequests, Launch, WorkloadFacts
@@ -107,9 +109,41 @@ def workload_facts(experiment: Experiment) -> WorkloadFacts:
         hash_block_tokens=info.hash_block_tokens,
         load=experiment.load,
         asked_requests_per_s=experiment.asked_requests_per_s,
+        window_requests_per_s=_in_window_per_s(experiment),
         users=None if experiment.asked_requests_per_s is not None else _users(workload),
         asked=_asked(experiment.spec),
     )
+
+
+def _in_window_per_s(experiment: Experiment) -> float | None:
+    """The rate at which requests came in the measured window, where another one is told of the run: traffic that
+    swells, or few arrivals. Also where more was completed in it than that one.
+    """
+    workload, results = experiment.workload, experiment.results
+    if not results or not workload.span_s or any(result.window_is_whole for result in results):
+        return None
+    mean_per_s = len(workload) / workload.span_s
+    asked_per_s = experiment.asked_requests_per_s if experiment.load is None else experiment.load.requests_per_s
+    told_per_s = [mean_per_s] if asked_per_s is None else [mean_per_s, asked_per_s]
+    came = [_came_per_s(workload, result) for result in results]
+    if max(came) - min(came) > GOODPUT_TIE * max(came):
+        return None  # Answers decide when requests come, and each system is asked for a rate of its own.
+    start_s, end_s = results[0].window_s
+    done_per_s = max(int(in_window(result, result.window_s).sum()) for result in results) / (end_s - start_s)
+    is_other = any(abs(came[0] / each - 1) > OTHER_RATE for each in told_per_s)
+    is_other = is_other or done_per_s > max(told_per_s) * (1 + GOODPUT_TIE)
+    return came[0] if is_other else None
+
+
+def _came_per_s(workload: Workload, result: SystemResult) -> float:
+    """Arrivals in the measured window of a system, up to the last one, over its length."""
+    arrival_s = workload.arrival_s
+    if workload.is_closed:
+        arrival_s = np.concatenate([result.table["arrival_s"], result.failed_arrival_s])
+    start_s, end_s = result.window_s
+    end_s = min(end_s, float(arrival_s.max(initial=start_s)))
+    came = int(((arrival_s > start_s) & (arrival_s <= end_s)).sum())
+    return came / (end_s - start_s) if end_s > start_s else 0.0
 
 
 def _users(workload: Workload) -> int | None:

@@ -49,6 +49,7 @@ def warnings(report: Sections) -> list[str]:
             kind = "" if is_overloaded(result) else "not steady: "
             found.append(f"{label}: {kind}{result.steady.why}")
         found += [f"{label}: {failed}" for failed in _failed(result)]
+        found += [f"{label}: {left_out}" for left_out in _left_out(result, report)]
         found += _imbalance(result, report.cluster)
     found += [failure.sentence() for failure in report.run.failures]
     found += report.cluster.warnings
@@ -73,6 +74,16 @@ def _failed(result: SystemSummary) -> Iterator[str]:
                 f"{counted(count, 'request')} failed: {told if count == 1 else why}; "
                 f"{'it counts' if count == 1 else 'they count'} against the SLO"
             )
+
+
+def _left_out(result: SystemSummary, report: Sections) -> Iterator[str]:
+    """What happens to parts that this system lacks."""
+    numbers = result.events_left_out
+    if numbers:
+        events = report.config.fleet.events
+        told = listed([f"fleet.events[{number}] ({events[number].kind})" for number in numbers])
+        concern, it = ("concerns", "it") if len(numbers) == 1 else ("concern", "them")
+        yield f"{told} {concern} no part of this system, which ran without {it}"
 
 
 def _calm(report: Sections) -> Iterator[str]:

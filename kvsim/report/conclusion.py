@@ -46,14 +46,14 @@ def conclude_systems(report: Sections) -> str:
         return "Nothing was simulated."
     if any(map(is_overloaded, results)):
         clauses = [*overload(report.results, condition(report)), *misfits(results), *_balance_advice(report)]
-        return reservation(results) + sentence_of(clauses)
+        return reservation(results) + unlike(results) + sentence_of(clauses)
     if len(results) == 1:
         clauses = [f"{_label(results[0])} gives {_goods(results[0])} {condition(report)}; nothing to compare it with"]
     else:
         clauses = _compare(results[0], results[1], condition(report))
     clauses += misfits(results) + _whole_run(results)
     clauses += _dominating(results[:2]) + _balance_advice(report)
-    return reservation(results) + sentence_of(clauses)
+    return reservation(results) + unlike(results) + sentence_of(clauses)
 
 
 def sentence_of(clauses: Sequence[str]) -> str:
@@ -219,11 +219,13 @@ def _lower(result: SystemSummary, than: SystemSummary) -> list[str]:
 
 
 def condition(report: Sections) -> str:
-    """The load for which the sentence holds."""
-    load = report.workload.load
+    """The load for which the sentence holds, with what came in the measured window, where that is another rate."""
+    load, inside = report.workload.load, report.workload.window_requests_per_s
+    came_inside = "" if inside is None else f"{number(inside)} in the measured window"
     if load is not None:
         of = f"{load.rho:g} of {system_label(load.of)}'s maximum rate"
-        return f"at {of} ({number(load.requests_per_s)} requests/s)"
+        rates = [f"{number(load.requests_per_s)} requests/s", *filter(None, [came_inside])]
+        return f"at {of} ({', '.join(rates)})"
     if report.workload.users is not None:
         return f"with {counted(report.workload.users, 'user')}"
     asked = report.workload.asked_requests_per_s
@@ -231,11 +233,16 @@ def condition(report: Sections) -> str:
         is_one = report.run.mode == "predict" and report.results  # Elsewhere sentences tell what came.
         came = report.results[0].steady.asked_requests_per_s if is_one else None
         is_other = came is not None and abs(came / asked - 1) > OTHER_RATE
-        return f"at {number(came)} requests/s ({rate(asked)} asked)" if is_other else f"at {rate(asked)} requests/s"
-    requests, span_s = report.workload.requests, report.workload.span_s
-    if report.run.mode == "predict" and span_s:
-        return f"at {number(requests / span_s)} requests/s"
-    return f"at the workload's own {number(requests / span_s)} requests/s" if span_s else "for this workload"
+        told = number(came) if is_other else rate(asked)
+        beside = [f"{rate(asked)} asked"] if is_other else []
+    else:
+        requests, span_s = report.workload.requests, report.workload.span_s
+        if not span_s:
+            return "for this workload"
+        own = "" if report.run.mode == "predict" else "the workload's own "
+        told, beside = f"{own}{number(requests / span_s)}", []
+    beside += filter(None, [came_inside])
+    return f"at {told} requests/s ({', '.join(beside)})" if beside else f"at {told} requests/s"
 
 
 def _dominating(results: Sequence[SystemSummary]) -> list[str]:
@@ -259,6 +266,19 @@ def _balance_advice(report: Sections) -> list[str]:
             return []
         return [f"P:D {ratio(actual)} is balanced for this workload"]
     return [f"P:D {ratio(balanced)} would balance the two sides, where {ratio(actual)} was simulated"]
+
+
+def unlike(results: Sequence[SystemSummary]) -> str:
+    """A reservation where not the same happened to all that is compared."""
+    left_out = [(result, result.events_left_out or ()) for result in results]
+    if len({numbers for _, numbers in left_out}) < 2:
+        return ""
+    told = [
+        f"{_label(result)} without {listed([f'fleet.events[{number}]' for number in numbers])}"
+        for result, numbers in left_out
+        if numbers
+    ]
+    return f"[Not under the same failures: {', '.join(told)}] "
 
 
 def reservation(results: Sequence[SystemSummary]) -> str:

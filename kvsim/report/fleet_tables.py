@@ -17,6 +17,7 @@ MOST_INCIDENTS = 8
 _COUNTS: tuple[tuple[str, Callable[[FleetFigures], int]], ...] = (
     ("requests hit by an incident", lambda fleet: fleet.requests_hit),
     ("sent again by the router", lambda fleet: fleet.resent),
+    ("given up by the router", lambda fleet: fleet.router_gave_up),
     ("attempts timed out", lambda fleet: fleet.timed_out),
     ("sent again by clients", lambda fleet: fleet.retried),
     ("requests given up", lambda fleet: fleet.gave_up),

@@ -99,6 +99,9 @@ class WorkloadFacts:
     """Requests in flight at most, where each waits for another; ``None``: they come at their times."""
     asked_requests_per_s: float | None
     """The rate that was asked for, which random arrivals meet in the mean alone; ``None``: a load was, or nothing."""
+    window_requests_per_s: float | None = field(default=None, metadata=OMITTED)
+    """Requests/s that came in the measured window; ``None``: about as many as over the whole run, or nobody knows of a
+    window that is not the whole run."""
     asked: AskedRequests | None = field(default=None, metadata=OMITTED)
     """No key where the mode served its own traffic."""
 

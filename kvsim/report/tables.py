@@ -149,7 +149,7 @@ def facts(report: Sections) -> Iterator[tuple[str, str]]:
     yield "step time", report.calibration.readiness
     yield "workload", _workload(report.workload)
     if report.workload.load is not None:
-        yield "load", _load(report.workload.load)
+        yield "load", _load(report.workload.load, _inside(report.workload))
     elif any(result.steady.possible_requests_per_s for result in report.results):
         yield "load", _own_load(report)
     for result in report.results[:1]:
@@ -202,9 +202,15 @@ def _workload(workload: WorkloadFacts) -> str:
     return f"{text}, on average {prompt} prompt and {output} output tokens"
 
 
-def _load(load: Load) -> str:
+def _load(load: Load, inside: str) -> str:
     of = f"{load.rho:g} of {system_label(load.of)}'s maximum"
-    return f"{of}: {number(load.requests_per_s)} requests/s of {number(load.max_requests_per_s)}"
+    return f"{of}: {number(load.requests_per_s)} requests/s of {number(load.max_requests_per_s)}{inside}"
+
+
+def _inside(workload: WorkloadFacts) -> str:
+    """What came in the measured window, where that is another rate."""
+    came = workload.window_requests_per_s
+    return "" if came is None else f", {number(came)} in the measured window"
 
 
 def _own_load(report: Sections) -> str:
@@ -217,10 +223,11 @@ def _own_load(report: Sections) -> str:
     possible = [f"{number(result.steady.possible_requests_per_s)} ({system_label(result.name)})" for result in known]
     words = possible[0] if len(known) == 1 else f"{possible[0]} to {possible[-1]}"
     came, asked = number(known[0].steady.asked_requests_per_s), report.workload.asked_requests_per_s
+    inside = _inside(report.workload)
     if asked is None:
-        return f"{came} requests/s came, possible {words}"
+        return f"{came} requests/s came{inside}, possible {words}"
     fitting = " and fit" if any(result.misfits for result in report.results) else ""
-    return f"{rate(asked)} requests/s asked, {came} came{fitting}, possible {words}"
+    return f"{rate(asked)} requests/s asked, {came} came{fitting}{inside}, possible {words}"
 
 
 def _side_by_side(results: Sequence[SystemSummary]) -> Table:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from kvsim.record.figures import SystemSummary
 from kvsim.record.labels import listed, number, percent, relative_difference
-from kvsim.report.conclusion import LATENCY_TIE, condition, is_overloaded, misfits, overload, reservation
+from kvsim.report.conclusion import LATENCY_TIE, condition, is_overloaded, misfits, overload, reservation, unlike
 from kvsim.report.sections import Sections
 
 ORACLE = "belady"
@@ -39,7 +39,7 @@ def conclude_tiers(report: Sections) -> str:
     sentence = "; ".join(clauses) + "."
     names = tuple(result.name for result in results)
     head = sentence[0] if sentence.startswith(names) else sentence[0].upper()
-    return reservation(results) + head + sentence[1:]
+    return reservation(results) + unlike(results) + head + sentence[1:]
 
 
 def hit_rate(result: SystemSummary) -> float:

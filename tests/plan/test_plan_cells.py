@@ -10,6 +10,7 @@ from kvsim.errors import ConfigError
 from kvsim.plan.mode import CLUSTER
 from kvsim.plan.plan import Place, Plan, make_plan, unified_plan
 
+HOSTS_OVER_RACKS = ("cluster.simulate_gpus_per_rack=12", "cluster.network.gpus_per_host=8")
 FOUR_RACKS = ("cluster.simulate_racks=4", "cluster.simulate_gpus_per_rack=16")
 
 
@@ -76,6 +77,14 @@ def test_unified_instances_without_tiers_are_dealt_in_any_equal_numbers() -> Non
         (
             ("routing.cells=rack", "pd_separation.tiers=[dram,ssd]", "cluster.ssd_scope=cluster"),
             r"routing.cells = rack \(4\) and cluster.ssd_scope = 'cluster'",
+        ),
+        (
+            (*HOSTS_OVER_RACKS, "routing.cells=2", "pd_separation.tiers=[dram,ssd]", "cluster.ssd_scope=cluster"),
+            "simulate_gpus_per_rack = 12 is no multiple of cluster.network.gpus_per_host = 8: a host, whose memory",
+        ),
+        (
+            (*HOSTS_OVER_RACKS, "routing.cells=4"),
+            "whole racks of 12 and whole hosts of 8 GPUs each; nearest: 1, 2$",
         ),
         (("routing.cells=rack", "engine.data_parallel_size=8"), "no multiple of engine.data_parallel_size = 8"),
         (("routing.cells=0",), "routing.cells"),

@@ -37,6 +37,7 @@ INCIDENT: dict[str, Any] = {
 FLEET: dict[str, Any] = {
     "requests_hit": 1240,
     "resent": 12,
+    "router_gave_up": 4,
     "timed_out": 30,
     "retried": 25,
     "gave_up": 5,
@@ -93,6 +94,7 @@ def test_the_tables_fit_80_columns() -> None:
     for row in (
         "decode instances in service, fewest                         95 of 96",
         "sent again by the router                                          12",
+        "given up by the router                                             4",
         "attempts a request                                              1.37",
         "at worst                              2.50 in 12.5 s from 60.0 s on",
     ):

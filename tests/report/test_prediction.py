@@ -70,7 +70,8 @@ def test_a_rate_that_was_not_met_is_told_beside_the_one_that_was_asked() -> None
     found = predicted(workload="agent", rate=0.2, requests=30, sets={"seed": 1})
     came = found.results[0].steady.asked_requests_per_s
     assert came is not None and abs(came / 0.2 - 1) > 0.1
-    assert f" at {number(came)} requests/s (0.2 asked)" in found.conclusion
+    inside = found.workload.window_requests_per_s
+    assert f" at {number(came)} requests/s (0.2 asked, {number(inside)} in the measured window)" in found.conclusion
 
 
 def test_a_run_at_its_own_rate_was_asked_for_none() -> None:

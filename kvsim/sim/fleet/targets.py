@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kvsim.config.fleet_keys import FleetEvent
-from kvsim.errors import ConfigError
+from kvsim.errors import AbsentError, EventError
 from kvsim.plan.plan import Place
 from kvsim.sim.fleet.units import Unit
 from kvsim.sim.network.network import Network
@@ -49,13 +49,14 @@ class Targets:
         self._off: dict[TierId, int] = {}
         """How many events that go on have taken a tier away."""
 
-    def of(self, event: FleetEvent) -> list[Part]:
-        """The parts that an event is about; what happens once happens to all of them, what happens at random to one at
-        a time. Raises ``ConfigError`` where there is none.
+    def of_all(self, events: Sequence[FleetEvent]) -> list[list[Part]]:
+        """The parts that each event is about; what happens once happens to all of them, what happens at random to one
+        at a time. Raises ``AbsentError`` for events without any.
         """
-        found = self._engines_of(event) if event.kind in _ENGINES else self._racks_of(event)
-        if not found:
-            raise ConfigError(f"fleet.events: {_said(event)}: {self._lacking(event)}")
+        found = [self._engines_of(each) if each.kind in _ENGINES else self._racks_of(each) for each in events]
+        absent = {n: (_said(events[n]), self._lacking(events[n])) for n, parts in enumerate(found) if not parts}
+        if absent:
+            raise AbsentError(absent)
         return found
 
     def name(self, event: FleetEvent, parts: list[Part]) -> str:
@@ -109,7 +110,7 @@ class Targets:
         if is_area and found and event.mtbf_h is None:
             return found
         if event.instance is not None and len(found) > 1:
-            raise ConfigError(f"fleet.events: {_said(event)}: instance {event.instance} of which role? Give role")
+            raise EventError(f"fleet.events: {_said(event)}: instance {event.instance} of which role? Give role")
         return found
 
     def _nics_of(self, node: int, engines: int) -> list[int]:

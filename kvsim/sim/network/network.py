@@ -11,6 +11,7 @@ from functools import partial
 from typing import Final
 
 from kvsim.sim.clock import Clock, Timer
+from kvsim.sim.network.bookings import Booking, Bookings
 from kvsim.sim.network.jitter import Jitter
 from kvsim.sim.network.max_min import fair_rates
 from kvsim.sim.network.stream import FirstPart, Stream, StreamOwner
@@ -41,7 +42,7 @@ class Network(StreamOwner):
     ) -> None:
         """``descriptor_s``: what a descriptor takes on the links beside its bytes."""
         self._clock, self.topology, self._jitter = clock, topology, jitter
-        self._shares, self._fifo = contention == "max_min", contention == "fifo"
+        self._shares = contention == "max_min"
         self._descriptor_s = descriptor_s
         self._capacity: list[float] = list(topology.capacity_bytes_per_s)
         num_links = topology.num_links
@@ -49,7 +50,9 @@ class Network(StreamOwner):
         """By link: its streams, in the order in which they came."""
         self._demand: list[float] = [0.0] * num_links
         """By link: the sum of its streams' line rates."""
-        self._free_s: list[float] = [0.0] * num_links
+        self._bookings = Bookings(self._capacity) if contention == "fifo" else None
+        self._is_limited = False
+        """Whether some link has ever carried another rate than at first."""
         self.carried: list[float] = [0.0] * num_links
         """By link: the integral of its rates, bytes of work."""
         self.work_asked = self.work_done = 0.0
@@ -108,6 +111,8 @@ class Network(StreamOwner):
     def busy_so_far_s(self, stream: Stream) -> float:
         """How long the stream has been on the links until now."""
         now = self._clock.now
+        if self._bookings is not None:
+            return stream.busy_s - self._bookings.left(stream, now) / stream.line_bytes_per_s
         if not self._shares:
             return stream.busy_s - max(0.0, stream.end_s - now)
         if not stream.active:
@@ -115,8 +120,10 @@ class Network(StreamOwner):
         return stream.busy_s + min(now, stream.end_s) - stream.since_s
 
     def cancel(self, stream: Stream) -> float:
-        """Stop a stream; returns the bytes of it that have been moved, in vain. What FIFO has booked goes its way."""
-        if self._shares and stream.active:
+        """Stop a stream; returns the bytes of it that have been moved, in vain."""
+        if not self._shares:
+            self._take_off(stream)
+        elif stream.active:
             now = self._clock.now
             self._settle(stream, min(now, stream.end_s))
             self._leave(stream)
@@ -131,7 +138,10 @@ class Network(StreamOwner):
         return moved_bytes
 
     def limit(self, link: int, bytes_per_s: float) -> None:
-        """A link carries so much from now on. Without sharing, what is on its way keeps its rate."""
+        """A link carries so much from now on. Without sharing, chunks that have been pushed keep their rate."""
+        if self._bookings is not None:
+            self._bookings.keep(link)
+        self._is_limited = True
         self._capacity[link] = bytes_per_s
         if not self._shares:
             return
@@ -190,26 +200,51 @@ class Network(StreamOwner):
         if stream.first_arrived is not None:
             stream.first_arrived(stream)
 
-    # Without sharing the end of a chunk is known when it is pushed.
+    # Without sharing the end of a chunk is known when it is pushed, unless others are cancelled.
 
     def _push_alone(self, stream: Stream, work: float) -> None:
-        start_s = max(self._clock.now, stream.end_s)
-        if self._fifo and work:
-            for link in stream.path:
-                start_s = max(start_s, self._free_s[link])
+        booking: Booking | None = None
+        if self._is_limited:
+            stream.line_bytes_per_s = min([self._capacity[link] for link in stream.path])
+        duration_s = work / stream.line_bytes_per_s
+        if self._bookings is not None and work:
+            booking = self._bookings.book(stream, work, self._clock.now)
+            start_s = booking.start_s
+        else:
+            start_s = max(self._clock.now, stream.end_s)
+            stream.end_s = start_s + duration_s
         for link in stream.path:
-            self._free_s[link] = max(self._free_s[link], start_s + work / self._capacity[link])
             self.carried[link] += work
         if stream.first_arrived is not None and stream.first_at_s < 0 and stream.work >= stream.first_work:
-            into = work - (stream.work - stream.first_work)
-            stream.first_at_s = start_s + into / stream.line_bytes_per_s
-            self._clock.schedule(stream.first_at_s + stream.latency_s, callback=partial(self._first, stream))
+            into_s = (work - (stream.work - stream.first_work)) / stream.line_bytes_per_s
+            if booking is not None:
+                booking.into_s = into_s
+            self._first_at(stream, start_s + into_s)
         self.work_done += work
-        duration_s = work / stream.line_bytes_per_s
         stream.busy_s += duration_s
-        stream.end_s = start_s + duration_s
         if stream.last:
             self._arrives(stream, stream.end_s + stream.latency_s)
+
+    def _take_off(self, stream: Stream) -> None:
+        """Take back what a stream has not moved yet; in turn, those behind it move up."""
+        now, bookings = self._clock.now, self._bookings
+        if bookings is None:
+            stream.work_left = max(0.0, stream.end_s - now) * stream.line_bytes_per_s
+        else:
+            stream.work_left = bookings.left(stream, now)
+        self.work_done -= stream.work_left
+        for link in stream.path:
+            self.carried[link] -= stream.work_left
+        if bookings is None:
+            return
+        moved: dict[Stream, None] = {}
+        for booking in bookings.cancel(stream, now):
+            moved[booking.stream] = None
+            if booking.into_s >= 0:
+                self._first_at(booking.stream, booking.start_s + booking.into_s)
+        for other in moved:
+            if other.last:
+                self._arrives(other, other.end_s + other.latency_s)
 
     # Max-min sharing.
 
@@ -351,9 +386,11 @@ class Network(StreamOwner):
         if 0 <= stream.first_at_s <= stream.since_s or stream.work < stream.first_work:
             return
         moved = stream.work - stream.work_left
-        stream.first_at_s = stream.since_s + max(stream.first_work - moved, 0.0) / stream.rate
+        self._first_at(stream, stream.since_s + max(stream.first_work - moved, 0.0) / stream.rate)
+
+    def _first_at(self, stream: Stream, time_s: float) -> None:
+        """The head of a stream leaves the links at ``time_s``, not when it was to before."""
+        stream.first_at_s = time_s
         if stream.first_timer is not None:
             self._clock.cancel(stream.first_timer)
-        stream.first_timer = self._clock.schedule(
-            stream.first_at_s + stream.latency_s, callback=partial(self._first, stream)
-        )
+        stream.first_timer = self._clock.schedule(time_s + stream.latency_s, callback=partial(self._first, stream))

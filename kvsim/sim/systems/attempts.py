@@ -19,16 +19,16 @@ class Attempts(FleetHooks):
     """Looks after the requests of a system whose clients give up, or whose instances fail.
 
     What an instance had that fails is lost: its router learns of that later, and sends the requests to others, from the
-    prompt, or their clients see an error. A client whose time is up, or who sees an error, sends a request again after
-    a while, so many times, and then gives it up.
+    prompt, so many times for each attempt of a client; then that client sees an error. A client whose time is up, or
+    who sees an error, sends a request again after a while, so many times, and then gives it up.
     """
 
-    def __init__(self, system: ServingSystem, patience: Patience, resends: bool, most_in_flight: int | None) -> None:
-        """``resends``: whether the router sends again what was lost. ``most_in_flight``: requests that an instance has
-        at a time, more are held at the router; ``None``: no such limit.
+    def __init__(self, system: ServingSystem, patience: Patience, max_resends: int, most_in_flight: int | None) -> None:
+        """``max_resends``: times that the router sends again what was lost of one attempt of a client.
+        ``most_in_flight``: requests that an instance has at a time, more are held at the router; ``None``: no limit.
         """
         self._system, self._clock = system, system.clock
-        self._patience, self._resends = patience, resends
+        self._patience, self._max_resends = patience, max_resends
         self._most = math.inf if most_in_flight is None else float(most_in_flight)
         self._draws = Draws(system.generators[4])
         self._held: dict[RequestState, None] = {}
@@ -39,7 +39,10 @@ class Attempts(FleetHooks):
         """Requests that the router has sent to instances which do not answer."""
         self._waiting: dict[int, Waiting] = {}
         """Clients whose requests are neither answered nor given up, where they do not wait for ever, by request."""
+        self._resends: dict[int, int] = {}
+        """By request, where that is not 0: how often the router has sent its client's last attempt again."""
         self.requests_hit = self.resent = self.timed_out = self.retried = self.unserved = self.held = 0
+        self.router_gave_up = 0
         self.lost_prefill_tokens = 0
         self.again_s: list[float] = []
         """When requests were sent again, by whomever."""
@@ -86,6 +89,7 @@ class Attempts(FleetHooks):
         waiting = self._waiting.pop(request.request_id, None)
         if waiting is not None:
             waiting.attempt = -1
+        self._resends.pop(request.request_id, None)
         self.left()
 
     def left(self) -> None:
@@ -152,10 +156,13 @@ class Attempts(FleetHooks):
             del self._stranded[state]
             self._uncount(state, unit)
         for state in stranded:
-            if self._resends:
+            before = self._resends.get(state.request.request_id, 0)
+            if before < self._max_resends:
+                self._resends[state.request.request_id] = before + 1
                 self.resent += 1
                 self._send_again(state, by_client=False)
             else:
+                self.router_gave_up += before > 0
                 self._client_retries(state)
 
     def fail_hopeless(self) -> None:
@@ -202,6 +209,7 @@ class Attempts(FleetHooks):
 
     def _client_retries(self, state: RequestState) -> None:
         """An attempt has come to nothing, which its client knows."""
+        self._resends.pop(state.request.request_id, None)
         patience, waiting = self._patience, self._waiting.get(state.request.request_id)
         if waiting is None or waiting.attempt >= patience.retries:
             self._give_up(state.request)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from typing import Any
 
 from kvsim.config.fleet_keys import FleetEvent
@@ -20,33 +21,22 @@ from kvsim.units import SECONDS_PER_HOUR
 class Happening:
     """One incident, while it lasts."""
 
-    __slots__ = (
-        "begin_s",
-        "end_s",
-        "instances",
-        "kind",
-        "lost_prefill_tokens",
-        "requests_hit",
-        "under_way",
-        "where",
-    )
+    __slots__ = ("incident", "under_way")
 
     def __init__(self, kind: str, where: str, begin_s: float) -> None:
-        self.kind, self.where, self.begin_s, self.end_s = kind, where, begin_s, math.nan
-        self.instances = self.requests_hit = self.lost_prefill_tokens = 0
+        self.incident = Incident(kind, where, begin_s)
+        """As far as is known by now."""
         self.under_way = 0
         """Units that drain or restart."""
 
-    def incident(self) -> Incident:
-        """What the result has of it."""
-        return Incident(
-            self.kind,
-            self.where,
-            self.begin_s,
-            self.end_s,
-            self.instances,
-            self.requests_hit,
-            self.lost_prefill_tokens,
+    def took(self, instances: int, requests: int = 0, tokens: int = 0) -> None:
+        """So many more instances were taken, with requests that had so many tokens of their prompts computed there."""
+        now = self.incident
+        self.incident = replace(
+            now,
+            instances=now.instances + instances,
+            requests_hit=now.requests_hit + requests,
+            lost_prefill_tokens=now.lost_prefill_tokens + tokens,
         )
 
 
@@ -57,13 +47,13 @@ class Faults:
         self._system, self._fleet, self._targets, self._clock = system, fleet, targets, system.clock
         self._draws = Draws(system.generators[5])
         self.happened: list[Happening] = []
-        for event in system.plan.config.fleet.events:
-            parts = targets.of(event)
+        events = system.plan.config.fleet.events
+        for event, parts in zip(events, targets.of_all(events), strict=True):
             self._clock.process(self._at_random(event, parts) if event.at_s is None else self._once(event, parts))
 
     def incidents(self) -> tuple[Incident, ...]:
         """All of them so far, by the time at which they began."""
-        return tuple([happened.incident() for happened in sorted(self.happened, key=_begin_s)])
+        return tuple(sorted([happened.incident for happened in self.happened], key=_begin_s))
 
     def _once(self, event: FleetEvent, parts: list[Part]) -> Generator[Any, None, None]:
         assert event.at_s is not None
@@ -111,13 +101,11 @@ class Faults:
                 found = fleet.fail(unit, not is_lasting)
                 if found is not None:
                     failed.append(unit)
-                    happening.instances += 1
-                    happening.requests_hit += found[0]
-                    happening.lost_prefill_tokens += found[1]
+                    happening.took(1, *found)
                     if not is_lasting and unit.status != OFF:
                         fleet.start_after(unit, duration_s)
         tiers = self._lose_tiers(happening, event, parts, duration_s)
-        if failed and not is_lasting and not tiers:
+        if failed and not tiers:
             self._ends_after(happening, duration_s)
         return bool(failed) or tiers
 
@@ -129,38 +117,38 @@ class Faults:
         for unit in hung:
             for engine in unit.engines:
                 engine.hang_until(self._clock.now + duration_s)
-        happening.instances = len(hung)
+        happening.took(len(hung))
         if hung:
             self._ends_after(happening, duration_s)
         return bool(hung)
 
     def _slow(self, happening: Happening, event: FleetEvent, parts: list[Part], duration_s: float) -> bool:
+        """Units that are there; one that is slower by that factor already is not so once more at random."""
         assert event.factor is not None
         slowed = [unit for part in parts for unit in part.units if unit.status != OFF]
         factor = event.factor
+        if event.at_s is None:
+            slowed = [unit for unit in slowed if factor not in unit.slowdowns]
         for unit in slowed:
             before = math.prod(unit.slowdowns)
             unit.slowdowns.append(factor)
             unit.slow(before, math.prod(unit.slowdowns))
-        happening.instances = len(slowed)
+        happening.took(len(slowed))
 
-        def over(_: Timer) -> None:
-            happening.end_s = self._clock.now
+        def over() -> None:
             for unit in slowed:
                 before = math.prod(unit.slowdowns)
                 unit.slowdowns.remove(factor)
                 unit.slow(before, math.prod(unit.slowdowns))
 
-        if slowed and duration_s < math.inf:
-            self._clock.schedule(self._clock.now + duration_s, callback=over)
+        if slowed:
+            self._ends_after(happening, duration_s, over)
         return bool(slowed)
 
     def _drain(self, happening: Happening, event: FleetEvent, parts: list[Part], duration_s: float) -> bool:
-        drained = [
-            unit for part in parts for unit in part.units if self._drained(happening, unit, event, duration_s, _nothing)
-        ]
-        happening.instances = len(drained)
-        return bool(drained)
+        units = [unit for part in parts for unit in part.units]
+        drained = [self._drained(happening, unit, event, duration_s, _nothing) for unit in units]
+        return any(drained)
 
     def _roll(self, happening: Happening, event: FleetEvent, parts: list[Part], duration_s: float) -> bool:
         """Units one after the other, or so many at a time: the next drains when one is back."""
@@ -170,7 +158,6 @@ class Faults:
         def go_on() -> None:
             while left:
                 if self._drained(happening, left.pop(), event, duration_s, go_on):
-                    happening.instances += 1
                     return
 
         for _ in range(event.at_once or 1):
@@ -201,14 +188,15 @@ class Faults:
             is_back()
             happening.under_way -= 1
             if not happening.under_way:
-                happening.end_s = self._clock.now
+                self._end(happening)
 
         def lost(requests: int, tokens: int) -> None:
-            happening.requests_hit += requests
-            happening.lost_prefill_tokens += tokens
+            happening.took(0, requests, tokens)
 
         is_drained = fleet.drain(unit, is_empty, math.inf if event.grace_s is None else event.grace_s, lost)
-        happening.under_way += is_drained
+        if is_drained:
+            happening.under_way += 1
+            happening.took(1)
         return is_drained
 
     # Links and tiers.
@@ -222,13 +210,11 @@ class Faults:
         for link in links:
             self._targets.limit(link, share, begins=True)
 
-        def over(_: Timer) -> None:
-            happening.end_s = self._clock.now
+        def over() -> None:
             for link in links:
                 self._targets.limit(link, share, begins=False)
 
-        if duration_s < math.inf:
-            self._clock.schedule(self._clock.now + duration_s, callback=over)
+        self._ends_after(happening, duration_s, over)
         return True
 
     def _lose_tiers(self, happening: Happening, event: FleetEvent, parts: list[Part], duration_s: float) -> bool:
@@ -236,25 +222,31 @@ class Faults:
         tiers = dict.fromkeys([tier for part in parts for tier in part.tiers])
         lost = [tier for tier in tiers if self._targets.lose(tier)]
 
-        def over(_: Timer) -> None:
-            happening.end_s = self._clock.now
+        def over() -> None:
             for tier in lost:
                 self._targets.bring_back(tier)
 
-        if lost and duration_s < math.inf:
-            self._clock.schedule(self._clock.now + duration_s, callback=over)
+        if lost:
+            self._ends_after(happening, duration_s, over)
         return bool(lost)
 
-    def _ends_after(self, happening: Happening, duration_s: float) -> None:
-        def over(_: Timer) -> None:
-            happening.end_s = self._clock.now
+    def _ends_after(self, happening: Happening, duration_s: float, over: Callable[[], None] | None = None) -> None:
+        """Let an incident be over after a while, and ``over`` undo what it did."""
+
+        def ends(_: Timer) -> None:
+            self._end(happening)
+            if over is not None:
+                over()
 
         if duration_s < math.inf:
-            self._clock.schedule(self._clock.now + duration_s, callback=over)
+            self._clock.schedule(self._clock.now + duration_s, callback=ends)
+
+    def _end(self, happening: Happening) -> None:
+        happening.incident = replace(happening.incident, end_s=self._clock.now)
 
 
-def _begin_s(happening: Happening) -> float:
-    return happening.begin_s
+def _begin_s(incident: Incident) -> float:
+    return incident.begin_s
 
 
 def _nothing() -> None:

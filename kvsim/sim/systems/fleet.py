@@ -28,12 +28,12 @@ class Fleet(Attempts):
         system: ServingSystem,
         patience: Patience,
         *,
-        resends: bool,
+        max_resends: int,
         detection_s: float,
         most_in_flight: int | None = None,
     ) -> None:
-        """``detection_s``: after which the router knows that an instance has failed."""
-        super().__init__(system, patience, resends, most_in_flight)
+        """``detection_s``: after which the router knows that an instance has failed. Others as for ``Attempts``."""
+        super().__init__(system, patience, max_resends, most_in_flight)
         self._detection_s = detection_s
         self.roles: dict[Role, RoleUnits] = {}
         self._units: dict[Role, list[Unit]] = {}
@@ -41,8 +41,8 @@ class Fleet(Attempts):
         self._draining: dict[Unit, None] = {}
         self._looks = False
         """Whether draining units are going to be looked at again."""
-        self.grows = False
-        """Whether somebody starts instances that are off when there are no others."""
+        self.may_grow: Callable[[Role], bool] | None = None
+        """Whether somebody starts an instance of a role that is off, when there are no others."""
         size = system.plan.config.engine.data_parallel_size if system.plan.engines_in_step > 1 else 1
         for role, engines in system.engines_by_role().items():
             units = []
@@ -72,6 +72,7 @@ class Fleet(Attempts):
             roles=tuple(roles),
             requests_hit=self.requests_hit,
             resent=self.resent,
+            router_gave_up=self.router_gave_up,
             timed_out=self.timed_out,
             retried=self.retried,
             gave_up=system.gave_up - self.unserved,
@@ -219,9 +220,15 @@ class Fleet(Attempts):
     # What both do.
 
     @property
+    def gone_gpus(self) -> int:
+        """GPUs of instances that have failed and do not come back."""
+        every = [unit for units in self.roles.values() for unit in units.units]
+        return sum([unit.gpus for unit in every if unit.status == DOWN and not unit.comes_back])
+
+    @property
     def is_hopeless(self) -> bool:
         for units in self.roles.values():
-            if self.grows and units.count(OFF):
+            if self.may_grow is not None and self.may_grow(units.role):
                 continue
             if not any(unit.status in (UP, DRAINING) or unit.comes_back for unit in units.units):
                 return True

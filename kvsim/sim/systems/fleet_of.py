@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from kvsim.config import Config
 from kvsim.config.fleet_keys import Clients
-from kvsim.errors import ConfigError
+from kvsim.errors import ConfigError, EventError
 from kvsim.record.fleet import FleetUse
 from kvsim.sim.fleet.clients import Patience
 from kvsim.sim.fleet.targets import Targets
@@ -48,13 +48,10 @@ def look_after(system: ServingSystem, patience: Patience | None) -> Looked | Non
         raise ConfigError("routing.max_in_flight: counts the requests of colocated instances; prefill/decode has none")
     own = config.fleet
     patient = clients or Patience(None)
-    fleet = Fleet(system, patient, resends=own.resend, detection_s=own.detection_s, most_in_flight=most)
+    max_resends = own.max_resends if own.resend else 0
+    fleet = Fleet(system, patient, max_resends=max_resends, detection_s=own.detection_s, most_in_flight=most)
     system.fleet = fleet
     _check_kinds(system)
-    if system.name == "pd" and own.events and config.pd_separation.transfer.contention == "fifo":
-        system.notes.append(
-            "with pd_separation.transfer.contention = fifo links first serve what lost requests had booked of them"
-        )
     faults = Faults(system, fleet, _targets(system, fleet))
     return Looked(fleet, faults, scaler_of(system, fleet))
 
@@ -106,4 +103,4 @@ def _check_kinds(system: ServingSystem) -> None:
     for reason, is_so in reasons.items():
         for kind in ("slow", "hang"):
             if is_so and kind in kinds:
-                raise ConfigError(f"fleet.events: {kind} is not modelled with {reason}")
+                raise EventError(f"fleet.events: {kind} is not modelled with {reason}")

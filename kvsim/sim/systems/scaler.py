@@ -65,7 +65,7 @@ class Scaler:
         self.interval_s = interval_s
         self._grace_s, self._most_gpus, self._change_s = grace_s, most_gpus, change_s
         self._looks = self._arrived = self._rows = 0
-        fleet.grows = True
+        fleet.may_grow = self._may_grow
 
     def begin(self, initial: dict[Role, int]) -> None:
         """Switch off all but so many instances of each role, and look at the system from now on."""
@@ -162,12 +162,13 @@ class Scaler:
 
     def _fit(self, decided: dict[Role, int]) -> None:
         """Take instances away where there are not GPUs enough for all that are wanted: from whoever has the largest
-        share of what it may have beyond its least.
+        share of what it may have beyond its least. Those of instances that are gone for good are nobody's.
         """
+        most_gpus = self._most_gpus - self._fleet.gone_gpus
         while True:
             gpus = sum([scaled.gpus * decided[role] for role, scaled in self.roles.items()])
             spare = {role: decided[role] - scaled.steadied.settings.minimum for role, scaled in self.roles.items()}
-            if gpus <= self._most_gpus or not any(spare.values()):
+            if gpus <= most_gpus or not any(spare.values()):
                 return
             decided[max(spare, key=lambda role: spare[role] * self.roles[role].gpus)] -= 1
 
@@ -229,6 +230,15 @@ class Scaler:
         if left < count * scaled.gpus:
             count = max(int(left / scaled.gpus), 0)
         self._start(scaled, count, scaled.cold.total_s)
+
+    def _may_grow(self, role: Role) -> bool:
+        """Whether an instance of a role is off for which there are GPUs, when others have no more than they must."""
+        least_gpus = self.roles[role].gpus
+        for other, scaled in self.roles.items():
+            if other != role:
+                least_gpus += scaled.gpus * scaled.steadied.settings.minimum
+        has_gpus = least_gpus + self._fleet.gone_gpus <= self._most_gpus
+        return has_gpus and any(unit.status == OFF for unit in self._fleet.units(role))
 
     def _start(self, scaled: ScaledRole, count: int, delay_s: float) -> int:
         """Let so many instances that are off serve after a while; returns how many there were."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from kvsim.config import Config
 from kvsim.errors import ConfigError
+from kvsim.plan.cells import check_hosts
 from kvsim.plan.instance import Instance
 from kvsim.plan.plan import Place, Plan
 from kvsim.policy.admission import Admission, AdmissionSettings, make_admission
@@ -222,18 +223,12 @@ def _slowest(route: Route) -> float:
 
 
 def _check_places(plan: Plan, names: Sequence[str]) -> None:
-    config = plan.config
-    if not config.engine.enable_prefix_caching:
+    if not plan.config.engine.enable_prefix_caching:
         raise ConfigError(
             f"tiers ({', '.join(names)}) need engine.enable_prefix_caching = true: what they have is loaded into an "
             "instance's prefix cache"
         )
-    per_host, per_rack = config.cluster.network.gpus_per_host, config.cluster.simulate_gpus_per_rack
-    if per_rack % per_host and plan.num_racks > 1:
-        raise ConfigError(
-            f"cluster.simulate_gpus_per_rack = {per_rack} is no multiple of cluster.network.gpus_per_host = "
-            f"{per_host}: a host, whose memory and drives are tiers, stands within one rack"
-        )
+    check_hosts(plan)
 
 
 def rules_of(plan: Plan) -> Rules:

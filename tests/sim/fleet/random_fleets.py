@@ -116,4 +116,5 @@ def random_fleet(rng: Random, separated: bool) -> tuple[Plan, Workload]:
         "clients": random_clients(rng),
         "routing": config.routing.model_copy(update=routing),
     }
+    changed["fleet"] = fleet.model_copy(update={"max_resends": rng.choice([0, 1, 4])})
     return replace(found, config=config.model_copy(update=changed)), requests

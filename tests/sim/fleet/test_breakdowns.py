@@ -178,7 +178,8 @@ def test_what_a_failure_loses_begins_again_from_the_prompt(mean_up_s: float, dow
     num, means = 120, []
     for seed in range(REPLICATIONS):
         requests = requests_of(15.0 * np.arange(1, num + 1), np.full(num, MEAN_TOKENS))
-        system, use = looked_after(UnifiedSystem, servers(1, event), requests, seed)
+        found = with_fleet(servers(1), event, max_resends=1000)
+        system, use = looked_after(UnifiedSystem, found, requests, seed)
         assert use.resent == use.requests_hit and system.counts.completed == num
         table = system.requests.table()
         means.append(float((table["finish_s"] - table["arrival_s"]).mean()))

@@ -108,6 +108,37 @@ def test_what_is_lost_with_an_instance_is_not_lost_again_when_time_is_up() -> No
     assert (use.requests_hit, use.timed_out, use.gave_up, use.lost_prefill_tokens) == (1, 1, 1, 4)
 
 
+@pytest.mark.parametrize(
+    ("max_resends", "retries", "expected"),
+    [
+        (0, 0, (0, 0, 0, [])),
+        (1, 0, (1, 1, 0, [])),
+        (2, 0, (2, 1, 0, [])),
+        (3, 0, (3, 0, 0, [26.0])),
+        (1, 1, (2, 1, 1, [26.0])),
+    ],
+)
+def test_a_router_gives_up_what_it_has_sent_again_so_often(
+    max_resends: int, retries: int, expected: tuple[int, int, int, list[float]]
+) -> None:
+    """Ten steps, lost at 5, 10 and 15; the instance is back a second later. A client that tries again has an attempt
+    of its own, which is sent again as often."""
+    events = [event("fail", at_s, duration_s=1.0) for at_s in (5.0, 10.0, 15.0)]
+    found = with_fleet(instances(), *events, max_resends=max_resends)
+    found = with_clients(found, retries=retries, backoff_s=0.0, backoff_jitter=0.0)
+    system, use = looked_after(UnifiedSystem, found, TEN_STEPS)
+    finished = by_request(system)["finish_s"].tolist()
+    assert (use.resent, use.router_gave_up, use.retried, finished) == expected
+    assert use.gave_up == (not finished)
+
+
+def test_what_is_slow_is_not_slowed_again_by_as_much_at_random() -> None:
+    often = FleetEvent(kind="slow", mtbf_h=0.1 / 3600, factor=2.0, role="colocated")
+    system, use = looked_after(UnifiedSystem, with_fleet(instances(), often), TEN_STEPS)
+    assert by_request(system)["finish_s"].tolist() == [pytest.approx(19.0, abs=1.0)]
+    assert len(use.incidents) == 1
+
+
 def test_who_is_held_is_sent_when_every_step_that_ends_at_that_instant_is_booked() -> None:
     """Two requests an instance: the third waits at the router until instance 1 frees a seat at 2, when the step of
     instance 0 has ended too, whichever of them is booked first.

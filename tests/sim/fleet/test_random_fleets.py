@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from random_fleets import random_fleet
 
+from kvsim.config.fleet_keys import FleetEvent
 from kvsim.plan.plan import Plan
 from kvsim.record.fleet import FleetUse
 from kvsim.sim.log.conservation import request_checks
@@ -57,8 +59,9 @@ def run(found: Plan, requests: Workload, separated: bool) -> tuple[System, Fleet
 def same_fleets(leaping: System, ours: FleetUse, stepping: System, theirs: FleetUse) -> None:
     """Both served the same requests at the same times, from the same instances."""
     assert leaping.counts.completed == stepping.counts.completed
-    assert (ours.resent, ours.retried, ours.timed_out, ours.unserved, ours.requests_hit) == (
+    assert (ours.resent, ours.router_gave_up, ours.retried, ours.timed_out, ours.unserved, ours.requests_hit) == (
         theirs.resent,
+        theirs.router_gave_up,
         theirs.retried,
         theirs.timed_out,
         theirs.unserved,
@@ -109,3 +112,30 @@ def test_nobody_is_lost_and_leaps_equal_single_steps(separated: bool, seed: int)
         leaping.clock.run_to_stop()
         for engine in leaping.engines():
             assert engine.pool.num_free == engine.pool.num_blocks, engine.role
+
+
+@pytest.mark.parametrize("separated", [False, True])
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_a_run_ends_where_instances_fail_more_often_than_an_answer_takes(separated: bool, seed: int) -> None:
+    rng = Random(seed)
+    found, requests = random_fleet(rng, separated)
+    kinds = rng.sample(["fail", "fail", "drain", "hang", "slow"], 2)
+    events = tuple(often(rng, kind, ["prefill", "decode"] if separated else ["colocated"]) for kind in kinds)
+    fleet = found.config.fleet.model_copy(update={"events": events, "resend": True})
+    found = replace(found, config=found.config.model_copy(update={"fleet": fleet}))
+    _, use = run(found, requests, separated)
+    most = len(requests) * (1 + found.config.clients.retries)
+    assert use.resent <= fleet.max_resends * most and use.router_gave_up <= most
+
+
+def often(rng: Random, kind: str, roles: list[str]) -> FleetEvent:
+    """Something that happens again and again, each time long before an answer is complete."""
+    given: dict[str, object] = {"kind": kind, "role": rng.choice(roles), "mtbf_h": rng.uniform(0.02, 1.0) / 3600}
+    if kind == "slow":
+        given["factor"] = rng.choice([2.0, 5.0])
+    if kind == "drain":
+        given["grace_s"] = 0.0
+    if kind == "hang" or rng.random() < 0.8:
+        given["mttr_s"] = rng.uniform(0.02, 2.0)
+    return FleetEvent(**given)  # type: ignore[arg-type]

@@ -76,6 +76,19 @@ def test_a_step_of_load_waits_for_exactly_the_cold_start(cold_s: float) -> None:
     assert up_s == pytest.approx(ordered_s + cold_s + scaled_role.cold_start.to_gpu_s, abs=1e-6)
 
 
+@pytest.mark.parametrize(("max_gpus", "answered"), [(1, 0), (2, 2)])
+def test_an_instance_that_is_gone_for_good_keeps_its_gpus_from_others(max_gpus: int, answered: int) -> None:
+    """Of one GPU none is left for another instance: requests fail at once. A second one is ordered."""
+    sets = (
+        "autoscale.policy=reactive",
+        "autoscale.initial_instances=1",
+        f"autoscale.max_gpus={max_gpus}",
+        "fleet.events=[{kind: fail, at_s: 1, instance: 0}]",
+    )
+    use, scaling = used(scaled(1, 1, *sets), workload([Row(0.5, 8, 40), Row(2.0, 8, 40)]))
+    assert (use.unserved, scaling.roles[0].started) == (2 - answered, answered // 2)
+
+
 def test_a_ramp_costs_a_cold_start_of_each_instance_that_it_needs() -> None:
     """One instance more is ordered every minute, by the clock, and every one of them is paid for while it starts: the
     time that instances are paid and do not serve is a cold start each, and nothing else.
