@@ -111,6 +111,17 @@ def pd_102400_gpus() -> Found:
     return (small / large, detail) if peak_gib <= 4 else (None, f"more than 4 GiB: {detail}")
 
 
+def pd_hour_s() -> Found:
+    """What was once an hour of the default cluster at full load; simulating alone."""
+    import kvsim
+
+    done = kvsim.simulate("pd", systems=["pd"], sets={"pd_trace.num_requests": 2_200_000})
+    (system,) = done.systems
+    peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
+    detail = f"{system.completed:,} requests over {system.end_s:,.0f} s, {system.completed / system.sim_cpu_s:,.0f} "
+    return system.sim_cpu_s, f"{detail}a CPU-s, peak {peak_gib:.2f} GiB, {engine()}"
+
+
 def pd_10240_instances() -> Found:
     return _rate("pd", MOONCAKE, SMALL_8B, 0.7, 500_000)
 
