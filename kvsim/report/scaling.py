@@ -34,7 +34,7 @@ def _lateness(scaling: ScalingFigures) -> str:
     if not any(scaling.arrivals):
         return "No request came"
     minutes, violated = len(scaling.arrivals), round(scaling.violated_s / scaling.bin_s)
-    missed = f"{percent(scaling.late_share)} of requests missed the SLO or had no answer"
+    missed = f"{percent(scaling.late_share)} of all requests missed the SLO or had no answer"
     return f"{missed}; in {violated:,} of {minutes:,} minutes more than {percent(1 - scaling.slo_share)} did"
 
 
