@@ -186,6 +186,8 @@ def test_nothing_is_said_of_latencies_that_nobody_has() -> None:
     said = conclude(report_of(*lost))
     assert "serves a request within the SLO" in said and "p99 TTFT and TPOT" not in said
     assert not any("Where TTFT goes" in line for line in printed(lost[0]))
+    said = conclude(report_of(summary(name="unified", ttft_ms=NONE), mode="predict", cluster={"instances": 2}))
+    assert "answer no request that counts at" in said and " - ms" not in said
     policies = [summary(name="lru", ttft_ms=NONE), summary(name="arc")]
     said = conclude(report_of(*policies, mode="cluster"))
     assert "of lru no request that counts has a first token" in said and " 0 ms" not in said
