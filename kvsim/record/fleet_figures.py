@@ -65,7 +65,7 @@ class Storm:
 
     amplification: float | None
     worst: AttemptsBin | None
-    """``None``: nothing was sent again while enough requests came to tell."""
+    """``None``: at no time more than in the whole run, while enough requests came to tell."""
 
 
 @dataclass(frozen=True, kw_only=True)

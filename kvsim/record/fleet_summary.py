@@ -115,7 +115,7 @@ def _storm(use: FleetUse, requests: Came) -> Storm:
             arrived, again = (np.histogram(times_s, edges)[0] for times_s in (arrival_s, use.again_s))
             ratio = np.where(arrived >= STORM_REQUESTS, (arrived + again) / np.maximum(arrived, 1), 0.0)
             place = int(ratio.argmax())
-            if ratio[place]:
+            if ratio[place] > use.amplification:
                 worst = AttemptsBin(
                     begin_s=float(edges[place]),
                     length_s=length_s,

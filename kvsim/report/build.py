@@ -26,7 +26,7 @@ from kvsim.units import MILLI
 from kvsim.workload.by_model import PartOfTrace
 from kvsim.workload.reading import AS_IT_STANDS, Reading
 from kvsim.workload.traffic import TraceSource
-from kvsim.workload.workload import Workload
+from kvsim.workload.workload import Floats, Workload
 
 
 def build(
@@ -122,28 +122,27 @@ def _in_window_per_s(experiment: Experiment) -> float | None:
     workload, results = experiment.workload, experiment.results
     if not results or not workload.span_s or any(result.window_is_whole for result in results):
         return None
-    mean_per_s = len(workload) / workload.span_s
-    asked_per_s = experiment.asked_requests_per_s if experiment.load is None else experiment.load.requests_per_s
-    told_per_s = [mean_per_s] if asked_per_s is None else [mean_per_s, asked_per_s]
-    came = [_came_per_s(workload, result) for result in results]
-    if max(came) - min(came) > GOODPUT_TIE * max(came):
-        return None  # Answers decide when requests come, and each system is asked for a rate of its own.
+    came = [_arrivals_s(workload, result) for result in results]
     start_s, end_s = results[0].window_s
+    if any(len(arrival_s) < 2 or end_s > arrival_s[-1] for arrival_s in came):
+        return None  # An overloaded system is also measured while it works off what has come.
+    inside = [int(((arrival_s > start_s) & (arrival_s <= end_s)).sum()) / (end_s - start_s) for arrival_s in came]
+    if max(inside) - min(inside) > GOODPUT_TIE * max(inside):
+        return None  # Answers decide when requests come, and each system is asked for a rate of its own.
+    told_per_s = [(len(came[0]) - 1) / float(np.ptp(came[0])), experiment.asked_requests_per_s]
+    if experiment.load is not None:
+        told_per_s.append(experiment.load.requests_per_s)
+    known_per_s = [each for each in told_per_s if each is not None]
     done_per_s = max(int(in_window(result, result.window_s).sum()) for result in results) / (end_s - start_s)
-    is_other = any(abs(came[0] / each - 1) > OTHER_RATE for each in told_per_s)
-    is_other = is_other or done_per_s > max(told_per_s) * (1 + GOODPUT_TIE)
-    return came[0] if is_other else None
+    is_other = any(abs(inside[0] / each - 1) > OTHER_RATE for each in known_per_s)
+    return inside[0] if is_other or done_per_s > max(known_per_s) * (1 + GOODPUT_TIE) else None
 
 
-def _came_per_s(workload: Workload, result: SystemResult) -> float:
-    """Arrivals in the measured window of a system, up to the last one, over its length."""
-    arrival_s = workload.arrival_s
-    if workload.is_closed:
-        arrival_s = np.concatenate([result.table["arrival_s"], result.failed_arrival_s])
-    start_s, end_s = result.window_s
-    end_s = min(end_s, float(arrival_s.max(initial=start_s)))
-    came = int(((arrival_s > start_s) & (arrival_s <= end_s)).sum())
-    return came / (end_s - start_s) if end_s > start_s else 0.0
+def _arrivals_s(workload: Workload, result: SystemResult) -> Floats:
+    """When requests came to a system, in their order."""
+    if not workload.is_closed:
+        return workload.arrival_s
+    return np.sort(np.concatenate([result.table["arrival_s"], result.failed_arrival_s]))
 
 
 def _users(workload: Workload) -> int | None:

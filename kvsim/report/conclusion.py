@@ -179,6 +179,8 @@ def _compare(best: SystemSummary, other: SystemSummary, condition: str) -> list[
         else f"{pair} tie in goodput ({number(high)} and {number(low)} requests/s within the SLO) {condition}"
     )
     lower = _lower(best, other) + _lower(other, best)
+    if any(p99_of(result) is None for result in (best, other) for p99_of, _ in _LATENCIES):
+        return [tie, *lower]
     return [tie, *(lower or [f"their p99 TTFT and TPOT are within {LATENCY_TIE:.0%}"])]
 
 

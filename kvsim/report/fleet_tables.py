@@ -15,7 +15,7 @@ MOST_INCIDENTS = 8
 """Incidents that a terminal shows of a system; the JSON report has all."""
 
 _COUNTS: tuple[tuple[str, Callable[[FleetFigures], int]], ...] = (
-    ("requests hit by an incident", lambda fleet: fleet.requests_hit),
+    ("times a request lost its instance", lambda fleet: fleet.requests_hit),
     ("sent again by the router", lambda fleet: fleet.resent),
     ("given up by the router", lambda fleet: fleet.router_gave_up),
     ("attempts timed out", lambda fleet: fleet.timed_out),

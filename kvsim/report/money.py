@@ -56,10 +56,14 @@ def _money(cost: Cost) -> str:
     """Output tokens and, of a thousand requests within the SLO, as much as there are in the window."""
     good = cost.usd_per_1000_good_requests
     within = f"{number(good)} per 1,000 requests within the SLO" if good is not None else "no request within the SLO"
+    if cost.usd_per_million_output_tokens is None:
+        return f"no output token, {within}"
     return f"{number(cost.usd_per_million_output_tokens)} USD per million output tokens, {within}"
 
 
 def _joules(cost: Cost) -> str:
     energy = cost.energy
     assert energy is not None, "only systems whose energy is known are told of"
+    if energy.joules_per_output_token is None:
+        return f"no output token, {number(energy.mean_gpu_power_w)} W a GPU"
     return f"{number(energy.joules_per_output_token)} J per output token, {number(energy.mean_gpu_power_w)} W a GPU"

@@ -52,6 +52,9 @@ def _gives(report: Sections, result: SystemSummary, where: str) -> str:
     size = f"{counted(instances, 'instance')}{several} {derived.kinds_in_words(config)}"
     verb = "gives" if instances == 1 else "give"
     ttft, tpot = result.ttft_ms, result.tpot_ms
+    if ttft.p50 is None:
+        serve = "answers" if instances == 1 else "answer"
+        return f"{size} {serve} no request that counts {where}"
     said = f"{size} {verb} a TTFT of {number(ttft.p50)} ms (p99 {number(ttft.p99)})"
     if tpot.mean is not None:
         said += f" and a TPOT of {number(tpot.p50)} ms (p99 {number(tpot.p99)})"

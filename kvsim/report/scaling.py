@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from kvsim.record.figures import SystemSummary
-from kvsim.record.labels import number, percent, system_label
+from kvsim.record.labels import counted, number, percent, system_label
 from kvsim.record.scaling_figures import ColdStartFigures, RoleScalingFigures, ScalingFigures
 from kvsim.units import GB
 
@@ -34,7 +34,7 @@ def _lateness(scaling: ScalingFigures) -> str:
     if not any(scaling.arrivals):
         return "No request came"
     minutes, violated = len(scaling.arrivals), round(scaling.violated_s / scaling.bin_s)
-    missed = f"{percent(scaling.late_share)} of requests missed the SLO or had no answer"
+    missed = f"{percent(scaling.late_share)} of all requests missed the SLO or had no answer"
     return f"{missed}; in {violated:,} of {minutes:,} minutes more than {percent(1 - scaling.slo_share)} did"
 
 
@@ -42,8 +42,9 @@ def _instances(role: RoleScalingFigures) -> str:
     """How many there were, and how often that changed."""
     served = [serving for _, serving, _, _ in role.there]
     said = f"{role.policy}, {min(served)} to {max(served)} instances served ({role.minimum} to {role.maximum} allowed)"
+    turns = counted(role.turns, "change")
     moved = f", {role.moved_in} of them from the other role" if role.moved_in else ""
-    return f"{said}, {role.started} started{moved}, {role.stopped} went, {role.turns} changes of direction"
+    return f"{said}, {role.started} started{moved}, {role.stopped} went, {turns} of direction"
 
 
 def _cold(cold: ColdStartFigures) -> str:

@@ -70,7 +70,8 @@ def print_reasons(console: Console, report: Sections) -> None:
 def _systems(console: Console, results: Sequence[SystemSummary]) -> Iterator[Table]:
     yield _side_by_side(results)
     for result in results:
-        yield waterfall(console, result)
+        if result.ttft_ms.mean is not None:
+            yield waterfall(console, result)
 
 
 def _variants(console: Console, results: Sequence[SystemSummary]) -> Iterator[Table]:
@@ -78,13 +79,15 @@ def _variants(console: Console, results: Sequence[SystemSummary]) -> Iterator[Ta
     yield sources_table(results)
     if results[0].cache.tiers:
         yield tiers_table(results[0])
-    yield waterfall(console, results[0])
+    if results[0].ttft_ms.mean is not None:
+        yield waterfall(console, results[0])
 
 
 def _prediction(console: Console, results: Sequence[SystemSummary]) -> Iterator[Table]:
     for result in results:
         yield from prediction_tables(result)
-        yield waterfall(console, result)
+        if result.ttft_ms.mean is not None:
+            yield waterfall(console, result)
 
 
 _TABLES: Mapping[str, Callable[[Console, Sequence[SystemSummary]], Iterator[Table]]] = {

@@ -33,8 +33,11 @@ def conclude_tiers(report: Sections) -> str:
     if any(map(is_overloaded, results)):
         clauses = overload(results, condition(report))
     else:
-        clauses = [_best(real, condition(report))] if real else []
-        clauses += _oracle_gap(real, results)
+        timed = [result for result in real if result.ttft_ms.mean is not None]
+        none = [result.name for result in real if result.ttft_ms.mean is None]
+        clauses = [_best(timed, condition(report))] if timed else []
+        clauses += [f"of {listed(none)} no request that counts has a first token"] if none else []
+        clauses += _oracle_gap(timed, results)
     clauses += misfits(results) + _misses(real or results) + _limit(report, real or results)
     sentence = "; ".join(clauses) + "."
     names = tuple(result.name for result in results)
@@ -89,7 +92,7 @@ def _facts(result: SystemSummary) -> str:
 
 def _oracle_gap(real: Sequence[SystemSummary], results: Sequence[SystemSummary]) -> list[str]:
     oracle = next((result for result in results if result.name == ORACLE), None)
-    if oracle is None or not real:
+    if oracle is None or oracle.ttft_ms.mean is None or not real:
         return []
     best = max(real, key=hit_rate)
     points = 100 * (hit_rate(oracle) - hit_rate(best))

@@ -14,6 +14,7 @@ from kvsim.plan.plan import Plan
 from kvsim.record.fleet_figures import FleetFigures
 from kvsim.record.fleet_summary import fleet_figures
 from kvsim.record.result import SystemResult
+from kvsim.sim.fleet.targets import Part, Targets
 from kvsim.sim.run import Case, run
 
 
@@ -103,3 +104,44 @@ def test_a_rolling_restart_that_goes_on_has_no_end() -> None:
     event = FleetEvent(kind="rolling_restart", at_s=4.5, duration_s=1000.0)
     result, found = ran(two(event), *[Row(1.0 * i, 16, 1) for i in range(20)])
     assert [incident.end_s for incident in found.incidents] == [None] and result.completed == 20
+
+
+def test_a_restart_of_instances_that_are_not_there_is_none() -> None:
+    gone = FleetEvent(kind="fail", at_s=1.0, role="colocated", instance=0)
+    restart = FleetEvent(kind="rolling_restart", at_s=5.0, role="colocated", instance=0, duration_s=3.0)
+    _, found = ran(two(gone, restart), *[Row(1.0 * i, 16, 1) for i in range(20)])
+    assert [incident.kind for incident in found.incidents] == ["fail"]
+
+
+def test_a_rack_fails_as_a_whole_and_once() -> None:
+    """At random, twice a second on average, for good: both instances that stand there."""
+    often = FleetEvent(kind="fail", rack=0, mtbf_h=0.5 / 3600)
+    result, found = ran(two(often), *[Row(1.0 * i, 16, 1) for i in range(20)])
+    (incident,) = found.incidents
+    assert (incident.where, incident.instances, incident.end_s) == ("rack 0", 2, None)
+    assert found.unserved == result.failed > 15
+
+
+def test_no_time_is_worse_than_the_run_where_requests_are_sent_again_after_all_have_come() -> None:
+    rows = [*[Row(1.0 * i, 16, 1) for i in range(20)], Row(20.0, 16, 50)]
+    both = FleetEvent(kind="fail", at_s=40.0, role="colocated", duration_s=1.0)
+    _, found = ran(two(both), *rows)
+    assert found.resent == 1 and found.storm.worst is None
+    assert found.storm.amplification == pytest.approx(22 / 21)
+
+
+@pytest.mark.parametrize(
+    ("event", "names", "said"),
+    [
+        ({"kind": "pool"}, ("rack 0", "rack 1"), "2 racks"),
+        ({"kind": "uplink", "share": 0.5}, ("rack 3",), "rack 3"),
+        ({"kind": "drive"}, ("drives of rack 0", "drives of rack 1"), "drives of 2 racks"),
+        ({"kind": "fail", "role": "decode"}, ("decode 0", "decode 1"), "2 decode"),
+        ({"kind": "rolling_restart", "duration_s": 1.0}, ("colocated 0", "colocated 1"), "2 instances"),
+        ({"kind": "fail", "rack": 4}, ("prefill 0",), "rack 4"),
+    ],
+)
+def test_incidents_are_named_after_what_they_hit(event: dict[str, object], names: tuple[str, ...], said: str) -> None:
+    targets = Targets([], [], None, [], None, "host", "rack")
+    parts = [Part(name, [], [], []) for name in names]
+    assert targets.name(FleetEvent(at_s=1.0, **event), parts) == said  # type: ignore[arg-type]

@@ -174,3 +174,27 @@ def test_what_is_without_a_fleet_is_noted() -> None:
         "maximum rates, loads and rates that are searched for are without clients.timeout_s: of instances that all "
         "serve, and clients that wait"
     ) in caveats.notes(report_of(told(), config=config))
+
+
+NONE = dict.fromkeys(("mean", "p50", "p90", "p95", "p99", "max"))
+
+
+def test_nothing_is_said_of_latencies_that_nobody_has() -> None:
+    """All requests were given up."""
+    goodput = {"requests_per_s": 0.0, "share": 0.0}
+    lost = [summary(name=name, ttft_ms=NONE, tpot_ms=NONE, goodput=goodput) for name in ("unified", "pd")]
+    said = conclude(report_of(*lost))
+    assert "serves a request within the SLO" in said and "p99 TTFT and TPOT" not in said
+    assert not any("Where TTFT goes" in line for line in printed(lost[0]))
+    said = conclude(report_of(summary(name="unified", ttft_ms=NONE), mode="predict", cluster={"instances": 2}))
+    assert "answer no request that counts at" in said and " - ms" not in said
+    policies = [summary(name="lru", ttft_ms=NONE), summary(name="arc")]
+    said = conclude(report_of(*policies, mode="cluster"))
+    assert "of lru no request that counts has a first token" in said and " 0 ms" not in said
+    assert "lru, and" not in said.split(";")[0]
+
+
+def test_who_was_spared_is_said_before_who_is_better() -> None:
+    spared = summary(name="unified", events_left_out=[0])
+    assert conclude(report_of(spared, summary())).startswith("[Not under the same failures: unified without")
+    assert "same failures" not in conclude(report_of(spared))

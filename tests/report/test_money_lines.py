@@ -56,3 +56,13 @@ def test_what_is_not_known_is_not_said(make_result: MakeResult, make_report: Mak
     assert lines(make_result, make_report, unified=None) == []
     both = dataclasses.replace(COST, memory_usd=1.0)
     assert "(a list, tiers added)" in lines(make_result, make_report, unified=both)[0]
+
+
+def test_nothing_is_divided_by_no_token(make_result: MakeResult, make_report: MakeReport) -> None:
+    assert COST.energy is not None
+    energy = dataclasses.replace(COST.energy, joules_per_output_token=None)
+    none = dataclasses.replace(COST, usd_per_million_output_tokens=None, usd_per_1000_good_requests=None, energy=energy)
+    assert [line.split(": ")[1] for line in lines(make_result, make_report, unified=none)] == [
+        "no output token, no request within the SLO.",
+        "no output token, 500 W a GPU.",
+    ]

@@ -65,7 +65,11 @@ class Targets:
             return f"rack {event.rack}"
         if event.host is not None:
             return f"host {event.host}"
-        return parts[0].name if len(parts) == 1 else f"{len(parts)} {event.role or 'instances'}"
+        if len(parts) == 1:
+            return parts[0].name
+        if event.kind in _ENGINES:
+            return f"{len(parts)} {event.role or 'instances'}"
+        return f"drives of {len(parts)} {self._ssd_scope}s" if event.kind == "drive" else f"{len(parts)} racks"
 
     def limit(self, link: int, share: float, begins: bool) -> None:
         """Let an event that leaves ``share`` of a link's bandwidth begin, or end; the least share counts."""
@@ -77,6 +81,10 @@ class Targets:
             shares.remove(share)
         nominal_bytes_per_s = network.topology.capacity_bytes_per_s[link]
         network.limit(link, nominal_bytes_per_s * min([1.0, *shares]))
+
+    def is_lost(self, tier: TierId) -> bool:
+        """Whether an event that goes on has taken a tier away."""
+        return self._off.get(tier, 0) > 0
 
     def lose(self, tier: TierId) -> bool:
         """Take a tier away, and what it has; ``False``: there is none."""
@@ -107,8 +115,8 @@ class Targets:
             if event.kind == "nic" and not links:
                 continue
             found.append(Part(unit.name, [unit], links, self._memory_of(event, unit, place)))
-        if is_area and found and event.mtbf_h is None:
-            return found
+        if is_area and found:
+            return [_together(found)]
         if event.instance is not None and len(found) > 1:
             raise EventError(f"fleet.events: {_said(event)}: instance {event.instance} of which role? Give role")
         return found
@@ -178,6 +186,13 @@ class Targets:
 
     def _tier_names(self) -> str:
         return "none" if self._hierarchy is None else ", ".join(self._hierarchy.names)
+
+
+def _together(parts: list[Part]) -> Part:
+    """What stands in one rack or host, as one part."""
+    links = [link for part in parts for link in part.links]
+    tiers = dict.fromkeys([tier for part in parts for tier in part.tiers])
+    return Part(parts[0].name, [unit for part in parts for unit in part.units], links, list(tiers))
 
 
 def _said(event: FleetEvent) -> str:

@@ -93,6 +93,9 @@ class Attempts(FleetHooks):
         self.left()
 
     def left(self) -> None:
+        self.release_soon()
+
+    def release_soon(self) -> None:
         """Look at those that wait at the router once every step that ends at this instant has been booked: then it does
         not matter which of them ended first.
         """

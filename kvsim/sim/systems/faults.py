@@ -94,16 +94,12 @@ class Faults:
 
     def _fail(self, happening: Happening, event: FleetEvent, parts: list[Part], duration_s: float) -> bool:
         """Units, and where a whole rack or host fails, the memory that stands there."""
-        fleet, is_lasting = self._fleet, duration_s == math.inf
-        failed: list[Unit] = []
-        for part in parts:
-            for unit in part.units:
-                found = fleet.fail(unit, not is_lasting)
-                if found is not None:
-                    failed.append(unit)
-                    happening.took(1, *found)
-                    if not is_lasting and unit.status != OFF:
-                        fleet.start_after(unit, duration_s)
+        is_lasting = duration_s == math.inf
+        failed = self._fleet.fail([unit for part in parts for unit in part.units], not is_lasting)
+        for unit, (requests, tokens) in failed.items():
+            happening.took(1, requests, tokens)
+            if not is_lasting and unit.status != OFF:
+                self._fleet.start_after(unit, duration_s)
         tiers = self._lose_tiers(happening, event, parts, duration_s)
         if failed and not tiers:
             self._ends_after(happening, duration_s)
@@ -162,7 +158,7 @@ class Faults:
 
         for _ in range(event.at_once or 1):
             go_on()
-        return True
+        return happening.under_way > 0
 
     def _drained(
         self,
@@ -218,8 +214,12 @@ class Faults:
         return True
 
     def _lose_tiers(self, happening: Happening, event: FleetEvent, parts: list[Part], duration_s: float) -> bool:
-        """Tiers lose what they have, and let nothing in until they are back."""
+        """Tiers lose what they have, and let nothing in until they are back; what is lost already is not lost once more
+        at random.
+        """
         tiers = dict.fromkeys([tier for part in parts for tier in part.tiers])
+        if event.at_s is None:
+            tiers = dict.fromkeys([tier for tier in tiers if not self._targets.is_lost(tier)])
         lost = [tier for tier in tiers if self._targets.lose(tier)]
 
         def over() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -87,29 +87,36 @@ class Fleet(Attempts):
 
     # A unit goes.
 
-    def fail(self, unit: Unit, comes_back: bool) -> tuple[int, int] | None:
-        """A unit is gone at once, with its cache; returns the requests that it had and their computed tokens. ``None``:
-        there was nothing to fail.
+    def fail(self, units: Sequence[Unit], comes_back: bool) -> dict[Unit, tuple[int, int]]:
+        """Units are gone at once, all together, with their caches; returns for those that could fail how many requests
+        each had, and their computed tokens.
         """
-        if unit.status in (DOWN, OFF):
-            return None
-        was_known_out = unit.status in (DRAINING, STARTING)
-        self._draining.pop(unit, None)
-        then, unit.then = unit.then, None
-        self._set(unit, DOWN, comes_back)
-        unit.is_known = False
-        found = self.lose_all_on(unit)
-        for engine in unit.engines:
-            engine.end_hang()
-        self._system.lose_caches(unit.engines)
-        if was_known_out or not self._detection_s:
-            self._notice(unit)
-        else:
-            epoch = unit.epoch
-            self._after(self._detection_s, lambda _: self._notice(unit) if unit.epoch == epoch else None)
-        if then is not None:
+        failed: dict[Unit, tuple[int, int]] = {}
+        noticed: list[Unit] = []
+        thens: list[tuple[Unit, Callable[[Unit], None]]] = []
+        for unit in units:
+            if unit.status in (DOWN, OFF):
+                continue
+            was_known_out = unit.status in (DRAINING, STARTING)
+            self._draining.pop(unit, None)
+            if unit.then is not None:
+                thens.append((unit, unit.then))
+                unit.then = None
+            self._set(unit, DOWN, comes_back)
+            unit.is_known = False
+            failed[unit] = self.lose_all_on(unit)
+            for engine in unit.engines:
+                engine.end_hang()
+            self._system.lose_caches(unit.engines)
+            if was_known_out or not self._detection_s:
+                noticed.append(unit)
+        self._notice(noticed)
+        epochs = {unit: unit.epoch for unit in failed if not unit.is_known}
+        if epochs:
+            self._after(self._detection_s, lambda _: self._notice([u for u in epochs if u.epoch == epochs[u]]))
+        for unit, then in thens:
             then(unit)
-        return found
+        return failed
 
     def drain(
         self,
@@ -181,12 +188,15 @@ class Fleet(Attempts):
         if then is not None:
             then(unit)
 
-    def _notice(self, unit: Unit) -> None:
-        """The router learns that a unit has failed."""
-        if not unit.is_known:
+    def _notice(self, units: Sequence[Unit]) -> None:
+        """The router learns that units have failed, of all at once: it sends what one had to none of the others."""
+        unknown = [unit for unit in units if not unit.is_known]
+        for unit in unknown:
             unit.is_known = True
             self._take_out(unit)
+        for unit in unknown:
             self.answer_stranded(unit)
+        if unknown:
             self.fail_hopeless()
 
     # A unit comes.
@@ -202,7 +212,7 @@ class Fleet(Attempts):
     def _start(self, unit: Unit, epoch: int) -> None:
         if unit.epoch != epoch:
             return
-        self._notice(unit)
+        self._notice([unit])
         if not unit.is_quiet:
             self._after(_LOOKS_EVERY_S, lambda _: self._start(unit, epoch))
             return
@@ -215,7 +225,7 @@ class Fleet(Attempts):
             loads.put_in(engine.instance)
         self._tell_books()
         self._system.came_back(unit.role)
-        self.release_held()
+        self.release_soon()
 
     # What both do.
 

@@ -132,6 +132,16 @@ def test_a_router_gives_up_what_it_has_sent_again_so_often(
     assert use.gave_up == (not finished)
 
 
+@pytest.mark.parametrize("detection_s", [0.0, 2.0])
+def test_what_fails_together_is_known_together(detection_s: float) -> None:
+    """Eight instances fail at once: what they had is sent again once, to none of them before it is back."""
+    together = FleetEvent(kind="fail", at_s=5.0, role="colocated", duration_s=4.0)
+    found = with_fleet(instances(8), together, detection_s=detection_s, max_resends=1)
+    system, use = looked_after(UnifiedSystem, found, workload([Row(0.0, 1, 10) for _ in range(8)]))
+    assert (use.requests_hit, use.resent, use.router_gave_up) == (8, 8, 0)
+    assert by_request(system)["finish_s"].tolist() == [19.0] * 8
+
+
 def test_what_is_slow_is_not_slowed_again_by_as_much_at_random() -> None:
     often = FleetEvent(kind="slow", mtbf_h=0.1 / 3600, factor=2.0, role="colocated")
     system, use = looked_after(UnifiedSystem, with_fleet(instances(), often), TEN_STEPS)
