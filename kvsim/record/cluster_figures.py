@@ -39,13 +39,13 @@ class ClusterTotals:
     requests_per_s: float | None
     output_tokens_per_s: float | None
     ttft_ms: Quantiles
-    """Over the measured requests of all models, each counting by the rate at which its model's come."""
+    """Over the measured requests of all models, so weighed that a model's count as many as it completes in a second."""
     tpot_ms: Quantiles
     goodput_requests_per_s: float | None
     """Within the SLO of their own model."""
     goodput_share: float | None
     prefix_hit_rate: float | None
-    """Share of all prompt tokens of all runs."""
+    """Share of prompt tokens, those of each model at the rate at which its requests are completed."""
     gpu_hours: float | None
     usd: float | None
     usd_per_hour: float | None

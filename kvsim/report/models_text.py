@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
 from rich import box
 from rich.console import Console
@@ -258,7 +259,7 @@ def _reasons(report: ModelsReport) -> Iterator[str]:
 _KINDS: Mapping[str, Callable[[Report], Iterable[str]]] = {
     "violated": caveats.violations,
     "warning": caveats.warnings,
-    "note": caveats.notes,
+    "note": partial(caveats.notes, with_run=False),
 }
 
 
@@ -274,7 +275,8 @@ def _caveats(report: ModelsReport, kind: str) -> Iterator[str]:
     if kind == "warning" and report.cluster.status != "complete":
         yield f"{head}{_missing(report)}"
     if kind == "note":
-        for line in (*report.cluster.notes, report.cluster.caveat):
+        last = next(reversed(report.models.values()))
+        for line in (*caveats.of_run(last), *report.cluster.notes, report.cluster.caveat):
             yield f"{head}{line}"
 
 

@@ -96,7 +96,8 @@ WRONG = {
     "models=[{name: a, shares: 1}]": "unknown key 'models[0].shares'; did you mean 'share'?",
     "models=[{name: a, share: 0}]": "models[0].share = 0: must be greater than 0",
     "models=[{name: a, share: half}]": "models[0].share = 'half': must be a number",
-    "models=[{name: a}, {name: A}]": "models[1].name = 'A': models[0] is called so",
+    "models=[{name: a}, {name: A}]": "models[1].name = 'A': models[0] is called so but for capitals, 'a', "
+    "and files of both would be one",
     "models=[{name: a, trace_models: []}]": "models[0].trace_models = []: must have at least 1 item, not 0",
     "models=[{name: a, trace_models: [x, x]}]": "models[0].trace_models: 'x': has it twice",
     "models=[{name: a}, {name: b, trace_models: [a]}]": "models[1].trace_models: 'a': models[0] takes these requests",
