@@ -275,7 +275,7 @@ def _caveats(report: ModelsReport, kind: str) -> Iterator[str]:
     if kind == "warning" and report.cluster.status != "complete":
         yield f"{head}{_missing(report)}"
     if kind == "note":
-        last = next(reversed(report.models.values()))
+        last = list(report.models.values())[-1]
         for line in (*caveats.of_run(last), *report.cluster.notes, report.cluster.caveat):
             yield f"{head}{line}"
 
@@ -285,4 +285,4 @@ def _whose(names: Sequence[str], models: Mapping[str, Report]) -> str:
 
 
 def _missing(report: ModelsReport) -> str:
-    return f"interrupted: of {listed(list(report.models))} alone there is a result, and none of the whole cluster"
+    return f"interrupted: what there is is of {listed(list(report.models))}; of the whole cluster there is no result"

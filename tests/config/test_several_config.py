@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -147,3 +148,16 @@ def test_the_example_of_the_page(tmp_path: Path) -> None:
     assert [(item.name, item.share) for item in items] == [("chat", 3), ("expert", 2)]
     gpus = [load_config(path, model=item.name, mode="pd").config.cluster.simulate_gpus_per_rack for item in items]
     assert gpus == [8, 16]
+
+
+def test_a_pipe_is_read_once_and_believed_every_time(tmp_path: Path) -> None:
+    """What looks for models in a configuration leaves nothing in a pipe for what reads the rest of it."""
+    reader, writer = os.pipe()
+    os.write(writer, b"seed: 7\nmodels: [{name: chat}]\n")
+    os.close(writer)
+    path = Path(f"/dev/fd/{reader}")
+    several = load_several(path)
+    assert several is not None and [item.name for item in several.items] == ["chat"]
+    assert several.common.seed == 7
+    assert load_config(path, model="chat").config.seed == seed_of(7, "chat")
+    os.close(reader)
