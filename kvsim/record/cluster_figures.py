@@ -20,6 +20,8 @@ class PeakGpus:
     """Each model's own most, added up."""
     until_s: float
     """Moments from 0 on to then are looked at: the end of the run that ended first."""
+    has_more_later: bool = False
+    """Whether a model had more GPUs than its ``apart`` after ``until_s``."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -167,15 +167,24 @@ def _timelines(model: OneModel) -> list[tuple[str, Sequence[float], Sequence[int
 
 def _peak(gpu: str, models: Mapping[int, list[tuple[Sequence[float], Sequence[int]]]], until_s: float) -> PeakGpus:
     times_s = np.unique(np.concatenate([np.asarray(own) for sides in models.values() for own, _ in sides]))
-    times_s = times_s[times_s <= until_s]
+    is_of_all = times_s <= until_s
     there = np.zeros(times_s.size, dtype=np.int64)
-    apart = 0
+    apart, has_more_later = 0, False
     for sides in models.values():
-        whole = sum(_at(times_s, own_s, gpus) for own_s, gpus in sides)
+        whole = np.sum([_at(times_s, own_s, gpus) for own_s, gpus in sides], axis=0)
         there += whole
-        apart += int(np.max(whole))
-    first = int(there.argmax())
-    return PeakGpus(gpu=gpu, together=int(there[first]), at_s=float(times_s[first]), apart=apart, until_s=until_s)
+        most = int(np.max(whole[is_of_all]))
+        apart += most
+        has_more_later |= int(np.max(whole)) > most
+    first = int(there[is_of_all].argmax())
+    return PeakGpus(
+        gpu=gpu,
+        together=int(there[first]),
+        at_s=float(times_s[first]),
+        apart=apart,
+        until_s=until_s,
+        has_more_later=has_more_later,
+    )
 
 
 def _at(times_s: np.ndarray, own_s: Sequence[float], gpus: Sequence[int]) -> np.ndarray:

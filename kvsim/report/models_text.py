@@ -237,9 +237,10 @@ def _cost(whole: ClusterTotals) -> Iterator[str]:
 
 def _peak(peak: PeakGpus, whole: ClusterTotals) -> str:
     kind = f" of {peak.gpu}" if len(whole.peak_gpus or ()) > 1 else ""
+    until = f", to {number(peak.until_s)} s, where the first run ends and others had more later" * peak.has_more_later
     said = (
-        f"GPUs{kind} in use at one moment: {peak.together:,} at most (at {number(peak.at_s)} s); each model's own "
-        f"most, added up: {peak.apart:,}"
+        f"GPUs{kind} in use at one moment{until}: {peak.together:,} at most (at {number(peak.at_s)} s); "
+        f"each model's own most, added up: {peak.apart:,}"
     )
     if peak.together == peak.apart:
         return f"{said}: a shared pool of spare GPUs would have saved none."

@@ -111,6 +111,9 @@ def test_sides_of_one_model_are_added_before_its_most_is_taken() -> None:
 def test_moments_after_the_first_end_do_not_count() -> None:
     (peak,) = peak_gpus([scaling(([0.0, 70.0], [1, 9])), scaling(([0.0], [2]), end_s=60.0)]) or ()
     assert (peak.together, peak.apart, peak.until_s) == (3, 3, 60.0)
+    assert peak.has_more_later
+    (peak,) = peak_gpus([scaling(([0.0, 70.0], [9, 1])), scaling(([0.0], [2]), end_s=60.0)]) or ()
+    assert (peak.apart, peak.has_more_later) == (11, False)
 
 
 CHANGES = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 9)), min_size=1, max_size=8)
