@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -133,6 +133,14 @@ class Outputs:
                 taken[f"also that of {flag}"] = path
         if self.reports.html is not None:
             self._check_page()
+
+    def files(self) -> Iterator[tuple[str, Path]]:
+        """Flag and path of each file that a flag asks for."""
+        for flag, path, _ in self.reports.given():
+            yield flag, path
+        for exporter, target in self.exports:
+            for path in exporter.paths(target, self.systems):
+                yield f"--export {exporter.name}", path
 
     def write(self, report: Report, experiment: Experiment, failures: Failures, notes: list[str]) -> list[Path]:
         """Write everything that can be; returns the paths written. What is to be said of them is added to ``notes``."""

@@ -81,6 +81,9 @@ class _Files:
         page = command.reports.html
         if page is not None and is_stdout(page):
             raise FlagError("--report-html is '-', stdout; each model has a page of its own, so a file is wanted")
+        for exporter, path in exports:
+            if is_stdout(path):
+                raise FlagError(f"--export {exporter.name} is '-', stdout; a file is wanted")
         each = {
             name: Outputs(
                 Reports(None, None, None if page is None else _named(page, name)),
@@ -101,8 +104,10 @@ class _Files:
         """Raise a ``KvsimError`` where something could not be written. Nothing is created."""
         self.whole.check(inputs)
         taken = {f"also that of {flag}": path for flag, path, _ in self.whole.reports.given()}
-        for outputs in self.each.values():
+        for name, outputs in self.each.items():
             outputs.check({**inputs, **taken})
+            for flag, path in outputs.files():
+                taken[f"also that of {flag} of model {name}"] = path
 
     def write(self, report: ModelsReport, found: ModelExperiments, failures: Failures, notes: list[str]) -> list[Path]:
         """Write everything that can be; returns the paths written."""

@@ -96,7 +96,11 @@ def _check_names(items: Sequence[ModelItem], where: str) -> None:
     for number, item in enumerate(items):
         first = seen.setdefault(item.name.casefold(), number)
         if first != number:
-            raise ConfigError(f"{where}: models[{number}].name = {shown(item.name)}: models[{first}] is called so")
+            called = items[first].name
+            other = "" if called == item.name else f" but for capitals, {shown(called)}, and files of both would be one"
+            raise ConfigError(
+                f"{where}: models[{number}].name = {shown(item.name)}: models[{first}] is called so{other}"
+            )
         for name in item.names_in_traces:
             if name in whose:
                 what = "has it twice" if whose[name] == number else f"models[{whose[name]}] takes these requests"

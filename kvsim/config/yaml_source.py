@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     """The mapping in the YAML file ``path``; empty for an empty file. Raises ``ConfigError``."""
     where = named(path)
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = _bytes_of(path).decode("utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(f"{where}: no such file") from None
     except IsADirectoryError:
@@ -85,6 +86,21 @@ def read_mapping(path: Path) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise ConfigError(f"{where}: holds {kind(tree)}; a mapping of sections is wanted")
     return tree
+
+
+_READ_ONCE: dict[tuple[int, int], bytes] = {}
+"""What pipes gave, by device and inode."""
+
+
+def _bytes_of(path: Path) -> bytes:
+    """What a file holds. A pipe gives it once, and a configuration is read several times: what it gave is kept."""
+    found = path.stat()
+    if stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode):
+        return path.read_bytes()
+    key = found.st_dev, found.st_ino
+    if key not in _READ_ONCE:
+        _READ_ONCE[key] = path.read_bytes()
+    return _READ_ONCE[key]
 
 
 def parse(text: str, where: str) -> Any:

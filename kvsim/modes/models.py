@@ -6,6 +6,7 @@ queues nor caches, and what one does is what it would do alone with its part of 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -199,12 +200,19 @@ def _at_shares(several: Several, asked: ExperimentSpec, rate_per_s: float) -> li
 
 
 def _fractions(items: Sequence[ModelItem], what: str) -> list[float]:
-    """The part of ``what`` that falls to each. Raises ``ConfigError`` where one has no share."""
+    """The part of ``what`` that falls to each, all of it to one alone. Raises ``ConfigError`` where one of several has
+    no share.
+    """
+    if len(items) == 1:
+        return [1.0]
     for item in items:
         if item.share is None:
             raise ConfigError(f"models: '{item.name}' has no share; {what} is dealt by shares")
-    whole = sum(sorted(item.share or 0.0 for item in items))
-    return [(item.share or 0.0) / whole for item in items]
+    shares = [item.share or 0.0 for item in items]
+    if math.isinf(sum(shares)):
+        shares = [share / len(shares) for share in shares]
+    whole = sum(sorted(shares))
+    return [share / whole for share in shares]
 
 
 def _unused_shares(several: Several, why: str) -> tuple[str, ...]:

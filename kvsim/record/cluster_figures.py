@@ -20,6 +20,8 @@ class PeakGpus:
     """Each model's own most, added up."""
     until_s: float
     """Moments from 0 on to then are looked at: the end of the run that ended first."""
+    has_more_later: bool = False
+    """Whether a model had more GPUs than its ``apart`` after ``until_s``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,13 +41,13 @@ class ClusterTotals:
     requests_per_s: float | None
     output_tokens_per_s: float | None
     ttft_ms: Quantiles
-    """Over the measured requests of all models, each counting by the rate at which its model's come."""
+    """Over the measured requests of all models, so weighed that a model's count as many as it completes in a second."""
     tpot_ms: Quantiles
     goodput_requests_per_s: float | None
     """Within the SLO of their own model."""
     goodput_share: float | None
     prefix_hit_rate: float | None
-    """Share of all prompt tokens of all runs."""
+    """Share of prompt tokens, those of each model at the rate at which its requests are completed."""
     gpu_hours: float | None
     usd: float | None
     usd_per_hour: float | None

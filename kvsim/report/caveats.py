@@ -95,19 +95,27 @@ def _calm(report: Sections) -> Iterator[str]:
         yield f"{whose} are without {listed(keys)}: of instances that all serve, and clients that wait"
 
 
-def notes(report: Sections) -> list[str]:
-    """Plain sentences for the reader, each once; none that a reason says that is told, too."""
+def of_run(report: Sections) -> Iterator[str]:
+    """What there is to say of the command itself, whatever it simulated."""
+    run = report.run
+    if run.engine == "pure" and run.cpu_s > LONG_CPU_S:
+        yield (
+            f"{run.cpu_s:,.0f} s of CPU in pure Python; compiled, simulating takes a third to a half: 'make compile' "
+            "in a checkout, or KVSIM_COMPILE=1 in pip's environment where it builds kvsim from its sources"
+        )
+
+
+def notes(report: Sections, *, with_run: bool = True) -> list[str]:
+    """Plain sentences for the reader, each once; none that a reason says that is told, too.
+
+    ``with_run``: what :func:`of_run` says as well, which of several reports of one command would be said of each.
+    """
     every = [
         *(report.launch.notes if report.launch is not None else ()),
         *report.workload.notes,
         *(note for result in report.results for note in result.notes),
     ]
-    run = report.run
-    if run.engine == "pure" and run.cpu_s > LONG_CPU_S:
-        every.append(
-            f"{run.cpu_s:,.0f} s of CPU in pure Python; compiled, simulating takes a third to a half: 'make compile' "
-            "in a checkout, or KVSIM_COMPILE=1 in pip's environment where it builds kvsim from its sources"
-        )
+    every += of_run(report) if with_run else ()
     every += _calm(report)
     told = {reason.rule for reason in most_important(report.why)}
     return [note for note in dict.fromkeys(every) if _REASONS_OF.get(note) not in told]

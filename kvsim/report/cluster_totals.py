@@ -37,9 +37,26 @@ class OneModel:
         return self.told.window_s.end - self.told.window_s.start
 
     @property
-    def weight(self) -> float:
-        """What a measured request counts: requests of long windows less; ``nan`` without a window."""
+    def per_s(self) -> float:
+        """By what a count of the window is one of a second; ``nan`` without a window."""
         return 1 / self.length_s if self.length_s > 0 else math.nan
+
+    @property
+    def weight(self) -> float:
+        """What a measured request counts, so that all of a model count as many as it completes in a second.
+
+        What is measured came after the warm-up, and need not have been completed in the window.
+        """
+        done = np.count_nonzero(~np.isnan(self.result.table["finish_s"][self.result.measured]))
+        return self.told.requests.completed_in_window * self.per_s / done if done else math.nan
+
+    @property
+    def query_tokens_per_s(self) -> float:
+        """Prompt tokens that caches are asked for, at the rate at which requests are completed in the window."""
+        counts = self.told.requests
+        if not counts.completed or math.isnan(self.per_s):
+            return 0.0
+        return self.told.cache.query_tokens / counts.completed * counts.completed_in_window * self.per_s
 
 
 def totals_of(models: Sequence[OneModel], is_one_clock: bool) -> ClusterTotals:
@@ -48,7 +65,6 @@ def totals_of(models: Sequence[OneModel], is_one_clock: bool) -> ClusterTotals:
     costs = [each.cost for each in told]
     tokens_per_s = total(each.throughput.output_tokens_per_s for each in told)
     usd_per_s, watts = _by_second(models, lambda cost: cost.usd), _by_second(models, _joules)
-    asked = sum(each.cache.query_tokens for each in told)
     return ClusterTotals(
         name=told[0].name,
         gpus=sum(model.plan.num_gpus for model in models),
@@ -60,7 +76,7 @@ def totals_of(models: Sequence[OneModel], is_one_clock: bool) -> ClusterTotals:
         tpot_ms=together(models, tpot_s),
         goodput_requests_per_s=total(each.goodput.requests_per_s for each in told),
         goodput_share=good_share(models),
-        prefix_hit_rate=sum(each.cache.hit_tokens for each in told) / asked if asked else None,
+        prefix_hit_rate=hit_rate(models),
         gpu_hours=total(None if cost is None else cost.gpu_hours for cost in costs),
         usd=total(None if cost is None else cost.usd for cost in costs),
         usd_per_hour=None if usd_per_s is None else usd_per_s * SECONDS_PER_HOUR,
@@ -104,7 +120,7 @@ def together(models: Sequence[OneModel], of: Callable[[Table], Floats]) -> Quant
     values = [of(rows_of(model.result, model.result.measured)) for model in models]
     weights = [np.full(each.size, model.weight) for each, model in zip(values, models, strict=True)]
     every, weight = np.concatenate(values), np.concatenate(weights)
-    there = ~np.isnan(every) & ~np.isnan(weight)
+    there = ~np.isnan(every) & (weight > 0)
     found = weighted_distribution(every[there], weight[there])
     return Quantiles(**{name: known(value * 1e3) for name, value in asdict(found).items() if name != "count"})
 
@@ -115,11 +131,18 @@ def good_share(models: Sequence[OneModel]) -> float | None:
     for model in models:
         counts = model.told.requests
         own = counts.completed_in_window + counts.failed_in_window
-        if not own or math.isnan(model.weight):
+        if not own or math.isnan(model.per_s):
             continue
-        judged += own * model.weight
-        good += own * model.weight * (model.told.goodput.share or 0.0)
+        judged += own * model.per_s
+        good += own * model.per_s * (model.told.goodput.share or 0.0)
     return good / judged if judged else None
+
+
+def hit_rate(models: Sequence[OneModel]) -> float | None:
+    """Share found by caches of the prompt tokens that come in a second."""
+    asked = sum(model.query_tokens_per_s for model in models)
+    hit = sum(model.query_tokens_per_s * (model.told.cache.prefix_hit_rate or 0.0) for model in models)
+    return hit / asked if asked else None
 
 
 def peak_gpus(models: Sequence[OneModel]) -> tuple[PeakGpus, ...] | None:
@@ -144,15 +167,24 @@ def _timelines(model: OneModel) -> list[tuple[str, Sequence[float], Sequence[int
 
 def _peak(gpu: str, models: Mapping[int, list[tuple[Sequence[float], Sequence[int]]]], until_s: float) -> PeakGpus:
     times_s = np.unique(np.concatenate([np.asarray(own) for sides in models.values() for own, _ in sides]))
-    times_s = times_s[times_s <= until_s]
+    is_of_all = times_s <= until_s
     there = np.zeros(times_s.size, dtype=np.int64)
-    apart = 0
+    apart, has_more_later = 0, False
     for sides in models.values():
-        whole = sum(_at(times_s, own_s, gpus) for own_s, gpus in sides)
+        whole = np.sum([_at(times_s, own_s, gpus) for own_s, gpus in sides], axis=0)
         there += whole
-        apart += int(np.max(whole))
-    first = int(there.argmax())
-    return PeakGpus(gpu=gpu, together=int(there[first]), at_s=float(times_s[first]), apart=apart, until_s=until_s)
+        most = int(np.max(whole[is_of_all]))
+        apart += most
+        has_more_later |= int(np.max(whole)) > most
+    first = int(there[is_of_all].argmax())
+    return PeakGpus(
+        gpu=gpu,
+        together=int(there[first]),
+        at_s=float(times_s[first]),
+        apart=apart,
+        until_s=until_s,
+        has_more_later=has_more_later,
+    )
 
 
 def _at(times_s: np.ndarray, own_s: Sequence[float], gpus: Sequence[int]) -> np.ndarray:

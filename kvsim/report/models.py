@@ -15,9 +15,14 @@ from kvsim.report.cluster_totals import OneModel, totals_of
 from kvsim.report.json_report import json_text, write_json
 from kvsim.report.report import Report
 from kvsim.report.run_clock import RunClock
+from kvsim.workload.by_model import PartOfTrace
 
 if TYPE_CHECKING:
     from kvsim.plan.mode import ModeName
+
+
+ONE_TIME = 0.8
+"""Part of the longest window that has to be of all models, for their rates to be those of one time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +67,7 @@ def build_models(clock: RunClock, found: ModelExperiments, mode: ModeName, other
     whole = WholeCluster(
         status="incomplete" if found.incomplete else "complete",
         results=() if found.incomplete else _totals(found, reports),
-        notes=found.asked.notes,
+        notes=(*found.asked.notes, *_windows_apart(found, reports)),
         caveat=CAVEAT,
     )
     return ModelsReport(models=reports, cluster=whole)
@@ -76,3 +81,20 @@ def _totals(found: ModelExperiments, reports: Mapping[str, Report]) -> tuple[Clu
             systems.setdefault(told.name, []).append(OneModel(told, result, plan))
     whole = (models for models in systems.values() if len(models) == len(reports))
     return tuple(totals_of(models, found.asked.is_one_clock) for models in whole)
+
+
+def _windows_apart(found: ModelExperiments, reports: Mapping[str, Report]) -> tuple[str, ...]:
+    """What is to be known of rates that are added though requests of a trace came at unlike times."""
+    is_trace = all(isinstance(run.spec.trace, PartOfTrace) for run in found.asked.runs)
+    if found.incomplete or not is_trace or not found.asked.is_one_clock:
+        return ()
+    windows = {name: [told.window_s for told in own.results] for name, own in reports.items()}
+    every = [window for own in windows.values() for window in own]
+    shared_s = min(window.end for window in every) - max(window.start for window in every)
+    if shared_s >= ONE_TIME * max(window.end - window.start for window in every):
+        return ()
+    told = ", ".join(f"{name} {own[0].start:,.0f} to {own[0].end:,.0f} s" for name, own in windows.items() if own)
+    return (
+        f"models are measured at unlike times of the trace ({told}): what is said of all adds the rates of each in its "
+        "own window, and at no moment need all have been so",
+    )

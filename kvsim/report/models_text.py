@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
 from rich import box
 from rich.console import Console
@@ -236,9 +237,10 @@ def _cost(whole: ClusterTotals) -> Iterator[str]:
 
 def _peak(peak: PeakGpus, whole: ClusterTotals) -> str:
     kind = f" of {peak.gpu}" if len(whole.peak_gpus or ()) > 1 else ""
+    until = f", to {number(peak.until_s)} s, where the first run ends and others had more later" * peak.has_more_later
     said = (
-        f"GPUs{kind} in use at one moment: {peak.together:,} at most (at {number(peak.at_s)} s); each model's own "
-        f"most, added up: {peak.apart:,}"
+        f"GPUs{kind} in use at one moment{until}: {peak.together:,} at most (at {number(peak.at_s)} s); "
+        f"each model's own most, added up: {peak.apart:,}"
     )
     if peak.together == peak.apart:
         return f"{said}: a shared pool of spare GPUs would have saved none."
@@ -258,7 +260,7 @@ def _reasons(report: ModelsReport) -> Iterator[str]:
 _KINDS: Mapping[str, Callable[[Report], Iterable[str]]] = {
     "violated": caveats.violations,
     "warning": caveats.warnings,
-    "note": caveats.notes,
+    "note": partial(caveats.notes, with_run=False),
 }
 
 
@@ -274,7 +276,8 @@ def _caveats(report: ModelsReport, kind: str) -> Iterator[str]:
     if kind == "warning" and report.cluster.status != "complete":
         yield f"{head}{_missing(report)}"
     if kind == "note":
-        for line in (*report.cluster.notes, report.cluster.caveat):
+        last = list(report.models.values())[-1]
+        for line in (*caveats.of_run(last), *report.cluster.notes, report.cluster.caveat):
             yield f"{head}{line}"
 
 
@@ -283,4 +286,4 @@ def _whose(names: Sequence[str], models: Mapping[str, Report]) -> str:
 
 
 def _missing(report: ModelsReport) -> str:
-    return f"interrupted: of {listed(list(report.models))} alone there is a result, and none of the whole cluster"
+    return f"interrupted: what there is is of {listed(list(report.models))}; of the whole cluster there is no result"

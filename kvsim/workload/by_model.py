@@ -103,6 +103,8 @@ def dealt_by_share(belonging: Ints, names: Sequence[str], shares: Sequence[float
 
 
 def _by_share(workload: Workload, takers: Sequence[Taker], seed: int) -> Ints:
+    if len(takers) == 1:
+        return np.zeros(len(workload), dtype=np.int64)
     shares = []
     for taker in takers:
         if taker.share is None:

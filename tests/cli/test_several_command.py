@@ -98,6 +98,7 @@ REFUSED = {
     "--load 0.5 --report-html nowhere/r.html": "there is no folder 'nowhere'",
     "--load 0.5 --export csv=nowhere/r.csv": "there is no folder 'nowhere'",
     "--load 0.5 --report-json r --report-csv r": "which is also that of --report-json",
+    "--load 0.5 --export vllm-bench=-": "--export vllm-bench is '-', stdout; a file is wanted",
     "--load 0.5 --report-csv r.chat --export csv=r": "which is also that of --report-csv",
     "--rate 4 --set cluster.total_gpus=3": "models take 4 GPUs together (chat 2, code 2), and cluster.total_gpus is 3;",
     "--rate 4 --set models[0].share=1": "--set: unknown key 'models[0]'",
@@ -112,6 +113,14 @@ def test_it_is_one_line(kvsim, empty: Path, config: Path, flags: str, words: str
     assert err.startswith("kvsim: error: ") and err.count("\n") == 1, err
     assert words in err
     assert list(empty.iterdir()) == []
+
+
+def test_files_of_two_models_are_not_one(kvsim, empty: Path, config: Path) -> None:
+    config.write_text(CONFIG.replace("name: code", "name: chat.chat"))
+    files = ("--export", "vllm-bench=r.json", "--export", "prometheus=r.chat.json")
+    code, _, err = kvsim("--pd", "--systems", "unified", "--no-plot", "--config", config, "--load", "0.5", *files)
+    assert code == 2 and list(empty.iterdir()) == []
+    assert "--export vllm-bench is 'r.chat.chat.json', which is also that of --export prometheus of model chat" in err
 
 
 @pytest.mark.parametrize("line", ["study network_variance --config", "explain --pd", "diff --pd two.yaml"])

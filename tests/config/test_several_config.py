@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -96,7 +97,8 @@ WRONG = {
     "models=[{name: a, shares: 1}]": "unknown key 'models[0].shares'; did you mean 'share'?",
     "models=[{name: a, share: 0}]": "models[0].share = 0: must be greater than 0",
     "models=[{name: a, share: half}]": "models[0].share = 'half': must be a number",
-    "models=[{name: a}, {name: A}]": "models[1].name = 'A': models[0] is called so",
+    "models=[{name: a}, {name: A}]": "models[1].name = 'A': models[0] is called so but for capitals, 'a', "
+    "and files of both would be one",
     "models=[{name: a, trace_models: []}]": "models[0].trace_models = []: must have at least 1 item, not 0",
     "models=[{name: a, trace_models: [x, x]}]": "models[0].trace_models: 'x': has it twice",
     "models=[{name: a}, {name: b, trace_models: [a]}]": "models[1].trace_models: 'a': models[0] takes these requests",
@@ -146,3 +148,16 @@ def test_the_example_of_the_page(tmp_path: Path) -> None:
     assert [(item.name, item.share) for item in items] == [("chat", 3), ("expert", 2)]
     gpus = [load_config(path, model=item.name, mode="pd").config.cluster.simulate_gpus_per_rack for item in items]
     assert gpus == [8, 16]
+
+
+def test_a_pipe_is_read_once_and_believed_every_time(tmp_path: Path) -> None:
+    """What looks for models in a configuration leaves nothing in a pipe for what reads the rest of it."""
+    reader, writer = os.pipe()
+    os.write(writer, b"seed: 7\nmodels: [{name: chat}]\n")
+    os.close(writer)
+    path = Path(f"/dev/fd/{reader}")
+    several = load_several(path)
+    assert several is not None and [item.name for item in several.items] == ["chat"]
+    assert several.common.seed == 7
+    assert load_config(path, model="chat").config.seed == seed_of(7, "chat")
+    os.close(reader)

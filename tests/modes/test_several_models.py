@@ -149,6 +149,36 @@ def test_a_part_is_served_as_it_would_be_alone(trace: Path, tmp_path: Path) -> N
     }
 
 
+def test_rates_of_unlike_times_are_said_to_be_that(trace: Path, tmp_path: Path) -> None:
+    """One model's requests are over before the other's begin: 5 a second and 2 are never 7."""
+    times = [*(0.2 * i for i in range(60)), *(500 + 0.5 * i for i in range(60))]
+    rows = [f"{at},{'x' if at < 100 else 'y'},300,10" for at in times]
+    apart = tmp_path / "apart.csv"
+    apart.write_text("\n".join(["arrival_time_s,model,prompt_tokens,output_tokens", *rows]) + "\n")
+    given = models({"name": "x"}, {"name": "y"})
+    (note,) = kvsim.simulate_models("cluster", config=given, trace=apart, policy="baseline").cluster.notes
+    assert note.startswith("models are measured at unlike times of the trace (x ") and ", y 5" in note
+    mixed = tmp_path / "mixed.csv"
+    rows = [f"{0.2 * i},{'xy'[i % 2]},300,10" for i in range(120)]
+    mixed.write_text("\n".join(["arrival_time_s,model,prompt_tokens,output_tokens", *rows]) + "\n")
+    assert kvsim.simulate_models("cluster", config=given, trace=mixed, policy="baseline").cluster.notes == ()
+
+
+def test_one_model_alone_needs_no_share(tmp_path: Path) -> None:
+    unnamed = tmp_path / "unnamed.csv"
+    unnamed.write_text("arrival_time_s,prompt_tokens,output_tokens\n" + "".join(f"{i},300,10\n" for i in range(20)))
+    for asked_of_all in ({"trace": unnamed}, {"rate": 4}):
+        found = kvsim.simulate_models("cluster", config=models({"name": "x"}), policy="baseline", **asked_of_all)
+        assert list(found.models) == ["x"]
+
+
+def test_shares_of_any_unit() -> None:
+    """Their sum alone would be no number."""
+    items = ({"name": "a", "share": 1.5e308}, {"name": "b", "share": 0.5e308})
+    found = asked(models(*items), rate_per_s=20.0)
+    assert [run.spec.rate_per_s for run in found.runs] == [pytest.approx(15), pytest.approx(5)]
+
+
 def test_a_rate_is_of_the_whole_trace(trace: Path) -> None:
     given = models({"name": "x"}, {"name": "y"})
     found = kvsim.simulate_models("cluster", config=given, trace=trace, rate=8, policy="baseline")
@@ -195,7 +225,7 @@ def test_an_interrupt_leaves_the_models_before_it(monkeypatch: pytest.MonkeyPatc
     console = Console(width=80, file=StringIO())
     print_models(console, found.report)
     said = " ".join(console.file.getvalue().split())
-    assert "warning: interrupted: of a alone there is a result, and none of the whole cluster" in said
+    assert "warning: interrupted: what there is is of a; of the whole cluster there is no result" in said
     assert " in all " not in said.partition("warning")[0]
     ran.clear()
     ran.append(ran)
@@ -209,11 +239,11 @@ WRONG = {
         "models: 'b' has no share; the rate is dealt by shares",
     ),
     "no share of qps": (
-        {"config": models({"name": "a"}, pd_trace={"qps": 4})},
+        {"config": models({"name": "a"}, {"name": "b"}, pd_trace={"qps": 4})},
         "models: 'a' has no share; pd_trace.qps is dealt by shares",
     ),
     "no share of requests": (
-        {"config": models({"name": "a"}), "workload": "chat", "requests": 4},
+        {"config": models({"name": "a"}, {"name": "b"}), "workload": "chat", "requests": 4},
         "models: 'a' has no share; the number of requests is dealt by shares",
     ),
     "GPUs": (

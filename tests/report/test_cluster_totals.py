@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kvsim.record.fleet import RoleFleet
 from kvsim.report import cluster_totals
-from kvsim.report.cluster_totals import OneModel, good_share, peak_gpus, together
+from kvsim.report.cluster_totals import OneModel, good_share, hit_rate, peak_gpus, together
 
 
 def one(ttfts_s: list[float], length_s: float, good: float = 1.0, failed: int = 0) -> OneModel:
@@ -53,6 +53,30 @@ def test_a_window_three_times_as_long_counts_a_third() -> None:
     assert (longer.p50, longer.p90) == (pytest.approx(1000), pytest.approx(2000))
 
 
+def test_a_model_counts_by_what_it_completes_in_a_second_however_many_of_it_are_measured() -> None:
+    """Half of what is measured came before the window: 10 a second all the same, as of the other."""
+    early = one([1.0] * 20, 1.0)
+    early.told.requests.completed_in_window = 10
+    assert together([early, one([2.0] * 10, 1.0)], ttft_s).mean == pytest.approx(1500)
+    early.told.requests.completed_in_window = 0
+    assert together([early, one([2.0] * 10, 1.0)], ttft_s).mean == pytest.approx(2000)
+
+
+def caching(asked: int, hit: float, completed: int, in_window: int, length_s: float) -> OneModel:
+    model: Any = one([1.0] * in_window, length_s)
+    model.told.requests.completed = completed
+    model.told.cache = SimpleNamespace(query_tokens=asked, prefix_hit_rate=hit)
+    return model
+
+
+def test_hits_are_of_the_prompt_tokens_of_a_second() -> None:
+    """9 a second of 100 tokens, all hit; 1 a second of 100, none hit: as many requests were run of each."""
+    busy, idle = caching(9000, 1.0, 90, 45, 5.0), caching(9000, 0.0, 90, 90, 90.0)
+    assert hit_rate([busy, idle]) == pytest.approx(0.9)
+    assert hit_rate([caching(0, 0.0, 0, 0, 0.0), idle]) == pytest.approx(0.0)
+    assert hit_rate([caching(0, 0.0, 0, 0, 0.0)]) is None
+
+
 def test_shares_within_the_slo_are_of_what_is_judged_in_a_second() -> None:
     # 4 a second, half of them good; 2 a second, of which one failed and so none is good.
     assert good_share([one([0.1] * 4, 1.0, good=0.5), one([0.1] * 3, 2.0, good=0.0, failed=1)]) == pytest.approx(2 / 6)
@@ -87,6 +111,9 @@ def test_sides_of_one_model_are_added_before_its_most_is_taken() -> None:
 def test_moments_after_the_first_end_do_not_count() -> None:
     (peak,) = peak_gpus([scaling(([0.0, 70.0], [1, 9])), scaling(([0.0], [2]), end_s=60.0)]) or ()
     assert (peak.together, peak.apart, peak.until_s) == (3, 3, 60.0)
+    assert peak.has_more_later
+    (peak,) = peak_gpus([scaling(([0.0, 70.0], [9, 1])), scaling(([0.0], [2]), end_s=60.0)]) or ()
+    assert (peak.apart, peak.has_more_later) == (11, False)
 
 
 CHANGES = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 9)), min_size=1, max_size=8)

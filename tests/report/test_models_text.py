@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from kvsim.config import load_config
 from kvsim.record.figures import SideUse
-from kvsim.report.models_text import _below, _missed, _needed, _spare
+from kvsim.report import caveats
+from kvsim.report.models_text import _below, _caveats, _missed, _needed, _spare
 
 CONFIG = load_config(sets=["slo.share=0.9", "load.rho=0.7"]).config
 
@@ -83,3 +84,14 @@ def test_a_share_that_misses_reads_so(share: float, wanted: float) -> None:
         return
     told = _below(share, wanted)
     assert told[0] in "<>" or float(told.rstrip("%")) < 100 * wanted
+
+
+def test_what_is_of_the_command_is_not_said_of_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seconds of CPU are of all models: each of them took fewer."""
+    monkeypatch.setattr(caveats, "LONG_CPU_S", 0.0)
+    run = SimpleNamespace(engine="pure", cpu_s=40.0)
+    workload, cluster = SimpleNamespace(notes=()), SimpleNamespace(notes=(), caveat="apart")
+    own = SimpleNamespace(run=run, launch=None, workload=workload, results=(), why=(), config=CONFIG)
+    report: Any = SimpleNamespace(models={"chat": own, "code": own}, cluster=cluster)
+    first, last = _caveats(report, "note")
+    assert first.startswith("note: 40 s of CPU in pure Python;") and last == "note: apart"
