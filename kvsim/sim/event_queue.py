@@ -38,9 +38,9 @@ class Entry:
         self.time_s = 0.0
         self.key = self.number = 0
         self.behind: Entry | None = None
-        """Of a queue: the next entry of its slot."""
+        """The next entry of its slot in a queue."""
         self.place = 0
-        """Of a queue: where it is among those of a later turn."""
+        """Where it is in a queue among those of a later turn."""
 
 
 class EventQueue:
