@@ -93,7 +93,7 @@ def test_gpu_hours_are_of_instances_that_were_there() -> None:
         (2, 1, 2, 2, 2, 2),
         (4, 2, 4, 4, 4, 4),
     )
-    use = FleetUse((), (role,), 0, 0, 0, 0, 0, 0, 0, 0, 50)
+    use = FleetUse((), (role,), *[0] * 9, arrived=50)
     cost = cost_of(served(plan, rows=50, busy=0.0, fleet=use), plan)
     by_hand_s = 2 * (20 * 2 + 40 * 1 + 40 * 2)
     assert cost.gpu_hours == pytest.approx(by_hand_s / 3600)
@@ -113,7 +113,7 @@ def test_gpu_hours_times_the_price_are_the_sum_of_spans(spans: list[tuple[float,
     paid = tuple(count for _, count in spans)
     end_s = float(times_s[-1])
     role = RoleFleet("colocated", 3, tuple(times_s.tolist()), *((*paid, paid[-1]),) * 3)
-    result = served(plan, fleet=FleetUse((), (role,), 0, 0, 0, 0, 0, 0, 0, 0, 50), window_s=(0.0, end_s))
+    result = served(plan, fleet=FleetUse((), (role,), *[0] * 9, arrived=50), window_s=(0.0, end_s))
     cost = cost_of(result, plan)
     by_hand = sum(length_s * count for length_s, count in spans) / 3600
     assert cost.gpu_hours == pytest.approx(by_hand, abs=1e-12) and role.gpu_s == pytest.approx(by_hand * 3600)
