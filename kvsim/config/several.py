@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated
 
-import numpy as np
 from pydantic import Strict, ValidationError
 
 from kvsim.config.findings import explained
@@ -31,7 +30,10 @@ class _List(Section):
 
 def seed_of(seed: int, name: str) -> int:
     """The seed of the model ``name`` in a run of ``seed``: by its name, whatever other models there are."""
-    return int(np.random.SeedSequence([seed, *name.encode()]).generate_state(1)[0])
+    # Imported here: whatever reads a configuration would wait for it.
+    from numpy.random import SeedSequence
+
+    return int(SeedSequence([seed, *name.encode()]).generate_state(1)[0])
 
 
 def items_of(layers: Sequence[Layer]) -> tuple[ModelItem, ...]:
