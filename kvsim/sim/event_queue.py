@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from typing import Final
 
-_SLOTS_PER_S: Final = 64.0
 _SLOT_BITS: Final = 6
+"""At first a second has, and a turn of the wheel, 2 to the power of this of slots."""
 _MOST_SLOTS_PER_S: Final = 65536.0
-_NARROWER: Final = 4.0
 _NARROWER_BITS: Final = 2
+"""Slots become narrower by 2 to the power of this."""
 _MOST_BITS: Final = 12
 """A turn of the wheel has at most so many bits of slots: 2 x 4096 of them lie in 64 KiB."""
 _MOST_PASSED: Final = 256
@@ -50,7 +50,7 @@ class EventQueue:
     __slots__ = ("_bits", "_due", "_due_slot", "_later", "_near", "_near_end", "_next", "_slots_per_s", "_wheel")
 
     def __init__(self) -> None:
-        self._slots_per_s = _SLOTS_PER_S
+        self._slots_per_s = float(1 << _SLOT_BITS)
         self._due: list[Entry] = []
         """The entries of the present slot and earlier ones in order; before ``_next`` they lie behind us."""
         self._next = 0
@@ -232,7 +232,7 @@ class EventQueue:
             entries += self._taken(slot)
         for others in self._later.values():
             entries += others
-        self._slots_per_s *= _NARROWER
+        self._slots_per_s *= float(1 << _NARROWER_BITS)
         self._bits = min(self._bits + _NARROWER_BITS, _MOST_BITS)
         self._due_slot, self._due = (self._due_slot << _NARROWER_BITS) - 1, []
         self._wheel, self._near, self._later = [None] * (2 << self._bits), 0, {}
