@@ -13,7 +13,7 @@ import numpy.typing as npt
 from kvsim.errors import WorkloadError
 from kvsim.workload.graph import Floats, Ints, RequestGraph, ranges
 from kvsim.workload.info import WorkloadInfo
-from kvsim.workload.request import Request
+from kvsim.workload.request import Request, RequestRows
 
 __all__ = ["CHUNK_REQUESTS", "Counts", "Floats", "Ints", "Workload"]
 
@@ -138,12 +138,18 @@ class Workload:
         """The requests that wait for no other, in arrival order."""
         if self.graph is None:
             return iter(self)
-        roots = self.graph.is_root.tolist()
-        return (request for request in self if roots[request.request_id])
+        rows, roots = self.rows(), np.flatnonzero(self.graph.is_root)
+        return (rows.request(int(row)) for row in roots)
 
     def request(self, row: int) -> Request:
         """One of them."""
-        return next(self._chunk(row, row + 1))
+        return self.rows().request(row)
+
+    def rows(self) -> RequestRows:
+        """All of them, in any order."""
+        columns = self.arrival_s, self.prompt_tokens, self.output_tokens, self.session_id, self.output_chain
+        pieces = self.piece_offsets, self.piece_chain, self.piece_tokens
+        return RequestRows(columns, pieces, (self.priority, self.adapter))
 
     @property
     def span_s(self) -> float:

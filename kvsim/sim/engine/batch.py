@@ -7,8 +7,45 @@ from typing import Final
 
 from kvsim.sim.engine.sequence import NOBODY, Sequence
 
-_MOST_GONE: Final = 1024
+_MOST_GONE: Final = 64
 """Entries of sequences that have left which are kept at least until their turn comes."""
+
+
+class _Bases:
+    """A bag of numbers, of which the largest is asked for. It has no sequences: one that has left would be kept."""
+
+    __slots__ = ("_counts", "_negative")
+
+    def __init__(self) -> None:
+        self._counts: dict[int, int] = {}
+        self._negative: list[int] = []
+        """A heap that has every number negated once at least; some that have left are in it until their turn."""
+
+    def add(self, base: int) -> None:
+        count = self._counts.get(base, 0)
+        self._counts[base] = count + 1
+        if not count:
+            heappush(self._negative, -base)
+            if len(self._negative) > 2 * len(self._counts) + _MOST_GONE:
+                self._negative = [-number for number in self._counts]
+                heapify(self._negative)
+
+    def remove(self, base: int) -> None:
+        """Take out ``base``, which is in."""
+        count = self._counts[base] - 1
+        if count:
+            self._counts[base] = count
+        else:
+            del self._counts[base]
+
+    def largest(self) -> int | None:
+        """``None`` where there is none."""
+        negative = self._negative
+        while negative:
+            if -negative[0] in self._counts:
+                return -negative[0]
+            heappop(negative)
+        return None
 
 
 class DecodeBatch:
@@ -20,9 +57,9 @@ class DecodeBatch:
     """
 
     __slots__ = (
+        "_bases",
         "_block_size",
         "_ends",
-        "_longest",
         "base_sum",
         "needs_longest",
         "num",
@@ -47,7 +84,7 @@ class DecodeBatch:
         """Sequences by ``base`` modulo the block size."""
         self._ends: list[tuple[int, int, Sequence]] = []
         self.needs_longest = needs_longest
-        self._longest: list[tuple[int, int, Sequence]] = []
+        self._bases = _Bases()
 
     def add(self, sequence: Sequence) -> None:
         """``sequence`` decodes from the next step on, with ``computed`` and ``remaining`` as they stand."""
@@ -61,20 +98,16 @@ class DecodeBatch:
         self.residues[base % self._block_size] += 1
         heappush(self._ends, (sequence.finish_step, sequence.serial, sequence))
         if self.needs_longest:
-            heappush(self._longest, (-base, sequence.serial, sequence))
-        if len(self._ends) + len(self._longest) > 8 * self.num + _MOST_GONE:
+            self._bases.add(base)
+        if len(self._ends) > 2 * self.num + _MOST_GONE:
             self._forget_gone()
 
     def _forget_gone(self) -> None:
-        """Keep no entry of sequences that have left before their end, or shortly after it."""
+        """Keep no entry of sequences that have left before their end."""
         self._ends = [
             entry for entry in self._ends if entry[2].decoding and entry[:2] == (entry[2].finish_step, entry[2].serial)
         ]
         heapify(self._ends)
-        self._longest = [
-            entry for entry in self._longest if entry[2].decoding and entry[:2] == (-entry[2].base, entry[2].serial)
-        ]
-        heapify(self._longest)
 
     def remove(self, sequence: Sequence) -> None:
         """``sequence`` leaves; its ``computed`` and ``remaining`` are settled."""
@@ -86,6 +119,8 @@ class DecodeBatch:
         self.version += 1
         self.base_sum -= sequence.base
         self.residues[sequence.base % self._block_size] -= 1
+        if self.needs_longest:
+            self._bases.remove(sequence.base)
 
     def pop_finished(self) -> list[Sequence]:
         """Take out the sequences whose last token the latest step gave, in the order they were admitted."""
@@ -112,13 +147,8 @@ class DecodeBatch:
     @property
     def longest_tokens(self) -> int:
         """KV tokens of the longest sequence in the next step; 0 unless the step time asks for it."""
-        longest = self._longest
-        while longest:
-            negative_base, serial, sequence = longest[0]
-            if sequence.decoding and sequence.base == -negative_base and sequence.serial == serial:
-                return self.steps + 1 - negative_base
-            heappop(longest)
-        return 0
+        base = self._bases.largest()
+        return 0 if base is None else self.steps + 1 + base
 
     def blocks_needed(self, first: int, count: int) -> int:
         """New blocks that steps ``[first, first + count)`` from here need."""

@@ -63,8 +63,9 @@ class Chain:
         """Holders of exactly ``held`` blocks."""
         self.lower: dict[int, int] | None = None
         """Holders of fewer blocks: blocks -> holders."""
-        self.free: list[Segment] = []
-        """Parts of ``[held, cached)`` in the free queue, deepest and oldest first."""
+        self.free: Segment | None = None
+        """Parts of ``[held, cached)`` in the free queue: the youngest, which ends where none is free, and by it the
+        ``deeper`` ones."""
         self.tail: Tail | None = None
 
     @property
@@ -92,6 +93,25 @@ class Chain:
         self.cached = min(self.cached, base)
         return tail
 
+    def segments(self) -> list[Segment]:
+        """Its parts in the free queue, the youngest first."""
+        found, segment = [], self.free
+        while segment is not None:
+            found.append(segment)
+            segment = segment.deeper
+        return found
+
+    def forget_deepest(self) -> None:
+        """The deepest of its segments is not in the free queue any more."""
+        segment = self.free
+        assert segment is not None
+        if segment.deeper is None:
+            self.free = None
+            return
+        while segment.deeper.deeper is not None:
+            segment = segment.deeper
+        segment.deeper = None
+
     def _holders_of(self, position: int) -> int:
         holders = self.count if self.held > position else 0
         if self.lower is not None:
@@ -99,7 +119,7 @@ class Chain:
         return holders
 
     def _split_segments(self, base: int, originals: list[Copy]) -> None:
-        for segment in self.free:
+        for segment in self.segments():
             if segment.high > base:
                 first = max(segment.low, base)
                 parts = originals[first - base : segment.high - base]
@@ -108,7 +128,10 @@ class Chain:
                 segment.live += len(parts)
                 for copy in parts:
                     copy.segment = segment
-        self.free = [segment for segment in self.free if segment.high > segment.low]
+        left, self.free = self.segments(), None
+        for segment in reversed(left):
+            if segment.high > segment.low:
+                segment.deeper, self.free = self.free, segment
 
     def _split_holders(self, base: int) -> None:
         if self.held <= base:
@@ -128,10 +151,12 @@ class Segment:
     the queue, the last first, are blocks kept one by one; ``live`` of them are still free.
     """
 
-    __slots__ = ("chain", "copies", "high", "is_blank", "live", "low")
+    __slots__ = ("chain", "copies", "deeper", "high", "is_blank", "live", "low")
 
     def __init__(self, chain: Chain | None, low: int, high: int) -> None:
         self.chain, self.low, self.high = chain, low, high
+        self.deeper: Segment | None = None
+        """Of the same chain, the next that has been free for longer."""
         self.is_blank = False
         """Whether the blocks cache nothing."""
         self.copies: list[Copy] | None = None

@@ -14,14 +14,7 @@ class DecodeReservation:
     the mean, the room shrinks by that many with each.
     """
 
-    __slots__ = (
-        "_count",
-        "_queue",
-        "_steps",
-        "_sum_ends",
-        "pending",
-        "tokens",
-    )
+    __slots__ = ("_counts", "_ends", "_left", "_passed", "_steps", "_sum_ends", "pending", "tokens")
 
     def __init__(self, tokens: int, tokens_per_step: float = 1.0) -> None:
         self.tokens = tokens
@@ -29,8 +22,13 @@ class DecodeReservation:
         """After which nothing of it is left."""
         self.pending = 0
         """Reserved requests that do not decode yet."""
-        self._queue: deque[Sequence] = deque()
-        self._count = 0
+        self._ends: deque[int] = deque()
+        """The steps at which reservations are used up, in their order."""
+        self._counts: dict[int, int] = {}
+        """Reservations by these steps. No sequences: one that has left would be kept until its step has come."""
+        self._passed = -1
+        """What was to be used up by this step is."""
+        self._left = 0
         self._sum_ends = 0
 
     def reserve(self) -> None:
@@ -39,24 +37,35 @@ class DecodeReservation:
     def start(self, sequence: Sequence, step: int) -> None:
         """A reserved request decodes from ``step`` on."""
         self.pending -= 1
-        sequence.reservation_end = step + self._steps
-        self._queue.append(sequence)
-        self._count += 1
-        self._sum_ends += sequence.reservation_end
+        end = step + self._steps
+        if end <= self._passed:
+            return
+        sequence.reservation_end = end
+        count = self._counts.get(end)
+        if count is None:
+            self._ends.append(end)
+            count = 0
+        self._counts[end] = count + 1
+        self._left += 1
+        self._sum_ends += end
 
     def leave(self, sequence: Sequence) -> None:
-        """End the reservation of a request that is done, preempted, or has generated so many tokens."""
-        if sequence.reservation_end >= 0:
-            self._count -= 1
-            self._sum_ends -= sequence.reservation_end
-            sequence.reservation_end = -1
+        """End the reservation of a request that is done or preempted, if it has one."""
+        end, sequence.reservation_end = sequence.reservation_end, -1
+        if end > self._passed:
+            self._counts[end] -= 1
+            self._left -= 1
+            self._sum_ends -= end
 
     def outstanding_tokens(self, step: int) -> int:
         """Tokens still kept for all requests when ``step`` steps have been scheduled."""
-        queue = self._queue
-        while queue and queue[0].reservation_end <= step:
-            self.leave(queue.popleft())
-        left = self._sum_ends - self._count * step
+        ends = self._ends
+        while ends and ends[0] <= step:
+            end = self._passed = ends.popleft()
+            count = self._counts.pop(end)
+            self._left -= count
+            self._sum_ends -= count * end
+        left = self._sum_ends - self._left * step
         if self._steps != self.tokens and self._steps:
             left = left * self.tokens // self._steps
         return self.pending * self.tokens + left

@@ -118,7 +118,7 @@ class PagedPool(BlockPool):
                 count -= size
                 self._num_segments -= 1
                 if segment.chain is not None:
-                    del segment.chain.free[0]
+                    segment.chain.forget_deepest()
                     self._shrink(segment.chain, segment.low)
                 else:
                     self._take_private(segment, size)
@@ -162,11 +162,9 @@ class PagedPool(BlockPool):
             self.num_free += loose
             self.num_blank += loose
         elif loose:
-            segment = Segment(None, 0, loose)
-            segment.is_blank = True
-            self._enqueue(segment)
+            self._enqueue_strange(loose, is_blank=True)
         if table.hashed > table.private_from:
-            self._enqueue(Segment(None, 0, table.hashed - table.private_from))
+            self._enqueue_strange(table.hashed - table.private_from, is_blank=False)
         holds = table.holds
         if holds:
             for hold in reversed(holds):
@@ -226,7 +224,7 @@ class PagedPool(BlockPool):
         assert self.num_free == self.num_blank + segments, (self.num_free, self.num_blank, segments)
         assert 0 <= self.num_free <= self.num_blocks, (self.num_free, self.num_blocks)
         for chain in self._chains.values():
-            parts = [(segment.low, segment.high) for segment in reversed(chain.free)]
+            parts = [(segment.low, segment.high) for segment in chain.segments()]
             bounds = [chain.held, *(high for _, high in parts)]
             assert [low for low, _ in parts] == bounds[:-1], (chain.key, chain.held, parts)
             assert bounds[-1] == chain.cached, (chain.key, chain.cached, parts)
@@ -361,9 +359,8 @@ class PagedPool(BlockPool):
                 chain.lower = {}
             chain.lower[held] = chain.count
         chain.held, chain.count = size, 1
-        free = chain.free
-        while free and free[-1].low < size:
-            segment = free[-1]
+        segment = chain.free
+        while segment is not None and segment.low < size:
             if segment.high > size:
                 self.num_free -= size - segment.low
                 segment.low = size
@@ -372,7 +369,8 @@ class PagedPool(BlockPool):
             segment.low = segment.high
             if not segment.live:
                 self._num_segments -= 1
-            free.pop()
+            chain.free, segment.deeper = segment.deeper, None
+            segment = chain.free
 
     def _drop(self, chain: Chain, size: int) -> None:
         """Take a holder of ``size`` blocks away; blocks nobody else holds go to the free queue's tail."""
@@ -394,7 +392,20 @@ class PagedPool(BlockPool):
         else:
             chain.held = 0
         segment = Segment(chain, chain.held, size)
-        chain.free.append(segment)
+        segment.deeper, chain.free = chain.free, segment
+        self._enqueue(segment)
+
+    def _enqueue_strange(self, count: int, is_blank: bool) -> None:
+        """Free blocks that nobody can hit: they go one by one, so those that lie side by side are one segment."""
+        queue = self._queue
+        if queue:
+            last = queue[-1]
+            if last.chain is None and last.high > last.low and last.is_blank == is_blank and last.copies is None:
+                last.high += count
+                self.num_free += count
+                return
+        segment = Segment(None, 0, count)
+        segment.is_blank = is_blank
         self._enqueue(segment)
 
     def _enqueue(self, segment: Segment) -> None:
@@ -402,7 +413,7 @@ class PagedPool(BlockPool):
         queue.append(segment)
         self.num_free += segment.size
         self._num_segments += 1
-        if len(queue) > 4 * self._num_segments + 64:
+        if len(queue) > 2 * self._num_segments + 16:
             self._queue = deque(s for s in queue if s.size)
 
     def _shrink(self, chain: Chain, cached: int) -> None:

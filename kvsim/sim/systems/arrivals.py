@@ -23,7 +23,8 @@ class Arrivals:
     """
 
     def __init__(self, clock: Clock, workload: Workload, send: Callable[[Request], object]) -> None:
-        self._clock, self._workload, self._send = clock, workload, send
+        self._clock, self._send = clock, send
+        self._rows, self._first = workload.rows(), workload.sent_first
         self._most = workload.max_concurrency
         self._in_flight = 0
         self._due: deque[Request] = deque()
@@ -34,17 +35,18 @@ class Arrivals:
         """Requests that were sent though one that they waited for had failed."""
         self._on_end: _Followers | None = None
         self._on_sent: _Followers | None = None
-        self._open: list[int] = []
+        self._open: Any = None
         """Waits of each request that are not over."""
-        self._ready_s: list[float] = []
+        self._ready_s: Any = None
         """When each may be sent, by the waits that are over."""
         self._failed: set[int] = set()
         """Requests that wait, or waited, for one that failed."""
         graph = workload.graph
         if graph is not None:
             waits = graph.waits()
-            self._open = np.diff(graph.offsets).tolist()
-            self._ready_s = graph.earliest_s.tolist()
+            # Views: lists of a million numbers take five times the room.
+            self._open = np.diff(graph.offsets).astype(np.int32).data
+            self._ready_s = graph.earliest_s.copy().data
             self._on_end = _Followers(waits.those(~waits.from_sent), len(workload))
             if waits.from_sent.any():
                 self._on_sent = _Followers(waits.those(waits.from_sent), len(workload))
@@ -56,7 +58,7 @@ class Arrivals:
     def story(self) -> Generator[Any, None, None]:
         """A process: those that wait for no other are due, one after the other."""
         clock = self._clock
-        for request in self._workload.sent_first():
+        for request in self._first():
             if request.arrival_s > clock.now:
                 yield clock.schedule(request.arrival_s)
             self._is_due(request)
@@ -107,9 +109,9 @@ class Arrivals:
             follower = followers.rows[place]
             ready_s = max(self._ready_s[follower], now + followers.delay_s[place])
             self._ready_s[follower] = ready_s
-            self._open[follower] -= 1
-            if not self._open[follower]:
-                self._schedule(self._workload.request(follower), ready_s, later)
+            left = self._open[follower] = self._open[follower] - 1
+            if not left:
+                self._schedule(self._rows.request(follower), ready_s, later)
 
     def _schedule(self, request: Request, time_s: float, later: bool) -> None:
         if time_s <= self._clock.now and not later:
@@ -136,11 +138,13 @@ class _Followers:
 
     def __init__(self, waits: Waits, num_requests: int) -> None:
         by_on = waits.those(np.argsort(waits.on, kind="stable"))
-        counts = np.bincount(by_on.on, minlength=num_requests)
-        self.offsets: list[int] = [0, *np.cumsum(counts).tolist()]
-        self.rows: list[int] = by_on.row.tolist()
-        self.delay_s: list[float] = by_on.delay_s.tolist()
+        offsets = np.zeros(num_requests + 1, dtype=np.int64)
+        np.cumsum(np.bincount(by_on.on, minlength=num_requests), out=offsets[1:])
+        self.offsets: Any = offsets.data
+        self.rows: Any = by_on.row.astype(np.int32).data
+        self.delay_s: Any = by_on.delay_s.data
 
     def of(self, row: int) -> list[int]:
         """Who waits for one."""
-        return self.rows[self.offsets[row] : self.offsets[row + 1]]
+        found: list[int] = self.rows[self.offsets[row] : self.offsets[row + 1]].tolist()
+        return found
