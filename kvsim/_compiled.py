@@ -12,6 +12,7 @@ from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES, FileFinder,
 from pathlib import Path
 
 COMPILED = (
+    "capacity/saturated.py",
     "sim/**/*.py",
     "steptime/curves/*.py",
     "plan/engine_settings.py",
