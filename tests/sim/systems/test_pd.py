@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from traffic import routed_table
 
 from kvsim.record.result import COMPONENTS, Table
+from kvsim.sim.engine.sequence import RequestState
 from kvsim.sim.network.stream import Stream
 from kvsim.sim.outcome import outcome
 from kvsim.sim.routing import DECODE_ROUTERS
@@ -204,3 +205,15 @@ def test_a_request_leaves_nothing_behind_that_only_a_collector_finds() -> None:
     finally:
         gc.enable()
     assert not left
+
+
+@pytest.mark.sources
+def test_requests_that_are_over_are_kept_nowhere() -> None:
+    """Neither in the reservations of steps to come, nor among those of whom the longest is asked for."""
+    times = coefficients(w0_s=0.01, straggler_s_per_token=1e-6)
+    rows = [Row(0.1 * i, 16, 40 if i == 0 else 3 + i % 7) for i in range(300)]
+    system = PdSystem(plan(2, 2, times=times), workload(rows), 1)
+    assert system.decode_engines[0].batch.needs_longest
+    system.run()
+    left = [found for found in gc.get_objects() if isinstance(found, RequestState)]
+    assert system.counts.completed == 300 and len(left) <= 4
