@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from kvsim.record.labels import COMPONENT_LABELS, number, percent, ratio, relative_difference, system_label
+from kvsim.record.labels import COMPONENT_LABELS, number, percent, rate, ratio, relative_difference, system_label
 from kvsim.record.result import COMPONENTS
 
 
@@ -59,3 +59,11 @@ def test_relative_difference_is_a_share_of_the_larger():
 
 def test_every_component_has_a_label_in_the_order_of_the_story():
     assert tuple(f"{name}_s" for name in COMPONENT_LABELS) == COMPONENTS
+
+
+@pytest.mark.parametrize(
+    "asked, text",
+    [(9.25, "9.25"), (1234.5678, "1,234.5678"), (12, "12"), (10 / 3, "3.33"), (20_000 / 3, "6,667")],
+)
+def test_rates_are_as_they_were_given(asked, text):
+    assert rate(asked) == text
