@@ -18,7 +18,7 @@ from kvsim.sim.engine.engine import Engine
 from kvsim.sim.engine.listener import Role
 from kvsim.sim.engine.speculative import SpeculativeScheduler
 from kvsim.sim.log.conservation import detail_checks, exact, request_checks
-from kvsim.sim.log.requests import table_of
+from kvsim.sim.log.requests import columns_of
 from kvsim.sim.systems.serving import ServingSystem
 from kvsim.sim.tiers.use import tier_checks, tier_notes, tier_transfers, with_tiers
 from kvsim.workload.workload import Workload
@@ -48,7 +48,7 @@ def result_of(
     end: Ended, workload: Workload, warmup_requests: int, name: str, *, counts_itl: bool = True
 ) -> SystemResult:
     """The result of what a run of ``workload`` has left, as :func:`outcome` has it."""
-    table = table_of(end.rows)
+    table = columns_of(end.rows)
     measured = table["request_id"] >= warmup_requests
     itl = next(role.steps.itl for role in reversed(end.roles))
     result = SystemResult(

@@ -9,12 +9,12 @@ are indeed kept on their own, as the oldest copy serves and the next one takes o
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
 from kvsim.sim.engine.block_pool import BlockPool
 from kvsim.sim.engine.block_table import OPEN_END, BlockTable, Path, private_from
 from kvsim.sim.engine.chain import Blocks, Chain, Copy, Hold, Segment
+from kvsim.sim.engine.free_queue import FreeQueue
 
 __all__ = ["OPEN_END", "BlockTable", "PagedPool", "Path", "private_from"]
 
@@ -24,7 +24,7 @@ class PagedPool(BlockPool):
     ``blank_first``; else those that were never used.
     """
 
-    __slots__ = ("_blank_first", "_chains", "_num_segments", "_queue")
+    __slots__ = ("_blank_first", "_chains", "_queue")
 
     def __init__(
         self,
@@ -40,9 +40,7 @@ class PagedPool(BlockPool):
         super().__init__(num_blocks, enable_prefix_caching, on_evict)
         self._blank_first = blank_first
         self._chains: dict[int, Chain] = {}
-        self._queue: deque[Segment] = deque()
-        self._num_segments = 0
-        """Segments in the queue that are not empty."""
+        self._queue = FreeQueue()
 
     def cached_blocks(self, chain: int) -> int:
         """How many of the chain's first blocks are resident."""
@@ -101,7 +99,7 @@ class PagedPool(BlockPool):
         self.evicted_blocks += count
         queue = self._queue
         while count:
-            segment = queue[0]
+            segment = queue.first()
             if segment.live:
                 count -= self._evict_copies(segment, count)
                 continue
@@ -113,10 +111,10 @@ class PagedPool(BlockPool):
                 else:
                     self._take_private(segment, count)
                 return
-            queue.popleft()
+            queue.drop_first()
             if size:
                 count -= size
-                self._num_segments -= 1
+                queue.num -= 1
                 if segment.chain is not None:
                     segment.chain.forget_deepest()
                     self._shrink(segment.chain, segment.low)
@@ -162,9 +160,11 @@ class PagedPool(BlockPool):
             self.num_free += loose
             self.num_blank += loose
         elif loose:
-            self._enqueue_strange(loose, is_blank=True)
+            self.num_free += loose
+            self._queue.add_strange(loose, is_blank=True)
         if table.hashed > table.private_from:
-            self._enqueue_strange(table.hashed - table.private_from, is_blank=False)
+            self.num_free += table.hashed - table.private_from
+            self._queue.add_strange(table.hashed - table.private_from, is_blank=False)
         holds = table.holds
         if holds:
             for hold in reversed(holds):
@@ -219,8 +219,7 @@ class PagedPool(BlockPool):
 
     def check_integrity(self) -> None:
         """Assert that free blocks, segments and chains agree; for tests and the end of a run."""
-        segments = sum(segment.size for segment in self._queue)
-        assert self._num_segments == sum(segment.size > 0 for segment in self._queue)
+        segments = self._queue.check_integrity()
         assert self.num_free == self.num_blank + segments, (self.num_free, self.num_blank, segments)
         assert 0 <= self.num_free <= self.num_blocks, (self.num_free, self.num_blocks)
         for chain in self._chains.values():
@@ -285,7 +284,7 @@ class PagedPool(BlockPool):
                 self.num_free -= 1
                 segment.live -= 1
                 if not segment.size:
-                    self._num_segments -= 1
+                    self._queue.num -= 1
         return hold
 
     def _let_go(self, hold: Hold) -> None:
@@ -312,7 +311,8 @@ class PagedPool(BlockPool):
         segment.copies, segment.live = freed, len(freed)
         for copy in freed:
             copy.segment = segment
-        self._enqueue(segment)
+        self.num_free += segment.size
+        self._queue.add(segment)
 
     def _evict_copies(self, segment: Segment, count: int) -> int:
         """Forget the deepest of a segment's copies, at most ``count``; returns how many."""
@@ -326,7 +326,7 @@ class PagedPool(BlockPool):
                 evicted += 1
                 self._forget(copy)
         if not segment.size:
-            self._num_segments -= 1
+            self._queue.num -= 1
         return evicted
 
     def _forget(self, copy: Copy) -> None:
@@ -368,7 +368,7 @@ class PagedPool(BlockPool):
             self.num_free -= segment.high - segment.low
             segment.low = segment.high
             if not segment.live:
-                self._num_segments -= 1
+                self._queue.num -= 1
             chain.free, segment.deeper = segment.deeper, None
             segment = chain.free
 
@@ -393,28 +393,8 @@ class PagedPool(BlockPool):
             chain.held = 0
         segment = Segment(chain, chain.held, size)
         segment.deeper, chain.free = chain.free, segment
-        self._enqueue(segment)
-
-    def _enqueue_strange(self, count: int, is_blank: bool) -> None:
-        """Free blocks that nobody can hit: they go one by one, so those that lie side by side are one segment."""
-        queue = self._queue
-        if queue:
-            last = queue[-1]
-            if last.chain is None and last.high > last.low and last.is_blank == is_blank and last.copies is None:
-                last.high += count
-                self.num_free += count
-                return
-        segment = Segment(None, 0, count)
-        segment.is_blank = is_blank
-        self._enqueue(segment)
-
-    def _enqueue(self, segment: Segment) -> None:
-        queue = self._queue
-        queue.append(segment)
         self.num_free += segment.size
-        self._num_segments += 1
-        if len(queue) > 2 * self._num_segments + 16:
-            self._queue = deque(s for s in queue if s.size)
+        self._queue.add(segment)
 
     def _shrink(self, chain: Chain, cached: int) -> None:
         if self.given is not None:

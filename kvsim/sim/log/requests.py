@@ -51,6 +51,19 @@ def table_of(rows: Floats) -> Table:
     return {name: rows[:, index] for index, name in enumerate(COLUMNS)}
 
 
+def columns_of(rows: Floats) -> Table:
+    """The columns of rows of ``COLUMNS``, to be kept: each by itself, and one that is the same throughout as a view of
+    one number, which cannot be written to."""
+    return {name: _kept(rows[:, index]) for index, name in enumerate(COLUMNS)}
+
+
+def _kept(column: Floats) -> Floats:
+    bits = column.view(np.int64)  # so that zeros keep their signs, and NaN equals itself
+    if len(column) and (bits == bits[0]).all():
+        return np.broadcast_to(column[0], column.shape)
+    return np.ascontiguousarray(column)
+
+
 def request_row(state: RequestState, finish_s: float, hit_tokens: int, loaded_tokens: int) -> tuple[float, ...]:
     """A request whose last token came at ``finish_s``, as a row of ``COLUMNS``. ``hit_tokens``: of the engine's own
     cache, ``loaded_tokens``: from tiers.

@@ -32,12 +32,15 @@ class KvTransfer:
     )
 
     def __init__(self, source: Engine, prefill: Sequence) -> None:
-        self.source, self.prefill = source, prefill
+        self.source = source
+        self.prefill = prefill
+        """The request as a sequence of the source; once all has landed, as one of the target."""
         self.awaits_prompt = False
         """Whether the prompt is not whole yet."""
         self.target: tuple[Engine, Sequence] | None = None
         """The decode instance, and the request as a sequence there."""
         self.stream: Stream | None = None
+        """Until it has landed."""
         self.present_blocks = 0
         """Blocks of the prompt that the decode instance had when the others were reserved."""
         self.ready_tokens = 0.0

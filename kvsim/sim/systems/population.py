@@ -45,7 +45,7 @@ class Population:
     fleet: FleetHooks | None
     """Who looks after instances that come and go and requests that are sent again, where any do."""
     sequences: dict[RequestState, Sequence]
-    """What requests that are in the system are to the first engine that they go to."""
+    """What requests that are in the system are to the first engine that they go to, or to the one that answers."""
     pinning: int
     """Requests whose KV still leaves the instance that computed it."""
     gave_up: int

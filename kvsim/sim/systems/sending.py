@@ -164,10 +164,19 @@ class SendingSystem(ReturningSystem):
         transfer.source.release(transfer.prefill)
         self.pinning -= 1
         self._start_decoding(transfer)
+        self._forget_way(transfer)
         if self.fleet is not None:
             self.fleet.left()
         if self._is_optimistic:
             self._stop_if_over()
+
+    def _forget_way(self, transfer: KvTransfer) -> None:
+        """Most requests that are in the system decode: what they were until then would be half of all memory."""
+        assert transfer.target is not None
+        transfer.stream = None
+        transfer.prefill = transfer.target[1]
+        if transfer.prefill.state in self.sequences:
+            self.sequences[transfer.prefill.state] = transfer.prefill
 
     def _receive(self, transfer: KvTransfer) -> None:
         """The decode instance has all KV of a prompt: others may hit it there, unless it is gone already."""

@@ -89,7 +89,7 @@ class ServingSystem(Population):
         self._arrivals = None if workload is None else Arrivals(self.clock, workload, self.arrive)
         self._is_closed = workload is not None and workload.is_closed
         self.sequences: dict[RequestState, Sequence] = {}
-        """What requests that are in the system are to the first engine that they go to."""
+        """What requests that are in the system are to the first engine that they go to, or to the one that answers."""
         self.pinning = 0
         """Requests whose KV still leaves the instance that computed it."""
         self.gave_up = 0

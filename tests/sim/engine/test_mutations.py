@@ -35,7 +35,7 @@ MUTATIONS = {
     "blocks without a hash go to the queue's tail": Mutation(
         "sim/engine/paged.py",
         "self.num_free += loose\n            self.num_blank += loose",
-        "self._enqueue(Segment(None, 0, loose))",
+        "self.num_free += loose\n            self._queue.add_strange(loose, is_blank=False)",
     ),
     "the last token may be hit": Mutation(
         "sim/engine/scheduler.py", "(sequence.num_tokens - 1) //", "sequence.num_tokens //"

@@ -1,0 +1,56 @@
+"""The queue of free blocks, the next to be taken first, as segments of chains (``kvsim.sim.engine.chain``)."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from kvsim.sim.engine.chain import Segment
+
+
+class FreeQueue:
+    """Segments in the order in which their blocks are taken. One that was emptied elsewhere stays until it surfaces, or
+    until there are more of those than of others.
+    """
+
+    __slots__ = ("_segments", "num")
+
+    def __init__(self) -> None:
+        self._segments: deque[Segment] = deque()
+        self.num = 0
+        """Segments that are not empty; whoever empties one counts it off."""
+
+    def add(self, segment: Segment) -> None:
+        """The blocks of a segment, which has some, are free from now on."""
+        segments = self._segments
+        segments.append(segment)
+        self.num += 1
+        if len(segments) > 2 * self.num + 16:
+            self._segments = deque([each for each in segments if each.size])
+
+    def add_strange(self, count: int, is_blank: bool) -> None:
+        """So many blocks that nobody can hit are free from now on: they go one by one, so that those that lie side by
+        side are one segment."""
+        segments = self._segments
+        while segments:
+            last = segments[-1]
+            if last.size:
+                if last.chain is not None or last.copies is not None or last.is_blank != is_blank:
+                    break
+                last.high += count
+                return
+            segments.pop()
+        segment = Segment(None, 0, count)
+        segment.is_blank = is_blank
+        self.add(segment)
+
+    def first(self) -> Segment:
+        """The one whose blocks are taken next, or an empty one; there must be one."""
+        return self._segments[0]
+
+    def drop_first(self) -> None:
+        self._segments.popleft()
+
+    def check_integrity(self) -> int:
+        """Assert that the count is right; returns how many blocks there are."""
+        assert self.num == sum(segment.size > 0 for segment in self._segments)
+        return sum(segment.size for segment in self._segments)
