@@ -45,8 +45,10 @@ class Arrivals:
         if graph is not None:
             waits = graph.waits()
             # Views: lists of a million numbers take five times the room.
-            self._open = np.diff(graph.offsets).astype(np.int32).data
-            self._ready_s = graph.earliest_s.copy().data
+            counts = np.diff(graph.offsets)
+            most = counts.max(initial=0)
+            self._open = counts.astype(np.min_scalar_type(most)).data
+            self._ready_s = (graph.earliest_s.copy() if most > 1 else graph.earliest_s).data
             self._on_end = _Followers(waits.those(~waits.from_sent), len(workload))
             if waits.from_sent.any():
                 self._on_sent = _Followers(waits.those(waits.from_sent), len(workload))
@@ -108,9 +110,10 @@ class Arrivals:
         for place in range(followers.offsets[row], followers.offsets[row + 1]):
             follower = followers.rows[place]
             ready_s = max(self._ready_s[follower], now + followers.delay_s[place])
-            self._ready_s[follower] = ready_s
             left = self._open[follower] = self._open[follower] - 1
-            if not left:
+            if left:
+                self._ready_s[follower] = ready_s
+            else:
                 self._schedule(self._rows.request(follower), ready_s, later)
 
     def _schedule(self, request: Request, time_s: float, later: bool) -> None:
@@ -138,10 +141,10 @@ class _Followers:
 
     def __init__(self, waits: Waits, num_requests: int) -> None:
         by_on = waits.those(np.argsort(waits.on, kind="stable"))
-        offsets = np.zeros(num_requests + 1, dtype=np.int64)
+        offsets = np.zeros(num_requests + 1, dtype=np.min_scalar_type(len(by_on.on)))
         np.cumsum(np.bincount(by_on.on, minlength=num_requests), out=offsets[1:])
         self.offsets: Any = offsets.data
-        self.rows: Any = by_on.row.astype(np.int32).data
+        self.rows: Any = by_on.row.astype(np.min_scalar_type(num_requests)).data
         self.delay_s: Any = by_on.delay_s.data
 
     def of(self, row: int) -> list[int]:

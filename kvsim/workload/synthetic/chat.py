@@ -190,7 +190,7 @@ def _assembled(traffic: PdTrace, turns: _Turns, num_requests: int) -> Workload:
     chain = np.stack((system, own_chain), axis=1).ravel()
     tokens = np.stack((system_tokens, own_tokens), axis=1).ravel().astype(np.int32)
     kept = tokens > 0
-    offsets = np.concatenate(([0], np.cumsum(kept)))[::2]
+    offsets = np.concatenate(([0], np.cumsum(kept)))[::2].copy()
     columns: dict[str, Any] = {
         "prompt_tokens": (system_tokens + own_tokens).astype(np.int32),
         "output_tokens": turns.output_tokens[row].astype(np.int32),
