@@ -94,7 +94,7 @@ class Chain:
         return tail
 
     def segments(self) -> list[Segment]:
-        """Its parts in the free queue, the youngest first."""
+        """Parts of the chain that are in the free queue, the youngest first."""
         found, segment = [], self.free
         while segment is not None:
             found.append(segment)
@@ -156,7 +156,7 @@ class Segment:
     def __init__(self, chain: Chain | None, low: int, high: int) -> None:
         self.chain, self.low, self.high = chain, low, high
         self.deeper: Segment | None = None
-        """Of the same chain, the next that has been free for longer."""
+        """The next segment of the same chain, which has been free for longer."""
         self.is_blank = False
         """Whether the blocks cache nothing."""
         self.copies: list[Copy] | None = None
