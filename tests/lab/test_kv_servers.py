@@ -97,8 +97,10 @@ def test_prompts_that_a_server_knows_are_told() -> None:
 
 
 def test_a_closed_loop_and_failures_on_a_server() -> None:
-    asked = design(concurrency=3, suffix_tokens=60, requests=5)
-    with serving(MODEL, *FLAGS, "--max-num-queued-reqs", "1") as live:
+    """One is answered for a second, one waits, the third is refused however slow this machine is."""
+    asked = design(concurrency=3, suffix_tokens=60, requests=5, output_tokens=200)
+    flags = ["1" if flag == "8" else flag for flag in FLAGS]
+    with serving(MODEL, *flags, "--max-num-queued-reqs", "1") as live:
         found = ran(asked, RunningServer(server_of(live.url)))
     cache = found.phases[1]
     assert cache.completed < 5 and cache.failure.endswith(f"http_503 {5 - cache.completed}"), cache
