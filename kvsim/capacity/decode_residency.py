@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -170,10 +171,12 @@ def largest(rising: Callable[[float], float], limit: float, most: float) -> floa
     By false position with Illinois' halving of the end that stays (Dowell and Jarratt, "A modified regula falsi method
     for computing the root of an equation", BIT 11, 1971), and by bisection where that does not halve what is left.
     """
-    above = rising(most) - limit
-    if above <= 0:
+    at_most = rising(most)
+    if at_most <= limit:
         return most
-    low, high, below = 0.0, most, min(-limit, 0.0)
+    low, high, below, above = 0.0, most, min(-limit, 0.0), at_most - limit
+    if not math.isfinite(above):
+        above = 1.0  # a guess: where to look next is all that it decides
     was_low, slow, width = False, 0, most
     while high - low > _NEAR * high and high > _NEAR * most:
         middle, least = (low + high) / 2, _NEAR / 2 * high
@@ -184,7 +187,8 @@ def largest(rising: Callable[[float], float], limit: float, most: float) -> floa
         if is_low:
             low, below, above = middle, found, above / 2 if was_low else above
         else:
-            high, above, below = middle, found, below if was_low else below / 2
+            high, below = middle, below if was_low else below / 2
+            above = found if math.isfinite(found) else 1.0
         slow = slow + 1 if slow < 2 and high - low > width / 2 else 0
         was_low, width = is_low, high - low
     return low

@@ -157,13 +157,8 @@ def asked_before(path: Path) -> tuple[Ints, Ints]:
     keys = np.insert(path.chain, at, path.answer_chain)
     values = np.insert(path.tokens, at, path.answer_reach + 1)
     is_piece = np.insert(np.ones(len(path.chain), dtype=np.bool_), at, False)
-    found = _most_before(keys, values)
+    found = most_before(keys, values)
     return found[is_piece], found[~is_piece]
-
-
-def _most_before(keys: Ints, values: Ints) -> Ints:
-    """As ``most_before``, for any keys."""
-    return most_before(np.unique(keys, return_inverse=True)[1].reshape(-1), values)
 
 
 def _classified(
@@ -225,10 +220,10 @@ def prefilled_at_s(own: Table) -> Floats:
 
 def _reached(keys: Ints, at_s: Floats, values: Ints, asked: Ints, asked_s: Floats) -> Ints:
     """For each of ``asked`` keys the largest value that the key had been given by ``asked_s``; 0 where none."""
-    all_keys, all_s = np.concatenate([keys, asked]), np.concatenate([at_s, asked_s])
     is_question = np.concatenate([np.zeros(len(keys), dtype=np.int8), np.ones(len(asked), dtype=np.int8)])
-    order = np.lexsort((is_question, all_s))
-    given = np.concatenate([values, np.zeros_like(asked)])
+    order = np.lexsort((is_question, np.concatenate([at_s, asked_s])))
+    all_keys = np.concatenate([keys, asked])[order]
+    given = np.concatenate([values, np.zeros_like(asked)])[order]
     found = np.empty(len(order), dtype=np.int64)
-    found[order] = _most_before(all_keys[order], given[order])
+    found[order] = most_before(all_keys, given)
     return found[len(keys) :]

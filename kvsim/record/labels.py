@@ -21,7 +21,7 @@ COMPONENT_LABELS = {
 
 _ROUNDING = 1e-9
 """Figures below are what is left of sums that cancel."""
-_TYPED_DIGITS = 8
+_TYPED_DIGITS = 10
 """Nobody gives a rate with more."""
 NOTHING = "-"
 """Stands where nothing was measured."""
@@ -49,8 +49,8 @@ def number(value: float | None) -> str:
 def rate(asked: float) -> str:
     """A rate as somebody gave it; one that was reckoned, such as a third of one, as :func:`number`."""
     given = f"{asked:,.12g}"
-    digits = sum(letter.isdigit() for letter in given)
-    return given if digits <= _TYPED_DIGITS else number(asked)
+    digits = "".join(letter for letter in given if letter.isdigit()).lstrip("0")
+    return given if len(digits) <= _TYPED_DIGITS else number(asked)
 
 
 def percent(share: float | None) -> str:

@@ -121,10 +121,17 @@ def _share(part: int, whole: int) -> float | None:
 def most_before(key: Ints, value: Ints) -> Ints:
     """For each entry the largest value of an earlier entry with the same key, 0 for the first."""
     order = np.argsort(key, kind="stable")
-    group = np.cumsum(np.diff(key[order], prepend=key[order][:1]) != 0)
-    # Values fit 32 bits: with the group above them, one running maximum starts anew at every group.
-    running = np.maximum.accumulate((group << 32) + value[order])
-    before = np.concatenate(([0], running[:-1])) - (group << 32)
-    most = np.empty_like(order)
-    most[order] = np.maximum(before, 0)
+    sorted_key, base = key[order], np.zeros(len(key), dtype=np.int64)
+    np.cumsum(sorted_key[1:] != sorted_key[:-1], out=base[1:])
+    # Values fit 32 bits: with the number of the group above them, one running maximum starts anew at every group.
+    base <<= 32
+    del sorted_key
+    running = value[order].astype(np.int64, copy=False)
+    running += base
+    np.maximum.accumulate(running, out=running)
+    before = np.zeros_like(base)
+    before[1:] = running[:-1]
+    before -= base
+    most = running
+    most[order] = np.maximum(before, 0, out=before)
     return most

@@ -63,7 +63,14 @@ def test_every_component_has_a_label_in_the_order_of_the_story():
 
 @pytest.mark.parametrize(
     "asked, text",
-    [(9.25, "9.25"), (1234.5678, "1,234.5678"), (12, "12"), (10 / 3, "3.33"), (20_000 / 3, "6,667")],
+    [
+        (9.25, "9.25"),
+        (1234.5678, "1,234.5678"),
+        (12, "12"),
+        (10 / 3, "3.33"),
+        (20_000 / 3, "6,667"),
+        (0.00012345, "0.00012345"),
+    ],
 )
 def test_rates_are_as_they_were_given(asked, text):
     assert rate(asked) == text
