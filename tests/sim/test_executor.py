@@ -89,9 +89,10 @@ def test_a_little_is_run_here(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_more_at_a_time_than_memory_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(executor_module, "_WORTH_S", -1.0)
     monkeypatch.setattr(tasks_module, "needed_bytes", lambda plan, workload: 3.0)
+    one = case("pd")  # a plan looks for room itself
     for available_bytes, at_once in ((2.0, 1), (7.0, 2), (9.0, 3), (1e9, 4)):
         monkeypatch.setattr(executor_module.room, "available_bytes", lambda left=available_bytes: left)
-        assert Processes(4)._at_once([CaseTasks(case("pd"))] * 6) == at_once
+        assert Processes(4)._at_once([CaseTasks(one)] * 6) == at_once
 
 
 def interrupt_after(seconds: float) -> None:
