@@ -98,9 +98,8 @@ def run(case: Case, progress: ProgressMaker | None = None) -> RunResult:
     parts = parts_of(case)
     with bar_of(case.label or case.name, len(case.workload)) as bar:
         if parts is None:
-            # One after the other: what has run is gone before its rows are copied.
-            left = end(case, bar.update)
-            return result(case, left)
+            # The collector takes what has run at the end of ``end``, before its rows are copied.
+            return result(case, end(case, bar.update))
         merge, done = parts.merge(), 0
         for number in range(len(parts)):
             part_left = end(parts.case(number), partial(_later, bar.update, done))

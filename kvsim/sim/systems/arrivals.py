@@ -23,8 +23,8 @@ class Arrivals:
     """
 
     def __init__(self, clock: Clock, workload: Workload, send: Callable[[Request], object]) -> None:
-        self._clock, self._send = clock, send
-        self._rows, self._first = workload.rows(), workload.sent_first
+        self._clock, self._workload, self._send = clock, workload, send
+        self._rows = workload.rows()
         self._most = workload.max_concurrency
         self._in_flight = 0
         self._due: deque[Request] = deque()
@@ -60,7 +60,7 @@ class Arrivals:
     def story(self) -> Generator[Any, None, None]:
         """A process: those that wait for no other are due, one after the other."""
         clock = self._clock
-        for request in self._first():
+        for request in self._workload.sent_first():
             if request.arrival_s > clock.now:
                 yield clock.schedule(request.arrival_s)
             self._is_due(request)

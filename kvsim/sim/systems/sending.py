@@ -171,7 +171,7 @@ class SendingSystem(ReturningSystem):
             self._stop_if_over()
 
     def _forget_way(self, transfer: KvTransfer) -> None:
-        """Most requests that are in the system decode: what they were until then would be half of all memory."""
+        """Keep nothing of how a prompt came: most requests that are in the system decode."""
         assert transfer.target is not None
         transfer.stream = None
         transfer.prefill = transfer.target[1]
