@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Final
 
 from kvsim.sim.engine.chain import Segment
+
+_FEW: Final = 16
+"""So many empty segments are worth no look at all of them."""
 
 
 class FreeQueue:
     """Segments in the order in which their blocks are taken. One that was emptied elsewhere stays until it surfaces, or
-    until there are more of those than of others.
+    the queue has doubled since such ones were last taken out.
     """
 
-    __slots__ = ("_segments", "num")
+    __slots__ = ("_most", "_segments")
 
     def __init__(self) -> None:
         self._segments: deque[Segment] = deque()
-        self.num = 0
-        """Segments that are not empty; whoever empties one counts it off."""
+        self._most = _FEW
+        """Segments that there may be before empty ones are taken out."""
 
     def add(self, segment: Segment) -> None:
         """The blocks of a segment, which has some, are free from now on."""
         segments = self._segments
         segments.append(segment)
-        self.num += 1
-        if len(segments) > 2 * self.num + 16:
+        if len(segments) > self._most:
             self._segments = deque([each for each in segments if each.size])
+            self._most = 2 * len(self._segments) + _FEW
 
     def add_strange(self, count: int, is_blank: bool) -> None:
         """So many blocks that nobody can hit are free from now on: they go one by one, so that those that lie side by
@@ -50,7 +54,6 @@ class FreeQueue:
     def drop_first(self) -> None:
         self._segments.popleft()
 
-    def check_integrity(self) -> int:
-        """Assert that the count is right; returns how many blocks there are."""
-        assert self.num == sum(segment.size > 0 for segment in self._segments)
+    def blocks(self) -> int:
+        """How many blocks are in it."""
         return sum(segment.size for segment in self._segments)

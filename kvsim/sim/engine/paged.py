@@ -114,7 +114,6 @@ class PagedPool(BlockPool):
             queue.drop_first()
             if size:
                 count -= size
-                queue.num -= 1
                 if segment.chain is not None:
                     segment.chain.forget_deepest()
                     self._shrink(segment.chain, segment.low)
@@ -219,7 +218,7 @@ class PagedPool(BlockPool):
 
     def check_integrity(self) -> None:
         """Assert that free blocks, segments and chains agree; for tests and the end of a run."""
-        segments = self._queue.check_integrity()
+        segments = self._queue.blocks()
         assert self.num_free == self.num_blank + segments, (self.num_free, self.num_blank, segments)
         assert 0 <= self.num_free <= self.num_blocks, (self.num_free, self.num_blocks)
         for chain in self._chains.values():
@@ -283,8 +282,6 @@ class PagedPool(BlockPool):
                 copy.segment = None
                 self.num_free -= 1
                 segment.live -= 1
-                if not segment.size:
-                    self._queue.num -= 1
         return hold
 
     def _let_go(self, hold: Hold) -> None:
@@ -325,8 +322,6 @@ class PagedPool(BlockPool):
                 segment.live -= 1
                 evicted += 1
                 self._forget(copy)
-        if not segment.size:
-            self._queue.num -= 1
         return evicted
 
     def _forget(self, copy: Copy) -> None:
@@ -367,8 +362,6 @@ class PagedPool(BlockPool):
                 return
             self.num_free -= segment.high - segment.low
             segment.low = segment.high
-            if not segment.live:
-                self._queue.num -= 1
             chain.free, segment.deeper = segment.deeper, None
             segment = chain.free
 
